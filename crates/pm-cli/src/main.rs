@@ -1,0 +1,2 @@
+//! The `pm` command.
+fn main() {}
