@@ -1,1 +1,44 @@
-//! x
+//! The pure heart of pm, a Postgres job queue: it decides, a driver carries, the façade waits.
+//!
+//! There is no socket, clock, randomness, thread or `async` in here. Time and random bits are arguments.
+//!
+//! * **Operations** turn what you want into a [`Plan`] (a statement and its parameters) and read the rows that come back:
+//!   build one, send its plan by whatever means, hand the rows to [`Operation::interpret`].
+//! * **Machines** ([`machine::Worker`], [`machine::Producer`]) decide over time which operations to send:
+//!   claims with prefetch, batches, leases and their trust, reaping, polling, retries, shutdown.
+//!
+//! Most programs want the façade, `pm_driver_tokio_postgres`, and never see this crate.
+
+mod backoff;
+mod codec;
+mod error;
+mod failure;
+mod id;
+mod job;
+mod lease;
+pub mod machine;
+mod migration;
+mod name;
+pub mod op;
+mod operation;
+mod settings;
+mod state;
+mod statement;
+mod time;
+pub mod wire;
+
+pub use backoff::Backoff;
+pub use codec::Codec;
+pub use error::Error;
+pub use failure::{Class, Failure};
+pub use id::{IdSuffix, job_id};
+pub use job::{ClaimedJob, JobMetadata, JobOptions, MAX_PAYLOAD_BYTES, NewJob, RunAt};
+pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, Verdict, trusted_for};
+pub use migration::{MIGRATIONS, Migration, SCHEMA_VERSION, migration_script};
+pub use name::{QueueName, SchemaName};
+pub use operation::Operation;
+pub use settings::{QueueSettings, SettingsChange};
+pub use state::{Event, State};
+pub use statement::{Catalog, Plan, Statement, StatementId};
+pub use time::{Instant, Timestamp};
+pub use wire::{Params, Rows, Type, Value};

@@ -1,0 +1,155 @@
+//! When a job that failed is tried again.
+
+use crate::Error;
+use crate::time::{from_ms, whole_ms};
+use std::time::Duration;
+
+/// How often and how soon soft failures are retried.
+///
+/// Soft failure number n waits `table[min(n, length)]`, counted from 1, scaled by a factor drawn evenly from
+/// 1 − jitter to 1 + jitter. One more failure than `max_retries` is final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    table: Vec<Duration>,
+    max_retries: u32,
+    jitter_percent: u8,
+}
+
+impl Backoff {
+    /// The most delays a table may hold.
+    pub const MAX_TABLE: usize = 64;
+
+    /// Returns the backoff with these delays, retries, and jitter in percent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for an empty table or one of more than 64 delays, a delay over ten years,
+    /// more than a million retries, or a jitter over 100 percent.
+    pub fn new(table: Vec<Duration>, max_retries: u32, jitter_percent: u8) -> Result<Self, Error> {
+        check_table(&table)?;
+        check_retries(max_retries)?;
+        check_jitter(jitter_percent)?;
+        Ok(Backoff { table, max_retries, jitter_percent })
+    }
+
+    /// Returns the delays: `first`, then `base`, each next one twice the one before, `length` in all.
+    ///
+    /// The default table is `exponential(0, 25 min, 8)`: 0, 25, 50, 100, 200, 400, 800, 1600 min, about 53 h.
+    pub fn exponential(first: Duration, base: Duration, length: usize) -> Vec<Duration> {
+        let doubled = std::iter::successors(Some(base), |delay| Some(delay.saturating_mul(2)));
+        std::iter::once(first).chain(doubled).take(length).collect()
+    }
+
+    /// Returns the delay before the next try after soft failure number `failures`, `None` when that one was final.
+    ///
+    /// `random` scales the delay within the jitter; with no jitter it has no effect.
+    pub fn delay(&self, failures: u32, random: u64) -> Option<Duration> {
+        if failures > self.max_retries {
+            return None;
+        }
+        let index = (failures.max(1) as usize).min(self.table.len()) - 1;
+        let delay_ms = i128::from(whole_ms(self.table[index]));
+        // 20 random bits make a factor from -jitter to +jitter; the reaper's SQL reckons alike.
+        let centred = i128::from(random & 0xF_FFFF) - 0x8_0000;
+        let shift = delay_ms * i128::from(self.jitter_percent) * centred / (100 * 0x8_0000);
+        Some(from_ms(i64::try_from(delay_ms + shift).unwrap_or(i64::MAX)))
+    }
+
+    /// Returns the delays.
+    pub fn table(&self) -> &[Duration] {
+        &self.table
+    }
+
+    /// Returns how many soft failures are retried.
+    pub fn max_retries(&self) -> u32 {
+        self.max_retries
+    }
+
+    /// Returns the jitter in percent.
+    pub fn jitter_percent(&self) -> u8 {
+        self.jitter_percent
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        let table = Backoff::exponential(Duration::ZERO, Duration::from_secs(25 * 60), 8);
+        Backoff { table, max_retries: 8, jitter_percent: 0 }
+    }
+}
+
+const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
+
+pub(crate) fn check_table(table: &[Duration]) -> Result<(), Error> {
+    if table.is_empty() || table.len() > Backoff::MAX_TABLE {
+        return Err(Error::invalid(format!("a backoff table of {} delays", table.len()), "must have 1 to 64"));
+    }
+    match table.iter().find(|delay| **delay > TEN_YEARS) {
+        Some(delay) => Err(Error::invalid(format!("the backoff delay {delay:?}"), "is longer than ten years")),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_retries(max_retries: u32) -> Result<(), Error> {
+    if max_retries > 1_000_000 {
+        return Err(Error::invalid(format!("{max_retries} retries"), "are more than a million"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_jitter(jitter_percent: u8) -> Result<(), Error> {
+    if jitter_percent > 100 {
+        return Err(Error::invalid(format!("a jitter of {jitter_percent}%"), "is over 100%"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_default_is_the_documented_table() {
+        let backoff = Backoff::default();
+        let minutes: Vec<_> = (1..=9).map(|n| backoff.delay(n, 0).map(|delay| delay.as_secs() / 60)).collect();
+        let expected = [0, 25, 50, 100, 200, 400, 800, 1600].map(Some);
+        assert_eq!(minutes[..8], expected);
+        assert_eq!(minutes[8], None, "the 9th failure is final");
+        let total: u64 = expected.iter().flatten().sum();
+        assert_eq!(total / 60, 52, "about 53 h: 52 h 55 min");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(Backoff::new(vec![], 1, 0).is_err());
+        assert!(Backoff::new(vec![Duration::ZERO; 65], 1, 0).is_err());
+        assert!(Backoff::new(vec![Duration::MAX], 1, 0).is_err());
+        assert!(Backoff::new(vec![Duration::ZERO], 1_000_001, 0).is_err());
+        assert!(Backoff::new(vec![Duration::ZERO], 1, 101).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_short_table_repeats_its_last_delay(seconds in 1u64..1000, retries in 1u32..100, failures in 1u32..200) {
+            let backoff = Backoff::new(vec![Duration::from_secs(seconds)], retries, 0).unwrap();
+            let expected = (failures <= retries).then(|| Duration::from_secs(seconds));
+            prop_assert_eq!(backoff.delay(failures, 7), expected);
+        }
+
+        #[test]
+        fn jitter_stays_within_its_bounds(seconds in 1u64..1_000_000, jitter in 0u8..=100, random: u64) {
+            let base = Duration::from_secs(seconds);
+            let delay = Backoff::new(vec![base], 8, jitter).unwrap().delay(1, random).unwrap();
+            prop_assert!(delay >= base.mul_f64(f64::from(100 - jitter) / 100.0).saturating_sub(Duration::from_millis(1)));
+            prop_assert!(delay <= base.mul_f64(f64::from(100 + jitter) / 100.0));
+        }
+
+        #[test]
+        fn exponential_tables_never_shrink(first in 0u64..10, base in 10u64..1 << 40, length in 1usize..64) {
+            let table = Backoff::exponential(Duration::from_millis(first), Duration::from_millis(base), length);
+            prop_assert_eq!(table.len(), length);
+            prop_assert!(table.is_sorted());
+        }
+    }
+}

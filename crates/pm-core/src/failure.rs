@@ -1,0 +1,152 @@
+//! What went wrong between us and the database, and what may be done about it.
+
+use std::fmt;
+
+/// Why a statement has no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    class: Class,
+    sqlstate: Option<String>,
+    constraint: Option<String>,
+    message: String,
+}
+
+/// What a failure allows. This is the only place that looks at SQLSTATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// It surely did not run; the same statement may succeed later.
+    Retry,
+    /// It surely did not run, because rows are locked or it took too long; a smaller batch may pass.
+    Blocked,
+    /// It may have run: the connection was lost, or no reply came in time.
+    Unknown,
+    /// It did not run and never will as it is.
+    Permanent,
+}
+
+impl Failure {
+    /// Returns the failure that the server reported with this SQLSTATE (Postgres manual, appendix A).
+    pub fn reported(sqlstate: &str, constraint: Option<&str>, message: impl Into<String>) -> Self {
+        Failure {
+            class: classify(sqlstate),
+            sqlstate: Some(sqlstate.to_owned()),
+            constraint: constraint.map(str::to_owned),
+            message: message.into(),
+        }
+    }
+
+    /// Returns the failure of a statement that was never sent: no connection could be had.
+    pub fn not_sent(message: impl Into<String>) -> Self {
+        Failure { class: Class::Retry, sqlstate: None, constraint: None, message: message.into() }
+    }
+
+    /// Returns the failure of a statement that was sent and not answered.
+    pub fn no_reply(message: impl Into<String>) -> Self {
+        Failure { class: Class::Unknown, sqlstate: None, constraint: None, message: message.into() }
+    }
+
+    /// Returns the failure of a statement that cannot be sent at all: a value that the protocol cannot carry.
+    pub fn unsendable(message: impl Into<String>) -> Self {
+        Failure { class: Class::Permanent, sqlstate: None, constraint: None, message: message.into() }
+    }
+
+    /// Returns what the failure allows.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// Returns the server's code, if it was the server that spoke.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.sqlstate.as_deref()
+    }
+
+    /// Returns the constraint that refused, if one did.
+    pub fn constraint(&self) -> Option<&str> {
+        self.constraint.as_deref()
+    }
+
+    /// Returns the words of the server or the driver.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns whether pm's tables are missing or not as this version expects them.
+    pub fn is_schema(&self) -> bool {
+        // invalid_schema_name, undefined_table, undefined_column, undefined_function
+        matches!(self.sqlstate(), Some("3F000" | "42P01" | "42703" | "42883"))
+    }
+
+    /// Returns whether no server could be reached, or none answered.
+    pub fn is_connection(&self) -> bool {
+        match self.sqlstate() {
+            None => self.class != Class::Permanent,
+            Some(code) => code.starts_with("08") || code.starts_with("57P") || code == "53300",
+        }
+    }
+}
+
+fn classify(sqlstate: &str) -> Class {
+    match sqlstate {
+        // lock_not_available, query_canceled (statement_timeout)
+        "55P03" | "57014" => Class::Blocked,
+        // admin_shutdown, crash_shutdown: the backend went away, perhaps after the commit
+        "57P01" | "57P02" => Class::Unknown,
+        // transaction_resolution_unknown, statement_completion_unknown
+        "08007" | "40003" => Class::Unknown,
+        // object_in_use and its kind; read_only_sql_transaction (a standby after a failover)
+        "55006" | "25006" => Class::Retry,
+        // connection exceptions, transaction rollback, insufficient resources, operator intervention, system error
+        _ => match sqlstate.get(..2) {
+            Some("08" | "40" | "53" | "57" | "58") => Class::Retry,
+            _ => Class::Permanent,
+        },
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.sqlstate {
+            Some(code) => write!(f, "{} (SQLSTATE {code})", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_trouble_has_its_class() {
+        for (code, class) in [
+            ("40P01", Class::Retry),
+            ("40001", Class::Retry),
+            ("40003", Class::Unknown),
+            ("55P03", Class::Blocked),
+            ("57014", Class::Blocked),
+            ("57P01", Class::Unknown),
+            ("57P03", Class::Retry),
+            ("53300", Class::Retry),
+            ("53100", Class::Retry),
+            ("25006", Class::Retry),
+            ("23505", Class::Permanent),
+            ("22021", Class::Permanent),
+            ("42501", Class::Permanent),
+            ("42P01", Class::Permanent),
+            ("", Class::Permanent),
+            ("é", Class::Permanent),
+        ] {
+            assert_eq!(Failure::reported(code, None, "").class(), class, "{code}");
+        }
+    }
+
+    #[test]
+    fn silence_after_sending_is_unknown() {
+        assert_eq!(Failure::no_reply("cut").class(), Class::Unknown);
+        assert_eq!(Failure::not_sent("refused").class(), Class::Retry);
+        assert!(Failure::no_reply("cut").is_connection());
+        assert!(!Failure::unsendable("too long").is_connection());
+    }
+}

@@ -1,0 +1,221 @@
+//! Jobs, as they are put in, claimed and shown.
+
+use crate::lease::{MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, check_text};
+use crate::wire::Row;
+use crate::{Backoff, Codec, Error, Lease, QueueName, State, Timestamp};
+use bytes::Bytes;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The largest payload, in bytes; what is larger is refused before anything is sent.
+pub const MAX_PAYLOAD_BYTES: usize = 1_000_000_000;
+
+/// A job to be put on a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// Made by the client, so that sending the job twice means once.
+    pub id: Uuid,
+    /// Where it goes.
+    pub queue: QueueName,
+    /// What the handler gets.
+    pub payload: Bytes,
+    /// Everything else.
+    pub options: JobOptions,
+}
+
+/// What may be said of a job besides its payload.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobOptions {
+    /// How the payload is written.
+    pub codec: Codec,
+    /// Higher first.
+    pub priority: i32,
+    /// Whether this job alone waits until its queue is resumed.
+    pub paused: bool,
+    /// For people; at most 8 KiB.
+    pub description: Option<String>,
+    /// When to start, if not at once.
+    pub run_at: Option<RunAt>,
+    /// Keeps another job with the same key off the queue; 1 to 1,000 bytes.
+    pub key: Option<String>,
+    /// How many soft failures of this job are retried, if not as many as its queue says.
+    pub max_retries: Option<u32>,
+    /// The delays of this job, if not its queue's.
+    pub backoff: Option<Vec<Duration>>,
+    /// The jitter of this job's delays in percent, if not its queue's.
+    pub jitter_percent: Option<u8>,
+}
+
+/// When a job becomes due. The database's clock decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunAt {
+    /// At this time.
+    At(Timestamp),
+    /// So long after the database hears of it.
+    In(Duration),
+}
+
+impl NewJob {
+    /// Returns whether the job can be sent at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] says what breaks which rule.
+    pub fn check(&self) -> Result<(), Error> {
+        let options = &self.options;
+        if self.payload.len() > MAX_PAYLOAD_BYTES {
+            let size = self.payload.len();
+            return Err(Error::invalid(format!("a payload of {size} bytes"), format!("is over {MAX_PAYLOAD_BYTES}")));
+        }
+        if let Some(description) = &options.description {
+            check_text("the description", description, MAX_DESCRIPTION_BYTES)?;
+        }
+        if let Some(key) = &options.key {
+            check_text("the key", key, MAX_KEY_BYTES)?;
+            if key.is_empty() {
+                return Err(Error::invalid("the key", "is empty"));
+            }
+        }
+        options.max_retries.map_or(Ok(()), crate::backoff::check_retries)?;
+        options.backoff.as_deref().map_or(Ok(()), crate::backoff::check_table)?;
+        options.jitter_percent.map_or(Ok(()), crate::backoff::check_jitter)
+    }
+
+    /// Returns about how many bytes the job takes in a statement.
+    pub(crate) fn weight(&self) -> usize {
+        let texts = [&self.options.description, &self.options.key];
+        100 + self.payload.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}
+
+/// A job in a worker's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedJob {
+    /// The right to work on it.
+    pub lease: Lease,
+    /// Where it was found.
+    pub queue_id: i32,
+    /// Higher first.
+    pub priority: i32,
+    /// Its ticket for the line.
+    pub seq: i64,
+    /// How often the job was claimed, this time included.
+    pub attempt: u32,
+    /// Soft failures since it was created or last restarted.
+    pub retry_count: u32,
+    /// When it was put on a queue.
+    pub created_at: Timestamp,
+    /// How its payload is written.
+    pub codec: Codec,
+    /// For people.
+    pub description: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// What the handler gets.
+    pub payload: Bytes,
+    /// Its own retries, if not its queue's.
+    pub max_retries: Option<u32>,
+    /// Its own delays, if not its queue's.
+    pub backoff: Option<Vec<Duration>>,
+    /// Its own jitter in percent, if not its queue's.
+    pub jitter_percent: Option<u8>,
+}
+
+impl ClaimedJob {
+    /// Returns the backoff that holds for this job on a queue with the given one.
+    pub(crate) fn effective_backoff(&self, queue: &Backoff) -> Backoff {
+        let table = self.backoff.clone().unwrap_or_else(|| queue.table().to_vec());
+        let max_retries = self.max_retries.unwrap_or(queue.max_retries());
+        let jitter = self.jitter_percent.unwrap_or(queue.jitter_percent());
+        Backoff::new(table, max_retries, jitter).unwrap_or_else(|_| queue.clone())
+    }
+
+    pub(crate) fn has_own_backoff(&self) -> bool {
+        self.max_retries.is_some() || self.backoff.is_some() || self.jitter_percent.is_some()
+    }
+}
+
+/// A job as it is shown, without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobMetadata {
+    /// Its id.
+    pub id: Uuid,
+    /// Where it is.
+    pub queue: String,
+    /// What it is doing.
+    pub state: State,
+    /// Higher first.
+    pub priority: i32,
+    /// How often it was claimed.
+    pub attempt: u32,
+    /// Soft failures since it was created or last restarted.
+    pub retry_count: u32,
+    /// How many soft failures are retried.
+    pub max_retries: u32,
+    /// How its payload is written.
+    pub codec: Codec,
+    /// When it was put on a queue.
+    pub created_at: Timestamp,
+    /// When it becomes due, if that is still to come.
+    pub run_at: Option<Timestamp>,
+    /// When it finished or failed.
+    pub ended_at: Option<Timestamp>,
+    /// When its lease ends.
+    pub lease_expires_at: Option<Timestamp>,
+    /// The number of its lease.
+    pub lease: Option<i64>,
+    /// Who claimed it last.
+    pub worker: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// Why its last attempt failed.
+    pub reason: Option<String>,
+    /// The size of its payload.
+    pub payload_bytes: u64,
+    /// The database's time when this was read, for "due in 24 min".
+    pub read_at: Timestamp,
+}
+
+impl JobMetadata {
+    /// Reads the columns of `job_columns.sql`.
+    pub(crate) fn read(row: &mut Row<'_>) -> Result<Self, Error> {
+        Ok(JobMetadata {
+            id: row.read()?,
+            queue: row.read()?,
+            state: read_state(row)?,
+            priority: row.read()?,
+            attempt: read_count(row)?,
+            retry_count: read_count(row)?,
+            max_retries: read_count(row)?,
+            codec: read_codec(row)?,
+            created_at: row.read()?,
+            run_at: row.read()?,
+            ended_at: row.read()?,
+            lease_expires_at: row.read()?,
+            lease: row.read()?,
+            worker: row.read()?,
+            key: row.read()?,
+            description: row.read()?,
+            reason: row.read()?,
+            payload_bytes: row.read::<Option<i64>>()?.map_or(0, |bytes| bytes.unsigned_abs()),
+            read_at: row.read()?,
+        })
+    }
+}
+
+pub(crate) fn read_state(row: &mut Row<'_>) -> Result<State, Error> {
+    let code = row.read()?;
+    State::from_code(code).ok_or_else(|| row.odd(format!("state {code}")))
+}
+
+pub(crate) fn read_codec(row: &mut Row<'_>) -> Result<Codec, Error> {
+    Ok(Codec::from_code(row.read()?))
+}
+
+pub(crate) fn read_count(row: &mut Row<'_>) -> Result<u32, Error> {
+    let count: i32 = row.read()?;
+    u32::try_from(count).map_err(|_| row.odd(format!("a count of {count}")))
+}

@@ -1,0 +1,178 @@
+//! The right to work on one job for a while.
+
+use crate::Error;
+use std::fmt;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The right to work on one job, named by the job and a number that never repeats.
+///
+/// The number is the fencing token: 63 random bits made by the claimer, one per claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lease {
+    /// The job.
+    pub job: Uuid,
+    /// The lease number.
+    pub number: i64,
+}
+
+impl Lease {
+    /// Returns a lease number made of 63 of these random bits.
+    pub fn number_from(random: u64) -> i64 {
+        i64::try_from(random >> 1).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of job {}", self.number, self.job)
+    }
+}
+
+/// Returns for how long after sending the claim a lease of this length is trusted.
+///
+/// The margin is the longer of 50 ms and a twentieth of the lease, against drift between two clocks.
+pub fn trusted_for(lease: Duration) -> Duration {
+    lease.saturating_sub((lease / 20).max(Duration::from_millis(50)))
+}
+
+/// How a holder ends its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The job is done.
+    Commit,
+    /// The job failed; it is retried while retries are left.
+    SoftFail(Reason),
+    /// The job failed and is not retried.
+    HardFail(Reason),
+    /// The job was not tried: it goes back to its place in the line.
+    Release,
+}
+
+impl Verdict {
+    pub(crate) fn code(&self) -> i16 {
+        match self {
+            Verdict::Commit => 0,
+            Verdict::SoftFail(_) => 1,
+            Verdict::HardFail(_) => 2,
+            Verdict::Release => 3,
+        }
+    }
+
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Verdict::SoftFail(reason) | Verdict::HardFail(reason) => Some(&reason.0),
+            Verdict::Commit | Verdict::Release => None,
+        }
+    }
+}
+
+/// Why a job failed, in at most 8 KiB of text without NUL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason(String);
+
+impl Reason {
+    /// The longest reason, in bytes.
+    pub const MAX_BYTES: usize = 8 * 1024;
+
+    /// Returns the reason, cut on a character boundary, every NUL (which Postgres cannot store) replaced by U+FFFD.
+    pub fn new(text: &str) -> Self {
+        let mut text = text.replace('\0', "\u{fffd}");
+        text.truncate(text.floor_char_boundary(Self::MAX_BYTES));
+        Reason(text)
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Committed by its worker.
+    Commit,
+    /// Soft-failed by its worker.
+    SoftFail,
+    /// Hard-failed by its worker.
+    HardFail,
+    /// Given back untried.
+    Release,
+    /// The lease expired.
+    Reap,
+    /// Declared done by an operator.
+    Done,
+    /// Declared failed by an operator.
+    Fail,
+}
+
+impl Ending {
+    /// Returns a word for the ending: `commit`, `soft fail`, `hard fail`, `release`, `reap`, `done`, `fail`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ending::Commit => "commit",
+            Ending::SoftFail => "soft fail",
+            Ending::HardFail => "hard fail",
+            Ending::Release => "release",
+            Ending::Reap => "reap",
+            Ending::Done => "done",
+            Ending::Fail => "fail",
+        }
+    }
+
+    pub(crate) fn from_code(code: i16) -> Option<Ending> {
+        use Ending::*;
+        let index = usize::try_from(code).ok()?;
+        [Commit, SoftFail, HardFail, Release, Reap, Done, Fail].get(index).copied()
+    }
+}
+
+/// The longest description, in bytes.
+pub const MAX_DESCRIPTION_BYTES: usize = 8 * 1024;
+/// The longest key, in bytes.
+pub const MAX_KEY_BYTES: usize = 1_000;
+
+pub(crate) fn check_text(what: &str, text: &str, max_bytes: usize) -> Result<(), Error> {
+    let problem = if text.contains('\0') {
+        "contains a NUL byte, which Postgres cannot store".to_owned()
+    } else if text.len() > max_bytes {
+        format!("is {} bytes long; at most {max_bytes} are allowed", text.len())
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(what, problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn trust_ends_before_the_lease() {
+        assert_eq!(trusted_for(Duration::from_secs(1200)), Duration::from_secs(1140));
+        assert_eq!(trusted_for(Duration::from_millis(200)), Duration::from_millis(150));
+        assert_eq!(trusted_for(Duration::from_millis(10)), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn reasons_are_bounded_and_storable(text in ".{0,9000}") {
+            let reason = Reason::new(&text);
+            prop_assert!(reason.as_str().len() <= Reason::MAX_BYTES);
+            prop_assert!(!reason.as_str().contains('\0'));
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let reason = Reason::new(&"é".repeat(5000));
+        assert_eq!(reason.as_str(), "é".repeat(4096));
+    }
+
+    #[test]
+    fn a_nul_is_replaced() {
+        assert_eq!(Reason::new("a\0b").as_str(), "a\u{fffd}b");
+    }
+}

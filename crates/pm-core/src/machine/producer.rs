@@ -1,0 +1,235 @@
+//! The machine that puts jobs on queues.
+
+use super::batcher::{Batch, BatchLimits, Batched, Batcher, Ticket};
+use super::timer::Timer;
+use super::{Entropy, Machine, Request, Trouble};
+use crate::op::{Enqueue, EnqueueRefusal, KeyHolder, Refused};
+use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, State};
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The most jobs in one statement.
+const MAX_BATCH: usize = 1_000;
+/// For how long an enqueue with a lost reply is sent again. Within this time a deleted job may come back.
+const RESEND_FOR: Duration = Duration::from_secs(30);
+
+/// Gathers enqueues into batches and resolves what is ambiguous. At most one batch is in flight.
+#[derive(Debug)]
+pub struct Producer {
+    batcher: Batcher<NewJob>,
+    /// Items of an answered batch that were there already; who holds their keys is asked next.
+    present: Option<Batch<NewJob>>,
+    events: VecDeque<ProducerEvent>,
+    last_ticket: u64,
+}
+
+/// What a producer sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProducerRequest {
+    /// Put these in.
+    Enqueue(Batch<NewJob>),
+    /// Which jobs stand for these?
+    KeyHolder(Batch<NewJob>),
+}
+
+/// What happened to enqueues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProducerEvent {
+    /// An enqueue has its answer.
+    Enqueued {
+        /// Which one.
+        ticket: Ticket,
+        /// The job that stands for it, durable; or why there is none.
+        outcome: Result<Enqueued, Trouble>,
+    },
+    /// Jobs were put on this line; a worker may want to know.
+    Ready {
+        /// The queue.
+        queue: QueueName,
+        /// The priority.
+        priority: i32,
+    },
+}
+
+/// The job that stands for an enqueue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Enqueued {
+    /// A new job.
+    Inserted(Uuid),
+    /// The one that holds the key, and its state.
+    Existing(Uuid, State),
+}
+
+impl Enqueued {
+    /// Returns the id of the job.
+    pub fn id(&self) -> Uuid {
+        match self {
+            Enqueued::Inserted(id) | Enqueued::Existing(id, _) => *id,
+        }
+    }
+}
+
+impl Batched for NewJob {
+    fn weight(&self) -> usize {
+        NewJob::weight(self)
+    }
+}
+
+impl Request for ProducerRequest {
+    fn plan(&self) -> Plan<'_> {
+        match self {
+            ProducerRequest::Enqueue(batch) => Enqueue::plan_of(&batch.items),
+            ProducerRequest::KeyHolder(batch) => KeyHolder::plan_of(&batch.items),
+        }
+    }
+}
+
+impl Default for Producer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Producer {
+    /// Returns a producer with nothing to do.
+    pub fn new() -> Self {
+        Producer {
+            batcher: Batcher::new(BatchLimits::of_items(MAX_BATCH)),
+            present: None,
+            events: VecDeque::new(),
+            last_ticket: 0,
+        }
+    }
+
+    /// Queues a job for sending; an event with the returned ticket will tell what became of it.
+    ///
+    /// The job must have passed [`NewJob::check`]. It is sent again after failures for 30 s when it may have gone in,
+    /// for 5 s when it surely has not.
+    pub fn enqueue(&mut self, job: NewJob, now: Instant) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.batcher.push(ticket, job, Batcher::<NewJob>::patience(now, RESEND_FOR));
+        ticket
+    }
+
+    /// Returns how many jobs wait for their answer.
+    pub fn len(&self) -> usize {
+        self.batcher.len() + self.present.as_ref().map_or(0, |batch| batch.items.len())
+    }
+
+    /// Returns whether every enqueue has its answer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the next thing that happened.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<ProducerEvent> {
+        self.events.pop_front()
+    }
+
+    fn handle_enqueued(&mut self, batch: Batch<NewJob>, refusals: &[EnqueueRefusal]) {
+        let places = |refused| -> Vec<usize> {
+            refusals.iter().filter(|refusal| refusal.refused == refused).map(|refusal| refusal.position).collect()
+        };
+        let (missed, rest) = (places(Refused::NoQueue), places(Refused::Present));
+        let absent_after = |place: &usize| *place - missed.iter().filter(|other| *other < place).count();
+        let (homeless, batch) = batch.partition(&missed);
+        for (ticket, job) in homeless.into_entries() {
+            let outcome = Err(Trouble::Refused(Error::QueueNotFound(job.queue.to_string())));
+            self.events.push_back(ProducerEvent::Enqueued { ticket, outcome });
+        }
+        let (present, inserted) = batch.partition(&rest.iter().map(absent_after).collect::<Vec<_>>());
+        self.present = (!present.items.is_empty()).then_some(present);
+        self.tell_inserted(inserted);
+    }
+
+    fn tell_inserted(&mut self, inserted: Batch<NewJob>) {
+        let mut lines = BTreeSet::new();
+        for (ticket, job) in inserted.into_entries() {
+            self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Ok(Enqueued::Inserted(job.id)) });
+            if !job.options.paused {
+                lines.insert((job.queue, job.options.priority));
+            }
+        }
+        self.events.extend(lines.into_iter().map(|(queue, priority)| ProducerEvent::Ready { queue, priority }));
+    }
+
+    fn handle_holders(&mut self, batch: Batch<NewJob>, holders: Vec<Option<(Uuid, State)>>) {
+        let gone: Vec<usize> =
+            holders.iter().enumerate().filter(|(_, holder)| holder.is_none()).map(|(place, _)| place).collect();
+        let (again, known) = batch.partition(&gone);
+        for ((ticket, job), (id, state)) in known.into_entries().zip(holders.into_iter().flatten()) {
+            let enqueued = if id == job.id { Enqueued::Inserted(id) } else { Enqueued::Existing(id, state) };
+            self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Ok(enqueued) });
+        }
+        self.batcher.put_back(again);
+    }
+
+    fn handle_failure(&mut self, batch: Batch<NewJob>, failure: &Failure, now: Instant, entropy: &mut dyn Entropy) {
+        let given_up = self.batcher.handle_failure(batch, failure, now, entropy);
+        self.tell_failed(given_up, &Trouble::Failed(failure.clone()));
+    }
+
+    fn tell_failed(&mut self, batch: Batch<NewJob>, trouble: &Trouble) {
+        for (ticket, _) in batch.into_entries() {
+            self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Err(trouble.clone()) });
+        }
+    }
+}
+
+impl Machine for Producer {
+    type Request = ProducerRequest;
+
+    fn poll_request(&mut self, now: Instant, _entropy: &mut dyn Entropy) -> Option<ProducerRequest> {
+        match self.present.take() {
+            Some(batch) => Some(ProducerRequest::KeyHolder(batch)),
+            None => self.batcher.poll_batch(now).map(ProducerRequest::Enqueue),
+        }
+    }
+
+    fn handle_reply(
+        &mut self,
+        request: ProducerRequest,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        match (request, reply) {
+            (ProducerRequest::Enqueue(batch), Ok(rows)) => match (Enqueue { jobs: &batch.items }).interpret(&rows) {
+                Ok(refusals) => {
+                    self.batcher.handle_done();
+                    self.handle_enqueued(batch, &refusals);
+                }
+                Err(error) => {
+                    self.batcher.handle_done();
+                    self.tell_failed(batch, &Trouble::Refused(error));
+                }
+            },
+            (ProducerRequest::KeyHolder(batch), Ok(rows)) => {
+                match (KeyHolder { jobs: &batch.items }).interpret(&rows) {
+                    Ok(holders) => self.handle_holders(batch, holders),
+                    Err(error) => self.tell_failed(batch, &Trouble::Refused(error)),
+                }
+            }
+            // The whole enqueue is sent again: what is there by then answers as before.
+            (ProducerRequest::Enqueue(batch) | ProducerRequest::KeyHolder(batch), Err(failure)) => {
+                self.handle_failure(batch, &failure, now, entropy);
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let _the_batcher_compares_times_itself = now;
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        self.batcher.retry_at().map(|at| (at, Timer::Batch))
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.present.is_none() && self.batcher.is_gathering()
+    }
+}

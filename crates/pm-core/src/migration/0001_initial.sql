@@ -1,0 +1,91 @@
+-- The first schema: queues, their jobs, what became of attempts, shared payloads, and the claim frontier.
+-- Locks: only tables it creates itself.
+-- Concurrency: runs inside the migration's advisory lock, once.
+-- Index: creates them all; state, lease, attempt and worker are in none, so that a claim is a HOT update.
+-- Cost: constant.
+
+-- A queue whose name is null is being deleted: every look-up by name misses it.
+create table {schema}.queue (
+  id int4 generated always as identity primary key,
+  name text unique,
+  paused bool not null default false,
+  lease_ms int8 not null default 1200000,
+  max_retries int4 not null default 8,
+  backoff_ms int8[] not null default '{0,1500000,3000000,6000000,12000000,24000000,48000000,96000000}',
+  jitter_percent int2 not null default 0,
+  retain_ms int8
+) with (fillfactor = 50);
+
+create sequence {schema}.job_seq;
+
+-- state: 0 pending, 1 in progress, 2 finished, 3 failed.
+-- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 5 done, 6 fail (by an operator).
+-- seq is the ticket for the line: not null means ready or in progress.
+-- lease is the fencing token; an operator who breaks a lease sets it to null.
+-- key_held is the key while it excludes others.
+create table {schema}.job (
+  id uuid primary key,
+  seq int8,
+  run_at timestamptz,
+  lease_expires_at timestamptz,
+  created_at timestamptz not null default now(),
+  ended_at timestamptz,
+  failed_at timestamptz,
+  key_until timestamptz,
+  payload_id int8,
+  lease int8,
+  queue_id int4 not null,
+  priority int4 not null,
+  attempt int4 not null default 0,
+  retry_count int4 not null default 0,
+  max_retries int4,
+  state int2 not null default 0,
+  verdict int2,
+  codec int2 not null,
+  jitter_percent int2,
+  held bool not null default false,
+  backoff_ms int8[],
+  worker text,
+  key text,
+  key_held text,
+  description text,
+  reason text,
+  payload bytea
+) with (
+  fillfactor = 50,
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_insert_scale_factor = 0.02,
+  autovacuum_analyze_scale_factor = 0.02
+);
+create index job_line on {schema}.job (queue_id, priority, seq) where seq is not null;
+create index job_wait on {schema}.job (run_at) where seq is null and run_at is not null and not held;
+create index job_held on {schema}.job (queue_id) where held;
+create unique index job_key on {schema}.job (queue_id, key_held) where key_held is not null;
+create index job_failed on {schema}.job (queue_id, id) where failed_at is not null;
+
+-- An upper bound of every seq ever claimed in a line, so that the reaper knows how far to look.
+create table {schema}.claim_frontier (
+  queue_id int4,
+  priority int4,
+  seq int8 not null,
+  primary key (queue_id, priority)
+) with (fillfactor = 50);
+
+-- Attempts that ended otherwise than in success; the successful one is told by the job itself.
+create table {schema}.attempt (
+  job_id uuid not null,
+  attempt int4 not null,
+  lease int8,
+  ended_at timestamptz not null,
+  verdict int2 not null,
+  worker text,
+  reason text,
+  primary key (job_id, attempt)
+);
+
+-- Payloads that a copy made shared; ordinary jobs keep theirs in the row.
+create table {schema}.payload (
+  id int8 generated always as identity primary key,
+  refs int4 not null,
+  data bytea not null
+);

@@ -1,0 +1,125 @@
+//! Names that were checked once, where they came in.
+
+use crate::Error;
+use std::fmt;
+
+/// A valid queue name: 1 to 200 bytes of UTF-8, no control characters, no blank at either end.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueName(String);
+
+impl QueueName {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 200;
+
+    /// Returns the checked name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] says which rule `name` breaks.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        let problem = if name.is_empty() {
+            "is empty".to_owned()
+        } else if name.len() > Self::MAX_BYTES {
+            format!("is {} bytes long; at most {} are allowed", name.len(), Self::MAX_BYTES)
+        } else if name.chars().any(char::is_control) {
+            "contains a control character".to_owned()
+        } else if name.trim() != name {
+            "starts or ends with a blank".to_owned()
+        } else {
+            return Ok(QueueName(name.to_owned()));
+        };
+        Err(Error::invalid(format!("queue name {name:?}"), problem))
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A valid name of the schema that holds pm's tables: 1 to 63 bytes, no control characters, no quotes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SchemaName(String);
+
+impl SchemaName {
+    /// Returns the checked name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] says which rule `name` breaks.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        let problem = if name.is_empty() {
+            "is empty"
+        } else if name.len() > 63 {
+            "is longer than the 63 bytes Postgres keeps of a name"
+        } else if name.chars().any(|c| c.is_control() || matches!(c, '"' | '\'' | '\\' | '$' | '{' | '}')) {
+            "contains a quote, backslash, dollar sign, brace or control character"
+        } else if name.starts_with("pg_") {
+            "starts with pg_, which Postgres keeps for itself"
+        } else {
+            return Ok(SchemaName(name.to_owned()));
+        };
+        Err(Error::invalid(format!("schema name {name:?}"), problem))
+    }
+
+    /// Returns the name, unquoted.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for SchemaName {
+    /// Returns `pm`.
+    fn default() -> Self {
+        SchemaName("pm".to_owned())
+    }
+}
+
+impl fmt::Display for SchemaName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_queue_names_pass() {
+        for name in ["a", "mail", "e-mail/out 2", "Grüße 🦀", &"x".repeat(200)] {
+            assert_eq!(QueueName::new(name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn bad_queue_names_are_told_why() {
+        let long = "x".repeat(201);
+        for (name, why) in [
+            ("", "is empty"),
+            (long.as_str(), "201 bytes"),
+            ("a\nb", "control character"),
+            ("a\0b", "control character"),
+            (" a", "blank"),
+            ("a ", "blank"),
+            ("\u{a0}a", "blank"),
+        ] {
+            let error = QueueName::new(name).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn schema_names_cannot_break_out_of_their_quotes() {
+        assert_eq!(SchemaName::new("my jobs").unwrap().as_str(), "my jobs");
+        for name in ["", "a\"b", "a'b", "pg_jobs", "{schema}", "a$b", &"x".repeat(64)] {
+            assert!(SchemaName::new(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Taking jobs, and giving back what a lost reply took.
+
+use crate::job::{read_codec, read_count};
+use crate::settings::read_lease_and_backoff;
+use crate::statement::Definition;
+use crate::time::from_ms;
+use crate::wire::{Row, Rows, Type, Value, column};
+use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId, Timestamp};
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(crate) const CLAIM: Definition = Definition {
+    sql: include_str!("claim.sql"),
+    params: &[Type::Int4Array, Type::Int4Array, Type::Int8Array, Type::Int8, Type::Int8, Type::Text, Type::Timestamp],
+    columns: &[
+        Type::Uuid,
+        Type::Int4,
+        Type::Bool,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8,
+        Type::Int4,
+        Type::Int4,
+        Type::Timestamp,
+        Type::Int2,
+        Type::Text,
+        Type::Text,
+        Type::Bytes,
+    ],
+};
+
+pub(crate) const RELEASE_CLAIM: Definition =
+    Definition { sql: include_str!("release_claim.sql"), params: &[Type::Int8], columns: &[Type::Int8] };
+
+/// Leases the next jobs of some lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The lines, in the order in which they are emptied; at most 64.
+    pub lines: Vec<LineCursor>,
+    /// How many jobs at most.
+    pub limit: usize,
+    /// The number all these leases get.
+    pub lease: i64,
+    /// Who claims, for people.
+    pub worker: String,
+    /// Due times before this are known to be none.
+    pub due_bound: Option<Timestamp>,
+}
+
+/// One priority of one queue, and from where to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineCursor {
+    /// The queue.
+    pub queue_id: i32,
+    /// The priority.
+    pub priority: i32,
+    /// Jobs with a ticket up to this one are not looked at.
+    pub cursor: i64,
+}
+
+/// What a claim brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimReply {
+    /// What the claim read of each queue; a queue that is gone is missing.
+    pub queues: Vec<QueueReading>,
+    /// The time until the next waiting job is due, negative ones cut to zero.
+    pub next_due: Option<Duration>,
+    /// The jobs, in the order of the lines and of their tickets.
+    pub jobs: Vec<ClaimedJob>,
+}
+
+/// What a claim read of a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueReading {
+    /// The queue.
+    pub queue_id: i32,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// How long its leases last.
+    pub lease: Duration,
+    /// How its failures are retried.
+    pub backoff: Backoff,
+}
+
+impl Operation for Claim {
+    type Output = ClaimReply;
+    const STATEMENT: StatementId = StatementId::Claim;
+
+    fn params(&self) -> Params<'_> {
+        vec![
+            Value::Int4Array(column(&self.lines, |line| line.queue_id)),
+            Value::Int4Array(column(&self.lines, |line| line.priority)),
+            Value::Int8Array(column(&self.lines, |line| line.cursor)),
+            Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX)),
+            Value::Int8(self.lease),
+            Value::Text(&self.worker),
+            self.due_bound.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
+        ]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<ClaimReply, Error> {
+        let mut reply = ClaimReply { queues: Vec::new(), next_due: None, jobs: Vec::with_capacity(rows.len()) };
+        for mut row in rows.iter(Self::STATEMENT) {
+            match row.read::<Option<Uuid>>()? {
+                None => read_queue(&mut row, &mut reply)?,
+                Some(id) => reply.jobs.push(read_job(&mut row, Lease { job: id, number: self.lease })?),
+            }
+        }
+        let rank = |job: &ClaimedJob| {
+            self.lines.iter().position(|line| (line.queue_id, line.priority) == (job.queue_id, job.priority))
+        };
+        reply.jobs.sort_by_cached_key(|job| (rank(job), job.seq));
+        Ok(reply)
+    }
+}
+
+fn read_queue(row: &mut Row<'_>, reply: &mut ClaimReply) -> Result<(), Error> {
+    let (queue_id, paused) = (row.read()?, row.read()?);
+    let (lease, backoff) = read_lease_and_backoff(row)?;
+    reply.queues.push(QueueReading { queue_id, paused, lease, backoff });
+    reply.next_due = row.read::<Option<i64>>()?.map(from_ms);
+    Ok(())
+}
+
+fn read_job(row: &mut Row<'_>, lease: Lease) -> Result<ClaimedJob, Error> {
+    let queue_id = row.read()?;
+    let (_paused, _lease_ms): (Option<bool>, Option<i64>) = (row.read()?, row.read()?);
+    let max_retries = row.read::<Option<i32>>()?.and_then(|retries| u32::try_from(retries).ok());
+    let backoff = row.read::<Option<Vec<i64>>>()?.map(|table| table.into_iter().map(from_ms).collect());
+    let jitter_percent = row.read::<Option<i16>>()?.and_then(|percent| u8::try_from(percent).ok());
+    let _due_ms: Option<i64> = row.read()?;
+    Ok(ClaimedJob {
+        lease,
+        queue_id,
+        max_retries,
+        backoff,
+        jitter_percent,
+        priority: row.read()?,
+        seq: row.read()?,
+        attempt: read_count(row)?,
+        retry_count: read_count(row)?,
+        created_at: row.read()?,
+        codec: read_codec(row)?,
+        description: row.read()?,
+        key: row.read()?,
+        payload: row.read()?,
+    })
+}
+
+/// Gives back whatever one claim took, when its reply was lost. Answers how many jobs that were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReleaseClaim {
+    /// The number the claim gave its leases.
+    pub lease: i64,
+}
+
+impl Operation for ReleaseClaim {
+    type Output = u64;
+    const STATEMENT: StatementId = StatementId::ReleaseClaim;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Int8(self.lease)]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<u64, Error> {
+        Ok(rows.only(Self::STATEMENT)?.read::<i64>()?.unsigned_abs())
+    }
+}

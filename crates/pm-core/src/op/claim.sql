@@ -1,0 +1,52 @@
+-- Leases the next jobs of some lines (a line is one priority of one queue), in the order the lines are given.
+-- Locks: the picked jobs, skipping locked ones; then the frontier rows it raises (about one claim in 1,000 jobs), in key order.
+-- Concurrency: two claims never pick one job; a queue paused before this statement's snapshot gives nothing; a job changed between pick and update is left for the next claim.
+-- Index: job_line from the cursor of each line, no sort; then the rows by ctid; job_wait for the next due time.
+-- Cost: flat in the backlog; grows with the jobs in progress between the cursor and the first ready job.
+-- Reply: one row a queue (id null) with its settings, then one row a job with its own overrides.
+with line as materialized (
+  select line.queue_id, line.priority, line.cursor
+  from unnest($1::int4[], $2::int4[], $3::int8[]) with ordinality as line(queue_id, priority, cursor, ordinal)
+  join {schema}.queue on queue.id = line.queue_id
+  where not queue.paused and queue.name is not null
+  order by line.ordinal
+), pick as materialized (
+  select pick.*
+  from line cross join lateral (
+    select job.ctid as tid, job.queue_id, job.priority, job.seq
+    from {schema}.job
+    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq > line.cursor and job.state = 0
+    order by job.seq
+    limit $4::int8
+    for no key update skip locked
+  ) pick
+  limit $4::int8
+), raised as (
+  insert into {schema}.claim_frontier as frontier (queue_id, priority, seq)
+  select pick.queue_id, pick.priority, max(pick.seq) + 1000
+  from pick left join {schema}.claim_frontier f on f.queue_id = pick.queue_id and f.priority = pick.priority
+  where f.seq is null or pick.seq > f.seq
+  group by 1, 2
+  order by 1, 2
+  on conflict (queue_id, priority) do update set seq = greatest(frontier.seq, excluded.seq)
+), got as (
+  update {schema}.job
+  set state = 1, attempt = job.attempt + 1, lease = $5::int8, worker = $6::text,
+      lease_expires_at = statement_timestamp() + queue.lease_ms * interval '1 ms'
+  from {schema}.queue
+  where queue.id = job.queue_id and job.ctid = any(array(select tid from pick))
+  returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
+            job.retry_count, job.created_at, job.codec, job.description, job.key,
+            coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
+)
+select null::uuid as id, queue.id as queue_id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
+       (select (extract(epoch from min(job.run_at) - statement_timestamp()) * 1000)::int8 from {schema}.job
+        where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($7::timestamptz, '-infinity')) as due_ms,
+       null::int4 as priority, null::int8 as seq, null::int4 as attempt, null::int4 as retry_count, null::timestamptz as created_at,
+       null::int2 as codec, null::text as description, null::text as key, null::bytea as payload
+from {schema}.queue
+where queue.id = any($1::int4[]) and queue.name is not null
+union all
+select id, queue_id, null, null, max_retries, backoff_ms, jitter_percent, null,
+       priority, seq, attempt, retry_count, created_at, codec, description, key, payload
+from got

@@ -1,0 +1,6 @@
+-- Makes a queue unless one of that name exists.
+-- Locks: the new row.
+-- Concurrency: of two at once one creates, decided by the unique index; the other answers no row.
+-- Index: queue (name).
+-- Cost: constant.
+insert into {schema}.queue (name, paused) values ($1::text, $2::bool) on conflict (name) do nothing returning id

@@ -1,0 +1,174 @@
+//! Putting jobs on queues.
+
+use super::read_position;
+use crate::job::read_state;
+use crate::statement::Definition;
+use crate::time::whole_ms;
+use crate::wire::{Rows, Type, Value, column, optional_column};
+use crate::{Error, NewJob, Operation, Params, Plan, RunAt, State, StatementId};
+use std::borrow::Cow;
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(crate) const ENQUEUE: Definition = Definition {
+    sql: include_str!("enqueue.sql"),
+    params: &[
+        Type::UuidArray,
+        Type::TextArray,
+        Type::Int4Array,
+        Type::BoolArray,
+        Type::TimestampArray,
+        Type::Int8Array,
+        Type::Int2Array,
+        Type::BytesArray,
+        Type::TextArray,
+        Type::TextArray,
+        Type::TimestampArray,
+        Type::Int4Array,
+        Type::TextArray,
+        Type::Int2Array,
+    ],
+    columns: &[Type::Int8, Type::Int2],
+};
+
+pub(crate) const KEY_HOLDER: Definition = Definition {
+    sql: include_str!("key_holder.sql"),
+    params: &[Type::UuidArray, Type::TextArray, Type::TextArray],
+    columns: &[Type::Int8, Type::Uuid, Type::Int2],
+};
+
+/// Puts jobs on queues. Answers the items that did not go in; all others did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Enqueue<'a> {
+    /// The jobs, each of which passed [`NewJob::check`].
+    pub jobs: &'a [NewJob],
+}
+
+/// An item of a batch that did not go in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnqueueRefusal {
+    /// Its place in the batch, from 0.
+    pub position: usize,
+    /// Why.
+    pub refused: Refused,
+}
+
+/// Why an item did not go in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Its queue does not exist.
+    NoQueue,
+    /// Its id or its key is there already; [`KeyHolder`] tells which job stands for it.
+    Present,
+}
+
+impl<'a> Enqueue<'a> {
+    /// Returns the plan for these jobs.
+    pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
+        Plan { statement: Self::STATEMENT, params: Self::params_of(jobs) }
+    }
+
+    fn params_of(jobs: &'a [NewJob]) -> Params<'a> {
+        vec![
+            Value::UuidArray(column(jobs, |job| job.id)),
+            Value::TextArray(column(jobs, |job| Cow::Borrowed(job.queue.as_str()))),
+            Value::Int4Array(column(jobs, |job| job.options.priority)),
+            optional_column(jobs, |job| job.options.paused.then_some(true), Value::BoolArray),
+            optional_column(jobs, |job| run_at(job), Value::TimestampArray),
+            optional_column(jobs, |job| delay_ms(job), Value::Int8Array),
+            Value::Int2Array(column(jobs, |job| job.options.codec.code())),
+            Value::BytesArray(column(jobs, |job| &job.payload[..])),
+            optional_column(jobs, |job| job.options.description.as_deref().map(Cow::Borrowed), Value::TextArray),
+            optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray),
+            Value::Null(Type::TimestampArray),
+            optional_column(jobs, |job| job.options.max_retries.map(|retries| retries as i32), Value::Int4Array),
+            optional_column(jobs, |job| job.options.backoff.as_deref().map(array_text), Value::TextArray),
+            optional_column(jobs, |job| job.options.jitter_percent.map(i16::from), Value::Int2Array),
+        ]
+    }
+}
+
+impl Operation for Enqueue<'_> {
+    type Output = Vec<EnqueueRefusal>;
+    const STATEMENT: StatementId = StatementId::Enqueue;
+
+    fn params(&self) -> Params<'_> {
+        Self::params_of(self.jobs)
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Vec<EnqueueRefusal>, Error> {
+        let refusal = |mut row: crate::wire::Row<'_>| {
+            let position = read_position(&mut row, self.jobs.len())?;
+            let refused = match row.read::<i16>()? {
+                1 => Refused::NoQueue,
+                2 => Refused::Present,
+                odd => return Err(row.odd(format!("outcome {odd}"))),
+            };
+            Ok(EnqueueRefusal { position, refused })
+        };
+        rows.iter(Self::STATEMENT).map(refusal).collect()
+    }
+}
+
+/// Returns the delays as the text of an `int8[]`: `unnest` would flatten an array of arrays.
+fn array_text(table: &[Duration]) -> Cow<'static, str> {
+    let delays: Vec<_> = table.iter().map(|delay| whole_ms(*delay).to_string()).collect();
+    Cow::Owned(format!("{{{}}}", delays.join(",")))
+}
+
+fn run_at(job: &NewJob) -> Option<crate::Timestamp> {
+    match job.options.run_at {
+        Some(RunAt::At(at)) => Some(at),
+        Some(RunAt::In(_)) | None => None,
+    }
+}
+
+fn delay_ms(job: &NewJob) -> Option<i64> {
+    match job.options.run_at {
+        Some(RunAt::In(delay)) => Some(whole_ms(delay)),
+        Some(RunAt::At(_)) | None => None,
+    }
+}
+
+/// Follow-up of [`Enqueue`] for items whose id or key was there already: which job stands for them.
+///
+/// An item without an answer has lost its rival since and may be sent again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyHolder<'a> {
+    /// The items.
+    pub jobs: &'a [NewJob],
+}
+
+impl<'a> KeyHolder<'a> {
+    /// Returns the plan for these jobs.
+    pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
+        Plan { statement: Self::STATEMENT, params: Self::params_of(jobs) }
+    }
+
+    fn params_of(jobs: &'a [NewJob]) -> Params<'a> {
+        vec![
+            Value::UuidArray(column(jobs, |job| job.id)),
+            Value::TextArray(column(jobs, |job| Cow::Borrowed(job.queue.as_str()))),
+            optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray),
+        ]
+    }
+}
+
+impl Operation for KeyHolder<'_> {
+    /// Of each item: the job that stands for it, and its state. It is the item's own id when it had gone in before.
+    type Output = Vec<Option<(Uuid, State)>>;
+    const STATEMENT: StatementId = StatementId::KeyHolder;
+
+    fn params(&self) -> Params<'_> {
+        Self::params_of(self.jobs)
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Self::Output, Error> {
+        let mut holders = vec![None; self.jobs.len()];
+        for mut row in rows.iter(Self::STATEMENT) {
+            let position = read_position(&mut row, holders.len())?;
+            holders[position] = Some((row.read()?, read_state(&mut row)?));
+        }
+        Ok(holders)
+    }
+}

@@ -1,0 +1,42 @@
+-- Lists queues with their settings and the number of their jobs by state.
+-- Locks: none.
+-- Concurrency: reads one snapshot.
+-- Index: job_line, job_wait, job_held, job_failed, each to at most 10,001 entries a queue; a sample of at most 8,000 pages of the table.
+-- Cost: bounded: counts are exact to 10,000 a state and estimated from the sample beyond; finished jobs are exact while the sample is the whole table.
+with size as materialized (
+  select least(100.0, 100.0 * 8000 / greatest(1, pg_relation_size('{schema}.job') / current_setting('block_size')::int8)) as percent
+), sample as materialized (
+  select queue_id, state, (count(*) * 100 / (select percent from size))::int8 as jobs
+  from {schema}.job tablesample system ((select percent from size))
+  group by queue_id, state
+), flight as materialized (
+  select claim_frontier.queue_id, count(*) as jobs
+  from {schema}.claim_frontier cross join lateral (
+    select 1 from {schema}.job
+    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
+    offset 0
+  ) flight
+  group by 1
+), tally as materialized (
+  select queue.*,
+         (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.seq is not null limit 10001) j) as line,
+         (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.seq is null and job.run_at is not null and not job.held limit 10001) j) as waiting,
+         (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.held limit 10001) j) as held,
+         (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.failed_at is not null limit 10001) j) as failed,
+         coalesce((select flight.jobs from flight where flight.queue_id = queue.id), 0) as in_progress,
+         coalesce((select sample.jobs from sample where sample.queue_id = queue.id and sample.state = 0), 0) as sampled_pending,
+         coalesce((select sample.jobs from sample where sample.queue_id = queue.id and sample.state = 2), 0) as finished,
+         coalesce((select sample.jobs from sample where sample.queue_id = queue.id and sample.state = 3), 0) as sampled_failed
+  from {schema}.queue
+  where queue.name is not null and ($1::text is null or queue.name = $1::text)
+)
+select name, paused, lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms,
+       case when line > 10000 or waiting > 10000 then greatest(sampled_pending - least(held, 10000), line + waiting - in_progress)
+            else greatest(line - in_progress, 0) + waiting end as pending,
+       held, in_progress, finished,
+       case when failed > 10000 then greatest(sampled_failed, failed) else failed end as failed,
+       (line > 10000 or waiting > 10000 or held > 10000) as pending_is_estimate,
+       ((select percent from size) < 100) as finished_is_estimate,
+       (failed > 10000 and (select percent from size) < 100) as failed_is_estimate
+from tally
+order by name

@@ -1,0 +1,35 @@
+//! The operations, one file each beside its SQL.
+
+pub(crate) mod claim;
+pub(crate) mod enqueue;
+pub(crate) mod job;
+pub(crate) mod poll;
+pub(crate) mod promote;
+pub(crate) mod queue;
+pub(crate) mod reap;
+pub(crate) mod refresh;
+pub(crate) mod schema_version;
+pub(crate) mod settle;
+
+pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
+pub use enqueue::{Enqueue, EnqueueRefusal, KeyHolder, Refused};
+pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Payload, ResolveSuffix, StoredPayload};
+pub use poll::{FollowedQueue, Poll, PollReply};
+pub use promote::{Promote, Promoted};
+pub use queue::{
+    Count, CountPending, CreateQueue, ListQueues, PauseQueue, QueueSummary, ResumeQueue, Resumed, SetQueue,
+};
+pub use reap::{Reap, Reaped};
+pub use refresh::{Refresh, Refreshed};
+pub use schema_version::SchemaVersion;
+pub use settle::{Outcome, Settle, SettleItem};
+
+use crate::Error;
+use crate::wire::Row;
+
+/// Reads a 1-based position in a batch of `length` items.
+fn read_position(row: &mut Row<'_>, length: usize) -> Result<usize, Error> {
+    let ordinal: i64 = row.read()?;
+    let position = usize::try_from(ordinal - 1).ok().filter(|position| *position < length);
+    position.ok_or_else(|| row.odd(format!("position {ordinal} of a batch of {length}")))
+}

@@ -1,0 +1,9 @@
+-- Follow-up of settle: for words that changed nothing, whether they had been heard before.
+-- Locks: none.
+-- Concurrency: its snapshot is younger than the settle's, so what made the settle miss is visible.
+-- Index: job (id), attempt (job_id, attempt).
+-- Cost: two index probes an item.
+select item.ordinal,
+       exists (select 1 from {schema}.job where job.id = item.id and job.lease = item.lease and job.state <> 1 and job.verdict = item.verdict)
+       or exists (select 1 from {schema}.attempt where attempt.job_id = item.id and attempt.lease = item.lease and attempt.verdict = item.verdict) as already
+from unnest($1::uuid[], $2::int8[], $3::int2[]) with ordinality as item(id, lease, verdict, ordinal)

@@ -1,0 +1,33 @@
+-- Looks what there is to do: the queues a worker follows, their lines, the next due time, the next lease expiry.
+-- Locks: none.
+-- Concurrency: reads one snapshot.
+-- Index: queue (name); job_line, one probe a line and the stretch in progress up to each frontier; job_wait.
+-- Cost: flat in the backlog; grows with the number of lines and of jobs in progress (about 0.3 us each).
+with recursive followed as materialized (
+  select * from {schema}.queue where name = any($1::text[])
+), line as (
+  select followed.id as queue_id,
+         (select job.priority from {schema}.job where job.queue_id = followed.id and job.seq is not null
+          order by job.priority desc limit 1) as priority
+  from followed
+  union all
+  select line.queue_id,
+         (select job.priority from {schema}.job where job.queue_id = line.queue_id and job.seq is not null and job.priority < line.priority
+          order by job.priority desc limit 1)
+  from line where line.priority is not null
+), expiry as materialized (
+  select min(flight.lease_expires_at) as at
+  from {schema}.claim_frontier cross join lateral (
+    select job.lease_expires_at from {schema}.job
+    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
+    offset 0
+  ) flight
+), due as materialized (
+  select min(job.run_at) as at from {schema}.job
+  where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($2::timestamptz, '-infinity')
+)
+select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
+       array(select line.priority from line where line.queue_id = followed.id and line.priority is not null order by 1 desc) as priorities,
+       (select (extract(epoch from due.at - statement_timestamp()) * 1000)::int8 from due) as due_ms,
+       (select (extract(epoch from expiry.at - statement_timestamp()) * 1000)::int8 from expiry) as expiry_ms
+from followed

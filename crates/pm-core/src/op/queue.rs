@@ -1,0 +1,255 @@
+//! Operations on queues.
+
+use crate::statement::Definition;
+use crate::time::whole_ms;
+use crate::wire::{Row, Rows, Type, Value};
+use crate::{Error, Operation, Params, QueueName, QueueSettings, SettingsChange, State, StatementId};
+
+pub(crate) const CREATE_QUEUE: Definition =
+    Definition { sql: include_str!("create_queue.sql"), params: &[Type::Text, Type::Bool], columns: &[Type::Int4] };
+pub(crate) const PAUSE_QUEUE: Definition =
+    Definition { sql: include_str!("pause_queue.sql"), params: &[Type::Text], columns: &[Type::Int4] };
+pub(crate) const RESUME_QUEUE: Definition = Definition {
+    sql: include_str!("resume_queue.sql"),
+    params: &[Type::Text],
+    columns: &[Type::Int4, Type::Bool, Type::Int8],
+};
+pub(crate) const COUNT_PENDING: Definition =
+    Definition { sql: include_str!("count_pending.sql"), params: &[Type::Int4], columns: &[Type::Int8] };
+pub(crate) const LIST_QUEUES: Definition = Definition {
+    sql: include_str!("list_queues.sql"),
+    params: &[Type::Text],
+    columns: &[
+        Type::Text,
+        Type::Bool,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Bool,
+        Type::Bool,
+        Type::Bool,
+    ],
+};
+pub(crate) const SET_QUEUE: Definition = Definition {
+    sql: include_str!("set_queue.sql"),
+    params: &[Type::Text, Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
+    columns: &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
+};
+
+/// Makes a queue. Answers whether it was made; one of that name that exists is left as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateQueue {
+    /// Its name.
+    pub name: QueueName,
+    /// Whether it starts paused.
+    pub paused: bool,
+}
+
+impl Operation for CreateQueue {
+    type Output = bool;
+    const STATEMENT: StatementId = StatementId::CreateQueue;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.name.as_str()), Value::Bool(self.paused)]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<bool, Error> {
+        Ok(rows.at_most_one(Self::STATEMENT)?.is_some())
+    }
+}
+
+/// Pauses a queue: one write, whatever the number of jobs. Answers the queue's number, for [`CountPending`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseQueue {
+    /// Its name.
+    pub name: QueueName,
+}
+
+impl Operation for PauseQueue {
+    type Output = i32;
+    const STATEMENT: StatementId = StatementId::PauseQueue;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.name.as_str())]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<i32, Error> {
+        found(rows.at_most_one(Self::STATEMENT)?, &self.name)?.read()
+    }
+}
+
+/// Resumes a queue and sets free the jobs that were enqueued as paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumeQueue {
+    /// Its name.
+    pub name: QueueName,
+}
+
+/// What a resume did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// The queue's number.
+    pub queue_id: i32,
+    /// Whether it was paused: then every pending job was set free, see [`CountPending`].
+    pub was_paused: bool,
+    /// How many jobs had been held one by one.
+    pub freed: u64,
+}
+
+impl Operation for ResumeQueue {
+    type Output = Resumed;
+    const STATEMENT: StatementId = StatementId::ResumeQueue;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.name.as_str())]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Resumed, Error> {
+        let mut row = found(rows.at_most_one(Self::STATEMENT)?, &self.name)?;
+        let (queue_id, was_paused) = (row.read()?, row.read()?);
+        Ok(Resumed { queue_id, was_paused, freed: row.read::<i64>()?.unsigned_abs() })
+    }
+}
+
+/// Counts the jobs of a queue that wait: the named follow-up of pause and resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountPending {
+    /// The queue's number.
+    pub queue_id: i32,
+}
+
+impl Operation for CountPending {
+    type Output = u64;
+    const STATEMENT: StatementId = StatementId::CountPending;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Int4(self.queue_id)]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<u64, Error> {
+        Ok(rows.only(Self::STATEMENT)?.read::<i64>()?.unsigned_abs())
+    }
+}
+
+/// Lists queues by name, with settings and counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListQueues {
+    /// Only this one.
+    pub name: Option<QueueName>,
+}
+
+/// A queue as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueSummary {
+    /// Its name.
+    pub name: String,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Its settings.
+    pub settings: QueueSettings,
+    /// Jobs by state, in the order of [`State::ALL`].
+    pub counts: [Count; 5],
+}
+
+impl QueueSummary {
+    /// Returns how many jobs are in `state`.
+    pub fn count(&self, state: State) -> Count {
+        self.counts[State::ALL.iter().position(|other| *other == state).unwrap_or_default()]
+    }
+}
+
+/// A number of jobs: exact up to 10,000, perhaps estimated beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// The number.
+    pub jobs: u64,
+    /// Whether it was estimated from a sample of the table.
+    pub is_estimate: bool,
+}
+
+impl Operation for ListQueues {
+    type Output = Vec<QueueSummary>;
+    const STATEMENT: StatementId = StatementId::ListQueues;
+
+    fn params(&self) -> Params<'_> {
+        vec![self.name.as_ref().map_or(Value::Null(Type::Text), |name| Value::Text(name.as_str()))]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Vec<QueueSummary>, Error> {
+        rows.iter(Self::STATEMENT).map(read_summary).collect()
+    }
+}
+
+fn read_summary(mut row: Row<'_>) -> Result<QueueSummary, Error> {
+    let (name, paused) = (row.read()?, row.read()?);
+    let settings = QueueSettings::read(&mut row)?;
+    let mut jobs = || row.read::<i64>().map(i64::unsigned_abs);
+    let (waiting, held, in_progress, finished, failed) = (jobs()?, jobs()?, jobs()?, jobs()?, jobs()?);
+    let (pending_is_estimate, finished_is_estimate, failed_is_estimate) = (row.read()?, row.read()?, row.read()?);
+    // A pending job of a paused queue is shown as paused.
+    let (pending, on_hold) = if paused { (0, waiting + held) } else { (waiting, held) };
+    let counts = [
+        Count { jobs: pending, is_estimate: pending_is_estimate && !paused },
+        Count { jobs: on_hold, is_estimate: pending_is_estimate && paused },
+        Count { jobs: in_progress, is_estimate: false },
+        Count { jobs: finished, is_estimate: finished_is_estimate },
+        Count { jobs: failed, is_estimate: failed_is_estimate },
+    ];
+    Ok(QueueSummary { name, paused, settings, counts })
+}
+
+/// Changes settings of a queue. Answers them as they stand then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetQueue {
+    name: QueueName,
+    change: SettingsChange,
+}
+
+impl SetQueue {
+    /// Returns the operation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a setting out of range.
+    pub fn new(name: QueueName, change: SettingsChange) -> Result<Self, Error> {
+        change.check()?;
+        Ok(SetQueue { name, change })
+    }
+}
+
+impl Operation for SetQueue {
+    type Output = QueueSettings;
+    const STATEMENT: StatementId = StatementId::SetQueue;
+
+    fn params(&self) -> Params<'_> {
+        let change = &self.change;
+        let int8 = |value: Option<i64>| value.map_or(Value::Null(Type::Int8), Value::Int8);
+        let table = change.table.as_ref().map(|table| table.iter().map(|delay| Some(whole_ms(*delay))).collect());
+        vec![
+            Value::Text(self.name.as_str()),
+            int8(change.lease.map(whole_ms)),
+            change.max_retries.map_or(Value::Null(Type::Int4), |retries| Value::Int4(retries as i32)),
+            table.map_or(Value::Null(Type::Int8Array), Value::Int8Array),
+            change.jitter_percent.map_or(Value::Null(Type::Int2), |percent| Value::Int2(percent.into())),
+            // A negative retention means for ever.
+            int8(change.retain.map(|retain| retain.map_or(-1, whole_ms))),
+        ]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<QueueSettings, Error> {
+        let mut row = found(rows.at_most_one(Self::STATEMENT)?, &self.name)?;
+        QueueSettings::read(&mut row)
+    }
+}
+
+fn found<'a>(row: Option<Row<'a>>, name: &QueueName) -> Result<Row<'a>, Error> {
+    row.ok_or_else(|| Error::QueueNotFound(name.to_string()))
+}

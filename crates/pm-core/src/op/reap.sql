@@ -1,0 +1,47 @@
+-- Soft-fails leases that expired, oldest first; tells when the next one ends.
+-- Locks: the expired jobs in id order, skipping locked ones.
+-- Concurrency: two reapers share the work; a settle that comes first wins, one that comes later is refused.
+-- Index: job_line up to the claim frontier of each line; then job (id).
+-- Cost: grows with the jobs in progress (about 0.3 us each), not with the backlog.
+with flight as materialized (
+  select flight.id, flight.lease_expires_at
+  from {schema}.claim_frontier cross join lateral (
+    select job.id, job.lease_expires_at from {schema}.job
+    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
+    offset 0
+  ) flight
+), pick as materialized (
+  select job.id, job.queue_id, job.attempt, job.lease, job.worker, job.retry_count,
+         job.backoff_ms, job.max_retries, job.jitter_percent
+  from {schema}.job
+  where job.id = any(array(select id from flight where lease_expires_at <= statement_timestamp() order by lease_expires_at limit $1::int8))
+    and job.state = 1 and job.lease_expires_at <= statement_timestamp()
+  order by job.id
+  for no key update skip locked
+), sentence as materialized (
+  select pick.id, pick.attempt, pick.lease, pick.worker,
+         case when pick.retry_count < coalesce(pick.max_retries, queue.max_retries) then
+           (coalesce(pick.backoff_ms, queue.backoff_ms))[least(pick.retry_count + 1, cardinality(coalesce(pick.backoff_ms, queue.backoff_ms)))]
+         end as base_ms,
+         coalesce(pick.jitter_percent, queue.jitter_percent)
+           * ((uuid_hash_extended(pick.id, $2::int8) & 1048575) - 524288) / 52428800.0 as jitter
+  from pick join {schema}.queue on queue.id = pick.queue_id
+), done as (
+  update {schema}.job
+  set state = case when s.base_ms is null then 3 else 0 end, verdict = 4, lease_expires_at = null, reason = 'lease expired',
+      retry_count = job.retry_count + 1,
+      ended_at = case when s.base_ms is null then statement_timestamp() end,
+      failed_at = case when s.base_ms is null then statement_timestamp() end,
+      key_held = case when s.base_ms is null and coalesce(job.key_until <= statement_timestamp(), true) then null else job.key_held end,
+      seq = case when s.base_ms = 0 then nextval('{schema}.job_seq') end,
+      run_at = case when s.base_ms > 0 then statement_timestamp() + s.base_ms * (1 + s.jitter) * interval '1 ms' end
+  from sentence s
+  where job.id = s.id
+  returning job.id
+), told as (
+  insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
+  select id, attempt, lease, statement_timestamp(), 4, worker, 'lease expired' from sentence
+  on conflict do nothing
+)
+select (select count(*) from done) as reaped,
+       (select (extract(epoch from min(lease_expires_at) - statement_timestamp()) * 1000)::int8 from flight where id not in (select id from pick)) as next_ms

@@ -1,0 +1,45 @@
+//! Prolonging leases.
+
+use super::read_position;
+use crate::statement::Definition;
+use crate::time::from_ms;
+use crate::wire::{Rows, Type, Value, column};
+use crate::{Error, Lease, Operation, Params, StatementId};
+use std::time::Duration;
+
+pub(crate) const REFRESH: Definition = Definition {
+    sql: include_str!("refresh.sql"),
+    params: &[Type::UuidArray, Type::Int8Array],
+    columns: &[Type::Int8, Type::Int8],
+};
+
+/// Prolongs leases to a full length from now; never shortens one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh {
+    /// The leases, sorted by job id, which is the order of locking.
+    pub leases: Vec<Lease>,
+}
+
+/// What remains of a lease after a refresh, counted by the database; `None` when the lease is lost.
+pub type Refreshed = Option<Duration>;
+
+impl Operation for Refresh {
+    type Output = Vec<Refreshed>;
+    const STATEMENT: StatementId = StatementId::Refresh;
+
+    fn params(&self) -> Params<'_> {
+        vec![
+            Value::UuidArray(column(&self.leases, |lease| lease.job)),
+            Value::Int8Array(column(&self.leases, |lease| lease.number)),
+        ]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Vec<Refreshed>, Error> {
+        let mut remaining = vec![None; self.leases.len()];
+        for mut row in rows.iter(Self::STATEMENT) {
+            let position = read_position(&mut row, remaining.len())?;
+            remaining[position] = Some(from_ms(row.read()?));
+        }
+        Ok(remaining)
+    }
+}

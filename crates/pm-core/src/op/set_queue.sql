@@ -1,0 +1,13 @@
+-- Changes settings of a queue; what is null stays.
+-- Locks: the queue's row, without its key, so that enqueues go on.
+-- Concurrency: the last writer of a setting wins; claims read settings in their own snapshot.
+-- Index: queue (name).
+-- Cost: constant.
+update {schema}.queue
+set lease_ms = coalesce($2::int8, lease_ms),
+    max_retries = coalesce($3::int4, max_retries),
+    backoff_ms = coalesce($4::int8[], backoff_ms),
+    jitter_percent = coalesce($5::int2, jitter_percent),
+    retain_ms = case when $6::int8 < 0 then null else coalesce($6::int8, retain_ms) end
+where name = $1::text
+returning lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms

@@ -1,0 +1,139 @@
+//! Settings of a queue. They are rows in the database: changing them needs no deployment.
+
+use crate::backoff::{check_jitter, check_retries, check_table};
+use crate::wire::Row;
+use crate::{Backoff, Error};
+use std::time::Duration;
+
+/// The settings of one queue as they stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueSettings {
+    /// How long a claimed job may be worked on before someone else may have it (default 20 min).
+    pub lease: Duration,
+    /// How often and how soon soft failures are retried.
+    pub backoff: Backoff,
+    /// How long finished and failed jobs are kept; `None`, the default, means for ever.
+    pub retain: Option<Duration>,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        QueueSettings { lease: Duration::from_secs(20 * 60), backoff: Backoff::default(), retain: None }
+    }
+}
+
+impl QueueSettings {
+    /// Reads `lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms`.
+    pub(crate) fn read(row: &mut Row<'_>) -> Result<Self, Error> {
+        let (lease, backoff) = read_lease_and_backoff(row)?;
+        let retain = row.read::<Option<i64>>()?.map(crate::time::from_ms);
+        Ok(QueueSettings { lease, backoff, retain })
+    }
+}
+
+/// Reads `lease_ms, max_retries, backoff_ms, jitter_percent`.
+pub(crate) fn read_lease_and_backoff(row: &mut Row<'_>) -> Result<(Duration, Backoff), Error> {
+    let lease = crate::time::from_ms(row.read()?);
+    let (max_retries, table, jitter) = (row.read::<i32>()?, row.read::<Vec<i64>>()?, row.read::<i16>()?);
+    let max_retries = u32::try_from(max_retries).map_err(|_| row.odd("a negative number of retries"))?;
+    let jitter = u8::try_from(jitter).map_err(|_| row.odd("a jitter out of range"))?;
+    let table = table.into_iter().map(crate::time::from_ms).collect();
+    let backoff = Backoff::new(table, max_retries, jitter).map_err(|error| row.odd(error.to_string()))?;
+    Ok((lease, backoff))
+}
+
+/// Which settings of a queue to change; what is `None` stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use]
+pub struct SettingsChange {
+    pub(crate) lease: Option<Duration>,
+    pub(crate) max_retries: Option<u32>,
+    pub(crate) table: Option<Vec<Duration>>,
+    pub(crate) jitter_percent: Option<u8>,
+    /// `Some(None)` keeps ended jobs for ever.
+    pub(crate) retain: Option<Option<Duration>>,
+}
+
+impl SettingsChange {
+    /// Returns a change of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Changes the lease, 100 ms to 1 year, for claims to come.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Changes how many soft failures are retried.
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = Some(max_retries);
+        self
+    }
+
+    /// Changes the delays before retries, 1 to 64 of them; the last one repeats.
+    pub fn backoff(mut self, table: Vec<Duration>) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// Changes the jitter of delays, 0 to 100 percent.
+    pub fn jitter_percent(mut self, jitter_percent: u8) -> Self {
+        self.jitter_percent = Some(jitter_percent);
+        self
+    }
+
+    /// Changes how long ended jobs are kept, at least 1 min; `None` means for ever.
+    pub fn retain(mut self, retain: Option<Duration>) -> Self {
+        self.retain = Some(retain);
+        self
+    }
+
+    /// Returns whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        const YEAR: Duration = Duration::from_secs(366 * 86_400);
+        if let Some(lease) = self.lease
+            && !(Duration::from_millis(100)..=YEAR).contains(&lease)
+        {
+            return Err(Error::invalid(format!("a lease of {lease:?}"), "is not between 100 ms and one year"));
+        }
+        if let Some(Some(retain)) = self.retain
+            && !(Duration::from_secs(60)..=100 * YEAR).contains(&retain)
+        {
+            return Err(Error::invalid(
+                format!("a retention of {retain:?}"),
+                "is not between one minute and 100 years",
+            ));
+        }
+        self.table.as_deref().map_or(Ok(()), check_table)?;
+        self.max_retries.map_or(Ok(()), check_retries)?;
+        self.jitter_percent.map_or(Ok(()), check_jitter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let ms = Duration::from_millis;
+        for change in [
+            SettingsChange::new().lease(ms(99)),
+            SettingsChange::new().lease(Duration::MAX),
+            SettingsChange::new().backoff(vec![]),
+            SettingsChange::new().max_retries(2_000_000),
+            SettingsChange::new().jitter_percent(101),
+            SettingsChange::new().retain(Some(ms(59_999))),
+        ] {
+            assert!(matches!(change.check(), Err(Error::Invalid { .. })), "{change:?}");
+        }
+        assert_eq!(SettingsChange::new().lease(ms(100)).retain(None).check(), Ok(()));
+    }
+}

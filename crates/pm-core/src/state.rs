@@ -1,0 +1,198 @@
+//! The states of a job and what leads from one to another.
+
+use std::fmt;
+
+/// What a job is doing. The five names are what the CLI and the API print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Waits to be claimed, now or when it is due.
+    Pending,
+    /// Waits, and is not claimed before its queue is resumed.
+    Paused,
+    /// Leased to a worker.
+    InProgress,
+    /// Done.
+    Finished,
+    /// Given up.
+    Failed,
+}
+
+/// What can happen to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Event {
+    /// A worker takes it.
+    Claim,
+    /// Its worker says it is done.
+    Commit,
+    /// Its worker failed, and retries are left.
+    SoftFail,
+    /// Its worker failed, and no retry is left.
+    LastSoftFail,
+    /// Its worker says that it can never succeed.
+    HardFail,
+    /// Its worker gives it back untried.
+    Release,
+    /// Its worker prolongs the lease.
+    Refresh,
+    /// Its lease ended, and retries are left.
+    Reap,
+    /// Its lease ended, and no retry is left.
+    LastReap,
+    /// Its queue, or the job itself, is paused.
+    Pause,
+    /// Its queue is resumed.
+    Resume,
+    /// An operator starts it again.
+    Restart,
+    /// An operator starts it again, even from a worker's hands.
+    ForceRestart,
+    /// An operator says it is done.
+    Done,
+    /// An operator gives it up.
+    Fail,
+}
+
+impl State {
+    /// All states, in the order of a job's life.
+    pub const ALL: [State; 5] = [State::Pending, State::Paused, State::InProgress, State::Finished, State::Failed];
+
+    /// Returns the state after `event`, or `None` when the event is refused and nothing changes.
+    ///
+    /// This table is the contract: SQL and the model are tested against it. A job that returns to
+    /// `Pending` while its queue is paused is *shown* as `Paused`.
+    pub fn after(self, event: Event) -> Option<State> {
+        use Event::*;
+        use State::*;
+        match (self, event) {
+            (Pending, Claim) => Some(InProgress),
+            (InProgress, Commit) => Some(Finished),
+            (InProgress, SoftFail | Reap | Release) => Some(Pending),
+            (InProgress, LastSoftFail | LastReap | HardFail) => Some(Failed),
+            (InProgress, Refresh) => Some(InProgress),
+            (Pending, Pause) => Some(Paused),
+            (Paused, Resume) => Some(Pending),
+            (Pending | Paused | Finished | Failed, Restart | ForceRestart) => Some(Pending),
+            (InProgress, ForceRestart) => Some(Pending),
+            (Pending | Paused | InProgress, Done) => Some(Finished),
+            (Pending | Paused | InProgress, Fail) => Some(Failed),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the job has ended.
+    pub fn is_ended(self) -> bool {
+        matches!(self, State::Finished | State::Failed)
+    }
+
+    /// Returns the name that the CLI and the API print: `pending`, `paused`, `in_progress`, `finished`, `failed`.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Paused => "paused",
+            State::InProgress => "in_progress",
+            State::Finished => "finished",
+            State::Failed => "failed",
+        }
+    }
+
+    /// Returns the state of this name; `-` and `_` mean the same.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Invalid`] lists the five names.
+    pub fn from_name(name: &str) -> Result<State, crate::Error> {
+        let wanted = name.replace('-', "_");
+        State::ALL.into_iter().find(|state| state.name() == wanted).ok_or_else(|| {
+            crate::Error::invalid(
+                format!("state {name:?}"),
+                "is none of pending, paused, in-progress, finished, failed",
+            )
+        })
+    }
+
+    /// Returns the number that stands for the state in replies; `Paused` is computed, never stored.
+    pub(crate) fn code(self) -> i16 {
+        match self {
+            State::Pending => 0,
+            State::InProgress => 1,
+            State::Finished => 2,
+            State::Failed => 3,
+            State::Paused => 4,
+        }
+    }
+
+    pub(crate) fn from_code(code: i16) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.code() == code)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENTS: [Event; 15] = [
+        Event::Claim,
+        Event::Commit,
+        Event::SoftFail,
+        Event::LastSoftFail,
+        Event::HardFail,
+        Event::Release,
+        Event::Refresh,
+        Event::Reap,
+        Event::LastReap,
+        Event::Pause,
+        Event::Resume,
+        Event::Restart,
+        Event::ForceRestart,
+        Event::Done,
+        Event::Fail,
+    ];
+
+    #[test]
+    fn only_a_restart_leaves_an_ended_state() {
+        for state in [State::Finished, State::Failed] {
+            for event in EVENTS {
+                let allowed = matches!(event, Event::Restart | Event::ForceRestart);
+                assert_eq!(state.after(event).is_some(), allowed, "{state} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lease_begins_with_a_claim_alone() {
+        for state in State::ALL {
+            for event in EVENTS {
+                if state != State::InProgress && state.after(event) == Some(State::InProgress) {
+                    assert_eq!((state, event), (State::Pending, Event::Claim));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_has_no_word_about_a_job_it_does_not_hold() {
+        use Event::*;
+        for state in State::ALL.into_iter().filter(|state| *state != State::InProgress) {
+            for event in [Commit, SoftFail, LastSoftFail, HardFail, Release, Refresh, Reap, LastReap] {
+                assert_eq!(state.after(event), None, "{state} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_codes_round_trip() {
+        for state in State::ALL {
+            assert_eq!(State::from_name(state.name()), Ok(state));
+            assert_eq!(State::from_code(state.code()), Some(state));
+        }
+        assert_eq!(State::from_name("in-progress"), Ok(State::InProgress));
+        assert!(State::from_name("Pending").is_err());
+        assert_eq!(State::from_code(9), None);
+    }
+}

@@ -1,0 +1,178 @@
+//! Every statement pm sends, as data.
+
+use crate::op;
+use crate::wire::Type;
+use crate::{Params, SchemaName};
+use std::sync::Arc;
+
+/// Names a statement. Drivers keep prepared statements by it; they never ask which one it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)] // each is documented at its operation
+#[non_exhaustive]
+pub enum StatementId {
+    Enqueue,
+    KeyHolder,
+    Claim,
+    Poll,
+    Settle,
+    Outcome,
+    Refresh,
+    Reap,
+    Promote,
+    ReleaseClaim,
+    CreateQueue,
+    PauseQueue,
+    ResumeQueue,
+    CountPending,
+    ListQueues,
+    SetQueue,
+    ListJobs,
+    Job,
+    Payload,
+    ResolveSuffix,
+    Attempts,
+    SchemaVersion,
+}
+
+/// A statement's text, with its parameters and columns in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// Its name.
+    pub id: StatementId,
+    /// Its text, for one schema; parameters are `$1`, `$2`, …
+    pub text: String,
+    /// The types of its parameters.
+    pub params: &'static [Type],
+    /// The types of its columns.
+    pub columns: &'static [Type],
+}
+
+/// A statement before the schema's name is put in.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    pub(crate) sql: &'static str,
+    pub(crate) params: &'static [Type],
+    pub(crate) columns: &'static [Type],
+}
+
+/// All statements for one schema name, rendered once.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    schema: SchemaName,
+    statements: Arc<[Statement]>,
+}
+
+/// What to send: a statement and its parameters. It can be printed, compared, logged, run and faked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan<'a> {
+    /// Which statement.
+    pub statement: StatementId,
+    /// With which parameters.
+    pub params: Params<'a>,
+}
+
+impl StatementId {
+    /// All statements.
+    pub const ALL: [StatementId; 22] = [
+        StatementId::Enqueue,
+        StatementId::KeyHolder,
+        StatementId::Claim,
+        StatementId::Poll,
+        StatementId::Settle,
+        StatementId::Outcome,
+        StatementId::Refresh,
+        StatementId::Reap,
+        StatementId::Promote,
+        StatementId::ReleaseClaim,
+        StatementId::CreateQueue,
+        StatementId::PauseQueue,
+        StatementId::ResumeQueue,
+        StatementId::CountPending,
+        StatementId::ListQueues,
+        StatementId::SetQueue,
+        StatementId::ListJobs,
+        StatementId::Job,
+        StatementId::Payload,
+        StatementId::ResolveSuffix,
+        StatementId::Attempts,
+        StatementId::SchemaVersion,
+    ];
+
+    fn definition(self) -> &'static Definition {
+        match self {
+            StatementId::Enqueue => &op::enqueue::ENQUEUE,
+            StatementId::KeyHolder => &op::enqueue::KEY_HOLDER,
+            StatementId::Claim => &op::claim::CLAIM,
+            StatementId::Poll => &op::poll::POLL,
+            StatementId::Settle => &op::settle::SETTLE,
+            StatementId::Outcome => &op::settle::OUTCOME,
+            StatementId::Refresh => &op::refresh::REFRESH,
+            StatementId::Reap => &op::reap::REAP,
+            StatementId::Promote => &op::promote::PROMOTE,
+            StatementId::ReleaseClaim => &op::claim::RELEASE_CLAIM,
+            StatementId::CreateQueue => &op::queue::CREATE_QUEUE,
+            StatementId::PauseQueue => &op::queue::PAUSE_QUEUE,
+            StatementId::ResumeQueue => &op::queue::RESUME_QUEUE,
+            StatementId::CountPending => &op::queue::COUNT_PENDING,
+            StatementId::ListQueues => &op::queue::LIST_QUEUES,
+            StatementId::SetQueue => &op::queue::SET_QUEUE,
+            StatementId::ListJobs => &op::job::LIST_JOBS,
+            StatementId::Job => &op::job::JOB,
+            StatementId::Payload => &op::job::PAYLOAD,
+            StatementId::ResolveSuffix => &op::job::RESOLVE_SUFFIX,
+            StatementId::Attempts => &op::job::ATTEMPTS,
+            StatementId::SchemaVersion => &op::schema_version::SCHEMA_VERSION,
+        }
+    }
+}
+
+impl Catalog {
+    /// Returns the statements for the tables in `schema`.
+    pub fn new(schema: &SchemaName) -> Self {
+        let statement = |id: StatementId| {
+            let Definition { sql, params, columns } = id.definition();
+            Statement { id, text: render(sql, schema), params, columns }
+        };
+        Catalog { schema: schema.clone(), statements: StatementId::ALL.map(statement).into() }
+    }
+
+    /// Returns the statement of this name.
+    pub fn statement(&self, id: StatementId) -> &Statement {
+        let index = StatementId::ALL.iter().position(|other| *other == id);
+        &self.statements[index.expect("a test sees that ALL holds every statement")]
+    }
+
+    /// Returns the schema's name.
+    pub fn schema(&self) -> &SchemaName {
+        &self.schema
+    }
+}
+
+/// Returns `sql` for one schema, without its comments.
+pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
+    let lines: Vec<_> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    let columns = include_str!("op/job_columns.sql").trim();
+    let text = lines.join("\n").replace("{job_columns}", columns);
+    text.replace("{schema}", &format!("\"{schema}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_statement_is_in_the_catalogue_and_names_the_schema() {
+        let catalog = Catalog::new(&SchemaName::new("my jobs").unwrap());
+        for id in StatementId::ALL {
+            let statement = catalog.statement(id);
+            assert_eq!(statement.id, id);
+            assert!(!statement.text.contains('{'), "{id:?} keeps a placeholder");
+            assert!(!statement.text.contains("--"), "{id:?} keeps a comment");
+            for param in 1..=statement.params.len() {
+                assert!(statement.text.contains(&format!("${param}")), "{id:?} has no ${param}");
+            }
+            assert!(!statement.text.contains(&format!("${}", statement.params.len() + 1)), "{id:?}");
+            assert!(statement.text.contains("\"my jobs\"."), "{id:?} does not name the schema");
+        }
+    }
+}

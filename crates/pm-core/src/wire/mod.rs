@@ -1,0 +1,9 @@
+//! Typed values in Postgres' binary format, both ways.
+
+mod rows;
+mod value;
+
+pub use rows::{FromCell, Row, Rows, RowsBuilder};
+pub use value::{Params, Type, Value};
+
+pub(crate) use value::{column, optional_column};

@@ -1,0 +1,215 @@
+//! Parameters of statements.
+
+use crate::Timestamp;
+use bytes::{BufMut, BytesMut};
+use postgres_protocol::IsNull;
+use postgres_protocol::types as pg;
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use uuid::Uuid;
+
+/// The types that parameters and columns have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // named after the SQL types they stand for
+pub enum Type {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Text,
+    Bytes,
+    Uuid,
+    Timestamp,
+    BoolArray,
+    Int2Array,
+    Int4Array,
+    Int8Array,
+    TextArray,
+    BytesArray,
+    UuidArray,
+    TimestampArray,
+}
+
+impl Type {
+    /// Returns the type's object id in every Postgres (`pg_type.dat` of its source).
+    pub fn oid(self) -> u32 {
+        match self {
+            Type::Bool => 16,
+            Type::Bytes => 17,
+            Type::Int8 => 20,
+            Type::Int2 => 21,
+            Type::Int4 => 23,
+            Type::Text => 25,
+            Type::Timestamp => 1184,
+            Type::Uuid => 2950,
+            Type::BoolArray => 1000,
+            Type::BytesArray => 1001,
+            Type::Int2Array => 1005,
+            Type::Int4Array => 1007,
+            Type::TextArray => 1009,
+            Type::Int8Array => 1016,
+            Type::TimestampArray => 1185,
+            Type::UuidArray => 2951,
+        }
+    }
+
+    fn element(self) -> Type {
+        match self {
+            Type::BoolArray => Type::Bool,
+            Type::Int2Array => Type::Int2,
+            Type::Int4Array => Type::Int4,
+            Type::Int8Array => Type::Int8,
+            Type::TextArray => Type::Text,
+            Type::BytesArray => Type::Bytes,
+            Type::UuidArray => Type::Uuid,
+            Type::TimestampArray => Type::Timestamp,
+            scalar => scalar,
+        }
+    }
+}
+
+/// The parameters of one statement, in order.
+pub type Params<'a> = Vec<Value<'a>>;
+
+/// One parameter. Texts and payloads are borrowed; a null is typed.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // named after the types they hold
+pub enum Value<'a> {
+    Null(Type),
+    Bool(bool),
+    Int2(i16),
+    Int4(i32),
+    Int8(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Uuid(Uuid),
+    Timestamp(Timestamp),
+    BoolArray(Vec<Option<bool>>),
+    Int2Array(Vec<Option<i16>>),
+    Int4Array(Vec<Option<i32>>),
+    Int8Array(Vec<Option<i64>>),
+    TextArray(Vec<Option<Cow<'a, str>>>),
+    BytesArray(Vec<Option<&'a [u8]>>),
+    UuidArray(Vec<Option<Uuid>>),
+    TimestampArray(Vec<Option<Timestamp>>),
+}
+
+impl Value<'_> {
+    /// Returns the value's type.
+    pub fn ty(&self) -> Type {
+        match self {
+            Value::Null(ty) => *ty,
+            Value::Bool(_) => Type::Bool,
+            Value::Int2(_) => Type::Int2,
+            Value::Int4(_) => Type::Int4,
+            Value::Int8(_) => Type::Int8,
+            Value::Text(_) => Type::Text,
+            Value::Bytes(_) => Type::Bytes,
+            Value::Uuid(_) => Type::Uuid,
+            Value::Timestamp(_) => Type::Timestamp,
+            Value::BoolArray(_) => Type::BoolArray,
+            Value::Int2Array(_) => Type::Int2Array,
+            Value::Int4Array(_) => Type::Int4Array,
+            Value::Int8Array(_) => Type::Int8Array,
+            Value::TextArray(_) => Type::TextArray,
+            Value::BytesArray(_) => Type::BytesArray,
+            Value::UuidArray(_) => Type::UuidArray,
+            Value::TimestampArray(_) => Type::TimestampArray,
+        }
+    }
+
+    /// Returns whether the value is null; then [`Value::encode`] writes nothing.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Value::Null(_))
+    }
+
+    /// Writes the value's binary form to the end of `out`; writes nothing for a null.
+    ///
+    /// # Errors
+    ///
+    /// When an array or one of its elements is longer than the protocol can say (2 GiB).
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Box<dyn StdError + Sync + Send>> {
+        match self {
+            Value::Null(_) => {}
+            Value::Bool(value) => value.put(out)?,
+            Value::Int2(value) => value.put(out)?,
+            Value::Int4(value) => value.put(out)?,
+            Value::Int8(value) => value.put(out)?,
+            Value::Text(value) => value.put(out)?,
+            Value::Bytes(value) => value.put(out)?,
+            Value::Uuid(value) => value.put(out)?,
+            Value::Timestamp(value) => value.put(out)?,
+            Value::BoolArray(values) => self.encode_array(values, out)?,
+            Value::Int2Array(values) => self.encode_array(values, out)?,
+            Value::Int4Array(values) => self.encode_array(values, out)?,
+            Value::Int8Array(values) => self.encode_array(values, out)?,
+            Value::TextArray(values) => self.encode_array(values, out)?,
+            Value::BytesArray(values) => self.encode_array(values, out)?,
+            Value::UuidArray(values) => self.encode_array(values, out)?,
+            Value::TimestampArray(values) => self.encode_array(values, out)?,
+        }
+        Ok(())
+    }
+
+    fn encode_array<T: Put>(
+        &self,
+        values: &[Option<T>],
+        out: &mut BytesMut,
+    ) -> Result<(), Box<dyn StdError + Sync + Send>> {
+        let length = i32::try_from(values.len())?;
+        let dimension = pg::ArrayDimension { len: length, lower_bound: 1 };
+        pg::array_to_sql(
+            Some(dimension),
+            self.ty().element().oid(),
+            values,
+            |value, out| match value {
+                Some(value) => value.put(out).map(|()| IsNull::No),
+                None => Ok(IsNull::Yes),
+            },
+            out,
+        )
+    }
+}
+
+trait Put {
+    fn put(&self, out: &mut BytesMut) -> Result<(), Box<dyn StdError + Sync + Send>>;
+}
+
+macro_rules! put {
+    ($($ty:ty: |$value:ident, $out:ident| $body:expr;)*) => {$(
+        impl Put for $ty {
+            fn put(&self, $out: &mut BytesMut) -> Result<(), Box<dyn StdError + Sync + Send>> {
+                let $value = self;
+                $body;
+                Ok(())
+            }
+        }
+    )*};
+}
+
+put! {
+    bool: |value, out| pg::bool_to_sql(*value, out);
+    i16: |value, out| pg::int2_to_sql(*value, out);
+    i32: |value, out| pg::int4_to_sql(*value, out);
+    i64: |value, out| pg::int8_to_sql(*value, out);
+    &str: |value, out| pg::text_to_sql(value, out);
+    Cow<'_, str>: |value, out| pg::text_to_sql(value, out);
+    &[u8]: |value, out| out.put_slice(value);
+    Uuid: |value, out| pg::uuid_to_sql(*value.as_bytes(), out);
+    Timestamp: |value, out| pg::timestamp_to_sql(value.to_postgres(), out);
+}
+
+/// Returns one column of a batch: what `field` says of each item.
+pub(crate) fn column<'a, I, T>(items: &'a [I], field: impl Fn(&'a I) -> T) -> Vec<Option<T>> {
+    items.iter().map(|item| Some(field(item))).collect()
+}
+
+/// Returns one column of a batch, or a null instead of an array of nothing but nulls: `unnest` pads it.
+pub(crate) fn optional_column<'a, I, T>(
+    items: &'a [I],
+    field: impl Fn(&'a I) -> Option<T>,
+    array: impl Fn(Vec<Option<T>>) -> Value<'a>,
+) -> Value<'a> {
+    let values: Vec<Option<T>> = items.iter().map(field).collect();
+    if values.iter().any(Option::is_some) { array(values) } else { Value::Null(array(Vec::new()).ty()) }
+}
