@@ -91,6 +91,17 @@ impl SettingsChange {
         self
     }
 
+    /// Returns the change that sets everything to `settings`.
+    pub fn to(settings: QueueSettings) -> Self {
+        let QueueSettings { lease, backoff, retain } = settings;
+        Self::new()
+            .lease(lease)
+            .max_retries(backoff.max_retries())
+            .backoff(backoff.table().to_vec())
+            .jitter_percent(backoff.jitter_percent())
+            .retain(retain)
+    }
+
     /// Returns whether nothing would change.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -114,6 +125,12 @@ impl SettingsChange {
         self.table.as_deref().map_or(Ok(()), check_table)?;
         self.max_retries.map_or(Ok(()), check_retries)?;
         self.jitter_percent.map_or(Ok(()), check_jitter)
+    }
+}
+
+impl From<QueueSettings> for SettingsChange {
+    fn from(settings: QueueSettings) -> Self {
+        SettingsChange::to(settings)
     }
 }
 

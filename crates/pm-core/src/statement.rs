@@ -25,6 +25,7 @@ pub enum StatementId {
     ResumeQueue,
     CountPending,
     ListQueues,
+    QueueSettings,
     SetQueue,
     ListJobs,
     Job,
@@ -73,7 +74,7 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 22] = [
+    pub const ALL: [StatementId; 23] = [
         StatementId::Enqueue,
         StatementId::KeyHolder,
         StatementId::Claim,
@@ -89,6 +90,7 @@ impl StatementId {
         StatementId::ResumeQueue,
         StatementId::CountPending,
         StatementId::ListQueues,
+        StatementId::QueueSettings,
         StatementId::SetQueue,
         StatementId::ListJobs,
         StatementId::Job,
@@ -115,6 +117,7 @@ impl StatementId {
             StatementId::ResumeQueue => &op::queue::RESUME_QUEUE,
             StatementId::CountPending => &op::queue::COUNT_PENDING,
             StatementId::ListQueues => &op::queue::LIST_QUEUES,
+            StatementId::QueueSettings => &op::queue::QUEUE_SETTINGS,
             StatementId::SetQueue => &op::queue::SET_QUEUE,
             StatementId::ListJobs => &op::job::LIST_JOBS,
             StatementId::Job => &op::job::JOB,

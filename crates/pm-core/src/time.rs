@@ -62,15 +62,6 @@ impl Timestamp {
         self.0
     }
 
-    /// Returns the timestamp of `time`, cut to the years that fit an `i64` of microseconds.
-    pub fn from_system_time(time: std::time::SystemTime) -> Self {
-        let us = match time.duration_since(std::time::UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX - 1),
-            Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN + 1, |us| -us),
-        };
-        Timestamp(us)
-    }
-
     pub(crate) fn to_postgres(self) -> i64 {
         match self {
             Timestamp::INFINITY | Timestamp::NEG_INFINITY => self.0,

@@ -56,12 +56,12 @@
 mod batcher;
 mod producer;
 mod timer;
-//mod worker;
+mod worker;
 
 pub use batcher::{Batch, BatchLimits, Batched, Batcher, Patience, Ticket};
 pub use producer::{Enqueued, Producer, ProducerEvent, ProducerRequest};
 pub use timer::Timer;
-//WORKER
+pub use worker::{SentClaim, SentRefresh, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
 
 use crate::{Error, Failure, Instant, Plan, Rows};
 use std::fmt;
@@ -131,8 +131,8 @@ impl std::error::Error for Trouble {}
 
 /// Returns how long to wait after so many failures in a row: 50 ms, doubled each time up to 5 s, half of it random.
 fn retry_delay(failures: u32, entropy: &mut dyn Entropy) -> Duration {
-    let longest = Duration::from_millis(50u64.saturating_mul(1 << failures.saturating_sub(1).min(10)))
-        .min(Duration::from_secs(5));
+    let longest =
+        Duration::from_millis(50u64.saturating_mul(1 << failures.saturating_sub(1).min(7))).min(Duration::from_secs(5));
     longest / 2 + scatter(longest / 2, entropy)
 }
 

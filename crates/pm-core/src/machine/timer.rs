@@ -28,17 +28,6 @@ pub enum Timer {
 pub(super) struct Timers([Option<Instant>; 8]);
 
 impl Timers {
-    const ALL: [Timer; 8] = [
-        Timer::Poll,
-        Timer::Claim,
-        Timer::ReleaseClaim,
-        Timer::Unstarted,
-        Timer::Lease,
-        Timer::Reap,
-        Timer::Promote,
-        Timer::Batch,
-    ];
-
     /// Sets a timer to `at`, or stops it.
     pub(super) fn set(&mut self, timer: Timer, at: Option<Instant>) {
         self.0[timer as usize] = at;
@@ -59,11 +48,6 @@ impl Timers {
     pub(super) fn is_due(&self, timer: Timer, now: Instant) -> bool {
         self.at(timer).is_some_and(|at| at <= now)
     }
-
-    /// Returns the next timer and its time.
-    pub(super) fn next(&self) -> Option<(Instant, Timer)> {
-        Self::ALL.into_iter().filter_map(|timer| Some((self.at(timer)?, timer))).min()
-    }
 }
 
 #[cfg(test)]
@@ -72,19 +56,15 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_earliest_timer_comes_first() {
+    fn a_timer_is_due_at_its_time_and_only_moves_closer() {
         let at = |ms| Instant::from_start(Duration::from_millis(ms));
         let mut timers = Timers::default();
-        assert_eq!(timers.next(), None);
-        for (place, timer) in Timers::ALL.into_iter().enumerate() {
-            assert_eq!(timer as usize, place, "the table is indexed by the enum");
-            timers.set(timer, Some(at(100)));
-        }
+        assert!(!timers.is_due(Timer::Reap, at(1_000)));
         timers.set_earlier(Timer::Reap, at(50));
         timers.set_earlier(Timer::Reap, at(70));
-        assert_eq!(timers.next(), Some((at(50), Timer::Reap)));
+        assert_eq!((timers.at(Timer::Reap), timers.at(Timer::Poll)), (Some(at(50)), None));
         assert!(timers.is_due(Timer::Reap, at(50)) && !timers.is_due(Timer::Reap, at(49)));
         timers.set(Timer::Reap, None);
-        assert_eq!(timers.next(), Some((at(100), Timer::Poll)));
+        assert_eq!(timers.at(Timer::Reap), None);
     }
 }

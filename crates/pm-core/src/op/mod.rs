@@ -17,7 +17,7 @@ pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Pa
 pub use poll::{FollowedQueue, Poll, PollReply};
 pub use promote::{Promote, Promoted};
 pub use queue::{
-    Count, CountPending, CreateQueue, ListQueues, PauseQueue, QueueSummary, ResumeQueue, Resumed, SetQueue,
+    Count, CountPending, CreateQueue, GetSettings, ListQueues, PauseQueue, QueueSummary, ResumeQueue, Resumed, SetQueue,
 };
 pub use reap::{Reap, Reaped};
 pub use refresh::{Refresh, Refreshed};

@@ -43,6 +43,12 @@ pub(crate) const SET_QUEUE: Definition = Definition {
     columns: &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
 };
 
+pub(crate) const QUEUE_SETTINGS: Definition = Definition {
+    sql: include_str!("queue_settings.sql"),
+    params: &[Type::Text],
+    columns: &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
+};
+
 /// Makes a queue. Answers whether it was made; one of that name that exists is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateQueue {
@@ -204,6 +210,26 @@ fn read_summary(mut row: Row<'_>) -> Result<QueueSummary, Error> {
         Count { jobs: failed, is_estimate: failed_is_estimate },
     ];
     Ok(QueueSummary { name, paused, settings, counts })
+}
+
+/// Reads the settings of a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetSettings {
+    /// Its name.
+    pub name: QueueName,
+}
+
+impl Operation for GetSettings {
+    type Output = QueueSettings;
+    const STATEMENT: StatementId = StatementId::QueueSettings;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.name.as_str())]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<QueueSettings, Error> {
+        QueueSettings::read(&mut found(rows.at_most_one(Self::STATEMENT)?, &self.name)?)
+    }
 }
 
 /// Changes settings of a queue. Answers them as they stand then.

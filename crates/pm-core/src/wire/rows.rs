@@ -218,11 +218,11 @@ mod tests {
             let mut rows = Rows::builder(1);
             rows.push(Some(&bytes));
             let rows = rows.finish();
-            let mut row = || rows.only(StatementId::Job).unwrap();
+            let row = || rows.only(StatementId::Job).unwrap();
             // Refusing is an answer like any other; only a panic would fail here.
-            let _ = (row().read::<bool>(), row().read::<i16>(), row().read::<i32>(), row().read::<i64>());
-            let _ = (row().read::<String>(), row().read::<Uuid>(), row().read::<Timestamp>());
-            let _ = (row().read::<Vec<i32>>(), row().read::<Vec<i64>>());
+            drop((row().read::<bool>(), row().read::<i16>(), row().read::<i32>(), row().read::<i64>()));
+            drop((row().read::<String>(), row().read::<Uuid>(), row().read::<Timestamp>()));
+            drop((row().read::<Vec<i32>>(), row().read::<Vec<i64>>()));
         }
     }
 

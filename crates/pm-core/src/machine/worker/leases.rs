@@ -1,0 +1,234 @@
+//! The leases in this process's hands, and for how long they are trusted.
+
+use crate::lease::trusted_for;
+use crate::{Backoff, Instant, Lease};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A lease in our hands.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) retry_count: u32,
+    pub(super) backoff: Arc<Backoff>,
+    length: Duration,
+    /// Until then nobody else can have the job.
+    trusted_until: Instant,
+    /// Until when the lease is refreshed for its handler; none before it starts, or without keep-alive.
+    keep_until: Option<Instant>,
+    refresh_at: Instant,
+    started: bool,
+    pub(super) lost: bool,
+    /// Its entry in the agenda.
+    agenda_at: Option<Instant>,
+}
+
+/// What a lease needs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Refresh,
+    TrustEnded,
+}
+
+/// All leases in our hands.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    held: BTreeMap<Lease, Held>,
+    /// When the next thing is due for each started lease.
+    agenda: BTreeSet<(Instant, Lease)>,
+}
+
+impl Held {
+    /// Returns a lease of this length, claimed by a statement sent at `sent_at`.
+    pub(super) fn new(sent_at: Instant, length: Duration, retry_count: u32, backoff: Arc<Backoff>) -> Self {
+        Held {
+            retry_count,
+            backoff,
+            length,
+            trusted_until: sent_at + trusted_for(length),
+            keep_until: None,
+            refresh_at: sent_at + length / 3,
+            started: false,
+            lost: false,
+            agenda_at: None,
+        }
+    }
+
+    /// Returns when the lease surely has ended, by our clock.
+    pub(super) fn ends_at(&self) -> Instant {
+        self.trusted_until + (self.length - trusted_for(self.length))
+    }
+
+    fn next_due(&self) -> Option<(Instant, Due)> {
+        if !self.started || self.lost {
+            return None;
+        }
+        let refresh = (self.keep_until > Some(self.refresh_at)).then_some((self.refresh_at, Due::Refresh));
+        let end = (self.trusted_until, Due::TrustEnded);
+        Some(refresh.filter(|(at, _)| *at < end.0).unwrap_or(end))
+    }
+}
+
+impl Leases {
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Returns whether every lease has been settled, or has ended by itself.
+    pub(super) fn all_ended(&self, now: Instant) -> bool {
+        self.held.values().all(|held| held.ends_at() <= now)
+    }
+
+    /// Returns when the last lease will have ended by itself.
+    pub(super) fn last_end(&self) -> Option<Instant> {
+        self.held.values().map(Held::ends_at).max()
+    }
+
+    pub(super) fn get(&self, lease: &Lease) -> Option<&Held> {
+        self.held.get(lease)
+    }
+
+    pub(super) fn insert(&mut self, lease: Lease, held: Held) {
+        self.held.insert(lease, held);
+    }
+
+    pub(super) fn remove(&mut self, lease: &Lease) -> Option<Held> {
+        let held = self.held.remove(lease)?;
+        held.agenda_at.map(|at| self.agenda.remove(&(at, *lease)));
+        Some(held)
+    }
+
+    /// Takes note that a handler starts; its lease is refreshed for up to `keep_alive`.
+    pub(super) fn start(&mut self, lease: Lease, now: Instant, keep_alive: Option<Duration>) {
+        self.change(lease, |held| {
+            held.started = true;
+            held.keep_until = keep_alive.map(|most| now + most);
+        });
+    }
+
+    /// Takes note that a refresh sent at `sent_at` left so much of the lease; returns whether the lease is lost by that.
+    pub(super) fn refreshed(&mut self, lease: Lease, sent_at: Instant, remaining: Option<Duration>) -> bool {
+        let mut newly_lost = false;
+        self.change(lease, |held| match remaining {
+            Some(remaining) => {
+                let margin = held.length - trusted_for(held.length);
+                held.trusted_until = held.trusted_until.max(sent_at + remaining.saturating_sub(margin));
+                held.refresh_at = sent_at + held.length / 3;
+                held.lost = false;
+            }
+            None => newly_lost = !std::mem::replace(&mut held.lost, true),
+        });
+        newly_lost
+    }
+
+    /// Takes note that a refresh will be tried again at `at`.
+    pub(super) fn postpone(&mut self, lease: Lease, at: Instant) {
+        self.change(lease, |held| held.refresh_at = at);
+    }
+
+    /// Returns the leases that need something by `now`.
+    ///
+    /// A refresh is named once: it must end in [`Leases::refreshed`] or [`Leases::postpone`]. So is a lost trust.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(Lease, Due)> {
+        let mut due = Vec::new();
+        while let Some((at, lease)) = self.agenda.first().copied()
+            && at <= now
+        {
+            let Some((_, what)) = self.held.get(&lease).and_then(Held::next_due) else {
+                self.agenda.pop_first();
+                continue;
+            };
+            self.change(lease, |held| match what {
+                Due::Refresh => held.refresh_at = held.trusted_until,
+                Due::TrustEnded => held.lost = true,
+            });
+            due.push((lease, what));
+        }
+        due
+    }
+
+    /// Returns when something is due next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.agenda.first().map(|(at, _)| *at)
+    }
+
+    /// Changes a lease and keeps its entry in the agenda true.
+    fn change(&mut self, lease: Lease, change: impl FnOnce(&mut Held)) {
+        let Some(held) = self.held.get_mut(&lease) else { return };
+        change(held);
+        let next = held.next_due().map(|(at, _)| at);
+        let before = std::mem::replace(&mut held.agenda_at, next);
+        if before != next {
+            before.map(|at| self.agenda.remove(&(at, lease)));
+            next.map(|at| self.agenda.insert((at, lease)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    const LEASE: Lease = Lease { job: Uuid::nil(), number: 1 };
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_start(Duration::from_secs(seconds))
+    }
+
+    fn leases(keep_alive: Option<u64>) -> Leases {
+        let mut leases = Leases::default();
+        leases.insert(LEASE, Held::new(at(0), Duration::from_secs(60), 0, Arc::new(Backoff::default())));
+        assert_eq!(leases.next_due(), None, "an unstarted job needs nothing");
+        leases.start(LEASE, at(0), keep_alive.map(Duration::from_secs));
+        leases
+    }
+
+    #[test]
+    fn without_keep_alive_trust_ends_once() {
+        let mut leases = leases(None);
+        assert_eq!(leases.next_due(), Some(at(57)));
+        assert_eq!(leases.due(at(56)), []);
+        assert_eq!(leases.due(at(57)), [(LEASE, Due::TrustEnded)]);
+        assert_eq!(leases.due(at(99)), []);
+        assert!(leases.all_ended(at(60)) && !leases.all_ended(at(59)));
+    }
+
+    #[test]
+    fn keep_alive_refreshes_after_a_third_and_stops_at_its_bound() {
+        let mut leases = leases(Some(45));
+        assert_eq!(leases.due(at(20)), [(LEASE, Due::Refresh)]);
+        assert_eq!(leases.due(at(20)), [], "a refresh is named once");
+        assert!(!leases.refreshed(LEASE, at(20), Some(Duration::from_secs(60))));
+        assert_eq!(leases.due(at(40)), [(LEASE, Due::Refresh)]);
+        assert!(!leases.refreshed(LEASE, at(40), Some(Duration::from_secs(60))));
+        assert_eq!(leases.next_due(), Some(at(97)), "the handler has had its 45 s");
+    }
+
+    #[test]
+    fn a_refresh_that_fails_is_tried_again_until_trust_ends() {
+        let mut leases = leases(Some(3600));
+        assert_eq!(leases.due(at(20)), [(LEASE, Due::Refresh)]);
+        leases.postpone(LEASE, at(21));
+        assert_eq!(leases.due(at(21)), [(LEASE, Due::Refresh)]);
+        leases.postpone(LEASE, at(58));
+        assert_eq!(leases.due(at(58)), [(LEASE, Due::TrustEnded)]);
+    }
+
+    #[test]
+    fn a_refused_refresh_loses_the_lease_once() {
+        let mut leases = leases(Some(3600));
+        assert!(leases.refreshed(LEASE, at(20), None));
+        assert!(!leases.refreshed(LEASE, at(20), None));
+        assert_eq!(leases.next_due(), None);
+    }
+
+    #[test]
+    fn a_refresh_never_shortens_trust() {
+        let mut leases = leases(None);
+        leases.refreshed(LEASE, at(1), Some(Duration::from_secs(10)));
+        assert_eq!(leases.next_due(), Some(at(57)));
+        assert!(leases.remove(&LEASE).is_some());
+        assert_eq!((leases.next_due(), leases.len()), (None, 0));
+    }
+}

@@ -1,0 +1,525 @@
+//! The machine that takes jobs out, keeps their leases and ends them.
+
+mod claims;
+mod leases;
+mod pace;
+mod replies;
+mod request;
+
+pub use claims::SentClaim;
+pub use request::{SentRefresh, WorkerRequest};
+
+use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
+use super::timer::{Timer, Timers};
+use super::{Entropy, Machine, Trouble};
+use crate::op::{Poll, Promote, Reap, Refresh, ReleaseClaim, SettleItem};
+use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, Rows, State, Timestamp, Verdict};
+use claims::{Lines, LostClaims};
+use leases::{Due, Held, Leases};
+use pace::{Pace, TakenMeter};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most jobs in one claim, refresh, reap or settle.
+const MAX_BATCH: usize = 500;
+/// The most jobs in one promotion.
+const MAX_PROMOTED: usize = 1_000;
+/// How many settles may wait before no further job is handed out.
+const MAX_UNSETTLED: usize = 10_000;
+/// How long a claimed job may wait for a handler before it is given back (at most a quarter of its lease).
+const UNSTARTED_FOR: Duration = Duration::from_secs(5);
+/// While there is work, queues and lines are looked at this often.
+const BUSY_POLL: Duration = Duration::from_secs(2);
+/// A settle is sent again until the lease has been over for this long.
+const SETTLE_AFTER_END: Duration = Duration::from_secs(30);
+/// The shortest wait of the reaper after it found nothing.
+const SHORTEST_REAP: Duration = Duration::from_millis(100);
+
+/// How a worker works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerOptions {
+    /// The queues it takes jobs from; none for one that only settles what it is given.
+    pub queues: Vec<QueueName>,
+    /// Who it is, for people.
+    pub worker: String,
+    /// How many jobs it claims ahead at most.
+    pub prefetch: usize,
+    /// For how long it refreshes the lease of a started job, if at all.
+    pub keep_alive: Option<Duration>,
+    /// The shortest time between two looks at a dry queue.
+    pub poll_least: Duration,
+    /// The longest time between two looks at a dry queue.
+    pub poll_most: Duration,
+    /// Whether it reaps expired leases of anyone.
+    pub reaps: bool,
+    /// After how long the server surely has given up a statement.
+    pub statement_timeout: Duration,
+}
+
+/// Takes jobs from queues and settles them.
+///
+/// Bounds: one request of each kind in flight; at most `prefetch` jobs claimed ahead, and no more than the handlers took
+/// in the last second (at least one when someone waits); 10,000 unsettled jobs; 500 items or 16 MB a statement.
+#[derive(Debug)]
+pub struct Worker {
+    options: WorkerOptions,
+    queues: BTreeMap<i32, Followed>,
+    lines: Lines,
+    buffer: VecDeque<Buffered>,
+    leases: Leases,
+    settles: Batcher<SettleItem>,
+    /// Words of an answered settle that changed nothing; what became of them is asked next.
+    unheard: Option<Batch<SettleItem>>,
+    lost_claims: LostClaims,
+    /// Refreshes that users asked for.
+    asked: Vec<(Lease, Ticket)>,
+    /// Refreshes that are due for handlers.
+    due_refreshes: Vec<Lease>,
+    events: VecDeque<WorkerEvent>,
+    timers: Timers,
+    lanes: Lanes,
+    taken: TakenMeter,
+    pace: Pace,
+    /// Whether someone waits for a job.
+    waiting: bool,
+    draining: bool,
+    /// Waiting jobs due before this are known to be none.
+    due_bound: Option<Timestamp>,
+    last_ticket: u64,
+}
+
+/// What happened to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerEvent {
+    /// A settle has its answer.
+    Settled {
+        /// Which one.
+        ticket: Ticket,
+        /// Durable, or why not.
+        outcome: Result<(), Trouble>,
+    },
+    /// A refresh that a user asked for has its answer.
+    Refreshed {
+        /// Which one.
+        ticket: Ticket,
+        /// What remains of the lease, or why it is not known.
+        outcome: Result<Duration, Trouble>,
+    },
+    /// A started job's lease must no longer be trusted.
+    LeaseLost(Lease),
+    /// Something is wrong that the user should see.
+    Failed(Trouble),
+}
+
+/// A job handed to a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenJob {
+    /// The job.
+    pub job: ClaimedJob,
+    /// The name of its queue when it was claimed.
+    pub queue: Arc<str>,
+}
+
+/// A followed queue, as last read.
+#[derive(Debug)]
+struct Followed {
+    name: Arc<str>,
+    paused: bool,
+    lease: Duration,
+    backoff: Arc<Backoff>,
+}
+
+/// A job claimed and not started.
+#[derive(Debug)]
+struct Buffered {
+    taken: TakenJob,
+    /// It is given back then.
+    until: Instant,
+}
+
+/// One kind of request: at most one is in flight.
+#[derive(Debug, Default)]
+struct Lane {
+    busy: bool,
+    /// How many in a row failed.
+    failures: u32,
+}
+
+impl Lane {
+    /// Takes note of an answer.
+    fn answered<T>(&mut self, reply: &Result<T, Failure>) {
+        self.busy = false;
+        self.failures = if reply.is_ok() { 0 } else { self.failures.saturating_add(1) };
+    }
+}
+
+/// All kinds of request but the settles, which are batched.
+#[derive(Debug, Default)]
+struct Lanes {
+    poll: Lane,
+    claim: Lane,
+    outcome: Lane,
+    refresh: Lane,
+    reap: Lane,
+    promote: Lane,
+    release_claim: Lane,
+}
+
+impl Worker {
+    /// Returns a worker that looks at its queues at once.
+    pub fn new(options: WorkerOptions, now: Instant) -> Self {
+        let mut timers = Timers::default();
+        timers.set(Timer::Poll, (!options.queues.is_empty()).then_some(now));
+        Worker {
+            pace: Pace::new(options.poll_least, options.poll_most),
+            queues: BTreeMap::new(),
+            lines: Lines::default(),
+            buffer: VecDeque::new(),
+            leases: Leases::default(),
+            settles: Batcher::new(BatchLimits::of_items(MAX_BATCH)),
+            unheard: None,
+            lost_claims: LostClaims::default(),
+            asked: Vec::new(),
+            due_refreshes: Vec::new(),
+            events: VecDeque::new(),
+            timers,
+            lanes: Lanes::default(),
+            taken: TakenMeter::default(),
+            waiting: false,
+            draining: false,
+            due_bound: None,
+            last_ticket: 0,
+            options,
+        }
+    }
+
+    /// Hands out the next job, if one is there and not too many are unsettled; otherwise takes note that someone waits.
+    pub fn next_job(&mut self, now: Instant) -> Option<TakenJob> {
+        while self.settles.len() < MAX_UNSETTLED
+            && let Some(buffered) = self.buffer.pop_front()
+        {
+            if buffered.until <= now {
+                self.give_back(&buffered.taken.job.lease, now);
+                continue;
+            }
+            self.leases.start(buffered.taken.job.lease, now, self.options.keep_alive);
+            self.taken.record(now);
+            self.waiting = false;
+            return Some(buffered.taken);
+        }
+        self.waiting = true;
+        None
+    }
+
+    /// Returns whether [`Worker::next_job`] would hand out a job.
+    pub fn has_job(&self) -> bool {
+        !self.buffer.is_empty() && self.settles.len() < MAX_UNSETTLED
+    }
+
+    /// Queues the end of a lease; an event with the returned ticket will tell whether it counts.
+    ///
+    /// It is sent again until 30 s after the lease's end. `random` scatters a retry within the jitter.
+    pub fn settle(&mut self, lease: Lease, verdict: Verdict, now: Instant, random: u64) -> Ticket {
+        let ticket = self.next_ticket();
+        let Some(held) = self.leases.remove(&lease) else {
+            let outcome = Err(Trouble::Refused(Error::LeaseLost));
+            self.events.push_back(WorkerEvent::Settled { ticket, outcome });
+            return ticket;
+        };
+        let delay = match &verdict {
+            Verdict::SoftFail(_) => held.backoff.delay(held.retry_count.saturating_add(1), random),
+            Verdict::Commit | Verdict::HardFail(_) | Verdict::Release => None,
+        };
+        let event = match (&verdict, delay) {
+            (Verdict::Commit, _) => Event::Commit,
+            (Verdict::SoftFail(_), Some(_)) => Event::SoftFail,
+            (Verdict::SoftFail(_), None) => Event::LastSoftFail,
+            (Verdict::HardFail(_), _) => Event::HardFail,
+            (Verdict::Release, _) => Event::Release,
+        };
+        let state = State::InProgress.after(event).expect("the table allows a holder every word");
+        let delay = delay.filter(|delay| !delay.is_zero());
+        let last = held.ends_at().max(now) + SETTLE_AFTER_END;
+        self.settles.push(ticket, SettleItem { lease, verdict, state, delay }, Patience { unsent: last, sent: last });
+        ticket
+    }
+
+    /// Queues a refresh of a lease; an event with the returned ticket will tell what remains.
+    pub fn refresh(&mut self, lease: Lease) -> Ticket {
+        let ticket = self.next_ticket();
+        self.asked.push((lease, ticket));
+        ticket
+    }
+
+    /// Takes over a job that was claimed by other means with a statement sent at `sent_at`, and starts it.
+    pub fn adopt(&mut self, job: &ClaimedJob, sent_at: Instant, lease: Duration, backoff: &Backoff, now: Instant) {
+        let backoff = Arc::new(job.effective_backoff(backoff));
+        self.leases.insert(job.lease, Held::new(sent_at, lease, job.retry_count, backoff));
+        self.leases.start(job.lease, now, self.options.keep_alive);
+    }
+
+    /// Takes note that jobs were put on a line. Late, doubled and wrong notices do no harm.
+    pub fn handle_wake_up(&mut self, queue: &str, priority: i32, now: Instant) {
+        if self.draining || !self.options.queues.iter().any(|name| name.as_str() == queue) {
+            return;
+        }
+        match self.queues.iter().find(|(_, followed)| &*followed.name == queue) {
+            Some((id, followed)) if !followed.paused => self.lines.wake(*id, priority),
+            _ => self.timers.set_earlier(Timer::Poll, now),
+        }
+    }
+
+    /// Takes note that something about the queues changed: they are looked at again at once.
+    pub fn handle_change(&mut self, now: Instant) {
+        if !self.draining && !self.options.queues.is_empty() {
+            self.timers.set_earlier(Timer::Poll, now);
+        }
+    }
+
+    /// Changes how long a dry queue may go unlooked at, when a listener comes or goes.
+    pub fn set_poll_most(&mut self, most: Duration, now: Instant) {
+        self.pace.set_most(most);
+        self.handle_change(now);
+    }
+
+    /// Stops claiming and gives back what was not started. What was started can still be settled.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.draining = true;
+        for timer in [Timer::Poll, Timer::Reap, Timer::Promote, Timer::Unstarted] {
+            self.timers.set(timer, None);
+        }
+        for buffered in std::mem::take(&mut self.buffer) {
+            self.give_back(&buffered.taken.job.lease, now);
+        }
+    }
+
+    /// Returns whether it stopped claiming: because it was told to, or because there is nothing to follow.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Returns whether it stopped claiming and every job it handed out is settled.
+    pub fn is_drained(&self) -> bool {
+        self.is_quiet() && self.leases.len() == 0
+    }
+
+    /// Returns whether it stopped claiming and every job it handed out is settled or its lease has ended.
+    pub fn is_drained_or_ended(&self, now: Instant) -> bool {
+        self.is_quiet() && self.leases.all_ended(now)
+    }
+
+    /// Returns whether this lease is in our hands and nobody else can have the job.
+    pub fn is_trusted(&self, lease: &Lease) -> bool {
+        self.leases.get(lease).is_some_and(|held| !held.lost)
+    }
+
+    /// Returns when the last of the leases handed out will have ended by itself.
+    pub fn last_lease_end(&self) -> Option<Instant> {
+        self.leases.last_end()
+    }
+
+    /// Returns how many requests of one kind failed in a row, of the kind that fares worst.
+    pub fn failures(&self) -> u32 {
+        let lanes = &self.lanes;
+        let lanes = [&lanes.poll, &lanes.claim, &lanes.outcome, &lanes.refresh, &lanes.reap, &lanes.promote];
+        lanes.into_iter().map(|lane| lane.failures).max().unwrap_or_default()
+    }
+
+    /// Returns the next thing that happened.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<WorkerEvent> {
+        self.events.pop_front()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.draining
+            && self.settles.is_empty()
+            && self.unheard.is_none()
+            && self.asked.is_empty()
+            && self.lost_claims.all_given_back()
+            && !(self.lanes.claim.busy
+                || self.lanes.outcome.busy
+                || self.lanes.refresh.busy
+                || self.lanes.release_claim.busy)
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    /// Releases a job that was never started. Nobody waits for the answer.
+    fn give_back(&mut self, lease: &Lease, now: Instant) {
+        let _nobody_waits = self.settle(*lease, Verdict::Release, now, 0);
+    }
+
+    /// Returns how many jobs to claim now, if any.
+    fn claim_limit(&mut self, now: Instant) -> Option<usize> {
+        let wanted = self.taken.last_second(now).max(usize::from(self.waiting)).min(self.options.prefetch.max(1));
+        let stopped = self.draining || self.lanes.claim.busy;
+        let enough = self.buffer.len() > wanted / 2 || self.buffer.len() >= wanted;
+        let closed = self.lines.gate().is_some_and(|at| at > now);
+        if stopped || enough || closed || !self.may_claim() {
+            return None;
+        }
+        Some((wanted - self.buffer.len()).min(MAX_BATCH))
+    }
+
+    fn may_claim(&self) -> bool {
+        self.settles.len() < MAX_UNSETTLED && self.lines.any_active(|id| is_open(&self.queues, id))
+    }
+
+    fn poll_claim(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<SentClaim> {
+        let limit = self.claim_limit(now)?;
+        self.lanes.claim.busy = true;
+        let lease = Lease::number_from(entropy.next_u64());
+        let queues = &self.queues;
+        Some(self.lines.claim(now, limit, lease, &self.options.worker, self.due_bound, |id| is_open(queues, id)))
+    }
+
+    /// Tells of leases whose trust ended, and gathers those to be refreshed.
+    fn look_after_leases(&mut self, now: Instant) {
+        for (lease, due) in self.leases.due(now) {
+            match due {
+                Due::Refresh => self.due_refreshes.push(lease),
+                Due::TrustEnded => self.events.push_back(WorkerEvent::LeaseLost(lease)),
+            }
+        }
+    }
+
+    fn poll_refresh(&mut self, now: Instant) -> Option<SentRefresh> {
+        if self.lanes.refresh.busy {
+            return None;
+        }
+        let asked =
+            if self.timers.at(Timer::Lease).is_some_and(|at| at > now) { Vec::new() } else { self.take_asked() };
+        let mut leases = self.due_refreshes.split_off(self.due_refreshes.len().saturating_sub(MAX_BATCH));
+        leases.extend(asked.iter().map(|(lease, _)| *lease));
+        if leases.is_empty() {
+            return None;
+        }
+        leases.sort_unstable();
+        leases.dedup();
+        let place = |lease| leases.binary_search(&lease).expect("it was put in above");
+        let tickets = asked.into_iter().map(|(lease, ticket)| (place(lease), ticket)).collect();
+        self.lanes.refresh.busy = true;
+        Some(SentRefresh { refresh: Refresh { leases }, sent_at: now, tickets })
+    }
+
+    fn take_asked(&mut self) -> Vec<(Lease, Ticket)> {
+        self.timers.set(Timer::Lease, None);
+        let rest = self.asked.split_off(self.asked.len().min(MAX_BATCH));
+        std::mem::replace(&mut self.asked, rest)
+    }
+
+    /// Gives back jobs that waited too long for a handler. Whoever waited for them does not, it seems.
+    fn release_unstarted(&mut self, now: Instant) {
+        let (late, fresh): (VecDeque<_>, VecDeque<_>) = self.buffer.drain(..).partition(|job| job.until <= now);
+        self.buffer = fresh;
+        self.waiting &= late.is_empty();
+        for buffered in late {
+            self.give_back(&buffered.taken.job.lease, now);
+        }
+        self.timers.set(Timer::Unstarted, self.buffer.iter().map(|job| job.until).min());
+    }
+}
+
+fn is_open(queues: &BTreeMap<i32, Followed>, id: i32) -> bool {
+    queues.get(&id).is_some_and(|followed| !followed.paused)
+}
+
+impl Machine for Worker {
+    type Request = WorkerRequest;
+
+    fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<WorkerRequest> {
+        self.look_after_leases(now);
+        if !self.lanes.release_claim.busy
+            && let Some(lease) = self.lost_claims.due(now)
+        {
+            self.lanes.release_claim.busy = true;
+            return Some(WorkerRequest::ReleaseClaim(ReleaseClaim { lease }));
+        }
+        if !self.lanes.outcome.busy
+            && let Some(batch) = self.unheard.take()
+        {
+            self.lanes.outcome.busy = true;
+            return Some(WorkerRequest::Outcome(batch));
+        }
+        if let Some(batch) = self.settles.poll_batch(now) {
+            return Some(WorkerRequest::Settle(batch));
+        }
+        if let Some(refresh) = self.poll_refresh(now) {
+            return Some(WorkerRequest::Refresh(refresh));
+        }
+        if !self.lanes.poll.busy && self.timers.is_due(Timer::Poll, now) {
+            self.timers.set(Timer::Poll, None);
+            self.lanes.poll.busy = true;
+            return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None }));
+        }
+        if let Some(claim) = self.poll_claim(now, entropy) {
+            return Some(WorkerRequest::Claim(claim));
+        }
+        if !self.lanes.promote.busy && self.timers.is_due(Timer::Promote, now) {
+            self.timers.set(Timer::Promote, None);
+            self.lanes.promote.busy = true;
+            return Some(WorkerRequest::Promote(Promote { limit: MAX_PROMOTED, bound: self.due_bound }));
+        }
+        if !self.lanes.reap.busy && self.timers.is_due(Timer::Reap, now) {
+            self.timers.set(Timer::Reap, None);
+            self.lanes.reap.busy = true;
+            let seed = Lease::number_from(entropy.next_u64());
+            return Some(WorkerRequest::Reap(Reap { limit: MAX_BATCH, seed }));
+        }
+        None
+    }
+
+    fn handle_reply(
+        &mut self,
+        request: WorkerRequest,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        match request {
+            WorkerRequest::Poll(poll) => self.handle_poll(poll, reply, now, entropy),
+            WorkerRequest::Claim(sent) => self.handle_claim(sent, reply, now, entropy),
+            WorkerRequest::Settle(batch) => self.handle_settle(batch, reply, now, entropy),
+            WorkerRequest::Outcome(batch) => self.handle_outcome(batch, reply, now, entropy),
+            WorkerRequest::Refresh(sent) => self.handle_refresh(sent, reply, now, entropy),
+            WorkerRequest::Reap(reap) => self.handle_reap(reap, reply, now, entropy),
+            WorkerRequest::Promote(promote) => self.handle_promote(promote, reply, now, entropy),
+            WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.timers.is_due(Timer::Unstarted, now) {
+            self.release_unstarted(now);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        let unless = |lane: &Lane, timer| self.timers.at(timer).filter(|_| !lane.busy);
+        let starving = self.waiting && self.buffer.is_empty() && !self.draining && !self.lanes.claim.busy;
+        let asked_at = unless(&self.lanes.refresh, Timer::Lease).filter(|_| !self.asked.is_empty());
+        [
+            (unless(&self.lanes.poll, Timer::Poll), Timer::Poll),
+            (unless(&self.lanes.promote, Timer::Promote), Timer::Promote),
+            (unless(&self.lanes.reap, Timer::Reap), Timer::Reap),
+            (self.timers.at(Timer::Unstarted), Timer::Unstarted),
+            (self.lines.gate().filter(|_| starving && self.may_claim()), Timer::Claim),
+            (self.settles.retry_at(), Timer::Batch),
+            (self.leases.next_due(), Timer::Lease),
+            (asked_at, Timer::Lease),
+            (self.lost_claims.next().filter(|_| !self.lanes.release_claim.busy), Timer::ReleaseClaim),
+        ]
+        .into_iter()
+        .filter_map(|(at, timer)| Some((at?, timer)))
+        .min()
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.settles.is_gathering()
+    }
+}

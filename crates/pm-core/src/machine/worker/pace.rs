@@ -1,0 +1,110 @@
+//! How far to prefetch, and how often to look.
+
+use crate::Instant;
+use crate::machine::{Entropy, scatter};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Counts what the handlers took in the last second, in steps of 100 ms.
+#[derive(Debug, Default)]
+pub(super) struct TakenMeter {
+    steps: VecDeque<(Instant, usize)>,
+    sum: usize,
+}
+
+const STEP: Duration = Duration::from_millis(100);
+const WINDOW: Duration = Duration::from_secs(1);
+
+impl TakenMeter {
+    pub(super) fn record(&mut self, now: Instant) {
+        match self.steps.back_mut() {
+            Some((start, count)) if now.since(*start) < STEP => *count += 1,
+            _ => self.steps.push_back((now, 1)),
+        }
+        self.sum += 1;
+        self.forget(now);
+    }
+
+    /// Returns how many jobs were taken in the second before `now`.
+    pub(super) fn last_second(&mut self, now: Instant) -> usize {
+        self.forget(now);
+        self.sum
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((start, count)) = self.steps.front()
+            && now.since(*start) > WINDOW
+        {
+            self.sum -= count;
+            self.steps.pop_front();
+        }
+    }
+}
+
+/// The time between two looks at a dry queue: doubles from the least to the most, and snaps back when work appears.
+#[derive(Debug)]
+pub(super) struct Pace {
+    least: Duration,
+    most: Duration,
+    next: Duration,
+}
+
+impl Pace {
+    pub(super) fn new(least: Duration, most: Duration) -> Self {
+        Pace { least, most: most.max(least), next: least }
+    }
+
+    pub(super) fn snap_back(&mut self) {
+        self.next = self.least;
+    }
+
+    /// Changes the most, when a listener comes or goes.
+    pub(super) fn set_most(&mut self, most: Duration) {
+        self.most = most.max(self.least);
+        self.next = self.next.min(self.most);
+    }
+
+    /// Returns the time to wait now, with up to a fifth taken off at random so that workers spread out.
+    pub(super) fn wait(&mut self, entropy: &mut dyn Entropy) -> Duration {
+        let wait = self.next;
+        self.next = wait.saturating_mul(2).min(self.most);
+        wait - scatter(wait / 5, entropy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Zero;
+
+    impl Entropy for Zero {
+        fn next_u64(&mut self) -> u64 {
+            0
+        }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_meter_forgets_after_a_second() {
+        let mut meter = TakenMeter::default();
+        for n in 0..10 {
+            meter.record(Instant::from_start(ms(n * 50)));
+        }
+        assert_eq!(meter.last_second(Instant::from_start(ms(900))), 10);
+        assert_eq!(meter.last_second(Instant::from_start(ms(1_250))), 4);
+        assert_eq!(meter.last_second(Instant::from_start(ms(9_000))), 0);
+    }
+
+    #[test]
+    fn the_pace_doubles_to_its_bound_and_snaps_back() {
+        let mut pace = Pace::new(ms(100), ms(350));
+        let waits: Vec<_> = (0..4).map(|_| pace.wait(&mut Zero)).collect();
+        assert_eq!(waits, [ms(100), ms(200), ms(350), ms(350)]);
+        pace.snap_back();
+        assert_eq!(pace.wait(&mut Zero), ms(100));
+    }
+}

@@ -1,0 +1,393 @@
+//! What a worker makes of replies.
+
+use super::claims::SentClaim;
+use super::{
+    BUSY_POLL, Buffered, Followed, Held, MAX_BATCH, MAX_PROMOTED, SHORTEST_REAP, SentRefresh, TakenJob, UNSTARTED_FOR,
+    Worker, WorkerEvent,
+};
+use crate::machine::batcher::Batch;
+use crate::machine::timer::Timer;
+use crate::machine::{Entropy, Trouble, retry_delay, scatter};
+use crate::op::{ClaimReply, Outcome, Poll, PollReply, Promote, QueueReading, Reap, ReleaseClaim, Settle, SettleItem};
+use crate::{ClaimedJob, Class, Error, Failure, Instant, Operation, Rows, State};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Worker {
+    pub(super) fn handle_poll(
+        &mut self,
+        poll: Poll,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.poll.answered(&reply);
+        if self.draining {
+            return;
+        }
+        match read(reply, |rows| poll.clone().interpret(rows)) {
+            Ok(reply) => self.take_in_poll(&poll, reply, now, entropy),
+            Err(trouble) => {
+                self.timers.set(Timer::Poll, Some(now + retry_delay(self.lanes.poll.failures, entropy)));
+                self.handle_trouble(trouble, now);
+            }
+        }
+    }
+
+    fn take_in_poll(&mut self, poll: &Poll, reply: PollReply, now: Instant, entropy: &mut dyn Entropy) {
+        for name in &poll.queues {
+            if !reply.queues.iter().any(|queue| queue.name == name.as_str()) {
+                self.options.queues.retain(|followed| followed != name);
+                self.fail(Trouble::Refused(Error::QueueNotFound(name.to_string())));
+            }
+        }
+        self.queues.retain(|id, _| reply.queues.iter().any(|queue| queue.id == *id));
+        for queue in reply.queues {
+            for priority in &queue.priorities {
+                self.lines.wake(queue.id, *priority);
+            }
+            let backoff = self.known_backoff(queue.id, queue.backoff);
+            let followed = Followed { name: queue.name.into(), paused: queue.paused, lease: queue.lease, backoff };
+            self.queues.insert(queue.id, followed);
+        }
+        if self.options.queues.is_empty() {
+            self.shut_down(now);
+            return;
+        }
+        self.give_back_paused(now);
+        self.due_bound = None;
+        self.set_promote(reply.next_due, now, entropy);
+        self.set_reap(reply.next_expiry, now, entropy);
+        self.schedule_poll(now, entropy);
+    }
+
+    /// Keeps one allocation while a queue's backoff stays as it is.
+    fn known_backoff(&self, id: i32, backoff: crate::Backoff) -> Arc<crate::Backoff> {
+        match self.queues.get(&id) {
+            Some(followed) if *followed.backoff == backoff => followed.backoff.clone(),
+            _ => Arc::new(backoff),
+        }
+    }
+
+    /// Looks again soon while there is work, ever later while there is none.
+    fn schedule_poll(&mut self, now: Instant, entropy: &mut dyn Entropy) {
+        let busy = self.lines.any_active(|id| super::is_open(&self.queues, id));
+        let wait = if busy { BUSY_POLL } else { self.pace.wait(entropy) };
+        self.timers.set_earlier(Timer::Poll, now + wait);
+    }
+
+    pub(super) fn handle_claim(
+        &mut self,
+        sent: SentClaim,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.claim.answered(&reply);
+        let may_have_run = match &reply {
+            Ok(_) => true,
+            Err(failure) => failure.class() == Class::Unknown,
+        };
+        let lease = sent.claim().lease;
+        let sent_at = sent.sent_at;
+        match read(reply, |rows| sent.claim().clone().interpret(rows)) {
+            Ok(reply) => self.take_in_claim(sent, reply, now, entropy),
+            Err(trouble) => {
+                if may_have_run {
+                    self.lost_claims.add(lease, sent_at + self.options.statement_timeout, now);
+                }
+                if !self.draining {
+                    self.lines.close_until(now + retry_delay(self.lanes.claim.failures, entropy));
+                    self.handle_trouble(trouble, now);
+                }
+            }
+        }
+    }
+
+    fn take_in_claim(&mut self, sent: SentClaim, reply: ClaimReply, now: Instant, entropy: &mut dyn Entropy) {
+        for reading in reply.queues {
+            self.take_in_reading(reading);
+        }
+        let tickets = reply.jobs.iter().map(|job| (job.queue_id, job.priority, job.seq));
+        self.lines.handle_claimed(&sent, tickets, now);
+        let brought_jobs = !reply.jobs.is_empty();
+        for job in reply.jobs {
+            self.buffer_job(job, sent.sent_at);
+        }
+        if self.draining {
+            self.shut_down(now);
+            return;
+        }
+        self.give_back_paused(now);
+        self.timers.set(Timer::Unstarted, self.buffer.iter().map(|job| job.until).min());
+        if let Some(due) = reply.next_due {
+            self.timers.set_earlier(Timer::Promote, now + due);
+        }
+        if brought_jobs {
+            self.pace.snap_back();
+        }
+        if !self.lines.any_active(|id| super::is_open(&self.queues, id)) && !self.timers.is_due(Timer::Poll, now) {
+            self.timers.set(Timer::Poll, None);
+            self.schedule_poll(now, entropy);
+        }
+    }
+
+    fn take_in_reading(&mut self, reading: QueueReading) {
+        let backoff = self.known_backoff(reading.queue_id, reading.backoff);
+        if let Some(followed) = self.queues.get_mut(&reading.queue_id) {
+            (followed.paused, followed.lease, followed.backoff) = (reading.paused, reading.lease, backoff);
+        }
+    }
+
+    fn buffer_job(&mut self, job: ClaimedJob, sent_at: Instant) {
+        let Some(followed) = self.queues.get(&job.queue_id) else {
+            // It was claimed from a queue that vanished from a poll meanwhile: its lease ends by itself.
+            return;
+        };
+        let backoff = match job.has_own_backoff() {
+            true => Arc::new(job.effective_backoff(&followed.backoff)),
+            false => followed.backoff.clone(),
+        };
+        self.leases.insert(job.lease, Held::new(sent_at, followed.lease, job.retry_count, backoff));
+        let until = sent_at + UNSTARTED_FOR.min(followed.lease / 4);
+        let place = self.buffer.partition_point(|other| other.taken.job.priority >= job.priority);
+        self.buffer.insert(place, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
+    }
+
+    /// Gives back unstarted jobs of queues that were paused.
+    fn give_back_paused(&mut self, now: Instant) {
+        let queues = &self.queues;
+        let is_held = |job: &Buffered| !super::is_open(queues, job.taken.job.queue_id);
+        if !self.buffer.iter().any(is_held) {
+            return;
+        }
+        let (held, open): (Vec<_>, Vec<_>) = self.buffer.drain(..).partition(is_held);
+        self.buffer = open.into();
+        for buffered in held {
+            self.give_back(&buffered.taken.job.lease, now);
+        }
+    }
+
+    pub(super) fn handle_settle(
+        &mut self,
+        batch: Batch<SettleItem>,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        match read(reply, |rows| Settle { items: &batch.items }.interpret(rows)) {
+            Ok(missed) => {
+                self.settles.handle_done();
+                let (unheard, done) = batch.partition(&missed);
+                self.unheard = (!unheard.items.is_empty()).then_some(unheard);
+                self.take_in_settled(done, now);
+            }
+            Err(Trouble::Failed(failure)) => self.settle_failed(batch, failure, now, entropy),
+            Err(refused) => {
+                self.settles.handle_done();
+                self.tell_settled(batch, &Err(refused));
+            }
+        }
+    }
+
+    fn settle_failed(&mut self, batch: Batch<SettleItem>, failure: Failure, now: Instant, entropy: &mut dyn Entropy) {
+        let given_up = self.settles.handle_failure(batch, &failure, now, entropy);
+        self.tell_settled(given_up, &Err(Trouble::Failed(failure)));
+    }
+
+    /// Tells the waiters, and takes note of jobs that are back in line or due later.
+    fn take_in_settled(&mut self, done: Batch<SettleItem>, now: Instant) {
+        if !self.draining {
+            let retried =
+                done.items.iter().filter(|item| item.state == State::Pending && item.verdict.reason().is_some());
+            let (later, at_once): (Vec<_>, Vec<_>) = retried.partition(|item| item.delay.is_some());
+            if let Some(delay) = later.into_iter().filter_map(|item| item.delay).min() {
+                self.timers.set_earlier(Timer::Promote, now + delay);
+            }
+            if !at_once.is_empty() && !self.lines.any_active(|id| super::is_open(&self.queues, id)) {
+                self.timers.set_earlier(Timer::Poll, now);
+            }
+        }
+        self.tell_settled(done, &Ok(()));
+    }
+
+    fn tell_settled(&mut self, batch: Batch<SettleItem>, outcome: &Result<(), Trouble>) {
+        let told = batch.into_entries().map(|(ticket, _)| WorkerEvent::Settled { ticket, outcome: outcome.clone() });
+        self.events.extend(told);
+    }
+
+    pub(super) fn handle_outcome(
+        &mut self,
+        batch: Batch<SettleItem>,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.outcome.answered(&reply);
+        match read(reply, |rows| Outcome { items: &batch.items }.interpret(rows)) {
+            Ok(heard) => {
+                let places: Vec<_> =
+                    heard.iter().enumerate().filter(|(_, heard)| **heard).map(|(place, _)| place).collect();
+                let (already, lost) = batch.partition(&places);
+                self.tell_settled(already, &Ok(()));
+                self.tell_settled(lost, &Err(Trouble::Refused(Error::LeaseLost)));
+            }
+            // The settle is sent again: it is fenced, misses as before, and leads back here.
+            Err(Trouble::Failed(failure)) => self.settle_failed(batch, failure, now, entropy),
+            Err(refused) => self.tell_settled(batch, &Err(refused)),
+        }
+    }
+
+    pub(super) fn handle_refresh(
+        &mut self,
+        sent: SentRefresh,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.refresh.answered(&reply);
+        let SentRefresh { refresh, sent_at, tickets } = sent;
+        let leases = refresh.leases.clone();
+        match read(reply, |rows| refresh.interpret(rows)) {
+            Ok(remaining) => {
+                for (lease, remaining) in leases.iter().zip(&remaining) {
+                    if self.leases.refreshed(*lease, sent_at, *remaining) {
+                        self.events.push_back(WorkerEvent::LeaseLost(*lease));
+                    }
+                }
+                for (place, ticket) in tickets {
+                    let outcome = remaining[place].ok_or(Trouble::Refused(Error::LeaseLost));
+                    self.events.push_back(WorkerEvent::Refreshed { ticket, outcome });
+                }
+            }
+            Err(trouble) => {
+                let at = now + retry_delay(self.lanes.refresh.failures, entropy);
+                leases.iter().for_each(|lease| self.leases.postpone(*lease, at));
+                self.timers.set(Timer::Lease, Some(at));
+                let passing = matches!(&trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
+                for (place, ticket) in tickets {
+                    let lease = leases[place];
+                    match self.leases.get(&lease).is_some_and(|held| passing && held.ends_at() > now) {
+                        true => self.asked.push((lease, ticket)),
+                        false => {
+                            self.events.push_back(WorkerEvent::Refreshed { ticket, outcome: Err(trouble.clone()) });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn handle_reap(
+        &mut self,
+        reap: Reap,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.reap.answered(&reply);
+        if self.draining {
+            return;
+        }
+        match read(reply, |rows| reap.interpret(rows)) {
+            Ok(reply) if reply.reaped == MAX_BATCH as u64 => self.timers.set(Timer::Reap, Some(now)),
+            Ok(reply) => {
+                let next = reply.next_expiry.map(|next| next.max(SHORTEST_REAP));
+                self.set_reap(next, now, entropy);
+                if reply.reaped > 0 {
+                    self.handle_change(now);
+                }
+            }
+            Err(trouble) => {
+                self.timers.set(Timer::Reap, Some(now + retry_delay(self.lanes.reap.failures, entropy)));
+                self.handle_trouble(trouble, now);
+            }
+        }
+    }
+
+    fn set_reap(&mut self, next_expiry: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
+        let next = next_expiry.filter(|_| self.options.reaps);
+        // Reapers of many processes spread over 50 ms.
+        let next = next.map(|next| now + next + scatter(Duration::from_millis(50), entropy));
+        self.timers.set(Timer::Reap, next);
+    }
+
+    pub(super) fn handle_promote(
+        &mut self,
+        promote: Promote,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.promote.answered(&reply);
+        if self.draining {
+            return;
+        }
+        match read(reply, |rows| promote.interpret(rows)) {
+            Ok(reply) => {
+                let full = reply.promoted == MAX_PROMOTED as u64;
+                self.due_bound = reply.upto.filter(|_| full);
+                match full {
+                    true => self.timers.set(Timer::Promote, Some(now)),
+                    false => self.set_promote(reply.next_due, now, entropy),
+                }
+                if reply.promoted > 0 {
+                    self.handle_change(now);
+                }
+            }
+            Err(trouble) => {
+                self.timers.set(Timer::Promote, Some(now + retry_delay(self.lanes.promote.failures, entropy)));
+                self.handle_trouble(trouble, now);
+            }
+        }
+    }
+
+    fn set_promote(&mut self, next_due: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
+        // Promoters of many processes spread over 10 ms.
+        let next = next_due.map(|next| now + next + scatter(Duration::from_millis(10), entropy));
+        self.timers.set(Timer::Promote, next);
+    }
+
+    pub(super) fn handle_release_claim(
+        &mut self,
+        release: ReleaseClaim,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.release_claim.answered(&reply);
+        match read(reply, |rows| release.interpret(rows)) {
+            Ok(released) => {
+                self.lost_claims.handle_given_back(release.lease, now);
+                if released > 0 {
+                    self.handle_change(now);
+                }
+            }
+            Err(_) => {
+                self.lost_claims.postpone(release.lease, now + retry_delay(self.lanes.release_claim.failures, entropy))
+            }
+        }
+    }
+
+    /// Tells the user, unless the connection alone is in trouble, which heals by itself.
+    fn handle_trouble(&mut self, trouble: Trouble, now: Instant) {
+        match &trouble {
+            Trouble::Failed(failure) if failure.is_schema() => {
+                self.fail(trouble);
+                self.shut_down(now);
+            }
+            Trouble::Failed(failure) if failure.class() != Class::Permanent => {}
+            _ => self.fail(trouble),
+        }
+    }
+
+    fn fail(&mut self, trouble: Trouble) {
+        self.events.push_back(WorkerEvent::Failed(trouble));
+    }
+}
+
+/// Returns what `interpret` makes of a reply.
+fn read<T>(reply: Result<Rows, Failure>, interpret: impl FnOnce(&Rows) -> Result<T, Error>) -> Result<T, Trouble> {
+    let rows = reply.map_err(Trouble::Failed)?;
+    interpret(&rows).map_err(Trouble::Refused)
+}

@@ -1,0 +1,61 @@
+//! What a worker sends.
+
+use super::claims::SentClaim;
+use crate::machine::{Batch, Batched, Request, Ticket};
+use crate::op::{Outcome, Poll, Promote, Reap, Refresh, ReleaseClaim, Settle, SettleItem};
+use crate::{Instant, Operation, Plan};
+
+/// What a worker sends, handed back with the reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerRequest {
+    /// What is there to do?
+    Poll(Poll),
+    /// Take jobs.
+    Claim(SentClaim),
+    /// End leases.
+    Settle(Batch<SettleItem>),
+    /// Had these words been heard before?
+    Outcome(Batch<SettleItem>),
+    /// Prolong leases.
+    Refresh(SentRefresh),
+    /// End expired leases of anyone.
+    Reap(Reap),
+    /// Give waiting jobs that are due their place.
+    Promote(Promote),
+    /// Give back what a claim with a lost reply took.
+    ReleaseClaim(ReleaseClaim),
+}
+
+/// A refresh under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentRefresh {
+    pub(super) refresh: Refresh,
+    pub(super) sent_at: Instant,
+    /// Who waits for it, by place in the batch.
+    pub(super) tickets: Vec<(usize, Ticket)>,
+}
+
+impl Request for WorkerRequest {
+    fn plan(&self) -> Plan<'_> {
+        match self {
+            WorkerRequest::Poll(poll) => poll.plan(),
+            WorkerRequest::Claim(sent) => sent.claim().plan(),
+            WorkerRequest::Settle(batch) => Settle::plan_of(&batch.items),
+            WorkerRequest::Outcome(batch) => Outcome::plan_of(&batch.items),
+            WorkerRequest::Refresh(sent) => sent.refresh.plan(),
+            WorkerRequest::Reap(reap) => reap.plan(),
+            WorkerRequest::Promote(promote) => promote.plan(),
+            WorkerRequest::ReleaseClaim(release) => release.plan(),
+        }
+    }
+}
+
+impl Batched for SettleItem {
+    fn weight(&self) -> usize {
+        SettleItem::weight(self)
+    }
+
+    fn order(&self, other: &Self) -> std::cmp::Ordering {
+        self.lease.job.cmp(&other.lease.job)
+    }
+}

@@ -1,0 +1,99 @@
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// Where a server's Unix socket is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) socket_dir: PathBuf,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// Parses a URL that [`url_of`](Self::url_of) made, whatever its database.
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+        let parsed = || {
+            let (host, _) = url.strip_prefix(PREFIX)?.split_once('/')?;
+            let (socket_dir, port) = host.rsplit_once(':')?;
+            let socket_dir = PathBuf::from(decode(socket_dir)?);
+            Some(Self { socket_dir, port: port.parse().ok()? })
+        };
+        parsed().filter(|address| address.socket_dir.is_absolute()).ok_or_else(|| Error::ServerUrl(url.to_owned()))
+    }
+
+    pub(crate) fn url_of(&self, database: &str) -> String {
+        let socket_dir = encode(&self.socket_dir.to_string_lossy());
+        format!("{PREFIX}{socket_dir}:{}/{}", self.port, encode(database))
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket(&self.socket_dir, self.port)
+    }
+}
+
+pub(crate) fn socket(socket_dir: &Path, port: u16) -> PathBuf {
+    socket_dir.join(format!(".s.PGSQL.{port}"))
+}
+
+pub(crate) fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+const PREFIX: &str = "postgres://postgres@";
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::config::{Config, Host};
+
+    use super::*;
+
+    #[test]
+    fn url_is_understood_by_us_and_by_tokio_postgres() {
+        let address = Address { socket_dir: "/tmp/ä %?:/pm-x".into(), port: 5433 };
+        let url = address.url_of("a/b @c");
+        assert_eq!(url, "postgres://postgres@%2Ftmp%2F%C3%A4%20%25%3F%3A%2Fpm-x:5433/a%2Fb%20%40c");
+        assert_eq!(Address::parse(&url).expect("it is ours"), address);
+
+        let config: Config = url.parse().expect("it is a URL");
+        assert_eq!(config.get_hosts(), [Host::Unix(address.socket_dir)]);
+        assert_eq!(config.get_ports(), [5433]);
+        assert_eq!(config.get_user(), Some("postgres"));
+        assert_eq!(config.get_dbname(), Some("a/b @c"));
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        for url in [
+            "",
+            "postgres://localhost/test",
+            "postgres://postgres@localhost:5432/test",
+            "postgres://postgres@%2Ftmp/test",
+            "postgres://postgres@%2Ftmp:5432",
+            "postgres://postgres@%2:5432/test",
+        ] {
+            let error = Address::parse(url).expect_err(url);
+            assert!(error.to_string().contains("PM_TEST_SERVER"), "{error}");
+        }
+    }
+}

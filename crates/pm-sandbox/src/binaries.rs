@@ -1,0 +1,168 @@
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Error;
+
+/// A directory that holds `initdb` and `postgres`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binaries {
+    bin_dir: PathBuf,
+}
+
+impl Binaries {
+    /// Returns the binaries that this machine offers.
+    ///
+    /// If `PM_PG_BINDIR` is set, only that directory counts. Else the first of: the directories of
+    /// `PATH`, what `pg_config --bindir` says, `/usr/lib/postgresql/*/bin` and
+    /// `/usr/pgsql-*/bin` (highest version first), Homebrew's, Postgres.app's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotABinaryDirectory`] if the variable names the wrong directory,
+    /// [`Error::NotFound`] if there is nothing in all the places.
+    pub fn find() -> Result<Self, Error> {
+        if let Some(dir) = env::var_os("PM_PG_BINDIR") {
+            return Self::at(dir);
+        }
+        let mut searched = Vec::new();
+        for place in PLACES {
+            for dir in place() {
+                match Self::at(&dir) {
+                    Ok(binaries) => return Ok(binaries),
+                    Err(_) => searched.push(dir),
+                }
+            }
+        }
+        Err(Error::NotFound { searched })
+    }
+
+    /// Returns the binaries in this directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotABinaryDirectory`] if it lacks `initdb` or `postgres`.
+    pub fn at(bin_dir: impl Into<PathBuf>) -> Result<Self, Error> {
+        let bin_dir = bin_dir.into();
+        let bin_dir = std::path::absolute(&bin_dir).unwrap_or(bin_dir);
+        if bin_dir.join("initdb").is_file() && bin_dir.join("postgres").is_file() {
+            Ok(Self { bin_dir })
+        } else {
+            Err(Error::NotABinaryDirectory(bin_dir))
+        }
+    }
+
+    /// Returns the directory.
+    pub fn bin_dir(&self) -> &Path {
+        &self.bin_dir
+    }
+
+    /// Returns the version as `postgres --version` says it, for example `17.2`.
+    ///
+    /// # Errors
+    ///
+    /// If `postgres` can not be run, or says something else.
+    pub fn version(&self) -> Result<String, Error> {
+        let account = crate::account::Account::for_server()?;
+        let mut command = account.command(&self.program("postgres"));
+        command.arg("--version");
+        let said = match crate::account::run(&mut command, "postgres", VERSION_SECONDS) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                let bin_dir = self.bin_dir.clone();
+                return Err(Error::Inaccessible { bin_dir, account: account.name });
+            }
+            said => said?,
+        };
+        parse_version(&said)
+            .map(str::to_owned)
+            .ok_or(Error::Program { name: "postgres --version".into(), output: said })
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin_dir.join(name)
+    }
+}
+
+const VERSION_SECONDS: u64 = 10;
+
+const PLACES: [fn() -> Vec<PathBuf>; 6] = [
+    || env::var_os("PATH").map_or(Vec::new(), |path| env::split_paths(&path).collect()),
+    pg_config,
+    || versioned("/usr/lib/postgresql", "", "bin"),
+    || versioned("/usr", "pgsql-", "bin"),
+    || {
+        ["/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew"]
+            .iter()
+            .flat_map(|prefix| {
+                let mut dirs = versioned(&format!("{prefix}/opt"), "postgresql@", "bin");
+                dirs.push(format!("{prefix}/opt/postgresql/bin").into());
+                dirs
+            })
+            .collect()
+    },
+    || {
+        let versions = "/Applications/Postgres.app/Contents/Versions";
+        let mut dirs = versioned(versions, "", "bin");
+        dirs.push(format!("{versions}/latest/bin").into());
+        dirs
+    },
+];
+
+fn pg_config() -> Vec<PathBuf> {
+    let command = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output();
+    let said = command.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    if said.is_empty() { Vec::new() } else { vec![said.into()] }
+}
+
+/// Returns `parent/prefix<version>/bin` for each version there is, the highest first.
+fn versioned(parent: &str, prefix: &str, bin: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+    let mut found: Vec<(Vec<u32>, PathBuf)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let version = name.to_str()?.strip_prefix(prefix)?;
+            let numbers = version.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+            Some((numbers, entry.path().join(bin)))
+        })
+        .collect();
+    found.sort_by(|one, other| other.cmp(one));
+    found.into_iter().map(|(_, dir)| dir).collect()
+}
+
+fn parse_version(said: &str) -> Option<&str> {
+    let (_, rest) = said.split_once("(PostgreSQL) ")?;
+    rest.split_whitespace().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_is_read_from_what_postgres_says() {
+        let said = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n";
+        assert_eq!(parse_version(said), Some("15.18"));
+        assert_eq!(parse_version("postgres (PostgreSQL) 18beta1\n"), Some("18beta1"));
+        assert_eq!(parse_version("pg_ctl: no such thing"), None);
+    }
+
+    #[test]
+    fn highest_version_comes_first() {
+        let parent = env::temp_dir().join(format!("pm-binaries-{}", std::process::id()));
+        for name in ["9.6", "14", "17", "pgsql-18", "common"] {
+            fs::create_dir_all(parent.join(name)).expect("the directory is ours");
+        }
+        let found = versioned(parent.to_str().expect("it is UTF-8"), "", "bin");
+        fs::remove_dir_all(&parent).expect("the directory is ours");
+        let expected: Vec<_> = ["17", "14", "9.6"].iter().map(|name| parent.join(name).join("bin")).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn directory_without_binaries_is_refused() {
+        let error = Binaries::at("/dev").expect_err("there is no postgres in /dev");
+        assert!(error.to_string().contains("PM_PG_BINDIR"), "{error}");
+    }
+}

@@ -1,0 +1,39 @@
+//! Runs a throwaway server that test processes share.
+//!
+//! `pm-sandbox` prints `PM_TEST_SERVER=<url>` and runs until its standard input ends or a signal
+//! ends it. `pm-sandbox COMMAND ARGUMENT…` runs the command with that variable set and passes on
+//! its exit status.
+
+use std::env;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::{Command, ExitCode};
+
+use pm_sandbox::{Server, ServerOptions, TEST_SERVER_VARIABLE};
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("pm-sandbox: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode, Box<dyn Error>> {
+    let server = Server::start_with(ServerOptions::shared())?;
+    let mut arguments = env::args_os().skip(1);
+    let Some(program) = arguments.next() else {
+        println!("{TEST_SERVER_VARIABLE}={}", server.url());
+        io::stdout().flush()?;
+        io::copy(&mut io::stdin(), &mut io::sink())?;
+        server.stop()?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let status = Command::new(&program)
+        .args(arguments)
+        .env(TEST_SERVER_VARIABLE, server.url())
+        .status()
+        .map_err(|error| format!("can not run {}: {error}", program.display()))?;
+    server.stop()?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}

@@ -1,0 +1,187 @@
+//! A fresh data directory, copied from one that `initdb` made earlier.
+//!
+//! Templates lie in a directory that belongs to the server's account and that nobody else may
+//! write to. A template's name says how many files and bytes it has, so that one that a cleaner of
+//! temporary files has been at is noticed and made anew.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use crate::account::run;
+use crate::supervisor::Supervisor;
+use crate::{Binaries, Error};
+
+/// Fills a data directory that does not exist yet. Templates are kept beside the supervisor's
+/// directory.
+pub(crate) fn fill(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result<(), Error> {
+    let key = key(binaries)?;
+    let Some(cache) = Cache::open(supervisor, key) else {
+        return initdb(data_dir, supervisor, binaries, Sync::Off);
+    };
+    if cache.lock(File::try_lock_shared)? && cache.copy_to(data_dir)? {
+        return Ok(());
+    }
+    if !cache.lock(File::try_lock)? {
+        return initdb(data_dir, supervisor, binaries, Sync::Off);
+    }
+    // Another process may have made it while we waited.
+    if cache.copy_to(data_dir)? {
+        return Ok(());
+    }
+    cache.clear()?;
+    initdb(data_dir, supervisor, binaries, Sync::Off)?;
+    cache.store(data_dir)
+}
+
+/// Whether `initdb` waits until the disk has it all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    On,
+    Off,
+}
+
+/// Makes a data directory with the superuser `postgres`, who needs no password.
+pub(crate) fn initdb(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries, sync: Sync) -> Result<(), Error> {
+    let mut command = supervisor.command(&binaries.program("initdb"))?;
+    command.args(["-U", "postgres", "-A", "trust", "--encoding=UTF8", "--locale=C"]);
+    command.arg("--no-instructions").arg("-D").arg(data_dir);
+    if sync == Sync::Off {
+        command.arg("--no-sync");
+    }
+    run(&mut command, "initdb", INITDB_SECONDS).map(drop)
+}
+
+struct Cache<'a> {
+    supervisor: &'a Supervisor,
+    dir: PathBuf,
+    /// The directory, open for locking.
+    handle: File,
+    key: String,
+}
+
+impl<'a> Cache<'a> {
+    /// Returns `None` if the directory can not be made or is not to be trusted.
+    fn open(supervisor: &'a Supervisor, key: String) -> Option<Self> {
+        let account = supervisor.account();
+        let dir = supervisor.dir().parent()?.join(format!("pm-sandbox-{}", account.uid));
+        let mut mkdir = account.command(Path::new("mkdir"));
+        // It fails if another process was first, or if it is not allowed; opening tells.
+        run(mkdir.args(["-m", "700"]).arg(&dir), "mkdir", COPY_SECONDS).ok();
+        let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
+        let handle = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&dir).ok()?;
+        let metadata = handle.metadata().ok()?;
+        let trusted = metadata.uid() == account.uid && metadata.mode() & 0o022 == 0;
+        trusted.then_some(Self { supervisor, dir, handle, key })
+    }
+
+    /// Locks the cache; `false` if others hold it for too long.
+    fn lock(&self, attempt: fn(&File) -> Result<(), TryLockError>) -> Result<bool, Error> {
+        let failed = || Error::io(format!("can not lock {}", self.dir.display()));
+        let deadline = Instant::now() + LOCK;
+        self.handle.unlock().map_err(failed())?;
+        loop {
+            match attempt(&self.handle) {
+                Ok(()) => return Ok(true),
+                Err(TryLockError::Error(error)) => return Err(failed()(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() > deadline => return Ok(false),
+                // There is no lock that waits for a bounded time.
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// Copies the template; `false` if there is none, or a damaged one.
+    fn copy_to(&self, data_dir: &Path) -> Result<bool, Error> {
+        let entries = self.entries()?;
+        let Some((template, name)) = entries.iter().find_map(|entry| {
+            let name = entry.file_name()?.to_str()?.strip_prefix(&self.key)?;
+            (!name.contains(UNFINISHED)).then_some((entry, name))
+        }) else {
+            return Ok(false);
+        };
+        let copied = self.copy(template, data_dir).is_ok();
+        if copied && measure(data_dir).is_ok_and(|measure| measure == name) {
+            return Ok(true);
+        }
+        remove(data_dir)?;
+        Ok(false)
+    }
+
+    fn store(&self, data_dir: &Path) -> Result<(), Error> {
+        let failed = || Error::io(format!("can not write in {}", self.dir.display()));
+        let measure = measure(data_dir).map_err(failed())?;
+        let unfinished = self.dir.join(format!("{}{UNFINISHED}{}", self.key, std::process::id()));
+        self.copy(data_dir, &unfinished)?;
+        let finished = self.dir.join(format!("{}{measure}", self.key));
+        fs::rename(unfinished, finished).map_err(failed())
+    }
+
+    /// Removes what an interrupted [`store`](Self::store) left, and a damaged template.
+    fn clear(&self) -> Result<(), Error> {
+        self.entries()?.iter().try_for_each(|entry| remove(entry))
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>, Error> {
+        let failed = || Error::io(format!("can not read {}", self.dir.display()));
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            if entry.file_name().as_encoded_bytes().starts_with(self.key.as_bytes()) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let mut command = self.supervisor.command(Path::new("cp"))?;
+        run(command.arg("-Rp").arg(from).arg(to), "cp", COPY_SECONDS).map(drop)
+    }
+}
+
+/// Change it when [`initdb`] does something else than before.
+const FORMAT: u32 = 1;
+const UNFINISHED: &str = "unfinished-";
+const LOCK: Duration = Duration::from_secs(60);
+const INITDB_SECONDS: u64 = 60;
+const COPY_SECONDS: u64 = 30;
+
+/// Builds of one version may differ in what their `initdb` writes, so their place counts too.
+fn key(binaries: &Binaries) -> Result<String, Error> {
+    let mut hasher = DefaultHasher::new();
+    binaries.bin_dir().hash(&mut hasher);
+    Ok(format!("{}-{:016x}-{FORMAT}-", binaries.version()?, hasher.finish()))
+}
+
+fn measure(dir: &Path) -> io::Result<String> {
+    let (mut files, mut bytes) = (0_u64, 0_u64);
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            files += 1;
+            if entry.file_type()?.is_dir() {
+                dirs.push(entry.path());
+            } else {
+                bytes += entry.metadata()?.len();
+            }
+        }
+    }
+    Ok(format!("{files}-{bytes}"))
+}
+
+fn remove(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(format!("can not remove {}", dir.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}

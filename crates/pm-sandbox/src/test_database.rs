@@ -1,0 +1,111 @@
+use std::env;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::address::Address;
+use crate::wire::{Connection, quoted};
+use crate::{Error, Rows, Server, ServerOptions};
+
+/// The variable that names the test processes' common server.
+pub const TEST_SERVER_VARIABLE: &str = "PM_TEST_SERVER";
+
+/// A database of one test's own; dropped when this is.
+///
+/// It is on the server of `PM_TEST_SERVER`, or without that variable on one that this process
+/// starts for all of its test databases and that ends with the process.
+#[derive(Debug)]
+pub struct TestDatabase {
+    own_server: Option<Arc<Server>>,
+    address: Address,
+    name: String,
+}
+
+impl TestDatabase {
+    /// Makes an empty database with a name that no other has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ServerUrl`] if `PM_TEST_SERVER` is no URL that `pm-sandbox` printed; else as
+    /// [`Server::start`] and [`Server::create_database`].
+    pub fn create() -> Result<Self, Error> {
+        Self::create_from("template1")
+    }
+
+    /// Makes a copy of another database of the same server, to which nobody may be connected.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn create_from(template: &str) -> Result<Self, Error> {
+        let (own_server, address) = match env::var(TEST_SERVER_VARIABLE) {
+            Ok(url) => (None, Address::parse(&url)?),
+            Err(env::VarError::NotUnicode(url)) => {
+                return Err(Error::ServerUrl(url.to_string_lossy().into_owned()));
+            }
+            Err(env::VarError::NotPresent) => {
+                let server = own_server()?;
+                let address = Address::parse(&server.url())?;
+                (Some(server), address)
+            }
+        };
+        let name = unique_name();
+        let sql = format!("CREATE DATABASE {} TEMPLATE {}", quoted(&name), quoted(template));
+        Connection::open(&address.socket(), "postgres")?.query(&sql)?;
+        Ok(Self { own_server, address, name })
+    }
+
+    /// Returns the database's URL, over a Unix socket; its user is a superuser.
+    pub fn url(&self) -> String {
+        self.address.url_of(&self.name)
+    }
+
+    /// Returns the database's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns this process's own server, or `None` on the common one.
+    ///
+    /// Other tests may be using it: a test that stops or kills a server starts its own.
+    pub fn server(&self) -> Option<&Server> {
+        self.own_server.as_deref()
+    }
+
+    /// Runs statements as [`Server::execute`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::execute`].
+    pub fn execute(&self, sql: &str) -> Result<Rows, Error> {
+        Connection::open(&self.address.socket(), &self.name)?.query(sql)
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&self.name));
+        // What stays behind goes with the server.
+        Connection::open(&self.address.socket(), "postgres").and_then(|mut connection| connection.query(&sql)).ok();
+    }
+}
+
+/// Returns the server of this process. It is never dropped: its supervisor sees our end.
+fn own_server() -> Result<Arc<Server>, Error> {
+    static OWN: Mutex<Option<Arc<Server>>> = Mutex::new(None);
+    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(server) = &*own {
+        return Ok(Arc::clone(server));
+    }
+    let server = Arc::new(Server::start_with(ServerOptions::shared())?);
+    *own = Some(Arc::clone(&server));
+    Ok(server)
+}
+
+fn unique_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    // A clock before 1970 is as good as any: the process id and the count tell names apart.
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    format!("test_{}_{count}_{time:x}", std::process::id())
+}
