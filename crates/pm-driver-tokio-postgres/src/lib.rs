@@ -1,1 +1,68 @@
-//! x
+//! pm, a Postgres job queue, on tokio-postgres.
+//!
+//! Push jobs on queues, pull them off, acknowledge. Jobs are plain serde types.
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use pm_driver_tokio_postgres::EnqueueOptions;
+//! use std::pin::pin;
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct Mail {
+//!     to: String,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), pm_driver_tokio_postgres::Error> {
+//! let queue = pm_driver_tokio_postgres::connect("postgres://localhost/app").await?;
+//! queue.create_queue("tasks", false).await?;
+//! let payload = Mail { to: "ada@example.org".to_owned() };
+//! let id: uuid::Uuid = queue.enqueue("tasks", payload, EnqueueOptions::default()).await?;
+//!
+//! let mut jobs = pin!(queue.try_stream_jobs::<Mail>("tasks"));
+//! while let Some(job) = jobs.next().await {
+//!     let (payload, ack) = match job {
+//!         Ok(job) => job.into_parts(),
+//!         Err(error) => {
+//!             eprintln!("{error}");
+//!             continue; // one bad payload does not end a worker
+//!         }
+//!     };
+//!     println!("mail to {}", payload.to);
+//!     ack.commit().await?; // or ack.soft_fail("reason").await?, ack.hard_fail("reason").await?, drop(ack)
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod cell;
+mod connection;
+mod driver;
+
+pub use driver::TokioPostgres;
+pub use pm_queue::*;
+
+use pm_queue::runtime::Tokio;
+use std::sync::Arc;
+
+/// Returns a handle on the queues of the database at `url`, with default [`ConnectOptions`].
+///
+/// It migrates an empty or older schema. To be called in a tokio runtime, which then drives everything.
+///
+/// # Errors
+///
+/// `Invalid` for a bad URL; `Unavailable` when no server answers within 5 s; `Schema` when the schema is newer than this
+/// program; `Database` when the role may not create what is missing.
+pub async fn connect(url: &str) -> Result<Queue, Error> {
+    connect_with(url, ConnectOptions::default()).await
+}
+
+/// Returns a handle on the queues of the database at `url`.
+///
+/// # Errors
+///
+/// As [`connect`]; `Schema` also when the schema is missing or older and the options say not to migrate.
+pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Queue, Error> {
+    let driver = TokioPostgres::new(url, &options)?;
+    Queue::open(Arc::new(driver), Arc::new(Tokio::current()), &options).await
+}

@@ -1,1 +1,36 @@
-//! x
+//! The async façade of pm, a Postgres job queue: it asks, waits and wakes; [`pm_core`] decides, a driver carries.
+//!
+//! Programs depend on the crate of one driver, `pm_driver_tokio_postgres` for example, which re-exports all of this.
+//! To write a driver, implement [`Driver`] and [`Executor`] and hand them to [`Queue::open`] with a [`Runtime`].
+
+mod ack;
+mod admin;
+mod codec;
+mod driver;
+mod error;
+mod job;
+mod link;
+mod options;
+mod producer;
+mod queue;
+pub mod runtime;
+mod stream;
+mod task;
+mod worker;
+
+pub use ack::{JobAck, Lost, Settling};
+pub use codec::RawPayload;
+pub use driver::{BoxFuture, Driver, Executor, Listener};
+pub use error::{Error, ErrorKind};
+pub use job::{PendingJob, PendingMetadata};
+pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, OnConflict, QueueNames, StreamOptions};
+pub use pm_core::machine::Enqueued;
+pub use pm_core::op::{AttemptRecord, Count, JobMatch, QueueSummary};
+pub use pm_core::{
+    Backoff, Codec, Ending, Failure, IdSuffix, JobMetadata, Lease, QueueName, QueueSettings, Rows, RunAt,
+    SCHEMA_VERSION, SchemaName, SettingsChange, State, Statement, Timestamp, Type, Value, migration_script,
+};
+pub use queue::Queue;
+pub use runtime::{Randomness, Runtime, SystemRandomness};
+pub use stream::JobStream;
+pub use uuid::Uuid;

@@ -1,0 +1,127 @@
+//! One pipelined connection and its prepared statements.
+
+use crate::cell::{Cell, Parameter};
+use futures_util::TryStreamExt;
+use pm_core::StatementId;
+use pm_queue::{Failure, Rows, Statement, Value};
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use tokio_postgres::{Client, Error};
+
+/// A connection. Statements of many tasks are pipelined on it.
+pub(crate) struct Connection {
+    client: Client,
+    prepared: Mutex<HashMap<StatementId, tokio_postgres::Statement>>,
+    in_flight: AtomicUsize,
+    /// Whether a statement on it timed out: no further one is sent.
+    retired: AtomicBool,
+}
+
+/// Counts a statement in flight; retires the connection when the statement is dropped unanswered.
+struct InFlight<'a> {
+    connection: &'a Connection,
+    answered: bool,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.answered {
+            self.connection.retired.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(client: Client) -> Self {
+        Connection {
+            client,
+            prepared: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns how many statements wait for their answer.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether statements can be sent on it.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.client.is_closed() && !self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(crate) async fn run(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let mut in_flight = InFlight { connection: self, answered: false };
+        let answer = self.answer(statement, params).await;
+        in_flight.answered = true;
+        answer.map_err(|error| self.failure(&error))
+    }
+
+    pub(crate) async fn run_script(&self, script: &str) -> Result<(), Failure> {
+        self.client.batch_execute(script).await.map_err(|error| self.failure(&error))
+    }
+
+    async fn answer(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Error> {
+        let prepared = self.prepared(statement).await?;
+        let mut rows = pin!(self.client.query_raw(&prepared, params.iter().map(Parameter)).await?);
+        let mut collected = Rows::builder(statement.columns.len());
+        while let Some(row) = rows.try_next().await? {
+            for column in 0..row.len() {
+                collected.push(row.try_get::<_, Cell<'_>>(column)?.0);
+            }
+        }
+        Ok(collected.finish())
+    }
+
+    async fn prepared(&self, statement: &Statement) -> Result<tokio_postgres::Statement, Error> {
+        let known = self.lock_prepared().get(&statement.id).cloned();
+        if let Some(prepared) = known {
+            return Ok(prepared);
+        }
+        let types: Vec<_> = statement.params.iter().filter_map(|ty| postgres_type(ty.oid())).collect();
+        let prepared = self.client.prepare_typed(&statement.text, &types).await?;
+        self.lock_prepared().insert(statement.id, prepared.clone());
+        Ok(prepared)
+    }
+
+    fn lock_prepared(&self) -> std::sync::MutexGuard<'_, HashMap<StatementId, tokio_postgres::Statement>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        if let Some(reported) = error.as_db_error() {
+            let message = match reported.detail() {
+                Some(detail) => format!("{} ({detail})", reported.message()),
+                None => reported.message().to_owned(),
+            };
+            return Failure::reported(reported.code().code(), reported.constraint(), message);
+        }
+        match self.client.is_closed() {
+            true => Failure::no_reply(words(error)),
+            false => Failure::unsendable(words(error)),
+        }
+    }
+}
+
+fn postgres_type(oid: u32) -> Option<tokio_postgres::types::Type> {
+    tokio_postgres::types::Type::from_oid(oid)
+}
+
+/// Returns an error with its causes in one line.
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let said = source.to_string();
+        if !words.contains(&said) {
+            words = format!("{words}: {said}");
+        }
+        cause = source.source();
+    }
+    words
+}

@@ -1,0 +1,145 @@
+//! A small set of connections that heal themselves.
+
+use crate::connection::{Connection, words};
+use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Rows, Statement, Value};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Config, NoTls};
+
+/// Carries statements over a few pipelined connections, opened when first needed and again when lost.
+pub struct TokioPostgres {
+    config: Config,
+    connect_timeout: Duration,
+    session_script: String,
+    slots: Vec<Slot>,
+}
+
+/// A place for one connection.
+#[derive(Default)]
+struct Slot {
+    current: RwLock<Option<Arc<Connection>>>,
+    /// Held while connecting, so that many tasks open one connection.
+    connecting: Mutex<()>,
+}
+
+impl std::fmt::Debug for TokioPostgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokioPostgres").field("connections", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    fn usable(&self) -> Option<Arc<Connection>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone().filter(|connection| connection.is_usable())
+    }
+
+    fn replace(&self, connection: Option<Arc<Connection>>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+}
+
+impl TokioPostgres {
+    /// Returns a driver for the database at `url`; no connection is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when `url` is not a Postgres URL or key-value string.
+    pub fn new(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
+        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+            Error::invalid(format!("the database URL is not valid: {}", words(&error)))
+        })?;
+        if config.get_application_name().is_none() {
+            config.application_name(&options.application_name);
+        }
+        config.connect_timeout(options.connect_timeout);
+        config.tcp_user_timeout(options.statement_timeout);
+        Ok(TokioPostgres {
+            config,
+            connect_timeout: options.connect_timeout,
+            session_script: options.session_script(),
+            slots: (0..options.connections.max(1)).map(|_| Slot::default()).collect(),
+        })
+    }
+
+    /// Returns the least busy connection, opening one when all are busy and there is room.
+    async fn connection(&self) -> Result<Arc<Connection>, Failure> {
+        let mut least_busy: Option<Arc<Connection>> = None;
+        let mut empty = None;
+        for slot in &self.slots {
+            match slot.usable() {
+                Some(connection) if connection.in_flight() == 0 => return Ok(connection),
+                Some(connection) => {
+                    if least_busy.as_ref().is_none_or(|other| connection.in_flight() < other.in_flight()) {
+                        least_busy = Some(connection);
+                    }
+                }
+                None => empty = empty.or(Some(slot)),
+            }
+        }
+        match (empty, least_busy) {
+            (Some(slot), None) => self.open(slot).await,
+            // Room for one more, but a failure to open it is no reason to fail.
+            (Some(slot), Some(busy)) => Ok(self.open(slot).await.unwrap_or(busy)),
+            (None, Some(busy)) => Ok(busy),
+            (None, None) => Err(Failure::not_sent("there is no room for a connection")),
+        }
+    }
+
+    async fn open(&self, slot: &Slot) -> Result<Arc<Connection>, Failure> {
+        let _only_one = slot.connecting.lock().await;
+        if let Some(connection) = slot.usable() {
+            return Ok(connection);
+        }
+        let connection = timeout(self.connect_timeout, self.establish()).await;
+        let connection = connection.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))?;
+        let connection = Arc::new(connection);
+        slot.replace(Some(connection.clone()));
+        Ok(connection)
+    }
+
+    async fn establish(&self) -> Result<Connection, Failure> {
+        let (client, background) = self.config.connect(NoTls).await.map_err(|error| match error.as_db_error() {
+            Some(reported) => Failure::reported(reported.code().code(), None, reported.message()),
+            None => self.unreachable(&words(&error)),
+        })?;
+        tokio::spawn(async move {
+            // Its end is seen by whoever uses the connection next.
+            drop(background.await);
+        });
+        client.batch_execute(&self.session_script).await.map_err(|error| self.unreachable(&words(&error)))?;
+        Ok(Connection::new(client))
+    }
+
+    /// Returns the failure that names where the server should be, and no password.
+    fn unreachable(&self, why: &str) -> Failure {
+        let ports = self.config.get_ports();
+        let port = |place: usize| ports.get(place).or(ports.first()).copied().unwrap_or(5432);
+        let places = self.config.get_hosts().iter().enumerate().map(|(place, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(place)),
+            #[cfg(unix)]
+            Host::Unix(path) => format!("{}:{}", path.display(), port(place)),
+        });
+        Failure::not_sent(format!("cannot connect to {}: {why}", places.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+impl Executor for TokioPostgres {
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
+        Box::pin(async move { self.connection().await?.run(statement, params).await })
+    }
+}
+
+impl Driver for TokioPostgres {
+    fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move { self.connection().await?.run_script(script).await })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.slots.iter().for_each(|slot| slot.replace(None));
+        Box::pin(async {})
+    }
+}

@@ -1,0 +1,241 @@
+//! The right to say what became of a job.
+
+use crate::Error;
+use crate::link::Link;
+use crate::task::Shared;
+use pm_core::machine::Ticket;
+use pm_core::{Error as CoreError, Lease, Reason, Verdict};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(crate) type Worker = Shared<pm_core::machine::Worker>;
+
+/// The right to say what became of a job: the holder's end of its lease.
+///
+/// A word is queued the moment it is said, and sent by the worker's task together with others; dropping the returned
+/// future does not take it back. Dropping the ack without a word soft-fails the job (`dropped without ack`, or
+/// `panicked` while unwinding): on any thread, in or out of a runtime, without blocking.
+#[must_use = "dropping an ack soft-fails its job"]
+pub struct JobAck {
+    worker: Arc<Worker>,
+    link: Arc<Link>,
+    lease: Lease,
+    attempt: u32,
+    /// Whether its word was said.
+    spoken: bool,
+}
+
+impl JobAck {
+    pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32) -> Self {
+        JobAck { worker, link, lease, attempt, spoken: false }
+    }
+
+    /// Returns the job's id.
+    pub fn id(&self) -> Uuid {
+        self.lease.job
+    }
+
+    /// Returns how often the job was claimed, this time included.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Returns the lease: the job's id, and the number that fences every word about it.
+    pub fn lease(&self) -> Lease {
+        self.lease
+    }
+
+    /// Says that the job is done.
+    ///
+    /// The future resolves to `Ok` when that is durable. It costs a share of one statement: what is said while one is
+    /// in flight goes together next.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` when someone else has the job; `Unavailable` when the database could not be reached until 30 s
+    /// after the lease's end.
+    pub fn commit(self) -> Settling {
+        self.settle(Verdict::Commit)
+    }
+
+    /// Says that the job failed; it is retried after the queue's backoff while retries are left.
+    ///
+    /// The reason is kept with the job: at most 8 KiB, NUL replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn soft_fail(self, reason: impl AsRef<str>) -> Settling {
+        self.settle(Verdict::SoftFail(Reason::new(reason.as_ref())))
+    }
+
+    /// Says that the job failed and can never succeed.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn hard_fail(self, reason: impl AsRef<str>) -> Settling {
+        self.settle(Verdict::HardFail(Reason::new(reason.as_ref())))
+    }
+
+    /// Gives the job back untried: it keeps its place in the line and its retry count.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn release(self) -> Settling {
+        self.settle(Verdict::Release)
+    }
+
+    /// Prolongs the lease to its full length from now and returns what remains.
+    ///
+    /// Streams do this by themselves for up to an hour; see
+    /// [`StreamOptions::keep_alive`](crate::StreamOptions::keep_alive).
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` when someone else has the job; `Unavailable` when the database could not be reached before the
+    /// lease's end.
+    pub async fn refresh_lock(&mut self) -> Result<Duration, Error> {
+        let lease = self.lease;
+        let ticket = self.worker.tell(|state| {
+            if state.gone {
+                return Err(Error::from(CoreError::LeaseLost));
+            }
+            let ticket = state.machine.refresh(lease);
+            state.waiters.refreshed.expect(ticket);
+            Ok(ticket)
+        })?;
+        Refreshing { worker: self.worker.clone(), ticket }.await
+    }
+
+    /// Returns a future that ends when the lease must no longer be trusted: stop working, someone else may have the job.
+    ///
+    /// It ends as well once the ack was used or dropped. It borrows nothing.
+    pub fn lost(&self) -> Lost {
+        Lost { worker: self.worker.clone(), lease: self.lease }
+    }
+
+    pub(crate) fn settle(mut self, verdict: Verdict) -> Settling {
+        self.say(verdict)
+    }
+
+    fn say(&mut self, verdict: Verdict) -> Settling {
+        self.spoken = true;
+        let (lease, now) = (self.lease, self.link.now());
+        let random = if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 };
+        let (answer, wakers) = self.worker.tell(|state| {
+            let wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
+            if state.gone {
+                return (Err(CoreError::LeaseLost.into()), wakers);
+            }
+            let ticket = state.machine.settle(lease, verdict, now, random);
+            state.waiters.settled.expect(ticket);
+            (Ok(ticket), wakers)
+        });
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        Settling { worker: self.worker.clone(), answer: Some(answer) }
+    }
+}
+
+impl std::fmt::Debug for JobAck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobAck").field("lease", &self.lease).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+impl Drop for JobAck {
+    fn drop(&mut self) {
+        if !self.spoken {
+            let reason = if std::thread::panicking() { "panicked" } else { "dropped without ack" };
+            drop(self.say(Verdict::SoftFail(Reason::new(reason))));
+        }
+    }
+}
+
+/// The answer to a word about a job; dropping it does not take the word back.
+#[must_use = "the word is on its way, but whether it counts is only known after awaiting; say .detach() if you do not care"]
+pub struct Settling {
+    worker: Arc<Worker>,
+    answer: Option<Result<Ticket, Error>>,
+}
+
+impl Settling {
+    /// Does not wait for the answer.
+    ///
+    /// The word is sent all the same. The stream holds back further jobs while 10,000 words are unsettled, and
+    /// [`Queue::close`](crate::Queue::close) waits for all.
+    pub fn detach(self) {}
+}
+
+impl Future for Settling {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.answer.take() {
+            Some(Ok(ticket)) => {
+                let answer = self.worker.lock().waiters.settled.poll(ticket, cx);
+                if answer.is_pending() {
+                    self.answer = Some(Ok(ticket));
+                }
+                answer
+            }
+            Some(Err(error)) => Poll::Ready(Err(error)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        if let Some(Ok(ticket)) = self.answer {
+            self.worker.lock().waiters.settled.forget(ticket);
+        }
+    }
+}
+
+/// The answer to a refresh.
+struct Refreshing {
+    worker: Arc<Worker>,
+    ticket: Ticket,
+}
+
+impl Future for Refreshing {
+    type Output = Result<Duration, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.worker.lock().waiters.refreshed.poll(self.ticket, cx)
+    }
+}
+
+impl Drop for Refreshing {
+    fn drop(&mut self) {
+        self.worker.lock().waiters.refreshed.forget(self.ticket);
+    }
+}
+
+/// Ends when a lease must no longer be trusted.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Lost {
+    worker: Arc<Worker>,
+    lease: Lease,
+}
+
+impl Future for Lost {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.worker.lock();
+        if state.gone || !state.machine.is_trusted(&self.lease) {
+            return Poll::Ready(());
+        }
+        let wakers = state.waiters.losses.entry(self.lease).or_default();
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}

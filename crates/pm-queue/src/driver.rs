@@ -1,0 +1,62 @@
+//! What a driver does: carry plans to the database and rows back.
+
+use pm_core::{Failure, Rows, Statement, Value};
+use std::pin::Pin;
+
+/// A boxed future. A box per statement is noise beside its round trip.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Runs statements: a set of connections, one connection, or a transaction of the caller.
+pub trait Executor: Send + Sync {
+    /// Runs one statement and returns its rows.
+    ///
+    /// `params` have the types of `statement.params`, in order; every cell goes into the rows in binary form.
+    /// `statement.id` names the statement for as long as the driver lives, so that it can be kept prepared.
+    ///
+    /// The future is dropped before it ends only when the statement has timed out: then its connection is not to be
+    /// trusted any longer.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::reported`] with the SQLSTATE when the server said no, [`Failure::not_sent`] when the statement was
+    /// surely not sent, [`Failure::no_reply`] when it may have run.
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>>;
+}
+
+/// A database as a [`Queue`](crate::Queue) uses it.
+///
+/// Statements run at once from many tasks; the driver decides on how many connections. It re-establishes lost
+/// connections by itself, on the next use.
+pub trait Driver: Executor + 'static {
+    /// Runs a script of several statements, without parameters and rows, as one simple query.
+    ///
+    /// # Errors
+    ///
+    /// As [`Executor::run`].
+    fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// Returns a listener on a channel, or `None` when this driver cannot listen: polling is always enough.
+    ///
+    /// # Errors
+    ///
+    /// As [`Executor::run`].
+    fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
+        let _polling_is_enough = channel;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Closes its connections; returns when they are gone.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// Hears the notifications of one channel.
+pub trait Listener: Send {
+    /// Returns the payload of the next notification.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost: notifications may have been missed, and a new listener is needed.
+    fn next(&mut self) -> BoxFuture<'_, Result<String, Failure>>;
+}

@@ -1,0 +1,122 @@
+//! One error for everything: a kind that says what to do, and where it came from.
+
+use pm_core::machine::Trouble;
+use pm_core::{Error as CoreError, Failure};
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why something did not come about.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of trouble it is. Each kind asks for another action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The queue does not exist: create it.
+    QueueNotFound,
+    /// A queue of that name exists already: choose another name.
+    QueueExists,
+    /// The job does not exist.
+    JobNotFound,
+    /// Someone else has the job: stop working on it, its outcome is theirs to tell.
+    LeaseLost,
+    /// The key is held by another job.
+    KeyConflict,
+    /// The payload cannot be written, or not be read as the wanted type.
+    Payload,
+    /// The input breaks a rule: the message says which.
+    Invalid,
+    /// pm's tables are missing, older or newer than this program: migrate, or upgrade the program.
+    Schema,
+    /// The database cannot be reached or does not answer: try again later.
+    Unavailable,
+    /// The queue was closed by this program.
+    Closed,
+    /// The database refused for another reason: its words are in the message.
+    Database,
+}
+
+impl Error {
+    /// Returns what kind of trouble it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    pub(crate) fn closed() -> Self {
+        Error::new(ErrorKind::Closed, "the queue was closed by this program")
+    }
+
+    pub(crate) fn no_task() -> Self {
+        Error::new(ErrorKind::Unavailable, "the runtime that served this queue is gone")
+    }
+
+    /// Returns the error for input that breaks a rule, for drivers.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Invalid, message)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<CoreError> for Error {
+    fn from(error: CoreError) -> Self {
+        let kind = match &error {
+            CoreError::QueueNotFound(_) => ErrorKind::QueueNotFound,
+            CoreError::QueueExists(_) => ErrorKind::QueueExists,
+            CoreError::JobNotFound(_) => ErrorKind::JobNotFound,
+            CoreError::LeaseLost => ErrorKind::LeaseLost,
+            CoreError::KeyConflict { .. } => ErrorKind::KeyConflict,
+            CoreError::Invalid { .. } => ErrorKind::Invalid,
+            _ => ErrorKind::Database,
+        };
+        Error::new(kind, error.to_string()).with_source(error)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let (kind, message) = if failure.is_schema() {
+            let advice = "pm's tables are missing or of another version; run: pm db migrate";
+            (ErrorKind::Schema, format!("{advice} ({failure})"))
+        } else if failure.is_connection() {
+            (ErrorKind::Unavailable, format!("the database is unavailable: {failure}"))
+        } else {
+            (ErrorKind::Database, format!("the database refused: {failure}"))
+        };
+        Error::new(kind, message).with_source(failure)
+    }
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(error) => error.into(),
+            Trouble::Failed(failure) => failure.into(),
+        }
+    }
+}

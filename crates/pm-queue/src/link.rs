@@ -1,0 +1,80 @@
+//! What every part of a queue needs to reach the database: driver, statements, runtime, randomness.
+
+use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
+use futures_util::future::{Either, select};
+use pm_core::machine::Entropy;
+use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much longer than the server we wait for its answer.
+const ANSWER_SLACK: Duration = Duration::from_secs(5);
+/// How often an operation is tried when the server says that it may pass later.
+const TRIES: u32 = 3;
+
+pub(crate) struct Link {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) randomness: Arc<dyn Randomness>,
+    pub(crate) catalog: Catalog,
+    pub(crate) statement_timeout: Duration,
+}
+
+impl Link {
+    pub(crate) fn new(
+        driver: Arc<dyn Driver>,
+        runtime: Arc<dyn Runtime>,
+        randomness: Arc<dyn Randomness>,
+        options: &ConnectOptions,
+    ) -> Result<Self, Error> {
+        let catalog = Catalog::new(&SchemaName::new(&options.schema)?);
+        Ok(Link { driver, runtime, randomness, catalog, statement_timeout: options.statement_timeout })
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.runtime.now()
+    }
+
+    /// Sends a plan and waits for the rows, no longer than the server works on it and a little.
+    pub(crate) async fn send(&self, plan: &Plan<'_>) -> Result<Rows, Failure> {
+        self.send_by(&*self.driver, plan).await
+    }
+
+    async fn send_by(&self, executor: &dyn Executor, plan: &Plan<'_>) -> Result<Rows, Failure> {
+        let statement = self.catalog.statement(plan.statement);
+        let patience = self.statement_timeout + ANSWER_SLACK;
+        let answer = pin!(executor.run(statement, &plan.params));
+        match select(answer, self.runtime.sleep(patience)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(Failure::no_reply(format!("no answer within {patience:?}"))),
+        }
+    }
+
+    /// Does one operation, more than once when the server says that it may pass later.
+    pub(crate) async fn run<O: Operation + Clone>(&self, operation: O) -> Result<O::Output, Error> {
+        let mut tries = 1;
+        loop {
+            match self.send(&operation.plan()).await {
+                Ok(rows) => return Ok(operation.interpret(&rows)?),
+                Err(failure) if tries < TRIES && passes_later(&failure) => tries += 1,
+                Err(failure) => return Err(operation.refusal(&failure).map_or_else(|| failure.into(), Error::from)),
+            }
+            self.runtime.sleep(Duration::from_millis(20) * tries).await;
+        }
+    }
+}
+
+/// Returns whether the server surely did not run it and it may pass a moment later: a deadlock, for example.
+fn passes_later(failure: &Failure) -> bool {
+    failure.class() == Class::Retry && failure.sqlstate().is_some() && !failure.is_connection()
+}
+
+/// Lends a queue's randomness to a machine.
+pub(crate) struct Lent<'a>(pub(crate) &'a dyn Randomness);
+
+impl Entropy for Lent<'_> {
+    fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+}

@@ -1,0 +1,408 @@
+//! How to connect, enqueue, stream and list.
+
+use crate::Error;
+use pm_core::machine::WorkerOptions;
+use pm_core::op;
+use pm_core::{Codec, JobOptions, QueueName, RunAt, SchemaName, State};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How to connect.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// The schema that holds pm's tables (default `pm`).
+    pub schema: String,
+    /// Whether an empty or older schema is migrated (default yes).
+    pub migrate: bool,
+    /// Whether the schema's version is looked at (default yes).
+    pub check_schema: bool,
+    /// How many connections at most (default 2; statements share them).
+    pub connections: usize,
+    /// How long to wait for a connection (default 5 s).
+    pub connect_timeout: Duration,
+    /// After how long the server gives up a statement (default 30 s).
+    pub statement_timeout: Duration,
+    /// After how long a statement that waits for a lock is given up (default 5 s).
+    pub lock_timeout: Duration,
+    /// The name the server shows (default `pm`).
+    pub application_name: String,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        ConnectOptions {
+            schema: SchemaName::default().to_string(),
+            migrate: true,
+            check_schema: true,
+            connections: 2,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(5),
+            application_name: "pm".to_owned(),
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// Changes the schema.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// Changes whether an empty or older schema is migrated.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// Changes whether the schema's version is looked at.
+    pub fn check_schema(mut self, check_schema: bool) -> Self {
+        self.check_schema = check_schema;
+        self
+    }
+
+    /// Changes how many connections there may be, at least 1.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+
+    /// Changes how long to wait for a connection.
+    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// Changes after how long the server gives up a statement.
+    pub fn statement_timeout(mut self, statement_timeout: Duration) -> Self {
+        self.statement_timeout = statement_timeout;
+        self
+    }
+
+    /// Changes after how long a statement that waits for a lock is given up.
+    pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
+        self.lock_timeout = lock_timeout;
+        self
+    }
+
+    /// Changes the name the server shows.
+    pub fn application_name(mut self, application_name: impl Into<String>) -> Self {
+        self.application_name = application_name.into();
+        self
+    }
+
+    /// Returns the SQL that sets up a connection of our own: timeouts, and plans that stay on the indexes
+    /// whatever the tables held when the statements were prepared.
+    pub fn session_script(&self) -> String {
+        let (statement_ms, lock_ms) = (self.statement_timeout.as_millis(), self.lock_timeout.as_millis());
+        format!(
+            "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
+             set jit = off; set statement_timeout = {statement_ms}; set lock_timeout = {lock_ms}; \
+             set default_transaction_isolation = 'read committed'; set search_path = ''"
+        )
+    }
+}
+
+/// In which state a job starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum InitialState {
+    /// Pending, held while its queue is paused.
+    #[default]
+    Auto,
+    /// The same as `Auto`: a queue's pause is never overruled.
+    Pending,
+    /// Paused by itself, until its queue is resumed.
+    Paused,
+}
+
+/// What to do when another job holds the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// Keep the other job; its id is returned.
+    #[default]
+    Keep,
+    /// Refuse with [`ErrorKind::KeyConflict`](crate::ErrorKind::KeyConflict).
+    Refuse,
+}
+
+/// What may be said of a job besides its payload.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EnqueueOptions {
+    /// In which state it starts.
+    pub initial_state: InitialState,
+    /// Higher first (default 0).
+    pub priority: i32,
+    /// For people; at most 8 KiB.
+    pub description: Option<String>,
+    /// Keeps another job with the same key off the queue until this one has ended; 1 to 1,000 bytes.
+    pub key: Option<String>,
+    /// What to do when another job holds the key.
+    pub on_conflict: OnConflict,
+    /// When to start, if not at once.
+    pub run_at: Option<RunAt>,
+    /// How the payload is written (default JSON).
+    pub codec: Codec,
+    /// How many soft failures are retried, if not as many as the queue says.
+    pub max_retries: Option<u32>,
+    /// The delays before retries, if not the queue's; the last one repeats.
+    pub backoff: Option<Vec<Duration>>,
+    /// The jitter of the delays in percent, if not the queue's.
+    pub jitter_percent: Option<u8>,
+}
+
+impl EnqueueOptions {
+    /// Changes in which state the job starts.
+    pub fn initial_state(mut self, initial_state: InitialState) -> Self {
+        self.initial_state = initial_state;
+        self
+    }
+
+    /// Changes the priority; higher first.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Changes the description.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// Changes the key.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Changes what to do when another job holds the key.
+    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.on_conflict = on_conflict;
+        self
+    }
+
+    /// Changes when the job starts.
+    pub fn run_at(mut self, run_at: RunAt) -> Self {
+        self.run_at = Some(run_at);
+        self
+    }
+
+    /// Changes how the payload is written.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Changes how many soft failures of this job are retried.
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = Some(max_retries);
+        self
+    }
+
+    /// Changes the delays before retries of this job, 1 to 64 of them.
+    pub fn backoff(mut self, backoff: Vec<Duration>) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// Changes the jitter of this job's delays, 0 to 100 percent.
+    pub fn jitter_percent(mut self, jitter_percent: u8) -> Self {
+        self.jitter_percent = Some(jitter_percent);
+        self
+    }
+
+    /// Returns the options as the core has them, for a payload written with `codec`.
+    pub(crate) fn into_core(self, codec: Codec) -> JobOptions {
+        JobOptions {
+            codec,
+            priority: self.priority,
+            paused: self.initial_state == InitialState::Paused,
+            description: self.description,
+            run_at: self.run_at,
+            key: self.key,
+            max_retries: self.max_retries,
+            backoff: self.backoff,
+            jitter_percent: self.jitter_percent,
+        }
+    }
+}
+
+/// How a stream takes jobs.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StreamOptions {
+    /// How many jobs are claimed ahead at most (default 1,000); never more than were taken in the last second.
+    pub prefetch: usize,
+    /// For how long the lease of a job in a handler's hands is kept alive (default 1 h), if at all.
+    pub keep_alive: Option<Duration>,
+    /// The shortest time between two looks at a dry queue (default 20 ms).
+    pub poll_least: Duration,
+    /// The longest time between two looks at a dry queue (default 1 s).
+    pub poll_most: Duration,
+    /// Whether the stream reaps expired leases of anyone (default yes).
+    pub reaper: bool,
+    /// Who works, for people (default host and process id).
+    pub worker_name: Option<String>,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        StreamOptions {
+            prefetch: 1_000,
+            keep_alive: Some(Duration::from_secs(3_600)),
+            poll_least: Duration::from_millis(20),
+            poll_most: Duration::from_secs(1),
+            reaper: true,
+            worker_name: None,
+        }
+    }
+}
+
+impl StreamOptions {
+    /// Changes how many jobs are claimed ahead, at least 1.
+    pub fn prefetch(mut self, prefetch: usize) -> Self {
+        self.prefetch = prefetch.max(1);
+        self
+    }
+
+    /// Changes for how long leases are kept alive; `None` leaves that to the handlers.
+    pub fn keep_alive(mut self, keep_alive: Option<Duration>) -> Self {
+        self.keep_alive = keep_alive;
+        self
+    }
+
+    /// Changes how often a dry queue is looked at: at first after `least`, ever later, at last after `most`.
+    pub fn poll(mut self, least: Duration, most: Duration) -> Self {
+        (self.poll_least, self.poll_most) = (least.max(Duration::from_millis(1)), most.max(least));
+        self
+    }
+
+    /// Changes whether the stream reaps.
+    pub fn reaper(mut self, reaper: bool) -> Self {
+        self.reaper = reaper;
+        self
+    }
+
+    /// Changes who works, for people.
+    pub fn worker_name(mut self, worker_name: impl Into<String>) -> Self {
+        self.worker_name = Some(worker_name.into());
+        self
+    }
+
+    pub(crate) fn into_core(self, queues: Vec<QueueName>, worker: &str, statement_timeout: Duration) -> WorkerOptions {
+        WorkerOptions {
+            queues,
+            worker: self.worker_name.unwrap_or_else(|| worker.to_owned()),
+            prefetch: self.prefetch,
+            keep_alive: self.keep_alive,
+            poll_least: self.poll_least,
+            poll_most: self.poll_most,
+            reaps: self.reaper,
+            statement_timeout,
+        }
+    }
+}
+
+/// Which jobs to list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobFilter {
+    /// Only jobs of this queue.
+    pub queue: Option<String>,
+    /// Only jobs in this state, as shown.
+    pub state: Option<State>,
+    /// Only jobs older than this one: the last id of the page before.
+    pub after: Option<Uuid>,
+    /// How many at most (default 100).
+    pub limit: usize,
+}
+
+impl Default for JobFilter {
+    fn default() -> Self {
+        JobFilter { queue: None, state: None, after: None, limit: 100 }
+    }
+}
+
+impl JobFilter {
+    /// Changes the queue.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = Some(queue.into());
+        self
+    }
+
+    /// Changes the state.
+    pub fn state(mut self, state: State) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Changes where to go on.
+    pub fn after(mut self, after: Uuid) -> Self {
+        self.after = Some(after);
+        self
+    }
+
+    /// Changes how many at most.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    pub(crate) fn into_core(self) -> Result<op::JobFilter, Error> {
+        let queue = self.queue.as_deref().map(QueueName::new).transpose()?;
+        Ok(op::JobFilter { queue, state: self.state, after: self.after, limit: self.limit })
+    }
+}
+
+/// One queue name or several.
+pub trait QueueNames {
+    /// Returns the names.
+    fn into_names(self) -> Vec<String>;
+}
+
+impl QueueNames for &str {
+    fn into_names(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl QueueNames for String {
+    fn into_names(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl QueueNames for &String {
+    fn into_names(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl<S: AsRef<str>> QueueNames for &[S] {
+    fn into_names(self) -> Vec<String> {
+        self.iter().map(|name| name.as_ref().to_owned()).collect()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> QueueNames for [S; N] {
+    fn into_names(self) -> Vec<String> {
+        self.as_slice().into_names()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> QueueNames for &[S; N] {
+    fn into_names(self) -> Vec<String> {
+        self.as_slice().into_names()
+    }
+}
+
+impl<S: AsRef<str>> QueueNames for Vec<S> {
+    fn into_names(self) -> Vec<String> {
+        self.as_slice().into_names()
+    }
+}

@@ -1,0 +1,337 @@
+//! The handle on the database through which everything goes.
+
+use crate::ack::Worker;
+use crate::codec::RawPayload;
+use crate::link::Link;
+use crate::producer::{Enqueueing, ProducerHandle, key_conflict};
+use crate::stream::JobStream;
+use crate::task::{Shared, Task};
+use crate::worker::{LocalWorkers, WorkerWaiters};
+use crate::{
+    ConnectOptions, Driver, EnqueueOptions, Error, ErrorKind, OnConflict, QueueNames, Randomness, Runtime,
+    StreamOptions, SystemRandomness,
+};
+use bytes::Bytes;
+use futures_channel::oneshot;
+use pm_core::machine::{self, Enqueued};
+use pm_core::op::SchemaVersion;
+use pm_core::{NewJob, Operation, QueueName, SCHEMA_VERSION, job_id, migration_script};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use uuid::Uuid;
+
+/// How many jobs of one `enqueue_many` are written ahead of the statements that carry them.
+const WRITTEN_AHEAD: usize = 4_000;
+
+/// A handle on the queues of one database.
+///
+/// It is cheap to clone; all clones share connections, and their enqueues share statements. When the last clone is
+/// dropped, jobs on their way in are still sent, and streams and acks go on.
+#[derive(Clone)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    link: Arc<Link>,
+    producer: ProducerHandle,
+    workers: Arc<LocalWorkers>,
+    closed: AtomicBool,
+    worker_name: String,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("schema", self.inner.link.catalog.schema()).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Returns a handle over a driver and a runtime, for drivers; programs call their driver's `connect`.
+    ///
+    /// Unless told not to, it looks at the schema's version, and migrates an empty or older schema.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when the database cannot be reached; `Schema` when the schema is newer than this program, or is
+    /// missing or older and must not be migrated; `Invalid` for a schema name that cannot be one.
+    pub async fn open(
+        driver: Arc<dyn Driver>,
+        runtime: Arc<dyn Runtime>,
+        options: &ConnectOptions,
+    ) -> Result<Queue, Error> {
+        Queue::open_with(driver, runtime, Arc::new(SystemRandomness), options).await
+    }
+
+    /// Does what [`Queue::open`] does, with randomness of the caller's: for simulations.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::open`].
+    pub async fn open_with(
+        driver: Arc<dyn Driver>,
+        runtime: Arc<dyn Runtime>,
+        randomness: Arc<dyn Randomness>,
+        options: &ConnectOptions,
+    ) -> Result<Queue, Error> {
+        let link = Arc::new(Link::new(driver, runtime, randomness, options)?);
+        let workers = Arc::new(LocalWorkers::default());
+        let producer = ProducerHandle::spawn(&link, &workers);
+        let worker_name = format!("{}@{}", std::process::id(), host_name());
+        let inner = Inner { link, producer, workers, closed: AtomicBool::new(false), worker_name };
+        let queue = Queue { inner: Arc::new(inner) };
+        if options.check_schema {
+            queue.check_schema(options.migrate).await?;
+        }
+        Ok(queue)
+    }
+
+    async fn check_schema(&self, migrate: bool) -> Result<(), Error> {
+        let schema = self.inner.link.catalog.schema();
+        match self.schema_version().await? {
+            SCHEMA_VERSION => Ok(()),
+            found if found > SCHEMA_VERSION => Err(newer_schema(schema.as_str(), found)),
+            _ if migrate => self.migrate().await,
+            0 => {
+                let message = format!(
+                    "the database has no schema {schema:?} of pm; run: pm db migrate",
+                    schema = schema.as_str()
+                );
+                Err(Error::new(ErrorKind::Schema, message))
+            }
+            found => {
+                let message = format!(
+                    "schema {:?} is at version {found}, this program needs {SCHEMA_VERSION}; run: pm db migrate",
+                    schema.as_str()
+                );
+                Err(Error::new(ErrorKind::Schema, message))
+            }
+        }
+    }
+
+    /// Brings the schema to the version this program works with; creates it when it is missing.
+    ///
+    /// Any number of processes may do so at once. It is one transaction and waits at most 10 s for a lock.
+    ///
+    /// # Errors
+    ///
+    /// `Schema` when the schema is newer than this program; `Database` when the role may not create tables.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        self.open_or_closed()?;
+        let found = self.schema_version().await?;
+        let schema = self.inner.link.catalog.schema().clone();
+        if found > SCHEMA_VERSION {
+            return Err(newer_schema(schema.as_str(), found));
+        }
+        if found == SCHEMA_VERSION {
+            return Ok(());
+        }
+        let driver = self.inner.link.driver.clone();
+        self.spawned(async move { Ok(driver.run_script(&migration_script(&schema)).await?) }).await
+    }
+
+    /// Returns the version of the schema, 0 when there is none.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when the database cannot be reached.
+    pub async fn schema_version(&self) -> Result<u32, Error> {
+        match self.run(SchemaVersion).await {
+            Err(error) if error.kind() == ErrorKind::Schema => Ok(0),
+            version => version,
+        }
+    }
+
+    /// Puts a job on a queue and returns the id of the job that now stands for this work.
+    ///
+    /// When it returns `Ok`, the job is durable. Calls made at the same time share a statement by themselves; a lone
+    /// one leaves at once. When the connection is lost it is sent again, with the same id, for up to 30 s (5 s if it
+    /// surely was not sent): the job goes in once. Dropping the future after it was polled does not take the job back.
+    ///
+    /// # Errors
+    ///
+    /// `QueueNotFound`; `Payload` when the payload cannot be written; `Invalid` for a payload over 1 GB, or a text
+    /// that is too long or holds NUL; `KeyConflict` when the key is held and the options say to refuse; `Unavailable`.
+    pub async fn enqueue<T: Serialize>(&self, queue: &str, payload: T, options: EnqueueOptions) -> Result<Uuid, Error> {
+        self.enqueue_told(queue, payload, options).await.map(|enqueued| enqueued.id())
+    }
+
+    /// Does what [`Queue::enqueue`] does, and tells whether the job is new or which one holds its key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`].
+    pub async fn enqueue_told<T: Serialize>(
+        &self,
+        queue: &str,
+        payload: T,
+        options: EnqueueOptions,
+    ) -> Result<Enqueued, Error> {
+        let refuses = options.on_conflict == OnConflict::Refuse;
+        let enqueueing = self.start_enqueue(&QueueName::new(queue)?, &payload, options)?;
+        drop(payload);
+        told(enqueueing.await?, refuses)
+    }
+
+    /// Puts many jobs on a queue, up to 1,000 in one statement, and returns what became of each, in order.
+    ///
+    /// Each statement is atomic, the whole is not: after an error, jobs before the failing one are in, and some after
+    /// it may be. About 4,000 jobs are written ahead of the statements that carry them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`], for the first job that fails.
+    pub async fn enqueue_many<T: Serialize, I>(&self, queue: &str, jobs: I) -> Result<Vec<Enqueued>, Error>
+    where
+        I: IntoIterator<Item = (T, EnqueueOptions)>,
+        I::IntoIter: Send,
+    {
+        let queue = QueueName::new(queue)?;
+        let mut under_way: VecDeque<(Enqueueing, bool)> = VecDeque::new();
+        let mut enqueued = Vec::new();
+        let mut jobs = jobs.into_iter();
+        loop {
+            while under_way.len() < WRITTEN_AHEAD
+                && let Some((payload, options)) = jobs.next()
+            {
+                let refuses = options.on_conflict == OnConflict::Refuse;
+                under_way.push_back((self.start_enqueue(&queue, &payload, options)?, refuses));
+            }
+            let Some((enqueueing, refuses)) = under_way.pop_front() else { return Ok(enqueued) };
+            enqueued.push(told(enqueueing.await?, refuses)?);
+        }
+    }
+
+    fn start_enqueue<T: Serialize>(
+        &self,
+        queue: &QueueName,
+        payload: &T,
+        options: EnqueueOptions,
+    ) -> Result<Enqueueing, Error> {
+        self.open_or_closed()?;
+        let RawPayload { codec, bytes } = crate::codec::encode(options.codec, payload)?;
+        let job = self.new_job(queue.clone(), bytes, options.into_core(codec))?;
+        self.inner.producer.enqueue(job, self.inner.link.now())
+    }
+
+    fn new_job(&self, queue: QueueName, payload: Bytes, options: pm_core::JobOptions) -> Result<NewJob, Error> {
+        let link = &self.inner.link;
+        let random = [link.randomness.next_u64().to_ne_bytes(), link.randomness.next_u64().to_ne_bytes()].concat();
+        let random = random.first_chunk().expect("two u64 are 16 bytes");
+        let job = NewJob { id: job_id(link.runtime.unix_ms(), *random), queue, payload, options };
+        job.check()?;
+        Ok(job)
+    }
+
+    /// Returns a stream of the jobs of one queue, or several.
+    ///
+    /// It starts claiming when first polled, and works with the default [`StreamOptions`].
+    pub fn try_stream_jobs<T: DeserializeOwned + 'static>(&self, queues: impl QueueNames) -> JobStream<T> {
+        self.try_stream_jobs_with(queues, StreamOptions::default())
+    }
+
+    /// Returns a stream of the jobs of one queue, or several, that works as `options` say.
+    ///
+    /// Trouble, a bad name for example, is the stream's first item.
+    pub fn try_stream_jobs_with<T: DeserializeOwned + 'static>(
+        &self,
+        queues: impl QueueNames,
+        options: StreamOptions,
+    ) -> JobStream<T> {
+        match self.start_worker(queues.into_names(), options) {
+            Ok(worker) => JobStream::running(worker, self.inner.link.clone()),
+            Err(error) => JobStream::refused(error),
+        }
+    }
+
+    fn start_worker(&self, queues: Vec<String>, options: StreamOptions) -> Result<Arc<Worker>, Error> {
+        self.open_or_closed()?;
+        let mut names = queues.iter().map(|name| QueueName::new(name)).collect::<Result<Vec<_>, _>>()?;
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() {
+            return Err(Error::invalid("a stream needs the name of at least one queue"));
+        }
+        let link = &self.inner.link;
+        let options = options.into_core(names, &self.inner.worker_name, link.statement_timeout);
+        let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::default());
+        self.inner.workers.add(&worker);
+        Task::spawn(&worker, link);
+        Ok(worker)
+    }
+
+    /// Stops this queue and its clones; returns when nothing is left to settle.
+    ///
+    /// Streams end, jobs not started are given back, jobs on their way in are sent, and every ack handed out is waited
+    /// for: until it is used or dropped, or its lease ends. Later calls get an error of kind `Closed`.
+    pub async fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.workers.close(self.inner.link.now());
+        poll_fn(|cx| self.inner.workers.poll_closed(cx)).await;
+        self.inner.producer.close();
+        poll_fn(|cx| self.inner.producer.poll_closed(cx)).await;
+        self.inner.link.driver.close().await;
+    }
+
+    /// Does one operation in a task of its own, so that dropping the future never leaves a connection in doubt.
+    pub(crate) async fn run<O>(&self, operation: O) -> Result<O::Output, Error>
+    where
+        O: Operation<Output: Send + 'static> + Clone + Send + Sync + 'static,
+    {
+        self.open_or_closed()?;
+        let link = self.inner.link.clone();
+        self.spawned(async move { link.run(operation).await }).await
+    }
+
+    async fn spawned<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.inner.link.runtime.spawn(Box::pin(async move {
+            // Nobody may be waiting any longer.
+            drop(answer.send(work.await));
+        }));
+        answered.await.unwrap_or_else(|_| Err(Error::no_task()))
+    }
+
+    /// Tells the workers of this process that something about the queues changed.
+    pub(crate) fn notice_change(&self) {
+        self.inner.workers.change(self.inner.link.now());
+    }
+
+    /// Returns random bits for scattering.
+    pub(crate) fn random_seed(&self) -> i64 {
+        pm_core::Lease::number_from(self.inner.link.randomness.next_u64())
+    }
+
+    fn open_or_closed(&self) -> Result<(), Error> {
+        match self.inner.closed.load(Ordering::Acquire) {
+            true => Err(Error::closed()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn told(enqueued: Enqueued, refuses: bool) -> Result<Enqueued, Error> {
+    match enqueued {
+        Enqueued::Existing(..) if refuses => Err(key_conflict(enqueued)),
+        enqueued => Ok(enqueued),
+    }
+}
+
+fn newer_schema(schema: &str, found: u32) -> Error {
+    let message = format!(
+        "schema {schema:?} is at version {found}, newer than the {SCHEMA_VERSION} this program knows: upgrade the program"
+    );
+    Error::new(ErrorKind::Schema, message)
+}
+
+fn host_name() -> String {
+    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,116 @@
+//! Streams of jobs.
+
+use crate::ack::{JobAck, Worker};
+use crate::job::PendingJob;
+use crate::link::Link;
+use crate::{Error, ErrorKind};
+use futures_util::Stream;
+use pm_core::machine::TakenJob;
+use pm_core::{Reason, Verdict};
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Jobs of one queue or several, as they become ready.
+///
+/// It ends after [`Queue::close`](crate::Queue::close), and after an error of kind `QueueNotFound` for its last queue
+/// or of kind `Schema`. An error of kind `Payload` concerns one job, which was soft-failed with the decoder's words.
+/// Trouble with the connection is not shown: it heals, and the stream goes on.
+///
+/// It claims ahead, at most as many jobs as were taken in the last second, and gives back what no handler took within
+/// 5 s. It also reaps, and promotes jobs that are due. Dropping it gives back what was not started; acks handed out
+/// stay valid.
+#[derive(Debug)]
+#[must_use = "a stream does nothing unless polled"]
+pub struct JobStream<T> {
+    source: Source,
+    payload: PhantomData<fn() -> T>,
+}
+
+enum Source {
+    Running {
+        worker: Arc<Worker>,
+        link: Arc<Link>,
+    },
+    /// It could not be started.
+    Refused(Option<Error>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Running { .. } => f.write_str("Running"),
+            Source::Refused(error) => f.debug_tuple("Refused").field(error).finish(),
+        }
+    }
+}
+
+impl<T> JobStream<T> {
+    pub(crate) fn running(worker: Arc<Worker>, link: Arc<Link>) -> Self {
+        JobStream { source: Source::Running { worker, link }, payload: PhantomData }
+    }
+
+    pub(crate) fn refused(error: Error) -> Self {
+        JobStream { source: Source::Refused(Some(error)), payload: PhantomData }
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
+    type Item = Result<PendingJob<T>, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let (worker, link) = match &mut self.source {
+            Source::Refused(error) => return Poll::Ready(error.take().map(Err)),
+            Source::Running { worker, link } => (worker, link),
+        };
+        let now = link.now();
+        let taken = {
+            let mut state = worker.lock();
+            if let Some(error) = state.waiters.errors.pop_front() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            match state.machine.next_job(now) {
+                Some(taken) => taken,
+                None if state.gone || state.machine.is_draining() => return Poll::Ready(None),
+                None => {
+                    state.waiters.stream = Some(cx.waker().clone());
+                    drop(state);
+                    // The machine now knows that someone waits, and may want to claim.
+                    worker.tell(|_| ());
+                    return Poll::Pending;
+                }
+            }
+        };
+        Poll::Ready(Some(decoded(taken, worker, link)))
+    }
+}
+
+/// Returns the job with its payload read; one that cannot be read is soft-failed with the decoder's words.
+fn decoded<T: DeserializeOwned + 'static>(
+    taken: TakenJob,
+    worker: &Arc<Worker>,
+    link: &Arc<Link>,
+) -> Result<PendingJob<T>, Error> {
+    let TakenJob { job, queue } = taken;
+    let ack = JobAck::new(worker.clone(), link.clone(), job.lease, job.attempt);
+    match crate::codec::decode(job.codec, job.payload.clone()) {
+        Ok(payload) => Ok(PendingJob::new(payload, job, queue, ack)),
+        Err(words) => {
+            let message = format!("the payload of job {} cannot be read: {words}", job.lease.job);
+            // Not awaited: the worker settles it in its own time.
+            drop(ack.settle(Verdict::SoftFail(Reason::new(&message))));
+            Err(Error::new(ErrorKind::Payload, message))
+        }
+    }
+}
+
+impl<T> Drop for JobStream<T> {
+    fn drop(&mut self) {
+        if let Source::Running { worker, link } = &self.source {
+            let now = link.now();
+            worker.tell(|state| state.machine.shut_down(now));
+        }
+    }
+}

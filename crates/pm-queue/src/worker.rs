@@ -1,0 +1,120 @@
+//! Workers of this process: what their tasks share with streams and acks.
+
+use crate::Error;
+use crate::task::{Answers, Driven, Shared, State};
+use pm_core::machine::{Worker, WorkerEvent};
+use pm_core::{Instant, Lease};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// Who waits on a worker.
+#[derive(Default)]
+pub(crate) struct WorkerWaiters {
+    pub(crate) settled: Answers<()>,
+    pub(crate) refreshed: Answers<Duration>,
+    /// What the stream shall show besides jobs.
+    pub(crate) errors: VecDeque<Error>,
+    /// Wakes the stream.
+    pub(crate) stream: Option<Waker>,
+    /// Who wants to know when a lease is lost.
+    pub(crate) losses: HashMap<Lease, Vec<Waker>>,
+    /// Whether leases that ended by themselves count as settled.
+    closing: bool,
+    closers: Vec<Waker>,
+}
+
+impl Driven for Worker {
+    type Waiters = WorkerWaiters;
+
+    fn dispatch(state: &mut State<Self>, _now: Instant, wake: &mut Vec<Waker>) {
+        let State { machine, waiters, .. } = state;
+        while let Some(event) = machine.poll_event() {
+            match event {
+                WorkerEvent::Settled { ticket, outcome } => {
+                    waiters.settled.deliver(ticket, outcome.map_err(Error::from), wake);
+                }
+                WorkerEvent::Refreshed { ticket, outcome } => {
+                    waiters.refreshed.deliver(ticket, outcome.map_err(Error::from), wake);
+                }
+                WorkerEvent::LeaseLost(lease) => wake.extend(waiters.losses.remove(&lease).unwrap_or_default()),
+                WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble.into()),
+            }
+        }
+        if machine.has_job() || machine.is_draining() || !waiters.errors.is_empty() {
+            wake.extend(waiters.stream.take());
+        }
+    }
+
+    fn is_over(state: &State<Self>, now: Instant) -> bool {
+        state.machine.is_drained() || (state.waiters.closing && state.machine.is_drained_or_ended(now))
+    }
+
+    fn over_at(state: &State<Self>) -> Option<Instant> {
+        state.waiters.closing.then(|| state.machine.last_lease_end()).flatten()
+    }
+
+    fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
+        let waiters = &mut state.waiters;
+        waiters.settled.deliver_all(Error::no_task, wake);
+        waiters.refreshed.deliver_all(Error::no_task, wake);
+        wake.extend(waiters.losses.drain().flat_map(|(_, wakers)| wakers));
+        wake.extend(waiters.stream.take());
+        wake.append(&mut waiters.closers);
+    }
+}
+
+/// The workers of one queue handle and its clones.
+#[derive(Default)]
+pub(crate) struct LocalWorkers(Mutex<Vec<Weak<Shared<Worker>>>>);
+
+impl LocalWorkers {
+    pub(crate) fn add(&self, worker: &Arc<Shared<Worker>>) {
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|worker| worker.strong_count() > 0);
+        workers.push(Arc::downgrade(worker));
+    }
+
+    fn living(&self) -> Vec<Arc<Shared<Worker>>> {
+        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Tells the workers that jobs were put on a line.
+    pub(crate) fn wake_up(&self, queue: &str, priority: i32, now: Instant) {
+        for worker in self.living() {
+            worker.tell(|state| state.machine.handle_wake_up(queue, priority, now));
+        }
+    }
+
+    /// Tells the workers that something about the queues changed.
+    pub(crate) fn change(&self, now: Instant) {
+        for worker in self.living() {
+            worker.tell(|state| state.machine.handle_change(now));
+        }
+    }
+
+    /// Stops all claims; jobs in hands can still be settled.
+    pub(crate) fn close(&self, now: Instant) {
+        for worker in self.living() {
+            worker.tell(|state| {
+                state.waiters.closing = true;
+                state.machine.shut_down(now);
+            });
+        }
+    }
+
+    /// Returns when every job handed out is settled or its lease has ended.
+    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut all = Poll::Ready(());
+        for worker in self.living() {
+            let mut state = worker.lock();
+            if !state.gone {
+                state.waiters.closers.push(cx.waker().clone());
+                all = Poll::Pending;
+            }
+        }
+        all
+    }
+}
