@@ -1,1 +1,152 @@
-//! Shared ground of the tests.
+//! Shared ground of the tests: a database of one's own, a queue on it, and what happens to it.
+
+mod proxy;
+
+pub use proxy::{Loss, Proxy};
+
+use futures_util::{Stream, StreamExt};
+use pm_driver_tokio_postgres::{
+    ConnectOptions, EnqueueOptions, Error, JobMetadata, PendingJob, Queue, SettingsChange, State, StreamOptions, Uuid,
+};
+use pm_sandbox::TestDatabase;
+use std::time::Duration;
+
+/// How long a test waits for what should come at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A database of one test's own, with a queue on it.
+#[derive(Debug)]
+pub struct Ground {
+    /// The handle under test.
+    pub queue: Queue,
+    /// Dropped last: the database goes with it.
+    pub database: TestDatabase,
+}
+
+impl Ground {
+    /// Returns a fresh, migrated database with a queue named `tasks`.
+    pub async fn new() -> Ground {
+        let ground = Ground::without_queue().await;
+        assert!(ground.queue.create_queue("tasks", false).await.expect("a queue can be created"));
+        ground
+    }
+
+    /// Returns a fresh, migrated database.
+    pub async fn without_queue() -> Ground {
+        let database = TestDatabase::create().expect("a private Postgres starts");
+        let queue = pm_driver_tokio_postgres::connect(&database.url()).await.expect("it can be connected to");
+        Ground { queue, database }
+    }
+
+    /// Returns a fresh, migrated database with a queue named `tasks` that has these settings.
+    pub async fn with(settings: SettingsChange) -> Ground {
+        let ground = Ground::new().await;
+        ground.queue.set_queue_settings("tasks", settings).await.expect("the settings are good");
+        ground
+    }
+
+    /// Returns another handle on the same database, as another process would have it.
+    pub async fn another(&self, options: ConnectOptions) -> Queue {
+        pm_driver_tokio_postgres::connect_with(&self.database.url(), options).await.expect("it can be connected to")
+    }
+
+    /// Puts a number on `tasks`.
+    pub async fn put(&self, payload: u64) -> Uuid {
+        self.put_with(payload, EnqueueOptions::default()).await
+    }
+
+    /// Puts a number on `tasks`, with options.
+    pub async fn put_with(&self, payload: u64, options: EnqueueOptions) -> Uuid {
+        self.queue.enqueue("tasks", payload, options).await.expect("it goes in")
+    }
+
+    /// Puts the numbers from zero on `tasks`.
+    pub async fn put_many(&self, count: u64) -> Vec<Uuid> {
+        let jobs = (0..count).map(|n| (n, EnqueueOptions::default()));
+        let enqueued = self.queue.enqueue_many("tasks", jobs).await.expect("they go in");
+        enqueued.into_iter().map(|job| job.id()).collect()
+    }
+
+    /// Returns a job as the queue shows it.
+    pub async fn job(&self, id: Uuid) -> JobMetadata {
+        self.queue.job(id).await.expect("the job is there")
+    }
+
+    /// Returns the state of a job.
+    pub async fn state(&self, id: Uuid) -> State {
+        self.job(id).await.state
+    }
+
+    /// Returns the reason of a job.
+    pub async fn reason(&self, id: Uuid) -> String {
+        self.job(id).await.reason.unwrap_or_default()
+    }
+
+    /// Returns the first column of what a statement says, as text.
+    pub fn column(&self, sql: &str) -> Vec<String> {
+        let rows = self.database.execute(sql).expect("the statement is valid");
+        rows.into_iter().map(|row| row.into_iter().next().flatten().unwrap_or_default()).collect()
+    }
+
+    /// Returns the one number that a statement says.
+    pub fn number(&self, sql: &str) -> i64 {
+        let column = self.column(sql);
+        column.first().and_then(|cell| cell.parse().ok()).unwrap_or_else(|| panic!("no number: {column:?}"))
+    }
+
+    /// Returns how many jobs are in `state`, exactly.
+    pub fn jobs_in(&self, state: State) -> i64 {
+        let code = State::ALL.iter().position(|other| *other == state);
+        let stored = ["0", "0", "1", "2", "3"][code.expect("ALL holds every state")];
+        self.number(&format!("select count(*) from pm.job where state = {stored}"))
+    }
+}
+
+/// Returns options of a stream that leaves leases to the handlers and does not reap.
+pub fn unattended() -> StreamOptions {
+    StreamOptions::default().keep_alive(None).reaper(false)
+}
+
+/// Returns the next job of a stream.
+///
+/// # Panics
+///
+/// When none comes within [`PATIENCE`], the stream ends, or yields an error.
+pub async fn next<T>(jobs: &mut (impl Stream<Item = Result<PendingJob<T>, Error>> + Unpin)) -> PendingJob<T> {
+    within("the next job", jobs.next()).await.expect("the stream goes on").expect("the job is good")
+}
+
+/// Returns the next `count` jobs of a stream, as [`next`] does.
+pub async fn take<T>(
+    jobs: &mut (impl Stream<Item = Result<PendingJob<T>, Error>> + Unpin),
+    count: usize,
+) -> Vec<PendingJob<T>> {
+    let mut taken = Vec::with_capacity(count);
+    for _ in 0..count {
+        taken.push(next(jobs).await);
+    }
+    taken
+}
+
+/// Returns what a future says, within [`PATIENCE`].
+///
+/// # Panics
+///
+/// When it says nothing by then.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let answer = tokio::time::timeout(PATIENCE, future).await;
+    answer.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// Waits until `is_so`, at most `patience`.
+///
+/// # Panics
+///
+/// When it is not so by then.
+pub async fn eventually(what: &str, patience: Duration, mut is_so: impl AsyncFnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < patience, "not within {patience:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -32,6 +32,7 @@ pub enum StatementId {
     Payload,
     ResolveSuffix,
     Attempts,
+    Notify,
     SchemaVersion,
 }
 
@@ -74,7 +75,7 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 23] = [
+    pub const ALL: [StatementId; 24] = [
         StatementId::Enqueue,
         StatementId::KeyHolder,
         StatementId::Claim,
@@ -97,6 +98,7 @@ impl StatementId {
         StatementId::Payload,
         StatementId::ResolveSuffix,
         StatementId::Attempts,
+        StatementId::Notify,
         StatementId::SchemaVersion,
     ];
 
@@ -124,6 +126,7 @@ impl StatementId {
             StatementId::Payload => &op::job::PAYLOAD,
             StatementId::ResolveSuffix => &op::job::RESOLVE_SUFFIX,
             StatementId::Attempts => &op::job::ATTEMPTS,
+            StatementId::Notify => &op::notify::NOTIFY,
             StatementId::SchemaVersion => &op::schema_version::SCHEMA_VERSION,
         }
     }
@@ -175,7 +178,8 @@ mod tests {
                 assert!(statement.text.contains(&format!("${param}")), "{id:?} has no ${param}");
             }
             assert!(!statement.text.contains(&format!("${}", statement.params.len() + 1)), "{id:?}");
-            assert!(statement.text.contains("\"my jobs\"."), "{id:?} does not name the schema");
+            let names_tables = id != StatementId::Notify;
+            assert_eq!(statement.text.contains("\"my jobs\"."), names_tables, "{id:?} and the schema's name");
         }
     }
 }

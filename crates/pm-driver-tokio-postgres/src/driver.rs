@@ -1,13 +1,15 @@
 //! A small set of connections that heal themselves.
 
 use crate::connection::{Connection, words};
-use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Rows, Statement, Value};
+use crate::listener::ChannelListener;
+use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, Statement, Value};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, NoTls, Socket};
 
 /// Carries statements over a few pipelined connections, opened when first needed and again when lost.
 pub struct TokioPostgres {
@@ -102,16 +104,25 @@ impl TokioPostgres {
     }
 
     async fn establish(&self) -> Result<Connection, Failure> {
-        let (client, background) = self.config.connect(NoTls).await.map_err(|error| match error.as_db_error() {
-            Some(reported) => Failure::reported(reported.code().code(), None, reported.message()),
-            None => self.unreachable(&words(&error)),
-        })?;
+        let (client, background) = self.dial().await?;
         tokio::spawn(async move {
             // Its end is seen by whoever uses the connection next.
             drop(background.await);
         });
         client.batch_execute(&self.session_script).await.map_err(|error| self.unreachable(&words(&error)))?;
         Ok(Connection::new(client))
+    }
+
+    async fn dial(&self) -> Result<(Client, tokio_postgres::Connection<Socket, NoTlsStream>), Failure> {
+        self.config.connect(NoTls).await.map_err(|error| match error.as_db_error() {
+            Some(reported) => Failure::reported(reported.code().code(), None, reported.message()),
+            None => self.unreachable(&words(&error)),
+        })
+    }
+
+    async fn start_listening(&self, channel: &str) -> Result<Box<dyn Listener>, Failure> {
+        let (client, connection) = self.dial().await?;
+        Ok(Box::new(ChannelListener::new(client, connection, channel).await?))
     }
 
     /// Returns the failure that names where the server should be, and no password.
@@ -136,6 +147,13 @@ impl Executor for TokioPostgres {
 impl Driver for TokioPostgres {
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move { self.connection().await?.run_script(script).await })
+    }
+
+    fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
+        Box::pin(async move {
+            let listener = timeout(self.connect_timeout, self.start_listening(channel)).await;
+            listener.unwrap_or_else(|_| Err(self.unreachable("no answer in time"))).map(Some)
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -38,6 +38,7 @@
 mod cell;
 mod connection;
 mod driver;
+mod listener;
 
 pub use driver::TokioPostgres;
 pub use pm_queue::*;

@@ -42,6 +42,7 @@ impl Queue {
     pub async fn pause_queue(&self, name: &str) -> Result<u64, Error> {
         let queue_id = self.run(PauseQueue { name: QueueName::new(name)? }).await?;
         self.notice_change();
+        self.notify_change(queue_id);
         self.run(CountPending { queue_id }).await
     }
 
@@ -53,6 +54,7 @@ impl Queue {
     pub async fn resume_queue(&self, name: &str) -> Result<u64, Error> {
         let resumed = self.run(ResumeQueue { name: QueueName::new(name)? }).await?;
         self.notice_change();
+        self.notify_change(resumed.queue_id);
         match resumed.was_paused {
             true => self.run(CountPending { queue_id: resumed.queue_id }).await,
             false => Ok(resumed.freed),

@@ -10,6 +10,7 @@ mod driver;
 mod error;
 mod job;
 mod link;
+mod listening;
 mod options;
 mod producer;
 mod queue;

@@ -242,8 +242,13 @@ pub struct StreamOptions {
     pub keep_alive: Option<Duration>,
     /// The shortest time between two looks at a dry queue (default 20 ms).
     pub poll_least: Duration,
-    /// The longest time between two looks at a dry queue (default 1 s).
+    /// The longest time between two looks at a dry queue while no listener is there (default 1 s).
     pub poll_most: Duration,
+    /// Whether to be woken by notifications of other processes (default yes): one listener serves all streams of a
+    /// queue handle, on a connection of its own. While it hears, `sleep_most` holds instead of `poll_most`.
+    pub listen: bool,
+    /// The longest time between two looks at a dry queue while a listener is there (default 30 s).
+    pub sleep_most: Duration,
     /// Whether the stream reaps expired leases of anyone (default yes).
     pub reaper: bool,
     /// Who works, for people (default host and process id).
@@ -257,6 +262,8 @@ impl Default for StreamOptions {
             keep_alive: Some(Duration::from_secs(3_600)),
             poll_least: Duration::from_millis(20),
             poll_most: Duration::from_secs(1),
+            listen: true,
+            sleep_most: Duration::from_secs(30),
             reaper: true,
             worker_name: None,
         }
@@ -279,6 +286,18 @@ impl StreamOptions {
     /// Changes how often a dry queue is looked at: at first after `least`, ever later, at last after `most`.
     pub fn poll(mut self, least: Duration, most: Duration) -> Self {
         (self.poll_least, self.poll_most) = (least.max(Duration::from_millis(1)), most.max(least));
+        self
+    }
+
+    /// Changes whether to be woken by notifications of other processes.
+    pub fn listen(mut self, listen: bool) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Changes how long a dry queue may go unlooked at while a listener is there.
+    pub fn sleep_most(mut self, sleep_most: Duration) -> Self {
+        self.sleep_most = sleep_most;
         self
     }
 

@@ -5,6 +5,7 @@ use crate::task::{Answers, Driven, Shared, State, Task};
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
 use pm_core::machine::{Enqueued, Producer, ProducerEvent, Ticket};
+use pm_core::op::Notice;
 use pm_core::{Instant, NewJob};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ impl ProducerHandle {
             closers: Vec::new(),
             workers: workers.clone(),
         };
-        let shared = Shared::new(Producer::new(), waiters);
+        let shared = Shared::new(Producer::new(link.catalog.schema()), waiters);
         Task::spawn(&shared, link);
         ProducerHandle(shared)
     }
@@ -75,6 +76,11 @@ impl ProducerHandle {
             Ok(ticket)
         })?;
         Ok(Enqueueing { shared: self.0.clone(), ticket })
+    }
+
+    /// Queues a notice to workers of other processes.
+    pub(crate) fn notify(&self, notice: Notice) {
+        self.0.tell(|state| state.machine.notify(notice));
     }
 
     /// Takes no further job.

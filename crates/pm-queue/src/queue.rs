@@ -3,6 +3,7 @@
 use crate::ack::Worker;
 use crate::codec::RawPayload;
 use crate::link::Link;
+use crate::listening::Listening;
 use crate::producer::{Enqueueing, ProducerHandle, key_conflict};
 use crate::stream::JobStream;
 use crate::task::{Shared, Task};
@@ -14,7 +15,7 @@ use crate::{
 use bytes::Bytes;
 use futures_channel::oneshot;
 use pm_core::machine::{self, Enqueued};
-use pm_core::op::SchemaVersion;
+use pm_core::op::{Notice, SchemaVersion};
 use pm_core::{NewJob, Operation, QueueName, SCHEMA_VERSION, job_id, migration_script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,6 +41,7 @@ struct Inner {
     link: Arc<Link>,
     producer: ProducerHandle,
     workers: Arc<LocalWorkers>,
+    listening: Arc<Listening>,
     closed: AtomicBool,
     worker_name: String,
 }
@@ -82,7 +84,8 @@ impl Queue {
         let workers = Arc::new(LocalWorkers::default());
         let producer = ProducerHandle::spawn(&link, &workers);
         let worker_name = format!("{}@{}", std::process::id(), host_name());
-        let inner = Inner { link, producer, workers, closed: AtomicBool::new(false), worker_name };
+        let listening = Arc::new(Listening::default());
+        let inner = Inner { link, producer, workers, listening, closed: AtomicBool::new(false), worker_name };
         let queue = Queue { inner: Arc::new(inner) };
         if options.check_schema {
             queue.check_schema(options.migrate).await?;
@@ -257,10 +260,14 @@ impl Queue {
             return Err(Error::invalid("a stream needs the name of at least one queue"));
         }
         let link = &self.inner.link;
+        let sleep_most = options.listen.then_some(options.sleep_most);
         let options = options.into_core(names, &self.inner.worker_name, link.statement_timeout);
-        let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::default());
+        let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::new(sleep_most));
         self.inner.workers.add(&worker);
         Task::spawn(&worker, link);
+        if sleep_most.is_some() {
+            Listening::want(&self.inner.listening, link, &self.inner.workers);
+        }
         Ok(worker)
     }
 
@@ -297,6 +304,16 @@ impl Queue {
             drop(answer.send(work.await));
         }));
         answered.await.unwrap_or_else(|_| Err(Error::no_task()))
+    }
+
+    /// Tells the workers of other processes that something about a queue changed.
+    pub(crate) fn notify_change(&self, queue_id: i32) {
+        self.inner.producer.notify(Notice { queue_id, priority: None });
+    }
+
+    /// Returns whether notifications of other processes are heard; without, streams poll more often.
+    pub fn is_listening(&self) -> bool {
+        self.inner.listening.is_hearing()
     }
 
     /// Tells the workers of this process that something about the queues changed.

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::task::{Answers, Driven, Shared, State};
 use pm_core::machine::{Worker, WorkerEvent};
+use pm_core::op::Notice;
 use pm_core::{Instant, Lease};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,9 +21,18 @@ pub(crate) struct WorkerWaiters {
     pub(crate) stream: Option<Waker>,
     /// Who wants to know when a lease is lost.
     pub(crate) losses: HashMap<Lease, Vec<Waker>>,
+    /// How long a dry queue may go unlooked at while a listener is there; none for a worker that only polls.
+    pub(crate) sleep_most: Option<Duration>,
     /// Whether leases that ended by themselves count as settled.
     closing: bool,
     closers: Vec<Waker>,
+}
+
+impl WorkerWaiters {
+    /// Returns nobody, waiting on a worker that may sleep for up to `sleep_most` while a listener is there.
+    pub(crate) fn new(sleep_most: Option<Duration>) -> Self {
+        WorkerWaiters { sleep_most, ..WorkerWaiters::default() }
+    }
 }
 
 impl Driven for Worker {
@@ -81,11 +91,39 @@ impl LocalWorkers {
         workers.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Tells the workers that jobs were put on a line.
-    pub(crate) fn wake_up(&self, queue: &str, priority: i32, now: Instant) {
+    /// Tells the workers that jobs were put on a line, or on a queue for later.
+    pub(crate) fn wake_up(&self, queue: &str, priority: Option<i32>, now: Instant) {
         for worker in self.living() {
-            worker.tell(|state| state.machine.handle_wake_up(queue, priority, now));
+            worker.tell(|state| match priority {
+                Some(priority) => state.machine.handle_wake_up(queue, priority, now),
+                None => state.machine.handle_change(now),
+            });
         }
+    }
+
+    /// Tells the workers what another process said.
+    pub(crate) fn handle_notice(&self, notice: Notice, now: Instant) {
+        for worker in self.living() {
+            worker.tell(|state| state.machine.handle_notice(notice, now));
+        }
+    }
+
+    /// Tells the workers that a listener came or went.
+    pub(crate) fn set_listening(&self, listening: bool, now: Instant) {
+        for worker in self.living() {
+            worker.tell(|state| {
+                let sleep_most = state.waiters.sleep_most.filter(|_| listening);
+                state.machine.set_listening(sleep_most, now);
+            });
+        }
+    }
+
+    /// Returns whether some worker wants to be woken by other processes.
+    pub(crate) fn want_listener(&self) -> bool {
+        self.living().iter().any(|worker| {
+            let state = worker.lock();
+            state.waiters.sleep_most.is_some() && !state.gone && !state.machine.is_draining()
+        })
     }
 
     /// Tells the workers that something about the queues changed.

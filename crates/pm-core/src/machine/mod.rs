@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use pm_core::machine::{Entropy, Machine, Producer, Request};
-//! use pm_core::{Failure, Instant, JobOptions, NewJob, QueueName, Rows, StatementId, job_id};
+//! use pm_core::{Failure, Instant, JobOptions, NewJob, QueueName, Rows, SchemaName, StatementId, job_id};
 //!
 //! struct Fixed;
 //! impl Entropy for Fixed {
@@ -21,10 +21,10 @@
 //! // Stands for the database: an empty reply to an enqueue says that everything went in.
 //! fn send(request: &impl Request) -> Result<Rows, Failure> {
 //!     assert_eq!(request.plan().statement, StatementId::Enqueue);
-//!     Ok(Rows::builder(2).finish())
+//!     Ok(Rows::builder(3).finish())
 //! }
 //!
-//! let mut machine = Producer::new();
+//! let mut machine = Producer::new(&SchemaName::default());
 //! let now = Instant::default();
 //! let job = NewJob {
 //!     id: job_id(1_700_000_000_000, [7; 10]),
@@ -54,6 +54,7 @@
 //! ```
 
 mod batcher;
+mod notices;
 mod producer;
 mod timer;
 mod worker;

@@ -1,10 +1,11 @@
 //! The machine that puts jobs on queues.
 
 use super::batcher::{Batch, BatchLimits, Batched, Batcher, Ticket};
+use super::notices::Notices;
 use super::timer::Timer;
 use super::{Entropy, Machine, Request, Trouble};
-use crate::op::{Enqueue, EnqueueRefusal, KeyHolder, Refused};
-use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, State};
+use crate::op::{Enqueue, EnqueueReply, KeyHolder, Notice, Notify};
+use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, RunAt, SchemaName, State};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;
@@ -20,6 +21,7 @@ pub struct Producer {
     batcher: Batcher<NewJob>,
     /// Items of an answered batch that were there already; who holds their keys is asked next.
     present: Option<Batch<NewJob>>,
+    notices: Notices,
     events: VecDeque<ProducerEvent>,
     last_ticket: u64,
 }
@@ -31,6 +33,8 @@ pub enum ProducerRequest {
     Enqueue(Batch<NewJob>),
     /// Which jobs stand for these?
     KeyHolder(Batch<NewJob>),
+    /// Wake workers of other processes.
+    Notify(Notify),
 }
 
 /// What happened to enqueues.
@@ -43,12 +47,12 @@ pub enum ProducerEvent {
         /// The job that stands for it, durable; or why there is none.
         outcome: Result<Enqueued, Trouble>,
     },
-    /// Jobs were put on this line; a worker may want to know.
+    /// Jobs were put on this queue; a worker may want to know.
     Ready {
         /// The queue.
         queue: QueueName,
-        /// The priority.
-        priority: i32,
+        /// The line; none when the jobs are due later.
+        priority: Option<i32>,
     },
 }
 
@@ -82,25 +86,26 @@ impl Request for ProducerRequest {
         match self {
             ProducerRequest::Enqueue(batch) => Enqueue::plan_of(&batch.items),
             ProducerRequest::KeyHolder(batch) => KeyHolder::plan_of(&batch.items),
+            ProducerRequest::Notify(notify) => notify.plan(),
         }
-    }
-}
-
-impl Default for Producer {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
 impl Producer {
-    /// Returns a producer with nothing to do.
-    pub fn new() -> Self {
+    /// Returns a producer for the tables in `schema`, with nothing to do.
+    pub fn new(schema: &SchemaName) -> Self {
         Producer {
             batcher: Batcher::new(BatchLimits::of_items(MAX_BATCH)),
             present: None,
+            notices: Notices::new(Notice::channel(schema)),
             events: VecDeque::new(),
             last_ticket: 0,
         }
+    }
+
+    /// Queues a notice to workers of other processes. The same notice is sent at most once in 5 ms.
+    pub fn notify(&mut self, notice: Notice) {
+        self.notices.add(notice);
     }
 
     /// Queues a job for sending; an event with the returned ticket will tell what became of it.
@@ -119,9 +124,9 @@ impl Producer {
         self.batcher.len() + self.present.as_ref().map_or(0, |batch| batch.items.len())
     }
 
-    /// Returns whether every enqueue has its answer.
+    /// Returns whether every enqueue has its answer and every notice was sent.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.notices.is_empty()
     }
 
     /// Returns the next thing that happened.
@@ -130,20 +135,27 @@ impl Producer {
         self.events.pop_front()
     }
 
-    fn handle_enqueued(&mut self, batch: Batch<NewJob>, refusals: &[EnqueueRefusal]) {
-        let places = |refused| -> Vec<usize> {
-            refusals.iter().filter(|refusal| refusal.refused == refused).map(|refusal| refusal.position).collect()
-        };
-        let (missed, rest) = (places(Refused::NoQueue), places(Refused::Present));
-        let absent_after = |place: &usize| *place - missed.iter().filter(|other| *other < place).count();
-        let (homeless, batch) = batch.partition(&missed);
+    fn handle_enqueued(&mut self, batch: Batch<NewJob>, reply: &EnqueueReply) {
+        for (place, queue_id) in &reply.sleeping {
+            self.notify_of(&batch, &batch.items[*place].queue, *queue_id);
+        }
+        let missing_before = |place: &usize| reply.homeless.iter().filter(|other| *other < place).count();
+        let present: Vec<_> = reply.present.iter().map(|place| place - missing_before(place)).collect();
+        let (homeless, batch) = batch.partition(&reply.homeless);
         for (ticket, job) in homeless.into_entries() {
             let outcome = Err(Trouble::Refused(Error::QueueNotFound(job.queue.to_string())));
             self.events.push_back(ProducerEvent::Enqueued { ticket, outcome });
         }
-        let (present, inserted) = batch.partition(&rest.iter().map(absent_after).collect::<Vec<_>>());
+        let (present, inserted) = batch.partition(&present);
         self.present = (!present.items.is_empty()).then_some(present);
         self.tell_inserted(inserted);
+    }
+
+    /// Tells other processes of the lines of one queue that a batch went to.
+    fn notify_of(&mut self, batch: &Batch<NewJob>, queue: &QueueName, queue_id: i32) {
+        for job in batch.items.iter().filter(|job| job.queue == *queue && !job.options.paused) {
+            self.notices.add(Notice { queue_id, priority: ready_line(job) });
+        }
     }
 
     fn tell_inserted(&mut self, inserted: Batch<NewJob>) {
@@ -151,7 +163,8 @@ impl Producer {
         for (ticket, job) in inserted.into_entries() {
             self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Ok(Enqueued::Inserted(job.id)) });
             if !job.options.paused {
-                lines.insert((job.queue, job.options.priority));
+                let line = ready_line(&job);
+                lines.insert((job.queue, line));
             }
         }
         self.events.extend(lines.into_iter().map(|(queue, priority)| ProducerEvent::Ready { queue, priority }));
@@ -180,10 +193,23 @@ impl Producer {
     }
 }
 
+/// Returns the line a job is on, none when it is due later.
+fn ready_line(job: &NewJob) -> Option<i32> {
+    match job.options.run_at {
+        None => Some(job.options.priority),
+        Some(RunAt::In(delay)) => delay.is_zero().then_some(job.options.priority),
+        // Whether that time has come only the database knows.
+        Some(RunAt::At(_)) => None,
+    }
+}
+
 impl Machine for Producer {
     type Request = ProducerRequest;
 
     fn poll_request(&mut self, now: Instant, _entropy: &mut dyn Entropy) -> Option<ProducerRequest> {
+        if let Some(notify) = self.notices.poll_notify(now) {
+            return Some(ProducerRequest::Notify(notify));
+        }
         match self.present.take() {
             Some(batch) => Some(ProducerRequest::KeyHolder(batch)),
             None => self.batcher.poll_batch(now).map(ProducerRequest::Enqueue),
@@ -199,9 +225,9 @@ impl Machine for Producer {
     ) {
         match (request, reply) {
             (ProducerRequest::Enqueue(batch), Ok(rows)) => match (Enqueue { jobs: &batch.items }).interpret(&rows) {
-                Ok(refusals) => {
+                Ok(reply) => {
                     self.batcher.handle_done();
-                    self.handle_enqueued(batch, &refusals);
+                    self.handle_enqueued(batch, &reply);
                 }
                 Err(error) => {
                     self.batcher.handle_done();
@@ -214,6 +240,8 @@ impl Machine for Producer {
                     Err(error) => self.tell_failed(batch, &Trouble::Refused(error)),
                 }
             }
+            (ProducerRequest::Notify(_), Ok(_)) => self.notices.handle_sent(),
+            (ProducerRequest::Notify(notify), Err(_)) => self.notices.handle_failure(notify, now),
             // The whole enqueue is sent again: what is there by then answers as before.
             (ProducerRequest::Enqueue(batch) | ProducerRequest::KeyHolder(batch), Err(failure)) => {
                 self.handle_failure(batch, &failure, now, entropy);
@@ -226,7 +254,9 @@ impl Machine for Producer {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        self.batcher.retry_at().map(|at| (at, Timer::Batch))
+        let batch = self.batcher.retry_at().map(|at| (at, Timer::Batch));
+        let notify = self.notices.next_at().map(|at| (at, Timer::Notify));
+        batch.into_iter().chain(notify).min()
     }
 
     fn is_gathering(&self) -> bool {

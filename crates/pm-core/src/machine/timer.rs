@@ -21,11 +21,13 @@ pub enum Timer {
     Promote,
     /// Send a batch again after a failure.
     Batch,
+    /// Wake workers of other processes.
+    Notify,
 }
 
 /// When each timer is due.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Timers([Option<Instant>; 8]);
+pub(super) struct Timers([Option<Instant>; 9]);
 
 impl Timers {
     /// Sets a timer to `at`, or stops it.

@@ -5,6 +5,7 @@
 -- Cost: constant.
 
 -- A queue whose name is null is being deleted: every look-up by name misses it.
+-- Until sleeper_until a worker with a listener may be asleep, so that an enqueue is worth a notification.
 create table {schema}.queue (
   id int4 generated always as identity primary key,
   name text unique,
@@ -13,7 +14,8 @@ create table {schema}.queue (
   max_retries int4 not null default 8,
   backoff_ms int8[] not null default '{0,1500000,3000000,6000000,12000000,24000000,48000000,96000000}',
   jitter_percent int2 not null default 0,
-  retain_ms int8
+  retain_ms int8,
+  sleeper_until timestamptz
 ) with (fillfactor = 50);
 
 create sequence {schema}.job_seq;

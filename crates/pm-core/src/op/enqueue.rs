@@ -28,7 +28,7 @@ pub(crate) const ENQUEUE: Definition = Definition {
         Type::TextArray,
         Type::Int2Array,
     ],
-    columns: &[Type::Int8, Type::Int2],
+    columns: &[Type::Int8, Type::Int2, Type::Int4],
 };
 
 pub(crate) const KEY_HOLDER: Definition = Definition {
@@ -44,22 +44,15 @@ pub struct Enqueue<'a> {
     pub jobs: &'a [NewJob],
 }
 
-/// An item of a batch that did not go in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EnqueueRefusal {
-    /// Its place in the batch, from 0.
-    pub position: usize,
-    /// Why.
-    pub refused: Refused,
-}
-
-/// Why an item did not go in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// Its queue does not exist.
-    NoQueue,
-    /// Its id or its key is there already; [`KeyHolder`] tells which job stands for it.
-    Present,
+/// What became of a batch; items that are not named went in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EnqueueReply {
+    /// Places, from 0, of items whose queue does not exist.
+    pub homeless: Vec<usize>,
+    /// Places of items whose id or key is there already; [`KeyHolder`] tells which job stands for each.
+    pub present: Vec<usize>,
+    /// Queues whose workers may be asleep in another process: the place of one of its items, and its number.
+    pub sleeping: Vec<(usize, i32)>,
 }
 
 impl<'a> Enqueue<'a> {
@@ -89,24 +82,25 @@ impl<'a> Enqueue<'a> {
 }
 
 impl Operation for Enqueue<'_> {
-    type Output = Vec<EnqueueRefusal>;
+    type Output = EnqueueReply;
     const STATEMENT: StatementId = StatementId::Enqueue;
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.jobs)
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<EnqueueRefusal>, Error> {
-        let refusal = |mut row: crate::wire::Row<'_>| {
+    fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {
+        let mut reply = EnqueueReply::default();
+        for mut row in rows.iter(Self::STATEMENT) {
             let position = read_position(&mut row, self.jobs.len())?;
-            let refused = match row.read::<i16>()? {
-                1 => Refused::NoQueue,
-                2 => Refused::Present,
+            match row.read::<i16>()? {
+                1 => reply.homeless.push(position),
+                2 => reply.present.push(position),
+                3 => reply.sleeping.push((position, row.read()?)),
                 odd => return Err(row.odd(format!("outcome {odd}"))),
-            };
-            Ok(EnqueueRefusal { position, refused })
-        };
-        rows.iter(Self::STATEMENT).map(refusal).collect()
+            }
+        }
+        Ok(reply)
     }
 }
 

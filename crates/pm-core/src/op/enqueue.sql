@@ -1,11 +1,11 @@
--- Puts jobs on queues; answers only the items that did not go in.
+-- Puts jobs on queues; answers only the items that did not go in, and the queues whose workers may be asleep.
 -- Locks: key share on the queues, then the new rows; nothing that a claim or a pause waits for.
 -- Concurrency: a racing delete_queue either waits for this statement or makes it answer "no such queue"; a resent id or a held key inserts nothing, decided by unique indexes.
 -- Index: queue (name); job (id), job_line or job_wait, job_key when a key is given.
 -- Cost: flat as the table grows; about 7 us a job in batches of 1,000.
--- Outcome: 1 no such queue, 2 the id or the key is already there.
+-- Outcome: 1 no such queue, 2 the id or the key is already there, 3 workers of this item's queue may be asleep.
 with known as materialized (
-  select id, name from {schema}.queue where name = any($2::text[]) for key share
+  select id, name, sleeper_until from {schema}.queue where name = any($2::text[]) for key share
 ), item as materialized (
   select *
   from unnest($1::uuid[], $2::text[], $3::int4[], $4::bool[], $5::timestamptz[], $6::int8[], $7::int2[], $8::bytea[],
@@ -30,6 +30,10 @@ with known as materialized (
   on conflict do nothing
   returning id
 )
-select item.ordinal, case when item.queue in (select name from known) then 2::int2 else 1::int2 end as outcome
+select item.ordinal, case when item.queue in (select name from known) then 2::int2 else 1::int2 end as outcome, null::int4 as queue_id
 from item
 where item.id not in (select id from added)
+union all
+select (select min(item.ordinal) from item where item.queue = known.name), 3::int2, known.id
+from known
+where known.sleeper_until > statement_timestamp()

@@ -3,6 +3,7 @@
 pub(crate) mod claim;
 pub(crate) mod enqueue;
 pub(crate) mod job;
+pub(crate) mod notify;
 pub(crate) mod poll;
 pub(crate) mod promote;
 pub(crate) mod queue;
@@ -12,8 +13,9 @@ pub(crate) mod schema_version;
 pub(crate) mod settle;
 
 pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
-pub use enqueue::{Enqueue, EnqueueRefusal, KeyHolder, Refused};
+pub use enqueue::{Enqueue, EnqueueReply, KeyHolder};
 pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Payload, ResolveSuffix, StoredPayload};
+pub use notify::{Notice, Notify};
 pub use poll::{FollowedQueue, Poll, PollReply};
 pub use promote::{Promote, Promoted};
 pub use queue::{

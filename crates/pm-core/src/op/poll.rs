@@ -2,7 +2,7 @@
 
 use crate::settings::read_lease_and_backoff;
 use crate::statement::Definition;
-use crate::time::from_ms;
+use crate::time::{from_ms, whole_ms};
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Backoff, Error, Operation, Params, QueueName, StatementId, Timestamp};
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub(crate) const POLL: Definition = Definition {
     sql: include_str!("poll.sql"),
-    params: &[Type::TextArray, Type::Timestamp],
+    params: &[Type::TextArray, Type::Timestamp, Type::Int8],
     columns: &[
         Type::Int4,
         Type::Text,
@@ -32,6 +32,8 @@ pub struct Poll {
     pub queues: Vec<QueueName>,
     /// Due times before this are known to be none.
     pub due_bound: Option<Timestamp>,
+    /// For how long the worker will sleep if there is nothing to do and nobody notifies it.
+    pub sleep: Option<Duration>,
 }
 
 /// What there is to do.
@@ -70,6 +72,7 @@ impl Operation for Poll {
         vec![
             Value::TextArray(column(&self.queues, |queue| Cow::Borrowed(queue.as_str()))),
             self.due_bound.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
+            self.sleep.map_or(Value::Null(Type::Int8), |sleep| Value::Int8(whole_ms(sleep))),
         ]
     }
 

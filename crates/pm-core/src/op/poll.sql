@@ -1,10 +1,15 @@
 -- Looks what there is to do: the queues a worker follows, their lines, the next due time, the next lease expiry.
--- Locks: none.
--- Concurrency: reads one snapshot.
+-- Locks: none; for a worker that is about to sleep, the queues' rows, without their keys, skipping locked ones.
+-- Concurrency: reads one snapshot. An enqueue that does not see the sleeper's mark began before it; the sleeper looks again after twice the time.
 -- Index: queue (name); job_line, one probe a line and the stretch in progress up to each frontier; job_wait.
 -- Cost: flat in the backlog; grows with the number of lines and of jobs in progress (about 0.3 us each).
 with recursive followed as materialized (
   select * from {schema}.queue where name = any($1::text[])
+), sleeping as materialized (
+  select id from {schema}.queue where name = any($1::text[]) and $3::int8 is not null for no key update skip locked
+), marked as (
+  update {schema}.queue set sleeper_until = greatest(queue.sleeper_until, statement_timestamp() + $3::int8 * interval '1 ms')
+  from sleeping where queue.id = sleeping.id
 ), line as (
   select followed.id as queue_id,
          (select job.priority from {schema}.job where job.queue_id = followed.id and job.seq is not null

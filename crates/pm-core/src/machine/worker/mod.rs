@@ -12,7 +12,7 @@ pub use request::{SentRefresh, WorkerRequest};
 use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
 use super::timer::{Timer, Timers};
 use super::{Entropy, Machine, Trouble};
-use crate::op::{Poll, Promote, Reap, Refresh, ReleaseClaim, SettleItem};
+use crate::op::{Notice, Poll, Promote, Reap, Refresh, ReleaseClaim, SettleItem};
 use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, Rows, State, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
 use leases::{Due, Held, Leases};
@@ -33,6 +33,8 @@ const UNSTARTED_FOR: Duration = Duration::from_secs(5);
 const BUSY_POLL: Duration = Duration::from_secs(2);
 /// A settle is sent again until the lease has been over for this long.
 const SETTLE_AFTER_END: Duration = Duration::from_secs(30);
+/// For how much longer than its sleep a worker asks to be notified.
+const SLEEP_SLACK: Duration = Duration::from_secs(5);
 /// The shortest wait of the reaper after it found nothing.
 const SHORTEST_REAP: Duration = Duration::from_millis(100);
 
@@ -84,6 +86,8 @@ pub struct Worker {
     /// Whether someone waits for a job.
     waiting: bool,
     draining: bool,
+    /// Whether others can wake it by a notification.
+    listening: bool,
     /// Waiting jobs due before this are known to be none.
     due_bound: Option<Timestamp>,
     last_ticket: u64,
@@ -188,6 +192,7 @@ impl Worker {
             taken: TakenMeter::default(),
             waiting: false,
             draining: false,
+            listening: false,
             due_bound: None,
             last_ticket: 0,
             options,
@@ -277,9 +282,21 @@ impl Worker {
         }
     }
 
-    /// Changes how long a dry queue may go unlooked at, when a listener comes or goes.
-    pub fn set_poll_most(&mut self, most: Duration, now: Instant) {
-        self.pace.set_most(most);
+    /// Takes note of what another process said. Late, doubled and wrong notices do no harm.
+    pub fn handle_notice(&mut self, notice: Notice, now: Instant) {
+        match (self.queues.get(&notice.queue_id), notice.priority) {
+            (Some(followed), Some(priority)) if !followed.paused && !self.draining => {
+                self.lines.wake(notice.queue_id, priority);
+            }
+            (Some(_), _) => self.handle_change(now),
+            (None, _) => {}
+        }
+    }
+
+    /// Takes note that a listener came, so that a dry queue may go unlooked at for up to `most`, or that it went.
+    pub fn set_listening(&mut self, most: Option<Duration>, now: Instant) {
+        self.listening = most.is_some();
+        self.pace.set_most(most.unwrap_or(self.options.poll_most));
         self.handle_change(now);
     }
 
@@ -455,7 +472,9 @@ impl Machine for Worker {
         if !self.lanes.poll.busy && self.timers.is_due(Timer::Poll, now) {
             self.timers.set(Timer::Poll, None);
             self.lanes.poll.busy = true;
-            return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None }));
+            let idle = self.listening && !self.lines.any_active(|id| is_open(&self.queues, id));
+            let sleep = idle.then(|| self.pace.longest_wait() + SLEEP_SLACK);
+            return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None, sleep }));
         }
         if let Some(claim) = self.poll_claim(now, entropy) {
             return Some(WorkerRequest::Claim(claim));

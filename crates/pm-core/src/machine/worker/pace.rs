@@ -64,6 +64,11 @@ impl Pace {
         self.next = self.next.min(self.most);
     }
 
+    /// Returns the longest time the next wait may take.
+    pub(super) fn longest_wait(&self) -> Duration {
+        self.next
+    }
+
     /// Returns the time to wait now, with up to a fifth taken off at random so that workers spread out.
     pub(super) fn wait(&mut self, entropy: &mut dyn Entropy) -> Duration {
         let wait = self.next;

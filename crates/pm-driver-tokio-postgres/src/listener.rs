@@ -1,0 +1,61 @@
+//! A connection of its own that hears notifications.
+
+use crate::connection::words;
+use futures_util::{FutureExt, StreamExt, stream};
+use pm_queue::{BoxFuture, Failure, Listener};
+use std::pin::pin;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
+
+type Messages = stream::BoxStream<'static, Result<AsyncMessage, Error>>;
+
+/// Hears one channel.
+pub(crate) struct ChannelListener {
+    /// Keeps the connection open.
+    _client: Client,
+    messages: Messages,
+}
+
+impl ChannelListener {
+    /// Listens on `channel` with a connection that was just made.
+    pub(crate) async fn new(
+        client: Client,
+        mut connection: Connection<Socket, NoTlsStream>,
+        channel: &str,
+    ) -> Result<Self, Failure> {
+        let failed = |error: Error| Failure::no_reply(words(&error));
+        let mut messages: Messages = stream::poll_fn(move |cx| connection.poll_message(cx)).boxed();
+        let script = format!("set idle_session_timeout = 0; listen \"{}\"", channel.replace('"', "\"\""));
+        {
+            // The connection only moves while its messages are read.
+            let mut answer = pin!(client.batch_execute(&script).fuse());
+            loop {
+                let message = futures_util::select_biased! {
+                    answer = answer => break answer.map_err(failed)?,
+                    message = messages.next().fuse() => message,
+                };
+                match message {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(failed(error)),
+                    None => return Err(Failure::no_reply("the connection ended")),
+                }
+            }
+        }
+        Ok(ChannelListener { _client: client, messages })
+    }
+}
+
+impl Listener for ChannelListener {
+    fn next(&mut self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(async {
+            loop {
+                match self.messages.next().await {
+                    Some(Ok(AsyncMessage::Notification(notification))) => return Ok(notification.payload().to_owned()),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(Failure::no_reply(words(&error))),
+                    None => return Err(Failure::no_reply("the connection ended")),
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! A wire between a queue and its server that can be cut at a chosen moment.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::Host;
+
+/// What is lost of a statement's reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The connection is cut as soon as the statement was forwarded: it may run before, during or after the cut.
+    AtOnce,
+    /// The reply is held back, and the connection cut when it is complete: the statement surely ran.
+    Reply,
+}
+
+/// Forwards to a server, and cuts connections when told to.
+#[derive(Debug)]
+pub struct Proxy {
+    url: String,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Statements whose next use cuts their connection: a part of their text, and how.
+    traps: Mutex<Vec<(String, Loss)>>,
+    cuts: AtomicUsize,
+}
+
+impl Proxy {
+    /// Returns a proxy before the server of this URL, which is that of a Unix socket.
+    pub async fn before(url: &str) -> Proxy {
+        let config: tokio_postgres::Config = url.parse().expect("the sandbox makes good URLs");
+        let (host, port) = (config.get_hosts().first(), config.get_ports().first());
+        let (Some(Host::Unix(dir)), Some(port)) = (host, port) else { panic!("no Unix socket in {url}") };
+        let socket = dir.join(format!(".s.PGSQL.{port}"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        let database = config.get_dbname().unwrap_or("postgres");
+        let shared = Arc::new(Shared::default());
+        let accepting = tokio::spawn(accept(listener, socket, shared.clone()));
+        Proxy { url: format!("postgres://postgres@127.0.0.1:{port}/{database}"), shared, accepting }
+    }
+
+    /// Returns the URL of the database through this proxy.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Cuts the connection on which a statement with `text` in it is executed next; once.
+    pub fn trap(&self, text: &str, loss: Loss) {
+        self.shared.traps().push((text.to_owned(), loss));
+    }
+
+    /// Returns how many connections were cut.
+    pub fn cuts(&self) -> usize {
+        self.shared.cuts.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Shared {
+    fn traps(&self) -> MutexGuard<'_, Vec<(String, Loss)>> {
+        self.traps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spring(&self, text: &str) -> Option<Loss> {
+        let mut traps = self.traps();
+        let place = traps.iter().position(|(part, _)| text.contains(part.as_str()))?;
+        Some(traps.remove(place).1)
+    }
+}
+
+async fn accept(listener: TcpListener, socket: PathBuf, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (socket, shared) = (socket.clone(), shared.clone());
+        tokio::spawn(async move {
+            let Ok(server) = UnixStream::connect(socket).await else { return };
+            // Either end may go away at any time; the connection then goes as a whole.
+            if matches!(Wire::new(client, server, &shared).run().await, Ok(true)) {
+                shared.cuts.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+}
+
+/// One connection through the proxy.
+struct Wire<'a> {
+    client: TcpStream,
+    server: UnixStream,
+    shared: &'a Shared,
+    /// The texts of prepared statements, by name.
+    prepared: HashMap<String, String>,
+    asked: Half,
+    answered: Half,
+    /// How many replies the client may still see, once a trap has sprung.
+    last: Option<usize>,
+}
+
+/// One direction: bytes not yet forwarded, and how many requests or replies went by.
+#[derive(Default)]
+struct Half {
+    buffer: Vec<u8>,
+    count: usize,
+}
+
+impl Half {
+    /// Returns the next whole message with its type byte, or the start-up message.
+    fn message(&mut self, is_startup: bool) -> Option<Vec<u8>> {
+        let start = usize::from(!is_startup);
+        let length = self.buffer.get(start..start + 4)?.try_into().expect("four bytes were taken");
+        let end = start + u32::from_be_bytes(length) as usize;
+        (self.buffer.len() >= end).then(|| self.buffer.drain(..end).collect())
+    }
+}
+
+impl<'a> Wire<'a> {
+    fn new(client: TcpStream, server: UnixStream, shared: &'a Shared) -> Self {
+        let (asked, answered) = (Half::default(), Half::default());
+        Wire { client, server, shared, prepared: HashMap::new(), asked, answered, last: None }
+    }
+
+    /// Forwards until an end goes away or a trap springs; returns whether it was a trap.
+    async fn run(mut self) -> io::Result<bool> {
+        let (mut from_client, mut from_server) = ([0; 8192], [0; 8192]);
+        loop {
+            tokio::select! {
+                read = self.client.read(&mut from_client) => {
+                    let Some(bytes) = received(&from_client, read?) else { return Ok(false) };
+                    self.asked.buffer.extend_from_slice(bytes);
+                    if self.forward_requests().await? {
+                        return Ok(true);
+                    }
+                }
+                read = self.server.read(&mut from_server) => {
+                    let Some(bytes) = received(&from_server, read?) else { return Ok(false) };
+                    self.answered.buffer.extend_from_slice(bytes);
+                    if self.forward_replies().await? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forwards whole messages; returns whether to cut now.
+    async fn forward_requests(&mut self) -> io::Result<bool> {
+        while let Some(message) = self.asked.message(self.asked.count == 0) {
+            let is_startup = self.asked.count == 0;
+            let kind = if is_startup { b'S' } else { message[0] };
+            let loss = if is_startup { None } else { self.look_at(&message) };
+            self.server.write_all(&message).await?;
+            if let Some(loss) = loss {
+                // The replies up to the one before this statement's still pass.
+                self.last = Some(self.asked.count);
+                if loss == Loss::AtOnce {
+                    self.forward_rest(kind).await?;
+                    return Ok(true);
+                }
+            }
+            self.asked.count += usize::from(matches!(kind, b'S' | b'Q'));
+        }
+        Ok(false)
+    }
+
+    /// Forwards the statement to its end, without which the server would not run it.
+    async fn forward_rest(&mut self, mut kind: u8) -> io::Result<()> {
+        let mut bytes = [0; 8192];
+        while !matches!(kind, b'S' | b'Q') {
+            match self.asked.message(false) {
+                Some(message) => {
+                    kind = message[0];
+                    self.server.write_all(&message).await?;
+                }
+                None => {
+                    let read = self.client.read(&mut bytes).await?;
+                    self.asked.buffer.extend_from_slice(&bytes[..read]);
+                }
+            }
+        }
+        self.server.flush().await
+    }
+
+    /// Takes note of prepared statements; returns how the reply is to be lost when a trap springs.
+    fn look_at(&mut self, message: &[u8]) -> Option<Loss> {
+        let mut texts = message[5..].split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
+        let (first, second) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+        match message[0] {
+            b'P' => {
+                self.prepared.insert(first, second);
+                None
+            }
+            b'B' => self.prepared.get(&second).and_then(|text| self.shared.spring(text)),
+            b'Q' => self.shared.spring(&first),
+            _ => None,
+        }
+    }
+
+    /// Forwards whole messages; returns whether to cut now, because the reply to be lost is complete.
+    async fn forward_replies(&mut self) -> io::Result<bool> {
+        while let Some(message) = self.answered.message(false) {
+            if self.last.is_none_or(|last| self.answered.count < last) {
+                self.client.write_all(&message).await?;
+            }
+            self.answered.count += usize::from(message[0] == b'Z');
+            if self.last.is_some_and(|last| self.answered.count > last) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Returns the bytes read, or none at the end.
+fn received(buffer: &[u8], read: usize) -> Option<&[u8]> {
+    (read > 0).then(|| &buffer[..read])
+}

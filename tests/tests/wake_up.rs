@@ -1,0 +1,82 @@
+//! Workers hear of work in other processes.
+
+use futures_util::StreamExt;
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, RunAt, StreamOptions};
+use pm_tests::{Ground, eventually};
+use std::time::{Duration, Instant};
+
+/// So seldom that a job found before is found by a notification.
+fn deaf_but_for_notices() -> StreamOptions {
+    let hour = Duration::from_secs(3_600);
+    StreamOptions::default().poll(hour, hour).sleep_most(hour)
+}
+
+async fn listening(ground: &Ground) {
+    eventually("the listener hears", Duration::from_secs(10), async || ground.queue.is_listening()).await;
+    // The poll that follows has told the database that this worker sleeps.
+    let asleep = "select count(*) from pm.queue where sleeper_until > now()";
+    eventually("the worker sleeps", Duration::from_secs(10), async || ground.number(asleep) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_worker_is_woken_by_another_process() {
+    let ground = Ground::new().await;
+    let producer = ground.another(ConnectOptions::default()).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", deaf_but_for_notices());
+    let worker = tokio::spawn(async move {
+        let mut latencies = Vec::new();
+        for _ in 0..20 {
+            let (sent_us, ack) = jobs.next().await.unwrap().unwrap().into_parts();
+            latencies.push(micros() - sent_us);
+            ack.commit().await.unwrap();
+        }
+        latencies
+    });
+    listening(&ground).await;
+    for _ in 0..20 {
+        producer.enqueue("tasks", micros(), EnqueueOptions::default()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut latencies = tokio::time::timeout(Duration::from_secs(20), worker).await.expect("all are found").unwrap();
+    latencies.sort_unstable();
+    println!("pick-up from before the enqueue: p50 {} us, max {} us", latencies[10], latencies[19]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_worker_hears_of_a_job_that_is_due_later() {
+    let ground = Ground::new().await;
+    let producer = ground.another(ConnectOptions::default()).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<()>("tasks", deaf_but_for_notices());
+    let worker = tokio::spawn(async move { jobs.next().await.unwrap().unwrap().into_parts().1.commit().await });
+    listening(&ground).await;
+    let soon = EnqueueOptions::default().run_at(RunAt::In(Duration::from_millis(300)));
+    producer.enqueue("tasks", (), soon).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), worker).await.expect("it is found").unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_listener_comes_back() {
+    let ground = Ground::new().await;
+    let producer = ground.another(ConnectOptions::default()).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<()>("tasks", StreamOptions::default());
+    let worker = tokio::spawn(async move {
+        for _ in 0..2 {
+            jobs.next().await.unwrap().unwrap().into_parts().1.commit().await.unwrap();
+        }
+    });
+    listening(&ground).await;
+    producer.enqueue("tasks", (), EnqueueOptions::default()).await.unwrap();
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+               where query like '%listen%' and query not like '%pg_stat%' and datname = current_database()";
+    assert_eq!(ground.number(cut), 1);
+    eventually("the loss is seen", Duration::from_secs(10), async || !ground.queue.is_listening()).await;
+    eventually("the listener is back", Duration::from_secs(10), async || ground.queue.is_listening()).await;
+    producer.enqueue("tasks", (), EnqueueOptions::default()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), worker).await.expect("both are found").unwrap();
+}
+
+/// Returns microseconds since some moment before all tests.
+fn micros() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_micros() as u64
+}
