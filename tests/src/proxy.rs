@@ -88,6 +88,7 @@ async fn accept(listener: TcpListener, socket: PathBuf, shared: Arc<Shared>) {
         let (socket, shared) = (socket.clone(), shared.clone());
         tokio::spawn(async move {
             let Ok(server) = UnixStream::connect(socket).await else { return };
+            client.set_nodelay(true).expect("a socket can be told so");
             // Either end may go away at any time; the connection then goes as a whole.
             if matches!(Wire::new(client, server, &shared).run().await, Ok(true)) {
                 shared.cuts.fetch_add(1, Ordering::SeqCst);

@@ -46,7 +46,7 @@ pub struct JobOptions {
     pub jitter_percent: Option<u8>,
 }
 
-/// When a job becomes due. The database's clock decides.
+/// When a job becomes due, in the years 1 to 9999 and within 1,000 years. The database's clock decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunAt {
     /// At this time.
@@ -76,6 +76,7 @@ impl NewJob {
                 return Err(Error::invalid("the key", "is empty"));
             }
         }
+        options.run_at.map_or(Ok(()), check_run_at)?;
         options.max_retries.map_or(Ok(()), crate::backoff::check_retries)?;
         options.backoff.as_deref().map_or(Ok(()), crate::backoff::check_table)?;
         options.jitter_percent.map_or(Ok(()), crate::backoff::check_jitter)
@@ -85,6 +86,18 @@ impl NewJob {
     pub(crate) fn weight(&self) -> usize {
         let texts = [&self.options.description, &self.options.key];
         100 + self.payload.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}
+
+fn check_run_at(run_at: RunAt) -> Result<(), Error> {
+    const YEARS_1_TO_9999_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
+    const THOUSAND_YEARS: Duration = Duration::from_secs(1_000 * 366 * 86_400);
+    match run_at {
+        RunAt::At(at) if !YEARS_1_TO_9999_US.contains(&at.unix_us()) => {
+            Err(Error::invalid("the due time", "is not in the years 1 to 9999"))
+        }
+        RunAt::In(delay) if delay > THOUSAND_YEARS => Err(Error::invalid("the due time", "is over 1,000 years from now")),
+        RunAt::At(_) | RunAt::In(_) => Ok(()),
     }
 }
 

@@ -105,10 +105,12 @@ pub enum Ending {
     Done,
     /// Declared failed by an operator.
     Fail,
+    /// Taken away by an operator who restarted the job.
+    Restart,
 }
 
 impl Ending {
-    /// Returns a word for the ending: `commit`, `soft fail`, `hard fail`, `release`, `reap`, `done`, `fail`.
+    /// Returns a word for the ending: `commit`, `soft fail`, `hard fail`, `release`, `reap`, `done`, `fail`, `restart`.
     pub fn name(self) -> &'static str {
         match self {
             Ending::Commit => "commit",
@@ -118,13 +120,22 @@ impl Ending {
             Ending::Reap => "reap",
             Ending::Done => "done",
             Ending::Fail => "fail",
+            Ending::Restart => "restart",
         }
     }
 
-    pub(crate) fn from_code(code: i16) -> Option<Ending> {
+    /// All endings, in the order of their codes.
+    const ALL: [Ending; 8] = {
         use Ending::*;
-        let index = usize::try_from(code).ok()?;
-        [Commit, SoftFail, HardFail, Release, Reap, Done, Fail].get(index).copied()
+        [Commit, SoftFail, HardFail, Release, Reap, Done, Fail, Restart]
+    };
+
+    pub(crate) fn code(self) -> i16 {
+        self as i16
+    }
+
+    pub(crate) fn from_code(code: i16) -> Option<Ending> {
+        Ending::ALL.into_iter().find(|ending| ending.code() == code)
     }
 }
 

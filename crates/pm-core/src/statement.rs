@@ -33,6 +33,16 @@ pub enum StatementId {
     ResolveSuffix,
     Attempts,
     Notify,
+    RestartJobs,
+    EndJobs,
+    DeleteJobs,
+    MoveJobs,
+    CopyJob,
+    FetchJob,
+    CondemnQueue,
+    RenameQueue,
+    Sweep,
+    DropQueues,
     SchemaVersion,
 }
 
@@ -75,7 +85,7 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 24] = [
+    pub const ALL: [StatementId; 34] = [
         StatementId::Enqueue,
         StatementId::KeyHolder,
         StatementId::Claim,
@@ -99,6 +109,16 @@ impl StatementId {
         StatementId::ResolveSuffix,
         StatementId::Attempts,
         StatementId::Notify,
+        StatementId::RestartJobs,
+        StatementId::EndJobs,
+        StatementId::DeleteJobs,
+        StatementId::MoveJobs,
+        StatementId::CopyJob,
+        StatementId::FetchJob,
+        StatementId::CondemnQueue,
+        StatementId::RenameQueue,
+        StatementId::Sweep,
+        StatementId::DropQueues,
         StatementId::SchemaVersion,
     ];
 
@@ -127,6 +147,16 @@ impl StatementId {
             StatementId::ResolveSuffix => &op::job::RESOLVE_SUFFIX,
             StatementId::Attempts => &op::job::ATTEMPTS,
             StatementId::Notify => &op::notify::NOTIFY,
+            StatementId::RestartJobs => &op::bulk::RESTART_JOBS,
+            StatementId::EndJobs => &op::bulk::END_JOBS,
+            StatementId::DeleteJobs => &op::bulk::DELETE_JOBS,
+            StatementId::MoveJobs => &op::bulk::MOVE_JOBS,
+            StatementId::CopyJob => &op::copy_job::COPY_JOB,
+            StatementId::FetchJob => &op::fetch_job::FETCH_JOB,
+            StatementId::CondemnQueue => &op::sweep::CONDEMN_QUEUE,
+            StatementId::RenameQueue => &op::sweep::RENAME_QUEUE,
+            StatementId::Sweep => &op::sweep::SWEEP,
+            StatementId::DropQueues => &op::sweep::DROP_QUEUE,
             StatementId::SchemaVersion => &op::schema_version::SCHEMA_VERSION,
         }
     }

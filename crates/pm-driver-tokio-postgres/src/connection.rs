@@ -8,11 +8,14 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use tokio_postgres::{Client, Error};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, RowStream};
 
 /// A connection. Statements of many tasks are pipelined on it.
 pub(crate) struct Connection {
     client: Client,
+    /// Whether statements are kept prepared; not through a transaction pooler.
+    prepares: bool,
     prepared: Mutex<HashMap<StatementId, tokio_postgres::Statement>>,
     in_flight: AtomicUsize,
     /// Whether a statement on it timed out: no further one is sent.
@@ -35,9 +38,10 @@ impl Drop for InFlight<'_> {
 }
 
 impl Connection {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, prepares: bool) -> Self {
         Connection {
             client,
+            prepares,
             prepared: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
@@ -67,15 +71,11 @@ impl Connection {
     }
 
     async fn answer(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Error> {
-        let prepared = self.prepared(statement).await?;
-        let mut rows = pin!(self.client.query_raw(&prepared, params.iter().map(Parameter)).await?);
-        let mut collected = Rows::builder(statement.columns.len());
-        while let Some(row) = rows.try_next().await? {
-            for column in 0..row.len() {
-                collected.push(row.try_get::<_, Cell<'_>>(column)?.0);
-            }
-        }
-        Ok(collected.finish())
+        let rows = match self.prepares {
+            true => self.client.query_raw(&self.prepared(statement).await?, params.iter().map(Parameter)).await?,
+            false => self.client.query_typed_raw(&statement.text, typed(params)).await?,
+        };
+        collect(rows, statement).await
     }
 
     async fn prepared(&self, statement: &Statement) -> Result<tokio_postgres::Statement, Error> {
@@ -94,22 +94,45 @@ impl Connection {
     }
 
     fn failure(&self, error: &Error) -> Failure {
-        if let Some(reported) = error.as_db_error() {
-            let message = match reported.detail() {
-                Some(detail) => format!("{} ({detail})", reported.message()),
-                None => reported.message().to_owned(),
-            };
-            return Failure::reported(reported.code().code(), reported.constraint(), message);
-        }
-        match self.client.is_closed() {
-            true => Failure::no_reply(words(error)),
-            false => Failure::unsendable(words(error)),
-        }
+        failure(error, self.client.is_closed())
     }
 }
 
-fn postgres_type(oid: u32) -> Option<tokio_postgres::types::Type> {
-    tokio_postgres::types::Type::from_oid(oid)
+/// Returns the parameters with their types.
+pub(crate) fn typed<'a>(params: &'a [Value<'a>]) -> impl ExactSizeIterator<Item = (Parameter<'a>, Type)> {
+    params.iter().map(|param| (Parameter(param), postgres_type(param.ty().oid()).unwrap_or(Type::UNKNOWN)))
+}
+
+/// Returns the rows of a reply.
+pub(crate) async fn collect(rows: RowStream, statement: &Statement) -> Result<Rows, Error> {
+    let mut rows = pin!(rows);
+    let mut collected = Rows::builder(statement.columns.len());
+    while let Some(row) = rows.try_next().await? {
+        for column in 0..row.len() {
+            collected.push(row.try_get::<_, Cell<'_>>(column)?.0);
+        }
+    }
+    Ok(collected.finish())
+}
+
+/// Returns what an error allows, for a connection that is closed or not.
+pub(crate) fn failure(error: &Error, closed: bool) -> Failure {
+    if let Some(reported) = error.as_db_error() {
+        let message = match reported.detail() {
+            Some(detail) => format!("{} ({detail})", reported.message()),
+            None => reported.message().to_owned(),
+        };
+        return Failure::reported(reported.code().code(), reported.constraint(), message);
+    }
+    let broken = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
+    match closed || broken || error.is_closed() {
+        true => Failure::no_reply(words(error)),
+        false => Failure::unsendable(words(error)),
+    }
+}
+
+fn postgres_type(oid: u32) -> Option<Type> {
+    Type::from_oid(oid)
 }
 
 /// Returns an error with its causes in one line.

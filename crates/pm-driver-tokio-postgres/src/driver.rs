@@ -16,6 +16,8 @@ pub struct TokioPostgres {
     config: Config,
     connect_timeout: Duration,
     session_script: String,
+    /// Whether a transaction pooler stands between: nothing may be kept in a session.
+    pooler: bool,
     slots: Vec<Slot>,
 }
 
@@ -54,6 +56,9 @@ impl TokioPostgres {
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             Error::invalid(format!("the database URL is not valid: {}", words(&error)))
         })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(Error::invalid("the database URL names no host"));
+        }
         if config.get_application_name().is_none() {
             config.application_name(&options.application_name);
         }
@@ -63,6 +68,7 @@ impl TokioPostgres {
             config,
             connect_timeout: options.connect_timeout,
             session_script: options.session_script(),
+            pooler: options.pooler,
             slots: (0..options.connections.max(1)).map(|_| Slot::default()).collect(),
         })
     }
@@ -96,11 +102,14 @@ impl TokioPostgres {
         if let Some(connection) = slot.usable() {
             return Ok(connection);
         }
-        let connection = timeout(self.connect_timeout, self.establish()).await;
-        let connection = connection.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))?;
-        let connection = Arc::new(connection);
+        let connection = Arc::new(self.connect().await?);
         slot.replace(Some(connection.clone()));
         Ok(connection)
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let connection = timeout(self.connect_timeout, self.establish()).await;
+        connection.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))
     }
 
     async fn establish(&self) -> Result<Connection, Failure> {
@@ -109,8 +118,10 @@ impl TokioPostgres {
             // Its end is seen by whoever uses the connection next.
             drop(background.await);
         });
-        client.batch_execute(&self.session_script).await.map_err(|error| self.unreachable(&words(&error)))?;
-        Ok(Connection::new(client))
+        if !self.pooler {
+            client.batch_execute(&self.session_script).await.map_err(|error| self.unreachable(&words(&error)))?;
+        }
+        Ok(Connection::new(client, !self.pooler))
     }
 
     async fn dial(&self) -> Result<(Client, tokio_postgres::Connection<Socket, NoTlsStream>), Failure> {
@@ -146,11 +157,15 @@ impl Executor for TokioPostgres {
 
 impl Driver for TokioPostgres {
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async move { self.connection().await?.run_script(script).await })
+        // On a connection of its own: a script that fails inside its transaction leaves the connection in there.
+        Box::pin(async move { self.connect().await?.run_script(script).await })
     }
 
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
         Box::pin(async move {
+            if self.pooler {
+                return Ok(None);
+            }
             let listener = timeout(self.connect_timeout, self.start_listening(channel)).await;
             listener.unwrap_or_else(|_| Err(self.unreachable("no answer in time"))).map(Some)
         })

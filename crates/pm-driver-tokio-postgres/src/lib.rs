@@ -39,9 +39,11 @@ mod cell;
 mod connection;
 mod driver;
 mod listener;
+mod transaction;
 
 pub use driver::TokioPostgres;
 pub use pm_queue::*;
+pub use transaction::InTransaction;
 
 use pm_queue::runtime::Tokio;
 use std::sync::Arc;

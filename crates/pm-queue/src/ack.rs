@@ -26,11 +26,13 @@ pub struct JobAck {
     attempt: u32,
     /// Whether its word was said.
     spoken: bool,
+    /// Whether its word was said in a transaction of the caller's.
+    handed_over: bool,
 }
 
 impl JobAck {
     pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32) -> Self {
-        JobAck { worker, link, lease, attempt, spoken: false }
+        JobAck { worker, link, lease, attempt, spoken: false, handed_over: false }
     }
 
     /// Returns the job's id.
@@ -119,6 +121,15 @@ impl JobAck {
         Lost { worker: self.worker.clone(), lease: self.lease }
     }
 
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Leaves the ack to the caller: its drop says nothing from now on.
+    pub(crate) fn hand_over(&mut self) {
+        self.handed_over = true;
+    }
+
     pub(crate) fn settle(mut self, verdict: Verdict) -> Settling {
         self.say(verdict)
     }
@@ -149,7 +160,13 @@ impl std::fmt::Debug for JobAck {
 
 impl Drop for JobAck {
     fn drop(&mut self) {
-        if !self.spoken {
+        if self.spoken {
+            return;
+        }
+        if self.handed_over {
+            let lease = self.lease;
+            self.worker.tell(|state| state.machine.forget(&lease));
+        } else {
             let reason = if std::thread::panicking() { "panicked" } else { "dropped without ack" };
             drop(self.say(Verdict::SoftFail(Reason::new(reason))));
         }

@@ -8,7 +8,10 @@ mod admin;
 mod codec;
 mod driver;
 mod error;
+mod fetch;
+mod in_transaction;
 mod job;
+mod jobs;
 mod link;
 mod listening;
 mod options;
@@ -26,7 +29,7 @@ pub use error::{Error, ErrorKind};
 pub use job::{PendingJob, PendingMetadata};
 pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, OnConflict, QueueNames, StreamOptions};
 pub use pm_core::machine::Enqueued;
-pub use pm_core::op::{AttemptRecord, Count, JobMatch, QueueSummary};
+pub use pm_core::op::{AttemptRecord, Change, Count, JobMatch, QueueSummary};
 pub use pm_core::{
     Backoff, Codec, Ending, Failure, IdSuffix, JobMetadata, Lease, QueueName, QueueSettings, Rows, RunAt,
     SCHEMA_VERSION, SchemaName, SettingsChange, State, Statement, Timestamp, Type, Value, migration_script,

@@ -51,6 +51,14 @@ impl Link {
         }
     }
 
+    /// Does one operation inside a transaction of the caller's, once.
+    pub(crate) async fn run_in<O: Operation>(&self, executor: &dyn Executor, operation: O) -> Result<O::Output, Error> {
+        match self.send_by(executor, &operation.plan()).await {
+            Ok(rows) => Ok(operation.interpret(&rows)?),
+            Err(failure) => Err(operation.refusal(&failure).map_or_else(|| failure.into(), Error::from)),
+        }
+    }
+
     /// Does one operation, more than once when the server says that it may pass later.
     pub(crate) async fn run<O: Operation + Clone>(&self, operation: O) -> Result<O::Output, Error> {
         let mut tries = 1;

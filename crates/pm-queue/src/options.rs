@@ -27,6 +27,11 @@ pub struct ConnectOptions {
     pub lock_timeout: Duration,
     /// The name the server shows (default `pm`).
     pub application_name: String,
+    /// Whether a transaction pooler, PgBouncer for example, stands between (default no).
+    ///
+    /// Then nothing is kept in a session: statements are sent whole each time, plans and timeouts are the server's
+    /// defaults, and there are no notifications: idle streams poll.
+    pub pooler: bool,
 }
 
 impl Default for ConnectOptions {
@@ -40,6 +45,7 @@ impl Default for ConnectOptions {
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
             application_name: "pm".to_owned(),
+            pooler: false,
         }
     }
 }
@@ -90,6 +96,12 @@ impl ConnectOptions {
     /// Changes the name the server shows.
     pub fn application_name(mut self, application_name: impl Into<String>) -> Self {
         self.application_name = application_name.into();
+        self
+    }
+
+    /// Changes whether a transaction pooler stands between.
+    pub fn pooler(mut self, pooler: bool) -> Self {
+        self.pooler = pooler;
         self
     }
 

@@ -21,8 +21,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
 /// How many jobs of one `enqueue_many` are written ahead of the statements that carry them.
@@ -44,6 +44,16 @@ struct Inner {
     listening: Arc<Listening>,
     closed: AtomicBool,
     worker_name: String,
+    /// Looks after jobs that were fetched by their ids.
+    fetching: OnceLock<Arc<Worker>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(worker) = self.fetching.get() {
+            worker.tell(|state| state.machine.shut_down(self.link.now()));
+        }
+    }
 }
 
 impl std::fmt::Debug for Queue {
@@ -85,7 +95,15 @@ impl Queue {
         let producer = ProducerHandle::spawn(&link, &workers);
         let worker_name = format!("{}@{}", std::process::id(), host_name());
         let listening = Arc::new(Listening::default());
-        let inner = Inner { link, producer, workers, listening, closed: AtomicBool::new(false), worker_name };
+        let inner = Inner {
+            link,
+            producer,
+            workers,
+            listening,
+            closed: AtomicBool::new(false),
+            worker_name,
+            fetching: OnceLock::new(),
+        };
         let queue = Queue { inner: Arc::new(inner) };
         if options.check_schema {
             queue.check_schema(options.migrate).await?;
@@ -215,13 +233,29 @@ impl Queue {
         payload: &T,
         options: EnqueueOptions,
     ) -> Result<Enqueueing, Error> {
-        self.open_or_closed()?;
-        let RawPayload { codec, bytes } = crate::codec::encode(options.codec, payload)?;
-        let job = self.new_job(queue.clone(), bytes, options.into_core(codec))?;
+        let job = self.written_job(queue, payload, options)?;
         self.inner.producer.enqueue(job, self.inner.link.now())
     }
 
-    fn new_job(&self, queue: QueueName, payload: Bytes, options: pm_core::JobOptions) -> Result<NewJob, Error> {
+    /// Returns a job with its payload written.
+    pub(crate) fn written_job<T: Serialize>(
+        &self,
+        queue: &QueueName,
+        payload: &T,
+        options: EnqueueOptions,
+    ) -> Result<NewJob, Error> {
+        self.open_or_closed()?;
+        let RawPayload { codec, bytes } = crate::codec::encode(options.codec, payload)?;
+        self.new_job(queue.clone(), bytes, options.into_core(codec))
+    }
+
+    /// Returns a job with an id of its own.
+    pub(crate) fn new_job(
+        &self,
+        queue: QueueName,
+        payload: Bytes,
+        options: pm_core::JobOptions,
+    ) -> Result<NewJob, Error> {
         let link = &self.inner.link;
         let random = [link.randomness.next_u64().to_ne_bytes(), link.randomness.next_u64().to_ne_bytes()].concat();
         let random = random.first_chunk().expect("two u64 are 16 bytes");
@@ -259,6 +293,17 @@ impl Queue {
         if names.is_empty() {
             return Err(Error::invalid("a stream needs the name of at least one queue"));
         }
+        Ok(self.spawn_worker(names, options))
+    }
+
+    /// Returns the worker for jobs fetched by their ids, started when first needed.
+    pub(crate) fn fetching_worker(&self) -> Result<Arc<Worker>, Error> {
+        self.open_or_closed()?;
+        let start = || self.spawn_worker(Vec::new(), StreamOptions::default().listen(false));
+        Ok(self.inner.fetching.get_or_init(start).clone())
+    }
+
+    fn spawn_worker(&self, names: Vec<QueueName>, options: StreamOptions) -> Arc<Worker> {
         let link = &self.inner.link;
         let sleep_most = options.listen.then_some(options.sleep_most);
         let options = options.into_core(names, &self.inner.worker_name, link.statement_timeout);
@@ -268,7 +313,7 @@ impl Queue {
         if sleep_most.is_some() {
             Listening::want(&self.inner.listening, link, &self.inner.workers);
         }
-        Ok(worker)
+        worker
     }
 
     /// Stops this queue and its clones; returns when nothing is left to settle.
@@ -321,7 +366,19 @@ impl Queue {
         self.inner.workers.change(self.inner.link.now());
     }
 
-    /// Returns random bits for scattering.
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.inner.link
+    }
+
+    pub(crate) fn worker_name(&self) -> String {
+        self.inner.worker_name.clone()
+    }
+
+    pub(crate) async fn sleep(&self, duration: std::time::Duration) {
+        self.inner.link.runtime.sleep(duration).await;
+    }
+
+    /// Returns 63 random bits.
     pub(crate) fn random_seed(&self) -> i64 {
         pm_core::Lease::number_from(self.inner.link.randomness.next_u64())
     }

@@ -2,7 +2,7 @@
 
 use super::{Entropy, retry_delay};
 use crate::{Class, Failure, Instant};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Names something the user waits for.
@@ -54,6 +54,8 @@ struct Slip {
     ticket: Ticket,
     patience: Patience,
     may_have_run: bool,
+    /// How often it met a locked row alone.
+    blocked: u32,
 }
 
 /// Items that travel in one statement.
@@ -96,6 +98,9 @@ pub struct Batcher<I> {
     fresh: VecDeque<(I, Slip)>,
     /// Batches to be sent before the fresh ones: after a failure, or cut in half after one.
     again: VecDeque<Batch<I>>,
+    /// Lone items that wait for a locked row, by when each is tried again; they hold up no other.
+    aside: BTreeMap<(Instant, Ticket), Batch<I>>,
+    was_aside: bool,
     /// How many items are in flight; none when zero.
     in_flight: usize,
     last_flight: usize,
@@ -110,6 +115,8 @@ impl<I: Batched> Batcher<I> {
             limits,
             fresh: VecDeque::new(),
             again: VecDeque::new(),
+            aside: BTreeMap::new(),
+            was_aside: false,
             in_flight: 0,
             last_flight: 0,
             failures: 0,
@@ -119,12 +126,13 @@ impl<I: Batched> Batcher<I> {
 
     /// Adds an item.
     pub fn push(&mut self, ticket: Ticket, item: I, patience: Patience) {
-        self.fresh.push_back((item, Slip { ticket, patience, may_have_run: false }));
+        self.fresh.push_back((item, Slip { ticket, patience, may_have_run: false, blocked: 0 }));
     }
 
     /// Returns how many items wait or are in flight.
     pub fn len(&self) -> usize {
-        self.fresh.len() + self.again.iter().map(|batch| batch.items.len()).sum::<usize>() + self.in_flight
+        let again: usize = self.again.iter().map(|batch| batch.items.len()).sum();
+        self.fresh.len() + again + self.aside.len() + self.in_flight
     }
 
     /// Returns whether nothing waits and nothing is in flight.
@@ -137,9 +145,10 @@ impl<I: Batched> Batcher<I> {
         self.in_flight == 0 && !self.fresh.is_empty() && self.fresh.len() < self.last_flight
     }
 
-    /// Returns when a batch will be sent again, if one waits for that.
+    /// Returns when a batch will be sent again, if one waits for that and for nothing else.
     pub fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+        let aside = self.aside.first_key_value().map(|((at, _), _)| *at);
+        self.retry_at.or(aside).filter(|_| self.in_flight == 0)
     }
 
     /// Returns the next batch to send, unless one is in flight or a pause after a failure lasts.
@@ -149,9 +158,25 @@ impl<I: Batched> Batcher<I> {
             return None;
         }
         self.retry_at = None;
-        let batch = self.again.pop_front().or_else(|| self.fresh_batch())?;
+        let batch = self.again.pop_front().or_else(|| self.fresh_or_aside(now))?;
         self.in_flight = batch.items.len();
         Some(batch)
+    }
+
+    /// Returns items set aside that are due; they take turns with fresh ones.
+    fn fresh_or_aside(&mut self, now: Instant) -> Option<Batch<I>> {
+        if std::mem::replace(&mut self.was_aside, false)
+            && let Some(batch) = self.fresh_batch()
+        {
+            return Some(batch);
+        }
+        match self.aside.first_entry().filter(|entry| entry.key().0 <= now) {
+            Some(entry) => {
+                self.was_aside = true;
+                Some(entry.remove())
+            }
+            None => self.fresh_batch(),
+        }
     }
 
     fn fresh_batch(&mut self) -> Option<Batch<I>> {
@@ -191,7 +216,8 @@ impl<I: Batched> Batcher<I> {
     /// Takes note that the batch in flight failed; returns the items that are given up, which must be told so.
     ///
     /// What may pass later is sent again after a pause, until each item's patience ends. A batch that can never pass,
-    /// or that waits for a locked row, is cut in half, so that one bad item does not fail its neighbours.
+    /// or that waits for a locked row, is cut in half, so that one bad item does not fail its neighbours; alone, an item
+    /// that waits for a locked row lets the others pass.
     #[must_use]
     pub fn handle_failure(
         &mut self,
@@ -201,6 +227,19 @@ impl<I: Batched> Batcher<I> {
         entropy: &mut dyn Entropy,
     ) -> Batch<I> {
         self.in_flight = 0;
+        self.handle_follow_up_failure(batch, failure, now, entropy)
+    }
+
+    /// Does the same for items of an answered batch whose follow-up failed: they are sent again from the start.
+    /// Another batch may be in flight meanwhile.
+    #[must_use]
+    pub fn handle_follow_up_failure(
+        &mut self,
+        batch: Batch<I>,
+        failure: &Failure,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) -> Batch<I> {
         let lone = batch.items.len() == 1;
         match failure.class() {
             Class::Permanent if lone => return batch,
@@ -210,19 +249,30 @@ impl<I: Batched> Batcher<I> {
             }
             Class::Permanent | Class::Blocked | Class::Retry | Class::Unknown => {}
         }
-        self.failures += 1;
-        self.retry_at = Some(now + retry_delay(self.failures, entropy));
-        let unknown = failure.class() == Class::Unknown;
+        let (unknown, blocked) = (failure.class() == Class::Unknown, failure.class() == Class::Blocked);
         let entries = batch.items.into_iter().zip(batch.slips).map(|(item, mut slip)| {
             slip.may_have_run |= unknown;
+            slip.blocked += u32::from(blocked);
             (item, slip)
         });
         let (again, given_up): (Vec<_>, Vec<_>) = entries
             .partition(|(_, slip)| now < if slip.may_have_run { slip.patience.sent } else { slip.patience.unsent });
-        if !again.is_empty() {
-            self.again.push_front(again.into_iter().collect());
+        match again.first() {
+            Some((_, slip)) if blocked => {
+                let at = now + retry_delay(slip.blocked, entropy);
+                self.aside.insert((at, slip.ticket), again.into_iter().collect());
+            }
+            _ => self.send_after_pause(again.into_iter().collect(), now, entropy),
         }
         given_up.into_iter().collect()
+    }
+
+    fn send_after_pause(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) {
+        self.failures += 1;
+        self.retry_at = Some(now + retry_delay(self.failures, entropy));
+        if !batch.items.is_empty() {
+            self.again.push_front(batch);
+        }
     }
 
     fn halve(&mut self, mut batch: Batch<I>) {

@@ -67,6 +67,11 @@ pub enum Enqueued {
 }
 
 impl Enqueued {
+    /// Returns the outcome for an enqueue whose key `id` holds.
+    pub fn existing(id: Uuid, state: State) -> Self {
+        Enqueued::Existing(id, state)
+    }
+
     /// Returns the id of the job.
     pub fn id(&self) -> Uuid {
         match self {

@@ -21,7 +21,7 @@ create table {schema}.queue (
 create sequence {schema}.job_seq;
 
 -- state: 0 pending, 1 in progress, 2 finished, 3 failed.
--- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 5 done, 6 fail (by an operator).
+-- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 5 done, 6 fail, 7 restart (by an operator).
 -- seq is the ticket for the line: not null means ready or in progress.
 -- lease is the fencing token; an operator who breaks a lease sets it to null.
 -- key_held is the key while it excludes others.

@@ -129,10 +129,29 @@ fn read_queue(row: &mut Row<'_>, reply: &mut ClaimReply) -> Result<(), Error> {
 fn read_job(row: &mut Row<'_>, lease: Lease) -> Result<ClaimedJob, Error> {
     let queue_id = row.read()?;
     let (_paused, _lease_ms): (Option<bool>, Option<i64>) = (row.read()?, row.read()?);
+    let overrides = read_backoff_overrides(row)?;
+    let _due_ms: Option<i64> = row.read()?;
+    read_claimed_rest(row, lease, queue_id, overrides)
+}
+
+/// A job's own retries, delays and jitter in percent.
+type BackoffOverrides = (Option<u32>, Option<Vec<Duration>>, Option<u8>);
+
+/// Reads `max_retries, backoff_ms, jitter_percent` of a job.
+pub(super) fn read_backoff_overrides(row: &mut Row<'_>) -> Result<BackoffOverrides, Error> {
     let max_retries = row.read::<Option<i32>>()?.and_then(|retries| u32::try_from(retries).ok());
     let backoff = row.read::<Option<Vec<i64>>>()?.map(|table| table.into_iter().map(from_ms).collect());
     let jitter_percent = row.read::<Option<i16>>()?.and_then(|percent| u8::try_from(percent).ok());
-    let _due_ms: Option<i64> = row.read()?;
+    Ok((max_retries, backoff, jitter_percent))
+}
+
+/// Reads `priority` and all that follows it.
+pub(super) fn read_claimed_rest(
+    row: &mut Row<'_>,
+    lease: Lease,
+    queue_id: i32,
+    (max_retries, backoff, jitter_percent): BackoffOverrides,
+) -> Result<ClaimedJob, Error> {
     Ok(ClaimedJob {
         lease,
         queue_id,

@@ -41,7 +41,7 @@ with line as materialized (
 )
 select null::uuid as id, queue.id as queue_id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
        (select (extract(epoch from min(job.run_at) - statement_timestamp()) * 1000)::int8 from {schema}.job
-        where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($7::timestamptz, '-infinity')) as due_ms,
+        where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($7::timestamptz, '-infinity') and job.run_at < 'infinity') as due_ms,
        null::int4 as priority, null::int8 as seq, null::int4 as attempt, null::int4 as retry_count, null::timestamptz as created_at,
        null::int2 as codec, null::text as description, null::text as key, null::bytea as payload
 from {schema}.queue

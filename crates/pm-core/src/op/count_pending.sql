@@ -1,4 +1,4 @@
--- Follow-up of pause and resume: how many jobs of a queue wait to be worked on.
+-- Follow-up of pause: how many jobs of a queue wait to be worked on.
 -- Locks: none.
 -- Concurrency: reads one snapshot, younger than the write it follows.
 -- Index: job_line (queue), job_wait, job_held.

@@ -1,7 +1,10 @@
 //! The operations, one file each beside its SQL.
 
+pub(crate) mod bulk;
 pub(crate) mod claim;
+pub(crate) mod copy_job;
 pub(crate) mod enqueue;
+pub(crate) mod fetch_job;
 pub(crate) mod job;
 pub(crate) mod notify;
 pub(crate) mod poll;
@@ -11,9 +14,13 @@ pub(crate) mod reap;
 pub(crate) mod refresh;
 pub(crate) mod schema_version;
 pub(crate) mod settle;
+pub(crate) mod sweep;
 
+pub use bulk::{BulkReply, Change, DeleteJobs, EndJobs, MoveJobs, RestartJobs};
 pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
+pub use copy_job::CopyJob;
 pub use enqueue::{Enqueue, EnqueueReply, KeyHolder};
+pub use fetch_job::{FetchJob, FetchedJob};
 pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Payload, ResolveSuffix, StoredPayload};
 pub use notify::{Notice, Notify};
 pub use poll::{FollowedQueue, Poll, PollReply};
@@ -25,6 +32,7 @@ pub use reap::{Reap, Reaped};
 pub use refresh::{Refresh, Refreshed};
 pub use schema_version::SchemaVersion;
 pub use settle::{Outcome, Settle, SettleItem};
+pub use sweep::{CondemnQueue, DropQueues, RenameQueue, Sweep, Swept};
 
 use crate::Error;
 use crate::wire::Row;

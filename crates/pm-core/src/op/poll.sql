@@ -29,7 +29,7 @@ with recursive followed as materialized (
   ) flight
 ), due as materialized (
   select min(job.run_at) as at from {schema}.job
-  where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($2::timestamptz, '-infinity')
+  where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($2::timestamptz, '-infinity') and job.run_at < 'infinity'
 )
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
        array(select line.priority from line where line.queue_id = followed.id and line.priority is not null order by 1 desc) as priorities,

@@ -18,4 +18,4 @@ with due as materialized (
 select (select count(*) from moved) as promoted,
        (select max(run_at) from due) as upto,
        (select (extract(epoch from min(job.run_at) - statement_timestamp()) * 1000)::int8 from {schema}.job
-        where job.seq is null and job.run_at is not null and not job.held and job.run_at > statement_timestamp()) as next_ms
+        where job.seq is null and job.run_at is not null and not job.held and job.run_at > statement_timestamp() and job.run_at < 'infinity') as next_ms

@@ -9,11 +9,8 @@ pub(crate) const CREATE_QUEUE: Definition =
     Definition { sql: include_str!("create_queue.sql"), params: &[Type::Text, Type::Bool], columns: &[Type::Int4] };
 pub(crate) const PAUSE_QUEUE: Definition =
     Definition { sql: include_str!("pause_queue.sql"), params: &[Type::Text], columns: &[Type::Int4] };
-pub(crate) const RESUME_QUEUE: Definition = Definition {
-    sql: include_str!("resume_queue.sql"),
-    params: &[Type::Text],
-    columns: &[Type::Int4, Type::Bool, Type::Int8],
-};
+pub(crate) const RESUME_QUEUE: Definition =
+    Definition { sql: include_str!("resume_queue.sql"), params: &[Type::Text], columns: &[Type::Int4, Type::Int8] };
 pub(crate) const COUNT_PENDING: Definition =
     Definition { sql: include_str!("count_pending.sql"), params: &[Type::Int4], columns: &[Type::Int8] };
 pub(crate) const LIST_QUEUES: Definition = Definition {
@@ -91,7 +88,7 @@ impl Operation for PauseQueue {
     }
 }
 
-/// Resumes a queue and sets free the jobs that were enqueued as paused.
+/// Resumes a queue, and sets free the jobs that were enqueued as paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumeQueue {
     /// Its name.
@@ -103,9 +100,7 @@ pub struct ResumeQueue {
 pub struct Resumed {
     /// The queue's number.
     pub queue_id: i32,
-    /// Whether it was paused: then every pending job was set free, see [`CountPending`].
-    pub was_paused: bool,
-    /// How many jobs had been held one by one.
+    /// How many jobs were set free, those that had been held one by one included.
     pub freed: u64,
 }
 
@@ -119,12 +114,11 @@ impl Operation for ResumeQueue {
 
     fn interpret(self, rows: &Rows) -> Result<Resumed, Error> {
         let mut row = found(rows.at_most_one(Self::STATEMENT)?, &self.name)?;
-        let (queue_id, was_paused) = (row.read()?, row.read()?);
-        Ok(Resumed { queue_id, was_paused, freed: row.read::<i64>()?.unsigned_abs() })
+        Ok(Resumed { queue_id: row.read()?, freed: row.read::<i64>()?.unsigned_abs() })
     }
 }
 
-/// Counts the jobs of a queue that wait: the named follow-up of pause and resume.
+/// Counts the jobs of a queue that wait: the named follow-up of pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountPending {
     /// The queue's number.

@@ -35,6 +35,8 @@ pub(super) struct Lines {
     lines: BTreeMap<(i32, i32), Line>,
     /// Claims wait until then, unless a line is woken.
     gate: Option<Instant>,
+    /// Claims wait until then after a failure, whatever wakes.
+    retry_at: Option<Instant>,
     /// The next scan from the start of the lines.
     scan_at: Instant,
     was_full: bool,
@@ -46,6 +48,8 @@ pub(super) struct Lines {
 pub struct SentClaim {
     claim: Claim,
     pub(super) sent_at: Instant,
+    /// The longest lease it can give.
+    pub(super) longest: Duration,
     from_start: bool,
 }
 
@@ -72,13 +76,14 @@ impl Lines {
         self.lines.iter().any(|((queue_id, _), line)| line.active && is_open(*queue_id))
     }
 
+    /// Returns until when claims wait.
     pub(super) fn gate(&self) -> Option<Instant> {
-        self.gate
+        self.gate.max(self.retry_at)
     }
 
-    /// Makes claims wait until `at`.
-    pub(super) fn close_until(&mut self, at: Instant) {
-        self.gate = Some(at);
+    /// Makes claims wait until `at` after a failure.
+    pub(super) fn retry_at(&mut self, at: Instant) {
+        self.retry_at = Some(at);
     }
 
     /// Returns a claim on the active lines, highest priority first; queues of equal priority take turns at being first.
@@ -94,10 +99,11 @@ impl Lines {
         let from_start = self.scan_at <= now;
         self.rotation = self.rotation.wrapping_add(1);
         let back = if self.was_full { 0 } else { LATE_COMMITS };
-        let mut picked: Vec<_> = (self.lines.iter_mut())
+        // Those of closed queues too: they have nothing to say about this claim.
+        self.lines.values_mut().for_each(|line| line.woken = false);
+        let mut picked: Vec<_> = (self.lines.iter())
             .filter(|((queue_id, _), line)| line.active && is_open(*queue_id))
             .map(|((queue_id, priority), line)| {
-                line.woken = false;
                 let cursor = if from_start { 0 } else { (line.position - back).max(0) };
                 LineCursor { queue_id: *queue_id, priority: *priority, cursor }
             })
@@ -108,7 +114,7 @@ impl Lines {
         }
         picked.truncate(MAX_LINES);
         let claim = Claim { lines: picked, limit, lease, worker: worker.to_owned(), due_bound };
-        SentClaim { claim, sent_at: now, from_start }
+        SentClaim { claim, sent_at: now, longest: Duration::ZERO, from_start }
     }
 
     /// Takes note of how many jobs a claim brought, and their tickets; a line that is surely empty is left alone from now on.
@@ -129,7 +135,7 @@ impl Lines {
             let took = now.since(sent.sent_at);
             self.scan_at = now + (took * SCAN_SHARE).min(LONGEST_WITHOUT_SCAN);
         }
-        self.gate = None;
+        (self.gate, self.retry_at) = (None, None);
         if self.was_full {
             return;
         }
@@ -154,7 +160,11 @@ struct LostClaim {
     lease: i64,
     /// The server has surely stopped working on it.
     over_at: Instant,
+    /// By then its leases have ended by themselves.
+    ends_at: Instant,
     next_try: Instant,
+    /// When it was last asked for.
+    tried_at: Instant,
     given_back: bool,
 }
 
@@ -163,9 +173,10 @@ struct LostClaim {
 pub(super) struct LostClaims(Vec<LostClaim>);
 
 impl LostClaims {
-    /// Takes note of a claim that the server may work on until `over_at`.
-    pub(super) fn add(&mut self, lease: i64, over_at: Instant, now: Instant) {
-        self.0.push(LostClaim { lease, over_at, next_try: now, given_back: false });
+    /// Takes note of a claim that the server may work on until `over_at`, for leases of at most `longest`.
+    pub(super) fn add(&mut self, lease: i64, over_at: Instant, longest: Duration, now: Instant) {
+        let ends_at = over_at + longest;
+        self.0.push(LostClaim { lease, over_at, ends_at, next_try: now, tried_at: now, given_back: false });
     }
 
     /// Returns when to give back next.
@@ -174,25 +185,33 @@ impl LostClaims {
     }
 
     /// Returns a claim to give back now.
-    pub(super) fn due(&self, now: Instant) -> Option<i64> {
-        self.0.iter().find(|claim| claim.next_try <= now).map(|claim| claim.lease)
+    pub(super) fn due(&mut self, now: Instant) -> Option<i64> {
+        let claim = self.0.iter_mut().find(|claim| claim.next_try <= now)?;
+        claim.tried_at = now;
+        Some(claim.lease)
     }
 
-    /// Takes note that what the claim had taken by now was given back; it is asked again until it is surely over.
+    /// Takes note that what the claim had taken when last asked was given back; it is asked again until that was surely all.
     pub(super) fn handle_given_back(&mut self, lease: i64, now: Instant) {
         self.0.retain_mut(|claim| {
             if claim.lease == lease {
                 claim.given_back = true;
                 claim.next_try = now + Duration::from_secs(2);
-                return claim.over_at > now;
+                return claim.over_at > claim.tried_at;
             }
             true
         });
     }
 
-    /// Takes note that giving back failed; it is tried again at `at`.
+    /// Takes note that giving back failed; it is tried again at `at`, unless its leases have ended by themselves by then.
     pub(super) fn postpone(&mut self, lease: i64, at: Instant) {
         self.0.iter_mut().filter(|claim| claim.lease == lease).for_each(|claim| claim.next_try = at);
+        self.0.retain(|claim| claim.lease != lease || at < claim.ends_at);
+    }
+
+    /// Takes note that a claim can never be given back: its leases end by themselves.
+    pub(super) fn give_up(&mut self, lease: i64) {
+        self.0.retain(|claim| claim.lease != lease);
     }
 
     /// Returns whether all were given back at least once.
@@ -296,13 +315,18 @@ mod tests {
     #[test]
     fn a_lost_claim_is_given_back_until_it_is_surely_over() {
         let mut lost = LostClaims::default();
-        lost.add(7, at(3_000), at(0));
+        lost.add(7, at(3_000), Duration::from_secs(60), at(0));
         assert_eq!(lost.due(at(0)), Some(7));
         lost.postpone(7, at(100));
         assert_eq!((lost.due(at(99)), lost.all_given_back()), (None, false));
+        assert_eq!(lost.due(at(100)), Some(7));
         lost.handle_given_back(7, at(100));
         assert_eq!((lost.next(), lost.all_given_back()), (Some(at(2_100)), true));
+        assert_eq!(lost.due(at(2_999)), Some(7));
         lost.handle_given_back(7, at(3_000));
+        assert_eq!(lost.next(), Some(at(5_000)), "that was asked before it was over");
+        assert_eq!(lost.due(at(5_000)), Some(7));
+        lost.handle_given_back(7, at(5_001));
         assert_eq!(lost.next(), None);
     }
 }

@@ -33,6 +33,8 @@ const UNSTARTED_FOR: Duration = Duration::from_secs(5);
 const BUSY_POLL: Duration = Duration::from_secs(2);
 /// A settle is sent again until the lease has been over for this long.
 const SETTLE_AFTER_END: Duration = Duration::from_secs(30);
+/// For how long it tries to give back a lost claim whose lease length is not known.
+const LONGEST_GIVING_BACK: Duration = Duration::from_secs(3_600);
 /// For how much longer than its sleep a worker asks to be notified.
 const SLEEP_SLACK: Duration = Duration::from_secs(5);
 /// The shortest wait of the reaper after it found nothing.
@@ -83,6 +85,8 @@ pub struct Worker {
     lanes: Lanes,
     taken: TakenMeter,
     pace: Pace,
+    /// When the last poll was sent.
+    polled_at: Instant,
     /// Whether someone waits for a job.
     waiting: bool,
     draining: bool,
@@ -190,6 +194,7 @@ impl Worker {
             timers,
             lanes: Lanes::default(),
             taken: TakenMeter::default(),
+            polled_at: now,
             waiting: false,
             draining: false,
             listening: false,
@@ -262,6 +267,16 @@ impl Worker {
         let backoff = Arc::new(job.effective_backoff(backoff));
         self.leases.insert(job.lease, Held::new(sent_at, lease, job.retry_count, backoff));
         self.leases.start(job.lease, now, self.options.keep_alive);
+    }
+
+    /// Takes note that a claim made by other means, sent at `sent_at`, had its reply lost: what it took is given back.
+    pub fn handle_lost_claim(&mut self, lease: i64, sent_at: Instant, now: Instant) {
+        self.lost_claims.add(lease, sent_at + self.options.statement_timeout, LONGEST_GIVING_BACK, now);
+    }
+
+    /// Leaves a lease to the caller, who has settled it by other means or lets it end.
+    pub fn forget(&mut self, lease: &Lease) {
+        self.leases.remove(lease);
     }
 
     /// Takes note that jobs were put on a line. Late, doubled and wrong notices do no harm.
@@ -392,7 +407,10 @@ impl Worker {
         self.lanes.claim.busy = true;
         let lease = Lease::number_from(entropy.next_u64());
         let queues = &self.queues;
-        Some(self.lines.claim(now, limit, lease, &self.options.worker, self.due_bound, |id| is_open(queues, id)))
+        let is_open = |id| is_open(queues, id);
+        let mut sent = self.lines.claim(now, limit, lease, &self.options.worker, self.due_bound, is_open);
+        sent.longest = self.queues.values().map(|followed| followed.lease).max().unwrap_or_default();
+        Some(sent)
     }
 
     /// Tells of leases whose trust ended, and gathers those to be refreshed.
@@ -411,7 +429,8 @@ impl Worker {
         }
         let asked =
             if self.timers.at(Timer::Lease).is_some_and(|at| at > now) { Vec::new() } else { self.take_asked() };
-        let mut leases = self.due_refreshes.split_off(self.due_refreshes.len().saturating_sub(MAX_BATCH));
+        let room = MAX_BATCH - asked.len();
+        let mut leases = self.due_refreshes.split_off(self.due_refreshes.len().saturating_sub(room));
         leases.extend(asked.iter().map(|(lease, _)| *lease));
         if leases.is_empty() {
             return None;
@@ -424,9 +443,10 @@ impl Worker {
         Some(SentRefresh { refresh: Refresh { leases }, sent_at: now, tickets })
     }
 
+    /// Takes some of the refreshes that users asked for, leaving room for as many that are due.
     fn take_asked(&mut self) -> Vec<(Lease, Ticket)> {
         self.timers.set(Timer::Lease, None);
-        let rest = self.asked.split_off(self.asked.len().min(MAX_BATCH));
+        let rest = self.asked.split_off(self.asked.len().min(MAX_BATCH / 2));
         std::mem::replace(&mut self.asked, rest)
     }
 
@@ -463,7 +483,9 @@ impl Machine for Worker {
             self.lanes.outcome.busy = true;
             return Some(WorkerRequest::Outcome(batch));
         }
-        if let Some(batch) = self.settles.poll_batch(now) {
+        if self.unheard.is_none()
+            && let Some(batch) = self.settles.poll_batch(now)
+        {
             return Some(WorkerRequest::Settle(batch));
         }
         if let Some(refresh) = self.poll_refresh(now) {
@@ -472,6 +494,7 @@ impl Machine for Worker {
         if !self.lanes.poll.busy && self.timers.is_due(Timer::Poll, now) {
             self.timers.set(Timer::Poll, None);
             self.lanes.poll.busy = true;
+            self.polled_at = now;
             let idle = self.listening && !self.lines.any_active(|id| is_open(&self.queues, id));
             let sleep = idle.then(|| self.pace.longest_wait() + SLEEP_SLACK);
             return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None, sleep }));
@@ -528,7 +551,7 @@ impl Machine for Worker {
             (unless(&self.lanes.reap, Timer::Reap), Timer::Reap),
             (self.timers.at(Timer::Unstarted), Timer::Unstarted),
             (self.lines.gate().filter(|_| starving && self.may_claim()), Timer::Claim),
-            (self.settles.retry_at(), Timer::Batch),
+            (self.settles.retry_at().filter(|_| self.unheard.is_none()), Timer::Batch),
             (self.leases.next_due(), Timer::Lease),
             (asked_at, Timer::Lease),
             (self.lost_claims.next().filter(|_| !self.lanes.release_claim.busy), Timer::ReleaseClaim),

@@ -69,6 +69,10 @@ impl Pace {
         self.next
     }
 
+    pub(super) fn most(&self) -> Duration {
+        self.most
+    }
+
     /// Returns the time to wait now, with up to a fifth taken off at random so that workers spread out.
     pub(super) fn wait(&mut self, entropy: &mut dyn Entropy) -> Duration {
         let wait = self.next;

@@ -89,15 +89,15 @@ impl Worker {
             Err(failure) => failure.class() == Class::Unknown,
         };
         let lease = sent.claim().lease;
-        let sent_at = sent.sent_at;
+        let (sent_at, longest) = (sent.sent_at, sent.longest);
         match read(reply, |rows| sent.claim().clone().interpret(rows)) {
             Ok(reply) => self.take_in_claim(sent, reply, now, entropy),
             Err(trouble) => {
                 if may_have_run {
-                    self.lost_claims.add(lease, sent_at + self.options.statement_timeout, now);
+                    self.lost_claims.add(lease, sent_at + self.options.statement_timeout, longest, now);
                 }
                 if !self.draining {
-                    self.lines.close_until(now + retry_delay(self.lanes.claim.failures, entropy));
+                    self.lines.retry_at(now + retry_delay(self.lanes.claim.failures, entropy));
                     self.handle_trouble(trouble, now);
                 }
             }
@@ -112,7 +112,7 @@ impl Worker {
         self.lines.handle_claimed(&sent, tickets, now);
         let brought_jobs = !reply.jobs.is_empty();
         for job in reply.jobs {
-            self.buffer_job(job, sent.sent_at);
+            self.buffer_job(job, sent.sent_at, now);
         }
         if self.draining {
             self.shut_down(now);
@@ -129,6 +129,8 @@ impl Worker {
         if !self.lines.any_active(|id| super::is_open(&self.queues, id)) && !self.timers.is_due(Timer::Poll, now) {
             self.timers.set(Timer::Poll, None);
             self.schedule_poll(now, entropy);
+            // However often claims come back, they do not put the poll off for ever.
+            self.timers.set_earlier(Timer::Poll, self.polled_at + self.pace.most());
         }
     }
 
@@ -139,9 +141,11 @@ impl Worker {
         }
     }
 
-    fn buffer_job(&mut self, job: ClaimedJob, sent_at: Instant) {
+    fn buffer_job(&mut self, job: ClaimedJob, sent_at: Instant, now: Instant) {
         let Some(followed) = self.queues.get(&job.queue_id) else {
-            // It was claimed from a queue that vanished from a poll meanwhile: its lease ends by itself.
+            // Its queue vanished from a poll meanwhile, by a new name perhaps; how long the lease is matters no more.
+            self.leases.insert(job.lease, Held::new(sent_at, Duration::ZERO, job.retry_count, Arc::default()));
+            self.give_back(&job.lease, now);
             return;
         };
         let backoff = match job.has_own_backoff() {
@@ -150,6 +154,11 @@ impl Worker {
         };
         self.leases.insert(job.lease, Held::new(sent_at, followed.lease, job.retry_count, backoff));
         let until = sent_at + UNSTARTED_FOR.min(followed.lease / 4);
+        if until <= now {
+            // Nobody had a chance to take it: whoever waits goes on waiting.
+            self.give_back(&job.lease, now);
+            return;
+        }
         let place = self.buffer.partition_point(|other| other.taken.job.priority >= job.priority);
         self.buffer.insert(place, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
     }
@@ -197,7 +206,7 @@ impl Worker {
 
     /// Tells the waiters, and takes note of jobs that are back in line or due later.
     fn take_in_settled(&mut self, done: Batch<SettleItem>, now: Instant) {
-        if !self.draining {
+        if !self.draining && !self.options.queues.is_empty() {
             let retried =
                 done.items.iter().filter(|item| item.state == State::Pending && item.verdict.reason().is_some());
             let (later, at_once): (Vec<_>, Vec<_>) = retried.partition(|item| item.delay.is_some());
@@ -233,7 +242,10 @@ impl Worker {
                 self.tell_settled(lost, &Err(Trouble::Refused(Error::LeaseLost)));
             }
             // The settle is sent again: it is fenced, misses as before, and leads back here.
-            Err(Trouble::Failed(failure)) => self.settle_failed(batch, failure, now, entropy),
+            Err(Trouble::Failed(failure)) => {
+                let given_up = self.settles.handle_follow_up_failure(batch, &failure, now, entropy);
+                self.tell_settled(given_up, &Err(Trouble::Failed(failure)));
+            }
             Err(refused) => self.tell_settled(batch, &Err(refused)),
         }
     }
@@ -363,9 +375,10 @@ impl Worker {
                     self.handle_change(now);
                 }
             }
-            Err(_) => {
-                self.lost_claims.postpone(release.lease, now + retry_delay(self.lanes.release_claim.failures, entropy))
+            Err(Trouble::Failed(failure)) if failure.class() != Class::Permanent => {
+                self.lost_claims.postpone(release.lease, now + retry_delay(self.lanes.release_claim.failures, entropy));
             }
+            Err(_) => self.lost_claims.give_up(release.lease),
         }
     }
 

@@ -1,0 +1,36 @@
+-- Makes a new job with the payload of another, stored once and shared from now on.
+-- Locks: key share on the target queue; the source job; its payload when it is shared already; the new row.
+-- Concurrency: of two copies at once the later finds the payload shared; a copy sent again answers as the first time.
+-- Index: queue (name), job (id), payload (id).
+-- Cost: constant; the first copy of a job moves its payload once.
+-- Outcome: 0 no such queue, 1 no such job, 2 copied, or copied before.
+with goal as materialized (
+  select id from {schema}.queue where name = $3::text for key share
+), source as materialized (
+  select job.* from goal cross join {schema}.job where job.id = $1::uuid for no key update of job
+), fresh as materialized (
+  select source.* from source where not exists (select 1 from {schema}.job where job.id = $2::uuid)
+), due as (
+  select coalesce($8::bool, false) as is_held, coalesce($9::timestamptz, statement_timestamp() + $10::int8 * interval '1 ms') as at
+), shared as (
+  insert into {schema}.payload (refs, data) select 2, payload from fresh where payload_id is null returning id
+), counted as (
+  update {schema}.payload set refs = payload.refs + 1 from fresh where payload.id = fresh.payload_id
+), parted as (
+  update {schema}.job set payload = null, payload_id = shared.id from fresh cross join shared where job.id = fresh.id
+), added as (
+  insert into {schema}.job (id, queue_id, priority, seq, run_at, held, codec, payload_id, created_at, description,
+                            key, key_held, max_retries, backoff_ms, jitter_percent)
+  select $2::uuid, goal.id, coalesce($4::int4, fresh.priority),
+         case when due.is_held or due.at > statement_timestamp() then null else nextval('{schema}.job_seq') end,
+         case when due.is_held or due.at > statement_timestamp() then due.at end,
+         due.is_held, fresh.codec, coalesce(fresh.payload_id, (select id from shared)), statement_timestamp(),
+         coalesce($5::text, fresh.description), $6::text, $6::text,
+         coalesce($7::int4, fresh.max_retries), fresh.backoff_ms, fresh.jitter_percent
+  from fresh cross join goal cross join due
+  returning id
+)
+select case when not exists (select 1 from goal) then 0::int2
+            when exists (select 1 from source) then 2::int2
+            else 1::int2 end as outcome,
+       (select id from goal) as queue_id

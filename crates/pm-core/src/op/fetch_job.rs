@@ -1,0 +1,80 @@
+//! Taking one job by its id.
+
+use super::claim::{read_backoff_overrides, read_claimed_rest};
+use crate::settings::read_lease_and_backoff;
+use crate::statement::Definition;
+use crate::wire::{Rows, Type, Value};
+use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId};
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(crate) const FETCH_JOB: Definition = Definition {
+    sql: include_str!("fetch_job.sql"),
+    params: &[Type::Uuid, Type::Int8, Type::Text],
+    columns: &[
+        Type::Uuid,
+        Type::Int4,
+        Type::Text,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int4,
+        Type::Int8,
+        Type::Int4,
+        Type::Int4,
+        Type::Timestamp,
+        Type::Int2,
+        Type::Text,
+        Type::Text,
+        Type::Bytes,
+    ],
+};
+
+/// Leases one job by its id, if it is ready and its queue is not paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchJob {
+    /// The lease wanted: the job, and a number made of random bits.
+    pub lease: Lease,
+    /// Who claims, for people.
+    pub worker: String,
+}
+
+/// A job fetched by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedJob {
+    /// The job.
+    pub job: ClaimedJob,
+    /// The name of its queue.
+    pub queue: String,
+    /// How long the lease lasts.
+    pub length: Duration,
+    /// How its queue retries failures.
+    pub backoff: Backoff,
+}
+
+impl Operation for FetchJob {
+    type Output = Option<FetchedJob>;
+    const STATEMENT: StatementId = StatementId::FetchJob;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Uuid(self.lease.job), Value::Int8(self.lease.number), Value::Text(&self.worker)]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Option<FetchedJob>, Error> {
+        let (mut queue, mut job) = (None, None);
+        for mut row in rows.iter(Self::STATEMENT) {
+            let id: Option<Uuid> = row.read()?;
+            let queue_id: i32 = row.read()?;
+            if id.is_none() {
+                let name: String = row.read()?;
+                queue = Some((name, read_lease_and_backoff(&mut row)?));
+            } else {
+                let (_name, _lease_ms): (Option<String>, Option<i64>) = (row.read()?, row.read()?);
+                let overrides = read_backoff_overrides(&mut row)?;
+                job = Some(read_claimed_rest(&mut row, self.lease, queue_id, overrides)?);
+            }
+        }
+        Ok(queue.zip(job).map(|((queue, (length, backoff)), job)| FetchedJob { job, queue, length, backoff }))
+    }
+}

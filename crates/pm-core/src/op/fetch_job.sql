@@ -1,0 +1,32 @@
+-- Leases one job by its id, if it is ready and its queue is not paused.
+-- Locks: the job, unless someone else has it locked; a frontier row it may have to make.
+-- Concurrency: as a claim. The job is put no later in its line than the frontier, so that the reaper finds it; given back, it stands near the head.
+-- Index: job (id), claim_frontier.
+-- Cost: constant.
+-- Reply: as claim.
+with target as materialized (
+  select job.id, job.queue_id, job.priority, job.seq
+  from {schema}.job join {schema}.queue on queue.id = job.queue_id
+  where job.id = $1::uuid and job.state = 0 and not job.held and not queue.paused and queue.name is not null
+    and (job.seq is not null or job.run_at <= statement_timestamp())
+  for no key update of job skip locked
+), made as (
+  insert into {schema}.claim_frontier (queue_id, priority, seq) select queue_id, priority, 1 from target on conflict do nothing
+), got as (
+  update {schema}.job
+  set state = 1, attempt = job.attempt + 1, lease = $2::int8, worker = $3::text, run_at = null,
+      lease_expires_at = statement_timestamp() + queue.lease_ms * interval '1 ms',
+      seq = least(job.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = target.queue_id and f.priority = target.priority), 1))
+  from target join {schema}.queue on queue.id = target.queue_id
+  where job.id = target.id
+  returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
+            job.retry_count, job.created_at, job.codec, job.description, job.key,
+            coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
+)
+select null::uuid as id, queue.id as queue_id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
+       null::int4 as priority, null::int8 as seq, null::int4 as attempt, null::int4 as retry_count, null::timestamptz as created_at,
+       null::int2 as codec, null::text as description, null::text as key, null::bytea as payload
+from {schema}.queue where queue.id in (select queue_id from got)
+union all
+select id, queue_id, null, null, max_retries, backoff_ms, jitter_percent, priority, seq, attempt, retry_count, created_at, codec, description, key, payload
+from got

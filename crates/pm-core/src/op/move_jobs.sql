@@ -1,0 +1,42 @@
+-- Moves jobs to another queue, with id, payload, priority and description; a lease stays valid.
+-- Locks: key share on the target queue; the jobs in id order; a frontier row it may have to make.
+-- Concurrency: a racing delete_queue waits or is seen as "no such queue". A job in progress is put no later in its new line than the frontier there, so that the reaper finds it.
+-- Index: queue (name), job (id), job_key for jobs with a key, claim_frontier.
+-- Cost: about 20 us a job.
+-- Outcome: 0 not found, 1 changed, 2 refused: its key is held in the target queue. No row: no such queue.
+with goal as materialized (
+  select id from {schema}.queue where name = $2::text for key share
+), item as materialized (
+  select item.id, item.ordinal, goal.id as goal_id from goal cross join unnest($1::uuid[]) with ordinality as item(id, ordinal)
+), target as materialized (
+  select item.ordinal, item.goal_id, job.id, job.state, job.queue_id, job.priority, job.seq, job.key_held
+  from item join {schema}.job on job.id = item.id
+  order by job.id
+  for no key update of job
+), allowed as materialized (
+  select * from (
+    select target.*, row_number() over (partition by key_held order by id) as turn from target
+  ) t
+  where queue_id = goal_id or key_held is null
+     or (turn = 1 and not exists (select 1 from {schema}.job o where o.queue_id = t.goal_id and o.key_held = t.key_held))
+), line as (
+  select distinct goal_id, priority from allowed where state = 1
+), made as (
+  insert into {schema}.claim_frontier (queue_id, priority, seq) select goal_id, priority, 1 from line order by 1, 2
+  on conflict do nothing
+), changed as (
+  update {schema}.job
+  set queue_id = a.goal_id,
+      seq = case
+        when a.queue_id = a.goal_id or a.seq is null then a.seq
+        when a.state = 1 then least(a.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = a.goal_id and f.priority = a.priority), 1))
+        else nextval('{schema}.job_seq')
+      end
+  from allowed a
+  where job.id = a.id
+  returning job.id
+)
+select item.ordinal,
+       case when target.id is null then 0::int2 when target.id in (select id from changed) then 1::int2 else 2::int2 end as outcome,
+       target.state, item.goal_id as queue_id
+from item left join target on target.ordinal = item.ordinal

@@ -1,0 +1,130 @@
+//! Clearing away: deleted queues, and ended jobs past their retention.
+
+use crate::statement::Definition;
+use crate::wire::{Rows, Type, Value};
+use crate::{Error, Failure, Operation, Params, QueueName, StatementId};
+use uuid::Uuid;
+
+pub(crate) const CONDEMN_QUEUE: Definition =
+    Definition { sql: include_str!("condemn_queue.sql"), params: &[Type::Text], columns: &[Type::Int4] };
+pub(crate) const RENAME_QUEUE: Definition =
+    Definition { sql: include_str!("rename_queue.sql"), params: &[Type::Text, Type::Text], columns: &[Type::Int4] };
+pub(crate) const SWEEP: Definition = Definition {
+    sql: include_str!("sweep.sql"),
+    params: &[Type::Uuid, Type::Int8, Type::Int4],
+    columns: &[Type::Int8, Type::Uuid, Type::Int8, Type::Int8],
+};
+pub(crate) const DROP_QUEUE: Definition =
+    Definition { sql: include_str!("drop_queue.sql"), params: &[], columns: &[Type::Int8, Type::Int8] };
+
+/// Takes a queue's name away: the first step of deleting it. [`Sweep`] deletes its jobs, [`DropQueues`] the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CondemnQueue {
+    /// Its name.
+    pub name: QueueName,
+}
+
+impl Operation for CondemnQueue {
+    /// The queue's number.
+    type Output = i32;
+    const STATEMENT: StatementId = StatementId::CondemnQueue;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.name.as_str())]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<i32, Error> {
+        let row = rows.at_most_one(Self::STATEMENT)?;
+        row.ok_or_else(|| Error::QueueNotFound(self.name.to_string()))?.read()
+    }
+}
+
+/// Gives a queue another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenameQueue {
+    /// Its name.
+    pub from: QueueName,
+    /// Its name then.
+    pub to: QueueName,
+}
+
+impl Operation for RenameQueue {
+    /// The queue's number.
+    type Output = i32;
+    const STATEMENT: StatementId = StatementId::RenameQueue;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.from.as_str()), Value::Text(self.to.as_str())]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<i32, Error> {
+        let row = rows.at_most_one(Self::STATEMENT)?;
+        row.ok_or_else(|| Error::QueueNotFound(self.from.to_string()))?.read()
+    }
+
+    fn refusal(&self, failure: &Failure) -> Option<Error> {
+        (failure.constraint() == Some("queue_name_key")).then(|| Error::QueueExists(self.to.to_string()))
+    }
+}
+
+/// Clears away one page of ids: jobs of nameless queues, and ended ones past their retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// From where on; the last page's [`Swept::upto`].
+    pub after: Option<Uuid>,
+    /// How many jobs to look at.
+    pub page: usize,
+    /// The queue whose jobs are counted by themselves.
+    pub queue_id: Option<i32>,
+}
+
+/// What became of one page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Where the next page begins; none when this was the last.
+    pub upto: Option<Uuid>,
+    /// How many jobs were deleted.
+    pub deleted: u64,
+    /// How many of them were the given queue's.
+    pub of_queue: u64,
+}
+
+impl Operation for Sweep {
+    type Output = Swept;
+    const STATEMENT: StatementId = StatementId::Sweep;
+
+    fn params(&self) -> Params<'_> {
+        vec![
+            self.after.map_or(Value::Null(Type::Uuid), Value::Uuid),
+            Value::Int8(i64::try_from(self.page).unwrap_or(i64::MAX)),
+            self.queue_id.map_or(Value::Null(Type::Int4), Value::Int4),
+        ]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Swept, Error> {
+        let mut row = rows.only(Self::STATEMENT)?;
+        let seen = row.read::<i64>()?.unsigned_abs();
+        let upto: Option<Uuid> = row.read()?;
+        let (deleted, of_queue) = (row.read::<i64>()?.unsigned_abs(), row.read::<i64>()?.unsigned_abs());
+        Ok(Swept { upto: upto.filter(|_| seen >= self.page as u64), deleted, of_queue })
+    }
+}
+
+/// Drops nameless queues without jobs. Answers how many nameless ones remain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DropQueues;
+
+impl Operation for DropQueues {
+    type Output = u64;
+    const STATEMENT: StatementId = StatementId::DropQueues;
+
+    fn params(&self) -> Params<'_> {
+        Vec::new()
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<u64, Error> {
+        let mut row = rows.only(Self::STATEMENT)?;
+        let _dropped: i64 = row.read()?;
+        Ok(row.read::<i64>()?.unsigned_abs())
+    }
+}

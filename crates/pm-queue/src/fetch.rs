@@ -1,0 +1,67 @@
+//! Taking one job by its id.
+
+use crate::ack::{JobAck, Worker};
+use crate::job::PendingJob;
+use crate::link::Link;
+use crate::{Error, ErrorKind, Queue};
+use futures_channel::oneshot;
+use pm_core::op::{FetchJob, FetchedJob};
+use pm_core::{Class, Failure, Instant, Lease, Operation};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use uuid::Uuid;
+
+impl Queue {
+    /// Takes one job by its id, if it is ready and its queue is not paused.
+    ///
+    /// Its lease is kept alive as a stream does it. Given back, the job stands near the head of its line. Dropping the
+    /// future gives the job back.
+    ///
+    /// # Errors
+    ///
+    /// `Payload` when the payload cannot be read as `T`: the job is given back. `Unavailable`, `Schema`, `Database`.
+    pub async fn fetch_job<T: DeserializeOwned + Send + 'static>(
+        &self,
+        id: Uuid,
+    ) -> Result<Option<PendingJob<T>>, Error> {
+        let (worker, link) = (self.fetching_worker()?, self.link().clone());
+        let fetch = FetchJob { lease: Lease { job: id, number: self.random_seed() }, worker: self.worker_name() };
+        let (answer, answered) = oneshot::channel();
+        self.link().runtime.spawn(Box::pin(async move {
+            let fetched = fetched(fetch, &worker, &link).await;
+            // Nobody may be waiting any longer: then the job is given back, not failed.
+            if let Err(Ok(Some(job))) = answer.send(fetched) {
+                PendingJob::<T>::into_parts(job).1.release().detach();
+            }
+        }));
+        answered.await.unwrap_or_else(|_| Err(Error::no_task()))
+    }
+}
+
+async fn fetched<T: DeserializeOwned + 'static>(
+    fetch: FetchJob,
+    worker: &Arc<Worker>,
+    link: &Arc<Link>,
+) -> Result<Option<PendingJob<T>>, Error> {
+    let (lease, sent_at) = (fetch.lease, link.now());
+    let rows = link.send(&fetch.plan()).await.map_err(|failure| lost(failure, lease, sent_at, worker, link))?;
+    let Some(FetchedJob { job, queue, length, backoff }) = fetch.interpret(&rows)? else { return Ok(None) };
+    worker.tell(|state| state.machine.adopt(&job, sent_at, length, &backoff, link.now()));
+    let ack = JobAck::new(worker.clone(), link.clone(), lease, job.attempt);
+    match crate::codec::decode(job.codec, job.payload.clone()) {
+        Ok(payload) => Ok(Some(PendingJob::new(payload, job, queue.into(), ack))),
+        Err(words) => {
+            ack.release().detach();
+            let message = format!("the payload of job {} cannot be read: {words}", lease.job);
+            Err(Error::new(ErrorKind::Payload, message))
+        }
+    }
+}
+
+/// Sees to it that a fetch that may have run gives its job back.
+fn lost(failure: Failure, lease: Lease, sent_at: Instant, worker: &Worker, link: &Link) -> Error {
+    if failure.class() == Class::Unknown {
+        worker.tell(|state| state.machine.handle_lost_claim(lease.number, sent_at, link.now()));
+    }
+    failure.into()
+}

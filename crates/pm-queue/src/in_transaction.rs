@@ -1,0 +1,130 @@
+//! Enqueueing and committing inside a transaction that the caller owns.
+
+use crate::producer::key_conflict;
+use crate::{EnqueueOptions, Enqueued, Error, Executor, JobAck, OnConflict, Queue};
+use pm_core::op::{Enqueue, EnqueueReply, KeyHolder, Notice, Notify, Settle, SettleItem};
+use pm_core::{Error as CoreError, NewJob, QueueName, State, Verdict};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The most jobs in one statement.
+const AT_ONCE: usize = 1_000;
+
+impl Queue {
+    /// Puts a job on a queue inside a transaction of the caller's: it is there when the transaction commits.
+    ///
+    /// The driver makes an [`Executor`] of a transaction. One statement; two when a key is held, or when a worker may be
+    /// asleep: then the transaction also notifies it, which costs about 0.1 ms at the commit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`]; nothing is sent again, and after an error the caller's transaction is aborted.
+    pub async fn enqueue_in<T: Serialize>(
+        &self,
+        transaction: &dyn Executor,
+        queue: &str,
+        payload: T,
+        options: EnqueueOptions,
+    ) -> Result<Uuid, Error> {
+        let enqueued = self.enqueue_many_in(transaction, queue, [(payload, options)]).await?;
+        enqueued.first().map(Enqueued::id).ok_or_else(|| Error::invalid("nothing was enqueued"))
+    }
+
+    /// Puts many jobs on a queue inside a transaction of the caller's, 1,000 in a statement: all or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue_in`].
+    pub async fn enqueue_many_in<T: Serialize>(
+        &self,
+        transaction: &dyn Executor,
+        queue: &str,
+        jobs: impl IntoIterator<Item = (T, EnqueueOptions)>,
+    ) -> Result<Vec<Enqueued>, Error> {
+        let queue = QueueName::new(queue)?;
+        let (mut new_jobs, mut refuses) = (Vec::new(), Vec::new());
+        for (payload, options) in jobs {
+            refuses.push(options.on_conflict == OnConflict::Refuse);
+            new_jobs.push(self.written_job(&queue, &payload, options)?);
+        }
+        let mut enqueued = Vec::with_capacity(new_jobs.len());
+        for jobs in new_jobs.chunks(AT_ONCE) {
+            enqueued.extend(self.enqueue_batch_in(transaction, jobs).await?);
+        }
+        let refused = enqueued
+            .iter()
+            .zip(refuses)
+            .find(|(enqueued, refuses)| *refuses && matches!(enqueued, Enqueued::Existing(..)));
+        match refused {
+            Some((enqueued, _)) => Err(key_conflict(*enqueued)),
+            None => Ok(enqueued),
+        }
+    }
+
+    async fn enqueue_batch_in(&self, transaction: &dyn Executor, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
+        let mut enqueued: Vec<_> = jobs.iter().map(|job| Enqueued::Inserted(job.id)).collect();
+        let mut rest: Vec<usize> = (0..jobs.len()).collect();
+        // A second try only for items whose rival for the key vanished between two statements.
+        while !rest.is_empty() {
+            let batch: Vec<_> = rest.iter().map(|place| jobs[*place].clone()).collect();
+            let EnqueueReply { homeless, present, sleeping } =
+                self.link().run_in(transaction, Enqueue { jobs: &batch }).await?;
+            if let Some(place) = homeless.first() {
+                return Err(CoreError::QueueNotFound(batch[*place].queue.to_string()).into());
+            }
+            self.notify_in(transaction, &batch, &sleeping).await?;
+            let disputed: Vec<_> = present.iter().map(|place| batch[*place].clone()).collect();
+            let holders = match disputed.is_empty() {
+                true => Vec::new(),
+                false => self.link().run_in(transaction, KeyHolder { jobs: &disputed }).await?,
+            };
+            let mut again = Vec::new();
+            for (place, holder) in present.into_iter().map(|place| rest[place]).zip(holders) {
+                match holder {
+                    Some((id, _)) if id == jobs[place].id => {}
+                    Some((id, state)) => enqueued[place] = Enqueued::existing(id, state),
+                    None => again.push(place),
+                }
+            }
+            rest = again;
+        }
+        Ok(enqueued)
+    }
+
+    async fn notify_in(
+        &self,
+        transaction: &dyn Executor,
+        batch: &[NewJob],
+        sleeping: &[(usize, i32)],
+    ) -> Result<(), Error> {
+        if sleeping.is_empty() {
+            return Ok(());
+        }
+        let notices = sleeping.iter().map(|(place, queue_id)| Notice {
+            queue_id: *queue_id,
+            priority: batch[*place].options.run_at.is_none().then_some(batch[*place].options.priority),
+        });
+        let channel = Notice::channel(self.link().catalog.schema());
+        self.link().run_in(transaction, Notify { channel, notices: notices.collect() }).await
+    }
+}
+
+impl JobAck {
+    /// Says that the job is done, inside a transaction of the caller's: it counts when the transaction commits.
+    ///
+    /// From then on the ack is in the caller's hands: dropping it says nothing. After a rollback, settle it by another
+    /// word, or let its lease end. The lease is no longer kept alive.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` when someone else has the job: roll back. `Unavailable` or `Database`.
+    pub async fn commit_in(&mut self, transaction: &dyn Executor) -> Result<(), Error> {
+        let item = SettleItem { lease: self.lease(), verdict: Verdict::Commit, state: State::Finished, delay: None };
+        let missed = self.link().run_in(transaction, Settle { items: &[item] }).await?;
+        if !missed.is_empty() {
+            return Err(CoreError::LeaseLost.into());
+        }
+        self.hand_over();
+        Ok(())
+    }
+}

@@ -1,0 +1,258 @@
+//! What operators do with jobs: look at them, restart, end, delete, move, copy.
+
+use crate::codec::RawPayload;
+use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
+use pm_core::op::{
+    AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, GetJob, GetSettings, JobMatch, ListJobs,
+    MoveJobs, Payload, ResolveSuffix, RestartJobs,
+};
+use pm_core::{Codec, IdSuffix, JobMetadata, Operation, QueueName, State};
+use uuid::Uuid;
+
+/// A suffix is first looked for among so many of the newest jobs.
+const NEWEST: usize = 20_000;
+/// The most jobs that `list_pending` returns.
+const MOST_PENDING: usize = 10_000;
+/// The most jobs that one statement changes.
+const CHANGED_AT_ONCE: usize = 1_000;
+
+impl Queue {
+    /// Returns the jobs of a queue that are pending, newest first, at most 10,000.
+    ///
+    /// # Errors
+    ///
+    /// `QueueNotFound`.
+    pub async fn list_pending(&self, queue: &str) -> Result<Vec<JobMetadata>, Error> {
+        self.list_jobs(JobFilter::default().queue(queue).state(State::Pending).limit(MOST_PENDING)).await
+    }
+
+    /// Returns jobs without their payloads, newest first.
+    ///
+    /// The cost is that of the rows walked until the limit is met.
+    ///
+    /// # Errors
+    ///
+    /// `QueueNotFound` when the filter names a queue that does not exist.
+    pub async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobMetadata>, Error> {
+        let filter = filter.into_core()?;
+        let queue = filter.queue.clone();
+        let jobs = self.run(ListJobs { filter }).await?;
+        if let (true, Some(name)) = (jobs.is_empty(), queue) {
+            self.run(GetSettings { name }).await?;
+        }
+        Ok(jobs)
+    }
+
+    /// Returns a job without its payload, if it exists.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Schema` or `Database`.
+    pub async fn get_job(&self, id: Uuid) -> Result<Option<JobMetadata>, Error> {
+        self.run(GetJob { id }).await
+    }
+
+    /// Returns a job without its payload.
+    ///
+    /// # Errors
+    ///
+    /// `JobNotFound`.
+    pub async fn job(&self, id: Uuid) -> Result<JobMetadata, Error> {
+        let missing = || Error::new(ErrorKind::JobNotFound, format!("job {id} not found"));
+        self.get_job(id).await?.ok_or_else(missing)
+    }
+
+    /// Returns the payload of a job as it is stored, if the job exists.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Schema` or `Database`.
+    pub async fn payload(&self, id: Uuid) -> Result<Option<RawPayload>, Error> {
+        let stored = self.run(Payload { id }).await?;
+        Ok(stored.map(|stored| RawPayload { codec: stored.codec, bytes: stored.bytes }))
+    }
+
+    /// Returns the attempts of a job that ended otherwise than in success, oldest first.
+    ///
+    /// The successful one is told by the job itself. Jobs given back untried leave none.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Schema` or `Database`.
+    pub async fn attempts(&self, id: Uuid) -> Result<Vec<AttemptRecord>, Error> {
+        self.run(Attempts { id }).await
+    }
+
+    /// Returns the jobs whose id ends in these 1 to 32 hex digits, newest first, at most 11.
+    ///
+    /// Dashes are allowed anywhere. The newest 20,000 jobs are searched first, and all when none of them fits: then
+    /// the whole table is read. So a suffix that fits a recent job may fit an older one as well; see
+    /// [`Queue::resolve_ids_among_all`].
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when it is no suffix of an id.
+    pub async fn resolve_ids(&self, suffix: &str) -> Result<Vec<JobMatch>, Error> {
+        let suffix = IdSuffix::new(suffix)?;
+        if let Some(id) = suffix.whole_id() {
+            let job = self.get_job(id).await?;
+            return Ok(job.map(|job| JobMatch { id, queue: job.queue, state: job.state }).into_iter().collect());
+        }
+        let recent = self.run(ResolveSuffix { suffix: suffix.clone(), newest: Some(NEWEST) }).await?;
+        match recent.is_empty() {
+            true => self.run(ResolveSuffix { suffix, newest: None }).await,
+            false => Ok(recent),
+        }
+    }
+
+    /// Does what [`Queue::resolve_ids`] does, always among all jobs: for what must not hit the wrong one.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when it is no suffix of an id.
+    pub async fn resolve_ids_among_all(&self, suffix: &str) -> Result<Vec<JobMatch>, Error> {
+        let suffix = IdSuffix::new(suffix)?;
+        match suffix.whole_id() {
+            Some(_) => self.resolve_ids(suffix.digits()).await,
+            None => self.run(ResolveSuffix { suffix, newest: None }).await,
+        }
+    }
+
+    /// Makes jobs pending again, ready at once, with no failures to their name; returns how many.
+    ///
+    /// Jobs in progress are only restarted with `force`: their holders then get `LeaseLost`. A paused queue still holds
+    /// what was restarted. A key is taken again unless another job holds it by now.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Schema` or `Database`; after an error some jobs of a list over 1,000 may be changed.
+    pub async fn restart_jobs(&self, ids: &[Uuid], force: bool) -> Result<u64, Error> {
+        self.restart_jobs_told(ids, force).await.map(|changes| changed(&changes))
+    }
+
+    /// Does what [`Queue::restart_jobs`] does, and tells what became of each job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn restart_jobs_told(&self, ids: &[Uuid], force: bool) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| RestartJobs { ids, force }).await
+    }
+
+    /// Declares jobs failed, whoever holds them; returns how many. Jobs that ended already are refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn fail_jobs(&self, ids: &[Uuid], reason: &str) -> Result<u64, Error> {
+        self.fail_jobs_told(ids, reason).await.map(|changes| changed(&changes))
+    }
+
+    /// Does what [`Queue::fail_jobs`] does, and tells what became of each job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn fail_jobs_told(&self, ids: &[Uuid], reason: &str) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| EndJobs::failed(ids, reason)).await
+    }
+
+    /// Declares jobs finished, whoever holds them; returns how many. Jobs that ended already are refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn finish_jobs(&self, ids: &[Uuid]) -> Result<u64, Error> {
+        self.finish_jobs_told(ids).await.map(|changes| changed(&changes))
+    }
+
+    /// Does what [`Queue::finish_jobs`] does, and tells what became of each job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn finish_jobs_told(&self, ids: &[Uuid]) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, EndJobs::done).await
+    }
+
+    /// Deletes jobs in any state; returns how many. The holder of one in progress gets `LeaseLost`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn delete_jobs(&self, ids: &[Uuid]) -> Result<u64, Error> {
+        self.delete_jobs_told(ids).await.map(|changes| changed(&changes))
+    }
+
+    /// Does what [`Queue::delete_jobs`] does, and tells what became of each job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn delete_jobs_told(&self, ids: &[Uuid]) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| DeleteJobs { ids }).await
+    }
+
+    /// Moves jobs to another queue; returns how many. They keep id, payload, priority and description.
+    ///
+    /// The lease of a job in progress stays valid. The jobs obey the target's pause. A job whose key is held in the
+    /// target queue is refused.
+    ///
+    /// # Errors
+    ///
+    /// `QueueNotFound`; otherwise as [`Queue::restart_jobs`].
+    pub async fn move_jobs(&self, ids: &[Uuid], queue: &str) -> Result<u64, Error> {
+        self.move_jobs_told(ids, queue).await.map(|changes| changed(&changes))
+    }
+
+    /// Does what [`Queue::move_jobs`] does, and tells what became of each job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::move_jobs`].
+    pub async fn move_jobs_told(&self, ids: &[Uuid], queue: &str) -> Result<Vec<Change>, Error> {
+        let queue = QueueName::new(queue)?;
+        if ids.is_empty() {
+            self.run(GetSettings { name: queue }).await?;
+            return Ok(Vec::new());
+        }
+        self.in_bulk(ids, |ids| MoveJobs { ids, queue: queue.clone() }).await
+    }
+
+    /// Makes a new job with the payload of another and returns its id; the payload is stored once and shared.
+    ///
+    /// Priority and description are inherited unless the options give others (a priority of 0 inherits). The codec of
+    /// the options has no effect.
+    ///
+    /// # Errors
+    ///
+    /// `JobNotFound`, `QueueNotFound`; `KeyConflict` when the key is held in the queue; `Invalid`.
+    pub async fn copy_job(&self, id: Uuid, queue: &str, options: EnqueueOptions) -> Result<Uuid, Error> {
+        let priority = Some(options.priority).filter(|priority| *priority != 0);
+        let new = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options.into_core(Codec::default()))?;
+        let copy = CopyJob { source: id, id: new.id, queue: new.queue, priority, options: new.options };
+        let copied = copy.id;
+        let queue_id = self.run(copy).await?;
+        self.notice_change();
+        self.notify_change(queue_id);
+        Ok(copied)
+    }
+
+    async fn in_bulk<O>(&self, ids: &[Uuid], operation: impl Fn(Vec<Uuid>) -> O) -> Result<Vec<Change>, Error>
+    where
+        O: Operation<Output = BulkReply> + Clone + Send + Sync + 'static,
+    {
+        let mut changes = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(CHANGED_AT_ONCE) {
+            let reply = self.run(operation(ids.to_vec())).await?;
+            reply.queues.into_iter().for_each(|queue_id| self.notify_change(queue_id));
+            changes.extend(reply.changes);
+        }
+        self.notice_change();
+        Ok(changes)
+    }
+}
+
+fn changed(changes: &[Change]) -> u64 {
+    changes.iter().filter(|change| **change == Change::Changed).count() as u64
+}

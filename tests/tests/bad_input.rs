@@ -1,0 +1,313 @@
+//! Bad input has a clear error of the right kind.
+
+use futures_util::StreamExt;
+use pm_core::{JobOptions, MAX_PAYLOAD_BYTES, NewJob, job_id};
+use pm_driver_tokio_postgres::{
+    Codec, EnqueueOptions, Error, ErrorKind, JobFilter, QueueName, RawPayload, RunAt, SettingsChange, State, Timestamp,
+    connect,
+};
+use pm_tests::{Ground, next, within};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+
+fn bad_names() -> [(String, &'static str); 7] {
+    [
+        (String::new(), "empty"),
+        ("x".repeat(201), "201 bytes"),
+        ("a\nb".to_owned(), "control"),
+        ("a\0b".to_owned(), "control"),
+        (" a".to_owned(), "blank"),
+        ("a ".to_owned(), "blank"),
+        (" ".to_owned(), "blank"),
+    ]
+}
+
+#[track_caller]
+fn assert_kind<T>(kind: ErrorKind, answer: Result<T, Error>) -> String {
+    let error = answer.err().expect("it is refused");
+    assert_eq!(error.kind(), kind, "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn bad_queue_names_are_refused_everywhere_with_the_reason() {
+    let Ground { queue, database: _kept } = Ground::without_queue().await;
+    for (name, why) in bad_names() {
+        let name = name.as_str();
+        let filter = JobFilter::default().queue(name);
+        let words = [
+            assert_kind(ErrorKind::Invalid, queue.create_queue(name, false).await),
+            assert_kind(ErrorKind::Invalid, queue.pause_queue(name).await),
+            assert_kind(ErrorKind::Invalid, queue.resume_queue(name).await),
+            assert_kind(ErrorKind::Invalid, queue.queue_settings(name).await),
+            assert_kind(ErrorKind::Invalid, queue.set_queue_settings(name, SettingsChange::new()).await),
+            assert_kind(ErrorKind::Invalid, queue.list_jobs(filter).await),
+            assert_kind(ErrorKind::Invalid, queue.list_pending(name).await),
+            assert_kind(ErrorKind::Invalid, queue.enqueue(name, 1, EnqueueOptions::default()).await),
+            assert_kind(ErrorKind::Invalid, queue.enqueue_many(name, [(1, EnqueueOptions::default())]).await),
+            assert_kind(ErrorKind::Invalid, queue.try_stream_jobs::<u64>(name).next().await.expect("an error first")),
+        ];
+        assert!(words.iter().all(|words| words.contains(why)), "{why}: {words:?}");
+    }
+    assert!(queue.list_queues().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn odd_but_good_queue_names_work() {
+    let ground = Ground::without_queue().await;
+    for name in ["x".repeat(200), "ä".repeat(100), "it's; drop table job --".to_owned(), "🐘 %s $1 \"q\"".to_owned()] {
+        ground.queue.create_queue(&name, false).await.unwrap();
+        let id = ground.queue.enqueue(&name, 1, EnqueueOptions::default()).await.unwrap();
+        let mut jobs = ground.queue.try_stream_jobs::<u64>(&name);
+        let job = next(&mut jobs).await;
+        assert_eq!((job.id(), &*job.metadata().queue), (id, name.as_str()));
+        job.into_parts().1.commit().await.unwrap();
+        assert_eq!(ground.job(id).await.queue, name);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_queue_is_told_by_name() {
+    let Ground { queue, database: _kept } = Ground::new().await;
+    let filter = JobFilter::default().queue("nowhere");
+    let many = [(1, EnqueueOptions::default()), (2, EnqueueOptions::default())];
+    for words in [
+        assert_kind(ErrorKind::QueueNotFound, queue.enqueue("nowhere", 1, EnqueueOptions::default()).await),
+        assert_kind(ErrorKind::QueueNotFound, queue.enqueue_many("nowhere", many).await),
+        assert_kind(ErrorKind::QueueNotFound, queue.pause_queue("nowhere").await),
+        assert_kind(ErrorKind::QueueNotFound, queue.resume_queue("nowhere").await),
+        assert_kind(ErrorKind::QueueNotFound, queue.queue_settings("nowhere").await),
+        assert_kind(ErrorKind::QueueNotFound, queue.set_queue_settings("nowhere", SettingsChange::new()).await),
+        assert_kind(ErrorKind::QueueNotFound, queue.list_jobs(filter).await),
+        assert_kind(ErrorKind::QueueNotFound, queue.list_pending("nowhere").await),
+    ] {
+        assert!(words.contains("\"nowhere\""), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_an_unknown_queue_says_so_once_and_ends() {
+    let ground = Ground::new().await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("nowhere");
+    let words = assert_kind(ErrorKind::QueueNotFound, within("the error", jobs.next()).await.unwrap());
+    assert!(words.contains("\"nowhere\""), "{words}");
+    assert!(within("the end", jobs.next()).await.is_none());
+    assert!(within("the end, again", jobs.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_with_the_queues_that_exist() {
+    let ground = Ground::new().await;
+    ground.put(1).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>(["nowhere", "tasks"]);
+    assert_kind(ErrorKind::QueueNotFound, within("the error", jobs.next()).await.unwrap());
+    next(&mut jobs).await.into_parts().1.commit().await.unwrap();
+    ground.put(2).await;
+    next(&mut jobs).await.into_parts().1.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_of_no_queue_is_refused() {
+    let ground = Ground::new().await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>(Vec::<String>::new());
+    assert_kind(ErrorKind::Invalid, jobs.next().await.unwrap());
+    assert!(jobs.next().await.is_none());
+}
+
+#[tokio::test]
+async fn texts_that_cannot_be_kept_are_refused_before_anything_is_sent() {
+    let ground = Ground::new().await;
+    let options = EnqueueOptions::default;
+    for (options, why) in [
+        (options().description("a\0b"), "NUL"),
+        (options().description("x".repeat(8 * 1024 + 1)), "8193 bytes"),
+        (options().key("a\0b"), "NUL"),
+        (options().key(""), "empty"),
+        (options().key("x".repeat(1_001)), "1001 bytes"),
+        (options().backoff(vec![]), "1 to 64"),
+        (options().backoff(vec![Duration::from_secs(u64::MAX)]), "ten years"),
+        (options().max_retries(u32::MAX), "million"),
+        (options().jitter_percent(101), "100%"),
+    ] {
+        let words = assert_kind(ErrorKind::Invalid, ground.queue.enqueue("tasks", 1, options).await);
+        assert!(words.contains(why), "{why}: {words}");
+    }
+    assert_eq!(ground.number("select count(*) from pm.job"), 0);
+}
+
+#[tokio::test]
+async fn a_time_that_no_database_can_keep_is_refused() {
+    let ground = Ground::new().await;
+    for run_at in [
+        RunAt::At(Timestamp::INFINITY),
+        RunAt::At(Timestamp::NEG_INFINITY),
+        RunAt::At(Timestamp::from_unix_us(i64::MAX - 1)),
+        RunAt::At(Timestamp::from_unix_us(i64::MIN + 1)),
+        RunAt::In(Duration::MAX),
+        RunAt::In(Duration::from_secs(400_000 * 366 * 86_400)),
+    ] {
+        let options = EnqueueOptions::default().run_at(run_at);
+        assert_kind(ErrorKind::Invalid, ground.queue.enqueue("tasks", 1, options).await);
+    }
+    ground.put(2).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    next(&mut jobs).await.into_parts().1.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_due_time_of_infinity_put_in_by_sql_does_not_stop_the_workers() {
+    let ground = Ground::new().await;
+    let never = ground.put_with(1, EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(60)))).await;
+    ground.database.execute("update pm.job set run_at = 'infinity'").unwrap();
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    for n in 0..3 {
+        let id = ground.put(n).await;
+        let job = next(&mut jobs).await;
+        assert_eq!(job.id(), id);
+        job.into_parts().1.commit().await.unwrap();
+    }
+    assert_eq!(ground.job(never).await.run_at, Some(Timestamp::INFINITY));
+}
+
+#[tokio::test]
+async fn a_nul_in_a_reason_is_replaced_and_a_long_one_cut_between_characters() {
+    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::from_secs(3_600)])).await;
+    ground.put_many(2).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let ack = next(&mut jobs).await.into_parts().1;
+    let id = ack.id();
+    ack.soft_fail("a\0b").await.unwrap();
+    assert_eq!(ground.reason(id).await, "a\u{fffd}b");
+
+    let ack = next(&mut jobs).await.into_parts().1;
+    let id = ack.id();
+    ack.hard_fail("ä".repeat(10_000)).await.unwrap();
+    assert_eq!(ground.reason(id).await, "ä".repeat(4_096));
+    assert_eq!(ground.queue.attempts(id).await.unwrap()[0].reason, Some("ä".repeat(4_096)));
+}
+
+#[tokio::test]
+async fn a_payload_of_another_type_soft_fails_its_job_with_the_decoders_words() {
+    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::from_secs(3_600)])).await;
+    let bad = ground.queue.enqueue("tasks", "seven", EnqueueOptions::default()).await.unwrap();
+    let good = ground.put(7).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let words = assert_kind(ErrorKind::Payload, within("the error", jobs.next()).await.unwrap());
+    assert!(words.contains(&bad.to_string()), "{words}");
+    let job = next(&mut jobs).await;
+    assert_eq!((job.id(), *job.payload()), (good, 7));
+    job.into_parts().1.commit().await.unwrap();
+    within("the end", ground.queue.close()).await;
+
+    let other = ground.another(Default::default()).await;
+    let job = other.job(bad).await.unwrap();
+    assert_eq!((job.state, job.retry_count), (State::Pending, 1), "a later deployment can still take it");
+    let reason = job.reason.unwrap();
+    assert!(reason.contains("invalid type: string") && reason.contains("u64"), "{reason}");
+}
+
+#[derive(Serialize)]
+struct Unreadable {
+    a: u32,
+}
+
+#[tokio::test]
+async fn the_raw_codec_takes_bytes_and_refuses_structs() {
+    let ground = Ground::new().await;
+    let raw = || EnqueueOptions::default().codec(Codec::Raw);
+    assert_kind(ErrorKind::Payload, ground.queue.enqueue("tasks", Unreadable { a: 1 }, raw()).await);
+    let bytes = vec![0u8, 255, 10];
+    let id = ground.queue.enqueue("tasks", &bytes, raw()).await.unwrap();
+    let stored = RawPayload { codec: Codec::Raw, bytes: bytes.clone().into() };
+    assert_eq!(ground.queue.payload(id).await.unwrap(), Some(stored));
+    let mut jobs = ground.queue.try_stream_jobs::<Vec<u8>>("tasks");
+    let (got, ack) = next(&mut jobs).await.into_parts();
+    assert_eq!(got, bytes);
+    ack.commit().await.unwrap();
+}
+
+#[test]
+fn a_payload_over_the_limit_is_refused_before_it_is_sent() {
+    let job = |size| NewJob {
+        id: job_id(0, [0; 10]),
+        queue: QueueName::new("tasks").expect("a good name"),
+        payload: vec![0; size].into(),
+        options: JobOptions::default(),
+    };
+    assert_eq!(MAX_PAYLOAD_BYTES, 1_000_000_000);
+    assert!(matches!(job(MAX_PAYLOAD_BYTES + 1).check(), Err(pm_core::Error::Invalid { .. })));
+    assert_eq!(job(1_000).check(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_told_within_5_s_and_never_with_the_password() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let places = [unused.to_string(), silent.local_addr().unwrap().to_string(), "no-such-host.invalid:5432".to_owned()];
+    for place in places {
+        let start = Instant::now();
+        let error = connect(&format!("postgres://me:s3cret@{place}/db")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(start.elapsed() < Duration::from_millis(5_800), "{:?} for {place}", start.elapsed());
+        assert!(error.to_string().contains(&place), "{error}");
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_unix_socket_is_told_by_its_directory() {
+    let error = connect("postgres://me:s3cret@%2Fnowhere%2Fat-all/db").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("/nowhere/at-all"), "{error}");
+    assert!(!error.to_string().contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_bad_url_is_refused_without_its_password() {
+    for url in ["", "nonsense", "http://me:s3cret@host/db", "postgres://me:s3cret@host:port/db", "postgres://a b:s3cret@[/"] {
+        let error = connect(url).await.err().expect("it is refused");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{url:?}: {error}");
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_database_or_role_is_told_in_the_servers_words() {
+    let ground = Ground::new().await;
+    let url = ground.database.url();
+    let error = connect(&url.replace(ground.database.name(), "no_such_database")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database);
+    assert!(error.to_string().contains("no_such_database"), "{error}");
+    let error = connect(&url.replace("postgres@", "no_such_role@")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database);
+    assert!(error.to_string().contains("no_such_role"), "{error}");
+}
+
+#[tokio::test]
+async fn settings_out_of_range_are_refused() {
+    let Ground { queue, database: _kept } = Ground::new().await;
+    let before = queue.queue_settings("tasks").await.unwrap();
+    for change in [
+        SettingsChange::new().lease(Duration::from_millis(99)),
+        SettingsChange::new().lease(Duration::MAX),
+        SettingsChange::new().retain(Some(Duration::from_secs(59))),
+        SettingsChange::new().backoff(vec![]),
+        SettingsChange::new().max_retries(u32::MAX),
+        SettingsChange::new().jitter_percent(101),
+    ] {
+        assert_kind(ErrorKind::Invalid, queue.set_queue_settings("tasks", change).await);
+    }
+    assert_eq!(queue.queue_settings("tasks").await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_exist_is_told_by_its_id() {
+    let Ground { queue, database: _kept } = Ground::new().await;
+    let id = job_id(1, [7; 10]);
+    assert_eq!(queue.get_job(id).await.unwrap(), None);
+    assert_eq!(queue.payload(id).await.unwrap(), None);
+    assert!(queue.attempts(id).await.unwrap().is_empty());
+    let words = assert_kind(ErrorKind::JobNotFound, queue.job(id).await);
+    assert!(words.contains(&id.to_string()), "{words}");
+}

@@ -1,0 +1,67 @@
+//! The example of the documentation, run for real.
+
+use futures_util::StreamExt;
+use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, State};
+use pm_tests::{Ground, within};
+use serde::{Deserialize, Serialize};
+use std::pin::pin;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct MyPayload {
+    to: String,
+    lines: Vec<u32>,
+}
+
+fn payload() -> MyPayload {
+    MyPayload { to: "ada@example.org".to_owned(), lines: vec![1, 2, 3] }
+}
+
+#[tokio::test]
+async fn the_example_of_the_documentation_works() {
+    let ground = Ground::without_queue().await;
+    let url = ground.database.url();
+
+    let queue = pm_driver_tokio_postgres::connect(&url).await.unwrap();
+    assert!(queue.create_queue("tasks", false).await.unwrap(), "it was created");
+    let id: uuid::Uuid = queue.enqueue("tasks", payload(), EnqueueOptions::default()).await.unwrap();
+
+    let mut jobs = pin!(queue.try_stream_jobs::<MyPayload>("tasks"));
+    while let Some(job) = within("the job", jobs.next()).await {
+        let (payload, ack) = match job {
+            Ok(job) => job.into_parts(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!((ack.id(), payload), (id, self::payload()));
+        ack.commit().await.unwrap();
+        break;
+    }
+    assert_eq!(ground.state(id).await, State::Finished);
+}
+
+#[tokio::test]
+async fn creating_a_queue_twice_creates_it_once_and_leaves_its_pause() {
+    let ground = Ground::without_queue().await;
+    assert!(ground.queue.create_queue("tasks", true).await.unwrap());
+    assert!(!ground.queue.create_queue("tasks", false).await.unwrap());
+    assert!(ground.queue.list_queues().await.unwrap()[0].paused);
+}
+
+#[tokio::test]
+async fn a_bad_payload_does_not_end_a_worker() {
+    let ground = Ground::new().await;
+    let bad = ground.queue.enqueue("tasks", "no such thing", EnqueueOptions::default()).await.unwrap();
+    let good = ground.queue.enqueue("tasks", payload(), EnqueueOptions::default()).await.unwrap();
+
+    let mut jobs = pin!(ground.queue.try_stream_jobs::<MyPayload>("tasks"));
+    let mut errors = Vec::new();
+    let ack = loop {
+        match within("a job or an error", jobs.next()).await.unwrap() {
+            Ok(job) => break job.into_parts().1,
+            Err(error) => errors.push(error),
+        }
+    };
+    assert_eq!(ack.id(), good);
+    ack.commit().await.unwrap();
+    assert_eq!(errors[0].kind(), ErrorKind::Payload);
+    assert!(errors[0].to_string().contains(&bad.to_string()), "{}", errors[0]);
+}

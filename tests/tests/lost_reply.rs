@@ -1,0 +1,186 @@
+//! The connection dies after a statement was sent: what is ambiguous is resolved, not hidden.
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Queue, State, connect_with};
+use pm_tests::{Ground, Loss, PATIENCE, Proxy, eventually, next, take, within};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+const CLAIM: &str = "pick left join";
+const SETTLE: &str = "told as (";
+const ENQUEUE: &str = "entrant as (";
+const REFRESH: &str = "as remaining_ms";
+
+/// Long leases: whatever comes back soon, it is not because a lease ended.
+async fn ground_and_proxy() -> (Ground, Proxy, Queue) {
+    let ground = Ground::new().await;
+    let proxy = Proxy::before(&ground.database.url()).await;
+    let queue = connect_with(proxy.url(), ConnectOptions::default()).await.expect("the proxy lets everything through");
+    (ground, proxy, queue)
+}
+
+/// Works jobs until `count` of them are committed; returns how often each was handed out.
+async fn work(queue: &Queue, count: usize) -> HashMap<u64, u32> {
+    let mut handled: HashMap<u64, u32> = HashMap::new();
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    let mut committed = 0;
+    while committed < count {
+        let (n, ack) = next(&mut jobs).await.into_parts();
+        *handled.entry(n).or_default() += 1;
+        ack.commit().await.expect("the lease is ours");
+        committed += 1;
+    }
+    handled
+}
+
+async fn lost_claim_is_given_back(loss: Loss) {
+    const JOBS: u64 = 40;
+    let (ground, proxy, queue) = ground_and_proxy().await;
+    ground.put_many(JOBS).await;
+    proxy.trap(CLAIM, loss);
+
+    let start = Instant::now();
+    let handled = work(&queue, JOBS as usize).await;
+    assert_eq!(proxy.cuts(), 1);
+    assert!(start.elapsed() < Duration::from_secs(15), "not by the end of the 20 min lease");
+    assert_eq!(handled.len(), JOBS as usize);
+    assert!(handled.values().all(|times| *times == 1), "each once: {handled:?}");
+    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64);
+    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0, "it cost no retry");
+    assert_eq!(ground.number("select count(*) from pm.attempt"), 0, "and is no attempt that failed");
+}
+
+#[tokio::test]
+async fn a_claim_whose_reply_is_lost_gives_its_jobs_back_within_seconds() {
+    lost_claim_is_given_back(Loss::Reply).await;
+}
+
+#[tokio::test]
+async fn a_claim_cut_off_when_it_was_sent_gives_its_jobs_back_within_seconds() {
+    lost_claim_is_given_back(Loss::AtOnce).await;
+}
+
+#[tokio::test]
+async fn a_big_claim_that_is_lost_leaves_its_jobs_to_others() {
+    const JOBS: u64 = 400;
+    let (ground, proxy, queue) = ground_and_proxy().await;
+    ground.put_many(JOBS).await;
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    // The stream has seen that its handlers are quick, and claims many.
+    for job in take(&mut jobs, 100).await {
+        job.into_parts().1.commit().detach();
+    }
+    proxy.trap(CLAIM, Loss::Reply);
+    let cut = async || {
+        if let Some(Ok(job)) = futures_util::FutureExt::now_or_never(jobs.next()).flatten() {
+            job.into_parts().1.commit().detach();
+        }
+        proxy.cuts() == 1
+    };
+    eventually("a claim is lost", PATIENCE, cut).await;
+    drop(jobs);
+    let left = (JOBS as i64 - ground.jobs_in(State::Finished)) as usize;
+    let mut others = ground.queue.try_stream_jobs::<u64>("tasks");
+    let mut seen = 0;
+    while ground.jobs_in(State::Finished) < JOBS as i64 {
+        if let Ok(Some(job)) = tokio::time::timeout(Duration::from_millis(50), others.next()).await {
+            job.unwrap().into_parts().1.commit().await.unwrap();
+            seen += 1;
+        }
+        assert!(seen <= left, "one was handed out twice");
+    }
+    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0);
+}
+
+async fn lost_settle_answers_once(loss: Loss) {
+    const JOBS: usize = 20;
+    let (ground, proxy, queue) = ground_and_proxy().await;
+    ground.put_many(JOBS as u64).await;
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    let acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts()).collect();
+    proxy.trap(SETTLE, loss);
+    let words = acks.into_iter().map(|(n, ack)| match n % 3 {
+        0 => ack.commit(),
+        1 => ack.soft_fail("try again later"),
+        _ => ack.hard_fail("never"),
+    });
+    for outcome in within("all answers", join_all(words)).await {
+        outcome.unwrap();
+    }
+    assert_eq!(proxy.cuts(), 1);
+    let (finished, failed) = (ground.jobs_in(State::Finished), ground.jobs_in(State::Failed));
+    assert_eq!((finished, failed), (7, 6));
+    assert_eq!(ground.number("select sum(retry_count)::int8 from pm.job"), 7, "each soft failure counts once");
+    assert_eq!(ground.number("select count(*) from pm.attempt"), 13);
+}
+
+#[tokio::test]
+async fn a_settle_whose_reply_is_lost_is_answered_and_counts_once() {
+    lost_settle_answers_once(Loss::Reply).await;
+}
+
+#[tokio::test]
+async fn a_settle_cut_off_when_it_was_sent_is_answered_and_counts_once() {
+    lost_settle_answers_once(Loss::AtOnce).await;
+}
+
+async fn lost_enqueue_makes_one_job(loss: Loss) {
+    let (ground, proxy, queue) = ground_and_proxy().await;
+    proxy.trap(ENQUEUE, loss);
+    let id = within("the answer", queue.enqueue("tasks", 1, EnqueueOptions::default())).await.unwrap();
+    assert_eq!(proxy.cuts(), 1);
+    assert_eq!(ground.column("select id from pm.job"), [id.to_string()]);
+
+    proxy.trap(ENQUEUE, loss);
+    let jobs = (0..100).map(|n| (n, EnqueueOptions::default().key(format!("key {}", n % 50))));
+    let enqueued = within("the answers", queue.enqueue_many("tasks", jobs)).await.unwrap();
+    assert_eq!(proxy.cuts(), 2);
+    assert_eq!(ground.number("select count(*) from pm.job"), 51);
+    for n in 0..50 {
+        assert_eq!(enqueued[n].id(), enqueued[n + 50].id(), "both stand for the one job of the key");
+    }
+}
+
+#[tokio::test]
+async fn an_enqueue_whose_reply_is_lost_makes_one_job() {
+    lost_enqueue_makes_one_job(Loss::Reply).await;
+}
+
+#[tokio::test]
+async fn an_enqueue_cut_off_when_it_was_sent_makes_one_job() {
+    lost_enqueue_makes_one_job(Loss::AtOnce).await;
+}
+
+#[tokio::test]
+async fn a_refresh_whose_reply_is_lost_is_asked_again() {
+    let (ground, proxy, queue) = ground_and_proxy().await;
+    ground.put(1).await;
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    let (_, mut ack) = next(&mut jobs).await.into_parts();
+    proxy.trap(REFRESH, Loss::Reply);
+    let remaining = within("the answer", ack.refresh_lock()).await.unwrap();
+    assert_eq!(proxy.cuts(), 1);
+    assert!(remaining > Duration::from_secs(19 * 60), "{remaining:?}");
+    ack.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_survives_the_loss_of_all_connections_without_an_error() {
+    let (ground, _proxy, queue) = ground_and_proxy().await;
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    for n in 0..5 {
+        let id = ground.put(n).await;
+        let (got, ack) = next(&mut jobs).await.into_parts();
+        assert_eq!((got, ack.id()), (n, id));
+        ground
+            .database
+            .execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity
+                 where datname = current_database() and pid <> pg_backend_pid()",
+            )
+            .unwrap();
+        within("the commit", ack.commit()).await.unwrap();
+        assert_eq!(ground.state(id).await, State::Finished);
+    }
+}

@@ -1,0 +1,123 @@
+//! Enqueue and commit inside a transaction that the caller owns.
+
+use futures_util::StreamExt;
+use pm_driver_tokio_postgres::{
+    ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, InTransaction, OnConflict, State, StreamOptions,
+};
+use pm_tests::Ground;
+use std::time::Duration;
+use tokio_postgres::{Client, NoTls};
+
+async fn client(ground: &Ground) -> Client {
+    let (client, connection) = tokio_postgres::connect(&ground.database.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn a_commit_makes_job_and_ending_visible_and_a_rollback_neither() {
+    let ground = Ground::new().await;
+    let mut client = client(&ground).await;
+    let first = ground.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().keep_alive(None));
+    let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
+
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let next = ground.queue.enqueue_in(&inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
+    ack.commit_in(&inside).await.unwrap();
+    transaction.rollback().await.unwrap();
+    assert!(ground.queue.get_job(next).await.unwrap().is_none());
+    assert_eq!(ground.queue.job(first).await.unwrap().state, State::InProgress);
+
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let next = ground.queue.enqueue_in(&inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
+    ack.commit_in(&inside).await.unwrap();
+    drop(ack);
+    assert!(ground.queue.get_job(next).await.unwrap().is_none(), "not before the commit");
+    transaction.commit().await.unwrap();
+    assert_eq!(ground.queue.job(first).await.unwrap().state, State::Finished);
+    assert_eq!(jobs.next().await.unwrap().unwrap().id(), next);
+}
+
+#[tokio::test]
+async fn after_a_rollback_the_ack_can_be_settled_otherwise() {
+    let ground = Ground::new().await;
+    let mut client = client(&ground).await;
+    let id = ground.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
+    let transaction = client.transaction().await.unwrap();
+    ack.commit_in(&InTransaction(&transaction)).await.unwrap();
+    transaction.rollback().await.unwrap();
+    ack.hard_fail("the order was refused").await.unwrap();
+    assert_eq!(ground.queue.job(id).await.unwrap().state, State::Failed);
+}
+
+#[tokio::test]
+async fn a_stale_ack_is_refused_in_a_transaction_too() {
+    let ground = Ground::new().await;
+    let mut client = client(&ground).await;
+    let id = ground.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
+    ground.queue.restart_jobs(&[id], true).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let refused = ack.commit_in(&InTransaction(&transaction)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LeaseLost);
+}
+
+#[tokio::test]
+async fn many_go_in_together_and_keys_are_told() {
+    let ground = Ground::new().await;
+    let mut client = client(&ground).await;
+    let keyed = || EnqueueOptions::default().key("once");
+    let holder = ground.queue.enqueue("tasks", 0u64, keyed()).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let jobs = (0..2_500u64).map(|n| (n, if n == 1_200 { keyed() } else { EnqueueOptions::default() }));
+    let enqueued = ground.queue.enqueue_many_in(&inside, "tasks", jobs).await.unwrap();
+    let existing: Vec<_> = enqueued.iter().filter(|one| matches!(one, Enqueued::Existing(..))).collect();
+    assert_eq!((enqueued.len(), existing.len(), existing[0].id()), (2_500, 1, holder));
+    transaction.commit().await.unwrap();
+    assert_eq!(ground.jobs_in(State::Pending), 2_500);
+
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let refuse = keyed().on_conflict(OnConflict::Refuse);
+    let refused = ground.queue.enqueue_in(&inside, "tasks", 0u64, refuse).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::KeyConflict);
+    let nowhere = ground.queue.enqueue_in(&inside, "nowhere", 0u64, EnqueueOptions::default()).await.unwrap_err();
+    assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound);
+    transaction.commit().await.expect("a refusal leaves the transaction alive");
+}
+
+#[tokio::test]
+async fn a_sleeping_worker_hears_of_it_at_the_commit() {
+    let ground = Ground::new().await;
+    let mut client = client(&ground).await;
+    let hour = Duration::from_secs(3_600);
+    let options = StreamOptions::default().poll(hour, hour).sleep_most(hour);
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", options);
+    let worker = tokio::spawn(async move { jobs.next().await.unwrap().unwrap().into_parts().1.commit().await });
+    let asleep = "select count(*) from pm.queue where sleeper_until > now()";
+    pm_tests::eventually("the worker sleeps", Duration::from_secs(10), async || ground.number(asleep) == 1).await;
+    let producer = ground.another(ConnectOptions::default()).await;
+    let transaction = client.transaction().await.unwrap();
+    producer.enqueue_in(&InTransaction(&transaction), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    transaction.commit().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), worker).await.expect("it is found").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn everything_works_without_anything_kept_in_a_session() {
+    let ground = Ground::new().await;
+    let queue = ground.another(ConnectOptions::default().pooler(true)).await;
+    let id = queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    jobs.next().await.unwrap().unwrap().into_parts().1.commit().await.unwrap();
+    assert_eq!(queue.job(id).await.unwrap().state, State::Finished);
+    assert!(!queue.is_listening());
+    assert_eq!(ground.number("select count(*) from pg_prepared_statements"), 0);
+}
