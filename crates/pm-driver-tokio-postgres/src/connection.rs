@@ -83,8 +83,7 @@ impl Connection {
         if let Some(prepared) = known {
             return Ok(prepared);
         }
-        let types: Vec<_> = statement.params.iter().filter_map(|ty| postgres_type(ty.oid())).collect();
-        let prepared = self.client.prepare_typed(&statement.text, &types).await?;
+        let prepared = self.client.prepare_typed(&statement.text, &parameter_types(statement)).await?;
         self.lock_prepared().insert(statement.id, prepared.clone());
         Ok(prepared)
     }
@@ -96,6 +95,11 @@ impl Connection {
     fn failure(&self, error: &Error) -> Failure {
         failure(error, self.client.is_closed())
     }
+}
+
+/// Returns the types of a statement's parameters.
+pub(crate) fn parameter_types(statement: &Statement) -> Vec<Type> {
+    statement.params.iter().filter_map(|ty| postgres_type(ty.oid())).collect()
 }
 
 /// Returns the parameters with their types.

@@ -1,15 +1,16 @@
 //! A small set of connections that heal themselves.
 
 use crate::connection::{Connection, words};
+use crate::dial::{Messages, dial};
 use crate::listener::ChannelListener;
+use futures_util::StreamExt;
 use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, Statement, Value};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, NoTls, Socket};
+use tokio_postgres::{Client, Config};
 
 /// Carries statements over a few pipelined connections, opened when first needed and again when lost.
 pub struct TokioPostgres {
@@ -25,8 +26,8 @@ pub struct TokioPostgres {
 #[derive(Default)]
 struct Slot {
     current: RwLock<Option<Arc<Connection>>>,
-    /// Held while connecting, so that many tasks open one connection.
-    connecting: Mutex<()>,
+    /// Held while connecting, so that many tasks open one connection, or share one failure to.
+    connecting: Mutex<Option<(Instant, Failure)>>,
 }
 
 impl std::fmt::Debug for TokioPostgres {
@@ -98,13 +99,25 @@ impl TokioPostgres {
     }
 
     async fn open(&self, slot: &Slot) -> Result<Arc<Connection>, Failure> {
-        let _only_one = slot.connecting.lock().await;
+        let asked_at = Instant::now();
+        let mut last_failure = slot.connecting.lock().await;
         if let Some(connection) = slot.usable() {
             return Ok(connection);
         }
-        let connection = Arc::new(self.connect().await?);
-        slot.replace(Some(connection.clone()));
-        Ok(connection)
+        if let Some((_, failure)) = last_failure.as_ref().filter(|(at, _)| *at >= asked_at) {
+            return Err(failure.clone());
+        }
+        match self.connect().await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                slot.replace(Some(connection.clone()));
+                Ok(connection)
+            }
+            Err(failure) => {
+                *last_failure = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
     }
 
     async fn connect(&self) -> Result<Connection, Failure> {
@@ -113,27 +126,25 @@ impl TokioPostgres {
     }
 
     async fn establish(&self) -> Result<Connection, Failure> {
-        let (client, background) = self.dial().await?;
-        tokio::spawn(async move {
-            // Its end is seen by whoever uses the connection next.
-            drop(background.await);
-        });
+        let (client, mut messages) = self.dial().await?;
+        // The end of the connection is seen by whoever uses it next.
+        tokio::spawn(async move { while let Some(Ok(_)) = messages.next().await {} });
         if !self.pooler {
             client.batch_execute(&self.session_script).await.map_err(|error| self.unreachable(&words(&error)))?;
         }
         Ok(Connection::new(client, !self.pooler))
     }
 
-    async fn dial(&self) -> Result<(Client, tokio_postgres::Connection<Socket, NoTlsStream>), Failure> {
-        self.config.connect(NoTls).await.map_err(|error| match error.as_db_error() {
+    async fn dial(&self) -> Result<(Client, Messages), Failure> {
+        dial(&self.config).await.map_err(|error| match error.as_db_error() {
             Some(reported) => Failure::reported(reported.code().code(), None, reported.message()),
             None => self.unreachable(&words(&error)),
         })
     }
 
     async fn start_listening(&self, channel: &str) -> Result<Box<dyn Listener>, Failure> {
-        let (client, connection) = self.dial().await?;
-        Ok(Box::new(ChannelListener::new(client, connection, channel).await?))
+        let (client, messages) = self.dial().await?;
+        Ok(Box::new(ChannelListener::new(client, messages, channel).await?))
     }
 
     /// Returns the failure that names where the server should be, and no password.

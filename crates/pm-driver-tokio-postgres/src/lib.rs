@@ -35,14 +35,26 @@
 //! # }
 //! ```
 
+//!
+//! # Features
+//!
+//! * `tls`: `sslmode=require` in the URL means TLS (rustls), the certificate verified against what the system trusts.
+//!   Without it, and with any other `sslmode`, connections are not encrypted.
+//! * `deadpool`: `from_pool`, on a pool of the caller's.
+
 mod cell;
 mod connection;
+mod dial;
 mod driver;
 mod listener;
+#[cfg(feature = "deadpool")]
+mod pool;
 mod transaction;
 
 pub use driver::TokioPostgres;
 pub use pm_queue::*;
+#[cfg(feature = "deadpool")]
+pub use pool::from_pool;
 pub use transaction::InTransaction;
 
 use pm_queue::runtime::Tokio;

@@ -1,13 +1,11 @@
 //! A connection of its own that hears notifications.
 
 use crate::connection::words;
-use futures_util::{FutureExt, StreamExt, stream};
+use crate::dial::Messages;
+use futures_util::{FutureExt, StreamExt};
 use pm_queue::{BoxFuture, Failure, Listener};
 use std::pin::pin;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket};
-
-type Messages = stream::BoxStream<'static, Result<AsyncMessage, Error>>;
+use tokio_postgres::{AsyncMessage, Client, Error};
 
 /// Hears one channel.
 pub(crate) struct ChannelListener {
@@ -18,13 +16,8 @@ pub(crate) struct ChannelListener {
 
 impl ChannelListener {
     /// Listens on `channel` with a connection that was just made.
-    pub(crate) async fn new(
-        client: Client,
-        mut connection: Connection<Socket, NoTlsStream>,
-        channel: &str,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn new(client: Client, mut messages: Messages, channel: &str) -> Result<Self, Failure> {
         let failed = |error: Error| Failure::no_reply(words(&error));
-        let mut messages: Messages = stream::poll_fn(move |cx| connection.poll_message(cx)).boxed();
         let script = format!("set idle_session_timeout = 0; listen \"{}\"", channel.replace('"', "\"\""));
         {
             // The connection only moves while its messages are read.
