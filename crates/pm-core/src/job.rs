@@ -96,7 +96,9 @@ fn check_run_at(run_at: RunAt) -> Result<(), Error> {
         RunAt::At(at) if !YEARS_1_TO_9999_US.contains(&at.unix_us()) => {
             Err(Error::invalid("the due time", "is not in the years 1 to 9999"))
         }
-        RunAt::In(delay) if delay > THOUSAND_YEARS => Err(Error::invalid("the due time", "is over 1,000 years from now")),
+        RunAt::In(delay) if delay > THOUSAND_YEARS => {
+            Err(Error::invalid("the due time", "is over 1,000 years from now"))
+        }
         RunAt::At(_) | RunAt::In(_) => Ok(()),
     }
 }
@@ -231,4 +233,40 @@ pub(crate) fn read_codec(row: &mut Row<'_>) -> Result<Codec, Error> {
 pub(crate) fn read_count(row: &mut Row<'_>) -> Result<u32, Error> {
     let count: i32 = row.read()?;
     u32::try_from(count).map_err(|_| row.odd(format!("a count of {count}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(options: JobOptions) -> NewJob {
+        NewJob { id: Uuid::nil(), queue: QueueName::new("tasks").unwrap(), payload: Bytes::new(), options }
+    }
+
+    #[test]
+    fn a_job_that_the_database_would_refuse_is_refused_before_it_is_sent() {
+        let text = |length| Some("x".repeat(length));
+        for options in [
+            JobOptions { description: text(8_193), ..JobOptions::default() },
+            JobOptions { description: Some("a\0b".to_owned()), ..JobOptions::default() },
+            JobOptions { key: text(1_001), ..JobOptions::default() },
+            JobOptions { key: text(0), ..JobOptions::default() },
+            JobOptions { key: Some("a\0b".to_owned()), ..JobOptions::default() },
+            JobOptions { run_at: Some(RunAt::At(Timestamp::INFINITY)), ..JobOptions::default() },
+            JobOptions { run_at: Some(RunAt::At(Timestamp::NEG_INFINITY)), ..JobOptions::default() },
+            JobOptions { run_at: Some(RunAt::In(Duration::MAX)), ..JobOptions::default() },
+            JobOptions { max_retries: Some(1_000_001), ..JobOptions::default() },
+            JobOptions { backoff: Some(Vec::new()), ..JobOptions::default() },
+            JobOptions { jitter_percent: Some(101), ..JobOptions::default() },
+        ] {
+            assert!(matches!(job(options.clone()).check(), Err(Error::Invalid { .. })), "{options:?}");
+        }
+        let fine = JobOptions {
+            description: text(8_192),
+            key: text(1_000),
+            run_at: Some(RunAt::In(Duration::ZERO)),
+            ..JobOptions::default()
+        };
+        assert_eq!(job(fine).check(), Ok(()));
+    }
 }

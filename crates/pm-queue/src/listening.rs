@@ -74,21 +74,29 @@ impl Listen {
     async fn run(self) {
         let channel = Notice::channel(self.link.catalog.schema());
         let mut pause = SHORTEST_PAUSE;
-        while let Some(workers) = self.wanted() {
-            drop(workers);
+        while self.goes_on() {
             match self.link.driver.listen(&channel).await {
                 Ok(Some(listener)) => {
                     pause = SHORTEST_PAUSE;
                     self.hear(listener).await;
                 }
-                Ok(None) => break,
+                Ok(None) => return self.listening.set(ListenerState::Absent),
                 Err(_) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
             let random = self.link.randomness.next_u64() % 1_024;
             let jitter = u32::try_from(random).unwrap_or_default();
             self.link.runtime.sleep(pause / 2 + pause / 2 * jitter / 1_024).await;
         }
-        self.listening.set(ListenerState::Absent);
+    }
+
+    /// Returns whether some worker wants the listener; otherwise it is absent from now on.
+    fn goes_on(&self) -> bool {
+        let mut state = self.listening.lock();
+        let wanted = self.is_wanted();
+        if !wanted {
+            *state = ListenerState::Absent;
+        }
+        wanted
     }
 
     /// Passes on what is heard, until the connection is lost or nobody wants it any longer.
@@ -106,7 +114,7 @@ impl Listen {
                     }
                 }
                 Either::Left((Err(_), _)) => break,
-                Either::Right(_) if self.wanted().is_none() => break,
+                Either::Right(_) if !self.is_wanted() => break,
                 Either::Right(_) => look_round = self.link.runtime.sleep(LOOK_ROUND),
             }
         }
@@ -114,8 +122,8 @@ impl Listen {
         self.tell(|workers| workers.set_listening(false, self.link.now()));
     }
 
-    fn wanted(&self) -> Option<Arc<LocalWorkers>> {
-        self.workers.upgrade().filter(|workers| workers.want_listener())
+    fn is_wanted(&self) -> bool {
+        self.workers.upgrade().is_some_and(|workers| workers.want_listener())
     }
 
     fn tell(&self, say: impl FnOnce(&LocalWorkers)) {

@@ -280,7 +280,7 @@ impl Queue {
         options: StreamOptions,
     ) -> JobStream<T> {
         match self.start_worker(queues.into_names(), options) {
-            Ok(worker) => JobStream::running(worker, self.inner.link.clone()),
+            Ok(worker) => JobStream::running(worker, self.inner.link.clone(), self.inner.workers.clone()),
             Err(error) => JobStream::refused(error),
         }
     }

@@ -3,6 +3,7 @@
 use crate::ack::{JobAck, Worker};
 use crate::job::PendingJob;
 use crate::link::Link;
+use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
 use futures_util::Stream;
 use pm_core::machine::TakenJob;
@@ -33,6 +34,8 @@ enum Source {
     Running {
         worker: Arc<Worker>,
         link: Arc<Link>,
+        /// Kept for the listener, which serves them for as long as a stream lives.
+        _workers: Arc<LocalWorkers>,
     },
     /// It could not be started.
     Refused(Option<Error>),
@@ -48,8 +51,8 @@ impl std::fmt::Debug for Source {
 }
 
 impl<T> JobStream<T> {
-    pub(crate) fn running(worker: Arc<Worker>, link: Arc<Link>) -> Self {
-        JobStream { source: Source::Running { worker, link }, payload: PhantomData }
+    pub(crate) fn running(worker: Arc<Worker>, link: Arc<Link>, workers: Arc<LocalWorkers>) -> Self {
+        JobStream { source: Source::Running { worker, link, _workers: workers }, payload: PhantomData }
     }
 
     pub(crate) fn refused(error: Error) -> Self {
@@ -63,7 +66,7 @@ impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let (worker, link) = match &mut self.source {
             Source::Refused(error) => return Poll::Ready(error.take().map(Err)),
-            Source::Running { worker, link } => (worker, link),
+            Source::Running { worker, link, .. } => (worker, link),
         };
         let now = link.now();
         let taken = {
@@ -108,7 +111,7 @@ fn decoded<T: DeserializeOwned + 'static>(
 
 impl<T> Drop for JobStream<T> {
     fn drop(&mut self) {
-        if let Source::Running { worker, link } = &self.source {
+        if let Source::Running { worker, link, .. } = &self.source {
             let now = link.now();
             worker.tell(|state| state.machine.shut_down(now));
         }

@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+/// The most errors that wait for a stream to be polled.
+const MOST_ERRORS: usize = 16;
+
 /// Who waits on a worker.
 #[derive(Default)]
 pub(crate) struct WorkerWaiters {
@@ -49,6 +52,8 @@ impl Driven for Worker {
                     waiters.refreshed.deliver(ticket, outcome.map_err(Error::from), wake);
                 }
                 WorkerEvent::LeaseLost(lease) => wake.extend(waiters.losses.remove(&lease).unwrap_or_default()),
+                // A stream that nobody polls need not be told of every failure.
+                WorkerEvent::Failed(_) if waiters.errors.len() >= MOST_ERRORS => {}
                 WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble.into()),
             }
         }

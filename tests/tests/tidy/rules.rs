@@ -76,7 +76,7 @@ pub(crate) fn tied_to_a_machine(files: &[File]) -> Vec<String> {
         let home = HOMES.iter().find(|home| names_home(line, home));
         host.or(home).map(ToString::to_string)
     };
-    files.iter().filter(|file| file.path != "Cargo.lock").flat_map(|file| lines_with(file, find)).collect()
+    files.iter().filter(|file| !file.path.ends_with("Cargo.lock")).flat_map(|file| lines_with(file, find)).collect()
 }
 
 /// Tells whether the line names a path under `home`. Homebrew's fixed place on Linux is nobody's home.

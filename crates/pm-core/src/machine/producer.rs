@@ -15,12 +15,14 @@ const MAX_BATCH: usize = 1_000;
 /// For how long an enqueue with a lost reply is sent again. Within this time a deleted job may come back.
 const RESEND_FOR: Duration = Duration::from_secs(30);
 
-/// Gathers enqueues into batches and resolves what is ambiguous. At most one batch is in flight.
+/// Gathers enqueues into batches and resolves what is ambiguous. At most one request of each kind is in flight.
 #[derive(Debug)]
 pub struct Producer {
     batcher: Batcher<NewJob>,
     /// Items of an answered batch that were there already; who holds their keys is asked next.
     present: Option<Batch<NewJob>>,
+    /// How many items the question in flight is about; none when zero.
+    asking: usize,
     notices: Notices,
     events: VecDeque<ProducerEvent>,
     last_ticket: u64,
@@ -102,6 +104,7 @@ impl Producer {
         Producer {
             batcher: Batcher::new(BatchLimits::of_items(MAX_BATCH)),
             present: None,
+            asking: 0,
             notices: Notices::new(Notice::channel(schema)),
             events: VecDeque::new(),
             last_ticket: 0,
@@ -126,7 +129,7 @@ impl Producer {
 
     /// Returns how many jobs wait for their answer.
     pub fn len(&self) -> usize {
-        self.batcher.len() + self.present.as_ref().map_or(0, |batch| batch.items.len())
+        self.batcher.len() + self.present.as_ref().map_or(0, |batch| batch.items.len()) + self.asking
     }
 
     /// Returns whether every enqueue has its answer and every notice was sent.
@@ -144,8 +147,10 @@ impl Producer {
         for (place, queue_id) in &reply.sleeping {
             self.notify_of(&batch, &batch.items[*place].queue, *queue_id);
         }
-        let missing_before = |place: &usize| reply.homeless.iter().filter(|other| *other < place).count();
-        let present: Vec<_> = reply.present.iter().map(|place| place - missing_before(place)).collect();
+        // A reply is input: it may name a place twice.
+        let missing: BTreeSet<usize> = reply.homeless.iter().copied().collect();
+        let there = reply.present.iter().filter(|place| !missing.contains(place));
+        let present: Vec<_> = there.map(|place| place - missing.range(..place).count()).collect();
         let (homeless, batch) = batch.partition(&reply.homeless);
         for (ticket, job) in homeless.into_entries() {
             let outcome = Err(Trouble::Refused(Error::QueueNotFound(job.queue.to_string())));
@@ -191,6 +196,25 @@ impl Producer {
         self.tell_failed(given_up, &Trouble::Failed(failure.clone()));
     }
 
+    fn handle_holder_reply(
+        &mut self,
+        batch: Batch<NewJob>,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.asking = 0;
+        match reply.map(|rows| (KeyHolder { jobs: &batch.items }).interpret(&rows)) {
+            Ok(Ok(holders)) => self.handle_holders(batch, holders),
+            Ok(Err(error)) => self.tell_failed(batch, &Trouble::Refused(error)),
+            // The whole enqueue is sent again: what is there by then answers as before.
+            Err(failure) => {
+                let given_up = self.batcher.handle_follow_up_failure(batch, &failure, now, entropy);
+                self.tell_failed(given_up, &Trouble::Failed(failure));
+            }
+        }
+    }
+
     fn tell_failed(&mut self, batch: Batch<NewJob>, trouble: &Trouble) {
         for (ticket, _) in batch.into_entries() {
             self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Err(trouble.clone()) });
@@ -215,10 +239,16 @@ impl Machine for Producer {
         if let Some(notify) = self.notices.poll_notify(now) {
             return Some(ProducerRequest::Notify(notify));
         }
-        match self.present.take() {
-            Some(batch) => Some(ProducerRequest::KeyHolder(batch)),
-            None => self.batcher.poll_batch(now).map(ProducerRequest::Enqueue),
+        if self.asking == 0
+            && let Some(batch) = self.present.take()
+        {
+            self.asking = batch.items.len();
+            return Some(ProducerRequest::KeyHolder(batch));
         }
+        if self.present.is_some() {
+            return None;
+        }
+        self.batcher.poll_batch(now).map(ProducerRequest::Enqueue)
     }
 
     fn handle_reply(
@@ -239,18 +269,10 @@ impl Machine for Producer {
                     self.tell_failed(batch, &Trouble::Refused(error));
                 }
             },
-            (ProducerRequest::KeyHolder(batch), Ok(rows)) => {
-                match (KeyHolder { jobs: &batch.items }).interpret(&rows) {
-                    Ok(holders) => self.handle_holders(batch, holders),
-                    Err(error) => self.tell_failed(batch, &Trouble::Refused(error)),
-                }
-            }
+            (ProducerRequest::KeyHolder(batch), reply) => self.handle_holder_reply(batch, reply, now, entropy),
             (ProducerRequest::Notify(_), Ok(_)) => self.notices.handle_sent(),
             (ProducerRequest::Notify(notify), Err(_)) => self.notices.handle_failure(notify, now),
-            // The whole enqueue is sent again: what is there by then answers as before.
-            (ProducerRequest::Enqueue(batch) | ProducerRequest::KeyHolder(batch), Err(failure)) => {
-                self.handle_failure(batch, &failure, now, entropy);
-            }
+            (ProducerRequest::Enqueue(batch), Err(failure)) => self.handle_failure(batch, &failure, now, entropy),
         }
     }
 
@@ -259,7 +281,7 @@ impl Machine for Producer {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let batch = self.batcher.retry_at().map(|at| (at, Timer::Batch));
+        let batch = self.batcher.retry_at().filter(|_| self.present.is_none()).map(|at| (at, Timer::Batch));
         let notify = self.notices.next_at().map(|at| (at, Timer::Notify));
         batch.into_iter().chain(notify).min()
     }

@@ -29,6 +29,8 @@ const MAX_PROMOTED: usize = 1_000;
 const MAX_UNSETTLED: usize = 10_000;
 /// How long a claimed job may wait for a handler before it is given back (at most a quarter of its lease).
 const UNSTARTED_FOR: Duration = Duration::from_secs(5);
+/// However many changes are told, queues and lines are not looked at more often than this.
+const CHANGE_PAUSE: Duration = Duration::from_millis(20);
 /// While there is work, queues and lines are looked at this often.
 const BUSY_POLL: Duration = Duration::from_secs(2);
 /// A settle is sent again until the lease has been over for this long.
@@ -293,7 +295,7 @@ impl Worker {
     /// Takes note that something about the queues changed: they are looked at again at once.
     pub fn handle_change(&mut self, now: Instant) {
         if !self.draining && !self.options.queues.is_empty() {
-            self.timers.set_earlier(Timer::Poll, now);
+            self.timers.set_earlier(Timer::Poll, now.max(self.polled_at + CHANGE_PAUSE));
         }
     }
 

@@ -143,7 +143,7 @@ impl Worker {
 
     fn buffer_job(&mut self, job: ClaimedJob, sent_at: Instant, now: Instant) {
         let Some(followed) = self.queues.get(&job.queue_id) else {
-            // Its queue vanished from a poll meanwhile, by a new name perhaps; how long the lease is matters no more.
+            // Its queue was renamed or deleted between two statements.
             self.leases.insert(job.lease, Held::new(sent_at, Duration::ZERO, job.retry_count, Arc::default()));
             self.give_back(&job.lease, now);
             return;
@@ -154,11 +154,6 @@ impl Worker {
         };
         self.leases.insert(job.lease, Held::new(sent_at, followed.lease, job.retry_count, backoff));
         let until = sent_at + UNSTARTED_FOR.min(followed.lease / 4);
-        if until <= now {
-            // Nobody had a chance to take it: whoever waits goes on waiting.
-            self.give_back(&job.lease, now);
-            return;
-        }
         let place = self.buffer.partition_point(|other| other.taken.job.priority >= job.priority);
         self.buffer.insert(place, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
     }

@@ -1,0 +1,56 @@
+//! The page on the lifecycle is printed from the code, and the tests it names exist.
+
+use pm_core::{Event, State};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const EVENTS: [(Event, &str); 15] = [
+    (Event::Claim, "claim, fetch"),
+    (Event::Commit, "commit"),
+    (Event::SoftFail, "soft fail, drop; retries left"),
+    (Event::LastSoftFail, "soft fail, drop; no retries left"),
+    (Event::HardFail, "hard fail"),
+    (Event::Release, "release"),
+    (Event::Refresh, "refresh"),
+    (Event::Reap, "reap; retries left"),
+    (Event::LastReap, "reap; no retries left"),
+    (Event::Pause, "pause"),
+    (Event::Resume, "resume"),
+    (Event::Restart, "restart"),
+    (Event::ForceRestart, "restart, forced"),
+    (Event::Done, "done, by an operator"),
+    (Event::Fail, "fail, by an operator"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace").to_owned()
+}
+
+fn page() -> String {
+    std::fs::read_to_string(root().join("docs/lifecycle.md")).expect("the page exists")
+}
+
+#[test]
+fn the_table_of_transitions_is_the_code() {
+    let mut table = String::from("| event |");
+    State::ALL.iter().for_each(|state| table.push_str(&format!(" {state} |")));
+    table.push_str("\n|---|---|---|---|---|---|\n");
+    for (event, name) in EVENTS {
+        let after = State::ALL.map(|state| state.after(event).map_or("–", State::name)).join(" | ");
+        table.push_str(&format!("| {name} | {after} |\n"));
+    }
+    assert!(page().contains(&table), "docs/lifecycle.md should hold this table:\n{table}");
+}
+
+#[test]
+fn every_test_the_page_names_exists() {
+    let page = page();
+    let named: BTreeSet<_> = page.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();
+    assert!(named.len() >= 10, "each promise names its test: {named:?}");
+    for name in named {
+        let (file, test) = name.split_once("::").expect("it was filtered for that");
+        let text = std::fs::read_to_string(root().join(format!("tests/tests/{file}.rs")));
+        let text = text.unwrap_or_else(|_| panic!("{name}: there is no tests/tests/{file}.rs"));
+        assert!(text.contains(&format!("fn {test}(")), "{name}: there is no such test");
+    }
+}
