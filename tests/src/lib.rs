@@ -150,3 +150,44 @@ pub async fn eventually(what: &str, patience: Duration, mut is_so: impl AsyncFnM
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// A source of chance that prints where it started and starts there again: set `PM_SEED`.
+#[derive(Debug, Clone)]
+pub struct Seed(u64);
+
+impl Seed {
+    /// Returns the seed of `PM_SEED`, or one of the clock's; prints it.
+    ///
+    /// # Panics
+    ///
+    /// When `PM_SEED` is no number.
+    pub fn from_environment() -> Seed {
+        let clock = || std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
+        let seed = std::env::var("PM_SEED").map_or_else(|_| clock(), |seed| seed.parse().expect("PM_SEED is a number"));
+        println!("PM_SEED={seed}");
+        Seed(seed)
+    }
+
+    /// Returns the next 64 bits (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Returns a number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Returns one of `choices`.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// Returns another seed that goes its own way.
+    pub fn split(&mut self) -> Seed {
+        Seed(self.next())
+    }
+}

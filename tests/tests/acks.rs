@@ -1,6 +1,6 @@
 //! A word once said is on its way, and an ack never vanishes in silence.
 
-use pm_driver_tokio_postgres::{EnqueueOptions, Ending, JobAck, SettingsChange, State};
+use pm_driver_tokio_postgres::{Ending, EnqueueOptions, JobAck, SettingsChange, State};
 use pm_tests::{Ground, PATIENCE, eventually, next, take, within};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;

@@ -56,7 +56,8 @@ async fn bad_queue_names_are_refused_everywhere_with_the_reason() {
 #[tokio::test]
 async fn odd_but_good_queue_names_work() {
     let ground = Ground::without_queue().await;
-    for name in ["x".repeat(200), "ä".repeat(100), "it's; drop table job --".to_owned(), "🐘 %s $1 \"q\"".to_owned()] {
+    for name in ["x".repeat(200), "ä".repeat(100), "it's; drop table job --".to_owned(), "🐘 %s $1 \"q\"".to_owned()]
+    {
         ground.queue.create_queue(&name, false).await.unwrap();
         let id = ground.queue.enqueue(&name, 1, EnqueueOptions::default()).await.unwrap();
         let mut jobs = ground.queue.try_stream_jobs::<u64>(&name);
@@ -265,7 +266,9 @@ async fn a_missing_unix_socket_is_told_by_its_directory() {
 
 #[tokio::test]
 async fn a_bad_url_is_refused_without_its_password() {
-    for url in ["", "nonsense", "http://me:s3cret@host/db", "postgres://me:s3cret@host:port/db", "postgres://a b:s3cret@[/"] {
+    for url in
+        ["", "nonsense", "http://me:s3cret@host/db", "postgres://me:s3cret@host:port/db", "postgres://a b:s3cret@[/"]
+    {
         let error = connect(url).await.err().expect("it is refused");
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url:?}: {error}");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");

@@ -196,7 +196,8 @@ async fn a_fetched_job_is_reaped_like_any_other() {
     let id = enqueue(&ground.queue, 1).await;
     let job = ground.queue.fetch_job::<u64>(id).await.unwrap().expect("it is ready");
     // Its keep-alive goes with the process; here the lease is cut short instead.
-    ground.column(&format!("update pm.job set lease_expires_at = now() - interval '1 s' where id = '{id}' returning 1"));
+    ground
+        .column(&format!("update pm.job set lease_expires_at = now() - interval '1 s' where id = '{id}' returning 1"));
     assert_eq!(ground.queue.reap().await.unwrap().0, 1);
     assert_eq!(job.into_parts().1.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }

@@ -1,7 +1,7 @@
 //! Soft failures are tried again, by the table of their queue or their own.
 
 use pm_driver_tokio_postgres::{
-    Backoff, EnqueueOptions, Ending, JobMetadata, QueueSettings, SettingsChange, State, Uuid,
+    Backoff, Ending, EnqueueOptions, JobMetadata, QueueSettings, SettingsChange, State, Uuid,
 };
 use pm_tests::{Ground, PATIENCE, eventually, next};
 use std::time::Duration;
@@ -31,6 +31,7 @@ fn assert_about(wait: Option<Duration>, expected: Duration) {
 async fn fail_next(ground: &Ground, reason: &str) -> u32 {
     let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
+    drop(jobs);
     let attempt = ack.attempt();
     ack.soft_fail(reason).await.expect("the lease is ours");
     attempt
@@ -45,7 +46,7 @@ async fn the_default_table_shows_in_the_due_times_and_the_ninth_failure_is_final
         assert_eq!(fail_next(&ground, &reason).await, failure as u32 + 1);
         let job = ground.job(id).await;
         assert_eq!((job.state, job.retry_count), (State::Pending, failure as u32 + 1));
-        assert_eq!((job.reason, job.ended_at), (Some(reason), None));
+        assert_eq!((job.reason.as_deref(), job.ended_at), (Some(reason.as_str()), None));
         match minutes {
             0 => assert_eq!(job.run_at, None, "at once"),
             minutes => assert_about(wait(&job), MINUTE * minutes),

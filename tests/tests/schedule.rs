@@ -58,7 +58,8 @@ async fn a_running_stream_takes_jobs_when_they_are_due_in_the_order_of_their_tim
     for expected in 1..=3 {
         let job = next(&mut jobs).await;
         assert_eq!(*job.payload(), expected);
-        let early = format!("select now() < created_at + {expected} * interval '300 ms' - interval '100 ms' from pm.job");
+        let early =
+            format!("select now() < created_at + {expected} * interval '300 ms' - interval '100 ms' from pm.job");
         let sql = format!("{early} where id = '{}'", job.id());
         assert_eq!(ground.column(&sql), ["f"], "not before its time");
         job.into_parts().1.commit().await.unwrap();
@@ -106,7 +107,6 @@ async fn a_job_that_becomes_due_goes_behind_those_ready_before_it_and_by_priorit
     ground.put_with(1, soon.clone()).await;
     ground.put_with(2, soon.priority(5)).await;
     ground.put(3).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     // A stream of another queue promotes it too: whose it is does not matter.
     ground.queue.create_queue("other", false).await.unwrap();
     let mut others = ground.queue.try_stream_jobs::<u64>("other");

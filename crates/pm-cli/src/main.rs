@@ -1,2 +1,20 @@
-//! The `pm` command.
-fn main() {}
+//! `pm`, the operations tool of the pm job queue.
+//!
+//! Each command is one file under `commands`, named as it is typed; the doc comment of its arguments is its help.
+//! What people and programs read is made in `render`; what goes wrong becomes hints and exit codes in `error`.
+
+mod cli;
+mod commands;
+mod config;
+mod context;
+mod error;
+mod id;
+mod input;
+mod redact;
+mod render;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -150,7 +150,7 @@ impl Queue {
         self.notify_change(queue_id);
         let mut deleted = 0;
         for pass in 0..MOST_PASSES {
-            deleted += self.sweep(Some(queue_id)).await?.1;
+            deleted += self.sweep(Some(queue_id)).await?;
             if self.run(DropQueues).await? == 0 {
                 break;
             }
@@ -183,21 +183,20 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`; what was deleted by then stays deleted.
     pub async fn prune(&self) -> Result<u64, Error> {
-        let (deleted, _) = self.sweep(None).await?;
+        let deleted = self.sweep(None).await?;
         self.run(DropQueues).await?;
         Ok(deleted)
     }
 
-    /// Returns how many jobs one pass deleted, in all and of one queue.
-    async fn sweep(&self, queue_id: Option<i32>) -> Result<(u64, u64), Error> {
-        let (mut deleted, mut of_queue, mut after) = (0, 0, None);
+    /// Returns how many jobs one pass deleted: of one nameless queue, or of all that is to be cleared away.
+    async fn sweep(&self, queue_id: Option<i32>) -> Result<u64, Error> {
+        let (mut deleted, mut after) = (0, None);
         loop {
             let swept = self.run(Sweep { after, page: PAGE, queue_id }).await?;
             deleted += swept.deleted;
-            of_queue += swept.of_queue;
             after = swept.upto;
             if after.is_none() {
-                return Ok((deleted, of_queue));
+                return Ok(deleted);
             }
         }
     }

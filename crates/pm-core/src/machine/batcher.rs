@@ -145,6 +145,11 @@ impl<I: Batched> Batcher<I> {
         self.in_flight == 0 && !self.fresh.is_empty() && self.fresh.len() < self.last_flight
     }
 
+    /// Returns how many batches in a row failed.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// Returns when a batch will be sent again, if one waits for that and for nothing else.
     pub fn retry_at(&self) -> Option<Instant> {
         let aside = self.aside.first_key_value().map(|((at, _), _)| *at);

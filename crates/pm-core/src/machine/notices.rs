@@ -68,6 +68,8 @@ impl Notices {
         if self.failures < MOST_FAILURES {
             self.quiet_until.extend(notify.notices.iter().map(|notice| (*notice, now + PAUSE_AFTER_FAILURE)));
             self.waiting.extend(notify.notices);
+        } else {
+            self.failures = 0;
         }
     }
 }

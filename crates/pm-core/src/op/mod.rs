@@ -40,6 +40,9 @@ use crate::wire::Row;
 /// Reads a 1-based position in a batch of `length` items.
 fn read_position(row: &mut Row<'_>, length: usize) -> Result<usize, Error> {
     let ordinal: i64 = row.read()?;
-    let position = usize::try_from(ordinal - 1).ok().filter(|position| *position < length);
+    let position = ordinal
+        .checked_sub(1)
+        .and_then(|position| usize::try_from(position).ok())
+        .filter(|position| *position < length);
     position.ok_or_else(|| row.odd(format!("position {ordinal} of a batch of {length}")))
 }

@@ -12,7 +12,7 @@ pub(crate) const RENAME_QUEUE: Definition =
 pub(crate) const SWEEP: Definition = Definition {
     sql: include_str!("sweep.sql"),
     params: &[Type::Uuid, Type::Int8, Type::Int4],
-    columns: &[Type::Int8, Type::Uuid, Type::Int8, Type::Int8],
+    columns: &[Type::Int8, Type::Uuid, Type::Int8],
 };
 pub(crate) const DROP_QUEUE: Definition =
     Definition { sql: include_str!("drop_queue.sql"), params: &[], columns: &[Type::Int8, Type::Int8] };
@@ -74,7 +74,7 @@ pub struct Sweep {
     pub after: Option<Uuid>,
     /// How many jobs to look at.
     pub page: usize,
-    /// The queue whose jobs are counted by themselves.
+    /// Only jobs of this nameless queue.
     pub queue_id: Option<i32>,
 }
 
@@ -85,8 +85,6 @@ pub struct Swept {
     pub upto: Option<Uuid>,
     /// How many jobs were deleted.
     pub deleted: u64,
-    /// How many of them were the given queue's.
-    pub of_queue: u64,
 }
 
 impl Operation for Sweep {
@@ -105,8 +103,8 @@ impl Operation for Sweep {
         let mut row = rows.only(Self::STATEMENT)?;
         let seen = row.read::<i64>()?.unsigned_abs();
         let upto: Option<Uuid> = row.read()?;
-        let (deleted, of_queue) = (row.read::<i64>()?.unsigned_abs(), row.read::<i64>()?.unsigned_abs());
-        Ok(Swept { upto: upto.filter(|_| seen >= self.page as u64), deleted, of_queue })
+        let deleted = row.read::<i64>()?.unsigned_abs();
+        Ok(Swept { upto: upto.filter(|_| seen >= self.page as u64), deleted })
     }
 }
 

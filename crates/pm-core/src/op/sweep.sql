@@ -1,4 +1,4 @@
--- Deletes the jobs of nameless queues, and ended ones past their queue's retention, in one page of ids.
+-- Deletes the jobs of nameless queues, and ended ones past their queue's retention, in one page of ids; or those of one nameless queue.
 -- Locks: the jobs in id order, skipping those that someone has locked; then shared payloads in id order.
 -- Concurrency: any number at once; what one skips a later pass finds.
 -- Index: job (id) from the position; attempt (job_id, attempt), payload (id).
@@ -7,17 +7,18 @@ with page as materialized (
   select job.id, job.queue_id, job.state, job.ended_at
   from {schema}.job where job.id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') order by job.id limit $2::int8
 ), target as materialized (
-  select job.id, job.queue_id, job.payload_id
+  select job.id, job.payload_id
   from {schema}.job
   where job.id = any(array(
       select page.id from page join {schema}.queue on queue.id = page.queue_id
-      where queue.name is null
-         or (page.state >= 2 and queue.retain_ms is not null and page.ended_at < statement_timestamp() - queue.retain_ms * interval '1 ms')))
+      where case when $3::int4 is not null then queue.id = $3::int4 and queue.name is null
+        else queue.name is null
+          or (page.state >= 2 and queue.retain_ms is not null and page.ended_at < statement_timestamp() - queue.retain_ms * interval '1 ms') end))
     and (job.state >= 2 or exists (select 1 from {schema}.queue where queue.id = job.queue_id and queue.name is null))
   order by job.id
   for update of job skip locked
 ), gone as (
-  delete from {schema}.job using target where job.id = target.id returning job.id, job.queue_id, job.payload_id
+  delete from {schema}.job using target where job.id = target.id returning job.id, job.payload_id
 ), history as (
   delete from {schema}.attempt where job_id in (select id from gone)
 ), share as (
@@ -34,5 +35,4 @@ with page as materialized (
 )
 select (select count(*) from page) as seen,
        (select id from page order by id desc limit 1) as upto,
-       (select count(*) from gone) as deleted,
-       (select count(*) from gone where queue_id = $3::int4) as of_queue
+       (select count(*) from gone) as deleted

@@ -114,7 +114,6 @@ impl Leases {
                 let margin = held.length - trusted_for(held.length);
                 held.trusted_until = held.trusted_until.max(sent_at + remaining.saturating_sub(margin));
                 held.refresh_at = sent_at + held.length / 3;
-                held.lost = false;
             }
             None => newly_lost = !std::mem::replace(&mut held.lost, true),
         });

@@ -31,6 +31,8 @@ const MAX_UNSETTLED: usize = 10_000;
 const UNSTARTED_FOR: Duration = Duration::from_secs(5);
 /// However many changes are told, queues and lines are not looked at more often than this.
 const CHANGE_PAUSE: Duration = Duration::from_millis(20);
+/// After jobs were given back, queues and lines are looked at within this.
+const RELEASED_POLL: Duration = Duration::from_secs(1);
 /// While there is work, queues and lines are looked at this often.
 const BUSY_POLL: Duration = Duration::from_secs(2);
 /// A settle is sent again until the lease has been over for this long.
@@ -288,13 +290,14 @@ impl Worker {
         }
         match self.queues.iter().find(|(_, followed)| &*followed.name == queue) {
             Some((id, followed)) if !followed.paused => self.lines.wake(*id, priority),
-            _ => self.timers.set_earlier(Timer::Poll, now),
+            _ => self.handle_change(now),
         }
     }
 
-    /// Takes note that something about the queues changed: they are looked at again at once.
+    /// Takes note that something about the queues changed: they are looked at again within 20 ms, or when the pause
+    /// after a failure is over.
     pub fn handle_change(&mut self, now: Instant) {
-        if !self.draining && !self.options.queues.is_empty() {
+        if !self.draining && !self.options.queues.is_empty() && self.lanes.poll.failures == 0 {
             self.timers.set_earlier(Timer::Poll, now.max(self.polled_at + CHANGE_PAUSE));
         }
     }
@@ -357,7 +360,8 @@ impl Worker {
     pub fn failures(&self) -> u32 {
         let lanes = &self.lanes;
         let lanes = [&lanes.poll, &lanes.claim, &lanes.outcome, &lanes.refresh, &lanes.reap, &lanes.promote];
-        lanes.into_iter().map(|lane| lane.failures).max().unwrap_or_default()
+        let failures = lanes.into_iter().map(|lane| lane.failures).max().unwrap_or_default();
+        failures.max(self.lanes.release_claim.failures).max(self.settles.failures())
     }
 
     /// Returns the next thing that happened.

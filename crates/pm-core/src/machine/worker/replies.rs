@@ -2,14 +2,14 @@
 
 use super::claims::SentClaim;
 use super::{
-    BUSY_POLL, Buffered, Followed, Held, MAX_BATCH, MAX_PROMOTED, SHORTEST_REAP, SentRefresh, TakenJob, UNSTARTED_FOR,
-    Worker, WorkerEvent,
+    BUSY_POLL, Buffered, Followed, Held, MAX_BATCH, MAX_PROMOTED, RELEASED_POLL, SHORTEST_REAP, SentRefresh, TakenJob,
+    UNSTARTED_FOR, Worker, WorkerEvent,
 };
 use crate::machine::batcher::Batch;
 use crate::machine::timer::Timer;
 use crate::machine::{Entropy, Trouble, retry_delay, scatter};
 use crate::op::{ClaimReply, Outcome, Poll, PollReply, Promote, QueueReading, Reap, ReleaseClaim, Settle, SettleItem};
-use crate::{ClaimedJob, Class, Error, Failure, Instant, Operation, Rows, State};
+use crate::{ClaimedJob, Class, Error, Failure, Instant, Operation, Rows, State, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,6 +154,11 @@ impl Worker {
         };
         self.leases.insert(job.lease, Held::new(sent_at, followed.lease, job.retry_count, backoff));
         let until = sent_at + UNSTARTED_FOR.min(followed.lease / 4);
+        if until <= now {
+            // Given back here, and not as one that nobody wanted: whoever waits still does.
+            self.give_back(&job.lease, now);
+            return;
+        }
         let place = self.buffer.partition_point(|other| other.taken.job.priority >= job.priority);
         self.buffer.insert(place, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
     }
@@ -207,6 +212,9 @@ impl Worker {
             let (later, at_once): (Vec<_>, Vec<_>) = retried.partition(|item| item.delay.is_some());
             if let Some(delay) = later.into_iter().filter_map(|item| item.delay).min() {
                 self.timers.set_earlier(Timer::Promote, now + delay);
+            }
+            if done.items.iter().any(|item| item.verdict == Verdict::Release) {
+                self.timers.set_earlier(Timer::Poll, now + RELEASED_POLL);
             }
             if !at_once.is_empty() && !self.lines.any_active(|id| super::is_open(&self.queues, id)) {
                 self.timers.set_earlier(Timer::Poll, now);

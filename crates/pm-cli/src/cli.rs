@@ -1,0 +1,175 @@
+//! The command line: its tree, the options every command has, and the way from arguments to an exit code.
+
+use crate::commands::Command;
+use crate::context::Context;
+use crate::error::{CommandError, Exit};
+use crate::input::parse_duration;
+use crate::redact::hide_in_urls;
+use crate::render::{Format, write_stderr};
+use clap::Parser;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Operates pm, a job queue in Postgres
+///
+/// Results go to stdout, sentences to stderr.
+/// Exit codes: 0 done, 1 nothing matched or something was refused, 2 bad usage or input,
+/// 3 trouble with the database.
+///
+/// The database is named by --db, or PM_DATABASE_URL, or DATABASE_URL, or by
+/// `database_url` in ~/.config/postmodern/config.toml ($XDG_CONFIG_HOME counts).
+///
+/// Example:
+///   pm demo
+#[derive(Parser)]
+#[command(name = "pm", version, verbatim_doc_comment, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The options that every command has.
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct GlobalArgs {
+    /// The database, like postgres://user@host:5432/database
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) db: Option<String>,
+    /// The schema that holds pm's tables [default: pm; or PM_SCHEMA, or `schema` in the file]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) schema: Option<String>,
+    /// How long to wait for the server
+    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) connect_timeout: Duration,
+    /// Print one JSON document, for programs
+    #[arg(long, global = true, conflicts_with = "ndjson")]
+    json: bool,
+    /// Print JSON, one line a row, for programs
+    #[arg(long, global = true)]
+    ndjson: bool,
+}
+
+impl GlobalArgs {
+    /// Returns the form in which results are wanted.
+    pub(crate) fn format(&self) -> Format {
+        match (self.json, self.ndjson) {
+            (true, _) => Format::Json,
+            (_, true) => Format::Ndjson,
+            _ => Format::People,
+        }
+    }
+}
+
+/// Runs what the arguments of this process say.
+pub(crate) fn run() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => execute(cli),
+        Err(error) => show(&error),
+    }
+}
+
+fn execute(cli: Cli) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return ended(&CommandError::trouble(format!("cannot start: {error}")), &Default::default()),
+    };
+    runtime.block_on(async {
+        let mut context = Context::new(cli.global);
+        let result = cli.command.run(&mut context).await;
+        let (written, secrets) = context.finish().await;
+        match result.and(written) {
+            Ok(()) => ExitCode::from(Exit::Done as u8),
+            Err(error) => ended(&error, &secrets),
+        }
+    })
+}
+
+fn ended(error: &CommandError, secrets: &crate::redact::Secrets) -> ExitCode {
+    write_stderr(&error.report(secrets));
+    ExitCode::from(error.exit() as u8)
+}
+
+/// Shows help, or what is wrong with the arguments, which may hold a URL in the wrong place.
+fn show(error: &clap::Error) -> ExitCode {
+    let text = error.render();
+    let colour = |is_terminal: bool| is_terminal && crate::render::may_colour();
+    let form = |colour: bool| if colour { text.ansi().to_string() } else { text.to_string() };
+    if error.use_stderr() {
+        write_stderr(&hide_in_urls(&form(colour(io::stderr().is_terminal()))));
+    } else {
+        let mut stdout = io::stdout().lock();
+        // A reader that has gone away wants no help.
+        drop(stdout.write_all(form(colour(stdout.is_terminal())).as_bytes()));
+    }
+    ExitCode::from(if error.exit_code() == 0 { Exit::Done as u8 } else { Exit::Usage as u8 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Returns every command with its path, like `pm job ls`; hidden ones are not for people.
+    fn commands() -> Vec<(String, clap::Command)> {
+        let mut root = Cli::command();
+        root.build();
+        let mut found = Vec::new();
+        let mut open = vec![("pm".to_owned(), root)];
+        while let Some((path, command)) = open.pop() {
+            for child in command.get_subcommands().filter(|child| !child.is_hide_set() && child.get_name() != "help") {
+                open.push((format!("{path} {}", child.get_name()), child.clone()));
+            }
+            found.push((path, command));
+        }
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        found
+    }
+
+    #[test]
+    fn the_tree_of_commands_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_an_example_of_its_own_command() {
+        for (path, mut command) in commands() {
+            let help = command.render_long_help().to_string();
+            let (_, examples) = help.split_once("Example:").unwrap_or_else(|| panic!("{path} has no example"));
+            assert!(examples.contains(&format!("  {path}")), "{path}: the example shows another command");
+        }
+    }
+
+    /// Write `pm(&["queue", "ls", …])` in a test and this one is content.
+    #[test]
+    fn every_command_has_a_test() {
+        let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli");
+        let files = std::fs::read_dir(tests).unwrap().map(|entry| entry.unwrap().path());
+        let sources = files.filter(|path| path.extension().is_some_and(|it| it == "rs"));
+        let text: String = sources.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        for (path, _) in commands().into_iter().filter(|(_, command)| !command.has_subcommands()) {
+            let words: Vec<_> = path.split(' ').skip(1).map(|word| format!("\"{word}\"")).collect();
+            assert!(text.contains(&format!("[{}", words.join(", "))), "no test runs `{path}`");
+        }
+    }
+
+    /// The snapshot is written anew by `PM_UPDATE_SNAPSHOTS=1 cargo test -p pm-cli`.
+    #[test]
+    fn the_whole_help_is_as_in_the_snapshot() {
+        let mut help = String::new();
+        for (path, command) in commands() {
+            let rendered = command.term_width(100).render_long_help().to_string();
+            let lines: Vec<_> = rendered.lines().map(str::trim_end).collect();
+            help.push_str(&format!("$ {path} --help\n{}\n\n", lines.join("\n").trim_end()));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/help.txt");
+        if std::env::var_os("PM_UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(path, &help).unwrap();
+        }
+        let expected = std::fs::read_to_string(path).unwrap_or_default();
+        let odd = help.lines().zip(expected.lines()).find(|(now, then)| now != then);
+        assert!(help == expected, "the help differs from {path}; first at {odd:?}");
+    }
+}

@@ -1,0 +1,24 @@
+//! Commands about the database as a whole.
+
+mod migrate;
+
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Looks after pm's tables
+///
+/// Example:
+///   pm db migrate
+#[derive(clap::Subcommand)]
+#[command(verbatim_doc_comment)]
+pub(crate) enum DbCommand {
+    Migrate(migrate::MigrateArgs),
+}
+
+impl DbCommand {
+    pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
+        match self {
+            DbCommand::Migrate(args) => migrate::run(context, &args).await,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `pm job add`
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::input::{Source, codec_parser, parse_duration, parse_queue, parse_time, read_all, stored};
+use crate::render::{Format, Value};
+use pm_core::{Codec, MAX_PAYLOAD_BYTES, QueueName, RunAt, Timestamp};
+use pm_driver_tokio_postgres::{EnqueueOptions, Enqueued, InitialState, Queue, RawPayload};
+use serde::Serialize;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// So many lines of a batch go in at once, at most.
+const BATCH_LINES: usize = 1_000;
+/// So many bytes of a batch go in at once, about.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Adds a job to a queue and prints its id
+///
+/// The payload is JSON unless --codec says otherwise. With msgpack it is JSON as well and is
+/// stored as MessagePack; what is MessagePack already is taken as it is. With raw it is bytes.
+///
+/// With --batch, each line of stdin (or of --file) is the payload of a job of its own; the
+/// ids are printed in the order of the lines. A bad line ends it; the lines before are in.
+///
+/// Example:
+///   pm job add mail '{"to": "ada@example.org"}' --priority 5 --description "welcome"
+///   pm job add mail --in 10m --key welcome-ada - < mail.json
+///   pm job add thumbnails --codec raw --file cat.jpg
+///   pm job add mail --batch < mails.ndjson
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct AddArgs {
+    /// The queue
+    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    queue: QueueName,
+    /// What the worker gets; - reads it from stdin
+    #[arg(value_name = "PAYLOAD", allow_negative_numbers = true, conflicts_with = "file")]
+    payload: Option<String>,
+    /// Read the payload from a file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Add a job for each line
+    #[arg(long, conflicts_with = "key")]
+    batch: bool,
+    /// How the payload is stored
+    #[arg(long, value_name = "CODEC", default_value = "json", value_parser = codec_parser())]
+    codec: Codec,
+    /// Higher first
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    priority: i32,
+    /// A note for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// While a job with this key has not ended, no other is added; its id is printed instead
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Start no earlier than this, like 2030-05-01T12:00 (local) or 2030-05-01T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<Timestamp>,
+    /// Start no earlier than so long from now, like 10m
+    #[arg(long = "in", value_name = "TIME", value_parser = parse_duration, conflicts_with = "at")]
+    delay: Option<Duration>,
+    /// Hold it until its queue is resumed
+    #[arg(long)]
+    paused: bool,
+}
+
+#[derive(Serialize)]
+struct Added {
+    id: String,
+    /// Whether the job is new; if not, it is the one that holds the key.
+    added: bool,
+}
+
+pub(super) async fn run(context: &mut Context, args: &AddArgs) -> Result<(), CommandError> {
+    let source = args.source()?;
+    if args.batch {
+        return add_lines(context, args, &source).await;
+    }
+    let payload = stored(args.codec, read_all(&source)?)?;
+    let queue = context.connect().await?;
+    let enqueued = queue.enqueue_told(args.queue.as_str(), payload, args.options()).await?;
+    if let Enqueued::Existing(id, state) = enqueued {
+        context.output.say(&format!("Nothing was added: the key is held by job {id}, which is {state}."));
+    }
+    match context.output.format() {
+        Format::People => context.output.text(&format!("{}\n", enqueued.id())),
+        Format::Json | Format::Ndjson => context.output.done(&Added::new(&enqueued), ""),
+    }
+}
+
+impl Added {
+    fn new(job: &Enqueued) -> Self {
+        Added { id: job.id().to_string(), added: matches!(job, Enqueued::Inserted(_)) }
+    }
+}
+
+impl AddArgs {
+    fn source(&self) -> Result<Source, CommandError> {
+        match (self.payload.as_deref(), &self.file) {
+            (Some("-"), _) => Ok(Source::Stdin),
+            (Some(_), _) if self.batch => {
+                Err(CommandError::usage("with --batch the payloads come from stdin or --file, a line each"))
+            }
+            (Some(text), _) => Ok(Source::Argument(text.to_owned())),
+            (None, Some(path)) => Ok(Source::File(path.clone())),
+            (None, None) if self.batch => Ok(Source::Stdin),
+            (None, None) => Err(CommandError::usage("the payload is missing")
+                .hint("give it as an argument ('null' for none), as - to read stdin, or with --file")),
+        }
+    }
+
+    fn options(&self) -> EnqueueOptions {
+        let mut options = EnqueueOptions::default().priority(self.priority).codec(self.codec);
+        options.description = self.description.clone();
+        options.key = self.key.clone();
+        options.run_at = self.at.map(RunAt::At).or(self.delay.map(RunAt::In));
+        if self.paused { options.initial_state(InitialState::Paused) } else { options }
+    }
+}
+
+async fn add_lines(context: &mut Context, args: &AddArgs, source: &Source) -> Result<(), CommandError> {
+    let mut lines = Lines { reader: BufReader::new(source.open()?), codec: args.codec, number: 0 };
+    let queue = context.connect().await?;
+    let mut count = 0;
+    // One JSON document cannot be written before its end.
+    let mut held_back = Vec::new();
+    loop {
+        let (payloads, problem) = lines.next_payloads(source);
+        let is_last = payloads.is_empty() || problem.is_some();
+        let added = add_payloads(&queue, args, payloads).await?;
+        count += added.len();
+        match context.output.format() {
+            Format::People => added.iter().try_for_each(|job| context.output.text(&format!("{}\n", job.id)))?,
+            Format::Ndjson => added.iter().try_for_each(|job| context.output.done(job, ""))?,
+            Format::Json => held_back.extend(added),
+        }
+        context.output.flush()?;
+        if !is_last {
+            continue;
+        }
+        if context.output.format() == Format::Json {
+            context.output.document(&held_back, |_| Value::Null)?;
+        }
+        return match problem {
+            Some(problem) => Err(problem.hint(format!("the lines before are in: {}", jobs(count)))),
+            None => {
+                context.output.say(&format!("Added {}.", jobs(count)));
+                Ok(())
+            }
+        };
+    }
+}
+
+async fn add_payloads(queue: &Queue, args: &AddArgs, payloads: Vec<RawPayload>) -> Result<Vec<Added>, CommandError> {
+    let jobs = payloads.into_iter().map(|payload| (payload, args.options()));
+    let enqueued = queue.enqueue_many(args.queue.as_str(), jobs).await?;
+    Ok(enqueued.iter().map(Added::new).collect())
+}
+
+/// Payloads, a line each.
+struct Lines<R> {
+    reader: R,
+    codec: Codec,
+    /// How many lines were read.
+    number: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Reads some payloads; blank lines are passed over. None at all means that the source has ended.
+    fn next_payloads(&mut self, source: &Source) -> (Vec<RawPayload>, Option<CommandError>) {
+        let mut payloads = Vec::new();
+        let mut bytes = 0;
+        while payloads.len() < BATCH_LINES && bytes < BATCH_BYTES {
+            let mut line = Vec::new();
+            // What is longer is no payload, and is told so when the rest of the line is read as the next one.
+            match (&mut self.reader).take(MAX_PAYLOAD_BYTES as u64 + 2).read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => self.number += 1,
+                Err(error) => return (payloads, Some(source.unreadable(&error))),
+            }
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            bytes += line.len();
+            line.pop_if(|last| *last == b'\n');
+            match stored(self.codec, line) {
+                Ok(payload) => payloads.push(payload),
+                Err(error) => return (payloads, Some(error.within(format!("line {}", self.number)))),
+            }
+        }
+        (payloads, None)
+    }
+}
+
+fn jobs(count: usize) -> String {
+    match count {
+        1 => "1 job".to_owned(),
+        count => format!("{count} jobs"),
+    }
+}

@@ -1,0 +1,32 @@
+//! `pm job show`
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::input::parse_id;
+use crate::render::JobView;
+use pm_core::IdSuffix;
+
+/// Shows a job with its payload and the attempts that failed, as YAML
+///
+/// Bytes up to 32 are shown like "0x00ff", more as `<N bytes>`. A payload that cannot be read
+/// says why, and its size.
+///
+/// Example:
+///   pm job show 9f3c
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ShowArgs {
+    /// The job's id, or the end of it
+    #[arg(value_name = "ID", value_parser = parse_id, allow_hyphen_values = true)]
+    id: IdSuffix,
+}
+
+pub(super) async fn run(context: &mut Context, args: &ShowArgs) -> Result<(), CommandError> {
+    let queue = context.connect().await?;
+    let id = crate::id::resolve(&queue, &args.id).await?;
+    let job = queue.get_job(id).await?.ok_or(pm_core::Error::JobNotFound(id))?;
+    let attempts = queue.attempts(id).await?;
+    let payload = queue.payload(id).await?;
+    let view = JobView::new(job).with_details(attempts, payload.as_ref());
+    context.output.document(&view, JobView::yaml)
+}

@@ -1,0 +1,40 @@
+//! The commands, one file each, named as they are typed.
+
+mod db;
+mod demo;
+mod job;
+mod queue;
+
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// What to do.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    #[command(subcommand)]
+    Db(db::DbCommand),
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    DemoWorker(demo::DemoWorkerArgs),
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    ///
+    /// Each error says what to do and carries the exit code.
+    pub(crate) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
+        match self {
+            Command::Queue(command) => command.run(context).await,
+            Command::Job(command) => command.run(context).await,
+            Command::Db(command) => command.run(context).await,
+            Command::Demo(args) => demo::run(context, &args).await,
+            Command::DemoWorker(args) => demo::run_worker(context, &args).await,
+        }
+    }
+}

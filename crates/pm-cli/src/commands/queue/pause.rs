@@ -1,0 +1,36 @@
+//! `pm queue pause`
+
+use super::jobs_are;
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::input::parse_queue;
+use pm_core::QueueName;
+use serde::Serialize;
+
+/// Pauses a queue: its jobs wait until it is resumed
+///
+/// Work in progress goes on. What comes in, or is to be retried, waits as well.
+///
+/// Example:
+///   pm queue pause mail
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct PauseArgs {
+    /// The queue
+    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    queue: QueueName,
+}
+
+#[derive(Serialize)]
+struct Paused<'a> {
+    queue: &'a str,
+    /// How many jobs are held now.
+    held: u64,
+}
+
+pub(super) async fn run(context: &mut Context, args: &PauseArgs) -> Result<(), CommandError> {
+    let queue = args.queue.as_str();
+    let held = context.connect().await?.pause_queue(queue).await?;
+    let sentence = format!("Paused queue \"{queue}\": {} held now.", jobs_are(held));
+    context.output.done(&Paused { queue, held }, &sentence)
+}

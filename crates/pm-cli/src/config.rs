@@ -1,0 +1,171 @@
+//! Where the database is: the command line, the environment, then a file.
+
+use crate::cli::GlobalArgs;
+use crate::error::CommandError;
+use crate::redact::Secrets;
+use pm_core::SchemaName;
+use serde::Deserialize;
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The variable that names the database for pm alone.
+pub(crate) const URL_VARIABLE: &str = "PM_DATABASE_URL";
+/// The variable that names the database for everything.
+pub(crate) const COMMON_URL_VARIABLE: &str = "DATABASE_URL";
+/// The variable that names the schema.
+pub(crate) const SCHEMA_VARIABLE: &str = "PM_SCHEMA";
+
+/// The settings of this run.
+pub(crate) struct Settings {
+    url: Option<String>,
+    /// The schema that holds pm's tables.
+    pub(crate) schema: SchemaName,
+    /// How long to wait for a connection.
+    pub(crate) connect_timeout: Duration,
+}
+
+impl Settings {
+    /// Reads the settings. The file is looked at only for what is said nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 for a file or a value that cannot be read; that no database is named is told by [`Settings::url`].
+    pub(crate) fn read(args: &GlobalArgs) -> Result<Self, CommandError> {
+        let mut url = first_set(args.db.as_deref(), "--db", &[URL_VARIABLE, COMMON_URL_VARIABLE])?;
+        let mut schema = first_set(args.schema.as_deref(), "--schema", &[SCHEMA_VARIABLE])?;
+        if (url.is_none() || schema.is_none())
+            && let Some(path) = file_path()
+        {
+            let file = FileSettings::read(&path)?;
+            let named = |key: &str, value: Option<String>| Some((format!("{key} in {}", path.display()), value?));
+            url = url.or(named("database_url", file.database_url));
+            schema = schema.or(named("schema", file.schema));
+        }
+        if let Some((source, url)) = &url {
+            check_url(url).map_err(|problem| problem.within(source))?;
+        }
+        let schema = match schema {
+            Some((source, name)) => SchemaName::new(&name).map_err(|error| CommandError::from(error).within(source))?,
+            None => SchemaName::default(),
+        };
+        Ok(Settings { url: url.map(|(_, url)| url), schema, connect_timeout: args.connect_timeout })
+    }
+
+    /// Returns the database's URL. It may hold a password: it goes to the driver, never into a message.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 when nothing names a database; the hint says what could.
+    pub(crate) fn url(&self) -> Result<&str, CommandError> {
+        self.url.as_deref().ok_or_else(no_url)
+    }
+
+    /// Returns the passwords that no message may hold.
+    pub(crate) fn secrets(&self) -> Secrets {
+        self.url.as_deref().map(Secrets::of_connection).unwrap_or_default()
+    }
+}
+
+/// What the file may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileSettings {
+    database_url: Option<String>,
+    schema: Option<String>,
+}
+
+impl FileSettings {
+    fn read(path: &Path) -> Result<Self, CommandError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Self::default());
+            }
+            Err(error) => return Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))),
+        };
+        // The error's own Display quotes the line, which may hold a password.
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            let secrets = Secrets::of_connection(&text);
+            CommandError::usage(format!("{}, line {line}: {}", path.display(), secrets.hide(error.message())))
+        })
+    }
+}
+
+/// Returns the first value that is set and not empty, and who said it.
+fn first_set(
+    flag: Option<&str>,
+    flag_name: &str,
+    variables: &[&str],
+) -> Result<Option<(String, String)>, CommandError> {
+    if let Some(value) = flag {
+        return Ok(Some((flag_name.to_owned(), value.to_owned())));
+    }
+    for name in variables {
+        match env::var(name) {
+            Ok(value) if !value.is_empty() => return Ok(Some(((*name).to_owned(), value))),
+            Ok(_) | Err(env::VarError::NotPresent) => {}
+            Err(env::VarError::NotUnicode(_)) => return Err(CommandError::usage(format!("{name} is not UTF-8"))),
+        }
+    }
+    Ok(None)
+}
+
+/// Returns where the file is, or would be.
+fn file_path() -> Option<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
+    Some(home.join("postmodern").join("config.toml"))
+}
+
+fn no_url() -> CommandError {
+    let path = file_path().map_or("~/.config/postmodern/config.toml".to_owned(), |path| path.display().to_string());
+    CommandError::usage("no database is named").hint(format!(
+        "name it in one of four ways; the first that is set counts:\n  \
+         --db postgres://user@host:5432/database\n  \
+         {URL_VARIABLE} in the environment\n  \
+         {COMMON_URL_VARIABLE} in the environment\n  \
+         database_url = \"postgres://…\" in {path}"
+    ))
+}
+
+/// Refuses what cannot be a connection string, before anything of it can get into a message.
+fn check_url(url: &str) -> Result<(), CommandError> {
+    const FORM: &str = "write it like postgres://user@host:5432/database";
+    let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+    if !is_url && (url.contains("://") || !url.contains('=')) {
+        return Err(CommandError::usage("this is no Postgres URL").hint(FORM));
+    }
+    if url.chars().any(char::is_control) {
+        return Err(CommandError::usage("the URL contains a control character").hint(FORM));
+    }
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
+    if authority.matches('@').count() > 1 {
+        let message = "the URL has more than one @ before its host";
+        return Err(CommandError::usage(message).hint("write an @ inside a name or password as %40"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_strings_pass_and_others_do_not() {
+        for good in [
+            "postgres://localhost/app",
+            "postgresql://ada:secret@localhost:5432/app?sslmode=disable",
+            "postgres://postgres@%2Ftmp%2Fpm:5432/app",
+            "host=localhost user=ada",
+        ] {
+            assert!(check_url(good).is_ok(), "{good}");
+        }
+        for bad in ["nonsense", "mysql://localhost/app", "", "postgres://a:b@c@localhost/app", "postgres://a\nb/c"] {
+            assert_eq!(check_url(bad).unwrap_err().exit(), crate::error::Exit::Usage, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What every command has at hand: the settings, the connection, and where its words go.
+
+use crate::cli::GlobalArgs;
+use crate::config::Settings;
+use crate::error::CommandError;
+use crate::redact::Secrets;
+use crate::render::Output;
+use pm_driver_tokio_postgres::{ConnectOptions, Queue, connect_with};
+use std::time::Duration;
+
+/// How long the goodbye to the server may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The surroundings of one run of a command.
+pub(crate) struct Context {
+    /// The options that every command has.
+    pub(crate) args: GlobalArgs,
+    /// Where results and sentences go.
+    pub(crate) output: Output,
+    secrets: Secrets,
+    connected: Option<Queue>,
+}
+
+impl Context {
+    /// Returns the surroundings for these options; nothing is read or connected yet.
+    pub(crate) fn new(args: GlobalArgs) -> Self {
+        let output = Output::new(args.format());
+        Context { args, output, secrets: Secrets::default(), connected: None }
+    }
+
+    /// Reads the settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::read`].
+    pub(crate) fn settings(&mut self) -> Result<Settings, CommandError> {
+        let settings = Settings::read(&self.args)?;
+        self.secrets = settings.secrets();
+        Ok(settings)
+    }
+
+    /// Connects to a database that has pm's tables, and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 when no database is named, 3 when it cannot be used.
+    pub(crate) async fn connect(&mut self) -> Result<Queue, CommandError> {
+        self.connect_checked(true).await
+    }
+
+    /// Connects to a database whatever is in it: for `db migrate` alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::connect`].
+    pub(crate) async fn connect_unchecked(&mut self) -> Result<Queue, CommandError> {
+        self.connect_checked(false).await
+    }
+
+    async fn connect_checked(&mut self, check_schema: bool) -> Result<Queue, CommandError> {
+        let settings = self.settings()?;
+        let options = options(&settings).check_schema(check_schema);
+        let queue = connect_with(settings.url()?, options).await?;
+        self.connected = Some(queue.clone());
+        Ok(queue)
+    }
+
+    /// Says goodbye to the server, writes what is still held back, and returns the passwords no message may hold.
+    pub(crate) async fn finish(mut self) -> (Result<(), CommandError>, Secrets) {
+        if let Some(queue) = self.connected.take() {
+            // The server copes with a client that just leaves.
+            drop(tokio::time::timeout(GOODBYE, queue.close()).await);
+        }
+        (self.output.flush(), self.secrets)
+    }
+}
+
+/// Returns how to connect for one command: one connection, nothing migrated.
+pub(crate) fn options(settings: &Settings) -> ConnectOptions {
+    ConnectOptions::default()
+        .schema(settings.schema.as_str())
+        .migrate(false)
+        .connections(1)
+        .connect_timeout(settings.connect_timeout)
+        .application_name("pm")
+}

@@ -1,0 +1,73 @@
+//! Durations as people write them: `90s`, `5m`, `1h30m`, `7d`.
+
+use jiff::{Span, SpanRelativeTo};
+use std::time::Duration;
+
+/// The units a duration is shown in, in milliseconds, largest first.
+const UNITS: [(u128, &str); 5] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+
+/// Reads a duration like `90s`, `5m`, `1h30m`, `250ms` or `7d`. A day has 24 hours.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const FORM: &str = "write a duration like 90s, 5m, 1h30m or 7d";
+    if text.trim().parse::<f64>().is_ok() {
+        return Err(format!("the unit is missing; {FORM}"));
+    }
+    let span: Span = text.trim().parse().map_err(|_| FORM.to_owned())?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    let duration = duration.map_err(|_| format!("months and years have no fixed length; {FORM}"))?;
+    Duration::try_from(duration).map_err(|_| format!("a duration cannot be negative; {FORM}"))
+}
+
+/// Returns the duration as [`parse_duration`] reads it: `1h30m`. What is shorter than a millisecond is left out.
+pub(crate) fn show_duration(duration: Duration) -> String {
+    let mut rest_ms = duration.as_millis();
+    let mut text = String::new();
+    for (unit_ms, unit) in UNITS {
+        if rest_ms >= unit_ms {
+            text.push_str(&format!("{}{unit}", rest_ms / unit_ms));
+            rest_ms %= unit_ms;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, ms) in [
+            ("0s", 0),
+            ("250ms", 250),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1h 30m", 5_400_000),
+            ("7d", 604_800_000),
+            ("2w", 1_209_600_000),
+            ("1.5h", 5_400_000),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_durations_are_told_why() {
+        for (text, why) in
+            [("5", "unit"), ("", "like 90s"), ("soon", "like 90s"), ("-5m", "negative"), ("1mo", "months")]
+        {
+            let error = parse_duration(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(ms in 0u64..100_000_000_000) {
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! From what people type to checked values.
+
+mod duration;
+mod payload;
+mod settings;
+mod time;
+
+pub(crate) use duration::{parse_duration, show_duration};
+pub(crate) use payload::{Source, read_all, stored};
+pub(crate) use settings::SettingsArgs;
+pub(crate) use time::parse_time;
+
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser;
+use pm_core::{Codec, IdSuffix, QueueName, State};
+
+/// Reads the name of a queue.
+pub(crate) fn parse_queue(text: &str) -> Result<QueueName, String> {
+    QueueName::new(text).map_err(|error| error.to_string())
+}
+
+/// Reads a job's id, or the end of one.
+pub(crate) fn parse_id(text: &str) -> Result<IdSuffix, String> {
+    IdSuffix::new(text).map_err(|error| error.to_string())
+}
+
+/// Reads a state; `in_progress` and `in-progress` mean the same.
+pub(crate) fn parse_state(text: &str) -> Result<State, String> {
+    State::from_name(text).map_err(|error| error.to_string())
+}
+
+/// Returns the parser of codecs, which lists them in the help.
+pub(crate) fn codec_parser() -> impl TypedValueParser<Value = Codec> {
+    PossibleValuesParser::new(Codec::ALL.map(Codec::name)).map(|name| Codec::from_name(&name).unwrap_or_default())
+}

@@ -1,0 +1,140 @@
+//! Payloads as people hand them over.
+
+use crate::error::CommandError;
+use pm_core::{Codec, MAX_PAYLOAD_BYTES};
+use pm_driver_tokio_postgres::RawPayload;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+/// Where a payload comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The command line.
+    Argument(String),
+    /// Standard input.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+impl Source {
+    /// Opens the source for reading.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 when the file cannot be opened.
+    pub(crate) fn open(&self) -> Result<Box<dyn Read>, CommandError> {
+        Ok(match self {
+            Source::Argument(text) => Box::new(io::Cursor::new(text.clone().into_bytes())),
+            Source::Stdin => Box::new(io::stdin().lock()),
+            Source::File(path) => Box::new(File::open(path).map_err(|error| self.unreadable(&error))?),
+        })
+    }
+
+    /// Returns the error for a source that cannot be read.
+    pub(crate) fn unreadable(&self, error: &io::Error) -> CommandError {
+        match self {
+            Source::Argument(_) | Source::Stdin => CommandError::usage(format!("cannot read stdin: {error}")),
+            Source::File(path) => CommandError::usage(format!("cannot read {}: {error}", path.display())),
+        }
+    }
+}
+
+/// Reads the whole of a source, at most as much as a payload may be.
+///
+/// # Errors
+///
+/// Exit code 2 when it cannot be read or is too large.
+pub(crate) fn read_all(source: &Source) -> Result<Vec<u8>, CommandError> {
+    let mut bytes = Vec::new();
+    let limit = MAX_PAYLOAD_BYTES as u64 + 1;
+    source.open()?.take(limit).read_to_end(&mut bytes).map_err(|error| source.unreadable(&error))?;
+    if bytes.len() > MAX_PAYLOAD_BYTES {
+        return Err(CommandError::usage(format!("the payload is over {MAX_PAYLOAD_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Returns the payload to store: JSON as written, without blanks around it; MessagePack from JSON, or as it is when
+/// it is MessagePack already; raw bytes as they are.
+///
+/// # Errors
+///
+/// Exit code 2 says what is wrong and where.
+pub(crate) fn stored(codec: Codec, bytes: Vec<u8>) -> Result<RawPayload, CommandError> {
+    let bytes = match codec {
+        Codec::Json => {
+            json::<IgnoredAny>(&bytes)?;
+            bytes.trim_ascii().to_vec()
+        }
+        Codec::MessagePack => message_pack(bytes)?,
+        Codec::Raw | Codec::Unknown(_) => bytes,
+    };
+    Ok(RawPayload { codec, bytes: bytes.into() })
+}
+
+fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CommandError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        CommandError::usage(format!("the payload is no JSON: byte {} is not UTF-8", error.valid_up_to() + 1))
+    })?;
+    serde_json::from_str(text).map_err(|error| {
+        let error = CommandError::usage(format!("the payload is no JSON: {error}"));
+        let is_bare_word = !text.trim().is_empty() && !text.trim_start().starts_with(['{', '[', '"']);
+        if is_bare_word { error.hint("a text needs double quotes: '\"like this\"'; or use --codec raw") } else { error }
+    })
+}
+
+/// JSON is tried first: of all JSON texts only a lone digit would be MessagePack too.
+fn message_pack(bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
+    let refused = match json::<Value>(&bytes) {
+        Ok(value) => {
+            let written = rmp_serde::to_vec_named(&value);
+            return written.map_err(|error| CommandError::usage(format!("the payload cannot be written: {error}")));
+        }
+        Err(refused) => refused,
+    };
+    let mut rest = bytes.as_slice();
+    let is_message_pack = rmpv::decode::read_value_ref(&mut rest).is_ok() && rest.is_empty();
+    if is_message_pack { Ok(bytes) } else { Err(refused.within("the payload is no MessagePack either")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(codec: Codec, text: &[u8]) -> Vec<u8> {
+        stored(codec, text.to_vec()).unwrap().bytes.to_vec()
+    }
+
+    #[test]
+    fn json_is_kept_as_written() {
+        assert_eq!(bytes(Codec::Json, b" {\"b\": 1.10, \"a\": 2}\n"), b"{\"b\": 1.10, \"a\": 2}");
+    }
+
+    #[test]
+    fn message_pack_is_made_of_json_or_taken_as_it_is() {
+        assert_eq!(bytes(Codec::MessagePack, b"{\"a\":1}"), b"\x81\xa1a\x01");
+        assert_eq!(bytes(Codec::MessagePack, b"\x81\xa1a\x01"), b"\x81\xa1a\x01");
+        let error = stored(Codec::MessagePack, b"{a".to_vec()).unwrap_err();
+        assert!(error.report(&Default::default()).contains("line 1 column 2"));
+        assert!(stored(Codec::MessagePack, b"\x81\xa1".to_vec()).is_err(), "cut off");
+    }
+
+    #[test]
+    fn raw_bytes_are_left_alone() {
+        assert_eq!(bytes(Codec::Raw, b" \x00\xff\n"), b" \x00\xff\n");
+    }
+
+    #[test]
+    fn bad_json_says_where() {
+        let said = |text: &[u8]| stored(Codec::Json, text.to_vec()).unwrap_err().report(&Default::default());
+        assert!(said(b"{\"a\": }").contains("line 1 column 7"), "{}", said(b"{\"a\": }"));
+        assert!(said(b"hello").contains("double quotes"));
+        assert!(said(b"\"\xff\"").contains("byte 2"));
+        assert!(said(b"").contains("EOF"));
+    }
+}

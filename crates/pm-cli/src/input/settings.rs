@@ -1,0 +1,78 @@
+//! The settings of a queue as options of a command.
+
+use super::duration::parse_duration;
+use crate::error::CommandError;
+use pm_core::op::SetQueue;
+use pm_core::{QueueName, SettingsChange};
+use std::time::Duration;
+
+/// The settings of a queue, all optional.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct SettingsArgs {
+    /// How long a job may be worked on before someone else may have it
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    lease: Option<Duration>,
+    /// How many soft failures of a job are retried
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// The delays before the retries, with commas; the last one repeats
+    #[arg(long, value_name = "TIMES", value_delimiter = ',', value_parser = parse_duration)]
+    backoff: Option<Vec<Duration>>,
+    /// By how much the delays vary at random, like 10%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    jitter: Option<u8>,
+    /// How long finished and failed jobs are kept, or `forever`
+    #[arg(long, value_name = "TIME", value_parser = parse_retention)]
+    retain: Option<Retention>,
+}
+
+/// For how long ended jobs are kept; `None` means for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Retention(Option<Duration>);
+
+impl SettingsArgs {
+    /// Returns the checked change for this queue, `None` when no setting is given.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 for a setting out of range.
+    pub(crate) fn change(&self, queue: &QueueName) -> Result<Option<SettingsChange>, CommandError> {
+        let mut change = SettingsChange::new();
+        change = self.lease.into_iter().fold(change, SettingsChange::lease);
+        change = self.retries.into_iter().fold(change, SettingsChange::max_retries);
+        change = self.backoff.clone().into_iter().fold(change, SettingsChange::backoff);
+        change = self.jitter.into_iter().fold(change, SettingsChange::jitter_percent);
+        change = self.retain.into_iter().fold(change, |change, Retention(retain)| change.retain(retain));
+        // Only the operation checks; `queue create` must know before it creates.
+        SetQueue::new(queue.clone(), change.clone())?;
+        Ok((!change.is_empty()).then_some(change))
+    }
+}
+
+fn parse_percent(text: &str) -> Result<u8, String> {
+    let number = text.trim_end_matches('%').trim_end();
+    number.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| "write a percentage from 0% to 100%".to_owned())
+}
+
+fn parse_retention(text: &str) -> Result<Retention, String> {
+    if text == "forever" {
+        return Ok(Retention(None));
+    }
+    let duration = parse_duration(text).map_err(|error| format!("{error}, or `forever`"))?;
+    Ok(Retention(Some(duration)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_and_retentions_are_read() {
+        assert_eq!((parse_percent("10%"), parse_percent("10"), parse_percent("0 %")), (Ok(10), Ok(10), Ok(0)));
+        assert!(parse_percent("101%").is_err() && parse_percent("-1").is_err() && parse_percent("").is_err());
+        assert_eq!(parse_retention("forever"), Ok(Retention(None)));
+        assert_eq!(parse_retention("7d"), Ok(Retention(Some(Duration::from_secs(604_800)))));
+        assert!(parse_retention("always").unwrap_err().contains("forever"));
+    }
+}

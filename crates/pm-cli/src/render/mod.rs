@@ -1,0 +1,135 @@
+//! The one place that makes what people and programs read.
+
+mod job;
+mod json;
+mod payload;
+mod queue;
+mod table;
+mod text;
+mod time;
+mod value;
+mod yaml;
+
+pub(crate) use job::{JobView, job_table};
+pub(crate) use queue::{QueueView, SettingsView, queue_table};
+pub(crate) use text::printable;
+pub(crate) use value::Value;
+
+use crate::error::CommandError;
+use serde::Serialize;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use table::Table;
+
+/// The form in which results are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Tables and YAML.
+    People,
+    /// One JSON document.
+    Json,
+    /// JSON, one line a row.
+    Ndjson,
+}
+
+/// Where results go: stdout, and sentences to stderr.
+pub(crate) struct Output {
+    format: Format,
+    screen: Screen,
+    stdout: BufWriter<Stdout>,
+}
+
+/// What stdout can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Screen {
+    /// Its width in columns, if it is a terminal.
+    pub(crate) width: Option<usize>,
+    /// Whether it may be coloured.
+    pub(crate) colour: bool,
+}
+
+impl Output {
+    /// Returns the output in this format.
+    pub(crate) fn new(format: Format) -> Self {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let screen = Screen { width: is_terminal.then(terminal_width), colour: is_terminal && may_colour() };
+        Output { format, screen, stdout: BufWriter::new(stdout) }
+    }
+
+    /// Returns the form in which results are wanted.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Writes rows: a table, an array, or a line each.
+    pub(crate) fn rows<T: Serialize>(&mut self, rows: &[T], table: fn(&[T]) -> Table) -> Result<(), CommandError> {
+        match self.format {
+            Format::People if rows.is_empty() => {}
+            Format::People => write!(self.stdout, "{}", table(rows).draw(self.screen))?,
+            Format::Json => writeln!(self.stdout, "{}", json::pretty(&rows))?,
+            Format::Ndjson => rows.iter().try_for_each(|row| writeln!(self.stdout, "{}", json::line(row)))?,
+        }
+        Ok(())
+    }
+
+    /// Writes one thing: YAML or a JSON document.
+    pub(crate) fn document<T: Serialize>(&mut self, thing: &T, yaml: fn(&T) -> Value) -> Result<(), CommandError> {
+        match self.format {
+            Format::People => write!(self.stdout, "{}", yaml::document(&yaml(thing)))?,
+            Format::Json => writeln!(self.stdout, "{}", json::pretty(thing))?,
+            Format::Ndjson => writeln!(self.stdout, "{}", json::line(thing))?,
+        }
+        Ok(())
+    }
+
+    /// Writes what was done: a sentence to stderr for people, a JSON document for programs.
+    pub(crate) fn done<T: Serialize>(&mut self, thing: &T, sentence: &str) -> Result<(), CommandError> {
+        match self.format {
+            Format::People => self.say(sentence),
+            Format::Json | Format::Ndjson => writeln!(self.stdout, "{}", json::line(thing))?,
+        }
+        Ok(())
+    }
+
+    /// Writes a line of results as it is, at once.
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), CommandError> {
+        writeln!(self.stdout, "{line}")?;
+        self.flush()
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), CommandError> {
+        Ok(self.stdout.write_all(text.as_bytes())?)
+    }
+
+    /// Says a sentence on stderr.
+    pub(crate) fn say(&mut self, sentence: &str) {
+        write_stderr(&format!("{}\n", printable(sentence)));
+    }
+
+    /// Writes what is held back.
+    ///
+    /// # Errors
+    ///
+    /// A reader that has gone away is an error that ends in success.
+    pub(crate) fn flush(&mut self) -> Result<(), CommandError> {
+        Ok(self.stdout.flush()?)
+    }
+}
+
+/// Writes to stderr; there is nobody to tell when that fails.
+pub(crate) fn write_stderr(text: &str) {
+    drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
+/// Returns whether the user wants colours: `NO_COLOR` is not set, and the terminal is not a dumb one.
+pub(crate) fn may_colour() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+fn terminal_width() -> usize {
+    const USUAL: usize = 80;
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { USUAL } else { columns }
+}

@@ -1,0 +1,133 @@
+//! Queues as they are shown.
+
+use super::table::{Colour, Column, Table};
+use super::value::Value;
+use crate::input::show_duration;
+use pm_core::State;
+use pm_driver_tokio_postgres::{Count, QueueSettings, QueueSummary};
+use serde::Serialize;
+use std::time::Duration;
+
+/// A queue as programs get it. The names are documented and stay.
+#[derive(Serialize)]
+pub(crate) struct QueueView {
+    name: String,
+    paused: bool,
+    jobs: JobCounts,
+    /// The states whose number is estimated.
+    estimated: Vec<&'static str>,
+    settings: SettingsView,
+}
+
+#[derive(Serialize)]
+struct JobCounts {
+    pending: u64,
+    paused: u64,
+    in_progress: u64,
+    finished: u64,
+    failed: u64,
+}
+
+/// The settings of a queue as programs get them.
+#[derive(Serialize)]
+pub(crate) struct SettingsView {
+    lease_ms: u64,
+    retries: u32,
+    backoff_ms: Vec<u64>,
+    jitter_percent: u8,
+    /// `null` means for ever.
+    retain_ms: Option<u64>,
+}
+
+impl QueueView {
+    /// Returns what is shown of a queue.
+    pub(crate) fn new(queue: &QueueSummary) -> Self {
+        let jobs = |state: State| queue.count(state).jobs;
+        QueueView {
+            name: queue.name.clone(),
+            paused: queue.paused,
+            jobs: JobCounts {
+                pending: jobs(State::Pending),
+                paused: jobs(State::Paused),
+                in_progress: jobs(State::InProgress),
+                finished: jobs(State::Finished),
+                failed: jobs(State::Failed),
+            },
+            estimated: State::ALL.iter().filter(|state| queue.count(**state).is_estimate).map(|it| it.name()).collect(),
+            settings: SettingsView::new(&queue.settings),
+        }
+    }
+
+    /// Returns the queue for people.
+    pub(crate) fn yaml(&self) -> Value {
+        let jobs = State::ALL.iter().map(|state| (state.name(), Value::plain(self.count(*state)))).collect();
+        Value::named(vec![
+            ("name", Value::text(&self.name)),
+            ("paused", Value::Bool(self.paused)),
+            ("jobs", Value::named(jobs)),
+            ("settings", self.settings.yaml()),
+        ])
+    }
+
+    /// Returns the number of jobs in a state, with `~` when it is estimated.
+    fn count(&self, state: State) -> String {
+        let jobs = match state {
+            State::Pending => self.jobs.pending,
+            State::Paused => self.jobs.paused,
+            State::InProgress => self.jobs.in_progress,
+            State::Finished => self.jobs.finished,
+            State::Failed => self.jobs.failed,
+        };
+        show_count(Count { jobs, is_estimate: self.estimated.contains(&state.name()) })
+    }
+}
+
+impl SettingsView {
+    /// Returns what is shown of the settings of a queue.
+    pub(crate) fn new(settings: &QueueSettings) -> Self {
+        SettingsView {
+            lease_ms: whole_ms(settings.lease),
+            retries: settings.backoff.max_retries(),
+            backoff_ms: settings.backoff.table().iter().copied().map(whole_ms).collect(),
+            jitter_percent: settings.backoff.jitter_percent(),
+            retain_ms: settings.retain.map(whole_ms),
+        }
+    }
+
+    /// Returns the settings for people, as the options of `queue set` take them.
+    pub(crate) fn yaml(&self) -> Value {
+        let show = |ms: u64| show_duration(Duration::from_millis(ms));
+        let backoff: Vec<_> = self.backoff_ms.iter().copied().map(show).collect();
+        Value::named(vec![
+            ("lease", Value::plain(show(self.lease_ms))),
+            ("retries", Value::plain(self.retries)),
+            ("backoff", Value::plain(backoff.join(","))),
+            ("jitter", Value::plain(format!("{}%", self.jitter_percent))),
+            ("retain", Value::plain(self.retain_ms.map_or("forever".to_owned(), show))),
+        ])
+    }
+}
+
+/// Returns the table of `queue ls`.
+pub(crate) fn queue_table(queues: &[QueueView]) -> Table {
+    let counts = |state: State| queues.iter().map(move |queue| queue.count(state));
+    Table::new(vec![
+        Column::new("queue", queues.iter().map(|queue| queue.name.clone())).may_be_cut(),
+        Column::new("state", queues.iter().map(|queue| if queue.paused { "paused" } else { "open" }.to_owned()))
+            .coloured(|state| if state == "paused" { Colour::Yellow } else { Colour::Plain }),
+        Column::numbers("pending", counts(State::Pending)),
+        Column::numbers("paused", counts(State::Paused)),
+        Column::numbers("in progress", counts(State::InProgress)),
+        Column::numbers("finished", counts(State::Finished)),
+        Column::numbers("failed", counts(State::Failed))
+            .coloured(|count| if count == "0" { Colour::Plain } else { Colour::Red }),
+    ])
+}
+
+fn show_count(count: Count) -> String {
+    format!("{}{}", if count.is_estimate { "~" } else { "" }, count.jobs)
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,278 @@
+//! Tables: box drawing on a terminal, columns and blanks elsewhere.
+
+use super::Screen;
+use super::text::{cut, printable, width};
+
+/// A column is not cut narrower than this while others have a shorter form.
+const COMFORTABLE: usize = 20;
+/// A column narrower than this says nothing.
+const NARROWEST: usize = 8;
+
+/// A table for people.
+pub(crate) struct Table {
+    columns: Vec<Column>,
+}
+
+/// A column of a table, and how it may shrink when the terminal is narrow.
+pub(crate) struct Column {
+    title: &'static str,
+    cells: Vec<String>,
+    is_number: bool,
+    shrinks: Shrinks,
+    colours: Option<fn(&str) -> Colour>,
+}
+
+/// How a column may shrink.
+enum Shrinks {
+    Never,
+    /// Its cells may be cut.
+    Cut,
+    /// Its cells have a shorter form.
+    To(Vec<String>),
+}
+
+/// The colour of a cell, as the terminal's theme has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Plain,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+}
+
+impl Colour {
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Colour::Plain => None,
+            Colour::Dim => Some("2"),
+            Colour::Red => Some("31"),
+            Colour::Green => Some("32"),
+            Colour::Yellow => Some("33"),
+        }
+    }
+}
+
+impl Column {
+    /// Returns a column of texts; what is unsafe in them is escaped.
+    pub(crate) fn new(title: &'static str, cells: impl Iterator<Item = String>) -> Self {
+        let cells = cells.map(|cell| printable(&cell).into_owned()).collect();
+        Column { title, cells, is_number: false, shrinks: Shrinks::Never, colours: None }
+    }
+
+    /// Returns a column of numbers, which stand at the right.
+    pub(crate) fn numbers(title: &'static str, cells: impl Iterator<Item = String>) -> Self {
+        Column { is_number: true, ..Column::new(title, cells) }
+    }
+
+    /// Allows its cells to be cut.
+    pub(crate) fn may_be_cut(mut self) -> Self {
+        self.shrinks = Shrinks::Cut;
+        self
+    }
+
+    /// Gives its cells a shorter form.
+    pub(crate) fn or_shorter(mut self, cells: impl Iterator<Item = String>) -> Self {
+        self.shrinks = Shrinks::To(cells.collect());
+        self
+    }
+
+    /// Colours its cells.
+    pub(crate) fn coloured(mut self, colours: fn(&str) -> Colour) -> Self {
+        self.colours = Some(colours);
+        self
+    }
+
+    fn width(&self) -> usize {
+        self.cells.iter().map(|cell| width(cell)).max().unwrap_or_default().max(width(self.title))
+    }
+}
+
+impl Table {
+    /// Returns a table.
+    pub(crate) fn new(columns: Vec<Column>) -> Self {
+        Table { columns }
+    }
+
+    /// Draws the table for the screen; full width when it is no terminal.
+    pub(crate) fn draw(mut self, screen: Screen) -> String {
+        match screen.width {
+            Some(columns) => {
+                self.fit(columns);
+                self.boxed(screen.colour)
+            }
+            None => self.plain(),
+        }
+    }
+
+    /// Takes shorter forms until what may be cut keeps a comfortable width, then cuts, from the right in both.
+    fn fit(&mut self, columns: usize) {
+        let room = columns.saturating_sub(3 * self.columns.len() + 1);
+        for index in (0..self.columns.len()).rev() {
+            let comfortable: usize = self.columns.iter().map(Column::comfortable_width).sum();
+            if comfortable > room
+                && let Shrinks::To(shorter) = &mut self.columns[index].shrinks
+            {
+                self.columns[index].cells = std::mem::take(shorter);
+                self.columns[index].shrinks = Shrinks::Never;
+            }
+        }
+        for least in [COMFORTABLE, NARROWEST] {
+            for index in (0..self.columns.len()).rev() {
+                let over = self.widths().iter().sum::<usize>().saturating_sub(room);
+                let column = &mut self.columns[index];
+                if over > 0 && matches!(column.shrinks, Shrinks::Cut) {
+                    column.cut(column.width().saturating_sub(over).max(least));
+                }
+            }
+        }
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        self.columns.iter().map(Column::width).collect()
+    }
+
+    fn plain(&self) -> String {
+        let widths = self.widths();
+        let titles: Vec<_> = self.columns.iter().map(|column| column.title.to_uppercase()).collect();
+        let mut text = self.line(&widths, |index| titles[index].clone(), "", "  ", "");
+        for row in 0..self.rows() {
+            text.push_str(&self.line(&widths, |index| self.columns[index].cells[row].clone(), "", "  ", ""));
+        }
+        text
+    }
+
+    fn boxed(&self, colour: bool) -> String {
+        let widths = self.widths();
+        let rule = |left: &str, middle: &str, right: &str| {
+            let bars: Vec<_> = widths.iter().map(|width| "─".repeat(width + 2)).collect();
+            format!("{left}{}{right}\n", bars.join(middle))
+        };
+        let mut text = rule("┌", "┬", "┐");
+        text.push_str(&self.line(&widths, |index| paint(self.columns[index].title, "1", colour), "│ ", " │ ", " │"));
+        text.push_str(&rule("├", "┼", "┤"));
+        for row in 0..self.rows() {
+            let cell = |index: usize| {
+                let column = &self.columns[index];
+                let cell = &column.cells[row];
+                match column.colours.and_then(|colours| colours(cell).code()) {
+                    Some(code) => paint(cell, code, colour),
+                    None => cell.clone(),
+                }
+            };
+            text.push_str(&self.line(&widths, cell, "│ ", " │ ", " │"));
+        }
+        text + &rule("└", "┴", "┘")
+    }
+
+    fn rows(&self) -> usize {
+        self.columns.first().map_or(0, |column| column.cells.len())
+    }
+
+    fn line(&self, widths: &[usize], cell: impl Fn(usize) -> String, left: &str, between: &str, right: &str) -> String {
+        let mut line = left.to_owned();
+        for (index, column) in self.columns.iter().enumerate() {
+            let cell = cell(index);
+            let blanks = " ".repeat(widths[index].saturating_sub(shown_width(&cell)));
+            match column.is_number {
+                true => line.extend([blanks.as_str(), &cell]),
+                false => line.extend([cell.as_str(), &blanks]),
+            }
+            if index + 1 < self.columns.len() {
+                line.push_str(between);
+            }
+        }
+        format!("{}{right}\n", if right.is_empty() { line.trim_end() } else { &line })
+    }
+}
+
+impl Column {
+    /// Returns the width below which it should not be cut without need.
+    fn comfortable_width(&self) -> usize {
+        match self.shrinks {
+            Shrinks::Cut => self.width().min(COMFORTABLE.max(width(self.title))),
+            Shrinks::Never | Shrinks::To(_) => self.width(),
+        }
+    }
+
+    fn cut(&mut self, columns: usize) {
+        let columns = columns.max(width(self.title));
+        self.cells.iter_mut().for_each(|cell| *cell = cut(cell, columns).into_owned());
+    }
+}
+
+fn paint(text: &str, code: &str, colour: bool) -> String {
+    if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// Returns the width of a cell without the colours that [`paint`] gave it.
+fn shown_width(cell: &str) -> usize {
+    match cell.strip_prefix("\u{1b}[").and_then(|rest| rest.split_once('m')) {
+        Some((_, rest)) => width(rest.strip_suffix("\u{1b}[0m").unwrap_or(rest)),
+        None => width(cell),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let texts = |texts: [&'static str; 2]| texts.into_iter().map(str::to_owned);
+        Table::new(vec![
+            Column::new("id", texts(["0123456789abcdef", "fedcba9876543210"]))
+                .or_shorter(texts(["89abcdef", "76543210"])),
+            Column::new("queue", texts(["日本", "b"])).may_be_cut(),
+            Column::new("status", texts(["in_progress", "failed"])).coloured(|status| match status {
+                "failed" => Colour::Red,
+                _ => Colour::Plain,
+            }),
+            Column::numbers("retries", texts(["3", "10"])),
+            Column::new("description", texts(["a rather long\ndescription of it", ""])).may_be_cut(),
+        ])
+    }
+
+    #[test]
+    fn elsewhere_than_on_a_terminal_it_is_plain_and_whole() {
+        let expected = "\
+ID                QUEUE  STATUS       RETRIES  DESCRIPTION
+0123456789abcdef  日本   in_progress        3  a rather long\\ndescription of it
+fedcba9876543210  b      failed            10
+";
+        assert_eq!(table().draw(Screen { width: None, colour: false }), expected);
+    }
+
+    #[test]
+    fn on_a_terminal_it_has_a_box() {
+        let expected = "\
+┌──────────────────┬───────┬─────────────┬─────────┬──────────────────────────────────┐
+│ id               │ queue │ status      │ retries │ description                      │
+├──────────────────┼───────┼─────────────┼─────────┼──────────────────────────────────┤
+│ 0123456789abcdef │ 日本  │ in_progress │       3 │ a rather long\\ndescription of it │
+│ fedcba9876543210 │ b     │ failed      │      10 │                                  │
+└──────────────────┴───────┴─────────────┴─────────┴──────────────────────────────────┘
+";
+        assert_eq!(table().draw(Screen { width: Some(200), colour: false }), expected);
+    }
+
+    #[test]
+    fn it_fits_whatever_the_width_and_never_cuts_a_status() {
+        for columns in 65..200 {
+            let drawn = table().draw(Screen { width: Some(columns), colour: false });
+            assert!(drawn.lines().all(|line| width(line) <= columns), "{columns}\n{drawn}");
+            assert!(drawn.contains("│ in_progress │") && drawn.contains("89abcdef │"), "{columns}\n{drawn}");
+            assert_eq!(drawn.lines().count(), 6, "no cell is broken over lines");
+        }
+    }
+
+    #[test]
+    fn colours_do_not_shift_columns() {
+        let [plain, coloured] = [false, true].map(|colour| table().draw(Screen { width: Some(120), colour }));
+        assert!(coloured.contains("\u{1b}[31mfailed\u{1b}[0m      │"));
+        let mut bare = coloured;
+        for code in ["\u{1b}[31m", "\u{1b}[1m", "\u{1b}[0m"] {
+            bare = bare.replace(code, "");
+        }
+        assert_eq!(bare, plain);
+    }
+}

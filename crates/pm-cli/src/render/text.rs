@@ -1,0 +1,80 @@
+//! Text that is safe on a terminal, and how wide it is there.
+
+use std::borrow::Cow;
+use unicode_width::UnicodeWidthChar;
+
+/// Returns the text with every character that could move the cursor, or reorder or hide text, escaped.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match is_unsafe(c) {
+            true => safe.extend(c.escape_default()),
+            false => safe.push(c),
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// Returns whether a terminal may do something with the character other than show it.
+pub(crate) fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Returns how many columns the text takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// Returns the text cut to `columns`, with `…` in the last one when something is missing.
+pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    if width(text) <= columns {
+        return Cow::Borrowed(text);
+    }
+    let mut kept = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > columns {
+            break;
+        }
+        kept.push(c);
+    }
+    kept.push('…');
+    Cow::Owned(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_gets_through() {
+        let odd = "a\u{1b}[31mred\u{9b}0m\r\n\t\u{7f}\u{202e}txt\u{0}";
+        let safe = printable(odd);
+        assert!(!safe.chars().any(is_unsafe), "{safe}");
+        assert_eq!(safe, "a\\u{1b}[31mred\\u{9b}0m\\r\\n\\t\\u{7f}\\u{202e}txt\\u{0}");
+    }
+
+    #[test]
+    fn harmless_text_stays() {
+        for text in ["", "plain", "Grüße 🦀 日本", "a \\ \"b\"", "👩\u{200d}🚀"] {
+            assert_eq!(printable(text), text);
+        }
+    }
+
+    #[test]
+    fn cut_text_fits_and_says_so() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!(cut("日本語", 4), "日…");
+        for columns in 1..8 {
+            assert!(width(&cut("a日b本c語", columns)) <= columns);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Where `pm` finds its database.
+
+use crate::support::{Home, Place, run};
+
+#[test]
+fn without_a_database_all_four_ways_are_named() {
+    let home = Home::new();
+    for arguments in [&["queue", "ls"][..], &["job", "add", "mail", "1"], &["db", "migrate"]] {
+        let ran = run(home.command().args(arguments), b"");
+        ran.assert_refused(
+            2,
+            &["--db", "PM_DATABASE_URL", "\n  DATABASE_URL", "database_url", "config/postmodern/config.toml"],
+        );
+    }
+}
+
+#[test]
+fn the_first_that_is_set_counts() {
+    let place = Place::with_queues(&["mail"]);
+    let url = place.database.url();
+    let nowhere = "postgres://nobody@127.0.0.1:1/nowhere";
+    let status = |arguments: &[&str], variables: &[(&str, &str)]| {
+        run(place.home.command().args(["queue", "ls"]).args(arguments).envs(variables.iter().copied()), b"").status
+    };
+    let (common, own) = ("DATABASE_URL", "PM_DATABASE_URL");
+    place.home.configure(&format!("database_url = \"{url}\""));
+    assert_eq!(status(&[], &[]), 0);
+    place.home.configure(&format!("database_url = \"{nowhere}\""));
+    assert_eq!(status(&[], &[]), 3);
+    assert_eq!(status(&[], &[(common, &url)]), 0);
+    assert_eq!(status(&[], &[(common, nowhere), (own, &url)]), 0);
+    assert_eq!(status(&["--db", &url], &[(own, nowhere)]), 0);
+    assert_eq!(status(&["--db", nowhere], &[(own, &url)]), 3);
+    assert_eq!(status(&[], &[(common, &url), (own, "")]), 0, "an empty variable is none");
+}
+
+#[test]
+fn the_file_is_also_found_in_the_home_directory() {
+    let place = Place::with_queues(&["mail"]);
+    let directory = place.home.path().join(".config/postmodern");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("config.toml"), format!("database_url = \"{}\"", place.database.url())).unwrap();
+    let mut command = place.home.command();
+    let ran = run(command.env_remove("XDG_CONFIG_HOME").args(["queue", "ls"]), b"");
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn the_schema_comes_from_the_same_places() {
+    let place = Place::with_queues(&["mail"]);
+    assert_eq!(place.pm(&["db", "migrate", "--schema", "other"]).status, 0);
+    place.home.configure("schema = \"other\"");
+    place.pm(&["queue", "ls"]).assert(0, "", "No queues.\n");
+    let ran = run(place.command().env("PM_SCHEMA", "pm").args(["queue", "ls"]), b"");
+    assert!(ran.stdout.contains("mail"), "{}", ran.stderr);
+    let ran = run(place.command().env("PM_SCHEMA", "pm").args(["queue", "ls", "--schema", "other"]), b"");
+    assert_eq!(ran.stderr, "No queues.\n");
+}
+
+#[test]
+fn a_bad_file_is_named_with_the_line_and_no_password() {
+    let home = Home::new();
+    for (text, words) in [
+        (
+            "schema = \"pm\"\ndatabase_ulr = \"postgres://ada:hunter2@db/app\"",
+            &["line 2", "`database_ulr`", "`database_url`"][..],
+        ),
+        ("database_url = \"postgres://ada:hunter2@db/app", &["line 1"]),
+        ("database_url = 5", &["line 1", "string"]),
+        ("database_url = \"mysql://ada:hunter2@db/app\"", &["database_url in", "no Postgres URL"]),
+        ("database_url = \"postgres://db/app\"\nschema = \"pg_x\"", &["schema in", "pg_"]),
+    ] {
+        let path = home.configure(text);
+        let ran = run(home.command().args(["queue", "ls"]), b"");
+        ran.assert_refused(2, words);
+        assert!(ran.stderr.contains(path.to_str().unwrap()) && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn nonsense_for_a_url_is_refused_before_anything_is_tried() {
+    let home = Home::new();
+    for url in ["nonsense", "mysql://ada:hunter2@db/app", "postgres://ada:hun@ter2@db/app"] {
+        let ran = run(home.command().args(["queue", "ls", "--db", url]), b"");
+        ran.assert_refused(2, &["--db: ", "Hint: "]);
+        assert!(!ran.stderr.contains("ter2"), "{}", ran.stderr);
+        let ran = run(home.command().args(["queue", "ls"]).env("DATABASE_URL", url), b"");
+        ran.assert_refused(2, &["DATABASE_URL: "]);
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_2_and_help_with_0() {
+    let home = Home::new();
+    for arguments in [&["nonsense"][..], &["queue"], &[], &["job", "show"], &["queue", "ls", "--json", "--ndjson"]] {
+        let ran = run(home.command().args(arguments), b"");
+        assert_eq!((ran.status, ran.stdout.as_str()), (2, ""), "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["-h"], &["--version"], &["help", "job", "add"], &["queue", "set", "--help"]] {
+        let ran = run(home.command().args(arguments), b"");
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{arguments:?}");
+        assert!(!ran.stdout.contains('\u{1b}'));
+    }
+}

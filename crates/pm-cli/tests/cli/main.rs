@@ -1,0 +1,13 @@
+//! Runs the real `pm` against a real Postgres, and looks at what it prints and how it exits.
+
+// Clippy knows a test by its attribute, and not what only tests call.
+#![allow(clippy::unwrap_used)]
+
+mod configuration;
+mod database;
+mod demo;
+mod jobs;
+mod queues;
+mod support;
+mod terminal;
+mod trouble;

@@ -1,0 +1,173 @@
+//! Runs `pm` in surroundings of its own: no configuration, no colours, a known time zone.
+
+use pm_sandbox::TestDatabase;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a run of `pm` left behind.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn assert(&self, status: i32, stdout: &str, stderr: &str) {
+        assert_eq!((self.status, self.stdout.as_str(), self.stderr.as_str()), (status, stdout, stderr));
+    }
+
+    /// Asserts that it failed like this, saying all of these words and writing no results.
+    #[track_caller]
+    pub(crate) fn assert_refused(&self, status: i32, words: &[&str]) {
+        assert_eq!((self.status, self.stdout.as_str()), (status, ""), "{}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is missing in: {}", self.stderr);
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        assert_eq!(self.status, 0, "{}", self.stderr);
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+/// A database of a test's own, and a home directory.
+pub(crate) struct Place {
+    pub(crate) database: TestDatabase,
+    pub(crate) home: Home,
+}
+
+impl Place {
+    /// Returns an empty database.
+    pub(crate) fn empty() -> Self {
+        Place { database: TestDatabase::create().unwrap(), home: Home::new() }
+    }
+
+    /// Returns a database with pm's tables and these queues.
+    pub(crate) fn with_queues(queues: &[&str]) -> Self {
+        let place = Place::empty();
+        assert_eq!(place.pm(&["db", "migrate"]).status, 0);
+        for queue in queues {
+            assert_eq!(place.pm(&["queue", "create", queue]).status, 0);
+        }
+        place
+    }
+
+    pub(crate) fn pm<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ran {
+        self.pm_reading(arguments, b"")
+    }
+
+    pub(crate) fn pm_reading<S: AsRef<OsStr>>(&self, arguments: &[S], stdin: &[u8]) -> Ran {
+        run(self.command().args(arguments), stdin)
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = self.home.command();
+        command.env("PM_DATABASE_URL", self.database.url());
+        command
+    }
+
+    /// Adds a job and returns its id.
+    #[track_caller]
+    pub(crate) fn add(&self, arguments: &[&str]) -> String {
+        let ran = self.pm(&[&["job", "add"], arguments].concat());
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+        ran.stdout.trim_end().to_owned()
+    }
+
+    /// Returns the only value that the SQL finds.
+    #[track_caller]
+    pub(crate) fn value(&self, sql: &str) -> String {
+        let rows = self.database.execute(sql).unwrap();
+        rows[0][0].clone().unwrap_or_default()
+    }
+}
+
+/// A home directory that goes when this does.
+pub(crate) struct Home(PathBuf);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("pm-cli-test-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Home(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes the configuration file where `$XDG_CONFIG_HOME` wants it, and returns its path.
+    pub(crate) fn configure(&self, text: &str) -> PathBuf {
+        let path = self.0.join("config/postmodern/config.toml");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Returns `pm` with nothing in its environment but this home.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pm"));
+        command.env_clear().env("HOME", &self.0).env("XDG_CONFIG_HOME", self.0.join("config")).env("TZ", "UTC");
+        // Where to find Postgres, and where tests may write.
+        for name in ["PATH", "TMPDIR", "PM_PG_BINDIR"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+pub(crate) fn run(command: &mut Command, stdin: &[u8]) -> Ran {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It need not read all that it is given.
+    child.stdin.take().unwrap().write_all(stdin).ok();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let status = output.status.code().unwrap_or(-1);
+    Ran { status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Replaces ids and times by `<id>` and `<time>`, and the relative ones by `<ago>`.
+pub(crate) fn redact(text: &str) -> String {
+    let mut redacted = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (name, length) = [("<id>", ID), ("<time>", TIME)]
+            .into_iter()
+            .find(|(_, form)| fits(rest, form))
+            .map_or(("", c.len_utf8()), |(name, form)| (name, form.len()));
+        redacted.push_str(if name.is_empty() { &rest[..length] } else { name });
+        rest = &rest[length..];
+    }
+    redacted = redacted.replace("(now)", "(<ago>)");
+    for seconds in 1..60 {
+        redacted = redacted.replace(&format!("({seconds}s ago)"), "(<ago>)");
+    }
+    redacted
+}
+
+const ID: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+const TIME: &str = "dddd-dd-dd dd:dd:dd+00:00";
+
+fn fits(text: &str, form: &str) -> bool {
+    let fits = |(c, wanted): (char, char)| match wanted {
+        'x' => c.is_ascii_hexdigit(),
+        'd' => c.is_ascii_digit(),
+        wanted => c == wanted,
+    };
+    text.chars().count() >= form.len() && text.is_char_boundary(form.len()) && text.chars().zip(form.chars()).all(fits)
+}

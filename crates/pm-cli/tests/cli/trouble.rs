@@ -1,0 +1,69 @@
+//! Servers that are not there, and passwords that must not be seen.
+
+use crate::support::{Home, Place, run};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+/// Returns a port of this machine on which nobody listens.
+fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_server_that_is_down_is_named_within_5_s_and_its_password_is_not() {
+    let home = Home::new();
+    let port = closed_port();
+    let url = format!("postgres://ada:hunter2@127.0.0.1:{port}/app");
+    let place = format!("127.0.0.1:{port}");
+    for arguments in [&["queue", "ls"][..], &["job", "add", "mail", "1"], &["db", "migrate"], &["demo"]] {
+        let begin = Instant::now();
+        let ran = run(home.command().args(arguments).args(["--db", &url]), b"");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert_eq!(ran.status, 3, "{}", ran.stderr);
+        assert!(ran.stderr.contains(&place), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up_in_time() {
+    let home = Home::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    let begin = Instant::now();
+    let url = format!("postgres://ada:hunter2@{place}/app");
+    let ran = run(home.command().args(["queue", "ls", "--db", &url, "--connect-timeout", "300ms"]), b"");
+    ran.assert_refused(3, &[&place]);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(!ran.stderr.contains("hunter2"));
+}
+
+#[test]
+fn a_missing_database_is_named() {
+    let place = Place::empty();
+    let url = place.database.url().replace(place.database.name(), "no_such_database");
+    let ran = run(place.home.command().args(["queue", "ls", "--db", &url]), b"");
+    ran.assert_refused(3, &["database \"no_such_database\" does not exist"]);
+}
+
+#[test]
+fn a_url_in_the_wrong_place_does_not_show_its_password() {
+    let home = Home::new();
+    let ran = run(home.command().args(["queue", "ls", "postgres://ada:hunter2@db/app"]), b"");
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("ada:***@db/app") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_closed_pipe_is_a_success() {
+    let place = Place::with_queues(&["mail"]);
+    let lines = "1\n".repeat(3_000);
+    assert_eq!(place.pm_reading(&["job", "add", "mail", "--batch"], lines.as_bytes()).status, 0);
+    for arguments in [&["job", "ls", "-l", "3000"][..], &["queue", "ls"], &["db", "migrate", "--print"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = place.command().args(arguments).stdout(writer).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}

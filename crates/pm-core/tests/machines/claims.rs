@@ -1,0 +1,293 @@
+//! Claims: how far ahead, in which order, and what becomes of jobs that nobody gets.
+
+use super::fake::{IN_PROGRESS, PENDING};
+use super::rig::{Fault, Rig, ms, options};
+use pm_core::machine::{Request, Trouble, WorkerOptions};
+use pm_core::{Error, Failure, StatementId, Verdict};
+
+#[test]
+fn a_claim_whose_reply_is_lost_is_given_back_at_once_and_until_the_statement_timeout_has_passed() {
+    let mut rig = Rig::new(options());
+    let job = rig.add_jobs(1)[0];
+    rig.fault(StatementId::Claim, Fault::LosesReply, 1);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(5));
+    let claim = rig.sent(StatementId::Claim).next().cloned().unwrap();
+    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "it ran");
+    rig.held.insert(StatementId::Claim);
+    rig.run_for(ms(4_990));
+    let releases: Vec<_> = rig.sent(StatementId::ReleaseClaim).cloned().collect();
+    assert!(releases.iter().all(|release| release.numbers == [claim.numbers[1]]));
+    assert_eq!(releases[0].at, claim.at + rig.latency, "at once");
+    let timeout = claim.at + ms(3_000);
+    assert!(releases.iter().any(|release| release.at >= timeout), "the server may have worked on it until then");
+    assert!(releases.len() <= 4, "with pauses");
+    rig.run_for(ms(10_000));
+    assert_eq!(rig.sent(StatementId::ReleaseClaim).count(), releases.len(), "it is surely over");
+    let job = rig.fake.job(job);
+    assert_eq!((job.state, job.retry_count), (PENDING, 0));
+}
+
+#[test]
+fn a_release_sent_before_the_statement_timeout_does_not_count_as_the_last_one() {
+    let mut rig = Rig::new(options());
+    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    let job = rig.add_jobs(1)[0];
+    assert!(rig.next().is_none());
+    rig.held.insert(StatementId::Claim);
+    rig.run_for(ms(10));
+    let place = rig.place_of(StatementId::Claim).unwrap();
+    let (claim, sent_at) = (rig.in_flight[place].request.clone(), rig.in_flight[place].at);
+    rig.fail(place, Failure::no_reply("cut"));
+    rig.run_for(ms(500));
+    rig.held.insert(StatementId::ReleaseClaim);
+    rig.run_for(ms(2_000));
+    let place = rig.place_of(StatementId::ReleaseClaim).unwrap();
+    rig.run(place).unwrap();
+    rig.fake.run(&claim.plan(), sent_at + ms(2_900));
+    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "the server came to it late");
+    rig.now = sent_at + ms(3_100);
+    rig.held.remove(&StatementId::ReleaseClaim);
+    rig.run_for(ms(3_000));
+    assert_eq!(rig.fake.job(job).state, PENDING, "given back all the same");
+}
+
+#[test]
+fn a_claim_that_can_never_be_given_back_does_not_keep_a_worker_from_ending() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    rig.fault(StatementId::Claim, Fault::LosesReply, 1);
+    rig.fault(StatementId::ReleaseClaim, Fault::Fails(Failure::reported("42P01", None, "no such table")), 1_000_000);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(50));
+    rig.worker.shut_down(rig.now);
+    rig.run_for(ms(60_000));
+    assert!(rig.worker.is_drained());
+    assert_eq!(rig.timer(), None);
+}
+
+#[test]
+fn giving_back_a_lost_claim_is_tried_until_its_leases_have_ended_by_themselves() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    rig.fault(StatementId::Claim, Fault::LosesReply, 1);
+    rig.fault(StatementId::ReleaseClaim, Fault::Fails(Failure::not_sent("refused")), 1_000_000);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(50));
+    rig.worker.shut_down(rig.now);
+    rig.run_for(ms(7_000));
+    assert!(!rig.worker.is_drained(), "the lease of 10 s can still be given back");
+    assert!((5..20).contains(&rig.sent(StatementId::ReleaseClaim).count()), "with pauses");
+    rig.run_for(ms(7_000));
+    assert!(rig.worker.is_drained());
+}
+
+#[test]
+fn a_claim_that_surely_did_not_run_is_tried_again_with_pauses() {
+    for failure in [Failure::not_sent("refused"), Failure::reported("55P03", None, "locked")] {
+        let mut rig = Rig::new(options());
+        rig.add_jobs(1);
+        rig.fault(StatementId::Claim, Fault::Fails(failure), 5);
+        assert!(rig.next().is_none());
+        rig.run_for(ms(1_700));
+        assert_eq!(rig.next().unwrap().job.retry_count, 0);
+        let times = rig.times(StatementId::Claim);
+        assert_eq!(times.len(), 6);
+        let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        for (pause, longest) in pauses.iter().zip([50, 100, 200, 400, 800]) {
+            assert!((ms(longest / 2)..=ms(longest + 2)).contains(pause), "{pauses:?}");
+        }
+        assert_eq!((rig.sent(StatementId::ReleaseClaim).count(), &rig.failed[..]), (0, &[][..]));
+    }
+}
+
+#[test]
+fn wake_ups_do_not_break_the_pause_after_a_failed_claim() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    rig.fault(StatementId::Claim, Fault::Fails(Failure::not_sent("refused")), 1_000);
+    assert!(rig.next().is_none());
+    for _ in 0..1_000 {
+        rig.worker.handle_wake_up("a", 0, rig.now);
+        rig.run_for(ms(5));
+    }
+    let claims = rig.times(StatementId::Claim).len();
+    assert!(claims < 12, "{claims} claims in 5 s");
+}
+
+#[test]
+fn jobs_that_nobody_starts_are_given_back_untouched_after_5_s_or_a_quarter_of_the_lease() {
+    for (lease, given_back_after) in [(60_000, 5_000), (10_000, 2_500)] {
+        let mut rig = Rig::new(options());
+        rig.fake.queues.get_mut(&1).unwrap().lease = ms(lease);
+        let job = rig.add_jobs(1)[0];
+        assert!(rig.next().is_none());
+        rig.run_for(ms(given_back_after - 1));
+        assert_eq!(rig.fake.job(job).state, IN_PROGRESS);
+        assert_eq!(rig.sent(StatementId::Settle).count(), 0);
+        rig.run_for(ms(50));
+        let job = rig.fake.job(job);
+        assert_eq!((job.state, job.retry_count, job.seq), (PENDING, 0, Some(1)), "its place is kept");
+        rig.run_for(ms(20_000));
+        assert_eq!(rig.sent(StatementId::Claim).count(), 1, "nobody is there to take it");
+        assert!(rig.next().is_none());
+        rig.wait_next();
+    }
+}
+
+#[test]
+fn whoever_waits_while_a_slow_claim_comes_too_late_still_gets_a_job() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    rig.latency = ms(2_700);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(6_000));
+    rig.latency = ms(2);
+    rig.run_for(ms(6_000));
+    assert!(rig.sent(StatementId::Settle).count() > 0, "the late one was given back");
+    rig.run_for(ms(3_000));
+    let claims = rig.sent(StatementId::Claim).count();
+    assert!(claims >= 2, "{claims} claims: the one who waits was forgotten");
+}
+
+#[test]
+fn jobs_of_a_queue_that_was_paused_are_given_back_when_the_worker_learns_of_it() {
+    let mut rig = Rig::new(options());
+    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    let job = rig.add_jobs(1)[0];
+    assert!(rig.next().is_none());
+    rig.run_for(ms(20));
+    assert!(rig.worker.has_job());
+    rig.fake.queues.get_mut(&1).unwrap().paused = true;
+    rig.run_for(ms(2_010));
+    assert_eq!((rig.fake.job(job).state, rig.fake.job(job).retry_count), (PENDING, 0));
+    assert!(!rig.worker.has_job());
+    rig.fake.queues.get_mut(&1).unwrap().paused = false;
+    assert_eq!(rig.wait_next().job.lease.job, job);
+}
+
+#[test]
+fn prefetch_never_exceeds_what_was_taken_in_the_last_second() {
+    let mut rig = Rig::new(WorkerOptions { prefetch: 8, ..options() });
+    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    rig.add_jobs(1_000);
+    rig.run_for(ms(200));
+    assert_eq!(rig.sent(StatementId::Claim).count(), 0, "nobody waits");
+    let mut taken = Vec::new();
+    for round in 0..400 {
+        // A handler that gets faster, then slower.
+        let pause = if round < 200 { 400 / (round + 1) } else { (round - 199) * 10 };
+        rig.run_for(ms(pause));
+        if let Some(job) = rig.next() {
+            rig.settle(&job, Verdict::Commit);
+            taken.push(rig.now);
+        }
+        rig.pump();
+        let last_second = taken.iter().filter(|time| rig.now.since(**time) <= ms(1_000)).count();
+        if let Some(claim) = rig.sent(StatementId::Claim).last().filter(|claim| claim.at == rig.now) {
+            let limit = claim.numbers[0] as usize;
+            assert!(limit <= last_second.max(1) && limit <= 8, "{limit} jobs, {last_second} taken");
+        }
+    }
+    assert!(rig.sent(StatementId::Claim).any(|claim| claim.numbers[0] >= 4), "it does prefetch");
+    assert!(taken.len() > 200);
+}
+
+#[test]
+fn jobs_of_higher_priority_that_arrive_later_are_handed_out_first() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(30);
+    // Six jobs in quick succession make it prefetch.
+    (0..6).for_each(|_| drop(rig.wait_next()));
+    rig.run_for(ms(10));
+    let high = rig.fake.add_job(1, 5, None);
+    rig.worker.handle_wake_up("a", 5, rig.now);
+    while rig.place_of(StatementId::Claim).is_none() {
+        assert_eq!(rig.next().unwrap().job.priority, 0);
+        rig.pump();
+    }
+    assert!(rig.worker.has_job(), "an ordinary one is there already");
+    rig.run_for(ms(10));
+    assert_eq!(rig.next().unwrap().job.lease.job, high);
+    assert_eq!(rig.next().unwrap().job.priority, 0);
+}
+
+#[test]
+fn a_wake_up_during_a_claim_in_flight_is_not_lost() {
+    let mut rig = Rig::new(WorkerOptions { poll_least: ms(60_000), poll_most: ms(60_000), ..options() });
+    assert!(rig.next().is_none());
+    rig.run_for(ms(50));
+    rig.worker.handle_wake_up("a", 0, rig.now);
+    rig.pump();
+    let place = rig.place_of(StatementId::Claim).unwrap();
+    rig.run(place).unwrap();
+    rig.add_jobs(1);
+    rig.worker.handle_wake_up("a", 0, rig.now);
+    rig.run_for(ms(10));
+    assert!(rig.next().is_some());
+}
+
+#[test]
+fn a_wake_up_during_a_poll_in_flight_is_not_lost() {
+    let mut rig = Rig::new(WorkerOptions { poll_least: ms(60_000), poll_most: ms(60_000), ..options() });
+    assert!(rig.next().is_none());
+    rig.pump();
+    let place = rig.place_of(StatementId::Poll).unwrap();
+    rig.run(place).unwrap();
+    rig.add_jobs(1);
+    rig.worker.handle_wake_up("a", 0, rig.now);
+    rig.run_for(ms(30));
+    assert!(rig.next().is_some());
+}
+
+#[test]
+fn jobs_claimed_from_a_queue_that_was_renamed_meanwhile_are_given_back() {
+    let names = ["a", "b"].map(|name| pm_core::QueueName::new(name).unwrap());
+    let mut rig = Rig::new(WorkerOptions { queues: names.into(), ..options() });
+    rig.fake.add_queue(2, "b");
+    let job = rig.add_jobs(1)[0];
+    rig.held.insert(StatementId::Claim);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(10));
+    let place = rig.place_of(StatementId::Claim).unwrap();
+    rig.run(place).unwrap();
+    rig.fake.queues.get_mut(&1).unwrap().name = "z".to_owned();
+    rig.worker.handle_change(rig.now);
+    rig.run_for(ms(30));
+    assert_eq!(rig.failed, [Trouble::Refused(Error::QueueNotFound("a".to_owned()))]);
+    rig.held.clear();
+    rig.run_for(ms(50));
+    let job = rig.fake.job(job);
+    assert_eq!((job.state, job.retry_count), (PENDING, 0));
+}
+
+#[test]
+fn lines_of_a_paused_queue_do_not_make_a_dry_one_be_claimed_from_without_pause() {
+    let names = ["a", "b"].map(|name| pm_core::QueueName::new(name).unwrap());
+    let mut rig = Rig::new(WorkerOptions { queues: names.into(), prefetch: 1, ..options() });
+    rig.fake.add_queue(2, "b").paused = true;
+    rig.fake.add_job(2, 0, None);
+    rig.latency = ms(100);
+    // Tickets so high that a claim need not look from the start of its line.
+    rig.add_jobs(1_100);
+    rig.fake.jobs.retain(|_, job| job.queue_id == 2 || job.seq > Some(1_090));
+    let taken = (0..100).filter(|_| {
+        rig.run_for(ms(100));
+        rig.next().is_some()
+    });
+    assert_eq!(taken.count(), 11);
+    let claims = rig.sent(StatementId::Claim).count();
+    assert!(claims <= 11 + 12, "{claims} claims for 11 jobs in 10 s");
+}
+
+#[test]
+fn a_dry_worker_claims_again_when_the_lease_of_another_ends() {
+    let mut rig = Rig::new(options());
+    let job = rig.add_jobs(1)[0];
+    rig.fake.claim_by_another(1, rig.now);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(9_500));
+    assert_eq!(rig.fake.job(job).state, IN_PROGRESS);
+    rig.run_for(ms(700));
+    assert_eq!(rig.next().unwrap().job.retry_count, 1);
+}

@@ -1,0 +1,141 @@
+//! Leases: how long they are trusted, and how they are kept.
+
+use super::rig::{Fault, Rig, ms, options};
+use pm_core::machine::{Trouble, WorkerOptions};
+use pm_core::{Error, Failure, StatementId, Verdict};
+
+fn rig_with_keep_alive(most_ms: u64) -> Rig {
+    let mut rig = Rig::new(WorkerOptions { keep_alive: Some(ms(most_ms)), ..options() });
+    rig.fake.queues.get_mut(&1).expect("the rig has made it").lease = ms(9_000);
+    rig.add_jobs(1);
+    rig
+}
+
+#[test]
+fn keep_alive_refreshes_at_a_third_of_the_lease_until_its_maximum_and_then_the_lease_is_lost() {
+    let mut rig = rig_with_keep_alive(20_000);
+    let taken = rig.wait_next();
+    let claimed = rig.times(StatementId::Claim)[0];
+    let started = rig.now;
+    rig.run_for(ms(60_000));
+    let times = rig.times(StatementId::Refresh);
+    assert_eq!(times.len(), 6, "{times:?}");
+    for (n, time) in times.iter().enumerate() {
+        assert_eq!(*time, claimed + ms(3_000 * (n as u64 + 1)), "a third after the last one was sent");
+        assert!(time.since(started) < ms(20_000));
+    }
+    assert_eq!(rig.lost, [taken.job.lease]);
+    assert!(!rig.worker.is_trusted(&taken.job.lease));
+}
+
+#[test]
+fn without_keep_alive_nothing_is_refreshed() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    let taken = rig.wait_next();
+    rig.run_for(ms(30_000));
+    assert_eq!((rig.sent(StatementId::Refresh).count(), &rig.lost[..]), (0, &[taken.job.lease][..]));
+}
+
+#[test]
+fn trust_is_counted_from_when_the_claim_was_sent() {
+    let mut rig = Rig::new(options());
+    rig.latency = ms(400);
+    rig.add_jobs(1);
+    let taken = rig.wait_next();
+    let sent_at = rig.times(StatementId::Claim)[0];
+    let trust_ends = sent_at + ms(9_500);
+    rig.run_for(trust_ends.since(rig.now) - ms(1));
+    assert!(rig.worker.is_trusted(&taken.job.lease));
+    assert_eq!(rig.timer().unwrap().min(trust_ends), rig.timer().unwrap(), "it wants to be woken by then");
+    rig.run_for(ms(1));
+    assert!(!rig.worker.is_trusted(&taken.job.lease));
+    assert_eq!(rig.lost, [taken.job.lease]);
+}
+
+#[test]
+fn a_word_after_trust_has_ended_is_still_sent_and_the_database_decides() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.add_jobs(1);
+    let taken = rig.wait_next();
+    rig.run_for(ms(12_000));
+    assert_eq!(rig.lost, [taken.job.lease]);
+    let ticket = rig.settle(&taken, Verdict::Commit);
+    rig.run_for(ms(10));
+    assert_eq!(rig.settled[&ticket], Ok(()), "nobody has reaped it");
+}
+
+#[test]
+fn a_refresh_tells_what_remains_and_a_lost_lease_is_refused() {
+    let mut rig = Rig::new(options());
+    let job = rig.add_jobs(1)[0];
+    let taken = rig.wait_next();
+    rig.run_for(ms(4_000));
+    let ticket = rig.worker.refresh(taken.job.lease);
+    rig.run_for(ms(10));
+    assert_eq!(rig.refreshed[&ticket], Ok(ms(10_000)));
+    rig.fake.force_restart(job);
+    let ticket = rig.worker.refresh(taken.job.lease);
+    rig.run_for(ms(10));
+    assert_eq!(rig.refreshed[&ticket], Err(Trouble::Refused(Error::LeaseLost)));
+    assert_eq!(rig.lost, [taken.job.lease]);
+}
+
+#[test]
+fn a_refresh_that_fails_is_tried_again_until_the_lease_ends() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    let taken = rig.wait_next();
+    rig.fault(StatementId::Refresh, Fault::Fails(Failure::not_sent("refused")), 3);
+    let ticket = rig.worker.refresh(taken.job.lease);
+    rig.run_for(ms(1_000));
+    assert!(rig.refreshed[&ticket].is_ok());
+    assert_eq!(rig.sent(StatementId::Refresh).count(), 4);
+    let failure = Failure::not_sent("refused");
+    rig.fault(StatementId::Refresh, Fault::Fails(failure.clone()), 1_000_000);
+    let ticket = rig.worker.refresh(taken.job.lease);
+    rig.run_for(ms(9_500));
+    assert!(!rig.refreshed.contains_key(&ticket));
+    rig.run_for(ms(10_000));
+    assert_eq!(rig.refreshed[&ticket], Err(Trouble::Failed(failure)));
+}
+
+#[test]
+fn keep_alive_goes_on_after_failed_refreshes() {
+    let mut rig = rig_with_keep_alive(60_000);
+    let taken = rig.wait_next();
+    rig.fault(StatementId::Refresh, Fault::LosesReply, 2);
+    rig.fault(StatementId::Refresh, Fault::Fails(Failure::not_sent("refused")), 2);
+    rig.run_for(ms(30_000));
+    assert!(rig.worker.is_trusted(&taken.job.lease));
+    assert_eq!(rig.lost, []);
+}
+
+#[test]
+fn a_refresh_and_the_end_of_a_lease_may_cross() {
+    let mut rig = rig_with_keep_alive(60_000);
+    let taken = rig.wait_next();
+    rig.held.insert(StatementId::Refresh);
+    rig.run_for(ms(3_100));
+    let ticket = rig.settle(&taken, Verdict::Commit);
+    rig.run_for(ms(10));
+    rig.held.clear();
+    rig.run_for(ms(100));
+    assert_eq!((&rig.settled[&ticket], &rig.lost[..]), (&Ok(()), &[][..]));
+}
+
+#[test]
+fn no_statement_refreshes_more_than_500_leases() {
+    let mut rig = Rig::new(WorkerOptions { keep_alive: Some(ms(60_000)), prefetch: 500, ..options() });
+    rig.fake.queues.get_mut(&1).unwrap().lease = ms(6_000);
+    rig.add_jobs(900);
+    let taken: Vec<_> = (0..900).map(|_| rig.wait_next()).collect();
+    let tickets: Vec<_> = taken.iter().rev().map(|taken| rig.worker.refresh(taken.job.lease)).collect();
+    rig.held.insert(StatementId::Refresh);
+    rig.run_for(ms(2_500));
+    rig.held.clear();
+    // The rig looks at the size of every statement.
+    rig.run_for(ms(100));
+    assert!(tickets.iter().all(|ticket| rig.refreshed[ticket].is_ok()));
+    assert_eq!(rig.lost, []);
+}

@@ -1,0 +1,313 @@
+//! The producer against the fake database: every enqueue has one answer, and it is true.
+
+use super::fake::{Fake, PENDING, rows_of};
+use super::rig::{Seeded, at, ms};
+use pm_core::machine::{Enqueued, Machine, Producer, ProducerEvent, ProducerRequest, Request, Ticket, Trouble};
+use pm_core::{
+    Error, Failure, Instant, JobOptions, NewJob, QueueName, Rows, SchemaName, State, StatementId, Value, job_id,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+struct Scene {
+    producer: Producer,
+    fake: Fake,
+    now: Instant,
+    in_flight: Vec<(ProducerRequest, Option<Rows>)>,
+    asked: BTreeMap<Ticket, NewJob>,
+    told: BTreeMap<Ticket, Result<Enqueued, Trouble>>,
+    sent: Vec<StatementId>,
+    entropy: Seeded,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut fake = Fake::default();
+        fake.add_queue(1, "a");
+        Scene {
+            producer: Producer::new(&SchemaName::default()),
+            fake,
+            now: at(1_000),
+            in_flight: Vec::new(),
+            asked: BTreeMap::new(),
+            told: BTreeMap::new(),
+            sent: Vec::new(),
+            entropy: Seeded(1),
+        }
+    }
+
+    fn enqueue(&mut self, queue: &str, key: Option<u8>) -> Ticket {
+        let count = self.asked.len() as u8;
+        let job = NewJob {
+            id: job_id(1_700_000_000_000, [count; 10]),
+            queue: QueueName::new(queue).expect("it is a name"),
+            payload: (&b"{}"[..]).into(),
+            options: JobOptions { key: key.map(|key| key.to_string()), ..JobOptions::default() },
+        };
+        let ticket = self.producer.enqueue(job.clone(), self.now);
+        self.asked.insert(ticket, job);
+        ticket
+    }
+
+    fn pump(&mut self) {
+        self.producer.handle_timeout(self.now);
+        while let Some(request) = self.producer.poll_request(self.now, &mut self.entropy) {
+            let kind = request.plan().statement;
+            assert!(self.in_flight.iter().all(|(other, _)| other.plan().statement != kind), "two {kind:?} in flight");
+            self.sent.push(kind);
+            self.in_flight.push((request, None));
+        }
+        while let Some(event) = self.producer.poll_event() {
+            if let ProducerEvent::Enqueued { ticket, outcome } = event {
+                assert!(self.told.insert(ticket, outcome).is_none(), "{ticket:?} was told twice");
+            }
+        }
+        let next = self.producer.poll_timeout();
+        assert!(next.is_none_or(|(at, _)| at > self.now), "a busy loop at {:?}: {next:?}", self.now);
+        let unanswered = self.asked.len() - self.told.len();
+        assert_eq!(self.producer.len(), unanswered, "it knows how many wait");
+        assert!(!self.producer.is_empty() || unanswered == 0);
+    }
+
+    fn place_of(&self, statement: StatementId) -> Option<usize> {
+        self.in_flight.iter().position(|(request, _)| request.plan().statement == statement)
+    }
+
+    fn run(&mut self, place: usize) {
+        let (request, ran) = &mut self.in_flight[place];
+        if ran.is_none() {
+            *ran = Some(self.fake.run(&request.plan(), self.now));
+        }
+    }
+
+    fn answer(&mut self, place: usize) {
+        self.run(place);
+        let (request, ran) = self.in_flight.remove(place);
+        self.producer.handle_reply(request, Ok(ran.expect("it has just run")), self.now, &mut self.entropy);
+    }
+
+    fn fail(&mut self, place: usize, failure: Failure) {
+        let (request, _) = self.in_flight.remove(place);
+        self.producer.handle_reply(request, Err(failure), self.now, &mut self.entropy);
+    }
+
+    /// Answers everything until nothing is left to do, without faults.
+    fn finish(&mut self) {
+        for _ in 0..1_000 {
+            self.pump();
+            if !self.in_flight.is_empty() {
+                self.answer(0);
+            } else if let Some((at, _)) = self.producer.poll_timeout() {
+                self.now = at;
+            } else {
+                return;
+            }
+        }
+        panic!("it never ends: {:?}", self.producer);
+    }
+}
+
+#[test]
+fn enqueues_made_together_go_together_and_are_told_one_by_one() {
+    let mut scene = Scene::new();
+    let first = scene.enqueue("a", None);
+    scene.pump();
+    let good = scene.enqueue("a", Some(1));
+    let homeless = scene.enqueue("nowhere", None);
+    let doubled = scene.enqueue("a", Some(1));
+    scene.finish();
+    assert_eq!(scene.sent, [StatementId::Enqueue, StatementId::Enqueue, StatementId::KeyHolder]);
+    for ticket in [first, good] {
+        assert_eq!(scene.told[&ticket], Ok(Enqueued::Inserted(scene.asked[&ticket].id)));
+    }
+    assert_eq!(scene.told[&homeless], Err(Trouble::Refused(Error::QueueNotFound("nowhere".to_owned()))));
+    assert_eq!(scene.told[&doubled], Ok(Enqueued::Existing(scene.asked[&good].id, State::Pending)));
+}
+
+#[test]
+fn an_enqueue_whose_reply_is_lost_is_sent_again_and_goes_in_once() {
+    let mut scene = Scene::new();
+    let ticket = scene.enqueue("a", None);
+    scene.pump();
+    scene.run(0);
+    scene.fail(0, Failure::no_reply("cut"));
+    scene.finish();
+    assert_eq!(scene.told[&ticket], Ok(Enqueued::Inserted(scene.asked[&ticket].id)));
+    assert_eq!(scene.fake.jobs.len(), 1);
+}
+
+#[test]
+fn resends_stop_after_30_s() {
+    for (failure, last_ms) in [(Failure::no_reply("cut"), 30_000), (Failure::not_sent("refused"), 5_000)] {
+        let mut scene = Scene::new();
+        let start = scene.now;
+        let ticket = scene.enqueue("a", None);
+        while scene.told.is_empty() {
+            scene.pump();
+            while !scene.in_flight.is_empty() {
+                scene.fail(0, failure.clone());
+            }
+            scene.pump();
+            scene.now = scene.producer.poll_timeout().map_or(scene.now, |(at, _)| at);
+        }
+        assert_eq!(scene.told[&ticket], Err(Trouble::Failed(failure)));
+        let took = scene.now.since(start);
+        assert!((ms(last_ms)..ms(last_ms + 10_100)).contains(&took), "{took:?}");
+    }
+}
+
+#[test]
+fn enqueues_go_on_while_holders_of_keys_are_asked_for() {
+    let mut scene = Scene::new();
+    for _ in 0..2 {
+        scene.enqueue("a", Some(1));
+        scene.pump();
+        scene.in_flight.len().checked_sub(1).into_iter().for_each(|place| scene.answer(place));
+        scene.pump();
+    }
+    assert!(scene.place_of(StatementId::KeyHolder).is_some());
+    let other = scene.enqueue("a", Some(1));
+    scene.pump();
+    let place = scene.place_of(StatementId::Enqueue).expect("it need not wait");
+    scene.answer(place);
+    // The scene sees to it that the second question waits for the answer to the first.
+    scene.enqueue("a", None);
+    scene.pump();
+    let place = scene.place_of(StatementId::KeyHolder).unwrap();
+    scene.fail(place, Failure::no_reply("cut"));
+    scene.finish();
+    assert!(matches!(scene.told[&other], Ok(Enqueued::Existing(..))));
+    assert_eq!(scene.fake.jobs.len(), 2);
+}
+
+#[test]
+fn a_question_for_holders_that_fails_does_not_disturb_the_enqueue_in_flight() {
+    let mut scene = Scene::new();
+    scene.enqueue("a", Some(1));
+    scene.enqueue("a", Some(1));
+    scene.pump();
+    scene.answer(0);
+    scene.pump();
+    scene.enqueue("a", None);
+    scene.pump();
+    scene.fail(scene.place_of(StatementId::KeyHolder).unwrap(), Failure::not_sent("refused"));
+    scene.enqueue("a", None);
+    scene.now = scene.now + ms(1_000);
+    scene.pump();
+    scene.finish();
+    assert!(scene.told.values().all(Result::is_ok));
+}
+
+#[test]
+fn a_reply_that_names_a_place_twice_is_survived() {
+    for outcomes in [[1, 1, 2], [1, 2, 2], [2, 1, 1], [2, 2, 1], [2, 2, 2], [1, 1, 1]] {
+        for places in [[1, 1, 2], [1, 2, 2], [2, 2, 2], [2, 1, 2], [1, 1, 1]] {
+            let mut scene = Scene::new();
+            scene.enqueue("a", None);
+            scene.enqueue("a", None);
+            scene.pump();
+            let row = |(place, outcome)| vec![Value::Int8(place), Value::Int2(outcome), Value::Int4(1)];
+            scene.in_flight[0].1 = Some(rows_of(3, places.into_iter().zip(outcomes).map(row)));
+            scene.answer(0);
+            scene.finish();
+            assert_eq!(scene.told.len(), 2);
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Wait(u64),
+    Enqueue {
+        queue: bool,
+        key: Option<u8>,
+    },
+    Run(Index),
+    Answer(Index),
+    Fail(Index, u8),
+    LoseReply(Index),
+    /// Frees a key.
+    EndJob(Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<Index>;
+    prop_oneof![
+        4 => (0..100u64).prop_map(Step::Wait),
+        1 => (0..9_000u64).prop_map(Step::Wait),
+        8 => (prop::bool::weighted(0.9), prop::option::of(0..4u8)).prop_map(|(queue, key)| Step::Enqueue { queue, key }),
+        2 => index().prop_map(Step::Run),
+        8 => index().prop_map(Step::Answer),
+        2 => (index(), 0..4u8).prop_map(|(place, how)| Step::Fail(place, how)),
+        2 => index().prop_map(Step::LoseReply),
+        1 => index().prop_map(Step::EndJob),
+    ]
+}
+
+fn apply(scene: &mut Scene, step: Step) {
+    let count = scene.in_flight.len();
+    match step {
+        Step::Wait(for_ms) => scene.now = scene.now + ms(for_ms),
+        Step::Enqueue { queue, key } => {
+            scene.enqueue(if queue { "a" } else { "nowhere" }, key);
+        }
+        Step::EndJob(which) => {
+            let ids: Vec<Uuid> = scene.fake.jobs.keys().copied().collect();
+            if !ids.is_empty() {
+                scene.fake.jobs.entry(*which.get(&ids)).and_modify(|job| job.state = super::fake::FINISHED);
+            }
+        }
+        _ if count == 0 => {}
+        Step::Run(which) => scene.run(which.index(count)),
+        Step::Answer(which) => scene.answer(which.index(count)),
+        Step::Fail(which, how) => {
+            // What has run already cannot be refused any more.
+            let how = if scene.in_flight[which.index(count)].1.is_some() { 3 } else { how };
+            let failure = match how {
+                0 => Failure::not_sent("refused"),
+                1 => Failure::reported("55P03", None, "locked"),
+                2 => Failure::reported("22021", None, "never"),
+                _ => Failure::no_reply("cut"),
+            };
+            scene.fail(which.index(count), failure);
+        }
+        Step::LoseReply(which) => {
+            scene.run(which.index(count));
+            scene.fail(which.index(count), Failure::no_reply("cut"));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_every_enqueue_has_one_true_answer(steps in prop::collection::vec(step(), 0..120)) {
+        let mut scene = Scene::new();
+        for step in steps {
+            apply(&mut scene, step);
+            scene.pump();
+        }
+        scene.finish();
+        prop_assert!(scene.producer.is_empty());
+        prop_assert_eq!(scene.told.len(), scene.asked.len());
+        for (ticket, outcome) in &scene.told {
+            let id = scene.asked[ticket].id;
+            match outcome {
+                Ok(Enqueued::Inserted(inserted)) => {
+                    prop_assert_eq!(*inserted, id);
+                    prop_assert!(scene.fake.jobs.contains_key(&id));
+                }
+                Ok(existing) => {
+                    prop_assert!(existing.id() != id && scene.fake.jobs.contains_key(&existing.id()));
+                    prop_assert!(!scene.fake.jobs.contains_key(&id));
+                }
+                Err(Trouble::Refused(Error::QueueNotFound(name))) => prop_assert_eq!(name, "nowhere"),
+                // It may have gone in all the same: that is what an unknown outcome means.
+                Err(Trouble::Failed(_)) => {}
+                Err(other) => prop_assert!(false, "{other:?}"),
+            }
+        }
+        prop_assert!(scene.fake.jobs.values().all(|job| job.state >= PENDING));
+    }
+}

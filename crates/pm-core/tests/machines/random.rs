@@ -1,0 +1,383 @@
+//! Random interleavings of time, replies, faults, operators and users against the fake database.
+//!
+//! The rig checks at every step: no busy loop, one request of each kind in flight, no ticket told twice, no lease trusted
+//! or handed out beyond its end, bounded claims, sorted locks. Here follows what must hold in the end.
+
+use super::fake::{FINISHED, IN_PROGRESS};
+use super::rig::{Logged, Rig, Seeded, Sent, kind_of, ms};
+use pm_core::machine::{Entropy, Request, TakenJob, Ticket, WorkerOptions};
+use pm_core::op::Notice;
+use pm_core::{Failure, Instant, QueueName, Reason, StatementId, Verdict};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::collections::BTreeSet;
+
+const QUEUES: [(i32, &str); 3] = [(1, "a"), (2, "b"), (3, "not followed")];
+const STATEMENT_TIMEOUT_MS: u64 = 700;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Wait(u64),
+    /// Sleeps as a driver would.
+    Sleep,
+    /// Runs a request in flight; its reply is still under way.
+    Run(Index),
+    Answer(Index),
+    /// A request fails and does not run.
+    Fail(Index, u8),
+    /// A request runs, and its reply is lost.
+    LoseReply(Index),
+    /// A request is given up by the driver, and runs later all the same.
+    Straggle(Index, u64),
+    AddJob {
+        queue: usize,
+        priority: i32,
+        due_in: Option<u64>,
+    },
+    /// Someone else claims a job and is never heard of again.
+    ClaimByAnother(usize),
+    ReapByAnother,
+    SetPaused(usize, bool),
+    SetLease(usize, u64),
+    ForceRestart(Index),
+    Rename(usize),
+    DeleteQueue(usize),
+    WakeUp {
+        queue: usize,
+        priority: i32,
+    },
+    /// Another process says something.
+    Notice(Notice),
+    Listen(bool),
+    Change,
+    Next,
+    Settle(Index, u8),
+    /// Says a second word about a lease.
+    SettleAgain,
+    Refresh(Index),
+    ShutDown,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<Index>;
+    let job = (0..3usize, 0..3i32, prop::option::weighted(0.2, 0..3_000u64));
+    prop_oneof![
+        8 => (0..60u64).prop_map(Step::Wait),
+        1 => (0..4_000u64).prop_map(Step::Wait),
+        8 => Just(Step::Sleep),
+        4 => index().prop_map(Step::Run),
+        20 => index().prop_map(Step::Answer),
+        3 => (index(), 0..5u8).prop_map(|(place, how)| Step::Fail(place, how)),
+        2 => index().prop_map(Step::LoseReply),
+        2 => (index(), 0..STATEMENT_TIMEOUT_MS).prop_map(|(place, later)| Step::Straggle(place, later)),
+        8 => job.prop_map(|(queue, priority, due_in)| Step::AddJob { queue, priority, due_in }),
+        1 => (0..3usize).prop_map(Step::ClaimByAnother),
+        1 => Just(Step::ReapByAnother),
+        2 => (0..2usize, any::<bool>()).prop_map(|(queue, paused)| Step::SetPaused(queue, paused)),
+        1 => (0..2usize, 300..2_000u64).prop_map(|(queue, lease)| Step::SetLease(queue, lease)),
+        1 => index().prop_map(Step::ForceRestart),
+        4 => (0..3usize, 0..3i32).prop_map(|(queue, priority)| Step::WakeUp { queue, priority }),
+        2 => (0..4i32, prop::option::of(0..3i32))
+            .prop_map(|(queue_id, priority)| Step::Notice(Notice { queue_id, priority })),
+        1 => any::<bool>().prop_map(Step::Listen),
+        1 => Just(Step::Change),
+        14 => Just(Step::Next),
+        8 => (index(), 0..4u8).prop_map(|(which, verdict)| Step::Settle(which, verdict)),
+        1 => Just(Step::SettleAgain),
+        2 => index().prop_map(Step::Refresh),
+    ]
+}
+
+/// Returns steps, among which a queue may vanish or the worker be told to stop.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let rare = prop_oneof![
+        3 => Just(Vec::new()),
+        2 => Just(vec![Step::ShutDown]),
+        1 => (0..2usize).prop_map(|queue| vec![Step::Rename(queue)]),
+        1 => (0..2usize).prop_map(|queue| vec![Step::DeleteQueue(queue)]),
+        1 => Just(vec![Step::DeleteQueue(0), Step::Rename(1)]),
+    ];
+    (prop::collection::vec(step(), 0..150), rare, prop::collection::vec(step(), 0..100))
+        .prop_map(|(before, rare, after)| [before, rare, after].concat())
+}
+
+/// A rig with what a user holds and remembers.
+struct Scene {
+    rig: Rig,
+    hands: Vec<TakenJob>,
+    last: Option<TakenJob>,
+    settles: Vec<Ticket>,
+    refreshes: Vec<Ticket>,
+    /// Requests that were given up and run at a time.
+    stragglers: Vec<(Instant, Sent)>,
+    /// Settles and releases that the database refused for good: those leases end by themselves.
+    excused: Vec<Logged>,
+}
+
+impl Scene {
+    fn new(seed: u64, keep_alive: bool, prefetch: usize) -> Self {
+        let mut rig = Rig::new(WorkerOptions {
+            queues: ["a", "b"].map(|name| QueueName::new(name).expect("it is a name")).into(),
+            worker: "w".to_owned(),
+            prefetch,
+            keep_alive: keep_alive.then_some(ms(3_000)),
+            poll_least: ms(20),
+            poll_most: ms(1_000),
+            reaps: true,
+            statement_timeout: ms(STATEMENT_TIMEOUT_MS),
+        });
+        rig.entropy = Seeded(seed);
+        for (id, name) in QUEUES {
+            let queue = rig.fake.add_queue(id, name);
+            (queue.lease, queue.backoff_ms, queue.max_retries) = (ms(1_000), vec![0, 60, 500], 4);
+        }
+        let (settles, refreshes) = (Vec::new(), Vec::new());
+        Scene { rig, hands: Vec::new(), last: None, settles, refreshes, stragglers: Vec::new(), excused: Vec::new() }
+    }
+
+    /// Runs the stragglers whose time comes before `then`.
+    fn run_stragglers(&mut self, then: Instant) {
+        self.stragglers.sort_by_key(|(at, _)| *at);
+        while self.stragglers.first().is_some_and(|(at, _)| *at <= then) {
+            let (_, sent) = self.stragglers.remove(0);
+            let _nobody_hears_it = self.rig.fake.run(&sent.request.plan(), self.rig.now);
+        }
+    }
+
+    fn wait_until(&mut self, then: Instant) {
+        self.run_stragglers(then);
+        self.rig.now = then;
+    }
+
+    fn apply(&mut self, step: Step) {
+        let rig = &mut self.rig;
+        let now = rig.now;
+        match step {
+            Step::Wait(for_ms) => self.wait_until(now + ms(for_ms)),
+            Step::Sleep => {
+                let then = rig.timer().unwrap_or(now);
+                self.wait_until(then.max(now));
+            }
+            Step::Run(_) | Step::Answer(_) | Step::Fail(..) | Step::LoseReply(_) | Step::Straggle(..) => {
+                if !rig.in_flight.is_empty() {
+                    self.apply_to_request(step);
+                }
+            }
+            Step::AddJob { queue, priority, due_in } => {
+                if rig.fake.queues.contains_key(&QUEUES[queue].0) {
+                    rig.fake.add_job(QUEUES[queue].0, priority, due_in.map(|due_in| now + ms(due_in)));
+                }
+            }
+            Step::ClaimByAnother(queue) => rig.fake.claim_by_another(QUEUES[queue].0, now),
+            Step::ReapByAnother => drop(rig.fake.reap(500, now)),
+            Step::SetPaused(queue, paused) => {
+                rig.fake.queues.entry(QUEUES[queue].0).and_modify(|queue| queue.paused = paused);
+            }
+            Step::SetLease(queue, lease) => {
+                rig.fake.queues.entry(QUEUES[queue].0).and_modify(|queue| queue.lease = ms(lease));
+            }
+            Step::ForceRestart(which) => {
+                let ids: Vec<_> = rig.fake.jobs.keys().copied().collect();
+                if !ids.is_empty() {
+                    rig.fake.force_restart(*which.get(&ids));
+                }
+            }
+            Step::Rename(queue) => {
+                rig.fake.queues.entry(QUEUES[queue].0).and_modify(|queue| queue.name = "renamed".to_owned());
+            }
+            Step::DeleteQueue(queue) => rig.fake.delete_queue(QUEUES[queue].0),
+            Step::WakeUp { queue, priority } => rig.worker.handle_wake_up(QUEUES[queue].1, priority, now),
+            Step::Notice(notice) => rig.worker.handle_notice(notice, now),
+            Step::Listen(listens) => rig.worker.set_listening(listens.then(|| ms(4_000)), now),
+            Step::Change => rig.worker.handle_change(now),
+            Step::Next | Step::Settle(..) | Step::SettleAgain | Step::Refresh(_) => self.apply_to_user(step),
+            Step::ShutDown => rig.worker.shut_down(now),
+        }
+    }
+
+    fn apply_to_request(&mut self, step: Step) {
+        let rig = &mut self.rig;
+        let count = rig.in_flight.len();
+        match step {
+            Step::Run(which) => drop(rig.run(which.index(count))),
+            Step::Fail(which, how) if rig.in_flight[which.index(count)].ran.is_none() => {
+                let failure = match how {
+                    0 => Failure::not_sent("refused"),
+                    1 => Failure::reported("40P01", None, "deadlock"),
+                    2 => Failure::reported("55P03", None, "locked"),
+                    3 => Failure::reported("22021", None, "never"),
+                    _ => Failure::no_reply("cut before it arrived"),
+                };
+                let sent = &rig.in_flight[which.index(count)];
+                let refused = |logged: &&Logged| logged.statement == kind_of(sent) && logged.at == sent.at;
+                self.excused.extend(rig.log.iter().rfind(refused).filter(|_| how == 3).cloned());
+                rig.fail(which.index(count), failure);
+            }
+            Step::LoseReply(which) => rig.lose_reply(which.index(count)),
+            Step::Straggle(which, later) if rig.in_flight[which.index(count)].ran.is_none() => {
+                let sent = rig.give_up(which.index(count));
+                let at = (sent.at + ms(later)).max(rig.now);
+                if at < sent.at + ms(STATEMENT_TIMEOUT_MS) {
+                    self.stragglers.push((at, sent));
+                }
+            }
+            Step::Answer(which) | Step::Fail(which, _) | Step::Straggle(which, _) => rig.answer(which.index(count)),
+            other => unreachable!("{other:?} is about no request"),
+        }
+    }
+
+    fn apply_to_user(&mut self, step: Step) {
+        let count = self.hands.len();
+        match step {
+            Step::Next => self.hands.extend(self.rig.next()),
+            Step::Settle(which, verdict) if count > 0 => {
+                let taken = self.hands.remove(which.index(count));
+                let reason = || Reason::new("no");
+                let verdicts =
+                    [Verdict::Commit, Verdict::Release, Verdict::SoftFail(reason()), Verdict::HardFail(reason())];
+                self.settle(taken, verdicts[usize::from(verdict)].clone());
+            }
+            Step::SettleAgain => {
+                let last = self.last.take();
+                last.into_iter().for_each(|taken| self.settle(taken, Verdict::Commit));
+            }
+            Step::Refresh(which) if count > 0 => {
+                self.refreshes.push(self.rig.worker.refresh(which.get(&self.hands).job.lease));
+            }
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, taken: TakenJob, verdict: Verdict) {
+        let random = self.rig.entropy.next_u64();
+        self.settles.push(self.rig.worker.settle(taken.job.lease, verdict, self.rig.now, random));
+        self.last = Some(taken);
+    }
+
+    /// Takes what there is and commits all; returns how many jobs were there without a pause.
+    fn work(&mut self) -> usize {
+        let before = self.hands.len();
+        while let Some(taken) = self.rig.next() {
+            self.hands.push(taken);
+        }
+        let taken = self.hands.len() - before;
+        std::mem::take(&mut self.hands).into_iter().for_each(|taken| self.settle(taken, Verdict::Commit));
+        taken
+    }
+
+    /// Lets time run without faults, while the user commits whatever comes, until `done`; returns whether it came to that.
+    fn run_until(&mut self, works: bool, done: impl Fn(&Rig) -> bool) -> bool {
+        for _ in 0..3_000 {
+            if works {
+                self.work();
+            }
+            if done(&self.rig) {
+                return true;
+            }
+            self.run_stragglers(self.rig.now + ms(20));
+            self.rig.run_for(ms(20));
+        }
+        false
+    }
+
+    /// Whether every job of the queues that the worker still follows has ended.
+    fn all_ended(rig: &Rig) -> bool {
+        let followed: BTreeSet<_> =
+            rig.fake.queues.iter().filter(|(_, queue)| matches!(&*queue.name, "a" | "b")).map(|(id, _)| *id).collect();
+        rig.fake.jobs.values().filter(|job| followed.contains(&job.queue_id)).all(|job| job.state >= FINISHED)
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_every_job_ends_every_word_is_answered_and_no_lease_is_left(
+        steps in steps(),
+        seed: u64,
+        keep_alive: bool,
+        prefetch in 1usize..12,
+    ) {
+        let mut scene = Scene::new(seed, keep_alive, prefetch);
+        scene.rig.pump();
+        for step in steps {
+            scene.apply(step);
+            scene.rig.pump();
+        }
+        // The faults stop: what is in flight is answered.
+        let faults_end = scene.rig.now;
+        for queue in scene.rig.fake.queues.values_mut() {
+            queue.paused = false;
+        }
+        while !scene.rig.in_flight.is_empty() {
+            scene.rig.answer(0);
+        }
+        if !scene.rig.worker.is_draining() {
+            let ended = scene.run_until(true, |rig| rig.worker.is_draining() || Scene::all_ended(rig));
+            prop_assert!(ended, "some jobs never end: {:#?}\n{:#?}", scene.rig.fake.jobs, scene.rig);
+        }
+        scene.rig.worker.shut_down(scene.rig.now);
+        prop_assert!(scene.run_until(true, |rig| rig.worker.is_drained()), "never drained: {:#?}", scene.rig);
+        let over = scene.run_until(false, |rig| rig.timer().is_none() && rig.in_flight.is_empty());
+        prop_assert!(over, "never quiet: {:#?}", scene.rig);
+        for (id, job) in &scene.rig.fake.jobs {
+            let Some(lease) = job.lease.filter(|lease| job.state == IN_PROGRESS && scene.rig.claimed(*lease)) else {
+                continue;
+            };
+            let excused = scene.excused.iter().any(|refused| refused.jobs.contains(id) || refused.numbers.contains(&lease));
+            let ended_by_itself = job.expires_at <= Some(faults_end);
+            prop_assert!(excused || ended_by_itself, "{id} is left leased: {job:?} {:#?}", scene.rig.log);
+        }
+        scene.rig.pump();
+        prop_assert!(scene.settles.iter().all(|ticket| scene.rig.settled.contains_key(ticket)));
+        prop_assert!(scene.refreshes.iter().all(|ticket| scene.rig.refreshed.contains_key(ticket)));
+    }
+
+    #[test]
+    fn no_more_jobs_wait_for_handlers_than_the_prefetch_allows(
+        takes in prop::collection::vec((0u64..300, 0usize..8), 1..60),
+        prefetch in 0usize..12,
+    ) {
+        let mut scene = Scene::new(1, false, prefetch);
+        scene.rig.add_jobs(400);
+        let mut taken_at = Vec::new();
+        for (pause, count) in takes {
+            let now = scene.rig.now;
+            scene.rig.run_for(ms(pause));
+            for _ in 0..count {
+                taken_at.extend(scene.rig.next().map(|_| scene.rig.now));
+            }
+            let leased = scene.rig.fake.jobs.values().filter(|job| job.state == IN_PROGRESS).count();
+            scene.rig.run_for(ms(20));
+            prop_assert!(scene.rig.now > now);
+            // What was reaped meanwhile is in nobody's hands any more.
+            prop_assert!(leased <= taken_at.len() + prefetch.max(1));
+        }
+    }
+}
+
+#[test]
+fn the_steps_reach_every_kind_of_request() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeSet::new();
+    for seed in 0..100 {
+        let mut scene = Scene::new(seed, true, 4);
+        let steps = steps().new_tree(&mut runner).expect("it rejects nothing").current();
+        for step in steps {
+            scene.apply(step);
+            scene.rig.pump();
+        }
+        seen.extend(scene.rig.log.iter().map(|logged| logged.statement));
+    }
+    let all = [
+        StatementId::Poll,
+        StatementId::Claim,
+        StatementId::Settle,
+        StatementId::Outcome,
+        StatementId::Refresh,
+        StatementId::Reap,
+        StatementId::Promote,
+        StatementId::ReleaseClaim,
+    ];
+    assert_eq!(seen, BTreeSet::from(all));
+}

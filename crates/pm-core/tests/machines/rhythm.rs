@@ -1,0 +1,233 @@
+//! Timers: polls, promotions, reaps, and coming to an end.
+
+use super::rig::{Fault, Rig, ms, options};
+use pm_core::machine::{Trouble, WorkerOptions};
+use pm_core::op::Notice;
+use pm_core::{Error, Failure, QueueName, Reason, StatementId, Verdict};
+
+#[test]
+fn an_idle_worker_sends_one_poll_an_interval_doubling_from_the_least_to_the_most() {
+    let mut rig = Rig::new(WorkerOptions { poll_least: ms(100), poll_most: ms(800), ..options() });
+    assert!(rig.next().is_none());
+    rig.run_for(ms(10_000));
+    let times = rig.times(StatementId::Poll);
+    assert_eq!(rig.log.len(), times.len(), "nothing but polls");
+    let intervals: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    assert!(intervals.len() > 12);
+    for (n, interval) in intervals.iter().enumerate() {
+        let wait = ms(100 << n.min(3));
+        assert!((wait * 4 / 5..=wait + rig.latency).contains(interval), "interval {n}: {interval:?}");
+    }
+}
+
+#[test]
+fn a_steady_trickle_of_jobs_does_not_put_off_the_look_at_the_queues_for_ever() {
+    let mut rig = Rig::new(WorkerOptions { poll_least: ms(20), ..options() });
+    assert!(rig.next().is_none());
+    rig.run_for(ms(100));
+    for _ in 0..1_000 {
+        rig.add_jobs(1);
+        rig.worker.handle_wake_up("a", 0, rig.now);
+        rig.run_for(ms(5));
+        let taken = rig.wait_next();
+        rig.settle(&taken, Verdict::Commit);
+        rig.next();
+    }
+    let times = rig.times(StatementId::Poll);
+    let longest = times.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap();
+    assert!(longest <= ms(2_200) && rig.now.since(*times.last().unwrap()) <= ms(2_200), "{longest:?}");
+}
+
+#[test]
+fn a_worker_that_only_settles_looks_at_nothing() {
+    let mut rig = Rig::new(WorkerOptions { queues: Vec::new(), ..options() });
+    let backoff = pm_core::Backoff::new(vec![ms(0), ms(500)], 3, 0).unwrap();
+    for retry_count in [0, 1] {
+        let mut job = rig.fake.fetch(1, rig.now);
+        job.retry_count = retry_count;
+        rig.worker.adopt(&job, rig.now, ms(10_000), &backoff, rig.now);
+        rig.worker.settle(job.lease, Verdict::SoftFail(Reason::new("no")), rig.now, 0);
+        rig.run_for(ms(3_000));
+    }
+    assert!(rig.log.iter().all(|logged| matches!(logged.statement, StatementId::Settle | StatementId::Outcome)));
+    assert!(!rig.worker.is_draining());
+}
+
+#[test]
+fn a_claim_by_other_means_whose_reply_was_lost_is_given_back_by_a_worker_that_only_settles() {
+    let mut rig = Rig::new(WorkerOptions { queues: Vec::new(), ..options() });
+    let job = rig.fake.fetch(1, rig.now);
+    rig.worker.handle_lost_claim(job.lease.number, rig.now, rig.now);
+    rig.run_for(ms(10));
+    let job = rig.fake.job(job.lease.job);
+    assert_eq!((job.state, job.retry_count), (super::fake::PENDING, 0));
+    rig.run_for(ms(10_000));
+    assert_eq!((rig.sent(StatementId::ReleaseClaim).count(), rig.timer()), (3, None));
+}
+
+#[test]
+fn a_listening_worker_sleeps_long_and_wakes_when_another_process_speaks() {
+    let mut rig = Rig::new(options());
+    rig.worker.set_listening(Some(ms(30_000)), rig.now);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(60_000));
+    let polls = rig.sent(StatementId::Poll).count();
+    assert!(polls < 14, "{polls} polls in a minute");
+    for priority in [Some(0), None] {
+        rig.add_jobs(1);
+        rig.worker.handle_notice(Notice { queue_id: 1, priority }, rig.now);
+        rig.run_for(ms(10));
+        let taken = rig.next().unwrap();
+        rig.settle(&taken, Verdict::Commit);
+        assert!(rig.next().is_none());
+    }
+}
+
+#[test]
+fn jobs_are_promoted_when_they_are_due() {
+    let mut rig = Rig::new(WorkerOptions { poll_least: ms(900), ..options() });
+    let due = [2_300, 2_900, 7_000].map(|offset| rig.now + ms(offset));
+    let ids = due.map(|at| rig.fake.add_job(1, 0, Some(at)));
+    for (at, id) in due.into_iter().zip(ids) {
+        let taken = loop {
+            match rig.next() {
+                Some(taken) => break taken,
+                None => rig.run_for(ms(5)),
+            }
+        };
+        assert_eq!(taken.job.lease.job, id);
+        assert!(rig.now >= at && rig.now.since(at) < ms(50), "{:?} late", rig.now.since(at));
+    }
+    assert!(rig.sent(StatementId::Promote).count() <= 6);
+}
+
+#[test]
+fn leases_are_reaped_when_they_end() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    rig.fake.claim_by_another(1, rig.now);
+    let end = rig.now + ms(10_000);
+    rig.run_for(ms(10_500));
+    let times = rig.times(StatementId::Reap);
+    assert_eq!(times.len(), 1, "{times:?}");
+    assert!(times[0] >= end && times[0].since(end) <= ms(60));
+}
+
+#[test]
+fn a_worker_that_does_not_reap_never_reaps() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.add_jobs(1);
+    rig.fake.claim_by_another(1, rig.now);
+    rig.run_for(ms(15_000));
+    assert_eq!(rig.sent(StatementId::Reap).count(), 0);
+}
+
+#[test]
+fn a_reaper_that_finds_an_expired_lease_locked_waits_at_least_100_ms() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    rig.fake.claim_by_another(1, rig.now);
+    rig.fake.reaps_nothing = true;
+    rig.run_for(ms(12_000));
+    let times = rig.times(StatementId::Reap);
+    assert!(times.len() > 3);
+    let shortest = times.windows(2).map(|pair| pair[1].since(pair[0])).min().unwrap();
+    // A poll between two reaps may tell the reaper to look at once.
+    let polls = rig.times(StatementId::Poll);
+    let spoken = |from, to| polls.iter().any(|at| (from..=to).contains(at));
+    let alone = times.windows(2).filter(|pair| !spoken(pair[0], pair[1]));
+    assert!(alone.map(|pair| pair[1].since(pair[0])).all(|pause| pause >= ms(100)), "{shortest:?}");
+    assert!(times.len() < 40, "{} reaps in 2 s", times.len());
+}
+
+#[test]
+fn a_missing_queue_is_told_once_and_the_worker_drains() {
+    let missing = QueueName::new("missing").unwrap();
+    let mut rig = Rig::new(WorkerOptions { queues: vec![missing], ..options() });
+    assert!(rig.next().is_none());
+    rig.run_for(ms(5_000));
+    assert_eq!(rig.failed, [Trouble::Refused(Error::QueueNotFound("missing".to_owned()))]);
+    assert!(rig.worker.is_drained());
+    assert_eq!(rig.log.len(), 1);
+}
+
+#[test]
+fn a_missing_queue_beside_a_good_one_is_told_once_and_the_good_one_is_served() {
+    let queues = ["missing", "a"].map(|name| QueueName::new(name).unwrap());
+    let mut rig = Rig::new(WorkerOptions { queues: queues.into(), ..options() });
+    rig.add_jobs(1);
+    rig.wait_next();
+    rig.run_for(ms(5_000));
+    assert_eq!(rig.failed, [Trouble::Refused(Error::QueueNotFound("missing".to_owned()))]);
+    assert!(!rig.worker.is_draining());
+}
+
+#[test]
+fn a_missing_schema_is_told_once_and_the_worker_drains() {
+    let missing = Failure::reported("42P01", None, "relation does not exist");
+    for statement in [StatementId::Poll, StatementId::Claim] {
+        let mut rig = Rig::new(options());
+        rig.add_jobs(1);
+        rig.fault(statement, Fault::Fails(missing.clone()), 1_000);
+        assert!(rig.next().is_none());
+        rig.run_for(ms(10_000));
+        assert_eq!(rig.failed, [Trouble::Failed(missing.clone())], "{statement:?}");
+        assert!(rig.worker.is_drained());
+        assert!(rig.sent(statement).count() == 1);
+    }
+}
+
+#[test]
+fn connection_trouble_is_healed_silently() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    rig.fault(StatementId::Poll, Fault::Fails(Failure::not_sent("refused")), 4);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(60));
+    assert!(rig.worker.failures() > 0);
+    rig.wait_next();
+    assert_eq!((rig.worker.failures(), &rig.failed[..]), (0, &[][..]));
+}
+
+#[test]
+fn shutting_down_gives_back_the_unstarted_and_ends_with_the_last_settle() {
+    let mut rig = Rig::new(options());
+    let jobs = rig.add_jobs(12);
+    let taken: Vec<_> = (0..3).map(|_| rig.wait_next()).collect();
+    rig.run_for(ms(10));
+    assert!(rig.worker.has_job());
+    rig.worker.shut_down(rig.now);
+    assert!(!rig.worker.has_job() && rig.next().is_none());
+    rig.run_for(ms(50));
+    let started = |job: &&pm_core::Lease| jobs.contains(&job.job);
+    let started: Vec<_> = taken.iter().map(|taken| &taken.job.lease).filter(started).map(|lease| lease.job).collect();
+    let in_progress = rig.fake.jobs.iter().filter(|(_, job)| job.state == super::fake::IN_PROGRESS);
+    assert_eq!(in_progress.map(|(id, _)| *id).collect::<Vec<_>>(), started, "the others are given back");
+    assert!(rig.fake.jobs.values().all(|job| job.retry_count == 0));
+    for job in &taken {
+        assert!(rig.worker.is_draining() && !rig.worker.is_drained());
+        rig.settle(job, Verdict::Commit);
+    }
+    assert!(!rig.worker.is_drained(), "the word is not sent yet");
+    rig.pump();
+    assert!(!rig.worker.is_drained(), "the word has no answer yet");
+    rig.run_for(ms(10));
+    assert!(rig.worker.is_drained());
+    assert_eq!(rig.timer(), None);
+}
+
+#[test]
+fn jobs_of_a_claim_in_flight_at_shut_down_are_given_back() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    assert!(rig.next().is_none());
+    rig.held.insert(StatementId::Claim);
+    rig.run_for(ms(10));
+    rig.worker.shut_down(rig.now);
+    rig.run_for(ms(10));
+    assert!(!rig.worker.is_drained(), "it may bring jobs");
+    rig.held.clear();
+    rig.run_for(ms(10));
+    assert!(rig.worker.is_drained());
+    assert!(rig.fake.jobs.values().all(|job| (job.state, job.retry_count) == (super::fake::PENDING, 0)));
+}

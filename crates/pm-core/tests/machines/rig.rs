@@ -1,0 +1,323 @@
+//! Drives a worker against the fake database in virtual time, and checks at every step what must always hold.
+
+use super::fake::Fake;
+use pm_core::machine::{
+    Entropy, Machine, Request, TakenJob, Ticket, Trouble, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
+};
+use pm_core::{Failure, Instant, Lease, Plan, QueueName, Rows, StatementId, Value, Verdict, trusted_for};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(super) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub(super) fn at(ms: u64) -> Instant {
+    Instant::from_start(Duration::from_millis(ms))
+}
+
+/// Random bits from a seed (splitmix64).
+#[derive(Debug)]
+pub(super) struct Seeded(pub(super) u64);
+
+impl Entropy for Seeded {
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) request: WorkerRequest,
+    pub(super) at: Instant,
+    /// What it answered, if it has run already.
+    pub(super) ran: Option<Rows>,
+}
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// It fails and has not run.
+    Fails(Failure),
+    /// It runs, and its reply is lost.
+    LosesReply,
+}
+
+/// What was sent, for looking at afterwards.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Logged {
+    pub(super) at: Instant,
+    pub(super) statement: StatementId,
+    /// Its parameters that are single numbers: of a claim, the limit and the lease.
+    pub(super) numbers: Vec<i64>,
+    /// The jobs it names.
+    pub(super) jobs: Vec<Uuid>,
+}
+
+#[derive(Debug)]
+pub(super) struct Rig {
+    pub(super) worker: Worker,
+    pub(super) fake: Fake,
+    pub(super) now: Instant,
+    pub(super) in_flight: Vec<Sent>,
+    pub(super) log: Vec<Logged>,
+    pub(super) settled: BTreeMap<Ticket, Result<(), Trouble>>,
+    pub(super) refreshed: BTreeMap<Ticket, Result<Duration, Trouble>>,
+    pub(super) lost: Vec<Lease>,
+    pub(super) failed: Vec<Trouble>,
+    /// How long a request takes, when time runs by itself. It runs at the end of that.
+    pub(super) latency: Duration,
+    /// Kinds of request that are not answered for now.
+    pub(super) held: BTreeSet<StatementId>,
+    /// Jobs whose rows someone else has locked: what names them fails.
+    pub(super) locked: BTreeSet<Uuid>,
+    /// Whether replies are made up, so that neither leases nor counts mean anything.
+    pub(super) answers_oddly: bool,
+    faults: BTreeMap<StatementId, VecDeque<Fault>>,
+    claims: BTreeMap<i64, Instant>,
+    prefetch: usize,
+    statement_timeout: Duration,
+    pub(super) entropy: Seeded,
+}
+
+/// Returns options that follow queue `a`, with a quiet rhythm.
+pub(super) fn options() -> WorkerOptions {
+    WorkerOptions {
+        queues: vec![QueueName::new("a").expect("it is a name")],
+        worker: "w".to_owned(),
+        prefetch: 10,
+        keep_alive: None,
+        poll_least: ms(100),
+        poll_most: ms(1_000),
+        reaps: true,
+        statement_timeout: ms(3_000),
+    }
+}
+
+impl Rig {
+    /// Returns a worker on a database with queue `a`, number 1.
+    pub(super) fn new(options: WorkerOptions) -> Self {
+        let mut fake = Fake::default();
+        fake.add_queue(1, "a");
+        let now = at(1_000);
+        Rig {
+            prefetch: options.prefetch,
+            statement_timeout: options.statement_timeout,
+            worker: Worker::new(options, now),
+            fake,
+            now,
+            in_flight: Vec::new(),
+            log: Vec::new(),
+            settled: BTreeMap::new(),
+            refreshed: BTreeMap::new(),
+            lost: Vec::new(),
+            failed: Vec::new(),
+            latency: ms(2),
+            held: BTreeSet::new(),
+            locked: BTreeSet::new(),
+            answers_oddly: false,
+            faults: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            entropy: Seeded(7),
+        }
+    }
+
+    /// Adds jobs to queue 1 at priority 0.
+    pub(super) fn add_jobs(&mut self, count: usize) -> Vec<Uuid> {
+        (0..count).map(|_| self.fake.add_job(1, 0, None)).collect()
+    }
+
+    /// Lets what goes wrong happen to the next requests of a kind.
+    pub(super) fn fault(&mut self, statement: StatementId, fault: Fault, times: usize) {
+        self.faults.entry(statement).or_default().extend(std::iter::repeat_n(fault, times));
+    }
+
+    /// Does steps 2, 4, 5 and 6 of the loop that a driver runs.
+    pub(super) fn pump(&mut self) {
+        self.worker.handle_timeout(self.now);
+        while let Some(request) = self.worker.poll_request(self.now, &mut self.entropy) {
+            self.take_note_of(&request);
+            let sent = Sent { request, at: self.now, ran: None };
+            let kind = kind_of(&sent);
+            assert!(self.in_flight.iter().all(|other| kind_of(other) != kind), "two {kind:?} in flight");
+            self.in_flight.push(sent);
+        }
+        while let Some(event) = self.worker.poll_event() {
+            self.take_event(event);
+        }
+        let next = self.worker.poll_timeout();
+        assert!(next.is_none_or(|(at, _)| at > self.now), "a busy loop at {:?}: {next:?}", self.now);
+        for (lease, (end, _)) in self.fake.lease_ends.iter().filter(|_| !self.answers_oddly) {
+            assert!(!self.worker.is_trusted(lease) || self.now < *end, "{lease} is trusted after its end");
+        }
+    }
+
+    fn take_note_of(&mut self, request: &WorkerRequest) {
+        let plan = request.plan();
+        let jobs = jobs_of(&plan);
+        let Plan { statement, params } = plan;
+        let number = |param: &Value<'_>| if let Value::Int8(number) = param { Some(*number) } else { None };
+        let numbers: Vec<_> = params.iter().filter_map(number).collect();
+        if statement == StatementId::Claim {
+            assert!((1..=self.prefetch.max(1) as i64).contains(&numbers[0]), "a claim of {} jobs", numbers[0]);
+            self.claims.insert(numbers[1], self.now);
+        }
+        assert!(jobs.is_sorted(), "jobs are locked in the order of their ids");
+        assert!(jobs.len() <= 500, "{} jobs in one statement", jobs.len());
+        self.log.push(Logged { at: self.now, statement, numbers, jobs });
+    }
+
+    fn take_event(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Settled { ticket, outcome } => {
+                assert!(self.settled.insert(ticket, outcome).is_none(), "{ticket:?} was told twice");
+            }
+            WorkerEvent::Refreshed { ticket, outcome } => {
+                assert!(self.refreshed.insert(ticket, outcome).is_none(), "{ticket:?} was told twice");
+            }
+            WorkerEvent::LeaseLost(lease) => self.lost.push(lease),
+            WorkerEvent::Failed(trouble) => self.failed.push(trouble),
+        }
+    }
+
+    /// Runs a request in flight in the database, unless the server has given it up.
+    pub(super) fn run(&mut self, place: usize) -> Result<(), Failure> {
+        let sent = &mut self.in_flight[place];
+        if sent.ran.is_none() {
+            if self.now > sent.at + self.statement_timeout {
+                return Err(Failure::reported("57014", None, "statement timeout"));
+            }
+            let plan = sent.request.plan();
+            if jobs_of(&plan).iter().any(|job| self.locked.contains(job)) {
+                return Err(Failure::reported("55P03", None, "lock timeout"));
+            }
+            let rows = self.fake.run(&plan, self.now);
+            sent.ran = Some(rows);
+        }
+        Ok(())
+    }
+
+    /// Answers a request in flight: runs it if it has not run.
+    pub(super) fn answer(&mut self, place: usize) {
+        let ran = self.run(place);
+        let sent = self.in_flight.remove(place);
+        let reply = ran.map(|()| sent.ran.expect("it has just run"));
+        self.worker.handle_reply(sent.request, reply, self.now, &mut self.entropy);
+    }
+
+    /// Lets a request in flight fail.
+    pub(super) fn fail(&mut self, place: usize, failure: Failure) {
+        let sent = self.in_flight.remove(place);
+        self.worker.handle_reply(sent.request, Err(failure), self.now, &mut self.entropy);
+    }
+
+    /// Lets the reply of a request in flight get lost, after it has run.
+    pub(super) fn lose_reply(&mut self, place: usize) {
+        let _the_server_may_have_given_it_up = self.run(place);
+        self.fail(place, Failure::no_reply("cut"));
+    }
+
+    /// Lets the driver give up a request in flight, that may run all the same.
+    pub(super) fn give_up(&mut self, place: usize) -> Sent {
+        let sent = self.in_flight.remove(place);
+        let failure = Failure::no_reply("cut");
+        self.worker.handle_reply(sent.request.clone(), Err(failure), self.now, &mut self.entropy);
+        sent
+    }
+
+    fn answer_as_planned(&mut self, place: usize) {
+        match self.faults.get_mut(&kind_of(&self.in_flight[place])).and_then(VecDeque::pop_front) {
+            None => self.answer(place),
+            Some(Fault::Fails(failure)) => self.fail(place, failure),
+            Some(Fault::LosesReply) => self.lose_reply(place),
+        }
+    }
+
+    /// Lets time run: requests are answered after the latency, timers go off.
+    pub(super) fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        for _ in 0..100_000 {
+            self.pump();
+            let due = |sent: &Sent| sent.at + self.latency;
+            let open = self.in_flight.iter().enumerate().filter(|(_, sent)| !self.held.contains(&kind_of(sent)));
+            let next_answer = open.map(|(place, sent)| (due(sent), place)).min();
+            match next_answer {
+                Some((at, place)) if at <= self.now => {
+                    self.answer_as_planned(place);
+                    continue;
+                }
+                _ if self.now == end => return,
+                _ => {}
+            }
+            let soonest = next_answer.map(|(at, _)| at).into_iter().chain(self.timer()).min();
+            self.now = soonest.unwrap_or(end).min(end);
+        }
+        panic!("100,000 steps within {duration:?}: {:?}", &self.log[self.log.len() - 20..]);
+    }
+
+    /// Returns when the worker wants to be woken.
+    pub(super) fn timer(&self) -> Option<Instant> {
+        self.worker.poll_timeout().map(|(at, _)| at)
+    }
+
+    /// Takes the next job, as a handler that is free.
+    pub(super) fn next(&mut self) -> Option<TakenJob> {
+        let taken = self.worker.next_job(self.now)?;
+        let lease = taken.job.lease;
+        let (_, length) = self.fake.lease_ends[&lease];
+        let trusted_until = self.claims[&lease.number] + trusted_for(length);
+        assert!(self.now < trusted_until, "{lease} is handed out after its trust has ended");
+        Some(taken)
+    }
+
+    /// Takes the next job, waiting up to a second for it.
+    pub(super) fn wait_next(&mut self) -> TakenJob {
+        for _ in 0..100 {
+            if let Some(taken) = self.next() {
+                return taken;
+            }
+            self.run_for(ms(10));
+        }
+        panic!("no job came within a second: {:?}", self.log);
+    }
+
+    pub(super) fn settle(&mut self, taken: &TakenJob, verdict: Verdict) -> Ticket {
+        self.worker.settle(taken.job.lease, verdict, self.now, 0)
+    }
+
+    /// Returns when requests of a kind were sent.
+    pub(super) fn times(&self, statement: StatementId) -> Vec<Instant> {
+        self.sent(statement).map(|logged| logged.at).collect()
+    }
+
+    /// Returns the requests of a kind that were sent.
+    pub(super) fn sent(&self, statement: StatementId) -> impl Iterator<Item = &Logged> {
+        self.log.iter().filter(move |logged| logged.statement == statement)
+    }
+
+    /// Returns the place of the request of a kind that is in flight.
+    pub(super) fn place_of(&self, statement: StatementId) -> Option<usize> {
+        self.in_flight.iter().position(|sent| kind_of(sent) == statement)
+    }
+
+    /// Returns whether this lease was claimed by this worker.
+    pub(super) fn claimed(&self, number: i64) -> bool {
+        self.claims.contains_key(&number)
+    }
+}
+
+pub(super) fn kind_of(sent: &Sent) -> StatementId {
+    sent.request.plan().statement
+}
+
+fn jobs_of(plan: &Plan<'_>) -> Vec<Uuid> {
+    match plan.params.first() {
+        Some(Value::UuidArray(ids)) => ids.iter().flatten().copied().collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,199 @@
+//! Words that end leases: sent again, resolved, and told each on its own.
+
+use super::fake::{FAILED, FINISHED, PENDING};
+use super::rig::{Fault, Rig, ms, options};
+use pm_core::machine::{Trouble, WorkerOptions};
+use pm_core::{Error, Failure, Reason, StatementId, Verdict};
+
+fn soft_fail() -> Verdict {
+    Verdict::SoftFail(Reason::new("no"))
+}
+
+#[test]
+fn a_settle_is_tried_again_until_30_s_after_the_end_of_its_lease() {
+    for failure in [Failure::not_sent("refused"), Failure::no_reply("cut")] {
+        let mut rig = Rig::new(options());
+        rig.add_jobs(1);
+        let taken = rig.wait_next();
+        let lease_ends = rig.times(StatementId::Claim)[0] + ms(10_000);
+        rig.fault(StatementId::Settle, Fault::Fails(failure.clone()), 1_000_000);
+        let ticket = rig.settle(&taken, Verdict::Commit);
+        rig.run_for((lease_ends + ms(29_990)).since(rig.now));
+        assert_eq!(rig.settled.get(&ticket), None);
+        assert!(rig.sent(StatementId::Settle).count() > 8);
+        rig.run_for(ms(5_100));
+        assert_eq!(rig.settled[&ticket], Err(Trouble::Failed(failure)));
+        let sent = rig.sent(StatementId::Settle).count();
+        rig.run_for(ms(20_000));
+        assert_eq!(rig.sent(StatementId::Settle).count(), sent);
+    }
+}
+
+#[test]
+fn a_settle_whose_reply_is_lost_is_sent_again_and_counts_once() {
+    for (verdict, state) in [(Verdict::Commit, FINISHED), (soft_fail(), PENDING), (Verdict::Release, PENDING)] {
+        let mut rig = Rig::new(options());
+        let job = rig.add_jobs(1)[0];
+        let taken = rig.wait_next();
+        rig.worker.shut_down(rig.now);
+        rig.fault(StatementId::Settle, Fault::LosesReply, 2);
+        let ticket = rig.settle(&taken, verdict);
+        rig.run_for(ms(1_000));
+        assert_eq!(rig.settled[&ticket], Ok(()));
+        assert_eq!(rig.fake.job(job).state, state);
+        assert!(rig.fake.job(job).retry_count <= 1);
+        assert_eq!((rig.sent(StatementId::Settle).count(), rig.sent(StatementId::Outcome).count()), (3, 1));
+    }
+}
+
+#[test]
+fn missed_settles_are_resolved_one_by_one_beside_good_ones() {
+    let mut rig = Rig::new(options());
+    let jobs = rig.add_jobs(3);
+    let taken: Vec<_> = (0..3).map(|_| rig.wait_next()).collect();
+    rig.held.insert(StatementId::Settle);
+    let first = rig.settle(&taken[0], Verdict::Commit);
+    rig.pump();
+    let place = rig.place_of(StatementId::Settle).unwrap();
+    rig.lose_reply(place);
+    rig.fake.force_restart(jobs[1]);
+    rig.held.clear();
+    let [second, third] = [1, 2].map(|n| rig.settle(&taken[n], Verdict::HardFail(Reason::new("never"))));
+    rig.run_for(ms(200));
+    assert_eq!(rig.settled[&first], Ok(()), "it had been heard");
+    assert_eq!(rig.settled[&second], Err(Trouble::Refused(Error::LeaseLost)));
+    assert_eq!(rig.settled[&third], Ok(()));
+    assert_eq!([0, 2].map(|n| rig.fake.job(jobs[n]).state), [FINISHED, FAILED]);
+}
+
+#[test]
+fn words_that_miss_while_an_outcome_is_in_flight_get_their_answer_too() {
+    let mut rig = Rig::new(options());
+    let jobs = rig.add_jobs(4);
+    let taken: Vec<_> = (0..4).map(|_| rig.wait_next()).collect();
+    jobs[..3].iter().for_each(|job| rig.fake.force_restart(*job));
+    rig.held.insert(StatementId::Outcome);
+    let tickets: Vec<_> = (0..4)
+        .map(|n| {
+            let ticket = rig.settle(&taken[n], Verdict::Commit);
+            rig.run_for(ms(10));
+            ticket
+        })
+        .collect();
+    rig.worker.shut_down(rig.now);
+    assert!(!rig.worker.is_drained());
+    rig.held.clear();
+    rig.run_for(ms(100));
+    for ticket in &tickets[..3] {
+        assert_eq!(rig.settled[ticket], Err(Trouble::Refused(Error::LeaseLost)));
+    }
+    assert_eq!(rig.settled[&tickets[3]], Ok(()));
+}
+
+#[test]
+fn an_outcome_that_fails_does_not_disturb_the_settle_in_flight() {
+    let mut rig = Rig::new(options());
+    let jobs = rig.add_jobs(3);
+    let taken: Vec<_> = (0..3).map(|_| rig.wait_next()).collect();
+    rig.fake.force_restart(jobs[0]);
+    rig.held.insert(StatementId::Outcome);
+    let first = rig.settle(&taken[0], Verdict::Commit);
+    rig.run_for(ms(10));
+    rig.held.insert(StatementId::Settle);
+    let second = rig.settle(&taken[1], Verdict::Commit);
+    rig.run_for(ms(10));
+    let place = rig.place_of(StatementId::Outcome).unwrap();
+    rig.fail(place, Failure::no_reply("cut"));
+    // The rig sees to it that no second settle is sent meanwhile, and that there is no busy loop.
+    let third = rig.settle(&taken[2], Verdict::Commit);
+    rig.run_for(ms(1_000));
+    rig.held.clear();
+    rig.run_for(ms(1_000));
+    assert_eq!(rig.settled[&first], Err(Trouble::Refused(Error::LeaseLost)));
+    assert_eq!((&rig.settled[&second], &rig.settled[&third]), (&Ok(()), &Ok(())));
+}
+
+#[test]
+fn soft_failures_follow_the_table_of_the_queue_and_the_last_one_is_final() {
+    let mut rig = Rig::new(options());
+    {
+        let queue = rig.fake.queues.get_mut(&1).unwrap();
+        (queue.max_retries, queue.backoff_ms) = (3, vec![0, 3_000, 5_000]);
+    }
+    let job = rig.add_jobs(1)[0];
+    for (failures, delay) in [(1, 0), (2, 3_000), (3, 5_000)] {
+        let taken = rig.wait_next();
+        let ticket = rig.settle(&taken, soft_fail());
+        rig.held.insert(StatementId::Claim);
+        rig.run_for(ms(2));
+        let now = rig.now;
+        rig.held.clear();
+        assert_eq!(rig.settled[&ticket], Ok(()));
+        let row = rig.fake.job(job);
+        assert_eq!((row.state, row.retry_count), (PENDING, failures));
+        assert_eq!(row.run_at, (delay > 0).then(|| now + ms(delay)));
+        rig.run_for(ms(delay));
+    }
+    let taken = rig.wait_next();
+    rig.settle(&taken, soft_fail());
+    rig.run_for(ms(10));
+    let row = rig.fake.job(job);
+    assert_eq!((row.state, row.retry_count, row.attempt), (FAILED, 4, 4));
+}
+
+#[test]
+fn the_overrides_of_a_job_win_over_its_queue() {
+    let mut rig = Rig::new(options());
+    let job = rig.add_jobs(1)[0];
+    rig.fake.jobs.get_mut(&job).unwrap().max_retries = Some(0);
+    let taken = rig.wait_next();
+    rig.settle(&taken, soft_fail());
+    rig.run_for(ms(10));
+    assert_eq!(rig.fake.job(job).state, FAILED);
+}
+
+#[test]
+fn a_second_word_about_a_lease_is_refused() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    let taken = rig.wait_next();
+    let [first, second] = [Verdict::Commit, soft_fail()].map(|verdict| rig.settle(&taken, verdict));
+    rig.run_for(ms(10));
+    assert_eq!(rig.settled[&first], Ok(()));
+    assert_eq!(rig.settled[&second], Err(Trouble::Refused(Error::LeaseLost)));
+}
+
+#[test]
+fn a_job_whose_row_is_locked_does_not_hold_up_the_others() {
+    let mut rig = Rig::new(WorkerOptions { prefetch: 20, ..options() });
+    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    let jobs = rig.add_jobs(5);
+    let taken: Vec<_> = (0..5).map(|_| rig.wait_next()).collect();
+    rig.locked.insert(jobs[1]);
+    let tickets: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
+    rig.run_for(ms(2_000));
+    let told: Vec<_> = tickets.iter().map(|ticket| rig.settled.contains_key(ticket)).collect();
+    assert_eq!(told, [true, false, true, true, true]);
+    let late = rig.add_jobs(1);
+    let taken = rig.wait_next();
+    assert_eq!(taken.job.lease.job, late[0]);
+    let ticket = rig.settle(&taken, Verdict::Commit);
+    rig.run_for(ms(500));
+    assert_eq!(rig.settled[&ticket], Ok(()), "one that came later passes too");
+    let tried = rig.sent(StatementId::Settle).count();
+    assert!(tried < 40, "{tried} settles: the locked one waits between its tries");
+    rig.locked.clear();
+    rig.run_for(ms(6_000));
+    assert_eq!(rig.settled[&tickets[1]], Ok(()));
+}
+
+#[test]
+fn no_statement_settles_more_than_500_jobs() {
+    let mut rig = Rig::new(WorkerOptions { prefetch: 500, ..options() });
+    rig.add_jobs(1_200);
+    let taken: Vec<_> = (0..1_200).map(|_| rig.wait_next()).collect();
+    let tickets: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
+    rig.run_for(ms(100));
+    assert!(tickets.iter().all(|ticket| rig.settled[ticket] == Ok(())));
+    assert_eq!(rig.sent(StatementId::Settle).map(|settle| settle.jobs.len()).collect::<Vec<_>>(), [500, 500, 200]);
+}

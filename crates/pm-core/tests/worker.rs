@@ -1,0 +1,16 @@
+//! The machines, driven through their public face against a tiny database in memory.
+//!
+//! Named examples first; then random interleavings of time, replies, faults, operators and users.
+
+mod machines {
+    mod fake;
+    mod rig;
+
+    mod claims;
+    mod leases;
+    mod odd_rows;
+    mod producer;
+    mod random;
+    mod rhythm;
+    mod settles;
+}

@@ -1,0 +1,118 @@
+//! A job that becomes ready by another process's doing is not left to sleeping workers' next look.
+
+use pm_driver_tokio_postgres::{
+    ConnectOptions, EnqueueOptions, JobStream, Queue, RunAt, SettingsChange, StreamOptions,
+};
+use pm_tests::{Ground, PATIENCE, eventually, next, take, unattended};
+use std::time::Duration;
+
+/// So seldom that a job found before is found by a notification.
+fn deaf_but_for_notices() -> StreamOptions {
+    let hour = Duration::from_secs(3_600);
+    StreamOptions::default().poll(hour, hour).sleep_most(hour)
+}
+
+/// Returns another process's stream that has found `tasks` empty and sleeps; its handle goes along.
+async fn sleeper(ground: &Ground, options: StreamOptions) -> (Queue, JobStream<u64>) {
+    let other = ground.another(ConnectOptions::default()).await;
+    let mut jobs = other.try_stream_jobs_with::<u64>("tasks", options);
+    let nothing = futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut jobs));
+    assert!(nothing.is_none());
+    eventually("its listener hears", PATIENCE, async || other.is_listening()).await;
+    let asleep = async || {
+        // A resume that frees nothing makes it look again.
+        assert_eq!(ground.queue.resume_queue("tasks").await.expect("it is there"), 0);
+        ground.number("select count(*) from pm.queue where sleeper_until > now()") == 1
+    };
+    eventually("it sleeps", PATIENCE, asleep).await;
+    // What it was told by then it has heard.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    (other, jobs)
+}
+
+#[tokio::test]
+#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
+async fn a_job_given_back_wakes_them() {
+    let ground = Ground::new().await;
+    ground.put(1).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let ack = next(&mut jobs).await.into_parts().1;
+    drop(jobs);
+    let (_other, mut theirs) = sleeper(&ground, deaf_but_for_notices()).await;
+    ack.release().await.unwrap();
+    assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
+}
+
+#[tokio::test]
+#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
+async fn a_job_to_be_tried_again_at_once_wakes_them() {
+    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
+    ground.put(1).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let ack = next(&mut jobs).await.into_parts().1;
+    drop(jobs);
+    let (_other, mut theirs) = sleeper(&ground, deaf_but_for_notices()).await;
+    ack.soft_fail("again").await.unwrap();
+    assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
+}
+
+#[tokio::test]
+#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
+async fn a_job_to_be_tried_again_soon_wakes_them_then() {
+    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::from_millis(500)])).await;
+    ground.put(1).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let ack = next(&mut jobs).await.into_parts().1;
+    drop(jobs);
+    let (_other, mut theirs) = sleeper(&ground, deaf_but_for_notices()).await;
+    ack.soft_fail("again").await.unwrap();
+    assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
+}
+
+#[tokio::test]
+#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
+async fn jobs_claimed_ahead_by_a_stream_that_is_dropped_wake_them() {
+    let ground = Ground::new().await;
+    ground.put_many(60).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    for job in take(&mut jobs, 20).await {
+        job.into_parts().1.commit().await.unwrap();
+    }
+    let all = async || ground.number("select count(*) from pm.job where state = 1") > 0;
+    eventually("some are claimed ahead", PATIENCE, all).await;
+    ground.database.execute("delete from pm.job where state = 0").unwrap();
+    let (_other, mut theirs) = sleeper(&ground, deaf_but_for_notices()).await;
+    drop(jobs);
+    next(&mut theirs).await.into_parts().1.commit().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
+async fn a_job_reaped_elsewhere_wakes_them() {
+    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
+    ground.put(1).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let _held = next(&mut jobs).await;
+    drop(jobs);
+    let (_other, mut theirs) = sleeper(&ground, deaf_but_for_notices().reaper(false)).await;
+    ground.database.execute("update pm.job set lease_expires_at = now()").unwrap();
+    assert_eq!(ground.queue.reap().await.unwrap().0, 1);
+    assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
+}
+
+#[tokio::test]
+#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
+async fn a_job_promoted_by_a_busy_worker_wakes_them() {
+    let ground = Ground::new().await;
+    ground.put(0).await;
+    let mut busy = ground.queue.try_stream_jobs::<u64>("tasks");
+    let _handled = next(&mut busy).await;
+    let (_other, mut theirs) = sleeper(&ground, deaf_but_for_notices()).await;
+    for n in 1..=8 {
+        let soon = EnqueueOptions::default().run_at(RunAt::In(Duration::from_millis(100)));
+        ground.put_with(n, soon).await;
+        let (got, ack) = next(&mut theirs).await.into_parts();
+        assert_eq!(got, n);
+        ack.commit().await.unwrap();
+    }
+}
