@@ -38,12 +38,40 @@ pub struct JobOptions {
     pub run_at: Option<RunAt>,
     /// Keeps another job with the same key off the queue; 1 to 1,000 bytes.
     pub key: Option<String>,
+    /// For how long the key is held.
+    pub key_hold: KeyHold,
+    /// What to do when another job holds the key.
+    pub on_conflict: OnConflict,
     /// How many soft failures of this job are retried, if not as many as its queue says.
     pub max_retries: Option<u32>,
     /// The delays of this job, if not its queue's.
     pub backoff: Option<Vec<Duration>>,
     /// The jitter of this job's delays in percent, if not its queue's.
     pub jitter_percent: Option<u8>,
+}
+
+/// For how long a key keeps other jobs off its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyHold {
+    /// Until its job has finished or failed.
+    #[default]
+    WhileActive,
+    /// Until its job has ended, and at least until this time.
+    Until(Timestamp),
+    /// Until its job is deleted.
+    ForEver,
+}
+
+/// What to do when another job holds the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// Keep the other job; its id is returned.
+    #[default]
+    Keep,
+    /// Make the other job what this one would have been, under its id, if it has not been claimed yet; else keep it.
+    Replace,
+    /// Refuse.
+    Refuse,
 }
 
 /// When a job becomes due, in the years 1 to 9999 and within 1,000 years. The database's clock decides.
@@ -72,6 +100,9 @@ impl NewJob {
         }
         if let Some(key) = &options.key {
             check_text("the key", key, MAX_KEY_BYTES)?;
+            if let KeyHold::Until(until) = options.key_hold {
+                check_run_at(RunAt::At(until))?;
+            }
             if key.is_empty() {
                 return Err(Error::invalid("the key", "is empty"));
             }

@@ -32,7 +32,7 @@ pub use codec::Codec;
 pub use error::Error;
 pub use failure::{Class, Failure};
 pub use id::{IdSuffix, job_id};
-pub use job::{ClaimedJob, JobMetadata, JobOptions, MAX_PAYLOAD_BYTES, NewJob, RunAt};
+pub use job::{ClaimedJob, JobMetadata, JobOptions, KeyHold, MAX_PAYLOAD_BYTES, NewJob, OnConflict, RunAt};
 pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, Verdict, trusted_for};
 pub use migration::{MIGRATIONS, Migration, SCHEMA_VERSION, migration_script};
 pub use name::{QueueName, SchemaName};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub enum StatementId {
     Enqueue,
     KeyHolder,
+    ReplaceJobs,
     Claim,
     Poll,
     Settle,
@@ -85,9 +86,10 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 34] = [
+    pub const ALL: [StatementId; 35] = [
         StatementId::Enqueue,
         StatementId::KeyHolder,
+        StatementId::ReplaceJobs,
         StatementId::Claim,
         StatementId::Poll,
         StatementId::Settle,
@@ -126,6 +128,7 @@ impl StatementId {
         match self {
             StatementId::Enqueue => &op::enqueue::ENQUEUE,
             StatementId::KeyHolder => &op::enqueue::KEY_HOLDER,
+            StatementId::ReplaceJobs => &op::enqueue::REPLACE_JOBS,
             StatementId::Claim => &op::claim::CLAIM,
             StatementId::Poll => &op::poll::POLL,
             StatementId::Settle => &op::settle::SETTLE,

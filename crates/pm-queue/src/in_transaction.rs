@@ -2,7 +2,7 @@
 
 use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, Executor, JobAck, OnConflict, Queue};
-use pm_core::op::{Enqueue, EnqueueReply, KeyHolder, Notice, Notify, Settle, SettleItem};
+use pm_core::op::{Enqueue, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, Settle, SettleItem};
 use pm_core::{Error as CoreError, NewJob, QueueName, State, Verdict};
 use serde::Serialize;
 use uuid::Uuid;
@@ -74,21 +74,36 @@ impl Queue {
             }
             self.notify_in(transaction, &batch, &sleeping).await?;
             let disputed: Vec<_> = present.iter().map(|place| batch[*place].clone()).collect();
-            let holders = match disputed.is_empty() {
-                true => Vec::new(),
-                false => self.link().run_in(transaction, KeyHolder { jobs: &disputed }).await?,
-            };
+            let holders = self.holders_in(transaction, &disputed).await?;
             let mut again = Vec::new();
             for (place, holder) in present.into_iter().map(|place| rest[place]).zip(holders) {
                 match holder {
-                    Some((id, _)) if id == jobs[place].id => {}
-                    Some((id, state)) => enqueued[place] = Enqueued::existing(id, state),
+                    Some(Holder { id, replaced: true, .. }) => enqueued[place] = Enqueued::Replaced(id),
+                    Some(Holder { id, .. }) if id == jobs[place].id => {}
+                    Some(Holder { id, state, .. }) => enqueued[place] = Enqueued::existing(id, state),
                     None => again.push(place),
                 }
             }
             rest = again;
         }
         Ok(enqueued)
+    }
+
+    /// Returns which jobs stand for items whose ids or keys were there already.
+    async fn holders_in(&self, transaction: &dyn Executor, jobs: &[NewJob]) -> Result<Vec<Option<Holder>>, Error> {
+        let mut holders = vec![None; jobs.len()];
+        let replaces = |job: &NewJob| job.options.on_conflict == OnConflict::Replace && job.options.key.is_some();
+        let (replacing, keeping): (Vec<_>, Vec<_>) = (0..jobs.len()).partition(|place| replaces(&jobs[*place]));
+        let chosen = |places: &[usize]| places.iter().map(|place| jobs[*place].clone()).collect::<Vec<_>>();
+        if !replacing.is_empty() {
+            let told = self.link().run_in(transaction, ReplaceJobs { jobs: &chosen(&replacing) }).await?;
+            replacing.into_iter().zip(told).for_each(|(place, holder)| holders[place] = holder);
+        }
+        if !keeping.is_empty() {
+            let told = self.link().run_in(transaction, KeyHolder { jobs: &chosen(&keeping) }).await?;
+            keeping.into_iter().zip(told).for_each(|(place, holder)| holders[place] = holder);
+        }
+        Ok(holders)
     }
 
     async fn notify_in(

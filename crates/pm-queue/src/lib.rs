@@ -27,12 +27,12 @@ pub use codec::RawPayload;
 pub use driver::{BoxFuture, Driver, Executor, Listener};
 pub use error::{Error, ErrorKind};
 pub use job::{PendingJob, PendingMetadata};
-pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, OnConflict, QueueNames, StreamOptions};
+pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
 pub use pm_core::machine::Enqueued;
 pub use pm_core::op::{AttemptRecord, Change, Count, JobMatch, QueueSummary};
 pub use pm_core::{
-    Backoff, Codec, Ending, Failure, IdSuffix, JobMetadata, Lease, QueueName, QueueSettings, Rows, RunAt,
-    SCHEMA_VERSION, SchemaName, SettingsChange, State, Statement, Timestamp, Type, Value, migration_script,
+    Backoff, Codec, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, OnConflict, QueueName, QueueSettings, Rows,
+    RunAt, SCHEMA_VERSION, SchemaName, SettingsChange, State, Statement, Timestamp, Type, Value, migration_script,
 };
 pub use queue::Queue;
 pub use runtime::{Randomness, Runtime, SystemRandomness};

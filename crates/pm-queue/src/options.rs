@@ -3,7 +3,7 @@
 use crate::Error;
 use pm_core::machine::WorkerOptions;
 use pm_core::op;
-use pm_core::{Codec, JobOptions, QueueName, RunAt, SchemaName, State};
+use pm_core::{Codec, JobOptions, KeyHold, OnConflict, QueueName, RunAt, SchemaName, State};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -130,17 +130,6 @@ pub enum InitialState {
     Paused,
 }
 
-/// What to do when another job holds the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum OnConflict {
-    /// Keep the other job; its id is returned.
-    #[default]
-    Keep,
-    /// Refuse with [`ErrorKind::KeyConflict`](crate::ErrorKind::KeyConflict).
-    Refuse,
-}
-
 /// What may be said of a job besides its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -153,7 +142,9 @@ pub struct EnqueueOptions {
     pub description: Option<String>,
     /// Keeps another job with the same key off the queue until this one has ended; 1 to 1,000 bytes.
     pub key: Option<String>,
-    /// What to do when another job holds the key.
+    /// For how long the key is held (default until the job has ended).
+    pub key_hold: KeyHold,
+    /// What to do when another job holds the key (default: keep that one).
     pub on_conflict: OnConflict,
     /// When to start, if not at once.
     pub run_at: Option<RunAt>,
@@ -189,6 +180,12 @@ impl EnqueueOptions {
     /// Changes the key.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// Changes for how long the key is held.
+    pub fn key_hold(mut self, key_hold: KeyHold) -> Self {
+        self.key_hold = key_hold;
         self
     }
 
@@ -237,6 +234,8 @@ impl EnqueueOptions {
             description: self.description,
             run_at: self.run_at,
             key: self.key,
+            key_hold: self.key_hold,
+            on_conflict: self.on_conflict,
             max_retries: self.max_retries,
             backoff: self.backoff,
             jitter_percent: self.jitter_percent,

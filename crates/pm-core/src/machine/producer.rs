@@ -4,8 +4,8 @@ use super::batcher::{Batch, BatchLimits, Batched, Batcher, Ticket};
 use super::notices::Notices;
 use super::timer::Timer;
 use super::{Entropy, Machine, Request, Trouble};
-use crate::op::{Enqueue, EnqueueReply, KeyHolder, Notice, Notify};
-use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, RunAt, SchemaName, State};
+use crate::op::{Enqueue, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs};
+use crate::{Error, Failure, Instant, NewJob, OnConflict, Operation, Plan, QueueName, Rows, RunAt, SchemaName, State};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;
@@ -35,6 +35,8 @@ pub enum ProducerRequest {
     Enqueue(Batch<NewJob>),
     /// Which jobs stand for these?
     KeyHolder(Batch<NewJob>),
+    /// Make the jobs that hold their keys what these say.
+    Replace(Batch<NewJob>),
     /// Wake workers of other processes.
     Notify(Notify),
 }
@@ -66,6 +68,8 @@ pub enum Enqueued {
     Inserted(Uuid),
     /// The one that holds the key, and its state.
     Existing(Uuid, State),
+    /// The one that holds the key, which became what was enqueued.
+    Replaced(Uuid),
 }
 
 impl Enqueued {
@@ -77,7 +81,7 @@ impl Enqueued {
     /// Returns the id of the job.
     pub fn id(&self) -> Uuid {
         match self {
-            Enqueued::Inserted(id) | Enqueued::Existing(id, _) => *id,
+            Enqueued::Inserted(id) | Enqueued::Existing(id, _) | Enqueued::Replaced(id) => *id,
         }
     }
 }
@@ -93,6 +97,7 @@ impl Request for ProducerRequest {
         match self {
             ProducerRequest::Enqueue(batch) => Enqueue::plan_of(&batch.items),
             ProducerRequest::KeyHolder(batch) => KeyHolder::plan_of(&batch.items),
+            ProducerRequest::Replace(batch) => ReplaceJobs::plan_of(&batch.items),
             ProducerRequest::Notify(notify) => notify.plan(),
         }
     }
@@ -180,15 +185,36 @@ impl Producer {
         self.events.extend(lines.into_iter().map(|(queue, priority)| ProducerEvent::Ready { queue, priority }));
     }
 
-    fn handle_holders(&mut self, batch: Batch<NewJob>, holders: Vec<Option<(Uuid, State)>>) {
+    fn handle_holders(&mut self, batch: Batch<NewJob>, holders: Vec<Option<Holder>>) {
         let gone: Vec<usize> =
             holders.iter().enumerate().filter(|(_, holder)| holder.is_none()).map(|(place, _)| place).collect();
         let (again, known) = batch.partition(&gone);
-        for ((ticket, job), (id, state)) in known.into_entries().zip(holders.into_iter().flatten()) {
-            let enqueued = if id == job.id { Enqueued::Inserted(id) } else { Enqueued::Existing(id, state) };
+        for ((ticket, job), Holder { id, state, replaced }) in known.into_entries().zip(holders.into_iter().flatten()) {
+            let enqueued = match replaced {
+                true => Enqueued::Replaced(id),
+                false if id == job.id => Enqueued::Inserted(id),
+                false => Enqueued::Existing(id, state),
+            };
+            if replaced && !job.options.paused {
+                self.events.push_back(ProducerEvent::Ready { priority: ready_line(&job), queue: job.queue });
+            }
             self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Ok(enqueued) });
         }
         self.batcher.put_back(again);
+    }
+
+    /// Asks about items that were there already; those that replace go first.
+    fn follow_up(&mut self, batch: Batch<NewJob>) -> ProducerRequest {
+        let replaces = |job: &NewJob| job.options.on_conflict == OnConflict::Replace && job.options.key.is_some();
+        let places: Vec<_> = (0..batch.items.len()).filter(|place| replaces(&batch.items[*place])).collect();
+        let (replacing, keeping) = batch.partition(&places);
+        if replacing.items.is_empty() {
+            self.asking = keeping.items.len();
+            return ProducerRequest::KeyHolder(keeping);
+        }
+        self.present = (!keeping.items.is_empty()).then_some(keeping);
+        self.asking = replacing.items.len();
+        ProducerRequest::Replace(replacing)
     }
 
     fn handle_failure(&mut self, batch: Batch<NewJob>, failure: &Failure, now: Instant, entropy: &mut dyn Entropy) {
@@ -196,15 +222,15 @@ impl Producer {
         self.tell_failed(given_up, &Trouble::Failed(failure.clone()));
     }
 
-    fn handle_holder_reply(
+    fn handle_follow_up(
         &mut self,
         batch: Batch<NewJob>,
-        reply: Result<Rows, Failure>,
+        reply: Result<Result<Vec<Option<Holder>>, Error>, Failure>,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
         self.asking = 0;
-        match reply.map(|rows| (KeyHolder { jobs: &batch.items }).interpret(&rows)) {
+        match reply {
             Ok(Ok(holders)) => self.handle_holders(batch, holders),
             Ok(Err(error)) => self.tell_failed(batch, &Trouble::Refused(error)),
             // The whole enqueue is sent again: what is there by then answers as before.
@@ -242,8 +268,7 @@ impl Machine for Producer {
         if self.asking == 0
             && let Some(batch) = self.present.take()
         {
-            self.asking = batch.items.len();
-            return Some(ProducerRequest::KeyHolder(batch));
+            return Some(self.follow_up(batch));
         }
         if self.present.is_some() {
             return None;
@@ -269,7 +294,14 @@ impl Machine for Producer {
                     self.tell_failed(batch, &Trouble::Refused(error));
                 }
             },
-            (ProducerRequest::KeyHolder(batch), reply) => self.handle_holder_reply(batch, reply, now, entropy),
+            (ProducerRequest::KeyHolder(batch), reply) => {
+                let reply = reply.map(|rows| (KeyHolder { jobs: &batch.items }).interpret(&rows));
+                self.handle_follow_up(batch, reply, now, entropy);
+            }
+            (ProducerRequest::Replace(batch), reply) => {
+                let reply = reply.map(|rows| (ReplaceJobs { jobs: &batch.items }).interpret(&rows));
+                self.handle_follow_up(batch, reply, now, entropy);
+            }
             (ProducerRequest::Notify(_), Ok(_)) => self.notices.handle_sent(),
             (ProducerRequest::Notify(notify), Err(_)) => self.notices.handle_failure(notify, now),
             (ProducerRequest::Enqueue(batch), Err(failure)) => self.handle_failure(batch, &failure, now, entropy),

@@ -5,31 +5,37 @@ use crate::job::read_state;
 use crate::statement::Definition;
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value, column, optional_column};
-use crate::{Error, NewJob, Operation, Params, Plan, RunAt, State, StatementId};
+use crate::{Error, KeyHold, NewJob, Operation, Params, Plan, RunAt, State, StatementId};
 use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
 
-pub(crate) const ENQUEUE: Definition = Definition {
-    sql: include_str!("enqueue.sql"),
-    params: &[
-        Type::UuidArray,
-        Type::TextArray,
-        Type::Int4Array,
-        Type::BoolArray,
-        Type::TimestampArray,
-        Type::Int8Array,
-        Type::Int2Array,
-        Type::BytesArray,
-        Type::TextArray,
-        Type::TextArray,
-        Type::TimestampArray,
-        Type::Int4Array,
-        Type::TextArray,
-        Type::Int2Array,
-    ],
-    columns: &[Type::Int8, Type::Int2, Type::Int4],
+pub(crate) const ENQUEUE: Definition =
+    Definition { sql: include_str!("enqueue.sql"), params: JOB_PARAMS, columns: &[Type::Int8, Type::Int2, Type::Int4] };
+
+pub(crate) const REPLACE_JOBS: Definition = Definition {
+    sql: include_str!("replace_jobs.sql"),
+    params: JOB_PARAMS,
+    columns: &[Type::Int8, Type::Uuid, Type::Int2, Type::Bool],
 };
+
+/// What a new job consists of.
+const JOB_PARAMS: &[Type] = &[
+    Type::UuidArray,
+    Type::TextArray,
+    Type::Int4Array,
+    Type::BoolArray,
+    Type::TimestampArray,
+    Type::Int8Array,
+    Type::Int2Array,
+    Type::BytesArray,
+    Type::TextArray,
+    Type::TextArray,
+    Type::TimestampArray,
+    Type::Int4Array,
+    Type::TextArray,
+    Type::Int2Array,
+];
 
 pub(crate) const KEY_HOLDER: Definition = Definition {
     sql: include_str!("key_holder.sql"),
@@ -73,7 +79,7 @@ impl<'a> Enqueue<'a> {
             Value::BytesArray(column(jobs, |job| &job.payload[..])),
             optional_column(jobs, |job| job.options.description.as_deref().map(Cow::Borrowed), Value::TextArray),
             optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray),
-            Value::Null(Type::TimestampArray),
+            optional_column(jobs, key_until, Value::TimestampArray),
             optional_column(jobs, |job| job.options.max_retries.map(|retries| retries as i32), Value::Int4Array),
             optional_column(jobs, |job| job.options.backoff.as_deref().map(array_text), Value::TextArray),
             optional_column(jobs, |job| job.options.jitter_percent.map(i16::from), Value::Int2Array),
@@ -124,6 +130,25 @@ fn delay_ms(job: &NewJob) -> Option<i64> {
     }
 }
 
+fn key_until(job: &NewJob) -> Option<crate::Timestamp> {
+    match job.options.key_hold {
+        KeyHold::WhileActive => None,
+        KeyHold::Until(at) => Some(at),
+        KeyHold::ForEver => Some(crate::Timestamp::INFINITY),
+    }
+}
+
+/// The job that stands for an item whose id or key was there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id: the item's own when that had gone in before.
+    pub id: Uuid,
+    /// Its state.
+    pub state: State,
+    /// Whether it became what the item says.
+    pub replaced: bool,
+}
+
 /// Follow-up of [`Enqueue`] for items whose id or key was there already: which job stands for them.
 ///
 /// An item without an answer has lost its rival since and may be sent again.
@@ -149,8 +174,8 @@ impl<'a> KeyHolder<'a> {
 }
 
 impl Operation for KeyHolder<'_> {
-    /// Of each item: the job that stands for it, and its state. It is the item's own id when it had gone in before.
-    type Output = Vec<Option<(Uuid, State)>>;
+    /// Of each item: the job that stands for it.
+    type Output = Vec<Option<Holder>>;
     const STATEMENT: StatementId = StatementId::KeyHolder;
 
     fn params(&self) -> Params<'_> {
@@ -161,7 +186,44 @@ impl Operation for KeyHolder<'_> {
         let mut holders = vec![None; self.jobs.len()];
         for mut row in rows.iter(Self::STATEMENT) {
             let position = read_position(&mut row, holders.len())?;
-            holders[position] = Some((row.read()?, read_state(&mut row)?));
+            holders[position] = Some(Holder { id: row.read()?, state: read_state(&mut row)?, replaced: false });
+        }
+        Ok(holders)
+    }
+}
+
+/// Follow-up of [`Enqueue`] for items whose key is held and that are to replace its holder.
+///
+/// A holder that has not been claimed yet becomes what the item says, under its own id. An item without an answer has
+/// lost its rival since and may be sent again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplaceJobs<'a> {
+    /// The items.
+    pub jobs: &'a [NewJob],
+}
+
+impl<'a> ReplaceJobs<'a> {
+    /// Returns the plan for these jobs.
+    pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
+        Plan { statement: Self::STATEMENT, params: Enqueue::params_of(jobs) }
+    }
+}
+
+impl Operation for ReplaceJobs<'_> {
+    /// Of each item: the job that stands for it.
+    type Output = Vec<Option<Holder>>;
+    const STATEMENT: StatementId = StatementId::ReplaceJobs;
+
+    fn params(&self) -> Params<'_> {
+        Enqueue::params_of(self.jobs)
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Self::Output, Error> {
+        let mut holders = vec![None; self.jobs.len()];
+        for mut row in rows.iter(Self::STATEMENT) {
+            let position = read_position(&mut row, holders.len())?;
+            let (id, state) = (row.read()?, read_state(&mut row)?);
+            holders[position] = Some(Holder { id, state, replaced: row.read()? });
         }
         Ok(holders)
     }

@@ -19,7 +19,7 @@ pub(crate) mod sweep;
 pub use bulk::{BulkReply, Change, DeleteJobs, EndJobs, MoveJobs, RestartJobs};
 pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
 pub use copy_job::CopyJob;
-pub use enqueue::{Enqueue, EnqueueReply, KeyHolder};
+pub use enqueue::{Enqueue, EnqueueReply, Holder, KeyHolder, ReplaceJobs};
 pub use fetch_job::{FetchJob, FetchedJob};
 pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Payload, ResolveSuffix, StoredPayload};
 pub use notify::{Notice, Notify};

@@ -1,0 +1,59 @@
+-- Follow-up of enqueue: jobs that hold the keys of items and have not started become what the items say.
+-- Locks: the holders, in id order; then shared payloads in id order.
+-- Concurrency: a holder claimed meanwhile is left as it is and answered as it is; no row means that the holder has gone and the item may be sent again.
+-- Index: job (id), job_key.
+-- Cost: about 25 us an item.
+with item as materialized (
+  select *
+  from unnest($1::uuid[], $2::text[], $3::int4[], $4::bool[], $5::timestamptz[], $6::int8[], $7::int2[], $8::bytea[],
+              $9::text[], $10::text[], $11::timestamptz[], $12::int4[], $13::text[], $14::int2[])
+    with ordinality as item(id, queue, priority, held, run_at, delay_ms, codec, payload,
+                            description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
+), own as materialized (
+  select item.ordinal, job.id, job.state, job.held, job.queue_id from item join {schema}.job on job.id = item.id
+), holder as materialized (
+  select item.ordinal, job.id, job.state, job.held, job.queue_id, job.attempt, job.payload_id, job.key_until,
+         coalesce(item.run_at, statement_timestamp() + item.delay_ms * interval '1 ms') as due
+  from item
+  join {schema}.queue on queue.name = item.queue
+  join {schema}.job on job.queue_id = queue.id and job.key_held = item.key
+  where item.ordinal not in (select ordinal from own)
+  order by job.id
+  for no key update of job
+), lapsed as (
+  update {schema}.job set key_held = null from holder
+  where job.id = holder.id and holder.state >= 2 and holder.key_until <= statement_timestamp()
+  returning job.id
+), last as materialized (
+  select distinct on (id) * from holder where state = 0 and attempt = 0 order by id, ordinal desc
+), replaced as (
+  update {schema}.job
+  set priority = item.priority, held = coalesce(item.held, false), codec = item.codec, payload = item.payload, payload_id = null,
+      seq = case when coalesce(item.held, false) or last.due > statement_timestamp() then null else coalesce(job.seq, nextval('{schema}.job_seq')) end,
+      run_at = case when coalesce(item.held, false) or last.due > statement_timestamp() then last.due end,
+      description = item.description, key_until = item.key_until,
+      max_retries = item.max_retries, backoff_ms = item.backoff_ms::int8[], jitter_percent = item.jitter_percent
+  from last join item on item.ordinal = last.ordinal
+  where job.id = last.id
+  returning job.id
+), share as (
+  select payload_id, count(*) as jobs from last where payload_id is not null group by payload_id
+), locked as materialized (
+  select payload.id, payload.refs, share.jobs
+  from share join {schema}.payload on payload.id = share.payload_id
+  order by payload.id
+  for update of payload
+), kept as (
+  update {schema}.payload set refs = locked.refs - locked.jobs from locked where payload.id = locked.id and locked.refs > locked.jobs
+), freed as (
+  delete from {schema}.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs
+)
+select found.ordinal, found.id,
+       case when found.state = 0 and (found.held or queue.paused) then 4::int2 else found.state end as state,
+       found.id in (select id from replaced) as replaced
+from (
+  select ordinal, id, state, held, queue_id from own
+  union all
+  select ordinal, id, state, held, queue_id from holder where id not in (select id from lapsed)
+) found
+join {schema}.queue on queue.id = found.queue_id
