@@ -34,7 +34,7 @@ pub use pm_core::{
     Backoff, Codec, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, OnConflict, QueueName, QueueSettings, Rows,
     RunAt, SCHEMA_VERSION, SchemaName, SettingsChange, State, Statement, Timestamp, Type, Value, migration_script,
 };
-pub use queue::Queue;
+pub use queue::{Health, Queue};
 pub use runtime::{Randomness, Runtime, SystemRandomness};
 pub use stream::JobStream;
 pub use uuid::Uuid;

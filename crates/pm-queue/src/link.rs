@@ -5,7 +5,8 @@ use futures_util::future::{Either, select};
 use pm_core::machine::Entropy;
 use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How much longer than the server we wait for its answer.
@@ -19,6 +20,14 @@ pub(crate) struct Link {
     pub(crate) randomness: Arc<dyn Randomness>,
     pub(crate) catalog: Catalog,
     pub(crate) statement_timeout: Duration,
+    trouble: Trouble,
+}
+
+/// What is known of the way to the database.
+#[derive(Default)]
+struct Trouble {
+    in_a_row: AtomicU32,
+    last: Mutex<Option<String>>,
 }
 
 impl Link {
@@ -29,7 +38,14 @@ impl Link {
         options: &ConnectOptions,
     ) -> Result<Self, Error> {
         let catalog = Catalog::new(&SchemaName::new(&options.schema)?);
-        Ok(Link { driver, runtime, randomness, catalog, statement_timeout: options.statement_timeout })
+        Ok(Link {
+            driver,
+            runtime,
+            randomness,
+            catalog,
+            statement_timeout: options.statement_timeout,
+            trouble: Trouble::default(),
+        })
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -38,7 +54,9 @@ impl Link {
 
     /// Sends a plan and waits for the rows, no longer than the server works on it and a little.
     pub(crate) async fn send(&self, plan: &Plan<'_>) -> Result<Rows, Failure> {
-        self.send_by(&*self.driver, plan).await
+        let answer = self.send_by(&*self.driver, plan).await;
+        self.note(&answer);
+        answer
     }
 
     async fn send_by(&self, executor: &dyn Executor, plan: &Plan<'_>) -> Result<Rows, Failure> {
@@ -49,6 +67,22 @@ impl Link {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(Failure::no_reply(format!("no answer within {patience:?}"))),
         }
+    }
+
+    fn note(&self, answer: &Result<Rows, Failure>) {
+        match answer {
+            Err(failure) if failure.is_connection() => {
+                self.trouble.in_a_row.fetch_add(1, Ordering::Relaxed);
+                *self.trouble.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
+            }
+            _ => self.trouble.in_a_row.store(0, Ordering::Relaxed),
+        }
+    }
+
+    /// Returns how many statements in a row found no database, and what the last such failure said.
+    pub(crate) fn trouble(&self) -> (u32, Option<String>) {
+        let last = self.trouble.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.trouble.in_a_row.load(Ordering::Relaxed), last)
     }
 
     /// Does one operation inside a transaction of the caller's, once.

@@ -37,6 +37,18 @@ pub struct Queue {
     inner: Arc<Inner>,
 }
 
+/// How things stand between a handle and the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// How many statements in a row found no database; zero when all is well.
+    pub failures: u32,
+    /// What the last such failure said, however long ago.
+    pub last_failure: Option<String>,
+    /// Whether notifications of other processes are heard.
+    pub listening: bool,
+}
+
 struct Inner {
     link: Arc<Link>,
     producer: ProducerHandle,
@@ -354,6 +366,14 @@ impl Queue {
     /// Tells the workers of other processes that something about a queue changed.
     pub(crate) fn notify_change(&self, queue_id: i32) {
         self.inner.producer.notify(Notice { queue_id, priority: None });
+    }
+
+    /// Returns how things stand between this handle and the database. Costs nothing.
+    ///
+    /// Streams do not show trouble with the connection, because it heals by itself: this does.
+    pub fn health(&self) -> Health {
+        let (failures, last_failure) = self.inner.link.trouble();
+        Health { failures, last_failure, listening: self.is_listening() }
     }
 
     /// Returns whether notifications of other processes are heard; without, streams poll more often.
