@@ -1,7 +1,10 @@
 //! Shared ground of the tests: a database of one's own, a queue on it, and what happens to it.
 
+pub mod cases;
+mod direct;
 mod proxy;
 
+pub use direct::{Direct, run_in};
 pub use proxy::{Loss, Proxy};
 
 use futures_util::{Stream, StreamExt};
@@ -58,6 +61,15 @@ impl Ground {
     /// Puts a number on `tasks`, with options.
     pub async fn put_with(&self, payload: u64, options: EnqueueOptions) -> Uuid {
         self.queue.enqueue("tasks", payload, options).await.expect("it goes in")
+    }
+
+    /// Puts a number on `tasks`, with options, if the queue takes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`].
+    pub async fn put_with_outcome(&self, payload: u64, options: EnqueueOptions) -> Result<Uuid, Error> {
+        self.queue.enqueue("tasks", payload, options).await
     }
 
     /// Puts the numbers from zero on `tasks`.
@@ -169,7 +181,7 @@ impl Seed {
     }
 
     /// Returns the next 64 bits (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -178,7 +190,7 @@ impl Seed {
 
     /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.next_u64() % bound
     }
 
     /// Returns one of `choices`.
@@ -188,6 +200,6 @@ impl Seed {
 
     /// Returns another seed that goes its own way.
     pub fn split(&mut self) -> Seed {
-        Seed(self.next())
+        Seed(self.next_u64())
     }
 }

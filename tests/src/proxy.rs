@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
@@ -32,6 +33,10 @@ struct Shared {
     /// Statements whose next use cuts their connection: a part of their text, and how.
     traps: Mutex<Vec<(String, Loss)>>,
     cuts: AtomicUsize,
+    /// How often each statement was executed, by its text.
+    executions: Mutex<HashMap<String, usize>>,
+    /// How long replies are held back, in microseconds.
+    delay_us: AtomicU64,
 }
 
 impl Proxy {
@@ -59,6 +64,17 @@ impl Proxy {
         self.shared.traps().push((text.to_owned(), loss));
     }
 
+    /// Holds every reply back for so long, as a distant server's would be.
+    pub fn delay_replies(&self, delay: Duration) {
+        self.shared.delay_us.store(delay.as_micros() as u64, Ordering::SeqCst);
+    }
+
+    /// Returns how many statements with `text` in them were executed so far.
+    pub fn executions(&self, text: &str) -> usize {
+        let executions = self.shared.executions.lock().unwrap_or_else(PoisonError::into_inner);
+        executions.iter().filter(|(statement, _)| statement.contains(text)).map(|(_, times)| times).sum()
+    }
+
     /// Returns how many connections were cut.
     pub fn cuts(&self) -> usize {
         self.shared.cuts.load(Ordering::SeqCst)
@@ -74,6 +90,19 @@ impl Drop for Proxy {
 impl Shared {
     fn traps(&self) -> MutexGuard<'_, Vec<(String, Loss)>> {
         self.traps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note that a statement is executed; returns how its reply is to be lost when a trap springs.
+    fn execute(&self, text: &str) -> Option<Loss> {
+        let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
+        match executions.get_mut(text) {
+            Some(times) => *times += 1,
+            None => {
+                executions.insert(text.to_owned(), 1);
+            }
+        }
+        drop(executions);
+        self.spring(text)
     }
 
     fn spring(&self, text: &str) -> Option<Loss> {
@@ -148,6 +177,10 @@ impl<'a> Wire<'a> {
                 read = self.server.read(&mut from_server) => {
                     let Some(bytes) = received(&from_server, read?) else { return Ok(false) };
                     self.answered.buffer.extend_from_slice(bytes);
+                    let delay_us = self.shared.delay_us.load(Ordering::SeqCst);
+                    if delay_us > 0 {
+                        tokio::time::sleep(Duration::from_micros(delay_us)).await;
+                    }
                     if self.forward_replies().await? {
                         return Ok(true);
                     }
@@ -203,8 +236,8 @@ impl<'a> Wire<'a> {
                 self.prepared.insert(first, second);
                 None
             }
-            b'B' => self.prepared.get(&second).and_then(|text| self.shared.spring(text)),
-            b'Q' => self.shared.spring(&first),
+            b'B' => self.prepared.get(&second).and_then(|text| self.shared.execute(text)),
+            b'Q' => self.shared.execute(&first),
             _ => None,
         }
     }

@@ -26,15 +26,19 @@ async fn the_example_of_the_documentation_works() {
     let id: uuid::Uuid = queue.enqueue("tasks", payload(), EnqueueOptions::default()).await.unwrap();
 
     let mut jobs = pin!(queue.try_stream_jobs::<MyPayload>("tasks"));
-    while let Some(job) = within("the job", jobs.next()).await {
+    let mut handled = 0;
+    while let Some(job) = within("a job, or the end", jobs.next()).await {
         let (payload, ack) = match job {
             Ok(job) => job.into_parts(),
             Err(error) => panic!("{error}"),
         };
         assert_eq!((ack.id(), payload), (id, self::payload()));
         ack.commit().await.unwrap();
-        break;
+        handled += 1;
+        let queue = queue.clone();
+        tokio::spawn(async move { queue.close().await });
     }
+    assert_eq!(handled, 1);
     assert_eq!(ground.state(id).await, State::Finished);
 }
 

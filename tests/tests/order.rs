@@ -68,7 +68,7 @@ async fn higher_priorities_come_first_whatever_the_order_of_enqueueing() {
 #[tokio::test]
 async fn a_batch_of_many_priorities_is_handed_out_highest_first() {
     let ground = Ground::new().await;
-    let jobs = (0..200).map(|n| (n, priority((n % 100) as i32)));
+    let jobs = (0..200).map(|n| (n, priority(n % 100)));
     ground.queue.enqueue_many("tasks", jobs).await.unwrap();
     let seen = work(&ground, one_at_a_time(), 200).await;
     let expected: Vec<u64> = (0..100).rev().flat_map(|n| [n, n + 100]).collect();

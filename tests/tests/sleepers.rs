@@ -31,7 +31,6 @@ async fn sleeper(ground: &Ground, options: StreamOptions) -> (Queue, JobStream<u
 }
 
 #[tokio::test]
-#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
 async fn a_job_given_back_wakes_them() {
     let ground = Ground::new().await;
     ground.put(1).await;
@@ -44,7 +43,6 @@ async fn a_job_given_back_wakes_them() {
 }
 
 #[tokio::test]
-#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
 async fn a_job_to_be_tried_again_at_once_wakes_them() {
     let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
     ground.put(1).await;
@@ -57,7 +55,6 @@ async fn a_job_to_be_tried_again_at_once_wakes_them() {
 }
 
 #[tokio::test]
-#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
 async fn a_job_to_be_tried_again_soon_wakes_them_then() {
     let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::from_millis(500)])).await;
     ground.put(1).await;
@@ -70,7 +67,6 @@ async fn a_job_to_be_tried_again_soon_wakes_them_then() {
 }
 
 #[tokio::test]
-#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
 async fn jobs_claimed_ahead_by_a_stream_that_is_dropped_wake_them() {
     let ground = Ground::new().await;
     ground.put_many(60).await;
@@ -87,7 +83,6 @@ async fn jobs_claimed_ahead_by_a_stream_that_is_dropped_wake_them() {
 }
 
 #[tokio::test]
-#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
 async fn a_job_reaped_elsewhere_wakes_them() {
     let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
     ground.put(1).await;
@@ -101,7 +96,6 @@ async fn a_job_reaped_elsewhere_wakes_them() {
 }
 
 #[tokio::test]
-#[ignore = "open: only enqueue and resume wake the sleepers of other processes"]
 async fn a_job_promoted_by_a_busy_worker_wakes_them() {
     let ground = Ground::new().await;
     ground.put(0).await;
@@ -114,5 +108,22 @@ async fn a_job_promoted_by_a_busy_worker_wakes_them() {
         let (got, ack) = next(&mut theirs).await.into_parts();
         assert_eq!(got, n);
         ack.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_job_given_back_comes_again_to_the_stream_it_came_from() {
+    let ground = Ground::new().await;
+    let (_other, mut jobs) = sleeper(&ground, deaf_but_for_notices()).await;
+    ground.put(1).await;
+    let mut job = next(&mut jobs).await;
+    for attempt in 2..=4 {
+        let ack = job.into_parts().1;
+        // Its stream has looked meanwhile, and found nothing.
+        let nothing = tokio::time::timeout(Duration::from_millis(300), futures_util::StreamExt::next(&mut jobs)).await;
+        assert!(nothing.is_err());
+        ack.release().await.unwrap();
+        job = next(&mut jobs).await;
+        assert_eq!(job.metadata().attempt, attempt);
     }
 }

@@ -17,9 +17,27 @@ pub(crate) async fn resolve(queue: &Queue, suffix: &IdSuffix) -> Result<Uuid, Co
         return Ok(id);
     }
     let matches = queue.resolve_ids(suffix.digits()).await?;
-    match matches.as_slice() {
-        [] => Err(CommandError::refused(format!("no job's id ends in {}", suffix.digits()))),
-        [one] => Ok(one.id),
+    let missing = || CommandError::refused(format!("no job's id ends in {}", suffix.digits()));
+    only(suffix, &matches)?.ok_or_else(missing)
+}
+
+/// Returns the id of the one job whose id ends in `suffix`, if there is one, having looked at all jobs: for commands
+/// that must not hit the wrong one. A whole id is returned as it is, unasked.
+///
+/// # Errors
+///
+/// Exit code 2 when several do; their ids are listed.
+pub(crate) async fn resolve_among_all(queue: &Queue, suffix: &IdSuffix) -> Result<Option<Uuid>, CommandError> {
+    if let Some(id) = suffix.whole_id() {
+        return Ok(Some(id));
+    }
+    only(suffix, &queue.resolve_ids_among_all(suffix.digits()).await?)
+}
+
+fn only(suffix: &IdSuffix, matches: &[JobMatch]) -> Result<Option<Uuid>, CommandError> {
+    match matches {
+        [] => Ok(None),
+        [one] => Ok(Some(one.id)),
         several => Err(ambiguous(suffix, several)),
     }
 }

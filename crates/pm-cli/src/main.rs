@@ -3,6 +3,7 @@
 //! Each command is one file under `commands`, named as it is typed; the doc comment of its arguments is its help.
 //! What people and programs read is made in `render`; what goes wrong becomes hints and exit codes in `error`.
 
+mod ask;
 mod cli;
 mod commands;
 mod config;
@@ -12,6 +13,7 @@ mod id;
 mod input;
 mod redact;
 mod render;
+mod stop;
 
 use std::process::ExitCode;
 

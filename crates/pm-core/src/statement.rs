@@ -33,7 +33,9 @@ pub enum StatementId {
     Payload,
     ResolveSuffix,
     Attempts,
+    NextJobs,
     Notify,
+    WakeSleepers,
     RestartJobs,
     EndJobs,
     DeleteJobs,
@@ -86,7 +88,7 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 35] = [
+    pub const ALL: [StatementId; 37] = [
         StatementId::Enqueue,
         StatementId::KeyHolder,
         StatementId::ReplaceJobs,
@@ -110,7 +112,9 @@ impl StatementId {
         StatementId::Payload,
         StatementId::ResolveSuffix,
         StatementId::Attempts,
+        StatementId::NextJobs,
         StatementId::Notify,
+        StatementId::WakeSleepers,
         StatementId::RestartJobs,
         StatementId::EndJobs,
         StatementId::DeleteJobs,
@@ -149,6 +153,7 @@ impl StatementId {
             StatementId::Payload => &op::job::PAYLOAD,
             StatementId::ResolveSuffix => &op::job::RESOLVE_SUFFIX,
             StatementId::Attempts => &op::job::ATTEMPTS,
+            StatementId::NextJobs => &op::next_jobs::NEXT_JOBS,
             StatementId::Notify => &op::notify::NOTIFY,
             StatementId::RestartJobs => &op::bulk::RESTART_JOBS,
             StatementId::EndJobs => &op::bulk::END_JOBS,
@@ -160,6 +165,7 @@ impl StatementId {
             StatementId::RenameQueue => &op::sweep::RENAME_QUEUE,
             StatementId::Sweep => &op::sweep::SWEEP,
             StatementId::DropQueues => &op::sweep::DROP_QUEUE,
+            StatementId::WakeSleepers => &op::notify::WAKE_SLEEPERS,
             StatementId::SchemaVersion => &op::schema_version::SCHEMA_VERSION,
         }
     }

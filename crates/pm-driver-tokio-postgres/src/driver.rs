@@ -8,7 +8,7 @@ use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, List
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config};
 
@@ -27,8 +27,29 @@ pub struct TokioPostgres {
 struct Slot {
     current: RwLock<Option<Arc<Connection>>>,
     /// Held while connecting, so that many tasks open one connection, or share one failure to.
-    connecting: Mutex<Option<(Instant, Failure)>>,
+    connecting: Mutex<Option<Failed>>,
 }
+
+/// The last failure to connect, since when nothing else was tried.
+struct Failed {
+    at: Instant,
+    failure: Failure,
+    /// How many there were in a row.
+    times: u32,
+}
+
+impl Failed {
+    /// Returns until when nobody tries again, however many want to.
+    fn pause_until(&self) -> Instant {
+        let pause = SHORTEST_PAUSE * 2u32.saturating_pow(self.times.saturating_sub(1));
+        self.at + pause.min(LONGEST_PAUSE)
+    }
+}
+
+/// The pause after a failure to connect doubles from this to [`LONGEST_PAUSE`]; who asks meanwhile waits and shares
+/// the next attempt.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for TokioPostgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -91,8 +112,8 @@ impl TokioPostgres {
         }
         match (empty, least_busy) {
             (Some(slot), None) => self.open(slot).await,
-            // Room for one more, but a failure to open it is no reason to fail.
-            (Some(slot), Some(busy)) => Ok(self.open(slot).await.unwrap_or(busy)),
+            // Room for one more, but a failure to open it is no reason to fail, nor to wait.
+            (Some(slot), Some(busy)) => Ok(self.open_spare(slot).await.unwrap_or(busy)),
             (None, Some(busy)) => Ok(busy),
             (None, None) => Err(Failure::not_sent("there is no room for a connection")),
         }
@@ -100,21 +121,40 @@ impl TokioPostgres {
 
     async fn open(&self, slot: &Slot) -> Result<Arc<Connection>, Failure> {
         let asked_at = Instant::now();
-        let mut last_failure = slot.connecting.lock().await;
+        let mut failed = slot.connecting.lock().await;
         if let Some(connection) = slot.usable() {
             return Ok(connection);
         }
-        if let Some((_, failure)) = last_failure.as_ref().filter(|(at, _)| *at >= asked_at) {
-            return Err(failure.clone());
+        if let Some(failed) = &*failed {
+            if failed.at >= asked_at {
+                return Err(failed.failure.clone());
+            }
+            sleep_until(failed.pause_until().into()).await;
         }
+        self.connect_into(slot, &mut failed).await
+    }
+
+    /// Opens a connection that others can do without: not while someone else does, nor in the pause after a failure.
+    async fn open_spare(&self, slot: &Slot) -> Option<Arc<Connection>> {
+        let mut failed = slot.connecting.try_lock().ok()?;
+        if let Some(connection) = slot.usable() {
+            return Some(connection);
+        }
+        let pauses = failed.as_ref().is_some_and(|failed| failed.pause_until() > Instant::now());
+        if pauses { None } else { self.connect_into(slot, &mut failed).await.ok() }
+    }
+
+    async fn connect_into(&self, slot: &Slot, failed: &mut Option<Failed>) -> Result<Arc<Connection>, Failure> {
         match self.connect().await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 slot.replace(Some(connection.clone()));
+                *failed = None;
                 Ok(connection)
             }
             Err(failure) => {
-                *last_failure = Some((Instant::now(), failure.clone()));
+                let times = failed.as_ref().map_or(1, |failed| failed.times.saturating_add(1));
+                *failed = Some(Failed { at: Instant::now(), failure: failure.clone(), times });
                 Err(failure)
             }
         }

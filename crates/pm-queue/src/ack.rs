@@ -92,6 +92,15 @@ impl JobAck {
         self.settle(Verdict::Release)
     }
 
+    /// Says nothing and leaves the job in progress; returns the lease, under which someone else may end it.
+    ///
+    /// The lease is no longer kept alive: when it ends, the job is reaped. For hand-overs between processes, with
+    /// [`Queue::finish_jobs_under`](crate::Queue::finish_jobs_under) and its like at the other end.
+    pub fn leave(mut self) -> Lease {
+        self.hand_over();
+        self.lease
+    }
+
     /// Prolongs the lease to its full length from now and returns what remains.
     ///
     /// Streams do this by themselves for up to an hour; see

@@ -2,8 +2,8 @@
 
 use crate::{Error, ErrorKind, Queue};
 use pm_core::op::{
-    CondemnQueue, CountPending, CreateQueue, DropQueues, GetSettings, ListQueues, PauseQueue, QueueSummary, Reap,
-    RenameQueue, ResumeQueue, SetQueue, Sweep,
+    CondemnQueue, CountPending, CreateQueue, DropQueues, GetSettings, ListQueues, Notice, PauseQueue, QueueSummary,
+    Reap, RenameQueue, ResumeQueue, SetQueue, Sweep, WakeSleepers,
 };
 use pm_core::{QueueName, QueueSettings, SettingsChange};
 use std::time::Duration;
@@ -111,10 +111,21 @@ impl Queue {
             let reaped = self.run(Reap { limit: REAPED_AT_ONCE, seed: self.random_seed() }).await?;
             total += reaped.reaped;
             if reaped.reaped < REAPED_AT_ONCE as u64 {
-                self.notice_change();
+                self.wake_sleepers(total).await;
                 return Ok((total, reaped.next_expiry));
             }
         }
+    }
+
+    /// Makes idle workers look again after so many jobs were put back in line.
+    async fn wake_sleepers(&self, jobs: u64) {
+        if jobs == 0 {
+            return;
+        }
+        self.notice_change();
+        let channel = Notice::channel(self.link().catalog.schema());
+        // Should it fail, they look for themselves in the end.
+        drop(self.run(WakeSleepers { channel }).await);
     }
 
     /// Reaps for as long as the queue is open: at the next expiry, and at least every 10 min.

@@ -3,8 +3,8 @@
 use crate::codec::RawPayload;
 use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
 use pm_core::op::{
-    AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, GetJob, GetSettings, JobMatch, ListJobs,
-    MoveJobs, Payload, ResolveSuffix, RestartJobs,
+    AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, GetJob, GetSettings, Head, JobMatch,
+    ListJobs, MoveJobs, NextJobs, Payload, ResolveSuffix, RestartJobs,
 };
 use pm_core::{Codec, IdSuffix, JobMetadata, Operation, QueueName, State};
 use uuid::Uuid;
@@ -41,6 +41,18 @@ impl Queue {
             self.run(GetSettings { name }).await?;
         }
         Ok(jobs)
+    }
+
+    /// Returns the jobs of a queue that would be claimed next, without their payloads, and whether the queue is paused.
+    ///
+    /// It writes nothing and takes nothing: a moment later someone else may have the jobs. The cost is flat in the
+    /// backlog.
+    ///
+    /// # Errors
+    ///
+    /// `QueueNotFound`.
+    pub async fn next_jobs(&self, queue: &str, limit: usize) -> Result<Head, Error> {
+        self.run(NextJobs { queue: QueueName::new(queue)?, limit }).await
     }
 
     /// Returns a job without its payload, if it exists.
@@ -236,6 +248,26 @@ impl Queue {
         self.notice_change();
         self.notify_change(queue_id);
         Ok(copied)
+    }
+
+    /// Declares jobs finished if they are in progress under this lease; tells what became of each job.
+    ///
+    /// For whoever was told a lease's number and has no ack: the word is fenced as that of an ack.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn finish_jobs_under(&self, ids: &[Uuid], lease: i64) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| EndJobs::done(ids).only_under(lease)).await
+    }
+
+    /// Declares jobs failed if they are in progress under this lease; tells what became of each job.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn fail_jobs_under(&self, ids: &[Uuid], reason: &str, lease: i64) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| EndJobs::failed(ids, reason).only_under(lease)).await
     }
 
     async fn in_bulk<O>(&self, ids: &[Uuid], operation: impl Fn(Vec<Uuid>) -> O) -> Result<Vec<Change>, Error>

@@ -29,7 +29,7 @@ pub use error::{Error, ErrorKind};
 pub use job::{PendingJob, PendingMetadata};
 pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
 pub use pm_core::machine::Enqueued;
-pub use pm_core::op::{AttemptRecord, Change, Count, JobMatch, QueueSummary};
+pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueSummary};
 pub use pm_core::{
     Backoff, Codec, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, OnConflict, QueueName, QueueSettings, Rows,
     RunAt, SCHEMA_VERSION, SchemaName, SettingsChange, State, Statement, Timestamp, Type, Value, migration_script,

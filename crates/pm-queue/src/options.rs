@@ -324,7 +324,13 @@ impl StreamOptions {
         self
     }
 
-    pub(crate) fn into_core(self, queues: Vec<QueueName>, worker: &str, statement_timeout: Duration) -> WorkerOptions {
+    pub(crate) fn into_core(
+        self,
+        queues: Vec<QueueName>,
+        worker: &str,
+        channel: String,
+        statement_timeout: Duration,
+    ) -> WorkerOptions {
         WorkerOptions {
             queues,
             worker: self.worker_name.unwrap_or_else(|| worker.to_owned()),
@@ -333,6 +339,7 @@ impl StreamOptions {
             poll_least: self.poll_least,
             poll_most: self.poll_most,
             reaps: self.reaper,
+            channel,
             statement_timeout,
         }
     }

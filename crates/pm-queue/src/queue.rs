@@ -318,7 +318,8 @@ impl Queue {
     fn spawn_worker(&self, names: Vec<QueueName>, options: StreamOptions) -> Arc<Worker> {
         let link = &self.inner.link;
         let sleep_most = options.listen.then_some(options.sleep_most);
-        let options = options.into_core(names, &self.inner.worker_name, link.statement_timeout);
+        let channel = Notice::channel(link.catalog.schema());
+        let options = options.into_core(names, &self.inner.worker_name, channel, link.statement_timeout);
         let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::new(sleep_most));
         self.inner.workers.add(&worker);
         Task::spawn(&worker, link);

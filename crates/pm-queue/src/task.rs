@@ -38,6 +38,8 @@ pub(crate) struct State<M: Driven> {
     pub(crate) waiters: M::Waiters,
     /// Wakes the task.
     task: Option<Waker>,
+    /// How often someone said something.
+    told: u64,
     /// Whether the task has ended: no verb will be heard any more.
     pub(crate) gone: bool,
 }
@@ -48,7 +50,7 @@ pub(crate) struct Shared<M: Driven> {
 
 impl<M: Driven> Shared<M> {
     pub(crate) fn new(machine: M, waiters: M::Waiters) -> Arc<Self> {
-        Arc::new(Shared { state: Mutex::new(State { machine, waiters, task: None, gone: false }) })
+        Arc::new(Shared { state: Mutex::new(State { machine, waiters, task: None, told: 0, gone: false }) })
     }
 
     /// Returns the state. A panic while it was locked leaves it as it was: the machine's own steps do not panic.
@@ -60,6 +62,7 @@ impl<M: Driven> Shared<M> {
     pub(crate) fn tell<T>(&self, change: impl FnOnce(&mut State<M>) -> T) -> T {
         let (told, task) = {
             let mut state = self.lock();
+            state.told = state.told.wrapping_add(1);
             let told = change(&mut state);
             (told, state.task.take())
         };
@@ -76,12 +79,23 @@ pub(crate) struct Task<M: Driven> {
     link: Arc<Link>,
     in_flight: FuturesUnordered<BoxFuture<'static, Reply<M::Request>>>,
     alarm: Option<(Instant, BoxFuture<'static, ()>)>,
-    /// How often others were let run first, for fuller batches.
-    yielded: u8,
+    gathering: Gathering,
 }
 
 /// How often others may run first while a batch gathers.
-const MOST_YIELDS: u8 = 2;
+const MOST_YIELDS: u16 = 1_000;
+/// How often in a row they may do so without saying anything.
+const MOST_SILENT: u16 = 16;
+
+/// How often others were let run first, for a fuller batch.
+#[derive(Default)]
+struct Gathering {
+    yields: u16,
+    /// How many of these, at last, were for nothing.
+    silent: u16,
+    /// What had been said by then.
+    told: u64,
+}
 
 impl<M: Driven> Task<M> {
     /// Starts a task on the link's runtime.
@@ -94,7 +108,7 @@ impl<M: Driven> Task<M> {
             link: link.clone(),
             in_flight: FuturesUnordered::new(),
             alarm: None,
-            yielded: 0,
+            gathering: Gathering::default(),
         };
         link.runtime.spawn(Box::pin(task));
     }
@@ -106,11 +120,20 @@ impl<M: Driven> Task<M> {
         }
     }
 
-    /// Returns whether the batch is likely to grow if others run first.
-    fn gathers(&mut self) -> bool {
-        let gathers = self.yielded < MOST_YIELDS && self.shared.lock().machine.is_gathering();
-        self.yielded = if gathers { self.yielded + 1 } else { 0 };
-        gathers
+    /// Returns whether the batch is likely to grow if others run first, and tells those who wait for answers.
+    ///
+    /// A crowd that was answered comes back one by one, perhaps on another thread: while some come, it waits for all.
+    fn gathers(&mut self, wake: &mut Vec<Waker>) -> bool {
+        let mut state = self.shared.lock();
+        let Gathering { yields, silent, told } = self.gathering;
+        let silent = if told == state.told { silent } else { 0 };
+        if yields == MOST_YIELDS || silent == MOST_SILENT || !state.machine.is_gathering() {
+            self.gathering = Gathering::default();
+            return false;
+        }
+        self.gathering = Gathering { yields: yields + 1, silent: silent + 1, told: state.told };
+        M::dispatch(&mut state, self.link.now(), wake);
+        true
     }
 
     /// Lets the machine act; returns whether it sent something and when it wants to be woken, or `None` when it is over.
@@ -164,18 +187,14 @@ impl<M: Driven> Future for Task<M> {
         let task = &mut *self;
         loop {
             task.take_in_replies(cx);
-            if task.gathers() {
-                let mut wake = Vec::new();
-                {
-                    let mut state = task.shared.lock();
-                    state.task = Some(cx.waker().clone());
-                    M::dispatch(&mut state, task.link.now(), &mut wake);
-                }
+            let mut wake = Vec::new();
+            if task.gathers(&mut wake) {
                 wake.into_iter().for_each(Waker::wake);
+                // Those who were woken may wait for this very processor.
+                std::thread::yield_now();
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let mut wake = Vec::new();
             let step = task.step(cx, &mut wake);
             wake.into_iter().for_each(Waker::wake);
             let Some((sent, deadline)) = step else { return Poll::Ready(()) };

@@ -1,11 +1,13 @@
 //! From what people type to checked values.
 
 mod duration;
+mod path;
 mod payload;
 mod settings;
 mod time;
 
 pub(crate) use duration::{parse_duration, show_duration};
+pub(crate) use path::{Path, Step, parse_path};
 pub(crate) use payload::{Source, read_all, stored};
 pub(crate) use settings::SettingsArgs;
 pub(crate) use time::parse_time;

@@ -100,6 +100,11 @@ impl JobView {
         self
     }
 
+    /// Returns its id, queue and status in one line.
+    pub(super) fn line(&self) -> String {
+        format!("{}  {}  {}", self.id, self.queue, self.status)
+    }
+
     /// Returns the job for people.
     pub(crate) fn yaml(&self) -> Value {
         let job = &self.job;

@@ -1,18 +1,28 @@
 //! The one place that makes what people and programs read.
 
+mod bulk;
+mod exact;
 mod job;
 mod json;
+mod matches;
 mod payload;
+mod progress;
 mod queue;
+mod stream;
 mod table;
 mod text;
 mod time;
 mod value;
 mod yaml;
 
+pub(crate) use bulk::{BulkReport, Deeds, Tally};
 pub(crate) use job::{JobView, job_table};
+pub(crate) use matches::{MatchView, Needle, Place};
+pub(crate) use payload::decode as payload_value;
+pub(crate) use progress::Progress;
 pub(crate) use queue::{QueueView, SettingsView, queue_table};
-pub(crate) use text::printable;
+pub(crate) use stream::RowStream;
+pub(crate) use text::{printable, width};
 pub(crate) use value::Value;
 
 use crate::error::CommandError;
@@ -102,6 +112,18 @@ impl Output {
         Ok(self.stdout.write_all(text.as_bytes())?)
     }
 
+    /// Writes a value for programs: texts and bytes exactly as they are, everything else as a line of text or JSON.
+    pub(crate) fn value(&mut self, value: &Value) -> Result<(), CommandError> {
+        match (self.format, value) {
+            (Format::People, Value::Text(text)) => self.stdout.write_all(text.as_bytes())?,
+            (Format::People, Value::Bytes(bytes)) => self.stdout.write_all(bytes)?,
+            (Format::People, Value::Number(number)) => writeln!(self.stdout, "{number}")?,
+            (Format::People | Format::Json, value) => writeln!(self.stdout, "{}", json::pretty(&exact::Exact(value)))?,
+            (Format::Ndjson, value) => writeln!(self.stdout, "{}", json::line(&exact::Exact(value)))?,
+        }
+        Ok(())
+    }
+
     /// Says a sentence on stderr.
     pub(crate) fn say(&mut self, sentence: &str) {
         write_stderr(&format!("{}\n", printable(sentence)));
@@ -128,8 +150,29 @@ pub(crate) fn may_colour() -> bool {
     !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
+/// Returns whether a line on stderr may be drawn over: it is a terminal, and not a dumb one.
+fn may_draw() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+/// Returns "1 job" or "7 jobs".
+pub(crate) fn jobs(count: u64) -> String {
+    match count {
+        1 => "1 job".to_owned(),
+        count => format!("{count} jobs"),
+    }
+}
+
 fn terminal_width() -> usize {
+    width_of(io::stdout())
+}
+
+fn stderr_width() -> usize {
+    width_of(io::stderr())
+}
+
+fn width_of(terminal: impl std::os::fd::AsFd) -> usize {
     const USUAL: usize = 80;
-    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    let columns = rustix::termios::tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
     if columns == 0 { USUAL } else { columns }
 }

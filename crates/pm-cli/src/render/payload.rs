@@ -15,7 +15,7 @@ const DEEPEST: usize = 100;
 /// # Errors
 ///
 /// Says why it cannot be read, and its size.
-pub(super) fn decode(payload: &RawPayload) -> Result<Value, String> {
+pub(crate) fn decode(payload: &RawPayload) -> Result<Value, String> {
     let RawPayload { codec, bytes } = payload;
     let decoded = match codec {
         Codec::Json => serde_json::from_slice::<&RawValue>(bytes)

@@ -3,10 +3,13 @@
 // Clippy knows a test by its attribute, and not what only tests call.
 #![allow(clippy::unwrap_used)]
 
+mod bulk;
 mod configuration;
 mod database;
 mod demo;
 mod jobs;
+mod next;
+mod payloads;
 mod queues;
 mod support;
 mod terminal;

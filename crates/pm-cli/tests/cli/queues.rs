@@ -1,6 +1,6 @@
 //! `pm queue …`
 
-use crate::support::Place;
+use crate::support::{Place, asked};
 use serde_json::json;
 
 #[test]
@@ -156,4 +156,46 @@ fn an_unknown_queue_is_said_to_be_unknown() {
             "Error: queue \"nowhere\" not found\nHint: see them all: pm queue ls\n",
         );
     }
+}
+
+#[test]
+fn a_queue_is_renamed_with_all_it_has() {
+    let place = Place::with_queues(&["mail", "film"]);
+    let id = place.add(&["mail", "1"]);
+    place.pm(&["queue", "rename", "mail", "post"]).assert(0, "", "Renamed queue \"mail\" to \"post\".\n");
+    assert_eq!(place.pm(&["job", "show", &id, "--json"]).json()["queue"], "post");
+    place.pm(&["queue", "rename", "mail", "x"]).assert_refused(1, &["queue \"mail\" not found", "pm queue ls"]);
+    place.pm(&["queue", "rename", "post", "film"]).assert_refused(1, &["queue \"film\" exists already"]);
+    place.pm(&["queue", "rename", "post", " x"]).assert_refused(2, &["blank"]);
+    let renamed = place.pm(&["queue", "rename", "post", "mail", "--json"]).json();
+    assert_eq!(renamed, json!({"from": "post", "to": "mail"}));
+}
+
+#[test]
+fn a_queue_is_deleted_with_all_its_jobs() {
+    let place = Place::with_queues(&["mail", "film"]);
+    for payload in ["1", "2"] {
+        place.add(&["mail", payload]);
+    }
+    place.add(&["film", "1"]);
+    place.pm(&["queue", "delete", "mail"]).assert(0, "", "Deleted queue \"mail\" and 2 jobs.\n");
+    place.pm(&["queue", "delete", "mail"]).assert_refused(1, &["queue \"mail\" not found", "pm queue ls"]);
+    assert_eq!(place.value("select count(*) from pm.job"), "1");
+    let deleted = place.pm(&["queue", "delete", "film", "--yes", "--json"]).json();
+    assert_eq!(deleted, json!({"queue": "film", "deleted": 1}));
+}
+
+#[test]
+fn a_terminal_is_asked_before_a_queue_with_jobs_goes() {
+    let place = Place::with_queues(&["mail", "empty"]);
+    let (status, text) = asked(place.command().args(["queue", "delete", "empty"]), "");
+    assert!(status == 0 && !text.contains("[y/N]"), "{text}");
+    place.add(&["mail", "1"]);
+    let (status, text) = asked(place.command().args(["queue", "delete", "mail"]), "no\n");
+    assert!(status == 1 && text.contains("Delete queue \"mail\" with 1 job? [y/N] "), "{text}");
+    assert!(text.contains("nothing was done"), "{text}");
+    let (status, text) = asked(place.command().args(["queue", "delete", "mail"]), "Yes\n");
+    assert!(status == 0 && text.contains("Deleted queue \"mail\" and 1 job."), "{text}");
+    let (status, text) = asked(place.command().args(["queue", "delete", "mail"]), "y\n");
+    assert!(status == 1 && text.contains("not found") && !text.contains("[y/N]"), "{text}");
 }

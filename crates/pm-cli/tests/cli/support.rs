@@ -1,8 +1,13 @@
 //! Runs `pm` in surroundings of its own: no configuration, no colours, a known time zone.
 
 use pm_sandbox::TestDatabase;
+use rustix::fd::OwnedFd;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use std::ffi::OsStr;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -139,6 +144,35 @@ pub(crate) fn run(command: &mut Command, stdin: &[u8]) -> Ran {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let status = output.status.code().unwrap_or(-1);
     Ran { status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Opens a terminal of so many columns: the end that we hold, and the one for a process.
+pub(crate) fn open_terminal(columns: u16) -> (OwnedFd, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let terminal = File::options().read(true).write(true).open(OsStr::from_bytes(name.as_bytes())).unwrap();
+    tcsetwinsize(&terminal, Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    (master, terminal)
+}
+
+/// Returns all that is written to a terminal until nobody has it open any more, which is an error of reading.
+pub(crate) fn read_terminal(master: OwnedFd) -> String {
+    let mut bytes = Vec::new();
+    File::from(master).read_to_end(&mut bytes).ok();
+    String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
+}
+
+/// Runs `command` with someone at a terminal who types this; returns the status and all that was seen.
+pub(crate) fn asked(command: &mut Command, typed: &str) -> (i32, String) {
+    let (master, terminal) = open_terminal(120);
+    let [out, err] = [(); 2].map(|()| terminal.try_clone().unwrap());
+    File::from(master.try_clone().unwrap()).write_all(typed.as_bytes()).unwrap();
+    let mut child = command.stdin(terminal).stdout(out).stderr(err).spawn().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let text = read_terminal(master);
+    (child.wait().unwrap().code().unwrap_or(-1), text)
 }
 
 /// Replaces ids and times by `<id>` and `<time>`, and the relative ones by `<ago>`.

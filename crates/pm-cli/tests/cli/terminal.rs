@@ -1,30 +1,17 @@
 //! What people see on a terminal.
 
-use crate::support::Place;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
+use crate::support::{Place, open_terminal, read_terminal};
 use std::process::Command;
 
 /// Returns what `command` writes to a terminal of so many columns.
 fn on_terminal(command: &mut Command, columns: u16) -> String {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap();
-    let terminal = File::options().read(true).write(true).open(OsStr::from_bytes(name.as_bytes())).unwrap();
-    tcsetwinsize(&terminal, Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let (master, terminal) = open_terminal(columns);
     let mut child = command.stdout(terminal).spawn().unwrap();
     // The command would keep the terminal open.
     command.stdout(std::process::Stdio::null());
-    let mut bytes = Vec::new();
-    // It ends with an error when nobody has the terminal open any more.
-    File::from(master).read_to_end(&mut bytes).ok();
+    let text = read_terminal(master);
     assert!(child.wait().unwrap().success());
-    String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
+    text
 }
 
 fn place() -> Place {

@@ -6,6 +6,7 @@ pub(crate) mod copy_job;
 pub(crate) mod enqueue;
 pub(crate) mod fetch_job;
 pub(crate) mod job;
+pub(crate) mod next_jobs;
 pub(crate) mod notify;
 pub(crate) mod poll;
 pub(crate) mod promote;
@@ -22,7 +23,8 @@ pub use copy_job::CopyJob;
 pub use enqueue::{Enqueue, EnqueueReply, Holder, KeyHolder, ReplaceJobs};
 pub use fetch_job::{FetchJob, FetchedJob};
 pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Payload, ResolveSuffix, StoredPayload};
-pub use notify::{Notice, Notify};
+pub use next_jobs::{Head, NextJobs};
+pub use notify::{Notice, Notify, WakeSleepers};
 pub use poll::{FollowedQueue, Poll, PollReply};
 pub use promote::{Promote, Promoted};
 pub use queue::{

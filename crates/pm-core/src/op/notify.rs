@@ -8,6 +8,9 @@ use std::borrow::Cow;
 pub(crate) const NOTIFY: Definition =
     Definition { sql: include_str!("notify.sql"), params: &[Type::Text, Type::TextArray], columns: &[Type::Int8] };
 
+pub(crate) const WAKE_SLEEPERS: Definition =
+    Definition { sql: include_str!("wake_sleepers.sql"), params: &[Type::Text], columns: &[Type::Int8] };
+
 /// What a notification says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Notice {
@@ -60,6 +63,26 @@ impl Operation for Notify {
 
     fn interpret(self, rows: &Rows) -> Result<(), Error> {
         rows.only(Self::STATEMENT)?.read::<i64>().map(drop)
+    }
+}
+
+/// Makes workers of other processes that sleep look at their queues again. Answers on how many queues some slept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WakeSleepers {
+    /// On which channel.
+    pub channel: String,
+}
+
+impl Operation for WakeSleepers {
+    type Output = u64;
+    const STATEMENT: StatementId = StatementId::WakeSleepers;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(&self.channel)]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<u64, Error> {
+        Ok(rows.only(Self::STATEMENT)?.read::<i64>()?.unsigned_abs())
     }
 }
 

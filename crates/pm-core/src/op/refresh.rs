@@ -20,8 +20,16 @@ pub struct Refresh {
     pub leases: Vec<Lease>,
 }
 
-/// What remains of a lease after a refresh, counted by the database; `None` when the lease is lost.
-pub type Refreshed = Option<Duration>;
+/// What became of a lease by a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// So much of it remains, counted by the database.
+    Remains(Duration),
+    /// Someone's transaction has the job's row locked: it was not prolonged, and may be later.
+    Locked,
+    /// It is over.
+    Lost,
+}
 
 impl Operation for Refresh {
     type Output = Vec<Refreshed>;
@@ -35,10 +43,11 @@ impl Operation for Refresh {
     }
 
     fn interpret(self, rows: &Rows) -> Result<Vec<Refreshed>, Error> {
-        let mut remaining = vec![None; self.leases.len()];
+        let mut remaining = vec![Refreshed::Lost; self.leases.len()];
         for mut row in rows.iter(Self::STATEMENT) {
             let position = read_position(&mut row, remaining.len())?;
-            remaining[position] = Some(from_ms(row.read()?));
+            let remaining_ms: Option<i64> = row.read()?;
+            remaining[position] = remaining_ms.map_or(Refreshed::Locked, |ms| Refreshed::Remains(from_ms(ms)));
         }
         Ok(remaining)
     }

@@ -50,6 +50,8 @@ pub(super) struct Fake {
     pub(super) lease_ends: BTreeMap<Lease, (Instant, Duration)>,
     /// Whether every expired lease is locked by someone.
     pub(super) reaps_nothing: bool,
+    /// Jobs that someone's transaction has locked; only refreshes look.
+    pub(super) locked: BTreeSet<Uuid>,
     last_seq: i64,
     last_id: u128,
 }
@@ -126,6 +128,7 @@ impl Fake {
             (StatementId::Reap, [Int8(limit), Int8(_)]) => self.reap(*limit, now),
             (StatementId::Promote, [Int8(limit), bound]) => self.promote(*limit, bound_of(bound), now),
             (StatementId::ReleaseClaim, [Int8(lease)]) => self.release_claim(*lease),
+            (StatementId::WakeSleepers, [Text(_)]) => rows_of(1, [vec![Value::Int8(0)]].into_iter()),
             odd => panic!("the fake does not know {odd:?}"),
         }
     }
@@ -311,6 +314,9 @@ impl Fake {
             let job = self.jobs.get_mut(&lease.job)?;
             let holds = job.state == IN_PROGRESS && job.lease == Some(lease.number);
             let length = self.queues.get(&job.queue_id).filter(|_| holds)?.lease;
+            if self.locked.contains(&lease.job) {
+                return Some(vec![Value::Int8(n as i64 + 1), Value::Null(Type::Int8)]);
+            }
             let end = (now + length).max(job.expires_at?);
             job.expires_at = Some(end);
             self.lease_ends.entry(*lease).and_modify(|(last, _)| *last = end);

@@ -82,6 +82,27 @@ fn a_refresh_tells_what_remains_and_a_lost_lease_is_refused() {
 }
 
 #[test]
+fn a_refresh_of_a_locked_job_is_tried_again_and_holds_up_no_other() {
+    let mut rig = Rig::new(options());
+    rig.add_jobs(2);
+    let taken = [rig.wait_next(), rig.wait_next()];
+    rig.fake.locked.insert(taken[0].job.lease.job);
+    let tickets = taken.each_ref().map(|taken| rig.worker.refresh(taken.job.lease));
+    rig.run_for(ms(3_000));
+    assert!(!rig.refreshed.contains_key(&tickets[0]));
+    assert_eq!(rig.refreshed[&tickets[1]], Ok(ms(10_000)));
+    rig.fake.locked.clear();
+    rig.fake.reaps_nothing = true;
+    rig.run_for(ms(1_000));
+    assert_eq!(rig.refreshed[&tickets[0]], Ok(ms(10_000)));
+    rig.fake.locked.insert(taken[0].job.lease.job);
+    let ticket = rig.worker.refresh(taken[0].job.lease);
+    rig.run_for(ms(13_000));
+    let told = rig.refreshed[&ticket].clone().unwrap_err();
+    assert!(matches!(told, Trouble::Failed(failure) if failure.sqlstate() == Some("55P03")), "its lease has ended");
+}
+
+#[test]
 fn a_refresh_that_fails_is_tried_again_until_the_lease_ends() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);

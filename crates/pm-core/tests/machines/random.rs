@@ -124,6 +124,7 @@ impl Scene {
             poll_least: ms(20),
             poll_most: ms(1_000),
             reaps: true,
+            channel: "pm_pm".to_owned(),
             statement_timeout: ms(STATEMENT_TIMEOUT_MS),
         });
         rig.entropy = Seeded(seed);
@@ -378,6 +379,7 @@ fn the_steps_reach_every_kind_of_request() {
         StatementId::Reap,
         StatementId::Promote,
         StatementId::ReleaseClaim,
+        StatementId::WakeSleepers,
     ];
     assert_eq!(seen, BTreeSet::from(all));
 }

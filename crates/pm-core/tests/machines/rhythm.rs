@@ -49,7 +49,10 @@ fn a_worker_that_only_settles_looks_at_nothing() {
         rig.worker.settle(job.lease, Verdict::SoftFail(Reason::new("no")), rig.now, 0);
         rig.run_for(ms(3_000));
     }
-    assert!(rig.log.iter().all(|logged| matches!(logged.statement, StatementId::Settle | StatementId::Outcome)));
+    assert!(rig.log.iter().all(|logged| matches!(
+        logged.statement,
+        StatementId::Settle | StatementId::Outcome | StatementId::WakeSleepers
+    )));
     assert!(!rig.worker.is_draining());
 }
 

@@ -95,6 +95,7 @@ pub(super) fn options() -> WorkerOptions {
         poll_least: ms(100),
         poll_most: ms(1_000),
         reaps: true,
+        channel: "pm_pm".to_owned(),
         statement_timeout: ms(3_000),
     }
 }

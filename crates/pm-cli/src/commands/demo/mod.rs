@@ -11,8 +11,8 @@ pub(super) use worker::{DemoWorkerArgs, run_worker};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::Format;
+use crate::stop::Stop;
 use place::Place;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Shows pm at work on a private throwaway Postgres
 ///
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &mut Context, _args: &DemoArgs) -> Result<(), C
     if context.output.format() != Format::People {
         return Err(CommandError::usage("the demo is for people; it has no JSON form"));
     }
-    let mut stop = Stop::new()?;
+    let mut stop = Stop::listen()?;
     let place = Place::prepare(context).await?;
     // Dropping the story kills its workers, so that nobody holds the place when it is cleaned up.
     let told = tokio::select! {
@@ -42,25 +42,4 @@ pub(super) async fn run(context: &mut Context, _args: &DemoArgs) -> Result<(), C
         () = stop.asked() => Err(CommandError::refused("stopped before the end; everything was cleaned up")),
     };
     told.and(place.clean_up().await)
-}
-
-/// Ctrl-C, or a polite request to end.
-struct Stop {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Self, CommandError> {
-        let listen =
-            |kind| signal(kind).map_err(|error| CommandError::trouble(format!("cannot await signals: {error}")));
-        Ok(Stop { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

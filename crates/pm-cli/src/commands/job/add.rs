@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::{Source, codec_parser, parse_duration, parse_queue, parse_time, read_all, stored};
-use crate::render::{Format, Value};
+use crate::render::{Format, Value, jobs};
 use pm_core::{Codec, MAX_PAYLOAD_BYTES, QueueName, RunAt, Timestamp};
 use pm_driver_tokio_postgres::{EnqueueOptions, Enqueued, InitialState, Queue, RawPayload};
 use serde::Serialize;
@@ -124,14 +124,14 @@ impl AddArgs {
 async fn add_lines(context: &mut Context, args: &AddArgs, source: &Source) -> Result<(), CommandError> {
     let mut lines = Lines { reader: BufReader::new(source.open()?), codec: args.codec, number: 0 };
     let queue = context.connect().await?;
-    let mut count = 0;
+    let mut count: u64 = 0;
     // One JSON document cannot be written before its end.
     let mut held_back = Vec::new();
     loop {
         let (payloads, problem) = lines.next_payloads(source);
         let is_last = payloads.is_empty() || problem.is_some();
         let added = add_payloads(&queue, args, payloads).await?;
-        count += added.len();
+        count += added.len() as u64;
         match context.output.format() {
             Format::People => added.iter().try_for_each(|job| context.output.text(&format!("{}\n", job.id)))?,
             Format::Ndjson => added.iter().try_for_each(|job| context.output.done(job, ""))?,
@@ -192,12 +192,5 @@ impl<R: BufRead> Lines<R> {
             }
         }
         (payloads, None)
-    }
-}
-
-fn jobs(count: usize) -> String {
-    match count {
-        1 => "1 job".to_owned(),
-        count => format!("{count} jobs"),
     }
 }

@@ -1,13 +1,23 @@
 //! Commands about jobs.
 
 mod add;
+mod bulk;
+mod copy;
+mod delete;
+mod done;
+mod fail;
+mod get;
 mod ls;
+mod r#move;
+mod next;
+mod restart;
+mod search;
 mod show;
 
 use crate::context::Context;
 use crate::error::CommandError;
 
-/// Adds, lists and shows jobs
+/// Adds, lists, shows, restarts, ends, moves and deletes jobs
 ///
 /// Where a job is wanted, its id will do, or the end of it: as many hex digits as tell it
 /// from the others, with dashes or without.
@@ -20,6 +30,15 @@ pub(crate) enum JobCommand {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Add(add::AddArgs),
+    Get(get::GetArgs),
+    Search(search::SearchArgs),
+    Next(next::NextArgs),
+    Restart(restart::RestartArgs),
+    Done(done::DoneArgs),
+    Fail(fail::FailArgs),
+    Move(r#move::MoveArgs),
+    Copy(copy::CopyArgs),
+    Delete(delete::DeleteArgs),
 }
 
 impl JobCommand {
@@ -28,6 +47,15 @@ impl JobCommand {
             JobCommand::Ls(args) => ls::run(context, &args).await,
             JobCommand::Show(args) => show::run(context, &args).await,
             JobCommand::Add(args) => add::run(context, &args).await,
+            JobCommand::Get(args) => get::run(context, &args).await,
+            JobCommand::Search(args) => search::run(context, &args).await,
+            JobCommand::Next(args) => next::run(context, &args).await,
+            JobCommand::Restart(args) => restart::run(context, &args).await,
+            JobCommand::Done(args) => done::run(context, &args).await,
+            JobCommand::Fail(args) => fail::run(context, &args).await,
+            JobCommand::Move(args) => r#move::run(context, &args).await,
+            JobCommand::Copy(args) => copy::run(context, &args).await,
+            JobCommand::Delete(args) => delete::run(context, &args).await,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::error::CommandError;
 use crate::input::parse_id;
 use crate::render::JobView;
 use pm_core::IdSuffix;
+use pm_driver_tokio_postgres::{Queue, Uuid};
 
 /// Shows a job with its payload and the attempts that failed, as YAML
 ///
@@ -24,6 +25,11 @@ pub(crate) struct ShowArgs {
 pub(super) async fn run(context: &mut Context, args: &ShowArgs) -> Result<(), CommandError> {
     let queue = context.connect().await?;
     let id = crate::id::resolve(&queue, &args.id).await?;
+    show(context, &queue, id).await
+}
+
+/// Shows a job with everything that is known of it.
+pub(super) async fn show(context: &mut Context, queue: &Queue, id: Uuid) -> Result<(), CommandError> {
     let job = queue.get_job(id).await?.ok_or(pm_core::Error::JobNotFound(id))?;
     let attempts = queue.attempts(id).await?;
     let payload = queue.payload(id).await?;

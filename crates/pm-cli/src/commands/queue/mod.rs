@@ -1,16 +1,19 @@
 //! Commands about queues.
 
 mod create;
+mod delete;
 mod ls;
 mod pause;
+mod rename;
 mod resume;
 mod set;
 mod show;
 
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::render::jobs;
 
-/// Makes, lists, pauses and changes queues
+/// Makes, lists, pauses, changes and deletes queues
 ///
 /// Example:
 ///   pm queue ls
@@ -23,6 +26,8 @@ pub(crate) enum QueueCommand {
     Set(set::SetArgs),
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
+    Rename(rename::RenameArgs),
+    Delete(delete::DeleteArgs),
 }
 
 impl QueueCommand {
@@ -34,14 +39,13 @@ impl QueueCommand {
             QueueCommand::Set(args) => set::run(context, &args).await,
             QueueCommand::Pause(args) => pause::run(context, &args).await,
             QueueCommand::Resume(args) => resume::run(context, &args).await,
+            QueueCommand::Rename(args) => rename::run(context, &args).await,
+            QueueCommand::Delete(args) => delete::run(context, &args).await,
         }
     }
 }
 
 /// Returns "1 job is" or "7 jobs are".
 fn jobs_are(count: u64) -> String {
-    match count {
-        1 => "1 job is".to_owned(),
-        count => format!("{count} jobs are"),
-    }
+    format!("{} {}", jobs(count), if count == 1 { "is" } else { "are" })
 }

@@ -1,6 +1,7 @@
 //! The machine that takes jobs out, keeps their leases and ends them.
 
 mod claims;
+mod driving;
 mod leases;
 mod pace;
 mod replies;
@@ -11,9 +12,9 @@ pub use request::{SentRefresh, WorkerRequest};
 
 use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
 use super::timer::{Timer, Timers};
-use super::{Entropy, Machine, Trouble};
-use crate::op::{Notice, Poll, Promote, Reap, Refresh, ReleaseClaim, SettleItem};
-use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, Rows, State, Timestamp, Verdict};
+use super::{Entropy, Trouble};
+use crate::op::{Notice, Refresh, SettleItem};
+use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, State, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
 use leases::{Due, Held, Leases};
 use pace::{Pace, TakenMeter};
@@ -37,6 +38,8 @@ const RELEASED_POLL: Duration = Duration::from_secs(1);
 const BUSY_POLL: Duration = Duration::from_secs(2);
 /// A settle is sent again until the lease has been over for this long.
 const SETTLE_AFTER_END: Duration = Duration::from_secs(30);
+/// Sleeping workers of other processes are woken no more often than this.
+const WAKE_PAUSE: Duration = Duration::from_millis(100);
 /// For how long it tries to give back a lost claim whose lease length is not known.
 const LONGEST_GIVING_BACK: Duration = Duration::from_secs(3_600);
 /// For how much longer than its sleep a worker asks to be notified.
@@ -61,6 +64,8 @@ pub struct WorkerOptions {
     pub poll_most: Duration,
     /// Whether it reaps expired leases of anyone.
     pub reaps: bool,
+    /// Where workers of other processes hear of jobs that this one put back in line; see [`Notice::channel`].
+    pub channel: String,
     /// After how long the server surely has given up a statement.
     pub statement_timeout: Duration,
 }
@@ -73,6 +78,8 @@ pub struct WorkerOptions {
 pub struct Worker {
     options: WorkerOptions,
     queues: BTreeMap<i32, Followed>,
+    /// Names that no queue had at the last look, as was told.
+    missing: BTreeSet<QueueName>,
     lines: Lines,
     buffer: VecDeque<Buffered>,
     leases: Leases,
@@ -94,6 +101,8 @@ pub struct Worker {
     /// Whether someone waits for a job.
     waiting: bool,
     draining: bool,
+    /// When it last woke sleepers.
+    woke_at: Instant,
     /// Whether others can wake it by a notification.
     listening: bool,
     /// Waiting jobs due before this are known to be none.
@@ -176,6 +185,7 @@ struct Lanes {
     reap: Lane,
     promote: Lane,
     release_claim: Lane,
+    wake_sleepers: Lane,
 }
 
 impl Worker {
@@ -186,6 +196,7 @@ impl Worker {
         Worker {
             pace: Pace::new(options.poll_least, options.poll_most),
             queues: BTreeMap::new(),
+            missing: BTreeSet::new(),
             lines: Lines::default(),
             buffer: VecDeque::new(),
             leases: Leases::default(),
@@ -201,6 +212,7 @@ impl Worker {
             polled_at: now,
             waiting: false,
             draining: false,
+            woke_at: Instant::default(),
             listening: false,
             due_bound: None,
             last_ticket: 0,
@@ -376,10 +388,17 @@ impl Worker {
             && self.unheard.is_none()
             && self.asked.is_empty()
             && self.lost_claims.all_given_back()
+            && self.timers.at(Timer::Notify).is_none()
+            && !self.lanes.wake_sleepers.busy
             && !(self.lanes.claim.busy
                 || self.lanes.outcome.busy
                 || self.lanes.refresh.busy
                 || self.lanes.release_claim.busy)
+    }
+
+    /// Sees to it that sleeping workers of other processes look again: jobs were put in line that this one may not take.
+    fn wake_sleepers(&mut self, now: Instant) {
+        self.timers.set_earlier(Timer::Notify, now.max(self.woke_at + WAKE_PAUSE));
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -470,104 +489,4 @@ impl Worker {
 
 fn is_open(queues: &BTreeMap<i32, Followed>, id: i32) -> bool {
     queues.get(&id).is_some_and(|followed| !followed.paused)
-}
-
-impl Machine for Worker {
-    type Request = WorkerRequest;
-
-    fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<WorkerRequest> {
-        self.look_after_leases(now);
-        if !self.lanes.release_claim.busy
-            && let Some(lease) = self.lost_claims.due(now)
-        {
-            self.lanes.release_claim.busy = true;
-            return Some(WorkerRequest::ReleaseClaim(ReleaseClaim { lease }));
-        }
-        if !self.lanes.outcome.busy
-            && let Some(batch) = self.unheard.take()
-        {
-            self.lanes.outcome.busy = true;
-            return Some(WorkerRequest::Outcome(batch));
-        }
-        if self.unheard.is_none()
-            && let Some(batch) = self.settles.poll_batch(now)
-        {
-            return Some(WorkerRequest::Settle(batch));
-        }
-        if let Some(refresh) = self.poll_refresh(now) {
-            return Some(WorkerRequest::Refresh(refresh));
-        }
-        if !self.lanes.poll.busy && self.timers.is_due(Timer::Poll, now) {
-            self.timers.set(Timer::Poll, None);
-            self.lanes.poll.busy = true;
-            self.polled_at = now;
-            let idle = self.listening && !self.lines.any_active(|id| is_open(&self.queues, id));
-            let sleep = idle.then(|| self.pace.longest_wait() + SLEEP_SLACK);
-            return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None, sleep }));
-        }
-        if let Some(claim) = self.poll_claim(now, entropy) {
-            return Some(WorkerRequest::Claim(claim));
-        }
-        if !self.lanes.promote.busy && self.timers.is_due(Timer::Promote, now) {
-            self.timers.set(Timer::Promote, None);
-            self.lanes.promote.busy = true;
-            return Some(WorkerRequest::Promote(Promote { limit: MAX_PROMOTED, bound: self.due_bound }));
-        }
-        if !self.lanes.reap.busy && self.timers.is_due(Timer::Reap, now) {
-            self.timers.set(Timer::Reap, None);
-            self.lanes.reap.busy = true;
-            let seed = Lease::number_from(entropy.next_u64());
-            return Some(WorkerRequest::Reap(Reap { limit: MAX_BATCH, seed }));
-        }
-        None
-    }
-
-    fn handle_reply(
-        &mut self,
-        request: WorkerRequest,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) {
-        match request {
-            WorkerRequest::Poll(poll) => self.handle_poll(poll, reply, now, entropy),
-            WorkerRequest::Claim(sent) => self.handle_claim(sent, reply, now, entropy),
-            WorkerRequest::Settle(batch) => self.handle_settle(batch, reply, now, entropy),
-            WorkerRequest::Outcome(batch) => self.handle_outcome(batch, reply, now, entropy),
-            WorkerRequest::Refresh(sent) => self.handle_refresh(sent, reply, now, entropy),
-            WorkerRequest::Reap(reap) => self.handle_reap(reap, reply, now, entropy),
-            WorkerRequest::Promote(promote) => self.handle_promote(promote, reply, now, entropy),
-            WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        if self.timers.is_due(Timer::Unstarted, now) {
-            self.release_unstarted(now);
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let unless = |lane: &Lane, timer| self.timers.at(timer).filter(|_| !lane.busy);
-        let starving = self.waiting && self.buffer.is_empty() && !self.draining && !self.lanes.claim.busy;
-        let asked_at = unless(&self.lanes.refresh, Timer::Lease).filter(|_| !self.asked.is_empty());
-        [
-            (unless(&self.lanes.poll, Timer::Poll), Timer::Poll),
-            (unless(&self.lanes.promote, Timer::Promote), Timer::Promote),
-            (unless(&self.lanes.reap, Timer::Reap), Timer::Reap),
-            (self.timers.at(Timer::Unstarted), Timer::Unstarted),
-            (self.lines.gate().filter(|_| starving && self.may_claim()), Timer::Claim),
-            (self.settles.retry_at().filter(|_| self.unheard.is_none()), Timer::Batch),
-            (self.leases.next_due(), Timer::Lease),
-            (asked_at, Timer::Lease),
-            (self.lost_claims.next().filter(|_| !self.lanes.release_claim.busy), Timer::ReleaseClaim),
-        ]
-        .into_iter()
-        .filter_map(|(at, timer)| Some((at?, timer)))
-        .min()
-    }
-
-    fn is_gathering(&self) -> bool {
-        self.settles.is_gathering()
-    }
 }

@@ -64,11 +64,7 @@ impl Pace {
         self.next = self.next.min(self.most);
     }
 
-    /// Returns the longest time the next wait may take.
-    pub(super) fn longest_wait(&self) -> Duration {
-        self.next
-    }
-
+    /// Returns the longest wait there can be.
     pub(super) fn most(&self) -> Duration {
         self.most
     }

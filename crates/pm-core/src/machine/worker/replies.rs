@@ -7,11 +7,16 @@ use super::{
 };
 use crate::machine::batcher::Batch;
 use crate::machine::timer::Timer;
-use crate::machine::{Entropy, Trouble, retry_delay, scatter};
-use crate::op::{ClaimReply, Outcome, Poll, PollReply, Promote, QueueReading, Reap, ReleaseClaim, Settle, SettleItem};
-use crate::{ClaimedJob, Class, Error, Failure, Instant, Operation, Rows, State, Verdict};
+use crate::machine::{Entropy, Ticket, Trouble, retry_delay, scatter};
+use crate::op::{
+    ClaimReply, Outcome, Poll, PollReply, Promote, QueueReading, Reap, Refreshed, ReleaseClaim, Settle, SettleItem,
+};
+use crate::{ClaimedJob, Class, Error, Failure, Instant, Lease, Operation, Rows, State, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A refresh that met a locked row is tried again after so long.
+const LOCKED_PAUSE: Duration = Duration::from_millis(250);
 
 impl Worker {
     pub(super) fn handle_poll(
@@ -36,11 +41,13 @@ impl Worker {
 
     fn take_in_poll(&mut self, poll: &Poll, reply: PollReply, now: Instant, entropy: &mut dyn Entropy) {
         for name in &poll.queues {
-            if !reply.queues.iter().any(|queue| queue.name == name.as_str()) {
-                self.options.queues.retain(|followed| followed != name);
+            if reply.queues.iter().any(|queue| queue.name == name.as_str()) {
+                self.missing.remove(name);
+            } else if self.missing.insert(name.clone()) {
                 self.fail(Trouble::Refused(Error::QueueNotFound(name.to_string())));
             }
         }
+        let none_left = reply.queues.is_empty();
         self.queues.retain(|id, _| reply.queues.iter().any(|queue| queue.id == *id));
         for queue in reply.queues {
             for priority in &queue.priorities {
@@ -50,7 +57,7 @@ impl Worker {
             let followed = Followed { name: queue.name.into(), paused: queue.paused, lease: queue.lease, backoff };
             self.queues.insert(queue.id, followed);
         }
-        if self.options.queues.is_empty() {
+        if none_left {
             self.shut_down(now);
             return;
         }
@@ -206,6 +213,9 @@ impl Worker {
 
     /// Tells the waiters, and takes note of jobs that are back in line or due later.
     fn take_in_settled(&mut self, done: Batch<SettleItem>, now: Instant) {
+        if done.items.iter().any(|item| item.state == State::Pending) {
+            self.wake_sleepers(now);
+        }
         if !self.draining && !self.options.queues.is_empty() {
             let retried =
                 done.items.iter().filter(|item| item.state == State::Pending && item.verdict.reason().is_some());
@@ -264,30 +274,54 @@ impl Worker {
         let SentRefresh { refresh, sent_at, tickets } = sent;
         let leases = refresh.leases.clone();
         match read(reply, |rows| refresh.interpret(rows)) {
-            Ok(remaining) => {
-                for (lease, remaining) in leases.iter().zip(&remaining) {
-                    if self.leases.refreshed(*lease, sent_at, *remaining) {
-                        self.events.push_back(WorkerEvent::LeaseLost(*lease));
-                    }
+            Ok(refreshed) => {
+                for (lease, refreshed) in leases.iter().zip(&refreshed) {
+                    self.tell_refreshed(*lease, sent_at, *refreshed, now);
                 }
-                for (place, ticket) in tickets {
-                    let outcome = remaining[place].ok_or(Trouble::Refused(Error::LeaseLost));
+                let (locked, told): (Vec<_>, Vec<_>) =
+                    tickets.into_iter().partition(|(place, _)| refreshed[*place] == Refreshed::Locked);
+                for (place, ticket) in told {
+                    let outcome = match refreshed[place] {
+                        Refreshed::Remains(remaining) => Ok(remaining),
+                        Refreshed::Locked | Refreshed::Lost => Err(Trouble::Refused(Error::LeaseLost)),
+                    };
                     self.events.push_back(WorkerEvent::Refreshed { ticket, outcome });
+                }
+                let locked: Vec<_> = locked.into_iter().map(|(place, ticket)| (leases[place], ticket)).collect();
+                if !locked.is_empty() {
+                    let failure = Failure::reported("55P03", None, "someone's transaction holds on to the job");
+                    self.ask_again(locked, &Trouble::Failed(failure), now + LOCKED_PAUSE, now);
                 }
             }
             Err(trouble) => {
                 let at = now + retry_delay(self.lanes.refresh.failures, entropy);
                 leases.iter().for_each(|lease| self.leases.postpone(*lease, at));
-                self.timers.set(Timer::Lease, Some(at));
-                let passing = matches!(&trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
-                for (place, ticket) in tickets {
-                    let lease = leases[place];
-                    match self.leases.get(&lease).is_some_and(|held| passing && held.ends_at() > now) {
-                        true => self.asked.push((lease, ticket)),
-                        false => {
-                            self.events.push_back(WorkerEvent::Refreshed { ticket, outcome: Err(trouble.clone()) });
-                        }
-                    }
+                let asked = tickets.into_iter().map(|(place, ticket)| (leases[place], ticket)).collect();
+                self.ask_again(asked, &trouble, at, now);
+            }
+        }
+    }
+
+    fn tell_refreshed(&mut self, lease: Lease, sent_at: Instant, refreshed: Refreshed, now: Instant) {
+        let remaining = match refreshed {
+            Refreshed::Remains(remaining) => Some(remaining),
+            Refreshed::Lost => None,
+            Refreshed::Locked => return self.leases.postpone(lease, now + LOCKED_PAUSE),
+        };
+        if self.leases.refreshed(lease, sent_at, remaining) {
+            self.events.push_back(WorkerEvent::LeaseLost(lease));
+        }
+    }
+
+    /// Asks at `at` again for refreshes that met a trouble which may pass, and tells of it where it will not in time.
+    fn ask_again(&mut self, asked: Vec<(Lease, Ticket)>, trouble: &Trouble, at: Instant, now: Instant) {
+        self.timers.set(Timer::Lease, Some(at));
+        let passing = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
+        for (lease, ticket) in asked {
+            match self.leases.get(&lease).is_some_and(|held| passing && held.ends_at() > now) {
+                true => self.asked.push((lease, ticket)),
+                false => {
+                    self.events.push_back(WorkerEvent::Refreshed { ticket, outcome: Err(trouble.clone()) });
                 }
             }
         }
@@ -311,6 +345,7 @@ impl Worker {
                 self.set_reap(next, now, entropy);
                 if reply.reaped > 0 {
                     self.handle_change(now);
+                    self.wake_sleepers(now);
                 }
             }
             Err(trouble) => {
@@ -348,6 +383,7 @@ impl Worker {
                 }
                 if reply.promoted > 0 {
                     self.handle_change(now);
+                    self.wake_sleepers(now);
                 }
             }
             Err(trouble) => {
@@ -376,6 +412,7 @@ impl Worker {
                 self.lost_claims.handle_given_back(release.lease, now);
                 if released > 0 {
                     self.handle_change(now);
+                    self.wake_sleepers(now);
                 }
             }
             Err(Trouble::Failed(failure)) if failure.class() != Class::Permanent => {

@@ -2,7 +2,7 @@
 
 use super::claims::SentClaim;
 use crate::machine::{Batch, Batched, Request, Ticket};
-use crate::op::{Outcome, Poll, Promote, Reap, Refresh, ReleaseClaim, Settle, SettleItem};
+use crate::op::{Outcome, Poll, Promote, Reap, Refresh, ReleaseClaim, Settle, SettleItem, WakeSleepers};
 use crate::{Instant, Operation, Plan};
 
 /// What a worker sends, handed back with the reply.
@@ -24,6 +24,8 @@ pub enum WorkerRequest {
     Promote(Promote),
     /// Give back what a claim with a lost reply took.
     ReleaseClaim(ReleaseClaim),
+    /// Wake workers of other processes that sleep.
+    WakeSleepers(WakeSleepers),
 }
 
 /// A refresh under way.
@@ -46,6 +48,7 @@ impl Request for WorkerRequest {
             WorkerRequest::Reap(reap) => reap.plan(),
             WorkerRequest::Promote(promote) => promote.plan(),
             WorkerRequest::ReleaseClaim(release) => release.plan(),
+            WorkerRequest::WakeSleepers(wake) => wake.plan(),
         }
     }
 }

@@ -1,0 +1,105 @@
+//! What can be done to many jobs.
+
+use crate::error::CommandError;
+use crate::render::Deeds;
+use pm_core::{Event, State};
+use pm_driver_tokio_postgres::{Change, Error, JobMetadata, Queue, Uuid};
+
+/// What is done to the jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::commands::job) enum Deed {
+    Restart {
+        /// Whether jobs in progress are taken from their holders.
+        force: bool,
+    },
+    Done {
+        /// The number of the lease that the job must be under.
+        lease: Option<i64>,
+    },
+    Fail {
+        reason: String,
+        /// The number of the lease that the job must be under.
+        lease: Option<i64>,
+    },
+    Delete,
+    Move {
+        to: String,
+    },
+}
+
+impl Deed {
+    pub(super) fn words(&self) -> Deeds {
+        let words = |order, done, doing| Deeds { order, done, doing, tail: String::new() };
+        match self {
+            Deed::Restart { .. } => words("restart", "Restarted", "Restarting jobs"),
+            Deed::Done { .. } => words("finish", "Finished", "Finishing jobs"),
+            Deed::Fail { .. } => words("fail", "Failed", "Failing jobs"),
+            Deed::Delete => words("delete", "Deleted", "Deleting jobs"),
+            Deed::Move { to } => Deeds { tail: format!(" to queue \"{to}\""), ..words("move", "Moved", "Moving jobs") },
+        }
+    }
+
+    /// Sees whether it can be done at all.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 1 when the target queue does not exist.
+    pub(super) async fn check(&self, queue: &Queue) -> Result<(), CommandError> {
+        if let Deed::Move { to } = self {
+            queue.move_jobs_told(&[], to).await?;
+        }
+        Ok(())
+    }
+
+    /// Does it to at most 1,000 jobs, all or none.
+    pub(super) async fn change(&self, queue: &Queue, ids: &[Uuid]) -> Result<Vec<Change>, Error> {
+        match self {
+            Deed::Restart { force } => queue.restart_jobs_told(ids, *force).await,
+            Deed::Done { lease: None } => queue.finish_jobs_told(ids).await,
+            Deed::Done { lease: Some(lease) } => queue.finish_jobs_under(ids, *lease).await,
+            Deed::Fail { reason, lease: None } => queue.fail_jobs_told(ids, reason).await,
+            Deed::Fail { reason, lease: Some(lease) } => queue.fail_jobs_under(ids, reason, *lease).await,
+            Deed::Delete => queue.delete_jobs_told(ids).await,
+            Deed::Move { to } => queue.move_jobs_told(ids, to).await,
+        }
+    }
+
+    /// Returns whether the job would be changed as it stands, as far as its state tells.
+    pub(super) fn is_allowed(&self, job: &JobMetadata) -> bool {
+        let allows = |event| job.state.after(event).is_some();
+        let is_under = |lease: &Option<i64>| lease.is_none() || (job.state == State::InProgress && job.lease == *lease);
+        match self {
+            Deed::Restart { force: false } => allows(Event::Restart),
+            Deed::Restart { force: true } => allows(Event::ForceRestart),
+            Deed::Done { lease } => allows(Event::Done) && is_under(lease),
+            Deed::Fail { lease, .. } => allows(Event::Fail) && is_under(lease),
+            Deed::Delete | Deed::Move { .. } => true,
+        }
+    }
+
+    /// Returns why a job in this state was refused.
+    pub(super) fn why_not(&self, state: State) -> String {
+        match (self, state) {
+            (Deed::Move { to }, _) => format!("its key is held by another job in queue \"{to}\""),
+            (Deed::Done { lease: Some(_) } | Deed::Fail { lease: Some(_), .. }, State::InProgress) => {
+                "in_progress under another lease".to_owned()
+            }
+            (Deed::Done { lease: Some(_) } | Deed::Fail { lease: Some(_), .. }, state) => {
+                format!("{state}, so under no lease")
+            }
+            (_, state) if state.is_ended() => format!("{state} already"),
+            (_, state) => state.to_string(),
+        }
+    }
+
+    /// Returns what to do about refused jobs.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Deed::Restart { force: false } => Some("--force takes jobs in progress from their holders"),
+            Deed::Done { lease: None } | Deed::Fail { lease: None, .. } => {
+                Some("to start ended jobs again: pm job restart")
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Which jobs a command is about: by their ids, or by what they are.
+
+use super::pages::Filter;
+use crate::error::CommandError;
+use crate::input::{parse_duration, parse_id, parse_queue, parse_state};
+use pm_core::{IdSuffix, QueueName, State};
+use std::time::Duration;
+
+/// The options that say which jobs.
+#[derive(clap::Args)]
+pub(in crate::commands::job) struct SelectionArgs {
+    /// The jobs' ids, or the ends of them
+    #[arg(value_name = "ID", value_parser = parse_id, conflicts_with_all = ["queue", "status", "older_than"])]
+    pub(in crate::commands::job) ids: Vec<IdSuffix>,
+    /// Instead of ids: the jobs of this queue
+    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue, help_heading = "Instead of ids")]
+    queue: Option<QueueName>,
+    /// Jobs that are pending, paused, in-progress, finished or failed
+    #[arg(short, long, value_name = "STATUS", value_parser = parse_state, help_heading = "Instead of ids")]
+    status: Option<State>,
+    /// Jobs added longer ago than this, like 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Instead of ids")]
+    older_than: Option<Duration>,
+    /// Say how many jobs it would be, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do not ask; only a terminal is asked, and only when the jobs are not named by their ids
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
+
+/// Which jobs.
+pub(super) enum Wanted {
+    Ids(Vec<IdSuffix>),
+    Matching(Filter),
+}
+
+impl SelectionArgs {
+    /// Returns which jobs are meant.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 when none is named.
+    pub(super) fn wanted(&self) -> Result<Wanted, CommandError> {
+        if !self.ids.is_empty() {
+            return Ok(Wanted::Ids(self.ids.clone()));
+        }
+        if self.queue.is_none() && self.status.is_none() && self.older_than.is_none() {
+            let hint = "give ids, or say which: --queue, --status, --older-than";
+            return Err(CommandError::usage("no job is named").hint(hint));
+        }
+        Ok(Wanted::Matching(Filter {
+            queue: self.queue.as_ref().map(QueueName::to_string),
+            state: self.status,
+            older_than: self.older_than,
+        }))
+    }
+}

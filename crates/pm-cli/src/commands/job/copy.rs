@@ -1,0 +1,48 @@
+//! `pm job copy`
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::input::{parse_id, parse_queue};
+use crate::render::Format;
+use pm_core::{IdSuffix, QueueName};
+use pm_driver_tokio_postgres::EnqueueOptions;
+use serde::Serialize;
+
+/// Makes a new job with the payload of another, and prints its id
+///
+/// The payload is stored once and shared. Priority and description are the same, the key is
+/// not. The new job is ready at once, unless its queue is paused.
+///
+/// Example:
+///   pm job copy 9f3c --to mail-test
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct CopyArgs {
+    /// The job's id, or the end of it
+    #[arg(value_name = "ID", value_parser = parse_id, allow_hyphen_values = true)]
+    id: IdSuffix,
+    /// Where the new job goes
+    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
+    to: QueueName,
+}
+
+#[derive(Serialize)]
+struct Copied<'a> {
+    /// The new job.
+    id: String,
+    copy_of: String,
+    queue: &'a str,
+}
+
+pub(super) async fn run(context: &mut Context, args: &CopyArgs) -> Result<(), CommandError> {
+    let queue = context.connect().await?;
+    let source = crate::id::resolve(&queue, &args.id).await?;
+    let id = queue.copy_job(source, args.to.as_str(), EnqueueOptions::default()).await?;
+    match context.output.format() {
+        Format::People => context.output.text(&format!("{id}\n")),
+        Format::Json | Format::Ndjson => {
+            let copied = Copied { id: id.to_string(), copy_of: source.to_string(), queue: args.to.as_str() };
+            context.output.done(&copied, "")
+        }
+    }
+}

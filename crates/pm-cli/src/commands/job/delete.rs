@@ -1,0 +1,23 @@
+//! `pm job delete`
+
+use super::bulk::{Deed, SelectionArgs, run as change};
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Deletes jobs, whatever they are doing, with their payloads and attempts
+///
+/// The holder of a job in progress is told that its lease is lost.
+///
+/// Example:
+///   pm job delete 9f3c
+///   pm job delete --queue mail --status finished --older-than 30d
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+}
+
+pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), CommandError> {
+    change(context, &args.selection, Deed::Delete).await
+}

@@ -1,0 +1,26 @@
+//! `pm job done`
+
+use super::bulk::{Deed, SelectionArgs, run as change};
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Declares jobs finished that are pending, paused or in progress
+///
+/// The holder of a job in progress is overruled: its word about it no longer counts.
+///
+/// Example:
+///   pm job done 9f3c
+///   pm job done 9f3c --lease 5577006791947779410
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct DoneArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Only while the job is in progress under the lease of this number, as `pm job next` told it
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, conflicts_with_all = ["queue", "status", "older_than"])]
+    lease: Option<i64>,
+}
+
+pub(super) async fn run(context: &mut Context, args: &DoneArgs) -> Result<(), CommandError> {
+    change(context, &args.selection, Deed::Done { lease: args.lease }).await
+}

@@ -1,0 +1,29 @@
+//! `pm job move`
+
+use super::bulk::{Deed, SelectionArgs, run as change};
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::input::parse_queue;
+use pm_core::QueueName;
+
+/// Moves jobs to another queue; they keep id, payload, priority and lease
+///
+/// They obey the pause of that queue. A job whose key is held there is named and left alone,
+/// with exit code 1.
+///
+/// Example:
+///   pm job move 9f3c --to mail-slow
+///   pm job move --queue mail --status pending -t mail-slow --yes
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Where to
+    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
+    to: QueueName,
+}
+
+pub(super) async fn run(context: &mut Context, args: &MoveArgs) -> Result<(), CommandError> {
+    change(context, &args.selection, Deed::Move { to: args.to.to_string() }).await
+}

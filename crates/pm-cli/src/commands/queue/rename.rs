@@ -1,0 +1,37 @@
+//! `pm queue rename`
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::input::parse_queue;
+use pm_core::QueueName;
+use serde::Serialize;
+
+/// Gives a queue another name; jobs, settings and leases stay
+///
+/// One write, however many jobs there are. Workers that follow the old name end; jobs in
+/// their hands can still be settled.
+///
+/// Example:
+///   pm queue rename mail post
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct RenameArgs {
+    /// Its name so far
+    #[arg(value_name = "FROM", value_parser = parse_queue)]
+    from: QueueName,
+    /// Its name from now on
+    #[arg(value_name = "TO", value_parser = parse_queue)]
+    to: QueueName,
+}
+
+#[derive(Serialize)]
+struct Renamed<'a> {
+    from: &'a str,
+    to: &'a str,
+}
+
+pub(super) async fn run(context: &mut Context, args: &RenameArgs) -> Result<(), CommandError> {
+    let (from, to) = (args.from.as_str(), args.to.as_str());
+    context.connect().await?.rename_queue(from, to).await?;
+    context.output.done(&Renamed { from, to }, &format!("Renamed queue \"{from}\" to \"{to}\"."))
+}

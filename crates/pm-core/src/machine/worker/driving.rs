@@ -1,0 +1,116 @@
+//! What drives a worker: its requests, replies and timers.
+
+use super::{MAX_BATCH, MAX_PROMOTED, SLEEP_SLACK, Worker, WorkerRequest, is_open};
+use crate::machine::timer::Timer;
+use crate::machine::{Entropy, Machine};
+use crate::op::{Poll, Promote, Reap, ReleaseClaim, WakeSleepers};
+use crate::{Failure, Instant, Lease, Rows};
+
+impl Machine for Worker {
+    type Request = WorkerRequest;
+
+    fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<WorkerRequest> {
+        self.look_after_leases(now);
+        if !self.lanes.release_claim.busy
+            && let Some(lease) = self.lost_claims.due(now)
+        {
+            self.lanes.release_claim.busy = true;
+            return Some(WorkerRequest::ReleaseClaim(ReleaseClaim { lease }));
+        }
+        if !self.lanes.outcome.busy
+            && let Some(batch) = self.unheard.take()
+        {
+            self.lanes.outcome.busy = true;
+            return Some(WorkerRequest::Outcome(batch));
+        }
+        if self.unheard.is_none()
+            && let Some(batch) = self.settles.poll_batch(now)
+        {
+            return Some(WorkerRequest::Settle(batch));
+        }
+        if let Some(refresh) = self.poll_refresh(now) {
+            return Some(WorkerRequest::Refresh(refresh));
+        }
+        if !self.lanes.poll.busy && self.timers.is_due(Timer::Poll, now) {
+            self.timers.set(Timer::Poll, None);
+            self.lanes.poll.busy = true;
+            self.polled_at = now;
+            let idle = self.listening && !self.lines.any_active(|id| is_open(&self.queues, id));
+            let sleep = idle.then(|| self.pace.most() + SLEEP_SLACK);
+            return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None, sleep }));
+        }
+        if let Some(claim) = self.poll_claim(now, entropy) {
+            return Some(WorkerRequest::Claim(claim));
+        }
+        if !self.lanes.wake_sleepers.busy && self.timers.is_due(Timer::Notify, now) {
+            self.timers.set(Timer::Notify, None);
+            self.lanes.wake_sleepers.busy = true;
+            self.woke_at = now;
+            return Some(WorkerRequest::WakeSleepers(WakeSleepers { channel: self.options.channel.clone() }));
+        }
+        if !self.lanes.promote.busy && self.timers.is_due(Timer::Promote, now) {
+            self.timers.set(Timer::Promote, None);
+            self.lanes.promote.busy = true;
+            return Some(WorkerRequest::Promote(Promote { limit: MAX_PROMOTED, bound: self.due_bound }));
+        }
+        if !self.lanes.reap.busy && self.timers.is_due(Timer::Reap, now) {
+            self.timers.set(Timer::Reap, None);
+            self.lanes.reap.busy = true;
+            let seed = Lease::number_from(entropy.next_u64());
+            return Some(WorkerRequest::Reap(Reap { limit: MAX_BATCH, seed }));
+        }
+        None
+    }
+
+    fn handle_reply(
+        &mut self,
+        request: WorkerRequest,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        match request {
+            WorkerRequest::Poll(poll) => self.handle_poll(poll, reply, now, entropy),
+            WorkerRequest::Claim(sent) => self.handle_claim(sent, reply, now, entropy),
+            WorkerRequest::Settle(batch) => self.handle_settle(batch, reply, now, entropy),
+            WorkerRequest::Outcome(batch) => self.handle_outcome(batch, reply, now, entropy),
+            WorkerRequest::Refresh(sent) => self.handle_refresh(sent, reply, now, entropy),
+            WorkerRequest::Reap(reap) => self.handle_reap(reap, reply, now, entropy),
+            WorkerRequest::Promote(promote) => self.handle_promote(promote, reply, now, entropy),
+            WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
+            // A failure is not made good: sleepers look for themselves in the end.
+            WorkerRequest::WakeSleepers(_) => self.lanes.wake_sleepers.answered(&reply),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.timers.is_due(Timer::Unstarted, now) {
+            self.release_unstarted(now);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        let unless = |lane: &super::Lane, timer| self.timers.at(timer).filter(|_| !lane.busy);
+        let starving = self.waiting && self.buffer.is_empty() && !self.draining && !self.lanes.claim.busy;
+        let asked_at = unless(&self.lanes.refresh, Timer::Lease).filter(|_| !self.asked.is_empty());
+        [
+            (unless(&self.lanes.poll, Timer::Poll), Timer::Poll),
+            (unless(&self.lanes.promote, Timer::Promote), Timer::Promote),
+            (unless(&self.lanes.reap, Timer::Reap), Timer::Reap),
+            (unless(&self.lanes.wake_sleepers, Timer::Notify), Timer::Notify),
+            (self.timers.at(Timer::Unstarted), Timer::Unstarted),
+            (self.lines.gate().filter(|_| starving && self.may_claim()), Timer::Claim),
+            (self.settles.retry_at().filter(|_| self.unheard.is_none()), Timer::Batch),
+            (self.leases.next_due(), Timer::Lease),
+            (asked_at, Timer::Lease),
+            (self.lost_claims.next().filter(|_| !self.lanes.release_claim.busy), Timer::ReleaseClaim),
+        ]
+        .into_iter()
+        .filter_map(|(at, timer)| Some((at?, timer)))
+        .min()
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.settles.is_gathering()
+    }
+}

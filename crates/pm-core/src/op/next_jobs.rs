@@ -1,0 +1,95 @@
+//! Looking at the head of a queue.
+
+use crate::job::JobMetadata;
+use crate::statement::Definition;
+use crate::wire::{Rows, Type, Value};
+use crate::{Error, Operation, Params, QueueName, StatementId};
+
+pub(crate) const NEXT_JOBS: Definition = Definition {
+    sql: include_str!("next_jobs.sql"),
+    params: &[Type::Text, Type::Int8],
+    columns: &[
+        Type::Bool,
+        Type::Bool,
+        Type::Uuid,
+        Type::Text,
+        Type::Int2,
+        Type::Int4,
+        Type::Int4,
+        Type::Int4,
+        Type::Int4,
+        Type::Int2,
+        Type::Timestamp,
+        Type::Timestamp,
+        Type::Timestamp,
+        Type::Timestamp,
+        Type::Int8,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Int8,
+        Type::Timestamp,
+    ],
+};
+
+/// Shows the next jobs of a queue in the order in which they would be claimed, and claims none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextJobs {
+    /// The queue.
+    pub queue: QueueName,
+    /// How many jobs at most.
+    pub limit: usize,
+}
+
+/// The head of a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Head {
+    /// Whether the queue is paused: then nobody gets the jobs.
+    pub is_paused: bool,
+    /// The jobs that are ready, or would be were the queue not paused, first things first.
+    pub jobs: Vec<JobMetadata>,
+}
+
+impl Operation for NextJobs {
+    type Output = Head;
+    const STATEMENT: StatementId = StatementId::NextJobs;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.queue.as_str()), Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX))]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Head, Error> {
+        if rows.is_empty() {
+            return Err(Error::QueueNotFound(self.queue.to_string()));
+        }
+        let mut head = Head::default();
+        for mut row in rows.iter(Self::STATEMENT) {
+            head.is_paused = row.read()?;
+            if row.read()? {
+                head.jobs.push(JobMetadata::read(&mut row)?);
+            }
+        }
+        Ok(head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(rows: &Rows) -> Result<Head, Error> {
+        NextJobs { queue: QueueName::new("tasks").unwrap(), limit: 1 }.interpret(rows)
+    }
+
+    #[test]
+    fn an_empty_queue_is_not_an_absent_one() {
+        let absent = Rows::builder(NEXT_JOBS.columns.len()).finish();
+        assert_eq!(head(&absent), Err(Error::QueueNotFound("tasks".to_owned())));
+        let mut empty = Rows::builder(NEXT_JOBS.columns.len());
+        [Some(&[1][..]), Some(&[0])].into_iter().for_each(|cell| empty.push(cell));
+        (2..NEXT_JOBS.columns.len()).for_each(|_| empty.push(None));
+        assert_eq!(head(&empty.finish()), Ok(Head { is_paused: true, jobs: Vec::new() }));
+    }
+}

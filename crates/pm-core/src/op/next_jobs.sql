@@ -1,0 +1,41 @@
+-- Shows the next jobs of a queue in the order in which they would be claimed; one that is due and has no place in a line yet stands behind the others of its priority.
+-- Locks: none.
+-- Concurrency: reads one snapshot; a moment later someone else may have the jobs.
+-- Index: queue (name); job_line, one probe a line and then past the jobs in progress; job_wait up to now; job (id).
+-- Cost: flat in the backlog; grows with the jobs in progress before the ready ones of each line, and with the jobs of all queues that are due and not promoted (about 1 us each).
+-- Reply: one row a job; one without a job when none is ready. No row: no such queue.
+with recursive asked as materialized (
+  select id, paused from {schema}.queue where name = $1::text
+), line as (
+  select asked.id as queue_id,
+         (select job.priority from {schema}.job where job.queue_id = asked.id and job.seq is not null
+          order by job.priority desc limit 1) as priority
+  from asked
+  union all
+  select line.queue_id,
+         (select job.priority from {schema}.job where job.queue_id = line.queue_id and job.seq is not null and job.priority < line.priority
+          order by job.priority desc limit 1)
+  from line where line.priority is not null
+), ready as (
+  select first.id, first.priority, first.seq, null::timestamptz as run_at
+  from line cross join lateral (
+    select job.id, job.priority, job.seq from {schema}.job
+    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq is not null and job.state = 0
+    order by job.seq
+    limit $2::int8
+  ) first
+), due as (
+  select job.id, job.priority, null::int8 as seq, job.run_at
+  from {schema}.job join asked on asked.id = job.queue_id
+  where job.seq is null and job.run_at is not null and not job.held and job.run_at <= statement_timestamp()
+), next as materialized (
+  select * from ready union all select * from due
+  order by priority desc, seq, run_at
+  limit $2::int8
+)
+select asked.paused as is_paused, next.id is not null as is_job, {job_columns}
+from asked
+left join next on true
+left join {schema}.job on job.id = next.id
+left join {schema}.queue on queue.id = job.queue_id
+order by next.priority desc, next.seq, next.run_at

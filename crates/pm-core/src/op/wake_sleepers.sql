@@ -1,0 +1,8 @@
+-- Wakes workers of other processes that sleep, whichever queue they follow.
+-- Locks: the notification queue's lock, through the commit, when somebody sleeps.
+-- Concurrency: Postgres drops duplicates within one statement; late and doubled notices do no harm.
+-- Index: none; it reads all queues.
+-- Cost: one row a queue; nothing more while nobody sleeps.
+select count(pg_notify($1::text, queue.id || ':')) as woken
+from {schema}.queue
+where queue.sleeper_until > statement_timestamp() and queue.name is not null

@@ -1,0 +1,140 @@
+//! A pool, and what goes over it.
+
+use crate::lent::Lent;
+use crate::listener::ChannelListener;
+use crate::statement::{encoded, failure, rows};
+use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, Statement, Value};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, PgPool};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a connection may have lain idle before it is asked whether it lives.
+const TRUSTED_IDLE: Duration = Duration::from_millis(100);
+
+/// Carries statements over a pool.
+pub struct Sqlx {
+    pool: PgPool,
+    /// Whether the pool is the caller's, and stays open.
+    foreign: bool,
+    /// Whether a transaction pooler stands between: nothing may be kept in a session.
+    pooler: bool,
+    connect_timeout: Duration,
+}
+
+impl std::fmt::Debug for Sqlx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sqlx").field("connections", &self.pool.size()).finish_non_exhaustive()
+    }
+}
+
+impl Sqlx {
+    /// Returns a driver for the database at `url`; no connection is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when `url` is not a Postgres URL.
+    pub fn new(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
+        let invalid = |error: sqlx::Error| Error::invalid(format!("the database URL is not valid: {error}"));
+        let mut server: PgConnectOptions = url.parse().map_err(invalid)?;
+        server = server.disable_statement_logging();
+        if server.get_application_name().is_none() {
+            server = server.application_name(&options.application_name);
+        }
+        let mut script = options.session_script();
+        if options.pooler {
+            // Poolers refuse start-up parameters that they do not know.
+            server = server.statement_cache_capacity(0).extra_float_digits(None);
+            script.clear();
+        }
+        let connections = u32::try_from(options.connections.max(1)).unwrap_or(u32::MAX);
+        let pool = pool(server, connections, options.connect_timeout, script);
+        Ok(Sqlx { pool, foreign: false, pooler: options.pooler, connect_timeout: options.connect_timeout })
+    }
+
+    /// Returns a driver over a pool of the caller's.
+    pub fn of_pool(pool: PgPool, options: &ConnectOptions) -> Self {
+        Sqlx { pool, foreign: true, pooler: options.pooler, connect_timeout: options.connect_timeout }
+    }
+
+    async fn answer(&self, connection: &mut PgConnection, statement: &Statement, params: &[Value<'_>]) -> Answer {
+        let arguments = encoded(params)?;
+        if !self.pooler {
+            return rows(connection, statement, arguments, true).await;
+        }
+        // sqlx parses in one round trip and runs in the next: only a transaction keeps a pooler from giving them to two
+        // servers, the second of which would run whatever was parsed there last.
+        let mut transaction = connection.begin().await?;
+        let rows = rows(&mut transaction, statement, arguments, false).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    }
+}
+
+type Answer = Result<Rows, sqlx::Error>;
+
+/// Returns a pool that connects when needed, keeps its connections, and needs no task to look after them.
+fn pool(server: PgConnectOptions, connections: u32, timeout: Duration, script: String) -> PgPool {
+    let script: Arc<str> = script.into();
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(timeout)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(move |connection, _| {
+            let script = AssertSqlSafe(script.clone());
+            Box::pin(async move { sqlx::raw_sql(script).execute(connection).await.map(drop) })
+        })
+        .test_before_acquire(false)
+        .before_acquire(|connection, life| {
+            Box::pin(async move {
+                if life.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(server)
+}
+
+impl Executor for Sqlx {
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
+        Box::pin(async move {
+            let mut lent = Lent::of(&self.pool).await?;
+            let answer = self.answer(lent.connection(), statement, params).await;
+            lent.give_back(answer)
+        })
+    }
+}
+
+impl Driver for Sqlx {
+    fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            // Never given back: a script that fails inside its transaction leaves the connection in there.
+            let mut lent = Lent::of(&self.pool).await?;
+            let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(lent.connection()).await;
+            done.map(drop).map_err(|error| failure(&error))
+        })
+    }
+
+    fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
+        Box::pin(async move {
+            if self.pooler {
+                return Ok(None);
+            }
+            // While connecting, so that the pool's timeout bounds it.
+            let script = format!("set idle_session_timeout = 0; listen \"{}\"", channel.replace('"', "\"\""));
+            let server = self.pool.connect_options().as_ref().clone();
+            let listener = ChannelListener::new(&pool(server, 1, self.connect_timeout, script)).await?;
+            Ok(Some(Box::new(listener) as Box<dyn Listener>))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if !self.foreign {
+                self.pool.close().await;
+            }
+        })
+    }
+}

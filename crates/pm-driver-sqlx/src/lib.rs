@@ -1,0 +1,123 @@
+//! pm, a Postgres job queue, on sqlx.
+//!
+//! Push jobs on queues, pull them off, acknowledge. Jobs are plain serde types.
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, InTransaction};
+//! use std::pin::pin;
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct Mail {
+//!     to: String,
+//! }
+//!
+//! # #[cfg(feature = "tokio")]
+//! # async fn shop() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = sqlx::PgPool::connect("postgres://localhost/app").await?; // the one that the app has anyway
+//! let queue = pm_driver_sqlx::from_pool(pool.clone(), ConnectOptions::default()).await?;
+//! queue.create_queue("mails", false).await?;
+//!
+//! let mut transaction = pool.begin().await?;
+//! sqlx::query("insert into orders (item) values ('tea')").execute(&mut *transaction).await?;
+//! let payload = Mail { to: "ada@example.org".to_owned() };
+//! let inside = InTransaction::new(&mut transaction);
+//! let id: uuid::Uuid = queue.enqueue_in(&inside, "mails", payload, EnqueueOptions::default()).await?;
+//! transaction.commit().await?; // the order and the job, or neither
+//!
+//! let mut jobs = pin!(queue.try_stream_jobs::<Mail>("mails"));
+//! while let Some(job) = jobs.next().await {
+//!     let (payload, ack) = match job {
+//!         Ok(job) => job.into_parts(),
+//!         Err(error) => {
+//!             eprintln!("{error}");
+//!             continue; // one bad payload does not end a worker
+//!         }
+//!     };
+//!     println!("mail to {}", payload.to);
+//!     ack.commit().await?; // or ack.soft_fail("reason").await?, ack.hard_fail("reason").await?, drop(ack)
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! * `tokio` (default), `smol`, `async-std`: the runtimes, any number of them in one program. The [`Runtime`] given to
+//!   [`connect_on`] or [`from_pool_on`] drives everything; its feature has to be on in this crate, because sqlx needs to
+//!   know it too. sqlx itself gives connections back in small tasks of its own: on tokio where a tokio runtime is
+//!   entered, else on smol's global executor when that feature is on, else on async-std's.
+//! * `tls`: rustls, with the certificates that the system trusts. `sslmode` in the URL means what it means to sqlx:
+//!   `require` encrypts, `verify-full` also looks at the certificate. Without it, connections are not encrypted.
+
+mod driver;
+mod lent;
+mod listener;
+mod statement;
+mod transaction;
+
+pub use driver::Sqlx;
+pub use pm_queue::*;
+pub use transaction::InTransaction;
+
+use sqlx::PgPool;
+use std::sync::Arc;
+
+/// Returns a handle on the queues of the database at `url`, with default [`ConnectOptions`].
+///
+/// It migrates an empty or older schema. To be called in a tokio runtime, which then drives everything.
+///
+/// # Errors
+///
+/// `Invalid` for a bad URL; `Unavailable` when no server answers within 5 s; `Schema` when the schema is newer than this
+/// program; `Database` when the role may not create what is missing.
+#[cfg(feature = "tokio")]
+pub async fn connect(url: &str) -> Result<Queue, Error> {
+    connect_with(url, ConnectOptions::default()).await
+}
+
+/// Returns a handle on the queues of the database at `url`. To be called in a tokio runtime.
+///
+/// # Errors
+///
+/// As [`connect`]; `Schema` also when the schema is missing or older and the options say not to migrate.
+#[cfg(feature = "tokio")]
+pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Queue, Error> {
+    connect_on(url, options, Arc::new(runtime::Tokio::current())).await
+}
+
+/// Returns a handle on the queues of the database at `url`, driven by the given runtime.
+///
+/// The URL is read as sqlx reads it, `PGHOST`, `PGPASSWORD` and their kind included. The handle has a pool of its own.
+///
+/// # Errors
+///
+/// `Invalid` for a bad URL; `Unavailable`, `Schema` and `Database` as [`Queue::open`].
+pub async fn connect_on(url: &str, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
+    Queue::open(Arc::new(Sqlx::new(url, &options)?), runtime, &options).await
+}
+
+/// Returns a handle on the queues of the database that a pool of the caller's leads to. To be called in a tokio runtime.
+///
+/// See [`from_pool_on`].
+///
+/// # Errors
+///
+/// As [`Queue::open`].
+#[cfg(feature = "tokio")]
+pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, Error> {
+    from_pool_on(pool, options, Arc::new(runtime::Tokio::current())).await
+}
+
+/// Returns a handle on the queues of the database that a pool of the caller's leads to, driven by the given runtime.
+///
+/// Statements run on connections of the pool, one at a time each; plans and timeouts are those of its sessions. One
+/// further connection listens beside the pool, while a stream wants notifications. Closing the queue leaves the pool
+/// open. Of the options, those that concern single connections have no effect.
+///
+/// # Errors
+///
+/// As [`Queue::open`].
+pub async fn from_pool_on(pool: PgPool, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
+    Queue::open(Arc::new(Sqlx::of_pool(pool, &options)), runtime, &options).await
+}

@@ -1,0 +1,78 @@
+//! Values as bytes, past sqlx' own types, and rows out of its streams.
+
+use bytes::BytesMut;
+use futures_util::TryStreamExt;
+use pm_queue::{Failure, Rows, Statement, Value};
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgDatabaseError, PgTypeInfo};
+use sqlx::{Arguments, AssertSqlSafe, Error, PgConnection, Postgres, Row, Type};
+
+/// A parameter that the core encodes.
+struct Parameter<'a>(&'a Value<'a>);
+
+impl Type<Postgres> for Parameter<'_> {
+    fn type_info() -> PgTypeInfo {
+        // Unknown: each value says its own.
+        PgTypeInfo::with_oid(Oid(705))
+    }
+}
+
+impl Encode<'_, Postgres> for Parameter<'_> {
+    fn encode_by_ref(&self, out: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let mut bytes = BytesMut::new();
+        self.0.encode(&mut bytes)?;
+        out.extend_from_slice(&bytes);
+        Ok(if self.0.is_null() { IsNull::Yes } else { IsNull::No })
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(PgTypeInfo::with_oid(Oid(self.0.ty().oid())))
+    }
+}
+
+/// Returns the parameters of a statement.
+pub(crate) fn encoded(params: &[Value<'_>]) -> Result<PgArguments, Error> {
+    let mut arguments = PgArguments::default();
+    for param in params {
+        arguments.add(Parameter(param)).map_err(Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+/// Runs a statement and returns its rows; keeps it prepared if it is `persistent`.
+pub(crate) async fn rows(
+    connection: &mut PgConnection,
+    statement: &Statement,
+    arguments: PgArguments,
+    persistent: bool,
+) -> Result<Rows, Error> {
+    let text = AssertSqlSafe(statement.text.as_str());
+    let mut answer = sqlx::query_with(text, arguments).persistent(persistent).fetch(connection);
+    let mut collected = Rows::builder(statement.columns.len());
+    while let Some(row) = answer.try_next().await? {
+        for column in 0..row.len() {
+            // Only a null has no bytes.
+            collected.push(row.try_get_raw(column)?.as_bytes().ok());
+        }
+    }
+    Ok(collected.finish())
+}
+
+/// Returns what an error of a statement under way allows.
+pub(crate) fn failure(error: &Error) -> Failure {
+    match error {
+        Error::Database(reported) => {
+            let detail = reported.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::detail);
+            let message = match detail {
+                Some(detail) => format!("{} ({detail})", reported.message()),
+                None => reported.message().to_owned(),
+            };
+            Failure::reported(&reported.code().unwrap_or_default(), reported.constraint(), message)
+        }
+        Error::Encode(_) => Failure::unsendable(error.to_string()),
+        Error::BeginFailed => Failure::not_sent(error.to_string()),
+        _ => Failure::no_reply(error.to_string()),
+    }
+}

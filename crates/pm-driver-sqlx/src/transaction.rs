@@ -1,0 +1,60 @@
+//! A transaction of the caller's.
+
+use crate::statement::{encoded, failure, rows};
+use futures_util::lock::Mutex;
+use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
+use sqlx::{Connection, PgConnection};
+
+/// Runs pm's statements inside a transaction that the caller owns: a `Transaction<Postgres>`, or the `PgConnection` of
+/// one.
+///
+/// ```no_run
+/// # use pm_driver_sqlx::{EnqueueOptions, InTransaction, Queue};
+/// # async fn order(queue: &Queue, pool: &sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut transaction = pool.begin().await?;
+/// sqlx::query("insert into orders (item) values ('tea')").execute(&mut *transaction).await?;
+/// let inside = InTransaction::new(&mut transaction);
+/// queue.enqueue_in(&inside, "mail", "order confirmed", EnqueueOptions::default()).await?;
+/// transaction.commit().await?; // the order and the job, or neither
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It borrows the connection until it is last used, and lends it to one statement at a time: futures that share it wait
+/// for each other. Statements are not kept prepared: each takes two round trips and is planned for what the tables hold
+/// now. Under READ COMMITTED, the default, answers are exact; under stricter levels a conflict surfaces as an error of
+/// kind `Database` with SQLSTATE 40001, to be tried again by the caller.
+///
+/// A connection on which sqlx has begun no transaction is refused with an error of kind `Database`: a `BEGIN` sent as
+/// plain SQL is not seen.
+pub struct InTransaction<'c>(Mutex<&'c mut PgConnection>);
+
+impl<'c> InTransaction<'c> {
+    /// Returns an executor for [`Queue::enqueue_in`](crate::Queue::enqueue_in) and
+    /// [`JobAck::commit_in`](crate::JobAck::commit_in).
+    pub fn new(connection: &'c mut PgConnection) -> Self {
+        InTransaction(Mutex::new(connection))
+    }
+}
+
+impl std::fmt::Debug for InTransaction<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InTransaction")
+    }
+}
+
+impl Executor for InTransaction<'_> {
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
+        Box::pin(async move {
+            let mut connection = self.0.lock().await;
+            if !connection.is_in_transaction() {
+                return Err(Failure::unsendable("the connection is in no transaction: begin one with sqlx first"));
+            }
+            let answer = match encoded(params) {
+                Ok(arguments) => rows(&mut connection, statement, arguments, false).await,
+                Err(error) => Err(error),
+            };
+            answer.map_err(|error| failure(&error))
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! What goes wrong.
+
+use super::Stage;
+use crate::unattended;
+use pm_queue::{ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, State};
+use std::time::Duration;
+
+pub(super) async fn close_gives_back_what_was_not_started(stage: Stage) {
+    stage.put_many(20).await;
+    let queue = stage.another(ConnectOptions::default()).await;
+    let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, ack) = stage.take(&mut jobs).await;
+    ack.commit().detach();
+    drop(jobs);
+    stage.within("the end", queue.close()).await;
+    assert_eq!(queue.list_jobs(JobFilter::default()).await.unwrap_err().kind(), ErrorKind::Closed);
+    let refused = queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    let queues = stage.queue.list_queues().await.unwrap();
+    let jobs = |state| queues[0].count(state).jobs;
+    assert_eq!((jobs(State::Finished), jobs(State::Pending)), (1, 19));
+    assert_eq!(stage.number("select max(retry_count) from pm.job"), 0);
+}
+
+pub(super) async fn all_backends_are_killed_and_every_job_is_done(stage: Stage) {
+    const JOBS: u64 = 400;
+    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                where datname = current_database() and pid <> pg_backend_pid()";
+    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(50));
+    let mut done = 0;
+    let mut put = 0;
+    while done < JOBS {
+        if put < JOBS {
+            stage.put_many(40).await;
+            put += 40;
+        }
+        for _ in 0..20 {
+            stage.take(&mut jobs).await.1.commit().await.unwrap();
+            done += 1;
+        }
+        if done % 100 == 0 {
+            assert!(stage.number(kill) > 0);
+        }
+    }
+    let finished = stage.number("select count(*) from pm.job where state = 2");
+    assert_eq!((finished, stage.number("select count(*) from pm.job")), (JOBS as i64, JOBS as i64));
+}
+
+pub(super) async fn a_lost_listener_comes_back(stage: Stage) {
+    let _jobs = stage.queue.try_stream_jobs::<u64>("tasks");
+    stage.eventually("the listener hears", async || stage.queue.is_listening()).await;
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+               where query ilike '%listen \"%' and pid <> pg_backend_pid() and datname = current_database()";
+    assert_eq!(stage.number(cut), 1);
+    stage.eventually("the loss is seen", async || !stage.queue.is_listening()).await;
+    stage.eventually("the listener is back", async || stage.queue.is_listening()).await;
+}
+
+pub(super) async fn trouble_on_the_way_has_its_kind(stage: Stage) {
+    let quick = || ConnectOptions::default().connect_timeout(Duration::from_millis(300));
+    let kind = async |url: &str, options| stage.connect(url, options).await.map(drop).unwrap_err().kind();
+    assert_eq!(kind("not a URL", quick()).await, ErrorKind::Invalid);
+    assert_eq!(kind("postgres://postgres@127.0.0.1:1/nowhere", quick()).await, ErrorKind::Unavailable);
+    let nowhere = stage.connect("postgres://postgres:secret@127.0.0.1:1/x", quick()).await.unwrap_err().to_string();
+    assert!(nowhere.contains("127.0.0.1:1") && !nowhere.contains("secret"), "{nowhere}");
+    let url = stage.database.url();
+    let missing = quick().schema("missing").migrate(false);
+    assert_eq!(kind(&url, missing).await, ErrorKind::Schema);
+    assert_eq!(kind(&url, quick().schema("")).await, ErrorKind::Invalid);
+    // The enqueue holds on to its queue until the end of its transaction. The server gives up, and the connection lives.
+    let queue = stage.another(quick().lock_timeout(Duration::from_millis(100)).connections(1)).await;
+    let mut transaction = stage.begin().await;
+    queue.enqueue_in(&*transaction.inside(), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let held = queue.rename_queue("tasks", "chores").await.unwrap_err();
+    assert_eq!(held.kind(), ErrorKind::Database, "{held}");
+    assert!(held.to_string().contains("55P03"), "{held}");
+    transaction.end(true).await;
+    queue.rename_queue("tasks", "chores").await.unwrap();
+    assert_eq!(queue.list_pending("chores").await.unwrap().len(), 1);
+}

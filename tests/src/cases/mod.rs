@@ -1,0 +1,93 @@
+//! The conformance suite: what every driver on every runtime must do, as plain async cases on a concrete `Queue`.
+//!
+//! A case gets a [`Stage`]: a migrated database of its own with a queue named `tasks`, and a handle on it made by the
+//! stack under test. It waits by the stack's runtime only, so that nothing else has to run beside it.
+
+mod acks;
+mod enqueues;
+mod faults;
+mod jobs;
+mod queues;
+mod stack;
+mod stage;
+mod streams;
+mod transactions;
+
+pub use stack::{Client, Home, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres, Transaction};
+pub use stage::Stage;
+
+use futures_util::future::LocalBoxFuture;
+
+/// A case: its name, and what it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// Its name, a sentence.
+    pub name: &'static str,
+    act: fn(Stage) -> LocalBoxFuture<'static, ()>,
+}
+
+impl Case {
+    /// Plays the case on a fresh stage of this stack, to its end.
+    pub fn play(self, stack: Stack) {
+        stack.run(Box::pin(async move {
+            let stage = Stage::new(stack).await;
+            (self.act)(stage).await;
+        }));
+    }
+}
+
+/// Makes cases of async functions, named after them.
+macro_rules! cases {
+    ($($room:ident: $($case:ident),*;)*) => {
+        vec![$($(Case { name: stringify!($case), act: |stage| Box::pin($room::$case(stage)) }),*),*]
+    };
+}
+
+/// Returns all cases.
+pub fn all() -> Vec<Case> {
+    cases! {
+        enqueues:
+            a_job_comes_out_as_it_went_in,
+            many_jobs_come_out_in_order_and_once,
+            a_held_key_keeps_a_second_job_out,
+            a_job_waits_for_its_time,
+            unicode_survives_everywhere,
+            a_payload_of_20_mb_goes_through,
+            bad_input_is_refused_and_the_next_job_goes_in;
+        streams:
+            the_highest_priority_of_many_queues_comes_first,
+            a_payload_of_another_type_does_not_end_the_stream,
+            an_idle_stream_is_woken_by_another_process,
+            two_workers_never_get_the_same_job;
+        acks:
+            each_word_has_its_ending,
+            retries_run_out,
+            a_refresh_prolongs_the_lease,
+            a_kept_lease_is_not_lost,
+            a_lost_lease_is_told_and_refused,
+            a_reaped_job_goes_to_another_worker;
+        queues:
+            a_paused_queue_holds_its_jobs,
+            settings_are_kept_and_obeyed,
+            queues_are_listed_with_their_jobs,
+            a_renamed_queue_keeps_its_jobs,
+            a_deleted_queue_goes_with_its_jobs;
+        jobs:
+            jobs_are_found_by_page_state_and_suffix,
+            a_payload_is_shown_as_it_is_stored,
+            an_operator_restarts_fails_finishes_and_deletes,
+            a_moved_job_obeys_its_new_queue,
+            a_copy_shares_the_payload,
+            a_job_is_fetched_by_its_id;
+        transactions:
+            a_rollback_leaves_neither_job_nor_ending,
+            a_stale_ack_is_refused_in_a_transaction,
+            many_go_in_with_the_transaction_and_keys_are_told,
+            nothing_is_kept_in_a_session_of_a_pooler;
+        faults:
+            close_gives_back_what_was_not_started,
+            all_backends_are_killed_and_every_job_is_done,
+            a_lost_listener_comes_back,
+            trouble_on_the_way_has_its_kind;
+    }
+}

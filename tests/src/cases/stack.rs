@@ -1,0 +1,210 @@
+//! What is put together: a driver, and the runtime that drives it.
+
+use futures_util::future::LocalBoxFuture;
+use pm_queue::{BoxFuture, ConnectOptions, Error, Executor, Queue, Runtime, runtime};
+use sqlx::Postgres;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A driver, as the cases need it.
+pub trait Client: 'static {
+    /// Its name.
+    const NAME: &'static str;
+
+    /// Opens a handle.
+    fn connect(
+        url: String,
+        options: ConnectOptions,
+        runtime: Arc<dyn Runtime>,
+    ) -> BoxFuture<'static, Result<Queue, Error>>;
+
+    /// Begins a transaction on a connection of its own, as a program does that has one anyway.
+    fn begin(url: String, runtime: Arc<dyn Runtime>) -> BoxFuture<'static, Box<dyn Transaction>>;
+}
+
+/// A transaction of the caller's.
+pub trait Transaction: Send {
+    /// Returns what pm's statements run on.
+    fn inside(&mut self) -> Box<dyn Executor + '_>;
+
+    /// Ends it.
+    fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()>;
+}
+
+/// A runtime, as the cases need it.
+pub trait Home: 'static {
+    /// Its name.
+    const NAME: &'static str;
+
+    /// Runs a future to its end on this thread.
+    fn run(future: LocalBoxFuture<'static, ()>);
+
+    /// Returns the runtime, from inside.
+    fn runtime() -> Arc<dyn Runtime>;
+}
+
+/// A driver on a runtime.
+#[derive(Debug, Clone, Copy)]
+pub struct Stack {
+    driver: &'static str,
+    home: &'static str,
+    connect: fn(String, ConnectOptions, Arc<dyn Runtime>) -> BoxFuture<'static, Result<Queue, Error>>,
+    begin: fn(String, Arc<dyn Runtime>) -> BoxFuture<'static, Box<dyn Transaction>>,
+    run: fn(LocalBoxFuture<'static, ()>),
+    runtime: fn() -> Arc<dyn Runtime>,
+}
+
+impl Stack {
+    /// Returns this driver on this runtime.
+    pub fn of<C: Client, H: Home>() -> Stack {
+        Stack { driver: C::NAME, home: H::NAME, connect: C::connect, begin: C::begin, run: H::run, runtime: H::runtime }
+    }
+
+    /// Returns `driver::runtime`.
+    pub fn name(&self) -> String {
+        format!("{}::{}", self.driver, self.home)
+    }
+
+    pub(super) fn run(self, future: LocalBoxFuture<'static, ()>) {
+        (self.run)(future);
+    }
+
+    pub(super) fn runtime(self) -> Arc<dyn Runtime> {
+        (self.runtime)()
+    }
+
+    pub(super) async fn connect(self, url: String, options: ConnectOptions) -> Result<Queue, Error> {
+        (self.connect)(url, options, self.runtime()).await
+    }
+
+    pub(super) async fn begin(self, url: String) -> Box<dyn Transaction> {
+        (self.begin)(url, self.runtime()).await
+    }
+}
+
+/// tokio-postgres.
+#[derive(Debug)]
+pub struct TokioPostgres;
+
+impl Client for TokioPostgres {
+    const NAME: &'static str = "tokio_postgres";
+
+    fn connect(
+        url: String,
+        options: ConnectOptions,
+        _tokio: Arc<dyn Runtime>,
+    ) -> BoxFuture<'static, Result<Queue, Error>> {
+        Box::pin(async move { pm_driver_tokio_postgres::connect_with(&url, options).await })
+    }
+
+    fn begin(url: String, runtime: Arc<dyn Runtime>) -> BoxFuture<'static, Box<dyn Transaction>> {
+        Box::pin(async move {
+            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("it answers");
+            runtime.spawn(Box::pin(async move { drop(connection.await) }));
+            // It ends with its database; a transaction that owns its client cannot be had otherwise.
+            let client: &'static mut tokio_postgres::Client = Box::leak(Box::new(client));
+            let transaction = client.transaction().await.expect("it begins");
+            Box::new(transaction) as Box<dyn Transaction>
+        })
+    }
+}
+
+impl Transaction for tokio_postgres::Transaction<'static> {
+    fn inside(&mut self) -> Box<dyn Executor + '_> {
+        Box::new(pm_driver_tokio_postgres::InTransaction(self))
+    }
+
+    fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let ended = if commits { self.commit().await } else { self.rollback().await };
+            ended.expect("it ends");
+        })
+    }
+}
+
+/// sqlx.
+#[derive(Debug)]
+pub struct Sqlx;
+
+impl Client for Sqlx {
+    const NAME: &'static str = "sqlx";
+
+    fn connect(
+        url: String,
+        options: ConnectOptions,
+        runtime: Arc<dyn Runtime>,
+    ) -> BoxFuture<'static, Result<Queue, Error>> {
+        Box::pin(async move { pm_driver_sqlx::connect_on(&url, options, runtime).await })
+    }
+
+    fn begin(url: String, _runtime: Arc<dyn Runtime>) -> BoxFuture<'static, Box<dyn Transaction>> {
+        Box::pin(async move {
+            let pool = sqlx::PgPool::connect(&url).await.expect("it answers");
+            Box::new(pool.begin().await.expect("it begins")) as Box<dyn Transaction>
+        })
+    }
+}
+
+impl Transaction for sqlx::Transaction<'static, Postgres> {
+    fn inside(&mut self) -> Box<dyn Executor + '_> {
+        Box::new(pm_driver_sqlx::InTransaction::new(self))
+    }
+
+    fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let ended = if commits { self.commit().await } else { self.rollback().await };
+            ended.expect("it ends");
+        })
+    }
+}
+
+/// Tokio.
+#[derive(Debug)]
+pub struct OnTokio;
+
+impl Home for OnTokio {
+    const NAME: &'static str = "tokio";
+
+    fn run(future: LocalBoxFuture<'static, ()>) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("threads can be started");
+        runtime.block_on(future);
+        runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+
+    fn runtime() -> Arc<dyn Runtime> {
+        Arc::new(runtime::Tokio::current())
+    }
+}
+
+/// smol.
+#[derive(Debug)]
+pub struct OnSmol;
+
+impl Home for OnSmol {
+    const NAME: &'static str = "smol";
+
+    fn run(future: LocalBoxFuture<'static, ()>) {
+        smol::block_on(future);
+    }
+
+    fn runtime() -> Arc<dyn Runtime> {
+        Arc::new(runtime::Smol)
+    }
+}
+
+/// async-std, discontinued (RUSTSEC-2025-0052).
+#[derive(Debug)]
+pub struct OnAsyncStd;
+
+impl Home for OnAsyncStd {
+    const NAME: &'static str = "async_std";
+
+    fn run(future: LocalBoxFuture<'static, ()>) {
+        async_std::task::block_on(future);
+    }
+
+    fn runtime() -> Arc<dyn Runtime> {
+        Arc::new(runtime::AsyncStd)
+    }
+}

@@ -1,0 +1,122 @@
+//! Where a case plays.
+
+use super::{Stack, Transaction};
+use crate::PATIENCE;
+use futures_util::future::{Either, select};
+use futures_util::{Stream, StreamExt};
+use pm_queue::{ConnectOptions, EnqueueOptions, Error, JobAck, JobMetadata, PendingJob, Queue, State, Uuid};
+use pm_sandbox::TestDatabase;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+/// A database of one case's own, a handle on it, and the time of the stack's runtime.
+#[derive(Debug)]
+pub struct Stage {
+    /// The handle under test.
+    pub queue: Queue,
+    stack: Stack,
+    /// Dropped last: the database goes with it.
+    pub database: TestDatabase,
+}
+
+impl Stage {
+    pub(super) async fn new(stack: Stack) -> Stage {
+        let database = TestDatabase::create().expect("a private Postgres starts");
+        let queue = stack.connect(database.url(), ConnectOptions::default()).await.expect("it can be connected to");
+        assert!(queue.create_queue("tasks", false).await.expect("a queue can be created"));
+        Stage { queue, stack, database }
+    }
+
+    /// Returns another handle on the same database, as another process would have it.
+    pub(super) async fn another(&self, options: ConnectOptions) -> Queue {
+        self.stack.connect(self.database.url(), options).await.expect("it can be connected to")
+    }
+
+    /// Tries to get a handle on the database at `url`.
+    pub(super) async fn connect(&self, url: &str, options: ConnectOptions) -> Result<Queue, Error> {
+        self.stack.connect(url.to_owned(), options).await
+    }
+
+    /// Begins a transaction on a connection of the caller's.
+    pub(super) async fn begin(&self) -> Box<dyn Transaction> {
+        self.stack.begin(self.database.url()).await
+    }
+
+    pub(super) async fn sleep(&self, duration: Duration) {
+        self.stack.runtime().sleep(duration).await;
+    }
+
+    /// Returns what a future says by then, if it says something.
+    pub(super) async fn before<T>(&self, patience: Duration, future: impl Future<Output = T>) -> Option<T> {
+        match select(pin!(future), self.stack.runtime().sleep(patience)).await {
+            Either::Left((answer, _)) => Some(answer),
+            Either::Right(_) => None,
+        }
+    }
+
+    /// Returns what a future says, within [`PATIENCE`].
+    pub(super) async fn within<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
+        let answer = self.before(PATIENCE, future).await;
+        answer.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}"))
+    }
+
+    /// Waits until `is_so`, at most [`PATIENCE`].
+    pub(super) async fn eventually(&self, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+        let start = Instant::now();
+        while !is_so().await {
+            assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            self.sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Returns the next job of a stream.
+    pub(super) async fn next<T>(
+        &self,
+        jobs: &mut (impl Stream<Item = Result<PendingJob<T>, Error>> + Unpin),
+    ) -> PendingJob<T> {
+        let job = self.within("the next job", jobs.next()).await;
+        job.expect("the stream goes on").expect("the job is good")
+    }
+
+    /// Returns the payload and the ack of the next job of a stream.
+    pub(super) async fn take<T>(
+        &self,
+        jobs: &mut (impl Stream<Item = Result<PendingJob<T>, Error>> + Unpin),
+    ) -> (T, JobAck) {
+        self.next(jobs).await.into_parts()
+    }
+
+    /// Puts a number on `tasks`.
+    pub(super) async fn put(&self, payload: u64) -> Uuid {
+        self.put_with(payload, EnqueueOptions::default()).await
+    }
+
+    /// Puts a number on `tasks`, with options.
+    pub(super) async fn put_with(&self, payload: u64, options: EnqueueOptions) -> Uuid {
+        self.queue.enqueue("tasks", payload, options).await.expect("it goes in")
+    }
+
+    /// Puts the numbers from zero on `tasks`.
+    pub(super) async fn put_many(&self, count: u64) -> Vec<Uuid> {
+        let jobs = (0..count).map(|n| (n, EnqueueOptions::default()));
+        let enqueued = self.queue.enqueue_many("tasks", jobs).await.expect("they go in");
+        enqueued.into_iter().map(|job| job.id()).collect()
+    }
+
+    /// Returns a job as the queue shows it.
+    pub(super) async fn job(&self, id: Uuid) -> JobMetadata {
+        self.queue.job(id).await.expect("the job is there")
+    }
+
+    /// Returns the state of a job.
+    pub(super) async fn state(&self, id: Uuid) -> State {
+        self.job(id).await.state
+    }
+
+    /// Returns the one number that a statement says.
+    pub(super) fn number(&self, sql: &str) -> i64 {
+        let rows = self.database.execute(sql).expect("the statement is valid");
+        let cell = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
+        cell.and_then(|cell| cell.parse().ok()).unwrap_or_else(|| panic!("no number: {sql}"))
+    }
+}

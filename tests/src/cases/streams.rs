@@ -1,0 +1,80 @@
+//! What comes out.
+
+use super::Stage;
+use crate::unattended;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use pm_queue::{ConnectOptions, EnqueueOptions, ErrorKind, StreamOptions};
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+pub(super) async fn the_highest_priority_of_many_queues_comes_first(stage: Stage) {
+    let names: Vec<String> = (0..5).map(|n| format!("line {n}")).collect();
+    for name in &names {
+        stage.queue.create_queue(name, false).await.unwrap();
+    }
+    stage.put(99).await;
+    let mut expected = Vec::new();
+    for n in 0..50u64 {
+        let (name, priority) = (&names[n as usize % 5], n as i32 % 7 - 3);
+        let options = EnqueueOptions::default().priority(priority);
+        expected.push((-priority, stage.queue.enqueue(name, n, options).await.unwrap()));
+    }
+    expected.sort_by_key(|(priority, _)| *priority);
+    let mut jobs = stage.queue.try_stream_jobs_with::<u64>(&names[..], unattended().prefetch(1));
+    for (priority, _) in &expected {
+        let job = stage.next(&mut jobs).await;
+        assert_eq!(job.metadata().priority, -priority);
+        job.into_parts().1.commit().await.unwrap();
+    }
+    assert_eq!(stage.number("select count(*) from pm.job where state = 2"), 50);
+    assert_eq!(stage.queue.list_pending("tasks").await.unwrap().len(), 1, "that queue was not asked for");
+}
+
+pub(super) async fn a_payload_of_another_type_does_not_end_the_stream(stage: Stage) {
+    let id = stage.queue.enqueue("tasks", "no number", EnqueueOptions::default()).await.unwrap();
+    stage.put(7).await;
+    let mut jobs = stage.queue.try_stream_jobs::<u64>("tasks");
+    let error = stage.within("the bad one", jobs.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Payload);
+    let (payload, ack) = stage.take(&mut jobs).await;
+    assert_eq!(payload, 7);
+    ack.commit().await.unwrap();
+    stage.eventually("the bad one is told so", async || stage.job(id).await.reason.is_some()).await;
+}
+
+pub(super) async fn an_idle_stream_is_woken_by_another_process(stage: Stage) {
+    let hour = Duration::from_secs(3_600);
+    let producer = stage.another(ConnectOptions::default()).await;
+    let options = StreamOptions::default().poll(hour, hour).sleep_most(hour);
+    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", options);
+    for n in 0..5 {
+        let waiting = async {
+            stage.eventually("the listener hears", async || stage.queue.is_listening()).await;
+            let asleep = "select count(*) from pm.queue where sleeper_until > now()";
+            stage.eventually("the worker sleeps", async || stage.number(asleep) == 1).await;
+            producer.enqueue("tasks", n, EnqueueOptions::default()).await.unwrap();
+        };
+        let ((payload, ack), ()) = futures_util::future::join(stage.take(&mut jobs), waiting).await;
+        assert_eq!(payload, n);
+        ack.commit().await.unwrap();
+    }
+}
+
+pub(super) async fn two_workers_never_get_the_same_job(stage: Stage) {
+    const JOBS: u64 = 600;
+    stage.put_many(JOBS).await;
+    let seen = Mutex::new(HashSet::new());
+    let worker = async || {
+        let mut jobs = stage.another(ConnectOptions::default()).await.try_stream_jobs::<u64>("tasks");
+        while seen.lock().unwrap().len() < JOBS as usize {
+            let Some(job) = stage.before(Duration::from_millis(100), jobs.next()).await else { continue };
+            let (n, ack) = job.unwrap().unwrap().into_parts();
+            assert!(seen.lock().unwrap().insert(n), "twice: {n}");
+            ack.commit().await.unwrap();
+        }
+    };
+    stage.within("the work", join_all([worker(), worker(), worker()])).await;
+    assert_eq!(stage.number("select count(*) from pm.job where state = 2 and attempt = 1"), JOBS as i64);
+}

@@ -1,0 +1,27 @@
+//! Every case on every driver and runtime. The cases are in `tests/src/cases`.
+
+use libtest_mimic::{Arguments, Trial};
+use pm_tests::cases::{self, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres};
+
+/// What is tested: a line for each driver on each runtime.
+fn stacks() -> Vec<Stack> {
+    vec![
+        Stack::of::<TokioPostgres, OnTokio>(),
+        Stack::of::<Sqlx, OnTokio>(),
+        Stack::of::<Sqlx, OnSmol>(),
+        Stack::of::<Sqlx, OnAsyncStd>(),
+    ]
+}
+
+fn main() {
+    let trials = stacks().into_iter().flat_map(|stack| {
+        cases::all().into_iter().map(move |case| {
+            let name = format!("{}::{}", case.name, stack.name());
+            Trial::test(name, move || {
+                case.play(stack);
+                Ok(())
+            })
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+}

@@ -1,0 +1,207 @@
+//! A worker process dies without a word: its jobs run elsewhere when their leases end, and none is lost.
+//!
+//! The worker process is this test binary again, told by an environment variable what to do.
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use pm_driver_tokio_postgres::{ConnectOptions, Ending, JobAck, Queue, SettingsChange, State, StreamOptions, Uuid};
+use pm_tests::{Ground, PATIENCE, Seed, eventually, within};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+const URL: &str = "PM_CRASH_URL";
+const PREFETCHED: i64 = 500;
+const STARTED: usize = 20;
+/// Unstarted jobs are given back after a quarter of it: time enough to be killed before.
+const LEASE: Duration = Duration::from_secs(8);
+
+/// A worker process and the lines it prints.
+struct Process {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// Starts this binary with one ignored test as its whole life.
+    fn start(test: &str, url: &str) -> Process {
+        let binary = std::env::current_exe().expect("a process knows its binary");
+        let mut child = Command::new(binary)
+            .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+            .env(URL, url)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a test binary can be run");
+        let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
+        Process { child, lines }
+    }
+
+    /// Returns the rest of the next line that starts with `mark`.
+    fn said(&mut self, mark: &str) -> Option<String> {
+        self.lines.by_ref().find_map(|line| Some(line.expect("a pipe can be read").strip_prefix(mark)?.to_owned()))
+    }
+
+    /// Kills it with SIGKILL and returns when it is gone.
+    fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it was our child");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+async fn queue_of_the_worker() -> Option<Queue> {
+    let url = std::env::var(URL).ok()?;
+    let options = ConnectOptions::default().application_name("doomed");
+    Some(pm_driver_tokio_postgres::connect_with(&url, options).await.expect("the parent's database is there"))
+}
+
+/// Takes jobs fast until many are claimed ahead, then holds some, says which, and never says a word again.
+#[tokio::test]
+#[ignore = "the worker process of another test"]
+async fn worker_that_holds_jobs() {
+    let Some(queue) = queue_of_the_worker().await else { return };
+    let options = StreamOptions::default().prefetch(2_000).worker_name("doomed");
+    let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", options);
+    let mut next = async || jobs.next().await.expect("the stream goes on").expect("the job is good").into_parts().1;
+    loop {
+        let mut words = Vec::new();
+        for _ in 0..1_000 {
+            words.push(next().await.commit());
+        }
+        assert!(join_all(words).await.iter().all(Result::is_ok));
+        let summaries = queue.list_queues().await.expect("they can be listed");
+        if summaries[0].count(State::InProgress).jobs >= PREFETCHED as u64 + 2 * STARTED as u64 {
+            break;
+        }
+    }
+    let mut held: Vec<JobAck> = Vec::new();
+    while held.len() < STARTED {
+        held.push(next().await);
+    }
+    let ids: Vec<_> = held.iter().map(|ack| ack.id().to_string()).collect();
+    println!("\nholds {}", ids.join(" "));
+    std::future::pending::<()>().await;
+}
+
+/// Commits jobs one by one and says so after each, until it is killed.
+#[tokio::test]
+#[ignore = "the worker process of another test"]
+async fn worker_that_commits_jobs() {
+    let Some(queue) = queue_of_the_worker().await else { return };
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    loop {
+        let (n, ack) = jobs.next().await.expect("the stream goes on").expect("the job is good").into_parts();
+        println!("\nstarts {n}");
+        ack.commit().await.expect("the lease is ours");
+        println!("\ncommitted {n}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_a_killed_worker_run_elsewhere_after_their_lease_and_the_unstarted_are_blamed_no_more() {
+    const JOBS: u64 = 30_000;
+    let ground = Ground::with(SettingsChange::new().lease(LEASE).backoff(vec![Duration::ZERO])).await;
+    ground.put_many(JOBS).await;
+    let mut worker = Process::start("worker_that_holds_jobs", &ground.database.url());
+    let (started, mut worker) = tokio::task::spawn_blocking(move || {
+        let said = worker.said("holds ");
+        worker.kill();
+        (said.expect("it gets that far"), worker)
+    })
+    .await
+    .unwrap();
+    let started: BTreeSet<Uuid> = started.split(' ').map(|id| id.parse().unwrap()).collect();
+    assert_eq!(worker.said(""), None, "it is dead");
+    let backends = "select count(*) from pg_stat_activity where application_name = 'doomed'";
+    eventually("its last statement is over", PATIENCE, async || ground.number(backends) == 0).await;
+    ground.database.execute("create table orphan as select id, lease_expires_at from pm.job where state = 1").unwrap();
+    let orphans = "select id from orphan";
+    let orphans: BTreeSet<Uuid> = ground.column(orphans).iter().map(|id| id.parse().unwrap()).collect();
+    let unstarted = orphans.len() - started.len();
+    assert!(started.is_subset(&orphans) && unstarted as i64 >= PREFETCHED, "{unstarted} unstarted");
+    println!("killed with {unstarted} unstarted and {} started jobs", started.len());
+
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let mut handed: BTreeMap<Uuid, u32> = BTreeMap::new();
+    let mut idle = 0;
+    while idle < 40 {
+        match tokio::time::timeout(Duration::from_millis(500), jobs.next()).await {
+            Ok(job) => {
+                let ack = job.unwrap().unwrap().into_parts().1;
+                *handed.entry(ack.id()).or_default() += 1;
+                ack.commit().detach();
+            }
+            Err(_) if ground.number("select count(*) from pm.job where state < 2") == 0 => break,
+            Err(_) => idle += 1,
+        }
+    }
+    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64, "none is lost");
+    assert!(handed.values().all(|times| *times == 1), "each ran here once");
+    assert!(orphans.iter().all(|id| handed.contains_key(id)), "all that it held ran here");
+    for id in &started {
+        let attempts = ground.queue.attempts(*id).await.unwrap();
+        assert_eq!((ground.job(*id).await.retry_count, attempts.len()), (1, 1));
+        assert_eq!((attempts[0].ending, attempts[0].worker.as_deref()), (Ending::Reap, Some("doomed")));
+    }
+    assert_eq!(ground.number("select max(retry_count) from pm.job"), 1, "the unstarted are blamed no more");
+    let blamed = "select count(*) from pm.job where retry_count = 1";
+    assert_eq!(ground.number(blamed) as usize, orphans.len(), "and nobody else at all");
+    let early = "select count(*) from orphan join pm.attempt on job_id = id where ended_at < lease_expires_at";
+    assert_eq!(ground.number(early), 0, "not before the leases had ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_worker_was_told_is_durable_and_the_rest_runs_again() {
+    const JOBS: u64 = 3_000;
+    let mut seed = Seed::from_environment();
+    let lease = SettingsChange::new().lease(Duration::from_secs(2)).backoff(vec![Duration::ZERO]);
+    let ground = Ground::with(lease.max_retries(20)).await;
+    ground.put_many(JOBS).await;
+    let mut committed = BTreeSet::new();
+    let mut starts: BTreeMap<u64, u32> = BTreeMap::new();
+    for _ in 0..4 {
+        let mut worker = Process::start("worker_that_commits_jobs", &ground.database.url());
+        let before_the_end = 1 + seed.below(300);
+        let said = tokio::task::spawn_blocking(move || {
+            let mut said: Vec<String> = (0..before_the_end).filter_map(|_| worker.said("")).collect();
+            worker.kill();
+            // What it had said by then is still in the pipe.
+            said.extend(std::iter::from_fn(|| worker.said("")));
+            said
+        });
+        for line in said.await.unwrap() {
+            if let Some(n) = line.strip_prefix("starts ") {
+                *starts.entry(n.parse().unwrap()).or_default() += 1;
+            } else if let Some(n) = line.strip_prefix("committed ").and_then(|n| n.parse().ok()) {
+                assert!(committed.insert(n), "job {n} was committed twice");
+            }
+        }
+    }
+    assert!(!committed.is_empty());
+    for n in &committed {
+        assert_eq!(starts[n], 1, "job {n} was worked on again after its commit had been told");
+    }
+    let finished = format!(
+        "select count(*) from pm.job where state = 2 and convert_from(payload, 'UTF8')::int8 = any('{:?}')",
+        committed
+    );
+    assert_eq!(ground.number(&finished) as usize, committed.len(), "what was told is durable");
+
+    let mut rest = ground.queue.try_stream_jobs::<u64>("tasks");
+    let drained = async || {
+        while let Ok(Some(job)) = tokio::time::timeout(Duration::from_millis(200), rest.next()).await {
+            let (n, ack) = job.unwrap().into_parts();
+            assert!(!committed.contains(&n));
+            ack.commit().detach();
+        }
+        ground.jobs_in(State::Finished) == JOBS as i64
+    };
+    eventually("all have finished", PATIENCE * 2, drained).await;
+    within("the end", ground.queue.close()).await;
+}

@@ -1,0 +1,330 @@
+//! The server goes away and comes back: streams go on, nothing is lost, and nobody storms it.
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use pm_driver_tokio_postgres::{
+    ConnectOptions, EnqueueOptions, ErrorKind, JobAck, Queue, SettingsChange, StreamOptions, Uuid, connect_with,
+};
+use pm_sandbox::{Server, ServerOptions};
+use pm_tests::{Direct, Ground, PATIENCE, Seed, eventually, next, take, within};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What 4 producers and 8 streams of one process saw.
+#[derive(Default)]
+struct Tally {
+    stop: AtomicBool,
+    told: Mutex<Vec<Uuid>>,
+    unavailable: AtomicUsize,
+    commits: Mutex<BTreeMap<Uuid, u32>>,
+}
+
+async fn produce(queue: Queue, tally: Arc<Tally>, lane: u64) {
+    let mut n = lane << 32;
+    while !tally.stop.load(Ordering::Relaxed) {
+        n += 1;
+        match queue.enqueue("tasks", n, EnqueueOptions::default()).await {
+            Ok(id) => tally.told.lock().unwrap().push(id),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                tally.unavailable.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+async fn work(queue: Queue, tally: Arc<Tally>) {
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    while let Some(job) = jobs.next().await {
+        let ack = job.expect("a stream shows no trouble of the connection").into_parts().1;
+        let id = ack.id();
+        ack.commit().await.expect("no lease of 20 min ended meanwhile");
+        *tally.commits.lock().unwrap().entry(id).or_default() += 1;
+    }
+}
+
+/// Starts 4 producers and 8 streams on one handle.
+fn load(queue: &Queue, tally: &Arc<Tally>) -> (Vec<tokio::task::JoinHandle<()>>, Vec<tokio::task::JoinHandle<()>>) {
+    let producers = (0..4).map(|lane| tokio::spawn(produce(queue.clone(), tally.clone(), lane))).collect();
+    let workers = (0..8).map(|_| tokio::spawn(work(queue.clone(), tally.clone()))).collect();
+    (producers, workers)
+}
+
+/// Ends the load, waits until all jobs have finished, and looks whether books and tables agree.
+async fn audit(
+    queue: &Queue,
+    tally: &Tally,
+    (producers, workers): (Vec<tokio::task::JoinHandle<()>>, Vec<tokio::task::JoinHandle<()>>),
+    number: impl Fn(&str) -> i64,
+) {
+    tally.stop.store(true, Ordering::Relaxed);
+    for producer in producers {
+        within("the end of a producer", producer).await.expect("it saw no other error");
+    }
+    eventually("all jobs have finished", PATIENCE * 2, async || {
+        number("select count(*) from pm.job where state < 2") == 0
+    })
+    .await;
+    assert!(workers.iter().all(|worker| !worker.is_finished()), "no stream has ended");
+    within("the end", queue.close()).await;
+    for worker in workers {
+        within("the end of a worker", worker).await.expect("it saw no error");
+    }
+    let told = tally.told.lock().unwrap();
+    let (jobs, commits) = (number("select count(*) from pm.job where state = 2"), tally.commits.lock().unwrap());
+    let unavailable = tally.unavailable.load(Ordering::Relaxed);
+    println!("{} told to be in, {unavailable} unavailable, {jobs} finished", told.len());
+    assert_eq!(number("select count(distinct payload) from pm.job"), jobs, "no enqueue went in twice");
+    let ids: Vec<_> = told.iter().map(|id| format!("'{id}'")).collect();
+    let there = format!("select count(*) from pm.job where id in ({})", ids.join(","));
+    assert_eq!(number(&there) as usize, told.len(), "whatever was told to be in is there, once");
+    assert!(jobs as usize <= told.len() + unavailable);
+    assert_eq!(commits.len() as i64, jobs, "all were committed here");
+    assert!(commits.values().all(|times| *times == 1), "once");
+    assert_eq!(number("select max(attempt - retry_count) from pm.job where attempt > 3"), 0, "no storm of claims");
+    assert_eq!(number("select max(retry_count) from pm.job"), 0, "the server's end is no job's fault");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_and_restarted_costs_no_job_and_ends_no_stream() {
+    // What is told to be in must survive the crash of the server; not that of the machine.
+    let options = ServerOptions::default().setting("synchronous_commit", "on");
+    let mut server = Server::start_with(options).expect("a private Postgres starts");
+    let url = server.create_database("healing").unwrap();
+    let queue = connect_with(&url, ConnectOptions::default()).await.unwrap();
+    queue.create_queue("tasks", false).await.unwrap();
+    let tally = Arc::new(Tally::default());
+    let under_way = load(&queue, &tally);
+    for outage in [SECOND / 5, SECOND * 7] {
+        tokio::time::sleep(SECOND).await;
+        server = tokio::task::spawn_blocking(move || {
+            server.kill();
+            std::thread::sleep(outage);
+            server.restart().expect("it recovers");
+            server
+        })
+        .await
+        .unwrap();
+        let before = tally.commits.lock().unwrap().len();
+        let goes_on = async || tally.commits.lock().unwrap().len() > before + 10;
+        eventually("work goes on", PATIENCE, goes_on).await;
+    }
+    audit(&queue, &tally, under_way, |sql| {
+        let rows = server.execute("healing", sql).expect("the statement is valid");
+        rows[0][0].as_ref().map_or(0, |cell| cell.parse().expect("a number"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminating_every_backend_again_and_again_costs_no_job_and_ends_no_stream() {
+    let mut seed = Seed::from_environment();
+    let ground = Ground::new().await;
+    let queue = ground.another(ConnectOptions::default()).await;
+    let tally = Arc::new(Tally::default());
+    let under_way = load(&queue, &tally);
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(100 + seed.below(500))).await;
+        let all = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                   where datname = current_database() and pid <> pg_backend_pid()";
+        assert!(ground.number(all) > 0);
+    }
+    audit(&queue, &tally, under_way, |sql| {
+        let column = ground.column(sql);
+        column[0].parse().unwrap_or(0)
+    })
+    .await;
+    assert_eq!(tally.unavailable.load(Ordering::Relaxed), 0, "an enqueue is sent again for 5 s at least");
+}
+
+/// A door before a server's Unix socket: counts who knocks, and can be shut.
+struct Door {
+    url: String,
+    knocks: Arc<AtomicUsize>,
+    shut: watch::Sender<bool>,
+}
+
+impl Door {
+    async fn before(url: &str) -> Door {
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        let [tokio_postgres::config::Host::Unix(dir)] = config.get_hosts() else { panic!("no Unix socket in {url}") };
+        let socket = dir.join(format!(".s.PGSQL.{}", config.get_ports()[0]));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, database) = (listener.local_addr().unwrap(), config.get_dbname().unwrap());
+        let url = format!("postgres://postgres@{address}/{database}");
+        let knocks = Arc::new(AtomicUsize::new(0));
+        let (shut, is_shut) = watch::channel(false);
+        let counted = knocks.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (mut is_shut, socket) = (is_shut.clone(), socket.clone());
+                tokio::spawn(async move {
+                    let pass = async |client: &mut TcpStream| {
+                        let mut server = UnixStream::connect(socket).await?;
+                        tokio::io::copy_bidirectional(client, &mut server).await
+                    };
+                    tokio::select! {
+                        biased;
+                        _ = is_shut.wait_for(|shut| *shut) => {}
+                        // Either end may go away at any time.
+                        _ = pass(&mut client) => {}
+                    }
+                });
+            }
+        });
+        Door { url, knocks, shut }
+    }
+
+    fn knocks(&self) -> usize {
+        self.knocks.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_server_is_down_a_process_of_32_streams_knocks_seldom_and_finds_back() {
+    let ground = Ground::new().await;
+    let door = Door::before(&ground.database.url()).await;
+    let queue = connect_with(&door.url, ConnectOptions::default()).await.unwrap();
+    let tally = Arc::new(Tally::default());
+    let workers: Vec<_> = (0..32).map(|_| tokio::spawn(work(queue.clone(), tally.clone()))).collect();
+    ground.put_many(100).await;
+    let done = async || tally.commits.lock().unwrap().len() == 100;
+    eventually("all streams work", PATIENCE, done).await;
+
+    door.shut.send_replace(true);
+    let mut knocks = Vec::new();
+    let mut last = door.knocks();
+    for _ in 0..12 {
+        tokio::time::sleep(SECOND).await;
+        let now = door.knocks();
+        knocks.push(now - last);
+        last = now;
+    }
+    println!("knocks in each second: {knocks:?}");
+    assert!(knocks.iter().sum::<usize>() > 0, "it tries");
+    assert!(knocks.iter().all(|knocks| *knocks <= 12), "no herd: {knocks:?}");
+    assert!(knocks[4..].iter().sum::<usize>() <= 8 * 2, "2 a second at most once it lasts: {knocks:?}");
+
+    ground.put_many(100).await;
+    door.shut.send_replace(false);
+    let done = async || tally.commits.lock().unwrap().len() == 200;
+    eventually("all streams work again", PATIENCE, done).await;
+    within("the end", queue.close()).await;
+    for worker in workers {
+        worker.await.expect("no stream showed an error");
+    }
+}
+
+/// Returns acks of all jobs there are.
+async fn acks(queue: &Queue, jobs: usize) -> Vec<JobAck> {
+    let mut stream = queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().reaper(false));
+    take(&mut stream, jobs).await.into_iter().map(|job| job.into_parts().1).collect()
+}
+
+async fn a_locked_row_holds_up_nobody_else(options: ConnectOptions) {
+    const JOBS: usize = 200;
+    let ground = Ground::new().await;
+    let queue = ground.another(options).await;
+    ground.put_many(JOBS as u64).await;
+    let acks = acks(&queue, JOBS).await;
+    let locked = acks[JOBS / 3].id();
+
+    let mut someone = Direct::to(&ground.database.url()).await;
+    let transaction = someone.client.transaction().await.unwrap();
+    transaction.batch_execute(&format!("select from pm.job where id = '{locked}' for update")).await.unwrap();
+
+    let start = Instant::now();
+    let mut words: Vec<_> = acks.into_iter().map(|ack| (ack.id(), ack.commit())).collect();
+    let (_, mut theirs) = words.remove(JOBS / 3);
+    for outcome in within("the others", join_all(words.into_iter().map(|(_, word)| word))).await {
+        outcome.expect("a neighbour's lock is not their trouble");
+    }
+    println!("the others were settled after {:?}", start.elapsed());
+    assert_eq!(ground.number("select count(*) from pm.job where state = 1"), 1);
+    assert!(futures_util::FutureExt::now_or_never(&mut theirs).is_none(), "it waits for the lock");
+
+    // While it waits, further words pass.
+    let late = ground.put(1_000).await;
+    let job = queue.fetch_job::<u64>(late).await.unwrap().expect("it is ready");
+    within("a later word", job.into_parts().1.commit()).await.unwrap();
+
+    transaction.rollback().await.unwrap();
+    within("the locked one", theirs).await.expect("it is settled when the lock goes");
+    assert_eq!(ground.number("select count(*) from pm.job where state <> 2"), 0);
+    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+}
+
+#[tokio::test]
+async fn a_row_locked_by_someones_open_transaction_does_not_hold_up_its_neighbours() {
+    let options = ConnectOptions::default().lock_timeout(Duration::from_millis(200));
+    a_locked_row_holds_up_nobody_else(options).await;
+}
+
+#[tokio::test]
+async fn a_statement_timeout_on_a_locked_row_does_not_hold_up_its_neighbours_either() {
+    let options = ConnectOptions::default().lock_timeout(SECOND * 60).statement_timeout(Duration::from_millis(300));
+    a_locked_row_holds_up_nobody_else(options).await;
+}
+
+#[tokio::test]
+async fn a_row_locked_by_someones_open_transaction_does_not_cost_its_neighbours_their_leases() {
+    const JOBS: usize = 20;
+    let ground = Ground::with(SettingsChange::new().lease(SECOND * 2)).await;
+    ground.put_many(JOBS as u64).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts().1).collect();
+
+    let mut someone = Direct::to(&ground.database.url()).await;
+    let transaction = someone.client.transaction().await.unwrap();
+    let locked = acks[JOBS / 3].id();
+    transaction.batch_execute(&format!("select from pm.job where id = '{locked}' for update")).await.unwrap();
+    tokio::time::sleep(SECOND * 6).await;
+    for ack in acks.iter().filter(|ack| ack.id() != locked) {
+        assert!(futures_util::FutureExt::now_or_never(ack.lost()).is_none(), "its lease is kept alive");
+    }
+    transaction.rollback().await.unwrap();
+    for ack in acks {
+        let (id, outcome) = (ack.id(), within("the word", ack.commit()).await);
+        assert!(outcome.is_ok() || id == locked, "{outcome:?}");
+    }
+    assert_eq!(ground.number(&format!("select max(attempt) from pm.job where id <> '{locked}'")), 1);
+}
+
+#[tokio::test]
+async fn a_rename_beside_an_open_enqueue_is_given_up_with_a_clear_error_and_harms_nothing() {
+    let ground = Ground::new().await;
+    let lock_timeout = Duration::from_millis(300);
+    let queue = ground.another(ConnectOptions::default().lock_timeout(lock_timeout)).await;
+    let mut someone = Direct::to(&ground.database.url()).await;
+    let transaction = someone.client.transaction().await.unwrap();
+    let inside = pm_driver_tokio_postgres::InTransaction(&transaction);
+    let theirs = queue.enqueue_in(&inside, "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+
+    let renamer = queue.clone();
+    let rename = tokio::spawn(async move { renamer.rename_queue("tasks", "chores").await });
+    // Meanwhile the queue serves everyone else.
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    let id = within("an enqueue", ground.queue.enqueue("tasks", 2, EnqueueOptions::default())).await.unwrap();
+    let job = next(&mut jobs).await;
+    assert_eq!(job.id(), id);
+    job.into_parts().1.commit().await.unwrap();
+
+    let error = within("the rename", rename).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database, "{error}");
+    assert!(error.to_string().contains("lock timeout") && error.to_string().contains("55P03"), "{error}");
+    let delete = within("a delete", queue.delete_queue("tasks")).await.unwrap_err();
+    assert_eq!(delete.kind(), ErrorKind::Database, "{delete}");
+    transaction.commit().await.unwrap();
+    let job = next(&mut jobs).await;
+    assert_eq!(job.id(), theirs);
+    job.into_parts().1.commit().await.unwrap();
+    queue.rename_queue("tasks", "chores").await.expect("now it can be renamed");
+    assert_eq!(ground.job(theirs).await.queue, "chores");
+}
