@@ -2,7 +2,7 @@
 
 use pm_core::{Event, State};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, InitialState, JobAck, SettingsChange, Uuid};
-use pm_tests::{Ground, PATIENCE, eventually, next, unattended};
+use pm_tests::{Ground, PATIENCE, eventually, next, unattended, within};
 use std::time::Duration;
 
 const EVENTS: [Event; 15] = [
@@ -131,19 +131,9 @@ async fn check(state: State, event: Event, held: Held) {
         None if (state, event) == (State::Paused, Event::Pause) => assert_eq!((before, shown), (stage.row(), state)),
         None => assert_eq!((accepted, before, shown), (false, stage.row(), state), "{name} should change nothing"),
     }
-    stage.ground.queue.close().now_or_give_up(stage.ack).await;
-}
-
-/// Closing waits for an ack in hand; here it is dropped first.
-trait Ending {
-    async fn now_or_give_up(self, ack: Option<JobAck>);
-}
-
-impl<F: Future<Output = ()>> Ending for F {
-    async fn now_or_give_up(self, ack: Option<JobAck>) {
-        drop(ack);
-        pm_tests::within("the end", self).await;
-    }
+    // Closing waits for an ack in hand.
+    drop(stage.ack.take());
+    within("the end", stage.ground.queue.close()).await;
 }
 
 async fn check_all_of(state: State) {

@@ -59,7 +59,16 @@ impl Context {
 
     async fn connect_checked(&mut self, check_schema: bool) -> Result<Queue, CommandError> {
         let settings = self.settings()?;
-        let options = options(&settings).check_schema(check_schema);
+        self.connect_with(options(&settings).check_schema(check_schema)).await
+    }
+
+    /// Connects as these options say.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::connect`].
+    pub(crate) async fn connect_with(&mut self, options: ConnectOptions) -> Result<Queue, CommandError> {
+        let settings = self.settings()?;
         let queue = connect_with(settings.url()?, options).await?;
         self.connected = Some(queue.clone());
         Ok(queue)

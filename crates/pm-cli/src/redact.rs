@@ -61,7 +61,8 @@ pub(crate) fn hide_in_urls(text: &str) -> String {
     hidden
 }
 
-fn percent_decoded(text: &str) -> String {
+/// Returns the text with each `%xx` as the byte it stands for.
+pub(crate) fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -91,13 +91,17 @@ fn classify(sqlstate: &str) -> Class {
         "55P03" | "57014" => Class::Blocked,
         // admin_shutdown, crash_shutdown: the backend went away, perhaps after the commit
         "57P01" | "57P02" => Class::Unknown,
-        // transaction_resolution_unknown, statement_completion_unknown
-        "08007" | "40003" => Class::Unknown,
+        // sqlclient_unable_to_establish_sqlconnection, sqlserver_rejected_establishment_of_sqlconnection
+        "08001" | "08004" => Class::Retry,
+        // statement_completion_unknown
+        "40003" => Class::Unknown,
         // object_in_use and its kind; read_only_sql_transaction (a standby after a failover)
         "55006" | "25006" => Class::Retry,
-        // connection exceptions, transaction rollback, insufficient resources, operator intervention, system error
         _ => match sqlstate.get(..2) {
-            Some("08" | "40" | "53" | "57" | "58") => Class::Retry,
+            // connection exceptions: PgBouncer says 08P01 when its server went away in the middle of a statement
+            Some("08") => Class::Unknown,
+            // transaction rollback, insufficient resources, operator intervention, system error
+            Some("40" | "53" | "57" | "58") => Class::Retry,
             _ => Class::Permanent,
         },
     }
@@ -127,6 +131,9 @@ mod tests {
             ("55P03", Class::Blocked),
             ("57014", Class::Blocked),
             ("57P01", Class::Unknown),
+            ("08P01", Class::Unknown),
+            ("08006", Class::Unknown),
+            ("08001", Class::Retry),
             ("57P03", Class::Retry),
             ("53300", Class::Retry),
             ("53100", Class::Retry),

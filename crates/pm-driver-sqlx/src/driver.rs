@@ -6,7 +6,7 @@ use crate::statement::{encoded, failure, rows};
 use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, Statement, Value};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, PgPool};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long a connection may have lain idle before it is asked whether it lives.
@@ -14,7 +14,7 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 
 /// Carries statements over a pool.
 pub struct Sqlx {
-    pool: PgPool,
+    pool: RwLock<PgPool>,
     /// Whether the pool is the caller's, and stays open.
     foreign: bool,
     /// Whether a transaction pooler stands between: nothing may be kept in a session.
@@ -24,7 +24,7 @@ pub struct Sqlx {
 
 impl std::fmt::Debug for Sqlx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sqlx").field("connections", &self.pool.size()).finish_non_exhaustive()
+        f.debug_struct("Sqlx").field("connections", &self.pool().size()).finish_non_exhaustive()
     }
 }
 
@@ -48,13 +48,27 @@ impl Sqlx {
             script.clear();
         }
         let connections = u32::try_from(options.connections.max(1)).unwrap_or(u32::MAX);
-        let pool = pool(server, connections, options.connect_timeout, script);
-        Ok(Sqlx { pool, foreign: false, pooler: options.pooler, connect_timeout: options.connect_timeout })
+        let pool = pool_of(server, connections, options.connect_timeout, script);
+        Ok(Sqlx {
+            pool: RwLock::new(pool),
+            foreign: false,
+            pooler: options.pooler,
+            connect_timeout: options.connect_timeout,
+        })
     }
 
     /// Returns a driver over a pool of the caller's.
     pub fn of_pool(pool: PgPool, options: &ConnectOptions) -> Self {
-        Sqlx { pool, foreign: true, pooler: options.pooler, connect_timeout: options.connect_timeout }
+        Sqlx {
+            pool: RwLock::new(pool),
+            foreign: true,
+            pooler: options.pooler,
+            connect_timeout: options.connect_timeout,
+        }
+    }
+
+    fn pool(&self) -> PgPool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn answer(&self, connection: &mut PgConnection, statement: &Statement, params: &[Value<'_>]) -> Answer {
@@ -74,7 +88,7 @@ impl Sqlx {
 type Answer = Result<Rows, sqlx::Error>;
 
 /// Returns a pool that connects when needed, keeps its connections, and needs no task to look after them.
-fn pool(server: PgConnectOptions, connections: u32, timeout: Duration, script: String) -> PgPool {
+fn pool_of(server: PgConnectOptions, connections: u32, timeout: Duration, script: String) -> PgPool {
     let script: Arc<str> = script.into();
     PgPoolOptions::new()
         .max_connections(connections)
@@ -100,7 +114,7 @@ fn pool(server: PgConnectOptions, connections: u32, timeout: Duration, script: S
 impl Executor for Sqlx {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
-            let mut lent = Lent::of(&self.pool).await?;
+            let mut lent = Lent::of(&self.pool()).await?;
             let answer = self.answer(lent.connection(), statement, params).await;
             lent.give_back(answer)
         })
@@ -111,7 +125,7 @@ impl Driver for Sqlx {
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             // Never given back: a script that fails inside its transaction leaves the connection in there.
-            let mut lent = Lent::of(&self.pool).await?;
+            let mut lent = Lent::of(&self.pool()).await?;
             let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(lent.connection()).await;
             done.map(drop).map_err(|error| failure(&error))
         })
@@ -124,17 +138,18 @@ impl Driver for Sqlx {
             }
             // While connecting, so that the pool's timeout bounds it.
             let script = format!("set idle_session_timeout = 0; listen \"{}\"", channel.replace('"', "\"\""));
-            let server = self.pool.connect_options().as_ref().clone();
-            let listener = ChannelListener::new(&pool(server, 1, self.connect_timeout, script)).await?;
+            let server = self.pool().connect_options().as_ref().clone();
+            let listener = ChannelListener::new(&pool_of(server, 1, self.connect_timeout, script)).await?;
             Ok(Some(Box::new(listener) as Box<dyn Listener>))
         })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            if !self.foreign {
-                self.pool.close().await;
-            }
-        })
+        if !self.foreign {
+            // Nothing looks after the old pool but what runs on it: with that it ends.
+            let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+            *pool = pool.options().clone().connect_lazy_with(pool.connect_options().as_ref().clone());
+        }
+        Box::pin(async {})
     }
 }

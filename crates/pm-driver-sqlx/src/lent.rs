@@ -1,6 +1,7 @@
 //! A connection of the pool, for one statement.
 
 use crate::statement::failure;
+use pm_core::Class;
 use pm_queue::Failure;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -37,10 +38,12 @@ impl Drop for Lent {
 }
 
 /// Returns the failure to get a connection; it names where the server should be, and no password.
+///
+/// Whatever went wrong: no statement was sent.
 pub(crate) fn unreachable(server: &PgConnectOptions, error: &sqlx::Error) -> Failure {
-    if let sqlx::Error::Database(_) = error {
-        return failure(error);
-    }
-    let host = server.get_socket().map_or_else(|| server.get_host().to_owned(), |path| path.display().to_string());
-    Failure::not_sent(format!("cannot connect to {host}:{}: {error}", server.get_port()))
+    let reported = matches!(error, sqlx::Error::Database(_)).then(|| failure(error));
+    reported.filter(|failure| failure.class() != Class::Unknown).unwrap_or_else(|| {
+        let host = server.get_socket().map_or_else(|| server.get_host().to_owned(), |path| path.display().to_string());
+        Failure::not_sent(format!("cannot connect to {host}:{}: {error}", server.get_port()))
+    })
 }

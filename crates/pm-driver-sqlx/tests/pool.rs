@@ -10,7 +10,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use std::time::Duration;
 
 async fn pool(database: &TestDatabase, size: u32) -> PgPool {
-    PgPoolOptions::new().max_connections(size).connect(&database.url()).await.unwrap()
+    PgPoolOptions::new().max_connections(size).connect(&database.url()).await.expect("it can be connected to")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use crate::connection::{Connection, words};
 use crate::dial::{Messages, dial};
 use crate::listener::ChannelListener;
 use futures_util::StreamExt;
+use pm_core::Class;
 use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, Statement, Value};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -176,9 +177,13 @@ impl TokioPostgres {
     }
 
     async fn dial(&self) -> Result<(Client, Messages), Failure> {
-        dial(&self.config).await.map_err(|error| match error.as_db_error() {
-            Some(reported) => Failure::reported(reported.code().code(), None, reported.message()),
-            None => self.unreachable(&words(&error)),
+        dial(&self.config).await.map_err(|error| {
+            let reported = error.as_db_error();
+            let failure = reported.map(|told| Failure::reported(told.code().code(), None, told.message()));
+            // Whatever went wrong: no statement was sent.
+            failure
+                .filter(|failure| failure.class() != Class::Unknown)
+                .unwrap_or_else(|| self.unreachable(&words(&error)))
         })
     }
 

@@ -1,7 +1,7 @@
 //! A pool of the caller's.
 
 use crate::cell::Parameter;
-use crate::connection::{collect, failure, parameter_types};
+use crate::connection::{collect, failure, parameter_types, words};
 use crate::{ConnectOptions, Error, Queue};
 use deadpool_postgres::{Object, Pool, PoolError};
 use pm_queue::runtime::Tokio;
@@ -27,8 +27,8 @@ struct PoolDriver(Pool);
 impl PoolDriver {
     async fn client(&self) -> Result<Object, Failure> {
         self.0.get().await.map_err(|error| match &error {
-            PoolError::Backend(backend) => failure(backend, true),
-            other => Failure::not_sent(format!("no connection from the pool: {other}")),
+            PoolError::Backend(backend) if backend.as_db_error().is_some() => failure(backend, true),
+            other => Failure::not_sent(format!("no connection from the pool: {}", words(other))),
         })
     }
 }

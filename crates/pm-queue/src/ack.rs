@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::link::Link;
-use crate::task::Shared;
+use crate::task::{Shared, note_waker};
 use pm_core::machine::Ticket;
 use pm_core::{Error as CoreError, Lease, Reason, Verdict};
 use std::pin::Pin;
@@ -84,6 +84,9 @@ impl JobAck {
     }
 
     /// Gives the job back untried: it keeps its place in the line and its retry count.
+    ///
+    /// It leaves no trace in the job's history: when the reply is lost and someone has claimed the job since, the answer
+    /// is `LeaseLost` although the word took effect.
     ///
     /// # Errors
     ///
@@ -174,7 +177,11 @@ impl Drop for JobAck {
         }
         if self.handed_over {
             let lease = self.lease;
-            self.worker.tell(|state| state.machine.forget(&lease));
+            let wakers = self.worker.tell(|state| {
+                state.machine.forget(&lease);
+                state.waiters.losses.remove(&lease).unwrap_or_default()
+            });
+            wakers.into_iter().for_each(std::task::Waker::wake);
         } else {
             let reason = if std::thread::panicking() { "panicked" } else { "dropped without ack" };
             drop(self.say(Verdict::SoftFail(Reason::new(reason))));
@@ -258,10 +265,7 @@ impl Future for Lost {
         if state.gone || !state.machine.is_trusted(&self.lease) {
             return Poll::Ready(());
         }
-        let wakers = state.waiters.losses.entry(self.lease).or_default();
-        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            wakers.push(cx.waker().clone());
-        }
+        note_waker(state.waiters.losses.entry(self.lease).or_default(), cx);
         Poll::Pending
     }
 }

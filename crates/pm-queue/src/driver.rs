@@ -45,7 +45,7 @@ pub trait Driver: Executor + 'static {
         Box::pin(async { Ok(None) })
     }
 
-    /// Closes its connections; returns when they are gone.
+    /// Lets go of its connections: each closes when what runs on it has its answer. A later statement opens new ones.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

@@ -5,7 +5,7 @@ use crate::job::PendingJob;
 use crate::link::Link;
 use crate::{Error, ErrorKind, Queue};
 use futures_channel::oneshot;
-use pm_core::op::{FetchJob, FetchedJob};
+use pm_core::op::{FetchJob, FetchedJob, ReleaseClaim};
 use pm_core::{Class, Failure, Instant, Lease, Operation};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `Payload` when the payload cannot be read as `T`: the job is given back. `Unavailable`, `Schema`, `Database`.
+    /// `Payload` when the payload cannot be read as `T`: the job is given back. `Closed`, also when the queue was closed
+    /// meanwhile: the job is given back too. `Unavailable`, `Schema`, `Database`.
     pub async fn fetch_job<T: DeserializeOwned + Send + 'static>(
         &self,
         id: Uuid,
@@ -45,8 +46,17 @@ async fn fetched<T: DeserializeOwned + 'static>(
 ) -> Result<Option<PendingJob<T>>, Error> {
     let (lease, sent_at) = (fetch.lease, link.now());
     let rows = link.send(&fetch.plan()).await.map_err(|failure| lost(failure, lease, sent_at, worker, link))?;
-    let Some(FetchedJob { job, queue, length, backoff }) = fetch.interpret(&rows)? else { return Ok(None) };
-    worker.tell(|state| state.machine.adopt(&job, sent_at, length, &backoff, link.now()));
+    let fetched = fetch.interpret(&rows).inspect_err(|_| give_back(lease, sent_at, worker, link))?;
+    let Some(FetchedJob { job, queue, length, backoff }) = fetched else { return Ok(None) };
+    let is_served = worker.tell(|state| {
+        state.machine.adopt(&job, sent_at, length, &backoff, link.now());
+        !state.gone
+    });
+    if !is_served {
+        // The queue was closed or dropped meanwhile: nobody would hear a word about the job. If this fails, its lease ends.
+        drop(link.run(ReleaseClaim { lease: lease.number }).await);
+        return Err(Error::closed());
+    }
     let ack = JobAck::new(worker.clone(), link.clone(), lease, job.attempt);
     match crate::codec::decode(job.codec, job.payload.clone()) {
         Ok(payload) => Ok(Some(PendingJob::new(payload, job, queue.into(), ack))),
@@ -61,7 +71,11 @@ async fn fetched<T: DeserializeOwned + 'static>(
 /// Sees to it that a fetch that may have run gives its job back.
 fn lost(failure: Failure, lease: Lease, sent_at: Instant, worker: &Worker, link: &Link) -> Error {
     if failure.class() == Class::Unknown {
-        worker.tell(|state| state.machine.handle_lost_claim(lease.number, sent_at, link.now()));
+        give_back(lease, sent_at, worker, link);
     }
     failure.into()
+}
+
+fn give_back(lease: Lease, sent_at: Instant, worker: &Worker, link: &Link) {
+    worker.tell(|state| state.machine.handle_lost_claim(lease.number, sent_at, link.now()));
 }

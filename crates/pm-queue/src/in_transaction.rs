@@ -5,6 +5,7 @@ use crate::{EnqueueOptions, Enqueued, Error, Executor, JobAck, OnConflict, Queue
 use pm_core::op::{Enqueue, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, Settle, SettleItem};
 use pm_core::{Error as CoreError, NewJob, QueueName, State, Verdict};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// The most jobs in one statement.
@@ -106,6 +107,7 @@ impl Queue {
         Ok(holders)
     }
 
+    /// Tells sleeping workers of other processes of every line that a batch goes to.
     async fn notify_in(
         &self,
         transaction: &dyn Executor,
@@ -115,12 +117,14 @@ impl Queue {
         if sleeping.is_empty() {
             return Ok(());
         }
-        let notices = sleeping.iter().map(|(place, queue_id)| Notice {
-            queue_id: *queue_id,
-            priority: batch[*place].options.run_at.is_none().then_some(batch[*place].options.priority),
-        });
+        let line = |job: &NewJob| job.options.run_at.is_none().then_some(job.options.priority);
+        let mut notices = BTreeSet::new();
+        for (place, queue_id) in sleeping {
+            let there = batch.iter().filter(|job| job.queue == batch[*place].queue && !job.options.paused);
+            notices.extend(there.map(|job| Notice { queue_id: *queue_id, priority: line(job) }));
+        }
         let channel = Notice::channel(self.link().catalog.schema());
-        self.link().run_in(transaction, Notify { channel, notices: notices.collect() }).await
+        self.link().run_in(transaction, Notify { channel, notices: notices.into_iter().collect() }).await
     }
 }
 

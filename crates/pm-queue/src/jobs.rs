@@ -6,7 +6,7 @@ use pm_core::op::{
     AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, GetJob, GetSettings, Head, JobMatch,
     ListJobs, MoveJobs, NextJobs, Payload, ResolveSuffix, RestartJobs,
 };
-use pm_core::{Codec, IdSuffix, JobMetadata, Operation, QueueName, State};
+use pm_core::{Codec, Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
 use uuid::Uuid;
 
 /// A suffix is first looked for among so many of the newest jobs.
@@ -233,8 +233,9 @@ impl Queue {
 
     /// Makes a new job with the payload of another and returns its id; the payload is stored once and shared.
     ///
-    /// Priority and description are inherited unless the options give others (a priority of 0 inherits). The codec of
-    /// the options has no effect.
+    /// Priority, description and number of retries are inherited unless the options give others (a priority of 0
+    /// inherits), delays and jitter always. Of the options, codec, `key_hold`, `on_conflict`, `backoff` and
+    /// `jitter_percent` have no effect: a key is held while the copy is active.
     ///
     /// # Errors
     ///
@@ -244,7 +245,7 @@ impl Queue {
         let new = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options.into_core(Codec::default()))?;
         let copy = CopyJob { source: id, id: new.id, queue: new.queue, priority, options: new.options };
         let copied = copy.id;
-        let queue_id = self.run(copy).await?;
+        let queue_id = self.run(copy).await.map_err(taken_key)?;
         self.notice_change();
         self.notify_change(queue_id);
         Ok(copied)
@@ -282,6 +283,18 @@ impl Queue {
         }
         self.notice_change();
         Ok(changes)
+    }
+}
+
+/// Returns the error of a copy, by its own kind when it is that the key is held.
+fn taken_key(error: Error) -> Error {
+    let failure = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Failure>());
+    match failure {
+        Some(failure) if failure.constraint() == Some("job_key") => {
+            let message = "the key is held by another job of the queue";
+            Error::new(ErrorKind::KeyConflict, message).with_source(failure.clone())
+        }
+        _ => error,
     }
 }
 

@@ -61,7 +61,7 @@ impl Link {
 
     async fn send_by(&self, executor: &dyn Executor, plan: &Plan<'_>) -> Result<Rows, Failure> {
         let statement = self.catalog.statement(plan.statement);
-        let patience = self.statement_timeout + ANSWER_SLACK;
+        let patience = self.statement_timeout.saturating_add(ANSWER_SLACK);
         let answer = pin!(executor.run(statement, &plan.params));
         match select(answer, self.runtime.sleep(patience)).await {
             Either::Left((answer, _)) => answer,

@@ -258,7 +258,7 @@ pub struct StreamOptions {
     /// Whether to be woken by notifications of other processes (default yes): one listener serves all streams of a
     /// queue handle, on a connection of its own. While it hears, `sleep_most` holds instead of `poll_most`.
     pub listen: bool,
-    /// The longest time between two looks at a dry queue while a listener is there (default 30 s).
+    /// The longest time between two looks at a dry queue while a listener is there (default 30 s, at most a day).
     pub sleep_most: Duration,
     /// Whether the stream reaps expired leases of anyone (default yes).
     pub reaper: bool,

@@ -1,7 +1,7 @@
 //! Enqueues, gathered into batches by a task of the queue.
 
 use crate::link::Link;
-use crate::task::{Answers, Driven, Shared, State, Task};
+use crate::task::{Answers, Driven, Shared, State, Task, note_waker};
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
 use pm_core::machine::{Enqueued, Producer, ProducerEvent, Ticket};
@@ -94,7 +94,7 @@ impl ProducerHandle {
         if state.gone {
             return Poll::Ready(());
         }
-        state.waiters.closers.push(cx.waker().clone());
+        note_waker(&mut state.waiters.closers, cx);
         Poll::Pending
     }
 }

@@ -322,6 +322,10 @@ impl Queue {
         let options = options.into_core(names, &self.inner.worker_name, channel, link.statement_timeout);
         let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::new(sleep_most));
         self.inner.workers.add(&worker);
+        if self.inner.closed.load(Ordering::Acquire) {
+            // Closed since that was looked at, perhaps before this worker could be told.
+            self.inner.workers.close(link.now());
+        }
         Task::spawn(&worker, link);
         if sleep_most.is_some() {
             Listening::want(&self.inner.listening, link, &self.inner.workers);

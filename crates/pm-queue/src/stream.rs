@@ -17,7 +17,8 @@ use std::task::{Context, Poll};
 /// Jobs of one queue or several, as they become ready.
 ///
 /// It ends after [`Queue::close`](crate::Queue::close), and after an error of kind `QueueNotFound` for its last queue
-/// or of kind `Schema`. An error of kind `Payload` concerns one job, which was soft-failed with the decoder's words.
+/// or of kind `Schema`. A queue that is missing beside others is told once, and served as soon as there is one of its
+/// name. An error of kind `Payload` concerns one job, which was soft-failed with the decoder's words.
 /// Trouble with the connection is not shown: it heals, and the stream goes on.
 ///
 /// It claims ahead, at most as many jobs as were taken in the last second, and gives back what no handler took within

@@ -99,10 +99,7 @@ struct Gathering {
 
 impl<M: Driven> Task<M> {
     /// Starts a task on the link's runtime.
-    pub(crate) fn spawn(shared: &Arc<Shared<M>>, link: &Arc<Link>)
-    where
-        M::Waiters: Send,
-    {
+    pub(crate) fn spawn(shared: &Arc<Shared<M>>, link: &Arc<Link>) {
         let task = Task {
             shared: shared.clone(),
             link: link.clone(),
@@ -157,7 +154,8 @@ impl<M: Driven> Task<M> {
             return None;
         }
         let deadline = state.machine.poll_timeout().map(|(at, _)| at);
-        let deadlines = [deadline, M::over_at(&state)];
+        // What is over by time and goes on all the same waits for an answer: an alarm would ring for nothing, again and again.
+        let deadlines = [deadline, M::over_at(&state).filter(|at| *at > now)];
         Some((sent, deadlines.into_iter().flatten().min()))
     }
 
@@ -215,6 +213,13 @@ impl<M: Driven> Drop for Task<M> {
             M::abandon(&mut state, &mut wake);
         }
         wake.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Adds the waker of `cx` to `wakers`, unless one that wakes the same task is there.
+pub(crate) fn note_waker(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+        wakers.push(cx.waker().clone());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Workers of this process: what their tasks share with streams and acks.
 
 use crate::Error;
-use crate::task::{Answers, Driven, Shared, State};
+use crate::task::{Answers, Driven, Shared, State, note_waker};
 use pm_core::machine::{Worker, WorkerEvent};
 use pm_core::op::Notice;
 use pm_core::{Instant, Lease};
@@ -154,7 +154,7 @@ impl LocalWorkers {
         for worker in self.living() {
             let mut state = worker.lock();
             if !state.gone {
-                state.waiters.closers.push(cx.waker().clone());
+                note_waker(&mut state.waiters.closers, cx);
                 all = Poll::Pending;
             }
         }

@@ -1,9 +1,14 @@
 //! The commands, one file each, named as they are typed.
 
+mod completions;
 mod db;
 mod demo;
 mod job;
+mod man;
+mod pg;
 mod queue;
+mod reap;
+mod work;
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -17,7 +22,13 @@ pub(crate) enum Command {
     Job(job::JobCommand),
     #[command(subcommand)]
     Db(db::DbCommand),
+    #[command(subcommand)]
+    Pg(pg::PgCommand),
+    Work(work::WorkArgs),
+    Reap(reap::ReapArgs),
     Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
     #[command(hide = true)]
     DemoWorker(demo::DemoWorkerArgs),
 }
@@ -33,6 +44,11 @@ impl Command {
             Command::Queue(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
             Command::Db(command) => command.run(context).await,
+            Command::Pg(command) => command.run(context).await,
+            Command::Work(args) => work::run(context, &args).await,
+            Command::Reap(args) => reap::run(context, &args).await,
+            Command::Completions(args) => completions::run(context, &args),
+            Command::Man(args) => man::run(context, &args),
             Command::Demo(args) => demo::run(context, &args).await,
             Command::DemoWorker(args) => demo::run_worker(context, &args).await,
         }

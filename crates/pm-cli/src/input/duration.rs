@@ -31,6 +31,19 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
+/// Returns the duration in whole seconds for a sentence: `19m 59s`.
+pub(crate) fn show_seconds(duration: Duration) -> String {
+    let compact = show_duration(Duration::from_secs(duration.as_secs()));
+    let mut text = String::new();
+    for c in compact.chars() {
+        if c.is_ascii_digit() && text.ends_with(|last: char| last.is_alphabetic()) {
+            text.push(' ');
+        }
+        text.push(c);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +63,13 @@ mod tests {
             ("1.5h", 5_400_000),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn sentences_have_whole_seconds_and_blanks() {
+        for (ms, text) in [(999, "0s"), (1_199_999, "19m 59s"), (90_061_000, "1d 1h 1m 1s"), (3_600_000, "1h")] {
+            assert_eq!(show_seconds(Duration::from_millis(ms)), text);
         }
     }
 

@@ -6,7 +6,7 @@ mod payload;
 mod settings;
 mod time;
 
-pub(crate) use duration::{parse_duration, show_duration};
+pub(crate) use duration::{parse_duration, show_duration, show_seconds};
 pub(crate) use path::{Path, Step, parse_path};
 pub(crate) use payload::{Source, read_all, stored};
 pub(crate) use settings::SettingsArgs;

@@ -1,6 +1,7 @@
 //! The one place that makes what people and programs read.
 
 mod bulk;
+mod change;
 mod exact;
 mod job;
 mod json;
@@ -16,6 +17,7 @@ mod value;
 mod yaml;
 
 pub(crate) use bulk::{BulkReport, Deeds, Tally};
+pub(crate) use change::ChangeView;
 pub(crate) use job::{JobView, job_table};
 pub(crate) use matches::{MatchView, Needle, Place};
 pub(crate) use payload::decode as payload_value;

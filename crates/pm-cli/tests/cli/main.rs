@@ -3,6 +3,7 @@
 // Clippy knows a test by its attribute, and not what only tests call.
 #![allow(clippy::unwrap_used)]
 
+mod backups;
 mod bulk;
 mod configuration;
 mod database;
@@ -14,3 +15,6 @@ mod queues;
 mod support;
 mod terminal;
 mod trouble;
+mod upkeep;
+mod watch;
+mod work;

@@ -34,7 +34,8 @@ pub struct CopyJob {
     pub queue: QueueName,
     /// Its priority, if not the source's.
     pub priority: Option<i32>,
-    /// Everything else; codec and priority in here have no effect, a description is inherited unless given.
+    /// Of these, description and retries are inherited unless given; key, pause and due time are the copy's own; the
+    /// others have no effect: codec, delays and jitter are the source's, and a key is held while the copy is active.
     pub options: JobOptions,
 }
 

@@ -1,6 +1,6 @@
 -- Makes a new job with the payload of another, stored once and shared from now on.
 -- Locks: key share on the target queue; the source job; its payload when it is shared already; the new row.
--- Concurrency: of two copies at once the later finds the payload shared; a copy sent again answers as the first time.
+-- Concurrency: of two copies at once the later finds the payload shared, and counts itself by a conflict: a plain update would not see a payload younger than its snapshot. A copy sent again answers as the first time.
 -- Index: queue (name), job (id), payload (id).
 -- Cost: constant; the first copy of a job moves its payload once.
 -- Outcome: 0 no such queue, 1 no such job, 2 copied, or copied before.
@@ -15,7 +15,9 @@ with goal as materialized (
 ), shared as (
   insert into {schema}.payload (refs, data) select 2, payload from fresh where payload_id is null returning id
 ), counted as (
-  update {schema}.payload set refs = payload.refs + 1 from fresh where payload.id = fresh.payload_id
+  insert into {schema}.payload (id, refs, data) overriding system value
+  select payload_id, 1, '' from fresh where payload_id is not null
+  on conflict (id) do update set refs = payload.refs + 1
 ), parted as (
   update {schema}.job set payload = null, payload_id = shared.id from fresh cross join shared where job.id = fresh.id
 ), added as (

@@ -35,7 +35,7 @@ select name, paused, lease_ms, max_retries, backoff_ms, jitter_percent, retain_m
             else greatest(line - in_progress, 0) + waiting end as pending,
        held, in_progress, finished,
        case when failed > 10000 then greatest(sampled_failed, failed) else failed end as failed,
-       (line > 10000 or waiting > 10000 or held > 10000) as pending_is_estimate,
+       (line > 10000 or waiting > 10000) as pending_is_estimate,
        ((select percent from size) < 100) as finished_is_estimate,
        (failed > 10000 and (select percent from size) < 100) as failed_is_estimate
 from tally

@@ -196,9 +196,10 @@ fn read_summary(mut row: Row<'_>) -> Result<QueueSummary, Error> {
     let (pending_is_estimate, finished_is_estimate, failed_is_estimate) = (row.read()?, row.read()?, row.read()?);
     // A pending job of a paused queue is shown as paused.
     let (pending, on_hold) = if paused { (0, waiting + held) } else { (waiting, held) };
+    let held_is_estimate = held > 10_000;
     let counts = [
         Count { jobs: pending, is_estimate: pending_is_estimate && !paused },
-        Count { jobs: on_hold, is_estimate: pending_is_estimate && paused },
+        Count { jobs: on_hold, is_estimate: held_is_estimate || (pending_is_estimate && paused) },
         Count { jobs: in_progress, is_estimate: false },
         Count { jobs: finished, is_estimate: finished_is_estimate },
         Count { jobs: failed, is_estimate: failed_is_estimate },

@@ -86,6 +86,63 @@ fn a_listening_worker_sleeps_long_and_wakes_when_another_process_speaks() {
     }
 }
 
+/// Returns a worker that listens, waits for a job and looks every 24 to 30 s, about to look in a moment.
+fn long_asleep() -> Rig {
+    let mut rig = Rig::new(options());
+    rig.worker.set_listening(Some(ms(30_000)), rig.now);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(120_000));
+    let look = rig.timer().expect("it looks again");
+    rig.run_for(look.since(rig.now) - ms(1));
+    rig
+}
+
+#[test]
+fn a_claim_that_brings_nothing_does_not_put_off_a_look_that_was_asked_for() {
+    let mut rig = long_asleep();
+    rig.run_for(ms(10));
+    rig.worker.handle_notice(Notice { queue_id: 1, priority: Some(0) }, rig.now);
+    rig.pump();
+    let claim = rig.place_of(StatementId::Claim).expect("it was woken");
+    rig.run(claim).unwrap();
+    // Whatever comes now the claim has not seen.
+    let due = rig.now + ms(500);
+    rig.fake.add_job(1, 0, Some(due));
+    rig.worker.handle_change(rig.now);
+    rig.run_for(ms(600));
+    assert!(rig.next().is_some());
+}
+
+#[test]
+fn a_look_during_a_claim_that_brings_nothing_is_soon_followed_by_one_that_asks_to_be_notified() {
+    let mut rig = long_asleep();
+    rig.worker.handle_notice(Notice { queue_id: 1, priority: Some(0) }, rig.now);
+    rig.run_for(ms(3_000));
+    let polls: Vec<_> = rig.sent(StatementId::Poll).collect();
+    let polls = &polls[polls.len() - 2..];
+    assert!(polls[0].numbers.is_empty(), "that one was sent while a line seemed to hold jobs");
+    assert!(!polls[1].numbers.is_empty());
+}
+
+#[test]
+fn a_look_made_before_a_soft_fail_does_not_make_its_retry_forgotten() {
+    let mut rig = Rig::new(WorkerOptions { poll_least: ms(5_000), poll_most: ms(5_000), ..options() });
+    rig.fake.queues.get_mut(&1).unwrap().backoff_ms = vec![1_000];
+    rig.add_jobs(1);
+    let taken = rig.wait_next();
+    rig.run_for(ms(1_500));
+    rig.held.insert(StatementId::Poll);
+    rig.worker.handle_change(rig.now);
+    rig.run_for(ms(30));
+    let poll = rig.place_of(StatementId::Poll).expect("it looks");
+    rig.run(poll).unwrap();
+    rig.settle(&taken, Verdict::SoftFail(Reason::new("no")));
+    rig.run_for(ms(10));
+    rig.held.clear();
+    rig.run_for(ms(1_100));
+    assert_eq!(rig.sent(StatementId::Promote).count(), 1);
+}
+
 #[test]
 fn jobs_are_promoted_when_they_are_due() {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(900), ..options() });

@@ -1,6 +1,8 @@
 //! Commands about the database as a whole.
 
 mod migrate;
+mod prune;
+mod reap;
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -13,12 +15,16 @@ use crate::error::CommandError;
 #[command(verbatim_doc_comment)]
 pub(crate) enum DbCommand {
     Migrate(migrate::MigrateArgs),
+    Reap(reap::ReapArgs),
+    Prune(prune::PruneArgs),
 }
 
 impl DbCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
             DbCommand::Migrate(args) => migrate::run(context, &args).await,
+            DbCommand::Reap(_) => reap::run(context).await,
+            DbCommand::Prune(_) => prune::run(context).await,
         }
     }
 }

@@ -13,6 +13,7 @@ mod next;
 mod restart;
 mod search;
 mod show;
+mod watch;
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -32,6 +33,7 @@ pub(crate) enum JobCommand {
     Add(add::AddArgs),
     Get(get::GetArgs),
     Search(search::SearchArgs),
+    Watch(watch::WatchArgs),
     Next(next::NextArgs),
     Restart(restart::RestartArgs),
     Done(done::DoneArgs),
@@ -49,6 +51,7 @@ impl JobCommand {
             JobCommand::Add(args) => add::run(context, &args).await,
             JobCommand::Get(args) => get::run(context, &args).await,
             JobCommand::Search(args) => search::run(context, &args).await,
+            JobCommand::Watch(args) => watch::run(context, &args).await,
             JobCommand::Next(args) => next::run(context, &args).await,
             JobCommand::Restart(args) => restart::run(context, &args).await,
             JobCommand::Done(args) => done::run(context, &args).await,

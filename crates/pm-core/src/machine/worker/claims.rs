@@ -143,7 +143,7 @@ impl Lines {
         for asked in &sent.claim.lines {
             let Some(line) = self.lines.get_mut(&(asked.queue_id, asked.priority)) else { continue };
             match (line.woken, asked.cursor) {
-                (true, _) => sure = true,
+                (true, _) => {}
                 (false, 0) => line.active = false,
                 (false, _) => sure = false,
             }

@@ -34,7 +34,7 @@ impl Machine for Worker {
         if !self.lanes.poll.busy && self.timers.is_due(Timer::Poll, now) {
             self.timers.set(Timer::Poll, None);
             self.lanes.poll.busy = true;
-            self.polled_at = now;
+            (self.polled_at, self.poll_by) = (now, None);
             let idle = self.listening && !self.lines.any_active(|id| is_open(&self.queues, id));
             let sleep = idle.then(|| self.pace.most() + SLEEP_SLACK);
             return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None, sleep }));

@@ -14,6 +14,8 @@ pub(super) struct Held {
     length: Duration,
     /// Until then nobody else can have the job.
     trusted_until: Instant,
+    /// When the lease has ended, by our clock.
+    ends_at: Instant,
     /// Until when the lease is refreshed for its handler; none before it starts, or without keep-alive.
     keep_until: Option<Instant>,
     refresh_at: Instant,
@@ -46,6 +48,7 @@ impl Held {
             backoff,
             length,
             trusted_until: sent_at + trusted_for(length),
+            ends_at: sent_at + length,
             keep_until: None,
             refresh_at: sent_at + length / 3,
             started: false,
@@ -54,9 +57,8 @@ impl Held {
         }
     }
 
-    /// Returns when the lease surely has ended, by our clock.
     pub(super) fn ends_at(&self) -> Instant {
-        self.trusted_until + (self.length - trusted_for(self.length))
+        self.ends_at
     }
 
     fn next_due(&self) -> Option<(Instant, Due)> {
@@ -111,9 +113,10 @@ impl Leases {
         let mut newly_lost = false;
         self.change(lease, |held| match remaining {
             Some(remaining) => {
-                let margin = held.length - trusted_for(held.length);
-                held.trusted_until = held.trusted_until.max(sent_at + remaining.saturating_sub(margin));
-                held.refresh_at = sent_at + held.length / 3;
+                held.trusted_until = held.trusted_until.max(sent_at + trusted_for(remaining));
+                held.ends_at = held.ends_at.max(sent_at + remaining);
+                // Less than the length remains when the queue's lease was shortened since.
+                held.refresh_at = sent_at + remaining.min(held.length) / 3;
             }
             None => newly_lost = !std::mem::replace(&mut held.lost, true),
         });
@@ -202,6 +205,20 @@ mod tests {
         assert_eq!(leases.due(at(40)), [(LEASE, Due::Refresh)]);
         assert!(!leases.refreshed(LEASE, at(40), Some(Duration::from_secs(60))));
         assert_eq!(leases.next_due(), Some(at(97)), "the handler has had its 45 s");
+    }
+
+    #[test]
+    fn keep_alive_goes_on_when_the_queue_s_lease_is_shortened() {
+        let mut leases = leases(Some(3600));
+        let (mut now, mut end) = (20, 60);
+        while now < 600 {
+            assert_eq!(leases.due(at(now)), [(LEASE, Due::Refresh)], "after {now} s");
+            end = end.max(now + 6);
+            assert!(!leases.refreshed(LEASE, at(now), Some(Duration::from_secs(end - now))));
+            let next = leases.next_due().unwrap();
+            assert!(next < at(end), "the lease is refreshed before it ends");
+            now = (now + 1..).find(|second| at(*second) >= next).unwrap();
+        }
     }
 
     #[test]

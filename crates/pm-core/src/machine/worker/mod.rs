@@ -18,7 +18,7 @@ use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueNam
 use claims::{Lines, LostClaims};
 use leases::{Due, Held, Leases};
 use pace::{Pace, TakenMeter};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +98,10 @@ pub struct Worker {
     pace: Pace,
     /// When the last poll was sent.
     polled_at: Instant,
+    /// The next poll is sent by then, whatever claims bring: something was told that only a poll finds.
+    poll_by: Option<Instant>,
+    /// Until then producers of other processes notify this worker.
+    noticed_until: Instant,
     /// Whether someone waits for a job.
     waiting: bool,
     draining: bool,
@@ -210,6 +214,8 @@ impl Worker {
             lanes: Lanes::default(),
             taken: TakenMeter::default(),
             polled_at: now,
+            poll_by: None,
+            noticed_until: now,
             waiting: false,
             draining: false,
             woke_at: Instant::default(),
@@ -310,8 +316,13 @@ impl Worker {
     /// after a failure is over.
     pub fn handle_change(&mut self, now: Instant) {
         if !self.draining && !self.options.queues.is_empty() && self.lanes.poll.failures == 0 {
-            self.timers.set_earlier(Timer::Poll, now.max(self.polled_at + CHANGE_PAUSE));
+            self.poll_by(now.max(self.polled_at + CHANGE_PAUSE));
         }
+    }
+
+    fn poll_by(&mut self, at: Instant) {
+        self.poll_by = Some(self.poll_by.map_or(at, |by| by.min(at)));
+        self.timers.set_earlier(Timer::Poll, at);
     }
 
     /// Takes note of what another process said. Late, doubled and wrong notices do no harm.

@@ -12,6 +12,8 @@ pub(super) struct TakenMeter {
     sum: usize,
 }
 
+/// The longest wait there can be, whatever is asked for: the database reckons with it.
+const LONGEST: Duration = Duration::from_secs(86_400);
 const STEP: Duration = Duration::from_millis(100);
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -51,7 +53,8 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(least: Duration, most: Duration) -> Self {
-        Pace { least, most: most.max(least), next: least }
+        let least = least.min(LONGEST);
+        Pace { least, most: most.clamp(least, LONGEST), next: least }
     }
 
     pub(super) fn snap_back(&mut self) {
@@ -60,7 +63,7 @@ impl Pace {
 
     /// Changes the most, when a listener comes or goes.
     pub(super) fn set_most(&mut self, most: Duration) {
-        self.most = most.max(self.least);
+        self.most = most.clamp(self.least, LONGEST);
         self.next = self.next.min(self.most);
     }
 

@@ -62,6 +62,9 @@ impl Worker {
             return;
         }
         self.give_back_paused(now);
+        if let Some(sleep) = poll.sleep {
+            self.noticed_until = self.polled_at + sleep;
+        }
         self.due_bound = None;
         self.set_promote(reply.next_due, now, entropy);
         self.set_reap(reply.next_expiry, now, entropy);
@@ -76,11 +79,12 @@ impl Worker {
         }
     }
 
-    /// Looks again soon while there is work, ever later while there is none.
+    /// Looks again soon while there is work, ever later while there is none and others would tell.
     fn schedule_poll(&mut self, now: Instant, entropy: &mut dyn Entropy) {
         let busy = self.lines.any_active(|id| super::is_open(&self.queues, id));
         let wait = if busy { BUSY_POLL } else { self.pace.wait(entropy) };
-        self.timers.set_earlier(Timer::Poll, now + wait);
+        let told_till_then = !self.listening || now + wait <= self.noticed_until;
+        self.timers.set_earlier(Timer::Poll, now + if told_till_then { wait } else { wait.min(BUSY_POLL) });
     }
 
     pub(super) fn handle_claim(
@@ -137,7 +141,8 @@ impl Worker {
             self.timers.set(Timer::Poll, None);
             self.schedule_poll(now, entropy);
             // However often claims come back, they do not put the poll off for ever.
-            self.timers.set_earlier(Timer::Poll, self.polled_at + self.pace.most());
+            let latest = self.polled_at + self.pace.most();
+            self.timers.set_earlier(Timer::Poll, self.poll_by.map_or(latest, |by| by.min(latest)));
         }
     }
 
@@ -224,10 +229,10 @@ impl Worker {
                 self.timers.set_earlier(Timer::Promote, now + delay);
             }
             if done.items.iter().any(|item| item.verdict == Verdict::Release) {
-                self.timers.set_earlier(Timer::Poll, now + RELEASED_POLL);
+                self.poll_by(now + RELEASED_POLL);
             }
             if !at_once.is_empty() && !self.lines.any_active(|id| super::is_open(&self.queues, id)) {
-                self.timers.set_earlier(Timer::Poll, now);
+                self.poll_by(now);
             }
         }
         self.tell_settled(done, &Ok(()));
@@ -394,9 +399,9 @@ impl Worker {
     }
 
     fn set_promote(&mut self, next_due: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
-        // Promoters of many processes spread over 10 ms.
-        let next = next_due.map(|next| now + next + scatter(Duration::from_millis(10), entropy));
-        self.timers.set(Timer::Promote, next);
+        let Some(next) = next_due else { return };
+        // Promoters of many processes spread over 10 ms. What was learned since the reply was made stands.
+        self.timers.set_earlier(Timer::Promote, now + next + scatter(Duration::from_millis(10), entropy));
     }
 
     pub(super) fn handle_release_claim(

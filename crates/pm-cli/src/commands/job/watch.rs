@@ -1,0 +1,119 @@
+//! `pm job watch`
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::input::{parse_duration, parse_queue};
+use crate::render::{ChangeView, Format, RowStream};
+use crate::stop::Stop;
+use pm_core::{QueueName, State};
+use pm_driver_tokio_postgres::{ErrorKind, JobFilter, JobMetadata, Queue, Uuid};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// So many of the newest jobs are watched.
+const WATCHED: usize = 1_000;
+
+/// Follows jobs as they change, a line each, until Ctrl-C
+///
+/// It looks again and again at the newest 1,000 jobs, and at those that it saw waiting or in
+/// progress: what happens between two looks is told as one change. At the beginning nothing is
+/// told; with --json a change is a line, as with --ndjson.
+///
+/// Example:
+///   pm job watch --queue mail
+///   pm job watch --ndjson --every 200ms
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct WatchArgs {
+    /// Only jobs of this queue
+    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
+    queue: Option<QueueName>,
+    /// How long to wait between two looks
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    every: Duration,
+}
+
+/// What was last seen of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    state: State,
+    attempt: u32,
+    retries: u32,
+}
+
+pub(super) async fn run(context: &mut Context, args: &WatchArgs) -> Result<(), CommandError> {
+    let queue = context.connect().await?;
+    let mut stop = Stop::listen()?;
+    let mut watch = Watch { queue, name: args.queue.as_ref().map(QueueName::to_string), seen: HashMap::new() };
+    watch.look().await?;
+    if context.output.format() == Format::People {
+        context.output.say("Watching; Ctrl-C stops it.");
+    }
+    let mut rows = RowStream::of_lines();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(args.every.max(Duration::from_millis(10))) => {}
+            () = stop.asked() => return Ok(()),
+        }
+        let changes = tokio::select! {
+            changes = watch.look() => changes,
+            () = stop.asked() => return Ok(()),
+        };
+        match changes {
+            Ok(changes) => {
+                for change in &changes {
+                    rows.row(&mut context.output, change, ChangeView::line)?;
+                }
+            }
+            // It heals; what happened meanwhile is told then.
+            Err(error) if error.kind() == ErrorKind::Unavailable => context.output.say(&error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+struct Watch {
+    queue: Queue,
+    name: Option<String>,
+    seen: HashMap<Uuid, Seen>,
+}
+
+impl Watch {
+    /// Looks once, and returns what is new since the last time, oldest job first.
+    async fn look(&mut self) -> Result<Vec<ChangeView>, pm_driver_tokio_postgres::Error> {
+        let mut filter = JobFilter::default().limit(WATCHED);
+        filter.queue.clone_from(&self.name);
+        let newest = self.queue.list_jobs(filter).await?;
+        let mut then = std::mem::take(&mut self.seen);
+        let mut changes = Vec::new();
+        for job in newest.iter().rev() {
+            let before = then.remove(&job.id);
+            let now = Seen::of(job);
+            self.seen.insert(job.id, now);
+            if before != Some(now) {
+                changes.push(ChangeView::new(job, before.map(|before| before.state)));
+            }
+        }
+        // Those that newer ones pushed out, or that were deleted or moved.
+        for (id, before) in then.into_iter().filter(|(_, before)| !before.state.is_ended()).take(WATCHED) {
+            let job = self.queue.get_job(id).await?;
+            match job.filter(|job| self.name.as_ref().is_none_or(|name| *name == job.queue)) {
+                Some(job) => {
+                    let now = Seen::of(&job);
+                    self.seen.insert(id, now);
+                    if before != now {
+                        changes.push(ChangeView::new(&job, Some(before.state)));
+                    }
+                }
+                None => changes.push(ChangeView::gone(id, before.state)),
+            }
+        }
+        Ok(changes)
+    }
+}
+
+impl Seen {
+    fn of(job: &JobMetadata) -> Self {
+        Seen { state: job.state, attempt: job.attempt, retries: job.retry_count }
+    }
+}

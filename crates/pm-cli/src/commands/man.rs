@@ -1,0 +1,40 @@
+//! `pm man`
+
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::error::CommandError;
+use clap::CommandFactory;
+use std::path::PathBuf;
+
+/// Prints the manual page of a command, or writes all pages into a directory
+///
+/// Example:
+///   pm man job add | man -l -
+///   pm man --dir ~/.local/share/man/man1
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ManArgs {
+    /// The command; pm itself when left out
+    #[arg(value_name = "COMMAND", conflicts_with = "dir")]
+    command: Vec<String>,
+    /// Write the pages of all commands there
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub(super) fn run(context: &mut Context, args: &ManArgs) -> Result<(), CommandError> {
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    if let Some(dir) = &args.dir {
+        let failed = |error| CommandError::usage(format!("cannot write to {}: {error}", dir.display()));
+        return std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(root, dir)).map_err(failed);
+    }
+    let mut command = &root;
+    for word in &args.command {
+        let unknown = || CommandError::usage(format!("there is no command `pm {}`", args.command.join(" ")));
+        command = command.find_subcommand(word).filter(|command| !command.is_hide_set()).ok_or_else(unknown)?;
+    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    context.output.text(&String::from_utf8_lossy(&page))
+}

@@ -1,0 +1,94 @@
+//! `pm reap`
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::input::{parse_duration, show_seconds};
+use crate::render::jobs;
+use crate::stop::Stop;
+use pm_driver_tokio_postgres::{ErrorKind, Queue};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// The shortest time between two rounds.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// The longest time between two rounds: leases and due times that come up meanwhile wait no longer.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Reaps, promotes and prunes until it is told to stop
+///
+/// Workers reap and promote by themselves; this is for set-ups that have none running, and for
+/// pruning. It says what it did, and waits out trouble with the database. Any number may run
+/// at once. It ends on Ctrl-C and SIGTERM.
+///
+/// Example:
+///   pm reap
+///   pm reap --prune-every 1h
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ReapArgs {
+    /// How often to delete what queues do not retain any longer
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
+    prune_every: Duration,
+}
+
+/// What one round did.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Round {
+    reaped: u64,
+    promoted: u64,
+    pruned: u64,
+}
+
+pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), CommandError> {
+    let queue = context.connect().await?;
+    let mut stop = Stop::listen()?;
+    context.output.say("Reaping, promoting and pruning; Ctrl-C stops it.");
+    let mut prune_at = Instant::now();
+    loop {
+        let is_pruning = Instant::now() >= prune_at;
+        if is_pruning {
+            prune_at = Instant::now() + args.prune_every;
+        }
+        let round = tokio::select! {
+            round = round(&queue, is_pruning) => round,
+            () = stop.asked() => break,
+        };
+        let wait = match round {
+            Ok((round, wait)) => {
+                tell(context, &round)?;
+                wait.clamp(SHORTEST, LONGEST)
+            }
+            Err(error) if [ErrorKind::Unavailable, ErrorKind::Database].contains(&error.kind()) => {
+                context.output.say(&format!("{error}; trying again in {}", show_seconds(LONGEST)));
+                LONGEST
+            }
+            Err(error) => return Err(error.into()),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.asked() => break,
+        }
+    }
+    context.output.say("Stopped.");
+    Ok(())
+}
+
+/// Does one round; returns what it did and when there is more to do.
+async fn round(queue: &Queue, is_pruning: bool) -> Result<(Round, Duration), pm_driver_tokio_postgres::Error> {
+    let (promoted, next_due) = queue.promote().await?;
+    let (reaped, next_expiry) = queue.reap().await?;
+    let pruned = if is_pruning { queue.prune().await? } else { 0 };
+    let next = next_due.into_iter().chain(next_expiry).min().unwrap_or(LONGEST);
+    Ok((Round { reaped, promoted, pruned }, next))
+}
+
+fn tell(context: &mut Context, round: &Round) -> Result<(), CommandError> {
+    if *round == Round::default() {
+        return Ok(());
+    }
+    let deeds = [("reaped", round.reaped), ("promoted", round.promoted), ("pruned", round.pruned)];
+    let done: Vec<_> = deeds.iter().filter(|(_, count)| *count > 0).collect();
+    let words: Vec<_> = done.iter().map(|(deed, count)| format!("{deed} {}", jobs(*count))).collect();
+    context.output.done(round, &words.join(", "))?;
+    context.output.flush()
+}

@@ -1,0 +1,129 @@
+//! `pm db reap`, `pm db prune`, `pm reap`, and what shells and readers of manuals get.
+
+use crate::support::{Place, run};
+use serde_json::json;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Puts all jobs in progress, with this much of their lease left.
+fn lease_all(place: &Place, left: &str) {
+    place
+        .database
+        .execute(&format!(
+            "update pm.job set state = 1, attempt = 1, lease = 7, worker = 'w', lease_expires_at = now() + interval '{left}'; \
+             insert into pm.claim_frontier select queue_id, priority, max(seq) from pm.job where seq is not null group by 1, 2 \
+             on conflict (queue_id, priority) do update set seq = excluded.seq"
+        ))
+        .unwrap();
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn reaping_says_how_many_and_when_the_next_lease_ends() {
+    let place = Place::with_queues(&["mail"]);
+    place.pm(&["db", "reap"]).assert(0, "", "Reaped 0 jobs; nothing is in progress.\n");
+    for payload in ["1", "2", "3"] {
+        place.add(&["mail", payload]);
+    }
+    lease_all(&place, "-1 s");
+    place.pm(&["db", "reap"]).assert(0, "", "Reaped 3 jobs; nothing is in progress.\n");
+    place.database.execute("delete from pm.job").unwrap();
+    place.add(&["mail", "1"]);
+    lease_all(&place, "1199.9 s");
+    place.pm(&["db", "reap"]).assert(0, "", "Reaped 0 jobs; next lease ends in 19m 59s.\n");
+    let reaped = place.pm(&["db", "reap", "--json"]).json();
+    let next = reaped["next_lease_ends_in_ms"].as_u64().unwrap();
+    assert!(reaped["reaped"] == 0 && (1_100_000..1_200_000).contains(&next), "{reaped}");
+}
+
+#[test]
+fn pruning_deletes_what_is_not_retained() {
+    let place = Place::with_queues(&["mail", "film"]);
+    assert_eq!(place.pm(&["queue", "set", "mail", "--retain", "1h"]).status, 0);
+    for queue in ["mail", "mail", "film"] {
+        let id = place.add(&[queue, "1"]);
+        place.pm(&["job", "done", &id]);
+    }
+    place.database.execute("update pm.job set ended_at = now() - interval '2 h'").unwrap();
+    place.add(&["mail", "1"]);
+    place.pm(&["db", "prune"]).assert(0, "", "Pruned 2 jobs.\n");
+    assert_eq!(place.pm(&["db", "prune", "--json"]).json(), json!({"pruned": 0}));
+    assert_eq!(place.value("select count(*) from pm.job"), "2");
+}
+
+#[test]
+fn the_reaper_reaps_promotes_and_prunes_until_sigterm() {
+    let place = Place::with_queues(&["mail"]);
+    assert_eq!(place.pm(&["queue", "set", "mail", "--retain", "1h", "--backoff", "0s"]).status, 0);
+    let ended = place.add(&["mail", "1"]);
+    place.pm(&["job", "done", &ended]);
+    let due = place.add(&["mail", "1", "--in", "1h"]);
+    place.add(&["mail", "1"]);
+    place.database.execute("update pm.job set ended_at = now() - interval '2 h' where ended_at is not null").unwrap();
+    place.database.execute(&format!("update pm.job set run_at = now() + interval '1 s' where id = '{due}'")).unwrap();
+    place
+        .database
+        .execute(
+            "update pm.job set state = 1, attempt = 1, lease = 7, lease_expires_at = now() where seq is not null; \
+             insert into pm.claim_frontier select queue_id, priority, seq from pm.job where seq is not null",
+        )
+        .unwrap();
+    let mut command = place.command();
+    let mut child = command.args(["reap", "--ndjson"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut sums = [0, 0, 0];
+    while sums[0] < 1 || sums[1] < 1 || sums[2] < 1 {
+        let round: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        for (sum, deed) in sums.iter_mut().zip(["reaped", "promoted", "pruned"]) {
+            *sum += round[deed].as_u64().unwrap();
+        }
+    }
+    let begin = Instant::now();
+    signal(&child, rustix::process::Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8(output.stderr).unwrap().ends_with("Stopped.\n"));
+    assert_eq!(place.value("select count(*) from pm.job where state = 0 and seq is not null"), "2");
+}
+
+#[test]
+fn without_a_database_or_tables_the_reaper_says_so() {
+    let place = Place::empty();
+    place.pm(&["reap"]).assert_refused(3, &["pm db migrate"]);
+    place.pm(&["reap", "--prune-every", "x"]).assert_refused(2, &["like 90s"]);
+}
+
+#[test]
+fn shells_get_their_completions() {
+    let place = crate::support::Home::new();
+    for (shell, words) in [("bash", "complete -F"), ("zsh", "#compdef pm"), ("fish", "complete -c pm")] {
+        let ran = run(place.command().args(["completions", shell]), b"");
+        assert!(ran.status == 0 && ran.stdout.contains(words) && ran.stdout.contains("restart"), "{}", ran.stderr);
+    }
+    let help = crate::support::run(place.command().args(["completions", "dos"]), b"");
+    help.assert_refused(2, &["bash", "zsh"]);
+    assert!(!place.path().join("config").exists());
+}
+
+#[test]
+fn manual_pages_are_printed_or_written() {
+    let home = crate::support::Home::new();
+    let man = |arguments: &[&str]| run(home.command().arg("man").args(arguments), b"");
+    assert!(man(&[]).stdout.contains(".TH pm 1"));
+    let page = man(&["job", "add"]);
+    assert!(page.status == 0 && page.stdout.contains(".TH pm-job-add 1"), "{}", page.stdout);
+    assert!(page.stdout.contains("\\-\\-priority"), "{}", page.stdout);
+    man(&["job", "fly"]).assert_refused(2, &["no command `pm job fly`"]);
+    let dir = home.path().join("man/man1");
+    man(&["--dir", dir.to_str().unwrap()]).assert(0, "", "");
+    for page in ["pm.1", "pm-job-add.1", "pm-db-migrate.1"] {
+        assert!(dir.join(page).exists(), "{page}");
+    }
+    assert!(!dir.join("pm-demo-worker.1").exists());
+    assert!(run(home.command().args(["man", "queue"]), b"").stdout.contains("rename"));
+}

@@ -1,0 +1,196 @@
+//! `pm work`
+
+use crate::support::Place;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// A `pm work` that runs, and tells what it does.
+struct Working {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Working {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Working { child, lines }
+    }
+
+    fn next(&mut self) -> Value {
+        let Some(line) = self.lines.next() else {
+            let mut stderr = String::new();
+            std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut stderr).unwrap();
+            panic!("it ended: {stderr}");
+        };
+        serde_json::from_str(&line.unwrap()).unwrap()
+    }
+
+    fn terminate(&self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
+    fn end(mut self) -> (i32, String) {
+        let rest: Vec<_> = self.lines.by_ref().map(Result::unwrap).collect();
+        assert_eq!(rest, Vec::<String>::new());
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+fn work(place: &Place, more: &[&str], script: &str) -> Working {
+    let arguments = [&["work", "mail", "--ndjson"], more, &["--", "sh", "-c", script]].concat();
+    Working::start(place.command().args(arguments))
+}
+
+/// Waits until the file is there.
+fn await_file(path: &Path) {
+    for _ in 0..1_000 {
+        if path.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{} never came", path.display());
+}
+
+fn job(place: &Place, id: &str) -> Value {
+    place.pm(&["job", "show", id, "--json"]).json()
+}
+
+#[test]
+fn a_command_gets_the_payload_and_its_exit_code_decides() {
+    let place = Place::with_queues(&["mail"]);
+    assert_eq!(place.pm(&["queue", "set", "mail", "--backoff", "1h"]).status, 0);
+    let script =
+        r#"read code; echo "$PM_JOB_ID $PM_ATTEMPT $PM_QUEUE" >> "$HOME/seen"; echo "why $code" >&2; exit "$code""#;
+    let mut working = work(&place, &["--hard-codes", "65,100-110"], script);
+    for (code, result, status) in [
+        ("0", "finished", "finished"),
+        ("75", "soft_failed", "pending"),
+        ("1", "soft_failed", "pending"),
+        ("65", "hard_failed", "failed"),
+        ("104", "hard_failed", "failed"),
+    ] {
+        let id = place.add(&["mail", code]);
+        let worked = working.next();
+        let reason = if code == "0" { json!(null) } else { json!(format!("exit code {code}: why {code}")) };
+        let expected = json!({
+            "id": id, "attempt": 1, "result": result, "code": code.parse::<i32>().unwrap(), "reason": reason,
+        });
+        assert_eq!(worked, expected);
+        let job = job(&place, &id);
+        assert_eq!((&job["status"], &job["reason"]), (&json!(status), &reason));
+        let seen = std::fs::read_to_string(place.home.path().join("seen")).unwrap();
+        assert_eq!(seen.lines().last().unwrap(), format!("{id} 1 mail"));
+    }
+    working.terminate();
+    let (status, stderr) = working.end();
+    assert_eq!((status, stderr.as_str()), (0, "why 0\nwhy 75\nwhy 1\nwhy 65\nwhy 104\n"));
+}
+
+#[test]
+fn payloads_come_whole_and_need_not_be_read() {
+    let place = Place::with_queues(&["mail"]);
+    let mut working = work(&place, &["-c", "2"], "if [ \"$PM_ATTEMPT\" = 1 ]; then wc -c > \"$HOME/$PM_JOB_ID\"; fi");
+    let bytes = vec![0; 3_000_000];
+    let added = place.pm_reading(&["job", "add", "mail", "-", "--codec", "raw"], &bytes);
+    let id = added.stdout.trim_end();
+    assert_eq!(working.next()["result"], "finished");
+    let count = std::fs::read_to_string(place.home.path().join(id)).unwrap();
+    assert_eq!(count.trim(), "3000000");
+    working.terminate();
+    assert_eq!(working.end(), (0, String::new()));
+    let mut working = work(&place, &[], "exit 0");
+    place.pm(&["job", "restart", id]);
+    assert_eq!(working.next()["result"], "finished");
+    working.terminate();
+    assert_eq!(working.end().0, 0);
+}
+
+#[test]
+fn sigterm_lets_commands_finish_and_begins_none() {
+    let place = Place::with_queues(&["mail"]);
+    let script = "echo > \"$HOME/began\"; while [ ! -e \"$HOME/go\" ]; do sleep 0.02; done";
+    let mut working = work(&place, &[], script);
+    let first = place.add(&["mail", "1"]);
+    await_file(&place.home.path().join("began"));
+    let second = place.add(&["mail", "2"]);
+    working.terminate();
+    let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
+    assert!(stderr.next().unwrap().unwrap().starts_with("Waiting for 1 job"));
+    std::fs::write(place.home.path().join("go"), "").unwrap();
+    assert_eq!(working.next()["id"], json!(first));
+    assert_eq!(working.end().0, 0);
+    let states = [first, second].map(|id| job(&place, &id)["status"].clone());
+    assert_eq!(states, ["finished", "pending"]);
+}
+
+#[test]
+fn a_second_signal_kills_commands_and_gives_their_jobs_back() {
+    let place = Place::with_queues(&["mail"]);
+    let mut working = work(&place, &[], "echo > \"$HOME/began\"; sleep 1000 & wait");
+    let id = place.add(&["mail", "1"]);
+    await_file(&place.home.path().join("began"));
+    working.terminate();
+    let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
+    assert!(stderr.next().unwrap().unwrap().starts_with("Waiting for 1 job"));
+    working.terminate();
+    assert_eq!(working.next()["result"], "released");
+    assert_eq!(working.end().0, 0);
+    let job = job(&place, &id);
+    assert_eq!((&job["status"], &job["retries"]), (&json!("pending"), &json!(0)));
+}
+
+#[test]
+fn leases_are_kept_alive_and_a_lost_one_kills_the_command() {
+    let place = Place::with_queues(&["mail"]);
+    assert_eq!(place.pm(&["queue", "set", "mail", "--lease", "500ms", "--backoff", "1h"]).status, 0);
+    let mut working = work(&place, &[], "sleep 1.5");
+    let id = place.add(&["mail", "1"]);
+    let worked = working.next();
+    assert_eq!((&worked["result"], &worked["attempt"]), (&json!("finished"), &json!(1)), "{worked}");
+    working.terminate();
+    assert_eq!(working.end().0, 0);
+    let mut working = work(&place, &[], "echo > \"$HOME/began\"; sleep 1000");
+    place.pm(&["job", "restart", &id]);
+    await_file(&place.home.path().join("began"));
+    assert_eq!(place.pm(&["job", "fail", &id, "-m", "enough"]).status, 0);
+    assert_eq!(working.next()["result"], "lost");
+    working.terminate();
+    assert_eq!(working.end().0, 0);
+    assert_eq!(job(&place, &id)["reason"], "enough");
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    let place = Place::with_queues(&["mail"]);
+    place.pm(&["work", "male", "--", "true"]).assert_refused(1, &["queue \"male\" not found"]);
+    place.pm(&["work", "mail"]).assert_refused(2, &["COMMAND"]);
+    place.pm(&["work", "mail", "--concurrency", "0", "--", "true"]).assert_refused(2, &["1..=1000"]);
+    place.pm(&["work", "mail", "--hard-codes", "x", "--", "true"]).assert_refused(2, &["65,100-110"]);
+    let id = place.add(&["mail", "1"]);
+    let ran = place.pm(&["work", "mail", "--", "./no/such/program"]);
+    ran.assert_refused(2, &["cannot run ./no/such/program", "given back"]);
+    let job = job(&place, &id);
+    assert_eq!((&job["status"], &job["retries"]), (&json!("pending"), &json!(0)));
+}
+
+#[test]
+fn people_are_told_of_failures_only() {
+    let place = Place::with_queues(&["mail"]);
+    let good = place.add(&["mail", "0"]);
+    let bad = place.add(&["mail", "7"]);
+    let script = "read code; if [ $code = 7 ]; then kill -TERM $PPID; kill -9 $$; fi; exit $code";
+    let ran = place.pm(&["work", "mail", "--", "sh", "-c", script]);
+    let expected =
+        format!("Working on queue \"mail\"; Ctrl-C stops it.\nJob {bad}, attempt 1: soft failed: killed by signal 9\n");
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+    let without_waiting: String =
+        ran.stderr.lines().filter(|line| !line.starts_with("Waiting")).map(|line| format!("{line}\n")).collect();
+    assert_eq!(without_waiting, expected);
+    assert_eq!(job(&place, &good)["status"], "finished");
+}

@@ -1,0 +1,238 @@
+//! Payloads of every codec and size come out as they went in, and are stored once.
+
+use pm_driver_tokio_postgres::{Codec, EnqueueOptions, RawPayload, State, Uuid};
+use pm_tests::{Ground, Seed, unattended};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const LARGE: usize = 100 << 20;
+/// For 100 MB in a debug build on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Returns bytes that do not compress.
+fn noise(length: usize, seed: &mut Seed) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        bytes.extend_from_slice(&seed.next_u64().to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Returns bytes that compress well, and no two pages of them the same.
+fn pattern(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    for (page, bytes) in bytes.chunks_mut(4_096).enumerate() {
+        let (first, rest) = bytes.split_at_mut(bytes.len().min(8));
+        first.copy_from_slice(&page.to_le_bytes()[..first.len()]);
+        rest.fill(page as u8);
+    }
+    bytes
+}
+
+/// Puts a payload in, and returns what a stream hands out, committed.
+async fn through<T: Serialize, U: DeserializeOwned + 'static>(ground: &Ground, codec: Codec, payload: T) -> (U, Uuid) {
+    let options = EnqueueOptions::default().codec(codec);
+    let start = std::time::Instant::now();
+    let id = ground.queue.enqueue("tasks", payload, options).await.expect("it goes in");
+    let put = start.elapsed();
+    let mut jobs = ground.queue.try_stream_jobs_with::<U>("tasks", unattended());
+    let next = tokio::time::timeout(PATIENCE, futures_util::StreamExt::next(&mut jobs)).await;
+    let (payload, ack) = next.expect("in time").expect("the stream goes on").expect("it is read").into_parts();
+    println!("in after {put:?}, out after {:?}", start.elapsed() - put);
+    assert_eq!(ack.id(), id);
+    ack.commit().await.unwrap();
+    assert_eq!(ground.state(id).await, State::Finished);
+    (payload, id)
+}
+
+/// Fails without printing 100 MB.
+fn assert_same(one: &[u8], other: &[u8]) {
+    assert_eq!(one.len(), other.len());
+    let differs = one.iter().zip(other).position(|(one, other)| one != other);
+    assert_eq!(differs, None, "the place of the first difference");
+}
+
+#[tokio::test]
+async fn a_json_text_of_100_mb_goes_through_byte_for_byte() {
+    let ground = Ground::new().await;
+    let letters = pattern(LARGE).into_iter().map(|byte| char::from(b' ' + byte % 90).to_ascii_lowercase());
+    let text: String = letters.collect();
+    let (back, id) = through::<_, String>(&ground, Codec::Json, &text).await;
+    assert_same(back.as_bytes(), text.as_bytes());
+    assert!(ground.job(id).await.payload_bytes > LARGE as u64);
+}
+
+#[tokio::test]
+async fn a_message_pack_of_100_mb_goes_through_byte_for_byte_without_growing() {
+    #[derive(Serialize, Deserialize)]
+    struct Scan {
+        name: String,
+        #[serde(with = "serde_bytes")]
+        pixels: Vec<u8>,
+    }
+    let ground = Ground::new().await;
+    let scan = Scan { name: "page 1".to_owned(), pixels: pattern(LARGE) };
+    let (back, id) = through::<_, Scan>(&ground, Codec::MessagePack, &scan).await;
+    assert_eq!(back.name, "page 1");
+    assert_same(&back.pixels, &scan.pixels);
+    let stored = ground.job(id).await.payload_bytes;
+    assert!(stored < LARGE as u64 + 100, "{stored} bytes for {LARGE} and two names");
+}
+
+#[tokio::test]
+async fn raw_bytes_of_100_mb_go_through_byte_for_byte_without_growing() {
+    let ground = Ground::new().await;
+    let bytes = ByteBuf::from(noise(LARGE, &mut Seed::from_environment()));
+    let (back, id) = through::<_, ByteBuf>(&ground, Codec::Raw, &bytes).await;
+    assert_same(&back, &bytes);
+    assert_eq!(ground.job(id).await.payload_bytes, LARGE as u64);
+}
+
+#[tokio::test]
+async fn a_copy_shares_its_payload_and_the_last_delete_frees_it() {
+    const SIZE: usize = 10 << 20;
+    const COPIES: usize = 5;
+    let ground = Ground::new().await;
+    ground.queue.create_queue("elsewhere", true).await.unwrap();
+    let megabytes = || {
+        ground.database.execute("vacuum full pm.job").unwrap();
+        ground.database.execute("vacuum full pm.payload").unwrap();
+        ground.number("select (pg_total_relation_size('pm.job') + pg_total_relation_size('pm.payload')) >> 20")
+    };
+    let bytes = ByteBuf::from(noise(SIZE, &mut Seed::from_environment()));
+    let options = EnqueueOptions::default().codec(Codec::Raw);
+    let mut ids = vec![ground.queue.enqueue("tasks", &bytes, options).await.unwrap()];
+    assert_eq!(megabytes(), 10);
+    for _ in 0..COPIES {
+        ids.push(ground.queue.copy_job(ids[0], "elsewhere", EnqueueOptions::default()).await.unwrap());
+    }
+    assert_eq!(megabytes(), 10, "six jobs, one payload");
+    for id in &ids {
+        let payload = ground.queue.payload(*id).await.unwrap().expect("the job is there");
+        assert_same(&payload.bytes, &bytes);
+    }
+    // A copy is worked on like any other job.
+    let job = ground.queue.fetch_job::<ByteBuf>(ids[0]).await.unwrap().expect("it is ready");
+    assert_same(job.payload(), &bytes);
+    job.into_parts().1.commit().await.unwrap();
+
+    let last = ids.pop().unwrap();
+    assert_eq!(ground.queue.delete_jobs(&ids).await.unwrap(), COPIES as u64);
+    assert_eq!(megabytes(), 10, "the last copy has it still");
+    assert_same(&ground.queue.payload(last).await.unwrap().unwrap().bytes, &bytes);
+    assert_eq!(ground.queue.delete_queue("elsewhere").await.unwrap(), 1);
+    assert_eq!(megabytes(), 0);
+    assert_eq!(ground.number("select count(*) from pm.payload"), 0, "no orphan row");
+}
+
+#[tokio::test]
+async fn pruning_frees_a_shared_payload_with_its_last_job() {
+    let ground = Ground::new().await;
+    let minute = pm_driver_tokio_postgres::SettingsChange::new().retain(Some(Duration::from_secs(60)));
+    ground.queue.set_queue_settings("tasks", minute).await.unwrap();
+    let first = ground.put(1).await;
+    let second = ground.queue.copy_job(first, "tasks", EnqueueOptions::default()).await.unwrap();
+    ground.queue.finish_jobs(&[first]).await.unwrap();
+    let age = "update pm.job set ended_at = ended_at - interval '2 min' where ended_at is not null";
+    ground.database.execute(age).unwrap();
+    assert_eq!(ground.queue.prune().await.unwrap(), 1);
+    assert_eq!(ground.number("select refs from pm.payload"), 1);
+    ground.queue.finish_jobs(&[second]).await.unwrap();
+    ground.database.execute(age).unwrap();
+    assert_eq!(ground.queue.prune().await.unwrap(), 1);
+    assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Order {
+    #[serde(with = "serde_bytes")]
+    photo: Vec<u8>,
+    customer: Option<String>,
+    lines: BTreeMap<String, (u64, f64, i128)>,
+    state: Progress,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Progress {
+    New,
+    Sent { at: i64 },
+    Back(String, bool),
+}
+
+fn orders() -> Vec<Order> {
+    let line = |name: &str| (name.to_owned(), (u64::MAX, 0.1, -1));
+    let order = |customer: Option<&str>, state| Order {
+        photo: vec![0, 0xFF, b'"', b'\\', 0x80],
+        customer: customer.map(str::to_owned),
+        lines: BTreeMap::from([line("tea"), line("naïve \u{1F469}\u{200D}\u{1F680}"), line("")]),
+        state,
+    };
+    vec![
+        order(None, Progress::New),
+        order(Some("NUL \0, quote \", line\nbreak, \u{7f}\u{feff}"), Progress::Sent { at: i64::MIN }),
+        order(Some("Zoë 東京 مرحبا 🦀 e\u{301}"), Progress::Back("\u{10FFFF}".to_owned(), true)),
+    ]
+}
+
+#[tokio::test]
+async fn structs_enums_and_unicode_come_out_of_both_codecs_as_they_went_in() {
+    let ground = Ground::new().await;
+    for codec in [Codec::Json, Codec::MessagePack] {
+        for order in orders() {
+            assert_eq!(through::<_, Order>(&ground, codec, &order).await.0, order, "{codec:?}");
+        }
+        assert_eq!(through::<_, Vec<Order>>(&ground, codec, orders()).await.0, orders(), "{codec:?}");
+        through::<_, ()>(&ground, codec, ()).await;
+    }
+}
+
+#[tokio::test]
+async fn unicode_is_kept_in_every_text_of_a_job() {
+    let ground = Ground::without_queue().await;
+    let text = "Zoë 東京 🦀 e\u{301}";
+    ground.queue.create_queue(text, false).await.unwrap();
+    let options = EnqueueOptions::default().description(text).key(text);
+    let id = ground.queue.enqueue(text, text, options).await.unwrap();
+    let job = ground.queue.fetch_job::<String>(id).await.unwrap().expect("it is ready");
+    assert_eq!((job.payload().as_str(), job.metadata().queue.as_ref()), (text, text));
+    job.into_parts().1.hard_fail(text).await.unwrap();
+    let job = ground.job(id).await;
+    assert_eq!(
+        (job.description.as_deref(), job.key.as_deref(), job.reason.as_deref()),
+        (Some(text), Some(text), Some(text))
+    );
+}
+
+#[tokio::test]
+async fn a_raw_payload_passes_through_whatever_its_codec() {
+    let ground = Ground::new().await;
+    let order = orders().pop().unwrap();
+    for codec in [Codec::Json, Codec::MessagePack] {
+        // The options say another codec: the payload brings its own.
+        let (raw, first) = through::<_, RawPayload>(&ground, codec, &order).await;
+        assert_eq!(raw.codec, codec);
+        let (back, second) = through::<_, Order>(&ground, Codec::Raw, &raw).await;
+        assert_eq!(back, order);
+        assert_ne!(first, second);
+        assert_eq!(ground.queue.payload(second).await.unwrap(), Some(raw));
+    }
+    let raw = RawPayload { codec: Codec::Raw, bytes: (&[0u8, 1, 0xFF][..]).into() };
+    assert_eq!(through::<_, RawPayload>(&ground, Codec::Json, &raw).await.0, raw);
+    assert_eq!(through::<_, ByteBuf>(&ground, Codec::Json, &raw).await.0, [0, 1, 0xFF]);
+}
+
+#[tokio::test]
+async fn a_json_payload_can_be_read_and_written_in_sql() {
+    let ground = Ground::new().await;
+    let id = ground.queue.enqueue("tasks", orders().pop().unwrap(), EnqueueOptions::default()).await.unwrap();
+    let customer = "select convert_from(payload, 'UTF8')::jsonb ->> 'customer' from pm.job";
+    assert_eq!(ground.column(customer), [orders().pop().unwrap().customer.unwrap()]);
+    let write = "update pm.job set payload = convert_to('{\"to\": \"Ada\"}', 'UTF8')";
+    ground.database.execute(write).unwrap();
+    let job = ground.queue.fetch_job::<BTreeMap<String, String>>(id).await.unwrap().expect("it is ready");
+    assert_eq!(job.payload()["to"], "Ada");
+}

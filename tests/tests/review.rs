@@ -1,0 +1,87 @@
+//! Bugs that a review found, one test each.
+
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, StreamOptions};
+use pm_tests::{Ground, PATIENCE, eventually, next, unattended, within};
+use std::time::Duration;
+use tokio_postgres::{Client, NoTls};
+
+async fn client(ground: &Ground) -> Client {
+    let (client, connection) = tokio_postgres::connect(&ground.database.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn copies_that_meet_at_their_source_are_all_counted_as_sharers() {
+    let ground = Ground::new().await;
+    let source = ground.put(7).await;
+    let copies = async |queue: pm_driver_tokio_postgres::Queue| {
+        queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap()
+    };
+    let mut client = client(&ground).await;
+    // Both copies wait for the row, each with a snapshot in which the payload is not shared yet.
+    let transaction = client.transaction().await.unwrap();
+    transaction.execute("select from pm.job where id = $1 for update", &[&source]).await.unwrap();
+    let under_way: Vec<_> = (0..2).map(|_| tokio::spawn(copies(ground.queue.clone()))).collect();
+    let waiting = "select count(*) from pg_locks where not granted";
+    eventually("both wait", PATIENCE, async || ground.number(waiting) >= 2).await;
+    transaction.commit().await.unwrap();
+    let mut sharers = vec![source];
+    for copy in under_way {
+        sharers.push(copy.await.unwrap());
+    }
+    assert_eq!(ground.number("select refs from pm.payload"), 3);
+    let last = sharers.pop().unwrap();
+    assert_eq!(ground.queue.delete_jobs(&sharers).await.unwrap(), 2);
+    assert_eq!(&ground.queue.payload(last).await.unwrap().unwrap().bytes[..], b"7");
+}
+
+#[tokio::test]
+async fn a_copy_whose_key_is_held_is_refused_by_its_own_kind() {
+    let ground = Ground::new().await;
+    let keyed = || EnqueueOptions::default().key("one");
+    let source = ground.put_with(1, keyed()).await;
+    let refused = ground.queue.copy_job(source, "tasks", keyed()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::KeyConflict);
+}
+
+#[tokio::test]
+async fn all_lines_that_a_transaction_fills_are_told_to_sleepers() {
+    let ground = Ground::new().await;
+    let other = ground.another(ConnectOptions::default()).await;
+    let hour = Duration::from_secs(3_600);
+    let deaf_but_for_notices = StreamOptions::default().poll(hour, hour).sleep_most(hour);
+    let mut jobs = other.try_stream_jobs_with::<u64>("tasks", deaf_but_for_notices);
+    assert!(futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut jobs)).is_none());
+    eventually("its listener hears", PATIENCE, async || other.is_listening()).await;
+    let asleep = "select count(*) from pm.queue where sleeper_until > now()";
+    eventually("it sleeps", PATIENCE, async || ground.number(asleep) == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let mut client = client(&ground).await;
+    let transaction = client.transaction().await.unwrap();
+    let batch = [3, 2, 1].map(|n| (u64::from(n.unsigned_abs()), EnqueueOptions::default().priority(n)));
+    ground.queue.enqueue_many_in(&InTransaction(&transaction), "tasks", batch).await.unwrap();
+    transaction.commit().await.unwrap();
+    for expected in [3, 2, 1] {
+        let (payload, ack) = next(&mut jobs).await.into_parts();
+        assert_eq!(payload, expected);
+        ack.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn lost_ends_when_an_ack_is_dropped_that_was_committed_in_a_transaction() {
+    let ground = Ground::new().await;
+    ground.put(1).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, mut ack) = next(&mut jobs).await.into_parts();
+    let lost = tokio::spawn(ack.lost());
+    tokio::task::yield_now().await;
+    let mut client = client(&ground).await;
+    let transaction = client.transaction().await.unwrap();
+    ack.commit_in(&InTransaction(&transaction)).await.unwrap();
+    transaction.commit().await.unwrap();
+    drop(ack);
+    within("the end of lost()", lost).await.unwrap();
+}
