@@ -15,14 +15,15 @@ async fn client(ground: &Ground) -> Client {
 async fn copies_that_meet_at_their_source_are_all_counted_as_sharers() {
     let ground = Ground::new().await;
     let source = ground.put(7).await;
-    let copies = async |queue: pm_driver_tokio_postgres::Queue| {
-        queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap()
+    let copy = || {
+        let queue = ground.queue.clone();
+        tokio::spawn(async move { queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap() })
     };
     let mut client = client(&ground).await;
     // Both copies wait for the row, each with a snapshot in which the payload is not shared yet.
     let transaction = client.transaction().await.unwrap();
-    transaction.execute("select from pm.job where id = $1 for update", &[&source]).await.unwrap();
-    let under_way: Vec<_> = (0..2).map(|_| tokio::spawn(copies(ground.queue.clone()))).collect();
+    transaction.batch_execute("select from pm.job for update").await.unwrap();
+    let under_way = [copy(), copy()];
     let waiting = "select count(*) from pg_locks where not granted";
     eventually("both wait", PATIENCE, async || ground.number(waiting) >= 2).await;
     transaction.commit().await.unwrap();
@@ -60,7 +61,7 @@ async fn all_lines_that_a_transaction_fills_are_told_to_sleepers() {
 
     let mut client = client(&ground).await;
     let transaction = client.transaction().await.unwrap();
-    let batch = [3, 2, 1].map(|n| (u64::from(n.unsigned_abs()), EnqueueOptions::default().priority(n)));
+    let batch = [3i32, 2, 1].map(|n| (u64::from(n.unsigned_abs()), EnqueueOptions::default().priority(n)));
     ground.queue.enqueue_many_in(&InTransaction(&transaction), "tasks", batch).await.unwrap();
     transaction.commit().await.unwrap();
     for expected in [3, 2, 1] {
