@@ -7,6 +7,8 @@ use pm_tests::cases::{self, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostg
 fn stacks() -> Vec<Stack> {
     vec![
         Stack::of::<TokioPostgres, OnTokio>(),
+        Stack::of::<TokioPostgres, OnSmol>(),
+        Stack::of::<TokioPostgres, OnAsyncStd>(),
         Stack::of::<Sqlx, OnTokio>(),
         Stack::of::<Sqlx, OnSmol>(),
         Stack::of::<Sqlx, OnAsyncStd>(),

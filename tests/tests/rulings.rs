@@ -140,7 +140,8 @@ async fn an_empty_claim_still_tells_what_is_due_and_who_is_paused() {
     assert_eq!(reply.queues.iter().find(|queue| queue.queue_id == ids[0]).unwrap().lease, SECOND * 77);
 }
 
-/// Ruling 7, was shown: the time until the next expiry came out negative while the expired job was locked by someone.
+/// Ruling 7, was shown: the statement's time until the next expiry is negative while the expired job is locked by
+/// someone; the reading of its reply cuts that, and whoever reaps waits 100 ms all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reap_beside_a_locked_job_tells_zero_and_nobody_spins_on_that() {
     let ground = Ground::new().await;

@@ -1,32 +1,59 @@
 //! Opening connections, with TLS or without.
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Socket};
+use pm_queue::{BoxFuture, Runtime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error};
 
 /// What a connection hears besides answers. It has to be polled for the connection to move at all.
-pub(crate) type Messages = BoxStream<'static, Result<AsyncMessage, Error>>;
+pub type Messages = BoxStream<'static, Result<AsyncMessage, Error>>;
 
-/// Opens a connection. With feature `tls`, `sslmode=require` in the URL means TLS with a verified certificate.
-pub(crate) async fn dial(config: &Config) -> Result<(Client, Messages), Error> {
-    #[cfg(feature = "tls")]
-    if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-        return connect(config, tokio_postgres_rustls::MakeRustlsConnect::new(tls_config())).await;
-    }
-    connect(config, NoTls).await
+/// Why a connection could not be opened: an [`Error`] of tokio-postgres, or whatever the runtime says.
+pub type DialError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A runtime that opens connections for this driver: [`runtime::Tokio`](crate::runtime::Tokio), and with features
+/// `smol` and `async-std` those.
+///
+/// Implement it for sockets or TLS of your own: open a stream, log in with `Config::connect_raw`, and return what
+/// [`opened`] makes of that.
+pub trait Sockets: Runtime {
+    /// Opens a connection. The driver bounds its time.
+    fn dial<'a>(&'a self, config: &'a Config) -> BoxFuture<'a, Result<(Client, Messages), DialError>>;
 }
 
-async fn connect<T>(config: &Config, tls: T) -> Result<(Client, Messages), Error>
+#[cfg(feature = "tokio")]
+impl Sockets for pm_queue::runtime::Tokio {
+    fn dial<'a>(&'a self, config: &'a Config) -> BoxFuture<'a, Result<(Client, Messages), DialError>> {
+        Box::pin(async move {
+            #[cfg(feature = "tls")]
+            if wants_tls(config) {
+                let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls_config());
+                return Ok(opened(config.connect(tls).await?));
+            }
+            Ok(opened(config.connect(tokio_postgres::NoTls).await?))
+        })
+    }
+}
+
+/// Returns a connection as the driver uses it: for implementations of [`Sockets`].
+pub fn opened<S, T>((client, mut connection): (Client, Connection<S, T>)) -> (Client, Messages)
 where
-    T: MakeTlsConnect<Socket, Stream: Send + 'static>,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T: TlsStream + Send + Unpin + 'static,
 {
-    let (client, mut connection) = config.connect(tls).await?;
-    Ok((client, stream::poll_fn(move |cx| connection.poll_message(cx)).boxed()))
+    (client, stream::poll_fn(move |cx| connection.poll_message(cx)).boxed())
+}
+
+/// Returns whether connections are to be encrypted.
+#[cfg(feature = "tls")]
+pub(crate) fn wants_tls(config: &Config) -> bool {
+    config.get_ssl_mode() == tokio_postgres::config::SslMode::Require
 }
 
 /// Returns the configuration that trusts what the system trusts, made once.
 #[cfg(feature = "tls")]
-fn tls_config() -> rustls::ClientConfig {
+pub(crate) fn tls_config() -> rustls::ClientConfig {
     static CONFIG: std::sync::OnceLock<rustls::ClientConfig> = std::sync::OnceLock::new();
     let make = || {
         let mut roots = rustls::RootCertStore::empty();

@@ -1,21 +1,23 @@
 //! A small set of connections that heal themselves.
 
 use crate::connection::{Connection, words};
-use crate::dial::{Messages, dial};
+use crate::dial::{Messages, Sockets};
 use crate::listener::ChannelListener;
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use futures_util::lock::Mutex;
 use pm_core::Class;
 use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, Statement, Value};
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
-use tokio::time::{sleep_until, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config};
 
 /// Carries statements over a few pipelined connections, opened when first needed and again when lost.
 pub struct TokioPostgres {
     config: Config,
+    sockets: Arc<dyn Sockets>,
     connect_timeout: Duration,
     session_script: String,
     /// Whether a transaction pooler stands between: nothing may be kept in a session.
@@ -70,12 +72,26 @@ impl Slot {
 }
 
 impl TokioPostgres {
-    /// Returns a driver for the database at `url`; no connection is opened yet.
+    /// Returns a driver for the database at `url` on the tokio runtime this is called in; no connection is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`TokioPostgres::on`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[cfg(feature = "tokio")]
+    pub fn new(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
+        TokioPostgres::on(url, options, Arc::new(pm_queue::runtime::Tokio::current()))
+    }
+
+    /// Returns a driver for the database at `url` on a runtime; no connection is opened yet.
     ///
     /// # Errors
     ///
     /// `Invalid` when `url` is not a Postgres URL or key-value string.
-    pub fn new(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
+    pub fn on(url: &str, options: &ConnectOptions, sockets: Arc<dyn Sockets>) -> Result<Self, Error> {
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             Error::invalid(format!("the database URL is not valid: {}", words(&error)))
         })?;
@@ -89,6 +105,7 @@ impl TokioPostgres {
         config.tcp_user_timeout(options.statement_timeout);
         Ok(TokioPostgres {
             config,
+            sockets,
             connect_timeout: options.connect_timeout,
             session_script: options.session_script(),
             pooler: options.pooler,
@@ -130,14 +147,14 @@ impl TokioPostgres {
             if failed.at >= asked_at {
                 return Err(failed.failure.clone());
             }
-            sleep_until(failed.pause_until().into()).await;
+            self.sockets.sleep(failed.pause_until().saturating_duration_since(Instant::now())).await;
         }
         self.connect_into(slot, &mut failed).await
     }
 
     /// Opens a connection that others can do without: not while someone else does, nor in the pause after a failure.
     async fn open_spare(&self, slot: &Slot) -> Option<Arc<Connection>> {
-        let mut failed = slot.connecting.try_lock().ok()?;
+        let mut failed = slot.connecting.try_lock()?;
         if let Some(connection) = slot.usable() {
             return Some(connection);
         }
@@ -162,14 +179,21 @@ impl TokioPostgres {
     }
 
     async fn connect(&self) -> Result<Connection, Failure> {
-        let connection = timeout(self.connect_timeout, self.establish()).await;
-        connection.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))
+        self.in_time(self.establish()).await
+    }
+
+    /// Returns what comes of connecting, no later than the connect timeout.
+    async fn in_time<T>(&self, connecting: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        match select(pin!(connecting), self.sockets.sleep(self.connect_timeout)).await {
+            Either::Left((connected, _)) => connected,
+            Either::Right(_) => Err(self.unreachable("no answer in time")),
+        }
     }
 
     async fn establish(&self) -> Result<Connection, Failure> {
         let (client, mut messages) = self.dial().await?;
         // The end of the connection is seen by whoever uses it next.
-        tokio::spawn(async move { while let Some(Ok(_)) = messages.next().await {} });
+        self.sockets.spawn(Box::pin(async move { while let Some(Ok(_)) = messages.next().await {} }));
         if !self.pooler {
             client.batch_execute(&self.session_script).await.map_err(|error| self.unreachable(&words(&error)))?;
         }
@@ -177,13 +201,13 @@ impl TokioPostgres {
     }
 
     async fn dial(&self) -> Result<(Client, Messages), Failure> {
-        dial(&self.config).await.map_err(|error| {
-            let reported = error.as_db_error();
+        self.sockets.dial(&self.config).await.map_err(|error| {
+            let reported = error.downcast_ref().and_then(tokio_postgres::Error::as_db_error);
             let failure = reported.map(|told| Failure::reported(told.code().code(), None, told.message()));
             // Whatever went wrong: no statement was sent.
             failure
                 .filter(|failure| failure.class() != Class::Unknown)
-                .unwrap_or_else(|| self.unreachable(&words(&error)))
+                .unwrap_or_else(|| self.unreachable(&words(&*error)))
         })
     }
 
@@ -222,8 +246,7 @@ impl Driver for TokioPostgres {
             if self.pooler {
                 return Ok(None);
             }
-            let listener = timeout(self.connect_timeout, self.start_listening(channel)).await;
-            listener.unwrap_or_else(|_| Err(self.unreachable("no answer in time"))).map(Some)
+            self.in_time(self.start_listening(channel)).await.map(Some)
         })
     }
 

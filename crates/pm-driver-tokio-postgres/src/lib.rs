@@ -38,6 +38,8 @@
 //!
 //! # Features
 //!
+//! * `tokio` (default), `smol`, `async-std`: the runtimes, any number of them in one program: see [`connect_on`]. The
+//!   last two need no tokio runtime; on them `target_session_attrs` is refused and `load_balance_hosts` not heeded.
 //! * `tls`: `sslmode=require` in the URL means TLS (rustls), the certificate verified against what the system trusts.
 //!   Without it, and with any other `sslmode`, connections are not encrypted.
 //! * `deadpool`: `from_pool`, on a pool of the caller's.
@@ -49,15 +51,17 @@ mod driver;
 mod listener;
 #[cfg(feature = "deadpool")]
 mod pool;
+#[cfg(any(feature = "smol", feature = "async-std"))]
+mod sockets;
 mod transaction;
 
+pub use dial::{DialError, Messages, Sockets, opened};
 pub use driver::TokioPostgres;
 pub use pm_queue::*;
 #[cfg(feature = "deadpool")]
 pub use pool::from_pool;
 pub use transaction::InTransaction;
 
-use pm_queue::runtime::Tokio;
 use std::sync::Arc;
 
 /// Returns a handle on the queues of the database at `url`, with default [`ConnectOptions`].
@@ -68,16 +72,27 @@ use std::sync::Arc;
 ///
 /// `Invalid` for a bad URL; `Unavailable` when no server answers within 5 s; `Schema` when the schema is newer than this
 /// program; `Database` when the role may not create what is missing.
+#[cfg(feature = "tokio")]
 pub async fn connect(url: &str) -> Result<Queue, Error> {
     connect_with(url, ConnectOptions::default()).await
 }
 
-/// Returns a handle on the queues of the database at `url`.
+/// Returns a handle on the queues of the database at `url`. To be called in a tokio runtime.
 ///
 /// # Errors
 ///
 /// As [`connect`]; `Schema` also when the schema is missing or older and the options say not to migrate.
+#[cfg(feature = "tokio")]
 pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Queue, Error> {
-    let driver = TokioPostgres::new(url, &options)?;
-    Queue::open(Arc::new(driver), Arc::new(Tokio::current()), &options).await
+    connect_on(url, options, Arc::new(runtime::Tokio::current())).await
+}
+
+/// Returns a handle on the queues of the database at `url`, driven by the given runtime.
+///
+/// # Errors
+///
+/// `Invalid` for a bad URL; `Unavailable`, `Schema` and `Database` as [`Queue::open`].
+pub async fn connect_on(url: &str, options: ConnectOptions, runtime: Arc<dyn Sockets>) -> Result<Queue, Error> {
+    let driver = TokioPostgres::on(url, &options, runtime.clone())?;
+    Queue::open(Arc::new(driver), runtime, &options).await
 }

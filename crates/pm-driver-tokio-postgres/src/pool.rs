@@ -36,13 +36,43 @@ impl PoolDriver {
 impl Executor for PoolDriver {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
-            let client = self.client().await?;
-            let failed = |error| failure(&error, client.is_closed());
-            let prepared =
-                client.prepare_typed_cached(&statement.text, &parameter_types(statement)).await.map_err(failed)?;
-            let rows = client.query_raw(&prepared, params.iter().map(Parameter)).await.map_err(failed)?;
-            collect(rows, statement).await.map_err(failed)
+            let client = Lent(Some(self.client().await?));
+            let answer = answer(&client, statement, params).await;
+            client.give_back();
+            answer
         })
+    }
+}
+
+async fn answer(client: &Object, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
+    let failed = |error| failure(&error, client.is_closed());
+    let prepared = client.prepare_typed_cached(&statement.text, &parameter_types(statement)).await.map_err(failed)?;
+    let rows = client.query_raw(&prepared, params.iter().map(Parameter)).await.map_err(failed)?;
+    collect(rows, statement).await.map_err(failed)
+}
+
+/// A connection of the pool: given back when it has answered, and otherwise taken out of the pool.
+struct Lent(Option<Object>);
+
+impl Lent {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl std::ops::Deref for Lent {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        self.0.as_ref().expect("it is there until it is given back")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Object::take(client));
+        }
     }
 }
 

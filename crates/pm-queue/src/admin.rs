@@ -143,7 +143,7 @@ impl Queue {
             let promoted = self.run(Promote { limit: PROMOTED_AT_ONCE, bound }).await?;
             total += promoted.promoted;
             if promoted.promoted < PROMOTED_AT_ONCE as u64 {
-                self.notice_change();
+                self.wake_sleepers(total).await;
                 return Ok((total, promoted.next_due));
             }
             bound = promoted.upto;
@@ -184,7 +184,7 @@ impl Queue {
         let mut deleted = 0;
         for pass in 0..MOST_PASSES {
             deleted += self.sweep(Some(queue_id)).await?;
-            if self.run(DropQueues).await? == 0 {
+            if self.run(DropQueues { queue_id: Some(queue_id) }).await? == 0 {
                 break;
             }
             self.sleep(Duration::from_millis(10) * (pass + 1)).await;
@@ -217,7 +217,7 @@ impl Queue {
     /// `Unavailable`, `Schema` or `Database`; what was deleted by then stays deleted.
     pub async fn prune(&self) -> Result<u64, Error> {
         let deleted = self.sweep(None).await?;
-        self.run(DropQueues).await?;
+        self.run(DropQueues { queue_id: None }).await?;
         Ok(deleted)
     }
 

@@ -107,9 +107,11 @@ impl Link {
     }
 }
 
-/// Returns whether the server surely did not run it and it may pass a moment later: a deadlock, for example.
+/// Returns whether the server surely did not run it and it may pass a moment later: a deadlock, for example, or two
+/// jobs that took one key at the same moment.
 fn passes_later(failure: &Failure) -> bool {
-    failure.class() == Class::Retry && failure.sqlstate().is_some() && !failure.is_connection()
+    failure.constraint() == Some("job_key")
+        || failure.class() == Class::Retry && failure.sqlstate().is_some() && !failure.is_connection()
 }
 
 /// Lends a queue's randomness to a machine.

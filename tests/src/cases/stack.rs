@@ -1,7 +1,9 @@
 //! What is put together: a driver, and the runtime that drives it.
 
+use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use pm_queue::{BoxFuture, ConnectOptions, Error, Executor, Queue, Runtime, runtime};
+use pm_driver_tokio_postgres::Sockets;
+use pm_queue::{BoxFuture, ConnectOptions, Error, Executor, Queue, runtime};
 use sqlx::Postgres;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +17,11 @@ pub trait Client: 'static {
     fn connect(
         url: String,
         options: ConnectOptions,
-        runtime: Arc<dyn Runtime>,
+        runtime: Arc<dyn Sockets>,
     ) -> BoxFuture<'static, Result<Queue, Error>>;
 
     /// Begins a transaction on a connection of its own, as a program does that has one anyway.
-    fn begin(url: String, runtime: Arc<dyn Runtime>) -> BoxFuture<'static, Box<dyn Transaction>>;
+    fn begin(url: String, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
 }
 
 /// A transaction of the caller's.
@@ -40,7 +42,7 @@ pub trait Home: 'static {
     fn run(future: LocalBoxFuture<'static, ()>);
 
     /// Returns the runtime, from inside.
-    fn runtime() -> Arc<dyn Runtime>;
+    fn runtime() -> Arc<dyn Sockets>;
 }
 
 /// A driver on a runtime.
@@ -48,10 +50,10 @@ pub trait Home: 'static {
 pub struct Stack {
     driver: &'static str,
     home: &'static str,
-    connect: fn(String, ConnectOptions, Arc<dyn Runtime>) -> BoxFuture<'static, Result<Queue, Error>>,
-    begin: fn(String, Arc<dyn Runtime>) -> BoxFuture<'static, Box<dyn Transaction>>,
+    connect: fn(String, ConnectOptions, Arc<dyn Sockets>) -> BoxFuture<'static, Result<Queue, Error>>,
+    begin: fn(String, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>,
     run: fn(LocalBoxFuture<'static, ()>),
-    runtime: fn() -> Arc<dyn Runtime>,
+    runtime: fn() -> Arc<dyn Sockets>,
 }
 
 impl Stack {
@@ -69,7 +71,7 @@ impl Stack {
         (self.run)(future);
     }
 
-    pub(super) fn runtime(self) -> Arc<dyn Runtime> {
+    pub(super) fn runtime(self) -> Arc<dyn Sockets> {
         (self.runtime)()
     }
 
@@ -92,15 +94,15 @@ impl Client for TokioPostgres {
     fn connect(
         url: String,
         options: ConnectOptions,
-        _tokio: Arc<dyn Runtime>,
+        runtime: Arc<dyn Sockets>,
     ) -> BoxFuture<'static, Result<Queue, Error>> {
-        Box::pin(async move { pm_driver_tokio_postgres::connect_with(&url, options).await })
+        Box::pin(async move { pm_driver_tokio_postgres::connect_on(&url, options, runtime).await })
     }
 
-    fn begin(url: String, runtime: Arc<dyn Runtime>) -> BoxFuture<'static, Box<dyn Transaction>> {
+    fn begin(url: String, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
         Box::pin(async move {
-            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("it answers");
-            runtime.spawn(Box::pin(async move { drop(connection.await) }));
+            let (client, mut messages) = runtime.dial(&url.parse().expect("it is a URL")).await.expect("it answers");
+            runtime.spawn(Box::pin(async move { while messages.next().await.is_some() {} }));
             // It ends with its database; a transaction that owns its client cannot be had otherwise.
             let client: &'static mut tokio_postgres::Client = Box::leak(Box::new(client));
             let transaction = client.transaction().await.expect("it begins");
@@ -132,12 +134,12 @@ impl Client for Sqlx {
     fn connect(
         url: String,
         options: ConnectOptions,
-        runtime: Arc<dyn Runtime>,
+        runtime: Arc<dyn Sockets>,
     ) -> BoxFuture<'static, Result<Queue, Error>> {
         Box::pin(async move { pm_driver_sqlx::connect_on(&url, options, runtime).await })
     }
 
-    fn begin(url: String, _runtime: Arc<dyn Runtime>) -> BoxFuture<'static, Box<dyn Transaction>> {
+    fn begin(url: String, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
         Box::pin(async move {
             let pool = sqlx::PgPool::connect(&url).await.expect("it answers");
             Box::new(pool.begin().await.expect("it begins")) as Box<dyn Transaction>
@@ -172,7 +174,7 @@ impl Home for OnTokio {
         runtime.shutdown_timeout(Duration::from_secs(1));
     }
 
-    fn runtime() -> Arc<dyn Runtime> {
+    fn runtime() -> Arc<dyn Sockets> {
         Arc::new(runtime::Tokio::current())
     }
 }
@@ -188,7 +190,7 @@ impl Home for OnSmol {
         smol::block_on(future);
     }
 
-    fn runtime() -> Arc<dyn Runtime> {
+    fn runtime() -> Arc<dyn Sockets> {
         Arc::new(runtime::Smol)
     }
 }
@@ -204,7 +206,7 @@ impl Home for OnAsyncStd {
         async_std::task::block_on(future);
     }
 
-    fn runtime() -> Arc<dyn Runtime> {
+    fn runtime() -> Arc<dyn Sockets> {
         Arc::new(runtime::AsyncStd)
     }
 }

@@ -6,7 +6,7 @@ use super::timer::Timer;
 use super::{Entropy, Machine, Request, Trouble};
 use crate::op::{Enqueue, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs};
 use crate::{Error, Failure, Instant, NewJob, OnConflict, Operation, Plan, QueueName, Rows, RunAt, SchemaName, State};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -21,6 +21,8 @@ pub struct Producer {
     batcher: Batcher<NewJob>,
     /// Items of an answered batch that were there already; who holds their keys is asked next.
     present: Option<Batch<NewJob>>,
+    /// Queues of the last batch whose workers may be asleep: they are told of replaced jobs too.
+    sleeping: BTreeMap<QueueName, i32>,
     /// How many items the question in flight is about; none when zero.
     asking: usize,
     notices: Notices,
@@ -109,6 +111,7 @@ impl Producer {
         Producer {
             batcher: Batcher::new(BatchLimits::of_items(MAX_BATCH)),
             present: None,
+            sleeping: BTreeMap::new(),
             asking: 0,
             notices: Notices::new(Notice::channel(schema)),
             events: VecDeque::new(),
@@ -149,7 +152,9 @@ impl Producer {
     }
 
     fn handle_enqueued(&mut self, batch: Batch<NewJob>, reply: &EnqueueReply) {
+        self.sleeping.clear();
         for (place, queue_id) in &reply.sleeping {
+            self.sleeping.insert(batch.items[*place].queue.clone(), *queue_id);
             self.notify_of(&batch, &batch.items[*place].queue, *queue_id);
         }
         // A reply is input: it may name a place twice.
@@ -196,6 +201,9 @@ impl Producer {
                 false => Enqueued::Existing(id, state),
             };
             if replaced && !job.options.paused {
+                if let Some(queue_id) = self.sleeping.get(&job.queue) {
+                    self.notices.add(Notice { queue_id: *queue_id, priority: ready_line(&job) });
+                }
                 self.events.push_back(ProducerEvent::Ready { priority: ready_line(&job), queue: job.queue });
             }
             self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Ok(enqueued) });

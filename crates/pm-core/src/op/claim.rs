@@ -6,6 +6,7 @@ use crate::statement::Definition;
 use crate::time::from_ms;
 use crate::wire::{Row, Rows, Type, Value, column};
 use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId, Timestamp};
+use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -166,7 +167,8 @@ pub(super) fn read_claimed_rest(
         codec: read_codec(row)?,
         description: row.read()?,
         key: row.read()?,
-        payload: row.read()?,
+        // A payload that is gone cannot be decoded either: that soft-fails its job, and stops no claim.
+        payload: row.read::<Option<Bytes>>()?.unwrap_or_default(),
     })
 }
 

@@ -1,13 +1,13 @@
--- Drops nameless queues that have no job left, with their frontiers.
+-- Drops nameless queues that have no job left, all or one, with their frontiers.
 -- Locks: the queues' rows.
 -- Concurrency: a queue that is still being swept is left for the next time.
 -- Index: queue (id), job by a scan that stops at the first job of each.
 -- Cost: nothing without nameless queues; otherwise up to one pass over the jobs.
 with gone as (
   delete from {schema}.queue
-  where name is null and not exists (select 1 from {schema}.job where job.queue_id = queue.id)
+  where name is null and ($1::int4 is null or id = $1::int4) and not exists (select 1 from {schema}.job where job.queue_id = queue.id)
   returning id
 ), frontier as (
   delete from {schema}.claim_frontier where queue_id in (select id from gone)
 )
-select count(*) as dropped, (select count(*) from {schema}.queue where name is null) - count(*) as remaining from gone
+select count(*) as dropped, (select count(*) from {schema}.queue where name is null and ($1::int4 is null or id = $1::int4)) - count(*) as remaining from gone

@@ -15,7 +15,7 @@ pub(crate) const SWEEP: Definition = Definition {
     columns: &[Type::Int8, Type::Uuid, Type::Int8],
 };
 pub(crate) const DROP_QUEUE: Definition =
-    Definition { sql: include_str!("drop_queue.sql"), params: &[], columns: &[Type::Int8, Type::Int8] };
+    Definition { sql: include_str!("drop_queue.sql"), params: &[Type::Int4], columns: &[Type::Int8, Type::Int8] };
 
 /// Takes a queue's name away: the first step of deleting it. [`Sweep`] deletes its jobs, [`DropQueues`] the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,16 +108,19 @@ impl Operation for Sweep {
     }
 }
 
-/// Drops nameless queues without jobs. Answers how many nameless ones remain.
+/// Drops nameless queues without jobs. Answers how many of those it looked at remain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DropQueues;
+pub struct DropQueues {
+    /// Only this one; all when none is given.
+    pub queue_id: Option<i32>,
+}
 
 impl Operation for DropQueues {
     type Output = u64;
     const STATEMENT: StatementId = StatementId::DropQueues;
 
     fn params(&self) -> Params<'_> {
-        Vec::new()
+        vec![self.queue_id.map_or(Value::Null(Type::Int4), Value::Int4)]
     }
 
     fn interpret(self, rows: &Rows) -> Result<u64, Error> {

@@ -1,0 +1,93 @@
+//! The database's clock decides: a client's may be years off.
+
+use pm_core::Instant;
+use pm_driver_tokio_postgres::{
+    BoxFuture, ConnectOptions, EnqueueOptions, Queue, RunAt, Runtime, SettingsChange, State, Timestamp, TokioPostgres,
+};
+use pm_queue::runtime::Tokio;
+use pm_tests::{Ground, PATIENCE, eventually, next, take};
+use std::sync::Arc;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const TEN_YEARS_MS: i64 = 10 * 365 * 86_400_000;
+
+/// A machine whose wall clock is off, and which was started at another time.
+struct Elsewhere {
+    runtime: Tokio,
+    off_ms: i64,
+}
+
+impl Runtime for Elsewhere {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.runtime.spawn(task);
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.runtime.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.runtime.now() + Duration::from_millis(self.off_ms.unsigned_abs())
+    }
+
+    fn unix_ms(&self) -> u64 {
+        self.runtime.unix_ms().saturating_add_signed(self.off_ms)
+    }
+}
+
+async fn queue_on_a_machine_off_by(ground: &Ground, off_ms: i64) -> Queue {
+    let options = ConnectOptions::default();
+    let driver = TokioPostgres::new(&ground.database.url(), &options).unwrap();
+    let runtime = Elsewhere { runtime: Tokio::current(), off_ms };
+    Queue::open(Arc::new(driver), Arc::new(runtime), &options).await.unwrap()
+}
+
+#[tokio::test]
+async fn due_times_and_leases_go_by_the_databases_clock_whatever_the_clients_say() {
+    let ground = Ground::with(SettingsChange::new().lease(SECOND * 3).backoff(vec![Duration::ZERO])).await;
+    let early = queue_on_a_machine_off_by(&ground, -TEN_YEARS_MS).await;
+    let late = queue_on_a_machine_off_by(&ground, TEN_YEARS_MS).await;
+    let soon = || EnqueueOptions::default().run_at(RunAt::In(SECOND));
+    let ids = [late.enqueue("tasks", 1u64, soon()).await.unwrap(), early.enqueue("tasks", 2u64, soon()).await.unwrap()];
+    for id in ids {
+        let job = ground.job(id).await;
+        assert_eq!(job.run_at.unwrap().unix_us() - job.created_at.unix_us(), 1_000_000);
+        assert!((job.read_at.unix_us() - job.created_at.unix_us()).abs() < 60_000_000, "it was created just now");
+    }
+    // A moment named by its date is that moment, for whoever enqueues.
+    let past = Timestamp::from_unix_us(ground.job(ids[0]).await.read_at.unix_us() - 1_000_000);
+    let at = EnqueueOptions::default().run_at(RunAt::At(past));
+    let ready = early.enqueue("tasks", 3u64, at).await.unwrap();
+    assert_eq!(ground.job(ready).await.run_at, None, "it is due already");
+
+    let mut theirs = late.try_stream_jobs::<u64>("tasks");
+    let held = take(&mut theirs, 3).await;
+    let lease = "select (extract(epoch from max(lease_expires_at) - now()) <= 3)::int from pm.job";
+    assert_eq!(ground.number(lease), 1);
+    let mut ours = early.try_stream_jobs::<u64>("tasks");
+    let stolen = tokio::time::timeout(SECOND * 5, next(&mut ours)).await;
+    assert!(stolen.is_err(), "kept alive, the leases hold against a reaper that lives ten years earlier");
+    for job in held {
+        job.into_parts().1.commit().await.expect("they are still the holder's");
+    }
+    assert_eq!(ground.jobs_in(State::Finished), 3);
+}
+
+#[tokio::test]
+async fn jobs_of_clients_with_clocks_years_apart_come_in_the_order_they_became_ready() {
+    let ground = Ground::new().await;
+    let late = queue_on_a_machine_off_by(&ground, TEN_YEARS_MS).await;
+    let early = queue_on_a_machine_off_by(&ground, -TEN_YEARS_MS).await;
+    for n in 0..20u64 {
+        let queue = if n % 2 == 0 { &late } else { &early };
+        queue.enqueue("tasks", n, EnqueueOptions::default()).await.unwrap();
+    }
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    for expected in 0..20 {
+        let (n, ack) = next(&mut jobs).await.into_parts();
+        assert_eq!(n, expected);
+        ack.commit().await.unwrap();
+    }
+    eventually("all are done", PATIENCE, async || ground.jobs_in(State::Finished) == 20).await;
+}
