@@ -23,10 +23,10 @@ with line as materialized (
   limit $4::int8
 ), raised as (
   insert into {schema}.claim_frontier as frontier (queue_id, priority, seq)
-  select pick.queue_id, pick.priority, max(pick.seq) + 1000
-  from pick left join {schema}.claim_frontier f on f.queue_id = pick.queue_id and f.priority = pick.priority
-  where f.seq is null or pick.seq > f.seq
-  group by 1, 2
+  select head.queue_id, head.priority, head.seq + 1000
+  from (select queue_id, priority, max(seq) as seq from pick group by 1, 2) head
+  left join {schema}.claim_frontier f on f.queue_id = head.queue_id and f.priority = head.priority
+  where f.seq is null or head.seq > f.seq
   order by 1, 2
   on conflict (queue_id, priority) do update set seq = greatest(frontier.seq, excluded.seq)
 ), got as (

@@ -1,0 +1,182 @@
+//! The server everybody is measured on, and its meters.
+
+use crate::Result;
+use pm_sandbox::{Server, ServerOptions};
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, NoTls};
+
+/// A durable private server.
+pub(crate) struct Ground {
+    control: Client,
+    server: Server,
+    databases: AtomicUsize,
+    statements: bool,
+}
+
+/// A database of one measurement.
+pub(crate) struct Database<'a> {
+    ground: &'a Ground,
+    pub(crate) name: String,
+    pub(crate) url: String,
+}
+
+/// What the meters showed at a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    at: Instant,
+    wal_bytes: i64,
+    client_cpu: Duration,
+    server_cpu: Duration,
+}
+
+/// What was used since a reading.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spent {
+    pub(crate) time: Duration,
+    pub(crate) wal_bytes: i64,
+    pub(crate) client_cpu: Duration,
+    pub(crate) server_cpu: Duration,
+}
+
+impl Ground {
+    /// Starts the server. Nothing about durability is relaxed; checkpoints come between measurements, not within.
+    pub(crate) async fn start(statements: bool) -> Result<Self> {
+        let mut options = ServerOptions::default()
+            .durable(true)
+            .setting("dynamic_shared_memory_type", "posix")
+            .setting("max_wal_size", "8GB")
+            .setting("checkpoint_timeout", "1h");
+        if statements {
+            options = options.setting("shared_preload_libraries", "pg_stat_statements");
+        }
+        let server = Server::start_with(options)?;
+        let control = connect(&server.url()).await?;
+        for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+            let value: String = control.query_one(&format!("show {setting}"), &[]).await?.get(0);
+            if value != "on" {
+                return Err(format!("{setting} is {value}: such numbers mean nothing").into());
+            }
+        }
+        if statements {
+            control.batch_execute("create extension pg_stat_statements").await?;
+        }
+        Ok(Ground { control, server, databases: AtomicUsize::new(0), statements })
+    }
+
+    /// Returns a fresh database, after a checkpoint: what follows pays for itself only.
+    pub(crate) async fn database(&self) -> Result<Database<'_>> {
+        let name = format!("bench_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.control.batch_execute(&format!("create database {name}")).await?;
+        self.control.batch_execute("checkpoint").await?;
+        let url = self.server.url_of(&name);
+        Ok(Database { ground: self, name, url })
+    }
+
+    pub(crate) async fn read(&self) -> Result<Reading> {
+        let wal_bytes = self.wal_bytes().await?;
+        let server_cpu = cpu_of_tree(self.server.pid())?;
+        Ok(Reading { wal_bytes, server_cpu, client_cpu: own_cpu()?, at: Instant::now() })
+    }
+
+    /// Returns what was used since; the server is asked when connections just closed have ended and been counted.
+    pub(crate) async fn spent_since(&self, before: Reading) -> Result<Spent> {
+        let time = before.at.elapsed();
+        let client_cpu = own_cpu()?.saturating_sub(before.client_cpu);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let wal_bytes = self.wal_bytes().await? - before.wal_bytes;
+        let server_cpu = cpu_of_tree(self.server.pid())?.saturating_sub(before.server_cpu);
+        Ok(Spent { time, wal_bytes, client_cpu, server_cpu })
+    }
+
+    async fn wal_bytes(&self) -> Result<i64> {
+        let sql = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8";
+        Ok(self.control.query_one(sql, &[]).await?.get(0))
+    }
+
+    pub(crate) async fn server_version(&self) -> Result<String> {
+        Ok(self.control.query_one("show server_version", &[]).await?.get(0))
+    }
+
+    /// Starts the count of statements anew.
+    pub(crate) async fn forget_statements(&self) -> Result<()> {
+        if self.statements {
+            self.control.query("select pg_stat_statements_reset()", &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Prints how often each statement ran in a database, its rows and its time.
+    pub(crate) async fn print_statements(&self, contender: &str, database: &str) -> Result<()> {
+        if !self.statements {
+            return Ok(());
+        }
+        let sql = "select calls, rows, total_exec_time, regexp_replace(query, '\\s+', ' ', 'g')
+                   from pg_stat_statements join pg_database on pg_database.oid = dbid
+                   where datname = $1 order by total_exec_time desc limit 8";
+        for row in self.control.query(sql, &[&database]).await? {
+            let (calls, rows, ms): (i64, i64, f64) = (row.get(0), row.get(1), row.get(2));
+            let text: String = row.get(3);
+            let text: String = text.chars().filter(|letter| *letter != '\n').take(90).collect();
+            let each = ms / calls as f64;
+            eprintln!("  {contender:>6} {calls:>7} calls {rows:>7} rows {ms:>8.0} ms {each:>7.3} ms each  {text}");
+        }
+        Ok(())
+    }
+
+    /// Returns how many statements (each its own transaction) a database has seen.
+    pub(crate) async fn transactions(&self, database: &str) -> Result<i64> {
+        let sql = "select xact_commit + xact_rollback from pg_stat_database where datname = $1";
+        Ok(self.control.query_one(sql, &[&database]).await?.get(0))
+    }
+}
+
+impl Database<'_> {
+    /// Returns the one number that a statement says.
+    pub(crate) async fn number(&self, sql: &str) -> Result<i64> {
+        Ok(connect(&self.url).await?.query_one(sql, &[]).await?.get(0))
+    }
+
+    pub(crate) async fn drop(self) -> Result<()> {
+        let sql = format!("drop database {} with (force)", self.name);
+        Ok(self.ground.control.batch_execute(&sql).await?)
+    }
+}
+
+/// Connects; the connection closes when the client is dropped.
+pub(crate) async fn connect(url: &str) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(async move {
+        // Its end is seen by the client.
+        drop(connection.await);
+    });
+    Ok(client)
+}
+
+fn own_cpu() -> Result<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
+}
+
+/// Returns the CPU time of a postmaster, of its children, and of those that have ended.
+fn cpu_of_tree(postmaster: u32) -> Result<Duration> {
+    let mut ticks = 0;
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // A process may end while we look; it counts with the postmaster's ended children then.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        // After the name in parentheses: state, parent, …; user and system time are the 12th and 13th, those of
+        // ended children the 14th and 15th.
+        let Some((_, fields)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let number = |place: usize| fields.get(place).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        if pid == postmaster {
+            ticks += number(11) + number(12) + number(13) + number(14);
+        } else if number(1) == u64::from(postmaster) {
+            ticks += number(11) + number(12);
+        }
+    }
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}

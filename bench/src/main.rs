@@ -1,0 +1,98 @@
+//! Measures pm beside a hand-written floor, interleaved in one run, on a durable private Postgres.
+
+mod contender;
+mod floor;
+mod ground;
+mod idle;
+mod options;
+mod ours;
+mod report;
+mod sizes;
+mod work;
+
+use contender::Contender;
+use floor::{Floor, Lean, OneTable};
+use ground::Ground;
+use options::Options;
+use ours::Ours;
+use report::Report;
+use std::process::ExitCode;
+use work::{Work, works};
+
+/// Whatever went wrong; a bench has nobody who would act differently.
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help") {
+        println!("{}", options::USAGE);
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\n\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pm-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let ground = Ground::start(options.statements).await?;
+    let mut report = Report::default();
+    for round in 1..=options.rounds {
+        for work in works(options) {
+            eprintln!("round {round} of {}: {}", options.rounds, work.name);
+            measure::<Ours>(&ground, &work, options, &mut report).await?;
+            measure::<Floor<OneTable>>(&ground, &work, options, &mut report).await?;
+            measure::<Floor<Lean>>(&ground, &work, options, &mut report).await?;
+            // Peers are measured here: one line each, and a file beside ours.rs.
+        }
+    }
+    if options.asked_for("P6") {
+        idle::measure(&ground, &mut report).await?;
+    }
+    if options.asked_for("P7") {
+        sizes::measure(&ground, options.quick, &mut report).await?;
+    }
+    report.keep_only(|case| options.asked_for(case));
+    report.print();
+    if let Some(path) = &options.json {
+        report.write_json(path, &ground.server_version().await?, options.rounds)?;
+    }
+    Ok(())
+}
+
+/// Lets one contender do one piece of work in a fresh database, and checks that it was done.
+async fn measure<C: Contender>(ground: &Ground, work: &Work, options: &Options, report: &mut Report) -> Result<()> {
+    if options.only.as_deref().is_some_and(|only| only != C::NAME) {
+        return Ok(());
+    }
+    let database = ground.database().await?;
+    let contender = C::open(&database.url).await?;
+    if work.needs_backlog() {
+        contender.enqueue_many(work.jobs).await?;
+    }
+    ground.forget_statements().await?;
+    let before = ground.read().await?;
+    work.run(&contender).await?;
+    let spent = ground.spent_since(before).await?;
+    ground.print_statements(C::NAME, &database.name).await?;
+    let (jobs, sql) = (work.jobs, if work.needs_backlog() { C::COUNT_ENDED } else { C::COUNT_ALL });
+    let counted = database.number(sql).await?;
+    if counted != i64::try_from(jobs)? {
+        return Err(format!("{}, {}: {counted} jobs counted instead of {jobs}", work.name, C::NAME).into());
+    }
+    contender.close().await?;
+    for (case, what, value) in work.values(&spent) {
+        report.add(case, what, C::NAME, value);
+    }
+    database.drop().await
+}
