@@ -45,13 +45,21 @@ pub trait Home: 'static {
     fn runtime() -> Arc<dyn Sockets>;
 }
 
+/// Connects to a database on a runtime.
+type Connect = fn(String, ConnectOptions, Arc<dyn Sockets>) -> BoxFuture<'static, Result<Queue, Error>>;
+/// Begins a transaction on a runtime.
+type Begin = fn(String, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
+
+type Connect = fn(String, ConnectOptions, Arc<dyn Sockets>) -> BoxFuture<'static, Result<Queue, Error>>;
+type Begin = fn(String, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
+
 /// A driver on a runtime.
 #[derive(Debug, Clone, Copy)]
 pub struct Stack {
     driver: &'static str,
     home: &'static str,
-    connect: fn(String, ConnectOptions, Arc<dyn Sockets>) -> BoxFuture<'static, Result<Queue, Error>>,
-    begin: fn(String, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>,
+    connect: Connect,
+    begin: Begin,
     run: fn(LocalBoxFuture<'static, ()>),
     runtime: fn() -> Arc<dyn Sockets>,
 }
