@@ -45,11 +45,6 @@ pub trait Home: 'static {
     fn runtime() -> Arc<dyn Sockets>;
 }
 
-/// Connects to a database on a runtime.
-type Connect = fn(String, ConnectOptions, Arc<dyn Sockets>) -> BoxFuture<'static, Result<Queue, Error>>;
-/// Begins a transaction on a runtime.
-type Begin = fn(String, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
-
 type Connect = fn(String, ConnectOptions, Arc<dyn Sockets>) -> BoxFuture<'static, Result<Queue, Error>>;
 type Begin = fn(String, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
 
