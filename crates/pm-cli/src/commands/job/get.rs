@@ -18,6 +18,7 @@ use pm_core::IdSuffix;
 /// Example:
 ///   pm job get items[0].pdf 9f3c > invoice.pdf
 ///   pm job get 'headers["x.y"]' 9f3c
+#[allow(rustdoc::broken_intra_doc_links, reason = "the help, which this is, writes places as items[0]")]
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct GetArgs {
