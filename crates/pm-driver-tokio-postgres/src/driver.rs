@@ -130,7 +130,7 @@ impl TokioPostgres {
         }
         match (empty, least_busy) {
             (Some(slot), None) => self.open(slot).await,
-            // Room for one more, but a failure to open it is no reason to fail, nor to wait.
+            // Room for one more, but a failure to open it is no reason to fail.
             (Some(slot), Some(busy)) => Ok(self.open_spare(slot).await.unwrap_or(busy)),
             (None, Some(busy)) => Ok(busy),
             (None, None) => Err(Failure::not_sent("there is no room for a connection")),
