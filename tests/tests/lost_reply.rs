@@ -7,7 +7,7 @@ use pm_tests::{Ground, Loss, PATIENCE, Proxy, eventually, next, take, within};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-const CLAIM: &str = "pick left join";
+const CLAIM: &str = "claim_frontier as frontier";
 const SETTLE: &str = "told as (";
 const ENQUEUE: &str = "entrant as (";
 const REFRESH: &str = "as remaining_ms";
