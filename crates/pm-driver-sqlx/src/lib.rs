@@ -35,7 +35,10 @@
 //!         }
 //!     };
 //!     println!("mail to {}", payload.to);
-//!     ack.commit().await?; // or ack.soft_fail("reason").await?, ack.hard_fail("reason").await?, drop(ack)
+//!     // Or ack.soft_fail("reason"), ack.hard_fail("reason"), drop(ack).
+//!     if let Err(error) = ack.commit().await {
+//!         eprintln!("{error}");
+//!     }
 //! }
 //! # Ok(())
 //! # }
