@@ -5,24 +5,6 @@ use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, InitialState, JobAck, 
 use pm_tests::{Ground, PATIENCE, eventually, next, unattended, within};
 use std::time::Duration;
 
-const EVENTS: [Event; 15] = [
-    Event::Claim,
-    Event::Commit,
-    Event::SoftFail,
-    Event::LastSoftFail,
-    Event::HardFail,
-    Event::Release,
-    Event::Refresh,
-    Event::Reap,
-    Event::LastReap,
-    Event::Pause,
-    Event::Resume,
-    Event::Restart,
-    Event::ForceRestart,
-    Event::Done,
-    Event::Fail,
-];
-
 /// How a job comes to be paused: with its queue, or by itself.
 #[derive(Clone, Copy, PartialEq)]
 enum Held {
@@ -137,7 +119,7 @@ async fn check(state: State, event: Event, held: Held) {
 }
 
 async fn check_all_of(state: State) {
-    for event in EVENTS {
+    for event in Event::ALL {
         check(state, event, Held::WithItsQueue).await;
     }
 }
@@ -154,7 +136,7 @@ async fn a_job_of_a_paused_queue_goes_where_the_table_says() {
 
 #[tokio::test]
 async fn a_job_paused_by_itself_goes_where_the_table_says() {
-    for event in EVENTS {
+    for event in Event::ALL {
         check(State::Paused, event, Held::ByItself).await;
     }
 }
@@ -188,7 +170,7 @@ async fn a_dropped_ack_is_a_soft_fail_in_the_table_too() {
 #[test]
 fn every_event_is_listed() {
     // A new event breaks this match, and is to be added to the list.
-    for event in EVENTS {
+    for event in Event::ALL {
         match event {
             Event::Claim | Event::Commit | Event::SoftFail | Event::LastSoftFail | Event::HardFail => {}
             Event::Release | Event::Refresh | Event::Reap | Event::LastReap | Event::Pause | Event::Resume => {}

@@ -52,6 +52,27 @@ pub enum Event {
     Fail,
 }
 
+impl Event {
+    /// All events.
+    pub const ALL: [Event; 15] = [
+        Event::Claim,
+        Event::Commit,
+        Event::SoftFail,
+        Event::LastSoftFail,
+        Event::HardFail,
+        Event::Release,
+        Event::Refresh,
+        Event::Reap,
+        Event::LastReap,
+        Event::Pause,
+        Event::Resume,
+        Event::Restart,
+        Event::ForceRestart,
+        Event::Done,
+        Event::Fail,
+    ];
+}
+
 impl State {
     /// All states, in the order of a job's life.
     pub const ALL: [State; 5] = [State::Pending, State::Paused, State::InProgress, State::Finished, State::Failed];
@@ -136,28 +157,10 @@ impl fmt::Display for State {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 15] = [
-        Event::Claim,
-        Event::Commit,
-        Event::SoftFail,
-        Event::LastSoftFail,
-        Event::HardFail,
-        Event::Release,
-        Event::Refresh,
-        Event::Reap,
-        Event::LastReap,
-        Event::Pause,
-        Event::Resume,
-        Event::Restart,
-        Event::ForceRestart,
-        Event::Done,
-        Event::Fail,
-    ];
-
     #[test]
     fn only_a_restart_leaves_an_ended_state() {
         for state in [State::Finished, State::Failed] {
-            for event in EVENTS {
+            for event in Event::ALL {
                 let allowed = matches!(event, Event::Restart | Event::ForceRestart);
                 assert_eq!(state.after(event).is_some(), allowed, "{state} {event:?}");
             }
@@ -167,7 +170,7 @@ mod tests {
     #[test]
     fn a_lease_begins_with_a_claim_alone() {
         for state in State::ALL {
-            for event in EVENTS {
+            for event in Event::ALL {
                 if state != State::InProgress && state.after(event) == Some(State::InProgress) {
                     assert_eq!((state, event), (State::Pending, Event::Claim));
                 }
