@@ -17,8 +17,12 @@ fn tree() -> Vec<File> {
         for entry in fs::read_dir(&dir).expect("a directory of the tree is readable") {
             let path = entry.expect("a directory of the tree is readable").path();
             let name = path.file_name().unwrap_or_default();
+            // A directory, and in a further work tree a file that says where that is.
+            if name == ".git" {
+                continue;
+            }
             if path.is_dir() {
-                if name != ".git" && name != "target" {
+                if name != "target" {
                     dirs.push(path);
                 }
             } else if let Ok(text) = fs::read_to_string(&path) {
