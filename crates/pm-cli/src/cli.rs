@@ -63,8 +63,8 @@ impl GlobalArgs {
     }
 }
 
-/// Runs what the arguments of this process say.
-pub(crate) fn run() -> ExitCode {
+/// Runs what the arguments of this process say; returns its exit code.
+pub fn run() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => execute(cli),
         Err(error) => show(&error),

@@ -40,10 +40,14 @@ impl Settings {
             && let Some(path) = file_path()
         {
             let file = FileSettings::read(&path)?;
-            let named = |key: &str, value: Option<String>| Some((format!("{key} in {}", path.display()), value?));
-            url = url.or(named("database_url", file.database_url));
-            schema = schema.or(named("schema", file.schema));
+            url = url.or(file.url(&path));
+            schema = schema.or(file.schema(&path));
         }
+        Self::checked(url, schema, args.connect_timeout)
+    }
+
+    /// Checks what was said, each with who said it.
+    fn checked(url: Option<Said>, schema: Option<Said>, connect_timeout: Duration) -> Result<Self, CommandError> {
         if let Some((source, url)) = &url {
             check_url(url).map_err(|problem| problem.within(source))?;
         }
@@ -51,7 +55,14 @@ impl Settings {
             Some((source, name)) => SchemaName::new(&name).map_err(|error| CommandError::from(error).within(source))?,
             None => SchemaName::default(),
         };
-        Ok(Settings { url: url.map(|(_, url)| url), schema, connect_timeout: args.connect_timeout })
+        Ok(Settings { url: url.map(|(_, url)| url), schema, connect_timeout })
+    }
+
+    /// Returns the settings of a run without arguments and environment, and with a file that says `text`.
+    pub(crate) fn of_file(text: &str) -> Result<Self, CommandError> {
+        let path = Path::new("config.toml");
+        let file = FileSettings::parse(text, path)?;
+        Self::checked(file.url(path), file.schema(path), Duration::ZERO)
     }
 
     /// Returns the database's URL. It may hold a password: it goes to the driver, never into a message.
@@ -68,6 +79,9 @@ impl Settings {
         self.url.as_deref().map(Secrets::of_connection).unwrap_or_default()
     }
 }
+
+/// A value, after who said it.
+type Said = (String, String);
 
 /// What the file may say.
 #[derive(Debug, Default, Deserialize)]
@@ -86,21 +100,29 @@ impl FileSettings {
             }
             Err(error) => return Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))),
         };
+        Self::parse(&text, path)
+    }
+
+    fn url(&self, path: &Path) -> Option<Said> {
+        Some((format!("database_url in {}", path.display()), self.database_url.clone()?))
+    }
+
+    fn schema(&self, path: &Path) -> Option<Said> {
+        Some((format!("schema in {}", path.display()), self.schema.clone()?))
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, CommandError> {
         // The error's own Display quotes the line, which may hold a password.
-        toml::from_str(&text).map_err(|error| {
+        toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            let secrets = Secrets::of_connection(&text);
+            let secrets = Secrets::of_connection(text);
             CommandError::usage(format!("{}, line {line}: {}", path.display(), secrets.hide(error.message())))
         })
     }
 }
 
 /// Returns the first value that is set and not empty, and who said it.
-fn first_set(
-    flag: Option<&str>,
-    flag_name: &str,
-    variables: &[&str],
-) -> Result<Option<(String, String)>, CommandError> {
+fn first_set(flag: Option<&str>, flag_name: &str, variables: &[&str]) -> Result<Option<Said>, CommandError> {
     if let Some(value) = flag {
         return Ok(Some((flag_name.to_owned(), value.to_owned())));
     }
