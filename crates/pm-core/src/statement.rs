@@ -26,6 +26,8 @@ pub enum StatementId {
     ResumeQueue,
     CountPending,
     ListQueues,
+    Activity,
+    TableSizes,
     QueueSettings,
     SetQueue,
     ListJobs,
@@ -88,7 +90,7 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 37] = [
+    pub const ALL: [StatementId; 39] = [
         StatementId::Enqueue,
         StatementId::KeyHolder,
         StatementId::ReplaceJobs,
@@ -105,6 +107,8 @@ impl StatementId {
         StatementId::ResumeQueue,
         StatementId::CountPending,
         StatementId::ListQueues,
+        StatementId::Activity,
+        StatementId::TableSizes,
         StatementId::QueueSettings,
         StatementId::SetQueue,
         StatementId::ListJobs,
@@ -146,6 +150,8 @@ impl StatementId {
             StatementId::ResumeQueue => &op::queue::RESUME_QUEUE,
             StatementId::CountPending => &op::queue::COUNT_PENDING,
             StatementId::ListQueues => &op::queue::LIST_QUEUES,
+            StatementId::Activity => &op::stats::ACTIVITY,
+            StatementId::TableSizes => &op::stats::TABLE_SIZES,
             StatementId::QueueSettings => &op::queue::QUEUE_SETTINGS,
             StatementId::SetQueue => &op::queue::SET_QUEUE,
             StatementId::ListJobs => &op::job::LIST_JOBS,

@@ -18,6 +18,7 @@ mod options;
 mod producer;
 mod queue;
 pub mod runtime;
+mod stats;
 mod stream;
 mod task;
 mod worker;
@@ -29,12 +30,13 @@ pub use error::{Error, ErrorKind};
 pub use job::{PendingJob, PendingMetadata};
 pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
 pub use pm_core::machine::Enqueued;
-pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueSummary};
+pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueActivity, QueueSummary, TableSize};
 pub use pm_core::{
     Backoff, Codec, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, OnConflict, QueueName, QueueSettings, Rows,
     RunAt, SCHEMA_VERSION, SchemaName, SettingsChange, State, Statement, Timestamp, Type, Value, migration_script,
 };
 pub use queue::{Health, Queue};
 pub use runtime::{Randomness, Runtime, SystemRandomness};
+pub use stats::{QueueStats, Stats};
 pub use stream::JobStream;
 pub use uuid::Uuid;

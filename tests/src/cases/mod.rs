@@ -70,6 +70,7 @@ pub fn all() -> Vec<Case> {
             a_paused_queue_holds_its_jobs,
             settings_are_kept_and_obeyed,
             queues_are_listed_with_their_jobs,
+            stats_tell_who_waits_and_what_ended,
             a_renamed_queue_keeps_its_jobs,
             a_deleted_queue_goes_with_its_jobs;
         jobs:

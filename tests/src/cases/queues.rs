@@ -87,3 +87,17 @@ pub(super) async fn a_deleted_queue_goes_with_its_jobs(stage: Stage) {
     assert_eq!(stage.number("select count(*) from pm.job"), 1);
     assert_eq!(stage.queue.prune().await.unwrap(), 0);
 }
+
+pub(super) async fn stats_tell_who_waits_and_what_ended(stage: Stage) {
+    let ids = stage.put_many(5).await;
+    stage.queue.finish_jobs(&ids[..2]).await.unwrap();
+    stage.queue.fail_jobs(&ids[2..3], "no").await.unwrap();
+    let stats = stage.queue.stats().await.unwrap();
+    assert_eq!(stats.queues.len(), 1);
+    let tasks = &stats.queues[0];
+    assert_eq!(State::ALL.map(|state| tasks.queue.count(state).jobs), [2, 0, 0, 2, 1]);
+    assert_eq!([tasks.enqueued, tasks.finished, tasks.failed].map(|count| count.jobs), [5, 2, 1]);
+    assert!(tasks.oldest_waiting.is_some());
+    stage.queue.finish_jobs(&ids).await.unwrap();
+    assert_eq!(stage.queue.activity(Duration::from_secs(60)).await.unwrap()[0].oldest_waiting, None);
+}

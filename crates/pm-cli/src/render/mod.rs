@@ -9,6 +9,7 @@ mod matches;
 mod payload;
 mod progress;
 mod queue;
+mod stats;
 mod stream;
 mod table;
 mod text;
@@ -23,11 +24,13 @@ pub(crate) use matches::{MatchView, Needle, Place};
 pub(crate) use payload::decode as payload_value;
 pub(crate) use progress::Progress;
 pub(crate) use queue::{QueueView, SettingsView, queue_table};
+pub(crate) use stats::StatsView;
 pub(crate) use stream::RowStream;
 pub(crate) use text::{printable, width};
 pub(crate) use value::Value;
 
 use crate::error::CommandError;
+use crate::input::show_duration;
 use serde::Serialize;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use table::Table;
@@ -88,6 +91,25 @@ impl Output {
     pub(crate) fn document<T: Serialize>(&mut self, thing: &T, yaml: fn(&T) -> Value) -> Result<(), CommandError> {
         match self.format {
             Format::People => write!(self.stdout, "{}", yaml::document(&yaml(thing)))?,
+            Format::Json => writeln!(self.stdout, "{}", json::pretty(thing))?,
+            Format::Ndjson => writeln!(self.stdout, "{}", json::line(thing))?,
+        }
+        Ok(())
+    }
+
+    /// Writes several tables, each with its heading, or a JSON document.
+    pub(crate) fn tables<T: Serialize>(
+        &mut self,
+        thing: &T,
+        tables: fn(&T) -> Vec<(String, Table)>,
+    ) -> Result<(), CommandError> {
+        match self.format {
+            Format::People => {
+                for (index, (heading, table)) in tables(thing).into_iter().enumerate() {
+                    let space = if index > 0 { "\n" } else { "" };
+                    write!(self.stdout, "{space}{heading}\n{}", table.draw(self.screen))?;
+                }
+            }
             Format::Json => writeln!(self.stdout, "{}", json::pretty(thing))?,
             Format::Ndjson => writeln!(self.stdout, "{}", json::line(thing))?,
         }

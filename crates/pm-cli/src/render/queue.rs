@@ -6,6 +6,7 @@ use crate::input::show_duration;
 use pm_core::State;
 use pm_driver_tokio_postgres::{Count, QueueSettings, QueueSummary};
 use serde::Serialize;
+use std::borrow::Borrow;
 use std::time::Duration;
 
 /// A queue as programs get it. The names are documented and stay.
@@ -109,7 +110,8 @@ impl SettingsView {
 }
 
 /// Returns the table of `queue ls`.
-pub(crate) fn queue_table(queues: &[QueueView]) -> Table {
+pub(crate) fn queue_table<Q: Borrow<QueueView>>(queues: &[Q]) -> Table {
+    let queues: Vec<&QueueView> = queues.iter().map(Borrow::borrow).collect();
     let counts = |state: State| queues.iter().map(move |queue| queue.count(state));
     Table::new(vec![
         Column::new("queue", queues.iter().map(|queue| queue.name.clone())).may_be_cut(),
@@ -124,10 +126,11 @@ pub(crate) fn queue_table(queues: &[QueueView]) -> Table {
     ])
 }
 
+/// Returns the number, with `~` when it is estimated.
 fn show_count(count: Count) -> String {
     format!("{}{}", if count.is_estimate { "~" } else { "" }, count.jobs)
 }
 
-fn whole_ms(duration: Duration) -> u64 {
+pub(super) fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -49,9 +49,54 @@ pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// Returns a size as Postgres writes it: `326 MB`; a kB has 1024 bytes.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
+    let (mut size, mut unit) = (bytes as f64, 0);
+    while size >= 1_023.5 && unit + 1 < UNITS.len() {
+        size /= 1_024.0;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0 && size < 9.95);
+    format!("{size:.digits$} {}", UNITS[unit])
+}
+
+/// Returns how often something happens, with one digit after the point when it is rare.
+pub(crate) fn rate(times: f64) -> String {
+    match times {
+        0.0 => "0".to_owned(),
+        ..0.05 => "<0.1".to_owned(),
+        ..9.95 => format!("{times:.1}"),
+        _ => format!("{times:.0}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_two_or_three_digits_that_count() {
+        for (size, text) in [
+            (0, "0 bytes"),
+            (1_023, "1023 bytes"),
+            (1_024, "1.0 kB"),
+            (10_200, "10 kB"),
+            (1_048_000, "1023 kB"),
+            (1_048_500, "1.0 MB"),
+            (342_000_000, "326 MB"),
+            (u64::MAX, "16777216 TB"),
+        ] {
+            assert_eq!(bytes(size), text);
+        }
+    }
+
+    #[test]
+    fn a_rate_is_zero_only_when_nothing_happened() {
+        for (times, text) in [(0.0, "0"), (0.01, "<0.1"), (0.2, "0.2"), (9.94, "9.9"), (9.96, "10"), (1234.5, "1234")] {
+            assert_eq!(rate(times), text);
+        }
+    }
 
     #[test]
     fn nothing_that_a_terminal_obeys_gets_through() {

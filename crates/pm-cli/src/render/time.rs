@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 use pm_core::Timestamp;
+use std::time::Duration;
 
 /// Returns the time in the local zone with its offset: `2030-05-01 12:00:00+02:00`.
 pub(super) fn local(time: Timestamp) -> String {
@@ -20,14 +21,21 @@ pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
         return "never".to_owned();
     }
     let seconds = time.unix_us().saturating_sub(now.unix_us()) / 1_000_000;
-    let length = match seconds.unsigned_abs() {
-        0 => return "now".to_owned(),
+    if seconds == 0 {
+        return "now".to_owned();
+    }
+    let length = length(Duration::from_secs(seconds.unsigned_abs()));
+    if seconds < 0 { format!("{length} ago") } else { format!("in {length}") }
+}
+
+/// Returns the duration in one unit: `47m`.
+pub(super) fn length(duration: Duration) -> String {
+    match duration.as_secs() {
         seconds @ ..60 => format!("{seconds}s"),
         seconds @ ..3_600 => format!("{}m", seconds / 60),
         seconds @ ..172_800 => format!("{}h", seconds / 3_600),
         seconds => format!("{}d", seconds / 86_400),
-    };
-    if seconds < 0 { format!("{length} ago") } else { format!("in {length}") }
+    }
 }
 
 /// Returns both: `2030-05-01 12:00:00+02:00 (in 24m)`.

@@ -64,6 +64,7 @@ fn without_tables_commands_say_what_to_run_and_make_none() {
         &["job", "get", ".", "abc"],
         &["job", "search", "abc"],
         &["job", "watch"],
+        &["db", "stats"],
         &["db", "reap"],
         &["db", "prune"],
         &["work", "mail", "--", "true"],
@@ -103,6 +104,7 @@ fn reading_commands_write_nothing() {
         &["job", "get", ".", &id],
         &["job", "search", "word"],
         &["job", "delete", &id, "--dry-run"],
+        &["db", "stats"],
         &["db", "migrate", "--check"],
         &["db", "migrate"],
     ] {

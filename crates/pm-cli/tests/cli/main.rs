@@ -12,6 +12,7 @@ mod jobs;
 mod next;
 mod payloads;
 mod queues;
+mod stats;
 mod support;
 mod terminal;
 mod trouble;

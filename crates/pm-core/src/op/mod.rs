@@ -15,6 +15,7 @@ pub(crate) mod reap;
 pub(crate) mod refresh;
 pub(crate) mod schema_version;
 pub(crate) mod settle;
+pub(crate) mod stats;
 pub(crate) mod sweep;
 
 pub use bulk::{BulkReply, Change, DeleteJobs, EndJobs, MoveJobs, RestartJobs};
@@ -34,6 +35,7 @@ pub use reap::{Reap, Reaped};
 pub use refresh::{Refresh, Refreshed};
 pub use schema_version::SchemaVersion;
 pub use settle::{Outcome, Settle, SettleItem};
+pub use stats::{Activity, QueueActivity, TableSize, TableSizes};
 pub use sweep::{CondemnQueue, DropQueues, RenameQueue, Sweep, Swept};
 
 use crate::Error;

@@ -3,6 +3,7 @@
 mod migrate;
 mod prune;
 mod reap;
+mod stats;
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -15,6 +16,7 @@ use crate::error::CommandError;
 #[command(verbatim_doc_comment)]
 pub(crate) enum DbCommand {
     Migrate(migrate::MigrateArgs),
+    Stats(stats::StatsArgs),
     Reap(reap::ReapArgs),
     Prune(prune::PruneArgs),
 }
@@ -23,6 +25,7 @@ impl DbCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
             DbCommand::Migrate(args) => migrate::run(context, &args).await,
+            DbCommand::Stats(_) => stats::run(context).await,
             DbCommand::Reap(_) => reap::run(context).await,
             DbCommand::Prune(_) => prune::run(context).await,
         }

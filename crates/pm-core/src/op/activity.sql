@@ -1,0 +1,67 @@
+-- Tells of each queue how long its oldest ready job has been waiting, and how many jobs came in and ended lately.
+-- Locks: none.
+-- Concurrency: reads one snapshot. Jobs deleted meanwhile count nowhere.
+-- Index: job (id) backwards for the newest 20,000 jobs; a sample of at most 4,000 pages for the older ones; job_line, one probe a line and then past the jobs in progress; job_wait up to now, 10,000 entries at most.
+-- Cost: bounded, about 60 ms at 1 M jobs. What came in and ended is exact among the newest 20,000 jobs, and among the older ones while the table has no more than 4,000 pages (32 MB); otherwise estimated from the sample.
+with recursive size as materialized (
+  select least(100.0, 100.0 * 4000 / greatest(1, pg_relation_size('{schema}.job') / current_setting('block_size')::int8)) as percent
+), since as materialized (
+  select statement_timestamp() - $1::int8 * interval '1 ms' as at
+), newest as materialized (
+  select id, queue_id, state, created_at, ended_at from {schema}.job order by id desc limit 20000
+), edge as materialized (
+  select id, created_at from newest order by id limit 1
+), lately as materialized (
+  select newest.queue_id,
+         count(*) filter (where newest.created_at > since.at) as enqueued,
+         count(*) filter (where newest.state = 2 and newest.ended_at > since.at) as finished,
+         count(*) filter (where newest.state = 3 and newest.ended_at > since.at) as failed
+  from newest cross join since
+  group by newest.queue_id
+), earlier as materialized (
+  select job.queue_id,
+         count(*) filter (where job.created_at > since.at) * 100 / (select percent from size) as enqueued,
+         count(*) filter (where job.state = 2 and job.ended_at > since.at) * 100 / (select percent from size) as finished,
+         count(*) filter (where job.state = 3 and job.ended_at > since.at) * 100 / (select percent from size) as failed
+  from {schema}.job tablesample system ((select percent from size)) cross join since
+  where (job.created_at > since.at or job.ended_at > since.at) and job.id < (select id from edge)
+  group by job.queue_id
+), line as (
+  select queue.id as queue_id,
+         (select job.priority from {schema}.job where job.queue_id = queue.id and job.seq is not null
+          order by job.priority desc limit 1) as priority
+  from {schema}.queue where queue.name is not null
+  union all
+  select line.queue_id,
+         (select job.priority from {schema}.job where job.queue_id = line.queue_id and job.seq is not null and job.priority < line.priority
+          order by job.priority desc limit 1)
+  from line where line.priority is not null
+), head as materialized (
+  select line.queue_id, first.created_at as waits_since
+  from line cross join lateral (
+    select job.created_at from {schema}.job
+    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq is not null and job.state = 0
+    order by job.seq
+    limit 1
+  ) first
+  union all
+  select due.queue_id, due.run_at
+  from (
+    select job.queue_id, job.run_at from {schema}.job
+    where job.seq is null and job.run_at is not null and not job.held and job.run_at <= statement_timestamp()
+    order by job.run_at
+    limit 10000
+  ) due
+)
+select queue.name,
+       (select (extract(epoch from statement_timestamp() - min(head.waits_since)) * 1000)::int8 from head where head.queue_id = queue.id) as waits_ms,
+       (coalesce(lately.enqueued, 0) + coalesce(earlier.enqueued, 0))::int8 as enqueued,
+       (coalesce(lately.finished, 0) + coalesce(earlier.finished, 0))::int8 as finished,
+       (coalesce(lately.failed, 0) + coalesce(earlier.failed, 0))::int8 as failed,
+       ((select percent from size) < 100 and coalesce((select edge.created_at > since.at from edge cross join since), false)) as enqueued_is_estimate,
+       ((select percent from size) < 100) as ended_is_estimate
+from {schema}.queue
+left join lately on lately.queue_id = queue.id
+left join earlier on earlier.queue_id = queue.id
+where queue.name is not null
+order by queue.name

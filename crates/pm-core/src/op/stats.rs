@@ -1,0 +1,163 @@
+//! How the queues are doing: who waits, what came in and ended lately, how large the tables are.
+
+use crate::statement::Definition;
+use crate::time::{from_ms, whole_ms};
+use crate::wire::{Row, Rows, Type, Value};
+use crate::{Error, Operation, Params, StatementId};
+use std::time::Duration;
+
+use super::Count;
+
+pub(crate) const ACTIVITY: Definition = Definition {
+    sql: include_str!("activity.sql"),
+    params: &[Type::Int8],
+    columns: &[Type::Text, Type::Int8, Type::Int8, Type::Int8, Type::Int8, Type::Bool, Type::Bool],
+};
+pub(crate) const TABLE_SIZES: Definition = Definition {
+    sql: include_str!("table_sizes.sql"),
+    params: &[],
+    columns: &[Type::Text, Type::Text, Type::Int8, Type::Int8],
+};
+
+/// Looks who waits and what happened lately, queue by queue in the order of their names.
+///
+/// The cost is bounded however large the tables are, about 60 ms at 1 M jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// How far to look back, counted by the database's clock.
+    pub window: Duration,
+}
+
+/// What happened on a queue lately.
+///
+/// The counts are exact among the newest 20,000 jobs of all queues, and for older jobs while the table of jobs is no
+/// larger than 32 MB; beyond that, what became of older jobs is estimated from a sample. "Newest" goes by the ids,
+/// which carry the clocks of the clients. Jobs that were deleted since count nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct QueueActivity {
+    /// The queue's name.
+    pub queue: String,
+    /// How long the ready job that has waited longest was added or became due ago; `None` when none is ready.
+    ///
+    /// Of each priority the first in line is looked at. A paused queue's jobs wait as well; jobs held one by one and
+    /// those not yet due do not.
+    pub oldest_waiting: Option<Duration>,
+    /// How many jobs came in.
+    pub enqueued: Count,
+    /// How many jobs finished.
+    pub finished: Count,
+    /// How many jobs failed for good.
+    pub failed: Count,
+}
+
+impl Operation for Activity {
+    type Output = Vec<QueueActivity>;
+    const STATEMENT: StatementId = StatementId::Activity;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Int8(whole_ms(self.window))]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Vec<QueueActivity>, Error> {
+        rows.iter(Self::STATEMENT).map(read_activity).collect()
+    }
+}
+
+fn read_activity(mut row: Row<'_>) -> Result<QueueActivity, Error> {
+    let (queue, waits_ms): (_, Option<i64>) = (row.read()?, row.read()?);
+    let mut jobs = || row.read::<i64>().map(i64::unsigned_abs);
+    let (enqueued, finished, failed) = (jobs()?, jobs()?, jobs()?);
+    let (enqueued_is_estimate, ended_is_estimate) = (row.read()?, row.read()?);
+    Ok(QueueActivity {
+        queue,
+        oldest_waiting: waits_ms.map(from_ms),
+        enqueued: Count { jobs: enqueued, is_estimate: enqueued_is_estimate },
+        finished: Count { jobs: finished, is_estimate: ended_is_estimate },
+        failed: Count { jobs: failed, is_estimate: ended_is_estimate },
+    })
+}
+
+/// Measures pm's tables and indexes, each table followed by its indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableSizes;
+
+/// How large a table or an index is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableSize {
+    /// Its name, without the schema.
+    pub name: String,
+    /// The table it is an index of; `None` for a table.
+    pub index_of: Option<String>,
+    /// About how many rows a table has, as of the last vacuum or analyze; `None` before that, and for an index.
+    pub rows: Option<u64>,
+    /// Its size on disk in bytes; a table's without its indexes.
+    pub bytes: u64,
+}
+
+impl Operation for TableSizes {
+    type Output = Vec<TableSize>;
+    const STATEMENT: StatementId = StatementId::TableSizes;
+
+    fn params(&self) -> Params<'_> {
+        Vec::new()
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Vec<TableSize>, Error> {
+        let read = |mut row: Row<'_>| {
+            let (name, index_of) = (row.read()?, row.read()?);
+            let (rows, bytes): (Option<i64>, i64) = (row.read()?, row.read()?);
+            Ok(TableSize { name, index_of, rows: rows.map(i64::unsigned_abs), bytes: bytes.unsigned_abs() })
+        };
+        rows.iter(Self::STATEMENT).map(read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+
+    fn rows(columns: usize, cells: &[Value<'_>]) -> Rows {
+        let mut rows = Rows::builder(columns);
+        for cell in cells {
+            let mut bytes = BytesMut::new();
+            cell.encode(&mut bytes).unwrap();
+            rows.push((!cell.is_null()).then_some(&bytes[..]));
+        }
+        rows.finish()
+    }
+
+    #[test]
+    fn the_window_is_sent_in_milliseconds() {
+        let activity = Activity { window: Duration::from_secs(300) };
+        assert_eq!(activity.params(), [Value::Int8(300_000)]);
+    }
+
+    #[test]
+    fn estimates_are_told_from_exact_counts() {
+        let [yes, no] = [true, false].map(Value::Bool);
+        let waits = Value::Int8(1_500);
+        let never = Value::Null(Type::Int8);
+        let mail = [Value::Text("mail"), waits, Value::Int8(7), Value::Int8(5), Value::Int8(2), no, yes.clone()];
+        let film = [Value::Text("film"), never, Value::Int8(0), Value::Int8(0), Value::Int8(0), yes.clone(), yes];
+        let read = Activity { window: Duration::ZERO }.interpret(&rows(7, &[mail, film].concat())).unwrap();
+        let count = |jobs, is_estimate| Count { jobs, is_estimate };
+        assert_eq!((read[0].queue.as_str(), read[0].oldest_waiting), ("mail", Some(Duration::from_millis(1_500))));
+        assert_eq!(
+            (read[0].enqueued, read[0].finished, read[0].failed),
+            (count(7, false), count(5, true), count(2, true))
+        );
+        assert_eq!((read[1].oldest_waiting, read[1].enqueued), (None, count(0, true)));
+    }
+
+    #[test]
+    fn tables_and_indexes_are_told_apart() {
+        let table = [Value::Text("job"), Value::Null(Type::Text), Value::Int8(9), Value::Int8(8_192)];
+        let index = [Value::Text("job_line"), Value::Text("job"), Value::Null(Type::Int8), Value::Int8(16_384)];
+        let read = TableSizes.interpret(&rows(4, &[table, index].concat())).unwrap();
+        assert_eq!((read[0].index_of.as_deref(), read[0].rows, read[0].bytes), (None, Some(9), 8_192));
+        assert_eq!((read[1].index_of.as_deref(), read[1].rows, read[1].bytes), (Some("job"), None, 16_384));
+    }
+}
