@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(minutes[..8], expected);
         assert_eq!(minutes[8], None, "the 9th failure is final");
         let total: u64 = expected.iter().flatten().sum();
-        assert_eq!(total / 60, 52, "about 53 h: 52 h 55 min");
+        assert_eq!(total, 53 * 60 - 5, "about 53 h: 52 h 55 min");
     }
 
     #[test]
@@ -129,6 +129,12 @@ mod tests {
         assert!(Backoff::new(vec![Duration::ZERO], 1, 101).is_err());
     }
 
+    /// Whole milliseconds, up to the ten years that are allowed.
+    fn any_backoff() -> impl Strategy<Value = Backoff> {
+        let delays = prop::collection::vec((0..=TEN_YEARS.as_millis() as u64).prop_map(Duration::from_millis), 1..=64);
+        (delays, 0u32..80, 0u8..=100).prop_map(|(table, retries, jitter)| Backoff::new(table, retries, jitter).unwrap())
+    }
+
     proptest! {
         #[test]
         fn a_short_table_repeats_its_last_delay(seconds in 1u64..1000, retries in 1u32..100, failures in 1u32..200) {
@@ -138,18 +144,41 @@ mod tests {
         }
 
         #[test]
-        fn jitter_stays_within_its_bounds(seconds in 1u64..1_000_000, jitter in 0u8..=100, random: u64) {
-            let base = Duration::from_secs(seconds);
-            let delay = Backoff::new(vec![base], 8, jitter).unwrap().delay(1, random).unwrap();
-            prop_assert!(delay >= base.mul_f64(f64::from(100 - jitter) / 100.0).saturating_sub(Duration::from_millis(1)));
-            prop_assert!(delay <= base.mul_f64(f64::from(100 + jitter) / 100.0));
+        fn jitter_stays_within_its_bounds_at_every_failure(
+            backoff in any_backoff(),
+            failures in 1u32..100,
+            random: u64,
+        ) {
+            let plain = Backoff { jitter_percent: 0, ..backoff.clone() };
+            let (delay, base) = (backoff.delay(failures, random), plain.delay(failures, random));
+            prop_assert_eq!(delay.is_some(), failures <= backoff.max_retries);
+            if let (Some(delay), Some(base)) = (delay, base) {
+                let jitter = i128::from(backoff.jitter_percent);
+                let (delay_ms, base_ms) = (delay.as_millis() as i128, base.as_millis() as i128);
+                prop_assert!(100 * (delay_ms - base_ms).abs() <= jitter * base_ms, "{delay:?} for {base:?}");
+            }
         }
 
         #[test]
-        fn exponential_tables_never_shrink(first in 0u64..10, base in 10u64..1 << 40, length in 1usize..64) {
+        fn delays_grow_with_failures_and_stay_at_the_last_one(backoff in any_backoff(), random: u64) {
+            let mut table = backoff.table.clone();
+            table.sort();
+            let last = *table.last().unwrap();
+            let backoff = Backoff { table, max_retries: u32::MAX, jitter_percent: 0 };
+            let delays: Vec<_> = (0..70).chain([u32::MAX]).map(|n| backoff.delay(n, random).unwrap()).collect();
+            prop_assert!(delays.is_sorted(), "{delays:?}");
+            prop_assert_eq!(delays[backoff.table.len()..].iter().max(), Some(&last));
+        }
+
+        #[test]
+        fn exponential_tables_double_and_saturate(first: u64, base: u64, length in 1usize..=64) {
             let table = Backoff::exponential(Duration::from_millis(first), Duration::from_millis(base), length);
+            prop_assert_eq!(table[0], Duration::from_millis(first));
+            for pair in table[1..].windows(2) {
+                prop_assert_eq!(pair[1], pair[0].saturating_mul(2));
+            }
             prop_assert_eq!(table.len(), length);
-            prop_assert!(table.is_sorted());
+            prop_assert!(table[1..].is_sorted());
         }
     }
 }

@@ -59,6 +59,26 @@ mod tests {
         }
 
         #[test]
+        fn ids_in_any_order_sort_by_their_times(times in prop::collection::vec((0u64..1 << 48, any::<[u8; 10]>()), 0..20)) {
+            let mut ids: Vec<_> = times.iter().map(|(at, random)| job_id(*at, *random)).collect();
+            ids.sort();
+            let read: Vec<_> = ids.iter().map(|id| (id.as_u128() >> 80) as u64).collect();
+            let mut expected: Vec<_> = times.iter().map(|(at, _)| *at).collect();
+            expected.sort();
+            prop_assert_eq!(read, expected);
+            let texts: Vec<_> = ids.iter().map(Uuid::to_string).collect();
+            prop_assert!(texts.is_sorted(), "what people see sorts alike");
+        }
+
+        #[test]
+        fn the_same_time_and_bits_make_the_same_id_and_other_bits_another(at in 0u64..1 << 48, a: [u8; 10], b: [u8; 10]) {
+            prop_assert_eq!(job_id(at, a), job_id(at, a));
+            // Six of the 80 bits make room for the version and the variant.
+            let kept = |mut bits: [u8; 10]| { bits[0] &= 0x0F; bits[2] &= 0x3F; bits };
+            prop_assert_eq!(job_id(at, a) == job_id(at, b), kept(a) == kept(b));
+        }
+
+        #[test]
         fn every_suffix_of_an_id_is_accepted(random: [u8; 10], length in 1usize..=32) {
             let id = job_id(1_700_000_000_000, random);
             let digits = id.simple().to_string();

@@ -90,6 +90,42 @@ impl fmt::Display for SchemaName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Names near the border of what is allowed, more often than chance would make them.
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            "[ \\t\u{a0}\u{3000}]?[a-zé🦀 ]{0,6}[ \\n\u{85}\u{2003}]?",
+            "[a-zß]{190,205}",
+            "[a-z]{60,65}",
+            "(pg|PG|p)_?[a-z\"'$\\{\\}\\\\]{0,3}",
+            "[\u{0}-\u{20}\u{7f}-\u{a0}]{1,2}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn queue_names_are_what_the_contract_allows_and_stay_as_written(text in texts()) {
+            let blank = |c: Option<char>| c.is_none_or(char::is_whitespace);
+            let allowed = (1..=200).contains(&text.len())
+                && !text.chars().any(|c| matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'))
+                && !blank(text.chars().next())
+                && !blank(text.chars().next_back());
+            match QueueName::new(&text) {
+                Ok(name) => prop_assert!(allowed && name.as_str() == text && name.to_string() == text),
+                Err(error) => prop_assert!(!allowed && matches!(error, Error::Invalid { .. }), "{error}"),
+            }
+        }
+
+        #[test]
+        fn schema_names_stay_inside_their_quotes(text in texts()) {
+            let Ok(name) = SchemaName::new(&text) else { return Ok(()) };
+            prop_assert!((1..=63).contains(&name.as_str().len()) && name.to_string() == text);
+            let rendered = crate::statement::render("select 1 from {schema}.job -- {schema}\n", &name);
+            prop_assert_eq!(rendered, format!("select 1 from \"{text}\".job -- \"{text}\""));
+        }
+    }
 
     #[test]
     fn good_queue_names_pass() {

@@ -156,6 +156,69 @@ impl fmt::Display for State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// What each event makes of each state, in the order of [`State::ALL`]; `.` is refused.
+    const TABLE: [(Event, &str); 15] = [
+        (Event::Claim, "I...."),
+        (Event::Commit, "..F.."),
+        (Event::SoftFail, "..P.."),
+        (Event::LastSoftFail, "..X.."),
+        (Event::HardFail, "..X.."),
+        (Event::Release, "..P.."),
+        (Event::Refresh, "..I.."),
+        (Event::Reap, "..P.."),
+        (Event::LastReap, "..X.."),
+        (Event::Pause, "H...."),
+        (Event::Resume, ".P..."),
+        (Event::Restart, "PP.PP"),
+        (Event::ForceRestart, "PPPPP"),
+        (Event::Done, "FFF.."),
+        (Event::Fail, "XXX.."),
+    ];
+
+    #[test]
+    fn every_event_makes_of_every_state_what_the_table_says() {
+        assert_eq!(TABLE.map(|(event, _)| event), Event::ALL);
+        for (event, row) in TABLE {
+            for (state, expected) in State::ALL.into_iter().zip(row.chars()) {
+                let letters = [('P', State::Pending), ('H', State::Paused), ('I', State::InProgress)];
+                let ends = [('F', State::Finished), ('X', State::Failed)];
+                let expected =
+                    letters.iter().chain(&ends).find(|(letter, _)| *letter == expected).map(|(_, state)| *state);
+                assert_eq!(state.after(event), expected, "{state} {event:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_a_job_ends_once_between_restarts(events in prop::collection::vec(0..15usize, 0..200)) {
+            let (mut state, mut endings) = (State::Pending, 0);
+            for event in events.into_iter().map(|n| Event::ALL[n]) {
+                let Some(next) = state.after(event) else { continue };
+                if matches!(event, Event::Restart | Event::ForceRestart) {
+                    endings = 0;
+                }
+                endings += u32::from(next.is_ended());
+                prop_assert!(endings <= 1 && (endings == 1) == next.is_ended(), "{state} {event:?}");
+                state = next;
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_leads_to_an_ending_by_what_workers_reapers_and_operators_do() {
+        for state in State::ALL {
+            let mut reached = vec![state];
+            for _ in State::ALL {
+                let next = reached.iter().flat_map(|state| Event::ALL.map(|event| state.after(event)));
+                let next: Vec<_> = next.flatten().filter(|state| !reached.contains(state)).collect();
+                reached.extend(next);
+            }
+            assert!(reached.contains(&State::Finished) && reached.contains(&State::Failed), "{state}");
+        }
+    }
 
     #[test]
     fn only_a_restart_leaves_an_ended_state() {

@@ -1,0 +1,239 @@
+//! A batcher in any interleaving of pushes, answers, failures, follow-ups and time: no item is lost, none is told twice.
+
+use pm_core::machine::{Batch, BatchLimits, Batched, Batcher, Entropy, Patience, Ticket};
+use pm_core::{Class, Failure, Instant};
+use proptest::prelude::*;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const LIMITS: BatchLimits = BatchLimits { items: 5, bytes: 100, alone_bytes: 50 };
+const UNSENT: Duration = Duration::from_secs(5);
+const SENT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Item {
+    ticket: Ticket,
+    weight: usize,
+    lock: u8,
+}
+
+impl Batched for Item {
+    fn weight(&self) -> usize {
+        self.weight
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        self.lock.cmp(&other.lock)
+    }
+}
+
+/// No chance at all: pauses of equal length collide as often as they can.
+struct Even;
+
+impl Entropy for Even {
+    fn next_u64(&mut self) -> u64 {
+        0
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push {
+        weight: usize,
+        lock: u8,
+    },
+    Wait(u64),
+    Poll,
+    /// The batch in flight is answered; about those items of the mask more must be asked, as after a fenced word.
+    Answer {
+        asked: u8,
+    },
+    Fail(Trouble),
+    /// What was asked is answered: those of the mask are sent again, the others are told.
+    AnswerFollowUp {
+        again: u8,
+    },
+    FailFollowUp(Trouble),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Unsent,
+    NoReply,
+    Deadlock,
+    Locked,
+    Bad,
+}
+
+impl Trouble {
+    fn failure(self) -> Failure {
+        match self {
+            Trouble::Unsent => Failure::not_sent("refused"),
+            Trouble::NoReply => Failure::no_reply("cut"),
+            Trouble::Deadlock => Failure::reported("40P01", None, "deadlock"),
+            Trouble::Locked => Failure::reported("55P03", None, "locked"),
+            Trouble::Bad => Failure::reported("22021", None, "bad"),
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use Trouble::{Bad, Deadlock, Locked, NoReply, Unsent};
+    let trouble = || prop::sample::select(vec![Unsent, NoReply, Deadlock, Locked, Bad]);
+    prop_oneof![
+        6 => (1usize..80, 0..9u8).prop_map(|(weight, lock)| Step::Push { weight, lock }),
+        // The ends of pauses and of patience are met exactly.
+        4 => (0..100u64).prop_map(|n| Step::Wait(50 * n)),
+        8 => Just(Step::Poll),
+        3 => any::<u8>().prop_map(|asked| Step::Answer { asked }),
+        4 => trouble().prop_map(Step::Fail),
+        3 => any::<u8>().prop_map(|again| Step::AnswerFollowUp { again }),
+        2 => trouble().prop_map(Step::FailFollowUp),
+    ]
+}
+
+/// A batcher with everything that was taken out of it and what ought to become of each item.
+struct Scene {
+    batcher: Batcher<Item>,
+    now: Instant,
+    pushed: BTreeMap<Ticket, Instant>,
+    may_have_run: BTreeSet<Ticket>,
+    told: BTreeSet<Ticket>,
+    flight: Option<Batch<Item>>,
+    follow_up: Option<Batch<Item>>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Scene {
+            batcher: Batcher::new(LIMITS),
+            now: Instant::default(),
+            pushed: BTreeMap::new(),
+            may_have_run: BTreeSet::new(),
+            told: BTreeSet::new(),
+            flight: None,
+            follow_up: None,
+        }
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Push { weight, lock } => self.push(weight, lock),
+            Step::Wait(ms) => self.now = self.now + Duration::from_millis(ms),
+            Step::Poll => self.poll(),
+            Step::Answer { asked } => {
+                // As the worker does: it asks about one batch at a time.
+                if let Some(batch) = self.flight.take_if(|_| self.follow_up.is_none()) {
+                    self.batcher.handle_done();
+                    let places = places(asked, &batch);
+                    let (open, done) = batch.partition(&places);
+                    self.follow_up = (!open.items.is_empty()).then_some(open);
+                    self.tell(done);
+                }
+            }
+            Step::Fail(trouble) => {
+                if let Some(batch) = self.flight.take() {
+                    self.fail(batch, trouble, false);
+                }
+            }
+            Step::AnswerFollowUp { again } => {
+                if let Some(batch) = self.follow_up.take() {
+                    let places = places(again, &batch);
+                    let (again, done) = batch.partition(&places);
+                    self.batcher.put_back(again);
+                    self.tell(done);
+                }
+            }
+            Step::FailFollowUp(trouble) => {
+                if let Some(batch) = self.follow_up.take() {
+                    self.fail(batch, trouble, true);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, weight: usize, lock: u8) {
+        let ticket = Ticket(self.pushed.len() as u64);
+        let patience = Patience { unsent: self.now + UNSENT, sent: self.now + SENT };
+        self.batcher.push(ticket, Item { ticket, weight, lock }, patience);
+        self.pushed.insert(ticket, self.now);
+    }
+
+    fn poll(&mut self) {
+        let is_due = self.batcher.retry_at().is_none_or(|at| at <= self.now);
+        let has_some = self.flight.is_none() && !self.batcher.is_empty();
+        let batch = self.batcher.poll_batch(self.now);
+        assert!(batch.is_some() || !(is_due && has_some), "something waits, and for nothing");
+        let Some(batch) = batch else { return };
+        assert!(self.flight.is_none(), "two batches are in flight");
+        let (count, bytes) = (batch.items.len(), batch.items.iter().map(Item::weight).sum::<usize>());
+        assert!((1..=LIMITS.items).contains(&count) && (count == 1 || bytes <= LIMITS.bytes), "{batch:?}");
+        assert!(count == 1 || batch.items.iter().all(|item| item.weight <= LIMITS.alone_bytes), "{batch:?}");
+        assert!(batch.items.is_sorted_by_key(|item| item.lock), "{batch:?}");
+        self.flight = Some(batch);
+    }
+
+    fn fail(&mut self, batch: Batch<Item>, trouble: Trouble, was_answered: bool) {
+        let failure = trouble.failure();
+        let tickets: Vec<_> = batch.items.iter().map(|item| item.ticket).collect();
+        let cut = matches!(failure.class(), Class::Permanent | Class::Blocked) && tickets.len() > 1;
+        if failure.class() == Class::Unknown {
+            self.may_have_run.extend(&tickets);
+        }
+        let given_up = match was_answered {
+            true => self.batcher.handle_follow_up_failure(batch, &failure, self.now, &mut Even),
+            false => self.batcher.handle_failure(batch, &failure, self.now, &mut Even),
+        };
+        let expected = tickets.into_iter().filter(|ticket| {
+            let patience = if self.may_have_run.contains(ticket) { SENT } else { UNSENT };
+            !cut && (failure.class() == Class::Permanent || self.now >= self.pushed[ticket] + patience)
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "{trouble:?}");
+        self.tell(given_up);
+    }
+
+    fn tell(&mut self, batch: Batch<Item>) {
+        for (ticket, item) in batch.into_entries() {
+            assert_eq!(ticket, item.ticket, "a ticket came away from its item");
+            assert!(self.told.insert(ticket), "{ticket:?} is told twice");
+        }
+    }
+
+    fn check(&self) {
+        let asked = self.follow_up.as_ref().map_or(0, |batch| batch.items.len());
+        assert_eq!(self.told.len() + self.batcher.len() + asked, self.pushed.len(), "an item is lost or doubled");
+        assert!(self.batcher.retry_at().is_none() || self.flight.is_none(), "a timer runs while a batch is in flight");
+    }
+
+    /// Answers everything from here on.
+    fn drain(&mut self) {
+        for _ in 0..=2 * self.pushed.len() {
+            self.apply(Step::AnswerFollowUp { again: 0 });
+            self.apply(Step::Answer { asked: 0 });
+            self.check();
+            self.now = self.batcher.retry_at().unwrap_or(self.now).max(self.now);
+            self.poll();
+        }
+    }
+}
+
+/// Returns the places of a batch of five that a mask chooses.
+fn places(mask: u8, batch: &Batch<Item>) -> Vec<usize> {
+    (0..batch.items.len()).filter(|place| mask & (1 << place) != 0).collect()
+}
+
+proptest! {
+    #[test]
+    fn no_item_is_lost_or_doubled_whatever_interleaves(steps in prop::collection::vec(step(), 0..200)) {
+        let mut scene = Scene::new();
+        for step in steps {
+            scene.apply(step);
+            scene.check();
+        }
+        scene.drain();
+        prop_assert!(scene.batcher.is_empty(), "{:?}", scene.batcher);
+        prop_assert_eq!(scene.told.len(), scene.pushed.len());
+    }
+}
