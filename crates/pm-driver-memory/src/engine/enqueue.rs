@@ -1,0 +1,173 @@
+//! Jobs coming in.
+
+use super::tables::{FINISHED, JobRow, PENDING};
+use super::values::{Args, row};
+use super::{Work, later, taken};
+use pm_core::{Failure, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// A job of a batch, without a place in a line yet, and the name of its queue.
+struct Item {
+    queue: String,
+    job: JobRow,
+}
+
+fn items(args: &mut Args<'_>, now: Timestamp) -> Vec<Item> {
+    let (ids, queues, priority) = (args.all::<Uuid>(), args.all::<String>(), args.column());
+    let (held, run_at, delay_ms) = (args.column(), args.column(), args.column());
+    let (codec, payload, description, key) = (args.column(), args.column(), args.column(), args.column());
+    let (key_until, max_retries) = (args.column(), args.column());
+    let (backoff_ms, jitter_percent) = (args.column::<String>(), args.column());
+    let delays = |text: String| text.trim_matches(['{', '}']).split(',').flat_map(str::parse).collect();
+    let job = |(n, id)| {
+        let held = held.at(n).unwrap_or_default();
+        let due = run_at.at(n).or_else(|| delay_ms.at(n).map(|ms| later(now, ms)));
+        JobRow {
+            run_at: due.filter(|due| held || *due > now),
+            held,
+            priority: priority.at(n).unwrap_or_default(),
+            codec: codec.at(n).unwrap_or_default(),
+            payload: payload.at(n),
+            description: description.at(n),
+            key: key.at(n),
+            key_held: key.at(n),
+            key_until: key_until.at(n),
+            max_retries: max_retries.at(n),
+            backoff_ms: backoff_ms.at(n).map(delays),
+            jitter_percent: jitter_percent.at(n),
+            ..JobRow::new(id, now)
+        }
+    };
+    ids.into_iter().enumerate().map(job).zip(queues).map(|(job, queue)| Item { queue, job }).collect()
+}
+
+impl Work<'_> {
+    pub(super) fn enqueue(&mut self) {
+        let items = items(&mut self.args, self.now);
+        let mut added = BTreeSet::new();
+        for Item { queue, job } in &items {
+            let Some(queue_id) = self.tables.queue_named(queue).map(|queue| queue.id) else { continue };
+            // A ticket is drawn before the indexes refuse the row.
+            let seq = self.ticket(job);
+            let is_key_held = job.key.as_ref().is_some_and(|key| self.tables.holder(queue_id, key).is_some());
+            if !self.tables.job.contains_key(&job.id) && !is_key_held {
+                self.tables.job.insert(job.id, JobRow { queue_id, seq, ..job.clone() });
+                added.insert(job.id);
+            }
+        }
+        for (n, Item { queue, .. }) in items.iter().enumerate().filter(|(_, item)| !added.contains(&item.job.id)) {
+            let outcome = if self.tables.queue_named(queue).is_some() { 2i16 } else { 1 };
+            row!(self.reply; n as i64 + 1, outcome, None::<i32>);
+        }
+        for queue in self.tables.queue.values().filter(|queue| queue.sleeper_until > Some(self.now)) {
+            if let Some(first) = items.iter().position(|item| queue.name.as_ref() == Some(&item.queue)) {
+                row!(self.reply; first as i64 + 1, 3i16, queue.id);
+            }
+        }
+    }
+
+    /// Returns the next ticket for a job that is ready.
+    fn ticket(&mut self, job: &JobRow) -> Option<i64> {
+        if job.held || job.run_at.is_some() { None } else { self.tables.next_seq() }
+    }
+
+    /// Lets go of the keys of ended jobs that were held for long enough.
+    fn lapse(&mut self, queue: &str, key: Option<&String>) {
+        let holder = key.and_then(|key| self.tables.holder(self.tables.queue_named(queue)?.id, key));
+        let lapsed = holder.filter(|job| job.state >= FINISHED && job.key_until.is_some_and(|at| at <= self.now));
+        if let Some(id) = lapsed.map(|job| job.id) {
+            self.tables.job.entry(id).and_modify(|job| job.key_held = None);
+        }
+    }
+
+    pub(super) fn key_holder(&mut self) {
+        let (ids, queues, keys) = (self.args.all::<Uuid>(), self.args.all::<String>(), self.args.column::<String>());
+        for (n, (id, queue)) in ids.iter().zip(&queues).enumerate() {
+            self.lapse(queue, keys.at(n).as_ref());
+            let holder = || self.tables.holder(self.tables.queue_named(queue)?.id, &keys.at(n)?);
+            if let Some(job) = self.tables.job.get(id).or_else(holder) {
+                row!(self.reply; n as i64 + 1, job.id, self.tables.shown_state(job));
+            }
+        }
+    }
+
+    pub(super) fn replace_jobs(&mut self) {
+        let items = items(&mut self.args, self.now);
+        let (mut found, mut last) = (Vec::new(), BTreeMap::new());
+        for (n, Item { queue, job: item }) in items.into_iter().enumerate() {
+            let is_own = self.tables.job.contains_key(&item.id);
+            self.lapse(&queue, item.key.as_ref().filter(|_| !is_own));
+            let holder = || self.tables.holder(self.tables.queue_named(&queue)?.id, item.key.as_ref()?);
+            let Some(job) = self.tables.job.get(&item.id).or_else(holder) else { continue };
+            found.push((n, job.id, self.tables.shown_state(job)));
+            if !is_own && job.state == PENDING && job.attempt == 0 {
+                last.insert(job.id, item);
+            }
+        }
+        let replaced: BTreeSet<Uuid> = last.keys().copied().collect();
+        last.into_iter().for_each(|(id, item)| self.replace(id, item));
+        for (n, id, state) in found {
+            row!(self.reply; n as i64 + 1, id, state, replaced.contains(&id));
+        }
+    }
+
+    /// Makes a job that has not started what an item says, under its own id and in its place.
+    fn replace(&mut self, id: Uuid, item: JobRow) {
+        let Some(old) = self.tables.job.remove(&id) else { return };
+        self.tables.unshare(old.payload_id);
+        let seq = if item.held || item.run_at.is_some() { None } else { old.seq.or_else(|| self.tables.next_seq()) };
+        let JobRow { queue_id, created_at, lease, retry_count, verdict, worker, reason, key, key_held, .. } = old;
+        let kept =
+            JobRow { id, queue_id, created_at, lease, retry_count, verdict, worker, reason, key, key_held, ..item };
+        self.tables.job.insert(id, JobRow { seq, ..kept });
+    }
+
+    pub(super) fn copy_job(&mut self) -> Result<(), Failure> {
+        let (source, id): (Option<Uuid>, Option<Uuid>) = (self.args.next(), self.args.next());
+        let (name, id) = (self.args.next::<String>().unwrap_or_default(), id.unwrap_or_default());
+        let goal = self.tables.queue_named(&name).map(|queue| queue.id);
+        let source = source.and_then(|id| self.tables.job.get(&id)).cloned();
+        let (Some(goal), Some(source)) = (goal, source.clone()) else {
+            row!(self.reply; if goal.is_none() { 0i16 } else { 1 }, goal);
+            return Ok(());
+        };
+        if !self.tables.job.contains_key(&id) {
+            let copy = self.copy_of(source, id, goal)?;
+            self.tables.job.insert(id, copy);
+        }
+        row!(self.reply; 2i16, goal);
+        Ok(())
+    }
+
+    fn copy_of(&mut self, source: JobRow, id: Uuid, queue_id: i32) -> Result<JobRow, Failure> {
+        let (priority, description, key, max_retries) =
+            (self.args.next(), self.args.next(), self.args.next::<String>(), self.args.next());
+        let held = self.args.next().unwrap_or_default();
+        let due = self.args.next().or(self.args.next().map(|ms| later(self.now, ms)));
+        if key.as_ref().is_some_and(|key| self.tables.holder(queue_id, key).is_some()) {
+            return Err(taken("job_key"));
+        }
+        let payload_id = source.payload_id.unwrap_or(self.tables.last_payload + 1);
+        self.tables.last_payload = self.tables.last_payload.max(payload_id);
+        let data = source.payload.clone().unwrap_or_default();
+        self.tables.payload.entry(payload_id).or_insert((1, data)).0 += 1;
+        self.tables.job.entry(source.id).and_modify(|job| (job.payload, job.payload_id) = (None, Some(payload_id)));
+        let copy = JobRow {
+            queue_id,
+            run_at: due.filter(|due| held || *due > self.now),
+            held,
+            payload_id: Some(payload_id),
+            priority: priority.unwrap_or(source.priority),
+            max_retries: max_retries.or(source.max_retries),
+            codec: source.codec,
+            backoff_ms: source.backoff_ms,
+            jitter_percent: source.jitter_percent,
+            key_held: key.clone(),
+            key,
+            description: description.or(source.description),
+            ..JobRow::new(id, self.now)
+        };
+        Ok(JobRow { seq: self.ticket(&copy), ..copy })
+    }
+}

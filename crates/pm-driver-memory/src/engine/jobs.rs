@@ -1,0 +1,189 @@
+//! What operators see of jobs and do to them.
+
+use super::Work;
+use super::tables::{AttemptRow, FINISHED, IN_PROGRESS, JobRow, PENDING};
+use super::values::row;
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// What became of a job by an operator's word.
+const NOT_FOUND: i16 = 0;
+const CHANGED: i16 = 1;
+const REFUSED: i16 = 2;
+/// The verdict of an attempt that an operator ended by starting the job again.
+const RESTART: i16 = 7;
+
+impl Work<'_> {
+    /// Answers a job as it is shown, without its payload.
+    pub(super) fn answer_job(&mut self, job: &JobRow) {
+        let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
+        let lease = job.lease.filter(|_| job.state == IN_PROGRESS);
+        let bytes = self.tables.payload_of(job).map(|payload| payload.len() as i64);
+        row!(self.reply; job.id, queue.name, self.tables.shown_state(job), job.priority, job.attempt, job.retry_count,
+            job.max_retries.unwrap_or(queue.max_retries), job.codec, job.created_at, job.run_at, job.ended_at,
+            job.lease_expires_at, lease, job.worker, job.key, job.description, job.reason, bytes, self.now);
+    }
+
+    /// Returns the name of a job's queue, unless that is being deleted.
+    fn queue_of(&self, job: &JobRow) -> Option<&str> {
+        self.tables.queue.get(&job.queue_id)?.name.as_deref()
+    }
+
+    fn named_job(&mut self) -> Option<JobRow> {
+        let id: Uuid = self.args.next()?;
+        self.tables.job.get(&id).filter(|job| self.queue_of(job).is_some()).cloned()
+    }
+
+    pub(super) fn job(&mut self) {
+        if let Some(job) = self.named_job() {
+            self.answer_job(&job);
+        }
+    }
+
+    pub(super) fn payload(&mut self) {
+        if let Some(job) = self.named_job() {
+            row!(self.reply; job.codec, self.tables.payload_of(&job));
+        }
+    }
+
+    pub(super) fn list_jobs(&mut self) {
+        let (queue, state): (Option<String>, Option<i16>) = (self.args.next(), self.args.next());
+        let (after, limit): (Option<Uuid>, Option<i64>) = (self.args.next(), self.args.next());
+        let fits = |job: &&JobRow| {
+            let name = self.queue_of(job);
+            name.is_some()
+                && (queue.is_none() || name == queue.as_deref())
+                && state.is_none_or(|state| self.tables.shown_state(job) == state)
+                && after.is_none_or(|after| job.id < after)
+        };
+        let newest = self.tables.job.values().rev().filter(fits).take(limit.unwrap_or_default() as usize);
+        let listed: Vec<JobRow> = newest.cloned().collect();
+        listed.iter().for_each(|job| self.answer_job(job));
+    }
+
+    pub(super) fn resolve_suffix(&mut self) {
+        let (suffix, newest): (Option<String>, Option<i64>) = (self.args.next(), self.args.next());
+        let suffix = suffix.unwrap_or_default();
+        let recent = self.tables.job.values().rev().take(newest.map_or(usize::MAX, |newest| newest as usize));
+        let fitting = recent.filter(|job| job.id.simple().to_string().ends_with(&suffix));
+        let shown = fitting.filter_map(|job| Some((job, self.tables.queue.get(&job.queue_id)?.name.as_ref()?)));
+        for (job, queue) in shown.take(11) {
+            row!(self.reply; job.id, *queue, self.tables.shown_state(job));
+        }
+    }
+
+    pub(super) fn attempts(&mut self) {
+        let id: Uuid = self.args.next().unwrap_or_default();
+        for ((_, attempt), told) in self.tables.attempt.range((id, 0)..=(id, i32::MAX)) {
+            row!(self.reply; *attempt, told.ended_at, told.verdict, told.worker, told.reason);
+        }
+    }
+
+    /// Answers what became of each job, as it stood before.
+    fn answer_bulk(&mut self, ids: &[Uuid], before: &[Option<JobRow>], changed: &BTreeSet<Uuid>, goal: Option<i32>) {
+        for (n, (id, job)) in ids.iter().zip(before).enumerate() {
+            let outcome = match job {
+                None => NOT_FOUND,
+                Some(_) if changed.contains(id) => CHANGED,
+                Some(_) => REFUSED,
+            };
+            let (state, queue_id) = (job.as_ref().map(|job| job.state), job.as_ref().map(|job| job.queue_id));
+            row!(self.reply; n as i64 + 1, outcome, state, goal.or(queue_id));
+        }
+    }
+
+    fn found(&self, ids: &[Uuid]) -> Vec<Option<JobRow>> {
+        ids.iter().map(|id| self.tables.job.get(id).cloned()).collect()
+    }
+
+    pub(super) fn restart_jobs(&mut self) {
+        let (ids, force) = (self.args.all::<Uuid>(), self.args.next().unwrap_or_default());
+        let before = self.found(&ids);
+        let mut allowed: Vec<&JobRow> =
+            before.iter().flatten().filter(|job| force || job.state != IN_PROGRESS).collect();
+        allowed.sort_by_key(|job| (job.queue_id, job.key.is_none(), &job.key, job.id));
+        let changed: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
+        for old in allowed {
+            self.restart(old);
+        }
+        self.answer_bulk(&ids, &before, &changed, None);
+    }
+
+    fn restart(&mut self, old: &JobRow) {
+        let committed = old.state == FINISHED && old.verdict == Some(0);
+        if committed || old.state == IN_PROGRESS {
+            let row = AttemptRow {
+                lease: old.lease.filter(|_| committed),
+                ended_at: old.ended_at.unwrap_or(self.now),
+                verdict: old.verdict.filter(|_| committed).unwrap_or(RESTART),
+                worker: old.worker.clone(),
+                reason: old.reason.clone(),
+            };
+            self.tables.tell(old.id, old.attempt, row);
+        }
+        let keeps_place = old.state == PENDING && old.seq.is_some();
+        let seq = if keeps_place { old.seq } else { self.tables.next_seq() };
+        let key = old.key.clone().filter(|key| self.tables.holder(old.queue_id, key).is_none());
+        let now = self.now;
+        let Some(job) = self.tables.job.get_mut(&old.id) else { return };
+        job.set_state(PENDING, now);
+        (job.retry_count, job.reason, job.run_at, job.held, job.seq) = (0, None, None, false, seq);
+        job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
+        job.key_held = old.key_held.clone().or(key);
+    }
+
+    pub(super) fn end_jobs(&mut self) {
+        let (ids, state): (Vec<Uuid>, Option<i16>) = (self.args.all(), self.args.next());
+        let (verdict, reason, lease): (Option<i16>, Option<String>, Option<i64>) =
+            (self.args.next(), self.args.next(), self.args.next());
+        let (before, now) = (self.found(&ids), self.now);
+        let mut changed = BTreeSet::new();
+        for old in before.iter().flatten() {
+            let is_meant = lease.is_none() || (old.state == IN_PROGRESS && old.lease == lease);
+            let Some(job) = self.tables.job.get_mut(&old.id).filter(|job| is_meant && job.state < FINISHED) else {
+                continue;
+            };
+            job.set_state(state.unwrap_or_default(), now);
+            (job.verdict, job.reason, job.lease) = (verdict, reason.clone(), None);
+            (job.held, job.seq, job.run_at) = (false, None, None);
+            changed.insert(old.id);
+            if old.state == IN_PROGRESS {
+                let (worker, reason, verdict) = (old.worker.clone(), reason.clone(), verdict.unwrap_or_default());
+                let row = AttemptRow { lease: None, ended_at: now, verdict, worker, reason };
+                self.tables.tell(old.id, old.attempt, row);
+            }
+        }
+        self.answer_bulk(&ids, &before, &changed, None);
+    }
+
+    pub(super) fn delete_jobs(&mut self) {
+        let ids: Vec<Uuid> = self.args.all();
+        let before = self.found(&ids);
+        let gone = ids.iter().filter(|id| self.tables.delete_job(**id).is_some()).copied().collect();
+        self.answer_bulk(&ids, &before, &gone, None);
+    }
+
+    pub(super) fn move_jobs(&mut self) {
+        let (ids, name) = (self.args.all::<Uuid>(), self.args.next::<String>().unwrap_or_default());
+        let Some(goal) = self.tables.queue_named(&name).map(|queue| queue.id) else { return };
+        let before = self.found(&ids);
+        let mut targets: Vec<&JobRow> = before.iter().flatten().collect();
+        targets.sort_by_key(|job| (job.key_held.is_none(), &job.key_held, job.id));
+        let mut changed = BTreeSet::new();
+        for old in targets {
+            let is_key_held = |key: &String| self.tables.holder(goal, key).is_some();
+            if old.queue_id != goal && old.key_held.as_ref().is_some_and(is_key_held) {
+                continue;
+            }
+            let seq = match old.seq {
+                Some(_) if old.queue_id == goal => old.seq,
+                Some(_) if old.state == IN_PROGRESS => self.at_frontier(goal, old.priority, old.seq),
+                Some(_) => self.tables.next_seq(),
+                None => None,
+            };
+            self.tables.job.entry(old.id).and_modify(|job| (job.queue_id, job.seq) = (goal, seq));
+            changed.insert(old.id);
+        }
+        self.answer_bulk(&ids, &before, &changed, Some(goal));
+    }
+}

@@ -1,0 +1,119 @@
+//! What becomes of leases.
+
+use super::tables::{AttemptRow, FAILED, IN_PROGRESS, JobRow, PENDING};
+use super::values::row;
+use super::{Work, later, ms_until};
+use uuid::Uuid;
+
+const COMMIT: i16 = 0;
+const SOFT_FAIL: i16 = 1;
+const RELEASE: i16 = 3;
+const REAP: i16 = 4;
+
+/// The reason of a reaped job.
+const LEASE_EXPIRED: &str = "lease expired";
+
+impl Work<'_> {
+    /// Returns the job in progress under this lease.
+    fn leased(&mut self, id: Uuid, lease: i64) -> Option<&mut JobRow> {
+        self.tables.job.get_mut(&id).filter(|job| job.state == IN_PROGRESS && job.lease == Some(lease))
+    }
+
+    pub(super) fn settle(&mut self) {
+        let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
+        let (verdicts, states): (Vec<i16>, Vec<i16>) = (self.args.all(), self.args.all());
+        let (delays, reasons) = (self.args.column::<i64>(), self.args.column::<String>());
+        let now = self.now;
+        for n in 0..ids.len() {
+            let (id, verdict, state, reason) = (ids[n], verdicts[n], states[n], reasons.at(n));
+            if self.leased(id, leases[n]).is_none() {
+                row!(self.reply; n as i64 + 1);
+                continue;
+            }
+            let delay = delays.at(n).filter(|ms| *ms > 0);
+            let keeps_place = verdict == RELEASE && state == PENDING;
+            let seq = if state == PENDING && !keeps_place && delay.is_none() { self.tables.next_seq() } else { None };
+            let job = self.tables.job.get_mut(&id).expect("it was found above");
+            job.set_state(state, now);
+            job.verdict = Some(verdict);
+            job.seq = if keeps_place { job.seq } else { seq };
+            job.run_at = delay.filter(|_| state == PENDING).map(|ms| later(now, ms));
+            job.retry_count += i32::from(verdict == SOFT_FAIL);
+            job.reason = if verdict == COMMIT { None } else { reason.clone().or(job.reason.take()) };
+            if verdict != COMMIT && verdict != RELEASE {
+                let (attempt, worker) = (job.attempt, job.worker.clone());
+                let row = AttemptRow { lease: Some(leases[n]), ended_at: now, verdict, worker, reason };
+                self.tables.tell(id, attempt, row);
+            }
+        }
+    }
+
+    pub(super) fn outcome(&mut self) {
+        let (ids, leases, verdicts): (Vec<Uuid>, Vec<i64>, Vec<i16>) =
+            (self.args.all(), self.args.all(), self.args.all());
+        for (n, id) in ids.iter().enumerate() {
+            let (lease, verdict) = (Some(leases[n]), verdicts[n]);
+            let by_job = self
+                .tables
+                .job
+                .get(id)
+                .is_some_and(|job| job.lease == lease && job.state != IN_PROGRESS && job.verdict == Some(verdict));
+            let attempts = self.tables.attempt.range((*id, 0)..=(*id, i32::MAX));
+            let by_attempt = attempts.into_iter().any(|(_, row)| row.lease == lease && row.verdict == verdict);
+            row!(self.reply; n as i64 + 1, by_job || by_attempt);
+        }
+    }
+
+    pub(super) fn refresh(&mut self) {
+        let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
+        for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {
+            let Some(queue_id) = self.leased(id, lease).map(|job| job.queue_id) else { continue };
+            let length = self.tables.queue.get(&queue_id).map_or(0, |queue| queue.lease_ms);
+            let until = self.tables.job[&id].lease_expires_at.max(Some(later(self.now, length)));
+            self.tables.job.entry(id).and_modify(|job| job.lease_expires_at = until);
+            row!(self.reply; n as i64 + 1, until.map(|at| ms_until(at, self.now)));
+        }
+    }
+
+    pub(super) fn reap(&mut self) {
+        let (limit, seed) = (self.args.next::<i64>().unwrap_or_default(), self.args.next::<i64>());
+        let expiring = self.tables.job.values().filter_map(|job| Some((job.lease_expires_at?, job.id)));
+        let mut expired: Vec<_> = expiring.filter(|(at, _)| *at <= self.now).collect();
+        expired.sort_unstable();
+        expired.truncate(limit as usize);
+        let mut expired: Vec<Uuid> = expired.into_iter().map(|(_, id)| id).collect();
+        expired.sort_unstable();
+        for id in &expired {
+            self.reap_job(*id, seed.unwrap_or_default());
+        }
+        let next = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
+        row!(self.reply; expired.len() as i64, next.map(|at| ms_until(at, self.now)));
+    }
+
+    fn reap_job(&mut self, id: Uuid, seed: i64) {
+        let job = &self.tables.job[&id];
+        let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
+        let table = job.backoff_ms.as_ref().unwrap_or(&queue.backoff_ms);
+        let retries_left = job.retry_count < job.max_retries.unwrap_or(queue.max_retries);
+        let base_ms = table.get((job.retry_count as usize).min(table.len() - 1)).copied().filter(|_| retries_left);
+        let jitter = i64::from(job.jitter_percent.unwrap_or(queue.jitter_percent));
+        let centred = ((id.as_u64_pair().1 as i64 ^ seed) & 0xF_FFFF) - 0x8_0000;
+        let delay = base_ms.map(|ms| ms + (i128::from(ms * jitter) * i128::from(centred) / 52_428_800) as i64);
+        let seq = if base_ms == Some(0) { self.tables.next_seq() } else { None };
+        let now = self.now;
+        let job = self.tables.job.get_mut(&id).expect("it was found above");
+        job.set_state(if delay.is_none() { FAILED } else { PENDING }, now);
+        (job.verdict, job.reason, job.seq) = (Some(REAP), Some(LEASE_EXPIRED.to_owned()), seq);
+        job.run_at = delay.filter(|_| seq.is_none()).map(|ms| later(now, ms));
+        job.retry_count += 1;
+        let (attempt, lease, worker, reason) = (job.attempt, job.lease, job.worker.clone(), job.reason.clone());
+        self.tables.tell(id, attempt, AttemptRow { lease, ended_at: now, verdict: REAP, worker, reason });
+    }
+
+    pub(super) fn release_claim(&mut self) {
+        let lease: Option<i64> = self.args.next();
+        let taken = self.tables.job.values_mut().filter(|job| job.state == IN_PROGRESS && job.lease == lease);
+        let released = taken.map(|job| (job.state, job.verdict, job.lease_expires_at) = (PENDING, Some(RELEASE), None));
+        row!(self.reply; released.count() as i64);
+    }
+}

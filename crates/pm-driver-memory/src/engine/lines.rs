@@ -1,0 +1,150 @@
+//! Jobs coming out: claims, and what leads to them.
+
+use super::tables::{IN_PROGRESS, JobRow, PENDING};
+use super::values::row;
+use super::{Work, later, ms_until};
+use pm_core::Timestamp;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+impl Work<'_> {
+    /// Returns the milliseconds until the next waiting job is due, of those due at `bound` or later.
+    fn due_ms(&self, bound: Option<Timestamp>) -> Option<i64> {
+        let waiting = self.tables.job.values().filter(|job| job.is_waiting()).filter_map(|job| job.run_at);
+        let next = waiting.filter(|at| Some(*at) >= bound && *at < Timestamp::INFINITY).min();
+        next.map(|at| ms_until(at, self.now))
+    }
+
+    pub(super) fn claim(&mut self) {
+        let (queues, priorities, cursors): (Vec<i32>, Vec<i32>, Vec<i64>) =
+            (self.args.all(), self.args.all(), self.args.all());
+        let limit = self.args.next::<i64>().unwrap_or_default() as usize;
+        let (lease, worker, bound) = (self.args.next(), self.args.next(), self.args.next());
+        let due_ms = self.due_ms(bound);
+        let mut picked = Vec::new();
+        for ((queue_id, priority), cursor) in queues.iter().zip(&priorities).zip(&cursors) {
+            if self.tables.queue.get(queue_id).is_none_or(|queue| queue.paused || queue.name.is_none()) {
+                continue;
+            }
+            let on_line = |job: &&JobRow| (job.queue_id, job.priority) == (*queue_id, *priority);
+            let ready =
+                self.tables.job.values().filter(on_line).filter(|job| job.is_ready() && job.seq > Some(*cursor));
+            let mut line: Vec<_> = ready.map(|job| (job.seq, job.id)).collect();
+            line.sort_unstable();
+            line.truncate(limit - picked.len().min(limit));
+            if let Some((Some(head), _)) = line.last() {
+                let frontier = self.tables.claim_frontier.entry((*queue_id, *priority)).or_insert(head + 1_000);
+                if head > frontier {
+                    *frontier = head + 1_000;
+                }
+            }
+            picked.extend(line.into_iter().map(|(_, id)| id));
+        }
+        let asked: BTreeSet<_> =
+            queues.iter().filter_map(|id| self.tables.queue.get(id)).map(|queue| queue.id).collect();
+        for queue in asked.iter().map(|id| &self.tables.queue[id]).filter(|queue| queue.name.is_some()) {
+            row!(self.reply; None::<Uuid>, queue.id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
+                queue.jitter_percent, due_ms, None::<i32>, None::<i64>, None::<i32>, None::<i32>, None::<Timestamp>,
+                None::<i16>, None::<String>, None::<String>, None::<String>);
+        }
+        for id in picked {
+            let job = self.take(id, lease, &worker);
+            row!(self.reply; job.id, job.queue_id, None::<bool>, None::<i64>, job.max_retries, job.backoff_ms,
+                job.jitter_percent, None::<i64>);
+            self.answer_taken(&job);
+        }
+    }
+
+    /// Gives a lease on a job and returns the job.
+    fn take(&mut self, id: Uuid, lease: Option<i64>, worker: &Option<String>) -> JobRow {
+        let job = self.tables.job.get_mut(&id).expect("it was picked just now");
+        let length = self.tables.queue.get(&job.queue_id).map_or(0, |queue| queue.lease_ms);
+        (job.state, job.lease, job.worker) = (IN_PROGRESS, lease, worker.clone());
+        job.attempt += 1;
+        job.lease_expires_at = Some(later(self.now, length));
+        job.clone()
+    }
+
+    fn answer_taken(&mut self, job: &JobRow) {
+        let payload = self.tables.payload_of(job);
+        row!(self.reply; job.priority, job.seq, job.attempt, job.retry_count, job.created_at, job.codec,
+            job.description, job.key, payload);
+    }
+
+    pub(super) fn fetch_job(&mut self) {
+        let (id, lease, worker) = (self.args.next::<Uuid>().unwrap_or_default(), self.args.next(), self.args.next());
+        let Some(job) = self.tables.job.get(&id) else { return };
+        let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
+        let is_due = job.seq.is_some() || job.run_at.is_some_and(|at| at <= self.now);
+        if job.state != PENDING || job.held || queue.paused || queue.name.is_none() || !is_due {
+            return;
+        }
+        row!(self.reply; None::<Uuid>, queue.id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms,
+            queue.jitter_percent, None::<i32>, None::<i64>, None::<i32>, None::<i32>, None::<Timestamp>,
+            None::<i16>, None::<String>, None::<String>, None::<String>);
+        let seq = self.at_frontier(job.queue_id, job.priority, job.seq);
+        self.tables.job.entry(id).and_modify(|job| (job.seq, job.run_at) = (seq, None));
+        let job = self.take(id, lease, &worker);
+        row!(self.reply; job.id, job.queue_id, None::<String>, None::<i64>, job.max_retries, job.backoff_ms,
+            job.jitter_percent);
+        self.answer_taken(&job);
+    }
+
+    /// Returns the ticket of a job in progress: no later in its line than the claim frontier.
+    pub(super) fn at_frontier(&mut self, queue_id: i32, priority: i32, seq: Option<i64>) -> Option<i64> {
+        let frontier = *self.tables.claim_frontier.entry((queue_id, priority)).or_insert(1);
+        Some(seq.map_or(frontier, |seq| seq.min(frontier)))
+    }
+
+    pub(super) fn poll(&mut self) {
+        let (names, bound, sleep_ms): (Vec<String>, _, Option<i64>) =
+            (self.args.all(), self.args.next(), self.args.next());
+        let (due_ms, now) = (self.due_ms(bound), self.now);
+        let expiry = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
+        let expiry_ms = expiry.map(|at| ms_until(at, now));
+        let followed = |name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
+        for queue in self.tables.queue.values_mut().filter(|queue| followed(&queue.name)) {
+            queue.sleeper_until = queue.sleeper_until.max(sleep_ms.map(|ms| later(now, ms)));
+            let in_line = self.tables.job.values().filter(|job| job.queue_id == queue.id && job.seq.is_some());
+            let priorities: BTreeSet<_> = in_line.map(|job| Reverse(job.priority)).collect();
+            let priorities: Vec<i32> = priorities.into_iter().map(|Reverse(priority)| priority).collect();
+            row!(self.reply; queue.id, queue.name, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
+                queue.jitter_percent, priorities, due_ms, expiry_ms);
+        }
+    }
+
+    pub(super) fn promote(&mut self) {
+        let (limit, bound) = (self.args.next::<i64>().unwrap_or_default() as usize, self.args.next::<Timestamp>());
+        let waiting = self.tables.job.values().filter(|job| job.is_waiting() && job.run_at >= bound);
+        let mut due: Vec<_> = waiting.map(|job| (job.run_at, job.id)).filter(|(at, _)| *at <= Some(self.now)).collect();
+        due.sort_unstable();
+        due.truncate(limit);
+        for (_, id) in &due {
+            let seq = self.tables.next_seq();
+            self.tables.job.entry(*id).and_modify(|job| (job.seq, job.run_at) = (seq, None));
+        }
+        let just_after = Timestamp::from_unix_us(self.now.unix_us() + 1);
+        let upto = due.last().and_then(|(at, _)| *at);
+        row!(self.reply; due.len() as i64, upto, self.due_ms(Some(just_after)));
+    }
+
+    pub(super) fn next_jobs(&mut self) {
+        let name = self.args.next::<String>().unwrap_or_default();
+        let limit = self.args.next::<i64>().unwrap_or_default() as usize;
+        let Some(queue) = self.tables.queue_named(&name).cloned() else { return };
+        let is_due = |job: &JobRow| job.is_waiting() && job.run_at <= Some(self.now);
+        let of_queue = self.tables.job.values().filter(|job| job.queue_id == queue.id);
+        let mut next: Vec<_> = of_queue.filter(|job| job.is_ready() || is_due(job)).collect();
+        next.sort_by_key(|job| (Reverse(job.priority), job.seq.is_none(), job.seq, job.run_at));
+        let next: Vec<JobRow> = next.into_iter().take(limit).cloned().collect();
+        if next.is_empty() {
+            row!(self.reply; queue.paused, false);
+            (0..19).for_each(|_| row!(self.reply; None::<i16>));
+        }
+        for job in next {
+            row!(self.reply; queue.paused, true);
+            self.answer_job(&job);
+        }
+    }
+}

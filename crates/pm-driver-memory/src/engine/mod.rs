@@ -1,0 +1,102 @@
+//! A model of the database: what each statement does, one at a time.
+
+mod enqueue;
+mod jobs;
+mod leases;
+mod lines;
+mod queues;
+pub(crate) mod tables;
+mod values;
+
+use pm_core::{Failure, Rows, SCHEMA_VERSION, Statement, StatementId, Timestamp, Value};
+use std::collections::BTreeSet;
+use tables::Tables;
+use values::{Args, Reply, row};
+
+/// One statement at work.
+struct Work<'a> {
+    tables: &'a mut Tables,
+    args: Args<'a>,
+    reply: Reply,
+    /// The database's time, which stands still meanwhile.
+    now: Timestamp,
+    /// What is to be said to listeners.
+    said: &'a mut BTreeSet<(String, String)>,
+}
+
+/// Runs a statement at the database's time `now`; what it says to listeners, by channel, is added to `said`.
+pub(crate) fn run(
+    tables: &mut Tables,
+    statement: &Statement,
+    params: &[Value<'_>],
+    now: Timestamp,
+    said: &mut BTreeSet<(String, String)>,
+) -> Result<Rows, Failure> {
+    let reply = Reply(Rows::builder(statement.columns.len()));
+    let mut work = Work { tables, args: Args(params.iter()), reply, now, said };
+    work.run(statement.id)?;
+    Ok(work.reply.finish())
+}
+
+impl Work<'_> {
+    fn run(&mut self, statement: StatementId) -> Result<(), Failure> {
+        match statement {
+            StatementId::Enqueue => self.enqueue(),
+            StatementId::KeyHolder => self.key_holder(),
+            StatementId::ReplaceJobs => self.replace_jobs(),
+            StatementId::Claim => self.claim(),
+            StatementId::Poll => self.poll(),
+            StatementId::Settle => self.settle(),
+            StatementId::Outcome => self.outcome(),
+            StatementId::Refresh => self.refresh(),
+            StatementId::Reap => self.reap(),
+            StatementId::Promote => self.promote(),
+            StatementId::ReleaseClaim => self.release_claim(),
+            StatementId::CreateQueue => self.create_queue(),
+            StatementId::PauseQueue => self.pause_queue(),
+            StatementId::ResumeQueue => self.resume_queue(),
+            StatementId::CountPending => self.count_pending(),
+            StatementId::ListQueues => self.list_queues(),
+            StatementId::QueueSettings => self.queue_settings(),
+            StatementId::SetQueue => self.set_queue(),
+            StatementId::ListJobs => self.list_jobs(),
+            StatementId::Job => self.job(),
+            StatementId::Payload => self.payload(),
+            StatementId::ResolveSuffix => self.resolve_suffix(),
+            StatementId::Attempts => self.attempts(),
+            StatementId::NextJobs => self.next_jobs(),
+            StatementId::Notify => self.notify(),
+            StatementId::WakeSleepers => self.wake_sleepers(),
+            StatementId::RestartJobs => self.restart_jobs(),
+            StatementId::EndJobs => self.end_jobs(),
+            StatementId::DeleteJobs => self.delete_jobs(),
+            StatementId::MoveJobs => self.move_jobs(),
+            StatementId::CopyJob => return self.copy_job(),
+            StatementId::FetchJob => self.fetch_job(),
+            StatementId::CondemnQueue => self.condemn_queue(),
+            StatementId::RenameQueue => return self.rename_queue(),
+            StatementId::Sweep => self.sweep(),
+            StatementId::DropQueues => self.drop_queues(),
+            StatementId::SchemaVersion => row!(self.reply; SCHEMA_VERSION as i32),
+            other => return Err(Failure::unsendable(format!("the memory driver does not know {other:?}"))),
+        }
+        Ok(())
+    }
+}
+
+/// Returns the time `ms` milliseconds after `at`.
+fn later(at: Timestamp, ms: i64) -> Timestamp {
+    Timestamp::from_unix_us(at.unix_us().saturating_add(ms.saturating_mul(1_000)))
+}
+
+/// Returns the milliseconds from `now` to `at`, rounded as Postgres does.
+fn ms_until(at: Timestamp, now: Timestamp) -> i64 {
+    let us = at.unix_us().saturating_sub(now.unix_us());
+    (us.abs() + 500) / 1_000 * us.signum()
+}
+
+/// Returns the failure that Postgres reports when a unique index refuses a row.
+fn taken(constraint: &str) -> Failure {
+    let message = format!("duplicate key value violates unique constraint \"{constraint}\"");
+    Failure::reported("23505", Some(constraint), message)
+}

@@ -1,0 +1,207 @@
+//! The tables, as the migrations make them in Postgres.
+
+use bytes::Bytes;
+use pm_core::{QueueSettings, Timestamp};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Everything the database holds, its rows named and typed as in Postgres.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[allow(missing_docs)] // named after the tables and columns they stand for; the first migration explains them
+pub struct Tables {
+    pub queue: BTreeMap<i32, QueueRow>,
+    pub job: BTreeMap<Uuid, JobRow>,
+    pub claim_frontier: BTreeMap<(i32, i32), i64>,
+    pub attempt: BTreeMap<(Uuid, i32), AttemptRow>,
+    pub payload: BTreeMap<i64, (i32, Bytes)>,
+    pub(crate) last_queue: i32,
+    pub(crate) last_seq: i64,
+    pub(crate) last_payload: i64,
+}
+
+/// A row of `queue`.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct QueueRow {
+    pub id: i32,
+    pub name: Option<String>,
+    pub paused: bool,
+    pub lease_ms: i64,
+    pub max_retries: i32,
+    pub backoff_ms: Vec<i64>,
+    pub jitter_percent: i16,
+    pub retain_ms: Option<i64>,
+    pub sleeper_until: Option<Timestamp>,
+}
+
+/// A row of `job`.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct JobRow {
+    pub id: Uuid,
+    pub seq: Option<i64>,
+    pub run_at: Option<Timestamp>,
+    pub lease_expires_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub failed_at: Option<Timestamp>,
+    pub key_until: Option<Timestamp>,
+    pub payload_id: Option<i64>,
+    pub lease: Option<i64>,
+    pub queue_id: i32,
+    pub priority: i32,
+    pub attempt: i32,
+    pub retry_count: i32,
+    pub max_retries: Option<i32>,
+    pub state: i16,
+    pub verdict: Option<i16>,
+    pub codec: i16,
+    pub jitter_percent: Option<i16>,
+    pub held: bool,
+    pub backoff_ms: Option<Vec<i64>>,
+    pub worker: Option<String>,
+    pub key: Option<String>,
+    pub key_held: Option<String>,
+    pub description: Option<String>,
+    pub reason: Option<String>,
+    pub payload: Option<Bytes>,
+}
+
+/// A row of `attempt`.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct AttemptRow {
+    pub lease: Option<i64>,
+    pub ended_at: Timestamp,
+    pub verdict: i16,
+    pub worker: Option<String>,
+    pub reason: Option<String>,
+}
+
+pub(crate) const PENDING: i16 = 0;
+pub(crate) const IN_PROGRESS: i16 = 1;
+pub(crate) const FINISHED: i16 = 2;
+pub(crate) const FAILED: i16 = 3;
+/// How a pending job that is held is shown.
+const PAUSED: i16 = 4;
+
+impl JobRow {
+    /// Returns a pending job that has nothing but an id.
+    pub(crate) fn new(id: Uuid, now: Timestamp) -> Self {
+        JobRow {
+            id,
+            seq: None,
+            run_at: None,
+            lease_expires_at: None,
+            created_at: now,
+            ended_at: None,
+            failed_at: None,
+            key_until: None,
+            payload_id: None,
+            lease: None,
+            queue_id: 0,
+            priority: 0,
+            attempt: 0,
+            retry_count: 0,
+            max_retries: None,
+            state: PENDING,
+            verdict: None,
+            codec: 0,
+            jitter_percent: None,
+            held: false,
+            backoff_ms: None,
+            worker: None,
+            key: None,
+            key_held: None,
+            description: None,
+            reason: None,
+            payload: None,
+        }
+    }
+
+    /// Returns whether the job waits for its time.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.seq.is_none() && self.run_at.is_some() && !self.held
+    }
+
+    /// Returns whether the job stands in a line and nobody has it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.seq.is_some() && self.state == PENDING
+    }
+
+    /// Ends the job, or lets it end again; an ended job gives its key up unless it was to be held longer.
+    pub(crate) fn set_state(&mut self, state: i16, now: Timestamp) {
+        (self.state, self.lease_expires_at) = (state, None);
+        self.ended_at = (state >= FINISHED).then_some(now);
+        self.failed_at = (state == FAILED).then_some(now);
+        if state >= FINISHED && self.key_until.is_none_or(|until| until <= now) {
+            self.key_held = None;
+        }
+    }
+}
+
+impl Tables {
+    pub(crate) fn next_seq(&mut self) -> Option<i64> {
+        self.last_seq += 1;
+        Some(self.last_seq)
+    }
+
+    pub(crate) fn queue_named(&self, name: &str) -> Option<&QueueRow> {
+        self.queue.values().find(|queue| queue.name.as_deref() == Some(name))
+    }
+
+    pub(crate) fn shown_state(&self, job: &JobRow) -> i16 {
+        let held = job.held || self.queue.get(&job.queue_id).is_some_and(|queue| queue.paused);
+        if job.state == PENDING && held { PAUSED } else { job.state }
+    }
+
+    pub(crate) fn payload_of(&self, job: &JobRow) -> Option<Bytes> {
+        let shared = || self.payload.get(&job.payload_id?).map(|(_, data)| data.clone());
+        job.payload.clone().or_else(shared)
+    }
+
+    /// Takes note that one job fewer shares a payload.
+    pub(crate) fn unshare(&mut self, payload_id: Option<i64>) {
+        let Some(id) = payload_id else { return };
+        if let Some((refs, _)) = self.payload.get_mut(&id) {
+            *refs -= 1;
+            if *refs == 0 {
+                self.payload.remove(&id);
+            }
+        }
+    }
+
+    /// Returns the holder of a key on a queue.
+    pub(crate) fn holder(&self, queue_id: i32, key: &str) -> Option<&JobRow> {
+        self.job.values().find(|job| job.queue_id == queue_id && job.key_held.as_deref() == Some(key))
+    }
+
+    /// Keeps what became of an attempt, unless that was told before.
+    pub(crate) fn tell(&mut self, job: Uuid, attempt: i32, row: AttemptRow) {
+        self.attempt.entry((job, attempt)).or_insert(row);
+    }
+
+    pub(crate) fn delete_job(&mut self, id: Uuid) -> Option<JobRow> {
+        let job = self.job.remove(&id)?;
+        self.attempt.retain(|(job, _), _| *job != id);
+        self.unshare(job.payload_id);
+        Some(job)
+    }
+}
+
+impl QueueRow {
+    pub(crate) fn new(id: i32, name: String, paused: bool) -> Self {
+        let QueueSettings { lease, backoff, .. } = QueueSettings::default();
+        QueueRow {
+            id,
+            name: Some(name),
+            paused,
+            lease_ms: lease.as_millis() as i64,
+            max_retries: backoff.max_retries() as i32,
+            backoff_ms: backoff.table().iter().map(|delay| delay.as_millis() as i64).collect(),
+            jitter_percent: backoff.jitter_percent().into(),
+            retain_ms: None,
+            sleeper_until: None,
+        }
+    }
+}

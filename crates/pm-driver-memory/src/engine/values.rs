@@ -1,0 +1,124 @@
+//! Parameters read, and replies written.
+
+use bytes::{Bytes, BytesMut};
+use pm_core::wire::RowsBuilder;
+use pm_core::{Rows, Timestamp, Value};
+use uuid::Uuid;
+
+/// The parameters of a statement, read from left to right. One of another type than the statement's reads as null.
+pub(crate) struct Args<'a>(pub(crate) std::slice::Iter<'a, Value<'a>>);
+
+impl Args<'_> {
+    /// Returns the next parameter.
+    pub(crate) fn next<T: FromValue>(&mut self) -> Option<T> {
+        self.0.next().and_then(T::from_value)
+    }
+
+    /// Returns the next parameter, an array; nothing for a null.
+    pub(crate) fn column<T: FromValue>(&mut self) -> Column<T> {
+        Column(self.0.next().map(T::from_array).unwrap_or_default())
+    }
+
+    /// Returns the next parameter, an array without nulls.
+    pub(crate) fn all<T: FromValue>(&mut self) -> Vec<T> {
+        self.column().0.into_iter().flatten().collect()
+    }
+}
+
+/// What a parameter can be read as.
+pub(crate) trait FromValue: Clone {
+    fn from_value(value: &Value<'_>) -> Option<Self>;
+    fn from_array(value: &Value<'_>) -> Vec<Option<Self>>;
+}
+
+/// One column of a batch.
+pub(crate) struct Column<T>(Vec<Option<T>>);
+
+impl<T: Clone> Column<T> {
+    /// Returns the value of an item.
+    pub(crate) fn at(&self, item: usize) -> Option<T> {
+        self.0.get(item).cloned().flatten()
+    }
+}
+
+/// Collects a reply, row by row and from left to right.
+pub(crate) struct Reply(pub(crate) RowsBuilder);
+
+impl Reply {
+    pub(crate) fn cell(&mut self, value: Option<Value<'_>>) {
+        let mut bytes = BytesMut::new();
+        // Only arrays of over 2 GiB cannot be written.
+        let written = value.is_some_and(|value| !value.is_null() && value.encode(&mut bytes).is_ok());
+        self.0.push(written.then_some(&bytes));
+    }
+
+    pub(crate) fn finish(self) -> Rows {
+        self.0.finish()
+    }
+}
+
+/// What a cell can be made of.
+pub(crate) trait Cell {
+    fn value(&self) -> Option<Value<'_>>;
+}
+
+impl<T: Cell> Cell for &T {
+    fn value(&self) -> Option<Value<'_>> {
+        T::value(self)
+    }
+}
+
+impl<T: Cell> Cell for Option<T> {
+    fn value(&self) -> Option<Value<'_>> {
+        self.as_ref().and_then(T::value)
+    }
+}
+
+/// Adds rows to a reply, one cell after the other.
+macro_rules! row {
+    ($reply:expr; $($cell:expr),*) => {{ $($reply.cell($crate::engine::values::Cell::value(&$cell));)* }};
+}
+pub(crate) use row;
+
+macro_rules! values {
+    ($($ty:ty, $scalar:ident, $array:ident: |$value:ident| $read:expr, $write:expr;)*) => {$(
+        impl FromValue for $ty {
+            fn from_value(value: &Value<'_>) -> Option<Self> {
+                if let Value::$scalar($value) = value { Some($read) } else { None }
+            }
+            fn from_array(value: &Value<'_>) -> Vec<Option<Self>> {
+                let Value::$array(values) = value else { return Vec::new() };
+                values.iter().map(|value| value.as_ref().map(|$value| $read)).collect()
+            }
+        }
+        impl Cell for $ty {
+            fn value(&self) -> Option<Value<'_>> {
+                let $value = self;
+                Some(Value::$scalar($write))
+            }
+        }
+    )*};
+}
+
+values! {
+    bool, Bool, BoolArray: |value| *value, *value;
+    i16, Int2, Int2Array: |value| *value, *value;
+    i32, Int4, Int4Array: |value| *value, *value;
+    i64, Int8, Int8Array: |value| *value, *value;
+    Uuid, Uuid, UuidArray: |value| *value, *value;
+    Timestamp, Timestamp, TimestampArray: |value| *value, *value;
+    String, Text, TextArray: |value| value.to_string(), value;
+    Bytes, Bytes, BytesArray: |value| Bytes::copy_from_slice(value), value;
+}
+
+impl Cell for Vec<i64> {
+    fn value(&self) -> Option<Value<'_>> {
+        Some(Value::Int8Array(self.iter().copied().map(Some).collect()))
+    }
+}
+
+impl Cell for Vec<i32> {
+    fn value(&self) -> Option<Value<'_>> {
+        Some(Value::Int4Array(self.iter().copied().map(Some).collect()))
+    }
+}

@@ -1,0 +1,59 @@
+//! pm, a job queue, in memory: for unit tests of programs that use pm.
+//!
+//! It does what pm does on Postgres, without a server: the same conformance suite holds it to that, and random lists of
+//! operations are run on both and compared. It is no queue for production: nothing survives the process.
+//!
+//! ```
+//! use futures_util::StreamExt;
+//! use pm_driver_memory::{EnqueueOptions, State};
+//!
+//! # #[cfg(feature = "tokio")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let queue = pm_driver_memory::queue();
+//! queue.create_queue("mails", false).await?;
+//! let id = queue.enqueue("mails", "hello", EnqueueOptions::default()).await?;
+//!
+//! let mut jobs = queue.try_stream_jobs::<String>("mails");
+//! let (payload, ack) = jobs.next().await.expect("the stream goes on")?.into_parts();
+//! assert_eq!(payload, "hello");
+//! ack.commit().await?;
+//! assert_eq!(queue.job(id).await?.state, State::Finished);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "tokio"))]
+//! # fn main() {}
+//! ```
+//!
+//! [`VirtualTime`] makes hours pass in a moment; [`Database`] is the database that several handles share, as several
+//! processes would. There are no transactions: a [`Database`] is an [`Executor`] for
+//! [`Queue::enqueue_in`] and its like, and what runs on it is there at once.
+
+mod database;
+mod engine;
+mod time;
+
+pub use database::{Clock, Database};
+pub use engine::tables::{AttemptRow, JobRow, QueueRow, Tables};
+pub use pm_queue::*;
+pub use time::VirtualTime;
+
+use futures_util::FutureExt;
+use std::sync::Arc;
+
+/// Returns a handle on a new, empty database. To be called in a tokio runtime, which then drives everything.
+///
+/// # Panics
+///
+/// Outside a tokio runtime; see [`queue_on`].
+#[cfg(feature = "tokio")]
+pub fn queue() -> Queue {
+    queue_on(Database::new(), Arc::new(runtime::Tokio::current()))
+}
+
+/// Returns a handle on a database, driven by the given runtime.
+pub fn queue_on(database: Database, runtime: Arc<dyn Runtime>) -> Queue {
+    let options = ConnectOptions::default().check_schema(false);
+    let opened = Queue::open(Arc::new(database), runtime, &options).now_or_never();
+    opened.and_then(Result::ok).expect("there is no schema to look at, and nothing to connect to")
+}
