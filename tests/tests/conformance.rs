@@ -1,7 +1,7 @@
 //! Every case on every driver and runtime. The cases are in `tests/src/cases`.
 
 use libtest_mimic::{Arguments, Trial};
-use pm_tests::cases::{self, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres};
+use pm_tests::cases::{self, Memory, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres};
 
 /// What is tested: a line for each driver on each runtime.
 fn stacks() -> Vec<Stack> {
@@ -12,12 +12,13 @@ fn stacks() -> Vec<Stack> {
         Stack::of::<Sqlx, OnTokio>(),
         Stack::of::<Sqlx, OnSmol>(),
         Stack::of::<Sqlx, OnAsyncStd>(),
+        Stack::of::<Memory, OnTokio>(),
     ]
 }
 
 fn main() {
     let trials = stacks().into_iter().flat_map(|stack| {
-        cases::all().into_iter().map(move |case| {
+        cases::all().into_iter().filter(move |case| case.fits(stack)).map(move |case| {
             let name = format!("{}::{}", case.name, stack.name());
             Trial::test(name, move || {
                 case.play(stack);

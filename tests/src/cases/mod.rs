@@ -13,7 +13,7 @@ mod stage;
 mod streams;
 mod transactions;
 
-pub use stack::{Client, Home, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres, Transaction};
+pub use stack::{Client, Home, Memory, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres, Transaction};
 pub use stage::Stage;
 
 use futures_util::future::LocalBoxFuture;
@@ -23,10 +23,17 @@ use futures_util::future::LocalBoxFuture;
 pub struct Case {
     /// Its name, a sentence.
     pub name: &'static str,
+    /// Whether it needs a server: SQL of its own, transactions, connections that break.
+    needs_server: bool,
     act: fn(Stage) -> LocalBoxFuture<'static, ()>,
 }
 
 impl Case {
+    /// Returns whether this stack has what the case needs.
+    pub fn fits(self, stack: Stack) -> bool {
+        stack.has_server() || !self.needs_server
+    }
+
     /// Plays the case on a fresh stage of this stack, to its end.
     pub fn play(self, stack: Stack) {
         stack.run(Box::pin(async move {
@@ -38,14 +45,18 @@ impl Case {
 
 /// Makes cases of async functions, named after them.
 macro_rules! cases {
-    ($($room:ident: $($case:ident),*;)*) => {
-        vec![$($(Case { name: stringify!($case), act: |stage| Box::pin($room::$case(stage)) }),*),*]
+    ($needs_server:literal; $($room:ident: $($case:ident),*;)*) => {
+        [$($(Case {
+            name: stringify!($case),
+            needs_server: $needs_server,
+            act: |stage| Box::pin($room::$case(stage)),
+        }),*),*]
     };
 }
 
 /// Returns all cases.
 pub fn all() -> Vec<Case> {
-    cases! {
+    let anywhere = cases! { false;
         enqueues:
             a_job_comes_out_as_it_went_in,
             many_jobs_come_out_in_order_and_once,
@@ -57,7 +68,6 @@ pub fn all() -> Vec<Case> {
         streams:
             the_highest_priority_of_many_queues_comes_first,
             a_payload_of_another_type_does_not_end_the_stream,
-            an_idle_stream_is_woken_by_another_process,
             two_workers_never_get_the_same_job;
         acks:
             each_word_has_its_ending,
@@ -80,15 +90,21 @@ pub fn all() -> Vec<Case> {
             a_moved_job_obeys_its_new_queue,
             a_copy_shares_the_payload,
             a_job_is_fetched_by_its_id;
+        faults:
+            close_gives_back_what_was_not_started;
+    };
+    let on_a_server = cases! { true;
+        streams:
+            an_idle_stream_is_woken_by_another_process;
         transactions:
             a_rollback_leaves_neither_job_nor_ending,
             a_stale_ack_is_refused_in_a_transaction,
             many_go_in_with_the_transaction_and_keys_are_told,
             nothing_is_kept_in_a_session_of_a_pooler;
         faults:
-            close_gives_back_what_was_not_started,
             all_backends_are_killed_and_every_job_is_done,
             a_lost_listener_comes_back,
             trouble_on_the_way_has_its_kind;
-    }
+    };
+    anywhere.into_iter().chain(on_a_server).collect()
 }

@@ -2,16 +2,20 @@
 
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
+use pm_driver_memory::Database;
 use pm_driver_tokio_postgres::Sockets;
 use pm_queue::{BoxFuture, ConnectOptions, Error, Executor, Queue, runtime};
 use sqlx::Postgres;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A driver, as the cases need it.
 pub trait Client: 'static {
     /// Its name.
     const NAME: &'static str;
+    /// Whether there is a Postgres behind it.
+    const HAS_SERVER: bool = true;
 
     /// Opens a handle.
     fn connect(
@@ -53,6 +57,7 @@ type Begin = fn(String, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transact
 pub struct Stack {
     driver: &'static str,
     home: &'static str,
+    has_server: bool,
     connect: Connect,
     begin: Begin,
     run: fn(LocalBoxFuture<'static, ()>),
@@ -62,7 +67,19 @@ pub struct Stack {
 impl Stack {
     /// Returns this driver on this runtime.
     pub fn of<C: Client, H: Home>() -> Stack {
-        Stack { driver: C::NAME, home: H::NAME, connect: C::connect, begin: C::begin, run: H::run, runtime: H::runtime }
+        Stack {
+            driver: C::NAME,
+            home: H::NAME,
+            has_server: C::HAS_SERVER,
+            connect: C::connect,
+            begin: C::begin,
+            run: H::run,
+            runtime: H::runtime,
+        }
+    }
+
+    pub(super) fn has_server(self) -> bool {
+        self.has_server
     }
 
     /// Returns `driver::runtime`.
@@ -160,6 +177,31 @@ impl Transaction for sqlx::Transaction<'static, Postgres> {
             let ended = if commits { self.commit().await } else { self.rollback().await };
             ended.expect("it ends");
         })
+    }
+}
+
+/// The memory driver. A URL is any text; the same text leads to the same database.
+#[derive(Debug)]
+pub struct Memory;
+
+/// The databases in memory, by URL, for as long as the process lives.
+static DATABASES: Mutex<BTreeMap<String, Database>> = Mutex::new(BTreeMap::new());
+
+impl Client for Memory {
+    const NAME: &'static str = "memory";
+    const HAS_SERVER: bool = false;
+
+    fn connect(
+        url: String,
+        _options: ConnectOptions,
+        runtime: Arc<dyn Sockets>,
+    ) -> BoxFuture<'static, Result<Queue, Error>> {
+        let database = DATABASES.lock().expect("nobody panics with it").entry(url).or_default().clone();
+        Box::pin(async move { Ok(pm_driver_memory::queue_on(database, runtime)) })
+    }
+
+    fn begin(_url: String, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
+        Box::pin(async { panic!("the memory driver has no transactions: such cases need a server") })
     }
 }
 

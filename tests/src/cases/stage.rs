@@ -4,9 +4,10 @@ use super::{Stack, Transaction};
 use crate::PATIENCE;
 use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt};
-use pm_queue::{ConnectOptions, EnqueueOptions, Error, JobAck, JobMetadata, PendingJob, Queue, State, Uuid};
+use pm_queue::{ConnectOptions, EnqueueOptions, Error, JobAck, JobFilter, JobMetadata, PendingJob, Queue, State, Uuid};
 use pm_sandbox::TestDatabase;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A database of one case's own, a handle on it, and the time of the stack's runtime.
@@ -15,21 +16,28 @@ pub struct Stage {
     /// The handle under test.
     pub queue: Queue,
     stack: Stack,
-    /// Dropped last: the database goes with it.
-    pub database: TestDatabase,
+    url: String,
+    /// Dropped last: the database goes with it. None without a server.
+    database: Option<TestDatabase>,
 }
+
+/// Numbers the databases of stacks without a server.
+static STAGES: AtomicU64 = AtomicU64::new(0);
 
 impl Stage {
     pub(super) async fn new(stack: Stack) -> Stage {
-        let database = TestDatabase::create().expect("a private Postgres starts");
-        let queue = stack.connect(database.url(), ConnectOptions::default()).await.expect("it can be connected to");
+        let create = || TestDatabase::create().expect("a private Postgres starts");
+        let database = stack.has_server().then(create);
+        let number = || STAGES.fetch_add(1, Ordering::Relaxed).to_string();
+        let url = database.as_ref().map_or_else(number, TestDatabase::url);
+        let queue = stack.connect(url.clone(), ConnectOptions::default()).await.expect("it can be connected to");
         assert!(queue.create_queue("tasks", false).await.expect("a queue can be created"));
-        Stage { queue, stack, database }
+        Stage { queue, stack, url, database }
     }
 
     /// Returns another handle on the same database, as another process would have it.
     pub(super) async fn another(&self, options: ConnectOptions) -> Queue {
-        self.stack.connect(self.database.url(), options).await.expect("it can be connected to")
+        self.stack.connect(self.url.clone(), options).await.expect("it can be connected to")
     }
 
     /// Tries to get a handle on the database at `url`.
@@ -39,7 +47,7 @@ impl Stage {
 
     /// Begins a transaction on a connection of the caller's.
     pub(super) async fn begin(&self) -> Box<dyn Transaction> {
-        self.stack.begin(self.database.url()).await
+        self.stack.begin(self.url.clone()).await
     }
 
     pub(super) async fn sleep(&self, duration: Duration) {
@@ -113,9 +121,27 @@ impl Stage {
         self.job(id).await.state
     }
 
-    /// Returns the one number that a statement says.
+    /// Returns the URL of the database.
+    pub(super) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Returns all jobs as they are shown, at most 10,000. Works with the handle under test closed.
+    pub(super) async fn jobs(&self) -> Vec<JobMetadata> {
+        let queue = self.another(ConnectOptions::default()).await;
+        queue.list_jobs(JobFilter::default().limit(10_000)).await.expect("they can be listed")
+    }
+
+    /// Returns how many jobs were finished at the first attempt.
+    pub(super) async fn finished_at_once(&self) -> u64 {
+        let jobs = self.jobs().await;
+        jobs.iter().filter(|job| job.state == State::Finished && job.attempt == 1).count() as u64
+    }
+
+    /// Returns the one number that a statement says. Only for cases that need a server.
     pub(super) fn number(&self, sql: &str) -> i64 {
-        let rows = self.database.execute(sql).expect("the statement is valid");
+        let database = self.database.as_ref().expect("the case needs a server");
+        let rows = database.execute(sql).expect("the statement is valid");
         let cell = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
         cell.and_then(|cell| cell.parse().ok()).unwrap_or_else(|| panic!("no number: {sql}"))
     }

@@ -4,7 +4,7 @@ use super::Stage;
 use crate::unattended;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use pm_queue::{ConnectOptions, EnqueueOptions, ErrorKind, StreamOptions};
+use pm_queue::{ConnectOptions, EnqueueOptions, ErrorKind, State, StreamOptions};
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) async fn the_highest_priority_of_many_queues_comes_first(stage: Stage
         assert_eq!(job.metadata().priority, -priority);
         job.into_parts().1.commit().await.unwrap();
     }
-    assert_eq!(stage.number("select count(*) from pm.job where state = 2"), 50);
+    assert_eq!(stage.jobs().await.iter().filter(|job| job.state == State::Finished).count(), 50);
     assert_eq!(stage.queue.list_pending("tasks").await.unwrap().len(), 1, "that queue was not asked for");
 }
 
@@ -76,5 +76,5 @@ pub(super) async fn two_workers_never_get_the_same_job(stage: Stage) {
         }
     };
     stage.within("the work", join_all([worker(), worker(), worker()])).await;
-    assert_eq!(stage.number("select count(*) from pm.job where state = 2 and attempt = 1"), JOBS as i64);
+    assert_eq!(stage.finished_at_once().await, JOBS);
 }

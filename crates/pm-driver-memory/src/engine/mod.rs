@@ -77,6 +77,8 @@ impl Work<'_> {
             StatementId::RenameQueue => return self.rename_queue(),
             StatementId::Sweep => self.sweep(),
             StatementId::DropQueues => self.drop_queues(),
+            StatementId::Activity => self.activity(),
+            StatementId::TableSizes => self.table_sizes(),
             StatementId::SchemaVersion => row!(self.reply; SCHEMA_VERSION as i32),
             other => return Err(Failure::unsendable(format!("the memory driver does not know {other:?}"))),
         }

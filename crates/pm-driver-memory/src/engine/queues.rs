@@ -2,8 +2,9 @@
 
 use super::tables::{FAILED, FINISHED, IN_PROGRESS, QueueRow};
 use super::values::row;
-use super::{Work, later, taken};
+use super::{Work, later, ms_until, taken};
 use pm_core::Failure;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 impl Work<'_> {
@@ -73,6 +74,38 @@ impl Work<'_> {
             row!(self.reply; queue.name, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
                 queue.jitter_percent, queue.retain_ms, ready + waiting, held, jobs(IN_PROGRESS), jobs(FINISHED),
                 jobs(FAILED), false, false, false);
+        }
+    }
+
+    pub(super) fn activity(&mut self) {
+        let window_ms: i64 = self.args.next().unwrap_or_default();
+        let (now, since) = (self.now, later(self.now, -window_ms));
+        let mut queues: Vec<_> = self.tables.queue.values().filter(|queue| queue.name.is_some()).collect();
+        queues.sort_by(|a, b| a.name.cmp(&b.name));
+        for queue in queues {
+            let jobs = || self.tables.job.values().filter(|job| job.queue_id == queue.id);
+            // Of each line the first; those that are due have no line yet.
+            let mut heads = BTreeMap::new();
+            for job in jobs().filter(|job| job.is_ready()) {
+                let head = heads.entry(job.priority).or_insert((job.seq, job.created_at));
+                *head = (*head).min((job.seq, job.created_at));
+            }
+            let due = jobs().filter(|job| job.is_waiting()).filter_map(|job| job.run_at).filter(|at| *at <= now);
+            let oldest = heads.into_values().map(|(_, created_at)| created_at).chain(due).min();
+            let ended = |state| jobs().filter(|job| job.state == state && job.ended_at > Some(since)).count() as i64;
+            let enqueued = jobs().filter(|job| job.created_at > since).count() as i64;
+            row!(self.reply; queue.name, oldest.map(|at| ms_until(now, at)), enqueued, ended(FINISHED), ended(FAILED),
+                false, false);
+        }
+    }
+
+    /// Answers how many rows the tables have; they take no room on a disk.
+    pub(super) fn table_sizes(&mut self) {
+        let tables = &self.tables;
+        let (queues, frontiers, payloads) = (tables.queue.len(), tables.claim_frontier.len(), tables.payload.len());
+        let rows = [("attempt", tables.attempt.len()), ("claim_frontier", frontiers), ("job", tables.job.len())];
+        for (table, rows) in rows.into_iter().chain([("payload", payloads), ("queue", queues)]) {
+            row!(self.reply; table.to_owned(), None::<String>, rows as i64, 0i64);
         }
     }
 
