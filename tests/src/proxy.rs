@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::Host;
 
@@ -30,6 +31,8 @@ pub struct Proxy {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Where new connections lead to.
+    socket: Mutex<PathBuf>,
     /// Statements whose next use cuts their connection: a part of their text, and how.
     traps: Mutex<Vec<(String, Loss)>>,
     cuts: AtomicUsize,
@@ -37,21 +40,25 @@ struct Shared {
     executions: Mutex<HashMap<String, usize>>,
     /// How long replies are held back, in microseconds.
     delay_us: AtomicU64,
+    /// Whether nothing passes any more, in either direction.
+    is_black_hole: watch::Sender<bool>,
 }
 
 impl Proxy {
     /// Returns a proxy before the server of this URL, which is that of a Unix socket.
     pub async fn before(url: &str) -> Proxy {
-        let config: tokio_postgres::Config = url.parse().expect("the sandbox makes good URLs");
-        let (host, port) = (config.get_hosts().first(), config.get_ports().first());
-        let (Some(Host::Unix(dir)), Some(port)) = (host, port) else { panic!("no Unix socket in {url}") };
-        let socket = dir.join(format!(".s.PGSQL.{port}"));
+        let (socket, database) = place_of(url);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        let database = config.get_dbname().unwrap_or("postgres");
         let shared = Arc::new(Shared::default());
-        let accepting = tokio::spawn(accept(listener, socket, shared.clone()));
+        *shared.socket() = socket;
+        let accepting = tokio::spawn(accept(listener, shared.clone()));
         Proxy { url: format!("postgres://postgres@127.0.0.1:{port}/{database}"), shared, accepting }
+    }
+
+    /// Leads new connections to the server of this URL, as an address that moves to a standby does.
+    pub fn lead_to(&self, url: &str) {
+        *self.shared.socket() = place_of(url).0;
     }
 
     /// Returns the URL of the database through this proxy.
@@ -67,6 +74,13 @@ impl Proxy {
     /// Holds every reply back for so long, as a distant server's would be.
     pub fn delay_replies(&self, delay: Duration) {
         self.shared.delay_us.store(delay.as_micros() as u64, Ordering::SeqCst);
+    }
+
+    /// Swallows whatever is sent, in either direction, without a word, until `black_hole(false)`.
+    ///
+    /// Connections that were open or opened meanwhile stay silent for ever, as behind a firewall that forgot them.
+    pub fn black_hole(&self, is_black_hole: bool) {
+        self.shared.is_black_hole.send_replace(is_black_hole);
     }
 
     /// Returns how many statements with `text` in them were executed so far.
@@ -88,6 +102,10 @@ impl Drop for Proxy {
 }
 
 impl Shared {
+    fn socket(&self) -> MutexGuard<'_, PathBuf> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn traps(&self) -> MutexGuard<'_, Vec<(String, Loss)>> {
         self.traps.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,16 +130,36 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, socket: PathBuf, shared: Arc<Shared>) {
+/// Returns the Unix socket and the name of the database that a URL of the sandbox leads to.
+fn place_of(url: &str) -> (PathBuf, String) {
+    let config: tokio_postgres::Config = url.parse().expect("the sandbox makes good URLs");
+    let (host, port) = (config.get_hosts().first(), config.get_ports().first());
+    let (Some(Host::Unix(dir)), Some(port)) = (host, port) else { panic!("no Unix socket in {url}") };
+    (dir.join(format!(".s.PGSQL.{port}")), config.get_dbname().unwrap_or("postgres").to_owned())
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
-        let (socket, shared) = (socket.clone(), shared.clone());
+        let (socket, shared) = (shared.socket().clone(), shared.clone());
         tokio::spawn(async move {
             let Ok(server) = UnixStream::connect(socket).await else { return };
             client.set_nodelay(true).expect("a socket can be told so");
-            // Either end may go away at any time; the connection then goes as a whole.
-            if matches!(Wire::new(client, server, &shared).run().await, Ok(true)) {
-                shared.cuts.fetch_add(1, Ordering::SeqCst);
+            let mut is_black_hole = shared.is_black_hole.subscribe();
+            let mut wire = Wire::new(client, server, &shared);
+            tokio::select! {
+                biased;
+                _ = is_black_hole.wait_for(|is_black_hole| *is_black_hole) => {}
+                // Either end may go away at any time; the connection then goes as a whole.
+                outcome = wire.run() => {
+                    if matches!(outcome, Ok(true)) {
+                        shared.cuts.fetch_add(1, Ordering::SeqCst);
+                    }
+                    return;
+                }
             }
+            // Both ends stay open and hear nothing.
+            std::future::pending::<()>().await;
+            drop(wire);
         });
     }
 }
@@ -163,7 +201,7 @@ impl<'a> Wire<'a> {
     }
 
     /// Forwards until an end goes away or a trap springs; returns whether it was a trap.
-    async fn run(mut self) -> io::Result<bool> {
+    async fn run(&mut self) -> io::Result<bool> {
         let (mut from_client, mut from_server) = ([0; 8192], [0; 8192]);
         loop {
             tokio::select! {

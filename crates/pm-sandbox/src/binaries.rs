@@ -82,6 +82,16 @@ impl Binaries {
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin_dir.join(name)
     }
+
+    /// Returns the place of a program that may lie only where the server's own really is, behind a symbolic link.
+    pub(crate) fn tool(&self, name: &str) -> PathBuf {
+        let beside = self.program(name);
+        let server = self.program("postgres").canonicalize();
+        match server.ok().and_then(|server| Some(server.parent()?.join(name))) {
+            Some(behind) if !beside.exists() => behind,
+            _ => beside,
+        }
+    }
 }
 
 const VERSION_SECONDS: u64 = 10;

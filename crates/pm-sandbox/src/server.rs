@@ -1,13 +1,13 @@
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpListener;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::account::Account;
+use crate::account::{Account, run};
 use crate::address::Address;
 use crate::supervisor::Supervisor;
 use crate::template::{self, Sync};
@@ -21,6 +21,7 @@ use crate::{Binaries, Error, Rows, ServerOptions};
 /// password. The locale is C, the encoding UTF-8, the time zone UTC.
 pub struct Server {
     supervisor: Supervisor,
+    binaries: Binaries,
     address: Address,
     data_dir: PathBuf,
     tcp: bool,
@@ -68,7 +69,7 @@ impl Server {
             }
         };
         let address = Address { socket_dir: supervisor.dir().to_owned(), port: DEFAULT_PORT };
-        let mut server = Self { supervisor, address, data_dir, tcp: options.tcp };
+        let mut server = Self { supervisor, binaries, address, data_dir, tcp: options.tcp };
         if options.tcp {
             server.launch_on_free_port()?;
         } else {
@@ -154,6 +155,28 @@ impl Server {
         Connection::open(&self.address.socket(), database)?.query(sql)
     }
 
+    /// Copies this running server into a new directory, ready to follow it as a streaming standby.
+    ///
+    /// Start it with [`ServerOptions::data_dir`]; it follows until this one is gone and `pg_promote()` is called on it.
+    /// Who made the directory removes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Program`] if there is no `pg_basebackup` beside `postgres`, or if it fails; others if the machine is in
+    /// the way.
+    pub fn copy_as_standby(&self, data_dir: &Path) -> Result<(), Error> {
+        let failed = || Error::io(format!("can not make {}", data_dir.display()));
+        DirBuilder::new().mode(0o700).create(data_dir).map_err(failed())?;
+        let account = self.supervisor.account();
+        if account.is_other {
+            chown(data_dir, Some(account.uid), Some(account.gid)).map_err(failed())?;
+        }
+        let mut command = account.command(&self.binaries.tool("pg_basebackup"));
+        command.args(["--write-recovery-conf", "--checkpoint=fast", "--username=postgres", "--pgdata"]).arg(data_dir);
+        command.arg("--host").arg(self.socket_dir()).arg(format!("--port={}", self.port()));
+        run(&mut command, "pg_basebackup", BACKUP_SECONDS).map(drop)
+    }
+
     /// Kills the postmaster with SIGKILL: a crash. Nothing if it is not running.
     ///
     /// Returns when its backends are gone too, which have noticed, but after at most 10 s. Then
@@ -236,6 +259,7 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 const READY_INTERVAL: Duration = Duration::from_millis(5);
 const LOG_TAIL: u64 = 16 << 10;
+const BACKUP_SECONDS: u64 = 60;
 
 /// Makes a data directory that is to stay, unless it is there. It appears when it is complete.
 fn keep(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result<(), Error> {

@@ -1,3 +1,14 @@
-//! Faults that take long or need more of the machine than other tests: `scripts/test --faults` runs them.
+//! Real faults on a durable server: `scripts/test --faults`. Most print a line of the table in docs/reliability.md:
+//! fault, jobs in, jobs finished, runs beyond the first, time to recover.
+//!
+//! Workers are processes, half of them on each driver; what they and the producers said is audited against the tables.
 
-mod backend;
+mod books;
+mod clocks;
+mod disk;
+mod limits;
+mod locks;
+mod network;
+mod processes;
+mod scene;
+mod standby;

@@ -1,0 +1,163 @@
+//! A worker process for tests of faults: takes jobs of `tasks`, says on standard output what it does, and closes its
+//! queue when its standard input ends.
+//!
+//! Lines, with times in microseconds since 1970: `starts N ATTEMPT TIME` (a handler has the job and trusts its lease),
+//! `stops N ATTEMPT TIME` (it no longer does: its work is done, or the lease is lost), `told N OUTCOME TIME` (the
+//! answer to its commit).
+
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use pm_core::Instant;
+use pm_driver_tokio_postgres::{BoxFuture, ConnectOptions, Error, Queue, Runtime, StreamOptions, TokioPostgres};
+use pm_queue::runtime::Tokio;
+use pm_tests::Seed;
+use std::io::Read;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+const YEAR_MS: u64 = 365 * 86_400_000;
+
+/// What the command line says: `URL NAME=VALUE…`.
+struct Orders {
+    url: String,
+    driver: String,
+    name: String,
+    hands: usize,
+    work_ms: u64,
+    years_off: bool,
+    options: ConnectOptions,
+}
+
+impl Orders {
+    fn from_arguments() -> Orders {
+        let mut arguments = std::env::args().skip(1);
+        let mut orders = Orders {
+            url: arguments.next().expect("the first argument is a URL"),
+            driver: "tokio-postgres".to_owned(),
+            name: "worker".to_owned(),
+            hands: 8,
+            work_ms: 40,
+            years_off: false,
+            options: ConnectOptions::default().migrate(false),
+        };
+        for argument in arguments {
+            let (name, value) = argument.split_once('=').expect("the others are NAME=VALUE");
+            let number = || value.parse::<u64>().expect("the value is a number");
+            let options = orders.options.clone();
+            match name {
+                "driver" => orders.driver = value.to_owned(),
+                "name" => orders.name = value.to_owned(),
+                "hands" => orders.hands = number() as usize,
+                "work_ms" => orders.work_ms = number(),
+                "years_off" => orders.years_off = number() > 0,
+                "statement_timeout_ms" => orders.options = options.statement_timeout(Duration::from_millis(number())),
+                "lock_timeout_ms" => orders.options = options.lock_timeout(Duration::from_millis(number())),
+                "connect_timeout_ms" => orders.options = options.connect_timeout(Duration::from_millis(number())),
+                other => panic!("no such order: {other}"),
+            }
+        }
+        orders.options = orders.options.application_name(&orders.name);
+        orders
+    }
+
+    async fn connect(&self) -> Result<Queue, Error> {
+        let options = self.options.clone();
+        match self.driver.as_str() {
+            "sqlx" => pm_driver_sqlx::connect_with(&self.url, options).await,
+            _ => {
+                let runtime = Elsewhere { runtime: Tokio::current(), years_off: self.years_off };
+                let driver = TokioPostgres::new(&self.url, &options)?;
+                Queue::open(Arc::new(driver), Arc::new(runtime), &options).await
+            }
+        }
+    }
+}
+
+/// A machine whose wall clock may be a year off, each second to the other side.
+struct Elsewhere {
+    runtime: Tokio,
+    years_off: bool,
+}
+
+impl Runtime for Elsewhere {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.runtime.spawn(task);
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.runtime.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        let booted_earlier = if self.years_off { YEAR_MS } else { 0 };
+        self.runtime.now() + Duration::from_millis(booted_earlier)
+    }
+
+    fn unix_ms(&self) -> u64 {
+        let now = self.runtime.unix_ms();
+        match (self.years_off, now / 1_000 % 2) {
+            (false, _) => now,
+            (true, 0) => now + YEAR_MS,
+            (true, _) => now - YEAR_MS,
+        }
+    }
+}
+
+fn now_us() -> u128 {
+    UNIX_EPOCH.elapsed().expect("it is later than 1970").as_micros()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let orders = Orders::from_arguments();
+    let queue = loop {
+        match orders.connect().await {
+            Ok(queue) => break queue,
+            Err(error) => eprintln!("{}: {error}", orders.name),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    println!("ready");
+    let closing = tokio::spawn(close_at_the_end_of_input(queue.clone()));
+    let mut seed = Seed::from_environment();
+    let mut random = || seed.below(orders.work_ms.max(1));
+    let stream = StreamOptions::default().worker_name(&orders.name);
+    let jobs = queue.try_stream_jobs_with::<u64>("tasks", stream);
+    let work = jobs.map(|job| (job, Duration::from_millis(orders.work_ms / 2 + random())));
+    work.for_each_concurrent(orders.hands, |(job, takes)| async move {
+        match job {
+            Ok(job) => handle(job, takes).await,
+            Err(error) => println!("error {:?} {error}", error.kind()),
+        }
+    })
+    .await;
+    closing.await.expect("closing does not panic");
+    println!("closed");
+}
+
+async fn close_at_the_end_of_input(queue: Queue) {
+    let (end, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        // Whatever comes before the end, and an error too, means the same.
+        std::io::stdin().read_to_end(&mut Vec::new()).ok();
+        end.send(()).ok();
+    });
+    ended.await.ok();
+    queue.close().await;
+}
+
+async fn handle(job: pm_driver_tokio_postgres::PendingJob<u64>, takes: Duration) {
+    let (n, ack) = job.into_parts();
+    let attempt = ack.attempt();
+    println!("starts {n} {attempt} {}", now_us());
+    if let Either::Right(_) = select(pin!(tokio::time::sleep(takes)), ack.lost()).await {
+        println!("distrusts {n}");
+    }
+    println!("stops {n} {attempt} {}", now_us());
+    // A late word too: the database decides.
+    match ack.commit().await {
+        Ok(()) => println!("told {n} Ok {}", now_us()),
+        Err(error) => println!("told {n} {:?} {}", error.kind(), now_us()),
+    }
+}

@@ -1,0 +1,128 @@
+//! The disk is full. These tests mount a small file system, which takes root on Linux.
+
+use crate::books::now_us;
+use crate::scene::{DATABASE, PATIENCE, SECOND, Scene, durable};
+use pm_sandbox::Server;
+use pm_tests::eventually;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// A small file system of its own, in a file.
+struct SmallDisk {
+    image: PathBuf,
+    place: PathBuf,
+}
+
+impl SmallDisk {
+    fn of_megabytes(size: u64) -> SmallDisk {
+        let name = format!("pm-disk-{}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        let image = place.with_extension("image");
+        File::create(&image).and_then(|file| file.set_len(size << 20)).expect("there is room for it");
+        fs::create_dir(&place).expect("it is a new directory");
+        let disk = SmallDisk { image, place };
+        // No blocks are kept for root: full is full for everyone.
+        run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&disk.image));
+        run(Command::new("mount").args(["-o", "loop"]).arg(&disk.image).arg(&disk.place));
+        fs::set_permissions(&disk.place, fs::Permissions::from_mode(0o755)).expect("we are root");
+        disk
+    }
+
+    /// Writes until there is no room left.
+    fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).expect("there is room for a name");
+        for size in [1 << 20, 4 << 10, 1] {
+            while ballast.write_all(&vec![7; size]).is_ok() {}
+        }
+        // It may be the disk that says no, at last.
+        ballast.sync_all().ok();
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.ballast()).expect("it is there");
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.place.join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A failed test tells of its failure, not of what it leaves.
+        Command::new("umount").arg("--lazy").arg(&self.place).status().ok();
+        fs::remove_dir(&self.place).ok();
+        fs::remove_file(&self.image).ok();
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().expect("there is such a command");
+    assert!(status.success(), "{command:?} failed; it takes root on Linux");
+}
+
+fn refusals(scene: &Scene, code: &str) -> usize {
+    let entries = scene.books.lock();
+    entries.refusals.iter().filter(|(said, _)| said.contains(code)).map(|(_, times)| times).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_the_tables_costs_time_only() {
+    let disk = SmallDisk::of_megabytes(48);
+    let server = Server::start_with(durable()).expect("a private Postgres starts");
+    let owner = fs::metadata(server.data_dir()).expect("it is there");
+    chown(&disk.place, Some(owner.uid()), Some(owner.gid())).expect("we are root");
+    let small = format!("create tablespace small location '{}'", disk.place.join("").display());
+    fs::remove_dir(disk.place.join("lost+found")).expect("a new file system has one");
+    server.execute("postgres", &small).expect("it is an empty directory");
+    server.execute("postgres", &format!("create database {DATABASE} tablespace small")).expect("there is room");
+    let url = server.url_of(DATABASE);
+    let mut scene = Scene::at(server, &url, SECOND * 4).await;
+    scene.produce(4, Duration::from_millis(2));
+    (0..2).for_each(|_| scene.work(&["hands=32"]));
+    scene.under_way().await;
+
+    disk.fill();
+    let full = now_us();
+    let refused = async || refusals(&scene, "53100") > 0;
+    eventually("there is no room for a job", PATIENCE, refused).await;
+    scene.go_on(SECOND * 8).await;
+    let (meanwhile, refused) = (scene.books.endings_since(full), refusals(&scene, "53100"));
+    disk.free();
+    let recovery = format!(
+        "{:.1} s; while full {meanwhile} endings, {refused} enqueues refused (53100)",
+        scene.recovered(now_us()).await.as_secs_f64()
+    );
+    scene.finish("disk of the tables full", &recovery).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_the_log_that_ends_the_server_costs_no_job() {
+    let disk = SmallDisk::of_megabytes(200);
+    let options = durable().data_dir(disk.place.join("server")).setting("min_wal_size", "32MB");
+    let server = Server::start_with(options.setting("max_wal_size", "48MB")).expect("a private Postgres starts");
+    let mut scene = Scene::on(server, SECOND * 30).await;
+    scene.produce(4, Duration::from_millis(5));
+    (0..2).for_each(|_| scene.work(&[]));
+    scene.under_way().await;
+
+    disk.fill();
+    // Each switch takes a further file of 16 MB, until there is none: the server panics.
+    let panicked = async || scene.server.execute(DATABASE, "select pg_switch_wal()").is_err();
+    eventually("the server has no room for its log", PATIENCE, panicked).await;
+    let full = now_us();
+    scene.go_on(SECOND * 4).await;
+    assert!(scene.server.execute(DATABASE, "select 1").is_err(), "it cannot come back by itself");
+    let meanwhile = scene.books.endings_since(full);
+    disk.free();
+    tokio::task::block_in_place(|| scene.server.restart().expect("now there is room"));
+    let recovery = format!(
+        "{:.1} s after its restart; {meanwhile} endings meanwhile",
+        scene.recovered(now_us()).await.as_secs_f64()
+    );
+    scene.finish("disk of everything full: the server panics and stays down for 4 s", &recovery).await;
+}

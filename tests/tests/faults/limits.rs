@@ -1,0 +1,51 @@
+//! The server is there, and has no time or no room.
+
+use crate::books::now_us;
+use crate::scene::{SECOND, Scene, durable};
+use pm_sandbox::Server;
+use pm_tests::Direct;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_that_time_out_are_tried_again() {
+    let mut scene = Scene::with_leases_of(SECOND * 4).await;
+    scene.produce(4, Duration::from_millis(10));
+    (0..2).for_each(|_| scene.work(&["statement_timeout_ms=500", "lock_timeout_ms=60000"]));
+    scene.under_way().await;
+    let mut someone = Direct::to(&scene.url()).await;
+    let transaction = someone.client.transaction().await.unwrap();
+    transaction.batch_execute("lock table pm.job in access exclusive mode").await.unwrap();
+    let from = now_us();
+    scene.go_on(SECOND * 10).await;
+    assert!(scene.books.endings_since(from + 500_000) == 0, "every statement runs into its timeout");
+    transaction.rollback().await.unwrap();
+    let recovery = format!("{:.1} s", scene.recovered(now_us()).await.as_secs_f64());
+    scene.finish("every statement canceled after 0.5 s (57014), for 10 s, lease 4 s", &recovery).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_free_connections_costs_time_only() {
+    const MOST: usize = 20;
+    let options = durable().setting("max_connections", MOST.to_string());
+    let mut scene = Scene::on(Server::start_with(options).expect("a private Postgres starts"), SECOND * 4).await;
+    scene.produce(4, Duration::from_millis(10));
+    (0..3).for_each(|_| scene.work(&["connect_timeout_ms=1000"]));
+    scene.under_way().await;
+    let mut theirs = vec![Direct::to(&scene.url()).await];
+    let url = scene.url();
+    // Whatever a session of ours leaves free is taken, until all are.
+    let all = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend' and application_name <> ''";
+    while theirs.len() < MOST {
+        theirs[0].client.batch_execute(all).await.unwrap();
+        while let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await {
+            tokio::spawn(connection);
+            theirs.push(Direct { client });
+        }
+    }
+    let from = now_us();
+    scene.go_on(SECOND * 10).await;
+    assert_eq!(scene.books.endings_since(from), 0, "nobody gets in");
+    drop(theirs);
+    let recovery = format!("{:.1} s", scene.recovered(now_us()).await.as_secs_f64());
+    scene.finish("all connection slots taken by others (53300) for 10 s, lease 4 s", &recovery).await;
+}
