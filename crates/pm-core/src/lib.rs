@@ -11,6 +11,7 @@
 
 mod backoff;
 mod codec;
+pub mod doctor;
 mod error;
 mod failure;
 mod id;

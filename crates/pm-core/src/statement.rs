@@ -28,6 +28,10 @@ pub enum StatementId {
     ListQueues,
     Activity,
     TableSizes,
+    RowHolders,
+    TableHealth,
+    IndexHealth,
+    QueueHealth,
     QueueSettings,
     SetQueue,
     ListJobs,
@@ -90,7 +94,7 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 39] = [
+    pub const ALL: [StatementId; 43] = [
         StatementId::Enqueue,
         StatementId::KeyHolder,
         StatementId::ReplaceJobs,
@@ -109,6 +113,10 @@ impl StatementId {
         StatementId::ListQueues,
         StatementId::Activity,
         StatementId::TableSizes,
+        StatementId::RowHolders,
+        StatementId::TableHealth,
+        StatementId::IndexHealth,
+        StatementId::QueueHealth,
         StatementId::QueueSettings,
         StatementId::SetQueue,
         StatementId::ListJobs,
@@ -152,6 +160,10 @@ impl StatementId {
             StatementId::ListQueues => &op::queue::LIST_QUEUES,
             StatementId::Activity => &op::stats::ACTIVITY,
             StatementId::TableSizes => &op::stats::TABLE_SIZES,
+            StatementId::RowHolders => &op::health::ROW_HOLDERS,
+            StatementId::TableHealth => &op::health::TABLE_HEALTH,
+            StatementId::IndexHealth => &op::health::INDEX_HEALTH,
+            StatementId::QueueHealth => &op::health::QUEUE_HEALTH,
             StatementId::QueueSettings => &op::queue::QUEUE_SETTINGS,
             StatementId::SetQueue => &op::queue::SET_QUEUE,
             StatementId::ListJobs => &op::job::LIST_JOBS,
@@ -223,7 +235,7 @@ mod tests {
                 assert!(statement.text.contains(&format!("${param}")), "{id:?} has no ${param}");
             }
             assert!(!statement.text.contains(&format!("${}", statement.params.len() + 1)), "{id:?}");
-            let names_tables = id != StatementId::Notify;
+            let names_tables = ![StatementId::Notify, StatementId::RowHolders].contains(&id);
             assert_eq!(statement.text.contains("\"my jobs\"."), names_tables, "{id:?} and the schema's name");
         }
     }

@@ -6,6 +6,7 @@
 mod ack;
 mod admin;
 mod codec;
+mod doctor;
 mod driver;
 mod error;
 mod fetch;
@@ -29,6 +30,7 @@ pub use driver::{BoxFuture, Driver, Executor, Listener};
 pub use error::{Error, ErrorKind};
 pub use job::{PendingJob, PendingMetadata};
 pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
+pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::machine::Enqueued;
 pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueActivity, QueueSummary, TableSize};
 pub use pm_core::{

@@ -3,6 +3,7 @@
 mod bulk;
 mod change;
 mod exact;
+mod finding;
 mod job;
 mod json;
 mod matches;
@@ -19,6 +20,7 @@ mod yaml;
 
 pub(crate) use bulk::{BulkReport, Deeds, Tally};
 pub(crate) use change::ChangeView;
+pub(crate) use finding::FindingView;
 pub(crate) use job::{JobView, job_table};
 pub(crate) use matches::{MatchView, Needle, Place};
 pub(crate) use payload::decode as payload_value;
@@ -93,6 +95,23 @@ impl Output {
             Format::People => write!(self.stdout, "{}", yaml::document(&yaml(thing)))?,
             Format::Json => writeln!(self.stdout, "{}", json::pretty(thing))?,
             Format::Ndjson => writeln!(self.stdout, "{}", json::line(thing))?,
+        }
+        Ok(())
+    }
+
+    /// Writes rows: a paragraph each, an array, or a line each.
+    pub(crate) fn paragraphs<T: Serialize>(
+        &mut self,
+        rows: &[T],
+        paragraph: fn(&T, colour: bool) -> String,
+    ) -> Result<(), CommandError> {
+        match self.format {
+            Format::People => {
+                let paragraphs: Vec<_> = rows.iter().map(|row| paragraph(row, self.screen.colour)).collect();
+                write!(self.stdout, "{}", paragraphs.join("\n"))?;
+            }
+            Format::Json => writeln!(self.stdout, "{}", json::pretty(&rows))?,
+            Format::Ndjson => rows.iter().try_for_each(|row| writeln!(self.stdout, "{}", json::line(row)))?,
         }
         Ok(())
     }

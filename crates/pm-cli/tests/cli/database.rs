@@ -65,6 +65,7 @@ fn without_tables_commands_say_what_to_run_and_make_none() {
         &["job", "search", "abc"],
         &["job", "watch"],
         &["db", "stats"],
+        &["db", "doctor"],
         &["db", "reap"],
         &["db", "prune"],
         &["work", "mail", "--", "true"],
@@ -105,6 +106,7 @@ fn reading_commands_write_nothing() {
         &["job", "search", "word"],
         &["job", "delete", &id, "--dry-run"],
         &["db", "stats"],
+        &["db", "doctor"],
         &["db", "migrate", "--check"],
         &["db", "migrate"],
     ] {

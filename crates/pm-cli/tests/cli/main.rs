@@ -8,6 +8,7 @@ mod bulk;
 mod configuration;
 mod database;
 mod demo;
+mod doctor;
 mod jobs;
 mod next;
 mod payloads;

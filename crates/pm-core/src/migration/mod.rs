@@ -1,5 +1,9 @@
 //! The schema's history, as data.
 
+mod indexes;
+
+pub(crate) use indexes::expected_indexes;
+
 use crate::SchemaName;
 use crate::statement::render;
 

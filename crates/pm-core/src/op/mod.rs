@@ -5,6 +5,7 @@ pub(crate) mod claim;
 pub(crate) mod copy_job;
 pub(crate) mod enqueue;
 pub(crate) mod fetch_job;
+pub(crate) mod health;
 pub(crate) mod job;
 pub(crate) mod next_jobs;
 pub(crate) mod notify;
@@ -23,6 +24,10 @@ pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
 pub use copy_job::CopyJob;
 pub use enqueue::{Enqueue, EnqueueReply, Holder, KeyHolder, ReplaceJobs};
 pub use fetch_job::{FetchJob, FetchedJob};
+pub use health::{
+    IndexHealth, IndexHealths, QueueHealth, QueueHealths, RowHolder, RowHolderKind, RowHolders, TableHealth,
+    TableHealths,
+};
 pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Payload, ResolveSuffix, StoredPayload};
 pub use next_jobs::{Head, NextJobs};
 pub use notify::{Notice, Notify, WakeSleepers};

@@ -1,5 +1,6 @@
 //! Commands about the database as a whole.
 
+mod doctor;
 mod migrate;
 mod prune;
 mod reap;
@@ -17,6 +18,7 @@ use crate::error::CommandError;
 pub(crate) enum DbCommand {
     Migrate(migrate::MigrateArgs),
     Stats(stats::StatsArgs),
+    Doctor(doctor::DoctorArgs),
     Reap(reap::ReapArgs),
     Prune(prune::PruneArgs),
 }
@@ -25,6 +27,7 @@ impl DbCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
             DbCommand::Migrate(args) => migrate::run(context, &args).await,
+            DbCommand::Doctor(args) => doctor::run(context, &args).await,
             DbCommand::Stats(_) => stats::run(context).await,
             DbCommand::Reap(_) => reap::run(context).await,
             DbCommand::Prune(_) => prune::run(context).await,

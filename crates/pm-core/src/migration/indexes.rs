@@ -1,0 +1,85 @@
+//! Which indexes the schema's history leaves behind, read from its own SQL.
+
+use super::MIGRATIONS;
+use crate::SchemaName;
+use crate::statement::render;
+use std::collections::BTreeMap;
+
+/// Returns the indexes that a migrated schema has, by name, each with the SQL that makes it anew without locking
+/// writers out for long.
+pub(crate) fn expected_indexes(schema: &SchemaName) -> BTreeMap<String, String> {
+    let mut indexes = BTreeMap::new();
+    for migration in &MIGRATIONS {
+        for statement in migration.sql(schema).split(';') {
+            apply(statement.trim(), schema, &mut indexes);
+        }
+    }
+    indexes
+}
+
+/// Adds what one statement creates, or takes away what it drops.
+fn apply(statement: &str, schema: &SchemaName, indexes: &mut BTreeMap<String, String>) {
+    let qualified = render("{schema}.", schema);
+    let words: Vec<_> = statement.split_whitespace().collect();
+    match words.as_slice() {
+        ["create", "index", name, ..] | ["create", "unique", "index", name, ..] => {
+            let concurrently = statement.replacen("index ", "index concurrently ", 1);
+            indexes.insert((*name).to_owned(), one_line(&concurrently));
+        }
+        ["drop", "index", .., name] => _ = name.rsplit('.').next().and_then(|name| indexes.remove(name)),
+        ["create", "table", ..] => {
+            let Some((_, rest)) = statement.split_once(qualified.as_str()) else { return };
+            let Some((table, body)) = rest.split_once(" (") else { return };
+            for (name, constraint) in constraints(table, body) {
+                indexes.insert(name, format!("alter table {qualified}{table} add {constraint}"));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns the names of the indexes that a table's own constraints make, and the constraints.
+fn constraints(table: &str, body: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for line in body.lines().map(|line| line.trim().trim_end_matches(',')) {
+        let column = line.split_whitespace().next().unwrap_or_default();
+        if line.starts_with("primary key (") {
+            found.push((format!("{table}_pkey"), line.to_owned()));
+        } else if line.ends_with(" primary key") {
+            found.push((format!("{table}_pkey"), format!("primary key ({column})")));
+        } else if line.ends_with(" unique") {
+            found.push((format!("{table}_{column}_key"), format!("unique ({column})")));
+        }
+    }
+    found
+}
+
+fn one_line(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_and_constraints_are_read_from_the_migrations() {
+        let indexes = expected_indexes(&SchemaName::new("my jobs").unwrap());
+        assert_eq!(
+            indexes["job_line"],
+            "create index concurrently job_line on \"my jobs\".job (queue_id, priority, seq) where seq is not null"
+        );
+        assert!(indexes["job_key"].starts_with("create unique index concurrently job_key on \"my jobs\".job "));
+        assert_eq!(indexes["queue_name_key"], "alter table \"my jobs\".queue add unique (name)");
+        assert_eq!(indexes["attempt_pkey"], "alter table \"my jobs\".attempt add primary key (job_id, attempt)");
+    }
+
+    #[test]
+    fn a_dropped_index_is_not_expected() {
+        let (schema, mut indexes) = (SchemaName::default(), BTreeMap::new());
+        apply("create index job_x on \"pm\".job (id)", &schema, &mut indexes);
+        assert!(indexes.contains_key("job_x"));
+        apply("drop index if exists \"pm\".job_x", &schema, &mut indexes);
+        assert!(indexes.is_empty());
+    }
+}

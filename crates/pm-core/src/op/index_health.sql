@@ -1,0 +1,9 @@
+-- Tells which indexes pm's tables have, and whether they can be used.
+-- Locks: none.
+-- Concurrency: reads the catalogue; an index that is just being built is not valid yet.
+-- Index: of the catalogue.
+-- Cost: constant.
+select pg_class.relname::text as name, (pg_index.indisvalid and pg_index.indisready) as is_valid
+from pg_index join pg_class on pg_class.oid = pg_index.indexrelid
+where pg_class.relnamespace = (select relnamespace from pg_class where oid = '{schema}.job'::regclass)
+order by pg_class.relname

@@ -1,0 +1,18 @@
+-- Tells of each queue how many jobs are in progress, and how many leases ran out longer than $1 ms ago and were not reaped.
+-- Locks: none.
+-- Concurrency: reads one snapshot.
+-- Index: job_line up to the claim frontier of each line.
+-- Cost: grows with the jobs in progress (about 0.3 us each), not with the backlog.
+-- Reply: one row a queue; the name is null when the queue is being deleted.
+select queue.name, queue.paused, count(flight.lease_expires_at) as in_progress,
+       count(*) filter (where flight.lease_expires_at < statement_timestamp() - $1::int8 * interval '1 ms') as stale,
+       (extract(epoch from statement_timestamp() - min(flight.lease_expires_at)) * 1000)::int8 as overdue_ms
+from {schema}.queue
+left join {schema}.claim_frontier on claim_frontier.queue_id = queue.id
+left join lateral (
+  select job.lease_expires_at from {schema}.job
+  where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
+  offset 0
+) flight on true
+group by queue.id, queue.name, queue.paused
+order by queue.name, queue.id
