@@ -6,6 +6,7 @@ mod ground;
 mod idle;
 mod options;
 mod ours;
+mod pickup;
 mod report;
 mod sizes;
 mod work;
@@ -28,6 +29,10 @@ async fn main() -> ExitCode {
         println!("{}", options::USAGE);
         return ExitCode::SUCCESS;
     }
+    let mut arguments = std::env::args().skip(1);
+    if let (Some(pickup::WORKER), Some(url)) = (arguments.next().as_deref(), arguments.next()) {
+        return told(pickup::work(&url).await);
+    }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(problem) => {
@@ -35,7 +40,11 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&options).await {
+    told(run(&options).await)
+}
+
+fn told(outcome: Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pm-bench: {error}");
@@ -55,6 +64,9 @@ async fn run(options: &Options) -> Result<()> {
             measure::<Floor<Lean>>(&ground, &work, options, &mut report).await?;
             // Peers are measured here: one line each, and a file beside ours.rs.
         }
+    }
+    if options.asked_for("P5") {
+        pickup::measure(&ground, &mut report).await?;
     }
     if options.asked_for("P6") {
         idle::measure(&ground, &mut report).await?;

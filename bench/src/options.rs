@@ -5,12 +5,12 @@ use std::path::PathBuf;
 pub(crate) const USAGE: &str = "\
 usage: scripts/bench [--quick] [--rounds N] [--only NAME] [--json FILE] [--statements] [CASE …]
 
-Cases, as in the performance targets; without one, all but P6 and P7:
+Cases, as in the performance targets; without one, all but P5, P6 and P7:
   P1a  drain, 32 handlers, every commit awaited     P1b  the same, commits detached
   P2   drain, 1 handler                             P3   enqueue one at a time
-  P4   enqueue in bulk                              P6   an idle worker (35 s)
-  P7   drain at backlogs of 1k, 100k, 1M            P9   WAL for a job's life
-  P11  CPU for a drained job
+  P4   enqueue in bulk                              P5   pick-up by an idle worker (30 s)
+  P6   an idle worker (35 s)                        P7   drain at backlogs of 1k, 100k, 1M
+  P9   WAL for a job's life                         P11  CPU for a drained job
 
 --quick       fewer jobs
 --rounds N    how often each contender has its turn (default 3)
@@ -19,7 +19,7 @@ Cases, as in the performance targets; without one, all but P6 and P7:
 --statements  print every statement's calls and rows (pg_stat_statements)";
 
 const ORDINARY: [&str; 7] = ["P1a", "P1b", "P2", "P3", "P4", "P9", "P11"];
-const ON_DEMAND: [&str; 2] = ["P6", "P7"];
+const ON_DEMAND: [&str; 3] = ["P5", "P6", "P7"];
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
