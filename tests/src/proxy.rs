@@ -38,6 +38,7 @@ struct Shared {
     cuts: AtomicUsize,
     /// How often each statement was executed, by its text.
     executions: Mutex<HashMap<String, usize>>,
+    largest: AtomicUsize,
     /// How long replies are held back, in microseconds.
     delay_us: AtomicU64,
     /// Whether nothing passes any more, in either direction.
@@ -87,6 +88,11 @@ impl Proxy {
     pub fn executions(&self, text: &str) -> usize {
         let executions = self.shared.executions.lock().unwrap_or_else(PoisonError::into_inner);
         executions.iter().filter(|(statement, _)| statement.contains(text)).map(|(_, times)| times).sum()
+    }
+
+    /// Returns how many bytes the largest message of a client had.
+    pub fn largest_request(&self) -> usize {
+        self.shared.largest.load(Ordering::SeqCst)
     }
 
     /// Returns how many connections were cut.
@@ -231,6 +237,7 @@ impl<'a> Wire<'a> {
     async fn forward_requests(&mut self) -> io::Result<bool> {
         while let Some(message) = self.asked.message(self.asked.count == 0) {
             let is_startup = self.asked.count == 0;
+            self.shared.largest.fetch_max(message.len(), Ordering::SeqCst);
             let kind = if is_startup { b'S' } else { message[0] };
             let loss = if is_startup { None } else { self.look_at(&message) };
             self.server.write_all(&message).await?;

@@ -3,7 +3,7 @@
 use pm_driver_tokio_postgres::{
     Backoff, Ending, EnqueueOptions, JobMetadata, QueueSettings, SettingsChange, State, Uuid,
 };
-use pm_tests::{Ground, PATIENCE, eventually, next};
+use pm_tests::{Ground, PATIENCE, eventually, next, unattended};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -180,9 +180,31 @@ async fn jitter_scatters_the_delays_within_its_bounds() {
     for job in pm_tests::take(&mut jobs, 40).await {
         job.into_parts().1.soft_fail("again").await.unwrap();
     }
+    assert_scattered(&ground);
+}
+
+/// The database scatters these, from a seed of the reaper's: its statement has no delays of jobs it has not seen.
+#[tokio::test]
+async fn jitter_scatters_the_delays_of_the_reaped_too() {
+    let settings = SettingsChange::new().backoff(vec![MINUTE * 100]).jitter_percent(50);
+    let ground = Ground::with(settings.lease(Duration::from_secs(1))).await;
+    ground.put_many(40).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let held = pm_tests::take(&mut jobs, 40).await;
+    let reaped = async || {
+        ground.queue.reap().await.expect("it reaps");
+        ground.number("select count(*) from pm.job where reason = 'lease expired'") == 40
+    };
+    eventually("all are reaped", PATIENCE, reaped).await;
+    assert_scattered(&ground);
+    drop(held);
+}
+
+/// Checks that 40 delays lie within half of 100 min around them, and not together.
+fn assert_scattered(ground: &Ground) {
     let waits = ground.column("select extract(epoch from run_at - now())::int8 / 60 from pm.job order by 1");
     let minutes: Vec<i64> = waits.iter().map(|wait| wait.parse().unwrap()).collect();
-    assert!(minutes.iter().all(|wait| (49..=150).contains(wait)), "{minutes:?}");
+    assert!(minutes.len() == 40 && minutes.iter().all(|wait| (49..=150).contains(wait)), "{minutes:?}");
     let spread = minutes.last().unwrap() - minutes[0];
     assert!(spread > 20, "40 random delays all within {spread} min of each other");
 }

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::link::Link;
 use crate::task::{Shared, note_waker};
 use pm_core::machine::Ticket;
-use pm_core::{Error as CoreError, Lease, Reason, Verdict};
+use pm_core::{Lease, Reason, Verdict};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -58,7 +58,7 @@ impl JobAck {
     /// # Errors
     ///
     /// `LeaseLost` when someone else has the job; `Unavailable` when the database could not be reached until 30 s
-    /// after the lease's end.
+    /// after the lease's end, or the runtime that served the queue is gone.
     pub fn commit(self) -> Settling {
         self.settle(Verdict::Commit)
     }
@@ -114,10 +114,10 @@ impl JobAck {
     /// `LeaseLost` when someone else has the job; `Unavailable` when the database could not be reached before the
     /// lease's end.
     pub async fn refresh_lock(&mut self) -> Result<Duration, Error> {
-        let lease = self.lease;
+        let (lease, now) = (self.lease, self.link.now());
         let ticket = self.worker.tell(|state| {
-            if state.gone {
-                return Err(Error::from(CoreError::LeaseLost));
+            if let Some(error) = state.deaf(now) {
+                return Err(error);
             }
             let ticket = state.machine.refresh(lease);
             state.waiters.refreshed.expect(ticket);
@@ -152,8 +152,8 @@ impl JobAck {
         let random = if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 };
         let (answer, wakers) = self.worker.tell(|state| {
             let wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
-            if state.gone {
-                return (Err(CoreError::LeaseLost.into()), wakers);
+            if let Some(error) = state.deaf(now) {
+                return (Err(error), wakers);
             }
             let ticket = state.machine.settle(lease, verdict, now, random);
             state.waiters.settled.expect(ticket);

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::task::{Answers, Driven, Shared, State, note_waker};
 use pm_core::machine::{Worker, WorkerEvent};
 use pm_core::op::Notice;
-use pm_core::{Instant, Lease};
+use pm_core::{Error as CoreError, Instant, Lease};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -77,6 +77,14 @@ impl Driven for Worker {
         wake.extend(waiters.losses.drain().flat_map(|(_, wakers)| wakers));
         wake.extend(waiters.stream.take());
         wake.append(&mut waiters.closers);
+    }
+}
+
+impl State<Worker> {
+    /// Returns why nobody hears a word about a lease any more, if so.
+    pub(crate) fn deaf(&self, now: Instant) -> Option<Error> {
+        let ended = self.machine.is_drained_or_ended(now);
+        self.gone.then(|| if ended { CoreError::LeaseLost.into() } else { Error::no_task() })
     }
 }
 

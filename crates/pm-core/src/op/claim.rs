@@ -37,7 +37,10 @@ pub(crate) const CLAIM: Definition = Definition {
 pub(crate) const RELEASE_CLAIM: Definition =
     Definition { sql: include_str!("release_claim.sql"), params: &[Type::Int8], columns: &[Type::Int8] };
 
-/// Leases the next jobs of some lines.
+/// A claim stops at the job whose payload completes so many bytes; it always brings one.
+pub(crate) const MAX_BYTES: usize = 16 << 20;
+
+/// Leases the next jobs of some lines: no more than asked for, and 16 MiB of payloads and the rest of the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The lines, in the order in which they are emptied; at most 64.
@@ -72,6 +75,14 @@ pub struct ClaimReply {
     pub next_due: Option<Duration>,
     /// The jobs, in the order of the lines and of their tickets.
     pub jobs: Vec<ClaimedJob>,
+}
+
+impl ClaimReply {
+    /// Returns whether the claim stopped at a bound, so that its lines may hold more.
+    pub(crate) fn is_full(&self, claim: &Claim) -> bool {
+        let bytes: usize = self.jobs.iter().map(|job| job.payload.len()).sum();
+        self.jobs.len() >= claim.limit || bytes >= MAX_BYTES
+    }
 }
 
 /// What a claim read of a queue.

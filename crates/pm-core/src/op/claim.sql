@@ -3,6 +3,7 @@
 -- Concurrency: two claims never pick one job; a queue paused before this statement's snapshot gives nothing; a job changed between pick and update is left for the next claim.
 -- Index: job_line from the cursor of each line, no sort; then the rows by ctid; job_wait for the next due time.
 -- Cost: flat in the backlog; grows with the jobs in progress between the cursor and the first ready job.
+-- Bound: it stops at the job whose payload completes 16 MiB; those after it are only locked, for as long as this statement runs.
 -- Reply: one row a queue (id null) with its settings, then one row a job with its own overrides.
 with line as materialized (
   select line.queue_id, line.priority, line.cursor
@@ -11,9 +12,10 @@ with line as materialized (
   where not queue.paused and queue.name is not null
   order by line.ordinal
 ), pick as materialized (
-  select pick.*
+  select pick.*, sum(pick.bytes) over (rows unbounded preceding) as bytes_so_far
   from line cross join lateral (
-    select job.ctid as tid, job.queue_id, job.priority, job.seq
+    select job.ctid as tid, job.queue_id, job.priority, job.seq,
+           coalesce(octet_length(job.payload), (select octet_length(data) from {schema}.payload where payload.id = job.payload_id), 0) as bytes
     from {schema}.job
     where job.queue_id = line.queue_id and job.priority = line.priority and job.seq > line.cursor and job.state = 0
     order by job.seq
@@ -34,7 +36,7 @@ with line as materialized (
   set state = 1, attempt = job.attempt + 1, lease = $5::int8, worker = $6::text,
       lease_expires_at = statement_timestamp() + queue.lease_ms * interval '1 ms'
   from {schema}.queue
-  where queue.id = job.queue_id and job.ctid = any(array(select tid from pick))
+  where queue.id = job.queue_id and job.ctid = any(array(select tid from pick where bytes_so_far - bytes < 16777216))
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
             job.retry_count, job.created_at, job.codec, job.description, job.key,
             coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload

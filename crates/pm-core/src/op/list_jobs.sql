@@ -1,13 +1,31 @@
 -- Lists jobs, newest first, without their payloads.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
--- Index: job (id), walked backwards from the given id, filtered by queue and state.
--- Cost: the rows walked until the limit is met; with a rare queue or state that may be the whole table.
+-- Index: failed jobs by job_failed, one probe a queue; others by job (id), walked backwards from the given id, filtered by queue and state.
+-- Cost: for failed jobs the limit, once a queue; otherwise the rows walked until the limit is met: with a rare queue or state that may be the whole table.
+with page as materialized (
+  select failed.id
+  from {schema}.queue cross join lateral (
+    select job.id from {schema}.job
+    where job.queue_id = queue.id and job.failed_at is not null and job.id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    order by job.id desc
+    limit $4::int8
+  ) failed
+  where $2::int2 = 3 and queue.name is not null and ($1::text is null or queue.name = $1::text)
+  union all
+  select walked.id from (
+    select job.id
+    from {schema}.job join {schema}.queue on queue.id = job.queue_id
+    where $2::int2 is distinct from 3 and queue.name is not null
+      and ($1::text is null or queue.name = $1::text)
+      and ($2::int2 is null or case when job.state = 0 and (job.held or queue.paused) then 4::int2 else job.state end = $2::int2)
+      and job.id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    order by job.id desc
+    limit $4::int8
+  ) walked
+)
 select {job_columns}
 from {schema}.job join {schema}.queue on queue.id = job.queue_id
-where queue.name is not null
-  and ($1::text is null or queue.name = $1::text)
-  and ($2::int2 is null or case when job.state = 0 and (job.held or queue.paused) then 4::int2 else job.state end = $2::int2)
-  and ($3::uuid is null or job.id < $3::uuid)
+where job.id = any(array(select id from page))
 order by job.id desc
 limit $4::int8

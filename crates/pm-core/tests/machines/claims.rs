@@ -194,6 +194,29 @@ fn prefetch_never_exceeds_what_was_taken_in_the_last_second() {
 }
 
 #[test]
+fn large_payloads_are_claimed_ahead_in_bounded_bytes() {
+    const SMALL: usize = 200;
+    const LARGE: usize = 80;
+    let mut rig = Rig::new(WorkerOptions { prefetch: 1_000, ..options() });
+    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    rig.add_jobs(SMALL);
+    for id in rig.add_jobs(LARGE) {
+        rig.fake.jobs.get_mut(&id).unwrap().payload = vec![b' '; 1 << 20];
+    }
+    let mut most = 0;
+    for n in 0..SMALL + LARGE {
+        let job = rig.wait_next();
+        if n >= SMALL {
+            let claimed = rig.fake.jobs.values().filter(|job| job.state == IN_PROGRESS);
+            most = most.max(claimed.map(|job| job.payload.len() >> 20).sum());
+            rig.run_for(ms(2));
+        }
+        rig.settle(&job, Verdict::Commit);
+    }
+    assert!((17..=40).contains(&most), "{most} MiB were claimed at once");
+}
+
+#[test]
 fn jobs_of_higher_priority_that_arrive_later_are_handed_out_first() {
     let mut rig = Rig::new(options());
     rig.add_jobs(30);

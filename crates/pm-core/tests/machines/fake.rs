@@ -38,6 +38,7 @@ pub(super) struct FakeJob {
     pub(super) retry_count: i32,
     pub(super) max_retries: Option<i32>,
     pub(super) key: Option<String>,
+    pub(super) payload: Vec<u8>,
     verdict: Option<i16>,
 }
 
@@ -248,6 +249,12 @@ impl Fake {
             picked.extend(line.into_iter().map(|(id, _)| (*id, queue.lease)));
         }
         picked.truncate(limit as usize);
+        let mut bytes = 0;
+        picked.retain(|(id, _)| {
+            let fits = bytes < 16 << 20;
+            bytes += self.jobs[id].payload.len();
+            fits
+        });
         for (id, length) in &picked {
             let job = self.jobs.get_mut(id).expect("it was found above");
             (job.state, job.lease, job.expires_at) = (IN_PROGRESS, Some(number), Some(now + *length));
@@ -405,7 +412,7 @@ fn claimed_row(id: Uuid, job: &FakeJob) -> Vec<Value<'_>> {
         Value::Int2(0),
         Value::Null(Type::Text),
         Value::Null(Type::Text),
-        Value::Bytes(b"{}"),
+        Value::Bytes(&job.payload),
     ]
 }
 

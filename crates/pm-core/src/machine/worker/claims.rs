@@ -1,6 +1,6 @@
 //! Which lines to claim from and from where, and claims whose reply was lost.
 
-use crate::op::{Claim, LineCursor};
+use crate::op::{Claim, ClaimReply, LineCursor};
 use crate::{Instant, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -117,20 +117,13 @@ impl Lines {
         SentClaim { claim, sent_at: now, longest: Duration::ZERO, from_start }
     }
 
-    /// Takes note of how many jobs a claim brought, and their tickets; a line that is surely empty is left alone from now on.
-    pub(super) fn handle_claimed(
-        &mut self,
-        sent: &SentClaim,
-        tickets: impl Iterator<Item = (i32, i32, i64)>,
-        now: Instant,
-    ) {
-        let mut count = 0;
-        for (queue_id, priority, seq) in tickets {
-            count += 1;
-            let line = self.lines.entry((queue_id, priority)).or_default();
-            line.position = line.position.max(seq);
+    /// Takes note of what a claim brought; a line that is surely empty is left alone from now on.
+    pub(super) fn handle_claimed(&mut self, sent: &SentClaim, reply: &ClaimReply, now: Instant) {
+        for job in &reply.jobs {
+            let line = self.lines.entry((job.queue_id, job.priority)).or_default();
+            line.position = line.position.max(job.seq);
         }
-        self.was_full = count >= sent.claim.limit;
+        self.was_full = reply.is_full(&sent.claim);
         if sent.from_start {
             let took = now.since(sent.sent_at);
             self.scan_at = now + (took * SCAN_SHARE).min(LONGEST_WITHOUT_SCAN);
@@ -223,6 +216,9 @@ impl LostClaims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ClaimedJob, Codec, Lease};
+    use bytes::Bytes;
+    use uuid::Uuid;
 
     fn at(ms: u64) -> Instant {
         Instant::from_start(Duration::from_millis(ms))
@@ -230,6 +226,26 @@ mod tests {
 
     fn claim(lines: &mut Lines, now: Instant) -> SentClaim {
         lines.claim(now, 10, 7, "w", None, |_| true)
+    }
+
+    fn reply(queue_id: i32, tickets: impl IntoIterator<Item = i64>) -> ClaimReply {
+        let job = |seq| ClaimedJob {
+            lease: Lease { job: Uuid::nil(), number: 7 },
+            queue_id,
+            priority: 0,
+            seq,
+            attempt: 1,
+            retry_count: 0,
+            created_at: Timestamp::from_unix_us(0),
+            codec: Codec::Json,
+            description: None,
+            key: None,
+            payload: Bytes::new(),
+            max_retries: None,
+            backoff: None,
+            jitter_percent: None,
+        };
+        ClaimReply { queues: Vec::new(), next_due: None, jobs: tickets.into_iter().map(job).collect() }
     }
 
     fn cursors(sent: &SentClaim) -> Vec<(i32, i32, i64)> {
@@ -257,7 +273,7 @@ mod tests {
         let mut lines = Lines::default();
         lines.wake(1, 0);
         let sent = claim(&mut lines, at(0));
-        lines.handle_claimed(&sent, [(1, 0, 5)].into_iter(), at(1));
+        lines.handle_claimed(&sent, &reply(1, [5]), at(1));
         assert!(!lines.any_active(|_| true));
         lines.wake(1, 0);
         assert!(lines.any_active(|_| true) && !lines.any_active(|queue_id| queue_id != 1));
@@ -269,7 +285,7 @@ mod tests {
         lines.wake(1, 0);
         let sent = claim(&mut lines, at(0));
         lines.wake(1, 0);
-        lines.handle_claimed(&sent, [].into_iter(), at(1));
+        lines.handle_claimed(&sent, &reply(1, []), at(1));
         assert!(lines.any_active(|_| true) && lines.gate().is_none());
     }
 
@@ -279,10 +295,10 @@ mod tests {
         lines.wake(1, 0);
         let sent = claim(&mut lines, at(0));
         assert_eq!(cursors(&sent), [(1, 0, 0)]);
-        lines.handle_claimed(&sent, (1..=10).map(|seq| (1, 0, seq + 5_000)), at(10));
+        lines.handle_claimed(&sent, &reply(1, 5_001..=5_010), at(10));
         let sent = claim(&mut lines, at(11));
         assert_eq!(cursors(&sent), [(1, 0, 5_010)]);
-        lines.handle_claimed(&sent, (11..=20).map(|seq| (1, 0, seq + 5_000)), at(20));
+        lines.handle_claimed(&sent, &reply(1, 5_011..=5_020), at(20));
         assert_eq!(cursors(&claim(&mut lines, at(209))), [(1, 0, 5_020)]);
         assert_eq!(cursors(&claim(&mut lines, at(210))), [(1, 0, 0)], "20 times the 10 ms of the last scan are over");
     }
@@ -292,9 +308,9 @@ mod tests {
         let mut lines = Lines::default();
         lines.wake(1, 0);
         let sent = claim(&mut lines, at(0));
-        lines.handle_claimed(&sent, (1..=10).map(|seq| (1, 0, seq + 5_000)), at(10));
+        lines.handle_claimed(&sent, &reply(1, 5_001..=5_010), at(10));
         let sent = claim(&mut lines, at(11));
-        lines.handle_claimed(&sent, [].into_iter(), at(12));
+        lines.handle_claimed(&sent, &reply(1, []), at(12));
         assert_eq!(lines.gate(), Some(at(210)));
         assert!(lines.any_active(|_| true));
         lines.wake(1, 0);
@@ -308,7 +324,7 @@ mod tests {
         (0..100).for_each(|priority| lines.wake(1, priority));
         let sent = claim(&mut lines, at(0));
         assert_eq!(sent.claim.lines.len(), 64);
-        lines.handle_claimed(&sent, [].into_iter(), at(1));
+        lines.handle_claimed(&sent, &reply(1, []), at(1));
         assert_eq!(claim(&mut lines, at(1)).claim.lines.len(), 36, "the rest has its turn");
     }
 

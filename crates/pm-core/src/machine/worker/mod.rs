@@ -13,6 +13,7 @@ pub use request::{SentRefresh, WorkerRequest};
 use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
 use super::timer::{Timer, Timers};
 use super::{Entropy, Trouble};
+use crate::op::claim::MAX_BYTES;
 use crate::op::{Notice, Refresh, SettleItem};
 use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, State, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
@@ -73,7 +74,7 @@ pub struct WorkerOptions {
 /// Takes jobs from queues and settles them.
 ///
 /// Bounds: one request of each kind in flight; at most `prefetch` jobs claimed ahead, and no more than the handlers took
-/// in the last second (at least one when someone waits); 10,000 unsettled jobs; 500 items or 16 MB a statement.
+/// in the last second (at least one when someone waits), nor 16 MiB and one claim; 10,000 unsettled jobs; 500 items or 16 MB a statement.
 #[derive(Debug)]
 pub struct Worker {
     options: WorkerOptions,
@@ -428,10 +429,14 @@ impl Worker {
         let stopped = self.draining || self.lanes.claim.busy;
         let enough = self.buffer.len() > wanted / 2 || self.buffer.len() >= wanted;
         let closed = self.lines.gate().is_some_and(|at| at > now);
-        if stopped || enough || closed || !self.may_claim() {
+        if stopped || enough || closed || !self.may_claim() || self.buffered_bytes() >= MAX_BYTES {
             return None;
         }
         Some((wanted - self.buffer.len()).min(MAX_BATCH))
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.buffer.iter().map(|job| job.taken.job.payload.len()).sum()
     }
 
     fn may_claim(&self) -> bool {

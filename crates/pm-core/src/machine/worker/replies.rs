@@ -116,11 +116,10 @@ impl Worker {
     }
 
     fn take_in_claim(&mut self, sent: SentClaim, reply: ClaimReply, now: Instant, entropy: &mut dyn Entropy) {
+        self.lines.handle_claimed(&sent, &reply, now);
         for reading in reply.queues {
             self.take_in_reading(reading);
         }
-        let tickets = reply.jobs.iter().map(|job| (job.queue_id, job.priority, job.seq));
-        self.lines.handle_claimed(&sent, tickets, now);
         let brought_jobs = !reply.jobs.is_empty();
         for job in reply.jobs {
             self.buffer_job(job, sent.sent_at, now);

@@ -1,0 +1,150 @@
+//! What the façade promises beside the lifecycle: bounds in bytes, patience, health, names.
+
+use pm_core::op::{Claim, JobFilter as ListedJobs, LineCursor, ListJobs};
+use pm_driver_tokio_postgres::{Codec, ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, State, connect_with};
+use pm_sandbox::{Server, ServerOptions};
+use pm_tests::{Direct, Ground, Loss, PATIENCE, Proxy, eventually, next, run_in, take, unattended, within};
+use serde_bytes::ByteBuf;
+use std::time::Duration;
+use tokio_postgres::Transaction;
+
+const MIB: usize = 1 << 20;
+const ENQUEUE: &str = "entrant as (";
+
+/// Puts payloads of so many MiB on `tasks`, raw.
+async fn put_large(ground: &Ground, count: usize, mib: usize) {
+    let options = || EnqueueOptions::default().codec(Codec::Raw);
+    let jobs = (0..count).map(|_| (ByteBuf::from(vec![7; mib * MIB]), options()));
+    within("all", ground.queue.enqueue_many("tasks", jobs)).await.expect("they go in");
+}
+
+/// Ruling 13: a claim is bounded in bytes, shared payloads counted, and always brings a job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_stops_at_the_job_that_completes_16_mib() {
+    let ground = Ground::new().await;
+    put_large(&ground, 20, 2).await;
+    let first = ground.queue.list_jobs(JobFilter::default().limit(1)).await.unwrap()[0].id;
+    for _ in 0..20 {
+        ground.queue.copy_job(first, "tasks", EnqueueOptions::default().priority(1)).await.unwrap();
+    }
+    put_large(&ground, 1, 40).await;
+    let mut direct = Direct::to(&ground.database.url()).await;
+    let queue_id = ground.number("select id from pm.queue") as i32;
+    let line = |priority| LineCursor { queue_id, priority, cursor: 0 };
+    let mut sizes = Vec::new();
+    for lease in 1.. {
+        let claim =
+            Claim { lines: vec![line(1), line(0)], limit: 500, lease, worker: "by hand".to_owned(), due_bound: None };
+        let jobs = direct.run(claim).await.jobs;
+        if jobs.is_empty() {
+            break;
+        }
+        sizes.push(jobs.iter().map(|job| job.payload.len() / MIB).sum::<usize>());
+    }
+    assert_eq!(sizes, [16, 16, 16, 16, 16, 40], "MiB by claim");
+}
+
+/// Ruling 13, from the other end: what is enqueued together travels in statements of 16 MiB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_enqueued_together_travels_in_statements_of_16_mib() {
+    let ground = Ground::new().await;
+    let proxy = Proxy::before(&ground.database.url()).await;
+    let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
+    let raw = || EnqueueOptions::default().codec(Codec::Raw);
+    let jobs: Vec<_> = (0..100).map(|_| (ByteBuf::from(vec![7; MIB / 2]), raw())).collect();
+    assert_eq!(within("all", queue.enqueue_many("tasks", jobs)).await.unwrap().len(), 100);
+    let largest = proxy.largest_request();
+    assert!((2 * MIB..=17 * MIB).contains(&largest), "{largest} bytes at once, of 50 MiB");
+}
+
+/// Ruling 16: an enqueue that never gets a reply is sent again for 30 s, makes one job, and says that it does not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enqueue_that_never_gets_a_reply_is_given_up_and_makes_one_job() {
+    let ground = Ground::new().await;
+    let proxy = Proxy::before(&ground.database.url()).await;
+    let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
+    (0..10_000).for_each(|_| proxy.trap(ENQUEUE, Loss::Reply));
+    let patience = Duration::from_secs(90);
+    let outcome = tokio::time::timeout(patience, queue.enqueue("tasks", 1, EnqueueOptions::default())).await;
+    let refused = outcome.expect("it is given up").expect_err("nobody said that it went in");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    assert!(proxy.cuts() > 3, "it was sent again, {} times", proxy.cuts());
+    assert_eq!(ground.number("select count(*) from pm.job"), 1, "however often it was sent");
+}
+
+/// Ruling 19: whoever lists the failed jobs does not walk over the finished ones; nor does a page walk over those before.
+#[tokio::test]
+async fn a_page_of_failed_jobs_or_of_old_ones_is_found_without_a_walk() {
+    let ground = Ground::new().await;
+    let ids = ground.put_many(3).await;
+    ground.queue.fail_jobs(&ids, "no").await.unwrap();
+    let fill = "insert into pm.job (id, queue_id, priority, codec, payload, state, ended_at)
+                select gen_random_uuid(), (select id from pm.queue), 0, 0, '1', 2, now() from generate_series(1, 50000)";
+    ground.database.execute(fill).unwrap();
+    let oldest = ground.column("select id from pm.job order by id limit 1 offset 50")[0].parse().unwrap();
+    let mut direct = Direct::to(&ground.database.url()).await;
+    direct.client.batch_execute("vacuum analyze pm.job").await.unwrap();
+    direct.client.batch_execute(&ConnectOptions::default().session_script()).await.unwrap();
+    let failed = ListedJobs { state: Some(State::Failed), ..Default::default() };
+    for (filter, expected) in [(failed, 3), (ListedJobs { after: Some(oldest), ..Default::default() }, 50)] {
+        let transaction = direct.client.transaction().await.unwrap();
+        let before = pages_read(&transaction).await;
+        let listed = run_in(&transaction, ListJobs { filter }).await;
+        let pages = pages_read(&transaction).await - before;
+        println!("{pages} pages for {} jobs", listed.len());
+        assert_eq!(listed.len(), expected);
+        assert!(pages < 60 + 8 * expected as i64, "{pages} pages for {expected} jobs");
+    }
+}
+
+/// Returns how many pages of the jobs and their indexes this session has read.
+async fn pages_read(transaction: &Transaction<'_>) -> i64 {
+    let read = "select (pg_stat_get_xact_blocks_fetched('pm.job'::regclass)
+                + sum(pg_stat_get_xact_blocks_fetched(indexrelid)))::int8 from pg_index where indrelid = 'pm.job'::regclass";
+    transaction.query_one(read, &[]).await.expect("it can be asked").get(0)
+}
+
+/// Ruling 24: trouble with the connection is healed in silence, and shown by `health`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble_is_shown_by_health_and_goes_away_with_it() {
+    let mut server = Server::start_with(ServerOptions::default().durable(true)).expect("a private Postgres starts");
+    let queue = connect_with(&server.url(), ConnectOptions::default()).await.unwrap();
+    queue.create_queue("tasks", false).await.unwrap();
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    next(&mut jobs).await.into_parts().1.commit().await.unwrap();
+    let well = queue.health();
+    assert_eq!((well.failures, well.last_failure), (0, None));
+    server.kill();
+    eventually("the trouble is seen", PATIENCE, async || queue.health().failures > 0).await;
+    let told = queue.health().last_failure.expect("it is told");
+    assert!(!told.is_empty(), "{told}");
+    server.restart().expect("it comes back");
+    eventually("it has passed", PATIENCE, async || queue.health().failures == 0).await;
+    queue.enqueue("tasks", 2u64, EnqueueOptions::default()).await.unwrap();
+    assert_eq!(next(&mut jobs).await.into_parts().0, 2, "the stream showed no error");
+}
+
+/// Ruling 26: a bound on unsettled words is none on jobs in hand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_hands_out_more_jobs_than_words_may_be_unsettled() {
+    const JOBS: usize = 10_500;
+    let ground = Ground::new().await;
+    ground.put_many(JOBS as u64).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let held = take(&mut jobs, JOBS).await;
+    for job in held {
+        job.into_parts().1.commit().detach();
+    }
+    within("all words", ground.queue.close()).await;
+    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64);
+}
+
+/// Ruling 27.
+#[tokio::test]
+async fn connections_carry_the_name_of_the_application() {
+    let ground = Ground::new().await;
+    let named = ground.another(ConnectOptions::default().application_name("billing")).await;
+    named.enqueue("tasks", 1, EnqueueOptions::default()).await.unwrap();
+    assert!(ground.number("select count(*) from pg_stat_activity where application_name = 'billing'") > 0);
+}
