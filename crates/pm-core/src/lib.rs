@@ -11,6 +11,7 @@
 
 mod backoff;
 mod codec;
+mod cron;
 pub mod doctor;
 mod error;
 mod failure;
@@ -22,6 +23,7 @@ mod migration;
 mod name;
 pub mod op;
 mod operation;
+mod schedule;
 mod settings;
 mod state;
 mod statement;
@@ -30,14 +32,16 @@ pub mod wire;
 
 pub use backoff::Backoff;
 pub use codec::Codec;
+pub use cron::Cron;
 pub use error::Error;
 pub use failure::{Class, Failure};
 pub use id::{IdSuffix, job_id};
 pub use job::{ClaimedJob, JobMetadata, JobOptions, KeyHold, MAX_PAYLOAD_BYTES, NewJob, OnConflict, RunAt};
 pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, Verdict, trusted_for};
 pub use migration::{MIGRATIONS, Migration, SCHEMA_VERSION, migration_script};
-pub use name::{QueueName, SchemaName};
+pub use name::{QueueName, ScheduleName, SchemaName};
 pub use operation::Operation;
+pub use schedule::{MAX_SCHEDULE_PAYLOAD_BYTES, Missed, NewSchedule, Overlap, ScheduleMetadata, TICK_GRACE, Tick};
 pub use settings::{QueueSettings, SettingsChange};
 pub use state::{Event, State};
 pub use statement::{Catalog, Plan, Statement, StatementId};

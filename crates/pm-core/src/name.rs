@@ -17,18 +17,8 @@ impl QueueName {
     ///
     /// [`Error::Invalid`] says which rule `name` breaks.
     pub fn new(name: &str) -> Result<Self, Error> {
-        let problem = if name.is_empty() {
-            "is empty".to_owned()
-        } else if name.len() > Self::MAX_BYTES {
-            format!("is {} bytes long; at most {} are allowed", name.len(), Self::MAX_BYTES)
-        } else if name.chars().any(char::is_control) {
-            "contains a control character".to_owned()
-        } else if name.trim() != name {
-            "starts or ends with a blank".to_owned()
-        } else {
-            return Ok(QueueName(name.to_owned()));
-        };
-        Err(Error::invalid(format!("queue name {name:?}"), problem))
+        check("queue", name)?;
+        Ok(QueueName(name.to_owned()))
     }
 
     /// Returns the name.
@@ -41,6 +31,48 @@ impl fmt::Display for QueueName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A valid name of a schedule: as for a queue.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScheduleName(String);
+
+impl ScheduleName {
+    /// Returns the checked name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] says which rule `name` breaks.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        check("schedule", name)?;
+        Ok(ScheduleName(name.to_owned()))
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ScheduleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn check(what: &str, name: &str) -> Result<(), Error> {
+    let problem = if name.is_empty() {
+        "is empty".to_owned()
+    } else if name.len() > QueueName::MAX_BYTES {
+        format!("is {} bytes long; at most {} are allowed", name.len(), QueueName::MAX_BYTES)
+    } else if name.chars().any(char::is_control) {
+        "contains a control character".to_owned()
+    } else if name.trim() != name {
+        "starts or ends with a blank".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!("{what} name {name:?}"), problem))
 }
 
 /// A valid name of the schema that holds pm's tables: 1 to 63 bytes, no control characters, no quotes.
@@ -148,6 +180,8 @@ mod tests {
         ] {
             let error = QueueName::new(name).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
+            let error = ScheduleName::new(name).unwrap_err().to_string();
+            assert!(error.starts_with("schedule name") && error.contains(why), "{error}");
         }
     }
 

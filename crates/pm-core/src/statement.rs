@@ -52,6 +52,12 @@ pub enum StatementId {
     RenameQueue,
     Sweep,
     DropQueues,
+    ListSchedules,
+    SetSchedule,
+    HoldSchedule,
+    DeleteSchedule,
+    DueSchedules,
+    FireSchedules,
     SchemaVersion,
 }
 
@@ -94,7 +100,7 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 43] = [
+    pub const ALL: [StatementId; 49] = [
         StatementId::Enqueue,
         StatementId::KeyHolder,
         StatementId::ReplaceJobs,
@@ -137,6 +143,12 @@ impl StatementId {
         StatementId::RenameQueue,
         StatementId::Sweep,
         StatementId::DropQueues,
+        StatementId::ListSchedules,
+        StatementId::SetSchedule,
+        StatementId::HoldSchedule,
+        StatementId::DeleteSchedule,
+        StatementId::DueSchedules,
+        StatementId::FireSchedules,
         StatementId::SchemaVersion,
     ];
 
@@ -183,6 +195,12 @@ impl StatementId {
             StatementId::RenameQueue => &op::sweep::RENAME_QUEUE,
             StatementId::Sweep => &op::sweep::SWEEP,
             StatementId::DropQueues => &op::sweep::DROP_QUEUE,
+            StatementId::ListSchedules => &op::schedule::LIST_SCHEDULES,
+            StatementId::SetSchedule => &op::schedule::SET_SCHEDULE,
+            StatementId::HoldSchedule => &op::schedule::HOLD_SCHEDULE,
+            StatementId::DeleteSchedule => &op::schedule::DELETE_SCHEDULE,
+            StatementId::DueSchedules => &op::fire::DUE_SCHEDULES,
+            StatementId::FireSchedules => &op::fire::FIRE_SCHEDULES,
             StatementId::WakeSleepers => &op::notify::WAKE_SLEEPERS,
             StatementId::SchemaVersion => &op::schema_version::SCHEMA_VERSION,
         }

@@ -4,9 +4,11 @@
 
 mod machines {
     mod fake;
+    mod fake_schedules;
     mod rig;
 
     mod claims;
+    mod fires;
     mod leases;
     mod odd_rows;
     mod producer;

@@ -12,8 +12,8 @@ use std::time::Duration;
 const PAGE: usize = 5_000;
 /// How often a deleted queue is swept again for jobs that were locked.
 const MOST_PASSES: u32 = 20;
-/// A reaper looks at least this often.
-const LONGEST_REAP: Duration = Duration::from_secs(600);
+/// A reaper looks at least this often: nobody tells it of a new schedule.
+const LONGEST_REAP: Duration = Duration::from_secs(60);
 /// A reaper waits this long after a failure.
 const REAP_AGAIN: Duration = Duration::from_secs(10);
 /// The most leases one statement reaps.
@@ -120,7 +120,7 @@ impl Queue {
     }
 
     /// Makes idle workers look again after so many jobs were put back in line.
-    async fn wake_sleepers(&self, jobs: u64) {
+    pub(crate) async fn wake_sleepers(&self, jobs: u64) {
         if jobs == 0 {
             return;
         }
@@ -150,14 +150,15 @@ impl Queue {
         }
     }
 
-    /// Reaps for as long as the queue is open: at the next expiry, and at least every 10 min.
+    /// Reaps and fires schedules for as long as the queue is open: when a lease ends or a tick comes, and at least once
+    /// a minute.
     ///
-    /// For set-ups without streams; every stream reaps by itself. Trouble with the database is waited out. It returns
-    /// only when the queue was closed.
+    /// For set-ups without streams; every stream does both by itself. Trouble with the database is waited out. It
+    /// returns only when the queue was closed.
     pub async fn run_reaper(&self) {
         loop {
-            let wait = match self.reap().await {
-                Ok((_, next)) => next.map_or(LONGEST_REAP, |next| next.clamp(Duration::from_millis(100), LONGEST_REAP)),
+            let wait = match self.reap_and_fire().await {
+                Ok(next) => next.map_or(LONGEST_REAP, |next| next.clamp(Duration::from_millis(100), LONGEST_REAP)),
                 Err(error) if error.kind() == ErrorKind::Closed => return,
                 Err(_) => REAP_AGAIN,
             };
@@ -168,7 +169,14 @@ impl Queue {
         }
     }
 
-    /// Deletes a queue and all its jobs; returns how many jobs that were.
+    /// Reaps, and fires schedules; returns when there is more to do.
+    async fn reap_and_fire(&self) -> Result<Option<Duration>, Error> {
+        let (_, next_expiry) = self.reap().await?;
+        let (_, next_tick) = self.fire_schedules().await?;
+        Ok(next_expiry.into_iter().chain(next_tick).min())
+    }
+
+    /// Deletes a queue, all its jobs and its schedules; returns how many jobs that were.
     ///
     /// It first takes the queue's name away, so that nothing is enqueued, claimed or found any more, then deletes the
     /// jobs in steps. When it is interrupted, [`Queue::prune`] goes on with it. The holder of a job in progress gets
@@ -192,7 +200,7 @@ impl Queue {
         Ok(deleted)
     }
 
-    /// Gives a queue another name; jobs, settings and leases stay.
+    /// Gives a queue another name; jobs, schedules, settings and leases stay.
     ///
     /// One write, whatever the number of jobs. Streams that follow the old name get `QueueNotFound` and end.
     ///

@@ -19,6 +19,7 @@ mod options;
 mod producer;
 mod queue;
 pub mod runtime;
+mod schedules;
 mod stats;
 mod stream;
 mod task;
@@ -34,11 +35,13 @@ pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::machine::Enqueued;
 pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueActivity, QueueSummary, TableSize};
 pub use pm_core::{
-    Backoff, Codec, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, OnConflict, QueueName, QueueSettings, Rows,
-    RunAt, SCHEMA_VERSION, SchemaName, SettingsChange, State, Statement, Timestamp, Type, Value, migration_script,
+    Backoff, Codec, Cron, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, Missed, OnConflict, Overlap,
+    QueueName, QueueSettings, Rows, RunAt, SCHEMA_VERSION, ScheduleMetadata, ScheduleName, SchemaName, SettingsChange,
+    State, Statement, Tick, Timestamp, Type, Value, migration_script,
 };
 pub use queue::{Health, Queue};
 pub use runtime::{Randomness, Runtime, SystemRandomness};
+pub use schedules::Schedule;
 pub use stats::{QueueStats, Stats};
 pub use stream::JobStream;
 pub use uuid::Uuid;

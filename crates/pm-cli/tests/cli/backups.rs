@@ -43,7 +43,7 @@ fn a_backup_is_restored_into_another_database_byte_for_byte() {
     let path = backup(&place);
     let target = Place::empty();
     let restored = run_with(&target, &["pg", "restore"], &path);
-    assert_eq!(restored, (0, "Restored schema \"pm\", at version 1.\n".to_owned()));
+    assert_eq!(restored, (0, "Restored schema \"pm\", at version 2.\n".to_owned()));
     for id in [id, copy.trim_end()] {
         let output = target.command().args(["job", "get", ".", id]).output().unwrap();
         assert!(output.status.success() && output.stdout == bytes, "{} bytes", output.stdout.len());

@@ -7,9 +7,9 @@ use serde_json::json;
 fn migrating_makes_the_tables_once() {
     let place = Place::empty();
     place.pm(&["db", "migrate", "--check"]).assert_refused(1, &["has no tables of pm", "run: pm db migrate"]);
-    place.pm(&["db", "migrate"]).assert(0, "", "Created schema \"pm\", at version 1.\n");
-    place.pm(&["db", "migrate"]).assert(0, "", "Schema \"pm\" is up to date, at version 1.\n");
-    place.pm(&["db", "migrate", "--check"]).assert(0, "", "Schema \"pm\" is up to date, at version 1.\n");
+    place.pm(&["db", "migrate"]).assert(0, "", "Created schema \"pm\", at version 2.\n");
+    place.pm(&["db", "migrate"]).assert(0, "", "Schema \"pm\" is up to date, at version 2.\n");
+    place.pm(&["db", "migrate", "--check"]).assert(0, "", "Schema \"pm\" is up to date, at version 2.\n");
     let report = place.pm(&["db", "migrate", "--json"]).json();
     assert_eq!(report, json!({"schema": "pm", "found": 1, "wanted": 1, "migrated": false}));
 }
@@ -33,7 +33,7 @@ fn the_printed_script_makes_the_tables() {
     place.pm(&["db", "migrate", "--check", "--schema", "my jobs"]).assert(
         0,
         "",
-        "Schema \"my jobs\" is up to date, at version 1.\n",
+        "Schema \"my jobs\" is up to date, at version 2.\n",
     );
     place.pm(&["db", "migrate", "--print", "--check"]).assert_refused(2, &["cannot be used"]);
 }

@@ -19,6 +19,8 @@ pub enum Timer {
     Reap,
     /// Give waiting jobs that are due their place in the line.
     Promote,
+    /// Make the jobs of schedules whose tick has come.
+    Fire,
     /// Send a batch again after a failure.
     Batch,
     /// Wake workers of other processes.
@@ -27,7 +29,7 @@ pub enum Timer {
 
 /// When each timer is due.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Timers([Option<Instant>; 9]);
+pub(super) struct Timers([Option<Instant>; 10]);
 
 impl Timers {
     /// Sets a timer to `at`, or stops it.

@@ -18,8 +18,10 @@ pub struct Migration {
 }
 
 /// All steps, oldest first.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "initial", sql: include_str!("0001_initial.sql") }];
+pub const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "initial", sql: include_str!("0001_initial.sql") },
+    Migration { version: 2, name: "schedule", sql: include_str!("0002_schedule.sql") },
+];
 
 /// The version of the schema that this version of pm works with.
 pub const SCHEMA_VERSION: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

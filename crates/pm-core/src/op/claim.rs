@@ -150,7 +150,7 @@ fn read_job(row: &mut Row<'_>, lease: Lease) -> Result<ClaimedJob, Error> {
 type BackoffOverrides = (Option<u32>, Option<Vec<Duration>>, Option<u8>);
 
 /// Reads `max_retries, backoff_ms, jitter_percent` of a job.
-pub(super) fn read_backoff_overrides(row: &mut Row<'_>) -> Result<BackoffOverrides, Error> {
+pub(crate) fn read_backoff_overrides(row: &mut Row<'_>) -> Result<BackoffOverrides, Error> {
     let max_retries = row.read::<Option<i32>>()?.and_then(|retries| u32::try_from(retries).ok());
     let backoff = row.read::<Option<Vec<i64>>>()?.map(|table| table.into_iter().map(from_ms).collect());
     let jitter_percent = row.read::<Option<i16>>()?.and_then(|percent| u8::try_from(percent).ok());

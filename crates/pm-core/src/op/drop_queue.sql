@@ -1,5 +1,5 @@
--- Drops nameless queues that have no job left, all or one, with their frontiers.
--- Locks: the queues' rows.
+-- Drops nameless queues that have no job left, all or one, with their frontiers and schedules set in the last moment.
+-- Locks: the queues' rows, then their schedules.
 -- Concurrency: a queue that is still being swept is left for the next time.
 -- Index: queue (id), job by a scan that stops at the first job of each.
 -- Cost: nothing without nameless queues; otherwise up to one pass over the jobs.
@@ -9,5 +9,7 @@ with gone as (
   returning id
 ), frontier as (
   delete from {schema}.claim_frontier where queue_id in (select id from gone)
+), schedules as (
+  delete from {schema}.schedule where queue_id in (select id from gone)
 )
 select count(*) as dropped, (select count(*) from {schema}.queue where name is null and ($1::int4 is null or id = $1::int4)) - count(*) as remaining from gone

@@ -5,6 +5,7 @@ pub(crate) mod claim;
 pub(crate) mod copy_job;
 pub(crate) mod enqueue;
 pub(crate) mod fetch_job;
+pub(crate) mod fire;
 pub(crate) mod health;
 pub(crate) mod job;
 pub(crate) mod next_jobs;
@@ -14,6 +15,7 @@ pub(crate) mod promote;
 pub(crate) mod queue;
 pub(crate) mod reap;
 pub(crate) mod refresh;
+pub(crate) mod schedule;
 pub(crate) mod schema_version;
 pub(crate) mod settle;
 pub(crate) mod stats;
@@ -24,6 +26,7 @@ pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
 pub use copy_job::CopyJob;
 pub use enqueue::{Enqueue, EnqueueReply, Holder, KeyHolder, ReplaceJobs};
 pub use fetch_job::{FetchJob, FetchedJob};
+pub use fire::{DueReply, DueSchedule, DueSchedules, FireSchedules, Fired};
 pub use health::{
     IndexHealth, IndexHealths, QueueHealth, QueueHealths, RowHolder, RowHolderKind, RowHolders, TableHealth,
     TableHealths,
@@ -38,10 +41,13 @@ pub use queue::{
 };
 pub use reap::{Reap, Reaped};
 pub use refresh::{Refresh, Refreshed};
+pub use schedule::{DeleteSchedule, HoldSchedule, ListSchedules, ScheduleReading, SetSchedule};
 pub use schema_version::SchemaVersion;
 pub use settle::{Outcome, Settle, SettleItem};
 pub use stats::{Activity, QueueActivity, TableSize, TableSizes};
 pub use sweep::{CondemnQueue, DropQueues, RenameQueue, Sweep, Swept};
+
+pub(crate) use claim::read_backoff_overrides;
 
 use crate::Error;
 use crate::wire::Row;

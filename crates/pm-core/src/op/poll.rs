@@ -22,6 +22,7 @@ pub(crate) const POLL: Definition = Definition {
         Type::Int4Array,
         Type::Int8,
         Type::Int8,
+        Type::Int8,
     ],
 };
 
@@ -45,6 +46,8 @@ pub struct PollReply {
     pub next_due: Option<Duration>,
     /// The time until the next lease of any queue ends, negative ones cut to zero.
     pub next_expiry: Option<Duration>,
+    /// The time until the next tick of any schedule, negative ones cut to zero.
+    pub next_tick: Option<Duration>,
 }
 
 /// A queue as a worker sees it.
@@ -84,6 +87,7 @@ impl Operation for Poll {
             reply.queues.push(FollowedQueue { id, name, paused, lease, backoff, priorities: row.read()? });
             reply.next_due = row.read::<Option<i64>>()?.map(from_ms);
             reply.next_expiry = row.read::<Option<i64>>()?.map(from_ms);
+            reply.next_tick = row.read::<Option<i64>>()?.map(from_ms);
         }
         Ok(reply)
     }

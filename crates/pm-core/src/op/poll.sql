@@ -1,7 +1,7 @@
--- Looks what there is to do: the queues a worker follows, their lines, the next due time, the next lease expiry.
+-- Looks what there is to do: the queues a worker follows, their lines, the next due time, the next lease expiry, the next tick of a schedule.
 -- Locks: none; for a worker that is about to sleep, the queues' rows, without their keys, skipping locked ones.
 -- Concurrency: reads one snapshot. An enqueue that does not see the sleeper's mark began before it; the sleeper looks again after twice the time.
--- Index: queue (name); job_line, one probe a line and the stretch in progress up to each frontier; job_wait.
+-- Index: queue (name); job_line, one probe a line and the stretch in progress up to each frontier; job_wait; schedule_tick.
 -- Cost: flat in the backlog; grows with the number of lines and of jobs in progress (about 0.3 us each).
 with recursive followed as materialized (
   select * from {schema}.queue where name = any($1::text[])
@@ -34,5 +34,7 @@ with recursive followed as materialized (
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
        array(select line.priority from line where line.queue_id = followed.id and line.priority is not null order by 1 desc) as priorities,
        (select (extract(epoch from due.at - statement_timestamp()) * 1000)::int8 from due) as due_ms,
-       (select (extract(epoch from expiry.at - statement_timestamp()) * 1000)::int8 from expiry) as expiry_ms
+       (select (extract(epoch from expiry.at - statement_timestamp()) * 1000)::int8 from expiry) as expiry_ms,
+       (select (extract(epoch from min(schedule.next_tick) - statement_timestamp()) * 1000)::int8 from {schema}.schedule
+        where schedule.next_tick is not null and schedule.next_tick < 'infinity') as tick_ms
 from followed

@@ -1,5 +1,6 @@
 //! A tiny database: the tables and statements of the machines, in memory, one statement at a time.
 
+use super::fake_schedules::FakeSchedule;
 use bytes::BytesMut;
 use pm_core::op::{Claim, LineCursor};
 use pm_core::{ClaimedJob, Instant, Lease, Operation, Plan, Rows, StatementId, Timestamp, Type, Value};
@@ -39,7 +40,7 @@ pub(super) struct FakeJob {
     pub(super) max_retries: Option<i32>,
     pub(super) key: Option<String>,
     pub(super) payload: Vec<u8>,
-    verdict: Option<i16>,
+    pub(super) verdict: Option<i16>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +54,7 @@ pub(super) struct Fake {
     pub(super) reaps_nothing: bool,
     /// Jobs that someone's transaction has locked; only refreshes look.
     pub(super) locked: BTreeSet<Uuid>,
+    pub(super) schedules: BTreeMap<i32, FakeSchedule>,
     last_seq: i64,
     last_id: u128,
 }
@@ -129,6 +131,7 @@ impl Fake {
             (StatementId::Reap, [Int8(limit), Int8(_)]) => self.reap(*limit, now),
             (StatementId::Promote, [Int8(limit), bound]) => self.promote(*limit, bound_of(bound), now),
             (StatementId::ReleaseClaim, [Int8(lease)]) => self.release_claim(*lease),
+            (StatementId::DueSchedules | StatementId::FireSchedules, _) => self.run_schedules(plan, now),
             (StatementId::WakeSleepers, [Text(_)]) => rows_of(1, [vec![Value::Int8(0)]].into_iter()),
             odd => panic!("the fake does not know {odd:?}"),
         }
@@ -191,7 +194,7 @@ impl Fake {
         }
     }
 
-    fn next_seq(&mut self) -> i64 {
+    pub(super) fn next_seq(&mut self) -> i64 {
         self.last_seq += 1;
         self.last_seq
     }
@@ -226,9 +229,10 @@ impl Fake {
                 Value::Int4Array(priorities.into_iter().rev().map(Some).collect()),
                 self.next_due(bound, now),
                 self.next_expiry(now),
+                ms_or_null(self.schedules.values().filter_map(|schedule| schedule.next_tick).min(), now),
             ]
         });
-        rows_of(10, rows)
+        rows_of(11, rows)
     }
 
     fn claim(
@@ -432,11 +436,11 @@ fn positions(chosen: Vec<bool>) -> Rows {
     rows_of(1, chosen.map(|(n, _)| vec![Value::Int8(n as i64 + 1)]))
 }
 
-fn timestamp(at: Instant) -> Timestamp {
+pub(super) fn timestamp(at: Instant) -> Timestamp {
     Timestamp::from_unix_us(at.since(Instant::default()).as_micros() as i64)
 }
 
-fn bound_of(value: &Value<'_>) -> Option<Instant> {
+pub(super) fn bound_of(value: &Value<'_>) -> Option<Instant> {
     match value {
         Value::Timestamp(at) => Some(Instant::from_start(Duration::from_micros(at.unix_us() as u64))),
         _ => None,
@@ -444,7 +448,7 @@ fn bound_of(value: &Value<'_>) -> Option<Instant> {
 }
 
 /// Returns the time until `at`, negative when it is past, rounded as Postgres does.
-fn ms_or_null(at: Option<Instant>, now: Instant) -> Value<'static> {
+pub(super) fn ms_or_null(at: Option<Instant>, now: Instant) -> Value<'static> {
     let rounded = |duration: Duration| (duration.as_micros() as i64 + 500) / 1_000;
     at.map_or(Value::Null(Type::Int8), |at| Value::Int8(rounded(at.since(now)) - rounded(now.since(at))))
 }

@@ -103,6 +103,8 @@ impl Work<'_> {
         let (due_ms, now) = (self.due_ms(bound), self.now);
         let expiry = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
         let expiry_ms = expiry.map(|at| ms_until(at, now));
+        let tick = self.tables.schedule.values().filter_map(|schedule| schedule.next_tick).min();
+        let tick_ms = tick.map(|at| ms_until(at, now));
         let followed = |name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
         for queue in self.tables.queue.values_mut().filter(|queue| followed(&queue.name)) {
             queue.sleeper_until = queue.sleeper_until.max(sleep_ms.map(|ms| later(now, ms)));
@@ -110,7 +112,7 @@ impl Work<'_> {
             let priorities: BTreeSet<_> = in_line.map(|job| Reverse(job.priority)).collect();
             let priorities: Vec<i32> = priorities.into_iter().map(|Reverse(priority)| priority).collect();
             row!(self.reply; queue.id, queue.name, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
-                queue.jitter_percent, priorities, due_ms, expiry_ms);
+                queue.jitter_percent, priorities, due_ms, expiry_ms, tick_ms);
         }
     }
 

@@ -5,6 +5,7 @@ mod jobs;
 mod leases;
 mod lines;
 mod queues;
+mod schedules;
 pub(crate) mod tables;
 mod values;
 
@@ -79,6 +80,12 @@ impl Work<'_> {
             StatementId::DropQueues => self.drop_queues(),
             StatementId::Activity => self.activity(),
             StatementId::TableSizes => self.table_sizes(),
+            StatementId::ListSchedules => self.list_schedules(),
+            StatementId::SetSchedule => self.set_schedule(),
+            StatementId::HoldSchedule => self.hold_schedule(),
+            StatementId::DeleteSchedule => self.delete_schedule(),
+            StatementId::DueSchedules => self.due_schedules(),
+            StatementId::FireSchedules => self.fire_schedules(),
             StatementId::SchemaVersion => row!(self.reply; SCHEMA_VERSION as i32),
             other => return Err(Failure::unsendable(format!("the memory driver does not know {other:?}"))),
         }

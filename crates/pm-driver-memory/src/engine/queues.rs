@@ -134,6 +134,7 @@ impl Work<'_> {
         if let Some(queue) = self.named_queue() {
             queue.name = None;
             let id = queue.id;
+            self.tables.schedule.retain(|_, schedule| schedule.queue_id != id);
             row!(self.reply; id);
         }
     }

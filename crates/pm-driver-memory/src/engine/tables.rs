@@ -7,13 +7,15 @@ use uuid::Uuid;
 
 /// Everything the database holds, its rows named and typed as in Postgres.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[allow(missing_docs)] // named after the tables and columns they stand for; the first migration explains them
+#[allow(missing_docs)] // named after the tables and columns they stand for; the migrations explain them
 pub struct Tables {
     pub queue: BTreeMap<i32, QueueRow>,
     pub job: BTreeMap<Uuid, JobRow>,
     pub claim_frontier: BTreeMap<(i32, i32), i64>,
     pub attempt: BTreeMap<(Uuid, i32), AttemptRow>,
     pub payload: BTreeMap<i64, (i32, Bytes)>,
+    pub schedule: BTreeMap<i32, ScheduleRow>,
+    pub(crate) last_schedule: i32,
     pub(crate) last_queue: i32,
     pub(crate) last_seq: i64,
     pub(crate) last_payload: i64,
@@ -76,6 +78,32 @@ pub struct AttemptRow {
     pub verdict: i16,
     pub worker: Option<String>,
     pub reason: Option<String>,
+}
+
+/// A row of `schedule`.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct ScheduleRow {
+    pub id: i32,
+    pub name: String,
+    pub next_tick: Option<Timestamp>,
+    pub last_tick: Option<Timestamp>,
+    pub last_job: Option<Uuid>,
+    pub revision: i64,
+    pub queue_id: i32,
+    pub priority: i32,
+    pub max_retries: Option<i32>,
+    pub codec: i16,
+    pub jitter_percent: Option<i16>,
+    pub missed: i16,
+    pub missed_limit: Option<i16>,
+    pub overlap: i16,
+    pub paused: bool,
+    pub cron: String,
+    pub zone: String,
+    pub backoff_ms: Option<Vec<i64>>,
+    pub description: Option<String>,
+    pub payload: Bytes,
 }
 
 pub(crate) const PENDING: i16 = 0;

@@ -48,6 +48,9 @@ impl Machine for Worker {
             self.woke_at = now;
             return Some(WorkerRequest::WakeSleepers(WakeSleepers { channel: self.options.channel.clone() }));
         }
+        if let Some(request) = self.poll_fire(now) {
+            return Some(request);
+        }
         if !self.lanes.promote.busy && self.timers.is_due(Timer::Promote, now) {
             self.timers.set(Timer::Promote, None);
             self.lanes.promote.busy = true;
@@ -77,6 +80,8 @@ impl Machine for Worker {
             WorkerRequest::Refresh(sent) => self.handle_refresh(sent, reply, now, entropy),
             WorkerRequest::Reap(reap) => self.handle_reap(reap, reply, now, entropy),
             WorkerRequest::Promote(promote) => self.handle_promote(promote, reply, now, entropy),
+            WorkerRequest::DueSchedules(due) => self.handle_due(due, reply, now, entropy),
+            WorkerRequest::FireSchedules(fire) => self.handle_fired(fire, reply, now, entropy),
             WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
             // A failure is not made good: sleepers look for themselves in the end.
             WorkerRequest::WakeSleepers(_) => self.lanes.wake_sleepers.answered(&reply),
@@ -97,6 +102,7 @@ impl Machine for Worker {
             (unless(&self.lanes.poll, Timer::Poll), Timer::Poll),
             (unless(&self.lanes.promote, Timer::Promote), Timer::Promote),
             (unless(&self.lanes.reap, Timer::Reap), Timer::Reap),
+            (unless(&self.lanes.fire, Timer::Fire), Timer::Fire),
             (unless(&self.lanes.wake_sleepers, Timer::Notify), Timer::Notify),
             (self.timers.at(Timer::Unstarted), Timer::Unstarted),
             (self.lines.gate().filter(|_| starving && self.may_claim()), Timer::Claim),

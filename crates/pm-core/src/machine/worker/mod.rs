@@ -2,6 +2,7 @@
 
 mod claims;
 mod driving;
+mod fires;
 mod leases;
 mod pace;
 mod replies;
@@ -14,7 +15,7 @@ use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
 use super::timer::{Timer, Timers};
 use super::{Entropy, Trouble};
 use crate::op::claim::MAX_BYTES;
-use crate::op::{Notice, Refresh, SettleItem};
+use crate::op::{FireSchedules, Notice, Refresh, SettleItem};
 use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, State, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
 use leases::{Due, Held, Leases};
@@ -63,7 +64,7 @@ pub struct WorkerOptions {
     pub poll_least: Duration,
     /// The longest time between two looks at a dry queue.
     pub poll_most: Duration,
-    /// Whether it reaps expired leases of anyone.
+    /// Whether it reaps expired leases of anyone, and fires schedules.
     pub reaps: bool,
     /// Where workers of other processes hear of jobs that this one put back in line; see [`Notice::channel`].
     pub channel: String,
@@ -88,6 +89,8 @@ pub struct Worker {
     /// Words of an answered settle that changed nothing; what became of them is asked next.
     unheard: Option<Batch<SettleItem>>,
     lost_claims: LostClaims,
+    /// Schedules that are due; they are fired next.
+    due_schedules: Option<FireSchedules>,
     /// Refreshes that users asked for.
     asked: Vec<(Lease, Ticket)>,
     /// Refreshes that are due for handlers.
@@ -189,6 +192,7 @@ struct Lanes {
     refresh: Lane,
     reap: Lane,
     promote: Lane,
+    fire: Lane,
     release_claim: Lane,
     wake_sleepers: Lane,
 }
@@ -208,6 +212,7 @@ impl Worker {
             settles: Batcher::new(BatchLimits::of_items(MAX_BATCH)),
             unheard: None,
             lost_claims: LostClaims::default(),
+            due_schedules: None,
             asked: Vec::new(),
             due_refreshes: Vec::new(),
             events: VecDeque::new(),
@@ -347,7 +352,8 @@ impl Worker {
     /// Stops claiming and gives back what was not started. What was started can still be settled.
     pub fn shut_down(&mut self, now: Instant) {
         self.draining = true;
-        for timer in [Timer::Poll, Timer::Reap, Timer::Promote, Timer::Unstarted] {
+        self.due_schedules = None;
+        for timer in [Timer::Poll, Timer::Reap, Timer::Promote, Timer::Fire, Timer::Unstarted] {
             self.timers.set(timer, None);
         }
         for buffered in std::mem::take(&mut self.buffer) {
@@ -385,7 +391,8 @@ impl Worker {
         let lanes = &self.lanes;
         let lanes = [&lanes.poll, &lanes.claim, &lanes.outcome, &lanes.refresh, &lanes.reap, &lanes.promote];
         let failures = lanes.into_iter().map(|lane| lane.failures).max().unwrap_or_default();
-        failures.max(self.lanes.release_claim.failures).max(self.settles.failures())
+        let rare = self.lanes.release_claim.failures.max(self.lanes.fire.failures);
+        failures.max(rare).max(self.settles.failures())
     }
 
     /// Returns the next thing that happened.

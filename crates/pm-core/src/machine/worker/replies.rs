@@ -68,6 +68,7 @@ impl Worker {
         self.due_bound = None;
         self.set_promote(reply.next_due, now, entropy);
         self.set_reap(reply.next_expiry, now, entropy);
+        self.set_fire(reply.next_tick, now, entropy);
         self.schedule_poll(now, entropy);
     }
 
@@ -427,7 +428,7 @@ impl Worker {
     }
 
     /// Tells the user, unless the connection alone is in trouble, which heals by itself.
-    fn handle_trouble(&mut self, trouble: Trouble, now: Instant) {
+    pub(super) fn handle_trouble(&mut self, trouble: Trouble, now: Instant) {
         match &trouble {
             Trouble::Failed(failure) if failure.is_schema() => {
                 self.fail(trouble);
@@ -444,7 +445,10 @@ impl Worker {
 }
 
 /// Returns what `interpret` makes of a reply.
-fn read<T>(reply: Result<Rows, Failure>, interpret: impl FnOnce(&Rows) -> Result<T, Error>) -> Result<T, Trouble> {
+pub(super) fn read<T>(
+    reply: Result<Rows, Failure>,
+    interpret: impl FnOnce(&Rows) -> Result<T, Error>,
+) -> Result<T, Trouble> {
     let rows = reply.map_err(Trouble::Failed)?;
     interpret(&rows).map_err(Trouble::Refused)
 }

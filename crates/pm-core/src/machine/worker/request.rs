@@ -2,7 +2,9 @@
 
 use super::claims::SentClaim;
 use crate::machine::{Batch, Batched, Request, Ticket};
-use crate::op::{Outcome, Poll, Promote, Reap, Refresh, ReleaseClaim, Settle, SettleItem, WakeSleepers};
+use crate::op::{
+    DueSchedules, FireSchedules, Outcome, Poll, Promote, Reap, Refresh, ReleaseClaim, Settle, SettleItem, WakeSleepers,
+};
 use crate::{Instant, Operation, Plan};
 
 /// What a worker sends, handed back with the reply.
@@ -22,6 +24,10 @@ pub enum WorkerRequest {
     Reap(Reap),
     /// Give waiting jobs that are due their place.
     Promote(Promote),
+    /// Which schedules are due?
+    DueSchedules(DueSchedules),
+    /// Make the jobs of due ticks.
+    FireSchedules(FireSchedules),
     /// Give back what a claim with a lost reply took.
     ReleaseClaim(ReleaseClaim),
     /// Wake workers of other processes that sleep.
@@ -47,6 +53,8 @@ impl Request for WorkerRequest {
             WorkerRequest::Refresh(sent) => sent.refresh.plan(),
             WorkerRequest::Reap(reap) => reap.plan(),
             WorkerRequest::Promote(promote) => promote.plan(),
+            WorkerRequest::DueSchedules(due) => due.plan(),
+            WorkerRequest::FireSchedules(fire) => fire.plan(),
             WorkerRequest::ReleaseClaim(release) => release.plan(),
             WorkerRequest::WakeSleepers(wake) => wake.plan(),
         }

@@ -1,0 +1,104 @@
+//! Firing schedules: looking which are due, making their jobs, looking again.
+
+use super::replies::read;
+use super::{Worker, WorkerRequest};
+use crate::machine::timer::Timer;
+use crate::machine::{Entropy, retry_delay, scatter};
+use crate::op::{DueSchedules, FireSchedules};
+use crate::{Failure, Instant, Operation, Rows};
+use std::time::Duration;
+
+/// The most schedules in one look.
+const MAX_DUE: usize = 100;
+/// The wait after a firing that found everything done by others, or being done.
+const OTHERS_FIRE: Duration = Duration::from_millis(100);
+/// The wait after a look that found only schedules this version cannot read.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
+/// The shortest wait for a tick: the database tells it in milliseconds.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// Workers of many processes spread over so long.
+const SPREAD: Duration = Duration::from_millis(50);
+
+impl Worker {
+    pub(super) fn poll_fire(&mut self, now: Instant) -> Option<WorkerRequest> {
+        if self.lanes.fire.busy {
+            return None;
+        }
+        let request = match self.due_schedules.take() {
+            Some(fire) => WorkerRequest::FireSchedules(fire),
+            None if self.timers.is_due(Timer::Fire, now) => {
+                self.timers.set(Timer::Fire, None);
+                WorkerRequest::DueSchedules(DueSchedules { limit: MAX_DUE })
+            }
+            None => return None,
+        };
+        self.lanes.fire.busy = true;
+        Some(request)
+    }
+
+    /// Takes note of which schedules are due. A reply that comes late is as good as any: firing looks again.
+    pub(super) fn handle_due(
+        &mut self,
+        due: DueSchedules,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.fire.answered(&reply);
+        if self.draining {
+            return;
+        }
+        match read(reply, |rows| due.interpret(rows)) {
+            Ok(reply) => {
+                let fire = FireSchedules::of(&reply, || entropy.next_u64());
+                match (fire.is_empty(), reply.due.is_empty()) {
+                    (true, true) => self.set_fire(reply.next_tick, now, entropy),
+                    (true, false) => {
+                        let next = reply.next_tick.map_or(UNREADABLE_PAUSE, |next| next.min(UNREADABLE_PAUSE));
+                        self.set_fire(Some(next), now, entropy);
+                    }
+                    (false, _) => self.due_schedules = Some(fire),
+                }
+            }
+            Err(trouble) => {
+                self.timers.set(Timer::Fire, Some(now + retry_delay(self.lanes.fire.failures, entropy)));
+                self.handle_trouble(trouble, now);
+            }
+        }
+    }
+
+    /// Takes note of what a firing did, and looks again: for what is left, and for the next tick. So it does when the
+    /// reply was lost: what was fired is not due any more.
+    pub(super) fn handle_fired(
+        &mut self,
+        fire: FireSchedules,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lanes.fire.answered(&reply);
+        if self.draining {
+            return;
+        }
+        match read(reply, |rows| fire.interpret(rows)) {
+            Ok(fired) => {
+                let wait = if fired.schedules > 0 { Duration::ZERO } else { OTHERS_FIRE };
+                self.timers.set(Timer::Fire, Some(now + wait));
+                if fired.jobs > 0 {
+                    self.handle_change(now);
+                    self.wake_sleepers(now);
+                }
+            }
+            Err(trouble) => {
+                self.timers.set(Timer::Fire, Some(now + retry_delay(self.lanes.fire.failures, entropy)));
+                self.handle_trouble(trouble, now);
+            }
+        }
+    }
+
+    /// Sees to it that schedules are looked at when the next tick comes.
+    pub(super) fn set_fire(&mut self, next_tick: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
+        let Some(next) = next_tick.filter(|_| self.options.reaps) else { return };
+        self.timers.set_earlier(Timer::Fire, now + next.max(SHORTEST) + scatter(SPREAD, entropy));
+    }
+}

@@ -1,0 +1,324 @@
+//! Making the jobs of schedules whose tick has come.
+
+use crate::schedule::{TICK_GRACE, read_policies};
+use crate::statement::Definition;
+use crate::time::from_ms;
+use crate::wire::{Rows, Type, Value, column, optional_column};
+use crate::{Cron, Error, Missed, Operation, Overlap, Params, StatementId, Tick, Timestamp, job_id};
+use std::borrow::Cow;
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(crate) const DUE_SCHEDULES: Definition = Definition {
+    sql: include_str!("due_schedules.sql"),
+    params: &[Type::Int8],
+    columns: &[
+        Type::Int4,
+        Type::Int8,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Int2,
+        Type::Int2,
+        Type::Int2,
+        Type::Timestamp,
+        Type::Int8,
+    ],
+};
+pub(crate) const FIRE_SCHEDULES: Definition = Definition {
+    sql: include_str!("fire_schedules.sql"),
+    params: &[
+        Type::Int4Array,
+        Type::Int8Array,
+        Type::TimestampArray,
+        Type::TimestampArray,
+        Type::Int4Array,
+        Type::UuidArray,
+        Type::TimestampArray,
+        Type::TextArray,
+    ],
+    columns: &[Type::Int8, Type::Int8],
+};
+
+/// About the most jobs that one firing makes; a schedule's missed ticks are not divided, so it may be 99 more.
+const MOST_JOBS: usize = 1_000;
+
+/// Tells which schedules are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueSchedules {
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Which schedules are due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueReply {
+    /// The database's time.
+    pub now: Timestamp,
+    /// The time until the next tick of those that are not due.
+    pub next_tick: Option<Duration>,
+    /// Those that are due, earliest first.
+    pub due: Vec<DueSchedule>,
+}
+
+/// A schedule whose tick has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueSchedule {
+    id: i32,
+    revision: i64,
+    name: String,
+    cron: String,
+    zone: String,
+    missed: Missed,
+    overlap: Overlap,
+    tick: Timestamp,
+}
+
+impl Operation for DueSchedules {
+    type Output = DueReply;
+    const STATEMENT: StatementId = StatementId::DueSchedules;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX))]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<DueReply, Error> {
+        let mut reply: Option<DueReply> = None;
+        for mut row in rows.iter(Self::STATEMENT) {
+            let Some(id) = row.read()? else {
+                let _no_schedule: (Option<i64>, Option<String>, Option<String>, Option<String>) =
+                    (row.read()?, row.read()?, row.read()?, row.read()?);
+                let _nor_policies: (Option<i16>, Option<i16>, Option<i16>) = (row.read()?, row.read()?, row.read()?);
+                let now = row.read()?;
+                reply = Some(DueReply { now, next_tick: row.read::<Option<i64>>()?.map(from_ms), due: Vec::new() });
+                continue;
+            };
+            let (revision, name, cron, zone) = (row.read()?, row.read()?, row.read()?, row.read()?);
+            let (missed, overlap) = read_policies(&mut row)?;
+            let due = DueSchedule { id, revision, name, cron, zone, missed, overlap, tick: row.read()? };
+            reply.as_mut().ok_or_else(|| row.odd("a schedule before the time"))?.due.push(due);
+        }
+        reply.ok_or_else(|| Error::Reply { statement: Self::STATEMENT, problem: "no row".to_owned() })
+    }
+}
+
+impl DueSchedule {
+    /// Returns the ticks to be fired at `now`, oldest first, and the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the stored expression or zone is none that this version knows.
+    fn ticks(&self, now: Timestamp) -> Result<(Vec<Timestamp>, Option<Timestamp>), Error> {
+        let cron = Cron::new(&self.cron, &self.zone)?;
+        let grace_us = i64::try_from(TICK_GRACE.as_micros()).unwrap_or(i64::MAX);
+        let on_time = Timestamp::from_unix_us(now.unix_us().saturating_sub(grace_us));
+        let (from, most) = match self.missed {
+            Missed::Skip => (self.tick.max(on_time), usize::from(Missed::MOST)),
+            Missed::Once => (self.tick, 1),
+            Missed::All(most) => (self.tick, usize::from(most)),
+        };
+        let most = match self.overlap {
+            Overlap::Allow => most,
+            Overlap::Skip => 1,
+        };
+        Ok((cron.latest(from, now, most), cron.next(now)))
+    }
+}
+
+/// Makes the jobs of due ticks and moves the schedules on: each tick once, whoever fires, and however often.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FireSchedules {
+    moves: Vec<Move>,
+    jobs: Vec<TickJob>,
+}
+
+/// A schedule to be moved on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Move {
+    id: i32,
+    revision: i64,
+    from: Timestamp,
+    to: Option<Timestamp>,
+}
+
+/// A job to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TickJob {
+    schedule_id: i32,
+    id: Uuid,
+    at: Timestamp,
+    key: String,
+}
+
+/// What a firing did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fired {
+    /// How many schedules it moved on; the others someone else did, or is doing.
+    pub schedules: u64,
+    /// How many jobs it made.
+    pub jobs: u64,
+}
+
+impl FireSchedules {
+    /// Returns what to do about the schedules that are due, `random` being a source of random bits.
+    ///
+    /// It moves at least one on, and stops after about 1,000 jobs: look again for the rest. A schedule whose expression
+    /// or zone this version does not know is left to one that does.
+    pub fn of(reply: &DueReply, mut random: impl FnMut() -> u64) -> Self {
+        let mut fire = FireSchedules::default();
+        for due in &reply.due {
+            let Ok((ticks, to)) = due.ticks(reply.now) else { continue };
+            fire.moves.push(Move { id: due.id, revision: due.revision, from: due.tick, to });
+            for at in ticks {
+                let id = id_at(reply.now, [random(), random()]);
+                let key = Tick { schedule: due.name.clone(), at }.key();
+                fire.jobs.push(TickJob { schedule_id: due.id, id, at, key });
+            }
+            if fire.jobs.len() >= MOST_JOBS {
+                break;
+            }
+        }
+        fire
+    }
+
+    /// Returns whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.moves.is_empty()
+    }
+}
+
+/// Returns the id of a job made at this time.
+fn id_at(now: Timestamp, random: [u64; 2]) -> Uuid {
+    let bytes = random.map(u64::to_ne_bytes).concat();
+    let unix_ms = u64::try_from(now.unix_us() / 1_000).unwrap_or_default();
+    job_id(unix_ms, *bytes.first_chunk().expect("two u64 are 16 bytes"))
+}
+
+impl Operation for FireSchedules {
+    type Output = Fired;
+    const STATEMENT: StatementId = StatementId::FireSchedules;
+
+    fn params(&self) -> Params<'_> {
+        vec![
+            Value::Int4Array(column(&self.moves, |item| item.id)),
+            Value::Int8Array(column(&self.moves, |item| item.revision)),
+            Value::TimestampArray(column(&self.moves, |item| item.from)),
+            optional_column(&self.moves, |item| item.to, Value::TimestampArray),
+            Value::Int4Array(column(&self.jobs, |job| job.schedule_id)),
+            Value::UuidArray(column(&self.jobs, |job| job.id)),
+            Value::TimestampArray(column(&self.jobs, |job| job.at)),
+            Value::TextArray(column(&self.jobs, |job| Cow::Borrowed(&*job.key))),
+        ]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Fired, Error> {
+        let mut row = rows.only(Self::STATEMENT)?;
+        Ok(Fired { schedules: row.read::<i64>()?.unsigned_abs(), jobs: row.read::<i64>()?.unsigned_abs() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::from_unix_us(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
+    }
+
+    fn due(id: i32, missed: Missed, overlap: Overlap, tick: &str) -> DueSchedule {
+        DueSchedule {
+            id,
+            revision: 7,
+            name: format!("s{id}"),
+            cron: "*/10 * * * *".to_owned(),
+            zone: "Europe/Berlin".to_owned(),
+            missed,
+            overlap,
+            tick: at(tick),
+        }
+    }
+
+    fn fired(schedules: Vec<DueSchedule>, now: &str) -> FireSchedules {
+        let mut count = 0;
+        FireSchedules::of(&DueReply { now: at(now), next_tick: None, due: schedules }, || {
+            count += 1;
+            count
+        })
+    }
+
+    fn keys(missed: Missed, overlap: Overlap, now: &str) -> Vec<String> {
+        let fire = fired(vec![due(1, missed, overlap, "2026-11-22T16:00:00Z")], now);
+        fire.jobs.into_iter().map(|job| job.key.trim_start_matches("s1@2026-11-22T").to_owned()).collect()
+    }
+
+    #[test]
+    fn a_tick_on_time_is_fired_whatever_the_policies() {
+        for missed in [Missed::Skip, Missed::Once, Missed::All(3)] {
+            for overlap in [Overlap::Allow, Overlap::Skip] {
+                assert_eq!(keys(missed, overlap, "2026-11-22T16:00:00.003Z"), ["16:00:00Z"], "{missed} {overlap}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_policy_makes_of_missed_ticks_what_it_says() {
+        let none = [""; 0];
+        let late = "2026-11-22T16:45:00Z";
+        assert_eq!(keys(Missed::Skip, Overlap::Allow, late), none);
+        assert_eq!(keys(Missed::Once, Overlap::Allow, late), ["16:40:00Z"]);
+        assert_eq!(keys(Missed::All(3), Overlap::Allow, late), ["16:20:00Z", "16:30:00Z", "16:40:00Z"]);
+        assert_eq!(keys(Missed::All(100), Overlap::Allow, late).len(), 5);
+        assert_eq!(keys(Missed::All(3), Overlap::Skip, late), ["16:40:00Z"]);
+        // A minute's grace.
+        assert_eq!(keys(Missed::Skip, Overlap::Allow, "2026-11-22T16:01:00Z"), ["16:00:00Z"]);
+        assert_eq!(keys(Missed::Skip, Overlap::Allow, "2026-11-22T16:01:00.000001Z"), none);
+        assert_eq!(keys(Missed::Skip, Overlap::Skip, "2026-11-22T16:10:30Z"), ["16:10:00Z"]);
+    }
+
+    #[test]
+    fn a_schedule_is_moved_on_from_the_tick_it_was_read_with_to_the_next_after_now() {
+        let fire = fired(vec![due(1, Missed::Skip, Overlap::Allow, "2026-11-22T16:00:00Z")], "2026-11-22T16:45:00Z");
+        let to = Some(at("2026-11-22T16:50:00Z"));
+        assert_eq!(fire.moves, [Move { id: 1, revision: 7, from: at("2026-11-22T16:00:00Z"), to }]);
+        assert!(!fire.is_empty());
+    }
+
+    #[test]
+    fn ids_are_those_of_the_databases_time_and_all_differ() {
+        let schedules = (1..=3).map(|id| due(id, Missed::All(5), Overlap::Allow, "2026-11-22T16:00:00Z")).collect();
+        let fire = fired(schedules, "2026-11-22T16:45:00Z");
+        let ids: std::collections::BTreeSet<_> = fire.jobs.iter().map(|job| job.id).collect();
+        assert_eq!(ids.len(), 15);
+        let made_ms = ids.iter().map(|id| id.get_timestamp().map(|made| made.to_unix()));
+        assert!(made_ms.clone().all(|made| made == Some((1_795_365_900, 0))), "{:?}", made_ms.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_does_not_hold_up_the_others() {
+        let whole = due(2, Missed::Once, Overlap::Allow, "2026-11-22T16:00:00Z");
+        let odd = DueSchedule { id: 1, zone: "Europe/Atlantis".to_owned(), ..whole.clone() };
+        let fire = fired(vec![odd.clone(), whole], "2026-11-22T16:05:00Z");
+        assert_eq!(fire.moves.iter().map(|item| item.id).collect::<Vec<_>>(), [2]);
+        assert!(fired(vec![odd], "2026-11-22T16:05:00Z").is_empty());
+    }
+
+    #[test]
+    fn a_firing_is_bounded() {
+        let many = (0..100).map(|id| due(id, Missed::All(100), Overlap::Allow, "2020-01-01T00:00:00Z")).collect();
+        let fire = fired(many, "2026-11-22T16:05:00Z");
+        assert_eq!((fire.jobs.len(), fire.moves.len()), (1_000, 10));
+    }
+
+    #[test]
+    fn odd_rows_are_errors() {
+        let rows = |columns: usize, rows: usize| {
+            let mut builder = Rows::builder(columns);
+            (0..columns * rows).for_each(|_| builder.push(Some(b"odd")));
+            builder.finish()
+        };
+        for odd in [rows(10, 0), rows(10, 1), rows(2, 1)] {
+            assert!(DueSchedules { limit: 1 }.interpret(&odd).is_err());
+            assert!(FireSchedules::default().interpret(&odd).is_err());
+        }
+    }
+}

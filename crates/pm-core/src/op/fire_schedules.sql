@@ -1,0 +1,45 @@
+-- Makes the jobs of due ticks, and moves each schedule on to its next tick: only from the tick and the revision it was read with, so that a tick is fired once.
+-- Locks: key share on the queues in id order; then the schedules in id order, skipping locked ones; then the new rows.
+-- Concurrency: of two at once for one tick one finds it, the other skips the row or sees it moved on. Sent again after a lost reply it finds nothing. A queue being deleted fires nothing.
+-- Index: schedule (id), queue (id); job (id) for a job that may still be active; job_line, job_key.
+-- Cost: about 30 us a schedule and 10 us a job.
+with item as materialized (
+  select item.* from unnest($1::int4[], $2::int8[], $3::timestamptz[], $4::timestamptz[]) as item(id, revision, tick, next_tick)
+), home as materialized (
+  select queue.id from {schema}.queue
+  where queue.id = any(array(select schedule.queue_id from {schema}.schedule join item on item.id = schedule.id)) and queue.name is not null
+  order by queue.id
+  for key share
+), due as materialized (
+  select schedule.id, schedule.queue_id, schedule.priority, schedule.codec, schedule.payload, schedule.description, schedule.max_retries,
+         schedule.backoff_ms, schedule.jitter_percent, schedule.overlap, schedule.last_job, item.next_tick
+  from {schema}.schedule join item on item.id = schedule.id
+  where schedule.revision = item.revision and schedule.next_tick = item.tick and schedule.queue_id in (select id from home)
+  order by schedule.id
+  for no key update of schedule skip locked
+), ticket as materialized (
+  select ticket.*, due.queue_id, due.priority, due.codec, due.payload, due.description, due.max_retries, due.backoff_ms, due.jitter_percent
+  from unnest($5::int4[], $6::uuid[], $7::timestamptz[], $8::text[]) as ticket(schedule_id, job_id, tick, key)
+  join due on due.id = ticket.schedule_id
+  where due.overlap = 0 or not exists (select from {schema}.job where job.id = due.last_job and job.state < 2)
+  order by ticket.tick, ticket.schedule_id
+  offset 0
+), added as (
+  insert into {schema}.job (id, queue_id, priority, seq, codec, payload, created_at, description, key, key_held, max_retries, backoff_ms, jitter_percent)
+  select job_id, queue_id, priority, nextval('{schema}.job_seq'), codec, payload, statement_timestamp(), description, key, key,
+         max_retries, backoff_ms, jitter_percent
+  from ticket
+  on conflict do nothing
+  returning id
+), latest as materialized (
+  select distinct on (ticket.schedule_id) ticket.schedule_id, ticket.tick, ticket.job_id
+  from ticket join added on added.id = ticket.job_id
+  order by ticket.schedule_id, ticket.tick desc
+), moved as (
+  update {schema}.schedule
+  set next_tick = due.next_tick, last_tick = coalesce(latest.tick, schedule.last_tick), last_job = coalesce(latest.job_id, schedule.last_job)
+  from due left join latest on latest.schedule_id = due.id
+  where schedule.id = due.id
+  returning schedule.id
+)
+select (select count(*) from moved) as fired, (select count(*) from added) as jobs

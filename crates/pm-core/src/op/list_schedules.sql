@@ -1,0 +1,15 @@
+-- Tells schedules by name, all or one, and the time; a row with the time alone when there is none. A payload is told of one only.
+-- Locks: none.
+-- Concurrency: reads one snapshot.
+-- Index: schedule (name) for one; all are read otherwise.
+-- Cost: one row a schedule.
+select statement_timestamp() as read_at, found.*
+from (select 1) one left join (
+  select schedule.name, queue.name as queue, schedule.cron, schedule.zone, schedule.missed, schedule.missed_limit, schedule.overlap,
+         schedule.paused, schedule.next_tick, schedule.last_tick, schedule.last_job, schedule.priority, schedule.description,
+         schedule.max_retries, schedule.backoff_ms, schedule.jitter_percent, schedule.codec, octet_length(schedule.payload)::int8 as payload_bytes,
+         case when $1::text is not null then schedule.payload end as payload, schedule.revision
+  from {schema}.schedule join {schema}.queue on queue.id = schedule.queue_id
+  where queue.name is not null and ($1::text is null or schedule.name = $1::text)
+) found on true
+order by found.name

@@ -1,0 +1,228 @@
+//! Operations on schedules.
+
+use crate::statement::Definition;
+use crate::time::whole_ms;
+use crate::wire::{Rows, Type, Value};
+use crate::{Error, NewSchedule, Operation, Params, ScheduleMetadata, ScheduleName, StatementId, Timestamp};
+
+pub(crate) const LIST_SCHEDULES: Definition = Definition {
+    sql: include_str!("list_schedules.sql"),
+    params: &[Type::Text],
+    columns: &[
+        Type::Timestamp,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Int2,
+        Type::Int2,
+        Type::Int2,
+        Type::Bool,
+        Type::Timestamp,
+        Type::Timestamp,
+        Type::Uuid,
+        Type::Int4,
+        Type::Text,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int2,
+        Type::Int8,
+        Type::Bytes,
+        Type::Int8,
+    ],
+};
+pub(crate) const SET_SCHEDULE: Definition = Definition {
+    sql: include_str!("set_schedule.sql"),
+    params: &[
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Int2,
+        Type::Int2,
+        Type::Int2,
+        Type::Timestamp,
+        Type::Int4,
+        Type::Text,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int2,
+        Type::Bytes,
+    ],
+    columns: &[Type::Bool],
+};
+pub(crate) const HOLD_SCHEDULE: Definition = Definition {
+    sql: include_str!("hold_schedule.sql"),
+    params: &[Type::Text, Type::Bool, Type::Timestamp, Type::Int8],
+    columns: &[Type::Int4],
+};
+pub(crate) const DELETE_SCHEDULE: Definition =
+    Definition { sql: include_str!("delete_schedule.sql"), params: &[Type::Text], columns: &[Type::Int4] };
+
+/// Tells schedules by name, and the database's time, by which their ticks are reckoned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListSchedules {
+    /// Only this one, with its payload.
+    pub name: Option<ScheduleName>,
+}
+
+/// What there is of schedules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleReading {
+    /// The database's time.
+    pub now: Timestamp,
+    /// The schedules by name.
+    pub schedules: Vec<ScheduleMetadata>,
+}
+
+impl Operation for ListSchedules {
+    type Output = ScheduleReading;
+    const STATEMENT: StatementId = StatementId::ListSchedules;
+
+    fn params(&self) -> Params<'_> {
+        vec![self.name.as_ref().map_or(Value::Null(Type::Text), |name| Value::Text(name.as_str()))]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<ScheduleReading, Error> {
+        let mut reading: Option<ScheduleReading> = None;
+        for mut row in rows.iter(Self::STATEMENT) {
+            let now = row.read()?;
+            let reading = reading.get_or_insert_with(|| ScheduleReading { now, schedules: Vec::new() });
+            if let Some(name) = row.read()? {
+                reading.schedules.push(ScheduleMetadata::read(&mut row, now, name)?);
+            }
+        }
+        reading.ok_or_else(|| Error::Reply { statement: Self::STATEMENT, problem: "no row".to_owned() })
+    }
+}
+
+/// Makes a schedule, or puts it in the place of the one of that name. Answers whether it was made.
+///
+/// One that is paused stays so. While expression, zone and pause stay the same, the next tick does too, so that
+/// setting a schedule at every start of a program loses none that is due.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetSchedule {
+    /// The schedule, which passed [`NewSchedule::check`].
+    pub schedule: NewSchedule,
+    /// Its next tick.
+    pub next_tick: Option<Timestamp>,
+}
+
+impl SetSchedule {
+    /// Returns the operation that sets a schedule, its first tick reckoned from the database's time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] says what breaks which rule.
+    pub fn new(schedule: NewSchedule, now: Timestamp) -> Result<Self, Error> {
+        schedule.check()?;
+        let next_tick = schedule.cron.next(now);
+        Ok(SetSchedule { schedule, next_tick })
+    }
+}
+
+impl Operation for SetSchedule {
+    type Output = bool;
+    const STATEMENT: StatementId = StatementId::SetSchedule;
+
+    fn params(&self) -> Params<'_> {
+        let NewSchedule { name, queue, cron, missed, overlap, payload, options } = &self.schedule;
+        let (missed, limit) = missed.code();
+        let table = |table: &Vec<_>| Value::Int8Array(table.iter().map(|delay| Some(whole_ms(*delay))).collect());
+        let retries = |retries| Value::Int4(i32::try_from(retries).unwrap_or(i32::MAX));
+        vec![
+            Value::Text(name.as_str()),
+            Value::Text(queue.as_str()),
+            Value::Text(cron.expression()),
+            Value::Text(cron.zone()),
+            Value::Int2(missed),
+            limit.map_or(Value::Null(Type::Int2), Value::Int2),
+            Value::Int2(overlap.code()),
+            self.next_tick.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
+            Value::Int4(options.priority),
+            options.description.as_deref().map_or(Value::Null(Type::Text), Value::Text),
+            options.max_retries.map_or(Value::Null(Type::Int4), retries),
+            options.backoff.as_ref().map_or(Value::Null(Type::Int8Array), table),
+            options.jitter_percent.map_or(Value::Null(Type::Int2), |percent| Value::Int2(i16::from(percent))),
+            Value::Int2(options.codec.code()),
+            Value::Bytes(payload),
+        ]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<bool, Error> {
+        let row = rows.at_most_one(Self::STATEMENT)?;
+        row.ok_or_else(|| Error::QueueNotFound(self.schedule.queue.to_string()))?.read()
+    }
+}
+
+/// Pauses a schedule, or lets it go on. Answers whether there was one as expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldSchedule {
+    name: ScheduleName,
+    paused: bool,
+    next_tick: Option<Timestamp>,
+    /// Only in this revision.
+    revision: Option<i64>,
+}
+
+impl HoldSchedule {
+    /// Returns the operation that pauses a schedule; one that is paused stays so.
+    pub fn pause(name: ScheduleName) -> Self {
+        HoldSchedule { name, paused: true, next_tick: None, revision: None }
+    }
+
+    /// Returns the operation that lets a paused schedule go on from the time of the reading, if nobody changed it
+    /// meanwhile; `None` for one that is not paused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the stored expression or zone is none that this version knows.
+    pub fn resume(found: &ScheduleMetadata) -> Result<Option<Self>, Error> {
+        if !found.paused {
+            return Ok(None);
+        }
+        let next_tick = crate::Cron::new(&found.cron, &found.zone)?.next(found.read_at);
+        let (name, revision) = (ScheduleName::new(&found.name)?, Some(found.revision));
+        Ok(Some(HoldSchedule { name, paused: false, next_tick, revision }))
+    }
+}
+
+impl Operation for HoldSchedule {
+    type Output = bool;
+    const STATEMENT: StatementId = StatementId::HoldSchedule;
+
+    fn params(&self) -> Params<'_> {
+        vec![
+            Value::Text(self.name.as_str()),
+            Value::Bool(self.paused),
+            self.next_tick.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
+            self.revision.map_or(Value::Null(Type::Int8), Value::Int8),
+        ]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<bool, Error> {
+        Ok(rows.at_most_one(Self::STATEMENT)?.is_some())
+    }
+}
+
+/// Deletes a schedule; the jobs it made stay. Answers whether there was one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteSchedule {
+    /// Its name.
+    pub name: ScheduleName,
+}
+
+impl Operation for DeleteSchedule {
+    type Output = bool;
+    const STATEMENT: StatementId = StatementId::DeleteSchedule;
+
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.name.as_str())]
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<bool, Error> {
+        Ok(rows.at_most_one(Self::STATEMENT)?.is_some())
+    }
+}

@@ -1,0 +1,23 @@
+-- Makes a schedule, or puts it in the place of the one of that name; answers no row when there is no such queue.
+-- Locks: key share on the queue, then the schedule's row.
+-- Concurrency: of two at once the later one stands. A firing that was reckoned before finds another revision and does nothing.
+-- Index: queue (name); schedule (name).
+-- Cost: constant.
+-- While the times stay the same, so does the next tick: setting a schedule at every start of a program loses none that is due. A pause stays too.
+with home as materialized (
+  select id from {schema}.queue where name = $2::text for key share
+)
+insert into {schema}.schedule as held (name, queue_id, cron, zone, missed, missed_limit, overlap, next_tick, priority, description,
+                                       max_retries, backoff_ms, jitter_percent, codec, payload)
+select $1::text, home.id, $3::text, $4::text, $5::int2, $6::int2, $7::int2, $8::timestamptz, $9::int4, $10::text,
+       $11::int4, $12::int8[], $13::int2, $14::int2, $15::bytea
+from home
+on conflict (name) do update set
+  queue_id = excluded.queue_id, cron = excluded.cron, zone = excluded.zone, missed = excluded.missed, missed_limit = excluded.missed_limit,
+  overlap = excluded.overlap, priority = excluded.priority, description = excluded.description, max_retries = excluded.max_retries,
+  backoff_ms = excluded.backoff_ms, jitter_percent = excluded.jitter_percent, codec = excluded.codec, payload = excluded.payload,
+  revision = held.revision + 1,
+  next_tick = case when held.paused then null
+                   when held.cron = excluded.cron and held.zone = excluded.zone then coalesce(held.next_tick, excluded.next_tick)
+                   else excluded.next_tick end
+returning held.revision = 1 as created

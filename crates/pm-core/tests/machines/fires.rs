@@ -1,0 +1,137 @@
+//! Firing schedules.
+
+use super::rig::{Fault, Rig, at, ms, options};
+use pm_core::machine::{Machine, WorkerOptions};
+use pm_core::{Failure, StatementId};
+
+const MINUTE_MS: u64 = 60_000;
+
+/// Returns a rig with a schedule of every minute, some seconds before its first tick; it looks seldom.
+fn rig() -> Rig {
+    let mut rig = Rig::new(WorkerOptions { poll_least: ms(600_000), poll_most: ms(600_000), ..options() });
+    rig.now = at(50_000);
+    rig.fake.add_schedule(1, rig.now);
+    rig
+}
+
+fn keys(minutes: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    minutes.map(|minute| format!("s@1970-01-01T{:02}:{:02}:00Z", minute / 60, minute % 60)).collect()
+}
+
+#[test]
+fn a_tick_is_fired_when_it_comes_and_the_job_is_taken() {
+    let mut rig = rig();
+    assert!(rig.next().is_none());
+    rig.run_for(ms(10_200));
+    let taken = rig.wait_next();
+    assert_eq!(taken.job.key.as_deref(), None, "the fake tells no keys");
+    assert_eq!(rig.fake.fired(), keys(1..=1));
+    let sent = rig.times(StatementId::FireSchedules);
+    assert!(sent[0] >= at(MINUTE_MS) && sent[0].since(at(MINUTE_MS)) < ms(100), "{sent:?}");
+}
+
+#[test]
+fn an_hour_of_ticks_costs_three_statements_each() {
+    let mut rig = rig();
+    rig.run_for(ms(3_600_000));
+    assert_eq!(rig.fake.fired(), keys(1..=60));
+    let fires = rig.sent(StatementId::FireSchedules).count();
+    let looks = rig.sent(StatementId::DueSchedules).count();
+    assert_eq!(fires, 60);
+    assert!((120..=125).contains(&looks), "{looks} looks");
+}
+
+#[test]
+fn missed_ticks_are_fired_together() {
+    let mut rig = rig();
+    rig.now = at(10 * MINUTE_MS + 1);
+    rig.run_for(ms(500));
+    assert_eq!(rig.fake.fired(), keys(1..=10));
+    assert_eq!(rig.sent(StatementId::FireSchedules).count(), 1);
+}
+
+#[test]
+fn a_lost_reply_fires_nothing_twice() {
+    for statement in [StatementId::DueSchedules, StatementId::FireSchedules] {
+        let mut rig = rig();
+        rig.fault(statement, Fault::LosesReply, 1);
+        rig.run_for(ms(15_000));
+        assert_eq!(rig.fake.fired(), keys(1..=1));
+        rig.run_for(ms(MINUTE_MS));
+        assert_eq!(rig.fake.fired(), keys(1..=2));
+    }
+}
+
+#[test]
+fn a_firing_that_fails_is_tried_again() {
+    let mut rig = rig();
+    rig.fault(StatementId::FireSchedules, Fault::Fails(Failure::reported("55P03", None, "locked")), 5);
+    rig.run_for(ms(20_000));
+    assert_eq!(rig.fake.fired(), keys(1..=1));
+    assert_eq!(rig.failed, []);
+}
+
+#[test]
+fn two_workers_fire_a_tick_once() {
+    let mut rig = rig();
+    rig.held.insert(StatementId::FireSchedules);
+    rig.run_for(ms(10_500));
+    let place = rig.place_of(StatementId::FireSchedules).expect("it is about to fire");
+    // Meanwhile another one has fired it, or someone has changed the schedule.
+    let schedule = rig.fake.schedules.get_mut(&1).expect("it is there");
+    schedule.next_tick = Some(at(2 * MINUTE_MS));
+    rig.answer(place);
+    rig.held.clear();
+    rig.run_for(ms(1_000));
+    assert_eq!(rig.fake.fired(), [""; 0]);
+    assert!(rig.sent(StatementId::DueSchedules).count() <= 3, "it does not spin");
+    rig.run_for(ms(MINUTE_MS));
+    assert_eq!(rig.fake.fired(), keys(2..=2));
+}
+
+#[test]
+fn a_firing_reckoned_before_a_change_does_nothing() {
+    let mut rig = rig();
+    rig.held.insert(StatementId::FireSchedules);
+    rig.run_for(ms(10_500));
+    let place = rig.place_of(StatementId::FireSchedules).expect("it is about to fire");
+    rig.fake.schedules.get_mut(&1).expect("it is there").revision += 1;
+    rig.answer(place);
+    assert_eq!(rig.fake.fired(), [""; 0]);
+    rig.held.clear();
+    rig.run_for(ms(1_000));
+    assert_eq!(rig.fake.fired(), keys(1..=1), "it is reckoned anew");
+}
+
+#[test]
+fn a_worker_that_does_not_reap_does_not_fire() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.fake.add_schedule(1, rig.now);
+    rig.run_for(ms(2 * MINUTE_MS));
+    assert_eq!(rig.sent(StatementId::DueSchedules).count(), 0);
+}
+
+#[test]
+fn one_that_cannot_be_read_is_left_and_does_not_make_it_spin() {
+    let mut rig = rig();
+    rig.fake.schedules.get_mut(&1).expect("it is there").zone = "Europe/Atlantis";
+    let other = rig.fake.add_schedule(1, rig.now);
+    assert_eq!(other, 2);
+    rig.run_for(ms(5 * MINUTE_MS));
+    assert_eq!(rig.fake.fired(), keys(1..=5));
+    // Every poll tells of it again.
+    let polls = rig.sent(StatementId::Poll).count();
+    assert!(rig.sent(StatementId::DueSchedules).count() <= polls + 20, "{polls} polls");
+    assert_eq!(rig.fake.schedules[&1].next_tick, Some(at(MINUTE_MS)), "a newer version may know it");
+}
+
+#[test]
+fn a_worker_that_shuts_down_fires_no_more() {
+    let mut rig = rig();
+    rig.run_for(ms(1_000));
+    rig.worker.shut_down(rig.now);
+    rig.run_for(ms(2 * MINUTE_MS));
+    assert_eq!(rig.sent(StatementId::DueSchedules).count(), 0);
+    assert!(rig.worker.is_drained());
+    assert_eq!(rig.worker.poll_timeout(), None);
+}

@@ -1,0 +1,154 @@
+//! What is done to schedules, and what they do.
+
+use super::tables::{FINISHED, JobRow, ScheduleRow};
+use super::values::row;
+use super::{Work, ms_until};
+use pm_core::Timestamp;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+impl Work<'_> {
+    pub(super) fn list_schedules(&mut self) {
+        let wanted: Option<String> = self.args.next();
+        let queues = &self.tables.queue;
+        let home = |schedule: &ScheduleRow| queues.get(&schedule.queue_id).and_then(|queue| queue.name.clone());
+        let named =
+            self.tables.schedule.values().filter(|schedule| wanted.as_ref().is_none_or(|name| *name == schedule.name));
+        let mut found: Vec<_> = named.filter_map(|schedule| Some((schedule, home(schedule)?))).collect();
+        found.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        if found.is_empty() {
+            row!(self.reply; self.now);
+            (0..20).for_each(|_| row!(self.reply; None::<i16>));
+        }
+        for (s, queue) in found {
+            let (size, payload) = (s.payload.len() as i64, wanted.as_ref().map(|_| &s.payload));
+            row!(self.reply; self.now, s.name, queue, s.cron, s.zone, s.missed, s.missed_limit, s.overlap, s.paused,
+                s.next_tick, s.last_tick, s.last_job, s.priority, s.description, s.max_retries, s.backoff_ms,
+                s.jitter_percent, s.codec, size, payload, s.revision);
+        }
+    }
+
+    pub(super) fn set_schedule(&mut self) {
+        let (name, queue) = (self.args.next::<String>().unwrap_or_default(), self.args.next::<String>());
+        let home = queue.and_then(|queue| self.tables.queue_named(&queue)).map(|queue| queue.id);
+        let Some(queue_id) = home else { return };
+        let held = self.tables.schedule.values().find(|schedule| schedule.name == name).cloned();
+        let mut new = ScheduleRow {
+            id: held.as_ref().map_or(self.tables.last_schedule + 1, |held| held.id),
+            name,
+            queue_id,
+            cron: self.args.next().unwrap_or_default(),
+            zone: self.args.next().unwrap_or_default(),
+            missed: self.args.next().unwrap_or_default(),
+            missed_limit: self.args.next(),
+            overlap: self.args.next().unwrap_or_default(),
+            next_tick: self.args.next(),
+            priority: self.args.next().unwrap_or_default(),
+            description: self.args.next(),
+            max_retries: self.args.next(),
+            backoff_ms: Some(self.args.all()).filter(|table: &Vec<i64>| !table.is_empty()),
+            jitter_percent: self.args.next(),
+            codec: self.args.next().unwrap_or_default(),
+            payload: self.args.next().unwrap_or_default(),
+            ..ScheduleRow::default()
+        };
+        if let Some(held) = &held {
+            let is_as_before = (&held.cron, &held.zone) == (&new.cron, &new.zone);
+            new.next_tick = held.next_tick.filter(|_| is_as_before).or(new.next_tick).filter(|_| !held.paused);
+            (new.paused, new.revision) = (held.paused, held.revision);
+            (new.last_tick, new.last_job) = (held.last_tick, held.last_job);
+        }
+        new.revision += 1;
+        self.tables.last_schedule += 1;
+        self.tables.schedule.insert(new.id, new);
+        row!(self.reply; held.is_none());
+    }
+
+    pub(super) fn hold_schedule(&mut self) {
+        let (name, paused): (Option<String>, Option<bool>) = (self.args.next(), self.args.next());
+        let (next_tick, revision): (Option<Timestamp>, Option<i64>) = (self.args.next(), self.args.next());
+        let mut schedules = self.tables.schedule.values_mut();
+        let found = schedules.find(|schedule| Some(&schedule.name) == name.as_ref());
+        if let Some(schedule) = found.filter(|schedule| revision.is_none_or(|revision| schedule.revision == revision)) {
+            (schedule.paused, schedule.next_tick) = (paused.unwrap_or_default(), next_tick);
+            schedule.revision += 1;
+            row!(self.reply; schedule.id);
+        }
+    }
+
+    pub(super) fn delete_schedule(&mut self) {
+        let name: Option<String> = self.args.next();
+        let found = self.tables.schedule.values().find(|schedule| Some(&schedule.name) == name.as_ref());
+        if let Some(id) = found.map(|schedule| schedule.id) {
+            self.tables.schedule.remove(&id);
+            row!(self.reply; id);
+        }
+    }
+
+    pub(super) fn due_schedules(&mut self) {
+        let limit = self.args.next::<i64>().unwrap_or_default() as usize;
+        let (queues, now) = (&self.tables.queue, self.now);
+        let planned = || self.tables.schedule.values().filter(|schedule| schedule.next_tick.is_some());
+        let next = planned().filter_map(|schedule| schedule.next_tick).filter(|at| *at > now).min();
+        let is_open = |id: i32| queues.get(&id).is_some_and(|queue| queue.name.is_some());
+        let mut due: Vec<_> =
+            planned().filter(|schedule| schedule.next_tick <= Some(now) && is_open(schedule.queue_id)).collect();
+        due.sort_by_key(|schedule| schedule.next_tick);
+        (0..8).for_each(|_| row!(self.reply; None::<i16>));
+        row!(self.reply; now, next.map(|at| ms_until(at, now)));
+        for s in due.into_iter().take(limit) {
+            row!(self.reply; s.id, s.revision, s.name, s.cron, s.zone, s.missed, s.missed_limit, s.overlap, s.next_tick,
+                None::<i64>);
+        }
+    }
+
+    pub(super) fn fire_schedules(&mut self) {
+        let (ids, revisions): (Vec<i32>, Vec<i64>) = (self.args.all(), self.args.all());
+        let (from, to) = (self.args.all::<Timestamp>(), self.args.column::<Timestamp>());
+        let (owners, jobs): (Vec<i32>, Vec<Uuid>) = (self.args.all(), self.args.all());
+        let (ticks, keys): (Vec<Timestamp>, Vec<String>) = (self.args.all(), self.args.all());
+        let mut due = BTreeMap::new();
+        for (n, id) in ids.iter().enumerate() {
+            let Some(schedule) = self.tables.schedule.get(id).cloned() else { continue };
+            let is_open = self.tables.queue.get(&schedule.queue_id).is_some_and(|queue| queue.name.is_some());
+            if is_open && (schedule.revision, schedule.next_tick) == (revisions[n], Some(from[n])) {
+                self.tables.schedule.entry(*id).and_modify(|schedule| schedule.next_tick = to.at(n));
+                let last = schedule.last_job.and_then(|last| self.tables.job.get(&last));
+                let is_free = schedule.overlap == 0 || last.is_none_or(|job| job.state >= FINISHED);
+                due.insert(*id, (schedule, is_free));
+            }
+        }
+        let mut tickets: Vec<usize> = (0..jobs.len()).collect();
+        tickets.sort_by_key(|n| (ticks[*n], owners[*n]));
+        let mut made = 0i64;
+        for n in tickets {
+            let Some((schedule, _)) = due.get(&owners[n]).filter(|(_, is_free)| *is_free) else { continue };
+            if self.tables.holder(schedule.queue_id, &keys[n]).is_some() {
+                continue;
+            }
+            let job = JobRow { seq: self.tables.next_seq(), ..job_of(schedule, jobs[n], &keys[n], self.now) };
+            self.tables.job.insert(job.id, job);
+            let (last_tick, last_job) = (Some(ticks[n]), Some(jobs[n]));
+            let told = |schedule: &mut ScheduleRow| (schedule.last_tick, schedule.last_job) = (last_tick, last_job);
+            self.tables.schedule.entry(owners[n]).and_modify(told);
+            made += 1;
+        }
+        row!(self.reply; due.len() as i64, made);
+    }
+}
+
+fn job_of(schedule: &ScheduleRow, id: Uuid, key: &str, now: Timestamp) -> JobRow {
+    JobRow {
+        queue_id: schedule.queue_id,
+        priority: schedule.priority,
+        codec: schedule.codec,
+        payload: Some(schedule.payload.clone()),
+        description: schedule.description.clone(),
+        key: Some(key.to_owned()),
+        key_held: Some(key.to_owned()),
+        max_retries: schedule.max_retries,
+        backoff_ms: schedule.backoff_ms.clone(),
+        jitter_percent: schedule.jitter_percent,
+        ..JobRow::new(id, now)
+    }
+}
