@@ -104,7 +104,9 @@ impl Work<'_> {
         let tables = &self.tables;
         let (queues, frontiers, payloads) = (tables.queue.len(), tables.claim_frontier.len(), tables.payload.len());
         let rows = [("attempt", tables.attempt.len()), ("claim_frontier", frontiers), ("job", tables.job.len())];
-        for (table, rows) in rows.into_iter().chain([("payload", payloads), ("queue", queues)]) {
+        for (table, rows) in
+            rows.into_iter().chain([("payload", payloads), ("queue", queues), ("schedule", tables.schedule.len())])
+        {
             row!(self.reply; table.to_owned(), None::<String>, rows as i64, 0i64);
         }
     }
