@@ -8,6 +8,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
+/// A claim stops at the job whose payload completes so many bytes.
+const MAX_BYTES: usize = 16 << 20;
+
 impl Work<'_> {
     /// Returns the milliseconds until the next waiting job is due, of those due at `bound` or later.
     fn due_ms(&self, bound: Option<Timestamp>) -> Option<i64> {
@@ -41,6 +44,12 @@ impl Work<'_> {
             }
             picked.extend(line.into_iter().map(|(_, id)| id));
         }
+        let mut bytes = 0;
+        picked.retain(|id| {
+            let fits = bytes < MAX_BYTES;
+            bytes += self.tables.payload_of(&self.tables.job[id]).map_or(0, |payload| payload.len());
+            fits
+        });
         let asked: BTreeSet<_> =
             queues.iter().filter_map(|id| self.tables.queue.get(id)).map(|queue| queue.id).collect();
         for queue in asked.iter().map(|id| &self.tables.queue[id]).filter(|queue| queue.name.is_some()) {
