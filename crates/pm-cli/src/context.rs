@@ -5,6 +5,7 @@ use crate::config::Settings;
 use crate::error::CommandError;
 use crate::redact::Secrets;
 use crate::render::Output;
+use pm_core::SchemaName;
 use pm_driver_tokio_postgres::{ConnectOptions, Queue, connect_with};
 use std::time::Duration;
 
@@ -37,6 +38,15 @@ impl Context {
         let settings = Settings::read(&self.args)?;
         self.secrets = settings.secrets();
         Ok(settings)
+    }
+
+    /// Returns the schema's name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::read`].
+    pub(crate) fn schema(&mut self) -> Result<SchemaName, CommandError> {
+        Ok(self.settings()?.schema)
     }
 
     /// Connects to a database that has pm's tables, and writes nothing.

@@ -3,6 +3,7 @@
 mod completions;
 mod db;
 mod demo;
+mod dev;
 mod job;
 mod man;
 mod pg;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Work(work::WorkArgs),
     Reap(reap::ReapArgs),
     Demo(demo::DemoArgs),
+    Dev(dev::DevArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -49,6 +51,7 @@ impl Command {
             Command::Reap(args) => reap::run(context, &args).await,
             Command::Completions(args) => completions::run(context, &args),
             Command::Man(args) => man::run(context, &args),
+            Command::Dev(args) => dev::run(context, &args).await,
             Command::Demo(args) => demo::run(context, &args).await,
             Command::DemoWorker(args) => demo::run_worker(context, &args).await,
         }

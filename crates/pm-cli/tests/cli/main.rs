@@ -8,6 +8,7 @@ mod bulk;
 mod configuration;
 mod database;
 mod demo;
+mod dev;
 mod doctor;
 mod jobs;
 mod next;

@@ -1,0 +1,104 @@
+//! `pm dev`
+
+use crate::support::{Home, Ran, run};
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Stdio};
+
+/// A running `pm dev`; killed when dropped.
+struct Dev {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Dev {
+    fn start(home: &Home, arguments: &[&str]) -> Dev {
+        let mut command = home.command();
+        // What the environment says of other databases is not for it.
+        command.arg("dev").args(arguments).env("PM_DATABASE_URL", "postgres://nobody@127.0.0.1:1/nowhere");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut url = String::new();
+        stdout.read_line(&mut url).unwrap();
+        Dev { child, stdout, url: url.trim_end().to_owned() }
+    }
+
+    fn pm(&self, home: &Home, arguments: &[&str]) -> Ran {
+        run(home.command().args(arguments).env("PM_DATABASE_URL", &self.url), b"")
+    }
+
+    /// Sends a signal, and returns the status and what was written on both streams since the URL.
+    fn end(mut self, signal: Signal) -> (Option<i32>, String, String) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let (mut out, mut err) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut out).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        (self.child.wait().unwrap().code(), out, err)
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn it_runs_until_a_signal_and_leaves_nothing() {
+    let home = Home::new();
+    for signal in [Signal::INT, Signal::TERM] {
+        let dev = Dev::start(&home, &[]);
+        assert!(dev.url.starts_with("postgres://postgres@%2F"), "{}", dev.url);
+        dev.pm(&home, &["queue", "ls"]).assert(0, "", "No queues.\n");
+        assert_eq!(dev.pm(&home, &["queue", "create", "mail"]).status, 0);
+        let dir = dev.url.split(['@', ':']).nth(2).unwrap().replace("%2F", "/");
+        assert!(std::path::Path::new(&dir).exists(), "{dir}");
+        let (status, out, err) = dev.end(signal);
+        let said = "Postgres runs; Ctrl-C stops it, and its data go.\nStopped.\n";
+        assert_eq!((status, out.as_str(), err.as_str()), (Some(0), "", said));
+        assert!(!std::path::Path::new(&dir).exists(), "{dir}");
+    }
+}
+
+#[test]
+fn kept_data_are_found_again() {
+    let home = Home::new();
+    let data = home.path().join("kept/data");
+    let arguments = ["--data", data.to_str().unwrap()];
+    let dev = Dev::start(&home, &arguments);
+    assert_eq!(dev.pm(&home, &["queue", "create", "mail"]).status, 0);
+    assert_eq!(dev.pm(&home, &["job", "add", "mail", "{\"n\": 1}"]).status, 0);
+    let second = run(home.command().arg("dev").args(arguments), b"");
+    second.assert_refused(3, &["postmaster.pid"]);
+    assert_eq!(dev.end(Signal::TERM).0, Some(0));
+    let dev = Dev::start(&home, &arguments);
+    let jobs = dev.pm(&home, &["job", "ls", "--json"]).json();
+    assert_eq!((jobs[0]["queue"].as_str(), jobs[0]["status"].as_str()), (Some("mail"), Some("pending")));
+    assert_eq!(dev.end(Signal::INT).0, Some(0));
+}
+
+#[test]
+fn programs_get_the_url_as_json_and_other_schemas_are_made() {
+    let home = Home::new();
+    let dev = Dev::start(&home, &["--json", "--tcp", "--schema", "other"]);
+    let running: serde_json::Value = serde_json::from_str(&dev.url).unwrap();
+    let url = running["url"].as_str().unwrap();
+    assert!(url.starts_with("postgres://postgres@127.0.0.1:") && running["data"].is_null(), "{running}");
+    let ran = run(home.command().args(["queue", "ls", "--schema", "other", "--db", url]), b"");
+    ran.assert(0, "", "No queues.\n");
+    assert!(running["pid"].as_u64().unwrap() > 0);
+    assert_eq!(dev.end(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let home = Home::new();
+    let dev = |arguments: &[&str]| run(home.command().args(["dev"]).args(arguments), b"");
+    dev(&["--db", "postgres://localhost/app"]).assert_refused(2, &["leave out --db"]);
+    let file = home.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    dev(&["--data", file.join("below").to_str().unwrap()]).assert_refused(3, &["file"]);
+}
