@@ -50,6 +50,11 @@ impl Failure {
         Failure { class: Class::Permanent, sqlstate: None, constraint: None, message: message.into() }
     }
 
+    /// Returns the failure of a word about a job that someone has locked: as the server reports a lock it cannot have.
+    pub(crate) fn locked() -> Self {
+        Failure::reported("55P03", None, "another transaction has locked the job")
+    }
+
     /// Returns what the failure allows.
     pub fn class(&self) -> Class {
         self.class

@@ -45,9 +45,11 @@ enum Step {
     },
     Wait(u64),
     Poll,
-    /// The batch in flight is answered; about those items of the mask more must be asked, as after a fenced word.
+    /// The batch in flight is answered; about those items of the mask more must be asked, as after a fenced word; if it
+    /// passes by locked rows, it says which were.
     Answer {
         asked: u8,
+        locked: u8,
     },
     Fail(Trouble),
     /// What was asked is answered: those of the mask are sent again, the others are told.
@@ -86,7 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
         // The ends of pauses and of patience are met exactly.
         4 => (0..100u64).prop_map(|n| Step::Wait(50 * n)),
         8 => Just(Step::Poll),
-        3 => any::<u8>().prop_map(|asked| Step::Answer { asked }),
+        3 => any::<(u8, u8)>().prop_map(|(asked, locked)| Step::Answer { asked, locked }),
         4 => trouble().prop_map(Step::Fail),
         3 => any::<u8>().prop_map(|again| Step::AnswerFollowUp { again }),
         2 => trouble().prop_map(Step::FailFollowUp),
@@ -105,9 +107,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    fn new(passes: bool) -> Self {
         Scene {
-            batcher: Batcher::new(LIMITS),
+            batcher: if passes { Batcher::passing_locks(LIMITS) } else { Batcher::new(LIMITS) },
             now: Instant::default(),
             pushed: BTreeMap::new(),
             may_have_run: BTreeSet::new(),
@@ -122,14 +124,10 @@ impl Scene {
             Step::Push { weight, lock } => self.push(weight, lock),
             Step::Wait(ms) => self.now = self.now + Duration::from_millis(ms),
             Step::Poll => self.poll(),
-            Step::Answer { asked } => {
+            Step::Answer { asked, locked } => {
                 // As the worker does: it asks about one batch at a time.
                 if let Some(batch) = self.flight.take_if(|_| self.follow_up.is_none()) {
-                    self.batcher.handle_done();
-                    let places = places(asked, &batch);
-                    let (open, done) = batch.partition(&places);
-                    self.follow_up = (!open.items.is_empty()).then_some(open);
-                    self.tell(done);
+                    self.answer(batch, asked, locked);
                 }
             }
             Step::Fail(trouble) => {
@@ -151,6 +149,25 @@ impl Scene {
                 }
             }
         }
+    }
+
+    fn answer(&mut self, batch: Batch<Item>, asked: u8, locked: u8) {
+        self.batcher.handle_done();
+        let asked = places(asked, &batch);
+        let locked = if batch.passes { places(locked, &batch) } else { Vec::new() };
+        let [done, open, locked] = batch.divide(&asked, &locked);
+        self.follow_up = (!open.items.is_empty()).then_some(open);
+        self.tell(done);
+        let tickets = locked.items.iter().map(|item| item.ticket);
+        let expected: Vec<_> = tickets.filter(|ticket| self.is_at_its_end(*ticket)).collect();
+        let given_up = self.batcher.set_aside(locked, self.now, &mut Even);
+        assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "passed by");
+        self.tell(given_up);
+    }
+
+    fn is_at_its_end(&self, ticket: Ticket) -> bool {
+        let patience = if self.may_have_run.contains(&ticket) { SENT } else { UNSENT };
+        self.now >= self.pushed[&ticket] + patience
     }
 
     fn push(&mut self, weight: usize, lock: u8) {
@@ -185,10 +202,9 @@ impl Scene {
             true => self.batcher.handle_follow_up_failure(batch, &failure, self.now, &mut Even),
             false => self.batcher.handle_failure(batch, &failure, self.now, &mut Even),
         };
-        let expected = tickets.into_iter().filter(|ticket| {
-            let patience = if self.may_have_run.contains(ticket) { SENT } else { UNSENT };
-            !cut && (failure.class() == Class::Permanent || self.now >= self.pushed[ticket] + patience)
-        });
+        let expected = tickets
+            .into_iter()
+            .filter(|ticket| !cut && (failure.class() == Class::Permanent || self.is_at_its_end(*ticket)));
         let expected: Vec<_> = expected.collect();
         assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "{trouble:?}");
         self.tell(given_up);
@@ -211,7 +227,7 @@ impl Scene {
     fn drain(&mut self) {
         for _ in 0..=2 * self.pushed.len() {
             self.apply(Step::AnswerFollowUp { again: 0 });
-            self.apply(Step::Answer { asked: 0 });
+            self.apply(Step::Answer { asked: 0, locked: 0 });
             self.check();
             self.now = self.batcher.retry_at().unwrap_or(self.now).max(self.now);
             self.poll();
@@ -226,8 +242,8 @@ fn places(mask: u8, batch: &Batch<Item>) -> Vec<usize> {
 
 proptest! {
     #[test]
-    fn no_item_is_lost_or_doubled_whatever_interleaves(steps in prop::collection::vec(step(), 0..200)) {
-        let mut scene = Scene::new();
+    fn no_item_is_lost_or_doubled_whatever_interleaves(passes: bool, steps in prop::collection::vec(step(), 0..200)) {
+        let mut scene = Scene::new(passes);
         for step in steps {
             scene.apply(step);
             scene.check();

@@ -139,8 +139,8 @@ impl JobAck {
     /// `LeaseLost` when someone else has the job: roll back. `Unavailable` or `Database`.
     pub async fn commit_in(&mut self, transaction: &dyn Executor) -> Result<(), Error> {
         let item = SettleItem { lease: self.lease(), verdict: Verdict::Commit, state: State::Finished, delay: None };
-        let missed = self.link().run_in(transaction, Settle { items: &[item] }).await?;
-        if !missed.is_empty() {
+        let settle = Settle { items: &[item], passes: false };
+        if !self.link().run_in(transaction, settle).await?.missed.is_empty() {
             return Err(CoreError::LeaseLost.into());
         }
         self.hand_over();

@@ -30,7 +30,8 @@ async fn jobs_locked_by_an_idle_transaction_hold_up_no_others() {
         scene.recovered(released).await.as_secs_f64()
     );
     let fault = format!("{locked} jobs at work locked for 12 s by an idle transaction, lease 4 s");
-    scene.finish(&fault, &recovery).await;
+    let duplicates = scene.finish(&fault, &recovery).await.duplicates;
+    assert!(duplicates <= locked, "only the locked may lose their leases: {duplicates} ran again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! A durable server, producers, and worker processes on it.
 
-use crate::books::{Books, audit, now_us};
+use crate::books::{Books, Figures, audit, now_us};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, Queue, SettingsChange};
 use pm_sandbox::{Server, ServerOptions};
 use pm_tests::{eventually, within};
@@ -219,7 +219,7 @@ impl Scene {
     }
 
     /// Ends producers, waits until every job has ended, closes the workers, audits, and prints the line of the table.
-    pub(crate) async fn finish(mut self, fault: &str, recovery: &str) {
+    pub(crate) async fn finish(mut self, fault: &str, recovery: &str) -> Figures {
         self.stop.store(true, Ordering::Relaxed);
         for producer in self.producers.drain(..) {
             within("the end of a producer", producer).await.expect("it saw no other error");
@@ -243,5 +243,6 @@ impl Scene {
         }
         let (jobs, finished, duplicates) = (figures.jobs, figures.finished, figures.duplicates);
         println!("| {fault} | {jobs} | {finished} | {duplicates} | {recovery} |");
+        figures
     }
 }

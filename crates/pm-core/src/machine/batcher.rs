@@ -58,11 +58,20 @@ struct Slip {
     blocked: u32,
 }
 
+impl Slip {
+    /// Returns whether its item is sent again at `now`.
+    fn is_patient(&self, now: Instant) -> bool {
+        now < if self.may_have_run { self.patience.sent } else { self.patience.unsent }
+    }
+}
+
 /// Items that travel in one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<I> {
     /// The items, in the order of locking.
     pub items: Vec<I>,
+    /// Whether the statement is to pass by rows that someone has locked, and tell them, instead of waiting for them.
+    pub passes: bool,
     slips: Vec<Slip>,
 }
 
@@ -74,18 +83,27 @@ impl<I> Batch<I> {
 
     /// Returns two batches: the items at the given places, and all others.
     pub fn partition(self, places: &[usize]) -> (Batch<I>, Batch<I>) {
-        let mut chosen = vec![false; self.items.len()];
-        places.iter().for_each(|place| chosen[*place] = true);
-        let entries = chosen.into_iter().zip(self.items.into_iter().zip(self.slips));
-        let (inside, outside): (Vec<_>, Vec<_>) = entries.partition(|(chosen, _)| *chosen);
-        (inside.into_iter().map(|(_, entry)| entry).collect(), outside.into_iter().map(|(_, entry)| entry).collect())
+        let [others, chosen, _] = self.divide(places, &[]);
+        (chosen, others)
+    }
+
+    /// Returns three batches: all items but those at the given places, those at the first, and those at the second.
+    pub fn divide(self, first: &[usize], second: &[usize]) -> [Batch<I>; 3] {
+        let mut part = vec![0; self.items.len()];
+        first.iter().for_each(|place| part[*place] = 1);
+        second.iter().for_each(|place| part[*place] = 2);
+        let mut parts = [const { Vec::new() }; 3];
+        for (part, entry) in part.into_iter().zip(self.items.into_iter().zip(self.slips)) {
+            parts[part].push(entry);
+        }
+        parts.map(|entries| Batch { passes: self.passes, ..entries.into_iter().collect() })
     }
 }
 
 impl<I> FromIterator<(I, Slip)> for Batch<I> {
     fn from_iter<T: IntoIterator<Item = (I, Slip)>>(entries: T) -> Self {
         let (items, slips) = entries.into_iter().unzip();
-        Batch { items, slips }
+        Batch { items, passes: false, slips }
     }
 }
 
@@ -95,6 +113,8 @@ impl<I> FromIterator<(I, Slip)> for Batch<I> {
 #[derive(Debug)]
 pub struct Batcher<I> {
     limits: BatchLimits,
+    /// Whether its batches can pass by locked rows.
+    can_pass: bool,
     fresh: VecDeque<(I, Slip)>,
     /// Batches to be sent before the fresh ones: after a failure, or cut in half after one.
     again: VecDeque<Batch<I>>,
@@ -113,6 +133,7 @@ impl<I: Batched> Batcher<I> {
     pub fn new(limits: BatchLimits) -> Self {
         Batcher {
             limits,
+            can_pass: false,
             fresh: VecDeque::new(),
             again: VecDeque::new(),
             aside: BTreeMap::new(),
@@ -122,6 +143,14 @@ impl<I: Batched> Batcher<I> {
             failures: 0,
             retry_at: None,
         }
+    }
+
+    /// Returns an empty batcher whose batches can be sent so that they pass by locked rows: see [`Batch::passes`].
+    ///
+    /// That costs the server more than waiting does when nothing is locked. So they do only after a batch had to wait for
+    /// too long, and as long as some item waits for a locked row.
+    pub fn passing_locks(limits: BatchLimits) -> Self {
+        Batcher { can_pass: true, ..Batcher::new(limits) }
     }
 
     /// Adds an item.
@@ -163,7 +192,8 @@ impl<I: Batched> Batcher<I> {
             return None;
         }
         self.retry_at = None;
-        let batch = self.again.pop_front().or_else(|| self.fresh_or_aside(now))?;
+        let mut batch = self.again.pop_front().or_else(|| self.fresh_or_aside(now))?;
+        batch.passes |= self.can_pass && !self.aside.is_empty();
         self.in_flight = batch.items.len();
         Some(batch)
     }
@@ -220,9 +250,9 @@ impl<I: Batched> Batcher<I> {
 
     /// Takes note that the batch in flight failed; returns the items that are given up, which must be told so.
     ///
-    /// What may pass later is sent again after a pause, until each item's patience ends. A batch that can never pass,
-    /// or that waits for a locked row, is cut in half, so that one bad item does not fail its neighbours; alone, an item
-    /// that waits for a locked row lets the others pass.
+    /// What may pass later is sent again after a pause, until each item's patience ends. A batch that can never pass is
+    /// cut in half, so that one bad item does not fail its neighbours. One that waits for a locked row is sent again so
+    /// that it passes by, if it can, and otherwise cut in half too; alone, such an item lets the others pass.
     #[must_use]
     pub fn handle_failure(
         &mut self,
@@ -248,26 +278,43 @@ impl<I: Batched> Batcher<I> {
         let lone = batch.items.len() == 1;
         match failure.class() {
             Class::Permanent if lone => return batch,
+            Class::Blocked if self.can_pass && !batch.passes && !lone => {
+                self.again.push_front(Batch { passes: true, ..batch });
+                return [].into_iter().collect();
+            }
             Class::Permanent | Class::Blocked if !lone => {
                 self.halve(batch);
                 return [].into_iter().collect();
             }
             Class::Permanent | Class::Blocked | Class::Retry | Class::Unknown => {}
         }
-        let (unknown, blocked) = (failure.class() == Class::Unknown, failure.class() == Class::Blocked);
+        if failure.class() == Class::Blocked {
+            return self.set_aside(batch, now, entropy);
+        }
+        let (unknown, passes) = (failure.class() == Class::Unknown, batch.passes);
         let entries = batch.items.into_iter().zip(batch.slips).map(|(item, mut slip)| {
             slip.may_have_run |= unknown;
-            slip.blocked += u32::from(blocked);
             (item, slip)
         });
-        let (again, given_up): (Vec<_>, Vec<_>) = entries
-            .partition(|(_, slip)| now < if slip.may_have_run { slip.patience.sent } else { slip.patience.unsent });
-        match again.first() {
-            Some((_, slip)) if blocked => {
-                let at = now + retry_delay(slip.blocked, entropy);
-                self.aside.insert((at, slip.ticket), again.into_iter().collect());
+        let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, slip)| slip.is_patient(now));
+        self.send_after_pause(Batch { passes, ..again.into_iter().collect() }, now, entropy);
+        given_up.into_iter().collect()
+    }
+
+    /// Takes note that these items wait for rows that someone has locked: each is sent again alone, after a pause of
+    /// its own, and holds up no other. Returns the items that are given up, which must be told so.
+    #[must_use]
+    pub fn set_aside(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
+        let mut given_up = Vec::new();
+        for (item, mut slip) in batch.items.into_iter().zip(batch.slips) {
+            if !slip.is_patient(now) {
+                given_up.push((item, slip));
+                continue;
             }
-            _ => self.send_after_pause(again.into_iter().collect(), now, entropy),
+            slip.blocked += 1;
+            let key = (now + retry_delay(slip.blocked, entropy), slip.ticket);
+            let alone = Batch { passes: self.can_pass, ..[(item, slip)].into_iter().collect() };
+            self.aside.insert(key, alone);
         }
         given_up.into_iter().collect()
     }
@@ -282,7 +329,8 @@ impl<I: Batched> Batcher<I> {
 
     fn halve(&mut self, mut batch: Batch<I>) {
         let middle = batch.items.len() / 2;
-        let second = Batch { items: batch.items.split_off(middle), slips: batch.slips.split_off(middle) };
+        let (items, slips) = (batch.items.split_off(middle), batch.slips.split_off(middle));
+        let second = Batch { items, passes: batch.passes, slips };
         self.again.push_front(second);
         self.again.push_front(batch);
     }

@@ -43,7 +43,7 @@ pub use reap::{Reap, Reaped};
 pub use refresh::{Refresh, Refreshed};
 pub use schedule::{DeleteSchedule, HoldSchedule, ListSchedules, ScheduleReading, SetSchedule};
 pub use schema_version::SchemaVersion;
-pub use settle::{Outcome, Settle, SettleItem};
+pub use settle::{Outcome, Settle, SettleItem, Unsettled};
 pub use stats::{Activity, QueueActivity, TableSize, TableSizes};
 pub use sweep::{CondemnQueue, DropQueues, RenameQueue, Sweep, Swept};
 
@@ -54,7 +54,12 @@ use crate::wire::Row;
 
 /// Reads a 1-based position in a batch of `length` items.
 fn read_position(row: &mut Row<'_>, length: usize) -> Result<usize, Error> {
-    let ordinal: i64 = row.read()?;
+    let ordinal = row.read()?;
+    position(row, ordinal, length)
+}
+
+/// Returns the place, from 0, of an ordinal of a batch.
+fn position(row: &Row<'_>, ordinal: i64, length: usize) -> Result<usize, Error> {
     let position = ordinal
         .checked_sub(1)
         .and_then(|position| usize::try_from(position).ok())

@@ -1,6 +1,6 @@
 //! Ending leases, and asking what became of words that changed nothing.
 
-use super::read_position;
+use super::{position, read_position};
 use crate::statement::Definition;
 use crate::wire::{Rows, Type, Value, column, optional_column};
 use crate::{Error, Lease, Operation, Params, Plan, State, StatementId, Verdict};
@@ -9,7 +9,15 @@ use std::time::Duration;
 
 pub(crate) const SETTLE: Definition = Definition {
     sql: include_str!("settle.sql"),
-    params: &[Type::UuidArray, Type::Int8Array, Type::Int2Array, Type::Int2Array, Type::Int8Array, Type::TextArray],
+    params: &[
+        Type::UuidArray,
+        Type::Int8Array,
+        Type::Int2Array,
+        Type::Int2Array,
+        Type::Int8Array,
+        Type::TextArray,
+        Type::Bool,
+    ],
     columns: &[Type::Int8],
 };
 
@@ -39,20 +47,31 @@ impl SettleItem {
     }
 }
 
-/// Ends leases. Answers the places in the batch, from 0, of words that changed nothing.
+/// Ends leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settle<'a> {
     /// The words, sorted by job id, which is the order of locking.
     pub items: &'a [SettleItem],
+    /// Whether jobs that someone has locked are passed by instead of waited for.
+    pub passes: bool,
+}
+
+/// The words that changed nothing, by their places in the batch, from 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Their jobs are not leased to them: heard before, or too late. [`Outcome`] tells which.
+    pub missed: Vec<usize>,
+    /// Their jobs are locked by someone and were passed by.
+    pub locked: Vec<usize>,
 }
 
 impl<'a> Settle<'a> {
     /// Returns the plan for these items.
-    pub(crate) fn plan_of(items: &'a [SettleItem]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: Self::params_of(items) }
+    pub(crate) fn plan_of(items: &'a [SettleItem], passes: bool) -> Plan<'a> {
+        Plan { statement: Self::STATEMENT, params: Self::params_of(items, passes) }
     }
 
-    fn params_of(items: &'a [SettleItem]) -> Params<'a> {
+    fn params_of(items: &'a [SettleItem], passes: bool) -> Params<'a> {
         let reason = |item: &'a SettleItem| item.verdict.reason().map(Cow::Borrowed);
         vec![
             Value::UuidArray(column(items, |item| item.lease.job)),
@@ -61,20 +80,28 @@ impl<'a> Settle<'a> {
             Value::Int2Array(column(items, |item| item.state.code())),
             optional_column(items, |item| item.delay.map(crate::time::whole_ms), Value::Int8Array),
             optional_column(items, reason, Value::TextArray),
+            Value::Bool(passes),
         ]
     }
 }
 
 impl Operation for Settle<'_> {
-    type Output = Vec<usize>;
+    type Output = Unsettled;
     const STATEMENT: StatementId = StatementId::Settle;
 
     fn params(&self) -> Params<'_> {
-        Self::params_of(self.items)
+        Self::params_of(self.items, self.passes)
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<usize>, Error> {
-        rows.iter(Self::STATEMENT).map(|mut row| read_position(&mut row, self.items.len())).collect()
+    fn interpret(self, rows: &Rows) -> Result<Unsettled, Error> {
+        let mut unsettled = Unsettled::default();
+        for mut row in rows.iter(Self::STATEMENT) {
+            let ordinal: i64 = row.read()?;
+            let place = position(&row, ordinal.saturating_abs(), self.items.len())?;
+            let places = if ordinal < 0 { &mut unsettled.locked } else { &mut unsettled.missed };
+            places.push(place);
+        }
+        Ok(unsettled)
     }
 }
 

@@ -1,11 +1,17 @@
 -- Ends leases, each with its own verdict; answers the positions that changed nothing.
--- Locks: the jobs, in the order given (the core sorts by id).
+-- Locks: the jobs, in the order given (the core sorts by id); when told to pass by, skipping those that someone has locked.
 -- Concurrency: fenced by (id, lease) and state; a late or repeated word changes nothing.
 -- Index: job (id); the new version leaves job_line when the job ended or waits.
--- Cost: flat as the table grows; about 11 us a job in batches of 500.
+-- Cost: flat as the table grows; about 11 us a job in batches of 500, a third more when told to pass by.
+-- Reply: a position; its negative when the job is still leased, but locked by someone and passed by.
 with item as materialized (
   select * from unnest($1::uuid[], $2::int8[], $3::int2[], $4::int2[], $5::int8[], $6::text[])
     with ordinality as item(id, lease, verdict, state, delay_ms, reason, ordinal)
+), free as materialized (
+  select job.id
+  from item join {schema}.job on job.id = item.id and job.lease = item.lease and job.state = 1
+  where $7::bool
+  for no key update of job skip locked
 ), done as materialized (
   update {schema}.job
   set state = item.state, verdict = item.verdict, lease_expires_at = null,
@@ -18,10 +24,14 @@ with item as materialized (
       reason = case when item.verdict = 0 then null else coalesce(item.reason, job.reason) end
   from item
   where job.id = item.id and job.lease = item.lease and job.state = 1
+    and (not $7::bool or item.id in (select id from free))
   returning item.ordinal, job.id, job.attempt, job.lease, item.verdict, job.worker, item.reason
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
   select id, attempt, lease, statement_timestamp(), verdict, worker, reason from done where verdict not in (0, 3)
   on conflict do nothing
 )
-select item.ordinal from item where item.ordinal not in (select ordinal from done)
+select case when $7::bool and exists (
+         select from {schema}.job where job.id = item.id and job.lease = item.lease and job.state = 1
+       ) then -item.ordinal else item.ordinal end
+from item where item.ordinal not in (select ordinal from done)

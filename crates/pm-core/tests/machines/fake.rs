@@ -52,7 +52,7 @@ pub(super) struct Fake {
     pub(super) lease_ends: BTreeMap<Lease, (Instant, Duration)>,
     /// Whether every expired lease is locked by someone.
     pub(super) reaps_nothing: bool,
-    /// Jobs that someone's transaction has locked; only refreshes look.
+    /// Jobs that someone's transaction has locked; only refreshes look, and settles that pass by.
     pub(super) locked: BTreeSet<Uuid>,
     pub(super) schedules: BTreeMap<i32, FakeSchedule>,
     last_seq: i64,
@@ -147,12 +147,16 @@ impl Fake {
         let leases: Vec<_> = leases.map(|(job, number)| Lease { job: *job, number: *number }).collect();
         match (plan.statement, rest) {
             (StatementId::Refresh, []) => self.refresh(&leases, now),
-            (StatementId::Settle, [Int2Array(verdicts), Int2Array(states), delays, _]) => {
-                let missed = leases.iter().enumerate().map(|(n, lease)| {
+            (StatementId::Settle, [Int2Array(verdicts), Int2Array(states), delays, _, Value::Bool(_)]) => {
+                let unsettled = leases.iter().enumerate().filter_map(|(n, lease)| {
                     let delay = if let Int8Array(delays) = delays { delays[n] } else { None };
-                    !self.settle(*lease, verdicts[n].expect("set"), states[n].expect("set"), delay, now)
+                    if self.locked.contains(&lease.job) {
+                        return Some(-(n as i64 + 1));
+                    }
+                    let done = self.settle(*lease, verdicts[n].expect("set"), states[n].expect("set"), delay, now);
+                    (!done).then_some(n as i64 + 1)
                 });
-                positions(missed.collect::<Vec<_>>())
+                rows_of(1, unsettled.map(|ordinal| vec![Value::Int8(ordinal)]).collect::<Vec<_>>().into_iter())
             }
             (StatementId::Outcome, [Int2Array(verdicts)]) => {
                 let heard = |n: usize| self.was_heard(leases[n], verdicts[n].expect("set"));
@@ -429,11 +433,6 @@ pub(super) fn rows_of<'a>(columns: usize, rows: impl Iterator<Item = Vec<Value<'
         builder.push((!cell.is_null()).then_some(&bytes));
     }
     builder.finish()
-}
-
-fn positions(chosen: Vec<bool>) -> Rows {
-    let chosen = chosen.into_iter().enumerate().filter(|(_, chosen)| *chosen);
-    rows_of(1, chosen.map(|(n, _)| vec![Value::Int8(n as i64 + 1)]))
 }
 
 pub(super) fn timestamp(at: Instant) -> Timestamp {

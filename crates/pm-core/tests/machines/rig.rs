@@ -74,8 +74,6 @@ pub(super) struct Rig {
     pub(super) latency: Duration,
     /// Kinds of request that are not answered for now.
     pub(super) held: BTreeSet<StatementId>,
-    /// Jobs whose rows someone else has locked: what names them fails.
-    pub(super) locked: BTreeSet<Uuid>,
     /// Whether replies are made up, so that neither leases nor counts mean anything.
     pub(super) answers_oddly: bool,
     faults: BTreeMap<StatementId, VecDeque<Fault>>,
@@ -120,7 +118,6 @@ impl Rig {
             failed: Vec::new(),
             latency: ms(2),
             held: BTreeSet::new(),
-            locked: BTreeSet::new(),
             answers_oddly: false,
             faults: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -194,7 +191,8 @@ impl Rig {
                 return Err(Failure::reported("57014", None, "statement timeout"));
             }
             let plan = sent.request.plan();
-            if jobs_of(&plan).iter().any(|job| self.locked.contains(job)) {
+            let waits = plan.statement == StatementId::Settle && plan.params.last() == Some(&Value::Bool(false));
+            if waits && jobs_of(&plan).iter().any(|job| self.fake.locked.contains(job)) {
                 return Err(Failure::reported("55P03", None, "lock timeout"));
             }
             let rows = self.fake.run(&plan, self.now);

@@ -169,8 +169,11 @@ fn a_job_whose_row_is_locked_does_not_hold_up_the_others() {
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
     let jobs = rig.add_jobs(5);
     let taken: Vec<_> = (0..5).map(|_| rig.wait_next()).collect();
-    rig.locked.insert(jobs[1]);
+    rig.fake.locked.insert(jobs[1]);
     let tickets: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
+    rig.run_for(ms(10));
+    let sizes: Vec<_> = rig.sent(StatementId::Settle).map(|settle| settle.jobs.len()).collect();
+    assert_eq!(sizes, [5, 5], "one waited for the lock, the next passed it by");
     rig.run_for(ms(2_000));
     let told: Vec<_> = tickets.iter().map(|ticket| rig.settled.contains_key(ticket)).collect();
     assert_eq!(told, [true, false, true, true, true]);
@@ -182,7 +185,7 @@ fn a_job_whose_row_is_locked_does_not_hold_up_the_others() {
     assert_eq!(rig.settled[&ticket], Ok(()), "one that came later passes too");
     let tried = rig.sent(StatementId::Settle).count();
     assert!(tried < 40, "{tried} settles: the locked one waits between its tries");
-    rig.locked.clear();
+    rig.fake.locked.clear();
     rig.run_for(ms(6_000));
     assert_eq!(rig.settled[&tickets[1]], Ok(()));
 }

@@ -209,7 +209,7 @@ impl Worker {
             lines: Lines::default(),
             buffer: VecDeque::new(),
             leases: Leases::default(),
-            settles: Batcher::new(BatchLimits::of_items(MAX_BATCH)),
+            settles: Batcher::passing_locks(BatchLimits::of_items(MAX_BATCH)),
             unheard: None,
             lost_claims: LostClaims::default(),
             due_schedules: None,

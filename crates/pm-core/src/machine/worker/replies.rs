@@ -10,6 +10,7 @@ use crate::machine::timer::Timer;
 use crate::machine::{Entropy, Ticket, Trouble, retry_delay, scatter};
 use crate::op::{
     ClaimReply, Outcome, Poll, PollReply, Promote, QueueReading, Reap, Refreshed, ReleaseClaim, Settle, SettleItem,
+    Unsettled,
 };
 use crate::{ClaimedJob, Class, Error, Failure, Instant, Lease, Operation, Rows, State, Verdict};
 use std::sync::Arc;
@@ -196,19 +197,29 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        match read(reply, |rows| Settle { items: &batch.items }.interpret(rows)) {
-            Ok(missed) => {
-                self.settles.handle_done();
-                let (unheard, done) = batch.partition(&missed);
-                self.unheard = (!unheard.items.is_empty()).then_some(unheard);
-                self.take_in_settled(done, now);
-            }
+        match read(reply, |rows| Settle { items: &batch.items, passes: batch.passes }.interpret(rows)) {
+            Ok(unsettled) => self.settle_answered(batch, unsettled, now, entropy),
             Err(Trouble::Failed(failure)) => self.settle_failed(batch, failure, now, entropy),
             Err(refused) => {
                 self.settles.handle_done();
                 self.tell_settled(batch, &Err(refused));
             }
         }
+    }
+
+    fn settle_answered(
+        &mut self,
+        batch: Batch<SettleItem>,
+        unsettled: Unsettled,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.settles.handle_done();
+        let [heard, unheard, locked] = batch.divide(&unsettled.missed, &unsettled.locked);
+        self.unheard = (!unheard.items.is_empty()).then_some(unheard);
+        let given_up = self.settles.set_aside(locked, now, entropy);
+        self.tell_settled(given_up, &Err(Trouble::Failed(Failure::locked())));
+        self.take_in_settled(heard, now);
     }
 
     fn settle_failed(&mut self, batch: Batch<SettleItem>, failure: Failure, now: Instant, entropy: &mut dyn Entropy) {

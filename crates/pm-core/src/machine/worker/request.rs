@@ -48,7 +48,7 @@ impl Request for WorkerRequest {
         match self {
             WorkerRequest::Poll(poll) => poll.plan(),
             WorkerRequest::Claim(sent) => sent.claim().plan(),
-            WorkerRequest::Settle(batch) => Settle::plan_of(&batch.items),
+            WorkerRequest::Settle(batch) => Settle::plan_of(&batch.items, batch.passes),
             WorkerRequest::Outcome(batch) => Outcome::plan_of(&batch.items),
             WorkerRequest::Refresh(sent) => sent.refresh.plan(),
             WorkerRequest::Reap(reap) => reap.plan(),
