@@ -8,6 +8,7 @@ mod enqueues;
 mod faults;
 mod jobs;
 mod queues;
+mod schedules;
 mod stack;
 mod stage;
 mod streams;
@@ -90,12 +91,16 @@ pub fn all() -> Vec<Case> {
             a_moved_job_obeys_its_new_queue,
             a_copy_shares_the_payload,
             a_job_is_fetched_by_its_id;
+        schedules:
+            a_schedule_is_set_shown_paused_resumed_and_deleted;
         faults:
             close_gives_back_what_was_not_started;
     };
     let on_a_server = cases! { true;
         streams:
             an_idle_stream_is_woken_by_another_process;
+        schedules:
+            a_missed_tick_makes_one_job_that_knows_it;
         transactions:
             a_rollback_leaves_neither_job_nor_ending,
             a_stale_ack_is_refused_in_a_transaction,

@@ -9,6 +9,7 @@ mod man;
 mod pg;
 mod queue;
 mod reap;
+mod schedule;
 mod work;
 
 use crate::context::Context;
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Queue(queue::QueueCommand),
     #[command(subcommand)]
     Job(job::JobCommand),
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     #[command(subcommand)]
     Db(db::DbCommand),
     #[command(subcommand)]
@@ -45,6 +48,7 @@ impl Command {
         match self {
             Command::Queue(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
+            Command::Schedule(command) => command.run(context).await,
             Command::Db(command) => command.run(context).await,
             Command::Pg(command) => command.run(context).await,
             Command::Work(args) => work::run(context, &args).await,

@@ -14,9 +14,9 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest time between two rounds: leases and due times that come up meanwhile wait no longer.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Reaps, promotes and prunes until it is told to stop
+/// Reaps, promotes, fires schedules and prunes until it is told to stop
 ///
-/// Workers reap and promote by themselves; this is for set-ups that have none running, and for
+/// Workers do all but prune by themselves; this is for set-ups that have none running, and for
 /// pruning. It says what it did, and waits out trouble with the database. Any number may run
 /// at once. It ends on Ctrl-C and SIGTERM.
 ///
@@ -36,13 +36,14 @@ pub(crate) struct ReapArgs {
 struct Round {
     reaped: u64,
     promoted: u64,
+    fired: u64,
     pruned: u64,
 }
 
 pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), CommandError> {
     let queue = context.connect().await?;
     let mut stop = Stop::listen()?;
-    context.output.say("Reaping, promoting and pruning; Ctrl-C stops it.");
+    context.output.say("Reaping, promoting, firing schedules and pruning; Ctrl-C stops it.");
     let mut prune_at = Instant::now();
     loop {
         let is_pruning = Instant::now() >= prune_at;
@@ -77,16 +78,18 @@ pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), Co
 async fn round(queue: &Queue, is_pruning: bool) -> Result<(Round, Duration), pm_driver_tokio_postgres::Error> {
     let (promoted, next_due) = queue.promote().await?;
     let (reaped, next_expiry) = queue.reap().await?;
+    let (fired, next_tick) = queue.fire_schedules().await?;
     let pruned = if is_pruning { queue.prune().await? } else { 0 };
-    let next = next_due.into_iter().chain(next_expiry).min().unwrap_or(LONGEST);
-    Ok((Round { reaped, promoted, pruned }, next))
+    let next = next_due.into_iter().chain(next_expiry).chain(next_tick).min().unwrap_or(LONGEST);
+    Ok((Round { reaped, promoted, fired, pruned }, next))
 }
 
 fn tell(context: &mut Context, round: &Round) -> Result<(), CommandError> {
     if *round == Round::default() {
         return Ok(());
     }
-    let deeds = [("reaped", round.reaped), ("promoted", round.promoted), ("pruned", round.pruned)];
+    let deeds =
+        [("reaped", round.reaped), ("promoted", round.promoted), ("fired", round.fired), ("pruned", round.pruned)];
     let done: Vec<_> = deeds.iter().filter(|(_, count)| *count > 0).collect();
     let words: Vec<_> = done.iter().map(|(deed, count)| format!("{deed} {}", jobs(*count))).collect();
     context.output.done(round, &words.join(", "))?;

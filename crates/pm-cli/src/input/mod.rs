@@ -3,12 +3,14 @@
 mod duration;
 mod path;
 mod payload;
+mod schedule;
 mod settings;
 mod time;
 
 pub(crate) use duration::{parse_duration, show_duration, show_seconds};
 pub(crate) use path::{Path, Step, parse_path};
 pub(crate) use payload::{Source, read_all, stored};
+pub(crate) use schedule::{parse_missed, parse_overlap, parse_schedule, show_missed};
 pub(crate) use settings::SettingsArgs;
 pub(crate) use time::parse_time;
 

@@ -40,6 +40,7 @@ fn a_backup_is_restored_into_another_database_byte_for_byte() {
     let id = added.stdout.trim_end();
     let copy = place.pm(&["job", "copy", id, "-t", "film"]).stdout;
     place.add(&["mail", "{}", "--key", "k", "--description", "d"]);
+    assert_eq!(place.pm(&["schedule", "set", "nightly", "mail", "@daily", "7"]).status, 0);
     let path = backup(&place);
     let target = Place::empty();
     let restored = run_with(&target, &["pg", "restore"], &path);
@@ -55,8 +56,11 @@ fn a_backup_is_restored_into_another_database_byte_for_byte() {
     };
     assert_eq!(list(&target), list(&place));
     assert_eq!(target.pm(&["queue", "ls"]), place.pm(&["queue", "ls"]));
+    let schedules = |place: &Place| place.pm(&["schedule", "ls", "--json"]).json();
+    assert_eq!(schedules(&target), schedules(&place));
     let taken = target.pm(&["job", "next", "mail", "--ack", "--json"]).json();
     assert_eq!(taken["id"], id, "it works on");
+    assert_eq!(target.pm(&["schedule", "set", "other", "mail", "@daily"]).status, 0);
     assert_eq!(target.pm(&["job", "add", "mail", "1"]).status, 0, "sequences go on");
 }
 

@@ -14,6 +14,7 @@ mod jobs;
 mod next;
 mod payloads;
 mod queues;
+mod schedules;
 mod stats;
 mod support;
 mod terminal;

@@ -72,13 +72,16 @@ fn the_reaper_reaps_promotes_and_prunes_until_sigterm() {
              insert into pm.claim_frontier select queue_id, priority, seq from pm.job where seq is not null",
         )
         .unwrap();
+    let minute = place.value("select extract(minute from now() at time zone 'UTC' + interval '30 min')");
+    assert_eq!(place.pm(&["schedule", "set", "hourly", "mail", &format!("{minute} * * * *")]).status, 0);
+    place.database.execute("update pm.schedule set next_tick = next_tick - interval '1 h'").unwrap();
     let mut command = place.command();
     let mut child = command.args(["reap", "--ndjson"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut sums = [0, 0, 0];
-    while sums[0] < 1 || sums[1] < 1 || sums[2] < 1 {
+    let mut sums = [0; 4];
+    while sums.contains(&0) {
         let round: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        for (sum, deed) in sums.iter_mut().zip(["reaped", "promoted", "pruned"]) {
+        for (sum, deed) in sums.iter_mut().zip(["reaped", "promoted", "fired", "pruned"]) {
             *sum += round[deed].as_u64().unwrap();
         }
     }
@@ -88,7 +91,8 @@ fn the_reaper_reaps_promotes_and_prunes_until_sigterm() {
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8(output.stderr).unwrap().ends_with("Stopped.\n"));
-    assert_eq!(place.value("select count(*) from pm.job where state = 0 and seq is not null"), "2");
+    assert_eq!(sums, [1; 4]);
+    assert_eq!(place.value("select count(*) from pm.job where state = 0 and seq is not null"), "3");
 }
 
 #[test]

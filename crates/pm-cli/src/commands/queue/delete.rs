@@ -10,7 +10,7 @@ use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::Queue;
 use serde::Serialize;
 
-/// Deletes a queue with all its jobs, whatever they are doing
+/// Deletes a queue with all its jobs, whatever they are doing, and its schedules
 ///
 /// On a terminal it asks when the queue is not empty. Nobody finds the queue from the first
 /// moment on; then its jobs go in steps. Stopped halfway, `pm db prune` goes on with it.
