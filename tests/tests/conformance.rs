@@ -3,7 +3,7 @@
 use libtest_mimic::{Arguments, Trial};
 use pm_tests::cases::{self, Memory, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres};
 
-/// What is tested: a line for each driver on each runtime.
+/// What is tested: a line for each driver on each runtime, and for each behind a PgBouncer.
 fn stacks() -> Vec<Stack> {
     vec![
         Stack::of::<TokioPostgres, OnTokio>(),
@@ -13,6 +13,8 @@ fn stacks() -> Vec<Stack> {
         Stack::of::<Sqlx, OnSmol>(),
         Stack::of::<Sqlx, OnAsyncStd>(),
         Stack::of::<Memory, OnTokio>(),
+        Stack::of::<TokioPostgres, OnTokio>().behind_pooler(),
+        Stack::of::<Sqlx, OnTokio>().behind_pooler(),
     ]
 }
 

@@ -6,7 +6,8 @@ use crate::error::CommandError;
 use crate::redact::Secrets;
 use crate::render::Output;
 use pm_core::SchemaName;
-use pm_driver_tokio_postgres::{ConnectOptions, Queue, connect_with};
+use pm_driver_tokio_postgres::{ConnectOptions, Error, Failure, Queue, connect_with};
+use std::error::Error as _;
 use std::time::Duration;
 
 /// How long the goodbye to the server may take.
@@ -72,14 +73,17 @@ impl Context {
         self.connect_with(options(&settings).check_schema(check_schema)).await
     }
 
-    /// Connects as these options say.
+    /// Connects as these options say, and through a transaction pooler if one turns up.
     ///
     /// # Errors
     ///
     /// As [`Context::connect`].
     pub(crate) async fn connect_with(&mut self, options: ConnectOptions) -> Result<Queue, CommandError> {
         let settings = self.settings()?;
-        let queue = connect_with(settings.url()?, options).await?;
+        let queue = match connect_with(settings.url()?, options.clone()).await {
+            Err(error) if shows_pooler(&error) => connect_with(settings.url()?, options.pooler(true)).await?,
+            connected => connected?,
+        };
         self.connected = Some(queue.clone());
         Ok(queue)
     }
@@ -102,4 +106,9 @@ pub(crate) fn options(settings: &Settings) -> ConnectOptions {
         .connections(1)
         .connect_timeout(settings.connect_timeout)
         .application_name("pm")
+}
+
+fn shows_pooler(error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<Failure>());
+    source.is_some_and(Failure::is_pooler)
 }

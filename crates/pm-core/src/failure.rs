@@ -55,6 +55,23 @@ impl Failure {
         Failure::reported("55P03", None, "another transaction has locked the job")
     }
 
+    /// Returns the failure to connect to a server: what that server told, if it told something clear, or else where it
+    /// should be, and why nothing came of it. `place` must hold no password.
+    ///
+    /// Whatever went wrong: no statement was sent.
+    pub fn unreachable(place: &str, told: Option<Failure>, why: impl fmt::Display) -> Self {
+        let clear = |told: &Failure| told.class != Class::Unknown || told.is_pooler();
+        told.filter(clear).unwrap_or_else(|| Failure::not_sent(format!("cannot connect to {place}: {why}")))
+    }
+
+    /// Returns the failure with what the server said in detail, if it did.
+    pub fn with_detail(mut self, detail: Option<&str>) -> Self {
+        if let Some(detail) = detail {
+            self.message = format!("{} ({detail})", self.message);
+        }
+        self
+    }
+
     /// Returns what the failure allows.
     pub fn class(&self) -> Class {
         self.class
@@ -81,14 +98,31 @@ impl Failure {
         matches!(self.sqlstate(), Some("3F000" | "42P01" | "42703" | "42883"))
     }
 
+    /// Returns whether a transaction pooler shows itself: what is said of a session is lost between two statements.
+    pub fn is_pooler(&self) -> bool {
+        match self.sqlstate() {
+            // PgBouncer, when a connection starts with settings
+            Some("08P01") => self.message.contains("unsupported startup parameter"),
+            // Amazon's proxy, likewise
+            Some("0A000") => self.message.contains("command-line options"),
+            // invalid_sql_statement_name, duplicate_prepared_statement: other sessions prepared and forgot on our server
+            Some(code) => matches!(code, POOLER_SQLSTATE | "26000" | "42P05"),
+            None => false,
+        }
+    }
+
     /// Returns whether no server could be reached, or none answered.
     pub fn is_connection(&self) -> bool {
         match self.sqlstate() {
+            _ if self.is_pooler() => false,
             None => self.class != Class::Permanent,
             Some(code) => code.starts_with("08") || code.starts_with("57P") || code == "53300",
         }
     }
 }
+
+/// What a session that has lost its own settings is told; see [`Failure::is_pooler`].
+pub const POOLER_SQLSTATE: &str = "PM001";
 
 fn classify(sqlstate: &str) -> Class {
     match sqlstate {
@@ -152,6 +186,27 @@ mod tests {
         ] {
             assert_eq!(Failure::reported(code, None, "").class(), class, "{code}");
         }
+    }
+
+    #[test]
+    fn a_pooler_shows_itself() {
+        for (code, message) in [
+            ("08P01", "unsupported startup parameter: extra_float_digits"),
+            ("08P01", "unsupported startup parameter in options: pm.session"),
+            ("0A000", "Feature not supported: RDS Proxy currently doesn't support command-line options."),
+            ("26000", "prepared statement \"s1\" does not exist"),
+            ("42P05", "prepared statement \"s1\" already exists"),
+            (POOLER_SQLSTATE, ""),
+        ] {
+            let failure = Failure::reported(code, None, message);
+            assert!(failure.is_pooler() && !failure.is_connection(), "{code}");
+            assert_eq!(Failure::unreachable("there:1", Some(failure.clone()), "why"), failure);
+        }
+        assert!(!Failure::reported("08P01", None, "server conn crashed?").is_pooler());
+        assert!(!Failure::reported("0A000", None, "cross-database references are not implemented").is_pooler());
+        let unclear = Failure::reported("08P01", None, "server conn crashed?");
+        let unreachable = Failure::unreachable("there:1", Some(unclear), "server conn crashed?");
+        assert_eq!(unreachable, Failure::not_sent("cannot connect to there:1: server conn crashed?"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use backoff::Backoff;
 pub use codec::Codec;
 pub use cron::Cron;
 pub use error::Error;
-pub use failure::{Class, Failure};
+pub use failure::{Class, Failure, POOLER_SQLSTATE};
 pub use id::{IdSuffix, job_id};
 pub use job::{ClaimedJob, JobMetadata, JobOptions, KeyHold, MAX_PAYLOAD_BYTES, NewJob, OnConflict, RunAt};
 pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, Verdict, trusted_for};

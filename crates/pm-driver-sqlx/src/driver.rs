@@ -3,9 +3,13 @@
 use crate::lent::Lent;
 use crate::listener::ChannelListener;
 use crate::statement::{encoded, failure, rows};
-use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, Statement, Value};
+use pm_queue::{
+    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, SESSION_MARK, Statement, Value,
+    listen_script, opening_script, session_guard,
+};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, PgPool};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,10 +19,14 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 /// Carries statements over a pool.
 pub struct Sqlx {
     pool: RwLock<PgPool>,
+    /// Where notifications are heard, if not where the pool leads.
+    ear: Option<PgConnectOptions>,
     /// Whether the pool is the caller's, and stays open.
     foreign: bool,
     /// Whether a transaction pooler stands between: nothing may be kept in a session.
     pooler: bool,
+    /// Whether it is known that no pooler stands between of which nobody spoke.
+    probed: AtomicBool,
     connect_timeout: Duration,
 }
 
@@ -35,40 +43,59 @@ impl Sqlx {
     ///
     /// `Invalid` when `url` is not a Postgres URL.
     pub fn new(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
-        let invalid = |error: sqlx::Error| Error::invalid(format!("the database URL is not valid: {error}"));
-        let mut server: PgConnectOptions = url.parse().map_err(invalid)?;
-        server = server.disable_statement_logging();
-        if server.get_application_name().is_none() {
-            server = server.application_name(&options.application_name);
-        }
-        let mut script = options.session_script();
+        let mut server = server(url, options)?;
+        let mut script = String::new();
         if options.pooler {
             // Poolers refuse start-up parameters that they do not know.
             server = server.statement_cache_capacity(0).extra_float_digits(None);
-            script.clear();
+        } else {
+            server = server.options([SESSION_MARK]);
+            script = opening_script(options);
         }
         let connections = u32::try_from(options.connections.max(1)).unwrap_or(u32::MAX);
-        let pool = pool_of(server, connections, options.connect_timeout, script);
+        Sqlx::over(pool_of(server, connections, options.connect_timeout, script), false, options)
+    }
+
+    /// Returns a driver over a pool of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the options name a `listener_url` that is not a Postgres URL.
+    pub fn of_pool(pool: PgPool, options: &ConnectOptions) -> Result<Self, Error> {
+        Sqlx::over(pool, true, options)
+    }
+
+    fn over(pool: PgPool, foreign: bool, options: &ConnectOptions) -> Result<Self, Error> {
         Ok(Sqlx {
             pool: RwLock::new(pool),
-            foreign: false,
+            ear: options.listens_at().map(|url| server(url, options)).transpose()?,
+            foreign,
             pooler: options.pooler,
+            probed: AtomicBool::new(options.pooler),
             connect_timeout: options.connect_timeout,
         })
     }
 
-    /// Returns a driver over a pool of the caller's.
-    pub fn of_pool(pool: PgPool, options: &ConnectOptions) -> Self {
-        Sqlx {
-            pool: RwLock::new(pool),
-            foreign: true,
-            pooler: options.pooler,
-            connect_timeout: options.connect_timeout,
-        }
-    }
-
     fn pool(&self) -> PgPool {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns a connection of the pool.
+    async fn lent(&self) -> Result<Lent, Failure> {
+        if !self.probed.load(Ordering::Acquire) {
+            self.probe().await?;
+            self.probed.store(true, Ordering::Release);
+        }
+        Lent::of(&self.pool()).await
+    }
+
+    /// Looks whether sessions are kept. sqlx names prepared statements alike on all its connections: a transaction pooler
+    /// that nobody spoke of would run one for another, and some of them in silence.
+    async fn probe(&self) -> Result<(), Failure> {
+        let server = self.pool().connect_options().as_ref().clone().options([SESSION_MARK]);
+        let mut lent = Lent::of(&pool_of(server, 1, self.connect_timeout, String::new())).await?;
+        let looked = sqlx::raw_sql(AssertSqlSafe(session_guard())).execute(lent.connection()).await;
+        lent.give_back(looked.map(drop))
     }
 
     async fn answer(&self, connection: &mut PgConnection, statement: &Statement, params: &[Value<'_>]) -> Answer {
@@ -83,6 +110,16 @@ impl Sqlx {
         transaction.commit().await?;
         Ok(rows)
     }
+}
+
+fn server(url: &str, options: &ConnectOptions) -> Result<PgConnectOptions, Error> {
+    let invalid = |error: sqlx::Error| Error::invalid(format!("the database URL is not valid: {error}"));
+    let server: PgConnectOptions = url.parse().map_err(invalid)?;
+    let server = server.disable_statement_logging();
+    Ok(match server.get_application_name() {
+        Some(_) => server,
+        None => server.application_name(&options.application_name),
+    })
 }
 
 type Answer = Result<Rows, sqlx::Error>;
@@ -114,7 +151,7 @@ fn pool_of(server: PgConnectOptions, connections: u32, timeout: Duration, script
 impl Executor for Sqlx {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
-            let mut lent = Lent::of(&self.pool()).await?;
+            let mut lent = self.lent().await?;
             let answer = self.answer(lent.connection(), statement, params).await;
             lent.give_back(answer)
         })
@@ -125,7 +162,7 @@ impl Driver for Sqlx {
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             // Never given back: a script that fails inside its transaction leaves the connection in there.
-            let mut lent = Lent::of(&self.pool()).await?;
+            let mut lent = self.lent().await?;
             let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(lent.connection()).await;
             done.map(drop).map_err(|error| failure(&error))
         })
@@ -133,12 +170,13 @@ impl Driver for Sqlx {
 
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
         Box::pin(async move {
-            if self.pooler {
-                return Ok(None);
-            }
+            let server = match &self.ear {
+                Some(ear) => ear.clone(),
+                None if self.pooler => return Ok(None),
+                None => self.pool().connect_options().as_ref().clone(),
+            };
             // While connecting, so that the pool's timeout bounds it.
-            let script = format!("set idle_session_timeout = 0; listen \"{}\"", channel.replace('"', "\"\""));
-            let server = self.pool().connect_options().as_ref().clone();
+            let (server, script) = (server.options([SESSION_MARK]), listen_script(channel));
             let listener = ChannelListener::new(&pool_of(server, 1, self.connect_timeout, script)).await?;
             Ok(Some(Box::new(listener) as Box<dyn Listener>))
         })

@@ -1,7 +1,6 @@
 //! A connection of the pool, for one statement.
 
 use crate::statement::failure;
-use pm_core::Class;
 use pm_queue::Failure;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -37,13 +36,9 @@ impl Drop for Lent {
     }
 }
 
-/// Returns the failure to get a connection; it names where the server should be, and no password.
-///
-/// Whatever went wrong: no statement was sent.
+/// Returns the failure to get a connection.
 pub(crate) fn unreachable(server: &PgConnectOptions, error: &sqlx::Error) -> Failure {
-    let reported = matches!(error, sqlx::Error::Database(_)).then(|| failure(error));
-    reported.filter(|failure| failure.class() != Class::Unknown).unwrap_or_else(|| {
-        let host = server.get_socket().map_or_else(|| server.get_host().to_owned(), |path| path.display().to_string());
-        Failure::not_sent(format!("cannot connect to {host}:{}: {error}", server.get_port()))
-    })
+    let told = matches!(error, sqlx::Error::Database(_)).then(|| failure(error));
+    let host = server.get_socket().map_or_else(|| server.get_host().to_owned(), |path| path.display().to_string());
+    Failure::unreachable(&format!("{host}:{}", server.get_port()), told, error)
 }

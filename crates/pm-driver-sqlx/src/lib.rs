@@ -115,12 +115,13 @@ pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, E
 /// Returns a handle on the queues of the database that a pool of the caller's leads to, driven by the given runtime.
 ///
 /// Statements run on connections of the pool, one at a time each; plans and timeouts are those of its sessions. One
-/// further connection listens beside the pool, while a stream wants notifications. Closing the queue leaves the pool
+/// further connection listens beside the pool, while a stream wants notifications; one looks, before the first statement,
+/// whether the pool leads to a transaction pooler of which the options say nothing. Closing the queue leaves the pool
 /// open. Of the options, those that concern single connections have no effect.
 ///
 /// # Errors
 ///
 /// As [`Queue::open`].
 pub async fn from_pool_on(pool: PgPool, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
-    Queue::open(Arc::new(Sqlx::of_pool(pool, &options)), runtime, &options).await
+    Queue::open(Arc::new(Sqlx::of_pool(pool, &options)?), runtime, &options).await
 }

@@ -65,11 +65,9 @@ pub(crate) fn failure(error: &Error) -> Failure {
     match error {
         Error::Database(reported) => {
             let detail = reported.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::detail);
-            let message = match detail {
-                Some(detail) => format!("{} ({detail})", reported.message()),
-                None => reported.message().to_owned(),
-            };
-            Failure::reported(&reported.code().unwrap_or_default(), reported.constraint(), message)
+            let told =
+                Failure::reported(&reported.code().unwrap_or_default(), reported.constraint(), reported.message());
+            told.with_detail(detail)
         }
         Error::Encode(_) => Failure::unsendable(error.to_string()),
         Error::BeginFailed => Failure::not_sent(error.to_string()),

@@ -122,11 +122,8 @@ pub(crate) async fn collect(rows: RowStream, statement: &Statement) -> Result<Ro
 /// Returns what an error allows, for a connection that is closed or not.
 pub(crate) fn failure(error: &Error, closed: bool) -> Failure {
     if let Some(reported) = error.as_db_error() {
-        let message = match reported.detail() {
-            Some(detail) => format!("{} ({detail})", reported.message()),
-            None => reported.message().to_owned(),
-        };
-        return Failure::reported(reported.code().code(), reported.constraint(), message);
+        let told = Failure::reported(reported.code().code(), reported.constraint(), reported.message());
+        return told.with_detail(reported.detail());
     }
     let broken = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
     match closed || broken || error.is_closed() {

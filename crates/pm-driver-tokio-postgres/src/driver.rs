@@ -6,8 +6,10 @@ use crate::listener::ChannelListener;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::lock::Mutex;
-use pm_core::Class;
-use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, Statement, Value};
+use pm_queue::{
+    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, SESSION_MARK, Statement, Value,
+    opening_script,
+};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ use tokio_postgres::{Client, Config};
 /// Carries statements over a few pipelined connections, opened when first needed and again when lost.
 pub struct TokioPostgres {
     config: Config,
+    /// Where notifications are heard, if anywhere.
+    ear: Option<Config>,
     sockets: Arc<dyn Sockets>,
     connect_timeout: Duration,
     session_script: String,
@@ -92,22 +96,18 @@ impl TokioPostgres {
     ///
     /// `Invalid` when `url` is not a Postgres URL or key-value string.
     pub fn on(url: &str, options: &ConnectOptions, sockets: Arc<dyn Sockets>) -> Result<Self, Error> {
-        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-            Error::invalid(format!("the database URL is not valid: {}", words(&error)))
-        })?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(Error::invalid("the database URL names no host"));
+        let mut config = config(url, options)?;
+        if !options.pooler {
+            mark(&mut config);
         }
-        if config.get_application_name().is_none() {
-            config.application_name(&options.application_name);
-        }
-        config.connect_timeout(options.connect_timeout);
-        config.tcp_user_timeout(options.statement_timeout);
+        let mut ear = options.listens_at().map(|url| self::config(url, options)).transpose()?;
+        ear.iter_mut().for_each(mark);
         Ok(TokioPostgres {
+            ear: ear.or_else(|| (!options.pooler).then(|| config.clone())),
             config,
             sockets,
             connect_timeout: options.connect_timeout,
-            session_script: options.session_script(),
+            session_script: opening_script(options),
             pooler: options.pooler,
             slots: (0..options.connections.max(1)).map(|_| Slot::default()).collect(),
         })
@@ -186,47 +186,71 @@ impl TokioPostgres {
     async fn in_time<T>(&self, connecting: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         match select(pin!(connecting), self.sockets.sleep(self.connect_timeout)).await {
             Either::Left((connected, _)) => connected,
-            Either::Right(_) => Err(self.unreachable("no answer in time")),
+            Either::Right(_) => Err(Failure::unreachable(&places(&self.config), None, "no answer in time")),
         }
     }
 
     async fn establish(&self) -> Result<Connection, Failure> {
-        let (client, mut messages) = self.dial().await?;
+        let (client, mut messages) = self.dial(&self.config).await?;
         // The end of the connection is seen by whoever uses it next.
         self.sockets.spawn(Box::pin(async move { while let Some(Ok(_)) = messages.next().await {} }));
         if !self.pooler {
-            client.batch_execute(&self.session_script).await.map_err(|error| self.unreachable(&words(&error)))?;
+            client.batch_execute(&self.session_script).await.map_err(|error| unreachable(&self.config, &error))?;
         }
         Ok(Connection::new(client, !self.pooler))
     }
 
-    async fn dial(&self) -> Result<(Client, Messages), Failure> {
-        self.sockets.dial(&self.config).await.map_err(|error| {
-            let reported = error.downcast_ref().and_then(tokio_postgres::Error::as_db_error);
-            let failure = reported.map(|told| Failure::reported(told.code().code(), None, told.message()));
-            // Whatever went wrong: no statement was sent.
-            failure
-                .filter(|failure| failure.class() != Class::Unknown)
-                .unwrap_or_else(|| self.unreachable(&words(&*error)))
+    async fn dial(&self, config: &Config) -> Result<(Client, Messages), Failure> {
+        self.sockets.dial(config).await.map_err(|error| match error.downcast_ref() {
+            Some(error) => unreachable(config, error),
+            None => Failure::unreachable(&places(config), None, words(&*error)),
         })
     }
 
-    async fn start_listening(&self, channel: &str) -> Result<Box<dyn Listener>, Failure> {
-        let (client, messages) = self.dial().await?;
+    async fn start_listening(&self, ear: &Config, channel: &str) -> Result<Box<dyn Listener>, Failure> {
+        let (client, messages) = self.dial(ear).await?;
         Ok(Box::new(ChannelListener::new(client, messages, channel).await?))
     }
+}
 
-    /// Returns the failure that names where the server should be, and no password.
-    fn unreachable(&self, why: &str) -> Failure {
-        let ports = self.config.get_ports();
-        let port = |place: usize| ports.get(place).or(ports.first()).copied().unwrap_or(5432);
-        let places = self.config.get_hosts().iter().enumerate().map(|(place, host)| match host {
-            Host::Tcp(name) => format!("{name}:{}", port(place)),
-            #[cfg(unix)]
-            Host::Unix(path) => format!("{}:{}", path.display(), port(place)),
-        });
-        Failure::not_sent(format!("cannot connect to {}: {why}", places.collect::<Vec<_>>().join(", ")))
+fn config(url: &str, options: &ConnectOptions) -> Result<Config, Error> {
+    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        Error::invalid(format!("the database URL is not valid: {}", words(&error)))
+    })?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(Error::invalid("the database URL names no host"));
     }
+    if config.get_application_name().is_none() {
+        config.application_name(&options.application_name);
+    }
+    config.connect_timeout(options.connect_timeout);
+    config.tcp_user_timeout(options.statement_timeout);
+    Ok(config)
+}
+
+/// Makes connections start with what shows a pooler.
+fn mark(config: &mut Config) {
+    let (name, value) = SESSION_MARK;
+    let given = config.get_options().unwrap_or_default();
+    let options = format!("{given} -c {name}={value}");
+    config.options(options.trim_start());
+}
+
+fn unreachable(config: &Config, error: &tokio_postgres::Error) -> Failure {
+    let told = error.as_db_error().map(|told| Failure::reported(told.code().code(), None, told.message()));
+    Failure::unreachable(&places(config), told, words(error))
+}
+
+/// Returns where the server should be.
+fn places(config: &Config) -> String {
+    let ports = config.get_ports();
+    let port = |place: usize| ports.get(place).or(ports.first()).copied().unwrap_or(5432);
+    let places = config.get_hosts().iter().enumerate().map(|(place, host)| match host {
+        Host::Tcp(name) => format!("{name}:{}", port(place)),
+        #[cfg(unix)]
+        Host::Unix(path) => format!("{}:{}", path.display(), port(place)),
+    });
+    places.collect::<Vec<_>>().join(", ")
 }
 
 impl Executor for TokioPostgres {
@@ -243,10 +267,8 @@ impl Driver for TokioPostgres {
 
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
         Box::pin(async move {
-            if self.pooler {
-                return Ok(None);
-            }
-            self.in_time(self.start_listening(channel)).await.map(Some)
+            let Some(ear) = &self.ear else { return Ok(None) };
+            self.in_time(self.start_listening(ear, channel)).await.map(Some)
         })
     }
 

@@ -1,9 +1,9 @@
 //! A connection of its own that hears notifications.
 
-use crate::connection::words;
+use crate::connection::{failure, words};
 use crate::dial::Messages;
 use futures_util::{FutureExt, StreamExt};
-use pm_queue::{BoxFuture, Failure, Listener};
+use pm_queue::{BoxFuture, Failure, Listener, listen_script};
 use std::pin::pin;
 use tokio_postgres::{AsyncMessage, Client, Error};
 
@@ -17,8 +17,8 @@ pub(crate) struct ChannelListener {
 impl ChannelListener {
     /// Listens on `channel` with a connection that was just made.
     pub(crate) async fn new(client: Client, mut messages: Messages, channel: &str) -> Result<Self, Failure> {
-        let failed = |error: Error| Failure::no_reply(words(&error));
-        let script = format!("set idle_session_timeout = 0; listen \"{}\"", channel.replace('"', "\"\""));
+        let failed = |error: Error| failure(&error, true);
+        let script = listen_script(channel);
         {
             // The connection only moves while its messages are read.
             let mut answer = pin!(client.batch_execute(&script).fuse());

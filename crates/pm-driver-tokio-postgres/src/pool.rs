@@ -1,32 +1,38 @@
 //! A pool of the caller's.
 
-use crate::cell::Parameter;
-use crate::connection::{collect, failure, parameter_types, words};
-use crate::{ConnectOptions, Error, Queue};
+use crate::connection::{collect, failure, typed, words};
+use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
 use pm_queue::runtime::Tokio;
-use pm_queue::{BoxFuture, Driver, Executor, Failure, Rows, Statement, Value};
+use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Rows, Statement, Value};
 use std::sync::Arc;
 
 /// Returns a handle on the queues of a database that a pool of the caller's leads to.
 ///
-/// Statements run on connections of the pool, one at a time each: less is shared than with [`connect`](crate::connect),
-/// which is faster. Plans and timeouts are those of the pool's sessions. There are no notifications: idle streams poll.
-/// Closing the queue leaves the pool open.
+/// Statements run on connections of the pool, one at a time each, and are sent whole each time, so that the pool may lead
+/// to a transaction pooler: [`connect`](crate::connect) is faster. Plans and timeouts are those of the pool's sessions.
+/// There are no notifications, and idle streams poll, unless the options name a `listener_url`. Closing the queue leaves
+/// the pool open. Of the other options, those that concern single connections have no effect.
 ///
 /// # Errors
 ///
 /// As [`connect_with`](crate::connect_with).
 pub async fn from_pool(pool: Pool, options: ConnectOptions) -> Result<Queue, Error> {
-    Queue::open(Arc::new(PoolDriver(pool)), Arc::new(Tokio::current()), &options).await
+    let runtime = Arc::new(Tokio::current());
+    let ear = options.listens_at().map(|url| TokioPostgres::on(url, &options, runtime.clone())).transpose()?;
+    Queue::open(Arc::new(PoolDriver { pool, ear }), runtime, &options).await
 }
 
 /// Carries statements over a pool of the caller's.
-struct PoolDriver(Pool);
+struct PoolDriver {
+    pool: Pool,
+    /// Carries no statements, but notifications.
+    ear: Option<TokioPostgres>,
+}
 
 impl PoolDriver {
     async fn client(&self) -> Result<Object, Failure> {
-        self.0.get().await.map_err(|error| match &error {
+        self.pool.get().await.map_err(|error| match &error {
             PoolError::Backend(backend) if backend.as_db_error().is_some() => failure(backend, true),
             other => Failure::not_sent(format!("no connection from the pool: {}", words(other))),
         })
@@ -37,18 +43,13 @@ impl Executor for PoolDriver {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
             let client = Lent(Some(self.client().await?));
-            let answer = answer(&client, statement, params).await;
+            let answer =
+                async { collect(client.query_typed_raw(&statement.text, typed(params)).await?, statement).await };
+            let answer = answer.await.map_err(|error| failure(&error, client.is_closed()));
             client.give_back();
             answer
         })
     }
-}
-
-async fn answer(client: &Object, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
-    let failed = |error| failure(&error, client.is_closed());
-    let prepared = client.prepare_typed_cached(&statement.text, &parameter_types(statement)).await.map_err(failed)?;
-    let rows = client.query_raw(&prepared, params.iter().map(Parameter)).await.map_err(failed)?;
-    collect(rows, statement).await.map_err(failed)
 }
 
 /// A connection of the pool: given back when it has answered, and otherwise taken out of the pool.
@@ -83,5 +84,11 @@ impl Driver for PoolDriver {
             let client = Object::take(self.client().await?);
             client.batch_execute(script).await.map_err(|error| failure(&error, client.is_closed()))
         })
+    }
+    fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
+        match &self.ear {
+            Some(ear) => ear.listen(channel),
+            None => Box::pin(async { Ok(None) }),
+        }
     }
 }

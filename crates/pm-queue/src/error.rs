@@ -103,6 +103,9 @@ impl From<Failure> for Error {
         let (kind, message) = if failure.is_schema() {
             let advice = "pm's tables are missing or of another version; run: pm db migrate";
             (ErrorKind::Schema, format!("{advice} ({failure})"))
+        } else if failure.is_pooler() {
+            let advice = "a transaction pooler stands before the database: go past it, or set ConnectOptions::pooler";
+            (ErrorKind::Invalid, format!("{advice} ({failure})"))
         } else if failure.is_connection() {
             (ErrorKind::Unavailable, format!("the database is unavailable: {failure}"))
         } else {

@@ -20,6 +20,7 @@ mod producer;
 mod queue;
 pub mod runtime;
 mod schedules;
+mod session;
 mod stats;
 mod stream;
 mod task;
@@ -42,6 +43,7 @@ pub use pm_core::{
 pub use queue::{Health, Queue};
 pub use runtime::{Randomness, Runtime, SystemRandomness};
 pub use schedules::Schedule;
+pub use session::{SESSION_MARK, listen_script, opening_script, session_guard};
 pub use stats::{QueueStats, Stats};
 pub use stream::JobStream;
 pub use uuid::Uuid;

@@ -30,8 +30,20 @@ pub struct ConnectOptions {
     /// Whether a transaction pooler, PgBouncer for example, stands between (default no).
     ///
     /// Then nothing is kept in a session: statements are sent whole each time, plans and timeouts are the server's
-    /// defaults, and there are no notifications: idle streams poll.
+    /// defaults, and there are no notifications without [`listener_url`](Self::listener_url): idle streams poll.
+    /// Without it a pooler is noticed when a connection is opened, with an error of kind `Invalid`.
     pub pooler: bool,
+    listener_url: Option<Hidden>,
+}
+
+/// A URL, whose password nobody is shown.
+#[derive(Clone)]
+struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 impl Default for ConnectOptions {
@@ -46,6 +58,7 @@ impl Default for ConnectOptions {
             lock_timeout: Duration::from_secs(5),
             application_name: "pm".to_owned(),
             pooler: false,
+            listener_url: None,
         }
     }
 }
@@ -105,8 +118,19 @@ impl ConnectOptions {
         self
     }
 
-    /// Returns the SQL that sets up a connection of our own: timeouts, and plans that stay on the indexes
-    /// whatever the tables held when the statements were prepared.
+    /// Changes where notifications are heard (default: where statements go): one connection past a pooler, for example.
+    pub fn listener_url(mut self, listener_url: impl Into<String>) -> Self {
+        self.listener_url = Some(Hidden(listener_url.into()));
+        self
+    }
+
+    /// Returns where notifications are heard, if not where statements go: for drivers.
+    pub fn listens_at(&self) -> Option<&str> {
+        self.listener_url.as_ref().map(|Hidden(url)| url.as_str())
+    }
+
+    /// Returns the SQL that sets timeouts, and plans that stay on the indexes whatever the tables held when the
+    /// statements were prepared: for sessions that nobody else uses. Drivers send [`opening_script`](crate::opening_script).
     pub fn session_script(&self) -> String {
         let (statement_ms, lock_ms) = (self.statement_timeout.as_millis(), self.lock_timeout.as_millis());
         format!(

@@ -13,6 +13,8 @@ pub enum Error {
         /// The directories that were looked into.
         searched: Vec<PathBuf>,
     },
+    /// PgBouncer is not on this machine.
+    NoPooler,
     /// The directory that the caller or `PM_PG_BINDIR` names holds no `initdb` and `postgres`.
     NotABinaryDirectory(PathBuf),
     /// The account that the server must run as can not run the binaries.
@@ -87,6 +89,12 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Self::NoPooler => f.write_str(
+                "no PgBouncer found on this machine; install it:\n  \
+                 Debian, Ubuntu:  apt-get install -y pgbouncer\n  \
+                 Fedora:          dnf install pgbouncer\n  \
+                 macOS:           brew install pgbouncer",
+            ),
             Self::NotABinaryDirectory(dir) => write!(
                 f,
                 "{} holds no initdb and postgres; set PM_PG_BINDIR to the directory that does, \

@@ -22,6 +22,7 @@ mod address;
 mod binaries;
 mod error;
 mod options;
+mod pooler;
 mod server;
 mod supervisor;
 mod template;
@@ -31,6 +32,7 @@ mod wire;
 pub use binaries::Binaries;
 pub use error::Error;
 pub use options::ServerOptions;
+pub use pooler::Pooler;
 pub use server::Server;
 pub use test_database::{TEST_SERVER_VARIABLE, TestDatabase};
 

@@ -5,6 +5,10 @@ use crate::unattended;
 use pm_queue::{ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, State};
 use std::time::Duration;
 
+/// Ends all connections to the database but the one that says so, and counts them.
+const END_THE_OTHERS: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                        where datname = current_database() and pid <> pg_backend_pid()";
+
 pub(super) async fn close_gives_back_what_was_not_started(stage: Stage) {
     stage.put_many(20).await;
     let queue = stage.another(ConnectOptions::default()).await;
@@ -24,8 +28,6 @@ pub(super) async fn close_gives_back_what_was_not_started(stage: Stage) {
 
 pub(super) async fn all_backends_are_killed_and_every_job_is_done(stage: Stage) {
     const JOBS: u64 = 400;
-    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                where datname = current_database() and pid <> pg_backend_pid()";
     let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(50));
     let mut done = 0;
     let mut put = 0;
@@ -39,7 +41,7 @@ pub(super) async fn all_backends_are_killed_and_every_job_is_done(stage: Stage) 
             done += 1;
         }
         if done % 100 == 0 {
-            assert!(stage.number(kill) > 0);
+            assert!(stage.number(END_THE_OTHERS) > 0);
         }
     }
     let finished = stage.number("select count(*) from pm.job where state = 2");
@@ -67,8 +69,20 @@ pub(super) async fn trouble_on_the_way_has_its_kind(stage: Stage) {
     let missing = quick().schema("missing").migrate(false);
     assert_eq!(kind(&url, missing).await, ErrorKind::Schema);
     assert_eq!(kind(&url, quick().schema("")).await, ErrorKind::Invalid);
+}
+
+pub(super) async fn a_lock_held_too_long_is_told(stage: Stage) {
+    if stage.is_pooled() {
+        // Timeouts are the server's there, and its connections learn of this one when they are made.
+        let set = "do $$ begin execute format('alter database %I set lock_timeout = 100', current_database()); end $$";
+        assert_eq!(stage.number(&format!("{set}; select 1")), 1);
+        assert!(stage.number(END_THE_OTHERS) > 0);
+        let answers = async || stage.queue.queue_settings("tasks").await.is_ok();
+        stage.eventually("the pooler has seen the end of its connections", answers).await;
+    }
     // The enqueue holds on to its queue until the end of its transaction. The server gives up, and the connection lives.
-    let queue = stage.another(quick().lock_timeout(Duration::from_millis(100)).connections(1)).await;
+    let options = ConnectOptions::default().lock_timeout(Duration::from_millis(100)).connections(1);
+    let queue = stage.another(options).await;
     let mut transaction = stage.begin().await;
     queue.enqueue_in(&*transaction.inside(), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
     let held = queue.rename_queue("tasks", "chores").await.unwrap_err();

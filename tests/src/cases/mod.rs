@@ -109,7 +109,8 @@ pub fn all() -> Vec<Case> {
         faults:
             all_backends_are_killed_and_every_job_is_done,
             a_lost_listener_comes_back,
-            trouble_on_the_way_has_its_kind;
+            trouble_on_the_way_has_its_kind,
+            a_lock_held_too_long_is_told;
     };
     anywhere.into_iter().chain(on_a_server).collect()
 }

@@ -6,6 +6,7 @@ use pm_driver_memory::Database;
 use pm_driver_tokio_postgres::Sockets;
 use pm_queue::{BoxFuture, ConnectOptions, Error, Executor, Queue, runtime};
 use sqlx::Postgres;
+use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,8 +25,8 @@ pub trait Client: 'static {
         runtime: Arc<dyn Sockets>,
     ) -> BoxFuture<'static, Result<Queue, Error>>;
 
-    /// Begins a transaction on a connection of its own, as a program does that has one anyway.
-    fn begin(url: String, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
+    /// Begins a transaction on a connection of its own, as a program does that has one anyway; through a pooler or not.
+    fn begin(url: String, pooled: bool, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
 }
 
 /// A transaction of the caller's.
@@ -50,14 +51,15 @@ pub trait Home: 'static {
 }
 
 type Connect = fn(String, ConnectOptions, Arc<dyn Sockets>) -> BoxFuture<'static, Result<Queue, Error>>;
-type Begin = fn(String, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
+type Begin = fn(String, bool, Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
 
-/// A driver on a runtime.
+/// A driver on a runtime, through a transaction pooler or not.
 #[derive(Debug, Clone, Copy)]
 pub struct Stack {
     driver: &'static str,
     home: &'static str,
     has_server: bool,
+    pooled: bool,
     connect: Connect,
     begin: Begin,
     run: fn(LocalBoxFuture<'static, ()>),
@@ -71,6 +73,7 @@ impl Stack {
             driver: C::NAME,
             home: H::NAME,
             has_server: C::HAS_SERVER,
+            pooled: false,
             connect: C::connect,
             begin: C::begin,
             run: H::run,
@@ -82,9 +85,19 @@ impl Stack {
         self.has_server
     }
 
-    /// Returns `driver::runtime`.
+    /// Returns this stack behind a PgBouncer in transaction mode; notifications go past it.
+    pub fn behind_pooler(mut self) -> Stack {
+        self.pooled = true;
+        self
+    }
+
+    /// Returns `driver::runtime`, and `::pgbouncer` behind one.
     pub fn name(&self) -> String {
-        format!("{}::{}", self.driver, self.home)
+        format!("{}::{}{}", self.driver, self.home, if self.pooled { "::pgbouncer" } else { "" })
+    }
+
+    pub(super) fn is_pooled(self) -> bool {
+        self.pooled
     }
 
     pub(super) fn run(self, future: LocalBoxFuture<'static, ()>) {
@@ -100,7 +113,7 @@ impl Stack {
     }
 
     pub(super) async fn begin(self, url: String) -> Box<dyn Transaction> {
-        (self.begin)(url, self.runtime()).await
+        (self.begin)(url, self.pooled, self.runtime()).await
     }
 }
 
@@ -119,7 +132,7 @@ impl Client for TokioPostgres {
         Box::pin(async move { pm_driver_tokio_postgres::connect_on(&url, options, runtime).await })
     }
 
-    fn begin(url: String, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
+    fn begin(url: String, _pooled: bool, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
         Box::pin(async move {
             let (client, mut messages) = runtime.dial(&url.parse().expect("it is a URL")).await.expect("it answers");
             runtime.spawn(Box::pin(async move { while messages.next().await.is_some() {} }));
@@ -159,9 +172,13 @@ impl Client for Sqlx {
         Box::pin(async move { pm_driver_sqlx::connect_on(&url, options, runtime).await })
     }
 
-    fn begin(url: String, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
+    fn begin(url: String, pooled: bool, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
         Box::pin(async move {
-            let pool = sqlx::PgPool::connect(&url).await.expect("it answers");
+            let mut server: PgConnectOptions = url.parse().expect("it is a URL");
+            if pooled {
+                server = server.statement_cache_capacity(0).extra_float_digits(None);
+            }
+            let pool = sqlx::PgPool::connect_with(server).await.expect("it answers");
             Box::new(pool.begin().await.expect("it begins")) as Box<dyn Transaction>
         })
     }
@@ -200,7 +217,7 @@ impl Client for Memory {
         Box::pin(async move { Ok(pm_driver_memory::queue_on(database, runtime)) })
     }
 
-    fn begin(_url: String, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
+    fn begin(_url: String, _pooled: bool, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
         Box::pin(async { panic!("the memory driver has no transactions: such cases need a server") })
     }
 }

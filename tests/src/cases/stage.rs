@@ -5,7 +5,7 @@ use crate::PATIENCE;
 use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt};
 use pm_queue::{ConnectOptions, EnqueueOptions, Error, JobAck, JobFilter, JobMetadata, PendingJob, Queue, State, Uuid};
-use pm_sandbox::TestDatabase;
+use pm_sandbox::{Pooler, TestDatabase};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ pub struct Stage {
     pub queue: Queue,
     stack: Stack,
     url: String,
+    pooler: Option<Pooler>,
     /// Dropped last: the database goes with it. None without a server.
     database: Option<TestDatabase>,
 }
@@ -28,20 +29,34 @@ impl Stage {
     pub(super) async fn new(stack: Stack) -> Stage {
         let create = || TestDatabase::create().expect("a private Postgres starts");
         let database = stack.has_server().then(create);
+        let before = |database: &TestDatabase| Pooler::before(&database.url()).expect("a private PgBouncer starts");
+        let pooler = database.as_ref().filter(|_| stack.is_pooled()).map(before);
         let number = || STAGES.fetch_add(1, Ordering::Relaxed).to_string();
-        let url = database.as_ref().map_or_else(number, TestDatabase::url);
-        let queue = stack.connect(url.clone(), ConnectOptions::default()).await.expect("it can be connected to");
+        let url = match (&database, &pooler) {
+            (Some(database), Some(pooler)) => pooler.url_of(database.name()),
+            (Some(database), None) => database.url(),
+            (None, _) => number(),
+        };
+        let options = fitting(ConnectOptions::default(), database.as_ref(), pooler.as_ref());
+        let queue = stack.connect(url.clone(), options).await.expect("it can be connected to");
         assert!(queue.create_queue("tasks", false).await.expect("a queue can be created"));
-        Stage { queue, stack, url, database }
+        Stage { queue, stack, url, pooler, database }
     }
 
     /// Returns another handle on the same database, as another process would have it.
     pub(super) async fn another(&self, options: ConnectOptions) -> Queue {
+        let options = fitting(options, self.database.as_ref(), self.pooler.as_ref());
         self.stack.connect(self.url.clone(), options).await.expect("it can be connected to")
+    }
+
+    /// Returns whether a pooler stands before the database.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.pooler.is_some()
     }
 
     /// Tries to get a handle on the database at `url`.
     pub(super) async fn connect(&self, url: &str, options: ConnectOptions) -> Result<Queue, Error> {
+        let options = fitting(options, self.database.as_ref(), self.pooler.as_ref());
         self.stack.connect(url.to_owned(), options).await
     }
 
@@ -121,7 +136,7 @@ impl Stage {
         self.job(id).await.state
     }
 
-    /// Returns the URL of the database.
+    /// Returns where the database is for the stack: the URL of its pooler, if it has one.
     pub(super) fn url(&self) -> String {
         self.url.clone()
     }
@@ -144,5 +159,13 @@ impl Stage {
         let rows = database.execute(sql).expect("the statement is valid");
         let cell = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
         cell.and_then(|cell| cell.parse().ok()).unwrap_or_else(|| panic!("no number: {sql}"))
+    }
+}
+
+/// Returns options that suit a pooler, if there is one: notifications go past it.
+fn fitting(options: ConnectOptions, database: Option<&TestDatabase>, pooler: Option<&Pooler>) -> ConnectOptions {
+    match (database, pooler) {
+        (Some(database), Some(_)) => options.pooler(true).listener_url(database.url()),
+        _ => options,
     }
 }

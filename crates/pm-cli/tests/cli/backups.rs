@@ -64,6 +64,14 @@ fn a_backup_is_restored_into_another_database_byte_for_byte() {
     assert_eq!(target.pm(&["job", "add", "mail", "1"]).status, 0, "sequences go on");
 }
 
+#[test]
+fn a_backup_writes_nothing() {
+    let place = Place::with_queues(&["mail"]);
+    let name = place.database.name();
+    place.database.execute(&format!("alter database \"{name}\" set default_transaction_read_only = on")).unwrap();
+    assert!(backup(&place).metadata().unwrap().len() > 0);
+}
+
 /// Runs pm with the file on stdin; returns status and stderr.
 fn run_with(place: &Place, arguments: &[&str], stdin: &Path) -> (i32, String) {
     let output = place.command().args(arguments).stdin(File::open(stdin).unwrap()).output().unwrap();

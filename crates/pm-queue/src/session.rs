@@ -1,0 +1,36 @@
+//! What drivers say on connections of our own before the first statement.
+
+use crate::ConnectOptions;
+use pm_core::POOLER_SQLSTATE;
+
+/// A setting, name and value, that a connection of our own starts with, as the start-up parameter `options` carries it.
+///
+/// A transaction pooler refuses it or swallows it. [`opening_script`] and [`listen_script`] notice, and set nothing then:
+/// what is set on a pooler's session would befall other programs.
+pub const SESSION_MARK: (&str, &str) = ("pm.session", "own");
+
+/// Returns the SQL that sets up a connection of our own: timeouts, and plans that stay on the indexes whatever the
+/// tables held when the statements were prepared. Send it as a simple query; the connection bears [`SESSION_MARK`].
+///
+/// It fails with a [`Failure`](crate::Failure) that [shows the pooler](crate::Failure::is_pooler) if one stands between.
+pub fn opening_script(options: &ConnectOptions) -> String {
+    format!("{}; {}", session_guard(), options.session_script())
+}
+
+/// Returns the SQL with which a connection that bears [`SESSION_MARK`] listens on a channel. Send it as a simple query.
+///
+/// It fails as [`opening_script`] does: through a transaction pooler nothing is ever heard.
+pub fn listen_script(channel: &str) -> String {
+    format!("{}; set idle_session_timeout = 0; listen \"{}\"", session_guard(), channel.replace('"', "\"\""))
+}
+
+/// Returns the SQL that looks whether the connection still bears [`SESSION_MARK`]. Send it as a simple query.
+///
+/// It fails as [`opening_script`] does.
+pub fn session_guard() -> String {
+    let (name, value) = SESSION_MARK;
+    format!(
+        "do $pm$ begin if current_setting('{name}', true) is distinct from '{value}' then \
+         raise exception using errcode = '{POOLER_SQLSTATE}', message = 'the session is not kept'; end if; end $pm$"
+    )
+}
