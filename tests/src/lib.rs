@@ -3,6 +3,7 @@
 pub mod cases;
 mod direct;
 mod proxy;
+pub mod sim;
 
 pub use direct::{Direct, run_in};
 pub use proxy::{Loss, Proxy};

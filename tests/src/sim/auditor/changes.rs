@@ -1,0 +1,251 @@
+//! What a statement may do to the tables.
+
+use super::Auditor;
+use crate::sim::owned::leases_of;
+use crate::sim::world::START_US;
+use pm_core::StatementId;
+use pm_driver_memory::{JobRow, Tables};
+use pm_queue::{Timestamp, Value};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+const PENDING: i16 = 0;
+const IN_PROGRESS: i16 = 1;
+const FINISHED: i16 = 2;
+const RELEASE: i16 = 3;
+
+/// One statement, and what was before it.
+struct Step<'a> {
+    statement: StatementId,
+    params: &'a [Value<'a>],
+    before: &'a Tables,
+    now: Timestamp,
+}
+
+impl Auditor {
+    /// Judges what a statement did.
+    pub(crate) fn judge(
+        &mut self,
+        statement: StatementId,
+        params: &[Value<'_>],
+        before: &Tables,
+        after: &Tables,
+        now: Timestamp,
+    ) {
+        self.tally.statements += 1;
+        let step = Step { statement, params, before, now };
+        if let (StatementId::Claim, Some(Value::Int8(lease))) = (statement, params.get(4))
+            && self.claimed_at.insert(*lease, (now.unix_us() - START_US) as u64).is_some()
+        {
+            self.violate(format!("a claim is never sent twice: {lease} ran again"));
+        }
+        if let Some(problem) = step.is_unbounded() {
+            self.violate(format!("bounded: {problem}"));
+        }
+        for (id, old) in &before.job {
+            match after.job.get(id) {
+                Some(new) if new == old => {}
+                Some(new) => self.judge_change(&step, old, new),
+                None => self.judge_deletion(&step, old),
+            }
+        }
+        for (id, new) in after.job.iter().filter(|(id, _)| !before.job.contains_key(id)) {
+            self.judge_entry(&step, *id, new);
+        }
+        if let Some(problem) = inconsistency(after) {
+            self.violate(format!("after {statement:?}: {problem}"));
+        }
+    }
+
+    fn judge_entry(&mut self, step: &Step<'_>, id: Uuid, new: &JobRow) {
+        self.tally.jobs += 1;
+        self.ever.insert(id);
+        match step.statement {
+            StatementId::CopyJob => {}
+            StatementId::Enqueue => {
+                let payload = new.payload.as_deref().unwrap_or_default().to_vec();
+                // One that was deleted may come back under its id while its enqueue is sent again: that is documented.
+                let comes_back = self.deleted.contains(&id);
+                if let Some(first) = self.intents.insert(payload, id).filter(|first| *first != id || !comes_back) {
+                    self.violate(format!("an enqueue goes in once: {first} came in again as {id}"));
+                }
+            }
+            other => self.violate(format!("{other:?} made the job {id}")),
+        }
+        if new.state != PENDING {
+            self.violate(format!("{id} came in with state {}", new.state));
+        }
+    }
+
+    fn judge_deletion(&mut self, step: &Step<'_>, old: &JobRow) {
+        let nameless = step.before.queue.get(&old.queue_id).is_none_or(|queue| queue.name.is_none());
+        let allowed = match step.statement {
+            StatementId::DeleteJobs => true,
+            StatementId::Sweep => nameless || old.state >= FINISHED,
+            _ => false,
+        };
+        if !allowed {
+            self.violate(format!("nothing is lost: {:?} took {} away", step.statement, old.id));
+        }
+        self.deleted.insert(old.id);
+        self.break_lease(old);
+    }
+
+    fn break_lease(&mut self, old: &JobRow) {
+        if let (IN_PROGRESS, Some(lease)) = (old.state, old.lease) {
+            self.broken.insert((old.id, lease));
+        }
+    }
+
+    fn judge_change(&mut self, step: &Step<'_>, old: &JobRow, new: &JobRow) {
+        if old.state < FINISHED && new.state >= FINISHED {
+            self.tally.endings += 1;
+        }
+        let problem = match step.statement {
+            StatementId::Claim | StatementId::FetchJob => step.wrong_claim(old, new),
+            StatementId::Settle => self.wrong_settle(step, old, new),
+            StatementId::Reap => self.wrong_reap(step, old, new),
+            StatementId::Refresh => step.wrong_refresh(old, new),
+            StatementId::ReleaseClaim => step.wrong_release(old, new),
+            StatementId::Promote => {
+                let promoted = JobRow { seq: new.seq, run_at: None, ..old.clone() };
+                (old.run_at > Some(step.now) || old.seq.is_some() || promoted != *new).then_some("not due")
+            }
+            StatementId::RestartJobs => {
+                self.break_lease(old);
+                let force = step.params.get(1) == Some(&Value::Bool(true));
+                let restarted = new.state == PENDING && new.retry_count == 0 && new.attempt == old.attempt;
+                (!restarted || (old.state == IN_PROGRESS && !force)).then_some("a restart that was not allowed")
+            }
+            StatementId::EndJobs => {
+                self.break_lease(old);
+                (old.state >= FINISHED || new.state < FINISHED || new.lease.is_some()).then_some("ended twice")
+            }
+            StatementId::MoveJobs => {
+                let moved = JobRow { queue_id: new.queue_id, seq: new.seq, ..old.clone() };
+                (moved != *new).then_some("a move that changes more than the queue")
+            }
+            StatementId::CopyJob => {
+                let shared = JobRow { payload: None, payload_id: new.payload_id, ..old.clone() };
+                (shared != *new).then_some("a copy that changes its source")
+            }
+            StatementId::ReplaceJobs | StatementId::KeyHolder => {
+                let lapsed = JobRow { key_held: None, ..old.clone() };
+                let may_be_replaced = step.statement == StatementId::ReplaceJobs && old.attempt == 0 && old.state == 0;
+                (!may_be_replaced && lapsed != *new).then_some("a job that had started was replaced")
+            }
+            StatementId::ResumeQueue => (!old.held || new.held).then_some("a job that was not held"),
+            _ => Some("a change that is not its business"),
+        };
+        if let Some(problem) = problem {
+            self.violate(format!("{:?}: {problem}: from {old:?} to {new:?}", step.statement));
+        }
+    }
+
+    fn wrong_settle(&mut self, step: &Step<'_>, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let leases = leases_of(step.params);
+        let Some(place) = leases.iter().position(|(id, lease)| *id == old.id && Some(*lease) == old.lease) else {
+            return Some("fenced: a word under another lease took effect");
+        };
+        let Some(Value::Int2Array(verdicts)) = step.params.get(2) else { return Some("no verdicts") };
+        let verdict = verdicts.get(place).copied().flatten().unwrap_or_default();
+        self.heard.insert((old.id, leases[place].1, verdict));
+        let blame = i32::from(verdict == 1);
+        if old.state != IN_PROGRESS {
+            Some("exactly one ending: the lease was over already")
+        } else if new.retry_count != old.retry_count + blame {
+            Some("the retry count is wrong")
+        } else if verdict == RELEASE && new.seq != old.seq {
+            Some("a released job lost its place")
+        } else if (verdict == 0) != (new.state == FINISHED) || (verdict == RELEASE && new.state != PENDING) {
+            Some("the state is not what was said")
+        } else {
+            None
+        }
+    }
+
+    fn wrong_reap(&mut self, step: &Step<'_>, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        self.tally.reaped += 1;
+        let claimed_at = old.lease.and_then(|lease| self.claimed_at.get(&lease));
+        let max_retries = step.before.queue.get(&old.queue_id).map_or(0, |queue| queue.max_retries);
+        let is_last = old.retry_count >= old.max_retries.unwrap_or(max_retries);
+        if old.state != IN_PROGRESS || old.lease_expires_at > Some(step.now) {
+            Some("reaped before its lease was over")
+        } else if new.retry_count != old.retry_count + 1 || (new.state == 3) != is_last {
+            Some("the retries are wrong")
+        } else if self.peace_since.is_some_and(|since| claimed_at.is_some_and(|at| *at > since)) {
+            Some("in peace no lease is left to expire")
+        } else {
+            None
+        }
+    }
+}
+
+impl Step<'_> {
+    fn wrong_claim(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let queue = self.before.queue.get(&old.queue_id);
+        let is_due = old.seq.is_some() || old.run_at <= Some(self.now);
+        if old.state != PENDING || new.state != IN_PROGRESS || new.attempt != old.attempt + 1 {
+            Some("a job that was not pending")
+        } else if queue.is_none_or(|queue| queue.paused || queue.name.is_none()) || old.held || !is_due {
+            Some("a job that is held, or not due")
+        } else if new.retry_count != old.retry_count || new.lease.is_none() || new.lease == old.lease {
+            Some("a lease that is not new")
+        } else {
+            None
+        }
+    }
+
+    fn wrong_refresh(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let is_meant = leases_of(self.params).iter().any(|(id, lease)| *id == old.id && Some(*lease) == old.lease);
+        let prolonged = JobRow { lease_expires_at: new.lease_expires_at, ..old.clone() };
+        let is_longer = new.lease_expires_at >= old.lease_expires_at;
+        (old.state != IN_PROGRESS || !is_meant || !is_longer || prolonged != *new).then_some("not this lease's")
+    }
+
+    fn wrong_release(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let is_meant = old.lease.is_some_and(|lease| self.params.first() == Some(&Value::Int8(lease)));
+        let is_same = (new.seq, new.retry_count, new.attempt) == (old.seq, old.retry_count, old.attempt);
+        (old.state != IN_PROGRESS || new.state != PENDING || !is_meant || !is_same).then_some("not this claim's")
+    }
+
+    /// Returns which stated bound a statement breaks.
+    fn is_unbounded(&self) -> Option<String> {
+        let length = match self.params.first() {
+            Some(Value::UuidArray(ids)) => ids.len(),
+            Some(Value::Int4Array(lines)) => lines.len(),
+            _ => return None,
+        };
+        let most = match self.statement {
+            StatementId::Claim => 64,
+            StatementId::Settle | StatementId::Refresh | StatementId::Outcome => 500,
+            _ => 1_000,
+        };
+        (length > most).then(|| format!("{:?} of {length} items", self.statement))
+    }
+}
+
+/// Returns what cannot be in any state of the tables.
+fn inconsistency(tables: &Tables) -> Option<String> {
+    let mut keys = BTreeSet::new();
+    for job in tables.job.values() {
+        let places = [job.seq.is_some(), job.seq.is_none() && job.run_at.is_some() && !job.held, job.held];
+        let places = places.into_iter().filter(|is_there| *is_there).count();
+        let line = tables.claim_frontier.get(&(job.queue_id, job.priority));
+        let is_whole = match job.state {
+            PENDING => places == 1 && job.lease_expires_at.is_none(),
+            IN_PROGRESS => job.seq.is_some() && job.lease.is_some() && job.lease_expires_at.is_some(),
+            _ => places == 0 && job.ended_at.is_some(),
+        };
+        if !is_whole {
+            return Some(format!("nothing is lost: nobody will find {job:?}"));
+        }
+        if job.state == IN_PROGRESS && line.is_none_or(|frontier| job.seq > Some(*frontier)) {
+            return Some(format!("beyond the claim frontier: {job:?}"));
+        }
+        if job.key_held.as_ref().is_some_and(|key| !keys.insert((job.queue_id, key))) {
+            return Some(format!("two jobs hold one key: {job:?}"));
+        }
+    }
+    None
+}

@@ -1,0 +1,116 @@
+//! Who watches: every change of the tables, every word about a lease, every holder whenever all is at rest.
+
+mod changes;
+mod words;
+
+pub(super) use words::InFlight;
+
+use super::world::World;
+use pm_core::StatementId;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use uuid::Uuid;
+
+/// So many of the last events are shown beside a violation.
+const SHOWN_EVENTS: usize = 60;
+
+type LeaseName = (Uuid, i64);
+
+/// What has been seen so far, and the first thing that was wrong.
+#[derive(Default)]
+pub(super) struct Auditor {
+    violation: Option<String>,
+    /// Over everything that happened: the same seed gives the same.
+    hash: u64,
+    events: VecDeque<String>,
+    /// Leases that an operator took away.
+    broken: BTreeSet<LeaseName>,
+    /// When each claim ran, by its lease number.
+    claimed_at: BTreeMap<i64, u64>,
+    /// The words that took effect: job, lease, verdict.
+    heard: BTreeSet<(Uuid, i64, i16)>,
+    deleted: BTreeSet<Uuid>,
+    /// Every job there ever was.
+    ever: BTreeSet<Uuid>,
+    /// Payloads that came in, and as which job.
+    intents: BTreeMap<Vec<u8>, Uuid>,
+    /// Leases that a handler got.
+    handed: BTreeSet<LeaseName>,
+    /// Leases whose holders believe in them, and their processes.
+    holders: BTreeMap<LeaseName, usize>,
+    in_flight: BTreeMap<(usize, StatementId), usize>,
+    streams: BTreeMap<usize, usize>,
+    pub(super) tally: Tally,
+    /// Since when nothing goes wrong any more.
+    pub(super) peace_since: Option<u64>,
+}
+
+/// How much happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Statements that the server worked on.
+    pub statements: u64,
+    /// Jobs that came in.
+    pub jobs: u64,
+    /// Jobs that finished or failed, restarts counted again.
+    pub endings: u64,
+    /// Leases that expired and were reaped.
+    pub reaped: u64,
+    /// Words that were refused.
+    pub lost: u64,
+    /// Processes that crashed.
+    pub crashes: u64,
+}
+
+impl Auditor {
+    pub(super) fn is_violated(&self) -> bool {
+        self.violation.is_some()
+    }
+
+    pub(super) fn violate(&mut self, what: String) {
+        if self.violation.is_none() {
+            self.violation = Some(what);
+        }
+    }
+
+    /// Returns what was wrong, with the last events, and the hash of everything.
+    pub(super) fn verdict(&self) -> (Option<String>, u64) {
+        let told = |violation: &String| {
+            let events: Vec<_> = self.events.iter().map(String::as_str).collect();
+            format!("{violation}\nthe last events:\n  {}", events.join("\n  "))
+        };
+        (self.violation.as_ref().map(told), self.hash)
+    }
+
+    /// Takes note of an event (FNV-1a).
+    pub(super) fn note(&mut self, event: &str) {
+        for byte in event.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if self.events.len() == SHOWN_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event.to_owned());
+    }
+
+    /// Looks at everyone who believes in a lease, when nobody has anything to do at this instant.
+    pub(super) fn at_rest(&mut self, world: &World) {
+        let now = world.now_us();
+        let wrong = world.database.look(|tables| {
+            let awake = self.holders.iter().filter(|(_, process)| !world.executor.is_stalled(**process));
+            let mut doubtful = awake.map(|(lease, _)| lease).filter(|lease| !self.broken.contains(lease));
+            doubtful.find_map(|(id, number)| {
+                let ends = |at: pm_queue::Timestamp| (at.unix_us() - super::world::START_US) as u64;
+                let is_valid = |job: &&pm_driver_memory::JobRow| {
+                    let is_ours = job.state == 1 && job.lease == Some(*number);
+                    is_ours && job.lease_expires_at.is_some_and(|at| ends(at) > now)
+                };
+                let job = tables.job.get(id);
+                job.filter(is_valid).is_none().then(|| (*id, *number, job.cloned()))
+            })
+        });
+        if let Some((id, lease, job)) = wrong {
+            let process = self.holders[&(id, lease)];
+            self.violate(format!("one trusted lease: at {now} process {process} believes in {lease} of {id}: {job:?}"));
+        }
+    }
+}

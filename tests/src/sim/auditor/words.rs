@@ -1,0 +1,114 @@
+//! What processes are told, held against what is so.
+
+use super::Auditor;
+use crate::sim::stack::Process;
+use crate::sim::world::World;
+use pm_core::StatementId;
+use pm_queue::{Enqueued, Error, ErrorKind, Lease};
+use std::sync::Arc;
+
+/// The verdict of a release: it leaves no trace to be told from.
+const RELEASE: i16 = 3;
+
+impl Auditor {
+    /// Takes note that a handler got a job and believes in its lease.
+    pub(crate) fn take(&mut self, process: usize, lease: Lease) {
+        let name = (lease.job, lease.number);
+        if !self.handed.insert(name) {
+            self.violate(format!("a job is handed out once a lease: {lease} came again"));
+        }
+        self.holders.insert(name, process);
+    }
+
+    /// Takes note that a handler does not believe in its lease any longer.
+    pub(crate) fn let_go(&mut self, lease: Lease) {
+        self.holders.remove(&(lease.job, lease.number));
+    }
+
+    /// Takes note that a process is gone with all its handlers.
+    pub(crate) fn forget(&mut self, process: usize) {
+        self.holders.retain(|_, of| *of != process);
+        self.in_flight.retain(|(of, _), _| *of != process);
+    }
+
+    /// Judges the answer to a word about a lease.
+    pub(crate) fn settled(&mut self, world: &World, lease: Lease, verdict: i16, answer: &Result<(), Error>) {
+        let was_heard = self.heard.contains(&(lease.job, lease.number, verdict));
+        match answer.as_ref().map_err(Error::kind) {
+            Ok(()) if !was_heard => {
+                self.violate(format!("a settle that resolved is durable: verdict {verdict} of {lease} is not"));
+            }
+            Ok(()) => {}
+            Err(ErrorKind::LeaseLost) => {
+                self.tally.lost += 1;
+                if was_heard && verdict != RELEASE && !self.deleted.contains(&lease.job) {
+                    self.violate(format!(
+                        "a resend is answered as the first time: verdict {verdict} of {lease} was lost"
+                    ));
+                }
+                let now = world.now_us();
+                let is_ours = world.database.look(|tables| {
+                    tables.job.get(&lease.job).is_some_and(|job| {
+                        let ends = job.lease_expires_at.map(|at| (at.unix_us() - crate::sim::world::START_US) as u64);
+                        job.state == 1 && job.lease == Some(lease.number) && ends > Some(now)
+                    })
+                });
+                if is_ours {
+                    self.violate(format!("a lease that nobody took is not lost: {lease}"));
+                }
+            }
+            Err(ErrorKind::Unavailable) if self.peace_since.is_none() => {}
+            Err(other) => self.violate(format!("verdict {verdict} of {lease} was answered {other:?}: {answer:?}")),
+        }
+    }
+
+    /// Judges the answer to an enqueue.
+    pub(crate) fn enqueued(&mut self, answer: &Result<Enqueued, Error>) {
+        match answer {
+            Ok(enqueued) if self.ever.contains(&enqueued.id()) => {}
+            Ok(enqueued) => self.violate(format!("nothing is lost: {enqueued:?} was told and is not there")),
+            Err(error) => match error.kind() {
+                ErrorKind::QueueNotFound | ErrorKind::KeyConflict | ErrorKind::Closed | ErrorKind::Unavailable => {}
+                other => self.violate(format!("an enqueue was answered {other:?}: {error}")),
+            },
+        }
+    }
+
+    /// Takes note that a process opened one more stream.
+    pub(crate) fn open_stream(&mut self, process: usize) {
+        *self.streams.entry(process).or_default() += 1;
+    }
+}
+
+/// A statement that someone waits for.
+pub(crate) struct InFlight(Arc<Process>, StatementId);
+
+impl InFlight {
+    /// Counts it for as long as this lives.
+    pub(crate) fn count(process: &Arc<Process>, statement: StatementId) -> Self {
+        let mut auditor = process.world.auditor();
+        let streams = auditor.streams.get(&process.number).copied().unwrap_or_default();
+        let count = auditor.in_flight.entry((process.number, statement)).or_default();
+        *count += 1;
+        let most = match statement {
+            StatementId::Enqueue | StatementId::KeyHolder | StatementId::ReplaceJobs => 1,
+            // One more for the worker of jobs fetched by their ids.
+            StatementId::Claim | StatementId::Settle | StatementId::Refresh | StatementId::Poll => streams + 1,
+            _ => usize::MAX,
+        };
+        if *count > most {
+            let count = *count;
+            auditor.violate(format!("bounded: {count} statements {statement:?} under way in one process"));
+        }
+        drop(auditor);
+        InFlight(process.clone(), statement)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(count) = self.0.world.auditor().in_flight.get_mut(&(self.0.number, self.1)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What producers and operators do, at any moment and several things at once.
+
+use super::stack::Process;
+use super::worker::{ALL_QUEUES, QUEUES, handle};
+use super::world::SECOND;
+use pm_queue::{EnqueueOptions, Enqueued, Error, InitialState, JobFilter, OnConflict, Queue, RunAt, Uuid};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Puts jobs in and meddles with them, until there is peace.
+pub(super) async fn produce_and_operate(process: Arc<Process>, queue: Queue) {
+    if process.world.below(2) == 0 {
+        let (reaper, of) = (queue.clone(), process.clone());
+        process.world.executor.spawn(of.number, Box::pin(async move { reaper.run_reaper().await }));
+    }
+    while !process.world.is_peaceful() {
+        let (client, queue) = (process.clone(), queue.clone());
+        let deed = async move {
+            match client.world.below(3) {
+                0 => operate(&client, &queue).await,
+                _ => produce(&client, &queue).await,
+            }
+        };
+        let (of, patience_us) =
+            (process.clone(), [SECOND / 10, SECOND, 3_600 * SECOND][process.world.below(3) as usize]);
+        process.world.executor.spawn(
+            process.number,
+            // Cancelled when it takes too long.
+            Box::pin(async move { of.within_us(patience_us, deed).await.unwrap_or_default() }),
+        );
+        process.sleep_us(process.world.below(SECOND * 3 / 2)).await;
+    }
+}
+
+/// Puts one job in, or some.
+pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
+    let name = QUEUES[process.world.below(3) as usize];
+    let jobs = if process.world.below(4) == 0 { 1 + process.world.below(8) } else { 1 };
+    if jobs == 1 {
+        let (payload, options) = drawn_job(process);
+        told(process, &queue.enqueue_told(name, payload, options).await);
+    } else {
+        let jobs: Vec<_> = (0..jobs).map(|_| drawn_job(process)).collect();
+        for enqueued in queue.enqueue_many(name, jobs).await.into_iter().flatten() {
+            told(process, &Ok(enqueued));
+        }
+    }
+}
+
+fn told(process: &Process, answer: &Result<Enqueued, Error>) {
+    process.world.auditor().enqueued(answer);
+}
+
+fn drawn_job(process: &Process) -> (u64, EnqueueOptions) {
+    let payload = process.world.intents.fetch_add(1, Ordering::Relaxed);
+    let mut seed = process.world.chance();
+    let mut options = EnqueueOptions::default().priority(seed.pick(&[0, 0, 0, 5, -1]));
+    match seed.below(12) {
+        // In peace nobody would set a held job free, and endings are waited for.
+        0 | 1 if process.world.is_peaceful() => {}
+        0 => options = options.run_at(RunAt::In(Duration::from_millis(seed.below(8_000)))),
+        1 => options = options.initial_state(InitialState::Paused),
+        2..5 => {
+            let key = seed.pick(&["x", "y"]);
+            options =
+                options.key(key).on_conflict(seed.pick(&[OnConflict::Keep, OnConflict::Replace, OnConflict::Refuse]));
+        }
+        5 => options = options.max_retries(seed.below(3) as u32),
+        6 => options = options.backoff(vec![Duration::from_millis(seed.below(2_000))]),
+        _ => {}
+    }
+    (payload, options)
+}
+
+/// Does what operators do, to some job or queue. What is refused is refused.
+async fn operate(process: &Arc<Process>, queue: &Queue) {
+    let world = &process.world;
+    let ids = some_jobs(process);
+    let name = QUEUES[world.below(3) as usize];
+    match world.below(19) {
+        0 | 1 => drop(queue.pause_queue(name).await),
+        2..5 => drop(queue.resume_queue(name).await),
+        5 => drop(queue.move_jobs(&ids, name).await),
+        6 => drop(queue.restart_jobs(&ids, false).await),
+        7 => drop(queue.restart_jobs(&ids, true).await),
+        8 => drop(queue.fail_jobs(&ids, "enough").await),
+        9 => drop(queue.finish_jobs(&ids).await),
+        10 => drop(queue.delete_jobs(&ids).await),
+        11 => match ids.first() {
+            Some(id) => drop(queue.copy_job(*id, name, EnqueueOptions::default()).await),
+            None => {}
+        },
+        12 => drop(queue.delete_queue("c").await),
+        13 => drop(queue.create_queue("c", false).await),
+        14 => drop(queue.prune().await),
+        15 => drop((queue.reap().await, queue.promote().await)),
+        16 => drop((queue.list_queues().await, queue.list_jobs(JobFilter::default()).await)),
+        17 => drop(queue.rename_queue("c", "d").await),
+        _ => match ids.first() {
+            Some(id) => {
+                if let Ok(Some(job)) = queue.fetch_job::<u64>(*id).await {
+                    handle(process.clone(), job).await;
+                }
+            }
+            None => drop(queue.rename_queue("d", "c").await),
+        },
+    }
+}
+
+/// Returns up to three jobs, whatever they are doing.
+fn some_jobs(process: &Process) -> Vec<Uuid> {
+    let all: Vec<Uuid> = process.world.database.look(|tables| tables.job.keys().copied().collect());
+    let mut seed = process.world.chance();
+    let count = seed.below(4).min(all.len() as u64);
+    (0..count).map(|_| all[seed.below(all.len() as u64) as usize]).collect()
+}
+
+/// Sets right what operators left: every queue exists and is open, and deleted ones are gone. Twice, because enqueues
+/// with lost replies are sent again for 30 s, held jobs among them.
+pub(super) async fn set_right(process: Arc<Process>, queue: Queue) {
+    for _ in 0..2 {
+        for name in ALL_QUEUES {
+            while queue.create_queue(name, false).await.is_err() || queue.resume_queue(name).await.is_err() {
+                process.sleep_us(SECOND).await;
+            }
+        }
+        while queue.prune().await.is_err() {
+            process.sleep_us(SECOND).await;
+        }
+        process.sleep_us(40 * SECOND).await;
+    }
+}

@@ -1,0 +1,130 @@
+//! Tasks of all processes on one thread, in an order that chance decides, in time that passes when all wait.
+
+use crate::Seed;
+use futures_util::task::ArcWake;
+use pm_queue::BoxFuture;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Context;
+
+/// The time all processes live in, in microseconds since the start.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Time(Arc<AtomicU64>);
+
+impl Time {
+    pub(super) fn now_us(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, us: u64) {
+        self.0.store(us, Ordering::Relaxed);
+    }
+}
+
+type Ready = Arc<Mutex<BTreeSet<u64>>>;
+
+struct TaskWaker {
+    task: u64,
+    ready: Ready,
+}
+
+impl ArcWake for TaskWaker {
+    fn wake_by_ref(arc_self: &Arc<Self>) {
+        arc_self.ready.lock().expect("no panic with it").insert(arc_self.task);
+    }
+}
+
+struct Task {
+    process: usize,
+    future: BoxFuture<'static, ()>,
+}
+
+/// The tasks of all processes.
+#[derive(Default)]
+pub(super) struct Executor {
+    /// A task that is being polled is not in here.
+    tasks: Mutex<BTreeMap<u64, Option<Task>>>,
+    /// Ordered, so that the order of waking does not matter: maps of the standard library wake in any order.
+    ready: Ready,
+    last: AtomicU64,
+    /// Processes that stand still.
+    stalled: Mutex<BTreeSet<usize>>,
+    /// Processes whose tasks are gone, the one that is being polled included.
+    crashed: Mutex<BTreeSet<usize>>,
+}
+
+impl Executor {
+    pub(super) fn spawn(&self, process: usize, future: BoxFuture<'static, ()>) {
+        if self.crashed.lock().expect("no panic with it").contains(&process) {
+            return;
+        }
+        let task = self.last.fetch_add(1, Ordering::Relaxed);
+        self.tasks.lock().expect("no panic with it").insert(task, Some(Task { process, future }));
+        self.ready.lock().expect("no panic with it").insert(task);
+    }
+
+    /// Polls one task that is ready; returns whether there was one.
+    pub(super) fn poll_one(&self, seed: &Mutex<Seed>) -> bool {
+        let Some((id, mut task)) = self.pick(seed) else { return false };
+        let waker = futures_util::task::waker(Arc::new(TaskWaker { task: id, ready: self.ready.clone() }));
+        let is_over = task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        let is_gone = self.crashed.lock().expect("no panic with it").contains(&task.process);
+        let mut tasks = self.tasks.lock().expect("no panic with it");
+        if is_over || is_gone {
+            tasks.remove(&id);
+            drop(tasks);
+            drop(task);
+        } else {
+            tasks.insert(id, Some(task));
+        }
+        true
+    }
+
+    fn pick(&self, seed: &Mutex<Seed>) -> Option<(u64, Task)> {
+        let mut ready = self.ready.lock().expect("no panic with it");
+        let mut tasks = self.tasks.lock().expect("no panic with it");
+        let stalled = self.stalled.lock().expect("no panic with it");
+        ready.retain(|task| tasks.contains_key(task));
+        let can_run =
+            |task: &&u64| tasks.get(task).and_then(Option::as_ref).is_some_and(|task| !stalled.contains(&task.process));
+        let runnable: Vec<u64> = ready.iter().filter(can_run).copied().collect();
+        if runnable.is_empty() {
+            return None;
+        }
+        let id = runnable[seed.lock().expect("no panic with it").below(runnable.len() as u64) as usize];
+        ready.remove(&id);
+        let task = tasks.get_mut(&id).and_then(Option::take)?;
+        Some((id, task))
+    }
+
+    /// Drops all tasks of a process, without another step of theirs.
+    pub(super) fn crash(&self, process: usize) {
+        self.crashed.lock().expect("no panic with it").insert(process);
+        let gone: Vec<_> = {
+            let mut tasks = self.tasks.lock().expect("no panic with it");
+            let of_process = |task: &mut Option<Task>| task.as_ref().is_some_and(|task| task.process == process);
+            tasks.extract_if(.., |_, task| of_process(task)).collect()
+        };
+        // Outside the lock: their drops wake others.
+        drop(gone);
+    }
+
+    pub(super) fn stall(&self, process: usize) {
+        self.stalled.lock().expect("no panic with it").insert(process);
+    }
+
+    pub(super) fn go_on(&self, process: usize) {
+        self.stalled.lock().expect("no panic with it").remove(&process);
+    }
+
+    pub(super) fn is_stalled(&self, process: usize) -> bool {
+        self.stalled.lock().expect("no panic with it").contains(&process)
+    }
+
+    /// Drops every task.
+    pub(super) fn clear(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().expect("no panic with it"));
+        drop(tasks);
+    }
+}

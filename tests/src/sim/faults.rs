@@ -1,0 +1,74 @@
+//! What can go wrong on the way to the database, and how often in this world.
+
+use super::world::{MS, SECOND};
+use crate::Seed;
+use std::collections::BTreeMap;
+
+/// What becomes of a statement.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fate {
+    /// No connection can be had.
+    Unsent,
+    /// The connection breaks before the server hears of it.
+    LostBefore { fails_us: u64 },
+    /// The server works on it. Its reply may be lost.
+    Runs { runs_us: u64, answers_us: u64, is_lost: bool },
+    /// The connection breaks, and the server works on it afterwards.
+    Straggles { fails_us: u64, runs_us: u64 },
+}
+
+/// How often what goes wrong, in one of a thousand statements. Each world has its own mixture.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    unsent: u64,
+    lost_before: u64,
+    lost_after: u64,
+    straggles: u64,
+    slow: u64,
+    pub(super) notice_lost: u64,
+    pub(super) notice_doubled: u64,
+    pub(super) notice_late: u64,
+    /// Nobody can connect until then: the server restarts.
+    pub(super) down_until: u64,
+    /// A process cannot connect until then.
+    pub(super) cut_off_until: BTreeMap<usize, u64>,
+}
+
+impl Faults {
+    /// Returns a mixture in which each kind of fault is absent, rare or frequent.
+    pub(super) fn drawn(seed: &mut Seed) -> Self {
+        let mut rate = |most: u64| seed.pick(&[0, most / 8, most]);
+        Faults {
+            unsent: rate(60),
+            lost_before: rate(60),
+            lost_after: rate(120),
+            straggles: rate(60),
+            slow: rate(250),
+            notice_lost: rate(400),
+            notice_doubled: rate(300),
+            notice_late: rate(300),
+            ..Faults::default()
+        }
+    }
+
+    /// Ends all faults.
+    pub(super) fn stop(&mut self) {
+        *self = Faults::default();
+    }
+
+    pub(super) fn fate(&self, process: usize, now: u64, seed: &mut Seed) -> Fate {
+        let cut_off = self.cut_off_until.get(&process).is_some_and(|until| *until > now);
+        if self.down_until > now || cut_off || seed.below(1_000) < self.unsent {
+            return Fate::Unsent;
+        }
+        if seed.below(1_000) < self.lost_before {
+            return Fate::LostBefore { fails_us: seed.below(2 * SECOND) };
+        }
+        if seed.below(1_000) < self.straggles {
+            return Fate::Straggles { fails_us: seed.below(SECOND), runs_us: seed.below(4 * SECOND) };
+        }
+        let is_lost = seed.below(1_000) < self.lost_after;
+        let mut takes_us = || if seed.below(1_000) < self.slow { seed.below(3 * SECOND) } else { seed.below(2 * MS) };
+        Fate::Runs { runs_us: takes_us(), answers_us: takes_us(), is_lost }
+    }
+}

@@ -1,0 +1,155 @@
+//! What worker processes do: streams and handlers, which come, go, dawdle and are dropped.
+
+use super::stack::{Process, Stack};
+use super::world::SECOND;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt};
+use pm_queue::{Error, JobAck, Lease, PendingJob, Queue, Runtime, Settling, StreamOptions};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+/// The queues that jobs are put on; `c` is also deleted, made again, and renamed to `d` and back.
+pub(super) const QUEUES: [&str; 3] = ["a", "b", "c"];
+pub(super) const ALL_QUEUES: [&str; 4] = ["a", "b", "c", "d"];
+
+impl Process {
+    pub(super) async fn sleep_us(self: &Arc<Self>, us: u64) {
+        Stack(self.clone()).sleep(Duration::from_micros(us)).await;
+    }
+
+    /// Returns what a future says, unless it takes longer: then it is dropped.
+    pub(super) async fn within_us<T>(self: &Arc<Self>, us: u64, future: impl Future<Output = T>) -> Option<T> {
+        match select(pin!(future), Stack(self.clone()).sleep(Duration::from_micros(us))).await {
+            Either::Left((answer, _)) => Some(answer),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+enum Next {
+    Job(Option<Result<PendingJob<u64>, Error>>),
+    Handled,
+    Alarm,
+}
+
+/// Works for as long as its process lives, or until it closed its queue.
+pub(super) async fn work(process: Arc<Process>, queue: Queue) {
+    loop {
+        let (options, handlers) = drawn_options(&process);
+        process.world.auditor().open_stream(process.number);
+        let mut jobs = queue.try_stream_jobs_with::<u64>(ALL_QUEUES, options);
+        let mut active = FuturesUnordered::new();
+        let alarm_us = |process: &Process| SECOND / 2 + process.world.below(15 * SECOND);
+        let mut alarm = Stack(process.clone()).sleep(Duration::from_micros(alarm_us(&process)));
+        loop {
+            let next = poll_fn(|cx| {
+                if alarm.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Next::Alarm);
+                }
+                if let Poll::Ready(Some(())) = active.poll_next_unpin(cx) {
+                    return Poll::Ready(Next::Handled);
+                }
+                if active.len() < handlers
+                    && let Poll::Ready(job) = std::pin::Pin::new(&mut jobs).poll_next(cx)
+                {
+                    return Poll::Ready(Next::Job(job));
+                }
+                Poll::Pending
+            });
+            match next.await {
+                Next::Job(Some(Ok(job))) => active.push(handle(process.clone(), job)),
+                Next::Job(Some(Err(_))) | Next::Handled => {}
+                Next::Job(None) => break,
+                Next::Alarm if process.world.is_peaceful() => {
+                    alarm = Stack(process.clone()).sleep(Duration::from_micros(alarm_us(&process)));
+                }
+                Next::Alarm => break,
+            }
+        }
+        match process.world.below(4) {
+            // Handlers in the middle of something are dropped, and their acks with them.
+            0 => drop(active),
+            1 if !process.world.is_peaceful() => {
+                process.world.executor.spawn(process.number, Box::pin(active.collect()));
+                process.retires.store(true, Ordering::Relaxed);
+                return queue.close().await;
+            }
+            _ => process.world.executor.spawn(process.number, Box::pin(active.collect())),
+        }
+        drop(jobs);
+        process.sleep_us(SECOND / 4).await;
+    }
+}
+
+fn drawn_options(process: &Process) -> (StreamOptions, usize) {
+    let mut seed = process.world.chance();
+    let keep_alive = seed.pick(&[None, Some(Duration::from_secs(2)), Some(Duration::from_secs(3_600))]);
+    let options = StreamOptions::default()
+        .prefetch(1 + seed.below(20) as usize)
+        .keep_alive(keep_alive)
+        .listen(seed.below(4) > 0)
+        .reaper(seed.below(3) > 0)
+        .worker_name(format!("process {}", process.number));
+    (options, 1 + seed.below(4) as usize)
+}
+
+/// Believes in a lease for as long as it lives.
+struct Belief(Arc<Process>, Lease);
+
+impl Drop for Belief {
+    fn drop(&mut self) {
+        self.0.world.auditor().let_go(self.1);
+    }
+}
+
+/// Does a job, and says something about it, or nothing.
+pub(super) async fn handle(process: Arc<Process>, job: PendingJob<u64>) {
+    let (_, mut ack) = job.into_parts();
+    let lease = ack.lease();
+    process.world.auditor().take(process.number, lease);
+    let belief = Belief(process.clone(), lease);
+    let peaceful = process.world.is_peaceful();
+    let takes_us = match process.world.below(8) {
+        _ if peaceful => process.world.below(50_000),
+        0..3 => 0,
+        3..6 => process.world.below(SECOND / 2),
+        6 => process.world.below(2 * SECOND),
+        _ => process.world.below(7 * SECOND),
+    };
+    let lost = ack.lost();
+    let is_lost = process.within_us(takes_us, lost).await.is_some();
+    if !is_lost && !peaceful && process.world.below(8) == 0 {
+        let lost = ack.lost();
+        // Whether it worked is told by what follows.
+        drop(select(pin!(ack.refresh_lock()), lost).await);
+    }
+    drop(belief);
+    speak(&process, ack, if peaceful { process.world.below(10) * 8 } else { process.world.below(80) }).await;
+}
+
+async fn speak(process: &Arc<Process>, ack: JobAck, die: u64) {
+    let lease = ack.lease();
+    let (verdict, settling): (i16, Settling) = match die {
+        0..3 => return drop(ack),
+        3..6 if !process.world.is_peaceful() => {
+            ack.leave();
+            return;
+        }
+        6..9 => (2, ack.hard_fail("never")),
+        9..20 => (1, ack.soft_fail("later")),
+        20..24 => (3, ack.release()),
+        _ => (0, ack.commit()),
+    };
+    let patience_us = match process.world.below(6) {
+        0 if !process.world.is_peaceful() => process.world.below(SECOND),
+        _ => 3_600 * SECOND,
+    };
+    if let Some(answer) = process.within_us(patience_us, settling).await {
+        process.world.auditor().settled(&process.world, lease, verdict, &answer);
+    }
+}

@@ -1,0 +1,306 @@
+//! The database server, the network before it, and everything that happens at a time.
+
+use super::auditor::Auditor;
+use super::bug::Bug;
+use super::executor::{Executor, Time};
+use super::faults::{Fate, Faults};
+use super::owned::Owned;
+use crate::Seed;
+use futures_channel::oneshot;
+use pm_core::{Catalog, SchemaName, StatementId};
+use pm_driver_memory::{Clock, Database};
+use pm_queue::{Failure, Rows, Timestamp, Value};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// 2026-01-01 00:00 UTC, when every world begins by the database's clock.
+pub(super) const START_US: i64 = 1_767_225_600_000_000;
+/// So many steps at one instant are a busy loop.
+const MOST_STEPS_AT_ONCE: u64 = 200_000;
+
+pub(super) const MS: u64 = 1_000;
+pub(super) const SECOND: u64 = 1_000_000;
+
+/// Everything there is.
+pub(super) struct World {
+    pub(super) time: Time,
+    pub(super) executor: Executor,
+    pub(super) seed: Mutex<Seed>,
+    pub(super) database: Database,
+    pub(super) catalog: Catalog,
+    pub(super) faults: Mutex<Faults>,
+    pub(super) auditor: Mutex<Auditor>,
+    pub(super) bug: Option<Bug>,
+    lease_ms: i64,
+    /// The number of the next payload, each of which is put in once.
+    pub(super) intents: AtomicU64,
+    peaceful: AtomicBool,
+    agenda: Mutex<Agenda>,
+}
+
+/// What will happen when.
+#[derive(Default)]
+struct Agenda {
+    entries: BTreeMap<(u64, u64), Entry>,
+    last: u64,
+    flights: BTreeMap<u64, Flight>,
+    last_flight: u64,
+}
+
+pub(super) enum Entry {
+    Wake(oneshot::Sender<()>),
+    /// The server works on a statement.
+    Execute(u64),
+    /// The answer arrives.
+    Answer(u64, Result<Rows, Failure>),
+    /// A process that stood still goes on.
+    GoOn(usize),
+}
+
+/// A statement on its way.
+struct Flight {
+    process: usize,
+    statement: StatementId,
+    params: Vec<Owned>,
+    sent_at: u64,
+    fate: Fate,
+    asker: Option<oneshot::Sender<Result<Rows, Failure>>>,
+}
+
+struct ServerClock(Time);
+
+impl Clock for ServerClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_us(START_US + self.0.now_us() as i64)
+    }
+}
+
+impl World {
+    pub(super) fn new(mut seed: Seed, bug: Option<Bug>) -> Arc<World> {
+        let time = Time::default();
+        Arc::new(World {
+            database: Database::with_clock(ServerClock(time.clone())),
+            time,
+            executor: Executor::default(),
+            catalog: Catalog::new(&SchemaName::default()),
+            faults: Mutex::new(Faults::drawn(&mut seed)),
+            auditor: Mutex::new(Auditor::default()),
+            bug,
+            lease_ms: 1_000 + seed.below(4_000) as i64,
+            seed: Mutex::new(seed),
+            intents: AtomicU64::new(1),
+            peaceful: AtomicBool::new(false),
+            agenda: Mutex::default(),
+        })
+    }
+
+    pub(super) fn now_us(&self) -> u64 {
+        self.time.now_us()
+    }
+
+    pub(super) fn chance(&self) -> MutexGuard<'_, Seed> {
+        self.seed.lock().expect("no panic with it")
+    }
+
+    pub(super) fn below(&self, bound: u64) -> u64 {
+        self.chance().below(bound.max(1))
+    }
+
+    pub(super) fn auditor(&self) -> MutexGuard<'_, Auditor> {
+        self.auditor.lock().expect("no panic with it")
+    }
+
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().expect("no panic with it")
+    }
+
+    /// Returns whether chaos is over.
+    pub(super) fn is_peaceful(&self) -> bool {
+        self.peaceful.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_peaceful(&self) {
+        self.peaceful.store(true, Ordering::Relaxed);
+    }
+
+    fn agenda(&self) -> MutexGuard<'_, Agenda> {
+        self.agenda.lock().expect("no panic with it")
+    }
+
+    pub(super) fn at(&self, us: u64, entry: Entry) {
+        let mut agenda = self.agenda();
+        agenda.last += 1;
+        let key = (us.max(self.now_us()), agenda.last);
+        agenda.entries.insert(key, entry);
+    }
+
+    /// Runs until `is_over`, a violation, or the given time; returns whether it was over by then.
+    pub(super) fn run_until(&self, until_us: u64, mut is_over: impl FnMut(&World) -> bool) -> bool {
+        let mut steps = 0u64;
+        loop {
+            if self.auditor().is_violated() || is_over(self) {
+                return true;
+            }
+            if self.executor.poll_one(&self.seed) {
+                steps += 1;
+                if steps > MOST_STEPS_AT_ONCE {
+                    self.auditor().violate("bounded: something spins without time passing".to_owned());
+                }
+                continue;
+            }
+            self.auditor().at_rest(self);
+            let mut agenda = self.agenda();
+            let Some(entry) = agenda.entries.first_entry().filter(|entry| entry.key().0 <= until_us) else {
+                drop(agenda);
+                self.time.set(self.now_us().max(until_us));
+                return false;
+            };
+            let ((at, _), entry) = entry.remove_entry();
+            drop(agenda);
+            if at > self.now_us() {
+                steps = 0;
+                self.time.set(at);
+            }
+            self.happen(entry);
+        }
+    }
+
+    fn happen(&self, entry: Entry) {
+        match entry {
+            // Whoever slept may have gone.
+            Entry::Wake(sleeper) => sleeper.send(()).unwrap_or_default(),
+            Entry::Execute(flight) => self.execute(flight),
+            Entry::Answer(flight, answer) => self.answer(flight, answer),
+            Entry::GoOn(process) => self.executor.go_on(process),
+        }
+    }
+
+    /// Gives every queue short leases and quick retries: a world lasts minutes.
+    pub(super) fn hurry(&self) {
+        self.database.change(|tables| {
+            for queue in tables.queue.values_mut() {
+                (queue.lease_ms, queue.max_retries) = (self.lease_ms, 3);
+                queue.backoff_ms = vec![0, 500, 2_000];
+            }
+        });
+    }
+
+    /// Takes a statement on its way, to a fate that chance decides.
+    pub(super) fn send(
+        &self,
+        process: usize,
+        statement: StatementId,
+        params: &[Value<'_>],
+    ) -> oneshot::Receiver<Result<Rows, Failure>> {
+        let (asker, answer) = oneshot::channel();
+        let now = self.now_us();
+        let fate = self.faults().fate(process, now, &mut self.chance());
+        let params = params.iter().map(Owned::of).collect();
+        let flight = Flight { process, statement, params, sent_at: now, fate, asker: Some(asker) };
+        let number = {
+            let mut agenda = self.agenda();
+            agenda.last_flight += 1;
+            let number = agenda.last_flight;
+            agenda.flights.insert(number, flight);
+            number
+        };
+        self.auditor().note(&format!("send {process} {statement:?} {now} {fate:?}"));
+        match fate {
+            Fate::Unsent => self.at(now + MS, Entry::Answer(number, Err(Failure::not_sent("no connection")))),
+            Fate::LostBefore { fails_us } => {
+                self.at(now + fails_us, Entry::Answer(number, Err(Failure::no_reply("cut before"))));
+            }
+            Fate::Runs { runs_us, .. } => self.at(now + runs_us, Entry::Execute(number)),
+            Fate::Straggles { fails_us, runs_us } => {
+                self.at(now + fails_us, Entry::Answer(number, Err(Failure::no_reply("cut, and works on"))));
+                self.at(now + runs_us, Entry::Execute(number));
+            }
+        }
+        answer
+    }
+
+    fn execute(&self, number: u64) {
+        let Some(mut flight) = self.agenda().flights.remove(&number) else { return };
+        let params: Vec<Value<'_>> = flight.params.iter().map(Owned::lend).collect();
+        let answer = self.work_on(flight.process, flight.statement, &params, flight.sent_at, flight.fate);
+        drop(params);
+        let Fate::Runs { answers_us, is_lost, .. } = flight.fate else { return };
+        let answer = if is_lost { Err(Failure::no_reply("cut after")) } else { answer };
+        flight.params.clear();
+        self.agenda().flights.insert(number, flight);
+        self.at(self.now_us() + answers_us, Entry::Answer(number, answer));
+    }
+
+    /// Runs a statement under the auditor's eyes.
+    fn work_on(
+        &self,
+        process: usize,
+        statement: StatementId,
+        params: &[Value<'_>],
+        sent_at: u64,
+        fate: Fate,
+    ) -> Result<Rows, Failure> {
+        let before = self.database.tables();
+        let answer = match self.bug {
+            Some(bug) => bug.work_on(self, statement, params, sent_at, fate),
+            None => self.database.answer(self.catalog.statement(statement), params),
+        };
+        if statement == StatementId::CreateQueue {
+            self.hurry();
+        }
+        let now = Clock::now(&ServerClock(self.time.clone()));
+        let mut auditor = self.auditor();
+        auditor.note(&format!("run {process} {statement:?} {} {}", self.now_us(), answer.is_ok()));
+        self.database.look(|after| auditor.judge(statement, params, &before, after, now));
+        answer
+    }
+
+    fn answer(&self, number: u64, answer: Result<Rows, Failure>) {
+        let asker = {
+            let mut agenda = self.agenda();
+            // A straggler is still at work.
+            match agenda.flights.get_mut(&number) {
+                Some(flight) if matches!(flight.fate, Fate::Straggles { .. }) => flight.asker.take(),
+                Some(_) => agenda.flights.remove(&number).and_then(|flight| flight.asker),
+                None => None,
+            }
+        };
+        if let Some(asker) = asker {
+            // Whoever asked may have gone.
+            drop(asker.send(answer));
+        }
+    }
+
+    /// Cuts what is under way: of one process, or of all when the server restarts. What the server has not begun to
+    /// work on it may work on later, unless it restarts.
+    pub(super) fn cut(&self, of: Option<usize>) {
+        let mut cut = Vec::new();
+        {
+            let mut agenda = self.agenda();
+            let begun: Vec<u64> = agenda.entries.values().filter_map(Entry::answered).collect();
+            for (number, flight) in &mut agenda.flights {
+                if of.is_some_and(|of| of != flight.process) {
+                    continue;
+                }
+                cut.extend(flight.asker.take());
+                let later = if of.is_some() && !begun.contains(number) { 0 } else { MS };
+                flight.fate = Fate::Straggles { fails_us: 0, runs_us: later };
+            }
+            if of.is_none() {
+                agenda.flights.clear();
+            }
+        }
+        for asker in cut {
+            // Whoever asked may have gone.
+            drop(asker.send(Err(Failure::reported("57P01", None, "terminating connection"))));
+        }
+    }
+}
+
+impl Entry {
+    /// Returns the statement whose answer this is.
+    fn answered(&self) -> Option<u64> {
+        if let Entry::Answer(flight, _) = self { Some(*flight) } else { None }
+    }
+}
