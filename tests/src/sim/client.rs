@@ -87,10 +87,11 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
         8 => drop(queue.fail_jobs(&ids, "enough").await),
         9 => drop(queue.finish_jobs(&ids).await),
         10 => drop(queue.delete_jobs(&ids).await),
-        11 => match ids.first() {
-            Some(id) => drop(queue.copy_job(*id, name, EnqueueOptions::default()).await),
-            None => {}
-        },
+        11 => {
+            if let Some(id) = ids.first() {
+                drop(queue.copy_job(*id, name, EnqueueOptions::default()).await);
+            }
+        }
         12 => drop(queue.delete_queue("c").await),
         13 => drop(queue.create_queue("c", false).await),
         14 => drop(queue.prune().await),
