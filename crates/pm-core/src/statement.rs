@@ -229,12 +229,21 @@ impl Catalog {
     }
 }
 
+/// Parts that several statements share, by the name that stands for them.
+const PARTS: [(&str, &str); 2] = [
+    ("{job_columns}", include_str!("op/job_columns.sql")),
+    ("{unshare_payloads}", include_str!("op/unshare_payloads.sql")),
+];
+
 /// Returns `sql` for one schema, without its comments.
 pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
-    let lines: Vec<_> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
-    let columns = include_str!("op/job_columns.sql").trim();
-    let text = lines.join("\n").replace("{job_columns}", columns);
+    let text = PARTS.iter().fold(bare(sql), |text, (name, part)| text.replace(name, &bare(part)));
     text.replace("{schema}", &format!("\"{schema}\""))
+}
+
+fn bare(sql: &str) -> String {
+    let lines: Vec<_> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -38,16 +38,7 @@ with item as materialized (
   returning job.id
 ), share as (
   select payload_id, count(*) as jobs from last where payload_id is not null group by payload_id
-), locked as materialized (
-  select payload.id, payload.refs, share.jobs
-  from share join {schema}.payload on payload.id = share.payload_id
-  order by payload.id
-  for update of payload
-), kept as (
-  update {schema}.payload set refs = locked.refs - locked.jobs from locked where payload.id = locked.id and locked.refs > locked.jobs
-), freed as (
-  delete from {schema}.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs
-)
+), {unshare_payloads}
 select found.ordinal, found.id,
        case when found.state = 0 and (found.held or queue.paused) then 4::int2 else found.state end as state,
        found.id in (select id from replaced) as replaced

@@ -23,16 +23,7 @@ with page as materialized (
   delete from {schema}.attempt where job_id in (select id from gone)
 ), share as (
   select payload_id, count(*) as jobs from gone where payload_id is not null group by payload_id
-), locked as materialized (
-  select payload.id, payload.refs, share.jobs
-  from share join {schema}.payload on payload.id = share.payload_id
-  order by payload.id
-  for update of payload
-), kept as (
-  update {schema}.payload set refs = locked.refs - locked.jobs from locked where payload.id = locked.id and locked.refs > locked.jobs
-), freed as (
-  delete from {schema}.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs
-)
+), {unshare_payloads}
 select (select count(*) from page) as seen,
        (select id from page order by id desc limit 1) as upto,
        (select count(*) from gone) as deleted
