@@ -336,7 +336,8 @@ impl Queue {
     /// Stops this queue and its clones; returns when nothing is left to settle.
     ///
     /// Streams end, jobs not started are given back, jobs on their way in are sent, and every ack handed out is waited
-    /// for: until it is used or dropped, or its lease ends. Later calls get an error of kind `Closed`.
+    /// for: until it is used or dropped, or its lease ends. A claim whose reply was lost is given back; while the database
+    /// is away that is tried until 30 s after the statement timeout. Later calls get an error of kind `Closed`.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.workers.close(self.inner.link.now());

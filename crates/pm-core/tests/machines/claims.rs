@@ -83,6 +83,22 @@ fn giving_back_a_lost_claim_is_tried_until_its_leases_have_ended_by_themselves()
 }
 
 #[test]
+fn who_closes_during_an_outage_does_not_wait_for_the_end_of_a_lost_claims_leases() {
+    let mut rig = Rig::new(options());
+    rig.fake.queues.get_mut(&1).unwrap().lease = ms(1_200_000);
+    rig.add_jobs(1);
+    rig.fault(StatementId::Claim, Fault::LosesReply, 1);
+    rig.fault(StatementId::ReleaseClaim, Fault::Fails(Failure::not_sent("refused")), 1_000_000);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(50));
+    rig.worker.shut_down(rig.now);
+    rig.run_for(ms(25_000));
+    assert!(!rig.worker.is_drained(), "it is tried for 30 s after the statement timeout");
+    rig.run_for(ms(15_000));
+    assert!(rig.worker.is_drained());
+}
+
+#[test]
 fn a_claim_that_surely_did_not_run_is_tried_again_with_pauses() {
     for failure in [Failure::not_sent("refused"), Failure::reported("55P03", None, "locked")] {
         let mut rig = Rig::new(options());

@@ -16,6 +16,9 @@ const SCAN_SHARE: u32 = 20;
 /// A scan from the start waits for this long at most.
 const LONGEST_WITHOUT_SCAN: Duration = Duration::from_secs(2);
 
+/// When closing, giving back a lost claim is tried for so long after the server has surely stopped working on it.
+const LONGEST_AT_CLOSE: Duration = Duration::from_secs(30);
+
 /// One priority of one queue.
 #[derive(Debug, Clone, Copy, Default)]
 struct Line {
@@ -196,10 +199,14 @@ impl LostClaims {
         });
     }
 
-    /// Takes note that giving back failed; it is tried again at `at`, unless its leases have ended by themselves by then.
-    pub(super) fn postpone(&mut self, lease: i64, at: Instant) {
+    /// Takes note that giving back failed; it is tried again at `at`, unless its leases have ended by themselves by
+    /// then, or someone waits for the end and has waited long enough.
+    pub(super) fn postpone(&mut self, lease: i64, at: Instant, closing: bool) {
         self.0.iter_mut().filter(|claim| claim.lease == lease).for_each(|claim| claim.next_try = at);
-        self.0.retain(|claim| claim.lease != lease || at < claim.ends_at);
+        self.0.retain(|claim| {
+            let last = if closing { claim.ends_at.min(claim.over_at + LONGEST_AT_CLOSE) } else { claim.ends_at };
+            claim.lease != lease || at < last
+        });
     }
 
     /// Takes note that a claim can never be given back: its leases end by themselves.
@@ -333,7 +340,7 @@ mod tests {
         let mut lost = LostClaims::default();
         lost.add(7, at(3_000), Duration::from_secs(60), at(0));
         assert_eq!(lost.due(at(0)), Some(7));
-        lost.postpone(7, at(100));
+        lost.postpone(7, at(100), false);
         assert_eq!((lost.due(at(99)), lost.all_given_back()), (None, false));
         assert_eq!(lost.due(at(100)), Some(7));
         lost.handle_given_back(7, at(100));

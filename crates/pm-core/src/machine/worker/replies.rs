@@ -432,7 +432,8 @@ impl Worker {
                 }
             }
             Err(Trouble::Failed(failure)) if failure.class() != Class::Permanent => {
-                self.lost_claims.postpone(release.lease, now + retry_delay(self.lanes.release_claim.failures, entropy));
+                let at = now + retry_delay(self.lanes.release_claim.failures, entropy);
+                self.lost_claims.postpone(release.lease, at, self.draining);
             }
             Err(_) => self.lost_claims.give_up(release.lease),
         }
