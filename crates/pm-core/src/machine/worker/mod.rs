@@ -46,8 +46,9 @@ const WAKE_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_GIVING_BACK: Duration = Duration::from_secs(3_600);
 /// For how much longer than its sleep a worker asks to be notified.
 const SLEEP_SLACK: Duration = Duration::from_secs(5);
-/// The shortest wait of the reaper after it found nothing.
+/// The shortest wait of the reaper after it found nothing; doubled up to [`LONGEST_REAP`] while what expired is locked.
 const SHORTEST_REAP: Duration = Duration::from_millis(100);
+const LONGEST_REAP: Duration = Duration::from_secs(2);
 
 /// How a worker works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +107,10 @@ pub struct Worker {
     poll_by: Option<Instant>,
     /// Until then producers of other processes notify this worker.
     noticed_until: Instant,
+    /// How many reaps in a row found leases that had ended, and all of their jobs locked by someone.
+    reaps_in_vain: u32,
+    /// It does not reap before then, whatever a poll tells.
+    no_reap_before: Instant,
     /// Whether someone waits for a job.
     waiting: bool,
     draining: bool,
@@ -222,6 +227,8 @@ impl Worker {
             polled_at: now,
             poll_by: None,
             noticed_until: now,
+            reaps_in_vain: 0,
+            no_reap_before: now,
             waiting: false,
             draining: false,
             woke_at: Instant::default(),

@@ -2,8 +2,8 @@
 
 use super::claims::SentClaim;
 use super::{
-    BUSY_POLL, Buffered, Followed, Held, MAX_BATCH, MAX_PROMOTED, RELEASED_POLL, SHORTEST_REAP, SentRefresh, TakenJob,
-    UNSTARTED_FOR, Worker, WorkerEvent,
+    BUSY_POLL, Buffered, Followed, Held, LONGEST_REAP, MAX_BATCH, MAX_PROMOTED, RELEASED_POLL, SHORTEST_REAP,
+    SentRefresh, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,
 };
 use crate::machine::batcher::Batch;
 use crate::machine::timer::Timer;
@@ -357,8 +357,11 @@ impl Worker {
         match read(reply, |rows| reap.interpret(rows)) {
             Ok(reply) if reply.reaped == MAX_BATCH as u64 => self.timers.set(Timer::Reap, Some(now)),
             Ok(reply) => {
-                let next = reply.next_expiry.map(|next| next.max(SHORTEST_REAP));
-                self.set_reap(next, now, entropy);
+                let in_vain = reply.reaped == 0 && reply.next_expiry.is_some_and(|next| next.is_zero());
+                self.reaps_in_vain = if in_vain { self.reaps_in_vain.saturating_add(1) } else { 0 };
+                let doubled = SHORTEST_REAP * (1 << self.reaps_in_vain.saturating_sub(1).min(8));
+                self.no_reap_before = now + doubled.min(LONGEST_REAP);
+                self.set_reap(reply.next_expiry, now, entropy);
                 if reply.reaped > 0 {
                     self.handle_change(now);
                     self.wake_sleepers(now);
@@ -374,7 +377,7 @@ impl Worker {
     fn set_reap(&mut self, next_expiry: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
         let next = next_expiry.filter(|_| self.options.reaps);
         // Reapers of many processes spread over 50 ms.
-        let next = next.map(|next| now + next + scatter(Duration::from_millis(50), entropy));
+        let next = next.map(|next| (now + next).max(self.no_reap_before) + scatter(Duration::from_millis(50), entropy));
         self.timers.set(Timer::Reap, next);
     }
 
