@@ -80,3 +80,44 @@ fn micros() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_micros() as u64
 }
+
+/// Returns how soon each connection to `port` on this machine will be probed, as the kernel tells.
+#[cfg(target_os = "linux")]
+fn probes(port: u16) -> Vec<Option<Duration>> {
+    const PROBE: &str = "02";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let of_ours = format!("0100007F:{port:04X}");
+    let probe = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (timer, left) = words[5].split_once(':')?;
+        // In hundredths of a second, whatever the kernel's own tick.
+        let left = u64::from_str_radix(left, 16).unwrap();
+        (timer == PROBE).then(|| Duration::from_millis(10 * left))
+    };
+    table.lines().filter(|line| line.split_whitespace().nth(2) == Some(&of_ours)).map(probe).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_notices_that_its_server_is_gone_without_a_word() {
+    let ground = Ground::new().await;
+    let proxy = pm_tests::Proxy::before(&ground.database.url()).await;
+    let port = proxy.url().rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
+    let queue = pm_driver_tokio_postgres::connect(proxy.url()).await.unwrap();
+    let _jobs = queue.try_stream_jobs::<u64>("tasks");
+    eventually("it hears", Duration::from_secs(10), async || queue.is_listening()).await;
+    // What was just sent is awaited first, by another timer.
+    eventually("every connection is to be probed within 30 s", Duration::from_secs(10), async || {
+        let probes = probes(port);
+        probes.len() >= 2 && probes.iter().all(|probe| probe.is_some_and(|left| left <= Duration::from_secs(30)))
+    })
+    .await;
+    // Others say themselves how long.
+    let later = format!("{}?keepalives_idle=300", proxy.url());
+    let queue = pm_driver_tokio_postgres::connect(&later).await.unwrap();
+    eventually("one is probed later", Duration::from_secs(10), async || {
+        probes(port).iter().flatten().any(|left| *left > Duration::from_secs(200))
+    })
+    .await;
+    queue.close().await;
+}

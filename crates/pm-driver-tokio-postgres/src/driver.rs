@@ -58,6 +58,13 @@ impl Failed {
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// What tokio-postgres says of the idle time before a connection is probed when the URL says nothing: 2 h.
+const UNSAID_IDLE: Duration = Duration::from_secs(7_200);
+/// An idle connection whose server is gone without a word is given up after about a minute.
+const PROBED_AFTER: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
+
 impl std::fmt::Debug for TokioPostgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokioPostgres").field("connections", &self.slots.len()).finish_non_exhaustive()
@@ -225,6 +232,10 @@ fn config(url: &str, options: &ConnectOptions) -> Result<Config, Error> {
     }
     config.connect_timeout(options.connect_timeout);
     config.tcp_user_timeout(options.statement_timeout);
+    if config.get_keepalives_idle() == UNSAID_IDLE {
+        // A listener says nothing for hours: without probes it would never learn that nobody is there.
+        config.keepalives_idle(PROBED_AFTER).keepalives_interval(PROBE_INTERVAL).keepalives_retries(PROBES);
+    }
     Ok(config)
 }
 
