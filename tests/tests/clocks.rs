@@ -2,7 +2,8 @@
 
 use pm_core::Instant;
 use pm_driver_tokio_postgres::{
-    BoxFuture, ConnectOptions, EnqueueOptions, Queue, RunAt, Runtime, SettingsChange, State, Timestamp, TokioPostgres,
+    BoxFuture, ConnectOptions, EnqueueOptions, Queue, RunAt, Runtime, Schedule, SettingsChange, State, Tick, Timestamp,
+    TokioPostgres,
 };
 use pm_queue::runtime::Tokio;
 use pm_tests::{Ground, PATIENCE, eventually, next, take};
@@ -90,4 +91,32 @@ async fn jobs_of_clients_with_clocks_years_apart_come_in_the_order_they_became_r
         ack.commit().await.unwrap();
     }
     eventually("all are done", PATIENCE, async || ground.jobs_in(State::Finished) == 20).await;
+}
+
+#[tokio::test]
+async fn ticks_go_by_the_databases_clock_whatever_the_clients_say() {
+    let ground = Ground::new().await;
+    let ahead = queue_on_a_machine_off_by(&ground, TEN_YEARS_MS).await;
+    let behind = queue_on_a_machine_off_by(&ground, -TEN_YEARS_MS).await;
+    let minutely = || Schedule::new("tasks", "* * * * *");
+    for (name, queue) in [("ahead", &ahead), ("behind", &behind)] {
+        assert!(queue.set_schedule(name, minutely(), 1u64).await.unwrap());
+        let planned = queue.schedule(name).await.unwrap().unwrap();
+        let wait_us = planned.next_tick.unwrap().unix_us() - planned.read_at.unix_us();
+        assert!((-5_000_000..=60_000_000).contains(&wait_us), "{name}: {wait_us} us");
+        assert!(queue.pause_schedule(name).await.unwrap() && queue.resume_schedule(name).await.unwrap());
+        assert!(queue.schedule(name).await.unwrap().unwrap().next_tick >= planned.next_tick, "{name}");
+    }
+    // Both are due, and the two who look live twenty years apart.
+    ground.database.execute("update pm.schedule set next_tick = date_trunc('minute', now())").unwrap();
+    let (one, other) = tokio::join!(ahead.fire_schedules(), behind.fire_schedules());
+    let made = one.unwrap().0 + other.unwrap().0 + ground.queue.fire_schedules().await.unwrap().0;
+    assert_eq!(made, 2);
+    let late = "select count(*) from pm.job where created_at - now() between interval '-1 min' and interval '0'";
+    assert_eq!(ground.number(late), 2);
+    let now_us = ground.number("select (extract(epoch from now()) * 1000000)::int8");
+    for key in ground.column("select key from pm.job") {
+        let late_us = now_us - Tick::from_key(&key).unwrap().at.unix_us();
+        assert!((0..120_000_000).contains(&late_us), "{key}: {late_us} us");
+    }
 }
