@@ -1,0 +1,200 @@
+//! Any rows into the reading of any operation.
+
+use crate::rows::rows;
+use arbitrary::{Result, Unstructured};
+use pm_core::op::*;
+use pm_core::{
+    Catalog, Cron, Error, IdSuffix, JobOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName,
+    Rows, ScheduleName, SchemaName, SettingsChange, State, StatementId, Timestamp, Verdict,
+};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Reads bytes as the reply to a statement that the first two name, and interprets it.
+///
+/// # Panics
+///
+/// When an interpretation does; refusing is an answer like any other.
+pub fn reply(bytes: &[u8]) {
+    // Bytes that are used up are no fault: the fuzzer adds more.
+    let _done_or_used_up = read(&mut Unstructured::new(bytes));
+}
+
+fn read(bytes: &mut Unstructured<'_>) -> Result<()> {
+    let statement = *bytes.choose(&StatementId::ALL)?;
+    let catalog = Catalog::new(&SchemaName::default());
+    let rows = rows(bytes, catalog.statement(statement).columns)?;
+    reply_to(statement, &rows);
+    Ok(())
+}
+
+/// Interprets rows as the reply to a statement about two or three things; returns whether it knows the statement.
+///
+/// # Panics
+///
+/// When the interpretation does.
+pub fn reply_to(statement: StatementId, rows: &Rows) -> bool {
+    match statement {
+        StatementId::Enqueue | StatementId::KeyHolder | StatementId::ReplaceJobs => producer(statement, rows),
+        StatementId::Claim
+        | StatementId::Poll
+        | StatementId::Settle
+        | StatementId::Outcome
+        | StatementId::Refresh
+        | StatementId::Reap
+        | StatementId::Promote
+        | StatementId::ReleaseClaim
+        | StatementId::FetchJob => worker(statement, rows),
+        _ => {
+            operator_on_queues(statement, rows)
+                || operator_on_jobs(statement, rows)
+                || onlooker(statement, rows)
+                || schedules(statement, rows)
+        }
+    }
+}
+
+/// Interprets; whatever comes of it is fine, as long as an error can be shown.
+fn interpret<O: Operation>(operation: O, rows: &Rows) -> bool {
+    if let Err(error) = operation.interpret(rows) {
+        let error: Error = error;
+        assert!(!error.to_string().is_empty());
+    }
+    true
+}
+
+fn name() -> QueueName {
+    QueueName::new("a").expect("it is a name")
+}
+
+fn ids() -> Vec<Uuid> {
+    (1..4).map(Uuid::from_u128).collect()
+}
+
+fn producer(statement: StatementId, rows: &Rows) -> bool {
+    let job = |id| NewJob { id, queue: name(), payload: Default::default(), options: JobOptions::default() };
+    let jobs: Vec<_> = ids().into_iter().map(job).collect();
+    match statement {
+        StatementId::Enqueue => interpret(Enqueue { jobs: &jobs }, rows),
+        StatementId::KeyHolder => interpret(KeyHolder { jobs: &jobs }, rows),
+        _ => interpret(ReplaceJobs { jobs: &jobs }, rows),
+    }
+}
+
+fn worker(statement: StatementId, rows: &Rows) -> bool {
+    let leases: Vec<_> = ids().into_iter().map(|job| Lease { job, number: 7 }).collect();
+    let item =
+        |lease: &Lease| SettleItem { lease: *lease, verdict: Verdict::Commit, state: State::Finished, delay: None };
+    let items: Vec<_> = leases.iter().map(item).collect();
+    let line = LineCursor { queue_id: 1, priority: 0, cursor: 0 };
+    match statement {
+        StatementId::Claim => {
+            let claim = Claim { lines: vec![line], limit: 3, lease: 7, worker: "w".to_owned(), due_bound: None };
+            interpret(claim, rows)
+        }
+        StatementId::Poll => interpret(Poll { queues: vec![name()], due_bound: None, sleep: None }, rows),
+        StatementId::Settle => interpret(Settle { items: &items, passes: false }, rows),
+        StatementId::Outcome => interpret(Outcome { items: &items }, rows),
+        StatementId::Refresh => interpret(Refresh { leases }, rows),
+        StatementId::Reap => interpret(Reap { limit: 3, seed: 7 }, rows),
+        StatementId::Promote => interpret(Promote { limit: 3, bound: None }, rows),
+        StatementId::ReleaseClaim => interpret(ReleaseClaim { lease: 7 }, rows),
+        _ => interpret(FetchJob { lease: leases[0], worker: "w".to_owned() }, rows),
+    }
+}
+
+fn operator_on_queues(statement: StatementId, rows: &Rows) -> bool {
+    let name = name();
+    match statement {
+        StatementId::CreateQueue => interpret(CreateQueue { name, paused: false }, rows),
+        StatementId::PauseQueue => interpret(PauseQueue { name }, rows),
+        StatementId::ResumeQueue => interpret(ResumeQueue { name }, rows),
+        StatementId::CountPending => interpret(CountPending { queue_id: 1 }, rows),
+        StatementId::ListQueues => interpret(ListQueues { name: Some(name) }, rows),
+        StatementId::QueueSettings => interpret(GetSettings { name }, rows),
+        StatementId::SetQueue => {
+            let change = SettingsChange::new().lease(Duration::from_secs(1));
+            SetQueue::new(name, change).is_ok_and(|operation| interpret(operation, rows))
+        }
+        StatementId::CondemnQueue => interpret(CondemnQueue { name }, rows),
+        StatementId::RenameQueue => interpret(RenameQueue { from: name.clone(), to: name }, rows),
+        StatementId::Sweep => interpret(Sweep { after: None, page: 3, queue_id: None }, rows),
+        StatementId::DropQueues => interpret(DropQueues { queue_id: Some(1) }, rows),
+        StatementId::SchemaVersion => interpret(SchemaVersion, rows),
+        _ => false,
+    }
+}
+
+fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
+    let (name, id, ids, channel) = (name(), Uuid::from_u128(1), ids(), "pm_pm".to_owned());
+    match statement {
+        StatementId::ListJobs => interpret(ListJobs { filter: JobFilter::default() }, rows),
+        StatementId::Job => interpret(GetJob { id }, rows),
+        StatementId::Payload => interpret(Payload { id }, rows),
+        StatementId::ResolveSuffix => {
+            let suffix = IdSuffix::new("1").expect("it is a digit");
+            interpret(ResolveSuffix { suffix, newest: None }, rows)
+        }
+        StatementId::Attempts => interpret(Attempts { id }, rows),
+        StatementId::NextJobs => interpret(NextJobs { queue: name, limit: 3 }, rows),
+        StatementId::Notify => interpret(Notify { channel, notices: Vec::new() }, rows),
+        StatementId::WakeSleepers => interpret(WakeSleepers { channel }, rows),
+        StatementId::RestartJobs => interpret(RestartJobs { ids, force: false }, rows),
+        StatementId::EndJobs => interpret(EndJobs::failed(ids, "no"), rows),
+        StatementId::DeleteJobs => interpret(DeleteJobs { ids }, rows),
+        StatementId::MoveJobs => interpret(MoveJobs { ids, queue: name }, rows),
+        StatementId::CopyJob => {
+            let options = JobOptions::default();
+            interpret(CopyJob { source: id, id: ids[1], queue: name, priority: None, options }, rows)
+        }
+        _ => false,
+    }
+}
+
+fn onlooker(statement: StatementId, rows: &Rows) -> bool {
+    let patience = Duration::from_secs(60);
+    match statement {
+        StatementId::Activity => interpret(Activity { window: patience }, rows),
+        StatementId::TableSizes => interpret(TableSizes, rows),
+        StatementId::RowHolders => interpret(RowHolders, rows),
+        StatementId::TableHealth => interpret(TableHealths, rows),
+        StatementId::IndexHealth => interpret(IndexHealths, rows),
+        StatementId::QueueHealth => interpret(QueueHealths { patience }, rows),
+        _ => false,
+    }
+}
+
+fn schedules(statement: StatementId, rows: &Rows) -> bool {
+    let schedule_name = ScheduleName::new("s").expect("it is a name");
+    match statement {
+        StatementId::ListSchedules => {
+            let reading = ListSchedules { name: None }.interpret(rows);
+            // Going on from what was read must not panic either.
+            reading.iter().flat_map(|reading| &reading.schedules).for_each(|found| drop(HoldSchedule::resume(found)));
+            interpret(ListSchedules { name: None }, rows)
+        }
+        StatementId::SetSchedule => {
+            let schedule = NewSchedule {
+                name: schedule_name,
+                queue: name(),
+                cron: Cron::new("* * * * *", "UTC").expect("it is an expression"),
+                missed: Missed::default(),
+                overlap: Overlap::default(),
+                payload: Default::default(),
+                options: JobOptions::default(),
+            };
+            let set = SetSchedule::new(schedule, Timestamp::from_unix_us(0));
+            set.is_ok_and(|operation| interpret(operation, rows))
+        }
+        StatementId::HoldSchedule => interpret(HoldSchedule::pause(schedule_name), rows),
+        StatementId::DeleteSchedule => interpret(DeleteSchedule { name: schedule_name }, rows),
+        StatementId::DueSchedules => {
+            if let Ok(due) = (DueSchedules { limit: 3 }).interpret(rows) {
+                assert!(!FireSchedules::of(&due, || 4).params().is_empty());
+            }
+            true
+        }
+        StatementId::FireSchedules => interpret(FireSchedules::default(), rows),
+        _ => false,
+    }
+}

@@ -1,0 +1,230 @@
+//! Any inputs in any order into the worker machine.
+
+use crate::rows::rows;
+use arbitrary::{Result, Unstructured};
+use pm_core::machine::{
+    Entropy, Machine, Request, TakenJob, Ticket, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
+};
+use pm_core::op::Notice;
+use pm_core::{Backoff, Catalog, Failure, Instant, Lease, QueueName, Reason, SchemaName, StatementId, Value, Verdict};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The most jobs in one statement.
+const MAX_BATCH: usize = 500;
+
+/// Reads bytes as what time, the database, other processes and users do to a worker, in whatever order.
+///
+/// # Panics
+///
+/// When the worker panics or spins, sends two requests of a kind or more than it may, locks jobs in another order than
+/// that of their ids, tells a user twice, or does not tell at all.
+pub fn worker(bytes: &[u8]) {
+    let mut bytes = Unstructured::new(bytes);
+    if let Ok(mut stage) = Stage::new(&mut bytes) {
+        while !bytes.is_empty() && stage.step(&mut bytes).is_ok() {
+            stage.pump();
+        }
+        stage.end();
+    }
+}
+
+/// Numbers that differ, and nothing else: chance comes from the bytes.
+struct Counting(u64);
+
+impl Entropy for Counting {
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.0
+    }
+}
+
+struct Stage {
+    worker: Worker,
+    catalog: Catalog,
+    entropy: Counting,
+    now: Instant,
+    prefetch: usize,
+    in_flight: Vec<WorkerRequest>,
+    hands: Vec<TakenJob>,
+    /// What users wait for.
+    waiting: BTreeSet<Ticket>,
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+impl Stage {
+    fn new(bytes: &mut Unstructured<'_>) -> Result<Self> {
+        let names = ["a", "b"].map(|name| QueueName::new(name).expect("it is a name"));
+        let prefetch = usize::from(bytes.int_in_range(0..=12u8)?);
+        let options = WorkerOptions {
+            queues: names[..bytes.int_in_range(0..=2)?].to_vec(),
+            worker: "w".to_owned(),
+            prefetch,
+            keep_alive: bytes.arbitrary::<bool>()?.then_some(ms(9_000)),
+            poll_least: ms(20),
+            poll_most: ms(1_000),
+            reaps: bytes.arbitrary()?,
+            channel: "pm_pm".to_owned(),
+            statement_timeout: ms(700),
+        };
+        let now = Instant::from_start(ms(1_000));
+        let mut stage = Stage {
+            worker: Worker::new(options, now),
+            catalog: Catalog::new(&SchemaName::default()),
+            entropy: Counting(1),
+            now,
+            prefetch,
+            in_flight: Vec::new(),
+            hands: Vec::new(),
+            waiting: BTreeSet::new(),
+        };
+        stage.pump();
+        Ok(stage)
+    }
+
+    fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        let now = self.now;
+        match bytes.int_in_range(0..=15u8)? {
+            0..=3 => self.answer(bytes)?,
+            4 => self.fail(bytes)?,
+            5 => self.now = now + ms(bytes.arbitrary::<u16>()?.into()),
+            6 => self.now = self.worker.poll_timeout().map_or(now, |(at, _)| at.max(now)),
+            7..=8 => self.hands.extend(self.worker.next_job(now)),
+            9 => self.settle(bytes)?,
+            10 => {
+                if let Some(taken) = self.hands.last() {
+                    self.waiting.insert(self.worker.refresh(taken.job.lease));
+                }
+            }
+            11 => self.worker.handle_wake_up(bytes.choose(&["a", "b", "c"])?, bytes.int_in_range(-1..=3)?, now),
+            12 => {
+                let priority = bytes.arbitrary::<bool>()?.then_some(bytes.int_in_range(-1..=3)?);
+                self.worker.handle_notice(Notice { queue_id: bytes.int_in_range(0..=3)?, priority }, now);
+            }
+            13 => self.worker.set_listening(bytes.arbitrary::<bool>()?.then_some(ms(4_000)), now),
+            14 => self.worker.handle_change(now),
+            _ => self.rarely(bytes)?,
+        }
+        Ok(())
+    }
+
+    fn rarely(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        match bytes.int_in_range(0..=7u8)? {
+            0 => self.worker.shut_down(self.now),
+            1 => self.worker.handle_lost_claim(bytes.int_in_range(0..=3)?, self.now - ms(100), self.now),
+            2 => {
+                if let Some(taken) = self.hands.pop() {
+                    self.worker.forget(&taken.job.lease);
+                }
+            }
+            3..=4 => {
+                if let Some(taken) = self.hands.last() {
+                    let length = ms(bytes.arbitrary::<u16>()?.into());
+                    self.worker.adopt(&taken.job, self.now - ms(5), length, &Backoff::default(), self.now);
+                }
+            }
+            // A word about a lease that nobody ever had.
+            _ => {
+                let lease = Lease { job: uuid::Uuid::from_u128(bytes.int_in_range(0..=3)?), number: 7 };
+                self.waiting.insert(self.worker.settle(lease, Verdict::Commit, self.now, 0));
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        if self.hands.is_empty() {
+            return Ok(());
+        }
+        let taken = self.hands.swap_remove(bytes.choose_index(self.hands.len())?);
+        let verdict = match bytes.int_in_range(0..=3u8)? {
+            0 => Verdict::Release,
+            1 => Verdict::SoftFail(Reason::new("no")),
+            2 => Verdict::HardFail(Reason::new("never")),
+            _ => Verdict::Commit,
+        };
+        self.waiting.insert(self.worker.settle(taken.job.lease, verdict, self.now, bytes.arbitrary()?));
+        Ok(())
+    }
+
+    fn answer(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        if self.in_flight.is_empty() {
+            return Ok(());
+        }
+        let request = self.in_flight.remove(bytes.choose_index(self.in_flight.len())?);
+        let columns = self.catalog.statement(request.plan().statement).columns;
+        let reply = rows(bytes, columns)?;
+        self.worker.handle_reply(request, Ok(reply), self.now, &mut self.entropy);
+        Ok(())
+    }
+
+    fn fail(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+        if self.in_flight.is_empty() {
+            return Ok(());
+        }
+        let request = self.in_flight.remove(bytes.choose_index(self.in_flight.len())?);
+        let failure = match bytes.int_in_range(0..=5u8)? {
+            0 => Failure::not_sent("refused"),
+            1 => Failure::no_reply("cut"),
+            2 => Failure::reported("40P01", None, "deadlock"),
+            3 => Failure::reported("55P03", None, "locked"),
+            4 => Failure::reported("42P01", None, "no such table"),
+            _ => Failure::reported("22021", None, "never"),
+        };
+        self.worker.handle_reply(request, Err(failure), self.now, &mut self.entropy);
+        Ok(())
+    }
+
+    /// Does what a driver does after each input.
+    fn pump(&mut self) {
+        self.worker.handle_timeout(self.now);
+        while let Some(request) = self.worker.poll_request(self.now, &mut self.entropy) {
+            self.check(&request);
+            self.in_flight.push(request);
+        }
+        while let Some(event) = self.worker.poll_event() {
+            let ticket = match event {
+                WorkerEvent::Settled { ticket, .. } | WorkerEvent::Refreshed { ticket, .. } => ticket,
+                WorkerEvent::LeaseLost(_) | WorkerEvent::Failed(_) => continue,
+            };
+            // What the worker gives back by itself has tickets too, which nobody waits for.
+            self.waiting.remove(&ticket);
+        }
+        let next = self.worker.poll_timeout();
+        assert!(next.is_none_or(|(at, _)| at > self.now), "a busy loop at {:?}: {next:?}", self.now);
+    }
+
+    fn check(&self, request: &WorkerRequest) {
+        let plan = request.plan();
+        let is_same = |other: &WorkerRequest| other.plan().statement == plan.statement;
+        assert!(!self.in_flight.iter().any(is_same), "two {:?} in flight", plan.statement);
+        if let (StatementId::Claim, Some(Value::Int8(limit))) = (plan.statement, plan.params.get(3)) {
+            assert!((1..=self.prefetch.max(1) as i64).contains(limit), "a claim of {limit} jobs");
+        }
+        if let Some(Value::UuidArray(jobs)) = plan.params.first() {
+            assert!(jobs.len() <= MAX_BATCH && jobs.is_sorted(), "{jobs:?}");
+        }
+    }
+
+    /// Stops the worker and lets everything it still sends fail for good: then all users must be told.
+    fn end(&mut self) {
+        self.worker.shut_down(self.now);
+        for _ in 0..4 * (self.waiting.len() + 20) {
+            self.pump();
+            match self.in_flight.pop() {
+                Some(request) => {
+                    let failure = Failure::reported("22021", None, "never");
+                    self.worker.handle_reply(request, Err(failure), self.now, &mut self.entropy);
+                }
+                None => match self.worker.poll_timeout() {
+                    Some((at, _)) => self.now = at,
+                    None => break,
+                },
+            }
+        }
+        assert!(self.waiting.is_empty(), "never told: {:?} {:#?}", self.waiting, self.worker);
+    }
+}
