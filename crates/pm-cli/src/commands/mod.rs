@@ -10,6 +10,7 @@ mod pg;
 mod queue;
 mod reap;
 mod schedule;
+mod top;
 mod work;
 
 use crate::context::Context;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Pg(pg::PgCommand),
     Work(work::WorkArgs),
+    Top(top::TopArgs),
     Reap(reap::ReapArgs),
     Demo(demo::DemoArgs),
     Dev(dev::DevArgs),
@@ -52,6 +54,7 @@ impl Command {
             Command::Db(command) => command.run(context).await,
             Command::Pg(command) => command.run(context).await,
             Command::Work(args) => work::run(context, &args).await,
+            Command::Top(args) => top::run(context, &args).await,
             Command::Reap(args) => reap::run(context, &args).await,
             Command::Completions(args) => completions::run(context, &args),
             Command::Man(args) => man::run(context, &args),

@@ -164,6 +164,11 @@ impl AttemptView {
     }
 }
 
+/// Returns the job as `job show` prints it for people.
+pub(crate) fn job_document(job: &JobView) -> String {
+    super::yaml::document(&job.yaml())
+}
+
 /// Returns the table of `job ls`.
 pub(crate) fn job_table(jobs: &[JobView]) -> Table {
     /// Enough digits to tell a job from all others.

@@ -131,6 +131,17 @@ fn show_count(count: Count) -> String {
     format!("{}{}", if count.is_estimate { "~" } else { "" }, count.jobs)
 }
 
+/// Returns the number in at most six columns, with `~` when it is estimated: `~1.2M`.
+pub(crate) fn compact_count(count: Count) -> String {
+    let about = if count.is_estimate { "~" } else { "" };
+    match count.jobs {
+        jobs @ ..100_000 => format!("{about}{jobs}"),
+        jobs @ ..1_000_000 => format!("{about}{}k", jobs / 1_000),
+        jobs @ ..10_000_000 => format!("{about}{:.1}M", (jobs / 100_000) as f64 / 10.0),
+        jobs => format!("{about}{}M", jobs / 1_000_000),
+    }
+}
+
 pub(super) fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

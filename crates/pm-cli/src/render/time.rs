@@ -29,7 +29,7 @@ pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
 }
 
 /// Returns the duration in one unit: `47m`.
-pub(super) fn length(duration: Duration) -> String {
+pub(crate) fn length(duration: Duration) -> String {
     match duration.as_secs() {
         seconds @ ..60 => format!("{seconds}s"),
         seconds @ ..3_600 => format!("{}m", seconds / 60),

@@ -18,6 +18,7 @@ mod schedules;
 mod stats;
 mod support;
 mod terminal;
+mod top;
 mod trouble;
 mod upkeep;
 mod watch;

@@ -1,0 +1,378 @@
+//! From what `pm top` knows to a frame: pure.
+
+use super::view::{Failure, Front, Lease, List, QueueLine, Snapshot, Top};
+use crate::input::show_duration;
+use crate::render::{compact_count, cut, length, printable, rate};
+use pm_driver_tokio_postgres::{Count, Uuid};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::Line;
+use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
+use std::time::Duration;
+
+/// From this width on every number has a column of its own, and leases stand beside failures.
+const WIDE: u16 = 120;
+/// So many digits of an id tell it from all others.
+const SHORT_ID: usize = 12;
+const KEYS: &str = "q quit  Tab next list  ↑↓ move  p pause  r resume  Enter open  space look";
+const JOB_KEYS: &str = "Esc close  ↑↓ scroll";
+
+/// Draws all that there is room for.
+pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
+    let rows = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)];
+    let [head, body, foot] = Layout::vertical(rows).areas(frame.area());
+    let title = format!("pm top  schema {}  every {}", printable(&top.schema), show_duration(top.every));
+    let took = format!("look {}ms", top.took.as_millis());
+    let space = usize::from(head.width).saturating_sub(title.chars().count() + took.len());
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    frame.render_widget(Line::styled(format!("{title}{}{took}", " ".repeat(space)), bold), head);
+    match &top.front {
+        Front::Job { title, lines, first } => job(frame, body, title, lines, *first),
+        Front::Lists | Front::Question(..) => lists(frame, body, top),
+    }
+    frame.render_widget(footer(top, usize::from(foot.width)), foot);
+}
+
+fn footer(top: &Top, columns: usize) -> Line<'static> {
+    let (text, style) = match (&top.front, &top.trouble) {
+        (Front::Question(question, _), _) => {
+            (question.as_str(), colour(top, Color::Yellow).add_modifier(Modifier::BOLD))
+        }
+        (_, Some(trouble)) => (trouble.as_str(), colour(top, Color::Red)),
+        (Front::Job { .. }, None) => (JOB_KEYS, Style::new()),
+        (Front::Lists, None) if !top.sentence.is_empty() => (top.sentence.as_str(), Style::new()),
+        (Front::Lists, None) => (KEYS, Style::new().add_modifier(Modifier::DIM)),
+    };
+    Line::styled(cut(&printable(text), columns).into_owned(), style)
+}
+
+fn job(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String], first: usize) {
+    let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
+    let reversed = Style::new().add_modifier(Modifier::REVERSED);
+    frame.render_widget(Line::styled(format!(" Job {title} "), reversed), head);
+    let columns = usize::from(body.width);
+    let shown = lines.iter().skip(first).take(usize::from(body.height));
+    let shown: Vec<_> = shown.map(|line| Line::raw(cut(&printable(line), columns).into_owned())).collect();
+    frame.render_widget(Paragraph::new(shown), body);
+}
+
+fn lists(frame: &mut Frame<'_>, area: Rect, top: &Top) {
+    let Some(snapshot) = &top.snapshot else {
+        frame.render_widget(Line::raw("Looking …"), area);
+        return;
+    };
+    let is_wide = area.width >= WIDE;
+    let wanted = u16::try_from(snapshot.queues.len()).unwrap_or(u16::MAX).saturating_add(3).max(4);
+    let most = if is_wide { area.height / 2 } else { area.height.saturating_sub(10).max(area.height * 2 / 5) };
+    let [above, below] = Layout::vertical([Constraint::Length(wanted.min(most)), Constraint::Fill(1)]).areas(area);
+    let halves = [Constraint::Fill(1), Constraint::Fill(1)];
+    let [leases_area, failures_area] = match is_wide {
+        true => Layout::horizontal(halves).spacing(2).areas(below),
+        false => Layout::vertical(halves).areas(below),
+    };
+    queues(frame, above, top, snapshot, is_wide);
+    leases(frame, leases_area, top, &snapshot.leases);
+    failures(frame, failures_area, top, &snapshot.failures);
+}
+
+/// A column: its title, its width (0 shares what is left), and whether it holds numbers.
+type Column = (&'static str, u16, bool);
+
+/// Draws a titled list, its chosen line marked when the keys go to it.
+fn list(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    top: &Top,
+    list: List,
+    title: &str,
+    columns: &[Column],
+    rows: Vec<Vec<Cell<'_>>>,
+) {
+    let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
+    let is_chosen = top.list == list;
+    let style = if is_chosen {
+        Style::new().add_modifier(Modifier::REVERSED)
+    } else {
+        Style::new().add_modifier(Modifier::BOLD)
+    };
+    frame.render_widget(Line::styled(format!(" {title} "), style), head);
+    let titles = columns.iter().map(|(title, _, is_number)| aligned((*title).to_owned(), *is_number));
+    let titles = Row::new(titles).style(Style::new().add_modifier(Modifier::UNDERLINED));
+    let widths = widths(columns, body.width).into_iter().map(Constraint::Length);
+    let table = Table::new(rows.into_iter().map(Row::new), widths).header(titles).column_spacing(1);
+    let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let chosen = is_chosen.then_some(top.chosen[list as usize]);
+    frame.render_stateful_widget(table, body, &mut TableState::new().with_selected(chosen));
+}
+
+/// Returns how wide the columns are; those of width 0 share what the others leave.
+fn widths(columns: &[Column], total: u16) -> Vec<u16> {
+    let fixed: u16 = columns.iter().map(|(_, width, _)| width + 1).sum::<u16>().saturating_sub(1);
+    let sharing = columns.iter().filter(|(_, width, _)| *width == 0).count().max(1);
+    let share = total.saturating_sub(fixed) / u16::try_from(sharing).unwrap_or(u16::MAX);
+    columns.iter().map(|(_, width, _)| if *width == 0 { share } else { *width }).collect()
+}
+
+fn queues(frame: &mut Frame<'_>, area: Rect, top: &Top, snapshot: &Snapshot, is_wide: bool) {
+    const NARROW: [Column; 9] = [
+        ("queue", 0, false),
+        ("waiting", 7, true),
+        ("active", 6, true),
+        ("finished", 8, true),
+        ("failed", 6, true),
+        ("oldest", 6, true),
+        ("in/m", 6, true),
+        ("done/m", 6, true),
+        ("fail/m", 6, true),
+    ];
+    const WIDER: [Column; 10] = [
+        ("queue", 0, false),
+        ("pending", 9, true),
+        ("paused", 9, true),
+        ("in progress", 11, true),
+        ("finished", 10, true),
+        ("failed", 9, true),
+        ("oldest waiting", 14, true),
+        ("enqueued/m", 10, true),
+        ("finished/m", 10, true),
+        ("failed/m", 9, true),
+    ];
+    let columns: &[Column] = if is_wide { &WIDER } else { &NARROW };
+    let name_width = usize::from(widths(columns, area.width)[0]);
+    let row = |queue: &QueueLine| queue_row(top, queue, snapshot.window, name_width, is_wide);
+    let rows = snapshot.queues.iter().map(row).collect();
+    let title = format!("Queues ({}), rates a minute over {}", snapshot.queues.len(), show_duration(snapshot.window));
+    list(frame, area, top, List::Queues, &title, columns, rows);
+}
+
+fn queue_row(top: &Top, queue: &QueueLine, window: Duration, name_width: usize, is_wide: bool) -> Vec<Cell<'static>> {
+    const PAUSED: &str = " (paused)";
+    let name = printable(&queue.name);
+    let name = match queue.paused {
+        true => Line::styled(
+            format!("{}{PAUSED}", cut(&name, name_width.saturating_sub(PAUSED.len()))),
+            colour(top, Color::Yellow),
+        ),
+        false => Line::raw(cut(&name, name_width).into_owned()),
+    };
+    let [pending, paused, in_progress, finished, failed] = queue.counts;
+    let counts = match is_wide {
+        true => vec![pending, paused, in_progress, finished],
+        false => vec![sum(pending, paused), in_progress, finished],
+    };
+    let minutes = (window.as_secs_f64() / 60.0).max(0.001);
+    let mut cells = vec![Cell::from(name)];
+    cells.extend(counts.into_iter().map(|count| aligned(compact_count(count), true)));
+    cells.push(alarming(top, compact_count(failed), failed.jobs > 0));
+    cells.push(aligned(queue.oldest.map_or("-".to_owned(), length), true));
+    for (index, count) in queue.lately.into_iter().enumerate() {
+        let text = format!("{}{}", if count.is_estimate { "~" } else { "" }, rate(count.jobs as f64 / minutes));
+        cells.push(alarming(top, text, index == 2 && count.jobs > 0));
+    }
+    cells
+}
+
+fn leases(frame: &mut Frame<'_>, area: Rect, top: &Top, leases: &[Lease]) {
+    const COLUMNS: [Column; 5] =
+        [("job", 12, false), ("queue", 0, false), ("worker", 0, false), ("attempt", 7, true), ("ends in", 9, true)];
+    let width = usize::from(widths(&COLUMNS, area.width)[1]);
+    let row = |lease: &Lease| {
+        let ends = match u64::try_from(lease.ends_in_s) {
+            Ok(seconds) => length(Duration::from_secs(seconds)),
+            Err(_) => format!("{} over", length(Duration::from_secs(lease.ends_in_s.unsigned_abs()))),
+        };
+        vec![
+            Cell::from(short(lease.id)),
+            text(&lease.queue, width),
+            text(&lease.worker, width),
+            aligned(lease.attempt.to_string(), true),
+            alarming(top, ends, lease.ends_in_s < 0),
+        ]
+    };
+    let title = format!("Leases ({}), the next to end first", leases.len());
+    list(frame, area, top, List::Leases, &title, &COLUMNS, leases.iter().map(row).collect());
+}
+
+fn failures(frame: &mut Frame<'_>, area: Rect, top: &Top, failures: &[Failure]) {
+    const COLUMNS: [Column; 4] = [("job", 12, false), ("queue", 16, false), ("failed", 8, true), ("reason", 0, false)];
+    let width = usize::from(widths(&COLUMNS, area.width)[3]);
+    let row = |failure: &Failure| {
+        vec![
+            Cell::from(short(failure.id)),
+            text(&failure.queue, 16),
+            aligned(format!("{} ago", length(Duration::from_secs(failure.ago_s))), true),
+            text(&failure.reason, width),
+        ]
+    };
+    list(frame, area, top, List::Failures, "Failures, the newest first", &COLUMNS, failures.iter().map(row).collect());
+}
+
+fn sum(a: Count, b: Count) -> Count {
+    Count { jobs: a.jobs + b.jobs, is_estimate: a.is_estimate || b.is_estimate }
+}
+
+fn short(id: Uuid) -> String {
+    let id = id.simple().to_string();
+    id[id.len() - SHORT_ID..].to_owned()
+}
+
+fn text(text: &str, columns: usize) -> Cell<'static> {
+    Cell::from(cut(&printable(text), columns).into_owned())
+}
+
+fn aligned(text: String, is_number: bool) -> Cell<'static> {
+    let line = Line::raw(text);
+    Cell::from(if is_number { line.right_aligned() } else { line })
+}
+
+fn alarming(top: &Top, text: String, is_alarming: bool) -> Cell<'static> {
+    let style = if is_alarming { colour(top, Color::Red) } else { Style::new() };
+    Cell::from(Line::styled(text, style).right_aligned())
+}
+
+/// Returns a style in one of the terminal's own colours, which suit its background; none without colours.
+fn colour(top: &Top, colour: Color) -> Style {
+    if top.colour { Style::new().fg(colour) } else { Style::new() }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::view::Wish;
+    use super::*;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+    use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+
+    /// Presses a key without modifiers.
+    pub(in super::super) fn press(top: &mut Top, code: KeyCode) -> Option<Wish> {
+        top.heard(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+    }
+
+    /// Returns a view that has seen something of everything.
+    pub(in super::super) fn seen() -> Top {
+        let exactly = |jobs| Count { jobs, is_estimate: false };
+        let about = |jobs| Count { jobs, is_estimate: true };
+        let queue = |name: &str, paused, counts: [Count; 5], oldest_s: Option<u64>, lately: [Count; 3]| QueueLine {
+            name: name.to_owned(),
+            paused,
+            counts,
+            oldest: oldest_s.map(Duration::from_secs),
+            lately,
+        };
+        let none = [exactly(0); 5];
+        let queues = vec![
+            queue(
+                "mail",
+                false,
+                [about(123_456), exactly(2), exactly(32), about(1_234_567), exactly(17)],
+                Some(7_500),
+                [exactly(5_000), about(12_345), about(3)],
+            ),
+            queue(
+                "a queue with a name that is far too long for any column",
+                true,
+                [exactly(0), exactly(40), exactly(0), exactly(9), exactly(0)],
+                None,
+                [exactly(0); 3],
+            ),
+            queue("日本語の長い長い長い長い名前のキュー", false, none, None, [exactly(0); 3]),
+        ];
+        let lease = |n: u128, worker: &str, ends_in_s| Lease {
+            id: Uuid::from_u128(n),
+            queue: "mail".to_owned(),
+            worker: worker.to_owned(),
+            attempt: 1,
+            ends_in_s,
+        };
+        let leases = vec![
+            lease(0xabcdef, "1234@a-host-with-quite-a-long-name.example.org", -65),
+            lease(0x1234, "日本@ホスト", 1_199),
+        ];
+        let failure = |n: u128, ago_s, reason: &str| Failure {
+            id: Uuid::from_u128(n),
+            queue: "mail".to_owned(),
+            ago_s,
+            reason: reason.to_owned(),
+        };
+        let failures = vec![
+            failure(
+                0xf1,
+                12,
+                "connection refused\n\u{1b}[31m(os error 111) while the letter was delivered to its far too long address",
+            ),
+            failure(0xf2, 90_000, ""),
+        ];
+        let mut top = Top::new("pm", Duration::from_secs(2), false);
+        top.saw(Snapshot { queues, window: Duration::from_secs(300), leases, failures }, Duration::from_millis(45));
+        top
+    }
+
+    fn shown(top: &Top, columns: u16, rows: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
+        terminal.draw(|frame| draw(frame, top)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let mut text = String::new();
+        for row in 0..rows {
+            let mut line = String::new();
+            let mut column = 0;
+            while column < columns {
+                let symbol = buffer[(column, row)].symbol();
+                line.push_str(symbol);
+                column += u16::try_from(crate::render::width(symbol)).unwrap().max(1);
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The snapshots are written anew by `PM_UPDATE_SNAPSHOTS=1 cargo test -p pm-cli`.
+    #[test]
+    fn frames_are_as_in_the_snapshots() {
+        let mut job = seen();
+        job.open("00000000-0000-0000-0000-000000001234", "id: 1234\nqueue: mail\npayload:\n  to: ada\n");
+        let mut asking = seen();
+        press(&mut asking, KeyCode::Char('p'));
+        let mut troubled = seen();
+        troubled.list = List::Failures;
+        troubled.trouble("the database cannot be reached: connection refused");
+        let fresh = Top::new("pm", Duration::from_secs(2), true);
+        let mut frames = String::new();
+        for (name, top, columns, rows) in [
+            ("80x24", &seen(), 80, 24),
+            ("160x30", &seen(), 160, 30),
+            ("a question, 80x12", &asking, 80, 12),
+            ("a job, 60x10", &job, 60, 10),
+            ("trouble, 100x16", &troubled, 100, 16),
+            ("nothing seen yet, 40x4", &fresh, 40, 4),
+        ] {
+            frames.push_str(&format!("== {name} ==\n{}", shown(top, columns, rows)));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/commands/top/frames.txt");
+        if std::env::var_os("PM_UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(path, &frames).unwrap();
+        }
+        assert_eq!(frames, std::fs::read_to_string(path).unwrap_or_default());
+    }
+
+    #[test]
+    fn it_fits_whatever_the_size() {
+        for (columns, rows) in [(1, 1), (3, 2), (20, 5), (79, 23), (119, 10), (120, 10), (300, 100)] {
+            let text = shown(&seen(), columns, rows);
+            assert_eq!(text.lines().count(), usize::from(rows));
+        }
+    }
+
+    #[test]
+    fn without_colours_there_are_none() {
+        for (has_colour, expected) in [(false, false), (true, true)] {
+            let top = Top { colour: has_colour, ..seen() };
+            let mut terminal = Terminal::new(TestBackend::new(120, 30)).unwrap();
+            terminal.draw(|frame| draw(frame, &top)).unwrap();
+            let cells = terminal.backend().buffer().content();
+            assert_eq!(cells.iter().any(|cell| cell.fg != Color::Reset), expected);
+            assert!(cells.iter().all(|cell| cell.bg == Color::Reset), "light and dark are the terminal's affair");
+        }
+    }
+}
