@@ -1,5 +1,6 @@
 //! From what people type to checked values.
 
+mod condition;
 mod duration;
 mod path;
 mod payload;
@@ -7,6 +8,7 @@ mod schedule;
 mod settings;
 mod time;
 
+pub(crate) use condition::{Condition, parse_condition};
 pub(crate) use duration::{parse_duration, show_duration, show_seconds};
 pub(crate) use path::{Path, Step, parse_path};
 pub(crate) use payload::{Source, read_all, stored};

@@ -102,3 +102,45 @@ fn usage_errors_exit_with_2_and_help_with_0() {
         assert!(!ran.stdout.contains('\u{1b}'));
     }
 }
+
+/// Returns the first cells of the table rows that follow this heading.
+fn keys(page: &str, heading: &str) -> Vec<String> {
+    let (_, section) = page.split_once(heading).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    rows.map(str::to_owned).collect()
+}
+
+/// What the page says of the file is what the program takes, and each key has an effect.
+#[test]
+fn every_setting_of_the_file_is_documented_and_works() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let documented = keys(page, "## The file");
+    let home = Home::new();
+    home.configure("no_such_key = 1");
+    let refused = run(home.command().args(["queue", "ls"]), b"").stderr;
+    let (_, known) = refused.split_once("expected").unwrap();
+    let known: Vec<_> = known.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(documented, known, "{refused}");
+    let place = Place::with_queues(&["mail"]);
+    assert_eq!(place.pm(&["db", "migrate", "--schema", "other"]).status, 0);
+    let url = place.database.url();
+    for (key, text, expected) in [
+        ("database_url", format!("database_url = \"{url}\""), "mail"),
+        ("schema", format!("database_url = \"{url}\"\nschema = \"other\""), "No queues."),
+    ] {
+        assert!(documented.contains(&key.to_owned()), "{key} is tested and not documented");
+        place.home.configure(&text);
+        let ran = run(place.home.command().args(["queue", "ls"]), b"");
+        assert!(ran.status == 0 && (ran.stdout + &ran.stderr).contains(expected), "{key}");
+    }
+    assert_eq!(documented.len(), 2, "a new key needs a line above");
+}
+
+#[test]
+fn every_option_that_all_commands_have_is_documented() {
+    let page = include_str!("../../../../docs/configuration.md");
+    for word in ["--db", "--schema", "--connect-timeout", "PM_DATABASE_URL", "DATABASE_URL", "PM_SCHEMA", "NO_COLOR"] {
+        assert!(page.contains(&format!("`{word}")), "{word}");
+    }
+}

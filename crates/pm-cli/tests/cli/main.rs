@@ -10,6 +10,7 @@ mod database;
 mod demo;
 mod dev;
 mod doctor;
+mod filters;
 mod jobs;
 mod next;
 mod payloads;

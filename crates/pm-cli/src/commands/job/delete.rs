@@ -9,6 +9,7 @@ use crate::error::CommandError;
 /// The holder of a job in progress is told that its lease is lost.
 ///
 /// Example:
+///   pm job delete --status finished --where 'created<2026-01-01'
 ///   pm job delete 9f3c
 ///   pm job delete --queue mail --status finished --older-than 30d
 #[derive(clap::Args)]

@@ -23,6 +23,15 @@ use crate::error::CommandError;
 /// Where a job is wanted, its id will do, or the end of it: as many hex digits as tell it
 /// from the others, with dashes or without.
 ///
+/// Commands that change jobs take filters instead of ids: --queue, --status, --older-than, and
+/// --where with a condition, all of which must hold. A condition is a field, an operator and a
+/// value: everything after the operator, blanks inside included. Texts (description, key, reason,
+/// worker) are tested by = and !=, and by ~ and !~ (contains it or not, whatever the case); a text
+/// that is not there is empty. Numbers (priority, attempts, retries, bytes of payload) and times
+/// (created, ended, due) are compared by = != < <= > >=; a time that is not there fits nothing.
+/// Jobs are looked at newest first, 1,000 at a time, and each thousand is changed at once after.
+/// On a terminal it is asked first; a script that wants to see first says --dry-run.
+///
 /// Example:
 ///   pm job ls --status failed
 #[derive(clap::Subcommand)]

@@ -10,6 +10,7 @@ use crate::error::CommandError;
 /// its holder, whose word about it no longer counts. A paused queue still holds its jobs.
 ///
 /// Example:
+///   pm job restart --status failed --where reason~timeout
 ///   pm job restart 9f3c 77ab
 ///   pm job restart --queue mail --status failed --dry-run
 #[derive(clap::Args)]

@@ -2,6 +2,7 @@
 
 use super::CHUNK;
 use crate::error::CommandError;
+use crate::input::Condition;
 use pm_core::State;
 use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Queue, Uuid};
 use std::time::Duration;
@@ -13,6 +14,8 @@ pub(in crate::commands::job) struct Filter {
     pub(in crate::commands::job) state: Option<State>,
     /// They were added longer ago than this, by the database's clock.
     pub(in crate::commands::job) older_than: Option<Duration>,
+    /// All of them hold of the job.
+    pub(in crate::commands::job) conditions: Vec<Condition>,
 }
 
 /// The jobs that match, in pages of at most 1,000. Jobs that come in later are newer and not met any more.
@@ -63,6 +66,7 @@ impl Pages {
     fn fits(&self, job: &JobMetadata) -> bool {
         let age_us = job.read_at.unix_us().saturating_sub(job.created_at.unix_us());
         let is_old = self.filter.older_than.is_none_or(|age| i128::from(age_us) > age.as_micros() as i128);
-        is_old && self.newest.is_none_or(|newest| job.id <= newest)
+        let fits = self.filter.conditions.iter().all(|condition| condition.holds(job));
+        is_old && fits && self.newest.is_none_or(|newest| job.id <= newest)
     }
 }
