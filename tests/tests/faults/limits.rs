@@ -2,8 +2,9 @@
 
 use crate::books::now_us;
 use crate::scene::{SECOND, Scene, durable};
+use pm_driver_tokio_postgres::{ConnectOptions, ErrorKind};
 use pm_sandbox::Server;
-use pm_tests::Direct;
+use pm_tests::{Direct, Ground, within};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,4 +49,28 @@ async fn a_server_without_free_connections_costs_time_only() {
     drop(theirs);
     let recovery = format!("{:.1} s", scene.recovered(now_us()).await.as_secs_f64());
     scene.finish("all connection slots taken by others (53300) for 10 s, lease 4 s", &recovery).await;
+}
+
+/// Behind a pooler no session keeps a timeout: the server would wait for the lock for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_session_keeps_a_timeout_the_client_gives_up_by_itself() {
+    let ground = Ground::new().await;
+    let id = ground.put(1).await;
+    let options = || ConnectOptions::default().pooler(true).statement_timeout(SECOND);
+    let url = ground.database.url();
+    let queues = [
+        pm_driver_tokio_postgres::connect_with(&url, options()).await.expect("it is there"),
+        pm_driver_sqlx::connect_with(&url, options()).await.expect("it is there"),
+    ];
+    let mut someone = Direct::to(&url).await;
+    let transaction = someone.client.transaction().await.unwrap();
+    transaction.batch_execute("lock table pm.job in access exclusive mode").await.unwrap();
+    for queue in &queues {
+        let error = within("the client's own timeout", queue.job(id)).await.expect_err("nobody answers");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    transaction.rollback().await.unwrap();
+    for queue in &queues {
+        within("an answer", queue.job(id)).await.expect("what waited is left behind with its connection");
+    }
 }

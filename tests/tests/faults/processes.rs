@@ -54,7 +54,7 @@ async fn a_killed_backend_costs_no_job() {
     scene.under_way().await;
     let mut recoveries = Vec::new();
     for _ in 0..3 {
-        let backend = scene.sql("select pid from pg_stat_activity where application_name = 'worker-0' limit 1");
+        let backend = scene.sql("select pid from pg_stat_activity where application_name like 'worker-%' limit 1");
         let at = now_us();
         kill(backend[0][0].as_ref().expect("a pid is never null"));
         recoveries.push(scene.recovered(at + 100_000).await);
