@@ -408,7 +408,7 @@ async fn a_reaper_fires_without_any_stream() {
 async fn what_cannot_be_a_schedule_is_refused() {
     let ground = Ground::new().await;
     let good = || Schedule::new("tasks", "30 2 * * *");
-    let long = "x".repeat(1_000_000);
+    let long = "x".repeat(100_000);
     for (name, schedule, payload, kind, why) in [
         ("", good(), "", ErrorKind::Invalid, "is empty"),
         ("a\nb", good(), "", ErrorKind::Invalid, "control character"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// The largest payload of a schedule, in bytes: each of its jobs has a copy.
-pub const MAX_SCHEDULE_PAYLOAD_BYTES: usize = 1_000_000;
+pub const MAX_SCHEDULE_PAYLOAD_BYTES: usize = 100_000;
 
 /// A tick that nobody fired for longer than this counts as missed.
 pub const TICK_GRACE: Duration = Duration::from_secs(60);

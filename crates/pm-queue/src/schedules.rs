@@ -152,7 +152,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `Invalid` for a bad name (as for queues), expression, zone or policy, or a payload over 1 MB; `QueueNotFound`;
+    /// `Invalid` for a bad name (as for queues), expression, zone or policy, or a payload over 100 kB; `QueueNotFound`;
     /// `Payload` when the payload cannot be written.
     pub async fn set_schedule<T: Serialize>(&self, name: &str, schedule: Schedule, payload: T) -> Result<bool, Error> {
         let new = schedule.into_core(ScheduleName::new(name)?, &payload)?;
