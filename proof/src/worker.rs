@@ -1,12 +1,13 @@
 //! Any inputs in any order into the worker machine.
 
+use crate::reply::CATALOG;
 use crate::rows::rows;
 use arbitrary::{Result, Unstructured};
 use pm_core::machine::{
     Entropy, Machine, Request, TakenJob, Ticket, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
 };
 use pm_core::op::Notice;
-use pm_core::{Backoff, Catalog, Failure, Instant, Lease, QueueName, Reason, SchemaName, StatementId, Value, Verdict};
+use pm_core::{Backoff, Failure, Instant, Lease, QueueName, Reason, StatementId, Value, Verdict};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -41,7 +42,6 @@ impl Entropy for Counting {
 
 struct Stage {
     worker: Worker,
-    catalog: Catalog,
     entropy: Counting,
     now: Instant,
     prefetch: usize,
@@ -73,7 +73,6 @@ impl Stage {
         let now = Instant::from_start(ms(1_000));
         let mut stage = Stage {
             worker: Worker::new(options, now),
-            catalog: Catalog::new(&SchemaName::default()),
             entropy: Counting(1),
             now,
             prefetch,
@@ -155,7 +154,7 @@ impl Stage {
             return Ok(());
         }
         let request = self.in_flight.remove(bytes.choose_index(self.in_flight.len())?);
-        let columns = self.catalog.statement(request.plan().statement).columns;
+        let columns = CATALOG.statement(request.plan().statement).columns;
         let reply = rows(bytes, columns)?;
         self.worker.handle_reply(request, Ok(reply), self.now, &mut self.entropy);
         Ok(())
