@@ -68,6 +68,26 @@ async fn jobs_are_listed_by_queue_and_state_newest_first() {
 }
 
 #[tokio::test]
+async fn jobs_in_progress_come_in_pages_too() {
+    let ground = Ground::new().await;
+    ground.put_many(30).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
+    let held = pm_tests::take(&mut jobs, 7).await;
+    let mut expected: Vec<_> = held.iter().map(|job| job.id()).collect();
+    drop(jobs);
+    expected.sort_unstable();
+    expected.reverse();
+    let filter = JobFilter::default().state(State::InProgress);
+    let first = ids(&ground, filter.clone().queue("tasks").limit(3)).await;
+    let rest = ids(&ground, filter.clone().after(first[2])).await;
+    let listed = [first, rest].concat();
+    assert!(expected.iter().all(|id| listed.contains(id)), "{listed:?}");
+    assert!(listed.is_sorted_by(|a, b| a > b), "newest first, and none twice");
+    ground.queue.create_queue("other", false).await.unwrap();
+    assert!(ids(&ground, filter.queue("other")).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_long_list_comes_in_pages() {
     let ground = Ground::new().await;
     let mut expected = ground.put_many(230).await;

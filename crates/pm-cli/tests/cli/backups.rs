@@ -36,9 +36,15 @@ fn url_with_password(place: &Place) -> String {
 fn a_backup_is_restored_into_another_database_byte_for_byte() {
     let place = Place::with_queues(&["mail", "film"]);
     let bytes: Vec<u8> = (0..10_485_760u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let added = place.pm_reading(&["job", "add", "mail", "-", "--codec", "raw"], &bytes);
-    let id = added.stdout.trim_end();
+    let file = place.home.path().join("payload");
+    std::fs::write(&file, &bytes).unwrap();
+    let id = &*place.add(&["mail", "--file", file.to_str().unwrap(), "--codec", "raw"]);
+    assert!(place.pm(&["job", "show", id]).stdout.contains("<10485760 bytes>"));
     let copy = place.pm(&["job", "copy", id, "-t", "film"]).stdout;
+    place.database.execute("vacuum full pm.job").unwrap();
+    let sizes = "select pg_total_relation_size('pm.job') + pg_total_relation_size('pm.payload')
+                   < (select 1.5 * sum(pg_column_size(data)) from pm.payload)";
+    assert_eq!(place.value(sizes), "t", "it is stored once");
     place.add(&["mail", "{}", "--key", "k", "--description", "d"]);
     assert_eq!(place.pm(&["schedule", "set", "nightly", "mail", "@daily", "7"]).status, 0);
     let path = backup(&place);

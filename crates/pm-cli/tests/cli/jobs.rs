@@ -213,6 +213,9 @@ fn any_suffix_of_an_id_will_do() {
         let shown = place.pm(&["job", "show", suffix]);
         assert!(shown.status == 0 && shown.stdout.starts_with(&format!("id: {id}\n")), "{suffix}: {}", shown.stderr);
     }
+    for length in 13..=31 {
+        assert_eq!(place.pm(&["job", "show", &digits[32 - length..], "--json"]).json()["id"], id, "{length} digits");
+    }
     place.pm(&["job", "show", "00000000-0000-7000-8000-000000000000"]).assert_refused(1, &["not found"]);
     place.pm(&["job", "show", "ffffffffff0"]).assert_refused(1, &["no job's id ends in ffffffffff0"]);
     let long = "a".repeat(33);

@@ -1,10 +1,10 @@
 -- Tells of each queue how long its oldest ready job has been waiting, and how many jobs came in and ended lately.
 -- Locks: none.
 -- Concurrency: reads one snapshot. Jobs deleted meanwhile count nowhere.
--- Index: job (id) backwards for the newest 20,000 jobs; a sample of at most 4,000 pages for the older ones; job_line, one probe a line and then past the jobs in progress; job_wait up to now, 10,000 entries at most.
--- Cost: bounded, about 60 ms at 1 M jobs. What came in and ended is exact among the newest 20,000 jobs, and among the older ones while the table has no more than 4,000 pages (32 MB); otherwise estimated from the sample.
+-- Index: job (id) backwards for the newest 20,000 jobs; a sample of at most 2,000 pages for the older ones; job_line, one probe a line and then past the jobs in progress; job_wait up to now, 10,000 entries at most.
+-- Cost: bounded, about 60 ms at 1 M jobs. What came in and ended is exact among the newest 20,000 jobs, and among the older ones while the table has no more than 2,000 pages (16 MB); otherwise estimated from the sample.
 with recursive size as materialized (
-  select least(100.0, 100.0 * 4000 / greatest(1, pg_relation_size('{schema}.job') / current_setting('block_size')::int8)) as percent
+  select least(100.0, 100.0 * 2000 / greatest(1, pg_relation_size('{schema}.job') / current_setting('block_size')::int8)) as percent
 ), since as materialized (
   select statement_timestamp() - $1::int8 * interval '1 ms' as at
 ), newest as materialized (

@@ -20,10 +20,10 @@ with page as materialized (
     cross join lateral (
       select job.id from {schema}.job
       where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
-        and job.id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
       offset 0
     ) flight
     where $2::int2 = 1 and queue.name is not null and ($1::text is null or queue.name = $1::text)
+      and flight.id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     order by flight.id desc
     limit $4::int8
   ) held

@@ -31,7 +31,7 @@ pub struct Activity {
 /// What happened on a queue lately.
 ///
 /// The counts are exact among the newest 20,000 jobs of all queues, and for older jobs while the table of jobs is no
-/// larger than 32 MB; beyond that, what became of older jobs is estimated from a sample. "Newest" goes by the ids,
+/// larger than 16 MB; beyond that, what became of older jobs is estimated from a sample. "Newest" goes by the ids,
 /// which carry the clocks of the clients. Jobs that were deleted since count nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]

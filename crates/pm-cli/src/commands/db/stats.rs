@@ -8,7 +8,7 @@ use crate::render::StatsView;
 ///
 /// The cost is bounded however many jobs there are. Numbers of jobs up to 10,000 a status are
 /// exact. What came in and ended in the last 5m is exact among the newest 20,000 jobs, and among
-/// older ones while the table of jobs is no larger than 32 MB; a number marked ~ is estimated
+/// older ones while the table of jobs is no larger than 16 MB; a number marked ~ is estimated
 /// from a sample of the table. Jobs deleted meanwhile count nowhere. The oldest waiting job is
 /// the one first in line whose time since it was added, or became due, is longest; none is
 /// counted that is held or not yet due. The rows of a table are as of its last vacuum.
