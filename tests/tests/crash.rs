@@ -1,17 +1,15 @@
 //! A worker process dies without a word: its jobs run elsewhere when their leases end, and none is lost.
 //!
-//! The worker process is this test binary again, told by an environment variable what to do.
+//! The worker process is `tests/src/bin/doomed.rs`.
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
-use pm_driver_tokio_postgres::{ConnectOptions, Ending, JobAck, Queue, SettingsChange, State, StreamOptions, Uuid};
+use pm_driver_tokio_postgres::{Ending, SettingsChange, State, Uuid};
 use pm_tests::{Ground, PATIENCE, Seed, eventually, within};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-const URL: &str = "PM_CRASH_URL";
 const PREFETCHED: i64 = 500;
 const STARTED: usize = 20;
 /// Unstarted jobs are given back after a quarter of it: time enough to be killed before.
@@ -24,15 +22,14 @@ struct Process {
 }
 
 impl Process {
-    /// Starts this binary with one ignored test as its whole life.
-    fn start(test: &str, url: &str) -> Process {
-        let binary = std::env::current_exe().expect("a process knows its binary");
-        let mut child = Command::new(binary)
-            .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
-            .env(URL, url)
+    /// Starts a worker that does as it is told.
+    fn start(orders: &[&str], url: &str) -> Process {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_doomed"))
+            .arg(url)
+            .args(orders)
             .stdout(Stdio::piped())
             .spawn()
-            .expect("a test binary can be run");
+            .expect("the worker can be run");
         let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
         Process { child, lines }
     }
@@ -55,60 +52,12 @@ impl Drop for Process {
     }
 }
 
-async fn queue_of_the_worker() -> Option<Queue> {
-    let url = std::env::var(URL).ok()?;
-    let options = ConnectOptions::default().application_name("doomed");
-    Some(pm_driver_tokio_postgres::connect_with(&url, options).await.expect("the parent's database is there"))
-}
-
-/// Takes jobs fast until many are claimed ahead, then holds some, says which, and never says a word again.
-#[tokio::test]
-#[ignore = "the worker process of another test"]
-async fn worker_that_holds_jobs() {
-    let Some(queue) = queue_of_the_worker().await else { return };
-    let options = StreamOptions::default().prefetch(2_000).worker_name("doomed");
-    let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", options);
-    let mut next = async || jobs.next().await.expect("the stream goes on").expect("the job is good").into_parts().1;
-    loop {
-        let mut words = Vec::new();
-        for _ in 0..1_000 {
-            words.push(next().await.commit());
-        }
-        assert!(join_all(words).await.iter().all(Result::is_ok));
-        let summaries = queue.list_queues().await.expect("they can be listed");
-        if summaries[0].count(State::InProgress).jobs >= PREFETCHED as u64 + 2 * STARTED as u64 {
-            break;
-        }
-    }
-    let mut held: Vec<JobAck> = Vec::new();
-    while held.len() < STARTED {
-        held.push(next().await);
-    }
-    let ids: Vec<_> = held.iter().map(|ack| ack.id().to_string()).collect();
-    println!("\nholds {}", ids.join(" "));
-    std::future::pending::<()>().await;
-}
-
-/// Commits jobs one by one and says so after each, until it is killed.
-#[tokio::test]
-#[ignore = "the worker process of another test"]
-async fn worker_that_commits_jobs() {
-    let Some(queue) = queue_of_the_worker().await else { return };
-    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
-    loop {
-        let (n, ack) = jobs.next().await.expect("the stream goes on").expect("the job is good").into_parts();
-        println!("\nstarts {n}");
-        ack.commit().await.expect("the lease is ours");
-        println!("\ncommitted {n}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_of_a_killed_worker_run_elsewhere_after_their_lease_and_the_unstarted_are_blamed_no_more() {
     const JOBS: u64 = 30_000;
     let ground = Ground::with(SettingsChange::new().lease(LEASE).backoff(vec![Duration::ZERO])).await;
     ground.put_many(JOBS).await;
-    let mut worker = Process::start("worker_that_holds_jobs", &ground.database.url());
+    let mut worker = Process::start(&["hold", &STARTED.to_string(), &PREFETCHED.to_string()], &ground.database.url());
     let (started, mut worker) = tokio::task::spawn_blocking(move || {
         let said = worker.said("holds ");
         worker.kill();
@@ -166,7 +115,7 @@ async fn what_a_killed_worker_was_told_is_durable_and_the_rest_runs_again() {
     let mut committed = BTreeSet::new();
     let mut starts: BTreeMap<u64, u32> = BTreeMap::new();
     for _ in 0..4 {
-        let mut worker = Process::start("worker_that_commits_jobs", &ground.database.url());
+        let mut worker = Process::start(&["commit"], &ground.database.url());
         let before_the_end = 1 + seed.below(300);
         let said = tokio::task::spawn_blocking(move || {
             let mut said: Vec<String> = (0..before_the_end).filter_map(|_| worker.said("")).collect();

@@ -1,15 +1,12 @@
 //! `sslmode=require` means TLS, and a certificate that the system trusts.
 //!
-//! Trust is read once a process, from what `SSL_CERT_FILE` names: so each connection is made by this binary, run again.
+//! Trust is read once a process, from what `SSL_CERT_FILE` names: so each connection is made by a process of its own, `tests/src/bin/connect.rs`.
 
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, connect_with};
 use pm_sandbox::{Server, ServerOptions};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-const URL: &str = "PM_TLS_URL";
 
 /// A directory with the certificates of two authorities, and one of a server signed by the first.
 struct Papers(PathBuf);
@@ -56,38 +53,18 @@ impl Drop for Papers {
     }
 }
 
-/// Connects as it is told, and says how it went.
-#[tokio::test]
-#[ignore = "a process of another test"]
-async fn process_that_connects() {
-    let Ok(url) = std::env::var(URL) else { return };
-    match connect_with(&url, ConnectOptions::default().application_name("tls")).await {
-        Ok(queue) => {
-            queue.create_queue("tasks", false).await.unwrap();
-            queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
-            let mut jobs = queue.try_stream_jobs::<u64>("tasks");
-            pm_tests::next(&mut jobs).await.into_parts().1.commit().await.unwrap();
-            println!("\nworks");
-        }
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-            println!("\nrefuses: {error}");
-        }
-    }
-}
-
 /// Returns what a process says that trusts this authority.
 fn connects(url: &str, trusted: &Path) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "process_that_connects", "--ignored", "--nocapture"])
-        .env(URL, url)
+    let output = Command::new(env!("CARGO_BIN_EXE_connect"))
+        .args([url, "tasks"])
         .env("SSL_CERT_FILE", trusted)
         .env_remove("SSL_CERT_DIR")
         .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = said.lines().find(|line| line.starts_with("works") || line.starts_with("refuses"));
-    said.unwrap_or_else(|| panic!("it says nothing: {output:?}")).to_owned()
+        .expect("it can be run");
+    match output.status.success() {
+        true => "works".to_owned(),
+        false => String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
 }
 
 #[test]
@@ -100,7 +77,7 @@ fn required_tls_works_with_a_trusted_certificate_and_refuses_any_other_clearly()
     let require = format!("{plain}?sslmode=require");
 
     let without = connects(&require, &ours);
-    assert!(without.starts_with("refuses") && without.contains("TLS"), "the server has no TLS yet: {without}");
+    assert!(without.starts_with("Unavailable") && without.contains("TLS"), "the server has no TLS yet: {without}");
 
     papers.install(server.data_dir());
     let log = "alter system set ssl = on; alter system set log_connections = on";
@@ -112,7 +89,7 @@ fn required_tls_works_with_a_trusted_certificate_and_refuses_any_other_clearly()
     assert!(server.log().contains("SSL enabled"), "it was encrypted: {}", server.log());
 
     let refused = connects(&require, &theirs);
-    assert!(refused.starts_with("refuses") && refused.contains("certificate"), "{refused}");
+    assert!(refused.starts_with("Unavailable") && refused.contains("certificate"), "{refused}");
     assert!(refused.contains("127.0.0.1") && !refused.contains("postgres://"), "it names the place: {refused}");
 
     let named = require.replace("127.0.0.1", "localhost");

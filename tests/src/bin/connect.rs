@@ -1,5 +1,6 @@
-//! A process of its own that connects, which migrates, and creates a queue: for tests of many at once.
+//! A process of its own that connects, which migrates, creates a queue, and has a job of it done.
 
+use pm_driver_tokio_postgres::EnqueueOptions;
 use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
@@ -21,6 +22,9 @@ async fn main() -> ExitCode {
 async fn work(url: &str, name: &str) -> Result<(), pm_driver_tokio_postgres::Error> {
     let queue = pm_driver_tokio_postgres::connect(url).await?;
     queue.create_queue(name, false).await?;
+    queue.enqueue(name, 1u64, EnqueueOptions::default()).await?;
+    let mut jobs = queue.try_stream_jobs::<u64>(name);
+    pm_tests::next(&mut jobs).await.into_parts().1.commit().await?;
     queue.close().await;
     Ok(())
 }
