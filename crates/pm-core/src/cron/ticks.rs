@@ -39,8 +39,8 @@ impl Cron {
     fn last(&self, from: i64, upto: i64) -> Option<i64> {
         let next = |after| self.next(Timestamp::from_unix_us(after)).map(Timestamp::unix_us).filter(|at| *at <= upto);
         let mut last = next(from.checked_sub(1)?)?;
-        // There is no tick after it.
-        let mut end = upto;
+        // There is no tick after it; nor after the calendar's end, up to which nothing overflows.
+        let mut end = upto.min(jiff::Timestamp::MAX.as_microsecond());
         while end - last > CLOSE_US {
             let middle = last + (end - last) / 2;
             match next(middle) {
@@ -225,6 +225,10 @@ mod tests {
         }
         let ages = cron.latest(Timestamp::NEG_INFINITY, Timestamp::INFINITY, 2);
         assert_eq!(ages, [], "nothing is known before the calendar's beginning");
+        for beginning in ["-009999-06-01T00:00:00Z", "1969-06-01T00:00:00Z", "1970-06-01T00:00:00Z"] {
+            let ages: Vec<_> = cron.latest(at(beginning), Timestamp::INFINITY, 2).into_iter().map(shown).collect();
+            assert_eq!(ages, ["9997-12-31T23:00:00Z", "9998-12-31T23:00:00Z"], "from {beginning}");
+        }
     }
 
     #[test]
