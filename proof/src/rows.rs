@@ -6,7 +6,7 @@ use pm_core::{Rows, Timestamp, Type, Value};
 use uuid::Uuid;
 
 const NUMBERS: [i64; 14] = [0, 1, 2, 3, 4, 7, 100, 500, -1, 60_000, 1 << 40, i64::MAX, i64::MIN, i64::MIN + 1];
-const TEXTS: [&str; 5] = ["a", "b", "", "w", "{\"n\": 1}"];
+const TEXTS: [&str; 7] = ["a", "b", "", "w", "{\"n\": 1}", "* * * * *", "UTC"];
 
 /// Makes a reply with these columns, at most six rows; one row in four has a cell, and one reply in sixteen a number of
 /// columns, that does not belong there.
