@@ -121,6 +121,19 @@ pub enum Remedy {
     Command(String),
 }
 
+impl Remedy {
+    /// Returns what to type into a shell; SQL goes to psql, which finds the database in `PM_DATABASE_URL`.
+    pub fn command(&self) -> String {
+        match self {
+            Remedy::Sql(sql) => {
+                let each: Vec<_> = sql.split("; ").map(|sql| format!(" -c {}", quoted(sql))).collect();
+                format!("psql \"$PM_DATABASE_URL\"{}", each.concat())
+            }
+            Remedy::Command(command) => command.clone(),
+        }
+    }
+}
+
 /// Returns what is wrong, in the order of [`Check::ALL`].
 ///
 /// `patience` is how long a transaction may be open, a lease be run out, and a ready job wait.
@@ -341,19 +354,6 @@ fn length(duration: Duration) -> String {
         60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds / 60 % 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds / 3_600 % 24),
-    }
-}
-
-impl Remedy {
-    /// Returns what to type into a shell; SQL goes to psql, which finds the database in `PM_DATABASE_URL`.
-    pub fn command(&self) -> String {
-        match self {
-            Remedy::Sql(sql) => {
-                let each: Vec<_> = sql.split("; ").map(|sql| format!(" -c {}", quoted(sql))).collect();
-                format!("psql \"$PM_DATABASE_URL\"{}", each.concat())
-            }
-            Remedy::Command(command) => command.clone(),
-        }
     }
 }
 

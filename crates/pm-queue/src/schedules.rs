@@ -8,8 +8,6 @@ use pm_core::{Codec, Cron, JobOptions, Missed, NewSchedule, Overlap, QueueName, 
 use serde::Serialize;
 use std::time::Duration;
 
-/// The most schedules one step looks at.
-const FIRED_AT_ONCE: usize = 100;
 /// How often a resume is reckoned anew when someone changes the schedule meanwhile.
 const MOST_TRIES: u32 = 5;
 
@@ -235,7 +233,7 @@ impl Queue {
     pub async fn fire_schedules(&self) -> Result<(u64, Option<Duration>), Error> {
         let mut made = 0;
         loop {
-            let reply = self.run(DueSchedules { limit: FIRED_AT_ONCE }).await?;
+            let reply = self.run(DueSchedules { limit: DueSchedules::MOST }).await?;
             let mut entropy = Lent(&*self.link().randomness);
             let fire = FireSchedules::of(&reply, || entropy.next_u64());
             let fired = if fire.is_empty() { None } else { Some(self.run(fire).await?) };

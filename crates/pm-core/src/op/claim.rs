@@ -37,9 +37,6 @@ pub(crate) const CLAIM: Definition = Definition {
 pub(crate) const RELEASE_CLAIM: Definition =
     Definition { sql: include_str!("release_claim.sql"), params: &[Type::Int8], columns: &[Type::Int8] };
 
-/// A claim stops at the job whose payload completes so many bytes; it always brings one.
-pub(crate) const MAX_BYTES: usize = 16 << 20;
-
 /// Leases the next jobs of some lines: no more than asked for, and 16 MiB of payloads and the rest of the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -53,6 +50,11 @@ pub struct Claim {
     pub worker: String,
     /// Due times before this are known to be none.
     pub due_bound: Option<Timestamp>,
+}
+
+impl Claim {
+    /// A claim stops at the job whose payload completes so many bytes; it always brings one.
+    pub const MAX_BYTES: usize = 16 << 20;
 }
 
 /// One priority of one queue, and from where to look.
@@ -81,7 +83,7 @@ impl ClaimReply {
     /// Returns whether the claim stopped at a bound, so that its lines may hold more.
     pub(crate) fn is_full(&self, claim: &Claim) -> bool {
         let bytes: usize = self.jobs.iter().map(|job| job.payload.len()).sum();
-        self.jobs.len() >= claim.limit || bytes >= MAX_BYTES
+        self.jobs.len() >= claim.limit || bytes >= Claim::MAX_BYTES
     }
 }
 
@@ -199,6 +201,16 @@ impl Operation for ReleaseClaim {
     }
 
     fn interpret(self, rows: &Rows) -> Result<u64, Error> {
-        Ok(rows.only(Self::STATEMENT)?.read::<i64>()?.unsigned_abs())
+        rows.only(Self::STATEMENT)?.count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statement_stops_at_the_bytes_that_are_promised() {
+        assert!(CLAIM.sql.contains(&format!("bytes_so_far - bytes < {})", Claim::MAX_BYTES)));
     }
 }

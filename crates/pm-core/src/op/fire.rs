@@ -50,6 +50,11 @@ pub struct DueSchedules {
     pub limit: usize,
 }
 
+impl DueSchedules {
+    /// What one look is limited to by whoever fires.
+    pub const MOST: usize = 100;
+}
+
 /// Which schedules are due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueReply {
@@ -213,7 +218,7 @@ impl Operation for FireSchedules {
 
     fn interpret(self, rows: &Rows) -> Result<Fired, Error> {
         let mut row = rows.only(Self::STATEMENT)?;
-        Ok(Fired { schedules: row.read::<i64>()?.unsigned_abs(), jobs: row.read::<i64>()?.unsigned_abs() })
+        Ok(Fired { schedules: row.count()?, jobs: row.count()? })
     }
 }
 

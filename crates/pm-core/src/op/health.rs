@@ -101,7 +101,7 @@ fn read_holder(mut row: Row<'_>) -> Result<RowHolder, Error> {
         application: row.read()?,
         state: row.read()?,
         age: row.read::<Option<i64>>()?.map(from_ms),
-        transactions: row.read::<Option<i64>>()?.map_or(0, |age| u64::try_from(age).unwrap_or(0)),
+        transactions: row.read::<Option<i64>>()?.map_or(0, i64::unsigned_abs),
     })
 }
 
@@ -150,28 +150,19 @@ impl Operation for TableHealths {
 }
 
 fn read_table(mut row: Row<'_>) -> Result<TableHealth, Error> {
-    let name = row.read()?;
-    let mut count = || row.read::<i64>().map(|count| u64::try_from(count).unwrap_or(0));
-    let (live, dead, scans, scanned_rows) = (count()?, count()?, count()?, count()?);
-    let counted = from_ms(row.read()?);
-    let (has_autovacuum, server_has_autovacuum) = (row.read()?, row.read()?);
-    let mut count = || row.read::<i64>().map(|count| u64::try_from(count).unwrap_or(0));
-    let (age, freeze_age) = (count()?, count()?);
-    let read_at = row.read()?;
-    let table = TableHealth {
-        name,
-        live,
-        dead,
-        scans,
-        scanned_rows,
-        counted,
-        has_autovacuum,
-        server_has_autovacuum,
-        age,
-        freeze_age,
-        read_at,
-    };
-    Ok(table)
+    Ok(TableHealth {
+        name: row.read()?,
+        live: row.count()?,
+        dead: row.count()?,
+        scans: row.count()?,
+        scanned_rows: row.count()?,
+        counted: from_ms(row.read()?),
+        has_autovacuum: row.read()?,
+        server_has_autovacuum: row.read()?,
+        age: row.count()?,
+        freeze_age: row.count()?,
+        read_at: row.read()?,
+    })
 }
 
 /// Looks which indexes there are.
@@ -234,7 +225,7 @@ impl Operation for QueueHealths {
     fn interpret(self, rows: &Rows) -> Result<Vec<QueueHealth>, Error> {
         let read = |mut row: Row<'_>| {
             let (name, paused) = (row.read()?, row.read()?);
-            let (in_progress, stale) = (row.read::<i64>()?.unsigned_abs(), row.read::<i64>()?.unsigned_abs());
+            let (in_progress, stale) = (row.count()?, row.count()?);
             let overdue = row.read::<Option<i64>>()?.map(from_ms).unwrap_or_default();
             Ok(QueueHealth { name, paused, in_progress, stale, overdue })
         };

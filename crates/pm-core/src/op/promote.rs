@@ -45,7 +45,7 @@ impl Operation for Promote {
 
     fn interpret(self, rows: &Rows) -> Result<Promoted, Error> {
         let mut row = rows.only(Self::STATEMENT)?;
-        let promoted = row.read::<i64>()?.unsigned_abs();
+        let promoted = row.count()?;
         Ok(Promoted { promoted, upto: row.read()?, next_due: row.read::<Option<i64>>()?.map(from_ms) })
     }
 }

@@ -114,7 +114,7 @@ impl Operation for ResumeQueue {
 
     fn interpret(self, rows: &Rows) -> Result<Resumed, Error> {
         let mut row = found(rows.at_most_one(Self::STATEMENT)?, &self.name)?;
-        Ok(Resumed { queue_id: row.read()?, freed: row.read::<i64>()?.unsigned_abs() })
+        Ok(Resumed { queue_id: row.read()?, freed: row.count()? })
     }
 }
 
@@ -134,7 +134,7 @@ impl Operation for CountPending {
     }
 
     fn interpret(self, rows: &Rows) -> Result<u64, Error> {
-        Ok(rows.only(Self::STATEMENT)?.read::<i64>()?.unsigned_abs())
+        rows.only(Self::STATEMENT)?.count()
     }
 }
 
@@ -191,8 +191,8 @@ impl Operation for ListQueues {
 fn read_summary(mut row: Row<'_>) -> Result<QueueSummary, Error> {
     let (name, paused) = (row.read()?, row.read()?);
     let settings = QueueSettings::read(&mut row)?;
-    let mut jobs = || row.read::<i64>().map(i64::unsigned_abs);
-    let (waiting, held, in_progress, finished, failed) = (jobs()?, jobs()?, jobs()?, jobs()?, jobs()?);
+    let (waiting, held, in_progress) = (row.count()?, row.count()?, row.count()?);
+    let (finished, failed) = (row.count()?, row.count()?);
     let (pending_is_estimate, finished_is_estimate, failed_is_estimate) = (row.read()?, row.read()?, row.read()?);
     // A pending job of a paused queue is shown as paused.
     let (pending, on_hold) = if paused { (0, waiting + held) } else { (waiting, held) };

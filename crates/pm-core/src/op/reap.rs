@@ -37,7 +37,7 @@ impl Operation for Reap {
 
     fn interpret(self, rows: &Rows) -> Result<Reaped, Error> {
         let mut row = rows.only(Self::STATEMENT)?;
-        let reaped = row.read::<i64>()?.unsigned_abs();
+        let reaped = row.count()?;
         Ok(Reaped { reaped, next_expiry: row.read::<Option<i64>>()?.map(from_ms) })
     }
 }

@@ -66,8 +66,7 @@ impl Operation for Activity {
 
 fn read_activity(mut row: Row<'_>) -> Result<QueueActivity, Error> {
     let (queue, waits_ms): (_, Option<i64>) = (row.read()?, row.read()?);
-    let mut jobs = || row.read::<i64>().map(i64::unsigned_abs);
-    let (enqueued, finished, failed) = (jobs()?, jobs()?, jobs()?);
+    let (enqueued, finished, failed) = (row.count()?, row.count()?, row.count()?);
     let (enqueued_is_estimate, ended_is_estimate) = (row.read()?, row.read()?);
     Ok(QueueActivity {
         queue,

@@ -101,9 +101,9 @@ impl Operation for Sweep {
 
     fn interpret(self, rows: &Rows) -> Result<Swept, Error> {
         let mut row = rows.only(Self::STATEMENT)?;
-        let seen = row.read::<i64>()?.unsigned_abs();
+        let seen = row.count()?;
         let upto: Option<Uuid> = row.read()?;
-        let deleted = row.read::<i64>()?.unsigned_abs();
+        let deleted = row.count()?;
         Ok(Swept { upto: upto.filter(|_| seen >= self.page as u64), deleted })
     }
 }
@@ -126,6 +126,6 @@ impl Operation for DropQueues {
     fn interpret(self, rows: &Rows) -> Result<u64, Error> {
         let mut row = rows.only(Self::STATEMENT)?;
         let _dropped: i64 = row.read()?;
-        Ok(row.read::<i64>()?.unsigned_abs())
+        row.count()
     }
 }

@@ -95,6 +95,11 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// Returns the next cell, which counts something.
+    pub(crate) fn count(&mut self) -> Result<u64, Error> {
+        self.read::<i64>().map(i64::unsigned_abs)
+    }
+
     /// Returns the next cell.
     ///
     /// # Errors

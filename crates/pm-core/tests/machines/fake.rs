@@ -259,7 +259,7 @@ impl Fake {
         picked.truncate(limit as usize);
         let mut bytes = 0;
         picked.retain(|(id, _)| {
-            let fits = bytes < 16 << 20;
+            let fits = bytes < Claim::MAX_BYTES;
             bytes += self.jobs[id].payload.len();
             fits
         });

@@ -4,12 +4,10 @@ use super::tables::{IN_PROGRESS, JobRow, PENDING};
 use super::values::row;
 use super::{Work, later, ms_until};
 use pm_core::Timestamp;
+use pm_core::op::Claim;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use uuid::Uuid;
-
-/// A claim stops at the job whose payload completes so many bytes.
-const MAX_BYTES: usize = 16 << 20;
 
 impl Work<'_> {
     /// Returns the milliseconds until the next waiting job is due, of those due at `bound` or later.
@@ -46,7 +44,7 @@ impl Work<'_> {
         }
         let mut bytes = 0;
         picked.retain(|id| {
-            let fits = bytes < MAX_BYTES;
+            let fits = bytes < Claim::MAX_BYTES;
             bytes += self.tables.payload_of(&self.tables.job[id]).map_or(0, |payload| payload.len());
             fits
         });

@@ -157,7 +157,7 @@ impl JobRow {
         self.seq.is_some() && self.state == PENDING
     }
 
-    /// Ends the job, or lets it end again; an ended job gives its key up unless it was to be held longer.
+    /// Changes the job's state, and what goes with it; an ended job gives its key up unless it was to be held longer.
     pub(crate) fn set_state(&mut self, state: i16, now: Timestamp) {
         (self.state, self.lease_expires_at) = (state, None);
         self.ended_at = (state >= FINISHED).then_some(now);

@@ -3,13 +3,11 @@
 use super::replies::read;
 use super::{Worker, WorkerRequest};
 use crate::machine::timer::Timer;
-use crate::machine::{Entropy, retry_delay, scatter};
+use crate::machine::{Entropy, scatter};
 use crate::op::{DueSchedules, FireSchedules};
 use crate::{Failure, Instant, Operation, Rows};
 use std::time::Duration;
 
-/// The most schedules in one look.
-const MAX_DUE: usize = 100;
 /// The wait after a firing that found everything done by others, or being done.
 const OTHERS_FIRE: Duration = Duration::from_millis(100);
 /// The wait after a look that found only schedules this version cannot read.
@@ -24,11 +22,11 @@ impl Worker {
         if self.lanes.fire.busy {
             return None;
         }
-        let request = match self.due_schedules.take() {
+        let request = match self.to_fire.take() {
             Some(fire) => WorkerRequest::FireSchedules(fire),
             None if self.timers.is_due(Timer::Fire, now) => {
                 self.timers.set(Timer::Fire, None);
-                WorkerRequest::DueSchedules(DueSchedules { limit: MAX_DUE })
+                WorkerRequest::DueSchedules(DueSchedules { limit: DueSchedules::MOST })
             }
             None => return None,
         };
@@ -57,13 +55,10 @@ impl Worker {
                         let next = reply.next_tick.map_or(UNREADABLE_PAUSE, |next| next.min(UNREADABLE_PAUSE));
                         self.set_fire(Some(next), now, entropy);
                     }
-                    (false, _) => self.due_schedules = Some(fire),
+                    (false, _) => self.to_fire = Some(fire),
                 }
             }
-            Err(trouble) => {
-                self.timers.set(Timer::Fire, Some(now + retry_delay(self.lanes.fire.failures, entropy)));
-                self.handle_trouble(trouble, now);
-            }
+            Err(trouble) => self.try_again(Timer::Fire, self.lanes.fire.failures, trouble, now, entropy),
         }
     }
 
@@ -89,10 +84,7 @@ impl Worker {
                     self.wake_sleepers(now);
                 }
             }
-            Err(trouble) => {
-                self.timers.set(Timer::Fire, Some(now + retry_delay(self.lanes.fire.failures, entropy)));
-                self.handle_trouble(trouble, now);
-            }
+            Err(trouble) => self.try_again(Timer::Fire, self.lanes.fire.failures, trouble, now, entropy),
         }
     }
 

@@ -14,8 +14,7 @@ pub use request::{SentRefresh, WorkerRequest};
 use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
 use super::timer::{Timer, Timers};
 use super::{Entropy, Trouble};
-use crate::op::claim::MAX_BYTES;
-use crate::op::{FireSchedules, Notice, Refresh, SettleItem};
+use crate::op::{Claim, FireSchedules, Notice, Refresh, SettleItem};
 use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, State, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
 use leases::{Due, Held, Leases};
@@ -90,8 +89,8 @@ pub struct Worker {
     /// Words of an answered settle that changed nothing; what became of them is asked next.
     unheard: Option<Batch<SettleItem>>,
     lost_claims: LostClaims,
-    /// Schedules that are due; they are fired next.
-    due_schedules: Option<FireSchedules>,
+    /// The firing of schedules that are due, to be sent next.
+    to_fire: Option<FireSchedules>,
     /// Refreshes that users asked for.
     asked: Vec<(Lease, Ticket)>,
     /// Refreshes that are due for handlers.
@@ -217,7 +216,7 @@ impl Worker {
             settles: Batcher::passing_locks(BatchLimits::of_items(MAX_BATCH)),
             unheard: None,
             lost_claims: LostClaims::default(),
-            due_schedules: None,
+            to_fire: None,
             asked: Vec::new(),
             due_refreshes: Vec::new(),
             events: VecDeque::new(),
@@ -359,7 +358,7 @@ impl Worker {
     /// Stops claiming and gives back what was not started. What was started can still be settled.
     pub fn shut_down(&mut self, now: Instant) {
         self.draining = true;
-        self.due_schedules = None;
+        self.to_fire = None;
         for timer in [Timer::Poll, Timer::Reap, Timer::Promote, Timer::Fire, Timer::Unstarted] {
             self.timers.set(timer, None);
         }
@@ -443,7 +442,7 @@ impl Worker {
         let stopped = self.draining || self.lanes.claim.busy;
         let enough = self.buffer.len() > wanted / 2 || self.buffer.len() >= wanted;
         let closed = self.lines.gate().is_some_and(|at| at > now);
-        if stopped || enough || closed || !self.may_claim() || self.buffered_bytes() >= MAX_BYTES {
+        if stopped || enough || closed || !self.may_claim() || self.buffered_bytes() >= Claim::MAX_BYTES {
             return None;
         }
         Some((wanted - self.buffer.len()).min(MAX_BATCH))

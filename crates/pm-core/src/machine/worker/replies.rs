@@ -33,10 +33,7 @@ impl Worker {
         }
         match read(reply, |rows| poll.clone().interpret(rows)) {
             Ok(reply) => self.take_in_poll(&poll, reply, now, entropy),
-            Err(trouble) => {
-                self.timers.set(Timer::Poll, Some(now + retry_delay(self.lanes.poll.failures, entropy)));
-                self.handle_trouble(trouble, now);
-            }
+            Err(trouble) => self.try_again(Timer::Poll, self.lanes.poll.failures, trouble, now, entropy),
         }
     }
 
@@ -305,8 +302,7 @@ impl Worker {
                 }
                 let locked: Vec<_> = locked.into_iter().map(|(place, ticket)| (leases[place], ticket)).collect();
                 if !locked.is_empty() {
-                    let failure = Failure::reported("55P03", None, "someone's transaction holds on to the job");
-                    self.ask_again(locked, &Trouble::Failed(failure), now + LOCKED_PAUSE, now);
+                    self.ask_again(locked, &Trouble::Failed(Failure::locked()), now + LOCKED_PAUSE, now);
                 }
             }
             Err(trouble) => {
@@ -367,10 +363,7 @@ impl Worker {
                     self.wake_sleepers(now);
                 }
             }
-            Err(trouble) => {
-                self.timers.set(Timer::Reap, Some(now + retry_delay(self.lanes.reap.failures, entropy)));
-                self.handle_trouble(trouble, now);
-            }
+            Err(trouble) => self.try_again(Timer::Reap, self.lanes.reap.failures, trouble, now, entropy),
         }
     }
 
@@ -405,10 +398,7 @@ impl Worker {
                     self.wake_sleepers(now);
                 }
             }
-            Err(trouble) => {
-                self.timers.set(Timer::Promote, Some(now + retry_delay(self.lanes.promote.failures, entropy)));
-                self.handle_trouble(trouble, now);
-            }
+            Err(trouble) => self.try_again(Timer::Promote, self.lanes.promote.failures, trouble, now, entropy),
         }
     }
 
@@ -442,8 +432,21 @@ impl Worker {
         }
     }
 
+    /// Sets the timer of a request that failed so many times in a row, so that it is sent again after a pause.
+    pub(super) fn try_again(
+        &mut self,
+        timer: Timer,
+        failures: u32,
+        trouble: Trouble,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.timers.set(timer, Some(now + retry_delay(failures, entropy)));
+        self.handle_trouble(trouble, now);
+    }
+
     /// Tells the user, unless the connection alone is in trouble, which heals by itself.
-    pub(super) fn handle_trouble(&mut self, trouble: Trouble, now: Instant) {
+    fn handle_trouble(&mut self, trouble: Trouble, now: Instant) {
         match &trouble {
             Trouble::Failed(failure) if failure.is_schema() => {
                 self.fail(trouble);
