@@ -20,7 +20,7 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 pub struct Sqlx {
     pool: RwLock<PgPool>,
     /// Where notifications are heard, if not where the pool leads.
-    ear: Option<PgConnectOptions>,
+    listener: Option<PgConnectOptions>,
     /// Whether the pool is the caller's, and stays open.
     foreign: bool,
     /// Whether a transaction pooler stands between: nothing may be kept in a session.
@@ -68,7 +68,7 @@ impl Sqlx {
     fn over(pool: PgPool, foreign: bool, options: &ConnectOptions) -> Result<Self, Error> {
         Ok(Sqlx {
             pool: RwLock::new(pool),
-            ear: options.listens_at().map(|url| server(url, options)).transpose()?,
+            listener: options.listens_at().map(|url| server(url, options)).transpose()?,
             foreign,
             pooler: options.pooler,
             probed: AtomicBool::new(options.pooler),
@@ -170,8 +170,8 @@ impl Driver for Sqlx {
 
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
         Box::pin(async move {
-            let server = match &self.ear {
-                Some(ear) => ear.clone(),
+            let server = match &self.listener {
+                Some(listener) => listener.clone(),
                 None if self.pooler => return Ok(None),
                 None => self.pool().connect_options().as_ref().clone(),
             };

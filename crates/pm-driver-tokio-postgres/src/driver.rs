@@ -20,7 +20,7 @@ use tokio_postgres::{Client, Config};
 pub struct TokioPostgres {
     config: Config,
     /// Where notifications are heard, if anywhere.
-    ear: Option<Config>,
+    listener: Option<Config>,
     sockets: Arc<dyn Sockets>,
     connect_timeout: Duration,
     session_script: String,
@@ -107,10 +107,10 @@ impl TokioPostgres {
         if !options.pooler {
             mark(&mut config);
         }
-        let mut ear = options.listens_at().map(|url| self::config(url, options)).transpose()?;
-        ear.iter_mut().for_each(mark);
+        let mut listener = options.listens_at().map(|url| self::config(url, options)).transpose()?;
+        listener.iter_mut().for_each(mark);
         Ok(TokioPostgres {
-            ear: ear.or_else(|| (!options.pooler).then(|| config.clone())),
+            listener: listener.or_else(|| (!options.pooler).then(|| config.clone())),
             config,
             sockets,
             connect_timeout: options.connect_timeout,
@@ -214,8 +214,8 @@ impl TokioPostgres {
         })
     }
 
-    async fn start_listening(&self, ear: &Config, channel: &str) -> Result<Box<dyn Listener>, Failure> {
-        let (client, messages) = self.dial(ear).await?;
+    async fn start_listening(&self, listener: &Config, channel: &str) -> Result<Box<dyn Listener>, Failure> {
+        let (client, messages) = self.dial(listener).await?;
         Ok(Box::new(ChannelListener::new(client, messages, channel).await?))
     }
 }
@@ -278,8 +278,8 @@ impl Driver for TokioPostgres {
 
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
         Box::pin(async move {
-            let Some(ear) = &self.ear else { return Ok(None) };
-            self.in_time(self.start_listening(ear, channel)).await.map(Some)
+            let Some(listener) = &self.listener else { return Ok(None) };
+            self.in_time(self.start_listening(listener, channel)).await.map(Some)
         })
     }
 

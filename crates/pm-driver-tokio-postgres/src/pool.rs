@@ -19,15 +19,15 @@ use std::sync::Arc;
 /// As [`connect_with`](crate::connect_with).
 pub async fn from_pool(pool: Pool, options: ConnectOptions) -> Result<Queue, Error> {
     let runtime = Arc::new(Tokio::current());
-    let ear = options.listens_at().map(|url| TokioPostgres::on(url, &options, runtime.clone())).transpose()?;
-    Queue::open(Arc::new(PoolDriver { pool, ear }), runtime, &options).await
+    let listener = options.listens_at().map(|url| TokioPostgres::on(url, &options, runtime.clone())).transpose()?;
+    Queue::open(Arc::new(PoolDriver { pool, listener }), runtime, &options).await
 }
 
 /// Carries statements over a pool of the caller's.
 struct PoolDriver {
     pool: Pool,
-    /// Carries no statements, but notifications.
-    ear: Option<TokioPostgres>,
+    /// Carries no statements, only notifications, if they can be heard at all.
+    listener: Option<TokioPostgres>,
 }
 
 impl PoolDriver {
@@ -85,9 +85,10 @@ impl Driver for PoolDriver {
             client.batch_execute(script).await.map_err(|error| failure(&error, client.is_closed()))
         })
     }
+
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
-        match &self.ear {
-            Some(ear) => ear.listen(channel),
+        match &self.listener {
+            Some(listener) => listener.listen(channel),
             None => Box::pin(async { Ok(None) }),
         }
     }

@@ -31,7 +31,7 @@ pub struct ConnectOptions {
     ///
     /// Then nothing is kept in a session: statements are sent whole each time, plans and timeouts are the server's
     /// defaults, and there are no notifications without [`listener_url`](Self::listener_url): idle streams poll.
-    /// Without it a pooler is noticed when a connection is opened, with an error of kind `Invalid`.
+    /// One that stands there unsaid is noticed when a connection is opened, with an error of kind `Invalid`.
     pub pooler: bool,
     listener_url: Option<Hidden>,
 }
