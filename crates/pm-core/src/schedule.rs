@@ -57,7 +57,7 @@ impl fmt::Display for Missed {
         match self {
             Missed::Skip => f.write_str("skip"),
             Missed::Once => f.write_str("once"),
-            Missed::All(most) => write!(f, "all({most})"),
+            Missed::All(most) => write!(f, "all:{most}"),
         }
     }
 }
@@ -188,7 +188,7 @@ pub struct ScheduleMetadata {
     pub jitter_percent: Option<u8>,
     /// How its payload is written.
     pub codec: Codec,
-    /// The size of its payload.
+    /// The size of its payload in bytes.
     pub payload_bytes: u64,
     /// Its payload, when the schedule was asked for by its name.
     pub payload: Option<Bytes>,
@@ -223,7 +223,7 @@ impl ScheduleMetadata {
             backoff,
             jitter_percent,
             codec: read_codec(row)?,
-            payload_bytes: row.read::<i64>()?.unsigned_abs(),
+            payload_bytes: row.count()?,
             payload: row.read()?,
             revision: row.read()?,
             read_at,

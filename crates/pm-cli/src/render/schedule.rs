@@ -5,7 +5,7 @@ use super::queue::whole_ms;
 use super::table::{Colour, Column, Table};
 use super::time::{local, local_and_relative, relative, utc};
 use super::value::Value;
-use crate::input::{show_duration, show_missed};
+use crate::input::show_duration;
 use pm_core::Timestamp;
 use pm_driver_tokio_postgres::{RawPayload, ScheduleMetadata};
 use serde::Serialize;
@@ -46,7 +46,7 @@ impl ScheduleView {
             queue: schedule.queue.clone(),
             cron: schedule.cron.clone(),
             zone: schedule.zone.clone(),
-            missed: show_missed(schedule.missed),
+            missed: schedule.missed.to_string(),
             overlap: schedule.overlap.to_string(),
             paused: schedule.paused,
             next_tick: schedule.next_tick.and_then(utc),
