@@ -28,14 +28,13 @@ pub(crate) use payload::decode as payload_value;
 pub(crate) use progress::Progress;
 pub(crate) use queue::{QueueView, SettingsView, compact_count, queue_table};
 pub(crate) use schedule::{ScheduleView, schedule_table};
-pub(crate) use stats::StatsView;
+pub(crate) use stats::{StatsView, a_minute};
 pub(crate) use stream::RowStream;
-pub(crate) use text::{cut, printable, rate, width};
+pub(crate) use text::{cut, printable, width};
 pub(crate) use time::length;
 pub(crate) use value::Value;
 
 use crate::error::CommandError;
-use crate::input::show_duration;
 use serde::Serialize;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use table::Table;

@@ -4,6 +4,7 @@ use super::queue::{QueueView, queue_table, whole_ms};
 use super::table::{Colour, Column, Table};
 use super::text::{bytes, rate};
 use super::time::length;
+use crate::input::show_duration;
 use pm_driver_tokio_postgres::{Count, QueueStats, Stats, TableSize};
 use serde::Serialize;
 use std::time::Duration;
@@ -75,7 +76,7 @@ impl StatsView {
 
     /// Returns it for people: tables, each with its heading.
     pub(crate) fn tables(&self) -> Vec<(String, Table)> {
-        let window = super::show_duration(Duration::from_millis(self.window_ms));
+        let window = show_duration(Duration::from_millis(self.window_ms));
         let mut tables = vec![("Tables".to_owned(), self.sizes())];
         if !self.queues.is_empty() {
             let views: Vec<_> = self.queues.iter().map(|queue| &queue.queue).collect();
@@ -129,7 +130,7 @@ impl QueueStatsView {
 }
 
 /// Returns how many jobs that is a minute, with `~` when it is estimated.
-fn a_minute(count: Count, window: Duration) -> String {
+pub(crate) fn a_minute(count: Count, window: Duration) -> String {
     let minutes = window.as_secs_f64() / 60.0;
     format!("{}{}", if count.is_estimate { "~" } else { "" }, rate(count.jobs as f64 / minutes.max(0.001)))
 }

@@ -2,7 +2,7 @@
 
 use super::view::{Failure, Front, Lease, List, QueueLine, Snapshot, Top};
 use crate::input::show_duration;
-use crate::render::{compact_count, cut, length, printable, rate};
+use crate::render::{a_minute, compact_count, cut, length, printable};
 use pm_driver_tokio_postgres::{Count, Uuid};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -161,14 +161,12 @@ fn queue_row(top: &Top, queue: &QueueLine, window: Duration, name_width: usize, 
         true => vec![pending, paused, in_progress, finished],
         false => vec![sum(pending, paused), in_progress, finished],
     };
-    let minutes = (window.as_secs_f64() / 60.0).max(0.001);
     let mut cells = vec![Cell::from(name)];
     cells.extend(counts.into_iter().map(|count| aligned(compact_count(count), true)));
     cells.push(alarming(top, compact_count(failed), failed.jobs > 0));
     cells.push(aligned(queue.oldest.map_or("-".to_owned(), length), true));
     for (index, count) in queue.lately.into_iter().enumerate() {
-        let text = format!("{}{}", if count.is_estimate { "~" } else { "" }, rate(count.jobs as f64 / minutes));
-        cells.push(alarming(top, text, index == 2 && count.jobs > 0));
+        cells.push(alarming(top, a_minute(count, window), index == 2 && count.jobs > 0));
     }
     cells
 }
