@@ -1,0 +1,80 @@
+//! A web service on axum and deadpool-postgres: `POST /signups` writes a row and puts its mail on a queue, in one transaction; the same
+//! process sends the mails. It ends on SIGTERM: requests and mails under way are finished.
+
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use axum::routing::{Router, get, post};
+use deadpool_postgres::{Manager, Pool};
+use futures_util::StreamExt;
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, InTransaction, PendingJob, Queue, from_pool};
+use pm_examples::{Mail, database_url};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_postgres::NoTls;
+
+#[derive(Clone)]
+struct App {
+    pool: Pool,
+    queue: Queue,
+}
+
+type Refusal = (StatusCode, String);
+
+fn refused(error: impl std::fmt::Display) -> Refusal {
+    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+async fn sign_up(State(app): State<App>, Json(mail): Json<Mail>) -> Result<String, Refusal> {
+    let mut client = app.pool.get().await.map_err(refused)?;
+    let transaction = client.transaction().await.map_err(refused)?;
+    transaction.execute("insert into signup (address) values ($1)", &[&mail.to]).await.map_err(refused)?;
+    let inside = InTransaction(&transaction);
+    let id = app.queue.enqueue_in(&inside, "mails", mail, EnqueueOptions::default()).await.map_err(refused)?;
+    transaction.commit().await.map_err(refused)?; // the row and the job, or neither
+    Ok(id.to_string())
+}
+
+async fn count(State(app): State<App>) -> Result<String, Refusal> {
+    let client = app.pool.get().await.map_err(refused)?;
+    let row = client.query_one("select count(*) from signup", &[]).await.map_err(refused)?;
+    Ok(row.get::<_, i64>(0).to_string())
+}
+
+async fn send_mails(queue: Queue) {
+    let send = async |job: Result<PendingJob<Mail>, Error>| {
+        let (mail, ack) = match job {
+            Ok(job) => job.into_parts(),
+            Err(error) => return eprintln!("{error}"),
+        };
+        tokio::time::sleep(mail.takes()).await;
+        if let Err(error) = ack.commit().await {
+            eprintln!("the mail to {} may go out twice: {error}", mail.to);
+        }
+    };
+    queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = database_url()?;
+    let pool = Pool::builder(Manager::new(url.parse()?, NoTls)).build()?;
+    pool.get().await?.batch_execute("create table if not exists signup (address text primary key)").await?;
+    // Statements take a connection of the pool; one further connection hears what comes in.
+    let queue = from_pool(pool.clone(), ConnectOptions::default().listener_url(&url)).await?;
+    queue.create_queue("mails", false).await?;
+    let mails = tokio::spawn(send_mails(queue.clone()));
+
+    let app = App { pool, queue: queue.clone() };
+    let routes = Router::new().route("/signups", post(sign_up)).route("/signups", get(count)).with_state(app);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on {}", listener.local_addr()?);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told = async move {
+        terminate.recv().await;
+    };
+    axum::serve(listener, routes).with_graceful_shutdown(told).await?;
+
+    queue.close().await;
+    mails.await?;
+    println!("done");
+    Ok(())
+}

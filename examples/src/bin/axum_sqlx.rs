@@ -1,0 +1,76 @@
+//! A web service on axum and sqlx: `POST /signups` writes a row and puts its mail on a queue, in one transaction; the same
+//! process sends the mails. It ends on SIGTERM: requests and mails under way are finished.
+
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use axum::routing::{Router, get, post};
+use futures_util::StreamExt;
+use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, InTransaction, Queue};
+use pm_examples::{Mail, database_url};
+use sqlx::PgPool;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Clone)]
+struct App {
+    pool: PgPool,
+    queue: Queue,
+}
+
+type Refusal = (StatusCode, String);
+
+fn refused(error: impl std::fmt::Display) -> Refusal {
+    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+async fn sign_up(State(app): State<App>, Json(mail): Json<Mail>) -> Result<String, Refusal> {
+    let mut transaction = app.pool.begin().await.map_err(refused)?;
+    let insert = sqlx::query("insert into signup (address) values ($1)").bind(&mail.to);
+    insert.execute(&mut *transaction).await.map_err(refused)?;
+    let inside = InTransaction::new(&mut transaction);
+    let id = app.queue.enqueue_in(&inside, "mails", mail, EnqueueOptions::default()).await.map_err(refused)?;
+    transaction.commit().await.map_err(refused)?; // the row and the job, or neither
+    Ok(id.to_string())
+}
+
+async fn count(State(app): State<App>) -> Result<String, Refusal> {
+    let count = sqlx::query_scalar::<_, i64>("select count(*) from signup").fetch_one(&app.pool).await;
+    count.map(|count| count.to_string()).map_err(refused)
+}
+
+async fn send_mails(queue: Queue) {
+    let send = async |job: Result<pm_driver_sqlx::PendingJob<Mail>, pm_driver_sqlx::Error>| {
+        let (mail, ack) = match job {
+            Ok(job) => job.into_parts(),
+            Err(error) => return eprintln!("{error}"),
+        };
+        tokio::time::sleep(mail.takes()).await;
+        if let Err(error) = ack.commit().await {
+            eprintln!("the mail to {} may go out twice: {error}", mail.to);
+        }
+    };
+    queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = PgPool::connect(&database_url()?).await?;
+    sqlx::query("create table if not exists signup (address text primary key)").execute(&pool).await?;
+    let queue = pm_driver_sqlx::from_pool(pool.clone(), ConnectOptions::default()).await?;
+    queue.create_queue("mails", false).await?;
+    let mails = tokio::spawn(send_mails(queue.clone()));
+
+    let app = App { pool, queue: queue.clone() };
+    let routes = Router::new().route("/signups", post(sign_up)).route("/signups", get(count)).with_state(app);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on {}", listener.local_addr()?);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told = async move {
+        terminate.recv().await;
+    };
+    axum::serve(listener, routes).with_graceful_shutdown(told).await?;
+
+    queue.close().await;
+    mails.await?;
+    println!("done");
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! A program on smol, without a tokio runtime: it puts a mail on a queue when it starts, sends what is there, eight at
+//! once, and ends cleanly on SIGTERM or Ctrl-C.
+
+use async_signal::{Signal, Signals};
+use futures_util::StreamExt;
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, PendingJob, connect_on, runtime};
+use pm_examples::{Mail, database_url};
+use std::sync::Arc;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    smol::block_on(async {
+        let queue = connect_on(&database_url()?, ConnectOptions::default(), Arc::new(runtime::Smol)).await?;
+        queue.create_queue("mails", false).await?;
+        let welcome = Mail { to: "welcome@example.org".to_owned(), takes_ms: 0 };
+        queue.enqueue("mails", welcome, EnqueueOptions::default()).await?;
+
+        let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+        let closing = queue.clone();
+        smol::spawn(async move {
+            signals.next().await;
+            closing.close().await;
+        })
+        .detach();
+        println!("ready");
+
+        queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
+        queue.close().await;
+        println!("done");
+        Ok(())
+    })
+}
+
+async fn send(job: Result<PendingJob<Mail>, Error>) {
+    let (mail, ack) = match job {
+        Ok(job) => job.into_parts(),
+        Err(error) => return eprintln!("{error}"),
+    };
+    println!("mail to {}", mail.to);
+    smol::Timer::after(mail.takes()).await;
+    if let Err(error) = ack.commit().await {
+        eprintln!("the mail to {} may go out twice: {error}", mail.to);
+    }
+}
