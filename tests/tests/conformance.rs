@@ -19,6 +19,13 @@ fn stacks() -> Vec<Stack> {
 }
 
 fn main() {
+    let outages = stacks().into_iter().filter(|stack| stack.has_server() && !stack.is_pooled()).map(|stack| {
+        let name = format!("a_killed_server_costs_no_job_and_ends_no_stream::{}", stack.name());
+        Trial::test(name, move || {
+            cases::a_killed_server_costs_no_job_and_ends_no_stream(stack);
+            Ok(())
+        })
+    });
     let trials = stacks().into_iter().flat_map(|stack| {
         cases::all().into_iter().filter(move |case| case.fits(stack)).map(move |case| {
             let name = format!("{}::{}", case.name, stack.name());
@@ -28,5 +35,5 @@ fn main() {
             })
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+    libtest_mimic::run(&Arguments::from_args(), trials.chain(outages).collect()).exit();
 }

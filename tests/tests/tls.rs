@@ -53,10 +53,14 @@ impl Drop for Papers {
     }
 }
 
-/// Returns what a process says that trusts this authority.
+/// Returns what a process on tokio says that trusts this authority.
 fn connects(url: &str, trusted: &Path) -> String {
+    connects_on("tokio", url, trusted)
+}
+
+fn connects_on(runtime: &str, url: &str, trusted: &Path) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_connect"))
-        .args([url, "tasks"])
+        .args([url, "tasks", runtime])
         .env("SSL_CERT_FILE", trusted)
         .env_remove("SSL_CERT_DIR")
         .output()
@@ -95,4 +99,10 @@ fn required_tls_works_with_a_trusted_certificate_and_refuses_any_other_clearly()
     let named = require.replace("127.0.0.1", "localhost");
     assert_eq!(connects(&named, &ours), "works", "by its name too");
     assert_eq!(connects(&plain, &theirs), "works", "without sslmode=require nothing is verified, nor encrypted");
+
+    for url in [&require, &named] {
+        assert_eq!(connects_on("smol", url, &ours), "works", "without tokio");
+    }
+    let refused = connects_on("smol", &require, &theirs);
+    assert!(refused.starts_with("Unavailable") && refused.contains("certificate"), "{refused}");
 }

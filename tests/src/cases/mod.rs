@@ -7,6 +7,7 @@ mod acks;
 mod enqueues;
 mod faults;
 mod jobs;
+mod outage;
 mod queues;
 mod schedules;
 mod stack;
@@ -14,6 +15,7 @@ mod stage;
 mod streams;
 mod transactions;
 
+pub use outage::a_killed_server_costs_no_job_and_ends_no_stream;
 pub use stack::{Client, Home, Memory, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres, Transaction};
 pub use stage::Stage;
 
@@ -64,7 +66,7 @@ pub fn all() -> Vec<Case> {
             a_held_key_keeps_a_second_job_out,
             a_job_waits_for_its_time,
             unicode_survives_everywhere,
-            a_payload_of_20_mb_goes_through,
+            a_payload_of_100_mb_goes_through,
             bad_input_is_refused_and_the_next_job_goes_in;
         streams:
             the_highest_priority_of_many_queues_comes_first,

@@ -81,7 +81,8 @@ impl Stack {
         }
     }
 
-    pub(super) fn has_server(self) -> bool {
+    /// Returns whether there is a Postgres behind it.
+    pub fn has_server(self) -> bool {
         self.has_server
     }
 
@@ -96,7 +97,8 @@ impl Stack {
         format!("{}::{}{}", self.driver, self.home, if self.pooled { "::pgbouncer" } else { "" })
     }
 
-    pub(super) fn is_pooled(self) -> bool {
+    /// Returns whether a pooler stands between.
+    pub fn is_pooled(self) -> bool {
         self.pooled
     }
 
