@@ -114,7 +114,7 @@ fn probes(ground: &Ground) -> Vec<Probe> {
         probe("fetch", &FetchJob { lease, worker: "w".into() }.plan(), 30),
         probe("poll", &Poll { queues: followed, due_bound: None, sleep: Some(Duration::from_secs(9)) }.plan(), 2_000),
         probe("enqueue 100 with keys", &Enqueue { jobs: &new }.plan(), 3_500),
-        probe("key holders of 100", &KeyHolder { jobs: &new }.plan(), 1_400),
+        probe("key holders of 100", &KeyHolder { jobs: &new }.plan(), 2_000),
         probe("job", &GetJob { id: one }.plan(), 12),
         probe("payload", &Payload { id: one }.plan(), 12),
         probe("attempts", &Attempts { id: failed[0] }.plan(), 12),
