@@ -193,7 +193,7 @@ pub(super) async fn send(
 
 /// Changes the lease numbers of a settle, going by job, number and reason.
 fn each_lease(params: &mut [Value<'_>], number: impl Fn(Uuid, i64, Option<&str>) -> i64) {
-    let [Value::UuidArray(ids), Value::Int8Array(leases), _, _, _, reasons] = params else { return };
+    let [Value::UuidArray(ids), Value::Int8Array(leases), _, _, _, reasons, ..] = params else { return };
     for (n, (id, lease)) in ids.iter().zip(leases).enumerate() {
         let reason = if let Value::TextArray(reasons) = reasons { reasons[n].as_deref() } else { None };
         *lease = id.zip(*lease).map(|(id, lease)| number(id, lease, reason));
