@@ -30,7 +30,9 @@ struct State {
     listeners: Vec<(String, UnboundedSender<String>)>,
 }
 
-struct SystemClock;
+/// The system's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {

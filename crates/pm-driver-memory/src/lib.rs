@@ -33,7 +33,7 @@ mod database;
 mod engine;
 mod time;
 
-pub use database::{Clock, Database};
+pub use database::{Clock, Database, SystemClock};
 pub use engine::tables::{AttemptRow, JobRow, QueueRow, ScheduleRow, Tables};
 pub use pm_queue::*;
 pub use time::VirtualTime;

@@ -145,19 +145,10 @@ impl Work<'_> {
             (self.args.next(), self.args.next(), self.args.next::<String>(), self.args.next());
         let held = self.args.next().unwrap_or_default();
         let due = self.args.next().or(self.args.next().map(|ms| later(self.now, ms)));
-        if key.as_ref().is_some_and(|key| self.tables.holder(queue_id, key).is_some()) {
-            return Err(taken("job_key"));
-        }
-        let payload_id = source.payload_id.unwrap_or(self.tables.last_payload + 1);
-        self.tables.last_payload = self.tables.last_payload.max(payload_id);
-        let data = source.payload.clone().unwrap_or_default();
-        self.tables.payload.entry(payload_id).or_insert((1, data)).0 += 1;
-        self.tables.job.entry(source.id).and_modify(|job| (job.payload, job.payload_id) = (None, Some(payload_id)));
-        let copy = JobRow {
+        let mut copy = JobRow {
             queue_id,
             run_at: due.filter(|due| held || *due > self.now),
             held,
-            payload_id: Some(payload_id),
             priority: priority.unwrap_or(source.priority),
             max_retries: max_retries.or(source.max_retries),
             codec: source.codec,
@@ -168,6 +159,17 @@ impl Work<'_> {
             description: description.or(source.description),
             ..JobRow::new(id, self.now)
         };
-        Ok(JobRow { seq: self.ticket(&copy), ..copy })
+        // A ticket is drawn before the index refuses the row.
+        copy.seq = self.ticket(&copy);
+        if copy.key.as_ref().is_some_and(|key| self.tables.holder(queue_id, key).is_some()) {
+            return Err(taken("job_key"));
+        }
+        let payload_id = source.payload_id.unwrap_or(self.tables.last_payload + 1);
+        self.tables.last_payload = self.tables.last_payload.max(payload_id);
+        let data = source.payload.unwrap_or_default();
+        self.tables.payload.entry(payload_id).or_insert((1, data)).0 += 1;
+        self.tables.job.entry(source.id).and_modify(|job| (job.payload, job.payload_id) = (None, Some(payload_id)));
+        copy.payload_id = Some(payload_id);
+        Ok(copy)
     }
 }

@@ -149,7 +149,8 @@ impl Work<'_> {
         let next: Vec<JobRow> = next.into_iter().take(limit).cloned().collect();
         if next.is_empty() {
             row!(self.reply; queue.paused, false);
-            (0..19).for_each(|_| row!(self.reply; None::<i16>));
+            (0..18).for_each(|_| row!(self.reply; None::<i16>));
+            row!(self.reply; self.now);
         }
         for job in next {
             row!(self.reply; queue.paused, true);

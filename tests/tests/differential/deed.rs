@@ -1,0 +1,171 @@
+//! What a list is made of, and how it is drawn.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// One thing to do. Jobs, leases and queues are named by places in what there is then.
+#[derive(Debug, Clone)]
+pub(crate) enum Deed {
+    /// Time passes, in minutes.
+    Pass(u64),
+    Enqueue(Vec<Item>),
+    /// The follow-up of an enqueue: who holds the keys?
+    KeyHolder(Vec<Item>),
+    Replace(Vec<Item>),
+    Claim {
+        queues: Vec<usize>,
+        limit: usize,
+    },
+    Fetch(usize),
+    /// Words about leases, each of another job; a delay only alone.
+    Settle {
+        leases: Vec<usize>,
+        verdict: u8,
+        delay: bool,
+    },
+    Outcome {
+        lease: usize,
+        verdict: u8,
+    },
+    Refresh(usize),
+    Reap,
+    Promote(usize),
+    ReleaseClaim(usize),
+    CreateQueue {
+        queue: usize,
+        paused: bool,
+    },
+    Pause(usize),
+    Resume(usize),
+    SetQueue {
+        queue: usize,
+        retries: u32,
+        lease_long: bool,
+    },
+    Rename {
+        from: usize,
+        to: usize,
+    },
+    Condemn(usize),
+    Sweep {
+        page: usize,
+    },
+    DropQueues,
+    Restart {
+        jobs: Vec<usize>,
+        force: bool,
+    },
+    End {
+        jobs: Vec<usize>,
+        fails: bool,
+        under: Option<usize>,
+    },
+    Delete(Vec<usize>),
+    Move {
+        jobs: Vec<usize>,
+        queue: usize,
+    },
+    Copy {
+        job: usize,
+        queue: usize,
+        key: Option<usize>,
+        held: bool,
+    },
+    /// Everything that only looks.
+    Look {
+        job: usize,
+        queue: usize,
+        limit: usize,
+    },
+    /// What an idle worker asks.
+    Poll {
+        queue: usize,
+        sleeps: bool,
+    },
+    WakeSleepers,
+}
+
+/// A job to be put in.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) queue: usize,
+    pub(crate) priority: i32,
+    pub(crate) held: bool,
+    /// Only alone in its statement: nobody says in which order jobs of one moment become due.
+    pub(crate) delayed: bool,
+    pub(crate) key: Option<usize>,
+    pub(crate) hold: u8,
+    pub(crate) retries: Option<u32>,
+    /// Whether it is an item that was sent before.
+    pub(crate) resent: bool,
+}
+
+/// Returns lists of deeds.
+pub(crate) fn lists() -> impl Strategy<Value = Vec<Deed>> {
+    proptest::collection::vec(deeds(), 1..40)
+}
+
+const QUEUES: usize = 4;
+
+fn items() -> impl Strategy<Value = Vec<Item>> {
+    let item = (
+        0..QUEUES,
+        select(vec![0, 0, 5]),
+        proptest::bool::weighted(0.15),
+        proptest::bool::weighted(0.3),
+        proptest::option::weighted(0.4, 0..2usize),
+        0..4u8,
+        proptest::option::weighted(0.3, 0..3u32),
+        proptest::bool::weighted(0.15),
+    );
+    let item = item.prop_map(|(queue, priority, held, delayed, key, hold, retries, resent)| Item {
+        queue,
+        priority,
+        held,
+        delayed,
+        key,
+        hold,
+        retries,
+        resent,
+    });
+    proptest::collection::vec(item, 1..4)
+}
+
+fn deeds() -> impl Strategy<Value = Deed> {
+    let job = || 0..24usize;
+    let jobs = || proptest::collection::vec(0..24usize, 1..5);
+    let queue = || 0..QUEUES;
+    prop_oneof![
+        3 => (1..40u64).prop_map(Deed::Pass),
+        8 => items().prop_map(Deed::Enqueue),
+        2 => items().prop_map(Deed::KeyHolder),
+        2 => items().prop_map(Deed::Replace),
+        7 => (proptest::collection::vec(queue(), 1..4), 1..5usize).prop_map(|(queues, limit)| Deed::Claim { queues, limit }),
+        2 => job().prop_map(Deed::Fetch),
+        6 => (jobs(), 0..4u8, any::<bool>()).prop_map(|(leases, verdict, delay)| Deed::Settle { leases, verdict, delay }),
+        2 => (job(), 0..4u8).prop_map(|(lease, verdict)| Deed::Outcome { lease, verdict }),
+        2 => job().prop_map(Deed::Refresh),
+        3 => Just(Deed::Reap),
+        3 => (1..6usize).prop_map(Deed::Promote),
+        1 => job().prop_map(Deed::ReleaseClaim),
+        2 => (queue(), any::<bool>()).prop_map(|(queue, paused)| Deed::CreateQueue { queue, paused }),
+        1 => queue().prop_map(Deed::Pause),
+        2 => queue().prop_map(Deed::Resume),
+        1 => (queue(), 0..3u32, any::<bool>())
+            .prop_map(|(queue, retries, lease_long)| Deed::SetQueue { queue, retries, lease_long }),
+        1 => (queue(), queue()).prop_map(|(from, to)| Deed::Rename { from, to }),
+        1 => queue().prop_map(Deed::Condemn),
+        1 => (1..9usize).prop_map(|page| Deed::Sweep { page }),
+        1 => Just(Deed::DropQueues),
+        2 => (jobs(), any::<bool>()).prop_map(|(jobs, force)| Deed::Restart { jobs, force }),
+        2 => (jobs(), any::<bool>(), proptest::option::of(job()))
+            .prop_map(|(jobs, fails, under)| Deed::End { jobs, fails, under }),
+        1 => jobs().prop_map(Deed::Delete),
+        2 => (jobs(), queue()).prop_map(|(jobs, queue)| Deed::Move { jobs, queue }),
+        2 => (job(), queue(), proptest::option::weighted(0.3, 0..2usize), proptest::bool::weighted(0.2))
+            .prop_map(|(job, queue, key, held)| Deed::Copy { job, queue, key, held }),
+        2 => (job(), queue(), 1..9usize).prop_map(|(job, queue, limit)| Deed::Look { job, queue, limit }),
+        1 => (queue(), any::<bool>()).prop_map(|(queue, sleeps)| Deed::Poll { queue, sleeps }),
+        1 => Just(Deed::WakeSleepers),
+    ]
+}

@@ -1,0 +1,145 @@
+//! The tables of either side in the same words.
+
+use crate::sides::grains;
+use pm_driver_memory::Tables;
+use pm_queue::Timestamp;
+use tokio_postgres::SimpleQueryMessage;
+
+/// Empties the tables, and starts all numbers anew.
+pub(crate) const EMPTY: &str = "
+    delete from pm.job; delete from pm.queue; delete from pm.attempt; delete from pm.payload;
+    delete from pm.claim_frontier; delete from pm.schedule;
+    select setval('pm.job_seq', 1, false), setval(pg_get_serial_sequence('pm.queue', 'id'), 1, false)";
+
+/// Does the same, and gives back the room of what was deleted: slower.
+pub(crate) const EMPTY_AND_SHRINK: &str = "
+    truncate pm.job, pm.queue, pm.attempt, pm.payload, pm.claim_frontier, pm.schedule restart identity;
+    alter sequence pm.job_seq restart";
+
+/// Moves everything back in time.
+pub(crate) const SHIFT: &str = "
+    update pm.job set run_at = run_at - interval '{seconds} s', lease_expires_at = lease_expires_at - interval '{seconds} s',
+      created_at = created_at - interval '{seconds} s', ended_at = ended_at - interval '{seconds} s',
+      failed_at = failed_at - interval '{seconds} s', key_until = key_until - interval '{seconds} s';
+    update pm.attempt set ended_at = ended_at - interval '{seconds} s';
+    update pm.queue set sleeper_until = sleeper_until - interval '{seconds} s'";
+
+/// Gives waiting jobs of one due time an order: that of their ids.
+pub(crate) const PART_EQUAL_TIMES: &str = "
+    update pm.job set run_at = ranked.run_at + (ranked.rank - 1) * interval '1 us'
+    from (select id, run_at, row_number() over (partition by run_at order by id) as rank
+          from pm.job where seq is null and run_at is not null) ranked
+    where job.id = ranked.id and ranked.rank > 1";
+
+const JOBS: &str = "
+    select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, lease, queue_id, priority,
+      attempt, retry_count, max_retries, state, verdict, codec, held, array_to_string(backoff_ms, ','), worker, key,
+      key_held, description, reason, payload_id is not null,
+      convert_from(coalesce(job.payload, (select data from pm.payload where payload.id = payload_id)), 'UTF8'),
+      (select refs from pm.payload where payload.id = payload_id)
+    from pm.job order by id";
+
+const QUEUES: &str = "
+    select id, name, paused, lease_ms, max_retries, array_to_string(backoff_ms, ','), retain_ms, {sleeper_until}
+    from pm.queue order by id";
+
+const ATTEMPTS: &str = "
+    select job_id, attempt, lease, {ended_at}, verdict, worker, reason from pm.attempt order by job_id, attempt";
+
+/// Returns the rows of Postgres.
+pub(crate) async fn of_postgres(client: &tokio_postgres::Client) -> Vec<String> {
+    let mut rows = Vec::new();
+    let sql = in_grains(&[QUEUES, JOBS, ATTEMPTS].join(";"));
+    for message in client.simple_query(&sql).await.expect("it can be read") {
+        if let SimpleQueryMessage::Row(row) = message {
+            let cells = (0..row.len()).map(|column| row.get(column).unwrap_or("-").to_owned());
+            rows.push(cells.collect::<Vec<_>>().join(" | "));
+        }
+    }
+    rows
+}
+
+/// Replaces `{time}` by that time in half minutes from now.
+fn in_grains(sql: &str) -> String {
+    let mut text = sql.to_owned();
+    for column in ["run_at", "lease_expires_at", "created_at", "ended_at", "failed_at", "sleeper_until"] {
+        let grains = format!("floor((extract(epoch from {column} - statement_timestamp()) + 15) / 30)::int8");
+        text = text.replace(&format!("{{{column}}}"), &grains);
+    }
+    text
+}
+
+/// Returns the rows of the model.
+pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
+    let at = |at: Option<Timestamp>| shown(at.map(|at| grains(at.unix_us() - now.unix_us())));
+    let flag = |flag: bool| if flag { "t" } else { "f" }.to_owned();
+    let numbers = |numbers: &[i64]| numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let mut rows = Vec::new();
+    for queue in tables.queue.values() {
+        rows.push(
+            [
+                queue.id.to_string(),
+                shown(queue.name.as_ref()),
+                flag(queue.paused),
+                queue.lease_ms.to_string(),
+                queue.max_retries.to_string(),
+                numbers(&queue.backoff_ms),
+                shown(queue.retain_ms),
+                at(queue.sleeper_until),
+            ]
+            .join(" | "),
+        );
+    }
+    for job in tables.job.values() {
+        let payload = job.payload_id.and_then(|id| tables.payload.get(&id));
+        let bytes = job.payload.as_ref().or(payload.map(|(_, data)| data));
+        rows.push(
+            [
+                job.id.to_string(),
+                shown(job.seq),
+                at(job.run_at),
+                at(job.lease_expires_at),
+                at(Some(job.created_at)),
+                at(job.ended_at),
+                at(job.failed_at),
+                shown(job.lease),
+                job.queue_id.to_string(),
+                job.priority.to_string(),
+                job.attempt.to_string(),
+                job.retry_count.to_string(),
+                shown(job.max_retries),
+                job.state.to_string(),
+                shown(job.verdict),
+                job.codec.to_string(),
+                flag(job.held),
+                shown(job.backoff_ms.as_deref().map(numbers)),
+                shown(job.worker.as_ref()),
+                shown(job.key.as_ref()),
+                shown(job.key_held.as_ref()),
+                shown(job.description.as_ref()),
+                shown(job.reason.as_ref()),
+                flag(job.payload_id.is_some()),
+                shown(bytes.map(|bytes| String::from_utf8_lossy(bytes))),
+                shown(payload.map(|(refs, _)| *refs)),
+            ]
+            .join(" | "),
+        );
+    }
+    for ((job, attempt), row) in &tables.attempt {
+        let told = [
+            job.to_string(),
+            attempt.to_string(),
+            shown(row.lease),
+            at(Some(row.ended_at)),
+            row.verdict.to_string(),
+            shown(row.worker.as_ref()),
+            shown(row.reason.as_ref()),
+        ];
+        rows.push(told.join(" | "));
+    }
+    rows
+}
+
+fn shown(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}

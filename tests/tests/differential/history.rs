@@ -1,0 +1,259 @@
+//! What a list comes to: its deeds as operations, on whatever there is by then.
+
+use crate::deed::{Deed, Item};
+use crate::sides::Sides;
+use pm_core::op::{
+    Activity, Attempts, Claim, CondemnQueue, CopyJob, CountPending, CreateQueue, DeleteJobs, DropQueues, EndJobs,
+    Enqueue, FetchJob, GetJob, GetSettings, JobFilter, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs,
+    Outcome, PauseQueue, Payload, Poll, Promote, Reap, Refresh, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix,
+    RestartJobs, ResumeQueue, SetQueue, Settle, SettleItem, Sweep, WakeSleepers,
+};
+use pm_core::{
+    Codec, IdSuffix, JobOptions, KeyHold, Lease, NewJob, Operation, QueueName, Reason, RunAt, SettingsChange, State,
+    Timestamp, Verdict, job_id,
+};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Times lie at odd multiples of this from each other, and pass in even ones: no two sides can differ in what is due.
+const HALF_MINUTE: Duration = Duration::from_secs(30);
+const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
+
+/// A list under way.
+pub(crate) struct History<'a> {
+    sides: &'a Sides,
+    sent: Vec<NewJob>,
+    ids: Vec<Uuid>,
+    leases: Vec<Lease>,
+    drawn: u64,
+}
+
+impl<'a> History<'a> {
+    pub(crate) fn new(sides: &'a Sides) -> Self {
+        History { sides, sent: Vec::new(), ids: Vec::new(), leases: Vec::new(), drawn: 0 }
+    }
+
+    /// Does one deed on all sides; the difference, if there is one.
+    pub(crate) async fn act(&mut self, deed: &Deed) -> Result<(), String> {
+        match deed {
+            Deed::Pass(minutes) => return self.sides.pass(HALF_MINUTE * 2 * *minutes as u32).await,
+            Deed::Enqueue(items) => {
+                let jobs = self.new_jobs(items);
+                self.run(&Enqueue { jobs: &jobs }).await?;
+            }
+            Deed::KeyHolder(items) => {
+                let jobs = self.new_jobs(items);
+                self.run(&KeyHolder { jobs: &jobs }).await?;
+            }
+            Deed::Replace(items) => {
+                let jobs = self.new_jobs(items);
+                self.run(&ReplaceJobs { jobs: &jobs }).await?;
+            }
+            Deed::Claim { queues, limit } => return self.claim(queues, *limit).await,
+            Deed::Fetch(job) => {
+                let lease = Lease { job: self.id(*job), number: self.number() };
+                self.leases.push(lease);
+                self.run(&FetchJob { lease, worker: "fetcher".to_owned() }).await?;
+            }
+            Deed::Settle { leases, verdict, delay } => return self.settle(leases, *verdict, *delay).await,
+            Deed::Outcome { lease, verdict } => {
+                let item = settled(self.lease(*lease), *verdict, None);
+                self.run(&Outcome { items: &[item] }).await?;
+            }
+            Deed::Refresh(lease) => drop(self.run(&Refresh { leases: vec![self.lease(*lease)] }).await?),
+            Deed::Reap => {
+                self.run(&Reap { limit: 500, seed: 7 }).await?;
+                // The reaped ones of one statement are due at one moment, and nobody says in which order.
+                self.sides.part_equal_times().await?;
+            }
+            Deed::Promote(limit) => drop(self.run(&Promote { limit: *limit, bound: None }).await?),
+            Deed::ReleaseClaim(lease) => drop(self.run(&ReleaseClaim { lease: self.lease(*lease).number }).await?),
+            Deed::Poll { queue, sleeps } => {
+                let sleep = sleeps.then_some(HALF_MINUTE * 3);
+                self.run(&Poll { queues: vec![name(*queue)], due_bound: None, sleep }).await?;
+            }
+            Deed::WakeSleepers => drop(self.run(&WakeSleepers { channel: "pm_pm".to_owned() }).await?),
+            Deed::Restart { .. } | Deed::End { .. } | Deed::Delete(_) | Deed::Move { .. } | Deed::Copy { .. } => {
+                self.operate(deed).await?;
+            }
+            Deed::Look { job, queue, limit } => self.look(*job, *queue, *limit).await?,
+            other => self.change_queue(other).await?,
+        }
+        Ok(())
+    }
+
+    async fn change_queue(&self, deed: &Deed) -> Result<(), String> {
+        match deed {
+            Deed::CreateQueue { queue, paused } => {
+                self.run(&CreateQueue { name: name(*queue), paused: *paused }).await?;
+                // Times must not meet by chance.
+                let odd = SettingsChange::new().lease(HALF_MINUTE * 3).backoff(vec![Duration::ZERO, HALF_MINUTE * 5]);
+                self.run(&SetQueue::new(name(*queue), odd).expect("in range")).await?;
+            }
+            Deed::Pause(queue) => drop(self.run(&PauseQueue { name: name(*queue) }).await?),
+            Deed::Resume(queue) => drop(self.run(&ResumeQueue { name: name(*queue) }).await?),
+            Deed::SetQueue { queue, retries, lease_long } => {
+                let lease = HALF_MINUTE * if *lease_long { 41 } else { 3 };
+                let retain = lease_long.then_some(HALF_MINUTE * 21);
+                let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain);
+                self.run(&SetQueue::new(name(*queue), change).expect("in range")).await?;
+            }
+            Deed::Rename { from, to } => drop(self.run(&RenameQueue { from: name(*from), to: name(*to) }).await?),
+            Deed::Condemn(queue) => drop(self.run(&CondemnQueue { name: name(*queue) }).await?),
+            Deed::Sweep { page } => drop(self.run(&Sweep { after: None, page: *page, queue_id: None }).await?),
+            _ => drop(self.run(&DropQueues { queue_id: None }).await?),
+        }
+        Ok(())
+    }
+
+    async fn operate(&mut self, deed: &Deed) -> Result<(), String> {
+        match deed {
+            Deed::Restart { jobs, force } => {
+                self.run(&RestartJobs { ids: self.ids_of(jobs), force: *force }).await?;
+            }
+            Deed::End { jobs, fails, under } => {
+                let ids = self.ids_of(jobs);
+                let mut end = if *fails { EndJobs::failed(ids, "enough") } else { EndJobs::done(ids) };
+                if let Some(lease) = under {
+                    end = end.only_under(self.lease(*lease).number);
+                }
+                self.run(&end).await?;
+            }
+            Deed::Delete(jobs) => drop(self.run(&DeleteJobs { ids: self.ids_of(jobs) }).await?),
+            Deed::Move { jobs, queue } => {
+                self.run(&MoveJobs { ids: self.ids_of(jobs), queue: name(*queue) }).await?;
+            }
+            Deed::Copy { job, queue, key, held } => {
+                let (source, id) = (self.id(*job), self.new_id());
+                let key = key.map(|key| format!("key {key}"));
+                let options = JobOptions { key, paused: *held, ..JobOptions::default() };
+                self.run(&CopyJob { source, id, queue: name(*queue), priority: None, options }).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn look(&self, job: usize, queue: usize, limit: usize) -> Result<(), String> {
+        let (id, queue_name) = (self.id(job), name(queue));
+        self.run(&GetJob { id }).await?;
+        self.run(&Payload { id }).await?;
+        self.run(&Attempts { id }).await?;
+        self.run(&ListQueues { name: None }).await?;
+        self.run(&GetSettings { name: queue_name.clone() }).await?;
+        self.run(&CountPending { queue_id: queue as i32 }).await?;
+        self.run(&NextJobs { queue: queue_name.clone(), limit }).await?;
+        self.run(&Activity { window: HALF_MINUTE * 7 }).await?;
+        let state = State::ALL[limit % 5];
+        let filter = JobFilter { queue: Some(queue_name), state: Some(state), after: Some(id), limit };
+        self.run(&ListJobs { filter }).await?;
+        let filter = JobFilter { limit, ..JobFilter::default() };
+        self.run(&ListJobs { filter }).await?;
+        let suffix = IdSuffix::new(&id.simple().to_string()[30..]).expect("hex digits");
+        self.run(&ResolveSuffix { suffix, newest: (limit > 4).then_some(limit) }).await.map(drop)
+    }
+
+    async fn claim(&mut self, queues: &[usize], limit: usize) -> Result<(), String> {
+        let mut lines = Vec::new();
+        for queue_id in queues.iter().map(|queue| *queue as i32 + 1) {
+            lines.extend([5, 0].map(|priority| LineCursor { queue_id, priority, cursor: 0 }));
+        }
+        lines.sort_by_key(|line| (line.queue_id, line.priority));
+        lines.dedup();
+        lines.sort_by_key(|line| -line.priority);
+        let number = self.number();
+        let claim = Claim { lines, limit, lease: number, worker: "worker".to_owned(), due_bound: None };
+        let rows = self.run(&claim).await?;
+        let reply = rows.map(|rows| claim.interpret(&rows).map_err(|error| error.to_string())).transpose()?;
+        self.leases.extend(reply.into_iter().flat_map(|reply| reply.jobs).map(|job| job.lease));
+        Ok(())
+    }
+
+    async fn settle(&mut self, leases: &[usize], verdict: u8, delay: bool) -> Result<(), String> {
+        let mut items: Vec<_> = leases.iter().map(|lease| settled(self.lease(*lease), verdict, None)).collect();
+        items.sort_by_key(|item| item.lease);
+        items.dedup_by_key(|item| item.lease.job);
+        if delay && verdict == 1 {
+            items.truncate(1);
+            items[0].delay = Some(HALF_MINUTE * 3);
+        }
+        self.run(&Settle { items: &items, passes: delay }).await.map(drop)
+    }
+
+    async fn run<O: Operation>(&self, operation: &O) -> Result<Option<pm_core::Rows>, String> {
+        self.sides.run(&operation.plan()).await
+    }
+
+    fn new_jobs(&mut self, items: &[Item]) -> Vec<NewJob> {
+        let delayed = items[0].delayed;
+        let items = if delayed { &items[..1] } else { items };
+        let jobs: Vec<_> = items.iter().map(|item| self.new_job(item, delayed)).collect();
+        self.sent.extend(jobs.iter().cloned());
+        jobs
+    }
+
+    fn new_job(&mut self, item: &Item, delayed: bool) -> NewJob {
+        if let Some(job) = self.sent.last().filter(|job| item.resent && job.options.run_at.is_none()) {
+            return job.clone();
+        }
+        let until = Timestamp::from_unix_us(1_000_000_000_000_000);
+        let options = JobOptions {
+            codec: Codec::Raw,
+            priority: item.priority,
+            paused: item.held,
+            description: (item.hold == 0).then(|| "described".to_owned()),
+            run_at: delayed.then_some(RunAt::In(HALF_MINUTE * (item.hold as u32 * 2 + 1))),
+            key: item.key.map(|key| format!("key {key}")),
+            key_hold: [KeyHold::WhileActive, KeyHold::WhileActive, KeyHold::Until(until), KeyHold::ForEver]
+                [item.hold as usize],
+            max_retries: item.retries,
+            backoff: (item.hold == 1).then(|| vec![HALF_MINUTE * 7]),
+            ..JobOptions::default()
+        };
+        let id = self.new_id();
+        NewJob { id, queue: name(item.queue), payload: format!("payload {}", self.ids.len()).into(), options }
+    }
+
+    fn new_id(&mut self) -> Uuid {
+        let number = self.ids.len() as u8;
+        // Ids are not in the order of time: a client's clock may be years off.
+        let id = job_id(1_700_000_000_000 + u64::from(number.reverse_bits()), [number; 10]);
+        self.ids.push(id);
+        id
+    }
+
+    fn number(&mut self) -> i64 {
+        self.drawn += 1;
+        self.drawn as i64
+    }
+
+    /// Returns the job at a place counted from the newest; one that never was when there is none.
+    fn id(&self, place: usize) -> Uuid {
+        self.ids.iter().rev().nth(place).copied().unwrap_or(Uuid::max())
+    }
+
+    fn ids_of(&self, places: &[usize]) -> Vec<Uuid> {
+        let mut ids: Vec<_> = places.iter().map(|place| self.id(*place)).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        ids.retain(|id| seen.insert(*id));
+        ids
+    }
+
+    fn lease(&self, place: usize) -> Lease {
+        self.leases.iter().rev().nth(place).copied().unwrap_or(Lease { job: Uuid::max(), number: 0 })
+    }
+}
+
+fn settled(lease: Lease, verdict: u8, delay: Option<Duration>) -> SettleItem {
+    let (verdict, state) = match verdict {
+        0 => (Verdict::Commit, State::Finished),
+        1 => (Verdict::SoftFail(Reason::new("later")), State::Pending),
+        2 => (Verdict::HardFail(Reason::new("never")), State::Failed),
+        _ => (Verdict::Release, State::Pending),
+    };
+    SettleItem { lease, verdict, state, delay }
+}
+
+fn name(queue: usize) -> QueueName {
+    QueueName::new(NAMES[queue]).expect("a good name")
+}

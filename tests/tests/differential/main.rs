@@ -1,0 +1,61 @@
+//! Random lists of operations on the memory driver and on Postgres behind both drivers: what they say and what the
+//! tables hold must be equal after every step.
+//!
+//! `PM_LISTS=5000` tries more lists than the ordinary run, `PM_SEED=…` the same ones again.
+
+mod deed;
+mod dump;
+mod history;
+mod sides;
+
+use deed::Deed;
+use history::History;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use sides::Sides;
+use std::cell::RefCell;
+
+/// How many lists the ordinary run tries.
+const LISTS: u32 = 300;
+
+#[test]
+fn the_model_and_postgres_do_the_same() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seed = number("PM_SEED").unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(1, |now| now.as_secs()));
+    let cases = number("PM_LISTS").map_or(LISTS, |lists| lists as u32);
+    let replay =
+        format!("replay it: PM_SEED={seed} PM_LISTS={cases} cargo nextest run -p pm-tests --test differential");
+    println!("{replay}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it can be built");
+    let sides = RefCell::new(runtime.block_on(Sides::new()));
+    let late = RefCell::new(0);
+    let config = Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..Config::default()
+    };
+    let outcome = TestRunner::new(config).run(&deed::lists(), |list| {
+        let mut sides = sides.borrow_mut();
+        match runtime.block_on(play(&mut sides, &list)) {
+            Err(_) if sides.is_late() => *late.borrow_mut() += 1,
+            outcome => return outcome.map_err(TestCaseError::fail),
+        }
+        Ok(())
+    });
+    if let Err(difference) = outcome {
+        panic!("{difference}\n{replay}");
+    }
+    let late = late.into_inner();
+    assert!(late * 10 < cases, "{late} of {cases} lists took so long that they say nothing");
+}
+
+async fn play(sides: &mut Sides, list: &[Deed]) -> Result<(), String> {
+    sides.start_anew().await;
+    let mut history = History::new(sides);
+    for deed in [0, 1, 2].map(|queue| Deed::CreateQueue { queue, paused: false }).iter().chain(list) {
+        history.act(deed).await.map_err(|difference| format!("{deed:?}: {difference}"))?;
+        sides.compare().await.map_err(|difference| format!("{deed:?}: {difference}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! The model and Postgres behind both drivers, side by side.
+
+use crate::dump;
+use futures_util::future::join_all;
+use pm_core::{Catalog, Failure, Plan, Rows, SchemaName, Statement, StatementId, Type};
+use pm_driver_memory::{Clock, Database};
+use pm_queue::{ConnectOptions, Executor, Timestamp};
+use pm_sandbox::TestDatabase;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+use tokio_postgres::NoTls;
+
+/// 2026-01-01 00:00 UTC.
+const START_US: i64 = 1_767_225_600_000_000;
+/// What is compared of a time: it is told apart from another by half a minute.
+pub(crate) const GRAIN_S: i64 = 30;
+/// A list that takes longer than this on a busy machine says nothing: its own time would count.
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// The model's clock.
+#[derive(Clone)]
+struct ModelClock(Arc<AtomicI64>);
+
+impl Clock for ModelClock {
+    fn now(&self) -> Timestamp {
+        // A little passes with every look, so that statements have an order in time.
+        Timestamp::from_unix_us(START_US + self.0.fetch_add(1_000, Ordering::Relaxed))
+    }
+}
+
+/// One Postgres database behind one driver.
+struct Postgres {
+    name: &'static str,
+    driver: Arc<dyn Executor>,
+    client: tokio_postgres::Client,
+    _database: TestDatabase,
+}
+
+/// All sides.
+pub(crate) struct Sides {
+    model: Database,
+    clock: ModelClock,
+    postgres: Vec<Postgres>,
+    catalog: Catalog,
+    started: Instant,
+    lists: u64,
+}
+
+impl Sides {
+    pub(crate) async fn new() -> Sides {
+        let options = ConnectOptions::default();
+        let mut postgres = Vec::new();
+        for name in ["tokio-postgres", "sqlx"] {
+            let database = TestDatabase::create().expect("a private Postgres starts");
+            let url = database.url();
+            pm_driver_tokio_postgres::connect(&url).await.expect("it migrates").close().await;
+            let driver: Arc<dyn Executor> = match name {
+                "sqlx" => Arc::new(pm_driver_sqlx::Sqlx::new(&url, &options).expect("a good URL")),
+                _ => Arc::new(pm_driver_tokio_postgres::TokioPostgres::new(&url, &options).expect("a good URL")),
+            };
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("it answers");
+            tokio::spawn(connection);
+            postgres.push(Postgres { name, driver, client, _database: database });
+        }
+        let clock = ModelClock(Arc::default());
+        let catalog = Catalog::new(&SchemaName::default());
+        Sides {
+            model: Database::with_clock(clock.clone()),
+            clock,
+            postgres,
+            catalog,
+            started: Instant::now(),
+            lists: 0,
+        }
+    }
+
+    /// Empties all sides.
+    pub(crate) async fn start_anew(&mut self) {
+        self.clock = ModelClock(Arc::default());
+        self.model = Database::with_clock(self.clock.clone());
+        self.lists += 1;
+        let empty = if self.lists % 50 == 0 { dump::EMPTY_AND_SHRINK } else { dump::EMPTY };
+        let emptied = join_all(self.postgres.iter().map(|side| side.client.batch_execute(empty))).await;
+        emptied.into_iter().for_each(|emptied| emptied.expect("it can be emptied"));
+        self.started = Instant::now();
+    }
+
+    /// Returns whether the list took so long that its own time would count.
+    pub(crate) fn is_late(&self) -> bool {
+        self.started.elapsed() > LONGEST
+    }
+
+    /// Lets time pass: the model's clock goes on, in Postgres everything moves back.
+    pub(crate) async fn pass(&self, time: Duration) -> Result<(), String> {
+        self.clock.0.fetch_add(time.as_micros() as i64, Ordering::Relaxed);
+        let sql = dump::SHIFT.replace("{seconds}", &time.as_secs().to_string());
+        for side in &self.postgres {
+            side.client.batch_execute(&sql).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Gives waiting jobs of one due time an order: that of their ids.
+    pub(crate) async fn part_equal_times(&self) -> Result<(), String> {
+        self.model.change(|tables| {
+            let mut waiting: Vec<_> = tables.job.values_mut().filter(|job| job.seq.is_none()).collect();
+            waiting.sort_by_key(|job| (job.run_at, job.id));
+            let (mut last, mut rank) = (None, 0);
+            for job in waiting {
+                rank = if job.run_at == last { rank + 1 } else { 0 };
+                last = job.run_at;
+                job.run_at = job.run_at.map(|at| Timestamp::from_unix_us(at.unix_us() + rank));
+            }
+        });
+        for side in &self.postgres {
+            side.client.batch_execute(dump::PART_EQUAL_TIMES).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement on all sides and compares what they say; returns the model's rows.
+    pub(crate) async fn run(&self, plan: &Plan<'_>) -> Result<Option<Rows>, String> {
+        let statement = self.catalog.statement(plan.statement);
+        let model = self.model.answer(statement, &plan.params);
+        let now = Timestamp::from_unix_us(START_US + self.clock.0.load(Ordering::Relaxed));
+        let expected = told(statement, &model, now);
+        let answers = join_all(self.postgres.iter().map(|side| side.driver.run(statement, &plan.params))).await;
+        for (side, answer) in self.postgres.iter().zip(answers) {
+            let now = pm_driver_memory::SystemClock.now();
+            let found = told(statement, &answer, now);
+            if found != expected {
+                let (name, statement) = (side.name, plan.statement);
+                return Err(format!("{statement:?} on {name}:\n  model:    {expected:?}\n  Postgres: {found:?}"));
+            }
+        }
+        Ok(model.ok())
+    }
+
+    /// Compares the tables.
+    pub(crate) async fn compare(&self) -> Result<(), String> {
+        let now = Timestamp::from_unix_us(START_US + self.clock.0.load(Ordering::Relaxed));
+        let expected = self.model.look(|tables| dump::of_model(tables, now));
+        let dumps = join_all(self.postgres.iter().map(|side| dump::of_postgres(&side.client))).await;
+        for (side, found) in self.postgres.iter().zip(dumps) {
+            if let Some((model, postgres)) = expected.iter().zip(&found).find(|(model, postgres)| model != postgres) {
+                return Err(format!("tables on {}:\n  model:    {model}\n  Postgres: {postgres}", side.name));
+            }
+            if expected.len() != found.len() {
+                return Err(format!("tables on {}:\n  model: {expected:#?}\n  Postgres: {found:#?}", side.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns an answer in words: times as seconds from now, in half minutes; rows without an order sorted.
+fn told(statement: &Statement, answer: &Result<Rows, Failure>, now: Timestamp) -> Vec<String> {
+    let rows = match answer {
+        Ok(rows) => rows,
+        Err(failure) => return vec![format!("{:?} {:?}", failure.sqlstate(), failure.constraint())],
+    };
+    let mut told: Vec<String> = rows
+        .iter(statement.id)
+        .map(|mut row| {
+            let cells = statement.columns.iter().enumerate().map(|(column, ty)| {
+                let is_ms = milliseconds_in(statement.id).contains(&column);
+                cell(&mut row, *ty, is_ms, now)
+            });
+            cells.collect::<Vec<_>>().join(" | ")
+        })
+        .collect();
+    let is_ordered = matches!(
+        statement.id,
+        StatementId::ListJobs | StatementId::NextJobs | StatementId::Attempts | StatementId::ListQueues
+    );
+    if !is_ordered {
+        told.sort();
+    }
+    told
+}
+
+/// Returns which columns say how long until something.
+fn milliseconds_in(statement: StatementId) -> &'static [usize] {
+    match statement {
+        StatementId::Claim => &[7],
+        StatementId::Poll => &[8, 9],
+        StatementId::Reap | StatementId::Refresh | StatementId::Activity => &[1],
+        StatementId::Promote => &[2],
+        _ => &[],
+    }
+}
+
+fn cell(row: &mut pm_core::wire::Row<'_>, ty: Type, is_ms: bool, now: Timestamp) -> String {
+    match ty {
+        Type::Bool => format!("{:?}", row.read::<Option<bool>>()),
+        Type::Int2 => format!("{:?}", row.read::<Option<i16>>()),
+        Type::Int4 => format!("{:?}", row.read::<Option<i32>>()),
+        Type::Int8 if is_ms => {
+            let ms = row.read::<Option<i64>>();
+            format!("{:?}", ms.map(|ms| ms.map(|ms| grains(ms * 1_000))))
+        }
+        Type::Int8 => format!("{:?}", row.read::<Option<i64>>()),
+        Type::Uuid => format!("{:?}", row.read::<Option<uuid::Uuid>>()),
+        Type::Text => format!("{:?}", row.read::<Option<String>>()),
+        Type::Timestamp => {
+            let at = row.read::<Option<Timestamp>>();
+            format!("{:?}", at.map(|at| at.map(|at| grains(at.unix_us().saturating_sub(now.unix_us())))))
+        }
+        Type::Int4Array => format!("{:?}", row.read::<Option<Vec<i32>>>()),
+        Type::Int8Array => format!("{:?}", row.read::<Option<Vec<i64>>>()),
+        _ => format!("{:?}", row.read::<Option<bytes::Bytes>>()),
+    }
+}
+
+/// Returns a time in half minutes from now, rounded.
+pub(crate) fn grains(us: i64) -> i64 {
+    let grain = GRAIN_S * 1_000_000;
+    (us.saturating_add(grain / 2)).div_euclid(grain)
+}
