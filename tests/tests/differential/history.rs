@@ -5,8 +5,8 @@ use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, Claim, CondemnQueue, CopyJob, CountPending, CreateQueue, DeleteJobs, DropQueues, EndJobs,
     Enqueue, FetchJob, GetJob, GetSettings, JobFilter, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs,
-    Outcome, PauseQueue, Payload, Poll, Promote, Reap, Refresh, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix,
-    RestartJobs, ResumeQueue, SetQueue, Settle, SettleItem, Sweep, WakeSleepers,
+    Outcome, PauseQueue, Payload, Poll, Promote, QueueHealths, Reap, Refresh, ReleaseClaim, RenameQueue, ReplaceJobs,
+    ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settle, SettleItem, Sweep, WakeSleepers,
 };
 use pm_core::{
     Codec, IdSuffix, JobOptions, KeyHold, Lease, NewJob, Operation, QueueName, Reason, RunAt, SettingsChange, State,
@@ -144,6 +144,7 @@ impl<'a> History<'a> {
         self.run(&CountPending { queue_id: queue as i32 }).await?;
         self.run(&NextJobs { queue: queue_name.clone(), limit }).await?;
         self.run(&Activity { window: HALF_MINUTE * 7 }).await?;
+        self.run(&QueueHealths { patience: HALF_MINUTE * 4 }).await?;
         let state = State::ALL[limit % 5];
         let filter = JobFilter { queue: Some(queue_name), state: Some(state), after: Some(id), limit };
         self.run(&ListJobs { filter }).await?;

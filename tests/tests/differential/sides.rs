@@ -187,6 +187,7 @@ fn milliseconds_in(statement: StatementId) -> &'static [usize] {
         StatementId::Poll => &[8, 9],
         StatementId::Reap | StatementId::Refresh | StatementId::Activity => &[1],
         StatementId::Promote => &[2],
+        StatementId::QueueHealth => &[4],
         _ => &[],
     }
 }

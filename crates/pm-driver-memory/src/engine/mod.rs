@@ -80,6 +80,9 @@ impl Work<'_> {
             StatementId::DropQueues => self.drop_queues(),
             StatementId::Activity => self.activity(),
             StatementId::TableSizes => self.table_sizes(),
+            StatementId::QueueHealth => self.queue_health(),
+            // Nothing here is vacuumed, and no index can be missing.
+            StatementId::RowHolders | StatementId::TableHealth | StatementId::IndexHealth => {}
             StatementId::ListSchedules => self.list_schedules(),
             StatementId::SetSchedule => self.set_schedule(),
             StatementId::HoldSchedule => self.hold_schedule(),

@@ -99,6 +99,21 @@ impl Work<'_> {
         }
     }
 
+    pub(super) fn queue_health(&mut self) {
+        let (grace_ms, now): (Option<i64>, _) = (self.args.next(), self.now);
+        let stale_before = later(now, -grace_ms.unwrap_or_default());
+        let mut queues: Vec<_> = self.tables.queue.values().collect();
+        // Those that are being deleted come last.
+        queues.sort_by_key(|queue| (queue.name.is_none(), &queue.name, queue.id));
+        for queue in queues {
+            let of_queue = self.tables.job.values().filter(|job| job.queue_id == queue.id);
+            let ends: Vec<_> = of_queue.filter_map(|job| job.lease_expires_at).collect();
+            let stale = ends.iter().filter(|at| **at < stale_before).count() as i64;
+            let overdue_ms = ends.iter().min().map(|at| ms_until(now, *at));
+            row!(self.reply; queue.name, queue.paused, ends.len() as i64, stale, overdue_ms);
+        }
+    }
+
     /// Answers how many rows the tables have; they take no room on a disk.
     pub(super) fn table_sizes(&mut self) {
         let tables = &self.tables;
