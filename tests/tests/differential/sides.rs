@@ -80,7 +80,7 @@ impl Sides {
         self.clock = ModelClock(Arc::default());
         self.model = Database::with_clock(self.clock.clone());
         self.lists += 1;
-        let empty = if self.lists % 50 == 0 { dump::EMPTY_AND_SHRINK } else { dump::EMPTY };
+        let empty = if self.lists.is_multiple_of(50) { dump::EMPTY_AND_SHRINK } else { dump::EMPTY };
         let emptied = join_all(self.postgres.iter().map(|side| side.client.batch_execute(empty))).await;
         emptied.into_iter().for_each(|emptied| emptied.expect("it can be emptied"));
         self.started = Instant::now();
