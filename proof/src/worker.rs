@@ -49,6 +49,8 @@ struct Stage {
     hands: Vec<TakenJob>,
     /// What users wait for.
     waiting: BTreeSet<Ticket>,
+    /// What was told: to users, or to nobody when the worker gave something back by itself.
+    told: BTreeSet<Ticket>,
 }
 
 fn ms(ms: u64) -> Duration {
@@ -79,6 +81,7 @@ impl Stage {
             in_flight: Vec::new(),
             hands: Vec::new(),
             waiting: BTreeSet::new(),
+            told: BTreeSet::new(),
         };
         stage.pump();
         Ok(stage)
@@ -185,11 +188,11 @@ impl Stage {
             self.in_flight.push(request);
         }
         while let Some(event) = self.worker.poll_event() {
-            let ticket = match event {
-                WorkerEvent::Settled { ticket, .. } | WorkerEvent::Refreshed { ticket, .. } => ticket,
+            let ticket = match &event {
+                WorkerEvent::Settled { ticket, .. } | WorkerEvent::Refreshed { ticket, .. } => *ticket,
                 WorkerEvent::LeaseLost(_) | WorkerEvent::Failed(_) => continue,
             };
-            // What the worker gives back by itself has tickets too, which nobody waits for.
+            assert!(self.told.insert(ticket), "told twice: {event:?}");
             self.waiting.remove(&ticket);
         }
         let next = self.worker.poll_timeout();
