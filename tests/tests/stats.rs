@@ -91,7 +91,7 @@ async fn a_job_in_progress_does_not_wait() {
     drop(job);
 }
 
-/// 60,000 jobs take more pages than the sample has.
+/// 100,000 jobs take more pages than the sample has.
 #[tokio::test]
 async fn rates_beyond_the_newest_jobs_are_near() {
     let ground = Ground::new().await;

@@ -25,7 +25,7 @@ pub struct Sqlx {
     foreign: bool,
     /// Whether a transaction pooler stands between: nothing may be kept in a session.
     pooler: bool,
-    /// Whether it is known that no pooler stands between of which nobody spoke.
+    /// Whether sessions were seen to be kept, or a pooler was spoken of.
     probed: AtomicBool,
     connect_timeout: Duration,
 }

@@ -33,7 +33,7 @@ pub struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// Returns limits of so many items and 16 MB, items over 1 MB alone.
+    /// Returns limits of so many items and 16 MiB, items over 1 MiB alone.
     pub const fn of_items(items: usize) -> Self {
         BatchLimits { items, bytes: 16 << 20, alone_bytes: 1 << 20 }
     }

@@ -75,7 +75,7 @@ pub struct WorkerOptions {
 /// Takes jobs from queues and settles them.
 ///
 /// Bounds: one request of each kind in flight; at most `prefetch` jobs claimed ahead, and no more than the handlers took
-/// in the last second (at least one when someone waits), nor 16 MiB and one claim; 10,000 unsettled jobs; 500 items or 16 MB a statement.
+/// in the last second (at least one when someone waits), nor 16 MiB and one claim; 10,000 unsettled jobs; 500 items or 16 MiB a statement.
 #[derive(Debug)]
 pub struct Worker {
     options: WorkerOptions,
