@@ -193,9 +193,15 @@ pub(super) async fn send(
 
 /// Changes the lease numbers of a settle, going by job, number and reason.
 fn each_lease(params: &mut [Value<'_>], number: impl Fn(Uuid, i64, Option<&str>) -> i64) {
-    let [Value::UuidArray(ids), Value::Int8Array(leases), _, _, _, reasons, ..] = params else { return };
+    let [Value::UuidArray(ids), Value::Int8Array(leases), _, _, _, reasons, ..] = params else {
+        panic!("a settle has other parameters than the planted bugs know: {params:?}");
+    };
     for (n, (id, lease)) in ids.iter().zip(leases).enumerate() {
-        let reason = if let Value::TextArray(reasons) = reasons { reasons[n].as_deref() } else { None };
+        let reason = match reasons {
+            Value::TextArray(reasons) => reasons[n].as_deref(),
+            Value::Null(_) => None,
+            odd => panic!("no reasons but {odd:?}"),
+        };
         *lease = id.zip(*lease).map(|(id, lease)| number(id, lease, reason));
     }
 }
