@@ -166,9 +166,28 @@ pub async fn eventually(what: &str, patience: Duration, mut is_so: impl AsyncFnM
 
 /// A source of chance that prints where it started and starts there again: set `PM_SEED`.
 #[derive(Debug, Clone)]
-pub struct Seed(u64);
+pub struct Seed {
+    state: u64,
+    /// Draws chosen by someone else, a fuzzer; used up first.
+    chosen: std::vec::IntoIter<u8>,
+}
 
 impl Seed {
+    /// Returns the source that starts at `seed`.
+    pub fn new(seed: u64) -> Seed {
+        Seed { state: seed, chosen: Vec::new().into_iter() }
+    }
+
+    /// Returns a source that draws from bytes, as few as a draw needs, and when they are used up from the seed that the
+    /// first eight are (the lowest one first).
+    ///
+    /// So the eight bytes of a seed draw what the seed does, and a byte changed changes one draw.
+    pub fn from_bytes(bytes: &[u8]) -> Seed {
+        let (seed, chosen) = bytes.split_at(bytes.len().min(8));
+        let seed = seed.iter().rev().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        Seed { state: seed, chosen: Vec::from(chosen).into_iter() }
+    }
+
     /// Returns the seed of `PM_SEED`, or one of the clock's; prints it.
     ///
     /// # Panics
@@ -178,20 +197,17 @@ impl Seed {
         let clock = || std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
         let seed = std::env::var("PM_SEED").map_or_else(|_| clock(), |seed| seed.parse().expect("PM_SEED is a number"));
         println!("PM_SEED={seed}");
-        Seed(seed)
+        Seed::new(seed)
     }
 
-    /// Returns the next 64 bits (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.chosen(u64::MAX).unwrap_or_else(|| self.mixed())
     }
 
     /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next_u64() % bound
+        self.chosen(bound - 1).unwrap_or_else(|| self.mixed()) % bound
     }
 
     /// Returns one of `choices`.
@@ -199,8 +215,23 @@ impl Seed {
         choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// Returns another seed that goes its own way.
+    /// Returns another seed that goes its own way; never a chosen one, which could be that of another.
     pub fn split(&mut self) -> Seed {
-        Seed(self.next_u64())
+        Seed::new(self.mixed())
+    }
+
+    /// Returns as many chosen bytes as numbers up to `most` have; `None` when there are none left.
+    fn chosen(&mut self, most: u64) -> Option<u64> {
+        let length = (u64::BITS - most.leading_zeros()).div_ceil(8) as usize;
+        let chosen = self.chosen.by_ref().take(length);
+        chosen.fold(None, |drawn, byte| Some(drawn.unwrap_or(0) << 8 | u64::from(byte)))
+    }
+
+    /// Returns the next 64 bits of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+    fn mixed(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
     }
 }

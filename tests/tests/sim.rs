@@ -1,6 +1,7 @@
 //! The simulation: some hundred worlds in the ordinary run; `scripts/sim` lives through more.
 
-use pm_tests::sim::{Bug, run, run_with};
+use pm_tests::sim::{Bug, live_bytes, run, run_with};
+use std::path::Path;
 
 /// How many worlds the ordinary run lives through, in so many tests at once.
 const WORLDS: u64 = 500;
@@ -59,6 +60,27 @@ fn the_same_seed_gives_the_same_world() {
         assert_eq!(run(seed), run(seed));
     }
     assert_ne!(run(1).hash, run(2).hash);
+}
+
+#[test]
+fn the_bytes_of_a_seed_give_its_world_and_more_of_them_choose_within_it() {
+    assert_eq!(live_bytes(&7u64.to_le_bytes()), run(7));
+    let with = |chosen: &[u8]| live_bytes(&[&7u64.to_le_bytes()[..], chosen].concat());
+    assert_eq!(with(&[1, 2, 3]), with(&[1, 2, 3]));
+    assert_ne!(with(&[1, 2, 3]).hash, with(&[1, 2, 4]).hash);
+}
+
+/// The committed corpus of the fuzzer, replayed.
+#[test]
+fn every_promise_holds_in_the_worlds_that_bytes_chose() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/sim");
+    let mut files: Vec<_> = corpus.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        println!("{}", file.display());
+        live_bytes(&std::fs::read(&file).unwrap());
+    }
 }
 
 #[test]

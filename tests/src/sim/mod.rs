@@ -16,4 +16,4 @@ mod world;
 
 pub use auditor::Tally;
 pub use bug::Bug;
-pub use scenario::{Report, run, run_with};
+pub use scenario::{Report, live_bytes, run, run_with};

@@ -40,7 +40,25 @@ pub fn run(seed: u64) -> Report {
 
 /// Lives through the world of a seed, with a bug planted in it.
 pub fn run_with(seed: u64, bug: Option<Bug>) -> Report {
-    let world = World::new(Seed(seed), bug);
+    live(Seed::new(seed), bug)
+}
+
+/// Lives through the world that bytes choose: the first eight are its seed, and each choice is drawn from the others
+/// before it is drawn from the seed.
+///
+/// # Panics
+///
+/// When something was wrong; the message says what.
+pub fn live_bytes(bytes: &[u8]) -> Report {
+    let report = live(Seed::from_bytes(bytes), None);
+    if let Some(violation) = &report.violation {
+        panic!("{violation}");
+    }
+    report
+}
+
+fn live(seed: Seed, bug: Option<Bug>) -> Report {
+    let world = World::new(seed, bug);
     let mut scenario = Scenario { slots: Vec::new(), last_process: 0, world: world.clone() };
     scenario.play();
     for slot in scenario.slots.drain(..) {
