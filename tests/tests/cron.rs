@@ -373,6 +373,28 @@ async fn a_schedule_that_this_version_cannot_read_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_queue_or_a_schedule_that_someone_has_locked_holds_up_no_other_schedule() {
+    for table in ["queue", "schedule"] {
+        let ground = ground_with(|schedule| schedule).await;
+        ground.queue.create_queue("locked", false).await.unwrap();
+        let there = Schedule::new("locked", half_an_hour_off(&ground));
+        ground.queue.set_schedule("locked", there, 8u64).await.unwrap();
+        miss(&ground, 1);
+        let mut direct = Direct::to(&ground.database.url()).await;
+        let idle = direct.client.transaction().await.unwrap();
+        let lock = format!("select from pm.{table} where name = 'locked' for update");
+        idle.execute(lock.as_str(), &[]).await.unwrap();
+        assert_eq!(ground.queue.fire_schedules().await.unwrap().0, 1, "beside a locked {table}");
+        let mut stream = ground.queue.try_stream_jobs::<u64>(["tasks", "locked"]);
+        let job = next(&mut stream).await;
+        assert_eq!(job.payload(), &7);
+        job.into_parts().1.commit().await.unwrap();
+        idle.rollback().await.unwrap();
+        assert_eq!(next(&mut stream).await.payload(), &8);
+    }
+}
+
+#[tokio::test]
 async fn a_job_fired_elsewhere_wakes_a_sleeping_worker() {
     let ground = ground_with(|schedule| schedule).await;
     let hour = Duration::from_secs(3_600);

@@ -9,6 +9,8 @@ pub(super) struct FakeSchedule {
     pub(super) next_tick: Option<Instant>,
     pub(super) revision: i64,
     pub(super) zone: &'static str,
+    /// Whether someone has its row or its queue's locked.
+    pub(super) locked: bool,
     queue_id: i32,
 }
 
@@ -18,7 +20,7 @@ impl Fake {
         let cron = Cron::new("* * * * *", "UTC").expect("it is good");
         let next_tick = bound_of(&Value::Timestamp(cron.next(timestamp(now)).expect("there is one")));
         let id = self.schedules.len() as i32 + 1;
-        self.schedules.insert(id, FakeSchedule { next_tick, revision: 1, zone: "UTC", queue_id });
+        self.schedules.insert(id, FakeSchedule { next_tick, revision: 1, zone: "UTC", locked: false, queue_id });
         id
     }
 
@@ -80,7 +82,7 @@ impl Fake {
             let id = ids[place].expect("set");
             let Some(schedule) = self.schedules.get_mut(&id) else { continue };
             let read = (schedule.next_tick.map(timestamp), Some(schedule.revision));
-            if read != (from[place], revisions[place]) {
+            if schedule.locked || read != (from[place], revisions[place]) {
                 continue;
             }
             schedule.next_tick = to[place].and_then(|to| bound_of(&Value::Timestamp(to)));

@@ -126,6 +126,21 @@ fn one_that_cannot_be_read_is_left_and_does_not_make_it_spin() {
 }
 
 #[test]
+fn one_that_is_locked_is_asked_for_ever_more_seldom_and_holds_up_no_other() {
+    let mut rig = rig();
+    rig.fake.schedules.get_mut(&1).expect("it is there").locked = true;
+    rig.fake.add_schedule(1, rig.now);
+    rig.run_for(ms(5 * MINUTE_MS));
+    assert_eq!(rig.fake.fired(), keys(1..=5), "the other one's");
+    // Once every two seconds, and a few times more after each tick of the other.
+    let looks = rig.sent(StatementId::DueSchedules).count();
+    assert!(looks <= 5 * (30 + 10), "{looks} looks");
+    rig.fake.schedules.get_mut(&1).expect("it is there").locked = false;
+    rig.run_for(ms(3_000));
+    assert_eq!(rig.fake.schedules[&1].next_tick, rig.fake.schedules[&2].next_tick, "it has caught up");
+}
+
+#[test]
 fn a_worker_that_shuts_down_fires_no_more() {
     let mut rig = rig();
     rig.run_for(ms(1_000));

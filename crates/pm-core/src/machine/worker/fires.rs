@@ -8,8 +8,10 @@ use crate::op::{DueSchedules, FireSchedules};
 use crate::{Failure, Instant, Operation, Rows};
 use std::time::Duration;
 
-/// The wait after a firing that found everything done by others, or being done.
+/// The wait after a firing that found everything done by others, or being done; doubled up to [`LONGEST_IN_VAIN`] while
+/// what is due stays locked.
 const OTHERS_FIRE: Duration = Duration::from_millis(100);
+const LONGEST_IN_VAIN: Duration = Duration::from_secs(2);
 /// The wait after a look that found only schedules this version cannot read.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 /// The shortest wait for a tick: the database tells it in milliseconds.
@@ -50,7 +52,10 @@ impl Worker {
             Ok(reply) => {
                 let fire = FireSchedules::of(&reply, || entropy.next_u64());
                 match (fire.is_empty(), reply.due.is_empty()) {
-                    (true, true) => self.set_fire(reply.next_tick, now, entropy),
+                    (true, true) => {
+                        self.fires_in_vain = 0;
+                        self.set_fire(reply.next_tick, now, entropy);
+                    }
                     (true, false) => {
                         let next = reply.next_tick.map_or(UNREADABLE_PAUSE, |next| next.min(UNREADABLE_PAUSE));
                         self.set_fire(Some(next), now, entropy);
@@ -77,8 +82,13 @@ impl Worker {
         }
         match read(reply, |rows| fire.interpret(rows)) {
             Ok(fired) => {
-                let wait = if fired.schedules > 0 { Duration::ZERO } else { OTHERS_FIRE };
-                self.timers.set(Timer::Fire, Some(now + wait));
+                self.fires_in_vain = if fired.schedules > 0 { 0 } else { self.fires_in_vain.saturating_add(1) };
+                let wait = match self.fires_in_vain {
+                    0 => Duration::ZERO,
+                    times => (OTHERS_FIRE * (1 << (times - 1).min(8))).min(LONGEST_IN_VAIN),
+                };
+                self.no_fire_before = now + wait;
+                self.timers.set(Timer::Fire, Some(self.no_fire_before));
                 if fired.jobs > 0 {
                     self.handle_change(now);
                     self.wake_sleepers(now);
@@ -91,6 +101,7 @@ impl Worker {
     /// Sees to it that schedules are looked at when the next tick comes.
     pub(super) fn set_fire(&mut self, next_tick: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
         let Some(next) = next_tick.filter(|_| self.options.reaps) else { return };
-        self.timers.set_earlier(Timer::Fire, now + next.max(SHORTEST) + scatter(SPREAD, entropy));
+        let at = (now + next.max(SHORTEST)).max(self.no_fire_before);
+        self.timers.set_earlier(Timer::Fire, at + scatter(SPREAD, entropy));
     }
 }

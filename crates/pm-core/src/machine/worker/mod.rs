@@ -110,6 +110,10 @@ pub struct Worker {
     reaps_in_vain: u32,
     /// It does not reap before then, whatever a poll tells.
     no_reap_before: Instant,
+    /// How many firings in a row found everything fired by others, or locked.
+    fires_in_vain: u32,
+    /// It does not look for due schedules before then, whatever a poll tells.
+    no_fire_before: Instant,
     /// Whether someone waits for a job.
     waiting: bool,
     draining: bool,
@@ -228,6 +232,8 @@ impl Worker {
             noticed_until: now,
             reaps_in_vain: 0,
             no_reap_before: now,
+            fires_in_vain: 0,
+            no_fire_before: now,
             waiting: false,
             draining: false,
             woke_at: Instant::default(),
