@@ -362,8 +362,11 @@ async fn more_schedules_than_one_step_takes_are_all_fired() {
 #[tokio::test]
 async fn a_schedule_that_this_version_cannot_read_holds_up_nobody() {
     let ground = ground_with(|schedule| schedule).await;
-    ground.queue.set_schedule("odd", Schedule::new("tasks", "@daily"), 1u64).await.unwrap();
+    for odd in ["odd", "odd policy"] {
+        ground.queue.set_schedule(odd, Schedule::new("tasks", "@daily"), 1u64).await.unwrap();
+    }
     miss(&ground, 25);
+    ground.database.execute("update pm.schedule set overlap = 7 where name = 'odd policy'").unwrap();
     ground.database.execute("update pm.schedule set zone = 'Europe/Atlantis' where name = 'odd'").unwrap();
     assert_eq!(ground.queue.fire_schedules().await.unwrap().0, 1);
     let mut stream = ground.queue.try_stream_jobs::<u64>("tasks");

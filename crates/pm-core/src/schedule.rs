@@ -96,10 +96,13 @@ impl fmt::Display for Overlap {
 
 /// Reads `missed, missed_limit, overlap`.
 pub(crate) fn read_policies(row: &mut Row<'_>) -> Result<(Missed, Overlap), Error> {
+    read_known_policies(row)?.ok_or_else(|| row.odd("a policy that only a newer version knows"))
+}
+
+/// Reads `missed, missed_limit, overlap`; `None` when this version does not know one of the policies.
+pub(crate) fn read_known_policies(row: &mut Row<'_>) -> Result<Option<(Missed, Overlap)>, Error> {
     let (missed, limit, overlap) = (row.read()?, row.read()?, row.read()?);
-    let policy = Missed::from_code(missed, limit).ok_or_else(|| row.odd(format!("missed-run policy {missed}")))?;
-    let overlap = Overlap::from_code(overlap).ok_or_else(|| row.odd(format!("overlap policy {overlap}")))?;
-    Ok((policy, overlap))
+    Ok(Missed::from_code(missed, limit).zip(Overlap::from_code(overlap)))
 }
 
 /// A schedule to be made, or to take the place of another.

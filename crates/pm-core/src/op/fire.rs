@@ -1,6 +1,6 @@
 //! Making the jobs of schedules whose tick has come.
 
-use crate::schedule::{TICK_GRACE, read_policies};
+use crate::schedule::{TICK_GRACE, read_known_policies};
 use crate::statement::Definition;
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value, column, optional_column};
@@ -74,8 +74,8 @@ pub struct DueSchedule {
     name: String,
     cron: String,
     zone: String,
-    missed: Missed,
-    overlap: Overlap,
+    /// None when this version does not know one of them.
+    policies: Option<(Missed, Overlap)>,
     tick: Timestamp,
 }
 
@@ -99,8 +99,8 @@ impl Operation for DueSchedules {
                 continue;
             };
             let (revision, name, cron, zone) = (row.read()?, row.read()?, row.read()?, row.read()?);
-            let (missed, overlap) = read_policies(&mut row)?;
-            let due = DueSchedule { id, revision, name, cron, zone, missed, overlap, tick: row.read()? };
+            let policies = read_known_policies(&mut row)?;
+            let due = DueSchedule { id, revision, name, cron, zone, policies, tick: row.read()? };
             reply.as_mut().ok_or_else(|| row.odd("a schedule before the time"))?.due.push(due);
         }
         reply.ok_or_else(|| Error::Reply { statement: Self::STATEMENT, problem: "no row".to_owned() })
@@ -108,25 +108,23 @@ impl Operation for DueSchedules {
 }
 
 impl DueSchedule {
-    /// Returns the ticks to be fired at `now`, oldest first, and the next one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] when the stored expression or zone is none that this version knows.
-    fn ticks(&self, now: Timestamp) -> Result<(Vec<Timestamp>, Option<Timestamp>), Error> {
-        let cron = Cron::new(&self.cron, &self.zone)?;
+    /// Returns the ticks to be fired at `now`, oldest first, and the next one; `None` when the stored expression, zone
+    /// or policies are none that this version knows.
+    fn ticks(&self, now: Timestamp) -> Option<(Vec<Timestamp>, Option<Timestamp>)> {
+        let (missed, overlap) = self.policies?;
+        let cron = Cron::new(&self.cron, &self.zone).ok()?;
         let grace_us = i64::try_from(TICK_GRACE.as_micros()).unwrap_or(i64::MAX);
         let on_time = Timestamp::from_unix_us(now.unix_us().saturating_sub(grace_us));
-        let (from, most) = match self.missed {
+        let (from, most) = match missed {
             Missed::Skip => (self.tick.max(on_time), usize::from(Missed::MOST)),
             Missed::Once => (self.tick, 1),
             Missed::All(most) => (self.tick, usize::from(most)),
         };
-        let most = match self.overlap {
+        let most = match overlap {
             Overlap::Allow => most,
             Overlap::Skip => 1,
         };
-        Ok((cron.latest(from, now, most), cron.next(now)))
+        Some((cron.latest(from, now, most), cron.next(now)))
     }
 }
 
@@ -167,12 +165,12 @@ pub struct Fired {
 impl FireSchedules {
     /// Returns what to do about the schedules that are due, `random` being a source of random bits.
     ///
-    /// It moves at least one on, and stops after about 1,000 jobs: look again for the rest. A schedule whose expression
-    /// or zone this version does not know is left to one that does.
+    /// It moves at least one on, and stops after about 1,000 jobs: look again for the rest. A schedule whose expression,
+    /// zone or policies this version does not know is left to one that does.
     pub fn of(reply: &DueReply, mut random: impl FnMut() -> u64) -> Self {
         let mut fire = FireSchedules::default();
         for due in &reply.due {
-            let Ok((ticks, to)) = due.ticks(reply.now) else { continue };
+            let Some((ticks, to)) = due.ticks(reply.now) else { continue };
             fire.moves.push(Move { id: due.id, revision: due.revision, from: due.tick, to });
             for at in ticks {
                 let id = id_at(reply.now, [random(), random()]);
@@ -237,8 +235,7 @@ mod tests {
             name: format!("s{id}"),
             cron: "*/10 * * * *".to_owned(),
             zone: "Europe/Berlin".to_owned(),
-            missed,
-            overlap,
+            policies: Some((missed, overlap)),
             tick: at(tick),
         }
     }
@@ -302,7 +299,8 @@ mod tests {
     fn one_that_cannot_be_read_does_not_hold_up_the_others() {
         let whole = due(2, Missed::Once, Overlap::Allow, "2026-11-22T16:00:00Z");
         let odd = DueSchedule { id: 1, zone: "Europe/Atlantis".to_owned(), ..whole.clone() };
-        let fire = fired(vec![odd.clone(), whole], "2026-11-22T16:05:00Z");
+        let newer = DueSchedule { id: 3, policies: None, ..whole.clone() };
+        let fire = fired(vec![odd.clone(), newer, whole], "2026-11-22T16:05:00Z");
         assert_eq!(fire.moves.iter().map(|item| item.id).collect::<Vec<_>>(), [2]);
         assert!(fired(vec![odd], "2026-11-22T16:05:00Z").is_empty());
     }
