@@ -1,10 +1,13 @@
 //! Enqueue and commit inside a transaction that the caller owns.
 
 use futures_util::StreamExt;
+use pm_core::{Failure, Rows, Statement, Value};
 use pm_driver_tokio_postgres::{
-    ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, InTransaction, OnConflict, State, StreamOptions,
+    BoxFuture, ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, Executor, InTransaction, OnConflict, State,
+    StreamOptions,
 };
 use pm_tests::Ground;
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
@@ -91,6 +94,41 @@ async fn many_go_in_together_and_keys_are_told() {
     let nowhere = ground.queue.enqueue_in(&inside, "nowhere", 0u64, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound);
     transaction.commit().await.expect("a refusal leaves the transaction alive");
+}
+
+/// Carries statements to a transaction, and keeps how many bytes of texts and payloads each had.
+#[derive(Debug)]
+struct Scale<'t>(InTransaction<'t>, Mutex<Vec<usize>>);
+
+impl Executor for Scale<'_> {
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
+        let bytes = params.iter().map(|value| match value {
+            Value::BytesArray(cells) => cells.iter().flatten().map(|cell| cell.len()).sum(),
+            _ => 0,
+        });
+        self.1.lock().unwrap().push(bytes.sum());
+        self.0.run(statement, params)
+    }
+}
+
+#[tokio::test]
+async fn what_goes_in_with_a_transaction_travels_in_statements_of_16_mib() {
+    let ground = Ground::new().await;
+    let mut client = client(&ground).await;
+    let transaction = client.transaction().await.unwrap();
+    let scale = Scale(InTransaction(&transaction), Mutex::default());
+    let sizes = [900_000; 30].into_iter().chain([3_000_000; 2]);
+    let jobs = sizes.map(|size| ("x".repeat(size), EnqueueOptions::default()));
+    let enqueued = ground.queue.enqueue_many_in(&scale, "tasks", jobs).await.unwrap();
+    let sent = scale.1.into_inner().unwrap();
+    assert_eq!((sent.len(), sent.iter().max() < Some(&(16 << 20))), (4, true), "{sent:?}");
+    transaction.commit().await.unwrap();
+    let (ids, mut stored) = (
+        enqueued.iter().map(|job| job.id().to_string()).collect::<Vec<_>>(),
+        ground.column("select id from pm.job order by seq"),
+    );
+    stored.truncate(ids.len() + 1);
+    assert_eq!(stored, ids, "in order");
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ impl NewJob {
     }
 
     /// Returns about how many bytes the job takes in a statement.
-    pub(crate) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         let texts = [&self.options.description, &self.options.key];
         100 + self.payload.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
     }

@@ -2,6 +2,7 @@
 
 use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, Executor, JobAck, OnConflict, Queue};
+use pm_core::machine::BatchLimits;
 use pm_core::op::{Enqueue, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, Settle, SettleItem};
 use pm_core::{Error as CoreError, NewJob, QueueName, State, Verdict};
 use serde::Serialize;
@@ -49,8 +50,12 @@ impl Queue {
             new_jobs.push(self.written_job(&queue, &payload, options)?);
         }
         let mut enqueued = Vec::with_capacity(new_jobs.len());
-        for jobs in new_jobs.chunks(AT_ONCE) {
+        let limits = BatchLimits::of_items(AT_ONCE);
+        let mut rest = &new_jobs[..];
+        while !rest.is_empty() {
+            let (jobs, later) = rest.split_at(limits.together(rest.iter().map(NewJob::weight)));
             enqueued.extend(self.enqueue_batch_in(transaction, jobs).await?);
+            rest = later;
         }
         let refused = enqueued
             .iter()

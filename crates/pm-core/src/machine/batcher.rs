@@ -37,6 +37,23 @@ impl BatchLimits {
     pub const fn of_items(items: usize) -> Self {
         BatchLimits { items, bytes: 16 << 20, alone_bytes: 1 << 20 }
     }
+
+    /// Returns how many of the first items travel together, given their weights in bytes: one at least, if there is one.
+    pub fn together(&self, weights: impl IntoIterator<Item = usize>) -> usize {
+        let (mut bytes, mut count) = (0, 0);
+        for weight in weights.into_iter().take(self.items) {
+            let fits = bytes + weight <= self.bytes && weight <= self.alone_bytes;
+            if count > 0 && !fits {
+                break;
+            }
+            bytes += weight;
+            count += 1;
+            if weight > self.alone_bytes {
+                break;
+            }
+        }
+        count
+    }
 }
 
 /// Until when an item is sent again after failures.
@@ -215,20 +232,7 @@ impl<I: Batched> Batcher<I> {
     }
 
     fn fresh_batch(&mut self) -> Option<Batch<I>> {
-        let mut bytes = 0;
-        let mut count = 0;
-        for (item, _) in self.fresh.iter().take(self.limits.items) {
-            let weight = item.weight();
-            let fits = bytes + weight <= self.limits.bytes && weight <= self.limits.alone_bytes;
-            if count > 0 && !fits {
-                break;
-            }
-            bytes += weight;
-            count += 1;
-            if weight > self.limits.alone_bytes {
-                break;
-            }
-        }
+        let count = self.limits.together(self.fresh.iter().map(|(item, _)| item.weight()));
         let mut entries: Vec<_> = self.fresh.drain(..count).collect();
         entries.sort_by(|(a, _), (b, _)| a.order(b));
         (count > 0).then(|| entries.into_iter().collect())
