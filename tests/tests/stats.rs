@@ -1,7 +1,7 @@
 //! How the queues are doing, on a real Postgres.
 
-use pm_driver_tokio_postgres::{Count, EnqueueOptions, InitialState, QueueStats, RunAt, State};
-use pm_tests::{Ground, next, unattended};
+use pm_driver_tokio_postgres::{ConnectOptions, Count, EnqueueOptions, InitialState, QueueStats, RunAt, State};
+use pm_tests::{Ground, next, take, unattended};
 use std::time::Duration;
 
 fn exactly(jobs: u64) -> Count {
@@ -79,6 +79,30 @@ async fn the_oldest_ready_job_tells_how_long_it_waits() {
         .execute(&format!("update pm.job set run_at = now() - interval '50 min' where id = '{later}'"))
         .unwrap();
     assert_eq!(waits_min().await, Some(50), "it is due, and nobody gave it its place in the line");
+}
+
+/// Each statement may take 5 s: a hundred times what it needs, and a fraction of what it would if queues were compared
+/// with each other.
+#[tokio::test]
+async fn ten_thousand_queues_are_served_and_told_of() {
+    const QUEUES: usize = 10_000;
+    let ground = Ground::without_queue().await;
+    let add = "insert into pm.queue (name) select 'q' || n from generate_series(1, 10000) n; \
+               insert into pm.job (id, queue_id, priority, seq, codec, payload) \
+               select gen_random_uuid(), id, 0, nextval('pm.job_seq'), 0, '1' from pm.queue; \
+               insert into pm.job (id, queue_id, priority, run_at, codec, payload) \
+               select gen_random_uuid(), id, 0, now() + interval '1 h', 0, '1' from pm.queue";
+    ground.database.execute(add).unwrap();
+    let queue = ground.another(ConnectOptions::default().statement_timeout(Duration::from_secs(5))).await;
+    let mut jobs = queue.try_stream_jobs::<u64>((1..=QUEUES).map(|n| format!("q{n}")).collect::<Vec<_>>());
+    let held = take(&mut jobs, 100).await;
+    let stats = queue.stats().await.unwrap();
+    assert_eq!(stats.queues.len(), QUEUES);
+    let pending = |told: &QueueStats| told.queue.count(State::Pending).jobs;
+    let claimed = ground.jobs_in(State::InProgress) as u64;
+    assert!((100..=QUEUES as u64).contains(&claimed));
+    assert!(stats.queues.iter().all(|told| (1..=2).contains(&pending(told))));
+    drop(held);
 }
 
 #[tokio::test]

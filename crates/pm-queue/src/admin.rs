@@ -65,7 +65,8 @@ impl Queue {
     /// Returns all queues by name, with settings and the number of their jobs by state.
     ///
     /// The cost is bounded however large the tables are: counts are exact up to 10,000 and estimated beyond from a
-    /// sample of at most 64 MB; finished jobs are exact while the table is no larger than that.
+    /// sample of at most 64 MB; finished jobs are exact while the table is no larger than that, pending ones while no
+    /// more than 1,000,000 jobs of all queues wait for their time.
     ///
     /// # Errors
     ///

@@ -2,6 +2,7 @@
 
 use crate::{Error, Queue};
 use pm_core::op::{Activity, Count, QueueActivity, QueueSummary, TableSize, TableSizes};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How far [`Queue::stats`] looks back.
@@ -47,12 +48,12 @@ impl Queue {
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn stats(&self) -> Result<Stats, Error> {
         let queues = self.list_queues().await?;
-        let mut activities = self.activity(WINDOW).await?;
+        let activities = self.activity(WINDOW).await?;
+        let mut activities: BTreeMap<_, _> = activities.into_iter().map(|told| (told.queue.clone(), told)).collect();
         let tables = self.run(TableSizes).await?;
         let with_activity = |queue: QueueSummary| {
-            let found = activities.iter_mut().find(|activity| activity.queue == queue.name);
             // A queue of this moment has seen nothing yet.
-            let activity = found.map(std::mem::take).unwrap_or_default();
+            let activity = activities.remove(&queue.name).unwrap_or_default();
             let QueueActivity { oldest_waiting, enqueued, finished, failed, .. } = activity;
             QueueStats { queue, oldest_waiting, enqueued, finished, failed }
         };

@@ -52,9 +52,11 @@ with recursive size as materialized (
     order by job.run_at
     limit 10000
   ) due
+), waits as (
+  select head.queue_id, min(head.waits_since) as since from head group by head.queue_id
 )
 select queue.name,
-       (select (extract(epoch from statement_timestamp() - min(head.waits_since)) * 1000)::int8 from head where head.queue_id = queue.id) as waits_ms,
+       (extract(epoch from statement_timestamp() - waits.since) * 1000)::int8 as waits_ms,
        (coalesce(lately.enqueued, 0) + coalesce(earlier.enqueued, 0))::int8 as enqueued,
        (coalesce(lately.finished, 0) + coalesce(earlier.finished, 0))::int8 as finished,
        (coalesce(lately.failed, 0) + coalesce(earlier.failed, 0))::int8 as failed,
@@ -63,5 +65,6 @@ select queue.name,
 from {schema}.queue
 left join lately on lately.queue_id = queue.id
 left join earlier on earlier.queue_id = queue.id
+left join waits on waits.queue_id = queue.id
 where queue.name is not null
 order by queue.name

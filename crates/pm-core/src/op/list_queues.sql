@@ -1,14 +1,17 @@
 -- Lists queues with their settings and the number of their jobs by state.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
--- Index: job_line, job_wait, job_held, job_failed, each to at most 10,001 entries a queue; a sample of at most 8,000 pages of the table.
--- Cost: bounded: counts are exact to 10,000 a state and estimated from the sample beyond; finished jobs are exact while the sample is the whole table.
+-- Index: job_line, job_held, job_failed, each to at most 10,001 entries a queue; job_wait once for all queues, to at most 1,000,000 entries; a sample of at most 8,000 pages of the table.
+-- Cost: bounded: counts are exact to 10,000 a state and estimated from the sample beyond; pending ones also when over 1,000,000 jobs of all queues wait (about 0.2 us each); finished jobs are exact while the sample is the whole table.
 with size as materialized (
   select least(100.0, 100.0 * 8000 / greatest(1, pg_relation_size('{schema}.job') / current_setting('block_size')::int8)) as percent
 ), sample as materialized (
-  select queue_id, state, (count(*) * 100 / (select percent from size))::int8 as jobs
+  select queue_id,
+         (count(*) filter (where state = 0) * 100 / (select percent from size))::int8 as pending,
+         (count(*) filter (where state = 2) * 100 / (select percent from size))::int8 as finished,
+         (count(*) filter (where state = 3) * 100 / (select percent from size))::int8 as failed
   from {schema}.job tablesample system ((select percent from size))
-  group by queue_id, state
+  group by queue_id
 ), flight as materialized (
   select claim_frontier.queue_id, count(*) as jobs
   from {schema}.claim_frontier cross join lateral (
@@ -17,25 +20,35 @@ with size as materialized (
     offset 0
   ) flight
   group by 1
+), waiting as materialized (
+  select queue_id, count(*) as jobs
+  from (select queue_id from {schema}.job where seq is null and run_at is not null and not held limit 1000000) entry
+  group by queue_id
+), uncounted as materialized (
+  select coalesce(sum(jobs), 0) >= 1000000 as any from waiting
 ), tally as materialized (
   select queue.*,
          (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.seq is not null limit 10001) j) as line,
-         (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.seq is null and job.run_at is not null and not job.held limit 10001) j) as waiting,
+         coalesce(waiting.jobs, 0) as waiting,
          (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.held limit 10001) j) as held,
          (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.failed_at is not null limit 10001) j) as failed,
-         coalesce((select flight.jobs from flight where flight.queue_id = queue.id), 0) as in_progress,
-         coalesce((select sample.jobs from sample where sample.queue_id = queue.id and sample.state = 0), 0) as sampled_pending,
-         coalesce((select sample.jobs from sample where sample.queue_id = queue.id and sample.state = 2), 0) as finished,
-         coalesce((select sample.jobs from sample where sample.queue_id = queue.id and sample.state = 3), 0) as sampled_failed
+         coalesce(flight.jobs, 0) as in_progress,
+         coalesce(sample.pending, 0) as sampled_pending,
+         coalesce(sample.finished, 0) as finished,
+         coalesce(sample.failed, 0) as sampled_failed,
+         (select uncounted.any from uncounted) as uncounted
   from {schema}.queue
+  left join flight on flight.queue_id = queue.id
+  left join sample on sample.queue_id = queue.id
+  left join waiting on waiting.queue_id = queue.id
   where queue.name is not null and ($1::text is null or queue.name = $1::text)
 )
 select name, paused, lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms,
-       case when line > 10000 or waiting > 10000 then greatest(sampled_pending - least(held, 10000), line + waiting - in_progress)
+       case when line > 10000 or waiting > 10000 or uncounted then greatest(sampled_pending - least(held, 10000), line + waiting - in_progress)
             else greatest(line - in_progress, 0) + waiting end as pending,
        held, in_progress, finished,
        case when failed > 10000 then greatest(sampled_failed, failed) else failed end as failed,
-       (line > 10000 or waiting > 10000) as pending_is_estimate,
+       (line > 10000 or waiting > 10000 or uncounted) as pending_is_estimate,
        ((select percent from size) < 100) as finished_is_estimate,
        (failed > 10000 and (select percent from size) < 100) as failed_is_estimate
 from tally

@@ -20,6 +20,10 @@ with recursive followed as materialized (
          (select job.priority from {schema}.job where job.queue_id = line.queue_id and job.seq is not null and job.priority < line.priority
           order by job.priority desc limit 1)
   from line where line.priority is not null
+), lines as (
+  select line.queue_id, array_agg(line.priority order by line.priority desc) as priorities
+  from line where line.priority is not null
+  group by line.queue_id
 ), expiry as materialized (
   select min(flight.lease_expires_at) as at
   from {schema}.claim_frontier cross join lateral (
@@ -32,9 +36,9 @@ with recursive followed as materialized (
   where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($2::timestamptz, '-infinity') and job.run_at < 'infinity'
 )
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
-       array(select line.priority from line where line.queue_id = followed.id and line.priority is not null order by 1 desc) as priorities,
+       coalesce(lines.priorities, array[]::int4[]) as priorities,
        (select (extract(epoch from due.at - statement_timestamp()) * 1000)::int8 from due) as due_ms,
        (select (extract(epoch from expiry.at - statement_timestamp()) * 1000)::int8 from expiry) as expiry_ms,
        (select (extract(epoch from min(schedule.next_tick) - statement_timestamp()) * 1000)::int8 from {schema}.schedule
         where schedule.next_tick is not null and schedule.next_tick < 'infinity') as tick_ms
-from followed
+from followed left join lines on lines.queue_id = followed.id
