@@ -3,8 +3,8 @@
 use futures_util::StreamExt;
 use pm_core::{JobOptions, MAX_PAYLOAD_BYTES, NewJob, job_id};
 use pm_driver_tokio_postgres::{
-    Codec, EnqueueOptions, Error, ErrorKind, JobFilter, QueueName, RawPayload, RunAt, SettingsChange, State, Timestamp,
-    connect,
+    Codec, ConnectOptions, EnqueueOptions, Error, ErrorKind, JobFilter, QueueName, RawPayload, RunAt, SettingsChange,
+    State, StreamOptions, Timestamp, connect,
 };
 use pm_tests::{Ground, next, within};
 use serde::Serialize;
@@ -169,6 +169,34 @@ async fn a_due_time_of_infinity_put_in_by_sql_does_not_stop_the_workers() {
         job.into_parts().1.commit().await.unwrap();
     }
     assert_eq!(ground.job(never).await.run_at, Some(Timestamp::INFINITY));
+}
+
+#[tokio::test]
+async fn durations_longer_than_any_calendar_mean_for_ever() {
+    let ground = Ground::new().await;
+    let id = ground.put(1).await;
+    for window in [Duration::from_secs(1 << 40), Duration::MAX] {
+        assert_eq!(ground.queue.activity(window).await.unwrap()[0].enqueued.jobs, 1);
+        ground.queue.doctor(window).await.unwrap();
+    }
+    let other = ground.another(ConnectOptions::default()).await;
+    let never = StreamOptions::default().poll(Duration::MAX, Duration::MAX).sleep_most(Duration::MAX);
+    let mut jobs = other.try_stream_jobs_with::<u64>("tasks", never);
+    let job = next(&mut jobs).await;
+    assert_eq!(job.id(), id);
+    job.into_parts().1.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_workers_name_is_kept_as_far_as_it_can_be() {
+    let ground = Ground::new().await;
+    for (name, kept) in [("a\0b", "a\u{fffd}b".to_owned()), (&"é".repeat(50_000), "é".repeat(100))] {
+        let id = ground.put(1).await;
+        let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().worker_name(name));
+        let job = next(&mut jobs).await;
+        assert_eq!(ground.job(id).await.worker, Some(kept));
+        job.into_parts().1.commit().await.unwrap();
+    }
 }
 
 #[tokio::test]

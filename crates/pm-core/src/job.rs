@@ -122,12 +122,11 @@ impl NewJob {
 
 fn check_run_at(run_at: RunAt) -> Result<(), Error> {
     const YEARS_1_TO_9999_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
-    const THOUSAND_YEARS: Duration = Duration::from_secs(1_000 * 366 * 86_400);
     match run_at {
         RunAt::At(at) if !YEARS_1_TO_9999_US.contains(&at.unix_us()) => {
             Err(Error::invalid("the due time", "is not in the years 1 to 9999"))
         }
-        RunAt::In(delay) if delay > THOUSAND_YEARS => {
+        RunAt::In(delay) if delay > crate::time::THOUSAND_YEARS => {
             Err(Error::invalid("the due time", "is over 1,000 years from now"))
         }
         RunAt::At(_) | RunAt::In(_) => Ok(()),

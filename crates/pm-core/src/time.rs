@@ -77,9 +77,12 @@ impl Timestamp {
     }
 }
 
-/// Returns `duration` in whole milliseconds, at most `i64::MAX`.
+/// The longest duration that is sent: added to the present or taken from it, it still gives a time that Postgres knows.
+pub(crate) const THOUSAND_YEARS: Duration = Duration::from_secs(1_000 * 366 * 86_400);
+
+/// Returns `duration` in whole milliseconds, at most a thousand years.
 pub(crate) fn whole_ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(duration.min(THOUSAND_YEARS).as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Returns a duration of `ms` milliseconds, zero when `ms` is negative.

@@ -342,7 +342,7 @@ impl StreamOptions {
         self
     }
 
-    /// Changes who works, for people.
+    /// Changes who works, for people: the first 200 bytes are kept, and every NUL is replaced.
     pub fn worker_name(mut self, worker_name: impl Into<String>) -> Self {
         self.worker_name = Some(worker_name.into());
         self
@@ -357,7 +357,7 @@ impl StreamOptions {
     ) -> WorkerOptions {
         WorkerOptions {
             queues,
-            worker: self.worker_name.unwrap_or_else(|| worker.to_owned()),
+            worker: kept_name(self.worker_name.as_deref().unwrap_or(worker)),
             prefetch: self.prefetch,
             keep_alive: self.keep_alive,
             poll_least: self.poll_least,
@@ -367,6 +367,12 @@ impl StreamOptions {
             statement_timeout,
         }
     }
+}
+
+/// Returns a worker's name as it is kept: without NUL, which Postgres cannot store, and no longer than a queue's.
+fn kept_name(name: &str) -> String {
+    let name = name.replace('\0', "\u{fffd}");
+    name[..name.floor_char_boundary(QueueName::MAX_BYTES)].to_owned()
 }
 
 /// Which jobs to list, newest first.
