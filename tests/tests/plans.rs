@@ -107,7 +107,7 @@ fn probes(ground: &Ground) -> Vec<Probe> {
         probe("settle 100: commit", &Settle { items: &commits, passes: false }.plan(), 1_700),
         probe("settle 100: soft fail", &Settle { items: &fails, passes: true }.plan(), 2_800),
         probe("outcome of 100", &Outcome { items: &commits }.plan(), 1_200),
-        probe("refresh 100", &Refresh { leases: leases.clone() }.plan(), 2_000),
+        probe("refresh 100", &Refresh { leases: leases.clone() }.plan(), 3_000),
         probe("reap, 50 expired", &Reap { limit: 500, seed: 1 }.plan(), 3_500),
         probe("promote, 100 due", &Promote { limit: 1_000, bound: None }.plan(), 2_500),
         probe("release of a claim of 500", &ReleaseClaim { lease: 77 }.plan(), 6_000),
