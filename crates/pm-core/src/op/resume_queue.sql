@@ -1,5 +1,5 @@
 -- Clears the queue's flag and sets free the jobs that were enqueued as paused; counts all jobs set free.
--- Locks: the queue's row, without its key; then the held jobs.
+-- Locks: the queue's row, without its key; then the held jobs in id order.
 -- Concurrency: two at once free each job once. The count is of this snapshot: a later one would miss what workers have taken since.
 -- Index: queue (name), job_held; for the count job_line and job_wait too.
 -- Cost: grows with the jobs held one by one, and by the count (about 0.2 us a job).
@@ -7,12 +7,19 @@ with named as materialized (
   select id, paused from {schema}.queue where name = $1::text for no key update
 ), cleared as (
   update {schema}.queue set paused = false from named where queue.id = named.id and queue.paused
+), held as materialized (
+  select locked.id, locked.is_due, case when locked.is_due then nextval('{schema}.job_seq') end as seq
+  from (
+    select job.id, coalesce(job.run_at <= statement_timestamp(), true) as is_due
+    from named join {schema}.job on job.queue_id = named.id
+    where job.held
+    order by job.id
+    for no key update of job
+  ) locked
 ), freed as (
   update {schema}.job
-  set held = false,
-      seq = case when job.run_at > statement_timestamp() then null else nextval('{schema}.job_seq') end,
-      run_at = case when job.run_at > statement_timestamp() then job.run_at end
-  from named where job.queue_id = named.id and job.held
+  set held = false, seq = held.seq, run_at = case when held.is_due then null else job.run_at end
+  from held where job.id = held.id and job.held
   returning job.id
 )
 select named.id,
