@@ -2,10 +2,12 @@
 
 pub mod cases;
 mod direct;
+mod elsewhere;
 mod proxy;
 pub mod sim;
 
 pub use direct::{Direct, run_in};
+pub use elsewhere::Elsewhere;
 pub use proxy::{Loss, Proxy};
 
 use futures_util::{Stream, StreamExt};

@@ -1,46 +1,19 @@
 //! The database's clock decides: a client's may be years off.
 
-use pm_core::Instant;
 use pm_driver_tokio_postgres::{
-    BoxFuture, ConnectOptions, EnqueueOptions, Queue, RunAt, Runtime, Schedule, SettingsChange, State, Tick, Timestamp,
-    TokioPostgres,
+    ConnectOptions, EnqueueOptions, Queue, RunAt, Schedule, SettingsChange, State, Tick, Timestamp, TokioPostgres,
 };
-use pm_queue::runtime::Tokio;
-use pm_tests::{Ground, PATIENCE, eventually, next, take};
+use pm_tests::{Elsewhere, Ground, PATIENCE, eventually, next, take};
 use std::sync::Arc;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const TEN_YEARS_MS: i64 = 10 * 365 * 86_400_000;
 
-/// A machine whose wall clock is off, and which was started at another time.
-struct Elsewhere {
-    runtime: Tokio,
-    off_ms: i64,
-}
-
-impl Runtime for Elsewhere {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.runtime.spawn(task);
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.runtime.sleep(duration)
-    }
-
-    fn now(&self) -> Instant {
-        self.runtime.now() + Duration::from_millis(self.off_ms.unsigned_abs())
-    }
-
-    fn unix_ms(&self) -> u64 {
-        self.runtime.unix_ms().saturating_add_signed(self.off_ms)
-    }
-}
-
 async fn queue_on_a_machine_off_by(ground: &Ground, off_ms: i64) -> Queue {
     let options = ConnectOptions::default();
     let driver = TokioPostgres::new(&ground.database.url(), &options).unwrap();
-    let runtime = Elsewhere { runtime: Tokio::current(), off_ms };
+    let runtime = Elsewhere::new(Duration::from_millis(off_ms.unsigned_abs()), move |_| off_ms);
     Queue::open(Arc::new(driver), Arc::new(runtime), &options).await.unwrap()
 }
 

@@ -163,6 +163,25 @@ async fn a_job_put_in_as_paused_is_held_alone_until_its_queue_is_resumed() {
     job.into_parts().1.commit().await.unwrap();
 }
 
+/// Whatever the order of their rows, which is the order of an update that is not told another.
+#[tokio::test]
+async fn jobs_held_alone_are_set_free_in_the_order_of_their_ids() {
+    let ground = Ground::new().await;
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(ground.put_with(n, EnqueueOptions::default().initial_state(InitialState::Paused)).await);
+    }
+    ids.sort_unstable();
+    for id in [ids[0], ids[3]] {
+        for held in [false, true] {
+            ground.database.execute(&format!("update pm.job set held = {held} where id = '{id}'")).unwrap();
+        }
+    }
+    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 6);
+    let freed = ground.column("select id from pm.job order by seq");
+    assert_eq!(freed, ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn a_retry_in_a_paused_queue_stays_put() {
     let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;

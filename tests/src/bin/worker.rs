@@ -7,16 +7,14 @@
 
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use pm_core::Instant;
-use pm_driver_tokio_postgres::{BoxFuture, ConnectOptions, Error, Queue, Runtime, StreamOptions, TokioPostgres};
-use pm_queue::runtime::Tokio;
-use pm_tests::Seed;
+use pm_driver_tokio_postgres::{ConnectOptions, Error, Queue, StreamOptions, TokioPostgres};
+use pm_tests::{Elsewhere, Seed};
 use std::io::Read;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-const YEAR_MS: u64 = 365 * 86_400_000;
+const YEAR_MS: i64 = 365 * 86_400_000;
 
 /// What the command line says: `URL NAME=VALUE…`.
 struct Orders {
@@ -66,7 +64,7 @@ impl Orders {
         match self.driver.as_str() {
             "sqlx" => pm_driver_sqlx::connect_with(&self.url, options).await,
             _ => {
-                let runtime = Elsewhere { runtime: Tokio::current(), years_off: self.years_off };
+                let runtime = elsewhere(self.years_off);
                 let driver = TokioPostgres::new(&self.url, &options)?;
                 Queue::open(Arc::new(driver), Arc::new(runtime), &options).await
             }
@@ -74,34 +72,15 @@ impl Orders {
     }
 }
 
-/// A machine whose wall clock may be a year off, each second to the other side.
-struct Elsewhere {
-    runtime: Tokio,
-    years_off: bool,
-}
-
-impl Runtime for Elsewhere {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.runtime.spawn(task);
+/// Returns a machine whose wall clock may be a year off, each second to the other side.
+fn elsewhere(years_off: bool) -> Elsewhere {
+    if !years_off {
+        return Elsewhere::new(Duration::ZERO, |_| 0);
     }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.runtime.sleep(duration)
-    }
-
-    fn now(&self) -> Instant {
-        let booted_earlier = if self.years_off { YEAR_MS } else { 0 };
-        self.runtime.now() + Duration::from_millis(booted_earlier)
-    }
-
-    fn unix_ms(&self) -> u64 {
-        let now = self.runtime.unix_ms();
-        match (self.years_off, now / 1_000 % 2) {
-            (false, _) => now,
-            (true, 0) => now + YEAR_MS,
-            (true, _) => now - YEAR_MS,
-        }
-    }
+    Elsewhere::new(Duration::from_millis(YEAR_MS.unsigned_abs()), |now| match now / 1_000 % 2 {
+        0 => YEAR_MS,
+        _ => -YEAR_MS,
+    })
 }
 
 fn now_us() -> u128 {
