@@ -284,3 +284,17 @@ async fn fetches_given_up_at_any_moment_give_their_job_back_unblamed() {
     eventually("all are given back", PATIENCE, async || stage.ground.jobs_in(State::Pending) == LANES as i64).await;
     stage.close_the_books().await;
 }
+
+/// The moment that chance rarely finds: the answer is there and was not looked at yet.
+#[tokio::test]
+async fn a_fetch_given_up_after_its_answer_gives_the_job_back_unblamed() {
+    let ground = Ground::new().await;
+    let id = ground.put(1).await;
+    let mut fetch = Box::pin(ground.queue.fetch_job::<u64>(id));
+    assert!(futures_util::poll!(&mut fetch).is_pending());
+    eventually("the job is taken", PATIENCE, async || ground.jobs_in(State::InProgress) == 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(fetch);
+    eventually("it is given back", PATIENCE, async || ground.jobs_in(State::Pending) == 1).await;
+    assert_eq!(ground.number("select retry_count from pm.job"), 0, "nobody worked on it");
+}

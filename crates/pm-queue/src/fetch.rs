@@ -4,7 +4,6 @@ use crate::ack::{JobAck, Worker};
 use crate::job::PendingJob;
 use crate::link::Link;
 use crate::{Error, ErrorKind, Queue};
-use futures_channel::oneshot;
 use pm_core::op::{FetchJob, FetchedJob, ReleaseClaim};
 use pm_core::{Class, Failure, Instant, Lease, Operation};
 use serde::de::DeserializeOwned;
@@ -27,15 +26,30 @@ impl Queue {
     ) -> Result<Option<PendingJob<T>>, Error> {
         let (worker, link) = (self.fetching_worker()?, self.link().clone());
         let fetch = FetchJob { lease: Lease { job: id, number: self.random_seed() }, worker: self.worker_name() };
-        let (answer, answered) = oneshot::channel();
-        self.link().runtime.spawn(Box::pin(async move {
-            let fetched = fetched(fetch, &worker, &link).await;
-            // Nobody may be waiting any longer: then the job is given back, not failed.
-            if let Err(Ok(Some(job))) = answer.send(fetched) {
-                PendingJob::<T>::into_parts(job).1.release().detach();
-            }
-        }));
-        answered.await.unwrap_or_else(|_| Err(Error::no_task()))
+        let work = async move { Ok(fetched(fetch, &worker, &link).await?.map(Handover::new)) };
+        let fetched = self.spawned(work).await?;
+        Ok(fetched.and_then(Handover::into_job))
+    }
+}
+
+/// A fetched job on its way to whoever asked for it: given back, and not failed, if nobody is there any longer.
+struct Handover<T>(Option<PendingJob<T>>);
+
+impl<T> Handover<T> {
+    fn new(job: PendingJob<T>) -> Self {
+        Handover(Some(job))
+    }
+
+    fn into_job(mut self) -> Option<PendingJob<T>> {
+        self.0.take()
+    }
+}
+
+impl<T> Drop for Handover<T> {
+    fn drop(&mut self) {
+        if let Some(job) = self.0.take() {
+            job.into_parts().1.release().detach();
+        }
     }
 }
 

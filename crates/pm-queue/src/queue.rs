@@ -357,13 +357,13 @@ impl Queue {
         self.spawned(async move { link.run(operation).await }).await
     }
 
-    async fn spawned<T: Send + 'static>(
+    /// Does `work` in a task of its own. What comes of it is dropped when nobody waits for it any longer.
+    pub(crate) async fn spawned<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         self.inner.link.runtime.spawn(Box::pin(async move {
-            // Nobody may be waiting any longer.
             drop(answer.send(work.await));
         }));
         answered.await.unwrap_or_else(|_| Err(Error::no_task()))
