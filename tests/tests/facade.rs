@@ -148,3 +148,36 @@ async fn connections_carry_the_name_of_the_application() {
     named.enqueue("tasks", 1, EnqueueOptions::default()).await.unwrap();
     assert!(ground.number("select count(*) from pg_stat_activity where application_name = 'billing'") > 0);
 }
+
+#[tokio::test]
+async fn a_name_of_the_application_that_cannot_be_sent_is_refused_at_once() {
+    let ground = Ground::new().await;
+    let url = ground.database.url();
+    let join = if url.contains('?') { '&' } else { '?' };
+    let cases = [
+        (url.clone(), "a\0b".to_owned()),
+        (url.clone(), "x".repeat(100_000)),
+        (format!("{url}{join}application_name=a%00b"), "fine".to_owned()),
+    ];
+    for (url, name) in cases {
+        let options = || ConnectOptions::default().application_name(name.clone()).connect_timeout(PATIENCE);
+        let refused = [
+            connect_with(&url, options()).await.unwrap_err(),
+            pm_driver_sqlx::connect_with(&url, options()).await.unwrap_err(),
+            connect_with(&ground.database.url(), options().listener_url(&url)).await.unwrap_err(),
+        ];
+        for error in &refused[..2] {
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains("application_name"), "{error}");
+        }
+        assert_eq!(refused[2].kind(), ErrorKind::Invalid, "{}", refused[2]);
+    }
+    let long = "y".repeat(1_000);
+    for queue in [
+        ground.another(ConnectOptions::default().application_name(&long)).await,
+        pm_driver_sqlx::connect_with(&url, ConnectOptions::default().application_name(&long)).await.unwrap(),
+    ] {
+        queue.enqueue("tasks", 1, EnqueueOptions::default()).await.unwrap();
+        queue.close().await;
+    }
+}

@@ -111,6 +111,18 @@ impl Failure {
         }
     }
 
+    /// Returns whether the server takes no writes: a standby, or one told so.
+    pub fn is_read_only(&self) -> bool {
+        self.sqlstate() == Some("25006")
+    }
+
+    /// Returns whether the connection it happened on is good for further statements: the server itself has spoken.
+    ///
+    /// One that takes no writes may have been the primary until a moment ago: a new connection may lead elsewhere.
+    pub fn spares_connection(&self) -> bool {
+        self.sqlstate.is_some() && !self.is_read_only()
+    }
+
     /// Returns whether no server could be reached, or none answered.
     pub fn is_connection(&self) -> bool {
         match self.sqlstate() {

@@ -1,14 +1,14 @@
 //! A pool, and what goes over it.
 
-use crate::lent::Lent;
 use crate::listener::ChannelListener;
-use crate::statement::{encoded, failure, rows};
+use crate::statement::{failure, rows, unreachable};
 use pm_queue::{
-    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, SESSION_MARK, Statement, Value,
-    listen_script, opening_script, session_guard,
+    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Loan, Rows, SESSION_MARK, Statement, Value,
+    application_name, listen_script, opening_script, session_guard,
 };
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, PgPool, Postgres};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -43,17 +43,14 @@ impl Sqlx {
     ///
     /// `Invalid` when `url` is not a Postgres URL.
     pub fn new(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
-        let mut server = server(url, options)?;
-        let mut script = String::new();
-        if options.pooler {
+        let server = match (server(url, options)?, options.pooler) {
             // Poolers refuse start-up parameters that they do not know.
-            server = server.statement_cache_capacity(0).extra_float_digits(None);
-        } else {
-            server = server.options([SESSION_MARK]);
-            script = opening_script(options);
-        }
+            (server, true) => server.extra_float_digits(None),
+            (server, false) => server.options([SESSION_MARK]),
+        };
         let connections = u32::try_from(options.connections.max(1)).unwrap_or(u32::MAX);
-        Sqlx::over(pool_of(server, connections, options.connect_timeout, script), false, options)
+        let pool = pool_of(server, connections, options.connect_timeout, opening_script(options));
+        Sqlx::over(pool, false, options)
     }
 
     /// Returns a driver over a pool of the caller's.
@@ -81,48 +78,48 @@ impl Sqlx {
     }
 
     /// Returns a connection of the pool.
-    async fn lent(&self) -> Result<Lent, Failure> {
+    async fn lent(&self) -> Result<Loan<PoolConnection<Postgres>>, Failure> {
         if !self.probed.load(Ordering::Acquire) {
             self.probe().await?;
             self.probed.store(true, Ordering::Release);
         }
-        Lent::of(&self.pool()).await
+        let pool = self.pool();
+        let connection = pool.acquire().await.map_err(|error| unreachable(&pool, error))?;
+        Ok(Loan::new(connection, |connection| drop(connection.detach())))
     }
 
     /// Looks whether sessions are kept. sqlx names prepared statements alike on all its connections: a transaction pooler
     /// that nobody spoke of would run one for another, and some of them in silence.
     async fn probe(&self) -> Result<(), Failure> {
         let server = self.pool().connect_options().as_ref().clone().options([SESSION_MARK]);
-        let mut lent = Lent::of(&pool_of(server, 1, self.connect_timeout, String::new())).await?;
-        let looked = sqlx::raw_sql(AssertSqlSafe(session_guard())).execute(lent.connection()).await;
-        lent.give_back(looked.map(drop))
+        let pool = pool_of(server, 1, self.connect_timeout, String::new());
+        let looked = sqlx::raw_sql(AssertSqlSafe(session_guard())).execute(&pool).await;
+        looked.map(drop).map_err(|error| unreachable(&pool, error))
     }
 
-    async fn answer(&self, connection: &mut PgConnection, statement: &Statement, params: &[Value<'_>]) -> Answer {
-        let arguments = encoded(params)?;
+    async fn answer(
+        &self,
+        connection: &mut PgConnection,
+        statement: &Statement,
+        params: &[Value<'_>],
+    ) -> Result<Rows, sqlx::Error> {
         if !self.pooler {
-            return rows(connection, statement, arguments, true).await;
+            return rows(connection, statement, params, true).await;
         }
         // sqlx parses in one round trip and runs in the next: only a transaction keeps a pooler from giving them to two
         // servers, the second of which would run whatever was parsed there last.
         let mut transaction = connection.begin().await?;
-        let rows = rows(&mut transaction, statement, arguments, false).await?;
+        let rows = rows(&mut transaction, statement, params, false).await?;
         transaction.commit().await?;
         Ok(rows)
     }
 }
 
 fn server(url: &str, options: &ConnectOptions) -> Result<PgConnectOptions, Error> {
-    let invalid = |error: sqlx::Error| Error::invalid(format!("the database URL is not valid: {error}"));
-    let server: PgConnectOptions = url.parse().map_err(invalid)?;
-    let server = server.disable_statement_logging();
-    Ok(match server.get_application_name() {
-        Some(_) => server,
-        None => server.application_name(&options.application_name),
-    })
+    let server: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| Error::bad_url(error))?;
+    let name = application_name(server.get_application_name(), options)?;
+    Ok(server.disable_statement_logging().application_name(&name))
 }
-
-type Answer = Result<Rows, sqlx::Error>;
 
 /// Returns a pool that connects when needed, keeps its connections, and needs no task to look after them.
 fn pool_of(server: PgConnectOptions, connections: u32, timeout: Duration, script: String) -> PgPool {
@@ -153,7 +150,7 @@ impl Executor for Sqlx {
         Box::pin(async move {
             let mut lent = self.lent().await?;
             let answer = self.answer(lent.connection(), statement, params).await;
-            lent.give_back(answer)
+            lent.give_back(answer.map_err(failure))
         })
     }
 }
@@ -163,8 +160,8 @@ impl Driver for Sqlx {
         Box::pin(async move {
             // Never given back: a script that fails inside its transaction leaves the connection in there.
             let mut lent = self.lent().await?;
-            let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(lent.connection()).await;
-            done.map(drop).map_err(|error| failure(&error))
+            let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut **lent.connection()).await;
+            done.map(drop).map_err(failure)
         })
     }
 

@@ -54,7 +54,6 @@
 //!   `require` encrypts, `verify-full` also looks at the certificate. Without it, connections are not encrypted.
 
 mod driver;
-mod lent;
 mod listener;
 mod statement;
 mod transaction;

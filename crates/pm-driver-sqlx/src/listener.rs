@@ -1,7 +1,6 @@
 //! A connection of its own that hears notifications.
 
-use crate::lent::unreachable;
-use crate::statement::failure;
+use crate::statement::{failure, unreachable};
 use pm_queue::{BoxFuture, Failure, Listener};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
@@ -12,8 +11,7 @@ pub(crate) struct ChannelListener(PgListener);
 impl ChannelListener {
     /// Takes a connection of a pool of its own, which listens from the start.
     pub(crate) async fn new(pool: &PgPool) -> Result<Self, Failure> {
-        let listener = PgListener::connect_with(pool).await;
-        let mut listener = listener.map_err(|error| unreachable(&pool.connect_options(), &error))?;
+        let mut listener = PgListener::connect_with(pool).await.map_err(|error| unreachable(pool, error))?;
         // Whoever listens has to look for what was missed meanwhile.
         listener.eager_reconnect(false);
         Ok(ChannelListener(listener))
@@ -26,7 +24,7 @@ impl Listener for ChannelListener {
             match self.0.try_recv().await {
                 Ok(Some(notification)) => Ok(notification.payload().to_owned()),
                 Ok(None) => Err(Failure::no_reply("the connection ended")),
-                Err(error) => Err(failure(&error)),
+                Err(error) => Err(failure(error)),
             }
         })
     }

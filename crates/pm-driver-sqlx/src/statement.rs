@@ -7,7 +7,7 @@ use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgDatabaseError, PgTypeInfo};
-use sqlx::{Arguments, AssertSqlSafe, Error, PgConnection, Postgres, Row, Type};
+use sqlx::{Arguments, AssertSqlSafe, Error, PgConnection, PgPool, Postgres, Row, Type};
 
 /// A parameter that the core encodes.
 struct Parameter<'a>(&'a Value<'a>);
@@ -32,22 +32,17 @@ impl Encode<'_, Postgres> for Parameter<'_> {
     }
 }
 
-/// Returns the parameters of a statement.
-pub(crate) fn encoded(params: &[Value<'_>]) -> Result<PgArguments, Error> {
-    let mut arguments = PgArguments::default();
-    for param in params {
-        arguments.add(Parameter(param)).map_err(Error::Encode)?;
-    }
-    Ok(arguments)
-}
-
 /// Runs a statement and returns its rows; keeps it prepared if it is `persistent`.
 pub(crate) async fn rows(
     connection: &mut PgConnection,
     statement: &Statement,
-    arguments: PgArguments,
+    params: &[Value<'_>],
     persistent: bool,
 ) -> Result<Rows, Error> {
+    let mut arguments = PgArguments::default();
+    for param in params {
+        arguments.add(Parameter(param)).map_err(Error::Encode)?;
+    }
     let text = AssertSqlSafe(statement.text.as_str());
     let mut answer = sqlx::query_with(text, arguments).persistent(persistent).fetch(connection);
     let mut collected = Rows::builder(statement.columns.len());
@@ -60,8 +55,16 @@ pub(crate) async fn rows(
     Ok(collected.finish())
 }
 
+/// Returns the failure to get a connection of a pool.
+pub(crate) fn unreachable(pool: &PgPool, error: Error) -> Failure {
+    let (server, why) = (pool.connect_options(), error.to_string());
+    let told = matches!(error, Error::Database(_)).then(|| failure(error));
+    let host = server.get_socket().map_or_else(|| server.get_host().into(), |path| path.to_string_lossy());
+    Failure::unreachable(&format!("{host}:{}", server.get_port()), told, why)
+}
+
 /// Returns what an error of a statement under way allows.
-pub(crate) fn failure(error: &Error) -> Failure {
+pub(crate) fn failure(error: Error) -> Failure {
     match error {
         Error::Database(reported) => {
             let detail = reported.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::detail);

@@ -1,6 +1,6 @@
 //! A transaction of the caller's.
 
-use crate::statement::{encoded, failure, rows};
+use crate::statement::{failure, rows};
 use futures_util::lock::Mutex;
 use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use sqlx::{Connection, PgConnection};
@@ -27,6 +27,7 @@ use sqlx::{Connection, PgConnection};
 ///
 /// A connection on which sqlx has begun no transaction is refused with an error of kind `Database`: a `BEGIN` sent as
 /// plain SQL is not seen.
+#[derive(Debug)]
 pub struct InTransaction<'c>(Mutex<&'c mut PgConnection>);
 
 impl<'c> InTransaction<'c> {
@@ -37,12 +38,6 @@ impl<'c> InTransaction<'c> {
     }
 }
 
-impl std::fmt::Debug for InTransaction<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("InTransaction")
-    }
-}
-
 impl Executor for InTransaction<'_> {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
@@ -50,11 +45,7 @@ impl Executor for InTransaction<'_> {
             if !connection.is_in_transaction() {
                 return Err(Failure::unsendable("the connection is in no transaction: begin one with sqlx first"));
             }
-            let answer = match encoded(params) {
-                Ok(arguments) => rows(&mut connection, statement, arguments, false).await,
-                Err(error) => Err(error),
-            };
-            answer.map_err(|error| failure(&error))
+            rows(&mut connection, statement, params, false).await.map_err(failure)
         })
     }
 }

@@ -8,7 +8,7 @@ use futures_util::future::{Either, select};
 use futures_util::lock::Mutex;
 use pm_queue::{
     BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Rows, SESSION_MARK, Statement, Value,
-    opening_script,
+    application_name, opening_script,
 };
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -221,15 +221,12 @@ impl TokioPostgres {
 }
 
 fn config(url: &str, options: &ConnectOptions) -> Result<Config, Error> {
-    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-        Error::invalid(format!("the database URL is not valid: {}", words(&error)))
-    })?;
+    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| Error::bad_url(words(&error)))?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(Error::invalid("the database URL names no host"));
     }
-    if config.get_application_name().is_none() {
-        config.application_name(&options.application_name);
-    }
+    let name = application_name(config.get_application_name(), options)?;
+    config.application_name(name);
     config.connect_timeout(options.connect_timeout);
     config.tcp_user_timeout(options.statement_timeout);
     if config.get_keepalives_idle() == UNSAID_IDLE {

@@ -4,7 +4,7 @@ use crate::connection::{collect, failure, typed, words};
 use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
 use pm_queue::runtime::Tokio;
-use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Rows, Statement, Value};
+use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Loan, Rows, Statement, Value};
 use std::sync::Arc;
 
 /// Returns a handle on the queues of a database that a pool of the caller's leads to.
@@ -42,38 +42,13 @@ impl PoolDriver {
 impl Executor for PoolDriver {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
-            let client = Lent(Some(self.client().await?));
+            let mut lent = Loan::new(self.client().await?, |client| drop(Object::take(client)));
+            let client = lent.connection();
             let answer =
                 async { collect(client.query_typed_raw(&statement.text, typed(params)).await?, statement).await };
             let answer = answer.await.map_err(|error| failure(&error, client.is_closed()));
-            client.give_back();
-            answer
+            lent.give_back(answer)
         })
-    }
-}
-
-/// A connection of the pool: given back when it has answered, and otherwise taken out of the pool.
-struct Lent(Option<Object>);
-
-impl Lent {
-    fn give_back(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl std::ops::Deref for Lent {
-    type Target = Object;
-
-    fn deref(&self) -> &Object {
-        self.0.as_ref().expect("it is there until it is given back")
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Some(client) = self.0.take() {
-            drop(Object::take(client));
-        }
     }
 }
 

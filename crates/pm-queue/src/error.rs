@@ -65,6 +65,11 @@ impl Error {
         Error::new(ErrorKind::Unavailable, "the runtime that served this queue is gone")
     }
 
+    /// Returns the error for a database's URL that cannot be read, for drivers. `why` must hold no password.
+    pub fn bad_url(why: impl fmt::Display) -> Self {
+        Error::invalid(format!("the database URL is not valid: {why}"))
+    }
+
     /// Returns the error for input that breaks a rule, for drivers.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Invalid, message)

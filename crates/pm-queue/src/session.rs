@@ -1,7 +1,24 @@
 //! What drivers say on connections of our own before the first statement.
 
-use crate::ConnectOptions;
+use crate::{ConnectOptions, Error};
 use pm_core::POOLER_SQLSTATE;
+
+/// The longest name of an application, in bytes. The server shows the first 63.
+const MOST_NAME_BYTES: usize = 1_000;
+
+/// Returns the name that connections show the server: the URL's own, or else that of the options.
+///
+/// # Errors
+///
+/// `Invalid` for one over 1,000 bytes or with NUL: with that, no server would let anyone in.
+pub fn application_name(of_url: Option<&str>, options: &ConnectOptions) -> Result<String, Error> {
+    let name = of_url.unwrap_or(&options.application_name);
+    if name.len() > MOST_NAME_BYTES || name.contains('\0') {
+        let rule = format!("it may have at most {MOST_NAME_BYTES} bytes, and no NUL");
+        return Err(Error::invalid(format!("the application_name of {} bytes cannot be sent: {rule}", name.len())));
+    }
+    Ok(name.to_owned())
+}
 
 /// A setting, name and value, that a connection of our own starts with, as the start-up parameter `options` carries it.
 ///
@@ -11,10 +28,14 @@ pub const SESSION_MARK: (&str, &str) = ("pm.session", "own");
 
 /// Returns the SQL that sets up a connection of our own: timeouts, and plans that stay on the indexes whatever the
 /// tables held when the statements were prepared. Send it as a simple query; the connection bears [`SESSION_MARK`].
+/// It is empty when the options speak of a transaction pooler.
 ///
 /// It fails with a [`Failure`](crate::Failure) that [shows the pooler](crate::Failure::is_pooler) if one stands between.
 pub fn opening_script(options: &ConnectOptions) -> String {
-    format!("{}; {}", session_guard(), options.session_script())
+    match options.pooler {
+        true => String::new(),
+        false => format!("{}; {}", session_guard(), options.session_script()),
+    }
 }
 
 /// Returns the SQL with which a connection that bears [`SESSION_MARK`] listens on a channel. Send it as a simple query.
