@@ -328,3 +328,33 @@ async fn a_rename_beside_an_open_enqueue_is_given_up_with_a_clear_error_and_harm
     queue.rename_queue("tasks", "chores").await.expect("now it can be renamed");
     assert_eq!(ground.job(theirs).await.queue, "chores");
 }
+
+/// A connection to a primary that became a standby would say no for ever, as one opened before this setting changed.
+#[tokio::test]
+async fn what_a_server_without_writes_refused_goes_in_over_a_new_connection() {
+    let ground = Ground::new().await;
+    let set = |on: &str| {
+        let name = ground.database.name();
+        let sql =
+            format!("begin read write; alter database \"{name}\" set default_transaction_read_only = {on}; commit");
+        ground.database.execute(&sql).unwrap();
+    };
+    for driver in ["tokio-postgres", "sqlx"] {
+        set("on");
+        let (url, options) = (ground.database.url(), ConnectOptions::default().connections(1));
+        let queue = match driver {
+            "sqlx" => pm_driver_sqlx::connect_with(&url, options).await.unwrap(),
+            _ => connect_with(&url, options).await.unwrap(),
+        };
+        let refused = queue.pause_queue("tasks").await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Database, "{driver}: {refused}");
+        assert!(refused.to_string().starts_with("the server takes no writes"), "{driver}: {refused}");
+        let until_it_was_refused = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            set("off");
+        };
+        let enqueue = queue.enqueue("tasks", 1u64, EnqueueOptions::default());
+        let (enqueued, ()) = futures_util::join!(enqueue, until_it_was_refused);
+        enqueued.unwrap_or_else(|error| panic!("{driver}: {error}"));
+    }
+}

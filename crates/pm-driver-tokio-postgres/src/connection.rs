@@ -18,20 +18,20 @@ pub(crate) struct Connection {
     prepares: bool,
     prepared: Mutex<HashMap<StatementId, tokio_postgres::Statement>>,
     in_flight: AtomicUsize,
-    /// Whether a statement on it timed out: no further one is sent.
+    /// Whether no further statement is sent: one timed out, or was told that this is no primary.
     retired: AtomicBool,
 }
 
 /// Counts a statement in flight; retires the connection when the statement is dropped unanswered.
 struct InFlight<'a> {
     connection: &'a Connection,
-    answered: bool,
+    retires: bool,
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if !self.answered {
+        if self.retires {
             self.connection.retired.store(true, Ordering::Relaxed);
         }
     }
@@ -60,10 +60,10 @@ impl Connection {
 
     pub(crate) async fn run(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let mut in_flight = InFlight { connection: self, answered: false };
-        let answer = self.answer(statement, params).await;
-        in_flight.answered = true;
-        answer.map_err(|error| self.failure(&error))
+        let mut in_flight = InFlight { connection: self, retires: true };
+        let answer = self.answer(statement, params).await.map_err(|error| self.failure(&error));
+        in_flight.retires = answer.as_ref().is_err_and(Failure::is_read_only);
+        answer
     }
 
     pub(crate) async fn run_script(&self, script: &str) -> Result<(), Failure> {
