@@ -83,6 +83,37 @@ pub(crate) enum Deed {
         sleeps: bool,
     },
     WakeSleepers,
+    /// Something about schedules.
+    Schedule(ScheduleDeed),
+}
+
+/// Something to do about schedules, named by numbers. `stale` goes by what was read before.
+#[derive(Debug, Clone)]
+pub(crate) enum ScheduleDeed {
+    Set {
+        schedule: usize,
+        queue: usize,
+        every: usize,
+        missed: u16,
+        skips_overlap: bool,
+        look: usize,
+        stale: bool,
+    },
+    Pause(usize),
+    Resume {
+        schedule: usize,
+        stale: bool,
+    },
+    Delete(usize),
+    List,
+    Due {
+        limit: usize,
+    },
+    /// Someone may take the key of a tick on this queue before it is fired.
+    Fire {
+        stale: bool,
+        taken: Option<usize>,
+    },
 }
 
 /// A job to be put in.
@@ -106,6 +137,10 @@ pub(crate) fn lists() -> impl Strategy<Value = Vec<Deed>> {
 }
 
 const QUEUES: usize = 4;
+/// The key of this number is that of a tick, if one was found due.
+pub(crate) const TICK_KEY: usize = 2;
+/// How many schedules there are names for. No two of them ever have a tick at the same time.
+pub(crate) const SCHEDULES: usize = 3;
 
 fn items() -> impl Strategy<Value = Vec<Item>> {
     let item = (
@@ -113,7 +148,7 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
         select(vec![0, 0, 5]),
         proptest::bool::weighted(0.15),
         proptest::bool::weighted(0.3),
-        proptest::option::weighted(0.4, 0..2usize),
+        proptest::option::weighted(0.4, 0..=TICK_KEY),
         0..4u8,
         proptest::option::weighted(0.3, 0..3u32),
         proptest::bool::weighted(0.15),
@@ -162,10 +197,36 @@ fn deeds() -> impl Strategy<Value = Deed> {
             .prop_map(|(jobs, fails, under)| Deed::End { jobs, fails, under }),
         1 => jobs().prop_map(Deed::Delete),
         2 => (jobs(), queue()).prop_map(|(jobs, queue)| Deed::Move { jobs, queue }),
-        2 => (job(), queue(), proptest::option::weighted(0.3, 0..2usize), proptest::bool::weighted(0.2))
+        2 => (job(), queue(), proptest::option::weighted(0.3, 0..=TICK_KEY), proptest::bool::weighted(0.2))
             .prop_map(|(job, queue, key, held)| Deed::Copy { job, queue, key, held }),
         2 => (job(), queue(), 1..9usize).prop_map(|(job, queue, limit)| Deed::Look { job, queue, limit }),
         1 => (queue(), any::<bool>()).prop_map(|(queue, sleeps)| Deed::Poll { queue, sleeps }),
         1 => Just(Deed::WakeSleepers),
+        10 => schedule_deeds().prop_map(Deed::Schedule),
+    ]
+}
+
+fn schedule_deeds() -> impl Strategy<Value = ScheduleDeed> {
+    let schedule = || 0..SCHEDULES;
+    let stale = || proptest::bool::weighted(0.3);
+    prop_oneof![
+        3 => (schedule(), 0..QUEUES, 0..3usize, 0..5u16, any::<bool>(), 0..4usize, stale()).prop_map(
+            |(schedule, queue, every, missed, skips_overlap, look, stale)| ScheduleDeed::Set {
+                schedule,
+                queue,
+                every,
+                missed,
+                skips_overlap,
+                look,
+                stale,
+            },
+        ),
+        1 => schedule().prop_map(ScheduleDeed::Pause),
+        1 => (schedule(), stale()).prop_map(|(schedule, stale)| ScheduleDeed::Resume { schedule, stale }),
+        1 => schedule().prop_map(ScheduleDeed::Delete),
+        1 => Just(ScheduleDeed::List),
+        1 => (1..4usize).prop_map(|limit| ScheduleDeed::Due { limit }),
+        5 => (stale(), proptest::option::weighted(0.15, 0..QUEUES))
+            .prop_map(|(stale, taken)| ScheduleDeed::Fire { stale, taken }),
     ]
 }

@@ -9,7 +9,8 @@ use tokio_postgres::SimpleQueryMessage;
 pub(crate) const EMPTY: &str = "
     delete from pm.job; delete from pm.queue; delete from pm.attempt; delete from pm.payload;
     delete from pm.claim_frontier; delete from pm.schedule;
-    select setval('pm.job_seq', 1, false), setval(pg_get_serial_sequence('pm.queue', 'id'), 1, false)";
+    select setval('pm.job_seq', 1, false), setval(pg_get_serial_sequence('pm.queue', 'id'), 1, false),
+      setval(pg_get_serial_sequence('pm.schedule', 'id'), 1, false)";
 
 /// Does the same, and gives back the room of what was deleted: slower.
 pub(crate) const EMPTY_AND_SHRINK: &str = "
@@ -22,7 +23,8 @@ pub(crate) const SHIFT: &str = "
       created_at = created_at - interval '{seconds} s', ended_at = ended_at - interval '{seconds} s',
       failed_at = failed_at - interval '{seconds} s', key_until = key_until - interval '{seconds} s';
     update pm.attempt set ended_at = ended_at - interval '{seconds} s';
-    update pm.queue set sleeper_until = sleeper_until - interval '{seconds} s'";
+    update pm.queue set sleeper_until = sleeper_until - interval '{seconds} s';
+    update pm.schedule set next_tick = next_tick - interval '{seconds} s', last_tick = last_tick - interval '{seconds} s'";
 
 /// Gives waiting jobs of one due time an order: that of their ids.
 pub(crate) const PART_EQUAL_TIMES: &str = "
@@ -46,10 +48,18 @@ const QUEUES: &str = "
 const ATTEMPTS: &str = "
     select job_id, attempt, lease, {ended_at}, verdict, worker, reason from pm.attempt order by job_id, attempt";
 
+const SCHEDULES: &str = "
+    select id, name, {next_tick}, {last_tick}, last_job, revision, queue_id, priority, max_retries, codec, jitter_percent,
+      missed, missed_limit, overlap, paused, cron, zone, array_to_string(backoff_ms, ','), description,
+      convert_from(payload, 'UTF8')
+    from pm.schedule order by id";
+
+const FRONTIERS: &str = "select queue_id, priority, seq from pm.claim_frontier order by queue_id, priority";
+
 /// Returns the rows of Postgres.
 pub(crate) async fn of_postgres(client: &tokio_postgres::Client) -> Vec<String> {
     let mut rows = Vec::new();
-    let sql = in_grains(&[QUEUES, JOBS, ATTEMPTS].join(";"));
+    let sql = in_grains(&[QUEUES, JOBS, ATTEMPTS, SCHEDULES, FRONTIERS].join(";"));
     for message in client.simple_query(&sql).await.expect("it can be read") {
         if let SimpleQueryMessage::Row(row) = message {
             let cells = (0..row.len()).map(|column| row.get(column).unwrap_or("-").to_owned());
@@ -62,7 +72,17 @@ pub(crate) async fn of_postgres(client: &tokio_postgres::Client) -> Vec<String> 
 /// Replaces `{time}` by that time in half minutes from now.
 fn in_grains(sql: &str) -> String {
     let mut text = sql.to_owned();
-    for column in ["run_at", "lease_expires_at", "created_at", "ended_at", "failed_at", "sleeper_until"] {
+    let columns = [
+        "run_at",
+        "lease_expires_at",
+        "created_at",
+        "ended_at",
+        "failed_at",
+        "sleeper_until",
+        "next_tick",
+        "last_tick",
+    ];
+    for column in columns {
         let grains = format!("floor((extract(epoch from {column} - statement_timestamp()) + 15) / 30)::int8");
         text = text.replace(&format!("{{{column}}}"), &grains);
     }
@@ -136,6 +156,36 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
             shown(row.reason.as_ref()),
         ];
         rows.push(told.join(" | "));
+    }
+    for schedule in tables.schedule.values() {
+        rows.push(
+            [
+                schedule.id.to_string(),
+                schedule.name.clone(),
+                at(schedule.next_tick),
+                at(schedule.last_tick),
+                shown(schedule.last_job),
+                schedule.revision.to_string(),
+                schedule.queue_id.to_string(),
+                schedule.priority.to_string(),
+                shown(schedule.max_retries),
+                schedule.codec.to_string(),
+                shown(schedule.jitter_percent),
+                schedule.missed.to_string(),
+                shown(schedule.missed_limit),
+                schedule.overlap.to_string(),
+                flag(schedule.paused),
+                schedule.cron.clone(),
+                schedule.zone.clone(),
+                shown(schedule.backoff_ms.as_deref().map(numbers)),
+                shown(schedule.description.as_ref()),
+                String::from_utf8_lossy(&schedule.payload).into_owned(),
+            ]
+            .join(" | "),
+        );
+    }
+    for ((queue_id, priority), seq) in &tables.claim_frontier {
+        rows.push(format!("{queue_id} | {priority} | {seq}"));
     }
     rows
 }

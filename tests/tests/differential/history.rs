@@ -1,6 +1,7 @@
 //! What a list comes to: its deeds as operations, on whatever there is by then.
 
-use crate::deed::{Deed, Item};
+use crate::deed::{Deed, Item, TICK_KEY};
+use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, Claim, CondemnQueue, CopyJob, CountPending, CreateQueue, DeleteJobs, DropQueues, EndJobs,
@@ -16,21 +17,31 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// Times lie at odd multiples of this from each other, and pass in even ones: no two sides can differ in what is due.
-const HALF_MINUTE: Duration = Duration::from_secs(30);
+pub(crate) const HALF_MINUTE: Duration = Duration::from_secs(30);
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
 /// A list under way.
 pub(crate) struct History<'a> {
-    sides: &'a Sides,
+    pub(crate) sides: &'a Sides,
     sent: Vec<NewJob>,
-    ids: Vec<Uuid>,
+    pub(crate) ids: Vec<Uuid>,
     leases: Vec<Lease>,
-    drawn: u64,
+    made: u8,
+    pub(crate) drawn: u64,
+    pub(crate) readings: Readings,
 }
 
 impl<'a> History<'a> {
     pub(crate) fn new(sides: &'a Sides) -> Self {
-        History { sides, sent: Vec::new(), ids: Vec::new(), leases: Vec::new(), drawn: 0 }
+        History {
+            sides,
+            sent: Vec::new(),
+            ids: Vec::new(),
+            leases: Vec::new(),
+            made: 0,
+            drawn: 0,
+            readings: Readings::default(),
+        }
     }
 
     /// Does one deed on all sides; the difference, if there is one.
@@ -77,6 +88,7 @@ impl<'a> History<'a> {
                 self.operate(deed).await?;
             }
             Deed::Look { job, queue, limit } => self.look(*job, *queue, *limit).await?,
+            Deed::Schedule(deed) => self.schedule(deed).await?,
             other => self.change_queue(other).await?,
         }
         Ok(())
@@ -125,7 +137,7 @@ impl<'a> History<'a> {
             }
             Deed::Copy { job, queue, key, held } => {
                 let (source, id) = (self.id(*job), self.new_id());
-                let key = key.map(|key| format!("key {key}"));
+                let key = key.map(|key| self.key(key));
                 let options = JobOptions { key, paused: *held, ..JobOptions::default() };
                 self.run(&CopyJob { source, id, queue: name(*queue), priority: None, options }).await?;
             }
@@ -181,8 +193,15 @@ impl<'a> History<'a> {
         self.run(&Settle { items: &items, passes: delay }).await.map(drop)
     }
 
-    async fn run<O: Operation>(&self, operation: &O) -> Result<Option<pm_core::Rows>, String> {
+    pub(crate) async fn run<O: Operation>(&self, operation: &O) -> Result<Option<pm_core::Rows>, String> {
         self.sides.run(&operation.plan()).await
+    }
+
+    /// Puts a job with a key in.
+    pub(crate) async fn put_in(&mut self, queue: usize, key: usize) -> Result<(), String> {
+        let options = JobOptions { codec: Codec::Raw, key: Some(self.key(key)), ..JobOptions::default() };
+        let job = NewJob { id: self.new_id(), queue: name(queue), payload: "by hand".into(), options };
+        self.run(&Enqueue { jobs: &[job] }).await.map(drop)
     }
 
     fn new_jobs(&mut self, items: &[Item]) -> Vec<NewJob> {
@@ -204,7 +223,7 @@ impl<'a> History<'a> {
             paused: item.held,
             description: (item.hold == 0).then(|| "described".to_owned()),
             run_at: delayed.then_some(RunAt::In(HALF_MINUTE * (item.hold as u32 * 2 + 1))),
-            key: item.key.map(|key| format!("key {key}")),
+            key: item.key.map(|key| self.key(key)),
             key_hold: [KeyHold::WhileActive, KeyHold::WhileActive, KeyHold::Until(until), KeyHold::ForEver]
                 [item.hold as usize],
             max_retries: item.retries,
@@ -212,15 +231,21 @@ impl<'a> History<'a> {
             ..JobOptions::default()
         };
         let id = self.new_id();
-        NewJob { id, queue: name(item.queue), payload: format!("payload {}", self.ids.len()).into(), options }
+        NewJob { id, queue: name(item.queue), payload: format!("payload {}", self.made).into(), options }
     }
 
     fn new_id(&mut self) -> Uuid {
-        let number = self.ids.len() as u8;
+        let number = self.made;
+        self.made += 1;
         // Ids are not in the order of time: a client's clock may be years off.
         let id = job_id(1_700_000_000_000 + u64::from(number.reverse_bits()), [number; 10]);
         self.ids.push(id);
         id
+    }
+
+    fn key(&self, number: usize) -> String {
+        let tick = self.readings.key.as_ref().filter(|_| number == TICK_KEY);
+        tick.cloned().unwrap_or_else(|| format!("key {number}"))
     }
 
     fn number(&mut self) -> i64 {
@@ -255,6 +280,6 @@ fn settled(lease: Lease, verdict: u8, delay: Option<Duration>) -> SettleItem {
     SettleItem { lease, verdict, state, delay }
 }
 
-fn name(queue: usize) -> QueueName {
+pub(crate) fn name(queue: usize) -> QueueName {
     QueueName::new(NAMES[queue]).expect("a good name")
 }

@@ -2,7 +2,7 @@
 
 use crate::dump;
 use futures_util::future::join_all;
-use pm_core::{Catalog, Failure, Plan, Rows, SchemaName, Statement, StatementId, Type};
+use pm_core::{Catalog, Failure, Plan, Rows, SchemaName, Statement, StatementId, Type, Value};
 use pm_driver_memory::{Clock, Database};
 use pm_queue::{ConnectOptions, Executor, Timestamp};
 use pm_sandbox::TestDatabase;
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
 
-/// 2026-01-01 00:00 UTC.
-const START_US: i64 = 1_767_225_600_000_000;
+/// Half a minute past 2026-01-01 00:00 UTC: ticks lie at whole minutes, and time passes in whole minutes.
+const START_US: i64 = 1_767_225_630_000_000;
 /// What is compared of a time: it is told apart from another by half a minute.
 pub(crate) const GRAIN_S: i64 = 30;
 /// A list that takes longer than this on a busy machine says nothing: its own time would count.
@@ -44,6 +44,8 @@ pub(crate) struct Sides {
     postgres: Vec<Postgres>,
     catalog: Catalog,
     started: Instant,
+    /// What to take from a time of the model to have it as Postgres has it by now.
+    ahead_us: AtomicI64,
     lists: u64,
 }
 
@@ -71,6 +73,7 @@ impl Sides {
             postgres,
             catalog,
             started: Instant::now(),
+            ahead_us: AtomicI64::new(0),
             lists: 0,
         }
     }
@@ -84,6 +87,8 @@ impl Sides {
         let emptied = join_all(self.postgres.iter().map(|side| side.client.batch_execute(empty))).await;
         emptied.into_iter().for_each(|emptied| emptied.expect("it can be emptied"));
         self.started = Instant::now();
+        let postgres_us = pm_driver_memory::SystemClock.now().unix_us();
+        self.ahead_us = AtomicI64::new(START_US - postgres_us);
     }
 
     /// Returns whether the list took so long that its own time would count.
@@ -94,6 +99,7 @@ impl Sides {
     /// Lets time pass: the model's clock goes on, in Postgres everything moves back.
     pub(crate) async fn pass(&self, time: Duration) -> Result<(), String> {
         self.clock.0.fetch_add(time.as_micros() as i64, Ordering::Relaxed);
+        self.ahead_us.fetch_add(time.as_micros() as i64, Ordering::Relaxed);
         let sql = dump::SHIFT.replace("{seconds}", &time.as_secs().to_string());
         for side in &self.postgres {
             side.client.batch_execute(&sql).await.map_err(|error| error.to_string())?;
@@ -125,7 +131,8 @@ impl Sides {
         let model = self.model.answer(statement, &plan.params);
         let now = Timestamp::from_unix_us(START_US + self.clock.0.load(Ordering::Relaxed));
         let expected = told(statement, &model, now);
-        let answers = join_all(self.postgres.iter().map(|side| side.driver.run(statement, &plan.params))).await;
+        let params: Vec<_> = plan.params.iter().map(|value| self.in_postgres(value)).collect();
+        let answers = join_all(self.postgres.iter().map(|side| side.driver.run(statement, &params))).await;
         for (side, answer) in self.postgres.iter().zip(answers) {
             let now = pm_driver_memory::SystemClock.now();
             let found = told(statement, &answer, now);
@@ -135,6 +142,22 @@ impl Sides {
             }
         }
         Ok(model.ok())
+    }
+
+    /// Returns a parameter with the model's times as Postgres has them.
+    fn in_postgres<'a>(&self, value: &Value<'a>) -> Value<'a> {
+        let ahead_us = self.ahead_us.load(Ordering::Relaxed);
+        let moved = |at: &Timestamp| match *at {
+            Timestamp::INFINITY => Timestamp::INFINITY,
+            at => Timestamp::from_unix_us(at.unix_us() - ahead_us),
+        };
+        match value {
+            Value::Timestamp(at) => Value::Timestamp(moved(at)),
+            Value::TimestampArray(times) => {
+                Value::TimestampArray(times.iter().map(|at| at.as_ref().map(moved)).collect())
+            }
+            other => other.clone(),
+        }
     }
 
     /// Compares the tables.
@@ -172,7 +195,12 @@ fn told(statement: &Statement, answer: &Result<Rows, Failure>, now: Timestamp) -
         .collect();
     let is_ordered = matches!(
         statement.id,
-        StatementId::ListJobs | StatementId::NextJobs | StatementId::Attempts | StatementId::ListQueues
+        StatementId::ListJobs
+            | StatementId::NextJobs
+            | StatementId::Attempts
+            | StatementId::ListQueues
+            | StatementId::ListSchedules
+            | StatementId::DueSchedules
     );
     if !is_ordered {
         told.sort();
@@ -184,7 +212,8 @@ fn told(statement: &Statement, answer: &Result<Rows, Failure>, now: Timestamp) -
 fn milliseconds_in(statement: StatementId) -> &'static [usize] {
     match statement {
         StatementId::Claim => &[7],
-        StatementId::Poll => &[8, 9],
+        StatementId::Poll => &[8, 9, 10],
+        StatementId::DueSchedules => &[9],
         StatementId::Reap | StatementId::Refresh | StatementId::Activity => &[1],
         StatementId::Promote => &[2],
         StatementId::QueueHealth => &[4],

@@ -123,10 +123,12 @@ impl Work<'_> {
         let mut made = 0i64;
         for n in tickets {
             let Some((schedule, _)) = due.get(&owners[n]).filter(|(_, is_free)| *is_free) else { continue };
-            if self.tables.holder(schedule.queue_id, &keys[n]).is_some() {
+            // A ticket is drawn before the indexes refuse the row.
+            let job = JobRow { seq: self.tables.next_seq(), ..job_of(schedule, jobs[n], &keys[n], self.now) };
+            let is_key_held = self.tables.holder(schedule.queue_id, &keys[n]).is_some();
+            if self.tables.job.contains_key(&job.id) || is_key_held {
                 continue;
             }
-            let job = JobRow { seq: self.tables.next_seq(), ..job_of(schedule, jobs[n], &keys[n], self.now) };
             self.tables.job.insert(job.id, job);
             let (last_tick, last_job) = (Some(ticks[n]), Some(jobs[n]));
             let told = |schedule: &mut ScheduleRow| (schedule.last_tick, schedule.last_job) = (last_tick, last_job);

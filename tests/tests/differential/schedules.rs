@@ -1,0 +1,118 @@
+//! What a list does to schedules.
+
+use crate::deed::{SCHEDULES, ScheduleDeed, TICK_KEY};
+use crate::history::{HALF_MINUTE, History, name};
+use pm_core::op::{
+    DeleteSchedule, DueReply, DueSchedules, FireSchedules, HoldSchedule, ListSchedules, ScheduleReading, SetSchedule,
+};
+use pm_core::{
+    Codec, Cron, JobOptions, Missed, NewSchedule, Operation, Overlap, ScheduleMetadata, ScheduleName, Value,
+};
+use std::time::Duration;
+
+/// What was read of schedules, by which something may be done later.
+#[derive(Default)]
+pub(crate) struct Readings {
+    listed: Option<ScheduleReading>,
+    found: [Option<ScheduleMetadata>; SCHEDULES],
+    due: Option<DueReply>,
+    /// The key of the last tick that was found due.
+    pub(crate) key: Option<String>,
+}
+
+impl History<'_> {
+    pub(crate) async fn schedule(&mut self, deed: &ScheduleDeed) -> Result<(), String> {
+        match deed {
+            ScheduleDeed::Set { .. } => self.set(deed).await,
+            ScheduleDeed::Pause(schedule) => self.run(&HoldSchedule::pause(named(*schedule))).await.map(drop),
+            ScheduleDeed::Resume { schedule, stale } => {
+                if !*stale || self.readings.found[*schedule].is_none() {
+                    let rows = self.listed(Some(*schedule)).await?;
+                    self.readings.found[*schedule] = rows.schedules.into_iter().next();
+                }
+                let Some(found) = &self.readings.found[*schedule] else { return Ok(()) };
+                let Some(resume) = HoldSchedule::resume(found).expect("its expression is good") else { return Ok(()) };
+                self.run(&resume).await.map(drop)
+            }
+            ScheduleDeed::Delete(schedule) => self.run(&DeleteSchedule { name: named(*schedule) }).await.map(drop),
+            ScheduleDeed::List => {
+                self.readings.listed = Some(self.listed(None).await?);
+                Ok(())
+            }
+            ScheduleDeed::Due { limit } => self.look_for_due(*limit).await,
+            ScheduleDeed::Fire { stale, taken } => self.fire(*stale, *taken).await,
+        }
+    }
+
+    async fn set(&mut self, deed: &ScheduleDeed) -> Result<(), String> {
+        let ScheduleDeed::Set { schedule, queue, every, missed, skips_overlap, look, stale } = deed else {
+            return Ok(());
+        };
+        if !*stale || self.readings.listed.is_none() {
+            self.readings.listed = Some(self.listed(Some(*schedule)).await?);
+        }
+        let now = self.readings.listed.as_ref().expect("it was read above").now;
+        let expression = format!("{schedule}-59/{} * * * *", [3, 9, 15][*every]);
+        let options = JobOptions {
+            codec: Codec::Raw,
+            priority: [0, 5][*look % 2],
+            description: (*look == 1).then(|| "described".to_owned()),
+            max_retries: (*look == 2).then_some(1),
+            backoff: (*look == 3).then(|| vec![Duration::ZERO, HALF_MINUTE * 7]),
+            ..JobOptions::default()
+        };
+        let new = NewSchedule {
+            name: named(*schedule),
+            queue: name(*queue),
+            cron: Cron::new(&expression, "UTC").expect("a good expression"),
+            missed: [Missed::Skip, Missed::Once, Missed::All(1), Missed::All(2), Missed::All(100)][*missed as usize],
+            overlap: if *skips_overlap { Overlap::Skip } else { Overlap::Allow },
+            payload: format!("payload of {schedule}").into(),
+            options,
+        };
+        let set = SetSchedule::new(new, now).expect("it is in range");
+        self.run(&set).await.map(drop)
+    }
+
+    /// Fires what is due, or what was due at an earlier look, whether that was fired or not.
+    async fn fire(&mut self, stale: bool, taken: Option<usize>) -> Result<(), String> {
+        if !stale || self.readings.due.is_none() {
+            self.look_for_due(DueSchedules::MOST).await?;
+        }
+        if let Some(queue) = taken {
+            self.put_in(queue, TICK_KEY).await?;
+        }
+        let due = self.readings.due.as_ref().expect("it was read above");
+        let drawn = &mut self.drawn;
+        let fire = FireSchedules::of(due, || {
+            *drawn += 1;
+            drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+        if let [.., Value::UuidArray(ids), _, _] = &fire.params()[..] {
+            // The latest few: others are to be met again, too.
+            self.ids.extend(ids.iter().flatten().rev().take(3));
+        }
+        self.run(&fire).await.map(drop)
+    }
+
+    async fn look_for_due(&mut self, limit: usize) -> Result<(), String> {
+        let look = DueSchedules { limit };
+        let rows = self.run(&look).await?.ok_or("no reply")?;
+        let due = look.interpret(&rows).map_err(|error| error.to_string())?;
+        if let Some(Value::TextArray(keys)) = FireSchedules::of(&due, || 0).params().last() {
+            self.readings.key = keys.last().cloned().flatten().map(Into::into).or(self.readings.key.take());
+        }
+        self.readings.due = Some(due);
+        Ok(())
+    }
+
+    async fn listed(&self, schedule: Option<usize>) -> Result<ScheduleReading, String> {
+        let list = ListSchedules { name: schedule.map(named) };
+        let rows = self.run(&list).await?.ok_or("no reply")?;
+        list.interpret(&rows).map_err(|error| error.to_string())
+    }
+}
+
+fn named(schedule: usize) -> ScheduleName {
+    ScheduleName::new(&format!("schedule {schedule}")).expect("a good name")
+}
