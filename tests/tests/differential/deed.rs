@@ -41,6 +41,7 @@ pub(crate) enum Deed {
         queue: usize,
         retries: u32,
         lease_long: bool,
+        jitter: bool,
     },
     Rename {
         from: usize,
@@ -186,8 +187,8 @@ fn deeds() -> impl Strategy<Value = Deed> {
         2 => (queue(), any::<bool>()).prop_map(|(queue, paused)| Deed::CreateQueue { queue, paused }),
         1 => queue().prop_map(Deed::Pause),
         2 => queue().prop_map(Deed::Resume),
-        1 => (queue(), 0..3u32, any::<bool>())
-            .prop_map(|(queue, retries, lease_long)| Deed::SetQueue { queue, retries, lease_long }),
+        1 => (queue(), 0..3u32, any::<bool>(), any::<bool>())
+            .prop_map(|(queue, retries, lease_long, jitter)| Deed::SetQueue { queue, retries, lease_long, jitter }),
         1 => (queue(), queue()).prop_map(|(from, to)| Deed::Rename { from, to }),
         1 => queue().prop_map(Deed::Condemn),
         1 => (1..9usize).prop_map(|page| Deed::Sweep { page }),
@@ -226,7 +227,7 @@ fn schedule_deeds() -> impl Strategy<Value = ScheduleDeed> {
         1 => schedule().prop_map(ScheduleDeed::Delete),
         1 => Just(ScheduleDeed::List),
         1 => (1..4usize).prop_map(|limit| ScheduleDeed::Due { limit }),
-        5 => (stale(), proptest::option::weighted(0.15, 0..QUEUES))
+        5 => (stale(), proptest::option::weighted(0.3, 0..QUEUES))
             .prop_map(|(stale, taken)| ScheduleDeed::Fire { stale, taken }),
     ]
 }

@@ -26,23 +26,24 @@ pub(crate) const SHIFT: &str = "
     update pm.queue set sleeper_until = sleeper_until - interval '{seconds} s';
     update pm.schedule set next_tick = next_tick - interval '{seconds} s', last_tick = last_tick - interval '{seconds} s'";
 
-/// Gives waiting jobs of one due time an order: that of their ids.
+/// Gives waiting jobs that are due within one half minute its middle as their due time, in the order of their ids.
 pub(crate) const PART_EQUAL_TIMES: &str = "
-    update pm.job set run_at = ranked.run_at + (ranked.rank - 1) * interval '1 us'
-    from (select id, run_at, row_number() over (partition by run_at order by id) as rank
-          from pm.job where seq is null and run_at is not null) ranked
-    where job.id = ranked.id and ranked.rank > 1";
+    update pm.job set run_at = statement_timestamp() + ranked.grain * interval '30 s' + (ranked.rank - 1) * interval '1 us'
+    from (select id, grain, row_number() over (partition by grain order by id) as rank
+          from (select id, floor((extract(epoch from run_at - statement_timestamp()) + 15) / 30) as grain
+                from pm.job where seq is null and run_at is not null) waiting) ranked
+    where job.id = ranked.id";
 
 const JOBS: &str = "
     select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, lease, queue_id, priority,
-      attempt, retry_count, max_retries, state, verdict, codec, held, array_to_string(backoff_ms, ','), worker, key,
+      attempt, retry_count, max_retries, state, verdict, codec, held, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
       key_held, description, reason, payload_id is not null,
       convert_from(coalesce(job.payload, (select data from pm.payload where payload.id = payload_id)), 'UTF8'),
       (select refs from pm.payload where payload.id = payload_id)
     from pm.job order by id";
 
 const QUEUES: &str = "
-    select id, name, paused, lease_ms, max_retries, array_to_string(backoff_ms, ','), retain_ms, {sleeper_until}
+    select id, name, paused, lease_ms, max_retries, array_to_string(backoff_ms, ','), jitter_percent, retain_ms, {sleeper_until}
     from pm.queue order by id";
 
 const ATTEMPTS: &str = "
@@ -104,6 +105,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 queue.lease_ms.to_string(),
                 queue.max_retries.to_string(),
                 numbers(&queue.backoff_ms),
+                queue.jitter_percent.to_string(),
                 shown(queue.retain_ms),
                 at(queue.sleeper_until),
             ]
@@ -133,6 +135,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 job.codec.to_string(),
                 flag(job.held),
                 shown(job.backoff_ms.as_deref().map(numbers)),
+                shown(job.jitter_percent),
                 shown(job.worker.as_ref()),
                 shown(job.key.as_ref()),
                 shown(job.key_held.as_ref()),

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 /// Times lie at odd multiples of this from each other, and pass in even ones: no two sides can differ in what is due.
 pub(crate) const HALF_MINUTE: Duration = Duration::from_secs(30);
+const MOST_JITTER: u8 = 3;
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
 /// A list under way.
@@ -74,7 +75,8 @@ impl<'a> History<'a> {
             Deed::Refresh(lease) => drop(self.run(&Refresh { leases: vec![self.lease(*lease)] }).await?),
             Deed::Reap => {
                 self.run(&Reap { limit: 500, seed: 7 }).await?;
-                // The reaped ones of one statement are due at one moment, and nobody says in which order.
+                // The reaped ones of one statement are due at one moment, or scattered about one, and nobody says in
+                // which order.
                 self.sides.part_equal_times().await?;
             }
             Deed::Promote(limit) => drop(self.run(&Promote { limit: *limit, bound: None }).await?),
@@ -104,10 +106,12 @@ impl<'a> History<'a> {
             }
             Deed::Pause(queue) => drop(self.run(&PauseQueue { name: name(*queue) }).await?),
             Deed::Resume(queue) => drop(self.run(&ResumeQueue { name: name(*queue) }).await?),
-            Deed::SetQueue { queue, retries, lease_long } => {
+            Deed::SetQueue { queue, retries, lease_long, jitter } => {
                 let lease = HALF_MINUTE * if *lease_long { 41 } else { 3 };
                 let retain = lease_long.then_some(HALF_MINUTE * 21);
                 let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain);
+                // Of delays of some minutes that is less than a quarter of a minute.
+                let change = change.jitter_percent(if *jitter { MOST_JITTER } else { 0 });
                 self.run(&SetQueue::new(name(*queue), change).expect("in range")).await?;
             }
             Deed::Rename { from, to } => drop(self.run(&RenameQueue { from: name(*from), to: name(*to) }).await?),
@@ -228,6 +232,7 @@ impl<'a> History<'a> {
                 [item.hold as usize],
             max_retries: item.retries,
             backoff: (item.hold == 1).then(|| vec![HALF_MINUTE * 7]),
+            jitter_percent: (item.hold == 2).then_some(MOST_JITTER),
             ..JobOptions::default()
         };
         let id = self.new_id();

@@ -58,6 +58,7 @@ impl History<'_> {
             priority: [0, 5][*look % 2],
             description: (*look == 1).then(|| "described".to_owned()),
             max_retries: (*look == 2).then_some(1),
+            jitter_percent: (*look == 1).then_some(0),
             backoff: (*look == 3).then(|| vec![Duration::ZERO, HALF_MINUTE * 7]),
             ..JobOptions::default()
         };

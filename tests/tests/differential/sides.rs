@@ -6,6 +6,7 @@ use pm_core::{Catalog, Failure, Plan, Rows, SchemaName, Statement, StatementId, 
 use pm_driver_memory::{Clock, Database};
 use pm_queue::{ConnectOptions, Executor, Timestamp};
 use pm_sandbox::TestDatabase;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -107,16 +108,17 @@ impl Sides {
         Ok(())
     }
 
-    /// Gives waiting jobs of one due time an order: that of their ids.
+    /// Gives waiting jobs that are due within one half minute its middle as their due time, in the order of their ids.
     pub(crate) async fn part_equal_times(&self) -> Result<(), String> {
+        let now_us = START_US + self.clock.0.load(Ordering::Relaxed);
         self.model.change(|tables| {
-            let mut waiting: Vec<_> = tables.job.values_mut().filter(|job| job.seq.is_none()).collect();
-            waiting.sort_by_key(|job| (job.run_at, job.id));
-            let (mut last, mut rank) = (None, 0);
-            for job in waiting {
-                rank = if job.run_at == last { rank + 1 } else { 0 };
-                last = job.run_at;
-                job.run_at = job.run_at.map(|at| Timestamp::from_unix_us(at.unix_us() + rank));
+            let mut ranks = BTreeMap::new();
+            for job in tables.job.values_mut().filter(|job| job.seq.is_none()) {
+                let Some(at) = &mut job.run_at else { continue };
+                let grain = grains(at.unix_us() - now_us);
+                let rank: &mut i64 = ranks.entry(grain).or_default();
+                *at = Timestamp::from_unix_us(now_us + grain * GRAIN_S * 1_000_000 + *rank);
+                *rank += 1;
             }
         });
         for side in &self.postgres {
