@@ -1,6 +1,7 @@
 //! `pm work`
 
 use crate::support::Place;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
@@ -29,8 +30,11 @@ impl Working {
     }
 
     fn terminate(&self) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     fn end(mut self) -> (i32, String) {
@@ -127,6 +131,39 @@ fn sigterm_lets_commands_finish_and_begins_none() {
     assert_eq!(working.end().0, 0);
     let states = [first, second].map(|id| job(&place, &id)["status"].clone());
     assert_eq!(states, ["finished", "pending"]);
+}
+
+#[test]
+fn a_hangup_is_no_death_that_leaves_commands_behind() {
+    let place = Place::with_queues(&["mail"]);
+    let mut working = work(&place, &[], "echo > \"$HOME/began\"; sleep 1000 & wait");
+    let id = place.add(&["mail", "1"]);
+    await_file(&place.home.path().join("began"));
+    working.signal(Signal::HUP);
+    let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
+    assert!(stderr.next().unwrap().unwrap().starts_with("Waiting for 1 job"));
+    working.signal(Signal::HUP);
+    assert_eq!(working.next()["result"], "released");
+    assert_eq!(working.end().0, 0);
+    assert_eq!(job(&place, &id)["status"], "pending");
+}
+
+#[test]
+fn who_was_told_to_ignore_hangups_does() {
+    let place = Place::with_queues(&["mail"]);
+    let command = place.command();
+    let pm = command.get_program().to_owned();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" work mail --ndjson -- true"]).arg(pm);
+    shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut working = Working::start(&mut shell);
+    place.add(&["mail", "1"]);
+    assert_eq!(working.next()["result"], "finished");
+    working.signal(Signal::HUP);
+    place.add(&["mail", "2"]);
+    assert_eq!(working.next()["result"], "finished");
+    working.terminate();
+    assert_eq!(working.end(), (0, String::new()));
 }
 
 #[test]

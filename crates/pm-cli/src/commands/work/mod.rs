@@ -31,8 +31,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(365 * 86_400);
 /// which fail the job for good. The end of what it wrote to stderr is kept as the reason.
 ///
 /// The lease is kept alive while the command runs; when it is lost all the same, the command
-/// is killed. On Ctrl-C or SIGTERM no job is begun any more, and those that run are waited
-/// for; a second one kills their commands and gives the jobs back.
+/// is killed. On Ctrl-C, SIGTERM or SIGHUP no job is begun any more, and those that run are
+/// waited for; a second one kills their commands and gives the jobs back.
 ///
 /// Example:
 ///   pm work mail -- ./send-mail
