@@ -18,12 +18,14 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Returns whether a terminal may do something with the character other than show it.
+/// Returns whether a terminal may do something with the character other than show it, which is nothing for a few.
 pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Returns how many columns the text takes.
@@ -107,8 +109,17 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_hidden_or_turned_round() {
+        for odd in
+            "\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180b}\u{180e}\u{200b}\u{3164}\u{ffa0}\u{e0100}".chars()
+        {
+            assert_eq!(printable(&format!("a{odd}b")), format!("a{}b", odd.escape_default()));
+        }
+    }
+
+    #[test]
     fn harmless_text_stays() {
-        for text in ["", "plain", "Grüße 🦀 日本", "a \\ \"b\"", "👩\u{200d}🚀"] {
+        for text in ["", "plain", "Grüße 🦀 日本", "a \\ \"b\"", "👩\u{200d}🚀", "❤\u{fe0f}"] {
             assert_eq!(printable(text), text);
         }
     }
