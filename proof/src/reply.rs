@@ -142,10 +142,10 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
         StatementId::NextJobs => interpret(NextJobs { queue: name, limit: 3 }, rows),
         StatementId::Notify => interpret(Notify { channel, notices: Vec::new() }, rows),
         StatementId::WakeSleepers => interpret(WakeSleepers { channel }, rows),
-        StatementId::RestartJobs => interpret(RestartJobs { ids, force: false }, rows),
+        StatementId::RestartJobs => interpret(RestartJobs { ids, force: false, still_is: StillIs::default() }, rows),
         StatementId::EndJobs => interpret(EndJobs::failed(ids, "no"), rows),
-        StatementId::DeleteJobs => interpret(DeleteJobs { ids }, rows),
-        StatementId::MoveJobs => interpret(MoveJobs { ids, queue: name }, rows),
+        StatementId::DeleteJobs => interpret(DeleteJobs { ids, still_is: StillIs::default() }, rows),
+        StatementId::MoveJobs => interpret(MoveJobs { ids, queue: name, still_is: StillIs::default() }, rows),
         StatementId::CopyJob => {
             let options = JobOptions::default();
             interpret(CopyJob { source: id, id: ids[1], queue: name, priority: None, options }, rows)

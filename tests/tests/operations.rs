@@ -2,9 +2,10 @@
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{
-    Change, EnqueueOptions, ErrorKind, JobFilter, Queue, RunAt, SettingsChange, State, StreamOptions, Uuid,
+    Change, EnqueueOptions, ErrorKind, JobFilter, Queue, QueueName, RunAt, SettingsChange, State, StillIs,
+    StreamOptions, Uuid,
 };
-use pm_tests::Ground;
+use pm_tests::{Direct, Ground, PATIENCE, eventually, within};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ async fn a_job_in_progress_is_restarted_only_by_force_and_its_holder_is_refused(
     let id = enqueue(&ground.queue, 1).await;
     let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
-    let refused = ground.queue.restart_jobs_told(&[id, Uuid::nil()], false).await.unwrap();
+    let refused = ground.queue.restart_jobs_told(&[id, Uuid::nil()], false, &StillIs::default()).await.unwrap();
     assert_eq!(refused, [Change::Refused(State::InProgress), Change::NotFound]);
     assert_eq!(ground.queue.restart_jobs(&[id], true).await.unwrap(), 1);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
@@ -48,6 +49,31 @@ async fn a_job_in_progress_is_restarted_only_by_force_and_its_holder_is_refused(
     assert_eq!((ack.id(), ack.attempt()), (id, 2));
     ack.commit().await.unwrap();
     assert_eq!(ground.queue.attempts(id).await.unwrap()[0].ending.name(), "restart");
+}
+
+/// A list of finished jobs is old by the time the deletion comes: one that was started again meanwhile must live.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_changes_while_a_word_waits_for_it_is_judged_as_it_is_then() {
+    let ground = Ground::new().await;
+    ground.queue.create_queue("other", false).await.unwrap();
+    let ids = ground.put_many(3).await;
+    ground.queue.finish_jobs(&ids).await.unwrap();
+    let mut someone = Direct::to(&ground.database.url()).await;
+    let transaction = someone.client.transaction().await.unwrap();
+    let restart = format!("update pm.job set state = 0, ended_at = null, seq = 1 where id = '{}'", ids[0]);
+    let elsewhere = "(select id from pm.queue where name = 'other')";
+    let another = format!("update pm.job set queue_id = {elsewhere} where id = '{}'", ids[1]);
+    transaction.batch_execute(&format!("{restart}; {another}")).await.unwrap();
+    let (queue, listed) = (ground.queue.clone(), ids.clone());
+    let still_is = StillIs { state: Some(State::Finished), queue: Some(QueueName::new("tasks").unwrap()), lease: None };
+    let delete = tokio::spawn(async move { queue.delete_jobs_told(&listed, &still_is).await });
+    let waits = async || ground.number("select count(*) from pg_locks where not granted") > 0;
+    eventually("the delete waits", PATIENCE, waits).await;
+    transaction.commit().await.unwrap();
+    let told = within("the delete", delete).await.unwrap().unwrap();
+    assert_eq!(told, [Change::Refused(State::Pending), Change::Elsewhere, Change::Changed]);
+    assert_eq!(ground.state(ids[0]).await, State::Pending);
+    assert_eq!(ground.job(ids[1]).await.queue, "other");
 }
 
 #[tokio::test]
@@ -75,7 +101,7 @@ async fn an_operator_ends_jobs_in_any_state_but_an_ended_one() {
     assert_eq!(ground.queue.finish_jobs(&[pending, held]).await.unwrap(), 2);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(
-        ground.queue.fail_jobs_told(&[pending, Uuid::nil()], "no").await.unwrap(),
+        ground.queue.fail_jobs_told(&[pending, Uuid::nil()], "no", &StillIs::default()).await.unwrap(),
         [Change::Refused(State::Finished), Change::NotFound]
     );
     let third = enqueue(&ground.queue, 3).await;

@@ -4,7 +4,7 @@
 use pm_core::op::{
     Attempts, Claim, DeleteJobs, DropQueues, EndJobs, Enqueue, FetchJob, GetJob, JobFilter, KeyHolder, LineCursor,
     ListJobs, MoveJobs, NextJobs, Outcome, Payload, Poll, Promote, Reap, Refresh, ReleaseClaim, RestartJobs, Settle,
-    SettleItem, Sweep, WakeSleepers,
+    SettleItem, StillIs, Sweep, WakeSleepers,
 };
 use pm_core::{
     Catalog, JobOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Type, Value,
@@ -123,9 +123,13 @@ fn probes(ground: &Ground) -> Vec<Probe> {
         probe("page of failed jobs", &page(Some(State::Failed), Some("tasks")).plan(), 1_000),
         probe("finish 100", &EndJobs::done(ready.clone()).plan(), 2_500),
         probe("fail 100", &EndJobs::failed(ready.clone(), "no").plan(), 3_000),
-        probe("restart 100", &RestartJobs { ids: failed, force: false }.plan(), 3_000),
-        probe("move 100", &MoveJobs { ids: ready.clone(), queue: queue_name("mail") }.plan(), 2_800),
-        probe("delete 100", &DeleteJobs { ids: ready }.plan(), 2_000),
+        probe("restart 100", &RestartJobs { ids: failed, force: false, still_is: StillIs::default() }.plan(), 3_000),
+        probe(
+            "move 100",
+            &MoveJobs { ids: ready.clone(), queue: queue_name("mail"), still_is: StillIs::default() }.plan(),
+            2_800,
+        ),
+        probe("delete 100", &DeleteJobs { ids: ready, still_is: StillIs::default() }.plan(), 2_000),
         probe("sweep of a page of 5,000", &Sweep { after: None, page: 5_000, queue_id: None }.plan(), 600),
         probe("drop of queues, none nameless", &DropQueues { queue_id: None }.plan(), 5),
         probe("wake-up of sleepers", &WakeSleepers { channel: "pm_pm".to_owned() }.plan(), 5),

@@ -6,7 +6,7 @@
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pm_core::op::{
-    Claim, DeleteJobs, Enqueue, FetchJob, LineCursor, MoveJobs, Outcome, Promote, Reap, Settle, SettleItem,
+    Claim, DeleteJobs, Enqueue, FetchJob, LineCursor, MoveJobs, Outcome, Promote, Reap, Settle, SettleItem, StillIs,
 };
 use pm_core::{JobOptions, Lease, NewJob, QueueName, Timestamp, Verdict};
 use pm_driver_tokio_postgres::{
@@ -51,7 +51,7 @@ async fn a_word_about_a_job_deleted_and_created_again_is_refused() {
     let ground = Ground::new().await;
     let (mut direct, queue_id) = (direct(&ground).await, queue_id(&ground, "tasks"));
     for lease in [7, 8] {
-        direct.run(DeleteJobs { ids: vec![Uuid::from_u128(1)] }).await;
+        direct.run(DeleteJobs { ids: vec![Uuid::from_u128(1)], still_is: StillIs::default() }).await;
         assert!(direct.run(Enqueue { jobs: &[job(1)] }).await.present.is_empty());
         let claimed = direct.run(claim(queue_id, lease, 10)).await.jobs;
         assert_eq!((claimed.len(), claimed[0].attempt, claimed[0].lease.number), (1, 1, lease));
@@ -96,7 +96,9 @@ async fn a_job_moved_in_progress_is_found_by_the_reaper_which_does_not_walk_the_
     let late = ground.queue.enqueue("here", 1u64, EnqueueOptions::default()).await.unwrap();
     let mut direct = direct(&ground).await;
     assert_eq!(direct.run(claim(queue_id(&ground, "here"), 5, 1)).await.jobs.len(), 1);
-    let moved = direct.run(MoveJobs { ids: vec![late], queue: QueueName::new("tasks").unwrap() }).await;
+    let moved = direct
+        .run(MoveJobs { ids: vec![late], queue: QueueName::new("tasks").unwrap(), still_is: StillIs::default() })
+        .await;
     assert_eq!(moved.changes, [Change::Changed]);
     assert_eq!(ground.number(ASTRAY), 0);
     let looked_at = ground.number(WITHIN_REACH);
@@ -436,11 +438,11 @@ async fn a_job_whose_key_is_held_in_the_target_queue_is_not_moved_there() {
     let key = || EnqueueOptions::default().key("one");
     let here = ground.put_with(1, key()).await;
     let there = ground.queue.enqueue("other", 2u64, key()).await.unwrap();
-    let told = ground.queue.move_jobs_told(&[here], "other").await.unwrap();
+    let told = ground.queue.move_jobs_told(&[here], "other", &StillIs::default()).await.unwrap();
     assert_eq!(told, [Change::Refused(State::Pending)]);
     assert_eq!(ground.job(here).await.queue, "tasks");
     ground.queue.finish_jobs(&[there]).await.unwrap();
-    assert_eq!(ground.queue.move_jobs_told(&[here], "other").await.unwrap(), [Change::Changed]);
+    assert_eq!(ground.queue.move_jobs_told(&[here], "other", &StillIs::default()).await.unwrap(), [Change::Changed]);
     let holder = ground.queue.enqueue("other", 3u64, key()).await.unwrap();
     assert_eq!(holder, here, "it holds its key there");
 }

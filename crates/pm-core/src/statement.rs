@@ -230,8 +230,9 @@ impl Catalog {
 }
 
 /// Parts that several statements share, by the name that stands for them.
-const PARTS: [(&str, &str); 2] = [
+const PARTS: [(&str, &str); 3] = [
     ("{job_columns}", include_str!("op/job_columns.sql")),
+    ("{still_is}", include_str!("op/still_is.sql")),
     ("{unshare_payloads}", include_str!("op/unshare_payloads.sql")),
 ];
 

@@ -98,7 +98,7 @@ impl JobAck {
     /// Says nothing and leaves the job in progress; returns the lease, under which someone else may end it.
     ///
     /// The lease is no longer kept alive: when it ends, the job is reaped. For hand-overs between processes, with
-    /// [`Queue::finish_jobs_under`](crate::Queue::finish_jobs_under) and its like at the other end.
+    /// [`Queue::finish_jobs_told`](crate::Queue::finish_jobs_told) and its like, restricted to the lease, at the other end.
     pub fn leave(mut self) -> Lease {
         self.hand_over();
         self.lease

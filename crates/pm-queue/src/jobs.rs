@@ -4,7 +4,7 @@ use crate::codec::RawPayload;
 use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
 use pm_core::op::{
     AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, GetJob, GetSettings, Head, JobMatch,
-    ListJobs, MoveJobs, NextJobs, Payload, ResolveSuffix, RestartJobs,
+    ListJobs, MoveJobs, NextJobs, Payload, ResolveSuffix, RestartJobs, StillIs,
 };
 use pm_core::{Codec, Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
 use uuid::Uuid;
@@ -139,16 +139,16 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`; after an error some jobs of a list over 1,000 may be changed.
     pub async fn restart_jobs(&self, ids: &[Uuid], force: bool) -> Result<u64, Error> {
-        self.restart_jobs_told(ids, force).await.map(|changes| changed(&changes))
+        self.restart_jobs_told(ids, force, &StillIs::default()).await.map(|changes| changed(&changes))
     }
 
-    /// Does what [`Queue::restart_jobs`] does, and tells what became of each job.
+    /// Does what [`Queue::restart_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
     /// As [`Queue::restart_jobs`].
-    pub async fn restart_jobs_told(&self, ids: &[Uuid], force: bool) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| RestartJobs { ids, force }).await
+    pub async fn restart_jobs_told(&self, ids: &[Uuid], force: bool, still_is: &StillIs) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| RestartJobs { ids, force, still_is: still_is.clone() }).await
     }
 
     /// Declares jobs failed, whoever holds them; returns how many. Jobs that ended already are refused.
@@ -157,16 +157,16 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn fail_jobs(&self, ids: &[Uuid], reason: &str) -> Result<u64, Error> {
-        self.fail_jobs_told(ids, reason).await.map(|changes| changed(&changes))
+        self.fail_jobs_told(ids, reason, &StillIs::default()).await.map(|changes| changed(&changes))
     }
 
-    /// Does what [`Queue::fail_jobs`] does, and tells what became of each job.
+    /// Does what [`Queue::fail_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
     /// As [`Queue::restart_jobs`].
-    pub async fn fail_jobs_told(&self, ids: &[Uuid], reason: &str) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| EndJobs::failed(ids, reason)).await
+    pub async fn fail_jobs_told(&self, ids: &[Uuid], reason: &str, still_is: &StillIs) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| EndJobs::failed(ids, reason).only_if(still_is.clone())).await
     }
 
     /// Declares jobs finished, whoever holds them; returns how many. Jobs that ended already are refused.
@@ -175,16 +175,16 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn finish_jobs(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        self.finish_jobs_told(ids).await.map(|changes| changed(&changes))
+        self.finish_jobs_told(ids, &StillIs::default()).await.map(|changes| changed(&changes))
     }
 
-    /// Does what [`Queue::finish_jobs`] does, and tells what became of each job.
+    /// Does what [`Queue::finish_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
     /// As [`Queue::restart_jobs`].
-    pub async fn finish_jobs_told(&self, ids: &[Uuid]) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, EndJobs::done).await
+    pub async fn finish_jobs_told(&self, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| EndJobs::done(ids).only_if(still_is.clone())).await
     }
 
     /// Deletes jobs in any state; returns how many. The holder of one in progress gets `LeaseLost`.
@@ -193,16 +193,16 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn delete_jobs(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        self.delete_jobs_told(ids).await.map(|changes| changed(&changes))
+        self.delete_jobs_told(ids, &StillIs::default()).await.map(|changes| changed(&changes))
     }
 
-    /// Does what [`Queue::delete_jobs`] does, and tells what became of each job.
+    /// Does what [`Queue::delete_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
     /// As [`Queue::restart_jobs`].
-    pub async fn delete_jobs_told(&self, ids: &[Uuid]) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| DeleteJobs { ids }).await
+    pub async fn delete_jobs_told(&self, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
+        self.in_bulk(ids, |ids| DeleteJobs { ids, still_is: still_is.clone() }).await
     }
 
     /// Moves jobs to another queue; returns how many. They keep id, payload, priority and description.
@@ -214,21 +214,21 @@ impl Queue {
     ///
     /// `QueueNotFound`; otherwise as [`Queue::restart_jobs`].
     pub async fn move_jobs(&self, ids: &[Uuid], queue: &str) -> Result<u64, Error> {
-        self.move_jobs_told(ids, queue).await.map(|changes| changed(&changes))
+        self.move_jobs_told(ids, queue, &StillIs::default()).await.map(|changes| changed(&changes))
     }
 
-    /// Does what [`Queue::move_jobs`] does, and tells what became of each job.
+    /// Does what [`Queue::move_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
     /// As [`Queue::move_jobs`].
-    pub async fn move_jobs_told(&self, ids: &[Uuid], queue: &str) -> Result<Vec<Change>, Error> {
+    pub async fn move_jobs_told(&self, ids: &[Uuid], queue: &str, still_is: &StillIs) -> Result<Vec<Change>, Error> {
         let queue = QueueName::new(queue)?;
         if ids.is_empty() {
             self.run(GetSettings { name: queue }).await?;
             return Ok(Vec::new());
         }
-        self.in_bulk(ids, |ids| MoveJobs { ids, queue: queue.clone() }).await
+        self.in_bulk(ids, |ids| MoveJobs { ids, queue: queue.clone(), still_is: still_is.clone() }).await
     }
 
     /// Makes a new job with the payload of another and returns its id; the payload is stored once and shared.
@@ -249,26 +249,6 @@ impl Queue {
         self.notice_change();
         self.notify_change(queue_id);
         Ok(copied)
-    }
-
-    /// Declares jobs finished if they are in progress under this lease; tells what became of each job.
-    ///
-    /// For whoever was told a lease's number and has no ack: the word is fenced as that of an ack.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::restart_jobs`].
-    pub async fn finish_jobs_under(&self, ids: &[Uuid], lease: i64) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| EndJobs::done(ids).only_under(lease)).await
-    }
-
-    /// Declares jobs failed if they are in progress under this lease; tells what became of each job.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::restart_jobs`].
-    pub async fn fail_jobs_under(&self, ids: &[Uuid], reason: &str, lease: i64) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| EndJobs::failed(ids, reason).only_under(lease)).await
     }
 
     async fn in_bulk<O>(&self, ids: &[Uuid], operation: impl Fn(Vec<Uuid>) -> O) -> Result<Vec<Change>, Error>

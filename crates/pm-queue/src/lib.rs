@@ -36,7 +36,7 @@ pub use loan::Loan;
 pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
 pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::machine::Enqueued;
-pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueActivity, QueueSummary, TableSize};
+pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueActivity, QueueSummary, StillIs, TableSize};
 pub use pm_core::{
     Backoff, Codec, Cron, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, Missed, OnConflict, Overlap,
     QueueName, QueueSettings, Rows, RunAt, SCHEMA_VERSION, ScheduleMetadata, ScheduleName, SchemaName, SettingsChange,

@@ -2,7 +2,7 @@
 
 use super::Stage;
 use crate::unattended;
-use pm_queue::{Change, Codec, EnqueueOptions, ErrorKind, JobFilter, RawPayload, State, Uuid};
+use pm_queue::{Change, Codec, EnqueueOptions, ErrorKind, JobFilter, QueueName, RawPayload, State, StillIs, Uuid};
 
 pub(super) async fn jobs_are_found_by_page_state_and_suffix(stage: Stage) {
     let mut ids = stage.put_many(230).await;
@@ -51,7 +51,7 @@ pub(super) async fn an_operator_restarts_fails_finishes_and_deletes(stage: Stage
     let (_, ack) = stage.take(&mut jobs).await;
     assert_eq!(ack.id(), ids[0]);
     drop(jobs);
-    let told = stage.queue.restart_jobs_told(&[ids[0], Uuid::nil()], false).await.unwrap();
+    let told = stage.queue.restart_jobs_told(&[ids[0], Uuid::nil()], false, &StillIs::default()).await.unwrap();
     assert_eq!(told, [Change::Refused(State::InProgress), Change::NotFound]);
     assert_eq!(stage.queue.restart_jobs(&ids[..1], true).await.unwrap(), 1);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
@@ -63,6 +63,37 @@ pub(super) async fn an_operator_restarts_fails_finishes_and_deletes(stage: Stage
     assert_eq!(stage.state(ids[2]).await, State::Pending);
     assert_eq!(stage.queue.delete_jobs(&ids).await.unwrap(), 4);
     assert!(stage.jobs().await.is_empty());
+}
+
+pub(super) async fn a_job_that_is_not_what_it_was_chosen_for_is_spared(stage: Stage) {
+    stage.queue.create_queue("other", false).await.unwrap();
+    let id = stage.put(1).await;
+    let queue = &stage.queue;
+    let still_is = |state| StillIs { state, queue: Some(QueueName::new("tasks").unwrap()), lease: None };
+    let of_every_word = async |still_is: &StillIs| {
+        let mut told = queue.restart_jobs_told(&[id], true, still_is).await.unwrap();
+        told.extend(queue.finish_jobs_told(&[id], still_is).await.unwrap());
+        told.extend(queue.fail_jobs_told(&[id], "no", still_is).await.unwrap());
+        told.extend(queue.delete_jobs_told(&[id], still_is).await.unwrap());
+        told.extend(queue.move_jobs_told(&[id], "other", still_is).await.unwrap());
+        told
+    };
+    let finished = still_is(Some(State::Finished));
+    assert_eq!(of_every_word(&finished).await, [Change::Refused(State::Pending); 5]);
+    queue.pause_queue("tasks").await.unwrap();
+    let pending = still_is(Some(State::Pending));
+    assert_eq!(of_every_word(&pending).await, [Change::Refused(State::Paused); 5]);
+    let under = StillIs { lease: Some(7), ..StillIs::default() };
+    assert_eq!(of_every_word(&under).await, [Change::Refused(State::Paused); 5]);
+    let paused = still_is(Some(State::Paused));
+    assert_eq!(queue.move_jobs_told(&[id], "other", &paused).await.unwrap(), [Change::Changed]);
+    assert_eq!(of_every_word(&paused).await, [Change::Elsewhere; 5]);
+    assert_eq!((stage.state(id).await, stage.job(id).await.queue.as_str()), (State::Pending, "other"));
+    let anywhere = StillIs { state: Some(State::Pending), ..StillIs::default() };
+    assert_eq!(
+        queue.delete_jobs_told(&[id, Uuid::nil()], &anywhere).await.unwrap(),
+        [Change::Changed, Change::NotFound]
+    );
 }
 
 pub(super) async fn a_moved_job_obeys_its_new_queue(stage: Stage) {

@@ -90,6 +90,7 @@ pub fn all() -> Vec<Case> {
             jobs_are_found_by_page_state_and_suffix,
             a_payload_is_shown_as_it_is_stored,
             an_operator_restarts_fails_finishes_and_deletes,
+            a_job_that_is_not_what_it_was_chosen_for_is_spared,
             a_moved_job_obeys_its_new_queue,
             a_copy_shares_the_payload,
             a_job_is_fetched_by_its_id;

@@ -79,7 +79,7 @@ impl Bug {
             (Bug::EnqueueForgotten, StatementId::Enqueue) if world.below(8) == 0 => {
                 return Ok(Rows::builder(3).finish());
             }
-            (Bug::RestartUnforced, StatementId::RestartJobs) => params[1] = Value::Bool(true),
+            (Bug::RestartUnforced, StatementId::RestartJobs) => params[4] = Value::Bool(true),
             _ => world.database.change(|tables| self.prepare(statement, &params, tables)),
         }
         let answer = world.database.answer(world.catalog.statement(statement), &params);

@@ -1,5 +1,6 @@
 //! What a list is made of, and how it is drawn.
 
+use pm_core::State;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -55,16 +56,21 @@ pub(crate) enum Deed {
     Restart {
         jobs: Vec<usize>,
         force: bool,
+        still: Still,
     },
     End {
         jobs: Vec<usize>,
         fails: bool,
-        under: Option<usize>,
+        still: Still,
     },
-    Delete(Vec<usize>),
+    Delete {
+        jobs: Vec<usize>,
+        still: Still,
+    },
     Move {
         jobs: Vec<usize>,
         queue: usize,
+        still: Still,
     },
     Copy {
         job: usize,
@@ -117,6 +123,14 @@ pub(crate) enum ScheduleDeed {
     },
 }
 
+/// What jobs must still be to be changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Still {
+    pub(crate) state: Option<State>,
+    pub(crate) queue: Option<usize>,
+    pub(crate) under: Option<usize>,
+}
+
 /// A job to be put in.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
@@ -167,6 +181,16 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
     proptest::collection::vec(item, 1..4)
 }
 
+fn still() -> impl Strategy<Value = Still> {
+    let (state, lease) = (select(State::ALL.to_vec()), 0..24usize);
+    let still = (
+        proptest::option::weighted(0.4, state),
+        proptest::option::weighted(0.3, 0..QUEUES),
+        proptest::option::weighted(0.15, lease),
+    );
+    still.prop_map(|(state, queue, under)| Still { state, queue, under })
+}
+
 fn deeds() -> impl Strategy<Value = Deed> {
     let job = || 0..24usize;
     let jobs = || proptest::collection::vec(0..24usize, 1..5);
@@ -193,11 +217,10 @@ fn deeds() -> impl Strategy<Value = Deed> {
         1 => queue().prop_map(Deed::Condemn),
         1 => (1..9usize).prop_map(|page| Deed::Sweep { page }),
         1 => Just(Deed::DropQueues),
-        2 => (jobs(), any::<bool>()).prop_map(|(jobs, force)| Deed::Restart { jobs, force }),
-        2 => (jobs(), any::<bool>(), proptest::option::of(job()))
-            .prop_map(|(jobs, fails, under)| Deed::End { jobs, fails, under }),
-        1 => jobs().prop_map(Deed::Delete),
-        2 => (jobs(), queue()).prop_map(|(jobs, queue)| Deed::Move { jobs, queue }),
+        2 => (jobs(), any::<bool>(), still()).prop_map(|(jobs, force, still)| Deed::Restart { jobs, force, still }),
+        2 => (jobs(), any::<bool>(), still()).prop_map(|(jobs, fails, still)| Deed::End { jobs, fails, still }),
+        1 => (jobs(), still()).prop_map(|(jobs, still)| Deed::Delete { jobs, still }),
+        2 => (jobs(), queue(), still()).prop_map(|(jobs, queue, still)| Deed::Move { jobs, queue, still }),
         2 => (job(), queue(), proptest::option::weighted(0.3, 0..=TICK_KEY), proptest::bool::weighted(0.2))
             .prop_map(|(job, queue, key, held)| Deed::Copy { job, queue, key, held }),
         2 => (job(), queue(), 1..9usize).prop_map(|(job, queue, limit)| Deed::Look { job, queue, limit }),

@@ -1,13 +1,13 @@
 //! What a list comes to: its deeds as operations, on whatever there is by then.
 
-use crate::deed::{Deed, Item, TICK_KEY};
+use crate::deed::{Deed, Item, Still, TICK_KEY};
 use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, Claim, CondemnQueue, CopyJob, CountPending, CreateQueue, DeleteJobs, DropQueues, EndJobs,
     Enqueue, FetchJob, GetJob, GetSettings, JobFilter, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs,
     Outcome, PauseQueue, Payload, Poll, Promote, QueueHealths, Reap, Refresh, ReleaseClaim, RenameQueue, ReplaceJobs,
-    ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settle, SettleItem, Sweep, WakeSleepers,
+    ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settle, SettleItem, StillIs, Sweep, WakeSleepers,
 };
 use pm_core::{
     Codec, IdSuffix, JobOptions, KeyHold, Lease, NewJob, Operation, QueueName, Reason, RunAt, SettingsChange, State,
@@ -86,7 +86,7 @@ impl<'a> History<'a> {
                 self.run(&Poll { queues: vec![name(*queue)], due_bound: None, sleep }).await?;
             }
             Deed::WakeSleepers => drop(self.run(&WakeSleepers { channel: "pm_pm".to_owned() }).await?),
-            Deed::Restart { .. } | Deed::End { .. } | Deed::Delete(_) | Deed::Move { .. } | Deed::Copy { .. } => {
+            Deed::Restart { .. } | Deed::End { .. } | Deed::Delete { .. } | Deed::Move { .. } | Deed::Copy { .. } => {
                 self.operate(deed).await?;
             }
             Deed::Look { job, queue, limit } => self.look(*job, *queue, *limit).await?,
@@ -124,20 +124,21 @@ impl<'a> History<'a> {
 
     async fn operate(&mut self, deed: &Deed) -> Result<(), String> {
         match deed {
-            Deed::Restart { jobs, force } => {
-                self.run(&RestartJobs { ids: self.ids_of(jobs), force: *force }).await?;
+            Deed::Restart { jobs, force, still } => {
+                let (ids, still_is) = (self.ids_of(jobs), self.still_is(still));
+                self.run(&RestartJobs { ids, force: *force, still_is }).await?;
             }
-            Deed::End { jobs, fails, under } => {
+            Deed::End { jobs, fails, still } => {
                 let ids = self.ids_of(jobs);
-                let mut end = if *fails { EndJobs::failed(ids, "enough") } else { EndJobs::done(ids) };
-                if let Some(lease) = under {
-                    end = end.only_under(self.lease(*lease).number);
-                }
-                self.run(&end).await?;
+                let end = if *fails { EndJobs::failed(ids, "enough") } else { EndJobs::done(ids) };
+                self.run(&end.only_if(self.still_is(still))).await?;
             }
-            Deed::Delete(jobs) => drop(self.run(&DeleteJobs { ids: self.ids_of(jobs) }).await?),
-            Deed::Move { jobs, queue } => {
-                self.run(&MoveJobs { ids: self.ids_of(jobs), queue: name(*queue) }).await?;
+            Deed::Delete { jobs, still } => {
+                self.run(&DeleteJobs { ids: self.ids_of(jobs), still_is: self.still_is(still) }).await?;
+            }
+            Deed::Move { jobs, queue, still } => {
+                let (ids, still_is) = (self.ids_of(jobs), self.still_is(still));
+                self.run(&MoveJobs { ids, queue: name(*queue), still_is }).await?;
             }
             Deed::Copy { job, queue, key, held } => {
                 let (source, id) = (self.id(*job), self.new_id());
@@ -148,6 +149,11 @@ impl<'a> History<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn still_is(&self, still: &Still) -> StillIs {
+        let lease = still.under.map(|lease| self.lease(lease).number);
+        StillIs { state: still.state, queue: still.queue.map(name), lease }
     }
 
     async fn look(&self, job: usize, queue: usize, limit: usize) -> Result<(), String> {

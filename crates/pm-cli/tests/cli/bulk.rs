@@ -1,6 +1,6 @@
 //! The commands that change many jobs: `pm job restart`, `done`, `fail`, `delete`, `move`, and `copy`.
 
-use crate::support::{Place, asked};
+use crate::support::{Place, Ran, asked};
 use serde_json::json;
 use std::io::Read;
 use std::process::Stdio;
@@ -303,4 +303,60 @@ fn an_interrupt_ends_it_between_chunks_and_says_what_was_done() {
     assert_eq!(place.value("select count(*) from pm.job"), (10_000 - told).to_string());
     let rest = place.pm(&["job", "delete", "--queue", "mail"]);
     rest.assert(0, "", &format!("Deleted {} jobs.\n", 10_000 - told));
+}
+
+/// Runs `pm` beside someone who changes these jobs and commits when `pm` waits for them: to change them, so what it
+/// listed lies behind it.
+fn overtaken(place: &Place, changes: &str, arguments: &[&str]) -> Ran {
+    let meanwhile = format!(
+        "do $$ begin
+           {changes};
+           while not exists (select from pg_locks where locktype = 'transactionid' and not granted) loop
+             perform pg_sleep(0.01);
+           end loop;
+         end $$"
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| place.database.execute(&meanwhile).unwrap());
+        let holds = "select count(*) from pg_locks where relation = 'pm.job'::regclass and mode = 'RowExclusiveLock'";
+        while place.value(holds) == "0" {
+            std::thread::yield_now();
+        }
+        place.pm(arguments)
+    })
+}
+
+#[test]
+fn jobs_that_change_between_the_list_and_the_change_are_spared_and_told() {
+    let place = Place::with_queues(&["mail", "film"]);
+    let failed = || {
+        let id = place.add(&["mail", "1"]);
+        put(&place, &id, 3);
+        id
+    };
+    let restart = |id: &str| {
+        format!(
+            "update pm.job set state = 0, failed_at = null, ended_at = null, reason = null, seq = 1 where id = '{id}'"
+        )
+    };
+    let [again, gone, kept] = [(); 3].map(|()| failed());
+    let elsewhere = "(select id from pm.queue where name = 'film')";
+    let changes = format!("{}; update pm.job set queue_id = {elsewhere} where id = '{gone}'", restart(&again));
+    let ran = overtaken(&place, &changes, &["job", "delete", "-q", "mail", "-s", "failed"]);
+    ran.assert_refused(
+        1,
+        &[
+            "Deleted 1 job.",
+            "2 jobs were not deleted",
+            &format!("{again}: pending meanwhile"),
+            &format!("{gone}: in another queue meanwhile"),
+        ],
+    );
+    assert_eq!([&again, &gone].map(|id| state(&place, id)), ["pending", "failed"]);
+    place.pm(&["job", "show", &kept]).assert_refused(1, &["not found"]);
+    // Of a condition too: it held of the job in the state that it had.
+    let [again, kept] = [(); 2].map(|()| failed());
+    let ran = overtaken(&place, &restart(&again), &["job", "delete", "-q", "mail", "--where", "reason~broken"]);
+    ran.assert_refused(1, &["Deleted 1 job.", &format!("{again}: pending meanwhile")]);
+    place.pm(&["job", "show", &kept]).assert_refused(1, &["not found"]);
 }

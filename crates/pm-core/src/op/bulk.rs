@@ -10,25 +10,62 @@ use uuid::Uuid;
 
 const BULK_COLUMNS: &[Type] = &[Type::Int8, Type::Int2, Type::Int2, Type::Int4];
 
-pub(crate) const RESTART_JOBS: Definition =
-    Definition { sql: include_str!("restart_jobs.sql"), params: &[Type::UuidArray, Type::Bool], columns: BULK_COLUMNS };
-pub(crate) const END_JOBS: Definition = Definition {
-    sql: include_str!("end_jobs.sql"),
-    params: &[Type::UuidArray, Type::Int2, Type::Int2, Type::Text, Type::Int8],
+pub(crate) const RESTART_JOBS: Definition = Definition {
+    sql: include_str!("restart_jobs.sql"),
+    params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Bool],
     columns: BULK_COLUMNS,
 };
-pub(crate) const DELETE_JOBS: Definition =
-    Definition { sql: include_str!("delete_jobs.sql"), params: &[Type::UuidArray], columns: BULK_COLUMNS };
-pub(crate) const MOVE_JOBS: Definition =
-    Definition { sql: include_str!("move_jobs.sql"), params: &[Type::UuidArray, Type::Text], columns: BULK_COLUMNS };
+pub(crate) const END_JOBS: Definition = Definition {
+    sql: include_str!("end_jobs.sql"),
+    params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Int2, Type::Int2, Type::Text],
+    columns: BULK_COLUMNS,
+};
+pub(crate) const DELETE_JOBS: Definition = Definition {
+    sql: include_str!("delete_jobs.sql"),
+    params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8],
+    columns: BULK_COLUMNS,
+};
+pub(crate) const MOVE_JOBS: Definition = Definition {
+    sql: include_str!("move_jobs.sql"),
+    params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Text],
+    columns: BULK_COLUMNS,
+};
+
+/// What a job must still be for an operator's word to change it; by default it may be anything.
+///
+/// For jobs that were chosen by what they were a moment ago: it is judged on the locked row, in the statement that
+/// changes it. Whether a queue is paused, and its name, are judged as they were when the statement began.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StillIs {
+    /// In this state, as shown.
+    pub state: Option<State>,
+    /// In the queue of this name.
+    pub queue: Option<QueueName>,
+    /// In progress under this lease.
+    pub lease: Option<i64>,
+}
+
+impl StillIs {
+    /// Returns the parameters of a statement about jobs that must still be this.
+    fn params<'a>(&'a self, ids: &[Uuid]) -> Params<'a> {
+        vec![
+            Value::UuidArray(column(ids, |id| *id)),
+            self.state.map_or(Value::Null(Type::Int2), |state| Value::Int2(state.code())),
+            self.queue.as_ref().map_or(Value::Null(Type::Text), |queue| Value::Text(queue.as_str())),
+            self.lease.map_or(Value::Null(Type::Int8), Value::Int8),
+        ]
+    }
+}
 
 /// What became of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// It was changed.
     Changed,
-    /// It was left as it is, because of its state or its key.
+    /// It was left as it is, because of its state (this one, as shown), its lease or its key.
     Refused(State),
+    /// It was left as it is, because it is not in the queue that it was to be in.
+    Elsewhere,
     /// It does not exist.
     NotFound,
 }
@@ -54,6 +91,7 @@ fn read_bulk(statement: StatementId, jobs: usize, rows: &Rows) -> Result<BulkRep
                 Change::Changed
             }
             2 => Change::Refused(read_state(&mut row)?),
+            3 => Change::Elsewhere,
             odd => return Err(row.odd(format!("outcome {odd}"))),
         };
     }
@@ -67,6 +105,8 @@ pub struct RestartJobs {
     pub ids: Vec<Uuid>,
     /// Whether those in progress are taken from their holders.
     pub force: bool,
+    /// What they must still be.
+    pub still_is: StillIs,
 }
 
 impl Operation for RestartJobs {
@@ -74,7 +114,7 @@ impl Operation for RestartJobs {
     const STATEMENT: StatementId = StatementId::RestartJobs;
 
     fn params(&self) -> Params<'_> {
-        vec![Value::UuidArray(column(&self.ids, |id| *id)), Value::Bool(self.force)]
+        [self.still_is.params(&self.ids), vec![Value::Bool(self.force)]].concat()
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
@@ -89,24 +129,24 @@ pub struct EndJobs {
     state: State,
     ending: Ending,
     reason: Option<Reason>,
-    lease: Option<i64>,
+    still_is: StillIs,
 }
 
 impl EndJobs {
     /// Returns the operation that declares jobs done, at most 1,000.
     pub fn done(ids: Vec<Uuid>) -> Self {
-        EndJobs { ids, state: State::Finished, ending: Ending::Done, reason: None, lease: None }
+        EndJobs { ids, state: State::Finished, ending: Ending::Done, reason: None, still_is: StillIs::default() }
     }
 
     /// Returns the operation that declares jobs failed, at most 1,000.
     pub fn failed(ids: Vec<Uuid>, reason: &str) -> Self {
         let reason = Some(Reason::new(reason));
-        EndJobs { ids, state: State::Failed, ending: Ending::Fail, reason, lease: None }
+        EndJobs { ids, state: State::Failed, ending: Ending::Fail, reason, still_is: StillIs::default() }
     }
 
-    /// Restricts the word to jobs in progress under this lease.
-    pub fn only_under(mut self, lease: i64) -> Self {
-        self.lease = Some(lease);
+    /// Restricts the word to jobs that still are this.
+    pub fn only_if(mut self, still_is: StillIs) -> Self {
+        self.still_is = still_is;
         self
     }
 }
@@ -116,13 +156,12 @@ impl Operation for EndJobs {
     const STATEMENT: StatementId = StatementId::EndJobs;
 
     fn params(&self) -> Params<'_> {
-        vec![
-            Value::UuidArray(column(&self.ids, |id| *id)),
+        let words = vec![
             Value::Int2(self.state.code()),
             Value::Int2(self.ending.code()),
             self.reason.as_ref().map_or(Value::Null(Type::Text), |reason| Value::Text(reason.as_str())),
-            self.lease.map_or(Value::Null(Type::Int8), Value::Int8),
-        ]
+        ];
+        [self.still_is.params(&self.ids), words].concat()
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
@@ -135,6 +174,8 @@ impl Operation for EndJobs {
 pub struct DeleteJobs {
     /// Which; at most 1,000.
     pub ids: Vec<Uuid>,
+    /// What they must still be.
+    pub still_is: StillIs,
 }
 
 impl Operation for DeleteJobs {
@@ -142,7 +183,7 @@ impl Operation for DeleteJobs {
     const STATEMENT: StatementId = StatementId::DeleteJobs;
 
     fn params(&self) -> Params<'_> {
-        vec![Value::UuidArray(column(&self.ids, |id| *id))]
+        self.still_is.params(&self.ids)
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
@@ -157,6 +198,8 @@ pub struct MoveJobs {
     pub ids: Vec<Uuid>,
     /// Where to.
     pub queue: QueueName,
+    /// What they must still be.
+    pub still_is: StillIs,
 }
 
 impl Operation for MoveJobs {
@@ -164,7 +207,7 @@ impl Operation for MoveJobs {
     const STATEMENT: StatementId = StatementId::MoveJobs;
 
     fn params(&self) -> Params<'_> {
-        vec![Value::UuidArray(column(&self.ids, |id| *id)), Value::Text(self.queue.as_str())]
+        [self.still_is.params(&self.ids), vec![Value::Text(self.queue.as_str())]].concat()
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {

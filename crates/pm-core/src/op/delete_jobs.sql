@@ -3,20 +3,22 @@
 -- Concurrency: the holder of a job in progress is refused from then on; of two that delete the last sharers the later frees the payload.
 -- Index: job (id), attempt (job_id, attempt), payload (id).
 -- Cost: about 20 us a job, and the pages of large payloads.
--- Outcome: 0 not found, 1 changed.
+-- Outcome: 0 not found, 1 changed, 2 refused: it is not what it was to be, 3 in another queue.
 with item as materialized (
   select * from unnest($1::uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
-  select item.ordinal, job.id, job.state, job.queue_id, job.payload_id
+  select item.ordinal, job.id, job.state, job.held, job.lease, job.queue_id, job.payload_id
   from item join {schema}.job on job.id = item.id
   order by job.id
   for update of job
-), gone as (
-  delete from {schema}.job using target where job.id = target.id returning job.id, job.payload_id
+), {still_is}, gone as (
+  delete from {schema}.job using still where job.id = still.id and still.fits returning job.id, job.payload_id
 ), history as (
   delete from {schema}.attempt where job_id in (select id from gone)
 ), share as (
   select payload_id, count(*) as jobs from gone where payload_id is not null group by payload_id
 ), {unshare_payloads}
-select item.ordinal, case when target.id in (select id from gone) then 1::int2 else 0::int2 end as outcome, target.state, target.queue_id
-from item left join target on target.ordinal = item.ordinal
+select item.ordinal,
+       case when still.id is null then 0::int2 when still.id in (select id from gone) then 1::int2 when still.is_here then 2::int2 else 3::int2 end as outcome,
+       still.shown as state, still.queue_id
+from item left join still on still.ordinal = item.ordinal

@@ -21,7 +21,7 @@ pub(crate) mod settle;
 pub(crate) mod stats;
 pub(crate) mod sweep;
 
-pub use bulk::{BulkReply, Change, DeleteJobs, EndJobs, MoveJobs, RestartJobs};
+pub use bulk::{BulkReply, Change, DeleteJobs, EndJobs, MoveJobs, RestartJobs, StillIs};
 pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
 pub use copy_job::CopyJob;
 pub use enqueue::{Enqueue, EnqueueReply, Holder, KeyHolder, ReplaceJobs};

@@ -3,19 +3,19 @@
 -- Concurrency: a racing delete_queue waits or is seen as "no such queue". A job in progress is put no later in its new line than the frontier there, so that the reaper finds it.
 -- Index: queue (name), job (id), job_key for jobs with a key, claim_frontier.
 -- Cost: about 20 us a job.
--- Outcome: 0 not found, 1 changed, 2 refused: its key is held in the target queue. No row: no such queue.
+-- Outcome: 0 not found, 1 changed, 2 refused: its key is held in the target queue, or it is not what it was to be, 3 in another queue than it was to be in. No row: no such queue.
 with goal as materialized (
-  select id from {schema}.queue where name = $2::text for key share
+  select id from {schema}.queue where name = $5::text for key share
 ), item as materialized (
   select item.id, item.ordinal, goal.id as goal_id from goal cross join unnest($1::uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
-  select item.ordinal, item.goal_id, job.id, job.state, job.queue_id, job.priority, job.seq, job.key_held
+  select item.ordinal, item.goal_id, job.id, job.state, job.held, job.lease, job.queue_id, job.priority, job.seq, job.key_held
   from item join {schema}.job on job.id = item.id
   order by job.id
   for no key update of job
-), allowed as materialized (
+), {still_is}, allowed as materialized (
   select * from (
-    select target.*, row_number() over (partition by key_held order by id) as turn from target
+    select still.*, row_number() over (partition by key_held order by id) as turn from still where fits
   ) t
   where queue_id = goal_id or key_held is null
      or (turn = 1 and not exists (select 1 from {schema}.job o where o.queue_id = t.goal_id and o.key_held = t.key_held))
@@ -37,6 +37,6 @@ with goal as materialized (
   returning job.id
 )
 select item.ordinal,
-       case when target.id is null then 0::int2 when target.id in (select id from changed) then 1::int2 else 2::int2 end as outcome,
-       target.state, item.goal_id as queue_id
-from item left join target on target.ordinal = item.ordinal
+       case when still.id is null then 0::int2 when still.id in (select id from changed) then 1::int2 when still.is_here then 2::int2 else 3::int2 end as outcome,
+       still.shown as state, item.goal_id as queue_id
+from item left join still on still.ordinal = item.ordinal

@@ -3,7 +3,7 @@
 -- Concurrency: a job in progress loses its lease number when forced, so its holder's next word is refused. A commit it replaces leaves an attempt row, so that a late resend is still told what became of it.
 -- Index: job (id), attempt (job_id, attempt), job_key for jobs with a key.
 -- Cost: about 20 us a job.
--- Outcome: 0 not found, 1 changed, 2 refused.
+-- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than it was to be in.
 with item as materialized (
   select * from unnest($1::uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
@@ -11,9 +11,9 @@ with item as materialized (
   from item join {schema}.job on job.id = item.id
   order by job.id
   for no key update of job
-), allowed as materialized (
-  select target.*, row_number() over (partition by queue_id, key order by id) as turn
-  from target where state <> 1 or $2::bool
+), {still_is}, allowed as materialized (
+  select still.*, row_number() over (partition by queue_id, key order by id) as turn
+  from still where fits and (state <> 1 or $5::bool)
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
   select id, attempt, case when state = 2 then lease end, coalesce(ended_at, statement_timestamp()), case when state = 2 then verdict else 7::int2 end, worker, reason
@@ -33,6 +33,6 @@ with item as materialized (
   returning job.id
 )
 select item.ordinal,
-       case when target.id is null then 0::int2 when target.id in (select id from changed) then 1::int2 else 2::int2 end as outcome,
-       target.state, target.queue_id
-from item left join target on target.ordinal = item.ordinal
+       case when still.id is null then 0::int2 when still.id in (select id from changed) then 1::int2 when still.is_here then 2::int2 else 3::int2 end as outcome,
+       still.shown as state, still.queue_id
+from item left join still on still.ordinal = item.ordinal

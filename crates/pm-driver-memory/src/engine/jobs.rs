@@ -10,6 +10,7 @@ use uuid::Uuid;
 const NOT_FOUND: i16 = 0;
 const CHANGED: i16 = 1;
 const REFUSED: i16 = 2;
+const ELSEWHERE: i16 = 3;
 /// The verdict of an attempt that an operator ended by starting the job again.
 const RESTART: i16 = 7;
 
@@ -79,34 +80,47 @@ impl Work<'_> {
         }
     }
 
+    /// Reads which jobs a word is about, and what they must still be.
+    fn targets(&mut self) -> Vec<Target> {
+        let ids: Vec<Uuid> = self.args.all();
+        let (state, queue): (Option<i16>, Option<String>) = (self.args.next(), self.args.next());
+        let lease: Option<i64> = self.args.next();
+        let target = |id: &Uuid| {
+            let job = self.tables.job.get(id)?;
+            let shown = self.tables.shown_state(job);
+            let is_here = queue.is_none() || self.queue_of(job) == queue.as_deref();
+            let is_held = lease.is_none() || (job.state == IN_PROGRESS && job.lease == lease);
+            let fits = is_here && is_held && state.is_none_or(|state| shown == state);
+            Some(Found { job: job.clone(), shown, is_here, fits })
+        };
+        ids.iter().map(|id| Target { id: *id, found: target(id) }).collect()
+    }
+
     /// Answers what became of each job, as it stood before.
-    fn answer_bulk(&mut self, ids: &[Uuid], before: &[Option<JobRow>], changed: &BTreeSet<Uuid>, goal: Option<i32>) {
-        for (n, (id, job)) in ids.iter().zip(before).enumerate() {
-            let outcome = match job {
+    fn answer_bulk(&mut self, targets: &[Target], changed: &BTreeSet<Uuid>, goal: Option<i32>) {
+        for (n, Target { id, found }) in targets.iter().enumerate() {
+            let outcome = match found {
                 None => NOT_FOUND,
                 Some(_) if changed.contains(id) => CHANGED,
-                Some(_) => REFUSED,
+                Some(found) if found.is_here => REFUSED,
+                Some(_) => ELSEWHERE,
             };
-            let (state, queue_id) = (job.as_ref().map(|job| job.state), job.as_ref().map(|job| job.queue_id));
-            row!(self.reply; n as i64 + 1, outcome, state, goal.or(queue_id));
+            let (shown, queue_id) =
+                (found.as_ref().map(|found| found.shown), found.as_ref().map(|found| found.job.queue_id));
+            row!(self.reply; n as i64 + 1, outcome, shown, goal.or(queue_id));
         }
     }
 
-    fn found(&self, ids: &[Uuid]) -> Vec<Option<JobRow>> {
-        ids.iter().map(|id| self.tables.job.get(id).cloned()).collect()
-    }
-
     pub(super) fn restart_jobs(&mut self) {
-        let (ids, force) = (self.args.all::<Uuid>(), self.args.next().unwrap_or_default());
-        let before = self.found(&ids);
-        let mut allowed: Vec<&JobRow> =
-            before.iter().flatten().filter(|job| force || job.state != IN_PROGRESS).collect();
+        let targets = self.targets();
+        let force: bool = self.args.next().unwrap_or_default();
+        let mut allowed: Vec<&JobRow> = fitting(&targets).filter(|job| force || job.state != IN_PROGRESS).collect();
         allowed.sort_by_key(|job| (job.queue_id, job.key.is_none(), &job.key, job.id));
         let changed: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
         for old in allowed {
             self.restart(old);
         }
-        self.answer_bulk(&ids, &before, &changed, None);
+        self.answer_bulk(&targets, &changed, None);
     }
 
     fn restart(&mut self, old: &JobRow) {
@@ -133,16 +147,12 @@ impl Work<'_> {
     }
 
     pub(super) fn end_jobs(&mut self) {
-        let (ids, state): (Vec<Uuid>, Option<i16>) = (self.args.all(), self.args.next());
-        let (verdict, reason, lease): (Option<i16>, Option<String>, Option<i64>) =
-            (self.args.next(), self.args.next(), self.args.next());
-        let (before, now) = (self.found(&ids), self.now);
+        let (targets, now) = (self.targets(), self.now);
+        let (state, verdict): (Option<i16>, Option<i16>) = (self.args.next(), self.args.next());
+        let reason: Option<String> = self.args.next();
         let mut changed = BTreeSet::new();
-        for old in before.iter().flatten() {
-            let is_meant = lease.is_none() || (old.state == IN_PROGRESS && old.lease == lease);
-            let Some(job) = self.tables.job.get_mut(&old.id).filter(|job| is_meant && job.state < FINISHED) else {
-                continue;
-            };
+        for old in fitting(&targets) {
+            let Some(job) = self.tables.job.get_mut(&old.id).filter(|job| job.state < FINISHED) else { continue };
             job.set_state(state.unwrap_or_default(), now);
             (job.verdict, job.reason, job.lease) = (verdict, reason.clone(), None);
             (job.held, job.seq, job.run_at) = (false, None, None);
@@ -153,24 +163,22 @@ impl Work<'_> {
                 self.tables.tell(old.id, old.attempt, row);
             }
         }
-        self.answer_bulk(&ids, &before, &changed, None);
+        self.answer_bulk(&targets, &changed, None);
     }
 
     pub(super) fn delete_jobs(&mut self) {
-        let ids: Vec<Uuid> = self.args.all();
-        let before = self.found(&ids);
-        let gone = ids.iter().filter(|id| self.tables.delete_job(**id).is_some()).copied().collect();
-        self.answer_bulk(&ids, &before, &gone, None);
+        let targets = self.targets();
+        let gone = fitting(&targets).map(|job| job.id).filter(|id| self.tables.delete_job(*id).is_some()).collect();
+        self.answer_bulk(&targets, &gone, None);
     }
 
     pub(super) fn move_jobs(&mut self) {
-        let (ids, name) = (self.args.all::<Uuid>(), self.args.next::<String>().unwrap_or_default());
+        let (targets, name) = (self.targets(), self.args.next::<String>().unwrap_or_default());
         let Some(goal) = self.tables.queue_named(&name).map(|queue| queue.id) else { return };
-        let before = self.found(&ids);
-        let mut targets: Vec<&JobRow> = before.iter().flatten().collect();
-        targets.sort_by_key(|job| (job.key_held.is_none(), &job.key_held, job.id));
+        let mut movable: Vec<&JobRow> = fitting(&targets).collect();
+        movable.sort_by_key(|job| (job.key_held.is_none(), &job.key_held, job.id));
         let mut changed = BTreeSet::new();
-        for old in targets {
+        for old in movable {
             let is_key_held = |key: &String| self.tables.holder(goal, key).is_some();
             if old.queue_id != goal && old.key_held.as_ref().is_some_and(is_key_held) {
                 continue;
@@ -184,6 +192,25 @@ impl Work<'_> {
             self.tables.job.entry(old.id).and_modify(|job| (job.queue_id, job.seq) = (goal, seq));
             changed.insert(old.id);
         }
-        self.answer_bulk(&ids, &before, &changed, Some(goal));
+        self.answer_bulk(&targets, &changed, Some(goal));
     }
+}
+
+/// A job that a word is about.
+struct Target {
+    id: Uuid,
+    found: Option<Found>,
+}
+
+/// A job as the word met it.
+struct Found {
+    job: JobRow,
+    shown: i16,
+    is_here: bool,
+    /// Whether it still is what it must be.
+    fits: bool,
+}
+
+fn fitting(targets: &[Target]) -> impl Iterator<Item = &JobRow> {
+    targets.iter().filter_map(|target| target.found.as_ref()).filter(|found| found.fits).map(|found| &found.job)
 }

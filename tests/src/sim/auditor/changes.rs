@@ -113,7 +113,7 @@ impl Auditor {
             }
             StatementId::RestartJobs => {
                 self.break_lease(old);
-                let force = step.params.get(1) == Some(&Value::Bool(true));
+                let force = step.params.get(4) == Some(&Value::Bool(true));
                 let restarted = new.state == PENDING && new.retry_count == 0 && new.attempt == old.attempt;
                 (!restarted || (old.state == IN_PROGRESS && !force)).then_some("a restart that was not allowed")
             }

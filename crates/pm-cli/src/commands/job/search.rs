@@ -54,8 +54,7 @@ pub(super) async fn run(context: &mut Context, args: &SearchArgs) -> Result<(), 
         return Err(CommandError::usage("an empty pattern is in every job").hint("to list jobs: pm job ls"));
     }
     let queue = context.connect().await?;
-    let queue_name = args.queue.as_ref().map(QueueName::to_string);
-    let filter = Filter { queue: queue_name, state: args.status, ..Filter::default() };
+    let filter = Filter { queue: args.queue.clone(), state: args.status, ..Filter::default() };
     let mut search = Search {
         needle: Needle::new(&args.pattern),
         queue,

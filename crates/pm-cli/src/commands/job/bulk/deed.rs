@@ -3,7 +3,7 @@
 use crate::error::CommandError;
 use crate::render::Deeds;
 use pm_core::{Event, State};
-use pm_driver_tokio_postgres::{Change, Error, JobMetadata, Queue, Uuid};
+use pm_driver_tokio_postgres::{Change, Error, JobMetadata, Queue, StillIs, Uuid};
 
 /// What is done to the jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,21 +46,27 @@ impl Deed {
     /// Exit code 1 when the target queue does not exist.
     pub(super) async fn check(&self, queue: &Queue) -> Result<(), CommandError> {
         if let Deed::Move { to } = self {
-            queue.move_jobs_told(&[], to).await?;
+            queue.move_jobs_told(&[], to, &StillIs::default()).await?;
         }
         Ok(())
     }
 
-    /// Does it to at most 1,000 jobs, all or none.
-    pub(super) async fn change(&self, queue: &Queue, ids: &[Uuid]) -> Result<Vec<Change>, Error> {
+    /// Does it to those of at most 1,000 jobs that still are this, all or none.
+    pub(super) async fn change(&self, queue: &Queue, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
         match self {
-            Deed::Restart { force } => queue.restart_jobs_told(ids, *force).await,
-            Deed::Done { lease: None } => queue.finish_jobs_told(ids).await,
-            Deed::Done { lease: Some(lease) } => queue.finish_jobs_under(ids, *lease).await,
-            Deed::Fail { reason, lease: None } => queue.fail_jobs_told(ids, reason).await,
-            Deed::Fail { reason, lease: Some(lease) } => queue.fail_jobs_under(ids, reason, *lease).await,
-            Deed::Delete => queue.delete_jobs_told(ids).await,
-            Deed::Move { to } => queue.move_jobs_told(ids, to).await,
+            Deed::Restart { force } => queue.restart_jobs_told(ids, *force, still_is).await,
+            Deed::Done { .. } => queue.finish_jobs_told(ids, still_is).await,
+            Deed::Fail { reason, .. } => queue.fail_jobs_told(ids, reason, still_is).await,
+            Deed::Delete => queue.delete_jobs_told(ids, still_is).await,
+            Deed::Move { to } => queue.move_jobs_told(ids, to, still_is).await,
+        }
+    }
+
+    /// Returns the number of the lease that jobs must be under.
+    pub(super) fn lease(&self) -> Option<i64> {
+        match self {
+            Deed::Done { lease } | Deed::Fail { lease, .. } => *lease,
+            _ => None,
         }
     }
 

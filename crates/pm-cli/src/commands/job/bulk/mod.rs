@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::{BulkReport, Progress, Tally, jobs};
 use crate::stop::Stop;
-use pm_driver_tokio_postgres::{Change, Queue, Uuid};
+use pm_driver_tokio_postgres::{Change, Queue, StillIs, Uuid};
 use selection::Wanted;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -107,9 +107,10 @@ impl Bulk<'_> {
         }
         self.stop = Some(Stop::listen()?);
         let ids: Vec<_> = named.iter().filter_map(|named| named.id).collect();
+        let still_is = StillIs { lease: self.deed.lease(), ..StillIs::default() };
         let mut progress = Progress::new(self.deed.words().doing, Some(ids.len() as u64));
         for chunk in ids.chunks(CHUNK) {
-            if let Err(error) = self.change(chunk).await {
+            if let Err(error) = self.change(chunk, &still_is).await {
                 drop(progress);
                 return self.broken_off(error);
             }
@@ -124,10 +125,7 @@ impl Bulk<'_> {
         let mut progress = Progress::new(self.deed.words().doing, total);
         loop {
             let changed = match pages.next(&self.queue).await {
-                Ok(Some(page)) => {
-                    let ids: Vec<_> = page.iter().map(|job| job.id).collect();
-                    self.change(&ids).await
-                }
+                Ok(Some(page)) => self.change_page(pages.by_what_they_are(&page)).await,
                 Ok(None) => break,
                 Err(error) => Err(error),
             };
@@ -141,17 +139,28 @@ impl Bulk<'_> {
         self.end()
     }
 
+    async fn change_page(&mut self, page: Vec<(StillIs, Vec<Uuid>)>) -> Result<(), CommandError> {
+        for (still_is, ids) in page {
+            self.change(&ids, &still_is).await?;
+        }
+        Ok(())
+    }
+
     /// Changes one chunk, unless the process was asked to stop: a chunk that was begun is finished.
-    async fn change(&mut self, ids: &[Uuid]) -> Result<(), CommandError> {
+    async fn change(&mut self, ids: &[Uuid], still_is: &StillIs) -> Result<(), CommandError> {
         if self.stop.as_mut().is_some_and(Stop::was_asked) {
             return Err(CommandError::refused("stopped before the end").hint("run it again to go on"));
         }
-        let changes = self.deed.change(&self.queue, ids).await?;
+        let changes = self.deed.change(&self.queue, ids, still_is).await?;
         let output = &mut self.context.output;
         for (id, change) in ids.iter().zip(changes) {
             match change {
                 Change::Changed => self.report.changed(output, *id)?,
+                Change::Refused(state) if still_is.state.is_some_and(|was| was != state) => {
+                    self.report.skipped(output, *id, &format!("{state} meanwhile"))?;
+                }
                 Change::Refused(state) => self.report.skipped(output, *id, &self.deed.why_not(state))?,
+                Change::Elsewhere => self.report.skipped(output, *id, "in another queue meanwhile")?,
                 Change::NotFound => self.report.not_found(output, &id.to_string())?,
             }
         }

@@ -3,14 +3,15 @@
 use super::CHUNK;
 use crate::error::CommandError;
 use crate::input::Condition;
-use pm_core::State;
-use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Queue, Uuid};
+use pm_core::{QueueName, State};
+use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Queue, StillIs, Uuid};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What the jobs must be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::commands::job) struct Filter {
-    pub(in crate::commands::job) queue: Option<String>,
+    pub(in crate::commands::job) queue: Option<QueueName>,
     pub(in crate::commands::job) state: Option<State>,
     /// They were added longer ago than this, by the database's clock.
     pub(in crate::commands::job) older_than: Option<Duration>,
@@ -50,7 +51,7 @@ impl Pages {
     ) -> Result<Option<Vec<JobMetadata>>, CommandError> {
         while !self.is_over {
             let mut filter = JobFilter::default().limit(CHUNK);
-            filter.queue.clone_from(&self.filter.queue);
+            filter.queue = self.filter.queue.as_ref().map(QueueName::to_string);
             (filter.state, filter.after) = (self.filter.state, self.after);
             let mut page = queue.list_jobs(filter).await?;
             self.is_over = page.len() < CHUNK;
@@ -61,6 +62,18 @@ impl Pages {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the jobs of a page, by what they must still be when they are changed: in the queue that was asked for,
+    /// and in the state in which they were found, where the choice depends on it.
+    pub(super) fn by_what_they_are(&self, page: &[JobMetadata]) -> Vec<(StillIs, Vec<Uuid>)> {
+        let is_state_chosen = self.filter.state.is_some() || !self.filter.conditions.is_empty();
+        let mut ids: BTreeMap<Option<State>, Vec<Uuid>> = BTreeMap::new();
+        for job in page {
+            ids.entry(is_state_chosen.then_some(job.state)).or_default().push(job.id);
+        }
+        let still_is = |state| StillIs { state, queue: self.filter.queue.clone(), lease: None };
+        ids.into_iter().map(|(state, ids)| (still_is(state), ids)).collect()
     }
 
     fn fits(&self, job: &JobMetadata) -> bool {

@@ -54,7 +54,7 @@ impl SelectionArgs {
             return Err(CommandError::usage("no job is named").hint(hint));
         }
         Ok(Wanted::Matching(Filter {
-            queue: self.queue.as_ref().map(QueueName::to_string),
+            queue: self.queue.clone(),
             state: self.status,
             older_than: self.older_than,
             conditions: self.conditions.clone(),
