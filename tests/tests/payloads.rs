@@ -1,7 +1,9 @@
 //! Payloads of every codec and size come out as they went in, and are stored once.
 
-use pm_driver_tokio_postgres::{Codec, EnqueueOptions, RawPayload, State, Uuid};
-use pm_tests::{Ground, Seed, eventually, unattended};
+use pm_core::op::CopyJob;
+use pm_core::{JobOptions, QueueName};
+use pm_driver_tokio_postgres::{Codec, EnqueueOptions, OnConflict, RawPayload, State, Uuid};
+use pm_tests::{Direct, Ground, Seed, eventually, run_in, unattended};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -149,6 +151,37 @@ async fn pruning_frees_a_shared_payload_with_its_last_job() {
     ground.database.execute(age).unwrap();
     assert_eq!(ground.queue.prune().await.unwrap(), 1);
     assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+}
+
+/// The payload becomes shared while someone who lets go of it waits, so it is younger than his snapshot.
+#[tokio::test]
+async fn a_payload_shared_in_the_last_moment_is_freed_with_its_last_job() {
+    let ground = Ground::new().await;
+    let replacing = EnqueueOptions::default().key("k").on_conflict(OnConflict::Replace);
+    for replaces in [false, true] {
+        let source = ground.put_with(1, replacing.clone()).await;
+        let mut direct = Direct::to(&ground.database.url()).await;
+        let transaction = direct.client.transaction().await.unwrap();
+        let (id, tasks) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
+        run_in(&transaction, CopyJob { source, id, queue: tasks, priority: None, options: JobOptions::default() })
+            .await;
+        let queue = ground.queue.clone();
+        let options = replacing.clone();
+        let letting_go = tokio::spawn(async move {
+            match replaces {
+                true => drop(queue.enqueue("tasks", 2u64, options).await.unwrap()),
+                false => assert_eq!(queue.delete_jobs(&[source]).await.unwrap(), 1),
+            }
+        });
+        let is_waited_for = "select count(*) from pg_locks where not granted";
+        eventually("it waits", PATIENCE, async || ground.number(is_waited_for) > 0).await;
+        transaction.commit().await.unwrap();
+        letting_go.await.unwrap();
+        assert_eq!(ground.number("select refs from pm.payload"), 1);
+        assert_eq!(ground.queue.payload(id).await.unwrap().unwrap().bytes.as_ref(), b"1");
+        ground.queue.delete_jobs(&[id]).await.unwrap();
+        assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 -- Part of other statements: lets go of shared payloads as often as `share` (payload_id, jobs) says, and deletes those that nobody shares any longer.
--- Locks: the payloads in id order.
--- Concurrency: of two that let go last the later deletes the payload.
+-- Locks: the payloads in id order; those younger than the snapshot last.
+-- Concurrency: of two that let go last the later deletes the payload. One that a copy made while this waited for its job is younger than the snapshot, and counted down by a conflict: the copy has it still.
 -- Index: payload (id).
 -- Cost: about 10 us a payload, and the pages of large ones.
 locked as materialized (
@@ -12,4 +12,8 @@ locked as materialized (
   update {schema}.payload set refs = locked.refs - locked.jobs from locked where payload.id = locked.id and locked.refs > locked.jobs
 ), freed as (
   delete from {schema}.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs
+), young as (
+  insert into {schema}.payload (id, refs, data) overriding system value
+  select payload_id, jobs, '' from share where payload_id not in (select id from locked) order by payload_id
+  on conflict (id) do update set refs = payload.refs - excluded.refs
 )
