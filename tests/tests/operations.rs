@@ -268,6 +268,22 @@ async fn a_deleted_queue_goes_with_all_its_jobs_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_deletion_dropped_between_two_steps_is_finished_by_a_prune() {
+    let ground = Ground::new().await;
+    ground.put_many(5_001).await;
+    let mut deletion = ground.queue.begin_deletion("tasks").await.unwrap();
+    assert_eq!(ground.number("select count(*) from pm.queue where name is not null"), 0, "nothing finds it any more");
+    assert!(deletion.step().await.unwrap(), "there is more to do");
+    assert_eq!((deletion.seen(), deletion.deleted()), (5_000, 5_000));
+    drop(deletion);
+    let mut prune = ground.queue.begin_prune();
+    assert!(!prune.step().await.unwrap());
+    assert_eq!((prune.seen(), prune.deleted()), (1, 1));
+    assert!(!prune.step().await.unwrap(), "nothing comes after the end");
+    assert_eq!(ground.number("select count(*) from pm.queue"), 0);
+}
+
+#[tokio::test]
 async fn pruning_follows_each_queues_retention_and_finishes_interrupted_deletes() {
     let ground = Ground::new().await;
     ground.queue.create_queue("kept", false).await.unwrap();

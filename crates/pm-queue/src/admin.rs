@@ -1,17 +1,13 @@
-//! What operators do with queues: make, set, pause, reap, delete, prune.
+//! What operators do with queues: make, set, pause, rename, reap.
 
 use crate::{Error, ErrorKind, Queue};
 use pm_core::op::{
-    CondemnQueue, CountPending, CreateQueue, DropQueues, GetSettings, ListQueues, Notice, PauseQueue, Promote,
-    QueueSummary, Reap, RenameQueue, ResumeQueue, SetQueue, Sweep, WakeSleepers,
+    CountPending, CreateQueue, GetSettings, ListQueues, Notice, PauseQueue, Promote, QueueSummary, Reap, RenameQueue,
+    ResumeQueue, SetQueue, WakeSleepers,
 };
 use pm_core::{QueueName, QueueSettings, SettingsChange};
 use std::time::Duration;
 
-/// How many jobs one step of a sweep looks at.
-const PAGE: usize = 5_000;
-/// How often a deleted queue is swept again for jobs that were locked.
-const MOST_PASSES: u32 = 20;
 /// A reaper looks at least this often: nobody tells it of a new schedule.
 const LONGEST_REAP: Duration = Duration::from_secs(60);
 /// A reaper waits this long after a failure.
@@ -177,30 +173,6 @@ impl Queue {
         Ok(next_expiry.into_iter().chain(next_tick).min())
     }
 
-    /// Deletes a queue, all its jobs and its schedules; returns how many jobs that were.
-    ///
-    /// It first takes the queue's name away, so that nothing is enqueued, claimed or found any more, then deletes the
-    /// jobs in steps. When it is interrupted, [`Queue::prune`] goes on with it. The holder of a job in progress gets
-    /// `LeaseLost`. About 20 µs a job, and 1 µs for each job of other queues.
-    ///
-    /// # Errors
-    ///
-    /// `QueueNotFound`; `Database` when an open transaction holds on to the queue longer than the lock timeout.
-    pub async fn delete_queue(&self, name: &str) -> Result<u64, Error> {
-        let queue_id = self.run(CondemnQueue { name: QueueName::new(name)? }).await?;
-        self.notice_change();
-        self.notify_change(queue_id);
-        let mut deleted = 0;
-        for pass in 0..MOST_PASSES {
-            deleted += self.sweep(Some(queue_id)).await?;
-            if self.run(DropQueues { queue_id: Some(queue_id) }).await? == 0 {
-                break;
-            }
-            self.sleep(Duration::from_millis(10) * (pass + 1)).await;
-        }
-        Ok(deleted)
-    }
-
     /// Gives a queue another name; jobs, schedules, settings and leases stay.
     ///
     /// One write, whatever the number of jobs. Streams that follow the old name get `QueueNotFound` and end.
@@ -214,32 +186,5 @@ impl Queue {
         self.notice_change();
         self.notify_change(queue_id);
         Ok(())
-    }
-
-    /// Deletes finished and failed jobs past their queue's retention, and what is left of deleted queues; returns how
-    /// many jobs.
-    ///
-    /// It walks all jobs in small steps: about 1 µs a job, 20 µs a deleted one. Two at once share the work.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`; what was deleted by then stays deleted.
-    pub async fn prune(&self) -> Result<u64, Error> {
-        let deleted = self.sweep(None).await?;
-        self.run(DropQueues { queue_id: None }).await?;
-        Ok(deleted)
-    }
-
-    /// Returns how many jobs one pass deleted: of one nameless queue, or of all that is to be cleared away.
-    async fn sweep(&self, queue_id: Option<i32>) -> Result<u64, Error> {
-        let (mut deleted, mut after) = (0, None);
-        loop {
-            let swept = self.run(Sweep { after, page: PAGE, queue_id }).await?;
-            deleted += swept.deleted;
-            after = swept.upto;
-            if after.is_none() {
-                return Ok(deleted);
-            }
-        }
     }
 }

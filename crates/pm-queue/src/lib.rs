@@ -5,6 +5,7 @@
 
 mod ack;
 mod admin;
+mod clearing;
 mod codec;
 mod doctor;
 mod driver;
@@ -28,6 +29,7 @@ mod task;
 mod worker;
 
 pub use ack::{JobAck, Lost, Settling};
+pub use clearing::Clearing;
 pub use codec::RawPayload;
 pub use driver::{BoxFuture, Driver, Executor, Listener};
 pub use error::{Error, ErrorKind};

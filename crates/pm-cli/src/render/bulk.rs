@@ -29,6 +29,13 @@ pub(crate) struct Tally {
     pub(crate) not_found: u64,
 }
 
+impl Tally {
+    /// Returns how many jobs it was about.
+    pub(crate) fn all(self) -> u64 {
+        self.changed + self.skipped + self.not_found
+    }
+}
+
 /// Tells what became of many jobs.
 pub(crate) struct BulkReport {
     deeds: Deeds,

@@ -25,7 +25,7 @@ pub(crate) use finding::FindingView;
 pub(crate) use job::{JobView, job_document, job_table};
 pub(crate) use matches::{MatchView, Needle, Place};
 pub(crate) use payload::decode as payload_value;
-pub(crate) use progress::Progress;
+pub(crate) use progress::{Progress, Total};
 pub(crate) use queue::{QueueView, SettingsView, compact_count, queue_table};
 pub(crate) use schedule::{ScheduleView, schedule_table};
 pub(crate) use stats::{StatsView, a_minute};
@@ -195,9 +195,14 @@ pub(crate) fn may_colour() -> bool {
     !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
+/// Returns whether someone sees what goes to stderr.
+pub(crate) fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Returns whether a line on stderr may be drawn over: it is a terminal, and not a dumb one.
 fn may_draw() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+    is_watched() && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// Returns "1 job" or "7 jobs".

@@ -6,40 +6,64 @@ use std::time::{Duration, Instant};
 
 /// The line is drawn anew no more often than this.
 const REDRAW: Duration = Duration::from_millis(100);
-/// How wide the bar is.
+/// How wide the bar is, at most, and at least when the work has a long name.
 const BAR: usize = 24;
+const SHORTEST_BAR: usize = 8;
+/// The last column stays empty, and there is room for the `^C` that a terminal writes: else the line would wrap, and
+/// half of it stay behind.
+const MARGIN: usize = 3;
 
 /// A line that tells how far work has come. It goes when this is dropped.
 pub(crate) struct Progress {
     doing: String,
     /// How much there is to do, if that is known.
-    total: Option<u64>,
+    total: Option<Total>,
     began: Instant,
     drawn: Option<Instant>,
     is_shown: bool,
 }
 
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub(crate) jobs: u64,
+    pub(crate) is_estimate: bool,
+}
+
+impl Total {
+    /// Returns a total that was counted.
+    pub(crate) fn exactly(jobs: u64) -> Self {
+        Total { jobs, is_estimate: false }
+    }
+}
+
 impl Progress {
     /// Returns the line for work like "Deleting jobs".
-    pub(crate) fn new(doing: impl Into<String>, total: Option<u64>) -> Self {
+    pub(crate) fn new(doing: impl Into<String>, total: Option<Total>) -> Self {
         Progress { doing: doing.into(), total, began: Instant::now(), drawn: None, is_shown: may_draw() }
     }
 
     /// Shows that so much is done.
     pub(crate) fn show(&mut self, done: u64) {
+        self.show_with(done, "");
+    }
+
+    /// Shows that so much is done, and what came of it, like "7 deleted".
+    pub(crate) fn show_with(&mut self, done: u64, outcome: &str) {
         let now = Instant::now();
         if !self.is_shown || self.drawn.is_some_and(|drawn| now - drawn < REDRAW) {
             return;
         }
         self.drawn = Some(now);
-        let line = line(&self.doing, done, self.total, now - self.began);
-        write_stderr(&format!("\r\x1b[K{}", cut(&line, stderr_width().saturating_sub(1))));
+        let told = told(done, self.total, outcome, now - self.began);
+        let share = self.total.filter(|total| total.jobs > 0).map(|total| done as f64 / total.jobs as f64);
+        draw(&line(&self.doing, share, &told, columns()));
     }
 
     /// Makes room for other lines until it is shown again.
     pub(crate) fn hide(&mut self) {
         if self.drawn.take().is_some() {
-            write_stderr("\r\x1b[K");
+            draw("");
         }
     }
 
@@ -51,7 +75,8 @@ impl Progress {
                 Ok(outcome) => return outcome,
                 Err(_) if self.is_shown => {
                     self.drawn = Some(Instant::now());
-                    write_stderr(&format!("\r\x1b[K{} … {}s", self.doing, self.began.elapsed().as_secs()));
+                    let told = format!("{}s", self.began.elapsed().as_secs());
+                    draw(&line(&self.doing, None, &told, columns()));
                 }
                 Err(_) => {}
             }
@@ -65,34 +90,88 @@ impl Drop for Progress {
     }
 }
 
-fn line(doing: &str, done: u64, total: Option<u64>, since: Duration) -> String {
-    let rate = (done as f64 / since.as_secs_f64().max(0.001)).round();
-    let rate = if since < Duration::from_secs(1) { String::new() } else { format!(", {rate} a second") };
-    let Some(total) = total.filter(|total| *total > 0) else { return format!("{doing}: {done}{rate}") };
-    let share = (done as f64 / total as f64).min(1.0);
-    let full = (share * BAR as f64) as usize;
-    let bar = "█".repeat(full) + &"░".repeat(BAR - full);
-    debug_assert_eq!(width(&bar), BAR);
-    format!("{doing} {bar} {done} of {total} ({:.0}%){rate}", (share * 100.0).floor())
+fn draw(line: &str) {
+    write_stderr(&format!("\r\x1b[K{line}"));
+}
+
+fn columns() -> usize {
+    stderr_width().saturating_sub(MARGIN)
+}
+
+/// Returns the numbers of the line.
+fn told(done: u64, total: Option<Total>, outcome: &str, since: Duration) -> String {
+    let mut told = done.to_string();
+    if let Some(Total { jobs, is_estimate }) = total.filter(|total| total.jobs > 0) {
+        let about = if is_estimate { "~" } else { "" };
+        let share = (done as f64 / jobs as f64).min(1.0);
+        told.push_str(&format!(" of {about}{jobs} ({:.0}%)", (share * 100.0).floor()));
+    }
+    if !outcome.is_empty() {
+        told.push_str(&format!(", {outcome}"));
+    }
+    if since >= Duration::from_secs(1) {
+        told.push_str(&format!(", {:.0} a second", done as f64 / since.as_secs_f64()));
+    }
+    told
+}
+
+/// Returns the line, no wider than so many columns: what gives way is the bar, then the name, then the end.
+fn line(doing: &str, share: Option<f64>, told: &str, columns: usize) -> String {
+    let room = columns.saturating_sub(width(told));
+    let Some(share) = share else {
+        let doing = cut(doing, room.saturating_sub(2));
+        return cut(&format!("{doing}: {told}"), columns).into_owned();
+    };
+    let doing = cut(doing, room.saturating_sub(SHORTEST_BAR + 2));
+    let bar = BAR.min(room.saturating_sub(width(&doing) + 2));
+    let full = (share.min(1.0) * bar as f64) as usize;
+    let line = format!("{doing} {}{} {told}", "█".repeat(full), "░".repeat(bar - full));
+    cut(&line, columns).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn shown(doing: &str, done: u64, total: Option<Total>, since_s: u64, columns: usize) -> String {
+        let share = total.filter(|total| total.jobs > 0).map(|total| done as f64 / total.jobs as f64);
+        line(doing, share, &told(done, total, "", Duration::from_secs(since_s)), columns)
+    }
+
     #[test]
     fn a_known_total_makes_a_bar() {
-        let half = line("Deleting jobs", 50, Some(100), Duration::ZERO);
+        let total = Some(Total::exactly(100));
+        let half = shown("Deleting jobs", 50, total, 0, 120);
         assert_eq!(half, "Deleting jobs ████████████░░░░░░░░░░░░ 50 of 100 (50%)");
-        let more = line("Deleting jobs", 101, Some(100), Duration::from_secs(2));
-        assert_eq!(more, "Deleting jobs ████████████████████████ 101 of 100 (100%), 51 a second");
-        assert!(line("x", 999, Some(1_000), Duration::ZERO).contains("(99%)"), "100% is the end");
+        let more = shown("Deleting jobs", 101, total, 2, 120);
+        assert_eq!(more, "Deleting jobs ████████████████████████ 101 of 100 (100%), 50 a second");
+        assert!(shown("x", 999, Some(Total::exactly(1_000)), 0, 120).contains("(99%)"), "100% is the end");
+        let about = Some(Total { jobs: 100, is_estimate: true });
+        assert!(shown("x", 1, about, 0, 120).ends_with(" 1 of ~100 (1%)"));
     }
 
     #[test]
     fn an_unknown_total_makes_a_count() {
-        for total in [None, Some(0)] {
-            assert_eq!(line("Counting jobs", 7, total, Duration::from_secs(7)), "Counting jobs: 7, 1 a second");
+        for total in [None, Some(Total::exactly(0))] {
+            assert_eq!(shown("Counting jobs", 7, total, 7, 120), "Counting jobs: 7, 1 a second");
         }
+    }
+
+    #[test]
+    fn what_came_of_it_is_told() {
+        let told = told(5_000, Some(Total::exactly(10_000)), "7 deleted", Duration::from_secs(1));
+        assert_eq!(told, "5000 of 10000 (50%), 7 deleted, 5000 a second");
+    }
+
+    #[test]
+    fn numbers_stay_on_a_narrow_line_whatever_the_name() {
+        let name = format!("Deleting queue \"{}\"", "請求書の送信".repeat(20));
+        for (doing, columns) in [(name.as_str(), 77), ("Deleting jobs", 77), ("Deleting jobs", 60), (&name, 57)] {
+            let line = shown(doing, 123_456, Some(Total::exactly(1_000_000)), 10, columns);
+            assert!(width(&line) <= columns, "{line}");
+            assert!(line.ends_with("░ 123456 of 1000000 (12%), 12346 a second"), "{line}");
+        }
+        assert_eq!(width(&shown(&name, 123_456, Some(Total::exactly(1_000_000)), 10, 20)), 20);
+        assert!(width(&shown(&name, 123_456, None, 10, 40)) <= 40);
     }
 }

@@ -146,14 +146,14 @@ pub(crate) fn run(command: &mut Command, stdin: &[u8]) -> Ran {
     Ran { status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Opens a terminal of so many columns: the end that we hold, and the one for a process.
-pub(crate) fn open_terminal(columns: u16) -> (OwnedFd, File) {
+/// Opens a terminal of so many columns and rows: the end that we hold, and the one for a process.
+pub(crate) fn open_terminal((columns, rows): (u16, u16)) -> (OwnedFd, File) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
     let terminal = File::options().read(true).write(true).open(OsStr::from_bytes(name.as_bytes())).unwrap();
-    tcsetwinsize(&terminal, Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    tcsetwinsize(&terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     (master, terminal)
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn read_terminal(master: OwnedFd) -> String {
 
 /// Runs `command` with someone at a terminal who types this; returns the status and all that was seen.
 pub(crate) fn asked(command: &mut Command, typed: &str) -> (i32, String) {
-    let (master, terminal) = open_terminal(120);
+    let (master, terminal) = open_terminal((120, 50));
     let [out, err] = [(); 2].map(|()| terminal.try_clone().unwrap());
     File::from(master.try_clone().unwrap()).write_all(typed.as_bytes()).unwrap();
     let mut child = command.stdin(terminal).stdout(out).stderr(err).spawn().unwrap();

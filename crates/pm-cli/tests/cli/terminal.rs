@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// Returns what `command` writes to a terminal of so many columns.
 fn on_terminal(command: &mut Command, columns: u16) -> String {
-    let (master, terminal) = open_terminal(columns);
+    let (master, terminal) = open_terminal((columns, 50));
     let mut child = command.stdout(terminal).spawn().unwrap();
     // The command would keep the terminal open.
     command.stdout(std::process::Stdio::null());

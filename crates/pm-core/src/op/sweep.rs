@@ -83,6 +83,8 @@ pub struct Sweep {
 pub struct Swept {
     /// Where the next page begins; none when this was the last.
     pub upto: Option<Uuid>,
+    /// How many jobs were looked at.
+    pub seen: u64,
     /// How many jobs were deleted.
     pub deleted: u64,
 }
@@ -104,7 +106,7 @@ impl Operation for Sweep {
         let seen = row.count()?;
         let upto: Option<Uuid> = row.read()?;
         let deleted = row.count()?;
-        Ok(Swept { upto: upto.filter(|_| seen >= self.page as u64), deleted })
+        Ok(Swept { upto: upto.filter(|_| seen >= self.page as u64), seen, deleted })
     }
 }
 

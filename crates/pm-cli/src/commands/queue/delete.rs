@@ -4,7 +4,7 @@ use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
-use crate::render::{Progress, jobs};
+use crate::render::{Progress, Total, is_watched, jobs};
 use crate::stop::Stop;
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::Queue;
@@ -39,30 +39,44 @@ struct Deleted<'a> {
 pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), CommandError> {
     let name = args.queue.as_str();
     let queue = context.connect().await?;
-    if !args.yes && ask::is_possible() {
-        ask_about(&queue, name).await?;
+    let mut total = None;
+    if is_watched() {
+        let counted = count(&queue, name).await?;
+        if !args.yes && ask::is_possible() {
+            ask_about(name, counted)?;
+        }
+        total = Some(counted);
     }
     let mut stop = Stop::listen()?;
-    let deleted = tokio::select! {
-        deleted = Progress::new(format!("Deleting queue \"{name}\""), None).during(queue.delete_queue(name)) => deleted?,
-        () = stop.asked() => {
-            let message = format!("stopped; queue \"{name}\" may be gone with some of its jobs left in the tables");
-            return Err(CommandError::refused(message).hint("to clear away what is left: pm db prune"));
+    let mut deletion = queue.begin_deletion(name).await?;
+    let mut progress = Progress::new(format!("Deleting queue \"{name}\""), total);
+    while deletion.step().await? {
+        progress.show(deletion.deleted());
+        if stop.was_asked() {
+            drop(progress);
+            let message = format!("stopped; queue \"{name}\" is gone, and {} with it", jobs(deletion.deleted()));
+            return Err(CommandError::refused(message).hint("to clear away what is left of it: pm db prune"));
         }
-    };
+    }
+    drop(progress);
+    let deleted = deletion.deleted();
     let sentence = format!("Deleted queue \"{name}\" and {}.", jobs(deleted));
     context.output.done(&Deleted { queue: name, deleted }, &sentence)
 }
 
-/// Asks whether to go on when the queue is not empty.
-async fn ask_about(queue: &Queue, name: &str) -> Result<(), CommandError> {
+async fn count(queue: &Queue, name: &str) -> Result<Total, CommandError> {
     let queues = queue.list_queues().await?;
     let found = queues.iter().find(|queue| queue.name == name);
     let found = found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_owned()))?;
     let counts = State::ALL.map(|state| found.count(state));
-    let count: u64 = counts.iter().map(|count| count.jobs).sum();
-    let about = if counts.iter().any(|count| count.is_estimate) { "about " } else { "" };
-    match count {
+    let is_estimate = counts.iter().any(|count| count.is_estimate);
+    Ok(Total { jobs: counts.iter().map(|count| count.jobs).sum(), is_estimate })
+}
+
+/// Asks whether to go on when the queue is not empty.
+fn ask_about(name: &str, counted: Total) -> Result<(), CommandError> {
+    let about = if counted.is_estimate { "about " } else { "" };
+    match counted.jobs {
         0 => Ok(()),
         count => ask::confirm(&format!("Delete queue \"{name}\" with {about}{}?", jobs(count))),
     }

@@ -11,7 +11,7 @@ pub(super) use selection::SelectionArgs;
 use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::{BulkReport, Progress, Tally, jobs};
+use crate::render::{BulkReport, Progress, Tally, Total, jobs};
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{Change, Queue, StillIs, Uuid};
 use selection::Wanted;
@@ -47,7 +47,7 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, deed: 
             let mut total = None;
             if !selection.yes && ask::is_possible() {
                 let counted = bulk.count(pages.clone()).await?;
-                total = Some(counted.jobs);
+                total = Some(Total::exactly(counted.jobs));
                 bulk.ask(counted.jobs)?;
                 // What came in since is not what was agreed to.
                 pages = pages.no_newer_than(counted.newest);
@@ -108,19 +108,19 @@ impl Bulk<'_> {
         self.stop = Some(Stop::listen()?);
         let ids: Vec<_> = named.iter().filter_map(|named| named.id).collect();
         let still_is = StillIs { lease: self.deed.lease(), ..StillIs::default() };
-        let mut progress = Progress::new(self.deed.words().doing, Some(ids.len() as u64));
+        let mut progress = Progress::new(self.deed.words().doing, Some(Total::exactly(ids.len() as u64)));
         for chunk in ids.chunks(CHUNK) {
             if let Err(error) = self.change(chunk, &still_is).await {
                 drop(progress);
                 return self.broken_off(error);
             }
-            progress.show(self.report.tally().changed);
+            progress.show(self.report.tally().all());
         }
         drop(progress);
         self.end()
     }
 
-    async fn change_pages(mut self, mut pages: Pages, total: Option<u64>) -> Result<(), CommandError> {
+    async fn change_pages(mut self, mut pages: Pages, total: Option<Total>) -> Result<(), CommandError> {
         self.stop = Some(Stop::listen()?);
         let mut progress = Progress::new(self.deed.words().doing, total);
         loop {
@@ -133,7 +133,7 @@ impl Bulk<'_> {
                 drop(progress);
                 return self.broken_off(error);
             }
-            progress.show(self.report.tally().changed);
+            progress.show(self.report.tally().all());
         }
         drop(progress);
         self.end()
