@@ -192,7 +192,7 @@ fn schedules(statement: StatementId, rows: &Rows) -> bool {
         StatementId::HoldSchedule => interpret(HoldSchedule::pause(schedule_name), rows),
         StatementId::DeleteSchedule => interpret(DeleteSchedule { name: schedule_name }, rows),
         StatementId::DueSchedules => {
-            if let Ok(due) = (DueSchedules { limit: 3 }).interpret(rows) {
+            if let Ok(due) = DueSchedules::default().interpret(rows) {
                 assert!(!FireSchedules::of(&due, || 4).params().is_empty());
             }
             true

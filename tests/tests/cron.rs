@@ -125,7 +125,7 @@ async fn a_firing_sent_again_finds_nothing_even_when_its_job_is_gone() {
     let ground = ground_with(|schedule| schedule.missed(Missed::All(3))).await;
     miss(&ground, 5);
     let mut direct = Direct::to(&ground.database.url()).await;
-    let reply = direct.run(DueSchedules { limit: 10 }).await;
+    let reply = direct.run(DueSchedules::default()).await;
     let mut random = 0;
     let fire = FireSchedules::of(&reply, || {
         random += 1;
@@ -146,7 +146,7 @@ async fn a_firing_reckoned_before_someone_changed_the_schedule_does_nothing() {
     for change in ["set", "pause", "delete", "delete queue"] {
         miss(&ground, 1);
         let mut direct = Direct::to(&ground.database.url()).await;
-        let reply = direct.run(DueSchedules { limit: 10 }).await;
+        let reply = direct.run(DueSchedules::default()).await;
         assert_eq!(reply.due.len(), 1, "before {change}");
         let fire = FireSchedules::of(&reply, || 4);
         match change {
@@ -373,6 +373,30 @@ async fn a_schedule_that_this_version_cannot_read_holds_up_nobody() {
     next(&mut stream).await.into_parts().1.commit().await.unwrap();
     assert_eq!(jobs(&ground), 1);
     assert_eq!(ground.queue.schedule("odd").await.unwrap().unwrap().zone, "Europe/Atlantis");
+    let listed = ground.queue.list_schedules().await.unwrap();
+    let told: Vec<_> = listed.iter().map(|schedule| (&*schedule.name, schedule.overlap)).collect();
+    assert_eq!(told, [("odd", Overlap::Allow), ("odd policy", Overlap::Unknown(7)), ("s", Overlap::Allow)]);
+    let refused = Schedule::new("tasks", "@daily").overlap(Overlap::Unknown(7));
+    assert_eq!(ground.queue.set_schedule("copy", refused, 1u64).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(ground.queue.pause_schedule("odd policy").await.unwrap());
+    assert!(ground.queue.resume_schedule("odd policy").await.unwrap());
+}
+
+#[tokio::test]
+async fn hundreds_of_schedules_that_this_version_cannot_read_keep_no_other_from_firing() {
+    let ground = ground_with(|schedule| schedule).await;
+    let copies = "insert into pm.schedule (name, next_tick, queue_id, priority, codec, missed, missed_limit, overlap, cron, zone, payload) \
+                  select 'odd ' || n, next_tick, queue_id, n, codec, 9, missed_limit, overlap, cron, zone, payload \
+                  from pm.schedule, generate_series(1, 250) n";
+    ground.database.execute(copies).unwrap();
+    miss(&ground, 2);
+    ground.database.execute("update pm.schedule set next_tick = next_tick + interval '1 h' where name = 's'").unwrap();
+    assert_eq!(ground.queue.fire_schedules().await.unwrap().0, 1);
+    miss(&ground, 1);
+    let mut stream = ground.queue.try_stream_jobs::<u64>("tasks");
+    for _ in 0..2 {
+        next(&mut stream).await.into_parts().1.commit().await.unwrap();
+    }
 }
 
 #[tokio::test]

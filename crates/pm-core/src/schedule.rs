@@ -28,6 +28,8 @@ pub enum Missed {
     Once,
     /// The latest so many are fired, 1 to 100, a job each; earlier ones are dropped.
     All(u16),
+    /// One that this version does not know, by its number: its schedule is left to a version that does.
+    Unknown(i16),
 }
 
 impl Missed {
@@ -39,15 +41,16 @@ impl Missed {
             Missed::Skip => (0, None),
             Missed::Once => (1, None),
             Missed::All(most) => (2, i16::try_from(most).ok()),
+            Missed::Unknown(code) => (code, None),
         }
     }
 
-    fn from_code(code: i16, limit: Option<i16>) -> Option<Self> {
+    fn from_code(code: i16, limit: Option<i16>) -> Self {
         match (code, limit.map(u16::try_from)) {
-            (0, _) => Some(Missed::Skip),
-            (1, _) => Some(Missed::Once),
-            (2, Some(Ok(most))) => Some(Missed::All(most)),
-            _ => None,
+            (0, _) => Missed::Skip,
+            (1, _) => Missed::Once,
+            (2, Some(Ok(most))) => Missed::All(most),
+            (code, _) => Missed::Unknown(code),
         }
     }
 }
@@ -58,6 +61,7 @@ impl fmt::Display for Missed {
             Missed::Skip => f.write_str("skip"),
             Missed::Once => f.write_str("once"),
             Missed::All(most) => write!(f, "all:{most}"),
+            Missed::Unknown(_) => f.write_str("unknown"),
         }
     }
 }
@@ -70,6 +74,8 @@ pub enum Overlap {
     Allow,
     /// It is dropped. Of several ticks that are due together, only the latest is fired.
     Skip,
+    /// One that this version does not know, by its number: its schedule is left to a version that does.
+    Unknown(i16),
 }
 
 impl Overlap {
@@ -77,11 +83,13 @@ impl Overlap {
         match self {
             Overlap::Allow => 0,
             Overlap::Skip => 1,
+            Overlap::Unknown(code) => code,
         }
     }
 
-    fn from_code(code: i16) -> Option<Self> {
-        [Overlap::Allow, Overlap::Skip].into_iter().find(|overlap| overlap.code() == code)
+    fn from_code(code: i16) -> Self {
+        let known = [Overlap::Allow, Overlap::Skip].into_iter().find(|overlap| overlap.code() == code);
+        known.unwrap_or(Overlap::Unknown(code))
     }
 }
 
@@ -90,19 +98,15 @@ impl fmt::Display for Overlap {
         f.write_str(match self {
             Overlap::Allow => "allow",
             Overlap::Skip => "skip",
+            Overlap::Unknown(_) => "unknown",
         })
     }
 }
 
 /// Reads `missed, missed_limit, overlap`.
 pub(crate) fn read_policies(row: &mut Row<'_>) -> Result<(Missed, Overlap), Error> {
-    read_known_policies(row)?.ok_or_else(|| row.odd("a policy that only a newer version knows"))
-}
-
-/// Reads `missed, missed_limit, overlap`; `None` when this version does not know one of the policies.
-pub(crate) fn read_known_policies(row: &mut Row<'_>) -> Result<Option<(Missed, Overlap)>, Error> {
     let (missed, limit, overlap) = (row.read()?, row.read()?, row.read()?);
-    Ok(Missed::from_code(missed, limit).zip(Overlap::from_code(overlap)))
+    Ok((Missed::from_code(missed, limit), Overlap::from_code(overlap)))
 }
 
 /// A schedule to be made, or to take the place of another.
@@ -142,6 +146,9 @@ impl NewSchedule {
         {
             let problem = format!("is not between 1 and {}", Missed::MOST);
             return Err(Error::invalid(format!("a number of {most} missed ticks to fire"), problem));
+        }
+        if matches!(self.missed, Missed::Unknown(_)) || matches!(self.overlap, Overlap::Unknown(_)) {
+            return Err(Error::invalid("a schedule", "has a policy that only a newer version knows"));
         }
         if options.key.is_some() || options.run_at.is_some() || options.paused {
             return Err(Error::invalid("a schedule", "makes the key and the due time of its jobs, and none is paused"));
@@ -282,12 +289,12 @@ mod tests {
     fn policies_are_read_back() {
         for missed in [Missed::Skip, Missed::Once, Missed::All(1), Missed::All(100)] {
             let (code, limit) = missed.code();
-            assert_eq!(Missed::from_code(code, limit), Some(missed));
+            assert_eq!(Missed::from_code(code, limit), missed);
         }
         for (code, limit) in [(3, None), (2, None), (2, Some(-1)), (-1, Some(1))] {
-            assert_eq!(Missed::from_code(code, limit), None);
+            assert_eq!(Missed::from_code(code, limit), Missed::Unknown(code));
         }
-        assert_eq!([0, 1, 2].map(Overlap::from_code), [Some(Overlap::Allow), Some(Overlap::Skip), None]);
+        assert_eq!([0, 1, 2].map(Overlap::from_code), [Overlap::Allow, Overlap::Skip, Overlap::Unknown(2)]);
     }
 
     #[test]
@@ -308,6 +315,8 @@ mod tests {
             NewSchedule { payload, ..fine.clone() },
             NewSchedule { missed: Missed::All(0), ..fine.clone() },
             NewSchedule { missed: Missed::All(101), ..fine.clone() },
+            NewSchedule { missed: Missed::Unknown(3), ..fine.clone() },
+            NewSchedule { overlap: Overlap::Unknown(2), ..fine.clone() },
             with(JobOptions { description: Some("x".repeat(8_193)), ..JobOptions::default() }),
             with(JobOptions { key: Some("k".to_owned()), ..JobOptions::default() }),
             with(JobOptions { run_at: Some(crate::RunAt::In(Duration::ZERO)), ..JobOptions::default() }),

@@ -164,6 +164,8 @@ impl Queue {
 
     /// Returns all schedules by name, without their payloads.
     ///
+    /// A policy that only a newer version knows is told as `Unknown`; such a schedule is fired by that version alone.
+    ///
     /// # Errors
     ///
     /// `Unavailable`, `Schema` or `Database`.
@@ -231,11 +233,18 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn fire_schedules(&self) -> Result<(u64, Option<Duration>), Error> {
-        let mut made = 0;
+        let (mut made, mut look) = (0, DueSchedules::default());
         loop {
-            let reply = self.run(DueSchedules { limit: DueSchedules::MOST }).await?;
+            let reply = self.run(look).await?;
             let mut entropy = Lent(&*self.link().randomness);
             let fire = FireSchedules::of(&reply, || entropy.next_u64());
+            if fire.is_empty()
+                && let Some(beyond) = look.beyond(&reply)
+            {
+                look = beyond;
+                continue;
+            }
+            look = DueSchedules::default();
             let fired = if fire.is_empty() { None } else { Some(self.run(fire).await?) };
             made += fired.map_or(0, |fired| fired.jobs);
             if fired.is_none_or(|fired| fired.schedules == 0) {

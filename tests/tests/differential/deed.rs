@@ -115,6 +115,7 @@ pub(crate) enum ScheduleDeed {
     List,
     Due {
         limit: usize,
+        skip: usize,
     },
     /// Someone may take the key of a tick on this queue before it is fired.
     Fire {
@@ -249,7 +250,7 @@ fn schedule_deeds() -> impl Strategy<Value = ScheduleDeed> {
         1 => (schedule(), stale()).prop_map(|(schedule, stale)| ScheduleDeed::Resume { schedule, stale }),
         1 => schedule().prop_map(ScheduleDeed::Delete),
         1 => Just(ScheduleDeed::List),
-        1 => (1..4usize).prop_map(|limit| ScheduleDeed::Due { limit }),
+        1 => (1..4usize, 0..3usize).prop_map(|(limit, skip)| ScheduleDeed::Due { limit, skip }),
         5 => (stale(), proptest::option::weighted(0.3, 0..QUEUES))
             .prop_map(|(stale, taken)| ScheduleDeed::Fire { stale, taken }),
     ]

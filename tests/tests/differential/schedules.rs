@@ -39,7 +39,7 @@ impl History<'_> {
                 self.readings.listed = Some(self.listed(None).await?);
                 Ok(())
             }
-            ScheduleDeed::Due { limit } => self.look_for_due(*limit).await,
+            ScheduleDeed::Due { limit, skip } => self.look_for_due(DueSchedules { limit: *limit, skip: *skip }).await,
             ScheduleDeed::Fire { stale, taken } => self.fire(*stale, *taken).await,
         }
     }
@@ -78,7 +78,7 @@ impl History<'_> {
     /// Fires what is due, or what was due at an earlier look, whether that was fired or not.
     async fn fire(&mut self, stale: bool, taken: Option<usize>) -> Result<(), String> {
         if !stale || self.readings.due.is_none() {
-            self.look_for_due(DueSchedules::MOST).await?;
+            self.look_for_due(DueSchedules::default()).await?;
         }
         if let Some(queue) = taken {
             self.put_in(queue, TICK_KEY).await?;
@@ -96,8 +96,7 @@ impl History<'_> {
         self.run(&fire).await.map(drop)
     }
 
-    async fn look_for_due(&mut self, limit: usize) -> Result<(), String> {
-        let look = DueSchedules { limit };
+    async fn look_for_due(&mut self, look: DueSchedules) -> Result<(), String> {
         let rows = self.run(&look).await?.ok_or("no reply")?;
         let due = look.interpret(&rows).map_err(|error| error.to_string())?;
         if let Some(Value::TextArray(keys)) = FireSchedules::of(&due, || 0).params().last() {

@@ -1,6 +1,6 @@
 //! Making the jobs of schedules whose tick has come.
 
-use crate::schedule::{TICK_GRACE, read_known_policies};
+use crate::schedule::{TICK_GRACE, read_policies};
 use crate::statement::Definition;
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value, column, optional_column};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 pub(crate) const DUE_SCHEDULES: Definition = Definition {
     sql: include_str!("due_schedules.sql"),
-    params: &[Type::Int8],
+    params: &[Type::Int8, Type::Int8],
     columns: &[
         Type::Int4,
         Type::Int8,
@@ -43,16 +43,29 @@ pub(crate) const FIRE_SCHEDULES: Definition = Definition {
 /// About the most jobs that one firing makes; a schedule's missed ticks are not divided, so it may be 99 more.
 const MOST_JOBS: usize = 1_000;
 
-/// Tells which schedules are due.
+/// Tells which schedules are due. The default is the first look of whoever fires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueSchedules {
-    /// How many at most.
+    /// How many at most (default 100).
     pub limit: usize,
+    /// How many of the earliest to leave out: those that this version was seen not to read.
+    pub skip: usize,
+}
+
+impl Default for DueSchedules {
+    fn default() -> Self {
+        DueSchedules { limit: 100, skip: 0 }
+    }
 }
 
 impl DueSchedules {
-    /// What one look is limited to by whoever fires.
-    pub const MOST: usize = 100;
+    /// Returns the look at those behind the ones that `reply` told, if there may be some.
+    ///
+    /// To be made when [nothing](FireSchedules::is_empty) can be done about any of these: they stay due.
+    pub fn beyond(&self, reply: &DueReply) -> Option<DueSchedules> {
+        let is_full = !reply.due.is_empty() && reply.due.len() >= self.limit;
+        is_full.then(|| DueSchedules { skip: self.skip.saturating_add(reply.due.len()), ..*self })
+    }
 }
 
 /// Which schedules are due.
@@ -74,8 +87,8 @@ pub struct DueSchedule {
     name: String,
     cron: String,
     zone: String,
-    /// None when this version does not know one of them.
-    policies: Option<(Missed, Overlap)>,
+    missed: Missed,
+    overlap: Overlap,
     tick: Timestamp,
 }
 
@@ -84,7 +97,7 @@ impl Operation for DueSchedules {
     const STATEMENT: StatementId = StatementId::DueSchedules;
 
     fn params(&self) -> Params<'_> {
-        vec![Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX))]
+        [self.limit, self.skip].map(|count| Value::Int8(i64::try_from(count).unwrap_or(i64::MAX))).into()
     }
 
     fn interpret(self, rows: &Rows) -> Result<DueReply, Error> {
@@ -99,8 +112,8 @@ impl Operation for DueSchedules {
                 continue;
             };
             let (revision, name, cron, zone) = (row.read()?, row.read()?, row.read()?, row.read()?);
-            let policies = read_known_policies(&mut row)?;
-            let due = DueSchedule { id, revision, name, cron, zone, policies, tick: row.read()? };
+            let (missed, overlap) = read_policies(&mut row)?;
+            let due = DueSchedule { id, revision, name, cron, zone, missed, overlap, tick: row.read()? };
             reply.as_mut().ok_or_else(|| row.odd("a schedule before the time"))?.due.push(due);
         }
         reply.ok_or_else(|| Error::Reply { statement: Self::STATEMENT, problem: "no row".to_owned() })
@@ -111,18 +124,19 @@ impl DueSchedule {
     /// Returns the ticks to be fired at `now`, oldest first, and the next one; `None` when the stored expression, zone
     /// or policies are none that this version knows.
     fn ticks(&self, now: Timestamp) -> Option<(Vec<Timestamp>, Option<Timestamp>)> {
-        let (missed, overlap) = self.policies?;
         let cron = Cron::new(&self.cron, &self.zone).ok()?;
         let grace_us = i64::try_from(TICK_GRACE.as_micros()).unwrap_or(i64::MAX);
         let on_time = Timestamp::from_unix_us(now.unix_us().saturating_sub(grace_us));
-        let (from, most) = match missed {
+        let (from, most) = match self.missed {
             Missed::Skip => (self.tick.max(on_time), usize::from(Missed::MOST)),
             Missed::Once => (self.tick, 1),
             Missed::All(most) => (self.tick, usize::from(most)),
+            Missed::Unknown(_) => return None,
         };
-        let most = match overlap {
+        let most = match self.overlap {
             Overlap::Allow => most,
             Overlap::Skip => 1,
+            Overlap::Unknown(_) => return None,
         };
         Some((cron.latest(from, now, most), cron.next(now)))
     }
@@ -235,7 +249,8 @@ mod tests {
             name: format!("s{id}"),
             cron: "*/10 * * * *".to_owned(),
             zone: "Europe/Berlin".to_owned(),
-            policies: Some((missed, overlap)),
+            missed,
+            overlap,
             tick: at(tick),
         }
     }
@@ -299,10 +314,21 @@ mod tests {
     fn one_that_cannot_be_read_does_not_hold_up_the_others() {
         let whole = due(2, Missed::Once, Overlap::Allow, "2026-11-22T16:00:00Z");
         let odd = DueSchedule { id: 1, zone: "Europe/Atlantis".to_owned(), ..whole.clone() };
-        let newer = DueSchedule { id: 3, policies: None, ..whole.clone() };
-        let fire = fired(vec![odd.clone(), newer, whole], "2026-11-22T16:05:00Z");
+        let newer = DueSchedule { id: 3, missed: Missed::Unknown(3), ..whole.clone() };
+        let newest = DueSchedule { id: 4, overlap: Overlap::Unknown(2), ..whole.clone() };
+        let fire = fired(vec![odd.clone(), newer, newest, whole], "2026-11-22T16:05:00Z");
         assert_eq!(fire.moves.iter().map(|item| item.id).collect::<Vec<_>>(), [2]);
         assert!(fired(vec![odd], "2026-11-22T16:05:00Z").is_empty());
+    }
+
+    #[test]
+    fn a_look_goes_on_behind_a_full_one() {
+        let full = vec![due(1, Missed::Unknown(3), Overlap::Allow, "2026-11-22T16:00:00Z"); 2];
+        let reply = |due| DueReply { now: at("2026-11-22T16:00:00Z"), next_tick: None, due };
+        let look = DueSchedules { limit: 2, skip: 40 };
+        assert_eq!(look.beyond(&reply(full.clone())), Some(DueSchedules { limit: 2, skip: 42 }));
+        assert_eq!(look.beyond(&reply(full[..1].to_vec())), None);
+        assert_eq!(DueSchedules { limit: 0, skip: 0 }.beyond(&reply(Vec::new())), None);
     }
 
     #[test]
@@ -320,7 +346,7 @@ mod tests {
             builder.finish()
         };
         for odd in [rows(10, 0), rows(10, 1), rows(2, 1)] {
-            assert!(DueSchedules { limit: 1 }.interpret(&odd).is_err());
+            assert!(DueSchedules::default().interpret(&odd).is_err());
             assert!(FireSchedules::default().interpret(&odd).is_err());
         }
     }

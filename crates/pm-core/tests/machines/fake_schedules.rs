@@ -33,19 +33,24 @@ impl Fake {
 
     pub(super) fn run_schedules(&mut self, plan: &Plan<'_>, now: Instant) -> Rows {
         match plan.statement {
-            StatementId::DueSchedules => self.due_schedules(now),
+            StatementId::DueSchedules => self.due_schedules(plan, now),
             _ => self.fire_schedules(plan),
         }
     }
 
-    fn due_schedules(&self, now: Instant) -> Rows {
+    fn due_schedules(&self, plan: &Plan<'_>, now: Instant) -> Rows {
+        let [Value::Int8(limit), Value::Int8(skip)] = &plan.params[..] else {
+            panic!("the fake does not know {plan:?}");
+        };
         let is_due = |schedule: &&FakeSchedule| schedule.next_tick.is_some_and(|at| at <= now);
         let later = self.schedules.values().filter(|schedule| !is_due(schedule));
         let mut head: Vec<_> = [Type::Int4, Type::Int8, Type::Text, Type::Text, Type::Text].map(Value::Null).into();
         head.extend([Type::Int2; 3].map(Value::Null));
         head.push(Value::Timestamp(timestamp(now)));
         head.push(ms_or_null(later.filter_map(|schedule| schedule.next_tick).min(), now));
-        let due = self.schedules.iter().filter(|(_, schedule)| is_due(schedule)).map(|(id, schedule)| {
+        let mut due: Vec<_> = self.schedules.iter().filter(|(_, schedule)| is_due(schedule)).collect();
+        due.sort_by_key(|(id, schedule)| (schedule.next_tick, **id));
+        let due = due.into_iter().skip(*skip as usize).take(*limit as usize).map(|(id, schedule)| {
             vec![
                 Value::Int4(*id),
                 Value::Int8(schedule.revision),

@@ -126,6 +126,21 @@ fn one_that_cannot_be_read_is_left_and_does_not_make_it_spin() {
 }
 
 #[test]
+fn hundreds_that_cannot_be_read_keep_no_other_from_firing() {
+    let mut rig = rig();
+    for _ in 0..250 {
+        let odd = rig.fake.add_schedule(1, rig.now);
+        rig.fake.schedules.get_mut(&odd).expect("it is there").zone = "Europe/Atlantis";
+    }
+    rig.fake.schedules.get_mut(&1).expect("it is there").zone = "Europe/Atlantis";
+    rig.fake.add_schedule(1, rig.now);
+    rig.run_for(ms(5 * MINUTE_MS));
+    assert_eq!(rig.fake.fired(), keys(1..=5));
+    let (polls, looks) = (rig.sent(StatementId::Poll).count(), rig.sent(StatementId::DueSchedules).count());
+    assert!(looks <= 3 * (polls + 20), "{looks} looks, {polls} polls");
+}
+
+#[test]
 fn one_that_is_locked_is_asked_for_ever_more_seldom_and_holds_up_no_other() {
     let mut rig = rig();
     rig.fake.schedules.get_mut(&1).expect("it is there").locked = true;

@@ -86,7 +86,7 @@ impl Work<'_> {
     }
 
     pub(super) fn due_schedules(&mut self) {
-        let limit = self.args.next::<i64>().unwrap_or_default() as usize;
+        let [limit, skip] = [(); 2].map(|()| self.args.next::<i64>().unwrap_or_default() as usize);
         let (queues, now) = (&self.tables.queue, self.now);
         let planned = || self.tables.schedule.values().filter(|schedule| schedule.next_tick.is_some());
         let next = planned().filter_map(|schedule| schedule.next_tick).filter(|at| *at > now).min();
@@ -96,7 +96,7 @@ impl Work<'_> {
         due.sort_by_key(|schedule| schedule.next_tick);
         (0..8).for_each(|_| row!(self.reply; None::<i16>));
         row!(self.reply; now, next.map(|at| ms_until(at, now)));
-        for s in due.into_iter().take(limit) {
+        for s in due.into_iter().skip(skip).take(limit) {
             row!(self.reply; s.id, s.revision, s.name, s.cron, s.zone, s.missed, s.missed_limit, s.overlap, s.next_tick,
                 None::<i64>);
         }

@@ -5,7 +5,7 @@ use super::{Worker, WorkerRequest};
 use crate::machine::timer::Timer;
 use crate::machine::{Entropy, scatter};
 use crate::op::{DueSchedules, FireSchedules};
-use crate::{Failure, Instant, Operation, Rows};
+use crate::{Error, Failure, Instant, Operation, Rows};
 use std::time::Duration;
 
 /// The wait after a firing that found everything done by others, or being done; doubled up to [`LONGEST_IN_VAIN`] while
@@ -24,11 +24,11 @@ impl Worker {
         if self.lanes.fire.busy {
             return None;
         }
-        let request = match self.to_fire.take() {
-            Some(fire) => WorkerRequest::FireSchedules(fire),
+        let request = match self.fire_next.take() {
+            Some(request) => request,
             None if self.timers.is_due(Timer::Fire, now) => {
                 self.timers.set(Timer::Fire, None);
-                WorkerRequest::DueSchedules(DueSchedules { limit: DueSchedules::MOST })
+                WorkerRequest::DueSchedules(DueSchedules::default())
             }
             None => return None,
         };
@@ -44,26 +44,21 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lanes.fire.answered(&reply);
-        if self.draining {
+        let Some(reply) = self.told(reply, |rows| due.interpret(rows), now, entropy) else { return };
+        let fire = FireSchedules::of(&reply, || entropy.next_u64());
+        self.fire_next = match fire.is_empty() {
+            true => due.beyond(&reply).map(WorkerRequest::DueSchedules),
+            false => Some(WorkerRequest::FireSchedules(fire)),
+        };
+        if self.fire_next.is_some() {
             return;
         }
-        match read(reply, |rows| due.interpret(rows)) {
-            Ok(reply) => {
-                let fire = FireSchedules::of(&reply, || entropy.next_u64());
-                match (fire.is_empty(), reply.due.is_empty()) {
-                    (true, true) => {
-                        self.fires_in_vain = 0;
-                        self.set_fire(reply.next_tick, now, entropy);
-                    }
-                    (true, false) => {
-                        let next = reply.next_tick.map_or(UNREADABLE_PAUSE, |next| next.min(UNREADABLE_PAUSE));
-                        self.set_fire(Some(next), now, entropy);
-                    }
-                    (false, _) => self.to_fire = Some(fire),
-                }
-            }
-            Err(trouble) => self.try_again(Timer::Fire, self.lanes.fire.failures, trouble, now, entropy),
+        if (due.skip, reply.due.len()) == (0, 0) {
+            self.fires_in_vain = 0;
+            self.set_fire(reply.next_tick, now, entropy);
+        } else {
+            let next = reply.next_tick.map_or(UNREADABLE_PAUSE, |next| next.min(UNREADABLE_PAUSE));
+            self.set_fire(Some(next), now, entropy);
         }
     }
 
@@ -76,26 +71,34 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
+        let Some(fired) = self.told(reply, |rows| fire.interpret(rows), now, entropy) else { return };
+        self.fires_in_vain = if fired.schedules > 0 { 0 } else { self.fires_in_vain.saturating_add(1) };
+        let wait = match self.fires_in_vain {
+            0 => Duration::ZERO,
+            times => (OTHERS_FIRE * (1 << (times - 1).min(8))).min(LONGEST_IN_VAIN),
+        };
+        self.no_fire_before = now + wait;
+        self.timers.set(Timer::Fire, Some(self.no_fire_before));
+        if fired.jobs > 0 {
+            self.handle_change(now);
+            self.wake_sleepers(now);
+        }
+    }
+
+    /// Returns what a reply about schedules tells, unless that matters no more; after a failure it looks again later.
+    fn told<T>(
+        &mut self,
+        reply: Result<Rows, Failure>,
+        interpret: impl FnOnce(&Rows) -> Result<T, Error>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) -> Option<T> {
         self.lanes.fire.answered(&reply);
         if self.draining {
-            return;
+            return None;
         }
-        match read(reply, |rows| fire.interpret(rows)) {
-            Ok(fired) => {
-                self.fires_in_vain = if fired.schedules > 0 { 0 } else { self.fires_in_vain.saturating_add(1) };
-                let wait = match self.fires_in_vain {
-                    0 => Duration::ZERO,
-                    times => (OTHERS_FIRE * (1 << (times - 1).min(8))).min(LONGEST_IN_VAIN),
-                };
-                self.no_fire_before = now + wait;
-                self.timers.set(Timer::Fire, Some(self.no_fire_before));
-                if fired.jobs > 0 {
-                    self.handle_change(now);
-                    self.wake_sleepers(now);
-                }
-            }
-            Err(trouble) => self.try_again(Timer::Fire, self.lanes.fire.failures, trouble, now, entropy),
-        }
+        let told = read(reply, interpret);
+        told.map_err(|trouble| self.try_again(Timer::Fire, self.lanes.fire.failures, trouble, now, entropy)).ok()
     }
 
     /// Sees to it that schedules are looked at when the next tick comes.

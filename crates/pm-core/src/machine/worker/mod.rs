@@ -14,7 +14,7 @@ pub use request::{SentRefresh, WorkerRequest};
 use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
 use super::timer::{Timer, Timers};
 use super::{Entropy, Trouble};
-use crate::op::{Claim, FireSchedules, Notice, Refresh, SettleItem};
+use crate::op::{Claim, Notice, Refresh, SettleItem};
 use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, State, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
 use leases::{Due, Held, Leases};
@@ -89,8 +89,8 @@ pub struct Worker {
     /// Words of an answered settle that changed nothing; what became of them is asked next.
     unheard: Option<Batch<SettleItem>>,
     lost_claims: LostClaims,
-    /// The firing of schedules that are due, to be sent next.
-    to_fire: Option<FireSchedules>,
+    /// What is sent next about schedules that are due: their firing, or a look at those beyond what cannot be read.
+    fire_next: Option<WorkerRequest>,
     /// Refreshes that users asked for.
     asked: Vec<(Lease, Ticket)>,
     /// Refreshes that are due for handlers.
@@ -220,7 +220,7 @@ impl Worker {
             settles: Batcher::passing_locks(BatchLimits::of_items(MAX_BATCH)),
             unheard: None,
             lost_claims: LostClaims::default(),
-            to_fire: None,
+            fire_next: None,
             asked: Vec::new(),
             due_refreshes: Vec::new(),
             events: VecDeque::new(),
@@ -364,7 +364,7 @@ impl Worker {
     /// Stops claiming and gives back what was not started. What was started can still be settled.
     pub fn shut_down(&mut self, now: Instant) {
         self.draining = true;
-        self.to_fire = None;
+        self.fire_next = None;
         for timer in [Timer::Poll, Timer::Reap, Timer::Promote, Timer::Fire, Timer::Unstarted] {
             self.timers.set(timer, None);
         }
