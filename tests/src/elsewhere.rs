@@ -3,12 +3,14 @@
 use pm_core::Instant;
 use pm_driver_tokio_postgres::{BoxFuture, Runtime};
 use pm_queue::runtime::Tokio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A machine whose wall clock is off, and which was started at another time.
 pub struct Elsewhere {
     runtime: Tokio,
     started_earlier: Duration,
+    suspended_ms: AtomicU64,
     off_ms: Box<dyn Fn(u64) -> i64 + Send + Sync>,
 }
 
@@ -19,7 +21,17 @@ impl Elsewhere {
     ///
     /// Outside a Tokio runtime.
     pub fn new(started_earlier: Duration, off_ms: impl Fn(u64) -> i64 + Send + Sync + 'static) -> Elsewhere {
-        Elsewhere { runtime: Tokio::current(), started_earlier, off_ms: Box::new(off_ms) }
+        Elsewhere {
+            runtime: Tokio::current(),
+            started_earlier,
+            suspended_ms: AtomicU64::new(0),
+            off_ms: Box::new(off_ms),
+        }
+    }
+
+    /// Lets the machine have been suspended just now for so many milliseconds: the runtime's timers know nothing of it.
+    pub fn suspend(&self, ms: u64) {
+        self.suspended_ms.fetch_add(ms, Ordering::SeqCst);
     }
 }
 
@@ -33,7 +45,7 @@ impl Runtime for Elsewhere {
     }
 
     fn now(&self) -> Instant {
-        self.runtime.now() + self.started_earlier
+        self.runtime.now() + self.started_earlier + Duration::from_millis(self.suspended_ms.load(Ordering::SeqCst))
     }
 
     fn unix_ms(&self) -> u64 {

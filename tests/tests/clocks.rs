@@ -1,9 +1,10 @@
 //! The database's clock decides: a client's may be years off.
 
+use futures_util::FutureExt;
 use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, Queue, RunAt, Schedule, SettingsChange, State, Tick, Timestamp, TokioPostgres,
 };
-use pm_tests::{Elsewhere, Ground, PATIENCE, eventually, next, take};
+use pm_tests::{Elsewhere, Ground, PATIENCE, eventually, next, take, within};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,4 +93,22 @@ async fn ticks_go_by_the_databases_clock_whatever_the_clients_say() {
         let late_us = now_us - Tick::from_key(&key).unwrap().at.unix_us();
         assert!((0..120_000_000).contains(&late_us), "{key}: {late_us} us");
     }
+}
+
+#[tokio::test]
+async fn a_lease_that_ended_while_the_machine_was_suspended_is_lost_soon_after_it_wakes() {
+    let ground = Ground::new().await;
+    let options = ConnectOptions::default();
+    let driver = TokioPostgres::new(&ground.database.url(), &options).unwrap();
+    let machine = Arc::new(Elsewhere::new(Duration::ZERO, |_| 0));
+    let queue = Queue::open(Arc::new(driver), machine.clone(), &options).await.unwrap();
+    let id = ground.put(1).await;
+    let ack = queue.fetch_job::<u64>(id).await.unwrap().expect("it is ready").into_parts().1;
+    let mut lost = ack.lost();
+    assert!((&mut lost).now_or_never().is_none(), "it is ours for 20 min");
+    machine.suspend(3_600_000);
+    assert!(ack.lost().now_or_never().is_some(), "who asks is told at once");
+    let rings = tokio::spawn(lost);
+    within("the loss", rings).await.unwrap();
+    assert!((ack.commit().await).is_ok(), "nobody else has it: the database decides");
 }

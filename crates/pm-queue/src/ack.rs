@@ -128,9 +128,10 @@ impl JobAck {
 
     /// Returns a future that ends when the lease must no longer be trusted: stop working, someone else may have the job.
     ///
-    /// It ends as well once the ack was used or dropped. It borrows nothing.
+    /// It ends as well once the ack was used or dropped. It borrows nothing. After a suspend of the machine it ends within
+    /// 5 s: the runtime's timers stood still.
     pub fn lost(&self) -> Lost {
-        Lost { worker: self.worker.clone(), lease: self.lease }
+        Lost { worker: self.worker.clone(), link: self.link.clone(), lease: self.lease }
     }
 
     pub(crate) fn link(&self) -> &Link {
@@ -254,6 +255,7 @@ impl Drop for Refreshing {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Lost {
     worker: Arc<Worker>,
+    link: Arc<Link>,
     lease: Lease,
 }
 
@@ -262,7 +264,7 @@ impl Future for Lost {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.worker.lock();
-        if state.gone || !state.machine.is_trusted(&self.lease) {
+        if state.gone || !state.machine.is_trusted(&self.lease, self.link.now()) {
             return Poll::Ready(());
         }
         note_waker(state.waiters.losses.entry(self.lease).or_default(), cx);

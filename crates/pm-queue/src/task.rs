@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// A machine with those who wait on it.
 pub(crate) trait Driven: Machine<Request: Send + 'static> + Send + Sized + 'static {
@@ -82,6 +83,8 @@ pub(crate) struct Task<M: Driven> {
     gathering: Gathering,
 }
 
+/// No timer of the runtime is set for longer: it may stand still while the machine is suspended, and our clock does not.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// How often others may run first while a batch gathers.
 const MOST_YIELDS: u16 = 1_000;
 /// How often in a row they may do so without saying anything.
@@ -168,7 +171,8 @@ impl<M: Driven> Task<M> {
         // An alarm set too early rings once for nothing, which is cheaper than setting it anew each time.
         if self.alarm.as_ref().is_none_or(|(at, _)| *at > deadline) {
             let now = self.link.now();
-            self.alarm = Some((deadline, self.link.runtime.sleep(deadline.since(now))));
+            let at = deadline.min(now + LONGEST_SLEEP);
+            self.alarm = Some((at, self.link.runtime.sleep(at.since(now))));
         }
         let rings = self.alarm.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
         if rings {

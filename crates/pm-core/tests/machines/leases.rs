@@ -25,7 +25,7 @@ fn keep_alive_refreshes_at_a_third_of_the_lease_until_its_maximum_and_then_the_l
         assert!(time.since(started) < ms(20_000));
     }
     assert_eq!(rig.lost, [taken.job.lease]);
-    assert!(!rig.worker.is_trusted(&taken.job.lease));
+    assert!(!rig.worker.is_trusted(&taken.job.lease, rig.now));
 }
 
 #[test]
@@ -46,10 +46,10 @@ fn trust_is_counted_from_when_the_claim_was_sent() {
     let sent_at = rig.times(StatementId::Claim)[0];
     let trust_ends = sent_at + ms(9_500);
     rig.run_for(trust_ends.since(rig.now) - ms(1));
-    assert!(rig.worker.is_trusted(&taken.job.lease));
+    assert!(rig.worker.is_trusted(&taken.job.lease, rig.now));
     assert_eq!(rig.timer().unwrap().min(trust_ends), rig.timer().unwrap(), "it wants to be woken by then");
     rig.run_for(ms(1));
-    assert!(!rig.worker.is_trusted(&taken.job.lease));
+    assert!(!rig.worker.is_trusted(&taken.job.lease, rig.now));
     assert_eq!(rig.lost, [taken.job.lease]);
 }
 
@@ -128,7 +128,7 @@ fn keep_alive_goes_on_after_failed_refreshes() {
     rig.fault(StatementId::Refresh, Fault::LosesReply, 2);
     rig.fault(StatementId::Refresh, Fault::Fails(Failure::not_sent("refused")), 2);
     rig.run_for(ms(30_000));
-    assert!(rig.worker.is_trusted(&taken.job.lease));
+    assert!(rig.worker.is_trusted(&taken.job.lease, rig.now));
     assert_eq!(rig.lost, []);
 }
 

@@ -151,7 +151,7 @@ impl Rig {
         let next = self.worker.poll_timeout();
         assert!(next.is_none_or(|(at, _)| at > self.now), "a busy loop at {:?}: {next:?}", self.now);
         for (lease, (end, _)) in self.fake.lease_ends.iter().filter(|_| !self.answers_oddly) {
-            assert!(!self.worker.is_trusted(lease) || self.now < *end, "{lease} is trusted after its end");
+            assert!(!self.worker.is_trusted(lease, self.now) || self.now < *end, "{lease} is trusted after its end");
         }
     }
 

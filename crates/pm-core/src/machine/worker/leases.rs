@@ -20,7 +20,7 @@ pub(super) struct Held {
     keep_until: Option<Instant>,
     refresh_at: Instant,
     started: bool,
-    pub(super) lost: bool,
+    lost: bool,
     /// Its entry in the agenda.
     agenda_at: Option<Instant>,
 }
@@ -59,6 +59,11 @@ impl Held {
 
     pub(super) fn ends_at(&self) -> Instant {
         self.ends_at
+    }
+
+    /// Returns whether nobody else can have the job.
+    pub(super) fn is_trusted(&self, now: Instant) -> bool {
+        !self.lost && now < self.trusted_until
     }
 
     fn next_due(&self) -> Option<(Instant, Due)> {

@@ -389,8 +389,8 @@ impl Worker {
     }
 
     /// Returns whether this lease is in our hands and nobody else can have the job.
-    pub fn is_trusted(&self, lease: &Lease) -> bool {
-        self.leases.get(lease).is_some_and(|held| !held.lost)
+    pub fn is_trusted(&self, lease: &Lease, now: Instant) -> bool {
+        self.leases.get(lease).is_some_and(|held| held.is_trusted(now))
     }
 
     /// Returns when the last of the leases handed out will have ended by itself.
