@@ -100,8 +100,8 @@ impl Work<'_> {
     }
 
     pub(super) fn queue_health(&mut self) {
-        let (grace_ms, now): (Option<i64>, _) = (self.args.next(), self.now);
-        let stale_before = later(now, -grace_ms.unwrap_or_default());
+        let (patience_ms, now): (Option<i64>, _) = (self.args.next(), self.now);
+        let stale_before = later(now, -patience_ms.unwrap_or_default());
         let mut queues: Vec<_> = self.tables.queue.values().collect();
         // Those that are being deleted come last.
         queues.sort_by_key(|queue| (queue.name.is_none(), &queue.name, queue.id));

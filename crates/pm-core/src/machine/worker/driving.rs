@@ -1,6 +1,8 @@
 //! What drives a worker: its requests, replies and timers.
 
-use super::{MAX_BATCH, MAX_PROMOTED, SLEEP_SLACK, Worker, WorkerRequest, is_open};
+use super::lane::Lane;
+use super::prefetch::is_open;
+use super::{MAX_BATCH, MAX_PROMOTED, SLEEP_SLACK, Worker, WorkerRequest};
 use crate::machine::timer::Timer;
 use crate::machine::{Entropy, Machine};
 use crate::op::{Poll, Promote, Reap, ReleaseClaim, WakeSleepers};
@@ -95,7 +97,7 @@ impl Machine for Worker {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let unless = |lane: &super::Lane, timer| self.timers.at(timer).filter(|_| !lane.busy);
+        let unless = |lane: &Lane, timer| self.timers.at(timer).filter(|_| !lane.busy);
         let starving = self.waiting && self.buffer.is_empty() && !self.draining && !self.lanes.claim.busy;
         let asked_at = unless(&self.lanes.refresh, Timer::Lease).filter(|_| !self.asked.is_empty());
         [

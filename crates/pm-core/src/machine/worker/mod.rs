@@ -3,21 +3,25 @@
 mod claims;
 mod driving;
 mod fires;
+mod keeping;
+mod lane;
 mod leases;
 mod pace;
+mod prefetch;
 mod replies;
 mod request;
 
 pub use claims::SentClaim;
 pub use request::{SentRefresh, WorkerRequest};
 
+use super::Trouble;
 use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
 use super::timer::{Timer, Timers};
-use super::{Entropy, Trouble};
-use crate::op::{Claim, Notice, Refresh, SettleItem};
-use crate::{Backoff, ClaimedJob, Error, Event, Failure, Instant, Lease, QueueName, State, Timestamp, Verdict};
+use crate::op::{Notice, SettleItem};
+use crate::{Backoff, ClaimedJob, Error, Event, Instant, Lease, QueueName, State, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
-use leases::{Due, Held, Leases};
+use lane::Lanes;
+use leases::{Held, Leases};
 use pace::{Pace, TakenMeter};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -173,36 +177,6 @@ struct Buffered {
     taken: TakenJob,
     /// It is given back then.
     until: Instant,
-}
-
-/// One kind of request: at most one is in flight.
-#[derive(Debug, Default)]
-struct Lane {
-    busy: bool,
-    /// How many in a row failed.
-    failures: u32,
-}
-
-impl Lane {
-    /// Takes note of an answer.
-    fn answered<T>(&mut self, reply: &Result<T, Failure>) {
-        self.busy = false;
-        self.failures = if reply.is_ok() { 0 } else { self.failures.saturating_add(1) };
-    }
-}
-
-/// All kinds of request but the settles, which are batched.
-#[derive(Debug, Default)]
-struct Lanes {
-    poll: Lane,
-    claim: Lane,
-    outcome: Lane,
-    refresh: Lane,
-    reap: Lane,
-    promote: Lane,
-    fire: Lane,
-    release_claim: Lane,
-    wake_sleepers: Lane,
 }
 
 impl Worker {
@@ -400,11 +374,7 @@ impl Worker {
 
     /// Returns how many requests of one kind failed in a row, of the kind that fares worst.
     pub fn failures(&self) -> u32 {
-        let lanes = &self.lanes;
-        let lanes = [&lanes.poll, &lanes.claim, &lanes.outcome, &lanes.refresh, &lanes.reap, &lanes.promote];
-        let failures = lanes.into_iter().map(|lane| lane.failures).max().unwrap_or_default();
-        let rare = self.lanes.release_claim.failures.max(self.lanes.fire.failures);
-        failures.max(rare).max(self.settles.failures())
+        self.lanes.failures().max(self.settles.failures())
     }
 
     /// Returns the next thing that happened.
@@ -436,92 +406,4 @@ impl Worker {
         self.last_ticket += 1;
         Ticket(self.last_ticket)
     }
-
-    /// Releases a job that was never started. Nobody waits for the answer.
-    fn give_back(&mut self, lease: &Lease, now: Instant) {
-        let _nobody_waits = self.settle(*lease, Verdict::Release, now, 0);
-    }
-
-    /// Returns how many jobs to claim now, if any.
-    fn claim_limit(&mut self, now: Instant) -> Option<usize> {
-        let wanted = self.taken.last_second(now).max(usize::from(self.waiting)).min(self.options.prefetch.max(1));
-        let stopped = self.draining || self.lanes.claim.busy;
-        let enough = self.buffer.len() > wanted / 2 || self.buffer.len() >= wanted;
-        let closed = self.lines.gate().is_some_and(|at| at > now);
-        if stopped || enough || closed || !self.may_claim() || self.buffered_bytes() >= Claim::MAX_BYTES {
-            return None;
-        }
-        Some((wanted - self.buffer.len()).min(MAX_BATCH))
-    }
-
-    fn buffered_bytes(&self) -> usize {
-        self.buffer.iter().map(|job| job.taken.job.payload.len()).sum()
-    }
-
-    fn may_claim(&self) -> bool {
-        self.settles.len() < MAX_UNSETTLED && self.lines.any_active(|id| is_open(&self.queues, id))
-    }
-
-    fn poll_claim(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<SentClaim> {
-        let limit = self.claim_limit(now)?;
-        self.lanes.claim.busy = true;
-        let lease = Lease::number_from(entropy.next_u64());
-        let queues = &self.queues;
-        let is_open = |id| is_open(queues, id);
-        let mut sent = self.lines.claim(now, limit, lease, &self.options.worker, self.due_bound, is_open);
-        sent.longest = self.queues.values().map(|followed| followed.lease).max().unwrap_or_default();
-        Some(sent)
-    }
-
-    /// Tells of leases whose trust ended, and gathers those to be refreshed.
-    fn look_after_leases(&mut self, now: Instant) {
-        for (lease, due) in self.leases.due(now) {
-            match due {
-                Due::Refresh => self.due_refreshes.push(lease),
-                Due::TrustEnded => self.events.push_back(WorkerEvent::LeaseLost(lease)),
-            }
-        }
-    }
-
-    fn poll_refresh(&mut self, now: Instant) -> Option<SentRefresh> {
-        if self.lanes.refresh.busy {
-            return None;
-        }
-        let asked =
-            if self.timers.at(Timer::Lease).is_some_and(|at| at > now) { Vec::new() } else { self.take_asked() };
-        let room = MAX_BATCH - asked.len();
-        let mut leases = self.due_refreshes.split_off(self.due_refreshes.len().saturating_sub(room));
-        leases.extend(asked.iter().map(|(lease, _)| *lease));
-        if leases.is_empty() {
-            return None;
-        }
-        leases.sort_unstable();
-        leases.dedup();
-        let place = |lease| leases.binary_search(&lease).expect("it was put in above");
-        let tickets = asked.into_iter().map(|(lease, ticket)| (place(lease), ticket)).collect();
-        self.lanes.refresh.busy = true;
-        Some(SentRefresh { refresh: Refresh { leases }, sent_at: now, tickets })
-    }
-
-    /// Takes some of the refreshes that users asked for, leaving room for as many that are due.
-    fn take_asked(&mut self) -> Vec<(Lease, Ticket)> {
-        self.timers.set(Timer::Lease, None);
-        let rest = self.asked.split_off(self.asked.len().min(MAX_BATCH / 2));
-        std::mem::replace(&mut self.asked, rest)
-    }
-
-    /// Gives back jobs that waited too long for a handler. Whoever waited for them does not, it seems.
-    fn release_unstarted(&mut self, now: Instant) {
-        let (late, fresh): (VecDeque<_>, VecDeque<_>) = self.buffer.drain(..).partition(|job| job.until <= now);
-        self.buffer = fresh;
-        self.waiting &= late.is_empty();
-        for buffered in late {
-            self.give_back(&buffered.taken.job.lease, now);
-        }
-        self.timers.set(Timer::Unstarted, self.buffer.iter().map(|job| job.until).min());
-    }
-}
-
-fn is_open(queues: &BTreeMap<i32, Followed>, id: i32) -> bool {
-    queues.get(&id).is_some_and(|followed| !followed.paused)
 }

@@ -1,6 +1,7 @@
 //! What a worker makes of replies.
 
 use super::claims::SentClaim;
+use super::prefetch::is_open;
 use super::{
     BUSY_POLL, Buffered, Followed, Held, LONGEST_REAP, MAX_BATCH, MAX_PROMOTED, RELEASED_POLL, SHORTEST_REAP,
     SentRefresh, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,
@@ -80,7 +81,7 @@ impl Worker {
 
     /// Looks again soon while there is work, ever later while there is none and others would tell.
     fn schedule_poll(&mut self, now: Instant, entropy: &mut dyn Entropy) {
-        let busy = self.lines.any_active(|id| super::is_open(&self.queues, id));
+        let busy = self.lines.any_active(|id| is_open(&self.queues, id));
         let wait = if busy { BUSY_POLL } else { self.pace.wait(entropy) };
         let told_till_then = !self.listening || now + wait <= self.noticed_until;
         self.timers.set_earlier(Timer::Poll, now + if told_till_then { wait } else { wait.min(BUSY_POLL) });
@@ -135,7 +136,7 @@ impl Worker {
         if brought_jobs {
             self.pace.snap_back();
         }
-        if !self.lines.any_active(|id| super::is_open(&self.queues, id)) && !self.timers.is_due(Timer::Poll, now) {
+        if !self.lines.any_active(|id| is_open(&self.queues, id)) && !self.timers.is_due(Timer::Poll, now) {
             self.timers.set(Timer::Poll, None);
             self.schedule_poll(now, entropy);
             // However often claims come back, they do not put the poll off for ever.
@@ -176,7 +177,7 @@ impl Worker {
     /// Gives back unstarted jobs of queues that were paused.
     fn give_back_paused(&mut self, now: Instant) {
         let queues = &self.queues;
-        let is_held = |job: &Buffered| !super::is_open(queues, job.taken.job.queue_id);
+        let is_held = |job: &Buffered| !is_open(queues, job.taken.job.queue_id);
         if !self.buffer.iter().any(is_held) {
             return;
         }
@@ -239,7 +240,7 @@ impl Worker {
             if done.items.iter().any(|item| item.verdict == Verdict::Release) {
                 self.poll_by(now + RELEASED_POLL);
             }
-            if !at_once.is_empty() && !self.lines.any_active(|id| super::is_open(&self.queues, id)) {
+            if !at_once.is_empty() && !self.lines.any_active(|id| is_open(&self.queues, id)) {
                 self.poll_by(now);
             }
         }

@@ -1,0 +1,47 @@
+//! Prolonging leases: those due by themselves, and those that users ask for.
+
+use super::leases::Due;
+use super::{MAX_BATCH, SentRefresh, Worker, WorkerEvent};
+use crate::machine::batcher::Ticket;
+use crate::machine::timer::Timer;
+use crate::op::Refresh;
+use crate::{Instant, Lease};
+
+impl Worker {
+    /// Tells of leases whose trust ended, and gathers those to be refreshed.
+    pub(super) fn look_after_leases(&mut self, now: Instant) {
+        for (lease, due) in self.leases.due(now) {
+            match due {
+                Due::Refresh => self.due_refreshes.push(lease),
+                Due::TrustEnded => self.events.push_back(WorkerEvent::LeaseLost(lease)),
+            }
+        }
+    }
+
+    pub(super) fn poll_refresh(&mut self, now: Instant) -> Option<SentRefresh> {
+        if self.lanes.refresh.busy {
+            return None;
+        }
+        let asked =
+            if self.timers.at(Timer::Lease).is_some_and(|at| at > now) { Vec::new() } else { self.take_asked() };
+        let room = MAX_BATCH - asked.len();
+        let mut leases = self.due_refreshes.split_off(self.due_refreshes.len().saturating_sub(room));
+        leases.extend(asked.iter().map(|(lease, _)| *lease));
+        if leases.is_empty() {
+            return None;
+        }
+        leases.sort_unstable();
+        leases.dedup();
+        let place = |lease| leases.binary_search(&lease).expect("it was put in above");
+        let tickets = asked.into_iter().map(|(lease, ticket)| (place(lease), ticket)).collect();
+        self.lanes.refresh.busy = true;
+        Some(SentRefresh { refresh: Refresh { leases }, sent_at: now, tickets })
+    }
+
+    /// Takes some of the refreshes that users asked for, leaving room for as many that are due.
+    fn take_asked(&mut self) -> Vec<(Lease, Ticket)> {
+        self.timers.set(Timer::Lease, None);
+        let rest = self.asked.split_off(self.asked.len().min(MAX_BATCH / 2));
+        std::mem::replace(&mut self.asked, rest)
+    }
+}
