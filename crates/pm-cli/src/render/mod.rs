@@ -54,7 +54,13 @@ pub(crate) enum Format {
 pub(crate) struct Output {
     format: Format,
     screen: Screen,
-    stdout: BufWriter<Stdout>,
+    stdout: BufWriter<Reader>,
+}
+
+/// Whoever reads the results.
+struct Reader {
+    stdout: Stdout,
+    may_leave: bool,
 }
 
 /// What stdout can show.
@@ -72,12 +78,17 @@ impl Output {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
         let screen = Screen { width: is_terminal.then(terminal_width), colour: is_terminal && may_colour() };
-        Output { format, screen, stdout: BufWriter::new(stdout) }
+        Output { format, screen, stdout: BufWriter::new(Reader { stdout, may_leave: false }) }
     }
 
     /// Returns the form in which results are wanted.
     pub(crate) fn format(&self) -> Format {
         self.format
+    }
+
+    /// From now on a reader that goes away does not end the command: what it does to many jobs is not to stop midway.
+    pub(crate) fn outlive_reader(&mut self) {
+        self.stdout.get_mut().may_leave = true;
     }
 
     /// Writes rows: a table, an array, or a line each.
@@ -181,6 +192,24 @@ impl Output {
     /// A reader that has gone away is an error that ends in success.
     pub(crate) fn flush(&mut self) -> Result<(), CommandError> {
         Ok(self.stdout.flush()?)
+    }
+}
+
+impl Write for Reader {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stdout.write(bytes);
+        if self.has_left(&written) { Ok(bytes.len()) } else { written }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.stdout.flush();
+        if self.has_left(&flushed) { Ok(()) } else { flushed }
+    }
+}
+
+impl Reader {
+    fn has_left<T>(&self, result: &io::Result<T>) -> bool {
+        self.may_leave && result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 

@@ -67,3 +67,23 @@ fn a_closed_pipe_is_a_success() {
         assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_reader_that_goes_away_stops_no_change_midway() {
+    const JOBS: usize = 3_000;
+    let place = Place::with_queues(&["mail"]);
+    let lines = place.home.path().join("lines");
+    std::fs::write(&lines, "1\n".repeat(JOBS)).unwrap();
+    let jobs = || place.value("select count(*) from pm.job");
+    let unheard = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = place.command().args(arguments).stdout(writer).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let added = unheard(&["job", "add", "mail", "--batch", "--file", lines.to_str().unwrap()]);
+    assert_eq!(added, (Some(0), "Added 3000 jobs.\n".to_owned()));
+    assert_eq!(jobs(), JOBS.to_string());
+    assert_eq!(unheard(&["job", "delete", "--queue", "mail", "--yes", "--ndjson"]), (Some(0), String::new()));
+    assert_eq!(jobs(), "0");
+}

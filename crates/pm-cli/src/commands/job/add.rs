@@ -124,6 +124,7 @@ impl AddArgs {
 async fn add_lines(context: &mut Context, args: &AddArgs, source: &Source) -> Result<(), CommandError> {
     let mut lines = Lines { reader: BufReader::new(source.open()?), codec: args.codec, number: 0 };
     let queue = context.connect().await?;
+    context.output.outlive_reader();
     let mut count: u64 = 0;
     // One JSON document cannot be written before its end.
     let mut held_back = Vec::new();

@@ -106,6 +106,7 @@ impl Bulk<'_> {
             self.report.not_found(&mut self.context.output, &missing.digits)?;
         }
         self.stop = Some(Stop::listen()?);
+        self.context.output.outlive_reader();
         let ids: Vec<_> = named.iter().filter_map(|named| named.id).collect();
         let still_is = StillIs { lease: self.deed.lease(), ..StillIs::default() };
         let mut progress = Progress::new(self.deed.words().doing, Some(Total::exactly(ids.len() as u64)));
@@ -122,6 +123,7 @@ impl Bulk<'_> {
 
     async fn change_pages(mut self, mut pages: Pages, total: Option<Total>) -> Result<(), CommandError> {
         self.stop = Some(Stop::listen()?);
+        self.context.output.outlive_reader();
         let mut progress = Progress::new(self.deed.words().doing, total);
         loop {
             let changed = match pages.next(&self.queue).await {
