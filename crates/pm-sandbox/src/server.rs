@@ -112,6 +112,12 @@ impl Server {
         self.supervisor.pid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())
     }
 
+    /// Returns whether any process of the server is left.
+    pub fn is_running(&self) -> bool {
+        // A server that cannot be watched is not known to have ended.
+        !self.supervisor.gone_by(Instant::now()).unwrap_or(false)
+    }
+
     /// Returns the directory of the data.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir

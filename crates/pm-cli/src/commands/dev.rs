@@ -8,6 +8,10 @@ use pm_driver_tokio_postgres::{ConnectOptions, connect_with};
 use pm_sandbox::{Server, ServerOptions};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How often to see whether the server still runs.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs a private Postgres for development, with pm's tables in it, until Ctrl-C
 ///
@@ -64,10 +68,22 @@ pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), Com
         Some(data) => format!("Postgres runs, its data in {}; Ctrl-C stops it.", data.display()),
         None => "Postgres runs; Ctrl-C stops it, and its data go.".to_owned(),
     });
-    stop.asked().await;
+    let has_ended = tokio::select! {
+        () = stop.asked() => false,
+        () = until_it_ends(&server) => true,
+    };
     end(server).await?;
+    if has_ended {
+        return Err(CommandError::trouble("Postgres has ended by itself"));
+    }
     context.output.say("Stopped.");
     Ok(())
+}
+
+async fn until_it_ends(server: &Server) {
+    while server.is_running() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 async fn start(args: &DevArgs) -> Result<Server, CommandError> {

@@ -81,6 +81,19 @@ fn kept_data_are_found_again() {
 }
 
 #[test]
+fn it_ends_when_its_server_does() {
+    let home = Home::new();
+    let mut dev = Dev::start(&home, &["--json"]);
+    let running: serde_json::Value = serde_json::from_str(&dev.url).unwrap();
+    let server = Pid::from_raw(running["pid"].as_i64().unwrap() as i32).unwrap();
+    kill_process(server, Signal::INT).unwrap();
+    let mut err = String::new();
+    dev.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(dev.child.wait().unwrap().code(), Some(3));
+    assert!(err.contains("Postgres has ended by itself"), "{err}");
+}
+
+#[test]
 fn programs_get_the_url_as_json_and_other_schemas_are_made() {
     let home = Home::new();
     let dev = Dev::start(&home, &["--json", "--tcp", "--schema", "other"]);
