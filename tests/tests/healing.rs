@@ -2,8 +2,10 @@
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use pm_driver_tokio_postgres::runtime::Tokio;
 use pm_driver_tokio_postgres::{
-    ConnectOptions, EnqueueOptions, ErrorKind, JobAck, Queue, SettingsChange, StreamOptions, Uuid, connect_with,
+    BoxFuture, ConnectOptions, DialError, EnqueueOptions, ErrorKind, Executor, JobAck, Messages, Queue, Runtime,
+    SettingsChange, Sockets, Statement, StreamOptions, TokioPostgres, Type, Uuid, connect_with,
 };
 use pm_sandbox::{Server, ServerOptions};
 use pm_tests::{Direct, Ground, PATIENCE, Seed, eventually, next, take, within};
@@ -357,4 +359,53 @@ async fn what_a_server_without_writes_refused_goes_in_over_a_new_connection() {
         let (enqueued, ()) = futures_util::join!(enqueue, until_it_was_refused);
         enqueued.unwrap_or_else(|error| panic!("{driver}: {error}"));
     }
+}
+
+/// A network that lets one connection through, and no other.
+struct OneWay {
+    tokio: Tokio,
+    dials: AtomicUsize,
+}
+
+impl Runtime for OneWay {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.tokio.spawn(task);
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.tokio.sleep(duration)
+    }
+}
+
+impl Sockets for OneWay {
+    fn dial<'a>(
+        &'a self,
+        config: &'a tokio_postgres::Config,
+    ) -> BoxFuture<'a, Result<(tokio_postgres::Client, Messages), DialError>> {
+        match self.dials.fetch_add(1, Ordering::SeqCst) {
+            0 => self.tokio.dial(config),
+            _ => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_statement_does_not_wait_for_a_connection_that_it_can_do_without() {
+    let ground = Ground::new().await;
+    let network = Arc::new(OneWay { tokio: Tokio::current(), dials: AtomicUsize::new(0) });
+    let options = ConnectOptions::default().connections(2).connect_timeout(SECOND * 600);
+    let driver = TokioPostgres::on(&ground.database.url(), &options, network.clone()).unwrap();
+    let statement = |text: &str| Statement {
+        id: pm_core::StatementId::SchemaVersion,
+        text: text.to_owned(),
+        params: &[],
+        columns: &[Type::Int4],
+    };
+    let (first, second) = (statement("select 1 from pg_sleep(0.5)"), statement("select 1 from pg_sleep(0.5)"));
+    driver.run(&first, &[]).await.unwrap();
+    let both = futures_util::future::join(driver.run(&first, &[]), driver.run(&second, &[]));
+    let (first, second) = within("both", both).await;
+    first.and(second).unwrap();
+    let dials = async || network.dials.load(Ordering::SeqCst) == 2;
+    eventually("a second connection is tried", PATIENCE, dials).await;
 }

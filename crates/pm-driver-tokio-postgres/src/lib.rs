@@ -54,6 +54,8 @@ mod driver;
 mod listener;
 #[cfg(feature = "deadpool")]
 mod pool;
+mod server;
+mod slot;
 #[cfg(any(feature = "smol", feature = "async-std"))]
 mod sockets;
 mod transaction;
