@@ -193,9 +193,9 @@ fn created(job: &JobMetadata) -> String {
 fn colour(status: &str) -> Colour {
     match status {
         "failed" => Colour::Red,
-        "finished" => Colour::Green,
-        "in_progress" => Colour::Yellow,
-        "paused" => Colour::Dim,
+        "finished" => Colour::Dim,
+        "in_progress" => Colour::Bold,
+        "paused" => Colour::Magenta,
         _ => Colour::Plain,
     }
 }

@@ -30,7 +30,7 @@ pub(crate) use queue::{QueueView, SettingsView, compact_count, queue_table};
 pub(crate) use schedule::{ScheduleView, schedule_table};
 pub(crate) use stats::{StatsView, a_minute};
 pub(crate) use stream::RowStream;
-pub(crate) use text::{cut, printable, width};
+pub(crate) use text::{cut, printable, width, wrapped};
 pub(crate) use time::length;
 pub(crate) use value::Value;
 

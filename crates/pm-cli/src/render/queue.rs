@@ -116,7 +116,7 @@ pub(crate) fn queue_table<Q: Borrow<QueueView>>(queues: &[Q]) -> Table {
     Table::new(vec![
         Column::new("queue", queues.iter().map(|queue| queue.name.clone())).may_be_cut(),
         Column::new("state", queues.iter().map(|queue| if queue.paused { "paused" } else { "open" }.to_owned()))
-            .coloured(|state| if state == "paused" { Colour::Yellow } else { Colour::Plain }),
+            .coloured(|state| if state == "paused" { Colour::Magenta } else { Colour::Plain }),
         Column::numbers("pending", counts(State::Pending)),
         Column::numbers("paused", counts(State::Paused)),
         Column::numbers("in progress", counts(State::InProgress)),

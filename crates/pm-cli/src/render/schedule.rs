@@ -112,7 +112,7 @@ pub(crate) fn schedule_table(schedules: &[ScheduleView]) -> Table {
         Column::new("cron", column(|view| view.cron.clone())),
         Column::new("zone", column(|view| view.zone.clone())).may_be_cut(),
         Column::new("state", column(|view| if view.paused { "paused" } else { "on" }.to_owned()))
-            .coloured(|state| if state == "paused" { Colour::Yellow } else { Colour::Plain }),
+            .coloured(|state| if state == "paused" { Colour::Magenta } else { Colour::Plain }),
         Column::new("next tick", column(|view| view.schedule.next_tick.map_or(String::new(), local))).or_shorter(next),
         Column::new("last tick", column(|view| view.schedule.last_tick.map_or(String::new(), local))).or_shorter(last),
     ])

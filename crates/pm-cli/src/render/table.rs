@@ -31,14 +31,14 @@ enum Shrinks {
     To(Vec<String>),
 }
 
-/// The colour of a cell, as the terminal's theme has it.
+/// The colour of a cell, as the terminal's theme has it: none that light or dark themes make hard to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colour {
     Plain,
     Dim,
     Red,
-    Green,
-    Yellow,
+    Bold,
+    Magenta,
 }
 
 impl Colour {
@@ -47,8 +47,8 @@ impl Colour {
             Colour::Plain => None,
             Colour::Dim => Some("2"),
             Colour::Red => Some("31"),
-            Colour::Green => Some("32"),
-            Colour::Yellow => Some("33"),
+            Colour::Bold => Some("1"),
+            Colour::Magenta => Some("35"),
         }
     }
 }

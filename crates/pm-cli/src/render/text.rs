@@ -1,7 +1,7 @@
 //! Text that is safe on a terminal, and how wide it is there.
 
 use std::borrow::Cow;
-use unicode_width::UnicodeWidthChar;
+use unicode_width::UnicodeWidthStr;
 
 /// Returns the text with every character that could move the cursor, or reorder or hide text, escaped.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
@@ -28,9 +28,9 @@ pub(crate) fn is_unsafe(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Returns how many columns the text takes.
+/// Returns how many columns the text takes, an emoji of several characters as one.
 pub(crate) fn width(text: &str) -> usize {
-    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+    text.width()
 }
 
 /// Returns the text cut to `columns`, with `…` in the last one when something is missing.
@@ -38,17 +38,28 @@ pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);
     }
-    let mut kept = String::new();
-    let mut used = 1;
-    for c in text.chars() {
-        used += c.width().unwrap_or(0);
-        if used > columns {
-            break;
-        }
-        kept.push(c);
-    }
-    kept.push('…');
-    Cow::Owned(kept)
+    let kept = &text[..fitting(text, columns.saturating_sub(1))];
+    Cow::Owned(format!("{kept}…"))
+}
+
+/// Returns the text in pieces of at most so many columns.
+pub(crate) fn wrapped(text: &str, columns: usize) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        // A character that is wider than all columns stands alone.
+        let least = text.chars().next().map_or(0, char::len_utf8);
+        let (piece, more) = text.split_at(fitting(text, columns).max(least));
+        rest = Some(more).filter(|more| !more.is_empty());
+        Some(piece)
+    })
+}
+
+/// Returns how many bytes of the text fit into so many columns; not much more than a few marks on each character.
+fn fitting(text: &str, columns: usize) -> usize {
+    const MARKS: usize = 8;
+    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8()).take(columns * MARKS);
+    ends.take_while(|end| width(&text[..*end]) <= columns).last().unwrap_or_default()
 }
 
 /// Returns a size as Postgres writes it: `326 MB`; a kB has 1024 bytes.
@@ -132,5 +143,27 @@ mod tests {
         for columns in 1..8 {
             assert!(width(&cut("a日b本c語", columns)) <= columns);
         }
+    }
+
+    #[test]
+    fn an_emoji_of_several_characters_is_cut_as_one() {
+        let crew = "👩\u{200d}🚀❤\u{fe0f}🇩🇪";
+        assert_eq!(width(crew), 6);
+        assert_eq!(cut(crew, 5), "👩\u{200d}🚀❤\u{fe0f}…");
+        assert_eq!(cut(crew, 3), "👩\u{200d}🚀…");
+        assert_eq!(cut(crew, 2), "…");
+    }
+
+    #[test]
+    fn wrapped_text_is_all_there() {
+        for (text, columns) in
+            [("", 3), ("abc", 3), ("abcdefg", 3), ("a日本b語", 3), ("日本", 1), ("👩\u{200d}🚀👩\u{200d}🚀", 3)]
+        {
+            let pieces: Vec<_> = wrapped(text, columns).collect();
+            assert_eq!(pieces.concat(), text);
+            assert!(pieces.iter().all(|piece| width(piece) <= columns.max(2)), "{pieces:?}");
+        }
+        assert_eq!(wrapped("abcdefg", 3).collect::<Vec<_>>(), ["abc", "def", "g"]);
+        assert_eq!(wrapped("", 3).count(), 1, "an empty line is a line");
     }
 }

@@ -53,7 +53,7 @@ fn a_narrow_terminal_gets_shorter_ids_and_whole_statuses() {
 fn colours_are_for_terminals_that_want_them() {
     let place = place();
     let drawn = on_terminal(place.command().args(["job", "ls"]).env("TERM", "xterm"), 120);
-    assert!(drawn.contains("\u{1b}[33min_progress\u{1b}[0m"), "{drawn}");
+    assert!(drawn.contains("\u{1b}[1min_progress\u{1b}[0m"), "{drawn}");
     let drawn = on_terminal(place.command().args(["job", "ls"]).env("TERM", "dumb"), 120);
     assert!(!drawn.contains('\u{1b}'));
     assert!(!place.pm(&["job", "ls"]).stdout.contains('\u{1b}'));

@@ -49,10 +49,10 @@ fn keys_pause_resume_and_open_a_job() {
     top.shows(&["quit"]);
     assert_eq!(place.value("select count(*) from pm.queue where paused"), "0");
     top.press("py");
-    top.shows(&["Paused queue \"mail\": 1 jobs held now", "(paused)"]);
+    top.shows(&["Paused queue \"mail\": 1 job held now", "(paused)"]);
     assert_eq!(place.value("select count(*) from pm.queue where paused"), "1");
     top.press("ry");
-    top.shows(&["Resumed queue \"mail\": 1 jobs set free"]);
+    top.shows(&["Resumed queue \"mail\": 1 job set free"]);
     assert_eq!(place.value("select count(*) from pm.queue where paused"), "0");
     top.press("\t\t\r");
     top.shows(&["reason: ", "Esc close"]);

@@ -2,7 +2,7 @@
 
 use super::view::{Failure, Front, Lease, List, QueueLine, Snapshot, Top};
 use crate::input::show_duration;
-use crate::render::{a_minute, compact_count, cut, length, printable};
+use crate::render::{a_minute, compact_count, cut, length, printable, width, wrapped};
 use pm_driver_tokio_postgres::{Count, Uuid};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// From this width on every number has a column of its own, and leases stand beside failures.
 const WIDE: u16 = 120;
+/// Below this width the rates give way, so that the names stay.
+const SLIM: u16 = 76;
 /// So many digits of an id tell it from all others.
 const SHORT_ID: usize = 12;
 const KEYS: &str = "q quit  Tab next list  ↑↓ move  p pause  r resume  Enter open  space look";
@@ -23,8 +25,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
     let rows = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)];
     let [head, body, foot] = Layout::vertical(rows).areas(frame.area());
     let title = format!("pm top  schema {}  every {}", printable(&top.schema), show_duration(top.every));
-    let took = format!("look {}ms", top.took.as_millis());
-    let space = usize::from(head.width).saturating_sub(title.chars().count() + took.len());
+    let took = format!("  look {}ms", top.took.as_millis());
+    let title = cut(&title, usize::from(head.width).saturating_sub(took.len()));
+    let space = usize::from(head.width).saturating_sub(width(&title) + took.len());
     let bold = Style::new().add_modifier(Modifier::BOLD);
     frame.render_widget(Line::styled(format!("{title}{}{took}", " ".repeat(space)), bold), head);
     match &top.front {
@@ -37,7 +40,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
 fn footer(top: &Top, columns: usize) -> Line<'static> {
     let (text, style) = match (&top.front, &top.trouble) {
         (Front::Question(question, _), _) => {
-            (question.as_str(), colour(top, Color::Yellow).add_modifier(Modifier::BOLD))
+            (question.as_str(), colour(top, Color::Magenta).add_modifier(Modifier::BOLD))
         }
         (_, Some(trouble)) => (trouble.as_str(), colour(top, Color::Red)),
         (Front::Job { .. }, None) => (JOB_KEYS, Style::new()),
@@ -52,8 +55,12 @@ fn job(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String], first: 
     let reversed = Style::new().add_modifier(Modifier::REVERSED);
     frame.render_widget(Line::styled(format!(" Job {title} "), reversed), head);
     let columns = usize::from(body.width);
-    let shown = lines.iter().skip(first).take(usize::from(body.height));
-    let shown: Vec<_> = shown.map(|line| Line::raw(cut(&printable(line), columns).into_owned())).collect();
+    let lines = lines.iter().skip(first).flat_map(|line| {
+        let line = printable(line);
+        let most = usize::from(body.height);
+        wrapped(&line, columns).take(most).map(|piece| Line::raw(piece.to_owned())).collect::<Vec<_>>()
+    });
+    let shown: Vec<_> = lines.take(usize::from(body.height)).collect();
     frame.render_widget(Paragraph::new(shown), body);
 }
 
@@ -71,7 +78,7 @@ fn lists(frame: &mut Frame<'_>, area: Rect, top: &Top) {
         true => Layout::horizontal(halves).spacing(2).areas(below),
         false => Layout::vertical(halves).areas(below),
     };
-    queues(frame, above, top, snapshot, is_wide);
+    queues(frame, above, top, snapshot);
     leases(frame, leases_area, top, &snapshot.leases);
     failures(frame, failures_area, top, &snapshot.failures);
 }
@@ -114,7 +121,7 @@ fn widths(columns: &[Column], total: u16) -> Vec<u16> {
     columns.iter().map(|(_, width, _)| if *width == 0 { share } else { *width }).collect()
 }
 
-fn queues(frame: &mut Frame<'_>, area: Rect, top: &Top, snapshot: &Snapshot, is_wide: bool) {
+fn queues(frame: &mut Frame<'_>, area: Rect, top: &Top, snapshot: &Snapshot) {
     const NARROW: [Column; 9] = [
         ("queue", 0, false),
         ("waiting", 7, true),
@@ -138,11 +145,23 @@ fn queues(frame: &mut Frame<'_>, area: Rect, top: &Top, snapshot: &Snapshot, is_
         ("finished/m", 10, true),
         ("failed/m", 9, true),
     ];
-    let columns: &[Column] = if is_wide { &WIDER } else { &NARROW };
+    let is_wide = area.width >= WIDE;
+    let columns: &[Column] = match area.width {
+        WIDE.. => &WIDER,
+        SLIM.. => &NARROW,
+        _ => &NARROW[..6],
+    };
     let name_width = usize::from(widths(columns, area.width)[0]);
-    let row = |queue: &QueueLine| queue_row(top, queue, snapshot.window, name_width, is_wide);
+    let row = |queue: &QueueLine| {
+        let mut cells = queue_row(top, queue, snapshot.window, name_width, is_wide);
+        cells.truncate(columns.len());
+        cells
+    };
     let rows = snapshot.queues.iter().map(row).collect();
-    let title = format!("Queues ({}), rates a minute over {}", snapshot.queues.len(), show_duration(snapshot.window));
+    let mut title = format!("Queues ({})", snapshot.queues.len());
+    if area.width >= SLIM {
+        title.push_str(&format!(", rates a minute over {}", show_duration(snapshot.window)));
+    }
     list(frame, area, top, List::Queues, &title, columns, rows);
 }
 
@@ -152,7 +171,7 @@ fn queue_row(top: &Top, queue: &QueueLine, window: Duration, name_width: usize, 
     let name = match queue.paused {
         true => Line::styled(
             format!("{}{PAUSED}", cut(&name, name_width.saturating_sub(PAUSED.len()))),
-            colour(top, Color::Yellow),
+            colour(top, Color::Magenta),
         ),
         false => Line::raw(cut(&name, name_width).into_owned()),
     };
@@ -285,7 +304,7 @@ pub(super) mod tests {
         };
         let leases = vec![
             lease(0xabcdef, "1234@a-host-with-quite-a-long-name.example.org", -65),
-            lease(0x1234, "日本@ホスト", 1_199),
+            lease(0x1234, "日本@ホスト👩\u{200d}🚀", 1_199),
         ];
         let failure = |n: u128, ago_s, reason: &str| Failure {
             id: Uuid::from_u128(n),
@@ -329,9 +348,18 @@ pub(super) mod tests {
     #[test]
     fn frames_are_as_in_the_snapshots() {
         let mut job = seen();
-        job.open("00000000-0000-0000-0000-000000001234", "id: 1234\nqueue: mail\npayload:\n  to: ada\n");
+        job.open(
+            "00000000-0000-0000-0000-000000001234",
+            &format!(
+                "id: 1234\nqueue: mail\nreason: {}\npayload:\n  to: ada\n",
+                "a reason that is longer than one line, 理由は一行より長い、 all of which is shown ".repeat(2),
+            ),
+        );
         let mut asking = seen();
         press(&mut asking, KeyCode::Char('p'));
+        let mut asking_much = seen();
+        press(&mut asking_much, KeyCode::Down);
+        press(&mut asking_much, KeyCode::Char('r'));
         let mut troubled = seen();
         troubled.list = List::Failures;
         troubled.trouble("the database cannot be reached: connection refused");
@@ -340,8 +368,10 @@ pub(super) mod tests {
         for (name, top, columns, rows) in [
             ("80x24", &seen(), 80, 24),
             ("160x30", &seen(), 160, 30),
+            ("60x14", &seen(), 60, 14),
             ("a question, 80x12", &asking, 80, 12),
-            ("a job, 60x10", &job, 60, 10),
+            ("a question about a long name, 60x4", &asking_much, 60, 4),
+            ("a job, 60x12", &job, 60, 12),
             ("trouble, 100x16", &troubled, 100, 16),
             ("nothing seen yet, 40x4", &fresh, 40, 4),
         ] {

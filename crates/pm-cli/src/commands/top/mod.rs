@@ -8,7 +8,7 @@ mod view;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_duration;
-use crate::render::{Format, may_colour};
+use crate::render::{Format, jobs, may_colour};
 use crate::stop::Stop;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -16,7 +16,7 @@ use pm_driver_tokio_postgres::{Error, Queue, Uuid};
 use screen::Screen;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
-use view::{Snapshot, Top, Wish};
+use view::{Snapshot, Top, Wish, quoted};
 
 /// Of the time, at most one part in so many is spent on looking.
 const SHARE: u32 = 10;
@@ -114,15 +114,14 @@ fn look(queue: Queue) -> BoxFuture<'static, News> {
 fn fulfil(queue: Queue, wish: Wish) -> BoxFuture<'static, News> {
     async move {
         match wish {
-            Wish::Pause(name) => News::Said(
-                queue.pause_queue(&name).await.map(|held| format!("Paused queue \"{name}\": {held} jobs held now.")),
-            ),
-            Wish::Resume(name) => News::Said(
-                queue
-                    .resume_queue(&name)
-                    .await
-                    .map(|freed| format!("Resumed queue \"{name}\": {freed} jobs set free.")),
-            ),
+            Wish::Pause(name) => {
+                let held = queue.pause_queue(&name).await;
+                News::Said(held.map(|held| format!("Paused queue {}: {} held now.", quoted(&name), jobs(held))))
+            }
+            Wish::Resume(name) => {
+                let freed = queue.resume_queue(&name).await;
+                News::Said(freed.map(|freed| format!("Resumed queue {}: {} set free.", quoted(&name), jobs(freed))))
+            }
             Wish::Open(id) => News::Opened(id, look::job(&queue, id).await),
             Wish::Quit | Wish::Look => News::Said(Ok(String::new())),
         }

@@ -1,5 +1,6 @@
 //! What `pm top` shows, and what keys do to it: pure.
 
+use crate::render::{cut, printable};
 use pm_driver_tokio_postgres::{Count, Uuid};
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::time::Duration;
@@ -210,8 +211,8 @@ impl Top {
         let snapshot = self.snapshot.as_ref();
         match snapshot.and_then(|snapshot| snapshot.queues.get(self.chosen[List::Queues as usize])) {
             Some(queue) => {
-                self.front =
-                    Front::Question(format!("{order} queue \"{}\"? y/n", queue.name), wish(queue.name.clone()));
+                let question = format!("{order} queue {}? y/n", quoted(&queue.name));
+                self.front = Front::Question(question, wish(queue.name.clone()));
             }
             None => self.say("There is no queue."),
         }
@@ -230,6 +231,12 @@ impl Top {
         }
         id
     }
+}
+
+/// Returns a queue's name for a sentence, so short that the sentence fits on a narrow screen.
+pub(super) fn quoted(name: &str) -> String {
+    const COLUMNS: usize = 32;
+    format!("\"{}\"", cut(&printable(name), COLUMNS))
 }
 
 impl Snapshot {

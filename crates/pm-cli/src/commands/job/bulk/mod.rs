@@ -11,7 +11,7 @@ pub(super) use selection::SelectionArgs;
 use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::{BulkReport, Progress, Tally, Total, jobs};
+use crate::render::{BulkReport, Format, Progress, Tally, Total, jobs};
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{Change, Queue, StillIs, Uuid};
 use selection::Wanted;
@@ -172,12 +172,13 @@ impl Bulk<'_> {
     /// Tells what was done before the error.
     fn broken_off(mut self, error: CommandError) -> Result<(), CommandError> {
         let done = self.report.end(&mut self.context.output)?;
-        Err(error.hint(format!("before that: {done}")))
+        self.context.output.say(&format!("{done}."));
+        Err(error)
     }
 
     fn end(mut self) -> Result<(), CommandError> {
         let done = self.report.end(&mut self.context.output)?;
-        if self.context.output.format() == crate::render::Format::People {
+        if self.context.output.format() == Format::People {
             self.context.output.say(&format!("{done}."));
         }
         match self.report.refusal() {
