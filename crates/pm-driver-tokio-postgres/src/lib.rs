@@ -69,6 +69,11 @@ pub use transaction::InTransaction;
 
 use std::sync::Arc;
 
+// The program in the README is compiled with the examples in here.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 /// Returns a handle on the queues of the database at `url`, with default [`ConnectOptions`].
 ///
 /// It migrates an empty or older schema. To be called in a tokio runtime, which then drives everything.
