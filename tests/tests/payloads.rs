@@ -1,7 +1,7 @@
 //! Payloads of every codec and size come out as they went in, and are stored once.
 
-use pm_core::op::CopyJob;
-use pm_core::{JobOptions, QueueName};
+use pm_core::op::{CopyJob, FetchJob};
+use pm_core::{JobOptions, Lease, QueueName};
 use pm_driver_tokio_postgres::{Codec, EnqueueOptions, OnConflict, RawPayload, State, Uuid};
 use pm_tests::{Direct, Ground, Seed, eventually, run_in, unattended};
 use serde::de::DeserializeOwned;
@@ -181,6 +181,45 @@ async fn a_payload_shared_in_the_last_moment_is_freed_with_its_last_job() {
         assert_eq!(ground.queue.payload(id).await.unwrap().unwrap().bytes.as_ref(), b"1");
         ground.queue.delete_jobs(&[id]).await.unwrap();
         assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+    }
+}
+
+/// The payload becomes shared after a fetch has looked at the job, and before it locks it.
+#[tokio::test]
+async fn a_fetch_beside_the_first_copy_takes_the_payload_too() {
+    let ground = Ground::new().await;
+    let source = ground.put(1).await;
+    let role = format!("{}_patient", ground.database.name());
+    let mut patient = Direct::to(&ground.database.url()).await;
+    // To look at a job, this role waits for whoever holds the advisory lock.
+    let setup = format!(
+        "create function pm.wait() returns bool language plpgsql as 'begin perform pg_advisory_lock_shared(1); return true; end';
+         alter table pm.job enable row level security;
+         create role {role}; grant all on schema pm to {role}; grant all on all tables in schema pm to {role};
+         create policy patience on pm.job to {role} using (pm.wait());
+         set role {role}"
+    );
+    patient.client.batch_execute(&setup).await.unwrap();
+    let holder = Direct::to(&ground.database.url()).await;
+    holder.client.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+
+    let fetch = FetchJob { lease: Lease { job: source, number: 1 }, worker: "patient".to_owned() };
+    let fetching = tokio::spawn(async move {
+        let transaction = patient.client.transaction().await.unwrap();
+        let fetched = run_in(&transaction, fetch).await;
+        transaction.commit().await.unwrap();
+        fetched
+    });
+    let is_waited_for = "select count(*) from pg_locks where not granted";
+    eventually("it waits", PATIENCE, async || ground.number(is_waited_for) > 0).await;
+    ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    holder.client.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+    match fetching.await.unwrap() {
+        Some(fetched) => assert_eq!(fetched.job.payload.as_ref(), b"1"),
+        None => {
+            let job = ground.queue.fetch_job::<u64>(source).await.unwrap().expect("it is as ready as before");
+            assert_eq!(*job.payload(), 1);
+        }
     }
 }
 

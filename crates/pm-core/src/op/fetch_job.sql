@@ -1,11 +1,11 @@
 -- Leases one job by its id, if it is ready and its queue is not paused.
 -- Locks: the job, unless someone else has it locked; a frontier row it may have to make.
--- Concurrency: as a claim. The job is put no later in its line than the frontier, so that the reaper finds it; given back, it stands near the head.
+-- Concurrency: as a claim, which leaves a job that changed between look and lock. The job is put no later in its line than the frontier, so that the reaper finds it; given back, it stands near the head.
 -- Index: job (id), claim_frontier.
 -- Cost: constant.
 -- Reply: as claim.
 with target as materialized (
-  select job.id, job.queue_id, job.priority, job.seq
+  select job.ctid as tid, job.queue_id, job.priority, job.seq
   from {schema}.job join {schema}.queue on queue.id = job.queue_id
   where job.id = $1::uuid and job.state = 0 and not job.held and not queue.paused and queue.name is not null
     and (job.seq is not null or job.run_at <= statement_timestamp())
@@ -18,7 +18,7 @@ with target as materialized (
       lease_expires_at = statement_timestamp() + queue.lease_ms * interval '1 ms',
       seq = least(job.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = target.queue_id and f.priority = target.priority), 1))
   from target join {schema}.queue on queue.id = target.queue_id
-  where job.id = target.id
+  where job.ctid = target.tid
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
             job.retry_count, job.created_at, job.codec, job.description, job.key,
             coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
