@@ -69,6 +69,14 @@ fn without_tables_commands_say_what_to_run_and_make_none() {
         &["db", "reap"],
         &["db", "prune"],
         &["work", "mail", "--", "true"],
+        &["reap"],
+        &["pg", "backup"],
+        &["schedule", "ls"],
+        &["schedule", "show", "nightly"],
+        &["schedule", "set", "nightly", "mail", "@daily"],
+        &["schedule", "pause", "nightly"],
+        &["schedule", "resume", "nightly"],
+        &["schedule", "delete", "nightly"],
     ] {
         place.pm(arguments).assert_refused(3, &["schema \"pm\"", "Hint: run: pm db migrate\n"]);
     }

@@ -3,6 +3,7 @@
 // Clippy knows a test by its attribute, and not what only tests call.
 #![allow(clippy::unwrap_used)]
 
+mod arguments;
 mod backups;
 mod bulk;
 mod configuration;

@@ -169,10 +169,12 @@ impl Bulk<'_> {
         Ok(())
     }
 
-    /// Tells what was done before the error.
+    /// Tells what was done before the error, if anything was.
     fn broken_off(mut self, error: CommandError) -> Result<(), CommandError> {
-        let done = self.report.end(&mut self.context.output)?;
-        self.context.output.say(&format!("{done}."));
+        if self.report.tally() != Tally::default() {
+            let done = self.report.end(&mut self.context.output)?;
+            self.context.output.say(&format!("{done}."));
+        }
         Err(error)
     }
 
