@@ -1,5 +1,5 @@
 use std::fs::{self, DirBuilder, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
@@ -264,28 +264,50 @@ const PORT_ATTEMPTS: u32 = 10;
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 const READY_INTERVAL: Duration = Duration::from_millis(5);
+const UNFINISHED_NAMES: u32 = 1_000;
 const LOG_TAIL: u64 = 16 << 10;
 const BACKUP_SECONDS: u64 = 60;
 
 /// Makes a data directory that is to stay, unless it is there. It appears when it is complete.
 fn keep(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result<(), Error> {
-    let failed = || Error::io(format!("can not make {}", data_dir.display()));
     if data_dir.join("PG_VERSION").exists() {
         return Ok(());
     }
-    let mut unfinished = data_dir.as_os_str().to_owned();
-    unfinished.push(".unfinished");
-    let unfinished = PathBuf::from(unfinished);
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(failed())?;
+    let failed = || Error::io(format!("can not make {}", data_dir.display()));
+    if let Some(parent) = data_dir.parent() {
+        fs::create_dir_all(parent).map_err(failed())?;
     }
-    fs::create_dir_all(&unfinished).map_err(failed())?;
+    let unfinished = create_beside(data_dir).map_err(failed())?;
+    let made = fill(&unfinished, supervisor, binaries);
+    let made = made.and_then(|()| fs::rename(&unfinished, data_dir).map_err(failed()));
+    if made.is_err() {
+        // What matters is why; nobody but us has put anything into it.
+        fs::remove_dir_all(&unfinished).ok();
+    }
+    made
+}
+
+/// Makes a directory of a name that nobody has, so that nothing of anybody's is ever in it.
+fn create_beside(data_dir: &Path) -> io::Result<PathBuf> {
+    let mut number = 1;
+    loop {
+        // Put together anew it ends with its name, not with a slash.
+        let mut unfinished = data_dir.components().collect::<PathBuf>().into_os_string();
+        unfinished.push(format!(".unfinished-{number}"));
+        match DirBuilder::new().mode(0o700).create(&unfinished) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < UNFINISHED_NAMES => number += 1,
+            created => return created.map(|()| unfinished.into()),
+        }
+    }
+}
+
+fn fill(unfinished: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result<(), Error> {
     let account = supervisor.account();
     if account.is_other {
-        chown(&unfinished, Some(account.uid), Some(account.gid)).map_err(failed())?;
+        let failed = Error::io(format!("can not give away {}", unfinished.display()));
+        chown(unfinished, Some(account.uid), Some(account.gid)).map_err(failed)?;
     }
-    template::initdb(&unfinished, supervisor, binaries, Sync::On)?;
-    fs::rename(&unfinished, data_dir).map_err(failed())
+    template::initdb(unfinished, supervisor, binaries, Sync::On)
 }
 
 fn tail(path: &Path) -> String {
@@ -295,7 +317,7 @@ fn tail(path: &Path) -> String {
         file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
         let mut bytes = Vec::new();
         file.take(LOG_TAIL).read_to_end(&mut bytes)?;
-        std::io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
+        io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     read().unwrap_or_default()
 }

@@ -138,6 +138,32 @@ fn kept_data_outlive_the_server() {
 }
 
 #[test]
+fn what_stands_beside_kept_data_is_left_alone() {
+    let parent = Scratch::new("beside");
+    let beside = [parent.0.join("data.unfinished"), parent.0.join("data.unfinished-1")];
+    for dir in &beside {
+        std::fs::create_dir(dir).expect("is new");
+        std::fs::write(dir.join("novel"), "Chapter 1").expect("is ours");
+    }
+    let options = ServerOptions::default().data_dir(parent.0.join("data/"));
+    Server::start_with(options).expect("it starts").stop().expect("it stops");
+    assert!(beside.iter().all(|dir| dir.join("novel").exists()));
+    assert_eq!(std::fs::read_dir(&parent.0).expect("is ours").count(), 3);
+}
+
+#[test]
+fn full_directory_is_refused_for_data_and_nothing_is_left_beside_it() {
+    let parent = Scratch::new("full");
+    let novel = parent.0.join("data/novel");
+    std::fs::create_dir(parent.0.join("data")).expect("is new");
+    std::fs::write(&novel, "Chapter 1").expect("is ours");
+    let error = Server::start_with(ServerOptions::default().data_dir(parent.0.join("data"))).expect_err("it is full");
+    assert!(error.to_string().contains("not empty"), "{error}");
+    assert!(novel.exists());
+    assert_eq!(std::fs::read_dir(&parent.0).expect("is ours").count(), 1);
+}
+
+#[test]
 fn second_server_on_kept_data_is_refused_and_the_first_lives_on() {
     let parent = Scratch::new("twice");
     let options = ServerOptions::default().data_dir(parent.0.join("data"));
