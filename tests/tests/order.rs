@@ -36,6 +36,33 @@ async fn jobs_of_one_priority_come_in_the_order_they_were_put_in() {
 }
 
 #[tokio::test]
+async fn jobs_restarted_or_moved_together_come_in_the_order_of_their_ids_whatever_their_keys() {
+    for deed in ["restart", "move"] {
+        let ground = Ground::new().await;
+        let keys = [Some("z"), None, Some("a"), Some("m"), None];
+        let mut ids = Vec::new();
+        for (n, key) in keys.into_iter().enumerate() {
+            let options = key.map_or(EnqueueOptions::default(), |key| EnqueueOptions::default().key(key));
+            ids.push(ground.put_with(n as u64, options).await);
+        }
+        // Ids of one millisecond are in no order.
+        let mut expected: Vec<_> = ids.iter().copied().zip(0u64..).collect();
+        expected.sort();
+        let expected: Vec<_> = expected.into_iter().map(|(_, n)| n).collect();
+        if deed == "move" {
+            ground.queue.create_queue("elsewhere", false).await.unwrap();
+            ground.queue.move_jobs(&ids, "elsewhere").await.unwrap();
+            ground.queue.move_jobs(&ids, "tasks").await.unwrap();
+        } else {
+            ground.queue.fail_jobs(&ids, "enough").await.unwrap();
+            ids.reverse();
+            ground.queue.restart_jobs(&ids, false).await.unwrap();
+        }
+        assert_eq!(work(&ground, StreamOptions::default(), 5).await, expected, "{deed}");
+    }
+}
+
+#[tokio::test]
 async fn prefetch_of_one_keeps_the_order_too() {
     let ground = Ground::new().await;
     ground.put_many(50).await;

@@ -1,4 +1,4 @@
--- Moves jobs to another queue, with id, payload, priority and description; a lease stays valid.
+-- Moves jobs to another queue, in the order of their ids, with id, payload, priority and description; a lease stays valid.
 -- Locks: key share on the target queue; the jobs in id order; a frontier row it may have to make.
 -- Concurrency: a racing delete_queue waits or is seen as "no such queue". A job in progress is put no later in its new line than the frontier there, so that the reaper finds it.
 -- Index: queue (name), job (id), job_key for jobs with a key, claim_frontier.
@@ -14,11 +14,16 @@ with goal as materialized (
   order by job.id
   for no key update of job
 ), {still_is}, allowed as materialized (
-  select * from (
-    select still.*, row_number() over (partition by key_held order by id) as turn from still where fits
+  select t.*, case when t.queue_id <> t.goal_id and t.seq is not null and t.state <> 1 then nextval('{schema}.job_seq') else t.seq end as ticket
+  from (
+    select ranked.* from (
+      select still.*, row_number() over (partition by key_held order by id) as turn from still where fits
+    ) ranked
+    where queue_id = goal_id or key_held is null
+       or (turn = 1 and not exists (select 1 from {schema}.job o where o.queue_id = ranked.goal_id and o.key_held = ranked.key_held))
+    order by id
+    offset 0
   ) t
-  where queue_id = goal_id or key_held is null
-     or (turn = 1 and not exists (select 1 from {schema}.job o where o.queue_id = t.goal_id and o.key_held = t.key_held))
 ), line as (
   select distinct goal_id, priority from allowed where state = 1
 ), made as (
@@ -28,9 +33,9 @@ with goal as materialized (
   update {schema}.job
   set queue_id = a.goal_id,
       seq = case
-        when a.queue_id = a.goal_id or a.seq is null then a.seq
-        when a.state = 1 then least(a.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = a.goal_id and f.priority = a.priority), 1))
-        else nextval('{schema}.job_seq')
+        when a.queue_id <> a.goal_id and a.state = 1
+        then least(a.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = a.goal_id and f.priority = a.priority), 1))
+        else a.ticket
       end
   from allowed a
   where job.id = a.id

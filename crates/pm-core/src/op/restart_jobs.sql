@@ -1,4 +1,4 @@
--- Makes jobs pending again, ready at once; those in progress only when forced.
+-- Makes jobs pending again, ready at once and in the order of their ids; those in progress only when forced.
 -- Locks: the jobs, in id order.
 -- Concurrency: a job in progress loses its lease number when forced, so its holder's next word is refused. A commit it replaces leaves an attempt row, so that a late resend is still told what became of it.
 -- Index: job (id), attempt (job_id, attempt), job_key for jobs with a key.
@@ -12,8 +12,13 @@ with item as materialized (
   order by job.id
   for no key update of job
 ), {still_is}, allowed as materialized (
-  select still.*, row_number() over (partition by queue_id, key order by id) as turn
-  from still where fits and (state <> 1 or $5::bool)
+  select ranked.*, case when ranked.state = 0 and ranked.seq is not null then ranked.seq else nextval('{schema}.job_seq') end as ticket
+  from (
+    select still.*, row_number() over (partition by queue_id, key order by id) as turn
+    from still where fits and (state <> 1 or $5::bool)
+    order by id
+    offset 0
+  ) ranked
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
   select id, attempt, case when state = 2 then lease end, coalesce(ended_at, statement_timestamp()), case when state = 2 then verdict else 7::int2 end, worker, reason
@@ -23,7 +28,7 @@ with item as materialized (
   update {schema}.job
   set state = 0, retry_count = 0, reason = null, run_at = null, ended_at = null, failed_at = null, held = false,
       lease = case when a.state = 1 then null else a.lease end, lease_expires_at = null,
-      seq = case when a.state = 0 and a.seq is not null then a.seq else nextval('{schema}.job_seq') end,
+      seq = a.ticket,
       key_held = case
         when a.key is null or a.key_held is not null then a.key_held
         when a.turn = 1 and not exists (select 1 from {schema}.job o where o.queue_id = a.queue_id and o.key_held = a.key) then a.key

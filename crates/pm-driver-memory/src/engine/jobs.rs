@@ -115,7 +115,7 @@ impl Work<'_> {
         let targets = self.targets();
         let force: bool = self.args.next().unwrap_or_default();
         let mut allowed: Vec<&JobRow> = fitting(&targets).filter(|job| force || job.state != IN_PROGRESS).collect();
-        allowed.sort_by_key(|job| (job.queue_id, job.key.is_none(), &job.key, job.id));
+        allowed.sort_by_key(|job| job.id);
         let changed: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
         for old in allowed {
             self.restart(old);
@@ -176,7 +176,7 @@ impl Work<'_> {
         let (targets, name) = (self.targets(), self.args.next::<String>().unwrap_or_default());
         let Some(goal) = self.tables.queue_named(&name).map(|queue| queue.id) else { return };
         let mut movable: Vec<&JobRow> = fitting(&targets).collect();
-        movable.sort_by_key(|job| (job.key_held.is_none(), &job.key_held, job.id));
+        movable.sort_by_key(|job| job.id);
         let mut changed = BTreeSet::new();
         for old in movable {
             let is_key_held = |key: &String| self.tables.holder(goal, key).is_some();
