@@ -1,9 +1,11 @@
 //! Schedules: each tick makes one job, whoever fires it, whatever goes wrong meanwhile.
 
 use futures_util::future::join_all;
-use pm_core::op::{DueSchedules, FireSchedules};
+use pm_core::op::{DueSchedules, FireSchedules, SetSchedule};
+use pm_core::{JobOptions, NewSchedule};
 use pm_driver_tokio_postgres::{
-    ConnectOptions, ErrorKind, Missed, Overlap, Schedule, State, StreamOptions, Tick, Timestamp, connect_with,
+    ConnectOptions, Cron, ErrorKind, Missed, Overlap, QueueName, Schedule, ScheduleName, State, StreamOptions, Tick,
+    Timestamp, connect_with,
 };
 use pm_tests::{Direct, Ground, Loss, PATIENCE, Proxy, eventually, next, take, unattended};
 use std::time::Duration;
@@ -16,10 +18,12 @@ fn half_an_hour_off(ground: &Ground) -> String {
     format!("{minute} * * * *")
 }
 
-/// Lets the next tick of all schedules be one that lies so many hours back.
+/// Lets the next tick of all schedules be one that lies so many hours back, and the last one as much earlier.
 fn miss(ground: &Ground, hours: u32) {
-    let sql =
-        format!("update pm.schedule set next_tick = next_tick - interval '{hours} h' where next_tick is not null");
+    let sql = format!(
+        "update pm.schedule set next_tick = next_tick - interval '{hours} h', last_tick = last_tick - interval '{hours} h'
+         where next_tick is not null"
+    );
     ground.database.execute(&sql).unwrap();
 }
 
@@ -162,6 +166,34 @@ async fn a_firing_reckoned_before_someone_changed_the_schedule_does_nothing() {
             ground.queue.set_schedule("s", changed(), 8u64).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_tick_is_fired_once_also_when_its_schedule_is_given_other_times_meanwhile() {
+    let ground = ground_with(|schedule| schedule).await;
+    miss(&ground, 1);
+    let due = next_tick(&ground, "s").await;
+    let other_times = half_an_hour_off(&ground).replacen("*", "0-23", 1);
+    let schedule = NewSchedule {
+        name: ScheduleName::new("s").unwrap(),
+        queue: QueueName::new("tasks").unwrap(),
+        cron: Cron::new(&other_times, "UTC").unwrap(),
+        missed: Missed::Once,
+        overlap: Overlap::Allow,
+        payload: "8".into(),
+        options: JobOptions::default(),
+    };
+    assert_eq!(ground.queue.fire_schedules().await.unwrap().0, 1);
+    let fired = ground.column("select id from pm.job")[0].parse().unwrap();
+    ground.queue.finish_jobs(&[fired]).await.unwrap();
+    // Reckoned before the firing, heard after it.
+    let mut direct = Direct::to(&ground.database.url()).await;
+    assert!(!direct.run(SetSchedule { schedule, next_tick: due }).await, "it is there");
+    assert_eq!(ground.queue.fire_schedules().await.unwrap().0, 0, "that tick was fired");
+    assert!(next_tick(&ground, "s").await > due, "but the schedule moves on");
+    assert_eq!(jobs(&ground), 1);
+    miss(&ground, 1);
+    assert_eq!(ground.queue.fire_schedules().await.unwrap().0, 1, "and fires the next one");
 }
 
 #[tokio::test]

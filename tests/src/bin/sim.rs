@@ -1,6 +1,6 @@
 //! Runs worlds of the simulation, many at once: `sim --seeds 10000`, `sim --minutes 60`, `PM_SEED=7 sim`.
 
-use pm_tests::sim::{Report, run};
+use pm_tests::sim::{Report, Tally, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -74,25 +74,25 @@ struct Total {
     worlds: u64,
     lasted: Duration,
     hash: u64,
-    counts: [u64; 6],
+    counts: [u64; 7],
 }
 
 impl Total {
     fn add(&mut self, report: &Report) {
-        let tally = report.tally;
         self.worlds += 1;
         self.lasted += report.lasted;
         self.hash ^= report.hash;
-        let counts = [tally.statements, tally.jobs, tally.endings, tally.reaped, tally.lost, tally.crashes];
+        let Tally { statements, jobs, ticks, endings, reaped, lost, crashes } = report.tally;
+        let counts = [statements, jobs, ticks, endings, reaped, lost, crashes];
         self.counts.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
     }
 
     fn print(&self, elapsed: Duration) {
-        let [statements, jobs, endings, reaped, lost, crashes] = self.counts;
+        let [statements, jobs, ticks, endings, reaped, lost, crashes] = self.counts;
         let (worlds, hours, seconds) = (self.worlds, self.lasted.as_secs() / 3_600, elapsed.as_secs());
         println!("{worlds} worlds, {hours} h of their time in {seconds} s, hash {:016x}", self.hash);
         println!(
-            "{statements} statements, {jobs} jobs, {endings} endings, {reaped} reaped, {lost} words refused, {crashes} crashes"
+            "{statements} statements, {jobs} jobs, {ticks} of them by schedules, {endings} endings, {reaped} reaped, {lost} words refused, {crashes} crashes"
         );
     }
 }

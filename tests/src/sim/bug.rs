@@ -6,8 +6,11 @@ use super::world::World;
 use bytes::Bytes;
 use pm_core::StatementId;
 use pm_driver_memory::{JobRow, Tables};
-use pm_queue::{Failure, Rows, Value};
+use pm_queue::{Failure, Rows, Statement, Timestamp, Value};
 use uuid::Uuid;
+
+/// By how much a schedule counts as due too early, with that bug.
+const EARLY_US: i64 = 5_000_000;
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,11 +34,18 @@ pub enum Bug {
     MoveBreaksLease,
     RestartUnforced,
     KeyTwice,
+    FireOfChanged,
+    TickStays,
+    TickKeyShared,
+    OverlapIgnored,
+    TickEarly,
+    SetReplans,
+    TickUntold,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 18] = [
+    pub const ALL: [(Bug, &'static str); 25] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -54,6 +64,13 @@ impl Bug {
         (Bug::MoveBreaksLease, "a move takes a job in progress from its holder"),
         (Bug::RestartUnforced, "a restart without force takes jobs in progress"),
         (Bug::KeyTwice, "a key does not keep others out"),
+        (Bug::FireOfChanged, "a firing asks for neither revision nor next tick"),
+        (Bug::TickStays, "a firing does not move its schedules on"),
+        (Bug::TickKeyShared, "the ticks of a schedule share one key"),
+        (Bug::OverlapIgnored, "a tick does not wait for the job of the last one"),
+        (Bug::TickEarly, "a schedule counts as due five seconds before its tick"),
+        (Bug::SetReplans, "setting a schedule again plans its next tick anew"),
+        (Bug::TickUntold, "nobody is told when the next tick comes"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -79,26 +96,31 @@ impl Bug {
             (Bug::EnqueueForgotten, StatementId::Enqueue) if world.below(8) == 0 => {
                 return Ok(Rows::builder(3).finish());
             }
+            (Bug::TickKeyShared, StatementId::FireSchedules) => share_keys(&mut params),
             (Bug::RestartUnforced, StatementId::RestartJobs) => params[4] = Value::Bool(true),
-            _ => world.database.change(|tables| self.prepare(statement, &params, tables)),
+            _ => world.database.change(|tables| self.prepare(statement, &params, tables, world.now())),
         }
         let answer = world.database.answer(world.catalog.statement(statement), &params);
         world.database.change(|tables| self.tidy_up(statement, &before, tables));
         match (self, statement, fate) {
             (Bug::TrustFromReply, StatementId::Claim | StatementId::Refresh, Fate::Runs { answers_us, .. }) => {
                 let late_ms = (world.now_us() - sent_at + answers_us) / 1_000;
-                answer.map(|rows| longer(&rows, statement, world.catalog.statement(statement).columns.len(), late_ms))
+                let place = if statement == StatementId::Claim { 3 } else { 1 };
+                answer.map(|rows| later(&rows, world.catalog.statement(statement), place, late_ms as i64))
+            }
+            (Bug::TickEarly, StatementId::DueSchedules, _) => {
+                answer.map(|rows| later(&rows, world.catalog.statement(statement), 8, EARLY_US))
             }
             _ => answer,
         }
     }
 
     /// Changes the tables before a statement.
-    fn prepare(self, statement: StatementId, params: &[Value<'_>], tables: &mut Tables) {
+    fn prepare(self, statement: StatementId, params: &[Value<'_>], tables: &mut Tables, now: Timestamp) {
         match (self, statement) {
             (Bug::ReapEarly, StatementId::Reap) => {
                 for job in tables.job.values_mut().filter(|job| job.state == 1) {
-                    job.lease_expires_at = job.lease_expires_at.map(|_| pm_queue::Timestamp::from_unix_us(0));
+                    job.lease_expires_at = job.lease_expires_at.map(|_| Timestamp::from_unix_us(0));
                 }
             }
             (Bug::ClaimOfPaused, StatementId::Claim) => {
@@ -120,6 +142,36 @@ impl Bug {
             (Bug::ReleaseOfAll, StatementId::ReleaseClaim) => {
                 let lease = if let Some(Value::Int8(lease)) = params.first() { Some(*lease) } else { None };
                 tables.job.values_mut().filter(|job| job.state == 1).for_each(|job| job.lease = lease);
+            }
+            _ => self.prepare_schedules(statement, params, tables, now),
+        }
+    }
+
+    /// Changes the schedules before a statement.
+    fn prepare_schedules(self, statement: StatementId, params: &[Value<'_>], tables: &mut Tables, now: Timestamp) {
+        let all = tables.schedule.values_mut();
+        match (self, statement, params) {
+            (
+                Bug::FireOfChanged,
+                StatementId::FireSchedules,
+                [Value::Int4Array(ids), Value::Int8Array(revisions), Value::TimestampArray(ticks), ..],
+            ) => {
+                for schedule in all {
+                    if let Some(n) = ids.iter().position(|id| *id == Some(schedule.id)) {
+                        (schedule.revision, schedule.next_tick) = (revisions[n].unwrap_or_default(), ticks[n]);
+                    }
+                }
+            }
+            (Bug::OverlapIgnored, StatementId::FireSchedules, _) => all.for_each(|schedule| schedule.overlap = 0),
+            (Bug::TickEarly, StatementId::DueSchedules, _) => {
+                let early = |at: Timestamp| Timestamp::from_unix_us(at.unix_us() - EARLY_US);
+                all.for_each(|schedule| schedule.next_tick = schedule.next_tick.map(early));
+            }
+            (Bug::SetReplans, StatementId::SetSchedule, [Value::Text(name), ..]) => {
+                all.filter(|schedule| schedule.name == **name).for_each(|schedule| schedule.next_tick = None);
+            }
+            (Bug::TickUntold, StatementId::Poll | StatementId::DueSchedules, _) => {
+                all.for_each(|schedule| schedule.next_tick = schedule.next_tick.filter(|tick| *tick <= now));
             }
             _ => {}
         }
@@ -162,7 +214,24 @@ impl Bug {
                     job.lease_expires_at = before.job.get(&job.id).and_then(|old| old.lease_expires_at);
                 }
             }
-            _ => {}
+            _ => self.tidy_up_schedules(statement, before, tables),
+        }
+    }
+
+    /// Changes the schedules after a statement.
+    fn tidy_up_schedules(self, statement: StatementId, before: &Tables, tables: &mut Tables) {
+        for (id, old) in &before.schedule {
+            let Some(schedule) = tables.schedule.get_mut(id) else { continue };
+            match (self, statement) {
+                (Bug::FireOfChanged, StatementId::FireSchedules) => schedule.revision = old.revision,
+                (Bug::OverlapIgnored, StatementId::FireSchedules) => schedule.overlap = old.overlap,
+                (Bug::TickStays, StatementId::FireSchedules)
+                | (Bug::TickEarly, StatementId::DueSchedules)
+                | (Bug::TickUntold, StatementId::Poll | StatementId::DueSchedules) => {
+                    schedule.next_tick = old.next_tick
+                }
+                _ => {}
+            }
         }
     }
 }
@@ -206,16 +275,25 @@ fn each_lease(params: &mut [Value<'_>], number: impl Fn(Uuid, i64, Option<&str>)
     }
 }
 
-/// Returns the reply to a claim or a refresh with leases that last longer.
-fn longer(rows: &Rows, statement: StatementId, columns: usize, by_ms: u64) -> Rows {
-    let place = if statement == StatementId::Claim { 3 } else { 1 };
+/// Gives the jobs of a firing keys that do not say their tick.
+fn share_keys(params: &mut [Value<'_>]) {
+    if let Some(Value::TextArray(keys)) = params.last_mut() {
+        for key in keys.iter_mut().flatten() {
+            *key = key.split('@').next().unwrap_or_default().to_owned().into();
+        }
+    }
+}
+
+/// Returns a reply with one column, milliseconds or a time, greater by so much.
+fn later(rows: &Rows, statement: &Statement, place: usize, by: i64) -> Rows {
+    let columns = statement.columns.len();
     let mut changed = Rows::builder(columns);
-    for mut row in rows.iter(statement) {
+    for mut row in rows.iter(statement.id) {
         for column in 0..columns {
             let cell: Option<Bytes> = row.read().ok().flatten();
-            let lease_ms = cell.as_deref().filter(|_| column == place).and_then(|cell| cell.try_into().ok());
-            match lease_ms.map(i64::from_be_bytes) {
-                Some(lease_ms) => changed.push(Some(&(lease_ms + by_ms as i64).to_be_bytes())),
+            let number = cell.as_deref().filter(|_| column == place).and_then(|cell| cell.try_into().ok());
+            match number.map(i64::from_be_bytes) {
+                Some(number) => changed.push(Some(&(number + by).to_be_bytes())),
                 None => changed.push(cell.as_deref()),
             }
         }

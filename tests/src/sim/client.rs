@@ -1,5 +1,6 @@
 //! What producers and operators do, at any moment and several things at once.
 
+use super::schedules::schedule;
 use super::stack::Process;
 use super::worker::{ALL_QUEUES, QUEUES, handle};
 use super::world::SECOND;
@@ -17,8 +18,9 @@ pub(super) async fn produce_and_operate(process: Arc<Process>, queue: Queue) {
     while !process.world.is_peaceful() {
         let (client, queue) = (process.clone(), queue.clone());
         let deed = async move {
-            match client.world.below(3) {
+            match client.world.below(if client.world.has_schedules { 4 } else { 3 }) {
                 0 => operate(&client, &queue).await,
+                3 => schedule(&client, &queue).await,
                 _ => produce(&client, &queue).await,
             }
         };

@@ -10,6 +10,7 @@ mod executor;
 mod faults;
 mod owned;
 mod scenario;
+mod schedules;
 mod stack;
 mod worker;
 mod world;

@@ -58,3 +58,8 @@ pub(super) fn leases_of(params: &[Value<'_>]) -> Vec<(uuid::Uuid, i64)> {
         _ => Vec::new(),
     }
 }
+
+/// Returns the values of an array that has no nulls.
+pub(super) fn column<T: Copy>(values: &[Option<T>]) -> Vec<T> {
+    values.iter().map(|value| value.expect("there are no nulls")).collect()
+}

@@ -3,6 +3,7 @@
 use super::auditor::Tally;
 use super::bug::Bug;
 use super::client::{produce, produce_and_operate, set_right};
+use super::schedules::neglect;
 use super::stack::{Process, Stack};
 use super::worker::{QUEUES, work};
 use super::world::{Entry, MS, SECOND, World};
@@ -87,6 +88,7 @@ struct Scenario {
 impl Scenario {
     fn play(&mut self) {
         self.make_queues();
+        (0..self.world.below(4)).for_each(|_| neglect(&self.world));
         for slot in 0..WORKERS + CLIENTS {
             let (process, queue) = self.start(slot);
             self.slots.push(Slot { process, queue, starts_at: None });
@@ -106,6 +108,7 @@ impl Scenario {
         self.world.run_until(self.world.now_us() + 70 * SECOND + self.world.below(20 * SECOND), |_| false);
         self.put_in(1);
         self.expect_endings("an idle worker is woken", 6 * SECOND);
+        self.expect_ticks();
         self.close();
     }
 
@@ -169,6 +172,7 @@ impl Scenario {
                 self.world.at(now + 2 * soon, Entry::GoOn(number));
             }
             9 => self.crash(slot, now),
+            10 | 11 => neglect(&self.world),
             _ => {}
         }
     }
@@ -238,6 +242,13 @@ impl Scenario {
             });
             self.world.auditor().violate(format!("{promise}, but within {patience_us} us: {left}"));
         }
+    }
+
+    /// Looks whether schedules go on firing, also if nobody has sent a statement about them.
+    fn expect_ticks(&self) {
+        let now = self.world.now();
+        let mut auditor = self.world.auditor();
+        self.world.database.look(|tables| auditor.expect_ticks(tables, now));
     }
 
     /// Closes all queues; that must come to an end.

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// 2026-01-01 00:00 UTC, when every world begins by the database's clock.
-pub(super) const START_US: i64 = 1_767_225_600_000_000;
+/// 15 s before 2026-01-01 00:00 UTC, when every world begins by the database's clock: ticks come at whole minutes.
+pub(super) const START_US: i64 = 1_767_225_585_000_000;
 /// So many steps at one instant are a busy loop.
 const MOST_STEPS_AT_ONCE: u64 = 200_000;
 
@@ -33,6 +33,8 @@ pub(super) struct World {
     pub(super) auditor: Mutex<Auditor>,
     pub(super) bug: Option<Bug>,
     lease_ms: i64,
+    /// Whether there are schedules.
+    pub(super) has_schedules: bool,
     /// The number of the next payload, each of which is put in once.
     pub(super) intents: AtomicU64,
     peaceful: AtomicBool,
@@ -88,6 +90,7 @@ impl World {
             auditor: Mutex::new(Auditor::default()),
             bug,
             lease_ms: 1_000 + seed.below(4_000) as i64,
+            has_schedules: seed.below(2) == 0,
             seed: Mutex::new(seed),
             intents: AtomicU64::new(1),
             peaceful: AtomicBool::new(false),
@@ -97,6 +100,11 @@ impl World {
 
     pub(super) fn now_us(&self) -> u64 {
         self.time.now_us()
+    }
+
+    /// Returns the time by the database's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        Clock::now(&ServerClock(self.time.clone()))
     }
 
     pub(super) fn chance(&self) -> MutexGuard<'_, Seed> {
@@ -249,7 +257,7 @@ impl World {
         if statement == StatementId::CreateQueue {
             self.hurry();
         }
-        let now = Clock::now(&ServerClock(self.time.clone()));
+        let now = self.now();
         let mut auditor = self.auditor();
         auditor.note(&format!("run {process} {statement:?} {} {}", self.now_us(), answer.is_ok()));
         self.database.look(|after| auditor.judge(statement, params, &before, after, now));

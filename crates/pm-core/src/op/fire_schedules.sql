@@ -1,6 +1,6 @@
 -- Makes the jobs of due ticks, and moves each schedule on to its next tick: only from the tick and the revision it was read with, so that a tick is fired once.
 -- Locks: key share on the queues in id order, then the schedules in id order, both skipping locked ones; then the new rows.
--- Concurrency: of two at once for one tick one finds it, the other skips the row or sees it moved on. Sent again after a lost reply it finds nothing. A queue being deleted fires nothing, and one that someone has locked holds up only its own schedules.
+-- Concurrency: of two at once for one tick one finds it, the other skips the row or sees it moved on. Sent again after a lost reply it finds nothing. A schedule that got other times, reckoned before a tick that was fired meanwhile, does not fire it again. A queue being deleted fires nothing, and one that someone has locked holds up only its own schedules.
 -- Index: schedule (id), queue (id); job (id) for a job that may still be active; job_line, job_key.
 -- Cost: about 30 us a schedule and 10 us a job.
 with item as materialized (
@@ -12,7 +12,7 @@ with item as materialized (
   for key share skip locked
 ), due as materialized (
   select schedule.id, schedule.queue_id, schedule.priority, schedule.codec, schedule.payload, schedule.description, schedule.max_retries,
-         schedule.backoff_ms, schedule.jitter_percent, schedule.overlap, schedule.last_job, item.next_tick
+         schedule.backoff_ms, schedule.jitter_percent, schedule.overlap, schedule.last_tick, schedule.last_job, item.next_tick
   from {schema}.schedule join item on item.id = schedule.id
   where schedule.revision = item.revision and schedule.next_tick = item.tick and schedule.queue_id in (select id from home)
   order by schedule.id
@@ -21,7 +21,8 @@ with item as materialized (
   select ticket.*, due.queue_id, due.priority, due.codec, due.payload, due.description, due.max_retries, due.backoff_ms, due.jitter_percent
   from unnest($5::int4[], $6::uuid[], $7::timestamptz[], $8::text[]) as ticket(schedule_id, job_id, tick, key)
   join due on due.id = ticket.schedule_id
-  where due.overlap = 0 or not exists (select from {schema}.job where job.id = due.last_job and job.state < 2)
+  where ticket.tick > coalesce(due.last_tick, '-infinity')
+    and (due.overlap = 0 or not exists (select from {schema}.job where job.id = due.last_job and job.state < 2))
   order by ticket.tick, ticket.schedule_id
   offset 0
 ), added as (

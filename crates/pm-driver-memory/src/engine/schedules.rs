@@ -123,6 +123,9 @@ impl Work<'_> {
         let mut made = 0i64;
         for n in tickets {
             let Some((schedule, _)) = due.get(&owners[n]).filter(|(_, is_free)| *is_free) else { continue };
+            if schedule.last_tick >= Some(ticks[n]) {
+                continue;
+            }
             // A ticket is drawn before the indexes refuse the row.
             let job = JobRow { seq: self.tables.next_seq(), ..job_of(schedule, jobs[n], &keys[n], self.now) };
             let is_key_held = self.tables.holder(schedule.queue_id, &keys[n]).is_some();

@@ -15,11 +15,11 @@ const FINISHED: i16 = 2;
 const RELEASE: i16 = 3;
 
 /// One statement, and what was before it.
-struct Step<'a> {
-    statement: StatementId,
-    params: &'a [Value<'a>],
-    before: &'a Tables,
-    now: Timestamp,
+pub(super) struct Step<'a> {
+    pub(super) statement: StatementId,
+    pub(super) params: &'a [Value<'a>],
+    pub(super) before: &'a Tables,
+    pub(super) now: Timestamp,
 }
 
 impl Auditor {
@@ -52,6 +52,7 @@ impl Auditor {
         for (id, new) in after.job.iter().filter(|(id, _)| !before.job.contains_key(id)) {
             self.judge_entry(&step, *id, new);
         }
+        self.judge_schedules(&step, after);
         if let Some(problem) = inconsistency(after) {
             self.violate(format!("after {statement:?}: {problem}"));
         }
@@ -61,7 +62,8 @@ impl Auditor {
         self.tally.jobs += 1;
         self.ever.insert(id);
         match step.statement {
-            StatementId::CopyJob => {}
+            // Judged with its schedule.
+            StatementId::CopyJob | StatementId::FireSchedules => {}
             StatementId::Enqueue => {
                 let payload = new.payload.as_deref().unwrap_or_default().to_vec();
                 // One that was deleted may come back under its id while its enqueue is sent again: that is documented.

@@ -1,6 +1,7 @@
 //! Who watches: every change of the tables, every word about a lease, every holder whenever all is at rest.
 
 mod changes;
+mod ticks;
 mod words;
 
 pub(super) use words::InFlight;
@@ -39,6 +40,7 @@ pub(super) struct Auditor {
     holders: BTreeMap<LeaseName, usize>,
     in_flight: BTreeMap<(usize, StatementId), usize>,
     streams: BTreeMap<usize, usize>,
+    ticks: ticks::Ticks,
     pub(super) tally: Tally,
     /// Since when nothing goes wrong any more.
     pub(super) peace_since: Option<u64>,
@@ -59,6 +61,8 @@ pub struct Tally {
     pub lost: u64,
     /// Processes that crashed.
     pub crashes: u64,
+    /// Ticks of schedules that made a job.
+    pub ticks: u64,
 }
 
 impl Auditor {
