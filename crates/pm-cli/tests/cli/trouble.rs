@@ -87,3 +87,51 @@ fn a_reader_that_goes_away_stops_no_change_midway() {
     assert_eq!(unheard(&["job", "delete", "--queue", "mail", "--yes", "--ndjson"]), (Some(0), String::new()));
     assert_eq!(jobs(), "0");
 }
+
+/// Runs `pm` with nowhere to write its results.
+fn on_a_full_disk(place: &Place, arguments: &[&str]) -> (Option<i32>, String) {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = place.command().args(arguments).stdout(full).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn jobs_that_are_in_are_told_when_their_ids_cannot_be_written() {
+    let place = Place::with_queues(&["mail"]);
+    let (status, stderr) = on_a_full_disk(&place, &["job", "add", "mail", "1"]);
+    assert_eq!(status, Some(3));
+    let id = place.value("select id from pm.job");
+    assert!(stderr.contains("cannot write the results") && stderr.contains(&id), "{stderr}");
+
+    let lines = place.home.path().join("lines");
+    std::fs::write(&lines, "1\n".repeat(2_500)).unwrap();
+    for (format, expected) in [("--ndjson", 1_000), ("--json", 2_500)] {
+        place.database.execute("delete from pm.job").unwrap();
+        let arguments = ["job", "add", "mail", "--batch", format, "--file", lines.to_str().unwrap()];
+        let (status, stderr) = on_a_full_disk(&place, &arguments);
+        assert_eq!(status, Some(3));
+        assert_eq!(place.value("select count(*) from pm.job"), expected.to_string());
+        assert!(stderr.contains(&format!("up to {expected} are in: {expected} jobs\n")), "{stderr}");
+    }
+}
+
+#[test]
+fn a_batch_that_the_database_ends_tells_what_is_in() {
+    let place = Place::with_queues(&["mail"]);
+    let refuse = "create function refuse() returns trigger language plpgsql as $$begin raise 'no more'; end$$;
+        create trigger refuse before insert on pm.job for each row
+        when (new.payload = convert_to('\"bad\"', 'utf8')) execute function refuse()";
+    place.database.execute(refuse).unwrap();
+    let lines = "1\n".repeat(1_200) + "\"bad\"\n" + "1\n";
+    for format in ["--ndjson", "--json"] {
+        let ran = place.pm_reading(&["job", "add", "mail", "--batch", format], lines.as_bytes());
+        assert_eq!(ran.status, 3, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("the lines up to 1000 are in: 1000 jobs; some of those up to 1202"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(ran.stdout.matches("\"id\"").count(), 1_000);
+    }
+    place.pm_reading(&["job", "add", "male", "--batch"], b"1").assert_refused(1, &["not found", "no job is in\n"]);
+}

@@ -1,9 +1,9 @@
 //! `pm job add`
 
 use crate::context::Context;
-use crate::error::CommandError;
+use crate::error::{CommandError, Exit};
 use crate::input::{Source, codec_parser, parse_duration, parse_queue, parse_time, read_all, stored};
-use crate::render::{Format, Value, jobs};
+use crate::render::{Format, Output, Value, jobs};
 use pm_core::{Codec, MAX_PAYLOAD_BYTES, QueueName, RunAt, Timestamp};
 use pm_driver_tokio_postgres::{EnqueueOptions, Enqueued, InitialState, Queue, RawPayload};
 use serde::Serialize;
@@ -85,10 +85,21 @@ pub(super) async fn run(context: &mut Context, args: &AddArgs) -> Result<(), Com
     if let Enqueued::Existing(id, state) = enqueued {
         context.output.say(&format!("Nothing was added: the key is held by job {id}, which is {state}."));
     }
-    match context.output.format() {
-        Format::People => context.output.text(&format!("{}\n", enqueued.id())),
-        Format::Json | Format::Ndjson => context.output.done(&Added::new(&enqueued), ""),
+    write(&mut context.output, &[Added::new(&enqueued)]).map_err(|error| match enqueued {
+        Enqueued::Inserted(id) => error.hint(format!("the job is in: {id}")),
+        _ => error,
+    })
+}
+
+/// Writes jobs at once, a line each.
+fn write(output: &mut Output, added: &[Added]) -> Result<(), CommandError> {
+    for job in added {
+        match output.format() {
+            Format::People => output.text(&format!("{}\n", job.id))?,
+            Format::Json | Format::Ndjson => output.done(job, "")?,
+        }
     }
+    output.flush()
 }
 
 impl Added {
@@ -122,36 +133,70 @@ impl AddArgs {
 }
 
 async fn add_lines(context: &mut Context, args: &AddArgs, source: &Source) -> Result<(), CommandError> {
-    let mut lines = Lines { reader: BufReader::new(source.open()?), codec: args.codec, number: 0 };
+    let lines = Lines { reader: BufReader::new(source.open()?), codec: args.codec, number: 0 };
     let queue = context.connect().await?;
     context.output.outlive_reader();
-    let mut count: u64 = 0;
-    // One JSON document cannot be written before its end.
-    let mut held_back = Vec::new();
-    loop {
-        let (payloads, problem) = lines.next_payloads(source);
-        let is_last = payloads.is_empty() || problem.is_some();
-        let added = add_payloads(&queue, args, payloads).await?;
-        count += added.len() as u64;
-        match context.output.format() {
-            Format::People => added.iter().try_for_each(|job| context.output.text(&format!("{}\n", job.id)))?,
-            Format::Ndjson => added.iter().try_for_each(|job| context.output.done(job, ""))?,
-            Format::Json => held_back.extend(added),
+    let mut batch = Batch { lines, count: 0, last: 0, held_back: Vec::new() };
+    let added = batch.add(&mut context.output, &queue, args, source).await;
+    let ended = added.and_then(|problem| problem.map_or(Ok(()), Err));
+    let written = match context.output.format() {
+        Format::Json if ended.is_ok() || batch.count > 0 => {
+            context.output.document(&batch.held_back, |_| Value::Null).and_then(|()| context.output.flush())
         }
-        context.output.flush()?;
-        if !is_last {
-            continue;
-        }
-        if context.output.format() == Format::Json {
-            context.output.document(&held_back, |_| Value::Null)?;
-        }
-        return match problem {
-            Some(problem) => Err(problem.hint(format!("the lines before are in: {}", jobs(count)))),
-            None => {
-                context.output.say(&format!("Added {}.", jobs(count)));
-                Ok(())
+        _ => Ok(()),
+    };
+    ended.and(written).map_err(|error| batch.tell(error))?;
+    context.output.say(&format!("Added {}.", jobs(batch.count)));
+    Ok(())
+}
+
+/// A batch on its way in.
+struct Batch<R> {
+    lines: Lines<R>,
+    /// How many jobs are in.
+    count: u64,
+    /// The last line of which it is known that it and those before are in.
+    last: u64,
+    /// What is in, for the one JSON document, which cannot be written before its end.
+    held_back: Vec<Added>,
+}
+
+impl<R: BufRead> Batch<R> {
+    /// Adds and writes all jobs up to the end of the lines, or to the first that is bad, and returns what is.
+    async fn add(
+        &mut self,
+        output: &mut Output,
+        queue: &Queue,
+        args: &AddArgs,
+        source: &Source,
+    ) -> Result<Option<CommandError>, CommandError> {
+        loop {
+            let (payloads, problem) = self.lines.next_payloads(source);
+            let is_last = payloads.is_empty() || problem.is_some();
+            let added = add_payloads(queue, args, payloads).await?;
+            self.count += added.len() as u64;
+            self.last = self.lines.number;
+            match output.format() {
+                Format::People | Format::Ndjson => write(output, &added)?,
+                Format::Json => self.held_back.extend(added),
             }
+            if is_last {
+                return Ok(problem);
+            }
+        }
+    }
+
+    /// Adds what is in to the error that ended it.
+    fn tell(&self, error: CommandError) -> CommandError {
+        let mut hint = match self.count {
+            0 => "no job is in".to_owned(),
+            count => format!("the lines up to {} are in: {}", self.last, jobs(count)),
         };
+        // Nobody knows what the database did before it failed.
+        if self.lines.number > self.last && error.exit() == Exit::Trouble {
+            hint.push_str(&format!("; some of those up to {} may be too", self.lines.number));
+        }
+        error.hint(hint)
     }
 }
 
@@ -165,7 +210,7 @@ async fn add_payloads(queue: &Queue, args: &AddArgs, payloads: Vec<RawPayload>) 
 struct Lines<R> {
     reader: R,
     codec: Codec,
-    /// How many lines were read.
+    /// How many lines were read and are good.
     number: u64,
 }
 
@@ -179,18 +224,18 @@ impl<R: BufRead> Lines<R> {
             // What is longer is no payload, and is told so when the rest of the line is read as the next one.
             match (&mut self.reader).take(MAX_PAYLOAD_BYTES as u64 + 2).read_until(b'\n', &mut line) {
                 Ok(0) => break,
-                Ok(_) => self.number += 1,
+                Ok(_) => {}
                 Err(error) => return (payloads, Some(source.unreadable(&error))),
             }
-            if line.trim_ascii().is_empty() {
-                continue;
+            if !line.trim_ascii().is_empty() {
+                bytes += line.len();
+                line.pop_if(|last| *last == b'\n');
+                match stored(self.codec, line) {
+                    Ok(payload) => payloads.push(payload),
+                    Err(error) => return (payloads, Some(error.within(format!("line {}", self.number + 1)))),
+                }
             }
-            bytes += line.len();
-            line.pop_if(|last| *last == b'\n');
-            match stored(self.codec, line) {
-                Ok(payload) => payloads.push(payload),
-                Err(error) => return (payloads, Some(error.within(format!("line {}", self.number)))),
-            }
+            self.number += 1;
         }
         (payloads, None)
     }
