@@ -65,3 +65,39 @@ fn people_get_a_line_they_can_read() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     place.pm(&["job", "watch", "-q", "male"]).assert_refused(1, &["queue \"male\" not found"]);
 }
+
+#[test]
+fn an_outage_in_the_middle_of_a_look_hides_no_change() {
+    let place = Place::with_queues(&["mail", "film"]);
+    let moved = place.add(&["mail", "1"]);
+    place.pm(&["job", "copy", &moved, "-t", "film"]);
+    let changed = place.add(&["mail", "1"]);
+    let mut command = place.command();
+    command.args(["job", "watch", "-q", "mail", "--every", "20ms"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    said.next().unwrap().unwrap();
+    // The queue's jobs can be listed, but no job with a shared payload can be read: only the one that leaves has one.
+    let break_off = "create function pm.out() returns bytea language plpgsql as
+            $$begin raise 'out of order' using errcode = '53300'; end$$;
+        alter table pm.payload rename to kept;
+        create view pm.payload as select id, pm.out() as data from pm.kept;";
+    let film = "(select id from pm.queue where name = 'film')";
+    let changes = format!(
+        "update pm.job set queue_id = {film} where id = '{moved}';
+        update pm.job set retry_count = retry_count + 1 where id = '{changed}'"
+    );
+    place.database.execute(&format!("{break_off}{changes}")).unwrap();
+    assert!(said.next().unwrap().unwrap().contains("out of order"));
+    place.database.execute("drop view pm.payload; alter table pm.kept rename to payload").unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let last = place.add(&["mail", "1"]);
+    let told = lines.map(Result::unwrap).take_while(|line| !line.contains(&last));
+    let mut told: Vec<_> = told.collect();
+    told.sort();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].ends_with(&format!("{moved}  -  pending → gone")), "{told:?}");
+    assert!(told[1].ends_with(&format!("{changed}  mail  pending → pending")), "{told:?}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

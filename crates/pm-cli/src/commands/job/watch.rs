@@ -7,7 +7,7 @@ use crate::render::{ChangeView, Format, RowStream};
 use crate::stop::Stop;
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::{ErrorKind, JobFilter, JobMetadata, Queue, Uuid};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// So many of the newest jobs are watched.
@@ -79,28 +79,39 @@ struct Watch {
 }
 
 impl Watch {
-    /// Looks once, and returns what is new since the last time, oldest job first.
+    /// Looks once, and returns what is new since the last time, oldest job first. After an error all of it is told by
+    /// the next look.
     async fn look(&mut self) -> Result<Vec<ChangeView>, pm_driver_tokio_postgres::Error> {
         let mut filter = JobFilter::default().limit(WATCHED);
         filter.queue.clone_from(&self.name);
         let newest = self.queue.list_jobs(filter).await?;
-        let mut then = std::mem::take(&mut self.seen);
+        let listed: HashSet<_> = newest.iter().map(|job| job.id).collect();
+        // Those that newer ones pushed out, or that were deleted or moved.
+        let missing = self.seen.iter().filter(|(id, before)| !before.state.is_ended() && !listed.contains(id));
+        let mut others = Vec::new();
+        for (id, before) in missing.take(WATCHED) {
+            others.push((*id, *before, self.queue.get_job(*id).await?));
+        }
+        Ok(self.changes(&newest, others))
+    }
+
+    /// Takes note of what was found, and returns what is new.
+    fn changes(&mut self, newest: &[JobMetadata], others: Vec<(Uuid, Seen, Option<JobMetadata>)>) -> Vec<ChangeView> {
         let mut changes = Vec::new();
+        let mut seen = HashMap::new();
         for job in newest.iter().rev() {
-            let before = then.remove(&job.id);
+            let before = self.seen.get(&job.id).copied();
             let now = Seen::of(job);
-            self.seen.insert(job.id, now);
+            seen.insert(job.id, now);
             if before != Some(now) {
                 changes.push(ChangeView::new(job, before.map(|before| before.state)));
             }
         }
-        // Those that newer ones pushed out, or that were deleted or moved.
-        for (id, before) in then.into_iter().filter(|(_, before)| !before.state.is_ended()).take(WATCHED) {
-            let job = self.queue.get_job(id).await?;
+        for (id, before, job) in others {
             match job.filter(|job| self.name.as_ref().is_none_or(|name| *name == job.queue)) {
                 Some(job) => {
                     let now = Seen::of(&job);
-                    self.seen.insert(id, now);
+                    seen.insert(id, now);
                     if before != now {
                         changes.push(ChangeView::new(&job, Some(before.state)));
                     }
@@ -108,7 +119,8 @@ impl Watch {
                 None => changes.push(ChangeView::gone(id, before.state)),
             }
         }
-        Ok(changes)
+        self.seen = seen;
+        changes
     }
 }
 
