@@ -75,7 +75,8 @@ fn check(what: &str, name: &str) -> Result<(), Error> {
     Err(Error::invalid(format!("{what} name {name:?}"), problem))
 }
 
-/// A valid name of the schema that holds pm's tables: 1 to 63 bytes, no control characters, no quotes.
+/// A valid name of the schema that holds pm's tables: 1 to 63 bytes, no control characters, no quotes, none of
+/// Postgres's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SchemaName(String);
 
@@ -94,6 +95,8 @@ impl SchemaName {
             "contains a quote, backslash, dollar sign, brace or control character"
         } else if name.starts_with("pg_") {
             "starts with pg_, which Postgres keeps for itself"
+        } else if name == "information_schema" {
+            "is that of the SQL standard's own views"
         } else {
             return Ok(SchemaName(name.to_owned()));
         };
@@ -188,7 +191,7 @@ mod tests {
     #[test]
     fn schema_names_cannot_break_out_of_their_quotes() {
         assert_eq!(SchemaName::new("my jobs").unwrap().as_str(), "my jobs");
-        for name in ["", "a\"b", "a'b", "pg_jobs", "{schema}", "a$b", &"x".repeat(64)] {
+        for name in ["", "a\"b", "a'b", "pg_jobs", "information_schema", "{schema}", "a$b", &"x".repeat(64)] {
             assert!(SchemaName::new(name).is_err(), "{name}");
         }
     }
