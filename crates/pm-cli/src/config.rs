@@ -93,7 +93,10 @@ struct FileSettings {
 
 impl FileSettings {
     fn read(path: &Path) -> Result<Self, CommandError> {
-        let text = match fs::read_to_string(path) {
+        // A FIFO could be waited for without end.
+        let regular =
+            |file: fs::Metadata| if file.is_file() { Ok(()) } else { Err(io::Error::other("it is no regular file")) };
+        let text = match fs::metadata(path).and_then(regular).and_then(|()| fs::read_to_string(path)) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(Self::default());

@@ -1,6 +1,8 @@
 //! Where `pm` finds its database.
 
 use crate::support::{Home, Place, run};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn without_a_database_all_four_ways_are_named() {
@@ -75,6 +77,25 @@ fn a_bad_file_is_named_with_the_line_and_no_password() {
         ran.assert_refused(2, words);
         assert!(ran.stderr.contains(path.to_str().unwrap()) && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn a_file_that_is_none_is_refused_and_not_waited_for() {
+    let home = Home::new();
+    let path = home.configure("");
+    std::fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut command = home.command();
+    let mut child = command.args(["queue", "ls"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(&format!("cannot read {}: it is no regular file", path.display())), "{stderr}");
 }
 
 #[test]
