@@ -1,20 +1,23 @@
 -- Deletes the jobs of nameless queues, and ended ones past their queue's retention, in one page of ids; or those of one nameless queue.
 -- Locks: the jobs in id order, skipping those that someone has locked; then shared payloads in id order.
--- Concurrency: any number at once; what one skips a later pass finds.
+-- Concurrency: any number at once; what one skips a later pass finds. A job is judged once more as locked: one restarted or moved meanwhile stays.
 -- Index: job (id) from the position; attempt (job_id, attempt), payload (id).
 -- Cost: about 1 us a row looked at, 20 us a row deleted; a page bounds both.
 with page as materialized (
-  select job.id, job.queue_id, job.state, job.ended_at
+  select job.id, job.queue_id, job.ended_at
   from {schema}.job where job.id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') order by job.id limit $2::int8
 ), target as materialized (
   select job.id, job.payload_id
   from {schema}.job
   where job.id = any(array(
       select page.id from page join {schema}.queue on queue.id = page.queue_id
-      where case when $3::int4 is not null then queue.id = $3::int4 and queue.name is null
-        else queue.name is null
-          or (page.state >= 2 and queue.retain_ms is not null and page.ended_at < statement_timestamp() - queue.retain_ms * interval '1 ms') end))
-    and (job.state >= 2 or exists (select 1 from {schema}.queue where queue.id = job.queue_id and queue.name is null))
+      where (queue.name is null and ($3::int4 is null or queue.id = $3::int4))
+         or ($3::int4 is null and page.ended_at < statement_timestamp() - queue.retain_ms * interval '1 ms')))
+    and exists (
+      select 1 from {schema}.queue
+      where queue.id = job.queue_id
+        and ((queue.name is null and ($3::int4 is null or queue.id = $3::int4))
+          or ($3::int4 is null and job.ended_at < statement_timestamp() - queue.retain_ms * interval '1 ms')))
   order by job.id
   for update of job skip locked
 ), gone as (

@@ -1,0 +1,275 @@
+//! What happens between a statement's look and its lock: made to happen by a role that waits to look at jobs.
+
+use pm_core::op::{
+    CopyJob, DeleteJobs, EndJobs, FetchJob, HoldSchedule, MoveJobs, Reap, Refresh, Settle, SettleItem, StillIs, Sweep,
+};
+use pm_core::{JobOptions, Lease, Operation, QueueName, ScheduleName, Verdict};
+use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, Schedule, SettingsChange, State, Uuid};
+use pm_tests::{Direct, Ground, PATIENCE, eventually, run_in};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const IS_WAITED_FOR: &str = "select count(*) from pg_locks where not granted";
+
+/// An operation whose statement has its snapshot, and has not looked at any job.
+struct Halfway<T> {
+    holder: Direct,
+    running: JoinHandle<T>,
+}
+
+impl<T> Halfway<T> {
+    /// Begins `operation` as a role that waits for an advisory lock whenever it looks at jobs.
+    async fn through<O>(ground: &Ground, operation: O) -> Halfway<T>
+    where
+        O: Operation<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let role = format!("{}_patient", ground.database.name());
+        let mut patient = Direct::to(&ground.database.url()).await;
+        let setup = format!(
+            "create or replace function pm.wait() returns bool language plpgsql as
+               'begin perform pg_advisory_lock_shared(1); perform pg_advisory_unlock_shared(1); return true; end';
+             alter table pm.job enable row level security;
+             create role {role}; grant all on schema pm to {role}; grant all on all tables in schema pm to {role};
+             grant all on all sequences in schema pm to {role};
+             create policy patience on pm.job to {role} using (pm.wait());
+             set role {role}"
+        );
+        patient.client.batch_execute(&setup).await.unwrap();
+        let holder = Direct::to(&ground.database.url()).await;
+        holder.client.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let running = tokio::spawn(async move { patient.run(operation).await });
+        eventually("it waits", PATIENCE, async || ground.number(IS_WAITED_FOR) > 0).await;
+        Halfway { holder, running }
+    }
+
+    /// Lets it go on to its end.
+    async fn finish(self) -> T {
+        self.holder.client.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+        self.running.await.unwrap()
+    }
+}
+
+/// Returns a ground whose queue `tasks` keeps ended jobs for a minute, with a job that ended two minutes ago.
+async fn with_an_old_job() -> (Ground, Uuid) {
+    let minute = SettingsChange::new().retain(Some(Duration::from_secs(60)));
+    let ground = Ground::with(minute).await;
+    let id = ground.put(1).await;
+    ground.queue.finish_jobs(&[id]).await.unwrap();
+    ground.database.execute("update pm.job set ended_at = ended_at - interval '2 min'").unwrap();
+    (ground, id)
+}
+
+const ALL: Sweep = Sweep { after: None, page: 100, queue_id: None };
+
+#[tokio::test]
+async fn an_old_job_is_swept_by_a_role_that_waits_too() {
+    let (ground, id) = with_an_old_job().await;
+    let sweep = Halfway::through(&ground, ALL).await;
+    assert_eq!(sweep.finish().await.deleted, 1);
+    assert!(ground.queue.get_job(id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_a_job_that_was_restarted_meanwhile() {
+    let (ground, id) = with_an_old_job().await;
+    let sweep = Halfway::through(&ground, ALL).await;
+    assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+    assert_eq!(sweep.finish().await.deleted, 0);
+    assert_eq!(ground.state(id).await, State::Pending);
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_a_job_that_was_restarted_and_ended_once_more_meanwhile() {
+    let (ground, id) = with_an_old_job().await;
+    let sweep = Halfway::through(&ground, ALL).await;
+    assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+    assert_eq!(ground.queue.fail_jobs(&[id], "look at me").await.unwrap(), 1);
+    assert_eq!(sweep.finish().await.deleted, 0);
+    assert_eq!(ground.reason(id).await, "look at me");
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_a_job_that_was_moved_to_a_queue_that_keeps_it() {
+    let (ground, id) = with_an_old_job().await;
+    ground.queue.create_queue("archive", false).await.unwrap();
+    let sweep = Halfway::through(&ground, ALL).await;
+    assert_eq!(ground.queue.move_jobs(&[id], "archive").await.unwrap(), 1);
+    assert_eq!(sweep.finish().await.deleted, 0);
+    assert_eq!(ground.job(id).await.queue, "archive");
+}
+
+#[tokio::test]
+async fn a_sweep_of_a_deleted_queue_leaves_a_job_that_was_moved_out_of_it() {
+    let (ground, id) = with_an_old_job().await;
+    ground.queue.create_queue("archive", false).await.unwrap();
+    drop(ground.queue.begin_deletion("tasks").await.unwrap());
+    let queue_id = ground.number("select id from pm.queue where name is null") as i32;
+    let sweep = Halfway::through(&ground, Sweep { queue_id: Some(queue_id), ..ALL }).await;
+    assert_eq!(ground.queue.move_jobs(&[id], "archive").await.unwrap(), 1);
+    assert_eq!(sweep.finish().await.deleted, 0);
+    assert_eq!(ground.job(id).await.queue, "archive");
+}
+
+/// The source lets go of a payload younger than its snapshot after the copy did: neither sees the other's.
+#[tokio::test]
+async fn a_copy_made_and_deleted_while_its_source_is_deleted_leaves_no_bytes() {
+    let ground = Ground::new().await;
+    let source = ground.put(1).await;
+    let halfway = Halfway::through(&ground, DeleteJobs { ids: vec![source], still_is: StillIs::default() });
+    let delete = halfway.await;
+    let copy = ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    assert_eq!(ground.queue.delete_jobs(&[copy]).await.unwrap(), 1);
+    drop(delete.finish().await);
+    assert_eq!(ground.number("select count(*) from pm.job"), 0);
+    assert_eq!(ground.number("select coalesce(sum(octet_length(data)), 0) from pm.payload"), 0);
+}
+
+#[tokio::test]
+async fn two_first_copies_at_once_share_one_payload() {
+    let ground = Ground::new().await;
+    let source = ground.put(1).await;
+    let (id, queue) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
+    let copy = CopyJob { source, id, queue, priority: None, options: JobOptions::default() };
+    let late = Halfway::through(&ground, copy).await;
+    let early = ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    late.finish().await;
+    assert_eq!(ground.column("select refs from pm.payload"), ["3"]);
+    for id in [source, id, early] {
+        assert_eq!(ground.queue.payload(id).await.unwrap().unwrap().bytes.as_ref(), b"1");
+    }
+    ground.queue.delete_jobs(&[source, id, early]).await.unwrap();
+    assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+}
+
+#[tokio::test]
+async fn a_copy_whose_source_is_deleted_meanwhile_finds_no_job_and_leaves_nothing() {
+    let ground = Ground::new().await;
+    let source = ground.put(1).await;
+    ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    let mut direct = Direct::to(&ground.database.url()).await;
+    let transaction = direct.client.transaction().await.unwrap();
+    run_in(&transaction, DeleteJobs { ids: vec![source], still_is: StillIs::default() }).await;
+    let queue = ground.queue.clone();
+    let copying = tokio::spawn(async move { queue.copy_job(source, "tasks", EnqueueOptions::default()).await });
+    eventually("it waits", PATIENCE, async || ground.number(IS_WAITED_FOR) > 0).await;
+    transaction.commit().await.unwrap();
+    assert_eq!(copying.await.unwrap().unwrap_err().kind(), ErrorKind::JobNotFound);
+    assert_eq!(ground.column("select refs from pm.payload"), ["1"]);
+}
+
+#[tokio::test]
+async fn a_schedule_changed_while_its_queue_is_deleted_goes_with_it() {
+    let ground = Ground::new().await;
+    let mut direct = Direct::to(&ground.database.url()).await;
+    for round in 0..20 {
+        ground.queue.create_queue("tasks", false).await.unwrap();
+        ground.queue.set_schedule("hourly", Schedule::new("tasks", "0 * * * *"), round).await.unwrap();
+        if round == 10 {
+            ground.database.execute("analyze").unwrap();
+        }
+        let transaction = direct.client.transaction().await.unwrap();
+        run_in(&transaction, HoldSchedule::pause(ScheduleName::new("hourly").unwrap())).await;
+        let queue = ground.queue.clone();
+        let deleting = tokio::spawn(async move { queue.delete_queue("tasks").await });
+        eventually("it waits", PATIENCE, async || ground.number(IS_WAITED_FOR) > 0).await;
+        transaction.commit().await.unwrap();
+        assert_eq!(deleting.await.unwrap().unwrap(), 0);
+        assert_eq!(ground.number("select count(*) from pm.schedule"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_job_named_twice_is_restarted_once_and_keeps_its_key() {
+    let ground = Ground::new().await;
+    let id = ground.put_with(1, EnqueueOptions::default().key("k")).await;
+    ground.queue.finish_jobs(&[id]).await.unwrap();
+    ground.queue.restart_jobs(&[id, id, id], false).await.unwrap();
+    assert_eq!(ground.column("select key_held from pm.job"), ["k"]);
+}
+
+/// Takes a job, as a worker does; returns the lease.
+async fn leased(ground: &Ground, id: Uuid) -> Lease {
+    let lease = Lease { job: id, number: 7 };
+    let fetch = FetchJob { lease, worker: "holder".to_owned() };
+    Direct::to(&ground.database.url()).await.run(fetch).await.expect("it is ready");
+    lease
+}
+
+fn commit(lease: Lease) -> SettleItem {
+    SettleItem { lease, verdict: Verdict::Commit, state: State::Finished, delay: None }
+}
+
+#[tokio::test]
+async fn a_commit_of_a_job_that_is_moved_meanwhile_counts_once_passing_by_or_not() {
+    for passes in [false, true] {
+        let ground = Ground::new().await;
+        ground.queue.create_queue("elsewhere", false).await.unwrap();
+        let id = ground.put(1).await;
+        let items = Vec::leak(vec![commit(leased(&ground, id).await)]);
+        let settle = Halfway::through(&ground, Settle { items, passes }).await;
+        assert_eq!(ground.queue.move_jobs(&[id], "elsewhere").await.unwrap(), 1);
+        let unsettled = settle.finish().await;
+        assert!(unsettled.missed.is_empty() && unsettled.locked.is_empty(), "{passes}: {unsettled:?}");
+        let job = ground.job(id).await;
+        assert_eq!((job.state, job.queue.as_str()), (State::Finished, "elsewhere"));
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_a_job_that_is_deleted_or_restarted_meanwhile_is_never_done() {
+    for (passes, deletes) in [(false, false), (false, true), (true, false), (true, true)] {
+        let ground = Ground::new().await;
+        let id = ground.put(1).await;
+        let items = Vec::leak(vec![commit(leased(&ground, id).await)]);
+        let settle = Halfway::through(&ground, Settle { items, passes }).await;
+        match deletes {
+            true => assert_eq!(ground.queue.delete_jobs(&[id]).await.unwrap(), 1),
+            false => assert_eq!(ground.queue.restart_jobs(&[id], true).await.unwrap(), 1),
+        }
+        let unsettled = settle.finish().await;
+        assert_eq!(unsettled.missed.len() + unsettled.locked.len(), 1, "{unsettled:?}");
+        assert_eq!(ground.queue.get_job(id).await.unwrap().map(|job| job.state), (!deletes).then_some(State::Pending));
+    }
+}
+
+#[tokio::test]
+async fn a_reaper_leaves_a_lease_that_was_refreshed_meanwhile() {
+    let ground = Ground::new().await;
+    let id = ground.put(1).await;
+    let lease = leased(&ground, id).await;
+    ground.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
+    let reap = Halfway::through(&ground, Reap { limit: 10, seed: 1 }).await;
+    let refresh = Refresh { leases: vec![lease] };
+    Direct::to(&ground.database.url()).await.run(refresh).await;
+    assert_eq!(reap.finish().await.reaped, 0);
+    assert_eq!(ground.state(id).await, State::InProgress);
+}
+
+#[tokio::test]
+async fn a_job_in_progress_that_is_moved_halfway_through_its_taking_stays_within_the_reapers_reach() {
+    let ground = Ground::new().await;
+    ground.queue.create_queue("elsewhere", false).await.unwrap();
+    let id = ground.put(1).await;
+    let (ids, queue) = (vec![id], QueueName::new("elsewhere").unwrap());
+    let halfway = Halfway::through(&ground, MoveJobs { ids, queue, still_is: StillIs::default() }).await;
+    leased(&ground, id).await;
+    assert_eq!(halfway.finish().await.changes.len(), 1);
+    let job = ground.job(id).await;
+    assert_eq!((job.state, job.queue.as_str()), (State::InProgress, "elsewhere"));
+    ground.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
+    assert_eq!(ground.queue.reap().await.unwrap().0, 1);
+}
+
+#[tokio::test]
+async fn a_job_that_ends_before_it_is_declared_failed_keeps_its_end() {
+    let ground = Ground::new().await;
+    let id = ground.put(1).await;
+    let lease = leased(&ground, id).await;
+    let fail = Halfway::through(&ground, EndJobs::failed(vec![id], "late")).await;
+    let items = Vec::leak(vec![commit(lease)]);
+    Direct::to(&ground.database.url()).await.run(Settle { items, passes: false }).await;
+    assert_eq!(fail.finish().await.changes.len(), 1);
+    assert_eq!(ground.state(id).await, State::Finished);
+    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+}
