@@ -3,9 +3,7 @@
 use super::value::Value;
 use pm_core::Codec;
 use pm_driver_tokio_postgres::RawPayload;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::fmt;
 
 /// JSON nested deeper than this is shown as it is written.
 const DEEPEST: usize = 100;
@@ -19,7 +17,7 @@ pub(crate) fn decode(payload: &RawPayload) -> Result<Value, String> {
     let RawPayload { codec, bytes } = payload;
     let decoded = match codec {
         Codec::Json => serde_json::from_slice::<&RawValue>(bytes)
-            .and_then(|raw| from_json(raw, 0))
+            .and_then(|raw| Json { rest: raw.get() }.value(0))
             .map_err(|error| error.to_string()),
         Codec::MessagePack => from_message_pack(bytes),
         Codec::Raw => Ok(Value::Bytes(bytes.to_vec())),
@@ -28,50 +26,86 @@ pub(crate) fn decode(payload: &RawPayload) -> Result<Value, String> {
     decoded.map_err(|problem| format!("<{} bytes that are no {codec}: {problem}>", bytes.len()))
 }
 
-fn from_json(raw: &RawValue, depth: usize) -> serde_json::Result<Value> {
-    let text = raw.get();
-    if depth > DEEPEST {
-        return Ok(Value::Text(text.to_owned()));
-    }
-    Ok(match text.as_bytes().first() {
-        Some(b'{') => {
-            let Entries(entries) = serde_json::from_str(text)?;
-            let read = |(key, value): (String, &RawValue)| Ok((Value::Text(key), from_json(value, depth + 1)?));
-            Value::Map(entries.into_iter().map(read).collect::<serde_json::Result<_>>()?)
-        }
-        Some(b'[') => {
-            let elements: Vec<&RawValue> = serde_json::from_str(text)?;
-            let read = |element: &RawValue| from_json(element, depth + 1);
-            Value::List(elements.into_iter().map(read).collect::<serde_json::Result<_>>()?)
-        }
-        Some(b'"') => Value::Text(serde_json::from_str(text)?),
-        Some(b't' | b'f') => Value::Bool(serde_json::from_str(text)?),
-        Some(b'n') => Value::Null,
-        _ => Value::Number(text.to_owned()),
-    })
+/// Walks once over JSON that is known to be well formed.
+struct Json<'a> {
+    rest: &'a str,
 }
 
-/// The entries of an object in their order.
-struct Entries<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Entries<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Entries<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+impl<'a> Json<'a> {
+    fn value(&mut self, depth: usize) -> serde_json::Result<Value> {
+        let opening = self.next_byte();
+        Ok(match opening {
+            _ if depth > DEEPEST => Value::Text(self.take(whole(self.rest)).to_owned()),
+            b'{' => Value::Map(self.parts(|json| {
+                let key = json.text()?;
+                json.pass(b':');
+                Ok((key, json.value(depth + 1)?))
+            })?),
+            b'[' => Value::List(self.parts(|json| json.value(depth + 1))?),
+            b'"' => self.text()?,
+            b't' | b'f' => Value::Bool(serde_json::from_str(self.take(whole(self.rest)))?),
+            b'n' => {
+                self.take(whole(self.rest));
+                Value::Null
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        deserializer.deserialize_map(Object)
+            _ => Value::Number(self.take(whole(self.rest)).to_owned()),
+        })
     }
+
+    /// Reads what is between two brackets, with commas between its parts.
+    fn parts<T>(&mut self, part: impl Fn(&mut Self) -> serde_json::Result<T>) -> serde_json::Result<Vec<T>> {
+        let mut parts = Vec::new();
+        self.take(1);
+        while !matches!(self.next_byte(), b']' | b'}' | 0) {
+            parts.push(part(self)?);
+            self.pass(b',');
+        }
+        self.take(1);
+        Ok(parts)
+    }
+
+    fn text(&mut self) -> serde_json::Result<Value> {
+        self.next_byte();
+        Ok(Value::Text(serde_json::from_str(self.take(whole(self.rest)))?))
+    }
+
+    fn pass(&mut self, byte: u8) {
+        if self.next_byte() == byte {
+            self.take(1);
+        }
+    }
+
+    /// Returns the byte after blanks; 0 at the end, where well-formed JSON never leads.
+    fn next_byte(&mut self) -> u8 {
+        self.rest = self.rest.trim_ascii_start();
+        self.rest.as_bytes().first().copied().unwrap_or(0)
+    }
+
+    fn take(&mut self, length: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, ""));
+        self.rest = rest;
+        taken
+    }
+}
+
+/// Returns how many bytes the value at the beginning has.
+fn whole(text: &str) -> usize {
+    let (mut open, mut in_text, mut is_escaped) = (0usize, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' if in_text && open == 0 => return at + 1,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => open += 1,
+            b']' | b'}' if open == 1 => return at + 1,
+            b']' | b'}' if open > 1 => open -= 1,
+            b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n' if open == 0 => return at,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 fn from_message_pack(bytes: &[u8]) -> Result<Value, String> {
@@ -124,8 +158,31 @@ mod tests {
 
     #[test]
     fn deep_json_is_bounded() {
-        let text = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(decoded(Codec::Json, text.as_bytes()).is_ok());
+        let text = format!("{}{}", "[".repeat(5_000_000), "]".repeat(5_000_000));
+        let mut value = decoded(Codec::Json, text.as_bytes()).unwrap();
+        for _ in 0..=DEEPEST {
+            let Value::List(mut elements) = value else { panic!("{}", value.bytes_text().unwrap_or_default()) };
+            value = elements.pop().unwrap();
+        }
+        assert!(value == Value::text(&text[DEEPEST + 1..text.len() - DEEPEST - 1]));
+    }
+
+    #[test]
+    fn json_with_blanks_and_brackets_in_texts_is_walked_to_its_end() {
+        let text = r#" { "a]\\" : [ ] , "b" : [ { } , "\"}," , -1.5e3 , [ false ] ] , "" : { "ä" : null } } "#;
+        let list = Value::List(vec![
+            Value::Map(vec![]),
+            Value::text("\"},"),
+            Value::Number("-1.5e3".to_owned()),
+            Value::List(vec![Value::Bool(false)]),
+        ]);
+        let expected = Value::Map(vec![
+            (Value::text("a]\\"), Value::List(vec![])),
+            (Value::text("b"), list),
+            (Value::text(""), Value::Map(vec![(Value::text("ä"), Value::Null)])),
+        ]);
+        assert_eq!(decoded(Codec::Json, text.as_bytes()), Ok(expected));
+        assert!(decoded(Codec::Json, br#"["\ud800"]"#).is_err());
     }
 
     #[test]
