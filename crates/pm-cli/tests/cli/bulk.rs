@@ -142,6 +142,7 @@ fn done_and_fail_are_fenced_by_the_lease() {
         put(&place, &id, 1);
         let ran = place.pm(&[verb, &[&id, "--lease", "78"]].concat());
         ran.assert_refused(1, &[&format!("{id}: in_progress under another lease")]);
+        place.pm(&[verb, &["--where", "retries=0", "--lease", "78"]].concat()).assert_refused(2, &["cannot be used"]);
         assert_eq!(state(&place, &id), "in_progress");
         place.pm(&[verb, &[&id, "--lease", "-78", "--dry-run"]].concat()).assert_refused(1, &[" 0 jobs, skip 1"]);
         assert_eq!(place.pm(&[verb, &[&id, "--lease", "77"]].concat()).status, 0);

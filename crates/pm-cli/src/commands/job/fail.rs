@@ -21,7 +21,7 @@ pub(crate) struct FailArgs {
     #[arg(short, long, value_name = "MESSAGE")]
     message: String,
     /// Only while the job is in progress under the lease of this number, as `pm job next` told it
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, conflicts_with_all = ["queue", "status", "older_than"])]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
     lease: Option<i64>,
 }
 

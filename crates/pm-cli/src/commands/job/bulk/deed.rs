@@ -51,8 +51,9 @@ impl Deed {
         Ok(())
     }
 
-    /// Does it to those of at most 1,000 jobs that still are this, all or none.
+    /// Does it to those of at most 1,000 jobs that still are this, and under the lease if it names one; all or none.
     pub(super) async fn change(&self, queue: &Queue, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
+        let still_is = &StillIs { lease: self.lease(), ..still_is.clone() };
         match self {
             Deed::Restart { force } => queue.restart_jobs_told(ids, *force, still_is).await,
             Deed::Done { .. } => queue.finish_jobs_told(ids, still_is).await,
@@ -62,23 +63,16 @@ impl Deed {
         }
     }
 
-    /// Returns the number of the lease that jobs must be under.
-    pub(super) fn lease(&self) -> Option<i64> {
-        match self {
-            Deed::Done { lease } | Deed::Fail { lease, .. } => *lease,
-            _ => None,
-        }
-    }
-
     /// Returns whether the job would be changed as it stands, as far as its state tells.
     pub(super) fn is_allowed(&self, job: &JobMetadata) -> bool {
         let allows = |event| job.state.after(event).is_some();
-        let is_under = |lease: &Option<i64>| lease.is_none() || (job.state == State::InProgress && job.lease == *lease);
+        let lease = self.lease();
+        let is_under = lease.is_none() || (job.state == State::InProgress && job.lease == lease);
         match self {
             Deed::Restart { force: false } => allows(Event::Restart),
             Deed::Restart { force: true } => allows(Event::ForceRestart),
-            Deed::Done { lease } => allows(Event::Done) && is_under(lease),
-            Deed::Fail { lease, .. } => allows(Event::Fail) && is_under(lease),
+            Deed::Done { .. } => allows(Event::Done) && is_under,
+            Deed::Fail { .. } => allows(Event::Fail) && is_under,
             Deed::Delete | Deed::Move { .. } => true,
         }
     }
@@ -87,12 +81,8 @@ impl Deed {
     pub(super) fn why_not(&self, state: State) -> String {
         match (self, state) {
             (Deed::Move { to }, _) => format!("its key is held by another job in queue \"{to}\""),
-            (Deed::Done { lease: Some(_) } | Deed::Fail { lease: Some(_), .. }, State::InProgress) => {
-                "in_progress under another lease".to_owned()
-            }
-            (Deed::Done { lease: Some(_) } | Deed::Fail { lease: Some(_), .. }, state) => {
-                format!("{state}, so under no lease")
-            }
+            (_, State::InProgress) if self.lease().is_some() => "in_progress under another lease".to_owned(),
+            (_, state) if self.lease().is_some() => format!("{state}, so under no lease"),
             (_, state) if state.is_ended() => format!("{state} already"),
             (_, state) => state.to_string(),
         }
@@ -105,6 +95,14 @@ impl Deed {
             Deed::Done { lease: None } | Deed::Fail { lease: None, .. } => {
                 Some("to start ended jobs again: pm job restart")
             }
+            _ => None,
+        }
+    }
+
+    /// Returns the number of the lease that jobs must be under.
+    fn lease(&self) -> Option<i64> {
+        match self {
+            Deed::Done { lease } | Deed::Fail { lease, .. } => *lease,
             _ => None,
         }
     }

@@ -108,10 +108,9 @@ impl Bulk<'_> {
         self.stop = Some(Stop::listen()?);
         self.context.output.outlive_reader();
         let ids: Vec<_> = named.iter().filter_map(|named| named.id).collect();
-        let still_is = StillIs { lease: self.deed.lease(), ..StillIs::default() };
         let mut progress = Progress::new(self.deed.words().doing, Some(Total::exactly(ids.len() as u64)));
         for chunk in ids.chunks(CHUNK) {
-            if let Err(error) = self.change(chunk, &still_is).await {
+            if let Err(error) = self.change(chunk, &StillIs::default()).await {
                 drop(progress);
                 return self.broken_off(error);
             }

@@ -72,7 +72,7 @@ impl Pages {
         for job in page {
             ids.entry(is_state_chosen.then_some(job.state)).or_default().push(job.id);
         }
-        let still_is = |state| StillIs { state, queue: self.filter.queue.clone(), lease: None };
+        let still_is = |state| StillIs { state, queue: self.filter.queue.clone(), ..StillIs::default() };
         ids.into_iter().map(|(state, ids)| (still_is(state), ids)).collect()
     }
 
