@@ -2,6 +2,8 @@
 
 use super::text::{cut, width};
 use super::{may_draw, stderr_width, write_stderr};
+use pm_core::State;
+use pm_driver_tokio_postgres::QueueSummary;
 use std::time::{Duration, Instant};
 
 /// The line is drawn anew no more often than this.
@@ -35,6 +37,20 @@ impl Total {
     pub(crate) fn exactly(jobs: u64) -> Self {
         Total { jobs, is_estimate: false }
     }
+
+    /// Returns how many jobs these queues have.
+    pub(crate) fn of<'a>(queues: impl IntoIterator<Item = &'a QueueSummary>) -> Self {
+        let counts = queues.into_iter().flat_map(|queue| State::ALL.map(|state| queue.count(state)));
+        counts.fold(Total::exactly(0), |sum, count| Total {
+            jobs: sum.jobs + count.jobs,
+            is_estimate: sum.is_estimate || count.is_estimate,
+        })
+    }
+
+    /// Returns which part of it is done, up to 1; none when there is nothing to do.
+    fn share(self, done: u64) -> Option<f64> {
+        (self.jobs > 0).then(|| (done as f64 / self.jobs as f64).min(1.0))
+    }
 }
 
 impl Progress {
@@ -56,7 +72,7 @@ impl Progress {
         }
         self.drawn = Some(now);
         let told = told(done, self.total, outcome, now - self.began);
-        let share = self.total.filter(|total| total.jobs > 0).map(|total| done as f64 / total.jobs as f64);
+        let share = self.total.and_then(|total| total.share(done));
         draw(&line(&self.doing, share, &told, columns()));
     }
 
@@ -101,10 +117,11 @@ fn columns() -> usize {
 /// Returns the numbers of the line.
 fn told(done: u64, total: Option<Total>, outcome: &str, since: Duration) -> String {
     let mut told = done.to_string();
-    if let Some(Total { jobs, is_estimate }) = total.filter(|total| total.jobs > 0) {
-        let about = if is_estimate { "~" } else { "" };
-        let share = (done as f64 / jobs as f64).min(1.0);
-        told.push_str(&format!(" of {about}{jobs} ({:.0}%)", (share * 100.0).floor()));
+    if let Some(total) = total
+        && let Some(share) = total.share(done)
+    {
+        let about = if total.is_estimate { "~" } else { "" };
+        told.push_str(&format!(" of {about}{} ({:.0}%)", total.jobs, (share * 100.0).floor()));
     }
     if !outcome.is_empty() {
         told.push_str(&format!(", {outcome}"));
@@ -124,7 +141,7 @@ fn line(doing: &str, share: Option<f64>, told: &str, columns: usize) -> String {
     };
     let doing = cut(doing, room.saturating_sub(SHORTEST_BAR + 2));
     let bar = BAR.min(room.saturating_sub(width(&doing) + 2));
-    let full = (share.min(1.0) * bar as f64) as usize;
+    let full = (share * bar as f64) as usize;
     let line = format!("{doing} {}{} {told}", "█".repeat(full), "░".repeat(bar - full));
     cut(&line, columns).into_owned()
 }
@@ -134,7 +151,7 @@ mod tests {
     use super::*;
 
     fn shown(doing: &str, done: u64, total: Option<Total>, since_s: u64, columns: usize) -> String {
-        let share = total.filter(|total| total.jobs > 0).map(|total| done as f64 / total.jobs as f64);
+        let share = total.and_then(|total| total.share(done));
         line(doing, share, &told(done, total, "", Duration::from_secs(since_s)), columns)
     }
 

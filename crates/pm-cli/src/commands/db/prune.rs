@@ -4,8 +4,6 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::{Progress, Total, is_watched, jobs};
 use crate::stop::Stop;
-use pm_core::State;
-use pm_driver_tokio_postgres::Queue;
 use serde::Serialize;
 
 /// Deletes ended jobs that their queue does not retain any longer, once
@@ -26,7 +24,8 @@ struct Pruned {
 
 pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     let queue = context.connect().await?;
-    let total = if is_watched() { Some(count(&queue).await?) } else { None };
+    // All jobs are looked at; those of deleted queues are not in the total.
+    let total = if is_watched() { Some(Total::of(&queue.list_queues().await?)) } else { None };
     let mut stop = Stop::listen()?;
     let mut prune = queue.begin_prune();
     let mut progress = Progress::new("Pruning", total);
@@ -41,12 +40,4 @@ pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     drop(progress);
     let pruned = prune.deleted();
     context.output.done(&Pruned { pruned }, &format!("Pruned {}.", jobs(pruned)))
-}
-
-/// Returns how many jobs there are, which are all looked at; those of deleted queues are not counted.
-async fn count(queue: &Queue) -> Result<Total, CommandError> {
-    let queues = queue.list_queues().await?;
-    let counts: Vec<_> = queues.iter().flat_map(|queue| State::ALL.map(|state| queue.count(state))).collect();
-    let is_estimate = counts.iter().any(|count| count.is_estimate);
-    Ok(Total { jobs: counts.iter().map(|count| count.jobs).sum(), is_estimate })
 }

@@ -6,7 +6,7 @@ use crate::error::CommandError;
 use crate::input::parse_queue;
 use crate::render::{Progress, Total, is_watched, jobs};
 use crate::stop::Stop;
-use pm_core::{QueueName, State};
+use pm_core::QueueName;
 use pm_driver_tokio_postgres::Queue;
 use serde::Serialize;
 
@@ -68,9 +68,7 @@ async fn count(queue: &Queue, name: &str) -> Result<Total, CommandError> {
     let queues = queue.list_queues().await?;
     let found = queues.iter().find(|queue| queue.name == name);
     let found = found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_owned()))?;
-    let counts = State::ALL.map(|state| found.count(state));
-    let is_estimate = counts.iter().any(|count| count.is_estimate);
-    Ok(Total { jobs: counts.iter().map(|count| count.jobs).sum(), is_estimate })
+    Ok(Total::of([found]))
 }
 
 /// Asks whether to go on when the queue is not empty.
