@@ -16,9 +16,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Runs a private Postgres for development, with pm's tables in it, until Ctrl-C
 ///
 /// It prints the URL as soon as the database answers: give it to your program and to pm. Only
-/// this user, and root, can reach the server; there is no password. When it ends, by Ctrl-C or
-/// SIGTERM, the server is stopped. Without --data everything is gone then; with --data it is
-/// kept, durably, and found again at the next start, under another URL.
+/// this user, and root, can reach the server; there is no password. When it ends, by Ctrl-C,
+/// SIGTERM or SIGHUP, the server is stopped. Without --data everything is gone then; with
+/// --data it is kept, durably, and found again at the next start, under another URL.
 ///
 /// Example:
 ///   pm dev

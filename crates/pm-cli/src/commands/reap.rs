@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 ///
 /// Workers do all but prune by themselves; this is for set-ups that have none running, and for
 /// pruning. It says what it did, and waits out trouble with the database. Any number may run
-/// at once. It ends on Ctrl-C and SIGTERM.
+/// at once. It ends on Ctrl-C, SIGTERM and SIGHUP.
 ///
 /// Example:
 ///   pm reap

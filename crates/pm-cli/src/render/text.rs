@@ -55,7 +55,9 @@ pub(crate) fn wrapped(text: &str, columns: usize) -> impl Iterator<Item = &str> 
     })
 }
 
-/// Returns how many bytes of the text fit into so many columns; not much more than a few marks on each character.
+/// Returns how many bytes of the text fit into so many columns.
+///
+/// It looks at no more than 8 characters a column: a few marks on each, and not as many as somebody heaps up.
 fn fitting(text: &str, columns: usize) -> usize {
     const MARKS: usize = 8;
     let ends = text.char_indices().map(|(start, c)| start + c.len_utf8()).take(columns * MARKS);
