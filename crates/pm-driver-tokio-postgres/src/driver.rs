@@ -67,9 +67,9 @@ impl TokioPostgres {
         match (empty, least_busy) {
             (Some(place), None) => slots[place].open(&self.server).await,
             (Some(place), Some(busy)) => {
-                if slots[place].takes_spare() {
+                if let Some(spare) = slots[place].spare() {
                     let (server, slots) = (self.server.clone(), slots.clone());
-                    self.server.spawn(Box::pin(async move { slots[place].open_spare(&server).await }));
+                    self.server.spawn(Box::pin(async move { slots[place].open_spare(&server, spare).await }));
                 }
                 Ok(busy)
             }

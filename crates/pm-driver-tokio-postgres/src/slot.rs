@@ -2,9 +2,8 @@
 
 use crate::connection::Connection;
 use crate::server::Server;
-use futures_util::lock::Mutex;
+use futures_util::lock::{Mutex, OwnedMutexGuard};
 use pm_queue::Failure;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,11 @@ use std::time::{Duration, Instant};
 pub(crate) struct Slot {
     current: RwLock<Option<Arc<Connection>>>,
     /// Held while connecting, so that many tasks open one connection, or share one failure to.
-    connecting: Mutex<Option<Failed>>,
-    /// Whether a task is about to open a connection that others can do without.
-    spare_comes: AtomicBool,
+    connecting: Arc<Mutex<Option<Failed>>>,
 }
+
+/// The right to open a connection that others can do without; nobody else connects while it is held.
+pub(crate) struct Spare(OwnedMutexGuard<Option<Failed>>);
 
 /// The last failure to connect, since when nothing else was tried.
 struct Failed {
@@ -61,21 +61,17 @@ impl Slot {
         self.connect_into(server, &mut failed).await
     }
 
-    /// Returns whether to call [`Slot::open_spare`]: not while somebody connects, nor in the pause after a failure.
-    pub(crate) fn takes_spare(&self) -> bool {
-        let Some(failed) = self.connecting.try_lock() else { return false };
+    /// Returns the right to open a spare connection: not while somebody connects, nor in the pause after a failure.
+    pub(crate) fn spare(&self) -> Option<Spare> {
+        let failed = self.connecting.try_lock_owned()?;
         let pauses = failed.as_ref().is_some_and(|failed| failed.pause_until() > Instant::now());
-        !pauses && !self.spare_comes.swap(true, Ordering::Relaxed)
+        (!pauses && self.usable().is_none()).then_some(Spare(failed))
     }
 
-    /// Opens a connection that others can do without: a failure is nobody's.
-    pub(crate) async fn open_spare(&self, server: &Server) {
-        let mut failed = self.connecting.lock().await;
-        if self.usable().is_none() {
-            // A failure is noted there, and nobody waits for it.
-            drop(self.connect_into(server, &mut failed).await);
-        }
-        self.spare_comes.store(false, Ordering::Relaxed);
+    /// Opens a spare connection.
+    pub(crate) async fn open_spare(&self, server: &Server, mut spare: Spare) {
+        // A failure is noted there, and nobody waits for it.
+        drop(self.connect_into(server, &mut spare.0).await);
     }
 
     async fn connect_into(&self, server: &Server, failed: &mut Option<Failed>) -> Result<Arc<Connection>, Failure> {
