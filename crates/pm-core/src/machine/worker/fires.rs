@@ -53,7 +53,7 @@ impl Worker {
         if self.fire_next.is_some() {
             return;
         }
-        if (due.skip, reply.due.len()) == (0, 0) {
+        if due.skip == 0 && reply.due.is_empty() {
             self.fires_in_vain = 0;
             self.set_fire(reply.next_tick, now, entropy);
         } else {

@@ -33,10 +33,10 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Returns how many requests of one kind failed in a row, of the kind that fares worst.
+    /// Returns how many requests of one kind failed in a row, of the kind that fares worst; wake-ups do not count.
     pub(super) fn failures(&self) -> u32 {
-        let often = [&self.poll, &self.claim, &self.outcome, &self.refresh, &self.reap, &self.promote];
-        let all = often.into_iter().chain([&self.release_claim, &self.fire]);
-        all.map(|lane| lane.failures).max().unwrap_or_default()
+        let Lanes { poll, claim, outcome, refresh, reap, promote, fire, release_claim, wake_sleepers: _ } = self;
+        let told = [poll, claim, outcome, refresh, reap, promote, fire, release_claim];
+        told.map(|lane| lane.failures).into_iter().max().unwrap_or_default()
     }
 }
