@@ -50,7 +50,8 @@ pub struct JobOptions {
     pub jitter_percent: Option<u8>,
 }
 
-/// For how long a key keeps other jobs off its queue.
+/// For how long a key keeps other jobs off its queue. A job that is deleted lets go of its key, also when the retention of its
+/// queue deletes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyHold {
     /// Until its job has finished or failed.
