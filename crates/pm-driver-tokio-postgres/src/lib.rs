@@ -1,6 +1,6 @@
 //! pm, a Postgres job queue, on tokio-postgres.
 //!
-//! Push jobs on queues, pull them off, acknowledge. Jobs are plain serde types.
+//! Put jobs on queues, take them off as a stream, say how each ended. Jobs are plain serde types.
 //!
 //! ```no_run
 //! use futures_util::StreamExt;
@@ -29,7 +29,7 @@
 //!         }
 //!     };
 //!     println!("mail to {}", payload.to);
-//!     // Or ack.soft_fail("reason"), ack.hard_fail("reason"), drop(ack).
+//!     // Or ack.soft_fail("reason"), again later; ack.hard_fail("reason"), never again; drop(ack) is a soft fail.
 //!     if let Err(error) = ack.commit().await {
 //!         eprintln!("{error}");
 //!     }
