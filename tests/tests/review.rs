@@ -1,6 +1,6 @@
 //! Bugs that a review found, one test each.
 
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, StreamOptions};
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, Queue, StreamOptions};
 use pm_tests::{Ground, PATIENCE, eventually, next, unattended, within};
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
@@ -15,15 +15,14 @@ async fn client(ground: &Ground) -> Client {
 async fn copies_that_meet_at_their_source_are_all_counted_as_sharers() {
     let ground = Ground::new().await;
     let source = ground.put(7).await;
-    let copy = || {
-        let queue = ground.queue.clone();
+    let copy = |queue: Queue| {
         tokio::spawn(async move { queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap() })
     };
     let mut client = client(&ground).await;
     // Both copies wait for the row, each with a snapshot in which the payload is not shared yet.
     let transaction = client.transaction().await.unwrap();
     transaction.batch_execute("select from pm.job for update").await.unwrap();
-    let under_way = [copy(), copy()];
+    let under_way = [copy(ground.queue.clone()), copy(ground.another(ConnectOptions::default()).await)];
     let waiting = "select count(*) from pg_locks where not granted";
     eventually("both wait", PATIENCE, async || ground.number(waiting) >= 2).await;
     transaction.commit().await.unwrap();

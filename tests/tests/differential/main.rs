@@ -1,7 +1,8 @@
 //! Random lists of operations on the memory driver and on Postgres behind both drivers: what they say and what the
 //! tables hold must be equal after every step.
 //!
-//! `PM_LISTS=5000` tries more lists than the ordinary run, `PM_SEED=…` the same ones again.
+//! `PM_LISTS=5000` with `cargo test` tries more lists than the ordinary run (nextest stops what takes over five minutes),
+//! `PM_SEED=…` the same ones again.
 
 mod deed;
 mod dump;
