@@ -74,6 +74,9 @@ async fn an_idle_stream_sends_one_statement_a_poll() {
         assert!(tokio::time::timeout(during, jobs.next()).await.is_err());
         proxy.executions("") - before
     };
+    while !queue.is_listening() {
+        count(SECOND / 10).await;
+    }
     count(SECOND * 3).await;
     let listening = count(SECOND * 5).await;
     assert!(listening <= 1, "it sleeps for up to 30 s: {listening}");
