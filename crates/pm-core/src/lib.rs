@@ -44,6 +44,6 @@ pub use operation::Operation;
 pub use schedule::{MAX_SCHEDULE_PAYLOAD_BYTES, Missed, NewSchedule, Overlap, ScheduleMetadata, TICK_GRACE, Tick};
 pub use settings::{QueueSettings, SettingsChange};
 pub use state::{Event, State};
-pub use statement::{Catalog, Plan, Statement, StatementId};
+pub use statement::{Catalog, ConnectionClass, Plan, Statement, StatementId};
 pub use time::{Instant, Timestamp};
 pub use wire::{Params, Rows, Type, Value};

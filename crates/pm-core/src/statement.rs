@@ -11,6 +11,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum StatementId {
     Enqueue,
+    EnqueueKeyed,
     KeyHolder,
     ReplaceJobs,
     Claim,
@@ -61,6 +62,23 @@ pub enum StatementId {
     SchemaVersion,
 }
 
+/// On which connections a statement runs. One of a class never waits behind one of another class.
+///
+/// Drivers and the queue handle keep them apart by connections of their own, or by how many
+/// connections of a pool each class may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionClass {
+    /// Extensions of leases. They never wait for a locked row, and whatever else waits must not hold them up.
+    Extend,
+    /// Short and frequent: claims, settles, enqueues without keys, reads by id. They wait for a locked row seldom, and
+    /// `lock_timeout` at most.
+    Hot,
+    /// Enqueues with keys and their follow-ups, which may wait for the transaction that holds a key.
+    Keyed,
+    /// What operators do, which may wait for any row; and reads of many rows, which may take long.
+    Operator,
+}
+
 /// A statement's text, with its parameters and columns in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -100,8 +118,9 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 49] = [
+    pub const ALL: [StatementId; 50] = [
         StatementId::Enqueue,
+        StatementId::EnqueueKeyed,
         StatementId::KeyHolder,
         StatementId::ReplaceJobs,
         StatementId::Claim,
@@ -152,9 +171,63 @@ impl StatementId {
         StatementId::SchemaVersion,
     ];
 
+    /// Returns on which connections it runs.
+    pub fn class(self) -> ConnectionClass {
+        match self {
+            StatementId::Refresh => ConnectionClass::Extend,
+            StatementId::Enqueue
+            | StatementId::Claim
+            | StatementId::Poll
+            | StatementId::Settle
+            | StatementId::Outcome
+            | StatementId::Reap
+            | StatementId::Promote
+            | StatementId::ReleaseClaim
+            | StatementId::FetchJob
+            | StatementId::Notify
+            | StatementId::WakeSleepers
+            | StatementId::DueSchedules
+            | StatementId::FireSchedules
+            | StatementId::QueueSettings
+            | StatementId::Job
+            | StatementId::Payload
+            | StatementId::Attempts
+            | StatementId::SchemaVersion => ConnectionClass::Hot,
+            StatementId::EnqueueKeyed | StatementId::KeyHolder | StatementId::ReplaceJobs => ConnectionClass::Keyed,
+            StatementId::CreateQueue
+            | StatementId::PauseQueue
+            | StatementId::ResumeQueue
+            | StatementId::CountPending
+            | StatementId::ListQueues
+            | StatementId::Activity
+            | StatementId::TableSizes
+            | StatementId::RowHolders
+            | StatementId::TableHealth
+            | StatementId::IndexHealth
+            | StatementId::QueueHealth
+            | StatementId::SetQueue
+            | StatementId::ListJobs
+            | StatementId::ResolveSuffix
+            | StatementId::NextJobs
+            | StatementId::RestartJobs
+            | StatementId::EndJobs
+            | StatementId::DeleteJobs
+            | StatementId::MoveJobs
+            | StatementId::CopyJob
+            | StatementId::CondemnQueue
+            | StatementId::RenameQueue
+            | StatementId::Sweep
+            | StatementId::DropQueues
+            | StatementId::ListSchedules
+            | StatementId::SetSchedule
+            | StatementId::HoldSchedule
+            | StatementId::DeleteSchedule => ConnectionClass::Operator,
+        }
+    }
+
     fn definition(self) -> &'static Definition {
         match self {
-            StatementId::Enqueue => &op::enqueue::ENQUEUE,
+            StatementId::Enqueue | StatementId::EnqueueKeyed => &op::enqueue::ENQUEUE,
             StatementId::KeyHolder => &op::enqueue::KEY_HOLDER,
             StatementId::ReplaceJobs => &op::enqueue::REPLACE_JOBS,
             StatementId::Claim => &op::claim::CLAIM,
@@ -250,6 +323,19 @@ fn bare(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_enqueue_with_a_key_runs_on_other_connections_than_one_without() {
+        let job = |key: Option<&str>| crate::NewJob {
+            id: uuid::Uuid::from_u128(1),
+            queue: crate::QueueName::new("a").unwrap(),
+            payload: bytes::Bytes::new(),
+            options: crate::JobOptions { key: key.map(str::to_owned), ..crate::JobOptions::default() },
+        };
+        let class = |jobs: &[crate::NewJob]| op::Enqueue::plan_of(jobs).statement.class();
+        assert_eq!(class(&[job(None), job(None)]), ConnectionClass::Hot);
+        assert_eq!(class(&[job(None), job(Some("key"))]), ConnectionClass::Keyed);
+    }
 
     #[test]
     fn every_statement_is_in_the_catalogue_and_names_the_schema() {

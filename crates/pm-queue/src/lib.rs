@@ -40,9 +40,9 @@ pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::machine::Enqueued;
 pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueActivity, QueueSummary, StillIs, TableSize};
 pub use pm_core::{
-    Backoff, Codec, Cron, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, Missed, OnConflict, Overlap,
-    QueueName, QueueSettings, Rows, RunAt, SCHEMA_VERSION, ScheduleMetadata, ScheduleName, SchemaName, SettingsChange,
-    State, Statement, Tick, Timestamp, Type, Value, migration_script,
+    Backoff, Codec, ConnectionClass, Cron, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, Missed, OnConflict,
+    Overlap, QueueName, QueueSettings, Rows, RunAt, SCHEMA_VERSION, ScheduleMetadata, ScheduleName, SchemaName,
+    SettingsChange, State, Statement, Tick, Timestamp, Type, Value, migration_script,
 };
 pub use queue::{Health, Queue};
 pub use runtime::{Randomness, Runtime, SystemRandomness};

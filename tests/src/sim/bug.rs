@@ -93,7 +93,7 @@ impl Bug {
                 _ => lease,
             }),
             (Bug::SettleForgotten, StatementId::Settle) if world.below(8) == 0 => return Ok(Rows::builder(1).finish()),
-            (Bug::EnqueueForgotten, StatementId::Enqueue) if world.below(8) == 0 => {
+            (Bug::EnqueueForgotten, StatementId::Enqueue | StatementId::EnqueueKeyed) if world.below(8) == 0 => {
                 return Ok(Rows::builder(3).finish());
             }
             (Bug::TickKeyShared, StatementId::FireSchedules) => share_keys(&mut params),
@@ -126,10 +126,12 @@ impl Bug {
             (Bug::ClaimOfPaused, StatementId::Claim) => {
                 tables.queue.values_mut().for_each(|queue| queue.paused = false)
             }
-            (Bug::WakeUpLost, StatementId::Enqueue) => {
+            (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed) => {
                 tables.queue.values_mut().for_each(|queue| queue.sleeper_until = None);
             }
-            (Bug::KeyTwice, StatementId::Enqueue) => tables.job.values_mut().for_each(|job| job.key_held = None),
+            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed) => {
+                tables.job.values_mut().for_each(|job| job.key_held = None)
+            }
             (Bug::RefreshRevives, StatementId::Refresh) => {
                 for (id, lease) in super::owned::leases_of(params) {
                     let reaped =
@@ -199,12 +201,12 @@ impl Bug {
                     queue.paused = before.queue.get(id).is_some_and(|queue| queue.paused);
                 }
             }
-            (Bug::WakeUpLost, StatementId::Enqueue) => {
+            (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed) => {
                 for (id, queue) in &mut tables.queue {
                     queue.sleeper_until = before.queue.get(id).and_then(|queue| queue.sleeper_until);
                 }
             }
-            (Bug::KeyTwice, StatementId::Enqueue) => {
+            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed) => {
                 for job in before.job.values() {
                     tables.job.entry(job.id).and_modify(|new| new.key_held.clone_from(&job.key_held));
                 }
@@ -248,7 +250,7 @@ pub(super) async fn send(
     match (world.bug, statement) {
         (Some(Bug::ClaimResent), StatementId::Claim) if is_lost => world.send(process, statement, params).await.ok(),
         (Some(Bug::LostSettleBelieved), StatementId::Settle) if is_lost => Some(Ok(Rows::builder(1).finish())),
-        (Some(Bug::EnqueueUnderNewId), StatementId::Enqueue) if is_lost => {
+        (Some(Bug::EnqueueUnderNewId), StatementId::Enqueue | StatementId::EnqueueKeyed) if is_lost => {
             let mut params = params.to_vec();
             if let Some(Value::UuidArray(ids)) = params.first_mut() {
                 let (high, low) = (world.below(u64::MAX), world.below(u64::MAX));

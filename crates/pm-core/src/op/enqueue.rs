@@ -64,7 +64,9 @@ pub struct EnqueueReply {
 impl<'a> Enqueue<'a> {
     /// Returns the plan for these jobs.
     pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: Self::params_of(jobs) }
+        let keyed = jobs.iter().any(|job| job.options.key.is_some());
+        let statement = if keyed { StatementId::EnqueueKeyed } else { StatementId::Enqueue };
+        Plan { statement, params: Self::params_of(jobs) }
     }
 
     fn params_of(jobs: &'a [NewJob]) -> Params<'a> {
@@ -93,6 +95,11 @@ impl Operation for Enqueue<'_> {
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.jobs)
+    }
+
+    /// The same text under two names: one for jobs without keys, one for batches in which some job has a key.
+    fn plan(&self) -> Plan<'_> {
+        Self::plan_of(self.jobs)
     }
 
     fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {

@@ -115,7 +115,9 @@ impl Fake {
         use Value::{Int4Array, Int8, Int8Array, Text, TextArray};
         match (plan.statement, &plan.params[..]) {
             (StatementId::Settle | StatementId::Outcome | StatementId::Refresh, _) => self.run_words(plan, now),
-            (StatementId::Enqueue | StatementId::KeyHolder | StatementId::Notify, _) => self.run_producer(plan),
+            (StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::KeyHolder | StatementId::Notify, _) => {
+                self.run_producer(plan)
+            }
             (StatementId::Poll, [TextArray(names), bound, _]) => {
                 let names: Vec<_> = names.iter().flatten().map(|name| name.as_ref()).collect();
                 self.poll(&names, bound_of(bound), now)
@@ -173,7 +175,10 @@ impl Fake {
             if let TextArray(keys) = keys { keys[n].as_deref().map(str::to_owned) } else { None }
         };
         match (plan.statement, &plan.params[..]) {
-            (StatementId::Enqueue, [UuidArray(ids), TextArray(queues), Int4Array(lines), .., keys, _, _, _, _]) => {
+            (
+                StatementId::Enqueue | StatementId::EnqueueKeyed,
+                [UuidArray(ids), TextArray(queues), Int4Array(lines), .., keys, _, _, _, _],
+            ) => {
                 let rows = (0..ids.len()).filter_map(|n| {
                     let (queue, line) = (queues[n].as_deref().expect("set"), lines[n].expect("set"));
                     let refused = self.enqueue(ids[n].expect("set"), queue, line, key_of(keys, n))?;

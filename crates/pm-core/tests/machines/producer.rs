@@ -118,7 +118,7 @@ fn enqueues_made_together_go_together_and_are_told_one_by_one() {
     let homeless = scene.enqueue("nowhere", None);
     let doubled = scene.enqueue("a", Some(1));
     scene.finish();
-    assert_eq!(scene.sent, [StatementId::Enqueue, StatementId::Enqueue, StatementId::KeyHolder]);
+    assert_eq!(scene.sent, [StatementId::Enqueue, StatementId::EnqueueKeyed, StatementId::KeyHolder]);
     for ticket in [first, good] {
         assert_eq!(scene.told[&ticket], Ok(Enqueued::Inserted(scene.asked[&ticket].id)));
     }
@@ -170,7 +170,7 @@ fn enqueues_go_on_while_holders_of_keys_are_asked_for() {
     assert!(scene.place_of(StatementId::KeyHolder).is_some());
     let other = scene.enqueue("a", Some(1));
     scene.pump();
-    let place = scene.place_of(StatementId::Enqueue).expect("it need not wait");
+    let place = scene.place_of(StatementId::EnqueueKeyed).expect("it need not wait");
     scene.answer(place);
     // The scene sees to it that the second question waits for the answer to the first.
     scene.enqueue("a", None);

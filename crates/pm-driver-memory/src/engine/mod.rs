@@ -42,7 +42,7 @@ pub(crate) fn run(
 impl Work<'_> {
     fn run(&mut self, statement: StatementId) -> Result<(), Failure> {
         match statement {
-            StatementId::Enqueue => self.enqueue(),
+            StatementId::Enqueue | StatementId::EnqueueKeyed => self.enqueue(),
             StatementId::KeyHolder => self.key_holder(),
             StatementId::ReplaceJobs => self.replace_jobs(),
             StatementId::Claim => self.claim(),

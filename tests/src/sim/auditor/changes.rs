@@ -64,7 +64,7 @@ impl Auditor {
         match step.statement {
             // Judged with its schedule.
             StatementId::CopyJob | StatementId::FireSchedules => {}
-            StatementId::Enqueue => {
+            StatementId::Enqueue | StatementId::EnqueueKeyed => {
                 let payload = new.payload.as_deref().unwrap_or_default().to_vec();
                 // One that was deleted may come back under its id while its enqueue is sent again: that is documented.
                 let comes_back = self.deleted.contains(&id);

@@ -88,6 +88,8 @@ impl InFlight {
     pub(crate) fn count(process: &Arc<Process>, statement: StatementId) -> Self {
         let mut auditor = process.world.auditor();
         let streams = auditor.streams.get(&process.number).copied().unwrap_or_default();
+        // One request with two names.
+        let statement = if statement == StatementId::EnqueueKeyed { StatementId::Enqueue } else { statement };
         let count = auditor.in_flight.entry((process.number, statement)).or_default();
         *count += 1;
         let most = match statement {
