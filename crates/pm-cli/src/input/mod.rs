@@ -4,6 +4,7 @@ mod condition;
 mod duration;
 mod path;
 mod payload;
+mod scalars;
 mod schedule;
 mod settings;
 mod time;

@@ -1,9 +1,9 @@
 //! Payloads as people hand them over.
 
+use super::scalars::{check_numbers, check_strings};
 use crate::error::CommandError;
 use pm_core::{Codec, MAX_PAYLOAD_BYTES};
 use pm_driver_tokio_postgres::RawPayload;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::fs::File;
@@ -68,7 +68,7 @@ pub(crate) fn read_all(source: &Source) -> Result<Vec<u8>, CommandError> {
 pub(crate) fn stored(codec: Codec, bytes: Vec<u8>) -> Result<RawPayload, CommandError> {
     let bytes = match codec {
         Codec::Json => {
-            json::<IgnoredAny>(&bytes)?;
+            json(&bytes)?;
             bytes.trim_ascii().to_vec()
         }
         Codec::MessagePack => message_pack(bytes)?,
@@ -77,29 +77,37 @@ pub(crate) fn stored(codec: Codec, bytes: Vec<u8>) -> Result<RawPayload, Command
     Ok(RawPayload { codec, bytes: bytes.into() })
 }
 
-fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CommandError> {
+fn json(bytes: &[u8]) -> Result<&str, CommandError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         CommandError::usage(format!("the payload is no JSON: byte {} is not UTF-8", error.valid_up_to() + 1))
     })?;
-    serde_json::from_str(text).map_err(|error| {
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
         let error = CommandError::usage(format!("the payload is no JSON: {error}"));
         let is_bare_word = !text.trim().is_empty() && !text.trim_start().starts_with(['{', '[', '"']);
         if is_bare_word { error.hint("a text needs double quotes: '\"like this\"'; or use --codec raw") } else { error }
-    })
+    })?;
+    check_strings(text).map_err(|problem| CommandError::usage(format!("the payload is no JSON: {problem}")))?;
+    Ok(text)
 }
 
 /// JSON is tried first: of all JSON texts only a lone digit would be MessagePack too.
 fn message_pack(bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
-    let refused = match json::<Value>(&bytes) {
-        Ok(value) => {
-            let written = rmp_serde::to_vec_named(&value);
-            return written.map_err(|error| CommandError::usage(format!("the payload cannot be written: {error}")));
-        }
+    let refused = match json(&bytes) {
+        Ok(text) => return message_pack_of(text),
         Err(refused) => refused,
     };
     let mut rest = bytes.as_slice();
     let is_message_pack = rmpv::decode::read_value_ref(&mut rest).is_ok() && rest.is_empty();
     if is_message_pack { Ok(bytes) } else { Err(refused.within("the payload is no MessagePack either")) }
+}
+
+fn message_pack_of(json: &str) -> Result<Vec<u8>, CommandError> {
+    check_numbers(json).map_err(|problem| {
+        CommandError::usage(problem).hint("write it in quotes, as a string; or use --codec json, which keeps it")
+    })?;
+    let unwritable = |problem: String| CommandError::usage(format!("the payload cannot be written: {problem}"));
+    let value: Value = serde_json::from_str(json).map_err(|error| unwritable(error.to_string()))?;
+    rmp_serde::to_vec_named(&value).map_err(|error| unwritable(error.to_string()))
 }
 
 #[cfg(test)]
@@ -122,6 +130,17 @@ mod tests {
         let error = stored(Codec::MessagePack, b"{a".to_vec()).unwrap_err();
         assert!(error.report(&Default::default()).contains("line 1 column 2"));
         assert!(stored(Codec::MessagePack, b"\x81\xa1".to_vec()).is_err(), "cut off");
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_as_it_was_given_is_refused() {
+        for codec in [Codec::Json, Codec::MessagePack] {
+            let error = stored(codec, br#"{"a": "\ud800"}"#.to_vec()).unwrap_err().report(&Default::default());
+            assert!(error.contains("surrogate"), "{error}");
+        }
+        let error = stored(Codec::MessagePack, b"18446744073709551616".to_vec()).unwrap_err();
+        assert!(error.report(&Default::default()).contains("18446744073709551616"));
+        assert_eq!(bytes(Codec::Json, b"18446744073709551616"), b"18446744073709551616", "JSON keeps any number");
     }
 
     #[test]

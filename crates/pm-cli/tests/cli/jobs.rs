@@ -313,6 +313,10 @@ fn bad_payloads_and_options_are_refused_with_the_reason() {
     let place = Place::with_queues(&["mail"]);
     place.pm(&["job", "add", "mail", r#"{"a": }"#]).assert_refused(2, &["no JSON", "line 1 column 7"]);
     place.pm(&["job", "add", "mail", "hello"]).assert_refused(2, &["no JSON", "double quotes"]);
+    place.pm(&["job", "add", "mail", r#""\ud800""#]).assert_refused(2, &["no JSON", "byte 1", "surrogate"]);
+    place
+        .pm(&["job", "add", "mail", "--codec", "msgpack", "[18446744073709551616]"])
+        .assert_refused(2, &["18446744073709551616", "byte 2", "--codec json"]);
     place.pm(&["job", "add", "mail"]).assert_refused(2, &["payload is missing", "--file"]);
     place.pm(&["job", "add", "mail", "1", "--codec", "xml"]).assert_refused(2, &["json, msgpack, raw"]);
     place.pm(&["job", "add", "mail", "--file", "no/such/file"]).assert_refused(2, &["no/such/file", "No such file"]);

@@ -102,6 +102,7 @@ fn what_cannot_be_a_schedule_is_refused() {
         (&["a", "mail", "@daily", "--missed", "all"], "all:N"),
         (&["a", "mail", "@daily", "--overlap", "forbid"], "allow or skip"),
         (&["a", "mail", "@daily", "{"], "no JSON"),
+        (&["a", "mail", "@daily", r#"{"\udc00": 1}"#], "surrogate"),
         (&[" a", "mail", "@daily"], "blank"),
     ] {
         set(arguments).assert_refused(2, &[why]);
