@@ -1,5 +1,6 @@
 //! Measures pm beside a hand-written floor, interleaved in one run, on a durable private Postgres.
 
+mod against;
 mod contender;
 mod floor;
 mod ground;
@@ -31,7 +32,11 @@ async fn main() -> ExitCode {
     }
     let mut arguments = std::env::args().skip(1);
     if let (Some(pickup::WORKER), Some(url)) = (arguments.next().as_deref(), arguments.next()) {
-        return told(pickup::work(&url).await);
+        return exit_code(pickup::work(&url).await);
+    }
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(against::SIDE) {
+        return exit_code(against::work(arguments).await);
     }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
@@ -40,10 +45,13 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    told(run(&options).await)
+    match &options.against {
+        Some(other) => exit_code(against::measure(other, &options).await),
+        None => exit_code(run(&options).await),
+    }
 }
 
-fn told(outcome: Result<()>) -> ExitCode {
+fn exit_code(outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,7 +63,7 @@ fn told(outcome: Result<()>) -> ExitCode {
 
 async fn run(options: &Options) -> Result<()> {
     let ground = Ground::start(options.statements).await?;
-    let mut report = Report::default();
+    let mut report = Report::against("floor");
     for round in 1..=options.rounds {
         for work in works(options) {
             eprintln!("round {round} of {}: {}", options.rounds, work.name);

@@ -4,12 +4,11 @@ use crate::Result;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// The contender that all others are divided by.
-const YARDSTICK: &str = "floor";
-
 /// All values, in the order in which they first came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Report {
+    /// The contender that all others are divided by.
+    yardstick: &'static str,
     rows: Vec<Row>,
 }
 
@@ -21,6 +20,11 @@ struct Row {
 }
 
 impl Report {
+    /// Returns an empty report, in which this contender is the one that all others are divided by.
+    pub(crate) fn against(yardstick: &'static str) -> Self {
+        Report { yardstick, rows: Vec::new() }
+    }
+
     /// Adds one value of one round.
     pub(crate) fn add(&mut self, case: &'static str, what: String, contender: &'static str, value: f64) {
         let row = match self.rows.iter_mut().position(|row| row.case == case && row.what == what) {
@@ -42,13 +46,13 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        println!("| case | what | contender | median | min–max | ratio to the {YARDSTICK} (each round's, median) |");
+        println!("| case | what | contender | median | min–max | ratio to {} (each round's, median) |", self.yardstick);
         println!("|---|---|---|---|---|---|");
         for row in &self.rows {
             for (contender, values) in &row.columns {
                 let (low, high) = extremes(values);
                 let (median, low, high) = (shown(median(values)), shown(low), shown(high));
-                let ratio = row.ratio(contender).map_or(String::new(), |ratio| format!("{ratio:.2}"));
+                let ratio = row.ratio(contender, self.yardstick).map_or(String::new(), |ratio| format!("{ratio:.3}"));
                 println!("| {} | {} | {contender} | {median} | {low}–{high} | {ratio} |", row.case, row.what);
             }
         }
@@ -61,7 +65,7 @@ impl Report {
                     let (low, high) = extremes(values);
                     json!({
                         "case": row.case, "what": row.what, "contender": contender, "values": values,
-                        "median": median(values), "min": low, "max": high, "ratio": row.ratio(contender),
+                        "median": median(values), "min": low, "max": high, "ratio": row.ratio(contender, self.yardstick),
                     })
                 })
             })
@@ -75,9 +79,9 @@ impl Report {
 
 impl Row {
     /// Returns the median of the ratios within each round: neighbours in time share the machine's mood.
-    fn ratio(&self, contender: &str) -> Option<f64> {
+    fn ratio(&self, contender: &str, yardstick: &str) -> Option<f64> {
         let values = |name| self.columns.iter().find(|(other, _)| *other == name).map(|(_, values)| values);
-        let (ours, yardstick) = (values(contender)?, values(YARDSTICK).filter(|_| contender != YARDSTICK)?);
+        let (ours, yardstick) = (values(contender)?, values(yardstick).filter(|_| contender != yardstick)?);
         let ratios: Vec<f64> = ours.iter().zip(yardstick).map(|(ours, yardstick)| ours / yardstick).collect();
         Some(median(&ratios))
     }

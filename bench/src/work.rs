@@ -25,10 +25,14 @@ enum Kind {
 
 /// Returns the work asked for.
 pub(crate) fn works(options: &Options) -> Vec<Work> {
-    let many = if options.quick { 10_000 } else { 50_000 };
-    let few = if options.quick { 1_000 } else { 3_000 };
+    let (few, many) = if options.quick { (1_000, 10_000) } else { (3_000, 50_000) };
+    let works = all(few, many).into_iter();
+    works.filter(|work| work.cases().any(|case| options.asked_for(case))).collect()
+}
+
+fn all(few: usize, many: usize) -> [Work; 7] {
     let work = |case, name, jobs, kind| Work { case, name, jobs, kind };
-    let all = [
+    [
         work("P1a", "drain, 32 handlers, awaited", many, Kind::Drain(Way::Awaited(32))),
         work("P1b", "drain, 32 handlers, detached", many, Kind::Drain(Way::Detached(32))),
         work("P2", "drain, 1 handler, awaited", few, Kind::Drain(Way::Awaited(1))),
@@ -36,11 +40,15 @@ pub(crate) fn works(options: &Options) -> Vec<Work> {
         work("P3", "enqueue, 1 task", few, Kind::EnqueueEach { tasks: 1 }),
         work("P3", "enqueue, 32 tasks", many, Kind::EnqueueEach { tasks: 32 }),
         work("P4", "enqueue in bulk", many, Kind::EnqueueMany),
-    ];
-    all.into_iter().filter(|work| work.cases().any(|case| options.asked_for(case))).collect()
+    ]
 }
 
 impl Work {
+    /// Returns the work of this name with so many jobs.
+    pub(crate) fn named(name: &str, jobs: usize) -> Option<Work> {
+        all(jobs, jobs).into_iter().find(|work| work.name == name)
+    }
+
     /// Returns whether it works off jobs that must be there before.
     pub(crate) fn needs_backlog(&self) -> bool {
         matches!(self.kind, Kind::Drain(_))
