@@ -3,11 +3,13 @@
 pub mod cases;
 mod direct;
 mod elsewhere;
+mod literal;
 mod proxy;
 pub mod sim;
 
 pub use direct::{Direct, run_in};
 pub use elsewhere::Elsewhere;
+pub use literal::{literal, type_name};
 pub use proxy::{Loss, Proxy};
 
 use futures_util::{Stream, StreamExt};

@@ -353,4 +353,35 @@ mod tests {
             assert_eq!(statement.text.contains("\"my jobs\"."), names_tables, "{id:?} and the schema's name");
         }
     }
+
+    /// Returns what stands before each `(` without a blank and is no name of pg_catalog, and each type that is none.
+    fn unqualified(text: &str) -> Vec<&str> {
+        const KEYWORDS: [&str; 7] = ["", "coalesce", "greatest", "least", "extract", "any", "array"];
+        let name_before = |at: usize| {
+            let start = text[..at].rfind(|c: char| !(c.is_alphanumeric() || "_.".contains(c))).map_or(0, |end| end + 1);
+            (&text[start..at], &text[..start])
+        };
+        let calls = text.match_indices('(').map(|(at, _)| name_before(at)).filter(|(name, before)| {
+            // Unnest of several arrays is syntax: the server looks for it in pg_catalog alone.
+            let arguments = text[before.len() + name.len()..].split_once(')').map_or("", |(arguments, _)| arguments);
+            let is_syntax = *name == "unnest" && arguments.contains(',');
+            !before.ends_with("as ") && !KEYWORDS.contains(name) && !is_syntax
+        });
+        let types = text.match_indices("::").map(|(at, _)| {
+            let rest = &text[at + 2..];
+            &rest[..rest.find(|c: char| !(c.is_alphanumeric() || "_.".contains(c))).unwrap_or(rest.len())]
+        });
+        calls.map(|(name, _)| name).chain(types).filter(|name| !name.starts_with("pg_catalog.")).collect()
+    }
+
+    #[test]
+    fn functions_and_types_are_named_with_their_schema() {
+        let catalog = Catalog::new(&SchemaName::default());
+        for id in StatementId::ALL {
+            assert_eq!(unqualified(&catalog.statement(id).text), Vec::<&str>::new(), "{id:?}");
+        }
+        let bad =
+            "select count(*), $1::int4, max (2), a in (1), pg_catalog.now()::pg_catalog.text from unnest($2) as t(a)";
+        assert_eq!(unqualified(bad), ["count", "unnest", "int4"]);
+    }
 }

@@ -136,7 +136,7 @@ impl ConnectOptions {
         format!(
             "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
              set jit = off; set statement_timeout = {statement_ms}; set lock_timeout = {lock_ms}; \
-             set default_transaction_isolation = 'read committed'; set search_path = ''"
+             set default_transaction_isolation = 'read committed'; set search_path = pg_catalog"
         )
     }
 }

@@ -7,15 +7,15 @@
 -- A queue whose name is null is being deleted: every look-up by name misses it.
 -- Until sleeper_until a worker with a listener may be asleep, so that an enqueue is worth a notification.
 create table {schema}.queue (
-  id int4 generated always as identity primary key,
-  name text unique,
-  paused bool not null default false,
-  lease_ms int8 not null default 1200000,
-  max_retries int4 not null default 8,
-  backoff_ms int8[] not null default '{0,1500000,3000000,6000000,12000000,24000000,48000000,96000000}',
-  jitter_percent int2 not null default 0,
-  retain_ms int8,
-  sleeper_until timestamptz
+  id pg_catalog.int4 generated always as identity primary key,
+  name pg_catalog.text unique,
+  paused pg_catalog.bool not null default false,
+  lease_ms pg_catalog.int8 not null default 1200000,
+  max_retries pg_catalog.int4 not null default 8,
+  backoff_ms pg_catalog.int8[] not null default '{0,1500000,3000000,6000000,12000000,24000000,48000000,96000000}',
+  jitter_percent pg_catalog.int2 not null default 0,
+  retain_ms pg_catalog.int8,
+  sleeper_until pg_catalog.timestamptz
 ) with (fillfactor = 50);
 
 create sequence {schema}.job_seq;
@@ -26,33 +26,33 @@ create sequence {schema}.job_seq;
 -- lease is the fencing token; an operator who breaks a lease sets it to null.
 -- key_held is the key while it excludes others.
 create table {schema}.job (
-  id uuid primary key,
-  seq int8,
-  run_at timestamptz,
-  lease_expires_at timestamptz,
-  created_at timestamptz not null default now(),
-  ended_at timestamptz,
-  failed_at timestamptz,
-  key_until timestamptz,
-  payload_id int8,
-  lease int8,
-  queue_id int4 not null,
-  priority int4 not null,
-  attempt int4 not null default 0,
-  retry_count int4 not null default 0,
-  max_retries int4,
-  state int2 not null default 0,
-  verdict int2,
-  codec int2 not null,
-  jitter_percent int2,
-  held bool not null default false,
-  backoff_ms int8[],
-  worker text,
-  key text,
-  key_held text,
-  description text,
-  reason text,
-  payload bytea
+  id pg_catalog.uuid primary key,
+  seq pg_catalog.int8,
+  run_at pg_catalog.timestamptz,
+  lease_expires_at pg_catalog.timestamptz,
+  created_at pg_catalog.timestamptz not null default pg_catalog.now(),
+  ended_at pg_catalog.timestamptz,
+  failed_at pg_catalog.timestamptz,
+  key_until pg_catalog.timestamptz,
+  payload_id pg_catalog.int8,
+  lease pg_catalog.int8,
+  queue_id pg_catalog.int4 not null,
+  priority pg_catalog.int4 not null,
+  attempt pg_catalog.int4 not null default 0,
+  retry_count pg_catalog.int4 not null default 0,
+  max_retries pg_catalog.int4,
+  state pg_catalog.int2 not null default 0,
+  verdict pg_catalog.int2,
+  codec pg_catalog.int2 not null,
+  jitter_percent pg_catalog.int2,
+  held pg_catalog.bool not null default false,
+  backoff_ms pg_catalog.int8[],
+  worker pg_catalog.text,
+  key pg_catalog.text,
+  key_held pg_catalog.text,
+  description pg_catalog.text,
+  reason pg_catalog.text,
+  payload pg_catalog.bytea
 ) with (
   fillfactor = 50,
   autovacuum_vacuum_scale_factor = 0.02,
@@ -67,27 +67,27 @@ create index job_failed on {schema}.job (queue_id, id) where failed_at is not nu
 
 -- An upper bound of every seq ever claimed in a line, so that the reaper knows how far to look.
 create table {schema}.claim_frontier (
-  queue_id int4,
-  priority int4,
-  seq int8 not null,
+  queue_id pg_catalog.int4,
+  priority pg_catalog.int4,
+  seq pg_catalog.int8 not null,
   primary key (queue_id, priority)
 ) with (fillfactor = 50);
 
 -- Attempts that ended otherwise than in success; the successful one is told by the job itself.
 create table {schema}.attempt (
-  job_id uuid not null,
-  attempt int4 not null,
-  lease int8,
-  ended_at timestamptz not null,
-  verdict int2 not null,
-  worker text,
-  reason text,
+  job_id pg_catalog.uuid not null,
+  attempt pg_catalog.int4 not null,
+  lease pg_catalog.int8,
+  ended_at pg_catalog.timestamptz not null,
+  verdict pg_catalog.int2 not null,
+  worker pg_catalog.text,
+  reason pg_catalog.text,
   primary key (job_id, attempt)
 );
 
 -- Payloads that a copy made shared; ordinary jobs keep theirs in the row.
 create table {schema}.payload (
-  id int8 generated always as identity primary key,
-  refs int4 not null,
-  data bytea not null
+  id pg_catalog.int8 generated always as identity primary key,
+  refs pg_catalog.int4 not null,
+  data pg_catalog.bytea not null
 );

@@ -33,10 +33,12 @@ pub const SCHEMA_VERSION: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 pub fn migration_script(schema: &SchemaName) -> String {
     let ledger = "begin;\n\
         set local lock_timeout = '10s';\n\
-        select pg_advisory_xact_lock(hashtextextended('pm migration of schema {schema}', 0));\n\
+        set local search_path = pg_catalog;\n\
+        select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pm migration of schema {schema}', 0));\n\
         create schema if not exists {schema};\n\
         create table if not exists {schema}.migration (\
-        version int4 primary key, name text not null, applied_at timestamptz not null default now());\n";
+        version pg_catalog.int4 primary key, name pg_catalog.text not null, \
+        applied_at pg_catalog.timestamptz not null default pg_catalog.now());\n";
     let steps: String = MIGRATIONS.iter().map(Migration::guarded).collect();
     render(&format!("{ledger}{steps}commit;\n"), schema)
 }

@@ -5,5 +5,5 @@
 -- Cost: one row an attempt.
 select attempt, ended_at, verdict, worker, reason
 from {schema}.attempt
-where job_id = $1::uuid
+where job_id = $1::pg_catalog.uuid
 order by attempt

@@ -7,47 +7,47 @@
 -- Reply: one row a queue (id null) with its settings, then one row a job with its own overrides.
 with line as materialized (
   select line.queue_id, line.priority, line.cursor
-  from unnest($1::int4[], $2::int4[], $3::int8[]) with ordinality as line(queue_id, priority, cursor, ordinal)
+  from unnest($1::pg_catalog.int4[], $2::pg_catalog.int4[], $3::pg_catalog.int8[]) with ordinality as line(queue_id, priority, cursor, ordinal)
   join {schema}.queue on queue.id = line.queue_id
   where not queue.paused and queue.name is not null
   order by line.ordinal
 ), pick as materialized (
-  select pick.*, sum(pick.bytes) over (rows unbounded preceding) as bytes_so_far
+  select pick.*, pg_catalog.sum(pick.bytes) over (rows unbounded preceding) as bytes_so_far
   from line cross join lateral (
     select job.ctid as tid, job.queue_id, job.priority, job.seq,
-           coalesce(octet_length(job.payload), (select octet_length(data) from {schema}.payload where payload.id = job.payload_id), 0) as bytes
+           coalesce(pg_catalog.octet_length(job.payload), (select pg_catalog.octet_length(data) from {schema}.payload where payload.id = job.payload_id), 0) as bytes
     from {schema}.job
     where job.queue_id = line.queue_id and job.priority = line.priority and job.seq > line.cursor and job.state = 0
     order by job.seq
-    limit $4::int8
+    limit $4::pg_catalog.int8
     for no key update skip locked
   ) pick
-  limit $4::int8
+  limit $4::pg_catalog.int8
 ), raised as (
   insert into {schema}.claim_frontier as frontier (queue_id, priority, seq)
   select head.queue_id, head.priority, head.seq + 1000
-  from (select queue_id, priority, max(seq) as seq from pick group by 1, 2) head
+  from (select queue_id, priority, pg_catalog.max(seq) as seq from pick group by 1, 2) head
   left join {schema}.claim_frontier f on f.queue_id = head.queue_id and f.priority = head.priority
   where f.seq is null or head.seq > f.seq
   order by 1, 2
   on conflict (queue_id, priority) do update set seq = greatest(frontier.seq, excluded.seq)
 ), got as (
   update {schema}.job
-  set state = 1, attempt = job.attempt + 1, lease = $5::int8, worker = $6::text,
-      lease_expires_at = statement_timestamp() + queue.lease_ms * interval '1 ms'
+  set state = 1, attempt = job.attempt + 1, lease = $5::pg_catalog.int8, worker = $6::pg_catalog.text,
+      lease_expires_at = pg_catalog.statement_timestamp() + queue.lease_ms::pg_catalog.float8 * interval '1 ms'
   from {schema}.queue
   where queue.id = job.queue_id and job.ctid = any(array(select tid from pick where bytes_so_far - bytes < 16777216))
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
             job.retry_count, job.created_at, job.codec, job.description, job.key,
             coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
 )
-select null::uuid as id, queue.id as queue_id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
-       (select (extract(epoch from min(job.run_at) - statement_timestamp()) * 1000)::int8 from {schema}.job
-        where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($7::timestamptz, '-infinity') and job.run_at < 'infinity') as due_ms,
-       null::int4 as priority, null::int8 as seq, null::int4 as attempt, null::int4 as retry_count, null::timestamptz as created_at,
-       null::int2 as codec, null::text as description, null::text as key, null::bytea as payload
+select null::pg_catalog.uuid as id, queue.id as queue_id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
+       (select (extract(epoch from pg_catalog.min(job.run_at) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from {schema}.job
+        where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($7::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity') as due_ms,
+       null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at,
+       null::pg_catalog.int2 as codec, null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload
 from {schema}.queue
-where queue.id = any($1::int4[]) and queue.name is not null
+where queue.id = any($1::pg_catalog.int4[]) and queue.name is not null
 union all
 select id, queue_id, null, null, max_retries, backoff_ms, jitter_percent, null,
        priority, seq, attempt, retry_count, created_at, codec, description, key, payload

@@ -4,7 +4,7 @@
 -- Index: queue (name); schedules are read through.
 -- Cost: constant, and one pass over the schedules.
 with gone as (
-  update {schema}.queue set name = null where name = $1::text returning id
+  update {schema}.queue set name = null where name = $1::pg_catalog.text returning id
 ), rest as (
   delete from {schema}.schedule where queue_id in (select id from gone)
 )

@@ -5,13 +5,13 @@
 -- Cost: constant; the first copy of a job moves its payload once.
 -- Outcome: 0 no such queue, 1 no such job, 2 copied, or copied before.
 with goal as materialized (
-  select id from {schema}.queue where name = $3::text for key share
+  select id from {schema}.queue where name = $3::pg_catalog.text for key share
 ), source as materialized (
-  select job.* from goal cross join {schema}.job where job.id = $1::uuid for no key update of job
+  select job.* from goal cross join {schema}.job where job.id = $1::pg_catalog.uuid for no key update of job
 ), fresh as materialized (
-  select source.* from source where not exists (select 1 from {schema}.job where job.id = $2::uuid)
+  select source.* from source where not exists (select 1 from {schema}.job where job.id = $2::pg_catalog.uuid)
 ), due as (
-  select coalesce($8::bool, false) as is_held, coalesce($9::timestamptz, statement_timestamp() + $10::int8 * interval '1 ms') as at
+  select coalesce($8::pg_catalog.bool, false) as is_held, coalesce($9::pg_catalog.timestamptz, pg_catalog.statement_timestamp() + $10::pg_catalog.int8::pg_catalog.float8 * interval '1 ms') as at
 ), shared as (
   insert into {schema}.payload (refs, data) select 2, payload from fresh where payload_id is null returning id
 ), counted as (
@@ -23,16 +23,16 @@ with goal as materialized (
 ), added as (
   insert into {schema}.job (id, queue_id, priority, seq, run_at, held, codec, payload_id, created_at, description,
                             key, key_held, max_retries, backoff_ms, jitter_percent)
-  select $2::uuid, goal.id, coalesce($4::int4, fresh.priority),
-         case when due.is_held or due.at > statement_timestamp() then null else nextval('{schema}.job_seq') end,
-         case when due.is_held or due.at > statement_timestamp() then due.at end,
-         due.is_held, fresh.codec, coalesce(fresh.payload_id, (select id from shared)), statement_timestamp(),
-         coalesce($5::text, fresh.description), $6::text, $6::text,
-         coalesce($7::int4, fresh.max_retries), fresh.backoff_ms, fresh.jitter_percent
+  select $2::pg_catalog.uuid, goal.id, coalesce($4::pg_catalog.int4, fresh.priority),
+         case when due.is_held or due.at > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end,
+         case when due.is_held or due.at > pg_catalog.statement_timestamp() then due.at end,
+         due.is_held, fresh.codec, coalesce(fresh.payload_id, (select id from shared)), pg_catalog.statement_timestamp(),
+         coalesce($5::pg_catalog.text, fresh.description), $6::pg_catalog.text, $6::pg_catalog.text,
+         coalesce($7::pg_catalog.int4, fresh.max_retries), fresh.backoff_ms, fresh.jitter_percent
   from fresh cross join goal cross join due
   returning id
 )
-select case when not exists (select 1 from goal) then 0::int2
-            when exists (select 1 from source) then 2::int2
-            else 1::int2 end as outcome,
+select case when not exists (select 1 from goal) then 0::pg_catalog.int2
+            when exists (select 1 from source) then 2::pg_catalog.int2
+            else 1::pg_catalog.int2 end as outcome,
        (select id from goal) as queue_id

@@ -3,4 +3,4 @@
 -- Concurrency: of two at once one creates, decided by the unique index; the other answers no row.
 -- Index: queue (name).
 -- Cost: constant.
-insert into {schema}.queue (name, paused) values ($1::text, $2::bool) on conflict (name) do nothing returning id
+insert into {schema}.queue (name, paused) values ($1::pg_catalog.text, $2::pg_catalog.bool) on conflict (name) do nothing returning id

@@ -5,7 +5,7 @@
 -- Cost: about 20 us a job, and the pages of large payloads.
 -- Outcome: 0 not found, 1 changed, 2 refused: it is not what it was to be, 3 in another queue.
 with item as materialized (
-  select * from unnest($1::uuid[]) with ordinality as item(id, ordinal)
+  select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, job.id, job.state, job.held, job.lease, job.queue_id, job.payload_id
   from item join {schema}.job on job.id = item.id
@@ -16,9 +16,9 @@ with item as materialized (
 ), history as (
   delete from {schema}.attempt where job_id in (select id from gone)
 ), share as (
-  select payload_id, count(*) as jobs from gone where payload_id is not null group by payload_id
+  select payload_id, pg_catalog.count(*) as jobs from gone where payload_id is not null group by payload_id
 ), {unshare_payloads}
 select item.ordinal,
-       case when still.id is null then 0::int2 when still.id in (select id from gone) then 1::int2 when still.is_here then 2::int2 else 3::int2 end as outcome,
+       case when still.id is null then 0::pg_catalog.int2 when still.id in (select id from gone) then 1::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
        still.shown as state, still.queue_id
 from item left join still on still.ordinal = item.ordinal

@@ -3,4 +3,4 @@
 -- Concurrency: of two at once one deletes; a firing that comes later does nothing.
 -- Index: schedule (name).
 -- Cost: constant.
-delete from {schema}.schedule where name = $1::text returning id
+delete from {schema}.schedule where name = $1::pg_catalog.text returning id

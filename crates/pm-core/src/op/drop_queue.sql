@@ -5,11 +5,11 @@
 -- Cost: nothing without nameless queues; otherwise up to one pass over the jobs.
 with gone as (
   delete from {schema}.queue
-  where name is null and ($1::int4 is null or id = $1::int4) and not exists (select 1 from {schema}.job where job.queue_id = queue.id)
+  where name is null and ($1::pg_catalog.int4 is null or id = $1::pg_catalog.int4) and not exists (select 1 from {schema}.job where job.queue_id = queue.id)
   returning id
 ), frontier as (
   delete from {schema}.claim_frontier where queue_id in (select id from gone)
 ), schedules as (
   delete from {schema}.schedule where queue_id in (select id from gone)
 )
-select count(*) as dropped, (select count(*) from {schema}.queue where name is null and ($1::int4 is null or id = $1::int4)) - count(*) as remaining from gone
+select pg_catalog.count(*) as dropped, (select pg_catalog.count(*) from {schema}.queue where name is null and ($1::pg_catalog.int4 is null or id = $1::pg_catalog.int4)) - pg_catalog.count(*) as remaining from gone

@@ -5,7 +5,7 @@
 -- Cost: about 15 us a job.
 -- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than it was to be in.
 with item as materialized (
-  select * from unnest($1::uuid[]) with ordinality as item(id, ordinal)
+  select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, job.id, job.state, job.held, job.attempt, job.lease, job.worker, job.queue_id
   from item join {schema}.job on job.id = item.id
@@ -13,20 +13,20 @@ with item as materialized (
   for no key update of job
 ), {still_is}, changed as (
   update {schema}.job
-  set state = $5::int2, verdict = $6::int2, reason = $7::text, lease = null, lease_expires_at = null, held = false,
-      ended_at = statement_timestamp(), failed_at = case when $5::int2 = 3 then statement_timestamp() end,
+  set state = $5::pg_catalog.int2, verdict = $6::pg_catalog.int2, reason = $7::pg_catalog.text, lease = null, lease_expires_at = null, held = false,
+      ended_at = pg_catalog.statement_timestamp(), failed_at = case when $5::pg_catalog.int2 = 3 then pg_catalog.statement_timestamp() end,
       seq = null, run_at = null,
-      key_held = case when coalesce(job.key_until <= statement_timestamp(), true) then null else job.key_held end
+      key_held = case when coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.key_held end
   from still
   where job.id = still.id and still.state < 2 and still.fits
   returning job.id
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
-  select id, attempt, null, statement_timestamp(), $6::int2, worker, $7::text
+  select id, attempt, null, pg_catalog.statement_timestamp(), $6::pg_catalog.int2, worker, $7::pg_catalog.text
   from still where state = 1 and id in (select id from changed)
   on conflict do nothing
 )
 select item.ordinal,
-       case when still.id is null then 0::int2 when still.id in (select id from changed) then 1::int2 when still.is_here then 2::int2 else 3::int2 end as outcome,
+       case when still.id is null then 0::pg_catalog.int2 when still.id in (select id from changed) then 1::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
        still.shown as state, still.queue_id
 from item left join still on still.ordinal = item.ordinal

@@ -5,16 +5,16 @@
 -- Cost: flat as the table grows; about 7 us a job in batches of 1,000.
 -- Outcome: 1 no such queue, 2 the id or the key is already there, 3 workers of this item's queue may be asleep.
 with known as materialized (
-  select id, name, sleeper_until from {schema}.queue where name = any($2::text[]) for key share
+  select id, name, sleeper_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share
 ), item as materialized (
   select *
-  from unnest($1::uuid[], $2::text[], $3::int4[], $4::bool[], $5::timestamptz[], $6::int8[], $7::int2[], $8::bytea[],
-              $9::text[], $10::text[], $11::timestamptz[], $12::int4[], $13::text[], $14::int2[])
+  from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
+              $9::pg_catalog.text[], $10::pg_catalog.text[], $11::pg_catalog.timestamptz[], $12::pg_catalog.int4[], $13::pg_catalog.text[], $14::pg_catalog.int2[])
     with ordinality as item(id, queue, priority, held, run_at, delay_ms, codec, payload,
                             description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
 ), entrant as (
   select item.*, known.id as queue_id, coalesce(item.held, false) as is_held,
-         coalesce(item.run_at, statement_timestamp() + item.delay_ms * interval '1 ms') as due
+         coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item join known on known.name = item.queue
   order by item.ordinal
   offset 0
@@ -22,18 +22,18 @@ with known as materialized (
   insert into {schema}.job (id, queue_id, priority, seq, run_at, held, codec, payload, created_at, description,
                             key, key_held, key_until, max_retries, backoff_ms, jitter_percent)
   select id, queue_id, priority,
-         case when is_held or due > statement_timestamp() then null else nextval('{schema}.job_seq') end,
-         case when is_held or due > statement_timestamp() then due end,
-         is_held, codec, payload, statement_timestamp(), description,
-         key, key, key_until, max_retries, backoff_ms::int8[], jitter_percent
+         case when is_held or due > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end,
+         case when is_held or due > pg_catalog.statement_timestamp() then due end,
+         is_held, codec, payload, pg_catalog.statement_timestamp(), description,
+         key, key, key_until, max_retries, backoff_ms::pg_catalog.int8[], jitter_percent
   from entrant
   on conflict do nothing
   returning id
 )
-select item.ordinal, case when item.queue in (select name from known) then 2::int2 else 1::int2 end as outcome, null::int4 as queue_id
+select item.ordinal, case when item.queue in (select name from known) then 2::pg_catalog.int2 else 1::pg_catalog.int2 end as outcome, null::pg_catalog.int4 as queue_id
 from item
 where item.id not in (select id from added)
 union all
-select (select min(item.ordinal) from item where item.queue = known.name), 3::int2, known.id
+select (select pg_catalog.min(item.ordinal) from item where item.queue = known.name), 3::pg_catalog.int2, known.id
 from known
-where known.sleeper_until > statement_timestamp()
+where known.sleeper_until > pg_catalog.statement_timestamp()

@@ -7,15 +7,15 @@
 with target as materialized (
   select job.ctid as tid, job.queue_id, job.priority, job.seq
   from {schema}.job join {schema}.queue on queue.id = job.queue_id
-  where job.id = $1::uuid and job.state = 0 and not job.held and not queue.paused and queue.name is not null
-    and (job.seq is not null or job.run_at <= statement_timestamp())
+  where job.id = $1::pg_catalog.uuid and job.state = 0 and not job.held and not queue.paused and queue.name is not null
+    and (job.seq is not null or job.run_at <= pg_catalog.statement_timestamp())
   for no key update of job skip locked
 ), made as (
   insert into {schema}.claim_frontier (queue_id, priority, seq) select queue_id, priority, 1 from target on conflict do nothing
 ), got as (
   update {schema}.job
-  set state = 1, attempt = job.attempt + 1, lease = $2::int8, worker = $3::text, run_at = null,
-      lease_expires_at = statement_timestamp() + queue.lease_ms * interval '1 ms',
+  set state = 1, attempt = job.attempt + 1, lease = $2::pg_catalog.int8, worker = $3::pg_catalog.text, run_at = null,
+      lease_expires_at = pg_catalog.statement_timestamp() + queue.lease_ms::pg_catalog.float8 * interval '1 ms',
       seq = least(job.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = target.queue_id and f.priority = target.priority), 1))
   from target join {schema}.queue on queue.id = target.queue_id
   where job.ctid = target.tid
@@ -23,9 +23,9 @@ with target as materialized (
             job.retry_count, job.created_at, job.codec, job.description, job.key,
             coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
 )
-select null::uuid as id, queue.id as queue_id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
-       null::int4 as priority, null::int8 as seq, null::int4 as attempt, null::int4 as retry_count, null::timestamptz as created_at,
-       null::int2 as codec, null::text as description, null::text as key, null::bytea as payload
+select null::pg_catalog.uuid as id, queue.id as queue_id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
+       null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at,
+       null::pg_catalog.int2 as codec, null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload
 from {schema}.queue where queue.id in (select queue_id from got)
 union all
 select id, queue_id, null, null, max_retries, backoff_ms, jitter_percent, priority, seq, attempt, retry_count, created_at, codec, description, key, payload

@@ -4,7 +4,7 @@
 -- Index: schedule (id), queue (id); job (id) for a job that may still be active; job_line, job_key.
 -- Cost: about 30 us a schedule and 10 us a job.
 with item as materialized (
-  select item.* from unnest($1::int4[], $2::int8[], $3::timestamptz[], $4::timestamptz[]) as item(id, revision, tick, next_tick)
+  select item.* from unnest($1::pg_catalog.int4[], $2::pg_catalog.int8[], $3::pg_catalog.timestamptz[], $4::pg_catalog.timestamptz[]) as item(id, revision, tick, next_tick)
 ), home as materialized (
   select queue.id from {schema}.queue
   where queue.id = any(array(select schedule.queue_id from {schema}.schedule join item on item.id = schedule.id)) and queue.name is not null
@@ -19,7 +19,7 @@ with item as materialized (
   for no key update of schedule skip locked
 ), ticket as materialized (
   select ticket.*, due.queue_id, due.priority, due.codec, due.payload, due.description, due.max_retries, due.backoff_ms, due.jitter_percent
-  from unnest($5::int4[], $6::uuid[], $7::timestamptz[], $8::text[]) as ticket(schedule_id, job_id, tick, key)
+  from unnest($5::pg_catalog.int4[], $6::pg_catalog.uuid[], $7::pg_catalog.timestamptz[], $8::pg_catalog.text[]) as ticket(schedule_id, job_id, tick, key)
   join due on due.id = ticket.schedule_id
   where ticket.tick > coalesce(due.last_tick, '-infinity')
     and (due.overlap = 0 or not exists (select from {schema}.job where job.id = due.last_job and job.state < 2))
@@ -27,7 +27,7 @@ with item as materialized (
   offset 0
 ), added as (
   insert into {schema}.job (id, queue_id, priority, seq, codec, payload, created_at, description, key, key_held, max_retries, backoff_ms, jitter_percent)
-  select job_id, queue_id, priority, nextval('{schema}.job_seq'), codec, payload, statement_timestamp(), description, key, key,
+  select job_id, queue_id, priority, pg_catalog.nextval('{schema}.job_seq'), codec, payload, pg_catalog.statement_timestamp(), description, key, key,
          max_retries, backoff_ms, jitter_percent
   from ticket
   on conflict do nothing
@@ -43,4 +43,4 @@ with item as materialized (
   where schedule.id = due.id
   returning schedule.id
 )
-select (select count(*) from moved) as fired, (select count(*) from added) as jobs
+select (select pg_catalog.count(*) from moved) as fired, (select pg_catalog.count(*) from added) as jobs

@@ -3,7 +3,7 @@
 -- Concurrency: reads the catalogue; an index that is just being built is not valid yet.
 -- Index: of the catalogue.
 -- Cost: constant.
-select pg_class.relname::text as name, (pg_index.indisvalid and pg_index.indisready) as is_valid
-from pg_index join pg_class on pg_class.oid = pg_index.indexrelid
-where pg_class.relnamespace = (select relnamespace from pg_class where oid = '{schema}.job'::regclass)
+select pg_class.relname::pg_catalog.text as name, (pg_index.indisvalid and pg_index.indisready) as is_valid
+from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid = pg_index.indexrelid
+where pg_class.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '{schema}.job'::pg_catalog.regclass::pg_catalog.oid)
 order by pg_class.relname

@@ -5,4 +5,4 @@
 -- Cost: constant.
 select {job_columns}
 from {schema}.job join {schema}.queue on queue.id = job.queue_id
-where queue.name is not null and job.id = $1::uuid
+where queue.name is not null and job.id = $1::pg_catalog.uuid

@@ -4,15 +4,15 @@
 -- Index: job (id), job_key.
 -- Cost: two index probes an item.
 with item as materialized (
-  select * from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality as item(id, queue, key, ordinal)
+  select * from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.text[]) with ordinality as item(id, queue, key, ordinal)
 ), lapsed as (
   update {schema}.job set key_held = null
   from item join {schema}.queue on queue.name = item.queue
-  where job.queue_id = queue.id and job.key_held = item.key and job.state >= 2 and job.key_until <= statement_timestamp()
+  where job.queue_id = queue.id and job.key_held = item.key and job.state >= 2 and job.key_until <= pg_catalog.statement_timestamp()
   returning job.id
 )
 select item.ordinal, job.id,
-       case when job.state = 0 and (job.held or queue.paused) then 4::int2 else job.state end as state
+       case when job.state = 0 and (job.held or queue.paused) then 4::pg_catalog.int2 else job.state end as state
 from item
 cross join lateral (
   select own.id, own.state, own.held, own.queue_id, 0 as rank from {schema}.job own where own.id = item.id

@@ -7,11 +7,11 @@ with page as materialized (
   select failed.id
   from {schema}.queue cross join lateral (
     select job.id from {schema}.job
-    where job.queue_id = queue.id and job.failed_at is not null and job.id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    where job.queue_id = queue.id and job.failed_at is not null and job.id < coalesce($3::pg_catalog.uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     order by job.id desc
-    limit $4::int8
+    limit $4::pg_catalog.int8
   ) failed
-  where $2::int2 = 3 and queue.name is not null and ($1::text is null or queue.name = $1::text)
+  where $2::pg_catalog.int2 = 3 and queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
   union all
   select held.id from (
     select flight.id
@@ -22,25 +22,25 @@ with page as materialized (
       where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
       offset 0
     ) flight
-    where $2::int2 = 1 and queue.name is not null and ($1::text is null or queue.name = $1::text)
-      and flight.id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    where $2::pg_catalog.int2 = 1 and queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
+      and flight.id < coalesce($3::pg_catalog.uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     order by flight.id desc
-    limit $4::int8
+    limit $4::pg_catalog.int8
   ) held
   union all
   select walked.id from (
     select job.id
     from {schema}.job join {schema}.queue on queue.id = job.queue_id
-    where ($2::int2 is null or $2::int2 not in (1, 3)) and queue.name is not null
-      and ($1::text is null or queue.name = $1::text)
-      and ($2::int2 is null or case when job.state = 0 and (job.held or queue.paused) then 4::int2 else job.state end = $2::int2)
-      and job.id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    where ($2::pg_catalog.int2 is null or $2::pg_catalog.int2 not in (1, 3)) and queue.name is not null
+      and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
+      and ($2::pg_catalog.int2 is null or case when job.state = 0 and (job.held or queue.paused) then 4::pg_catalog.int2 else job.state end = $2::pg_catalog.int2)
+      and job.id < coalesce($3::pg_catalog.uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     order by job.id desc
-    limit $4::int8
+    limit $4::pg_catalog.int8
   ) walked
 )
 select {job_columns}
 from {schema}.job join {schema}.queue on queue.id = job.queue_id
 where job.id = any(array(select id from page))
 order by job.id desc
-limit $4::int8
+limit $4::pg_catalog.int8

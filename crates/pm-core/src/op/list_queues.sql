@@ -4,16 +4,16 @@
 -- Index: job_line, job_held, job_failed, each to at most 10,001 entries a queue; job_wait once for all queues, to at most 1,000,000 entries; a sample of at most 8,000 pages of the table.
 -- Cost: bounded: counts are exact to 10,000 a state and estimated from the sample beyond; pending ones also when over 1,000,000 jobs of all queues wait (about 0.2 us each); finished jobs are exact while the sample is the whole table.
 with size as materialized (
-  select least(100.0, 100.0 * 8000 / greatest(1, pg_relation_size('{schema}.job') / current_setting('block_size')::int8)) as percent
+  select least(100.0, 800000.0 / greatest(1::pg_catalog.int8, pg_catalog.pg_relation_size('{schema}.job') / pg_catalog.current_setting('block_size')::pg_catalog.int8)::pg_catalog.numeric) as percent
 ), sample as materialized (
   select queue_id,
-         (count(*) filter (where state = 0) * 100 / (select percent from size))::int8 as pending,
-         (count(*) filter (where state = 2) * 100 / (select percent from size))::int8 as finished,
-         (count(*) filter (where state = 3) * 100 / (select percent from size))::int8 as failed
-  from {schema}.job tablesample system ((select percent from size))
+         ((pg_catalog.count(*) filter (where state = 0) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as pending,
+         ((pg_catalog.count(*) filter (where state = 2) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as finished,
+         ((pg_catalog.count(*) filter (where state = 3) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as failed
+  from {schema}.job tablesample pg_catalog.system ((select percent from size))
   group by queue_id
 ), flight as materialized (
-  select claim_frontier.queue_id, count(*) as jobs
+  select claim_frontier.queue_id, pg_catalog.count(*) as jobs
   from {schema}.claim_frontier cross join lateral (
     select 1 from {schema}.job
     where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
@@ -21,17 +21,17 @@ with size as materialized (
   ) flight
   group by 1
 ), waiting as materialized (
-  select queue_id, count(*) as jobs
+  select queue_id, pg_catalog.count(*) as jobs
   from (select queue_id from {schema}.job where seq is null and run_at is not null and not held limit 1000000) entry
   group by queue_id
 ), uncounted as materialized (
-  select coalesce(sum(jobs), 0) >= 1000000 as any from waiting
+  select coalesce(pg_catalog.sum(jobs), 0) >= 1000000.0 as any from waiting
 ), tally as materialized (
   select queue.*,
-         (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.seq is not null limit 10001) j) as line,
+         (select pg_catalog.count(*) from (select from {schema}.job where job.queue_id = queue.id and job.seq is not null limit 10001) j) as line,
          coalesce(waiting.jobs, 0) as waiting,
-         (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.held limit 10001) j) as held,
-         (select count(*) from (select from {schema}.job where job.queue_id = queue.id and job.failed_at is not null limit 10001) j) as failed,
+         (select pg_catalog.count(*) from (select from {schema}.job where job.queue_id = queue.id and job.held limit 10001) j) as held,
+         (select pg_catalog.count(*) from (select from {schema}.job where job.queue_id = queue.id and job.failed_at is not null limit 10001) j) as failed,
          coalesce(flight.jobs, 0) as in_progress,
          coalesce(sample.pending, 0) as sampled_pending,
          coalesce(sample.finished, 0) as finished,
@@ -41,7 +41,7 @@ with size as materialized (
   left join flight on flight.queue_id = queue.id
   left join sample on sample.queue_id = queue.id
   left join waiting on waiting.queue_id = queue.id
-  where queue.name is not null and ($1::text is null or queue.name = $1::text)
+  where queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
 )
 select name, paused, lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms,
        case when line > 10000 or waiting > 10000 or uncounted then greatest(sampled_pending - least(held, 10000), line + waiting - in_progress)
@@ -49,7 +49,7 @@ select name, paused, lease_ms, max_retries, backoff_ms, jitter_percent, retain_m
        held, in_progress, finished,
        case when failed > 10000 then greatest(sampled_failed, failed) else failed end as failed,
        (line > 10000 or waiting > 10000 or uncounted) as pending_is_estimate,
-       ((select percent from size) < 100) as finished_is_estimate,
-       (failed > 10000 and (select percent from size) < 100) as failed_is_estimate
+       ((select percent from size) < 100.0) as finished_is_estimate,
+       (failed > 10000 and (select percent from size) < 100.0) as failed_is_estimate
 from tally
 order by name

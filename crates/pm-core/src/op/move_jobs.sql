@@ -5,19 +5,19 @@
 -- Cost: about 20 us a job.
 -- Outcome: 0 not found, 1 changed, 2 refused: its key is held in the target queue, or it is not what it was to be, 3 in another queue than it was to be in. No row: no such queue.
 with goal as materialized (
-  select id from {schema}.queue where name = $5::text for key share
+  select id from {schema}.queue where name = $5::pg_catalog.text for key share
 ), item as materialized (
-  select item.id, item.ordinal, goal.id as goal_id from goal cross join unnest($1::uuid[]) with ordinality as item(id, ordinal)
+  select item.id, item.ordinal, goal.id as goal_id from goal cross join pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, item.goal_id, job.id, job.state, job.held, job.lease, job.queue_id, job.priority, job.seq, job.key_held
   from item join {schema}.job on job.id = item.id
   order by job.id
   for no key update of job
 ), {still_is}, allowed as materialized (
-  select t.*, case when t.queue_id <> t.goal_id and t.seq is not null and t.state <> 1 then nextval('{schema}.job_seq') else t.seq end as ticket
+  select t.*, case when t.queue_id <> t.goal_id and t.seq is not null and t.state <> 1 then pg_catalog.nextval('{schema}.job_seq') else t.seq end as ticket
   from (
     select ranked.* from (
-      select still.*, row_number() over (partition by key_held order by id) as turn from still where fits
+      select still.*, pg_catalog.row_number() over (partition by key_held order by id) as turn from still where fits
     ) ranked
     where queue_id = goal_id or key_held is null
        or (turn = 1 and not exists (select 1 from {schema}.job o where o.queue_id = ranked.goal_id and o.key_held = ranked.key_held))
@@ -42,6 +42,6 @@ with goal as materialized (
   returning job.id
 )
 select item.ordinal,
-       case when still.id is null then 0::int2 when still.id in (select id from changed) then 1::int2 when still.is_here then 2::int2 else 3::int2 end as outcome,
+       case when still.id is null then 0::pg_catalog.int2 when still.id in (select id from changed) then 1::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
        still.shown as state, item.goal_id as queue_id
 from item left join still on still.ordinal = item.ordinal

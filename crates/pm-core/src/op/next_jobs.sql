@@ -5,7 +5,7 @@
 -- Cost: flat in the backlog; grows with the jobs in progress before the ready ones of each line, and with the jobs of all queues that are due and not promoted (about 1 us each).
 -- Reply: one row a job; one without a job when none is ready. No row: no such queue.
 with recursive asked as materialized (
-  select id, paused from {schema}.queue where name = $1::text
+  select id, paused from {schema}.queue where name = $1::pg_catalog.text
 ), line as (
   select asked.id as queue_id,
          (select job.priority from {schema}.job where job.queue_id = asked.id and job.seq is not null
@@ -17,21 +17,21 @@ with recursive asked as materialized (
           order by job.priority desc limit 1)
   from line where line.priority is not null
 ), ready as (
-  select first.id, first.priority, first.seq, null::timestamptz as run_at
+  select first.id, first.priority, first.seq, null::pg_catalog.timestamptz as run_at
   from line cross join lateral (
     select job.id, job.priority, job.seq from {schema}.job
     where job.queue_id = line.queue_id and job.priority = line.priority and job.seq is not null and job.state = 0
     order by job.seq
-    limit $2::int8
+    limit $2::pg_catalog.int8
   ) first
 ), due as (
-  select job.id, job.priority, null::int8 as seq, job.run_at
+  select job.id, job.priority, null::pg_catalog.int8 as seq, job.run_at
   from {schema}.job join asked on asked.id = job.queue_id
-  where job.seq is null and job.run_at is not null and not job.held and job.run_at <= statement_timestamp()
+  where job.seq is null and job.run_at is not null and not job.held and job.run_at <= pg_catalog.statement_timestamp()
 ), next as materialized (
   select * from ready union all select * from due
   order by priority desc, seq, run_at
-  limit $2::int8
+  limit $2::pg_catalog.int8
 )
 select asked.paused as is_paused, next.id is not null as is_job, {job_columns}
 from asked

@@ -3,4 +3,4 @@
 -- Concurrency: Postgres drops duplicates within one statement; late and doubled notices do no harm.
 -- Index: none.
 -- Cost: constant; about 0.1 ms, and 10 us for each listening backend.
-select count(pg_notify($1::text, payload)) as sent from unnest($2::text[]) as payload
+select pg_catalog.count(pg_catalog.pg_notify($1::pg_catalog.text, payload)) as sent from pg_catalog.unnest($2::pg_catalog.text[]) as payload

@@ -6,4 +6,4 @@
 select item.ordinal,
        exists (select 1 from {schema}.job where job.id = item.id and job.lease = item.lease and job.state <> 1 and job.verdict = item.verdict)
        or exists (select 1 from {schema}.attempt where attempt.job_id = item.id and attempt.lease = item.lease and attempt.verdict = item.verdict) as already
-from unnest($1::uuid[], $2::int8[], $3::int2[]) with ordinality as item(id, lease, verdict, ordinal)
+from unnest($1::pg_catalog.uuid[], $2::pg_catalog.int8[], $3::pg_catalog.int2[]) with ordinality as item(id, lease, verdict, ordinal)

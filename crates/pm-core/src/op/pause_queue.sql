@@ -3,4 +3,4 @@
 -- Concurrency: a claim whose snapshot is younger takes nothing; one that is older ends as usual.
 -- Index: queue (name).
 -- Cost: constant.
-update {schema}.queue set paused = true where name = $1::text returning id
+update {schema}.queue set paused = true where name = $1::pg_catalog.text returning id

@@ -5,4 +5,4 @@
 -- Cost: the payload's size.
 select job.codec, coalesce(job.payload, (select payload.data from {schema}.payload where payload.id = job.payload_id)) as payload
 from {schema}.job join {schema}.queue on queue.id = job.queue_id
-where queue.name is not null and job.id = $1::uuid
+where queue.name is not null and job.id = $1::pg_catalog.uuid

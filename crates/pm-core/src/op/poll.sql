@@ -4,11 +4,11 @@
 -- Index: queue (name); job_line, one probe a line and the stretch in progress up to each frontier; job_wait; schedule_tick.
 -- Cost: flat in the backlog; grows with the number of lines and of jobs in progress (about 0.3 us each).
 with recursive followed as materialized (
-  select * from {schema}.queue where name = any($1::text[])
+  select * from {schema}.queue where name = any($1::pg_catalog.text[])
 ), sleeping as materialized (
-  select id from {schema}.queue where name = any($1::text[]) and $3::int8 is not null for no key update skip locked
+  select id from {schema}.queue where name = any($1::pg_catalog.text[]) and $3::pg_catalog.int8 is not null for no key update skip locked
 ), marked as (
-  update {schema}.queue set sleeper_until = greatest(queue.sleeper_until, statement_timestamp() + $3::int8 * interval '1 ms')
+  update {schema}.queue set sleeper_until = greatest(queue.sleeper_until, pg_catalog.statement_timestamp() + $3::pg_catalog.int8::pg_catalog.float8 * interval '1 ms')
   from sleeping where queue.id = sleeping.id
 ), line as (
   select followed.id as queue_id,
@@ -21,24 +21,24 @@ with recursive followed as materialized (
           order by job.priority desc limit 1)
   from line where line.priority is not null
 ), lines as (
-  select line.queue_id, array_agg(line.priority order by line.priority desc) as priorities
+  select line.queue_id, pg_catalog.array_agg(line.priority order by line.priority desc) as priorities
   from line where line.priority is not null
   group by line.queue_id
 ), expiry as materialized (
-  select min(flight.lease_expires_at) as at
+  select pg_catalog.min(flight.lease_expires_at) as at
   from {schema}.claim_frontier cross join lateral (
     select job.lease_expires_at from {schema}.job
     where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
     offset 0
   ) flight
 ), due as materialized (
-  select min(job.run_at) as at from {schema}.job
-  where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($2::timestamptz, '-infinity') and job.run_at < 'infinity'
+  select pg_catalog.min(job.run_at) as at from {schema}.job
+  where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($2::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
 )
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
-       coalesce(lines.priorities, array[]::int4[]) as priorities,
-       (select (extract(epoch from due.at - statement_timestamp()) * 1000)::int8 from due) as due_ms,
-       (select (extract(epoch from expiry.at - statement_timestamp()) * 1000)::int8 from expiry) as expiry_ms,
-       (select (extract(epoch from min(schedule.next_tick) - statement_timestamp()) * 1000)::int8 from {schema}.schedule
+       coalesce(lines.priorities, array[]::pg_catalog.int4[]) as priorities,
+       (select (extract(epoch from due.at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from due) as due_ms,
+       (select (extract(epoch from expiry.at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from expiry) as expiry_ms,
+       (select (extract(epoch from pg_catalog.min(schedule.next_tick) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from {schema}.schedule
         where schedule.next_tick is not null and schedule.next_tick < 'infinity') as tick_ms
 from followed left join lines on lines.queue_id = followed.id

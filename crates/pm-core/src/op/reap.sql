@@ -14,34 +14,34 @@ with flight as materialized (
   select job.id, job.queue_id, job.attempt, job.lease, job.worker, job.retry_count,
          job.backoff_ms, job.max_retries, job.jitter_percent
   from {schema}.job
-  where job.id = any(array(select id from flight where lease_expires_at <= statement_timestamp() order by lease_expires_at limit $1::int8))
-    and job.state = 1 and job.lease_expires_at <= statement_timestamp()
+  where job.id = any(array(select id from flight where lease_expires_at <= pg_catalog.statement_timestamp() order by lease_expires_at limit $1::pg_catalog.int8))
+    and job.state = 1 and job.lease_expires_at <= pg_catalog.statement_timestamp()
   order by job.id
   for no key update skip locked
 ), sentence as materialized (
   select pick.id, pick.attempt, pick.lease, pick.worker,
          case when pick.retry_count < coalesce(pick.max_retries, queue.max_retries) then
-           (coalesce(pick.backoff_ms, queue.backoff_ms))[least(pick.retry_count + 1, cardinality(coalesce(pick.backoff_ms, queue.backoff_ms)))]
+           (coalesce(pick.backoff_ms, queue.backoff_ms))[least(pick.retry_count + 1, pg_catalog.cardinality(coalesce(pick.backoff_ms, queue.backoff_ms)))]
          end as base_ms,
-         coalesce(pick.jitter_percent, queue.jitter_percent)
-           * ((uuid_hash_extended(pick.id, $2::int8) & 1048575) - 524288) / 52428800.0 as jitter
+         coalesce(pick.jitter_percent, queue.jitter_percent)::pg_catalog.numeric
+           * ((pg_catalog.uuid_hash_extended(pick.id, $2::pg_catalog.int8) & 1048575::pg_catalog.int8) - 524288)::pg_catalog.numeric / 52428800.0 as jitter
   from pick join {schema}.queue on queue.id = pick.queue_id
 ), done as (
   update {schema}.job
   set state = case when s.base_ms is null then 3 else 0 end, verdict = 4, lease_expires_at = null, reason = 'lease expired',
       retry_count = job.retry_count + 1,
-      ended_at = case when s.base_ms is null then statement_timestamp() end,
-      failed_at = case when s.base_ms is null then statement_timestamp() end,
-      key_held = case when s.base_ms is null and coalesce(job.key_until <= statement_timestamp(), true) then null else job.key_held end,
-      seq = case when s.base_ms = 0 then nextval('{schema}.job_seq') end,
-      run_at = case when s.base_ms > 0 then statement_timestamp() + s.base_ms * (1 + s.jitter) * interval '1 ms' end
+      ended_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
+      failed_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
+      key_held = case when s.base_ms is null and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.key_held end,
+      seq = case when s.base_ms = 0 then pg_catalog.nextval('{schema}.job_seq') end,
+      run_at = case when s.base_ms > 0 then pg_catalog.statement_timestamp() + (s.base_ms::pg_catalog.numeric * (1.0 + s.jitter))::pg_catalog.float8 * interval '1 ms' end
   from sentence s
   where job.id = s.id
   returning job.id
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
-  select id, attempt, lease, statement_timestamp(), 4, worker, 'lease expired' from sentence
+  select id, attempt, lease, pg_catalog.statement_timestamp(), 4, worker, 'lease expired' from sentence
   on conflict do nothing
 )
-select (select count(*) from done) as reaped,
-       (select (extract(epoch from min(lease_expires_at) - statement_timestamp()) * 1000)::int8 from flight where id not in (select id from pick)) as next_ms
+select (select pg_catalog.count(*) from done) as reaped,
+       (select (extract(epoch from pg_catalog.min(lease_expires_at) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from flight where id not in (select id from pick)) as next_ms

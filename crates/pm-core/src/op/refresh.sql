@@ -5,17 +5,17 @@
 -- Cost: flat as the table grows; about 8 us a lease in batches of 500.
 -- Reply: what remains of each lease; null while the job is locked; no row when the lease is lost.
 with item as materialized (
-  select * from unnest($1::uuid[], $2::int8[]) with ordinality as item(id, lease, ordinal)
+  select * from unnest($1::pg_catalog.uuid[], $2::pg_catalog.int8[]) with ordinality as item(id, lease, ordinal)
 ), free as materialized (
   select item.ordinal, job.id, job.queue_id
   from item join {schema}.job on job.id = item.id and job.lease = item.lease and job.state = 1
   for no key update of job skip locked
 ), done as (
   update {schema}.job
-  set lease_expires_at = greatest(job.lease_expires_at, statement_timestamp() + queue.lease_ms * interval '1 ms')
+  set lease_expires_at = greatest(job.lease_expires_at, pg_catalog.statement_timestamp() + queue.lease_ms::pg_catalog.float8 * interval '1 ms')
   from free join {schema}.queue on queue.id = free.queue_id
   where job.id = free.id
-  returning free.ordinal, (extract(epoch from job.lease_expires_at - statement_timestamp()) * 1000)::int8 as remaining_ms
+  returning free.ordinal, (extract(epoch from job.lease_expires_at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 as remaining_ms
 )
 select ordinal, remaining_ms from done
 union all

@@ -10,10 +10,10 @@ with flight as materialized (
     where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
     offset 0
   ) flight
-  where flight.lease = $1::int8
+  where flight.lease = $1::pg_catalog.int8
 ), done as (
   update {schema}.job set state = 0, verdict = 3, lease_expires_at = null
-  where job.id = any(array(select id from flight order by id)) and job.lease = $1::int8 and job.state = 1
+  where job.id = any(array(select id from flight order by id)) and job.lease = $1::pg_catalog.int8 and job.state = 1
   returning job.id
 )
-select count(*) as released from done
+select pg_catalog.count(*) as released from done

@@ -3,4 +3,4 @@
 -- Concurrency: a name that is taken is refused by the unique index.
 -- Index: queue (name).
 -- Cost: constant.
-update {schema}.queue set name = $2::text where name = $1::text returning id
+update {schema}.queue set name = $2::pg_catalog.text where name = $1::pg_catalog.text returning id

@@ -5,15 +5,15 @@
 -- Cost: about 25 us an item.
 with item as materialized (
   select *
-  from unnest($1::uuid[], $2::text[], $3::int4[], $4::bool[], $5::timestamptz[], $6::int8[], $7::int2[], $8::bytea[],
-              $9::text[], $10::text[], $11::timestamptz[], $12::int4[], $13::text[], $14::int2[])
+  from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
+              $9::pg_catalog.text[], $10::pg_catalog.text[], $11::pg_catalog.timestamptz[], $12::pg_catalog.int4[], $13::pg_catalog.text[], $14::pg_catalog.int2[])
     with ordinality as item(id, queue, priority, held, run_at, delay_ms, codec, payload,
                             description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
 ), own as materialized (
   select item.ordinal, job.id, job.state, job.held, job.queue_id from item join {schema}.job on job.id = item.id
 ), holder as materialized (
   select item.ordinal, job.id, job.state, job.held, job.queue_id, job.attempt, job.payload_id, job.key_until,
-         coalesce(item.run_at, statement_timestamp() + item.delay_ms * interval '1 ms') as due
+         coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item
   join {schema}.queue on queue.name = item.queue
   join {schema}.job on job.queue_id = queue.id and job.key_held = item.key
@@ -22,25 +22,25 @@ with item as materialized (
   for no key update of job
 ), lapsed as (
   update {schema}.job set key_held = null from holder
-  where job.id = holder.id and holder.state >= 2 and holder.key_until <= statement_timestamp()
+  where job.id = holder.id and holder.state >= 2 and holder.key_until <= pg_catalog.statement_timestamp()
   returning job.id
 ), last as materialized (
   select distinct on (id) * from holder where state = 0 and attempt = 0 order by id, ordinal desc
 ), replaced as (
   update {schema}.job
   set priority = item.priority, held = coalesce(item.held, false), codec = item.codec, payload = item.payload, payload_id = null,
-      seq = case when coalesce(item.held, false) or last.due > statement_timestamp() then null else coalesce(job.seq, nextval('{schema}.job_seq')) end,
-      run_at = case when coalesce(item.held, false) or last.due > statement_timestamp() then last.due end,
+      seq = case when coalesce(item.held, false) or last.due > pg_catalog.statement_timestamp() then null else coalesce(job.seq, pg_catalog.nextval('{schema}.job_seq')) end,
+      run_at = case when coalesce(item.held, false) or last.due > pg_catalog.statement_timestamp() then last.due end,
       description = item.description, key_until = item.key_until,
-      max_retries = item.max_retries, backoff_ms = item.backoff_ms::int8[], jitter_percent = item.jitter_percent
+      max_retries = item.max_retries, backoff_ms = item.backoff_ms::pg_catalog.int8[], jitter_percent = item.jitter_percent
   from last join item on item.ordinal = last.ordinal
   where job.id = last.id
   returning job.id
 ), share as (
-  select payload_id, count(*) as jobs from last where payload_id is not null group by payload_id
+  select payload_id, pg_catalog.count(*) as jobs from last where payload_id is not null group by payload_id
 ), {unshare_payloads}
 select found.ordinal, found.id,
-       case when found.state = 0 and (found.held or queue.paused) then 4::int2 else found.state end as state,
+       case when found.state = 0 and (found.held or queue.paused) then 4::pg_catalog.int2 else found.state end as state,
        found.id in (select id from replaced) as replaced
 from (
   select ordinal, id, state, held, queue_id from own

@@ -5,23 +5,23 @@
 -- Cost: about 20 us a job.
 -- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than it was to be in.
 with item as materialized (
-  select * from unnest($1::uuid[]) with ordinality as item(id, ordinal)
+  select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, job.*
   from item join {schema}.job on job.id = item.id
   order by job.id
   for no key update of job
 ), {still_is}, allowed as materialized (
-  select ranked.*, case when ranked.state = 0 and ranked.seq is not null then ranked.seq else nextval('{schema}.job_seq') end as ticket
+  select ranked.*, case when ranked.state = 0 and ranked.seq is not null then ranked.seq else pg_catalog.nextval('{schema}.job_seq') end as ticket
   from (
-    select still.*, row_number() over (partition by queue_id, key order by id) as turn
-    from still where fits and (state <> 1 or $5::bool)
+    select still.*, pg_catalog.row_number() over (partition by queue_id, key order by id) as turn
+    from still where fits and (state <> 1 or $5::pg_catalog.bool)
     order by id
     offset 0
   ) ranked
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
-  select id, attempt, case when state = 2 then lease end, coalesce(ended_at, statement_timestamp()), case when state = 2 then verdict else 7::int2 end, worker, reason
+  select id, attempt, case when state = 2 then lease end, coalesce(ended_at, pg_catalog.statement_timestamp()), case when state = 2 then verdict else 7::pg_catalog.int2 end, worker, reason
   from allowed where (state = 2 and verdict = 0) or state = 1
   on conflict do nothing
 ), changed as (
@@ -38,6 +38,6 @@ with item as materialized (
   returning job.id
 )
 select item.ordinal,
-       case when still.id is null then 0::int2 when still.id in (select id from changed) then 1::int2 when still.is_here then 2::int2 else 3::int2 end as outcome,
+       case when still.id is null then 0::pg_catalog.int2 when still.id in (select id from changed) then 1::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
        still.shown as state, still.queue_id
 from item left join still on still.ordinal = item.ordinal

@@ -4,13 +4,13 @@
 -- Index: queue (name), job_held; for the count job_line and job_wait too.
 -- Cost: grows with the jobs held one by one, and by the count (about 0.2 us a job).
 with named as materialized (
-  select id, paused from {schema}.queue where name = $1::text for no key update
+  select id, paused from {schema}.queue where name = $1::pg_catalog.text for no key update
 ), cleared as (
   update {schema}.queue set paused = false from named where queue.id = named.id and queue.paused
 ), held as materialized (
-  select locked.id, locked.is_due, case when locked.is_due then nextval('{schema}.job_seq') end as seq
+  select locked.id, locked.is_due, case when locked.is_due then pg_catalog.nextval('{schema}.job_seq') end as seq
   from (
-    select job.id, coalesce(job.run_at <= statement_timestamp(), true) as is_due
+    select job.id, coalesce(job.run_at <= pg_catalog.statement_timestamp(), true) as is_due
     from named join {schema}.job on job.queue_id = named.id
     where job.held
     order by job.id
@@ -24,8 +24,8 @@ with named as materialized (
 )
 select named.id,
        case when named.paused
-         then (select count(*) from {schema}.job where job.queue_id = named.id and job.seq is not null and job.state = 0)
-            + (select count(*) from {schema}.job where job.queue_id = named.id and job.seq is null and job.run_at is not null and not job.held)
+         then (select pg_catalog.count(*) from {schema}.job where job.queue_id = named.id and job.seq is not null and job.state = 0)
+            + (select pg_catalog.count(*) from {schema}.job where job.queue_id = named.id and job.seq is null and job.run_at is not null and not job.held)
          else 0 end
-       + (select count(*) from freed) as freed
+       + (select pg_catalog.count(*) from freed) as freed
 from named

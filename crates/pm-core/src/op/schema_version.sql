@@ -3,4 +3,4 @@
 -- Concurrency: reads one snapshot.
 -- Index: migration (version).
 -- Cost: constant.
-select coalesce(max(version), 0)::int4 as version from {schema}.migration
+select coalesce(pg_catalog.max(version), 0)::pg_catalog.int4 as version from {schema}.migration

@@ -5,12 +5,12 @@
 -- Cost: constant.
 -- While the times stay the same, so does the next tick: setting a schedule at every start of a program loses none that is due. A pause stays too.
 with home as materialized (
-  select id from {schema}.queue where name = $2::text for key share
+  select id from {schema}.queue where name = $2::pg_catalog.text for key share
 )
 insert into {schema}.schedule as held (name, queue_id, cron, zone, missed, missed_limit, overlap, next_tick, priority, description,
                                        max_retries, backoff_ms, jitter_percent, codec, payload)
-select $1::text, home.id, $3::text, $4::text, $5::int2, $6::int2, $7::int2, $8::timestamptz, $9::int4, $10::text,
-       $11::int4, $12::int8[], $13::int2, $14::int2, $15::bytea
+select $1::pg_catalog.text, home.id, $3::pg_catalog.text, $4::pg_catalog.text, $5::pg_catalog.int2, $6::pg_catalog.int2, $7::pg_catalog.int2, $8::pg_catalog.timestamptz, $9::pg_catalog.int4, $10::pg_catalog.text,
+       $11::pg_catalog.int4, $12::pg_catalog.int8[], $13::pg_catalog.int2, $14::pg_catalog.int2, $15::pg_catalog.bytea
 from home
 on conflict (name) do update set
   queue_id = excluded.queue_id, cron = excluded.cron, zone = excluded.zone, missed = excluded.missed, missed_limit = excluded.missed_limit,

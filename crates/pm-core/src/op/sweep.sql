@@ -5,19 +5,19 @@
 -- Cost: about 1 us a row looked at, 20 us a row deleted; a page bounds both.
 with page as materialized (
   select job.id, job.queue_id, job.ended_at
-  from {schema}.job where job.id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') order by job.id limit $2::int8
+  from {schema}.job where job.id > coalesce($1::pg_catalog.uuid, '00000000-0000-0000-0000-000000000000') order by job.id limit $2::pg_catalog.int8
 ), target as materialized (
   select job.id, job.payload_id
   from {schema}.job
   where job.id = any(array(
       select page.id from page join {schema}.queue on queue.id = page.queue_id
-      where (queue.name is null and ($3::int4 is null or queue.id = $3::int4))
-         or ($3::int4 is null and page.ended_at < statement_timestamp() - queue.retain_ms * interval '1 ms')))
+      where (queue.name is null and ($3::pg_catalog.int4 is null or queue.id = $3::pg_catalog.int4))
+         or ($3::pg_catalog.int4 is null and page.ended_at < pg_catalog.statement_timestamp() - queue.retain_ms::pg_catalog.float8 * interval '1 ms')))
     and exists (
       select 1 from {schema}.queue
       where queue.id = job.queue_id
-        and ((queue.name is null and ($3::int4 is null or queue.id = $3::int4))
-          or ($3::int4 is null and job.ended_at < statement_timestamp() - queue.retain_ms * interval '1 ms')))
+        and ((queue.name is null and ($3::pg_catalog.int4 is null or queue.id = $3::pg_catalog.int4))
+          or ($3::pg_catalog.int4 is null and job.ended_at < pg_catalog.statement_timestamp() - queue.retain_ms::pg_catalog.float8 * interval '1 ms')))
   order by job.id
   for update of job skip locked
 ), gone as (
@@ -25,8 +25,8 @@ with page as materialized (
 ), history as (
   delete from {schema}.attempt where job_id in (select id from gone)
 ), share as (
-  select payload_id, count(*) as jobs from gone where payload_id is not null group by payload_id
+  select payload_id, pg_catalog.count(*) as jobs from gone where payload_id is not null group by payload_id
 ), {unshare_payloads}
-select (select count(*) from page) as seen,
+select (select pg_catalog.count(*) from page) as seen,
        (select id from page order by id desc limit 1) as upto,
-       (select count(*) from gone) as deleted
+       (select pg_catalog.count(*) from gone) as deleted

@@ -3,6 +3,6 @@
 -- Concurrency: Postgres drops duplicates within one statement; late and doubled notices do no harm.
 -- Index: none; it reads all queues.
 -- Cost: one row a queue; nothing more while nobody sleeps.
-select count(pg_notify($1::text, queue.id || ':')) as woken
+select pg_catalog.count(pg_catalog.pg_notify($1::pg_catalog.text, queue.id::pg_catalog.text || ':')) as woken
 from {schema}.queue
-where queue.sleeper_until > statement_timestamp() and queue.name is not null
+where queue.sleeper_until > pg_catalog.statement_timestamp() and queue.name is not null
