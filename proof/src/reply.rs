@@ -126,6 +126,7 @@ fn operator_on_queues(statement: StatementId, rows: &Rows) -> bool {
         StatementId::Sweep => interpret(Sweep { after: None, page: 3, queue_id: None }, rows),
         StatementId::DropQueues => interpret(DropQueues { queue_id: Some(1) }, rows),
         StatementId::SchemaVersion => interpret(SchemaVersion, rows),
+        StatementId::Encoding => interpret(Encoding, rows),
         _ => false,
     }
 }

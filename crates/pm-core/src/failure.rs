@@ -98,6 +98,12 @@ impl Failure {
         matches!(self.sqlstate(), Some("3F000" | "42P01" | "42703" | "42883"))
     }
 
+    /// Returns whether the encoding of the database cannot store a character of a text.
+    pub fn is_unstorable(&self) -> bool {
+        // character_not_in_repertoire, untranslatable_character
+        matches!(self.sqlstate(), Some("22021" | "22P05"))
+    }
+
     /// Returns whether a transaction pooler shows itself: what is said of a session is lost between two statements.
     pub fn is_pooler(&self) -> bool {
         match self.sqlstate() {

@@ -23,6 +23,7 @@ mod migration;
 mod name;
 pub mod op;
 mod operation;
+mod prose;
 mod schedule;
 mod settings;
 mod state;
@@ -41,6 +42,7 @@ pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, Ver
 pub use migration::{MIGRATIONS, Migration, SCHEMA_VERSION, migration_script};
 pub use name::{QueueName, ScheduleName, SchemaName};
 pub use operation::Operation;
+pub use prose::FittedTexts;
 pub use schedule::{MAX_SCHEDULE_PAYLOAD_BYTES, Missed, NewSchedule, Overlap, ScheduleMetadata, TICK_GRACE, Tick};
 pub use settings::{QueueSettings, SettingsChange};
 pub use state::{Event, State};

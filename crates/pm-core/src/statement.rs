@@ -60,6 +60,7 @@ pub enum StatementId {
     DueSchedules,
     FireSchedules,
     SchemaVersion,
+    Encoding,
 }
 
 /// On which connections a statement runs. One of a class never waits behind one of another class.
@@ -118,7 +119,7 @@ pub struct Plan<'a> {
 
 impl StatementId {
     /// All statements.
-    pub const ALL: [StatementId; 50] = [
+    pub const ALL: [StatementId; 51] = [
         StatementId::Enqueue,
         StatementId::EnqueueKeyed,
         StatementId::KeyHolder,
@@ -169,6 +170,7 @@ impl StatementId {
         StatementId::DueSchedules,
         StatementId::FireSchedules,
         StatementId::SchemaVersion,
+        StatementId::Encoding,
     ];
 
     /// Returns on which connections it runs.
@@ -192,7 +194,8 @@ impl StatementId {
             | StatementId::Job
             | StatementId::Payload
             | StatementId::Attempts
-            | StatementId::SchemaVersion => ConnectionClass::Hot,
+            | StatementId::SchemaVersion
+            | StatementId::Encoding => ConnectionClass::Hot,
             StatementId::EnqueueKeyed | StatementId::KeyHolder | StatementId::ReplaceJobs => ConnectionClass::Keyed,
             StatementId::CreateQueue
             | StatementId::PauseQueue
@@ -276,6 +279,7 @@ impl StatementId {
             StatementId::FireSchedules => &op::fire::FIRE_SCHEDULES,
             StatementId::WakeSleepers => &op::notify::WAKE_SLEEPERS,
             StatementId::SchemaVersion => &op::schema_version::SCHEMA_VERSION,
+            StatementId::Encoding => &op::encoding::ENCODING,
         }
     }
 }
@@ -349,7 +353,7 @@ mod tests {
                 assert!(statement.text.contains(&format!("${param}")), "{id:?} has no ${param}");
             }
             assert!(!statement.text.contains(&format!("${}", statement.params.len() + 1)), "{id:?}");
-            let names_tables = ![StatementId::Notify, StatementId::RowHolders].contains(&id);
+            let names_tables = ![StatementId::Notify, StatementId::RowHolders, StatementId::Encoding].contains(&id);
             assert_eq!(statement.text.contains("\"my jobs\"."), names_tables, "{id:?} and the schema's name");
         }
     }

@@ -65,7 +65,7 @@ impl JobAck {
 
     /// Says that the job failed; it is retried after the queue's backoff while retries are left.
     ///
-    /// The reason is kept with the job: at most 8 KiB, NUL replaced.
+    /// The reason is kept with the job: at most 8 KiB, NUL replaced, and what the encoding of the database cannot store.
     ///
     /// # Errors
     ///

@@ -111,6 +111,9 @@ impl From<Failure> for Error {
         } else if failure.is_pooler() {
             let advice = "a transaction pooler stands before the database: go past it, or set ConnectOptions::pooler";
             (ErrorKind::Invalid, format!("{advice} ({failure})"))
+        } else if failure.is_unstorable() {
+            let advice = "the encoding of the database cannot store a character of a name or key: use others";
+            (ErrorKind::Invalid, format!("{advice} ({failure})"))
         } else if failure.is_read_only() {
             let advice = "the server takes no writes: it is a standby, or default_transaction_read_only is on";
             (ErrorKind::Database, format!("{advice} ({failure})"))

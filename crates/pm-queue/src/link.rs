@@ -3,10 +3,11 @@
 use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::Entropy;
+use pm_core::op::Encoding;
 use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How much longer than the server we wait for its answer.
@@ -20,6 +21,8 @@ pub(crate) struct Link {
     pub(crate) randomness: Arc<dyn Randomness>,
     pub(crate) catalog: Catalog,
     pub(crate) statement_timeout: Duration,
+    /// The encoding of the database, once it had to be asked for.
+    encoding: OnceLock<String>,
     trouble: Trouble,
 }
 
@@ -44,6 +47,7 @@ impl Link {
             randomness,
             catalog,
             statement_timeout: options.statement_timeout,
+            encoding: OnceLock::new(),
             trouble: Trouble::default(),
         })
     }
@@ -54,9 +58,25 @@ impl Link {
 
     /// Sends a plan and waits for the rows, no longer than the server works on it and a little.
     pub(crate) async fn send(&self, plan: &Plan<'_>) -> Result<Rows, Failure> {
-        let answer = self.send_by(&*self.driver, plan).await;
+        let mut answer = self.send_by(&*self.driver, plan).await;
+        if answer.as_ref().is_err_and(Failure::is_unstorable) && plan.has_uncommon_text() {
+            let encoding = self.encoding(&*self.driver).await;
+            if let Some(fitted) = plan.fitted_texts(encoding.unwrap_or_default()) {
+                answer = self.send_by(&*self.driver, &fitted.plan(plan)).await;
+            }
+        }
         self.note(&answer);
         answer
+    }
+
+    /// Returns the encoding of the database, which is asked for once.
+    async fn encoding(&self, executor: &dyn Executor) -> Result<&str, Error> {
+        if self.encoding.get().is_none() {
+            let rows = self.send_by(executor, &Encoding.plan()).await?;
+            // Should another task have been faster, it was told the same.
+            drop(self.encoding.set(Encoding.interpret(&rows)?));
+        }
+        Ok(self.encoding.get().map(String::as_str).unwrap_or_default())
     }
 
     async fn send_by(&self, executor: &dyn Executor, plan: &Plan<'_>) -> Result<Rows, Failure> {
@@ -87,7 +107,18 @@ impl Link {
 
     /// Does one operation inside a transaction of the caller's, once.
     pub(crate) async fn run_in<O: Operation>(&self, executor: &dyn Executor, operation: O) -> Result<O::Output, Error> {
-        match self.send_by(executor, &operation.plan()).await {
+        let plan = operation.plan();
+        let fitted = match plan.has_uncommon_text() {
+            // A refusal would abort the transaction. It is asked on the same connection: there may be no other.
+            true => plan.fitted_texts(self.encoding(executor).await?),
+            false => None,
+        };
+        let answer = match &fitted {
+            Some(fitted) => self.send_by(executor, &fitted.plan(&plan)).await,
+            None => self.send_by(executor, &plan).await,
+        };
+        drop(plan);
+        match answer {
             Ok(rows) => Ok(operation.interpret(&rows)?),
             Err(failure) => Err(operation.refusal(&failure).map_or_else(|| failure.into(), Error::from)),
         }

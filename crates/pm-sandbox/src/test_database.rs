@@ -38,6 +38,19 @@ impl TestDatabase {
     ///
     /// As [`create`](Self::create).
     pub fn create_from(template: &str) -> Result<Self, Error> {
+        Self::create_as(&format!("TEMPLATE {}", quoted(template)))
+    }
+
+    /// Makes an empty database of another encoding than UTF-8: `LATIN1`, `SQL_ASCII`, `EUC_JP`.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create), and the server's when it does not know the encoding.
+    pub fn create_encoded(encoding: &str) -> Result<Self, Error> {
+        Self::create_as(&format!("TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'"))
+    }
+
+    fn create_as(options: &str) -> Result<Self, Error> {
         let (own_server, address) = match env::var(TEST_SERVER_VARIABLE) {
             Ok(url) => (None, Address::parse(&url)?),
             Err(env::VarError::NotUnicode(url)) => {
@@ -50,7 +63,7 @@ impl TestDatabase {
             }
         };
         let name = unique_name();
-        let sql = format!("CREATE DATABASE {} TEMPLATE {}", quoted(&name), quoted(template));
+        let sql = format!("CREATE DATABASE {} {options}", quoted(&name));
         Connection::open(&address.socket(), "postgres")?.query(&sql)?;
         Ok(Self { own_server, address, name })
     }

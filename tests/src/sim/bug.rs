@@ -41,11 +41,12 @@ pub enum Bug {
     TickEarly,
     SetReplans,
     TickUntold,
+    TextRefused,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 25] = [
+    pub const ALL: [(Bug, &'static str); 26] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -71,6 +72,7 @@ impl Bug {
         (Bug::TickEarly, "a schedule counts as due five seconds before its tick"),
         (Bug::SetReplans, "setting a schedule again plans its next tick anew"),
         (Bug::TickUntold, "nobody is told when the next tick comes"),
+        (Bug::TextRefused, "a reason that the database cannot store is sent again as it is"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -258,8 +260,16 @@ pub(super) async fn send(
             }
             world.send(process, statement, &params).await.ok()
         }
+        (Some(Bug::TextRefused), StatementId::Settle) if params.iter().any(is_fitted) => {
+            Some(Err(Failure::reported("22P05", None, "a character has no equivalent")))
+        }
         _ => Some(answer),
     }
+}
+
+/// Returns whether a text was sent with substitutes.
+fn is_fitted(param: &Value<'_>) -> bool {
+    matches!(param, Value::TextArray(texts) if texts.iter().flatten().any(|text| text.contains("\\u{")))
 }
 
 /// Changes the lease numbers of a settle, going by job, number and reason.

@@ -88,6 +88,8 @@ struct Scenario {
 impl Scenario {
     fn play(&mut self) {
         self.make_queues();
+        let is_latin1 = self.world.below(4) == 0;
+        self.world.database.change(|tables| tables.is_latin1 = is_latin1);
         (0..self.world.below(4)).for_each(|_| neglect(&self.world));
         for slot in 0..WORKERS + CLIENTS {
             let (process, queue) = self.start(slot);

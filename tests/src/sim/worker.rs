@@ -140,7 +140,7 @@ async fn speak(process: &Arc<Process>, ack: JobAck, die: u64) {
             ack.leave();
             return;
         }
-        6..9 => (2, ack.hard_fail("never")),
+        6..9 => (2, ack.hard_fail("no → way")),
         9..20 => (1, ack.soft_fail("later")),
         20..24 => (3, ack.release()),
         _ => (0, ack.commit()),

@@ -3,6 +3,7 @@
 pub(crate) mod bulk;
 pub(crate) mod claim;
 pub(crate) mod copy_job;
+pub(crate) mod encoding;
 pub(crate) mod enqueue;
 pub(crate) mod fetch_job;
 pub(crate) mod fire;
@@ -24,6 +25,7 @@ pub(crate) mod sweep;
 pub use bulk::{BulkReply, Change, DeleteJobs, EndJobs, MoveJobs, RestartJobs, StillIs};
 pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
 pub use copy_job::CopyJob;
+pub use encoding::Encoding;
 pub use enqueue::{Enqueue, EnqueueReply, Holder, KeyHolder, ReplaceJobs};
 pub use fetch_job::{FetchJob, FetchedJob};
 pub use fire::{DueReply, DueSchedule, DueSchedules, FireSchedules, Fired};

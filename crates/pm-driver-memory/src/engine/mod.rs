@@ -33,6 +33,9 @@ pub(crate) fn run(
     now: Timestamp,
     said: &mut BTreeSet<(String, String)>,
 ) -> Result<Rows, Failure> {
+    if tables.is_latin1 && params.iter().any(is_beyond_latin1) {
+        return Err(Failure::reported("22P05", None, "a character has no equivalent in encoding \"LATIN1\""));
+    }
     let reply = Reply(Rows::builder(statement.columns.len()));
     let mut work = Work { tables, args: Args(params.iter()), reply, now, said };
     work.run(statement.id)?;
@@ -90,9 +93,20 @@ impl Work<'_> {
             StatementId::DueSchedules => self.due_schedules(),
             StatementId::FireSchedules => self.fire_schedules(),
             StatementId::SchemaVersion => row!(self.reply; SCHEMA_VERSION as i32),
+            StatementId::Encoding => row!(self.reply; if self.tables.is_latin1 { "LATIN1" } else { "UTF8" }.to_owned()),
             other => return Err(Failure::unsendable(format!("the memory driver does not know {other:?}"))),
         }
         Ok(())
+    }
+}
+
+/// Returns whether a text has a character that LATIN1 has not.
+fn is_beyond_latin1(param: &Value<'_>) -> bool {
+    let is_beyond = |text: &str| text.chars().any(|c| c > '\u{ff}');
+    match param {
+        Value::Text(text) => is_beyond(text),
+        Value::TextArray(texts) => texts.iter().flatten().any(|text| is_beyond(text)),
+        _ => false,
     }
 }
 

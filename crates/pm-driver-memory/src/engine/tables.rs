@@ -15,6 +15,8 @@ pub struct Tables {
     pub attempt: BTreeMap<(Uuid, i32), AttemptRow>,
     pub payload: BTreeMap<i64, (i32, Bytes)>,
     pub schedule: BTreeMap<i32, ScheduleRow>,
+    /// Whether texts are stored in LATIN1 instead of UTF-8.
+    pub is_latin1: bool,
     pub(crate) last_schedule: i32,
     pub(crate) last_queue: i32,
     pub(crate) last_seq: i64,

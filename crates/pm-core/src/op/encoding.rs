@@ -1,0 +1,25 @@
+//! Reading the encoding of the database.
+
+use crate::statement::Definition;
+use crate::wire::{Rows, Type};
+use crate::{Error, Operation, Params, StatementId};
+
+pub(crate) const ENCODING: Definition =
+    Definition { sql: include_str!("encoding.sql"), params: &[], columns: &[Type::Text] };
+
+/// Reads which encoding the database stores texts in, for [`Plan::fitted_texts`](crate::Plan::fitted_texts).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoding;
+
+impl Operation for Encoding {
+    type Output = String;
+    const STATEMENT: StatementId = StatementId::Encoding;
+
+    fn params(&self) -> Params<'_> {
+        Vec::new()
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<String, Error> {
+        rows.only(Self::STATEMENT)?.read()
+    }
+}

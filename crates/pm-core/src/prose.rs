@@ -1,0 +1,170 @@
+//! Texts for people in databases whose encoding cannot store every character.
+
+use crate::wire::Value;
+use crate::{Plan, Reason, StatementId};
+use std::borrow::Cow;
+
+/// The texts for people of one plan, fitted to a database's encoding.
+///
+/// Descriptions, reasons and names of workers may be stored with substitutes: what they belong to must not fail for
+/// their sake. Every other text identifies something and is sent as it is; the database refuses it if it must.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FittedTexts(Vec<(usize, Vec<Option<String>>)>);
+
+impl Plan<'_> {
+    /// Returns whether a text for people has a character outside ASCII, which some encoding cannot store.
+    pub fn has_uncommon_text(&self) -> bool {
+        self.texts_for_people().any(|(_, texts)| texts.into_iter().flatten().any(|text| !text.is_ascii()))
+    }
+
+    /// Returns the texts for people with substitutes like `\u{2192}` for what `encoding`, as `getdatabaseencoding()`
+    /// names it, cannot store; `None` when it can store them all.
+    ///
+    /// Of an encoding it knows nothing about it expects ASCII alone. A fitted text keeps the bound of 8 KiB.
+    pub fn fitted_texts(&self, encoding: &str) -> Option<FittedTexts> {
+        let can_store: fn(char) -> bool = match encoding {
+            // The server keeps bytes as they are in a database of SQL_ASCII.
+            "UTF8" | "SQL_ASCII" => return None,
+            "LATIN1" => |c| c <= '\u{ff}',
+            _ => |c| c.is_ascii(),
+        };
+        let fit_all = |texts: Vec<Option<&str>>| texts.into_iter().map(|text| Some(fit(text?, can_store))).collect();
+        let fits = |texts: &[Option<&str>]| texts.iter().flatten().all(|text| text.chars().all(can_store));
+        let unfit = self.texts_for_people().filter(|(_, texts)| !fits(texts));
+        let fitted: Vec<_> = unfit.map(|(place, texts)| (place, fit_all(texts))).collect();
+        (!fitted.is_empty()).then_some(FittedTexts(fitted))
+    }
+
+    /// Returns the parameters that hold texts for people, by their places.
+    fn texts_for_people(&self) -> impl Iterator<Item = (usize, Vec<Option<&str>>)> {
+        let texts = |place: usize| match self.params.get(place)? {
+            Value::Text(text) => Some((place, vec![Some(*text)])),
+            Value::TextArray(texts) => Some((place, texts.iter().map(Option::as_deref).collect())),
+            _ => None,
+        };
+        places(self.statement).iter().filter_map(move |place| texts(*place))
+    }
+}
+
+impl FittedTexts {
+    /// Returns the plan with these texts in place of its own.
+    pub fn plan<'a>(&'a self, plan: &'a Plan<'a>) -> Plan<'a> {
+        let mut fitted = plan.clone();
+        for (place, texts) in &self.0 {
+            let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
+            match (&mut fitted.params[*place], texts.as_slice()) {
+                (Value::Text(old), [Some(new)]) => *old = new,
+                (Value::TextArray(old), new) => *old = new.iter().map(text).collect(),
+                _ => {}
+            }
+        }
+        fitted
+    }
+}
+
+/// Returns which parameters of a statement, from 0, hold texts for people.
+fn places(statement: StatementId) -> &'static [usize] {
+    match statement {
+        StatementId::FetchJob => &[2],
+        StatementId::CopyJob => &[4],
+        StatementId::Claim | StatementId::Settle => &[5],
+        StatementId::EndJobs => &[6],
+        StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::ReplaceJobs => &[8],
+        StatementId::SetSchedule => &[9],
+        _ => &[],
+    }
+}
+
+fn fit(text: &str, can_store: fn(char) -> bool) -> String {
+    let mut fitted = String::with_capacity(text.len());
+    for c in text.chars() {
+        let end = fitted.len();
+        match can_store(c) {
+            true => fitted.push(c),
+            false => fitted.extend(c.escape_unicode()),
+        }
+        if fitted.len() > Reason::MAX_BYTES {
+            fitted.truncate(end);
+            break;
+        }
+    }
+    fitted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{Claim, CopyJob, EndJobs, Enqueue, FetchJob, ReplaceJobs, SetSchedule, Settle, SettleItem};
+    use crate::{
+        Cron, JobOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName, ScheduleName, State,
+        Timestamp, Verdict,
+    };
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    const TEXT: &str = "é → 🦀";
+
+    fn new_job() -> NewJob {
+        let options =
+            JobOptions {
+                description: Some(TEXT.to_owned()), key: Some("ключ".to_owned()), ..JobOptions::default()
+            };
+        NewJob { id: Uuid::nil(), queue: QueueName::new("очередь").unwrap(), payload: Bytes::new(), options }
+    }
+
+    /// Runs `look` on the plan of each statement that carries a text for people.
+    fn each_plan(mut look: impl FnMut(Plan<'_>)) {
+        let lease = Lease { job: Uuid::nil(), number: 1 };
+        let job = new_job();
+        let (queue, options) = (job.queue.clone(), job.options.clone());
+        let verdict = Verdict::HardFail(Reason::new(TEXT));
+        let items = [SettleItem { lease, verdict, state: State::Failed, delay: None }];
+        let schedule = NewSchedule {
+            name: ScheduleName::new("имя").unwrap(),
+            queue: queue.clone(),
+            cron: Cron::new("* * * * *", "UTC").unwrap(),
+            missed: Missed::Skip,
+            overlap: Overlap::Allow,
+            payload: Bytes::new(),
+            options: JobOptions { key: None, ..options.clone() },
+        };
+        let worker = TEXT.to_owned();
+        look(Claim { lines: Vec::new(), limit: 1, lease: 1, worker: worker.clone(), due_bound: None }.plan());
+        look(FetchJob { lease, worker }.plan());
+        look(Settle { items: &items, passes: false }.plan());
+        look(Enqueue { jobs: std::slice::from_ref(&job) }.plan());
+        let keyless = NewJob { options: JobOptions { key: None, ..options.clone() }, ..job.clone() };
+        look(Enqueue { jobs: &[keyless] }.plan());
+        look(ReplaceJobs { jobs: std::slice::from_ref(&job) }.plan());
+        look(CopyJob { source: Uuid::nil(), id: Uuid::nil(), queue, priority: None, options }.plan());
+        look(SetSchedule::new(schedule, Timestamp::from_unix_us(0)).unwrap().plan());
+        look(EndJobs::failed(vec![Uuid::nil()], TEXT).plan());
+    }
+
+    /// Texts for people are found wherever they stand, and names and keys are left alone.
+    #[test]
+    fn texts_for_people_are_fitted_and_names_and_keys_are_not() {
+        let mut statements = Vec::new();
+        each_plan(|plan| {
+            assert!(plan.has_uncommon_text(), "{:?}", plan.statement);
+            assert_eq!(plan.fitted_texts("UTF8"), None);
+            assert_eq!(plan.fitted_texts("SQL_ASCII"), None);
+            for (encoding, expected) in [("LATIN1", "é \\u{2192} \\u{1f980}"), ("", "\\u{e9} \\u{2192} \\u{1f980}")] {
+                let fitted = plan.fitted_texts(encoding).unwrap();
+                let shown = format!("{:?}", plan.params).replace(TEXT, &expected.replace('\\', "\\\\"));
+                assert_eq!(format!("{:?}", fitted.plan(&plan).params), shown, "{:?}", plan.statement);
+                assert!(!shown.contains('→'), "{:?}", plan.statement);
+            }
+            statements.push(plan.statement);
+        });
+        let with_places = StatementId::ALL.into_iter().filter(|id| !places(*id).is_empty()).count();
+        assert_eq!(statements.len(), with_places, "{statements:?}");
+    }
+
+    #[test]
+    fn a_fitted_text_keeps_its_bound_and_whole_substitutes() {
+        let fitted = fit(&"→".repeat(2_000), |c| c.is_ascii());
+        assert!(fitted.len() <= Reason::MAX_BYTES && fitted.ends_with("\\u{2192}"), "{}", fitted.len());
+        assert_eq!(fit("plain", |c| c.is_ascii()), "plain");
+    }
+}
