@@ -2,7 +2,7 @@
 
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, SCHEMA_VERSION, connect, connect_with};
 use pm_sandbox::TestDatabase;
-use pm_tests::{Ground, next, within};
+use pm_tests::{Direct, Ground, next, within};
 use std::process::{Command, Stdio};
 
 const TABLES: &str = "select relname from pg_class join pg_namespace n on n.oid = relnamespace
@@ -139,6 +139,78 @@ async fn a_stream_without_a_schema_says_so_once_and_ends() {
     let error = within("the error", jobs.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
     assert!(within("the end", jobs.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_schema_made_by_another_text_of_the_migrations_is_refused_with_the_remedy() {
+    for change in [
+        "update pm.migration set fingerprint = '0123456789abcdef' where version = 1",
+        "update pm.migration set fingerprint = null where version = 2",
+        "alter table pm.migration drop column fingerprint",
+        "update pm.migration set fingerprint = 'other'; delete from pm.migration where version > 1",
+    ] {
+        let ground = Ground::without_queue().await;
+        ground.database.execute(change).unwrap();
+        let url = ground.database.url();
+        let sqlx = pm_driver_sqlx::connect(&url).await;
+        let without_migrating = connect_with(&url, ConnectOptions::default().migrate(false)).await;
+        let migrated = ground.queue.migrate().await;
+        let version = ground.queue.schema_version().await.map(drop);
+        for answer in [connect(&url).await, sqlx, without_migrating].map(|answer| answer.map(drop)) {
+            assert_tells_the_remedy(&answer.unwrap_err(), change);
+        }
+        assert_tells_the_remedy(&migrated.unwrap_err(), change);
+        assert_tells_the_remedy(&version.unwrap_err(), change);
+        let script = pm_core::migration_script(&pm_core::SchemaName::default());
+        let refused = ground.database.execute(&script).unwrap_err().to_string();
+        assert!(refused.contains("another development version"), "{change}: {refused}");
+
+        ground.database.execute("rollback; alter schema pm rename to \"pm old\"").unwrap();
+        connect(&url).await.unwrap().close().await;
+    }
+}
+
+#[track_caller]
+fn assert_tells_the_remedy(error: &pm_driver_tokio_postgres::Error, change: &str) {
+    assert_eq!(error.kind(), ErrorKind::Schema, "{change}: {error}");
+    let words = error.to_string();
+    for part in ["rename to", "drop it", "pm db migrate", "\"pm\""] {
+        assert!(words.contains(part), "{change}: {part} is not in: {words}");
+    }
+}
+
+#[tokio::test]
+async fn who_owns_the_schema_and_nothing_else_installs_and_upgrades() {
+    let database = empty();
+    let role = format!("{}_owner", database.name());
+    let url = url_of_new_role(&database, &role);
+    database.execute(&format!("create schema pm authorization {role}")).unwrap();
+    let mut owner = Direct::to(&url).await;
+    let first = &pm_core::MIGRATIONS[0];
+    let version_one = format!(
+        "create table pm.migration (version int4 primary key, name text not null,
+                                    applied_at timestamptz default now(), fingerprint text);
+         {}; insert into pm.migration (version, name, fingerprint) values (1, 'initial', '{}')",
+        first.sql(&pm_core::SchemaName::default()),
+        first.fingerprint()
+    );
+    for upgrades in [false, true] {
+        if upgrades {
+            owner.client.batch_execute(&version_one).await.unwrap();
+        }
+        let queue = connect(&url).await.unwrap();
+        assert_eq!(queue.schema_version().await.unwrap(), SCHEMA_VERSION, "upgrades: {upgrades}");
+        queue.create_queue("tasks", false).await.unwrap();
+        queue.close().await;
+        let transaction = owner.client.transaction().await.unwrap();
+        let tables = "select string_agg(format('drop table pm.%I', relname), ';') || '; drop sequence pm.job_seq'
+                      from pg_class where relnamespace = 'pm'::regnamespace and relkind = 'r'";
+        let drops: String = transaction.query_one(tables, &[]).await.unwrap().get(0);
+        transaction.batch_execute(&drops).await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+    drop(owner);
+    database.execute(&format!("drop owned by {role}; drop role {role}")).unwrap();
 }
 
 #[tokio::test]

@@ -319,7 +319,8 @@ pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
     text.replace("{schema}", &format!("\"{schema}\""))
 }
 
-fn bare(sql: &str) -> String {
+/// Returns `sql` without its comments.
+pub(crate) fn bare(sql: &str) -> String {
     let lines: Vec<_> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
     lines.join("\n")
 }

@@ -15,8 +15,8 @@ use crate::{
 use bytes::Bytes;
 use futures_channel::oneshot;
 use pm_core::machine::{self, Enqueued};
-use pm_core::op::{Notice, SchemaVersion};
-use pm_core::{NewJob, Operation, QueueName, SCHEMA_VERSION, job_id, migration_script};
+use pm_core::op::{Notice, SchemaFound, SchemaVersion};
+use pm_core::{NewJob, OTHER_TEXT_SQLSTATE, Operation, QueueName, SCHEMA_VERSION, job_id, migration_script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
@@ -152,7 +152,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `Schema` when the schema is newer than this program; `Database` when the role may not create tables.
+    /// `Schema` when the schema is newer than this program, or made by another development version of it; `Database`
+    /// when the role may not create tables, or the schema when it is missing.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.open_or_closed()?;
         let found = self.schema_version().await?;
@@ -164,18 +165,27 @@ impl Queue {
             return Ok(());
         }
         let driver = self.inner.link.driver.clone();
-        self.spawned(async move { Ok(driver.run_script(&migration_script(&schema)).await?) }).await
+        self.spawned(async move {
+            driver.run_script(&migration_script(&schema)).await.map_err(|failure| match failure.sqlstate() {
+                Some(OTHER_TEXT_SQLSTATE) => other_text(schema.as_str()).with_source(failure),
+                _ => failure.into(),
+            })
+        })
+        .await
     }
 
     /// Returns the version of the schema, 0 when there is none.
     ///
     /// # Errors
     ///
-    /// `Unavailable` when the database cannot be reached.
+    /// `Schema` when the schema was made by another development version of pm; `Unavailable` when the database cannot
+    /// be reached.
     pub async fn schema_version(&self) -> Result<u32, Error> {
         match self.run(SchemaVersion).await {
+            Ok(SchemaFound { version, is_same_text }) if is_same_text || version > SCHEMA_VERSION => Ok(version),
+            Ok(_) => Err(other_text(self.inner.link.catalog.schema().as_str())),
             Err(error) if error.kind() == ErrorKind::Schema => Ok(0),
-            version => version,
+            Err(error) => Err(error),
         }
     }
 
@@ -427,6 +437,14 @@ fn told(enqueued: Enqueued, refuses: bool) -> Result<Enqueued, Error> {
 fn newer_schema(schema: &str, found: u32) -> Error {
     let message = format!(
         "schema {schema:?} is at version {found}, newer than the {SCHEMA_VERSION} this program knows: upgrade the program"
+    );
+    Error::new(ErrorKind::Schema, message)
+}
+
+fn other_text(schema: &str) -> Error {
+    let message = format!(
+        "schema {schema:?} was made by another development version of pm, and there is no migration from it: rename it \
+         (alter schema \"{schema}\" rename to \"{schema} old\") or drop it, and run: pm db migrate"
     );
     Error::new(ErrorKind::Schema, message)
 }

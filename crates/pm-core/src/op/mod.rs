@@ -44,7 +44,7 @@ pub use queue::{
 pub use reap::{Reap, Reaped};
 pub use refresh::{Refresh, Refreshed};
 pub use schedule::{DeleteSchedule, HoldSchedule, ListSchedules, ScheduleReading, SetSchedule};
-pub use schema_version::SchemaVersion;
+pub use schema_version::{SchemaFound, SchemaVersion};
 pub use settle::{Outcome, Settle, SettleItem, Unsettled};
 pub use stats::{Activity, QueueActivity, TableSize, TableSizes};
 pub use sweep::{CondemnQueue, DropQueues, RenameQueue, Sweep, Swept};

@@ -2,25 +2,73 @@
 
 use crate::statement::Definition;
 use crate::wire::{Rows, Type};
-use crate::{Error, Operation, Params, StatementId};
+use crate::{Error, MIGRATIONS, Operation, Params, StatementId};
 
 pub(crate) const SCHEMA_VERSION: Definition =
-    Definition { sql: include_str!("schema_version.sql"), params: &[], columns: &[Type::Int4] };
+    Definition { sql: include_str!("schema_version.sql"), params: &[], columns: &[Type::Int4, Type::Text] };
 
 /// Reads the version of the schema. Fails like any statement on missing tables when there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemaVersion;
 
+/// How far a schema has been migrated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaFound {
+    /// The last migration it has, 0 when it has none.
+    pub version: u32,
+    /// Whether the migrations that this program knows were made by the same texts as this program has.
+    pub is_same_text: bool,
+}
+
 impl Operation for SchemaVersion {
-    type Output = u32;
+    type Output = SchemaFound;
     const STATEMENT: StatementId = StatementId::SchemaVersion;
 
     fn params(&self) -> Params<'_> {
         Vec::new()
     }
 
-    fn interpret(self, rows: &Rows) -> Result<u32, Error> {
-        let mut row = rows.only(Self::STATEMENT)?;
-        crate::job::read_count(&mut row)
+    fn interpret(self, rows: &Rows) -> Result<SchemaFound, Error> {
+        let mut found = SchemaFound { version: 0, is_same_text: true };
+        for mut row in rows.iter(Self::STATEMENT) {
+            found.version = crate::job::read_count(&mut row)?;
+            let fingerprint: Option<String> = row.read()?;
+            if let Some(known) = MIGRATIONS.iter().find(|migration| migration.version == found.version) {
+                found.is_same_text &= fingerprint.is_some_and(|fingerprint| fingerprint == known.fingerprint());
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(rows: &[(i32, Option<String>)]) -> SchemaFound {
+        let mut reply = Rows::builder(2);
+        for (version, fingerprint) in rows {
+            reply.push(Some(&version.to_be_bytes()));
+            reply.push(fingerprint.as_ref().map(String::as_bytes));
+        }
+        SchemaVersion.interpret(&reply.finish()).unwrap()
+    }
+
+    #[test]
+    fn a_schema_made_by_other_texts_is_recognised() {
+        let [first, second] = &MIGRATIONS[..2] else { panic!("there are two") };
+        let (first, second) = (first.fingerprint(), second.fingerprint());
+        let other = Some("0123456789abcdef".to_owned());
+        for (rows, version, is_same_text) in [
+            (vec![], 0, true),
+            (vec![(1, Some(first.clone()))], 1, true),
+            (vec![(1, Some(first.clone())), (2, Some(second))], 2, true),
+            (vec![(1, Some(first.clone())), (2, other.clone())], 2, false),
+            (vec![(1, None)], 1, false),
+            (vec![(1, other.clone()), (2, other)], 2, false),
+            (vec![(1, Some(first)), (99, None)], 99, true),
+        ] {
+            assert_eq!(found(&rows), SchemaFound { version, is_same_text }, "{rows:?}");
+        }
     }
 }

@@ -1,6 +1,9 @@
--- Reads how far the schema has been migrated.
+-- Reads how far the schema has been migrated, and by which texts.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
--- Index: migration (version).
--- Cost: constant.
-select coalesce(pg_catalog.max(version), 0)::pg_catalog.int4 as version from {schema}.migration
+-- Index: none; it reads the whole table.
+-- Cost: one row a migration.
+-- Through JSON, so that a table without the column is read too: it was made before there were fingerprints.
+select version, pg_catalog.jsonb_extract_path_text(pg_catalog.to_jsonb(migration), 'fingerprint') as fingerprint
+from {schema}.migration
+order by version

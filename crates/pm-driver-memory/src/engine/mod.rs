@@ -9,7 +9,7 @@ mod schedules;
 pub(crate) mod tables;
 mod values;
 
-use pm_core::{Failure, Rows, SCHEMA_VERSION, Statement, StatementId, Timestamp, Value};
+use pm_core::{Failure, MIGRATIONS, Rows, Statement, StatementId, Timestamp, Value};
 use std::collections::BTreeSet;
 use tables::Tables;
 use values::{Args, Reply, row};
@@ -92,7 +92,11 @@ impl Work<'_> {
             StatementId::DeleteSchedule => self.delete_schedule(),
             StatementId::DueSchedules => self.due_schedules(),
             StatementId::FireSchedules => self.fire_schedules(),
-            StatementId::SchemaVersion => row!(self.reply; SCHEMA_VERSION as i32),
+            StatementId::SchemaVersion => {
+                for migration in &MIGRATIONS {
+                    row!(self.reply; migration.version as i32, migration.fingerprint());
+                }
+            }
             StatementId::Encoding => row!(self.reply; if self.tables.is_latin1 { "LATIN1" } else { "UTF8" }.to_owned()),
             other => return Err(Failure::unsendable(format!("the memory driver does not know {other:?}"))),
         }
