@@ -15,4 +15,5 @@ mod machines {
     mod random;
     mod rhythm;
     mod settles;
+    mod slow_replies;
 }

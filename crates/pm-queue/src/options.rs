@@ -271,7 +271,8 @@ impl EnqueueOptions {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StreamOptions {
-    /// How many jobs are claimed ahead at most (default 1,000); never more than were taken in the last second.
+    /// How many jobs are claimed ahead at most (default 1,000); never more than were taken in the last second, or, where a
+    /// claim takes longer than that, four times what the last claim brought.
     pub prefetch: usize,
     /// For how long the lease of a job in a handler's hands is kept alive (default 1 h), if at all.
     pub keep_alive: Option<Duration>,

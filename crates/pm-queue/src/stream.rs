@@ -22,7 +22,8 @@ use std::task::{Context, Poll};
 /// Trouble with the connection is not shown: it heals, and the stream goes on.
 ///
 /// It claims ahead, at most as many jobs as were taken in the last second, and gives back what no handler took within
-/// 5 s. It also reaps, and promotes jobs that are due. Dropping it gives back what was not started; acks handed out
+/// 5 s of its arrival. A job that arrives when its lease can no longer be trusted is given back too; when every job does,
+/// an error of kind `Invalid` names the lease that is too short for this link. It also reaps, and promotes jobs that are due. Dropping it gives back what was not started; acks handed out
 /// stay valid.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless polled"]

@@ -155,11 +155,11 @@ fn jobs_that_nobody_starts_are_given_back_untouched_after_5_s_or_a_quarter_of_th
 fn whoever_waits_while_a_slow_claim_comes_too_late_still_gets_a_job() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
-    rig.latency = ms(2_700);
+    (rig.latency, rig.replies_are_late) = (ms(9_600), true);
     assert!(rig.next().is_none());
-    rig.run_for(ms(6_000));
+    rig.run_for(ms(20_000));
     rig.latency = ms(2);
-    rig.run_for(ms(6_000));
+    rig.run_for(ms(9_000));
     assert!(rig.sent(StatementId::Settle).count() > 0, "the late one was given back");
     rig.run_for(ms(3_000));
     let claims = rig.sent(StatementId::Claim).count();

@@ -72,6 +72,8 @@ pub(super) struct Rig {
     pub(super) failed: Vec<Trouble>,
     /// How long a request takes, when time runs by itself. It runs at the end of that.
     pub(super) latency: Duration,
+    /// Whether requests run when they are sent, and only their replies take the latency.
+    pub(super) replies_are_late: bool,
     /// Kinds of request that are not answered for now.
     pub(super) held: BTreeSet<StatementId>,
     /// Whether replies are made up, so that neither leases nor counts mean anything.
@@ -117,6 +119,7 @@ impl Rig {
             lost: Vec::new(),
             failed: Vec::new(),
             latency: ms(2),
+            replies_are_late: false,
             held: BTreeSet::new(),
             answers_oddly: false,
             faults: BTreeMap::new(),
@@ -144,6 +147,9 @@ impl Rig {
             let kind = kind_of(&sent);
             assert!(self.in_flight.iter().all(|other| kind_of(other) != kind), "two {kind:?} in flight");
             self.in_flight.push(sent);
+            if self.replies_are_late {
+                self.run(self.in_flight.len() - 1).expect("it runs when it is sent");
+            }
         }
         while let Some(event) = self.worker.poll_event() {
             self.take_event(event);

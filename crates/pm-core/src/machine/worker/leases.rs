@@ -57,6 +57,22 @@ impl Held {
         }
     }
 
+    /// Returns until when nobody else can have the job.
+    pub(super) fn trusted_until(&self) -> Instant {
+        self.trusted_until
+    }
+
+    /// Records that the lease is being extended, if a third of it is over; returns whether it is.
+    ///
+    /// This must end in [`Leases::refreshed`] or [`Leases::postpone`].
+    pub(super) fn extend_if_due(&mut self, now: Instant) -> bool {
+        let due = self.refresh_at <= now && now < self.trusted_until;
+        if due {
+            self.refresh_at = self.trusted_until;
+        }
+        due
+    }
+
     pub(super) fn ends_at(&self) -> Instant {
         self.ends_at
     }
@@ -105,15 +121,18 @@ impl Leases {
         Some(held)
     }
 
-    /// Takes note that a handler starts; its lease is refreshed for up to `keep_alive`.
-    pub(super) fn start(&mut self, lease: Lease, now: Instant, keep_alive: Option<Duration>) {
+    /// Records that a handler starts; its lease is refreshed for up to `keep_alive`. Returns whether it is trusted.
+    pub(super) fn start(&mut self, lease: Lease, now: Instant, keep_alive: Option<Duration>) -> bool {
+        let mut is_trusted = false;
         self.change(lease, |held| {
             held.started = true;
             held.keep_until = keep_alive.map(|most| now + most);
+            is_trusted = held.is_trusted(now);
         });
+        is_trusted
     }
 
-    /// Takes note that a refresh sent at `sent_at` left so much of the lease; returns whether the lease is lost by that.
+    /// Takes note that a refresh sent at `sent_at` left so much of the lease; returns whether a handler loses it by that.
     pub(super) fn refreshed(&mut self, lease: Lease, sent_at: Instant, remaining: Option<Duration>) -> bool {
         let mut newly_lost = false;
         self.change(lease, |held| match remaining {
@@ -123,7 +142,7 @@ impl Leases {
                 // Less than the length remains when the queue's lease was shortened since.
                 held.refresh_at = sent_at + remaining.min(held.length) / 3;
             }
-            None => newly_lost = !std::mem::replace(&mut held.lost, true),
+            None => newly_lost = !std::mem::replace(&mut held.lost, true) && held.started,
         });
         newly_lost
     }

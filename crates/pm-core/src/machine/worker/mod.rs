@@ -22,7 +22,7 @@ use crate::{Backoff, ClaimedJob, Error, Event, Instant, Lease, QueueName, State,
 use claims::{Lines, LostClaims};
 use lane::Lanes;
 use leases::{Held, Leases};
-use pace::{Pace, TakenMeter};
+use pace::{Pace, SlowStart, TakenMeter};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,8 @@ const MAX_BATCH: usize = 500;
 const MAX_PROMOTED: usize = 1_000;
 /// How many settles may wait before no further job is handed out.
 const MAX_UNSETTLED: usize = 10_000;
-/// How long a claimed job may wait for a handler before it is given back (at most a quarter of its lease).
+/// How long a claimed job may wait for a handler after it arrived before it is given back (at most a quarter of its
+/// lease).
 const UNSTARTED_FOR: Duration = Duration::from_secs(5);
 /// However many changes are told, queues and lines are not looked at more often than this.
 const CHANGE_PAUSE: Duration = Duration::from_millis(20);
@@ -79,7 +80,8 @@ pub struct WorkerOptions {
 /// Takes jobs from queues and settles them.
 ///
 /// Bounds: one request of each kind in flight; at most `prefetch` jobs claimed ahead, and no more than the handlers took
-/// in the last second (at least one when someone waits), nor 16 MiB and one claim; 10,000 unsettled jobs; 500 items or 16 MiB a statement.
+/// in the last second (at least one when someone waits; over a link so slow that a claim takes longer than a second, four
+/// times what the last one brought), nor 16 MiB and one claim; 10,000 unsettled jobs; 500 items or 16 MiB a statement.
 #[derive(Debug)]
 pub struct Worker {
     options: WorkerOptions,
@@ -103,6 +105,9 @@ pub struct Worker {
     timers: Timers,
     lanes: Lanes,
     taken: TakenMeter,
+    slow_start: SlowStart,
+    /// How many claims in a row brought jobs when their leases could not be trusted any longer.
+    claims_too_late: u32,
     pace: Pace,
     /// When the last poll was sent.
     polled_at: Instant,
@@ -175,7 +180,7 @@ struct Followed {
 #[derive(Debug)]
 struct Buffered {
     taken: TakenJob,
-    /// It is given back then.
+    /// It is given back then: nobody asked for it, or its lease can no longer be trusted.
     until: Instant,
 }
 
@@ -201,6 +206,8 @@ impl Worker {
             timers,
             lanes: Lanes::default(),
             taken: TakenMeter::default(),
+            slow_start: SlowStart::default(),
+            claims_too_late: 0,
             polled_at: now,
             poll_by: None,
             noticed_until: now,
@@ -223,11 +230,11 @@ impl Worker {
         while self.settles.len() < MAX_UNSETTLED
             && let Some(buffered) = self.buffer.pop_front()
         {
-            if buffered.until <= now {
-                self.give_back(&buffered.taken.job.lease, now);
+            let lease = buffered.taken.job.lease;
+            if buffered.until <= now || !self.leases.start(lease, now, self.options.keep_alive) {
+                self.give_back(&lease, now);
                 continue;
             }
-            self.leases.start(buffered.taken.job.lease, now, self.options.keep_alive);
             self.taken.record(now);
             self.waiting = false;
             return Some(buffered.taken);

@@ -43,6 +43,38 @@ impl TakenMeter {
     }
 }
 
+/// How many jobs are claimed for the handlers of a link so slow that what they took in the last second says little about
+/// what they could take: four times what the last claim brought, while they take everything and wait for more.
+#[derive(Debug, Default)]
+pub(super) struct SlowStart(usize);
+
+/// A claim that takes longer is slow.
+const SLOW_CLAIM: Duration = Duration::from_secs(1);
+const GROWTH: usize = 4;
+
+impl SlowStart {
+    /// Returns how many jobs are to be there for handlers; zero on a link that is not slow.
+    pub(super) fn wanted(&self) -> usize {
+        self.0
+    }
+
+    /// Records that a claim of `limit` jobs was answered after `took`; `starving` when it brought all of them and a
+    /// handler had waited for nothing but this reply. The next one may be larger if it is in time for leases of
+    /// `shortest` even when it takes so many times as long: bytes may be what takes time.
+    pub(super) fn answered(&mut self, limit: usize, took: Duration, starving: bool, shortest: Duration) {
+        if took <= SLOW_CLAIM {
+            self.0 = 0;
+        } else if starving && took < shortest / (GROWTH as u32 + 1) {
+            self.0 = self.0.max(limit.saturating_mul(GROWTH));
+        }
+    }
+
+    /// Starts from the beginning: a claim came too late, or handlers did not take what was claimed for them.
+    pub(super) fn reset(&mut self) {
+        self.0 = 0;
+    }
+}
+
 /// The time between two looks at a dry queue: doubles from the least to the most, and snaps back when work appears.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -105,6 +137,22 @@ mod tests {
         assert_eq!(meter.last_second(Instant::from_start(ms(900))), 10);
         assert_eq!(meter.last_second(Instant::from_start(ms(1_250))), 4);
         assert_eq!(meter.last_second(Instant::from_start(ms(9_000))), 0);
+    }
+
+    #[test]
+    fn claims_grow_on_a_slow_link_while_handlers_starve_and_leases_bear_it() {
+        let minute = ms(60_000);
+        let mut start = SlowStart::default();
+        start.answered(1, ms(6_000), true, minute);
+        assert_eq!(start.wanted(), 4);
+        start.answered(4, ms(6_000), false, minute);
+        assert_eq!(start.wanted(), 4, "nobody waits for more");
+        start.answered(4, ms(6_000), true, minute);
+        assert_eq!(start.wanted(), 16);
+        start.answered(16, ms(13_000), true, minute);
+        assert_eq!(start.wanted(), 16, "four times as much might take longer than the lease");
+        start.answered(16, ms(900), true, minute);
+        assert_eq!(start.wanted(), 0, "what was taken in a second is enough again");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 impl Worker {
     /// Returns how many jobs to claim now, if any.
     fn claim_limit(&mut self, now: Instant) -> Option<usize> {
-        let wanted = self.taken.last_second(now).max(usize::from(self.waiting)).min(self.options.prefetch.max(1));
+        let taken = self.taken.last_second(now).max(self.slow_start.wanted());
+        let wanted = taken.max(usize::from(self.waiting)).min(self.options.prefetch.max(1));
         let stopped = self.draining || self.lanes.claim.busy;
         let enough = self.buffer.len() > wanted / 2 || self.buffer.len() >= wanted;
         let closed = self.lines.gate().is_some_and(|at| at > now);
@@ -44,7 +45,10 @@ impl Worker {
     pub(super) fn release_unstarted(&mut self, now: Instant) {
         let (late, fresh): (VecDeque<_>, VecDeque<_>) = self.buffer.drain(..).partition(|job| job.until <= now);
         self.buffer = fresh;
-        self.waiting &= late.is_empty();
+        if !late.is_empty() {
+            self.waiting = false;
+            self.slow_start.reset();
+        }
         for buffered in late {
             self.give_back(&buffered.taken.job.lease, now);
         }

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// A refresh that met a locked row is tried again after so long.
 const LOCKED_PAUSE: Duration = Duration::from_millis(250);
+/// So many claims in a row ran into the statement timeout when the user is told.
+const TIMEOUTS_TO_TELL: u32 = 3;
 
 impl Worker {
     pub(super) fn handle_poll(
@@ -99,7 +101,7 @@ impl Worker {
             Ok(_) => true,
             Err(failure) => failure.class() == Class::Unknown,
         };
-        let lease = sent.claim().lease;
+        let (lease, limit) = (sent.claim().lease, sent.claim().limit);
         let (sent_at, longest) = (sent.sent_at, sent.longest);
         match read(reply, |rows| sent.claim().clone().interpret(rows)) {
             Ok(reply) => self.take_in_claim(sent, reply, now, entropy),
@@ -109,9 +111,26 @@ impl Worker {
                 }
                 if !self.draining {
                     self.lines.retry_at(now + retry_delay(self.lanes.claim.failures, entropy));
+                    self.slow_start.reset();
+                    self.tell_of_timeouts(limit, now.since(sent_at), &trouble);
                     self.handle_trouble(trouble, now);
                 }
             }
+        }
+    }
+
+    /// Tells the user when the server gives up claims of one job again and again, because they take too long, while
+    /// others are answered.
+    fn tell_of_timeouts(&mut self, limit: usize, took: Duration, trouble: &Trouble) {
+        let timeout = self.options.statement_timeout;
+        let given_up = matches!(trouble, Trouble::Failed(failure) if failure.class() == Class::Blocked);
+        let others_pass = self.lanes.poll.failures == 0;
+        if given_up && took >= timeout && limit == 1 && others_pass && self.lanes.claim.failures >= TIMEOUTS_TO_TELL {
+            self.fail(Trouble::Refused(Error::invalid(
+                format!("a statement timeout of {timeout:?}"),
+                "is too short for this link: the server gave up a claim of one job again and again. Sending its payload \
+                 counts; raise the statement timeout, or fail the job",
+            )));
         }
     }
 
@@ -121,12 +140,27 @@ impl Worker {
             self.take_in_reading(reading);
         }
         let brought_jobs = !reply.jobs.is_empty();
+        let (limit, took) = (sent.claim().limit, now.since(sent.sent_at));
+        let starving = self.waiting && self.buffer.is_empty() && reply.jobs.len() >= limit;
+        let (mut in_time, mut late_queue) = (0, None);
         for job in reply.jobs {
-            self.buffer_job(job, sent.sent_at, now);
+            let queue_id = job.queue_id;
+            match self.buffer_job(job, sent.sent_at, now) {
+                true => in_time += 1,
+                false => late_queue = Some(queue_id),
+            }
         }
         if self.draining {
             self.shut_down(now);
             return;
+        }
+        match late_queue {
+            None => {
+                let shortest = self.queues.values().map(|followed| followed.lease).min().unwrap_or_default();
+                self.slow_start.answered(limit, took, starving, shortest);
+                self.claims_too_late = 0;
+            }
+            Some(queue_id) => self.take_in_late(queue_id, in_time == 0, limit, took, now, entropy),
         }
         self.give_back_paused(now);
         self.timers.set(Timer::Unstarted, self.buffer.iter().map(|job| job.until).min());
@@ -152,26 +186,58 @@ impl Worker {
         }
     }
 
-    fn buffer_job(&mut self, job: ClaimedJob, sent_at: Instant, now: Instant) {
+    /// Acts on a reply that brought jobs of a queue when their leases could not be trusted any longer: they were given
+    /// back. When those are `all` jobs, the next claim comes after a pause and asks for less; when less cannot help, the
+    /// user is told which lease is too short.
+    fn take_in_late(
+        &mut self,
+        queue_id: i32,
+        all: bool,
+        limit: usize,
+        took: Duration,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.slow_start.reset();
+        if all {
+            self.claims_too_late = self.claims_too_late.saturating_add(1);
+            self.lines.retry_at(now + retry_delay(self.claims_too_late, entropy));
+        }
+        if let Some(followed) = self.queues.get(&queue_id).filter(|_| !all || limit == 1) {
+            let what = format!("the lease of queue {:?}, {:?},", followed.name, followed.lease);
+            let problem = format!("is too short for this link: the claim of a job took {took:?}. Set a longer lease");
+            self.fail(Trouble::Refused(Error::invalid(what, problem)));
+        }
+    }
+
+    /// Keeps a job for a handler, until nobody asked for it for a while; gives it back, and returns `false`, if its
+    /// lease can no longer be trusted. That is reckoned from when the claim was sent, since the server may have run it
+    /// at once; waiting for a handler only begins now.
+    fn buffer_job(&mut self, job: ClaimedJob, sent_at: Instant, now: Instant) -> bool {
         let Some(followed) = self.queues.get(&job.queue_id) else {
             // Its queue was renamed or deleted between two statements.
             self.leases.insert(job.lease, Held::new(sent_at, Duration::ZERO, job.retry_count, Arc::default()));
             self.give_back(&job.lease, now);
-            return;
+            return true;
         };
         let backoff = match job.has_own_backoff() {
             true => Arc::new(job.effective_backoff(&followed.backoff)),
             false => followed.backoff.clone(),
         };
-        self.leases.insert(job.lease, Held::new(sent_at, followed.lease, job.retry_count, backoff));
-        let until = sent_at + UNSTARTED_FOR.min(followed.lease / 4);
+        let mut held = Held::new(sent_at, followed.lease, job.retry_count, backoff);
+        let until = held.trusted_until().min(now + UNSTARTED_FOR.min(followed.lease / 4));
+        if self.options.keep_alive.is_some() && held.extend_if_due(now) {
+            self.due_refreshes.push(job.lease);
+        }
+        self.leases.insert(job.lease, held);
         if until <= now {
             // Given back here, and not as one that nobody wanted: whoever waits still does.
             self.give_back(&job.lease, now);
-            return;
+            return false;
         }
         let place = self.buffer.partition_point(|other| other.taken.job.priority >= job.priority);
         self.buffer.insert(place, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
+        true
     }
 
     /// Gives back unstarted jobs of queues that were paused.
