@@ -126,7 +126,15 @@ impl Failure {
     ///
     /// One that takes no writes may have been the primary until a moment ago: a new connection may lead elsewhere.
     pub fn spares_connection(&self) -> bool {
-        self.sqlstate.is_some() && !self.is_read_only()
+        // in_failed_sql_transaction: another user of the pool left it so.
+        self.sqlstate.is_some() && !self.is_read_only() && !self.ends_session() && self.sqlstate() != Some("25P02")
+    }
+
+    /// Returns whether the server ended the session with it, so that a new connection is needed.
+    pub fn ends_session(&self) -> bool {
+        // idle_in_transaction_session_timeout, transaction_timeout, admin_shutdown, crash_shutdown, database_dropped,
+        // idle_session_timeout
+        matches!(self.sqlstate(), Some("25P03" | "25P04" | "57P01" | "57P02" | "57P04" | "57P05"))
     }
 
     /// Returns whether no server could be reached, or none answered.
@@ -134,7 +142,7 @@ impl Failure {
         match self.sqlstate() {
             _ if self.is_pooler() => false,
             None => self.class != Class::Permanent,
-            Some(code) => code.starts_with("08") || code.starts_with("57P") || code == "53300",
+            Some(code) => code.starts_with("08") || code.starts_with("57P") || code == "53300" || self.ends_session(),
         }
     }
 }
@@ -144,16 +152,18 @@ pub const POOLER_SQLSTATE: &str = "PM001";
 
 fn classify(sqlstate: &str) -> Class {
     match sqlstate {
-        // lock_not_available, query_canceled (statement_timeout)
-        "55P03" | "57014" => Class::Blocked,
+        // lock_not_available, query_canceled (statement_timeout), transaction_timeout
+        "55P03" | "57014" | "25P04" => Class::Blocked,
         // admin_shutdown, crash_shutdown: the backend went away, perhaps after the commit
         "57P01" | "57P02" => Class::Unknown,
         // sqlclient_unable_to_establish_sqlconnection, sqlserver_rejected_establishment_of_sqlconnection
         "08001" | "08004" => Class::Retry,
         // statement_completion_unknown
         "40003" => Class::Unknown,
-        // object_in_use and its kind; read_only_sql_transaction (a standby after a failover)
-        "55006" | "25006" => Class::Retry,
+        // object_in_use and its kind; read_only_sql_transaction (a standby after a failover); in_failed_sql_transaction and
+        // idle_in_transaction_session_timeout (of a transaction that someone left open on a pool's connection);
+        // snapshot_too_old
+        "55006" | "25006" | "25P02" | "25P03" | "72000" => Class::Retry,
         _ => match sqlstate.get(..2) {
             // connection exceptions: PgBouncer says 08P01 when its server went away in the middle of a statement
             Some("08") => Class::Unknown,
@@ -195,6 +205,28 @@ mod tests {
             ("53300", Class::Retry),
             ("53100", Class::Retry),
             ("25006", Class::Retry),
+            ("25P02", Class::Retry),
+            ("25P03", Class::Retry),
+            ("25P04", Class::Blocked),
+            ("57000", Class::Retry),
+            ("57P02", Class::Unknown),
+            ("57P04", Class::Retry),
+            ("57P05", Class::Retry),
+            ("53000", Class::Retry),
+            ("53200", Class::Retry),
+            ("53400", Class::Retry),
+            ("55006", Class::Retry),
+            ("58000", Class::Retry),
+            ("58030", Class::Retry),
+            ("58P01", Class::Retry),
+            ("72000", Class::Retry),
+            ("25001", Class::Permanent),
+            ("54000", Class::Permanent),
+            ("55000", Class::Permanent),
+            ("0A000", Class::Permanent),
+            // Bugs and broken files must be seen.
+            ("XX000", Class::Permanent),
+            ("XX001", Class::Permanent),
             ("23505", Class::Permanent),
             ("22021", Class::Permanent),
             ("42501", Class::Permanent),
@@ -204,6 +236,18 @@ mod tests {
         ] {
             assert_eq!(Failure::reported(code, None, "").class(), class, "{code}");
         }
+    }
+
+    #[test]
+    fn what_the_server_ends_with_the_session_is_sent_again_on_a_new_connection() {
+        for code in ["25P03", "25P04", "57P01", "57P02", "57P04", "57P05"] {
+            let failure = Failure::reported(code, None, "terminating connection");
+            assert!(failure.ends_session() && !failure.spares_connection() && failure.is_connection(), "{code}");
+            assert_ne!(failure.class(), Class::Permanent, "{code}");
+        }
+        let left_open = Failure::reported("25P02", None, "current transaction is aborted");
+        assert!(!left_open.spares_connection() && !left_open.ends_session());
+        assert!(Failure::reported("57014", None, "canceled").spares_connection());
     }
 
     #[test]

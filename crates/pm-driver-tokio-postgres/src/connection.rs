@@ -62,7 +62,7 @@ impl Connection {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let mut in_flight = InFlight { connection: self, retires: true };
         let answer = self.answer(statement, params).await.map_err(|error| self.failure(&error));
-        in_flight.retires = answer.as_ref().is_err_and(Failure::is_read_only);
+        in_flight.retires = answer.as_ref().is_err_and(|failure| failure.is_read_only() || failure.ends_session());
         answer
     }
 
