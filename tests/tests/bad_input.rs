@@ -171,6 +171,37 @@ async fn a_due_time_of_infinity_put_in_by_sql_does_not_stop_the_workers() {
     assert_eq!(ground.job(never).await.run_at, Some(Timestamp::INFINITY));
 }
 
+/// Every timeout, at both ends, on both drivers: refused in words, or taken by the server as it is.
+#[tokio::test]
+async fn timeouts_that_the_server_would_not_take_are_refused_by_name() {
+    type Change = fn(ConnectOptions, Duration) -> ConnectOptions;
+    const TIMEOUTS: [(&str, Change); 3] = [
+        ("connect_timeout", ConnectOptions::connect_timeout),
+        ("statement_timeout", ConnectOptions::statement_timeout),
+        ("lock_timeout", ConnectOptions::lock_timeout),
+    ];
+    const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+    let ground = Ground::new().await;
+    let url = ground.database.url();
+    for (name, change) in TIMEOUTS {
+        let past_the_end = LONGEST + Duration::from_millis(1);
+        for bad in [Duration::ZERO, Duration::from_nanos(999_999), past_the_end, Duration::MAX] {
+            let options = change(ConnectOptions::default(), bad);
+            let errors = [
+                pm_driver_tokio_postgres::connect_with(&url, options.clone()).await.unwrap_err(),
+                pm_driver_sqlx::connect_with(&url, options).await.unwrap_err(),
+            ];
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+                assert!(error.to_string().contains(name) && error.to_string().contains("24.8 days"), "{error}");
+            }
+        }
+        let options = change(ConnectOptions::default(), LONGEST);
+        pm_driver_tokio_postgres::connect_with(&url, options.clone()).await.unwrap().list_queues().await.unwrap();
+        pm_driver_sqlx::connect_with(&url, options).await.unwrap().list_queues().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn durations_longer_than_any_calendar_mean_for_ever() {
     let ground = Ground::new().await;

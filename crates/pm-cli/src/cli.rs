@@ -3,7 +3,7 @@
 use crate::commands::Command;
 use crate::context::Context;
 use crate::error::{CommandError, Exit};
-use crate::input::parse_duration;
+use crate::input::parse_timeout;
 use crate::redact::hide_in_urls;
 use crate::render::{Format, write_stderr};
 use clap::Parser;
@@ -42,7 +42,7 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) schema: Option<String>,
     /// How long to wait for the server
-    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = parse_timeout)]
     pub(crate) connect_timeout: Duration,
     /// Print one JSON document, for programs
     #[arg(long, global = true, conflicts_with = "ndjson")]

@@ -18,6 +18,16 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| format!("a duration cannot be negative; {FORM}"))
 }
 
+/// Reads a timeout: a duration that neither the server nor libpq takes for none, or refuses.
+pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(24 * 86_400);
+    let timeout = parse_duration(text)?;
+    match (Duration::from_millis(1)..=LONGEST).contains(&timeout) {
+        true => Ok(timeout),
+        false => Err("a timeout lies between 1ms and 24d".to_owned()),
+    }
+}
+
 /// Returns the duration as [`parse_duration`] reads it: `1h30m`. What is shorter than a millisecond is left out.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let mut rest_ms = duration.as_millis();
@@ -81,6 +91,16 @@ mod tests {
             let error = parse_duration(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn timeouts_that_mean_none_or_cannot_be_sent_are_refused() {
+        for text in ["0s", "0.5ms", "24d1ms", "1000w"] {
+            assert!(parse_timeout(text).is_err_and(|error| error.contains("between")), "{text}");
+        }
+        assert_eq!(parse_timeout("1ms"), Ok(Duration::from_millis(1)));
+        assert_eq!(parse_timeout("24d"), Ok(Duration::from_secs(24 * 86_400)));
+        assert!(parse_timeout("soon").is_err());
     }
 
     proptest! {

@@ -10,7 +10,7 @@ mod settings;
 mod time;
 
 pub(crate) use condition::{Condition, parse_condition};
-pub(crate) use duration::{parse_duration, show_duration, show_seconds};
+pub(crate) use duration::{parse_duration, parse_timeout, show_duration, show_seconds};
 pub(crate) use path::{Path, Step, parse_path};
 pub(crate) use payload::{Source, read_all, stored};
 pub(crate) use schedule::{parse_missed, parse_overlap, parse_schedule};
