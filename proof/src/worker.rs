@@ -116,7 +116,7 @@ impl Stage {
     fn rarely(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         match bytes.int_in_range(0..=7u8)? {
             0 => self.worker.shut_down(self.now),
-            1 => self.worker.handle_lost_claim(bytes.int_in_range(0..=3)?, self.now - ms(100), self.now),
+            1 => self.worker.handle_lost_claim(bytes.int_in_range(0..=3)?, self.now),
             2 => {
                 if let Some(taken) = self.hands.pop() {
                     self.worker.forget(&taken.job.lease);

@@ -1,6 +1,6 @@
 //! A wire between a queue and its server that can be cut at a chosen moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::config::Host;
 
 /// What is lost of a statement's reply.
@@ -20,6 +21,9 @@ pub enum Loss {
     /// The reply is held back, and the connection cut when it is complete: the statement surely ran.
     Reply,
 }
+
+/// So many bytes are on their way through a throttled proxy at once: more are left to the server to hold.
+const WINDOW: usize = 64 << 10;
 
 /// Forwards to a server, and cuts connections when told to.
 #[derive(Debug)]
@@ -41,6 +45,10 @@ struct Shared {
     largest: AtomicUsize,
     /// How long replies are held back, in microseconds.
     delay_us: AtomicU64,
+    /// How long each reply is on its way, in microseconds, beside the others.
+    latency_us: AtomicU64,
+    /// How many bytes a second pass in each direction; any number when zero.
+    bytes_a_second: AtomicU64,
     /// Whether nothing passes any more, in either direction.
     is_black_hole: watch::Sender<bool>,
 }
@@ -75,6 +83,16 @@ impl Proxy {
     /// Holds every reply back for so long, as a distant server's would be.
     pub fn delay_replies(&self, delay: Duration) {
         self.shared.delay_us.store(delay.as_micros() as u64, Ordering::SeqCst);
+    }
+
+    /// Lets every reply take so long, as a link of this latency does: the next one is on its way meanwhile.
+    pub fn late_replies(&self, latency: Duration) {
+        self.shared.latency_us.store(latency.as_micros() as u64, Ordering::SeqCst);
+    }
+
+    /// Lets no more than so many bytes a second pass in each direction of a connection, from now on; zero for any number.
+    pub fn throttle(&self, bytes_a_second: u64) {
+        self.shared.bytes_a_second.store(bytes_a_second, Ordering::SeqCst);
     }
 
     /// Swallows whatever is sent, in either direction, without a word, until `black_hole(false)`.
@@ -129,6 +147,14 @@ impl Shared {
         self.spring(text)
     }
 
+    /// Returns how long so many bytes take on their way through the throttle.
+    fn transfer(&self, bytes: usize) -> Duration {
+        match self.bytes_a_second.load(Ordering::SeqCst) {
+            0 => Duration::ZERO,
+            rate => Duration::from_micros(bytes as u64 * 1_000_000 / rate),
+        }
+    }
+
     fn spring(&self, text: &str) -> Option<Loss> {
         let mut traps = self.traps();
         let place = traps.iter().position(|(part, _)| text.contains(part.as_str()))?;
@@ -179,6 +205,11 @@ struct Wire<'a> {
     prepared: HashMap<String, String>,
     asked: Half,
     answered: Half,
+    /// Bytes of the server on their way to the client, and when they arrive.
+    under_way: VecDeque<(Instant, Vec<u8>)>,
+    under_way_bytes: usize,
+    /// No more is read from the client before then.
+    read_client_at: Instant,
     /// How many replies the client may still see, once a trap has sprung.
     last: Option<usize>,
 }
@@ -203,23 +234,53 @@ impl Half {
 impl<'a> Wire<'a> {
     fn new(client: TcpStream, server: UnixStream, shared: &'a Shared) -> Self {
         let (asked, answered) = (Half::default(), Half::default());
-        Wire { client, server, shared, prepared: HashMap::new(), asked, answered, last: None }
+        Wire {
+            client,
+            server,
+            shared,
+            prepared: HashMap::new(),
+            asked,
+            answered,
+            under_way: VecDeque::new(),
+            under_way_bytes: 0,
+            read_client_at: Instant::now(),
+            last: None,
+        }
     }
 
     /// Forwards until an end goes away or a trap springs; returns whether it was a trap.
     async fn run(&mut self) -> io::Result<bool> {
         let (mut from_client, mut from_server) = ([0; 8192], [0; 8192]);
         loop {
+            let (read_client_at, arrives_at) = (self.read_client_at, self.under_way.front().map(|(at, _)| *at));
+            let is_full = self.under_way_bytes >= WINDOW && self.shared.transfer(1) > Duration::ZERO;
             tokio::select! {
-                read = self.client.read(&mut from_client) => {
+                () = tokio::time::sleep_until(arrives_at.unwrap_or_else(Instant::now)), if arrives_at.is_some() => {
+                    let (_, bytes) = self.under_way.pop_front().expect("it was there above");
+                    self.under_way_bytes -= bytes.len();
+                    self.answered.buffer.extend_from_slice(&bytes);
+                    if self.forward_replies().await? {
+                        return Ok(true);
+                    }
+                }
+                read = async {
+                    tokio::time::sleep_until(read_client_at).await;
+                    self.client.read(&mut from_client).await
+                } => {
                     let Some(bytes) = received(&from_client, read?) else { return Ok(false) };
+                    self.read_client_at = self.read_client_at.max(Instant::now()) + self.shared.transfer(bytes.len());
                     self.asked.buffer.extend_from_slice(bytes);
                     if self.forward_requests().await? {
                         return Ok(true);
                     }
                 }
-                read = self.server.read(&mut from_server) => {
+                read = self.server.read(&mut from_server), if !is_full => {
                     let Some(bytes) = received(&from_server, read?) else { return Ok(false) };
+                    if let Some(arrives_at) = self.arrival(bytes.len()) {
+                        self.under_way_bytes += bytes.len();
+                        self.under_way.push_back((arrives_at, bytes.to_vec()));
+                        continue;
+                    }
                     self.answered.buffer.extend_from_slice(bytes);
                     let delay_us = self.shared.delay_us.load(Ordering::SeqCst);
                     if delay_us > 0 {
@@ -231,6 +292,19 @@ impl<'a> Wire<'a> {
                 }
             }
         }
+    }
+
+    /// Returns when so many bytes of the server, read now, reach the client; none for at once.
+    fn arrival(&self, bytes: usize) -> Option<Instant> {
+        let latency = Duration::from_micros(self.shared.latency_us.load(Ordering::SeqCst));
+        let transfer = self.shared.transfer(bytes);
+        let last = self.under_way.back().map(|(at, _)| *at);
+        if latency.is_zero() && transfer.is_zero() && last.is_none() {
+            return None;
+        }
+        let at = Instant::now() + latency;
+        // The bytes before these come first, and leave the link to them.
+        Some(last.map_or(at + transfer, |last| at.max(last) + transfer))
     }
 
     /// Forwards whole messages; returns whether to cut now.

@@ -5,7 +5,7 @@ use crate::job::PendingJob;
 use crate::link::Link;
 use crate::{Error, ErrorKind, Queue};
 use pm_core::op::{FetchJob, FetchedJob, ReleaseClaim};
-use pm_core::{Class, Failure, Instant, Lease, Operation};
+use pm_core::{Class, Failure, Lease, Operation, trusted_for};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -19,7 +19,8 @@ impl Queue {
     /// # Errors
     ///
     /// `Payload` when the payload cannot be read as `T`: the job is given back. `Closed`, also when the queue was closed
-    /// meanwhile: the job is given back too. `Unavailable`, `Schema`, `Database`.
+    /// meanwhile: the job is given back too. `Unavailable`, also when the reply took longer than the job's lease: then it is
+    /// given back. `Schema`, `Database`.
     pub async fn fetch_job<T: DeserializeOwned + Send + 'static>(
         &self,
         id: Uuid,
@@ -59,9 +60,15 @@ async fn fetched<T: DeserializeOwned + 'static>(
     link: &Arc<Link>,
 ) -> Result<Option<PendingJob<T>>, Error> {
     let (lease, sent_at) = (fetch.lease, link.now());
-    let rows = link.send(&fetch.plan()).await.map_err(|failure| lost(failure, lease, sent_at, worker, link))?;
-    let fetched = fetch.interpret(&rows).inspect_err(|_| give_back(lease, sent_at, worker, link))?;
+    let rows = link.send(&fetch.plan()).await.map_err(|failure| lost(failure, lease, worker, link))?;
+    let fetched = fetch.interpret(&rows).inspect_err(|_| give_back(lease, worker, link))?;
     let Some(FetchedJob { job, queue, length, backoff }) = fetched else { return Ok(None) };
+    if sent_at + trusted_for(length) <= link.now() {
+        give_back(lease, worker, link);
+        let took = link.now().since(sent_at);
+        let message = format!("fetching job {} took {took:?}, longer than its lease of {length:?}", lease.job);
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    }
     let is_served = worker.tell(|state| {
         state.machine.adopt(&job, sent_at, length, &backoff, link.now());
         !state.gone
@@ -83,13 +90,13 @@ async fn fetched<T: DeserializeOwned + 'static>(
 }
 
 /// Sees to it that a fetch that may have run gives its job back.
-fn lost(failure: Failure, lease: Lease, sent_at: Instant, worker: &Worker, link: &Link) -> Error {
+fn lost(failure: Failure, lease: Lease, worker: &Worker, link: &Link) -> Error {
     if failure.class() == Class::Unknown {
-        give_back(lease, sent_at, worker, link);
+        give_back(lease, worker, link);
     }
     failure.into()
 }
 
-fn give_back(lease: Lease, sent_at: Instant, worker: &Worker, link: &Link) {
-    worker.tell(|state| state.machine.handle_lost_claim(lease.number, sent_at, link.now()));
+fn give_back(lease: Lease, worker: &Worker, link: &Link) {
+    worker.tell(|state| state.machine.handle_lost_claim(lease.number, link.now()));
 }

@@ -4,7 +4,7 @@ use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::Entropy;
 use pm_core::op::Encoding;
-use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName};
+use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName, Value};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How much longer than the server we wait for its answer.
 const ANSWER_SLACK: Duration = Duration::from_secs(5);
+/// Payloads on a link of less than 1 Mbit/s may be given up on their way.
+const SLOWEST_BYTES_A_SECOND: u64 = 128 << 10;
 /// How often an operation is tried when the server says that it may pass later.
 const TRIES: u32 = 3;
 
@@ -81,7 +83,7 @@ impl Link {
 
     async fn send_by(&self, executor: &dyn Executor, plan: &Plan<'_>) -> Result<Rows, Failure> {
         let statement = self.catalog.statement(plan.statement);
-        let patience = self.statement_timeout.saturating_add(ANSWER_SLACK);
+        let patience = self.statement_timeout.saturating_add(ANSWER_SLACK).saturating_add(sending_time(&plan.params));
         let answer = pin!(executor.run(statement, &plan.params));
         match select(answer, self.runtime.sleep(patience)).await {
             Either::Left((answer, _)) => answer,
@@ -138,11 +140,25 @@ impl Link {
     }
 }
 
+/// Returns how long payloads may be on their way to the server, before its statement timeout begins.
+fn sending_time(params: &[Value<'_>]) -> Duration {
+    let bytes: usize = (params.iter())
+        .map(|param| match param {
+            Value::Bytes(bytes) => bytes.len(),
+            Value::BytesArray(values) => values.iter().flatten().map(|bytes| bytes.len()).sum(),
+            _ => 0,
+        })
+        .sum();
+    Duration::from_secs(bytes as u64 / SLOWEST_BYTES_A_SECOND)
+}
+
 /// Returns whether the server surely did not run it and it may pass a moment later: a deadlock, for example, or two
 /// jobs that took one key at the same moment.
 fn passes_later(failure: &Failure) -> bool {
     failure.constraint() == Some("job_key")
-        || failure.class() == Class::Retry && failure.sqlstate().is_some() && !failure.is_connection()
+        || failure.class() == Class::Retry
+            && failure.sqlstate().is_some()
+            && (!failure.is_connection() || failure.ends_session())
 }
 
 /// Lends a queue's randomness to a machine.

@@ -82,7 +82,8 @@ impl Queue {
     /// # Errors
     ///
     /// `Unavailable` when the database cannot be reached; `Schema` when the schema is newer than this program, or is
-    /// missing or older and must not be migrated; `Invalid` for a schema name that cannot be one.
+    /// missing or older and must not be migrated; `Invalid` for a schema name that cannot be one, or a timeout that is not
+    /// between 1 ms and 24.8 days.
     pub async fn open(
         driver: Arc<dyn Driver>,
         runtime: Arc<dyn Runtime>,
@@ -102,6 +103,7 @@ impl Queue {
         randomness: Arc<dyn Randomness>,
         options: &ConnectOptions,
     ) -> Result<Queue, Error> {
+        options.check()?;
         let link = Arc::new(Link::new(driver, runtime, randomness, options)?);
         let workers = Arc::new(LocalWorkers::default());
         let producer = ProducerHandle::spawn(&link, &workers);
@@ -346,8 +348,10 @@ impl Queue {
     /// Stops this queue and its clones; returns when nothing is left to settle.
     ///
     /// Streams end, jobs not started are given back, jobs on their way in are sent, and every ack handed out is waited
-    /// for: until it is used or dropped, or its lease ends. A claim whose reply was lost is given back; while the database
-    /// is away that is tried until 30 s after the statement timeout. Later calls get an error of kind `Closed`.
+    /// for: until it is used or dropped, or its lease ends. A claim whose reply was lost is given
+    /// back, again and again until the server has surely stopped working on it: for the statement timeout after the reply
+    /// was lost. While the database is away that is tried for 30 s more; jobs that such a claim took come back when their
+    /// leases end. Later calls get an error of kind `Closed`.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.workers.close(self.inner.link.now());

@@ -2,7 +2,7 @@
 //! network; nothing that ships knows of them.
 
 use super::faults::Fate;
-use super::world::World;
+use super::world::{SECOND, World};
 use bytes::Bytes;
 use pm_core::StatementId;
 use pm_driver_memory::{JobRow, Tables};
@@ -42,11 +42,13 @@ pub enum Bug {
     SetReplans,
     TickUntold,
     TextRefused,
+    IdleFromSending,
+    GivenBackOnce,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 26] = [
+    pub const ALL: [(Bug, &'static str); 28] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -73,6 +75,8 @@ impl Bug {
         (Bug::SetReplans, "setting a schedule again plans its next tick anew"),
         (Bug::TickUntold, "nobody is told when the next tick comes"),
         (Bug::TextRefused, "a reason that the database cannot store is sent again as it is"),
+        (Bug::IdleFromSending, "waiting for a handler is counted from when the claim was sent"),
+        (Bug::GivenBackOnce, "a lost claim is given back once, while the server may still work on it"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -247,6 +251,15 @@ pub(super) async fn send(
     statement: StatementId,
     params: &[Value<'_>],
 ) -> Option<Result<Rows, Failure>> {
+    let sent_at = world.now_us();
+    if world.bug == Some(Bug::GivenBackOnce)
+        && let (StatementId::ReleaseClaim, Some(Value::Int8(lease))) = (statement, params.first())
+        && world.given_back.lock().expect("no panic with it").contains(lease)
+    {
+        let mut none = Rows::builder(1);
+        none.push(Some(&0i64.to_be_bytes()));
+        return Some(Ok(none.finish()));
+    }
     let answer = world.send(process, statement, params).await.ok()?;
     let is_lost = answer.as_ref().is_err_and(|failure| failure.class() == pm_core::Class::Unknown);
     match (world.bug, statement) {
@@ -262,6 +275,23 @@ pub(super) async fn send(
         }
         (Some(Bug::TextRefused), StatementId::Settle) if params.iter().any(is_fitted) => {
             Some(Err(Failure::reported("22P05", None, "a character has no equivalent")))
+        }
+        (Some(Bug::GivenBackOnce), StatementId::ReleaseClaim) => {
+            if let (Ok(_), Some(Value::Int8(lease))) = (&answer, params.first()) {
+                world.given_back.lock().expect("no panic with it").insert(*lease);
+            }
+            Some(answer)
+        }
+        (Some(Bug::IdleFromSending), StatementId::Claim) => {
+            let may_wait_us = (world.lease_ms as u64 * 1_000 / 4).min(5 * SECOND);
+            match answer {
+                Ok(rows) if world.now_us() - sent_at >= may_wait_us => {
+                    // What the release says changes nothing: if it fails, the leases end.
+                    drop(world.send(process, StatementId::ReleaseClaim, &params[4..5]).await);
+                    Some(Ok(without_jobs(&rows, world.catalog.statement(statement))))
+                }
+                answer => Some(answer),
+            }
         }
         _ => Some(answer),
     }
@@ -294,6 +324,19 @@ fn share_keys(params: &mut [Value<'_>]) {
             *key = key.split('@').next().unwrap_or_default().to_owned().into();
         }
     }
+}
+
+/// Returns the reply to a claim without its jobs.
+fn without_jobs(rows: &Rows, statement: &Statement) -> Rows {
+    let columns = statement.columns.len();
+    let mut changed = Rows::builder(columns);
+    for mut row in rows.iter(statement.id) {
+        let cells: Vec<Option<Bytes>> = (0..columns).map(|_| row.read().ok().flatten()).collect();
+        if cells[0].is_none() {
+            cells.iter().for_each(|cell| changed.push(cell.as_deref()));
+        }
+    }
+    changed.finish()
 }
 
 /// Returns a reply with one column, milliseconds or a time, greater by so much.

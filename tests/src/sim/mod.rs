@@ -8,6 +8,7 @@ mod bug;
 mod client;
 mod executor;
 mod faults;
+mod link;
 mod owned;
 mod scenario;
 mod schedules;

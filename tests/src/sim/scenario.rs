@@ -207,8 +207,9 @@ impl Scenario {
         let reaper = client.queue.clone();
         self.world.executor.spawn(client.process.number, Box::pin(async move { reaper.run_reaper().await }));
         // What was under way when faults ended has its effects until then.
-        self.world.auditor().peace_since = Some(self.world.now_us() + 20 * SECOND);
-        self.world.run_until(self.world.now_us() + 21 * SECOND, |_| false);
+        let settled_us = self.world.now_us() + self.world.link.patience_us(20 * SECOND);
+        self.world.auditor().peace_since = Some(settled_us);
+        self.world.run_until(settled_us + SECOND, |_| false);
     }
 
     /// Puts jobs in from a process without workers.
@@ -228,6 +229,7 @@ impl Scenario {
     }
 
     fn expect_endings(&self, promise: &str, patience_us: u64) {
+        let patience_us = self.world.link.patience_us(patience_us);
         let mut looked_at = u64::MAX;
         let all_ended = |world: &World| {
             let statements = world.auditor().tally.statements;
@@ -265,7 +267,7 @@ impl Scenario {
             self.world.executor.spawn(slot.process.number, Box::pin(closing));
         }
         let all = |_: &World| closed.load(Ordering::Relaxed) == self.slots.len();
-        if !self.world.run_until(self.world.now_us() + 60 * SECOND, all) {
+        if !self.world.run_until(self.world.now_us() + self.world.link.patience_us(60 * SECOND), all) {
             self.world.auditor().violate("close returns when nothing is left to settle, but it does not".to_owned());
         }
     }

@@ -77,7 +77,9 @@ pub(super) async fn work(process: Arc<Process>, queue: Queue) {
             1 if !process.world.is_peaceful() => {
                 process.world.executor.spawn(process.number, Box::pin(active.collect()));
                 process.retires.store(true, Ordering::Relaxed);
-                return queue.close().await;
+                queue.close().await;
+                process.world.auditor().closed(&process.world, process.number);
+                return;
             }
             _ => process.world.executor.spawn(process.number, Box::pin(active.collect())),
         }

@@ -4,13 +4,14 @@ use super::auditor::Auditor;
 use super::bug::Bug;
 use super::executor::{Executor, Time};
 use super::faults::{Fate, Faults};
+use super::link::Link;
 use super::owned::Owned;
 use crate::Seed;
 use futures_channel::oneshot;
 use pm_core::{Catalog, SchemaName, StatementId};
 use pm_driver_memory::{Clock, Database};
 use pm_queue::{Failure, Rows, Timestamp, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -32,7 +33,10 @@ pub(super) struct World {
     pub(super) faults: Mutex<Faults>,
     pub(super) auditor: Mutex<Auditor>,
     pub(super) bug: Option<Bug>,
-    lease_ms: i64,
+    pub(super) lease_ms: i64,
+    pub(super) link: Link,
+    /// Lost claims that were given back once, with that bug.
+    pub(super) given_back: Mutex<BTreeSet<i64>>,
     /// Whether there are schedules.
     pub(super) has_schedules: bool,
     /// The number of the next payload, each of which is put in once.
@@ -81,15 +85,19 @@ impl Clock for ServerClock {
 impl World {
     pub(super) fn new(mut seed: Seed, bug: Option<Bug>) -> Arc<World> {
         let time = Time::default();
+        let lease_ms = 1_000 + seed.below(4_000) as i64;
+        let link = Link::drawn(lease_ms, &mut seed);
         Arc::new(World {
             database: Database::with_clock(ServerClock(time.clone())),
             time,
             executor: Executor::default(),
             catalog: Catalog::new(&SchemaName::default()),
             faults: Mutex::new(Faults::drawn(&mut seed)),
-            auditor: Mutex::new(Auditor::default()),
+            auditor: Mutex::new(Auditor::on(link)),
             bug,
-            lease_ms: 1_000 + seed.below(4_000) as i64,
+            lease_ms,
+            link,
+            given_back: Mutex::default(),
             has_schedules: seed.below(2) == 0,
             seed: Mutex::new(seed),
             intents: AtomicU64::new(1),
@@ -234,6 +242,7 @@ impl World {
         let answer = self.work_on(flight.process, flight.statement, &params, flight.sent_at, flight.fate);
         drop(params);
         let Fate::Runs { answers_us, is_lost, .. } = flight.fate else { return };
+        let answers_us = answers_us + self.link.takes_us(flight.statement, &answer);
         let answer = if is_lost { Err(Failure::no_reply("cut after")) } else { answer };
         flight.params.clear();
         self.agenda().flights.insert(number, flight);
@@ -259,6 +268,7 @@ impl World {
         }
         let now = self.now();
         let mut auditor = self.auditor();
+        auditor.note_claim(process, statement, params);
         auditor.note(&format!("run {process} {statement:?} {} {}", self.now_us(), answer.is_ok()));
         self.database.look(|after| auditor.judge(statement, params, &before, after, now));
         answer
@@ -301,7 +311,10 @@ impl World {
         }
         for asker in cut {
             // Whoever asked may have gone.
-            drop(asker.send(Err(Failure::reported("57P01", None, "terminating connection"))));
+            drop(asker.send(Err(match of {
+                Some(_) => Failure::no_reply("the connection is cut"),
+                None => Failure::reported("57P01", None, "terminating connection"),
+            })));
         }
     }
 }

@@ -11,4 +11,5 @@ mod locks;
 mod network;
 mod processes;
 mod scene;
+mod slow_link;
 mod standby;

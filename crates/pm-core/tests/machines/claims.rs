@@ -53,6 +53,44 @@ fn a_release_sent_before_the_statement_timeout_does_not_count_as_the_last_one() 
 }
 
 #[test]
+fn closing_gives_back_a_lost_claim_until_the_server_has_surely_stopped_working_on_it() {
+    let mut rig = Rig::new(options());
+    rig.fake.queues.get_mut(&1).unwrap().lease = ms(1_200_000);
+    let job = rig.add_jobs(1)[0];
+    assert!(rig.next().is_none());
+    rig.held.insert(StatementId::Claim);
+    rig.run_for(ms(10));
+    let place = rig.place_of(StatementId::Claim).unwrap();
+    rig.run_for(ms(1_000));
+    let claim = rig.give_up(place);
+    rig.worker.shut_down(rig.now);
+    rig.run_for(ms(2_500));
+    assert!(rig.sent(StatementId::ReleaseClaim).count() > 0 && !rig.worker.is_drained(), "it may still run");
+    rig.fake.run(&claim.request.plan(), rig.now);
+    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "the server came to it late");
+    rig.run_for(ms(3_000));
+    assert!(rig.worker.is_drained());
+    let job = rig.fake.job(job);
+    assert_eq!((job.state, job.retry_count), (PENDING, 0), "nothing is left behind");
+}
+
+#[test]
+fn closing_does_not_wait_when_the_server_said_that_it_ended_the_session() {
+    let mut rig = Rig::new(options());
+    let job = rig.add_jobs(1)[0];
+    assert!(rig.next().is_none());
+    rig.held.insert(StatementId::Claim);
+    rig.run_for(ms(10));
+    let place = rig.place_of(StatementId::Claim).unwrap();
+    rig.run(place).unwrap();
+    rig.fail(place, Failure::reported("57P01", None, "terminating connection"));
+    rig.worker.shut_down(rig.now);
+    rig.run_for(ms(50));
+    assert!(rig.worker.is_drained(), "one release is enough");
+    assert_eq!((rig.fake.job(job).state, rig.fake.job(job).retry_count), (PENDING, 0));
+}
+
+#[test]
 fn a_claim_that_can_never_be_given_back_does_not_keep_a_worker_from_ending() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);

@@ -60,7 +60,7 @@ fn a_worker_that_only_settles_looks_at_nothing() {
 fn a_claim_by_other_means_whose_reply_was_lost_is_given_back_by_a_worker_that_only_settles() {
     let mut rig = Rig::new(WorkerOptions { queues: Vec::new(), ..options() });
     let job = rig.fake.fetch(1, rig.now);
-    rig.worker.handle_lost_claim(job.lease.number, rig.now, rig.now);
+    rig.worker.handle_lost_claim(job.lease.number, rig.now);
     rig.run_for(ms(10));
     let job = rig.fake.job(job.lease.job);
     assert_eq!((job.state, job.retry_count), (super::fake::PENDING, 0));

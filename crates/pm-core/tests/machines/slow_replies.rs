@@ -96,7 +96,7 @@ fn jobs_that_come_after_their_lease_are_given_back_unseen_and_the_user_is_told()
     let claims = rig.sent(StatementId::Claim).count();
     assert!((2..=14).contains(&claims), "{claims} claims: it goes on trying, with pauses");
     let told = rig.failed.iter().filter(|trouble| matches!(trouble, Trouble::Refused(Error::Invalid { .. }))).count();
-    assert!(told >= 3 && told == rig.failed.len(), "{:?}", rig.failed);
+    assert!(told >= 2 && told == rig.failed.len(), "{:?}", rig.failed);
     let message = rig.failed[0].to_string();
     assert!(message.contains("\"a\"") && message.contains("10s") && message.contains("20s"), "{message}");
     // The link becomes what the lease needs: the next claim is worked on.
@@ -130,6 +130,33 @@ fn claims_grow_no_larger_than_their_leases_bear_when_bytes_take_the_time() {
     let limits: Vec<_> = rig.sent(StatementId::Claim).map(|claim| claim.numbers[0]).collect();
     assert_eq!(finished, 100, "{limits:?}");
     assert!(limits.iter().any(|limit| *limit >= 4), "{limits:?}");
+}
+
+#[test]
+fn the_longest_durations_overflow_nothing() {
+    let most = Duration::MAX;
+    let mut rig = Rig::new(WorkerOptions {
+        keep_alive: Some(most),
+        poll_least: most,
+        poll_most: most,
+        statement_timeout: most,
+        ..options()
+    });
+    rig.fake.queues.get_mut(&1).unwrap().lease = Duration::from_millis(i64::MAX as u64 / 4);
+    rig.add_jobs(4);
+    let job = rig.wait_next();
+    rig.worker.refresh(job.job.lease);
+    rig.fault(StatementId::Claim, Fault::LosesReply, 1);
+    rig.worker.handle_lost_claim(7, rig.now);
+    rig.worker.set_listening(Some(most), rig.now);
+    let fetched = rig.fake.fetch(1, rig.now);
+    rig.worker.adopt(&fetched, rig.now, most, &pm_core::Backoff::default(), rig.now);
+    assert!(rig.worker.is_trusted(&fetched.lease, rig.now));
+    rig.run_for(ms(60_000));
+    rig.settle(&job, Verdict::Commit);
+    rig.worker.shut_down(rig.now);
+    rig.run_for(ms(60_000));
+    assert_eq!(rig.fake.job(job.job.lease.job).state, FINISHED);
 }
 
 /// Takes and commits whatever is there for so long; returns how many jobs that were.

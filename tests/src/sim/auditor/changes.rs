@@ -175,7 +175,9 @@ impl Auditor {
             Some("reaped before its lease was over")
         } else if new.retry_count != old.retry_count + 1 || (new.state == 3) != is_last {
             Some("the retries are wrong")
-        } else if self.peace_since.is_some_and(|since| claimed_at.is_some_and(|at| *at > since)) {
+        } else if self.link.keeps_leases()
+            && self.peace_since.is_some_and(|since| claimed_at.is_some_and(|at| *at > since))
+        {
             Some("in peace no lease is left to expire")
         } else {
             None

@@ -6,6 +6,7 @@ mod words;
 
 pub(super) use words::InFlight;
 
+use super::link::Link;
 use super::world::World;
 use pm_core::StatementId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,6 +30,8 @@ pub(super) struct Auditor {
     claimed_at: BTreeMap<i64, u64>,
     /// The words that took effect: job, lease, verdict.
     heard: BTreeSet<(Uuid, i64, i16)>,
+    /// Which process claimed under each lease number.
+    claimed_by: BTreeMap<i64, usize>,
     deleted: BTreeSet<Uuid>,
     /// Every job there ever was.
     ever: BTreeSet<Uuid>,
@@ -41,6 +44,7 @@ pub(super) struct Auditor {
     in_flight: BTreeMap<(usize, StatementId), usize>,
     streams: BTreeMap<usize, usize>,
     ticks: ticks::Ticks,
+    link: Link,
     pub(super) tally: Tally,
     /// Since when nothing goes wrong any more.
     pub(super) peace_since: Option<u64>,
@@ -66,6 +70,10 @@ pub struct Tally {
 }
 
 impl Auditor {
+    pub(super) fn on(link: Link) -> Self {
+        Auditor { link, ..Auditor::default() }
+    }
+
     pub(super) fn is_violated(&self) -> bool {
         self.violation.is_some()
     }

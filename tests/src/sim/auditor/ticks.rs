@@ -85,10 +85,11 @@ impl Auditor {
     pub(in crate::sim) fn expect_ticks(&mut self, tables: &Tables, now: Timestamp) {
         let Some(since) = self.peace_since else { return };
         let since_us = crate::sim::world::START_US + since as i64;
+        let patience_us = self.link.patience_us(PATIENCE_US as u64) as i64;
         let is_late = |schedule: &&ScheduleRow| {
             let is_open = tables.queue.get(&schedule.queue_id).is_some_and(|queue| queue.name.is_some());
             let due_us = schedule.next_tick.map(|tick| tick.unix_us().max(since_us));
-            is_open && due_us.is_some_and(|due_us| due_us + PATIENCE_US < now.unix_us())
+            is_open && due_us.is_some_and(|due_us| due_us + patience_us < now.unix_us())
         };
         if let Some(schedule) = tables.schedule.values().find(is_late) {
             self.violate(format!("schedules go on firing: at {now:?} nobody has fired {schedule:?}"));

@@ -4,7 +4,7 @@ use super::Auditor;
 use crate::sim::stack::Process;
 use crate::sim::world::World;
 use pm_core::StatementId;
-use pm_queue::{Enqueued, Error, ErrorKind, Lease};
+use pm_queue::{Enqueued, Error, ErrorKind, Lease, Value};
 use std::sync::Arc;
 
 /// The verdict of a release: it leaves no trace to be told from.
@@ -29,6 +29,30 @@ impl Auditor {
     pub(crate) fn forget(&mut self, process: usize) {
         self.holders.retain(|_, of| *of != process);
         self.in_flight.retain(|(of, _), _| *of != process);
+    }
+
+    /// Records whose claim runs.
+    pub(crate) fn note_claim(&mut self, process: usize, statement: StatementId, params: &[Value<'_>]) {
+        if let (StatementId::Claim, Some(Value::Int8(lease))) = (statement, params.get(4)) {
+            self.claimed_by.insert(*lease, process);
+        }
+    }
+
+    /// Judges what a process left behind that closed its queue: no lease that no handler had.
+    pub(crate) fn closed(&mut self, world: &World, process: usize) {
+        let now = world.now();
+        let left = world.database.look(|tables| {
+            let is_left = |job: &&pm_driver_memory::JobRow| {
+                let lease = job.lease.filter(|_| job.state == 1 && job.lease_expires_at > Some(now));
+                lease.is_some_and(|lease| {
+                    self.claimed_by.get(&lease) == Some(&process) && !self.handed.contains(&(job.id, lease))
+                })
+            };
+            tables.job.values().find(is_left).cloned()
+        });
+        if let Some(job) = left {
+            self.violate(format!("closing leaves nothing behind: process {process} closed and has {job:?}"));
+        }
     }
 
     /// Judges the answer to a word about a lease.

@@ -16,6 +16,8 @@ const SCAN_SHARE: u32 = 20;
 /// A scan from the start waits for this long at most.
 const LONGEST_WITHOUT_SCAN: Duration = Duration::from_secs(2);
 
+/// A lost claim that the server may still work on is asked for so often.
+const GIVING_BACK_PAUSE: Duration = Duration::from_secs(2);
 /// When closing, giving back a lost claim is tried for so long after the server has surely stopped working on it.
 const LONGEST_AT_CLOSE: Duration = Duration::from_secs(30);
 
@@ -129,7 +131,7 @@ impl Lines {
         self.was_full = reply.is_full(&sent.claim);
         if sent.from_start {
             let took = now.since(sent.sent_at);
-            self.scan_at = now + (took * SCAN_SHARE).min(LONGEST_WITHOUT_SCAN);
+            self.scan_at = now + took.saturating_mul(SCAN_SHARE).min(LONGEST_WITHOUT_SCAN);
         }
         (self.gate, self.retry_at) = (None, None);
         if self.was_full {
@@ -161,7 +163,6 @@ struct LostClaim {
     next_try: Instant,
     /// When it was last asked for.
     tried_at: Instant,
-    given_back: bool,
 }
 
 /// Claims whose jobs are to be given back.
@@ -172,7 +173,7 @@ impl LostClaims {
     /// Takes note of a claim that the server may work on until `over_at`, for leases of at most `longest`.
     pub(super) fn add(&mut self, lease: i64, over_at: Instant, longest: Duration, now: Instant) {
         let ends_at = over_at + longest;
-        self.0.push(LostClaim { lease, over_at, ends_at, next_try: now, tried_at: now, given_back: false });
+        self.0.push(LostClaim { lease, over_at, ends_at, next_try: now, tried_at: now });
     }
 
     /// Returns when to give back next.
@@ -190,12 +191,11 @@ impl LostClaims {
     /// Takes note that what the claim had taken when last asked was given back; it is asked again until that was surely all.
     pub(super) fn handle_given_back(&mut self, lease: i64, now: Instant) {
         self.0.retain_mut(|claim| {
-            if claim.lease == lease {
-                claim.given_back = true;
-                claim.next_try = now + Duration::from_secs(2);
-                return claim.over_at > claim.tried_at;
+            if claim.lease != lease {
+                return true;
             }
-            true
+            claim.next_try = (now + GIVING_BACK_PAUSE).min(claim.over_at.max(now));
+            claim.over_at > claim.tried_at
         });
     }
 
@@ -214,9 +214,10 @@ impl LostClaims {
         self.0.retain(|claim| claim.lease != lease);
     }
 
-    /// Returns whether all were given back at least once.
-    pub(super) fn all_given_back(&self) -> bool {
-        self.0.iter().all(|claim| claim.given_back)
+    /// Returns whether nothing is left to give back, as far as anyone can know: each claim was asked for after the server
+    /// had surely stopped working on it, or its leases end by themselves.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -341,15 +342,16 @@ mod tests {
         lost.add(7, at(3_000), Duration::from_secs(60), at(0));
         assert_eq!(lost.due(at(0)), Some(7));
         lost.postpone(7, at(100), false);
-        assert_eq!((lost.due(at(99)), lost.all_given_back()), (None, false));
+        assert_eq!((lost.due(at(99)), lost.is_empty()), (None, false));
         assert_eq!(lost.due(at(100)), Some(7));
         lost.handle_given_back(7, at(100));
-        assert_eq!((lost.next(), lost.all_given_back()), (Some(at(2_100)), true));
-        assert_eq!(lost.due(at(2_999)), Some(7));
-        lost.handle_given_back(7, at(3_000));
-        assert_eq!(lost.next(), Some(at(5_000)), "that was asked before it was over");
-        assert_eq!(lost.due(at(5_000)), Some(7));
+        assert_eq!((lost.next(), lost.is_empty()), (Some(at(2_100)), false), "the server may still come to it");
+        assert_eq!(lost.due(at(2_990)), Some(7));
+        lost.handle_given_back(7, at(2_999));
+        assert_eq!(lost.next(), Some(at(3_000)), "that was asked before it was over");
+        assert_eq!(lost.due(at(3_000)), Some(7));
         lost.handle_given_back(7, at(5_001));
+        assert!(lost.is_empty());
         assert_eq!(lost.next(), None);
     }
 }

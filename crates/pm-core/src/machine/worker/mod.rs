@@ -290,9 +290,9 @@ impl Worker {
         self.leases.start(job.lease, now, self.options.keep_alive);
     }
 
-    /// Takes note that a claim made by other means, sent at `sent_at`, had its reply lost: what it took is given back.
-    pub fn handle_lost_claim(&mut self, lease: i64, sent_at: Instant, now: Instant) {
-        self.lost_claims.add(lease, sent_at + self.options.statement_timeout, LONGEST_GIVING_BACK, now);
+    /// Records that a claim made by other means had its reply lost: what it took is given back.
+    pub fn handle_lost_claim(&mut self, lease: i64, now: Instant) {
+        self.lost_claims.add(lease, now + self.options.statement_timeout, LONGEST_GIVING_BACK, now);
     }
 
     /// Leaves a lease to the caller, who has settled it by other means or lets it end.
@@ -395,7 +395,7 @@ impl Worker {
             && self.settles.is_empty()
             && self.unheard.is_none()
             && self.asked.is_empty()
-            && self.lost_claims.all_given_back()
+            && self.lost_claims.is_empty()
             && self.timers.at(Timer::Notify).is_none()
             && !self.lanes.wake_sleepers.busy
             && !(self.lanes.claim.busy

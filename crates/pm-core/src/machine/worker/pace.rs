@@ -14,6 +14,8 @@ pub(super) struct TakenMeter {
 
 /// The longest wait there can be, whatever is asked for: the database reckons with it.
 const LONGEST: Duration = Duration::from_secs(86_400);
+/// The shortest wait there can be: no one asks a dry queue without pause.
+const SHORTEST: Duration = Duration::from_millis(1);
 const STEP: Duration = Duration::from_millis(100);
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -85,7 +87,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(least: Duration, most: Duration) -> Self {
-        let least = least.min(LONGEST);
+        let least = least.clamp(SHORTEST, LONGEST);
         Pace { least, most: most.clamp(least, LONGEST), next: least }
     }
 
@@ -153,6 +155,14 @@ mod tests {
         assert_eq!(start.wanted(), 16, "four times as much might take longer than the lease");
         start.answered(16, ms(900), true, minute);
         assert_eq!(start.wanted(), 0, "what was taken in a second is enough again");
+    }
+
+    #[test]
+    fn a_pace_without_pauses_still_makes_one() {
+        let mut pace = Pace::new(Duration::ZERO, Duration::ZERO);
+        assert_eq!((pace.wait(&mut Zero), pace.most()), (ms(1), ms(1)));
+        let mut pace = Pace::new(Duration::MAX, Duration::MAX);
+        assert_eq!(pace.wait(&mut Zero), LONGEST);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 /// A refresh that met a locked row is tried again after so long.
 const LOCKED_PAUSE: Duration = Duration::from_millis(250);
-/// So many claims in a row ran into the statement timeout when the user is told.
-const TIMEOUTS_TO_TELL: u32 = 3;
+/// So many claims in a row took too long when the user is told.
+const SLOW_CLAIMS_TO_TELL: u32 = 3;
 
 impl Worker {
     pub(super) fn handle_poll(
@@ -97,17 +97,20 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         self.lanes.claim.answered(&reply);
-        let may_have_run = match &reply {
-            Ok(_) => true,
-            Err(failure) => failure.class() == Class::Unknown,
+        let timeout = self.options.statement_timeout;
+        // A server that reports anything has stopped working on the claim; one that is silent may begin with it now.
+        let may_run_for = match &reply {
+            Ok(_) => Some(Duration::ZERO),
+            Err(failure) if failure.class() != Class::Unknown => None,
+            Err(failure) => Some(if failure.ends_session() { Duration::ZERO } else { timeout }),
         };
         let (lease, limit) = (sent.claim().lease, sent.claim().limit);
         let (sent_at, longest) = (sent.sent_at, sent.longest);
         match read(reply, |rows| sent.claim().clone().interpret(rows)) {
             Ok(reply) => self.take_in_claim(sent, reply, now, entropy),
             Err(trouble) => {
-                if may_have_run {
-                    self.lost_claims.add(lease, sent_at + self.options.statement_timeout, longest, now);
+                if let Some(may_run_for) = may_run_for {
+                    self.lost_claims.add(lease, now + may_run_for, longest, now);
                 }
                 if !self.draining {
                     self.lines.retry_at(now + retry_delay(self.lanes.claim.failures, entropy));
@@ -119,17 +122,18 @@ impl Worker {
         }
     }
 
-    /// Tells the user when the server gives up claims of one job again and again, because they take too long, while
-    /// others are answered.
+    /// Tells the user when claims of one job are given up again and again, here or by the server, because they take too
+    /// long, while others are answered.
     fn tell_of_timeouts(&mut self, limit: usize, took: Duration, trouble: &Trouble) {
         let timeout = self.options.statement_timeout;
-        let given_up = matches!(trouble, Trouble::Failed(failure) if failure.class() == Class::Blocked);
+        let given_up = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
         let others_pass = self.lanes.poll.failures == 0;
-        if given_up && took >= timeout && limit == 1 && others_pass && self.lanes.claim.failures >= TIMEOUTS_TO_TELL {
+        let again = self.lanes.claim.failures >= SLOW_CLAIMS_TO_TELL;
+        if given_up && took >= timeout && limit == 1 && others_pass && again {
             self.fail(Trouble::Refused(Error::invalid(
                 format!("a statement timeout of {timeout:?}"),
-                "is too short for this link: the server gave up a claim of one job again and again. Sending its payload \
-                 counts; raise the statement timeout, or fail the job",
+                "is too short for this link: claims of one job were given up again and again. Sending its payload counts; \
+                 raise the statement timeout, or fail the job",
             )));
         }
     }
@@ -155,6 +159,7 @@ impl Worker {
             return;
         }
         match late_queue {
+            None if !brought_jobs => {}
             None => {
                 let shortest = self.queues.values().map(|followed| followed.lease).min().unwrap_or_default();
                 self.slow_start.answered(limit, took, starving, shortest);
@@ -199,11 +204,12 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         self.slow_start.reset();
+        self.claims_too_late = self.claims_too_late.saturating_add(1);
         if all {
-            self.claims_too_late = self.claims_too_late.saturating_add(1);
             self.lines.retry_at(now + retry_delay(self.claims_too_late, entropy));
         }
-        if let Some(followed) = self.queues.get(&queue_id).filter(|_| !all || limit == 1) {
+        let is_told = self.claims_too_late >= SLOW_CLAIMS_TO_TELL && (!all || limit == 1);
+        if let Some(followed) = self.queues.get(&queue_id).filter(|_| is_told) {
             let what = format!("the lease of queue {:?}, {:?},", followed.name, followed.lease);
             let problem = format!("is too short for this link: the claim of a job took {took:?}. Set a longer lease");
             self.fail(Trouble::Refused(Error::invalid(what, problem)));

@@ -1,0 +1,55 @@
+//! How slow the network is, all along and also in peace.
+
+use super::world::SECOND;
+use crate::Seed;
+use pm_core::StatementId;
+use pm_queue::{Failure, Rows, Uuid};
+
+/// The network between processes and server.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Link {
+    /// Every reply takes so long.
+    latency_us: u64,
+    /// A claim's reply takes so long for each of its jobs, as large payloads do.
+    per_job_us: u64,
+    lease_us: u64,
+}
+
+impl Link {
+    /// Returns a network on which in one world of six replies take a good part of a lease, and in one of six claims of
+    /// many jobs take longer than one.
+    pub(super) fn drawn(lease_ms: i64, seed: &mut Seed) -> Link {
+        let lease_us = lease_ms.unsigned_abs() * 1_000;
+        let part = |percent: u64| lease_us * percent / 100;
+        match seed.below(6) {
+            0 => Link { latency_us: part(26 + seed.below(45)), per_job_us: 0, lease_us },
+            1 => Link { latency_us: 0, per_job_us: part(5 + seed.below(40)), lease_us },
+            _ => Link { lease_us, ..Link::default() },
+        }
+    }
+
+    /// Returns how long a reply is on its way.
+    pub(super) fn takes_us(&self, statement: StatementId, answer: &Result<Rows, Failure>) -> u64 {
+        let jobs = match answer {
+            // Its other rows are about queues.
+            Ok(rows) if statement == StatementId::Claim => {
+                rows.iter(statement).filter_map(|mut row| row.read::<Option<Uuid>>().ok().flatten()).count()
+            }
+            _ => 0,
+        };
+        self.latency_us + self.per_job_us * jobs as u64
+    }
+
+    /// Returns how long to wait for what takes so long on a fast network.
+    pub(super) fn patience_us(&self, us: u64) -> u64 {
+        match self.latency_us + self.per_job_us {
+            0 => us,
+            slow_us => 4 * us + 20 * slow_us.max(SECOND),
+        }
+    }
+
+    /// Returns whether a worker can keep all its leases: three replies fit into one, and claims take no longer for more.
+    pub(super) fn keeps_leases(&self) -> bool {
+        self.latency_us * 3 < self.lease_us && self.per_job_us == 0
+    }
+}

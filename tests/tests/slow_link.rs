@@ -1,0 +1,142 @@
+//! A link that is slow: late replies, and payloads that take longer than a lease or a timeout. Both drivers.
+
+use futures_util::StreamExt;
+use pm_driver_tokio_postgres::{
+    Codec, ConnectOptions, EnqueueOptions, ErrorKind, JobStream, Queue, RawPayload, SettingsChange, State,
+};
+use pm_tests::{Ground, PATIENCE, Proxy, eventually, next};
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy)]
+enum Driver {
+    TokioPostgres,
+    Sqlx,
+}
+
+async fn connect(driver: Driver, proxy: &Proxy, options: ConnectOptions) -> Queue {
+    let connected = match driver {
+        Driver::TokioPostgres => pm_driver_tokio_postgres::connect_with(proxy.url(), options).await,
+        Driver::Sqlx => pm_driver_sqlx::connect_with(proxy.url(), options).await,
+    };
+    connected.expect("the proxy lets it through")
+}
+
+async fn ground_and_proxy(lease: Duration) -> (Ground, Proxy) {
+    let ground = Ground::with(SettingsChange::new().lease(lease)).await;
+    let proxy = Proxy::before(&ground.database.url()).await;
+    (ground, proxy)
+}
+
+fn payload(bytes: usize) -> RawPayload {
+    RawPayload { codec: Codec::Raw, bytes: vec![7; bytes].into() }
+}
+
+/// Works one job, so that connections are open and statements prepared.
+async fn warm_up(ground: &Ground, jobs: &mut JobStream<RawPayload>) {
+    ground.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
+    next(jobs).await.into_parts().1.commit().await.unwrap();
+}
+
+/// Replies later than a quarter of the lease, which is how long a job may wait for a handler.
+async fn late_replies(driver: Driver) {
+    let (ground, proxy) = ground_and_proxy(Duration::from_secs(8)).await;
+    let queue = connect(driver, &proxy, ConnectOptions::default()).await;
+    let mut jobs = queue.try_stream_jobs::<RawPayload>("tasks");
+    warm_up(&ground, &mut jobs).await;
+    proxy.late_replies(Duration::from_millis(2_100));
+    let id = ground.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
+    let (_, ack) = next(&mut jobs).await.into_parts();
+    assert_eq!((ack.id(), ack.attempt()), (id, 1), "it was not given back and claimed again");
+    ack.commit().await.expect("the lease is ours");
+    let job = ground.job(id).await;
+    assert_eq!((job.state, job.retry_count), (State::Finished, 0));
+}
+
+#[tokio::test]
+async fn a_job_whose_reply_is_late_is_worked_on_the_first_time() {
+    late_replies(Driver::TokioPostgres).await;
+}
+
+#[tokio::test]
+async fn a_job_whose_reply_is_late_is_worked_on_the_first_time_over_sqlx() {
+    late_replies(Driver::Sqlx).await;
+}
+
+/// A payload that is on its way for half its lease.
+async fn long_transfer(driver: Driver) {
+    let (ground, proxy) = ground_and_proxy(Duration::from_secs(8)).await;
+    let queue = connect(driver, &proxy, ConnectOptions::default()).await;
+    let mut jobs = queue.try_stream_jobs::<RawPayload>("tasks");
+    warm_up(&ground, &mut jobs).await;
+    proxy.throttle(500_000);
+    let id = ground.queue.enqueue("tasks", payload(2_000_000), EnqueueOptions::default()).await.unwrap();
+    let (got, ack) = next(&mut jobs).await.into_parts();
+    assert_eq!((ack.id(), ack.attempt(), got.bytes.len()), (id, 1, 2_000_000));
+    ack.commit().await.expect("the lease is ours");
+}
+
+#[tokio::test]
+async fn a_job_that_takes_half_its_lease_to_arrive_is_worked_on_the_first_time() {
+    long_transfer(Driver::TokioPostgres).await;
+}
+
+#[tokio::test]
+async fn a_job_that_takes_half_its_lease_to_arrive_is_worked_on_the_first_time_over_sqlx() {
+    long_transfer(Driver::Sqlx).await;
+}
+
+/// A payload whose sending takes longer than the statement timeout: an error says so, and a longer timeout helps.
+async fn short_timeout(driver: Driver) {
+    let (ground, proxy) = ground_and_proxy(Duration::from_secs(600)).await;
+    let options = ConnectOptions::default().statement_timeout(Duration::from_millis(300));
+    let queue = connect(driver, &proxy, options).await;
+    let mut jobs = queue.try_stream_jobs::<RawPayload>("tasks");
+    warm_up(&ground, &mut jobs).await;
+    proxy.throttle(200_000);
+    let id = ground.queue.enqueue("tasks", payload(500_000), EnqueueOptions::default()).await.unwrap();
+    let told = tokio::time::timeout(PATIENCE * 3, jobs.next()).await.expect("it is told in time");
+    let error = told.expect("the stream goes on").expect_err("the job cannot come");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("statement timeout of 300ms"), "{error}");
+    drop(jobs);
+    let patient = connect(driver, &proxy, ConnectOptions::default()).await;
+    let mut jobs = patient.try_stream_jobs::<RawPayload>("tasks");
+    let (_, ack) = next(&mut jobs).await.into_parts();
+    assert_eq!(ack.id(), id);
+    ack.commit().await.expect("the lease is ours");
+}
+
+#[tokio::test]
+async fn a_statement_timeout_too_short_for_a_payload_is_named() {
+    short_timeout(Driver::TokioPostgres).await;
+}
+
+#[tokio::test]
+async fn a_statement_timeout_too_short_for_a_payload_is_named_over_sqlx() {
+    short_timeout(Driver::Sqlx).await;
+}
+
+/// A payload whose way to the server takes longer than the statement timeout and the 5 s beyond.
+async fn long_upload(driver: Driver) {
+    let (ground, proxy) = ground_and_proxy(Duration::from_secs(600)).await;
+    let options = ConnectOptions::default().statement_timeout(Duration::from_millis(500));
+    let queue = connect(driver, &proxy, options).await;
+    queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
+    proxy.throttle(200_000);
+    let id = queue.enqueue("tasks", payload(1_500_000), EnqueueOptions::default()).await.expect("it goes in");
+    assert_eq!(ground.number("select count(*) from pm.job"), 2, "once");
+    assert_eq!(ground.job(id).await.payload_bytes, 1_500_000);
+    queue.close().await;
+    let connections = "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()";
+    eventually("nothing is left at work", PATIENCE, async || ground.number(connections) == 0).await;
+}
+
+#[tokio::test]
+async fn an_enqueue_that_takes_longer_than_the_timeouts_to_send_goes_in() {
+    long_upload(Driver::TokioPostgres).await;
+}
+
+#[tokio::test]
+async fn an_enqueue_that_takes_longer_than_the_timeouts_to_send_goes_in_over_sqlx() {
+    long_upload(Driver::Sqlx).await;
+}
