@@ -44,7 +44,7 @@ impl Link {
     pub(super) fn patience_us(&self, us: u64) -> u64 {
         match self.latency_us + self.per_job_us {
             0 => us,
-            slow_us => 4 * us + 20 * slow_us.max(SECOND),
+            slow_us => us + 30 * slow_us.max(SECOND),
         }
     }
 

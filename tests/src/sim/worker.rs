@@ -109,12 +109,16 @@ impl Drop for Belief {
     }
 }
 
-/// Does a job, and says something about it, or nothing.
-pub(super) async fn handle(process: Arc<Process>, job: PendingJob<u64>) {
-    let (_, mut ack) = job.into_parts();
+/// Does a job, and says something about it, or nothing. Its handler has it from this call on.
+pub(super) fn handle(process: Arc<Process>, job: PendingJob<u64>) -> impl Future<Output = ()> + Send + 'static {
+    let (_, ack) = job.into_parts();
     let lease = ack.lease();
     process.world.auditor().take(process.number, lease);
     let belief = Belief(process.clone(), lease);
+    work_on(process, ack, belief)
+}
+
+async fn work_on(process: Arc<Process>, mut ack: JobAck, belief: Belief) {
     let peaceful = process.world.is_peaceful();
     let takes_us = match process.world.below(8) {
         _ if peaceful => process.world.below(50_000),

@@ -199,13 +199,16 @@ impl LostClaims {
         });
     }
 
-    /// Takes note that giving back failed; it is tried again at `at`, unless its leases have ended by themselves by
-    /// then, or someone waits for the end and has waited long enough.
-    pub(super) fn postpone(&mut self, lease: i64, at: Instant, closing: bool) {
-        self.0.iter_mut().filter(|claim| claim.lease == lease).for_each(|claim| claim.next_try = at);
-        self.0.retain(|claim| {
+    /// Records that giving back failed. It is tried again after a `pause`, and a last time when its leases have ended by
+    /// themselves, or someone waits for the end and has waited long enough.
+    pub(super) fn postpone(&mut self, lease: i64, pause: Duration, now: Instant, closing: bool) {
+        self.0.retain_mut(|claim| {
+            if claim.lease != lease {
+                return true;
+            }
             let last = if closing { claim.ends_at.min(claim.over_at + LONGEST_AT_CLOSE) } else { claim.ends_at };
-            claim.lease != lease || at < last
+            claim.next_try = (now + pause).min(last);
+            now < last
         });
     }
 
@@ -341,7 +344,7 @@ mod tests {
         let mut lost = LostClaims::default();
         lost.add(7, at(3_000), Duration::from_secs(60), at(0));
         assert_eq!(lost.due(at(0)), Some(7));
-        lost.postpone(7, at(100), false);
+        lost.postpone(7, Duration::from_millis(100), at(0), false);
         assert_eq!((lost.due(at(99)), lost.is_empty()), (None, false));
         assert_eq!(lost.due(at(100)), Some(7));
         lost.handle_given_back(7, at(100));

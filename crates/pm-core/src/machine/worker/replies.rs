@@ -498,8 +498,8 @@ impl Worker {
                 }
             }
             Err(Trouble::Failed(failure)) if failure.class() != Class::Permanent => {
-                let at = now + retry_delay(self.lanes.release_claim.failures, entropy);
-                self.lost_claims.postpone(release.lease, at, self.draining);
+                let pause = retry_delay(self.lanes.release_claim.failures, entropy);
+                self.lost_claims.postpone(release.lease, pause, now, self.draining);
             }
             Err(_) => self.lost_claims.give_up(release.lease),
         }
