@@ -46,9 +46,12 @@ impl Ground {
         Ground { queue, database }
     }
 
-    /// Returns a fresh, migrated database with a queue named `tasks` that has these settings.
+    /// Returns a fresh, migrated database with a queue named `tasks` that has these settings, and no jitter unless they
+    /// ask for it: its delays are exact.
     pub async fn with(settings: SettingsChange) -> Ground {
         let ground = Ground::new().await;
+        let exact = SettingsChange::new().jitter_percent(0);
+        ground.queue.set_queue_settings("tasks", exact).await.expect("the settings are good");
         ground.queue.set_queue_settings("tasks", settings).await.expect("the settings are good");
         ground
     }

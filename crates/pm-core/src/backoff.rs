@@ -6,8 +6,9 @@ use std::time::Duration;
 
 /// How often and how soon soft failures are retried.
 ///
-/// Soft failure number n waits `table[min(n, length)]`, counted from 1, scaled by a factor drawn evenly from
-/// 1 − jitter to 1 + jitter. One more failure than `max_retries` is final.
+/// Soft failure number n waits `table[min(n, length)]`, counted from 1, and a random part of the jitter's share of that
+/// delay more. The first retry, and one without a delay, waits up to 2 s more at least, so that jobs that failed together
+/// are not tried again together; a jitter of 0 % turns that off as well. One more failure than `max_retries` is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     table: Vec<Duration>,
@@ -42,17 +43,20 @@ impl Backoff {
 
     /// Returns the delay before the next try after soft failure number `failures`, `None` when that one was final.
     ///
-    /// `random` scales the delay within the jitter; with no jitter it has no effect.
+    /// `random` chooses the point within the jitter; with no jitter it has no effect.
     pub fn delay(&self, failures: u32, random: u64) -> Option<Duration> {
         if failures > self.max_retries {
             return None;
         }
         let index = (failures.max(1) as usize).min(self.table.len()) - 1;
         let delay_ms = i128::from(whole_ms(self.table[index]));
-        // 20 random bits make a factor from -jitter to +jitter; the reaper's SQL reckons alike.
-        let centred = i128::from(random & 0xF_FFFF) - 0x8_0000;
-        let shift = delay_ms * i128::from(self.jitter_percent) * centred / (100 * 0x8_0000);
-        Some(from_ms(i64::try_from(delay_ms + shift).unwrap_or(i64::MAX)))
+        let mut spread_ms = delay_ms * i128::from(self.jitter_percent) / 100;
+        if self.jitter_percent > 0 && (failures <= 1 || delay_ms == 0) {
+            spread_ms = spread_ms.max(LEAST_SPREAD_MS);
+        }
+        // 20 random bits make a factor from 0 to 1; the reaper's SQL computes the same.
+        let more_ms = (spread_ms * i128::from(random & 0xF_FFFF)) >> 20;
+        Some(from_ms(i64::try_from(delay_ms + more_ms).unwrap_or(i64::MAX)))
     }
 
     /// Returns the delays.
@@ -74,10 +78,12 @@ impl Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         let table = Backoff::exponential(Duration::ZERO, Duration::from_secs(25 * 60), 8);
-        Backoff { table, max_retries: 8, jitter_percent: 0 }
+        Backoff { table, max_retries: 8, jitter_percent: 10 }
     }
 }
 
+/// The first retry, and one without a delay, is spread over as much at least, if there is any jitter.
+const LEAST_SPREAD_MS: i128 = 2_000;
 const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 
 pub(crate) fn check_table(table: &[Duration]) -> Result<(), Error> {
@@ -114,10 +120,26 @@ mod tests {
         let backoff = Backoff::default();
         let minutes: Vec<_> = (1..=9).map(|n| backoff.delay(n, 0).map(|delay| delay.as_secs() / 60)).collect();
         let expected = [0, 25, 50, 100, 200, 400, 800, 1600].map(Some);
-        assert_eq!(minutes[..8], expected);
+        assert_eq!(minutes[..8], expected, "the delays are lower bounds");
         assert_eq!(minutes[8], None, "the 9th failure is final");
         let total: u64 = expected.iter().flatten().sum();
         assert_eq!(total, 53 * 60 - 5, "about 53 h: 52 h 55 min");
+    }
+
+    /// Failures of one moment, as when a service that all jobs need goes down, come back one by one.
+    #[test]
+    fn retries_of_jobs_that_failed_together_are_spread() {
+        let backoff = Backoff::default();
+        for (failures, spread) in [(1, 2_000), (2, 150_000), (8, 9_600_000)] {
+            let base = Backoff { jitter_percent: 0, ..backoff.clone() }.delay(failures, 0).unwrap();
+            let more = |part: u64| (backoff.delay(failures, part).unwrap() - base).as_millis();
+            assert_eq!((more(0), more(0x8_0000)), (0, spread / 2), "retry {failures}");
+            assert_eq!(more(0xF_FFFF), spread - spread.div_ceil(1 << 20), "retry {failures}");
+        }
+        let at_once = Backoff::new(vec![Duration::ZERO], 5, 1).unwrap();
+        assert_eq!(at_once.delay(5, 0x8_0000), Some(Duration::from_secs(1)), "a later retry without a delay as well");
+        let exact = Backoff::new(vec![Duration::ZERO], 5, 0).unwrap();
+        assert_eq!(exact.delay(1, 0x8_0000), Some(Duration::ZERO));
     }
 
     #[test]
@@ -153,9 +175,11 @@ mod tests {
             let (delay, base) = (backoff.delay(failures, random), plain.delay(failures, random));
             prop_assert_eq!(delay.is_some(), failures <= backoff.max_retries);
             if let (Some(delay), Some(base)) = (delay, base) {
-                let jitter = i128::from(backoff.jitter_percent);
-                let (delay_ms, base_ms) = (delay.as_millis() as i128, base.as_millis() as i128);
-                prop_assert!(100 * (delay_ms - base_ms).abs() <= jitter * base_ms, "{delay:?} for {base:?}");
+                let more = delay.checked_sub(base).expect("jitter makes no delay shorter");
+                let share = base * u32::from(backoff.jitter_percent) / 100;
+                let is_early = backoff.jitter_percent > 0 && (failures <= 1 || base.is_zero());
+                let least = if is_early { Duration::from_secs(2) } else { Duration::ZERO };
+                prop_assert!(more <= share.max(least), "{delay:?} for {base:?}");
             }
         }
 

@@ -79,7 +79,7 @@ impl SettingsChange {
         self
     }
 
-    /// Changes the jitter of delays, 0 to 100 percent.
+    /// Changes the [jitter](Backoff) of delays, 0 to 100 percent; 0 makes them exact.
     pub fn jitter_percent(mut self, jitter_percent: u8) -> Self {
         self.jitter_percent = Some(jitter_percent);
         self

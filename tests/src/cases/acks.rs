@@ -9,7 +9,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Gives `tasks` leases of this length, and retries at once.
 async fn lease(stage: &Stage, lease: Duration) {
-    let settings = SettingsChange::new().lease(lease).backoff(vec![Duration::ZERO]);
+    let settings = SettingsChange::new().lease(lease).backoff(vec![Duration::ZERO]).jitter_percent(0);
     stage.queue.set_queue_settings("tasks", settings).await.unwrap();
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn each_word_has_its_ending(stage: Stage) {
 }
 
 pub(super) async fn retries_run_out(stage: Stage) {
-    let options = EnqueueOptions::default().max_retries(2).backoff(vec![Duration::from_millis(30)]);
+    let options = EnqueueOptions::default().max_retries(2).backoff(vec![Duration::from_millis(30)]).jitter_percent(0);
     let id = stage.put_with(1, options).await;
     let mut jobs = stage.queue.try_stream_jobs::<u64>("tasks");
     for attempt in 1..=3 {

@@ -19,6 +19,7 @@ use uuid::Uuid;
 /// Times lie at odd multiples of this from each other, and pass in even ones: no two sides can differ in what is due.
 pub(crate) const HALF_MINUTE: Duration = Duration::from_secs(30);
 const MOST_JITTER: u8 = 3;
+const EXACT_DELAYS: [Duration; 2] = [Duration::ZERO, HALF_MINUTE.saturating_mul(5)];
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
 /// A list under way.
@@ -101,7 +102,7 @@ impl<'a> History<'a> {
             Deed::CreateQueue { queue, paused } => {
                 self.run(&CreateQueue { name: name(*queue), paused: *paused }).await?;
                 // Times must not meet by chance.
-                let odd = SettingsChange::new().lease(HALF_MINUTE * 3).backoff(vec![Duration::ZERO, HALF_MINUTE * 5]);
+                let odd = SettingsChange::new().lease(HALF_MINUTE * 3).backoff(EXACT_DELAYS.to_vec()).jitter_percent(0);
                 self.run(&SetQueue::new(name(*queue), odd).expect("in range")).await?;
             }
             Deed::Pause(queue) => drop(self.run(&PauseQueue { name: name(*queue) }).await?),
@@ -110,8 +111,12 @@ impl<'a> History<'a> {
                 let lease = HALF_MINUTE * if *lease_long { 41 } else { 3 };
                 let retain = lease_long.then_some(HALF_MINUTE * 21);
                 let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain);
-                // Of delays of some minutes that is less than a quarter of a minute.
-                let change = change.jitter_percent(if *jitter { MOST_JITTER } else { 0 });
+                // Of delays of some minutes that is less than a quarter of a minute. A retry without a delay would be
+                // spread over two seconds, in which the sides differ.
+                let change = match jitter {
+                    true => change.backoff(EXACT_DELAYS[1..].to_vec()).jitter_percent(MOST_JITTER),
+                    false => change.backoff(EXACT_DELAYS.to_vec()).jitter_percent(0),
+                };
                 self.run(&SetQueue::new(name(*queue), change).expect("in range")).await?;
             }
             Deed::Rename { from, to } => drop(self.run(&RenameQueue { from: name(*from), to: name(*to) }).await?),
@@ -237,7 +242,7 @@ impl<'a> History<'a> {
             key_hold: [KeyHold::WhileActive, KeyHold::WhileActive, KeyHold::Until(until), KeyHold::ForEver]
                 [item.hold as usize],
             max_retries: item.retries,
-            backoff: (item.hold == 1).then(|| vec![HALF_MINUTE * 7]),
+            backoff: matches!(item.hold, 1 | 2).then(|| vec![HALF_MINUTE * 7]),
             jitter_percent: (item.hold == 2).then_some(MOST_JITTER),
             ..JobOptions::default()
         };

@@ -122,7 +122,8 @@ impl Scene {
     pub(crate) async fn at(server: Server, url: &str, lease: Duration) -> Scene {
         let queue = pm_driver_tokio_postgres::connect_with(url, impatient()).await.expect("the server is there");
         queue.create_queue("tasks", false).await.expect("it is a new database");
-        let settings = SettingsChange::new().lease(lease).backoff(vec![Duration::ZERO]).max_retries(1_000);
+        let settings =
+            SettingsChange::new().lease(lease).backoff(vec![Duration::ZERO]).jitter_percent(0).max_retries(1_000);
         queue.set_queue_settings("tasks", settings).await.expect("the settings are good");
         let (books, stop) = (Arc::new(Books::default()), Arc::default());
         Scene { server, queue, books, workers: Vec::new(), producers: Vec::new(), stop, started: 0 }

@@ -71,7 +71,7 @@ settings:
   lease: 5m
   retries: 3
   backoff: 0s,1m,10m
-  jitter: 0%
+  jitter: 10%
   retain: forever
 ";
     place.pm(&["queue", "show", "mail"]).assert(0, expected, "");

@@ -58,7 +58,7 @@ fn pruning_deletes_what_is_not_retained() {
 #[test]
 fn the_reaper_reaps_promotes_and_prunes_until_sigterm() {
     let place = Place::with_queues(&["mail"]);
-    assert_eq!(place.pm(&["queue", "set", "mail", "--retain", "1h", "--backoff", "0s"]).status, 0);
+    assert_eq!(place.pm(&["queue", "set", "mail", "--retain", "1h", "--backoff", "0s", "--jitter", "0%"]).status, 0);
     let ended = place.add(&["mail", "1"]);
     place.pm(&["job", "done", &ended]);
     let due = place.add(&["mail", "1", "--in", "1h"]);

@@ -13,7 +13,7 @@ create table {schema}.queue (
   lease_ms pg_catalog.int8 not null default 1200000,
   max_retries pg_catalog.int4 not null default 8,
   backoff_ms pg_catalog.int8[] not null default '{0,1500000,3000000,6000000,12000000,24000000,48000000,96000000}',
-  jitter_percent pg_catalog.int2 not null default 0,
+  jitter_percent pg_catalog.int2 not null default 10,
   retain_ms pg_catalog.int8,
   sleeper_until pg_catalog.timestamptz
 ) with (fillfactor = 50);

@@ -19,13 +19,18 @@ with flight as materialized (
   order by job.id
   for no key update skip locked
 ), sentence as materialized (
-  select pick.id, pick.attempt, pick.lease, pick.worker,
+  select pick.id, pick.attempt, pick.lease, pick.worker, pick.retry_count,
          case when pick.retry_count < coalesce(pick.max_retries, queue.max_retries) then
            (coalesce(pick.backoff_ms, queue.backoff_ms))[least(pick.retry_count + 1, pg_catalog.cardinality(coalesce(pick.backoff_ms, queue.backoff_ms)))]
          end as base_ms,
-         coalesce(pick.jitter_percent, queue.jitter_percent)::pg_catalog.numeric
-           * ((pg_catalog.uuid_hash_extended(pick.id, $2::pg_catalog.int8) & 1048575::pg_catalog.int8) - 524288)::pg_catalog.numeric / 52428800.0 as jitter
+         coalesce(pick.jitter_percent, queue.jitter_percent) as jitter_percent,
+         pg_catalog.uuid_hash_extended(pick.id, $2::pg_catalog.int8) & 1048575::pg_catalog.int8 as part
   from pick join {schema}.queue on queue.id = pick.queue_id
+), delayed as materialized (
+  select sentence.*,
+         case when jitter_percent > 0 and (retry_count = 0 or base_ms = 0) then greatest(base_ms * jitter_percent / 100, 2000::pg_catalog.int8)
+              else base_ms * jitter_percent / 100 end as spread_ms
+  from sentence
 ), done as (
   update {schema}.job
   set state = case when s.base_ms is null then 3 else 0 end, verdict = 4, lease_expires_at = null, reason = 'lease expired',
@@ -33,9 +38,10 @@ with flight as materialized (
       ended_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
       failed_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
       key_held = case when s.base_ms is null and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.key_held end,
-      seq = case when s.base_ms = 0 then pg_catalog.nextval('{schema}.job_seq') end,
-      run_at = case when s.base_ms > 0 then pg_catalog.statement_timestamp() + (s.base_ms::pg_catalog.numeric * (1.0 + s.jitter))::pg_catalog.float8 * interval '1 ms' end
-  from sentence s
+      seq = case when s.base_ms + s.spread_ms = 0 then pg_catalog.nextval('{schema}.job_seq') end,
+      run_at = case when s.base_ms + s.spread_ms > 0 then
+        pg_catalog.statement_timestamp() + (s.base_ms + (s.spread_ms * s.part >> 20))::pg_catalog.float8 * interval '1 ms' end
+  from delayed s
   where job.id = s.id
   returning job.id
 ), told as (

@@ -97,9 +97,11 @@ impl Work<'_> {
         let retries_left = job.retry_count < job.max_retries.unwrap_or(queue.max_retries);
         let base_ms = table.get((job.retry_count as usize).min(table.len() - 1)).copied().filter(|_| retries_left);
         let jitter = i64::from(job.jitter_percent.unwrap_or(queue.jitter_percent));
-        let centred = ((id.as_u64_pair().1 as i64 ^ seed) & 0xF_FFFF) - 0x8_0000;
-        let delay = base_ms.map(|ms| ms + (i128::from(ms * jitter) * i128::from(centred) / 52_428_800) as i64);
-        let seq = if base_ms == Some(0) { self.tables.next_seq() } else { None };
+        let part = (id.as_u64_pair().1 as i64 ^ seed) & 0xF_FFFF;
+        let least_ms = |ms| if jitter > 0 && (job.retry_count == 0 || ms == 0) { 2_000 } else { 0 };
+        let spread_ms = |ms| i64::max(ms * jitter / 100, least_ms(ms));
+        let delay = base_ms.map(|ms| ms + ((i128::from(spread_ms(ms)) * i128::from(part)) >> 20) as i64);
+        let seq = if base_ms.is_some_and(|ms| ms + spread_ms(ms) == 0) { self.tables.next_seq() } else { None };
         let now = self.now;
         let job = self.tables.job.get_mut(&id).expect("it was found above");
         job.set_state(if delay.is_none() { FAILED } else { PENDING }, now);

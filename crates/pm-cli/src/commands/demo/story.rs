@@ -62,7 +62,7 @@ impl Story<'_> {
 
     async fn enqueue(&mut self, queue: &Queue) -> Result<usize, CommandError> {
         queue.create_queue(QUEUE, false).await?;
-        let change = SettingsChange::new().lease(LEASE).max_retries(3).backoff(vec![RETRY]);
+        let change = SettingsChange::new().lease(LEASE).max_retries(3).backoff(vec![RETRY]).jitter_percent(0);
         let settings = queue.set_queue_settings(QUEUE, change).await?;
         let lease = crate::input::show_duration(settings.lease);
         self.say(&format!("Queue \"{QUEUE}\" is made: who takes a job has a lease of {lease} on it."))?;
