@@ -4,13 +4,15 @@ use pm_core::{Event, State};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const EVENTS: [(Event, &str); 15] = [
+const EVENTS: [(Event, &str); 17] = [
     (Event::Claim, "claim, fetch"),
     (Event::Commit, "commit"),
     (Event::SoftFail, "soft fail, drop; retries left"),
     (Event::LastSoftFail, "soft fail, drop; no retries left"),
     (Event::HardFail, "hard fail"),
     (Event::Release, "release"),
+    (Event::Unreadable, "payload unreadable, for less than a day"),
+    (Event::LastUnreadable, "payload unreadable for a day"),
     (Event::Refresh, "refresh"),
     (Event::Reap, "reap; retries left"),
     (Event::LastReap, "reap; no retries left"),

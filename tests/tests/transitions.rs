@@ -22,12 +22,16 @@ struct Stage {
 
 impl Stage {
     /// Brings a job into `state`; an event that gives up is its last retry's.
-    async fn set(state: State, retries: u32, held: Held) -> Stage {
+    async fn set(state: State, event: Event, held: Held) -> Stage {
+        let retries = if matches!(event, Event::LastSoftFail | Event::LastReap) { 0 } else { 3 };
         let quick = SettingsChange::new().backoff(vec![Duration::ZERO]).max_retries(retries);
         let ground = Ground::with(quick).await;
         let by_itself = state == State::Paused && held == Held::ByItself;
         let initial = if by_itself { InitialState::Paused } else { InitialState::Auto };
         let id = ground.put_with(1, EnqueueOptions::default().initial_state(initial)).await;
+        if event == Event::LastUnreadable {
+            ground.database.execute("update pm.job set unreadable_since = now() - interval '24 h'").unwrap();
+        }
         let mut stage = Stage { ground, id, ack: None };
         if matches!(state, State::InProgress | State::Finished | State::Failed) {
             let mut jobs = stage.ground.queue.try_stream_jobs_with::<u64>("tasks", unattended().listen(false));
@@ -77,6 +81,7 @@ impl Stage {
             Event::SoftFail | Event::LastSoftFail => self.say(|ack| ack.soft_fail("broken")).await,
             Event::HardFail => self.say(|ack| ack.hard_fail("broken")).await,
             Event::Release => self.say(JobAck::release).await,
+            Event::Unreadable | Event::LastUnreadable => self.say(|ack| ack.unreadable("what is this?")).await,
             Event::Refresh => match &mut self.ack {
                 Some(ack) => ack.refresh_lock().await.is_ok(),
                 None => false,
@@ -97,8 +102,7 @@ impl Stage {
 }
 
 async fn check(state: State, event: Event, held: Held) {
-    let retries = if matches!(event, Event::LastSoftFail | Event::LastReap) { 0 } else { 3 };
-    let mut stage = Stage::set(state, retries, held).await;
+    let mut stage = Stage::set(state, event, held).await;
     let before = stage.row();
     let accepted = stage.happen(event).await;
     let shown = stage.ground.state(stage.id).await;
@@ -158,8 +162,8 @@ async fn a_failed_job_goes_where_the_table_says() {
 
 #[tokio::test]
 async fn a_dropped_ack_is_a_soft_fail_in_the_table_too() {
-    for (retries, event) in [(3, Event::SoftFail), (0, Event::LastSoftFail)] {
-        let mut stage = Stage::set(State::InProgress, retries, Held::WithItsQueue).await;
+    for event in [Event::SoftFail, Event::LastSoftFail] {
+        let mut stage = Stage::set(State::InProgress, event, Held::WithItsQueue).await;
         drop(stage.ack.take());
         let after = State::InProgress.after(event).unwrap();
         eventually("the drop counts", PATIENCE, async || stage.ground.state(stage.id).await == after).await;
@@ -175,6 +179,7 @@ fn every_event_is_listed() {
             Event::Claim | Event::Commit | Event::SoftFail | Event::LastSoftFail | Event::HardFail => {}
             Event::Release | Event::Refresh | Event::Reap | Event::LastReap | Event::Pause | Event::Resume => {}
             Event::Restart | Event::ForceRestart | Event::Done | Event::Fail => {}
+            Event::Unreadable | Event::LastUnreadable => {}
         }
     }
 }

@@ -159,6 +159,9 @@ pub struct ClaimedJob {
     pub key: Option<String>,
     /// What the handler gets.
     pub payload: Bytes,
+    /// For how long workers have not been able to decode its payload; none when this is the first try, or the last one
+    /// ended otherwise.
+    pub unreadable_for: Option<Duration>,
     /// Its own retries, if not its queue's.
     pub max_retries: Option<u32>,
     /// Its own delays, if not its queue's.
@@ -168,6 +171,28 @@ pub struct ClaimedJob {
 }
 
 impl ClaimedJob {
+    /// Returns a job that has nothing but its lease.
+    #[cfg(test)]
+    pub(crate) fn for_tests(lease: Lease) -> ClaimedJob {
+        ClaimedJob {
+            lease,
+            queue_id: 1,
+            priority: 0,
+            seq: 1,
+            attempt: 1,
+            retry_count: 0,
+            created_at: Timestamp::from_unix_us(0),
+            codec: Codec::Json,
+            description: None,
+            key: None,
+            payload: Bytes::new(),
+            unreadable_for: None,
+            max_retries: None,
+            backoff: None,
+            jitter_percent: None,
+        }
+    }
+
     /// Returns the backoff that holds for this job on a queue with the given one.
     pub(crate) fn effective_backoff(&self, queue: &Backoff) -> Backoff {
         let table = self.backoff.clone().unwrap_or_else(|| queue.table().to_vec());

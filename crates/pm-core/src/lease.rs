@@ -47,6 +47,23 @@ pub enum Verdict {
     HardFail(Reason),
     /// The job was not tried: it goes back to its place in the line.
     Release,
+    /// The job was not tried, since this worker cannot decode its payload; it waits for one that can. No retry is
+    /// counted. It comes back after 1 min, 5 min and 25 min, then every 25 min, and fails after [24 h](UNREADABLE_FOR).
+    Unreadable(Reason),
+}
+
+/// A job whose payload no worker could decode for so long fails.
+pub const UNREADABLE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Returns the delay before a job is tried again whose payload has been unreadable for so long; none when it fails.
+pub(crate) fn delay_of_unreadable(unreadable_for: Option<Duration>) -> Option<Duration> {
+    const MINUTE: Duration = Duration::from_secs(60);
+    match unreadable_for {
+        None => Some(MINUTE),
+        Some(time) if time < MINUTE * 6 => Some(MINUTE * 5),
+        Some(time) if time < UNREADABLE_FOR => Some(MINUTE * 25),
+        Some(_) => None,
+    }
 }
 
 impl Verdict {
@@ -56,12 +73,13 @@ impl Verdict {
             Verdict::SoftFail(_) => 1,
             Verdict::HardFail(_) => 2,
             Verdict::Release => 3,
+            Verdict::Unreadable(_) => 8,
         }
     }
 
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {
-            Verdict::SoftFail(reason) | Verdict::HardFail(reason) => Some(&reason.0),
+            Verdict::SoftFail(reason) | Verdict::HardFail(reason) | Verdict::Unreadable(reason) => Some(&reason.0),
             Verdict::Commit | Verdict::Release => None,
         }
     }
@@ -107,10 +125,13 @@ pub enum Ending {
     Fail,
     /// Taken away by an operator who restarted the job.
     Restart,
+    /// Given back by its worker, which could not decode the payload.
+    Unreadable,
 }
 
 impl Ending {
-    /// Returns a word for the ending: `commit`, `soft fail`, `hard fail`, `release`, `reap`, `done`, `fail`, `restart`.
+    /// Returns a word for the ending: `commit`, `soft fail`, `hard fail`, `release`, `reap`, `done`, `fail`, `restart`,
+    /// `unreadable`.
     pub fn name(self) -> &'static str {
         match self {
             Ending::Commit => "commit",
@@ -121,13 +142,14 @@ impl Ending {
             Ending::Done => "done",
             Ending::Fail => "fail",
             Ending::Restart => "restart",
+            Ending::Unreadable => "unreadable",
         }
     }
 
     /// All endings, in the order of their codes.
-    const ALL: [Ending; 8] = {
+    const ALL: [Ending; 9] = {
         use Ending::*;
-        [Commit, SoftFail, HardFail, Release, Reap, Done, Fail, Restart]
+        [Commit, SoftFail, HardFail, Release, Reap, Done, Fail, Restart, Unreadable]
     };
 
     pub(crate) fn code(self) -> i16 {
@@ -174,6 +196,18 @@ mod tests {
             prop_assert!(reason.as_str().len() <= Reason::MAX_BYTES);
             prop_assert!(!reason.as_str().contains('\0'));
         }
+    }
+
+    /// 1, 5 and 25 min, then every 25 min until 24 h have passed.
+    #[test]
+    fn an_unreadable_job_is_put_off_for_a_day() {
+        let (mut at, mut delays) = (None, Vec::new());
+        while let Some(delay) = delay_of_unreadable(at) {
+            delays.push(delay.as_secs() / 60);
+            at = Some(at.unwrap_or_default() + delay);
+        }
+        assert_eq!(delays[..5], [1, 5, 25, 25, 25]);
+        assert!((UNREADABLE_FOR..UNREADABLE_FOR + Duration::from_secs(25 * 60)).contains(&at.unwrap()), "{at:?}");
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub enum Event {
     HardFail,
     /// Its worker gives it back untried.
     Release,
+    /// Its worker cannot decode its payload.
+    Unreadable,
+    /// No worker could decode its payload for a day.
+    LastUnreadable,
     /// Its worker prolongs the lease.
     Refresh,
     /// Its lease ended, and retries are left.
@@ -54,13 +58,15 @@ pub enum Event {
 
 impl Event {
     /// All events.
-    pub const ALL: [Event; 15] = [
+    pub const ALL: [Event; 17] = [
         Event::Claim,
         Event::Commit,
         Event::SoftFail,
         Event::LastSoftFail,
         Event::HardFail,
         Event::Release,
+        Event::Unreadable,
+        Event::LastUnreadable,
         Event::Refresh,
         Event::Reap,
         Event::LastReap,
@@ -87,8 +93,8 @@ impl State {
         match (self, event) {
             (Pending, Claim) => Some(InProgress),
             (InProgress, Commit) => Some(Finished),
-            (InProgress, SoftFail | Reap | Release) => Some(Pending),
-            (InProgress, LastSoftFail | LastReap | HardFail) => Some(Failed),
+            (InProgress, SoftFail | Reap | Release | Unreadable) => Some(Pending),
+            (InProgress, LastSoftFail | LastReap | LastUnreadable | HardFail) => Some(Failed),
             (InProgress, Refresh) => Some(InProgress),
             (Pending, Pause) => Some(Paused),
             (Paused, Resume) => Some(Pending),
@@ -159,13 +165,15 @@ mod tests {
     use proptest::prelude::*;
 
     /// What each event makes of each state, in the order of [`State::ALL`]; `.` is refused.
-    const TABLE: [(Event, &str); 15] = [
+    const TABLE: [(Event, &str); 17] = [
         (Event::Claim, "I...."),
         (Event::Commit, "..F.."),
         (Event::SoftFail, "..P.."),
         (Event::LastSoftFail, "..X.."),
         (Event::HardFail, "..X.."),
         (Event::Release, "..P.."),
+        (Event::Unreadable, "..P.."),
+        (Event::LastUnreadable, "..X.."),
         (Event::Refresh, "..I.."),
         (Event::Reap, "..P.."),
         (Event::LastReap, "..X.."),

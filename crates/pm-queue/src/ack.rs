@@ -28,11 +28,19 @@ pub struct JobAck {
     spoken: bool,
     /// Whether its word was said in a transaction of the caller's.
     handed_over: bool,
+    /// Why the payload could not be read; a drop says so then.
+    unreadable: Option<Reason>,
 }
 
 impl JobAck {
     pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32) -> Self {
-        JobAck { worker, link, lease, attempt, spoken: false, handed_over: false }
+        JobAck { worker, link, lease, attempt, spoken: false, handed_over: false, unreadable: None }
+    }
+
+    /// Returns the ack of a job whose payload cannot be read, for this reason.
+    pub(crate) fn of_unreadable(mut self, reason: Reason) -> Self {
+        self.unreadable = Some(reason);
+        self
     }
 
     /// Returns the job's id.
@@ -93,6 +101,19 @@ impl JobAck {
     /// As [`JobAck::commit`].
     pub fn release(self) -> Settling {
         self.settle(Verdict::Release)
+    }
+
+    /// Says that this worker cannot read the job's payload: it waits for one that can.
+    ///
+    /// For those who decode payloads themselves; a stream does it for the types it is given. No retry is counted. The job
+    /// comes back after 1, 5 and 25 minutes, then every 25 minutes, and fails with this reason when no worker could read
+    /// it for 24 hours.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn unreadable(self, reason: impl AsRef<str>) -> Settling {
+        self.settle(Verdict::Unreadable(Reason::new(reason.as_ref())))
     }
 
     /// Says nothing and leaves the job in progress; returns the lease, under which someone else may end it.
@@ -183,6 +204,8 @@ impl Drop for JobAck {
                 state.waiters.losses.remove(&lease).unwrap_or_default()
             });
             wakers.into_iter().for_each(std::task::Waker::wake);
+        } else if let Some(reason) = self.unreadable.take() {
+            drop(self.say(Verdict::Unreadable(reason)));
         } else {
             let reason = if std::thread::panicking() { "panicked" } else { "dropped without ack" };
             drop(self.say(Verdict::SoftFail(Reason::new(reason))));

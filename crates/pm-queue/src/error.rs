@@ -1,10 +1,11 @@
 //! One error for everything: a kind that says what to do, and where it came from.
 
+use crate::ack::JobAck;
 use pm_core::machine::Trouble;
 use pm_core::{Error as CoreError, Failure};
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why something did not come about.
 #[derive(Debug, Clone)]
@@ -12,6 +13,8 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// Of a job that came from a stream and cannot be read.
+    ack: Option<Arc<Mutex<Option<JobAck>>>>,
 }
 
 /// What kind of trouble it is. Each kind asks for another action.
@@ -49,12 +52,25 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None }
+        Error { kind, message: message.into(), source: None, ack: None }
     }
 
     pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
+    }
+
+    pub(crate) fn with_ack(mut self, ack: JobAck) -> Self {
+        self.ack = Some(Arc::new(Mutex::new(Some(ack))));
+        self
+    }
+
+    /// Returns the ack of the job that this error is about, once: of an error of kind `Payload` that a stream yields.
+    ///
+    /// With it a worker decides what becomes of a job whose payload it cannot read. Left in the error, it goes with the
+    /// last clone of it, and the job waits for a worker that can: [`JobAck::unreadable`].
+    pub fn take_ack(&self) -> Option<JobAck> {
+        self.ack.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn closed() -> Self {

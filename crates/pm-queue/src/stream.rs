@@ -6,8 +6,8 @@ use crate::link::Link;
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
 use futures_util::Stream;
+use pm_core::Reason;
 use pm_core::machine::TakenJob;
-use pm_core::{Reason, Verdict};
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -18,7 +18,9 @@ use std::task::{Context, Poll};
 ///
 /// It ends after [`Queue::close`](crate::Queue::close), and after an error of kind `QueueNotFound` for its last queue
 /// or of kind `Schema`. A queue that is missing beside others is told once, and served as soon as there is one of its
-/// name. An error of kind `Payload` concerns one job, which was soft-failed with the decoder's words.
+/// name. An error of kind `Payload` concerns one job, whose payload cannot be read as `T`: a newer worker may be able to.
+/// It carries the job's ack ([`Error::take_ack`]); when it is dropped with it, the job waits for another worker, as
+/// [`JobAck::unreadable`] says.
 /// Trouble with the connection is not shown: it heals, and the stream goes on.
 ///
 /// It claims ahead, at most as many jobs as were taken in the last second, and gives back what no handler took within
@@ -92,7 +94,7 @@ impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
     }
 }
 
-/// Returns the job with its payload read; one that cannot be read is soft-failed with the decoder's words.
+/// Returns the job with its payload read, or an error that has the ack of a job whose payload cannot be read.
 fn decoded<T: DeserializeOwned + 'static>(
     taken: TakenJob,
     worker: &Arc<Worker>,
@@ -104,9 +106,8 @@ fn decoded<T: DeserializeOwned + 'static>(
         Ok(payload) => Ok(PendingJob::new(payload, job, queue, ack)),
         Err(words) => {
             let message = format!("the payload of job {} cannot be read: {words}", job.lease.job);
-            // Not awaited: the worker settles it in its own time.
-            drop(ack.settle(Verdict::SoftFail(Reason::new(&message))));
-            Err(Error::new(ErrorKind::Payload, message))
+            let ack = ack.of_unreadable(Reason::new(&message));
+            Err(Error::new(ErrorKind::Payload, message).with_ack(ack))
         }
     }
 }

@@ -71,6 +71,8 @@ pub fn all() -> Vec<Case> {
         streams:
             the_highest_priority_of_many_queues_comes_first,
             a_payload_of_another_type_does_not_end_the_stream,
+            an_unreadable_payload_waits_for_a_worker_that_can_read_it,
+            a_worker_may_decide_about_a_job_it_cannot_read,
             two_workers_never_get_the_same_job;
         acks:
             each_word_has_its_ending,

@@ -4,7 +4,7 @@ use super::Stage;
 use crate::unattended;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use pm_queue::{ConnectOptions, EnqueueOptions, ErrorKind, State, StreamOptions};
+use pm_queue::{ConnectOptions, Ending, EnqueueOptions, ErrorKind, State, StreamOptions};
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -41,7 +41,38 @@ pub(super) async fn a_payload_of_another_type_does_not_end_the_stream(stage: Sta
     let (payload, ack) = stage.take(&mut jobs).await;
     assert_eq!(payload, 7);
     ack.commit().await.unwrap();
-    stage.eventually("the bad one is told so", async || stage.job(id).await.reason.is_some()).await;
+    drop(error);
+    stage.eventually("the bad one says why", async || stage.job(id).await.reason.is_some()).await;
+}
+
+/// During a deployment workers of the version before meet payloads of the new one.
+pub(super) async fn an_unreadable_payload_waits_for_a_worker_that_can_read_it(stage: Stage) {
+    let id = stage.queue.enqueue("tasks", "of the new version", EnqueueOptions::default()).await.unwrap();
+    let mut old = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    drop(stage.within("the error", old.next()).await.unwrap().unwrap_err());
+    stage.eventually("it is put off", async || stage.job(id).await.state == State::Pending).await;
+    drop(old);
+    let job = stage.job(id).await;
+    assert_eq!((job.retry_count, job.attempt), (0, 1), "no retry is counted");
+    assert!(job.run_at.is_some() && job.reason.is_some_and(|reason| reason.contains("cannot be read")));
+    assert_eq!(stage.queue.attempts(id).await.unwrap()[0].ending, Ending::Unreadable);
+    assert_eq!(stage.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+    let mut new = stage.queue.try_stream_jobs::<String>("tasks");
+    let job = stage.within("the job", new.next()).await.unwrap().unwrap();
+    assert_eq!(job.payload(), "of the new version");
+    job.into_parts().1.commit().await.unwrap();
+}
+
+pub(super) async fn a_worker_may_decide_about_a_job_it_cannot_read(stage: Stage) {
+    let id = stage.queue.enqueue("tasks", "no number", EnqueueOptions::default()).await.unwrap();
+    let mut jobs = stage.queue.try_stream_jobs::<u64>("tasks");
+    let error = stage.within("the error", jobs.next()).await.unwrap().unwrap_err();
+    let ack = error.clone().take_ack().expect("it has the ack");
+    assert_eq!(ack.id(), id);
+    assert!(error.take_ack().is_none(), "it has it once");
+    ack.hard_fail("never").await.unwrap();
+    let job = stage.job(id).await;
+    assert_eq!((job.state, job.reason.as_deref()), (State::Failed, Some("never")));
 }
 
 pub(super) async fn an_idle_stream_is_woken_by_another_process(stage: Stage) {

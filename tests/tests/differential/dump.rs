@@ -21,7 +21,8 @@ pub(crate) const EMPTY_AND_SHRINK: &str = "
 pub(crate) const SHIFT: &str = "
     update pm.job set run_at = run_at - interval '{seconds} s', lease_expires_at = lease_expires_at - interval '{seconds} s',
       created_at = created_at - interval '{seconds} s', ended_at = ended_at - interval '{seconds} s',
-      failed_at = failed_at - interval '{seconds} s', key_until = key_until - interval '{seconds} s';
+      failed_at = failed_at - interval '{seconds} s', key_until = key_until - interval '{seconds} s',
+      unreadable_since = unreadable_since - interval '{seconds} s';
     update pm.attempt set ended_at = ended_at - interval '{seconds} s';
     update pm.queue set sleeper_until = sleeper_until - interval '{seconds} s';
     update pm.schedule set next_tick = next_tick - interval '{seconds} s', last_tick = last_tick - interval '{seconds} s'";
@@ -35,7 +36,7 @@ pub(crate) const PART_EQUAL_TIMES: &str = "
     where job.id = ranked.id";
 
 const JOBS: &str = "
-    select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, lease, queue_id, priority,
+    select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, {unreadable_since}, lease, queue_id, priority,
       attempt, retry_count, max_retries, state, verdict, codec, held, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
       key_held, description, reason, payload_id is not null,
       convert_from(coalesce(job.payload, (select data from pm.payload where payload.id = payload_id)), 'UTF8'),
@@ -79,6 +80,7 @@ fn in_grains(sql: &str) -> String {
         "created_at",
         "ended_at",
         "failed_at",
+        "unreadable_since",
         "sleeper_until",
         "next_tick",
         "last_tick",
@@ -124,6 +126,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 at(Some(job.created_at)),
                 at(job.ended_at),
                 at(job.failed_at),
+                at(job.unreadable_since),
                 shown(job.lease),
                 job.queue_id.to_string(),
                 job.priority.to_string(),

@@ -291,6 +291,7 @@ fn settled(lease: Lease, verdict: u8, delay: Option<Duration>) -> SettleItem {
         0 => (Verdict::Commit, State::Finished),
         1 => (Verdict::SoftFail(Reason::new("later")), State::Pending),
         2 => (Verdict::HardFail(Reason::new("never")), State::Failed),
+        3 => (Verdict::Unreadable(Reason::new("what is this?")), State::Pending),
         _ => (Verdict::Release, State::Pending),
     };
     SettleItem { lease, verdict, state, delay }

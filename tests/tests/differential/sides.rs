@@ -213,7 +213,8 @@ fn told(statement: &Statement, answer: &Result<Rows, Failure>, now: Timestamp) -
 /// Returns which columns say how long until something.
 fn milliseconds_in(statement: StatementId) -> &'static [usize] {
     match statement {
-        StatementId::Claim => &[7],
+        StatementId::Claim => &[3, 7],
+        StatementId::FetchJob => &[3],
         StatementId::Poll => &[8, 9, 10],
         StatementId::DueSchedules => &[9],
         StatementId::Reap | StatementId::Refresh | StatementId::Activity => &[1],

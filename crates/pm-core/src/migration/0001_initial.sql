@@ -21,10 +21,11 @@ create table {schema}.queue (
 create sequence {schema}.job_seq;
 
 -- state: 0 pending, 1 in progress, 2 finished, 3 failed.
--- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 5 done, 6 fail, 7 restart (by an operator).
+-- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 5 done, 6 fail, 7 restart (by an operator), 8 unreadable.
 -- seq is the ticket for the line: not null means ready or in progress.
 -- lease is the fencing token; an operator who breaks a lease sets it to null.
 -- key_held is the key while it excludes others.
+-- unreadable_since is when a worker first could not decode the payload, if none has said anything else since.
 create table {schema}.job (
   id pg_catalog.uuid primary key,
   seq pg_catalog.int8,
@@ -34,6 +35,7 @@ create table {schema}.job (
   ended_at pg_catalog.timestamptz,
   failed_at pg_catalog.timestamptz,
   key_until pg_catalog.timestamptz,
+  unreadable_since pg_catalog.timestamptz,
   payload_id pg_catalog.int8,
   lease pg_catalog.int8,
   queue_id pg_catalog.int4 not null,

@@ -142,10 +142,11 @@ fn read_queue(row: &mut Row<'_>, reply: &mut ClaimReply) -> Result<(), Error> {
 
 fn read_job(row: &mut Row<'_>, lease: Lease) -> Result<ClaimedJob, Error> {
     let queue_id = row.read()?;
-    let (_paused, _lease_ms): (Option<bool>, Option<i64>) = (row.read()?, row.read()?);
+    let (_paused, unreadable_ms): (Option<bool>, Option<i64>) = (row.read()?, row.read()?);
     let overrides = read_backoff_overrides(row)?;
     let _due_ms: Option<i64> = row.read()?;
-    read_claimed_rest(row, lease, queue_id, overrides)
+    let job = read_claimed_rest(row, lease, queue_id, overrides)?;
+    Ok(ClaimedJob { unreadable_for: unreadable_ms.map(from_ms), ..job })
 }
 
 /// A job's own retries, delays and jitter in percent.
@@ -172,6 +173,7 @@ pub(super) fn read_claimed_rest(
         max_retries,
         backoff,
         jitter_percent,
+        unreadable_for: None,
         priority: row.read()?,
         seq: row.read()?,
         attempt: read_count(row)?,
@@ -180,7 +182,7 @@ pub(super) fn read_claimed_rest(
         codec: read_codec(row)?,
         description: row.read()?,
         key: row.read()?,
-        // A payload that is gone cannot be decoded either: that soft-fails its job, and stops no claim.
+        // A payload that is gone cannot be decoded either: that puts its job off, and stops no claim.
         payload: row.read::<Option<Bytes>>()?.unwrap_or_default(),
     })
 }

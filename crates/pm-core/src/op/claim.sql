@@ -4,7 +4,7 @@
 -- Index: job_line from the cursor of each line, no sort; then the rows by ctid; job_wait for the next due time.
 -- Cost: flat in the backlog; grows with the jobs in progress between the cursor and the first ready job.
 -- Bound: it stops at the job whose payload completes 16 MiB; those after it are only locked, for as long as this statement runs.
--- Reply: one row a queue (id null) with its settings, then one row a job with its own overrides.
+-- Reply: one row a queue (id null) with its settings, then one row a job with its own overrides; lease_ms is, in the row of a job, for how long its payload has been unreadable.
 with line as materialized (
   select line.queue_id, line.priority, line.cursor
   from unnest($1::pg_catalog.int4[], $2::pg_catalog.int4[], $3::pg_catalog.int8[]) with ordinality as line(queue_id, priority, cursor, ordinal)
@@ -39,6 +39,7 @@ with line as materialized (
   where queue.id = job.queue_id and job.ctid = any(array(select tid from pick where bytes_so_far - bytes < 16777216))
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
             job.retry_count, job.created_at, job.codec, job.description, job.key,
+            (extract(epoch from pg_catalog.statement_timestamp() - job.unreadable_since) * 1000.0)::pg_catalog.int8 as unreadable_ms,
             coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
 )
 select null::pg_catalog.uuid as id, queue.id as queue_id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
@@ -49,6 +50,6 @@ select null::pg_catalog.uuid as id, queue.id as queue_id, queue.paused, queue.le
 from {schema}.queue
 where queue.id = any($1::pg_catalog.int4[]) and queue.name is not null
 union all
-select id, queue_id, null, null, max_retries, backoff_ms, jitter_percent, null,
+select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, null,
        priority, seq, attempt, retry_count, created_at, codec, description, key, payload
 from got

@@ -3,6 +3,7 @@
 use super::claim::{read_backoff_overrides, read_claimed_rest};
 use crate::settings::read_lease_and_backoff;
 use crate::statement::Definition;
+use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId};
 use std::time::Duration;
@@ -70,9 +71,10 @@ impl Operation for FetchJob {
                 let name: String = row.read()?;
                 queue = Some((name, read_lease_and_backoff(&mut row)?));
             } else {
-                let (_name, _lease_ms): (Option<String>, Option<i64>) = (row.read()?, row.read()?);
+                let (_name, unreadable_ms): (Option<String>, Option<i64>) = (row.read()?, row.read()?);
                 let overrides = read_backoff_overrides(&mut row)?;
-                job = Some(read_claimed_rest(&mut row, self.lease, queue_id, overrides)?);
+                let fetched = read_claimed_rest(&mut row, self.lease, queue_id, overrides)?;
+                job = Some(ClaimedJob { unreadable_for: unreadable_ms.map(from_ms), ..fetched });
             }
         }
         Ok(queue.zip(job).map(|((queue, (length, backoff)), job)| FetchedJob { job, queue, length, backoff }))

@@ -21,6 +21,7 @@ with target as materialized (
   where job.ctid = target.tid
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
             job.retry_count, job.created_at, job.codec, job.description, job.key,
+            (extract(epoch from pg_catalog.statement_timestamp() - job.unreadable_since) * 1000.0)::pg_catalog.int8 as unreadable_ms,
             coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
 )
 select null::pg_catalog.uuid as id, queue.id as queue_id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
@@ -28,5 +29,5 @@ select null::pg_catalog.uuid as id, queue.id as queue_id, queue.name, queue.leas
        null::pg_catalog.int2 as codec, null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload
 from {schema}.queue where queue.id in (select queue_id from got)
 union all
-select id, queue_id, null, null, max_retries, backoff_ms, jitter_percent, priority, seq, attempt, retry_count, created_at, codec, description, key, payload
+select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, priority, seq, attempt, retry_count, created_at, codec, description, key, payload
 from got

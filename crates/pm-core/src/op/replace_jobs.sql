@@ -31,7 +31,7 @@ with item as materialized (
   set priority = item.priority, held = coalesce(item.held, false), codec = item.codec, payload = item.payload, payload_id = null,
       seq = case when coalesce(item.held, false) or last.due > pg_catalog.statement_timestamp() then null else coalesce(job.seq, pg_catalog.nextval('{schema}.job_seq')) end,
       run_at = case when coalesce(item.held, false) or last.due > pg_catalog.statement_timestamp() then last.due end,
-      description = item.description, key_until = item.key_until,
+      description = item.description, key_until = item.key_until, unreadable_since = null,
       max_retries = item.max_retries, backoff_ms = item.backoff_ms::pg_catalog.int8[], jitter_percent = item.jitter_percent
   from last join item on item.ordinal = last.ordinal
   where job.id = last.id

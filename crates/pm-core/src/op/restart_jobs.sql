@@ -26,7 +26,7 @@ with item as materialized (
   on conflict do nothing
 ), changed as (
   update {schema}.job
-  set state = 0, retry_count = 0, reason = null, run_at = null, ended_at = null, failed_at = null, held = false,
+  set state = 0, retry_count = 0, reason = null, unreadable_since = null, run_at = null, ended_at = null, failed_at = null, held = false,
       lease = case when a.state = 1 then null else a.lease end, lease_expires_at = null,
       seq = a.ticket,
       key_held = case

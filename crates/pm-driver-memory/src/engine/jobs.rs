@@ -141,6 +141,7 @@ impl Work<'_> {
         let now = self.now;
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
+        job.unreadable_since = None;
         (job.retry_count, job.reason, job.run_at, job.held, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
         job.key_held = old.key_held.clone().or(key);

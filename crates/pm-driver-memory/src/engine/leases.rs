@@ -9,6 +9,7 @@ const COMMIT: i16 = 0;
 const SOFT_FAIL: i16 = 1;
 const RELEASE: i16 = 3;
 const REAP: i16 = 4;
+const UNREADABLE: i16 = 8;
 
 /// The reason of a reaped job.
 const LEASE_EXPIRED: &str = "lease expired";
@@ -39,6 +40,7 @@ impl Work<'_> {
             job.seq = if keeps_place { job.seq } else { seq };
             job.run_at = delay.filter(|_| state == PENDING).map(|ms| later(now, ms));
             job.retry_count += i32::from(verdict == SOFT_FAIL);
+            job.unreadable_since = (verdict == UNREADABLE).then(|| job.unreadable_since.unwrap_or(now));
             job.reason = if verdict == COMMIT { None } else { reason.clone().or(job.reason.take()) };
             if verdict != COMMIT && verdict != RELEASE {
                 let (attempt, worker) = (job.attempt, job.worker.clone());

@@ -57,7 +57,7 @@ impl Work<'_> {
         }
         for id in picked {
             let job = self.take(id, lease, &worker);
-            row!(self.reply; job.id, job.queue_id, None::<bool>, None::<i64>, job.max_retries, job.backoff_ms,
+            row!(self.reply; job.id, job.queue_id, None::<bool>, self.unreadable_ms(&job), job.max_retries, job.backoff_ms,
                 job.jitter_percent, None::<i64>);
             self.answer_taken(&job);
         }
@@ -71,6 +71,10 @@ impl Work<'_> {
         job.attempt += 1;
         job.lease_expires_at = Some(later(self.now, length));
         job.clone()
+    }
+
+    fn unreadable_ms(&self, job: &JobRow) -> Option<i64> {
+        job.unreadable_since.map(|since| ms_until(self.now, since))
     }
 
     fn answer_taken(&mut self, job: &JobRow) {
@@ -93,7 +97,7 @@ impl Work<'_> {
         let seq = self.at_frontier(job.queue_id, job.priority, job.seq);
         self.tables.job.entry(id).and_modify(|job| (job.seq, job.run_at) = (seq, None));
         let job = self.take(id, lease, &worker);
-        row!(self.reply; job.id, job.queue_id, None::<String>, None::<i64>, job.max_retries, job.backoff_ms,
+        row!(self.reply; job.id, job.queue_id, None::<String>, self.unreadable_ms(&job), job.max_retries, job.backoff_ms,
             job.jitter_percent);
         self.answer_taken(&job);
     }

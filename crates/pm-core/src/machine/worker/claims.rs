@@ -227,8 +227,7 @@ impl LostClaims {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClaimedJob, Codec, Lease};
-    use bytes::Bytes;
+    use crate::{ClaimedJob, Lease};
     use uuid::Uuid;
 
     fn at(ms: u64) -> Instant {
@@ -240,22 +239,8 @@ mod tests {
     }
 
     fn reply(queue_id: i32, tickets: impl IntoIterator<Item = i64>) -> ClaimReply {
-        let job = |seq| ClaimedJob {
-            lease: Lease { job: Uuid::nil(), number: 7 },
-            queue_id,
-            priority: 0,
-            seq,
-            attempt: 1,
-            retry_count: 0,
-            created_at: Timestamp::from_unix_us(0),
-            codec: Codec::Json,
-            description: None,
-            key: None,
-            payload: Bytes::new(),
-            max_retries: None,
-            backoff: None,
-            jitter_percent: None,
-        };
+        let lease = Lease { job: Uuid::nil(), number: 7 };
+        let job = |seq| ClaimedJob { queue_id, seq, ..ClaimedJob::for_tests(lease) };
         ClaimReply { queues: Vec::new(), next_due: None, jobs: tickets.into_iter().map(job).collect() }
     }
 

@@ -1,7 +1,7 @@
 //! The leases in this process's hands, and for how long they are trusted.
 
 use crate::lease::trusted_for;
-use crate::{Backoff, Instant, Lease};
+use crate::{Backoff, ClaimedJob, Instant, Lease};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) retry_count: u32,
+    pub(super) unreadable_for: Option<Duration>,
     pub(super) backoff: Arc<Backoff>,
     length: Duration,
     /// Until then nobody else can have the job.
@@ -42,9 +43,10 @@ pub(super) struct Leases {
 
 impl Held {
     /// Returns a lease of this length, claimed by a statement sent at `sent_at`.
-    pub(super) fn new(sent_at: Instant, length: Duration, retry_count: u32, backoff: Arc<Backoff>) -> Self {
+    pub(super) fn new(sent_at: Instant, length: Duration, job: &ClaimedJob, backoff: Arc<Backoff>) -> Self {
         Held {
-            retry_count,
+            retry_count: job.retry_count,
+            unreadable_for: job.unreadable_for,
             backoff,
             length,
             trusted_until: sent_at + trusted_for(length),
@@ -204,7 +206,8 @@ mod tests {
 
     fn leases(keep_alive: Option<u64>) -> Leases {
         let mut leases = Leases::default();
-        leases.insert(LEASE, Held::new(at(0), Duration::from_secs(60), 0, Arc::new(Backoff::default())));
+        let job = ClaimedJob::for_tests(LEASE);
+        leases.insert(LEASE, Held::new(at(0), Duration::from_secs(60), &job, Arc::new(Backoff::default())));
         assert_eq!(leases.next_due(), None, "an unstarted job needs nothing");
         leases.start(LEASE, at(0), keep_alive.map(Duration::from_secs));
         leases

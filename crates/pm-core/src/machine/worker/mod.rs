@@ -17,6 +17,7 @@ pub use request::{SentRefresh, WorkerRequest};
 use super::Trouble;
 use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
 use super::timer::{Timer, Timers};
+use crate::lease::delay_of_unreadable;
 use crate::op::{Notice, SettleItem};
 use crate::{Backoff, ClaimedJob, Error, Event, Instant, Lease, QueueName, State, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
@@ -260,6 +261,7 @@ impl Worker {
         };
         let delay = match &verdict {
             Verdict::SoftFail(_) => held.backoff.delay(held.retry_count.saturating_add(1), random),
+            Verdict::Unreadable(_) => delay_of_unreadable(held.unreadable_for),
             Verdict::Commit | Verdict::HardFail(_) | Verdict::Release => None,
         };
         let event = match (&verdict, delay) {
@@ -268,6 +270,8 @@ impl Worker {
             (Verdict::SoftFail(_), None) => Event::LastSoftFail,
             (Verdict::HardFail(_), _) => Event::HardFail,
             (Verdict::Release, _) => Event::Release,
+            (Verdict::Unreadable(_), Some(_)) => Event::Unreadable,
+            (Verdict::Unreadable(_), None) => Event::LastUnreadable,
         };
         let state = State::InProgress.after(event).expect("the table allows a holder every word");
         let delay = delay.filter(|delay| !delay.is_zero());
@@ -286,7 +290,7 @@ impl Worker {
     /// Takes over a job that was claimed by other means with a statement sent at `sent_at`, and starts it.
     pub fn adopt(&mut self, job: &ClaimedJob, sent_at: Instant, lease: Duration, backoff: &Backoff, now: Instant) {
         let backoff = Arc::new(job.effective_backoff(backoff));
-        self.leases.insert(job.lease, Held::new(sent_at, lease, job.retry_count, backoff));
+        self.leases.insert(job.lease, Held::new(sent_at, lease, job, backoff));
         self.leases.start(job.lease, now, self.options.keep_alive);
     }
 

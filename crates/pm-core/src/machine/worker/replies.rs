@@ -222,7 +222,7 @@ impl Worker {
     fn buffer_job(&mut self, job: ClaimedJob, sent_at: Instant, now: Instant) -> bool {
         let Some(followed) = self.queues.get(&job.queue_id) else {
             // Its queue was renamed or deleted between two statements.
-            self.leases.insert(job.lease, Held::new(sent_at, Duration::ZERO, job.retry_count, Arc::default()));
+            self.leases.insert(job.lease, Held::new(sent_at, Duration::ZERO, &job, Arc::default()));
             self.give_back(&job.lease, now);
             return true;
         };
@@ -230,7 +230,7 @@ impl Worker {
             true => Arc::new(job.effective_backoff(&followed.backoff)),
             false => followed.backoff.clone(),
         };
-        let mut held = Held::new(sent_at, followed.lease, job.retry_count, backoff);
+        let mut held = Held::new(sent_at, followed.lease, &job, backoff);
         let until = held.trusted_until().min(now + UNSTARTED_FOR.min(followed.lease / 4));
         if self.options.keep_alive.is_some() && held.extend_if_due(now) {
             self.due_refreshes.push(job.lease);
