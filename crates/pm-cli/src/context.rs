@@ -104,6 +104,7 @@ pub(crate) fn options(settings: &Settings) -> ConnectOptions {
         .schema(settings.schema.as_str())
         .migrate(false)
         .connections(1)
+        .waiting_connections(0)
         .connect_timeout(settings.connect_timeout)
         .application_name("pm")
 }

@@ -3,8 +3,8 @@
 use crate::listener::ChannelListener;
 use crate::statement::{failure, rows, unreachable};
 use pm_queue::{
-    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Loan, Rows, SESSION_MARK, Statement, Value,
-    application_name, listen_script, opening_script, session_guard,
+    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Loan, Room, Rows, SESSION_MARK, Statement,
+    Value, application_name, listen_script, opening_script, session_guard,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -19,6 +19,7 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 /// Carries statements over a pool.
 pub struct Sqlx {
     pool: RwLock<PgPool>,
+    room: Room,
     /// Where notifications are heard, if not where the pool leads.
     listener: Option<PgConnectOptions>,
     /// Whether the pool is the caller's, and stays open.
@@ -48,9 +49,10 @@ impl Sqlx {
             (server, true) => server.extra_float_digits(None),
             (server, false) => server.options([SESSION_MARK]),
         };
-        let connections = u32::try_from(options.connections.max(1)).unwrap_or(u32::MAX);
+        let (room, connections) = Room::of_own_pool(options);
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
         let pool = pool_of(server, connections, options.connect_timeout, opening_script(options));
-        Sqlx::over(pool, false, options)
+        Sqlx::over(pool, room, false, options)
     }
 
     /// Returns a driver over a pool of the caller's.
@@ -59,12 +61,14 @@ impl Sqlx {
     ///
     /// `Invalid` when the options name a `listener_url` that is not a Postgres URL.
     pub fn of_pool(pool: PgPool, options: &ConnectOptions) -> Result<Self, Error> {
-        Sqlx::over(pool, true, options)
+        let room = Room::of_pool(pool.options().get_max_connections() as usize);
+        Sqlx::over(pool, room, true, options)
     }
 
-    fn over(pool: PgPool, foreign: bool, options: &ConnectOptions) -> Result<Self, Error> {
+    fn over(pool: PgPool, room: Room, foreign: bool, options: &ConnectOptions) -> Result<Self, Error> {
         Ok(Sqlx {
             pool: RwLock::new(pool),
+            room,
             listener: options.listens_at().map(|url| server(url, options)).transpose()?,
             foreign,
             pooler: options.pooler,
@@ -156,6 +160,10 @@ impl Executor for Sqlx {
 }
 
 impl Driver for Sqlx {
+    fn room(&self) -> Room {
+        self.room
+    }
+
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             // Never given back: a script that fails inside its transaction leaves the connection in there.

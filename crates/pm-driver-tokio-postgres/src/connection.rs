@@ -6,8 +6,9 @@ use pm_core::StatementId;
 use pm_queue::{Failure, Rows, Statement, Value};
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, RowStream};
 
@@ -18,9 +19,15 @@ pub(crate) struct Connection {
     prepares: bool,
     prepared: Mutex<HashMap<StatementId, tokio_postgres::Statement>>,
     in_flight: AtomicUsize,
+    /// When it was last idle or answered, in milliseconds after `opened_at`.
+    moved_at: AtomicU64,
+    opened_at: Instant,
     /// Whether no further statement is sent: one timed out, or was told that this is no primary.
     retired: AtomicBool,
 }
+
+/// A connection that has not answered for so long is held up, by a lock perhaps.
+const HELD_UP_MS: u64 = 50;
 
 /// Counts a statement in flight; retires the connection when the statement is dropped unanswered.
 struct InFlight<'a> {
@@ -31,6 +38,7 @@ struct InFlight<'a> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.connection.moved();
         if self.retires {
             self.connection.retired.store(true, Ordering::Relaxed);
         }
@@ -44,13 +52,25 @@ impl Connection {
             prepares,
             prepared: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            moved_at: AtomicU64::new(0),
+            opened_at: Instant::now(),
             retired: AtomicBool::new(false),
         }
     }
 
-    /// Returns how many statements wait for their answer.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+    /// Returns how many statements wait for their answer; far more when none has been answered for a while.
+    pub(crate) fn load(&self) -> usize {
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let since = self.age_ms().saturating_sub(self.moved_at.load(Ordering::Relaxed));
+        in_flight + if in_flight > 0 && since > HELD_UP_MS { usize::MAX / 2 } else { 0 }
+    }
+
+    fn moved(&self) {
+        self.moved_at.store(self.age_ms(), Ordering::Relaxed);
+    }
+
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Returns whether statements can be sent on it.
@@ -59,7 +79,9 @@ impl Connection {
     }
 
     pub(crate) async fn run(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.moved();
+        }
         let mut in_flight = InFlight { connection: self, retires: true };
         let answer = self.answer(statement, params).await.map_err(|error| self.failure(&error));
         in_flight.retires = answer.as_ref().is_err_and(|failure| failure.is_read_only() || failure.ends_session());

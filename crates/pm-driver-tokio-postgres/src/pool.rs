@@ -4,7 +4,7 @@ use crate::connection::{collect, failure, typed, words};
 use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
 use pm_queue::runtime::Tokio;
-use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Loan, Rows, Statement, Value};
+use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Loan, Room, Rows, Statement, Value};
 use std::sync::Arc;
 
 /// Returns a handle on the queues of a database that a pool of the caller's leads to.
@@ -53,6 +53,10 @@ impl Executor for PoolDriver {
 }
 
 impl Driver for PoolDriver {
+    fn room(&self) -> Room {
+        Room::of_pool(self.pool.status().max_size)
+    }
+
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             // Taken out of the pool: a script that fails inside its transaction leaves the connection in there.

@@ -1,5 +1,6 @@
 //! What a driver does: carry plans to the database and rows back.
 
+use crate::Room;
 use pm_core::{Failure, Rows, Statement, Value};
 use std::pin::Pin;
 
@@ -34,6 +35,15 @@ pub trait Driver: Executor + 'static {
     ///
     /// As [`Executor::run`].
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// Returns how many statements of each [class](pm_core::ConnectionClass) it carries at once (default: any number).
+    /// More wait until there is room.
+    ///
+    /// Statements of different classes must not wait for each other on a connection:
+    /// [`statement.id.class()`](pm_core::StatementId::class) says which a statement belongs to.
+    fn room(&self) -> Room {
+        Room::default()
+    }
 
     /// Returns a listener on a channel, or `None` when this driver cannot listen: polling is always enough.
     ///

@@ -1,5 +1,6 @@
 //! What every part of a queue needs to reach the database: driver, statements, runtime, randomness.
 
+use crate::gate::Gates;
 use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::Entropy;
@@ -25,6 +26,7 @@ pub(crate) struct Link {
     pub(crate) statement_timeout: Duration,
     /// The encoding of the database, once it had to be asked for.
     encoding: OnceLock<String>,
+    gates: Gates,
     trouble: Trouble,
 }
 
@@ -44,6 +46,7 @@ impl Link {
     ) -> Result<Self, Error> {
         let catalog = Catalog::new(&SchemaName::new(&options.schema)?);
         Ok(Link {
+            gates: Gates::new(driver.room()),
             driver,
             runtime,
             randomness,
@@ -60,6 +63,9 @@ impl Link {
 
     /// Sends a plan and waits for the rows, no longer than the server works on it and a little.
     pub(crate) async fn send(&self, plan: &Plan<'_>) -> Result<Rows, Failure> {
+        let class = plan.statement.class();
+        let entered = self.gates.enter(class, self.patience(), |patience| self.runtime.sleep(patience)).await;
+        let _permit = entered?;
         let mut answer = self.send_by(&*self.driver, plan).await;
         if answer.as_ref().is_err_and(Failure::is_unstorable) && plan.has_uncommon_text() {
             let encoding = self.encoding(&*self.driver).await;
@@ -83,12 +89,17 @@ impl Link {
 
     async fn send_by(&self, executor: &dyn Executor, plan: &Plan<'_>) -> Result<Rows, Failure> {
         let statement = self.catalog.statement(plan.statement);
-        let patience = self.statement_timeout.saturating_add(ANSWER_SLACK).saturating_add(sending_time(&plan.params));
+        let patience = self.patience().saturating_add(sending_time(&plan.params));
         let answer = pin!(executor.run(statement, &plan.params));
         match select(answer, self.runtime.sleep(patience)).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(Failure::no_reply(format!("no answer within {patience:?}"))),
         }
+    }
+
+    /// Returns how long an answer is waited for.
+    fn patience(&self) -> Duration {
+        self.statement_timeout.saturating_add(ANSWER_SLACK)
     }
 
     fn note(&self, answer: &Result<Rows, Failure>) {

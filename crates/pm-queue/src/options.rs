@@ -17,8 +17,17 @@ pub struct ConnectOptions {
     pub migrate: bool,
     /// Whether the schema's version is looked at (default yes).
     pub check_schema: bool,
-    /// How many connections at most (default 2; statements share them).
+    /// How many connections at most for statements that hardly ever wait for a lock (default 2; statements share them).
+    ///
+    /// Further ones are opened when first needed: see [`waiting_connections`](Self::waiting_connections). A stream that
+    /// listens has one more.
     pub connections: usize,
+    /// How many further connections at most for operators' statements, which may wait for a lock or read many rows
+    /// (default 2). Besides, one carries enqueues with keys, and one extends leases.
+    ///
+    /// So claims, settles, extensions and enqueues without keys never wait behind them. With 0 there are none of these
+    /// connections, and everything shares `connections`: for a program that does one thing after another.
+    pub waiting_connections: usize,
     /// How long to wait for a connection (default 5 s). 1 ms to 24.8 days, as all timeouts.
     pub connect_timeout: Duration,
     /// After how long the server gives up a statement (default 30 s).
@@ -56,6 +65,7 @@ impl Default for ConnectOptions {
             migrate: true,
             check_schema: true,
             connections: 2,
+            waiting_connections: 2,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
@@ -88,6 +98,13 @@ impl ConnectOptions {
     /// Changes how many connections there may be, at least 1.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
+        self
+    }
+
+    /// Changes how many further connections there may be for operators' statements; with 0, these and extensions of
+    /// leases share the others.
+    pub fn waiting_connections(mut self, waiting_connections: usize) -> Self {
+        self.waiting_connections = waiting_connections;
         self
     }
 

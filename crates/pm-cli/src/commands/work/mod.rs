@@ -68,7 +68,7 @@ struct Worked {
 
 pub(super) async fn run(context: &mut Context, args: &WorkArgs) -> Result<(), CommandError> {
     let settings = context.settings()?;
-    let queue = context.connect_with(options(&settings).connections(2)).await?;
+    let queue = context.connect_with(options(&settings).connections(2).waiting_connections(2)).await?;
     // A stream would say so as well, but later.
     queue.queue_settings(args.queue.as_str()).await?;
     let program = Program::new(&args.command, args.queue.as_str());

@@ -1,0 +1,221 @@
+//! How many statements of a class are under way at once.
+
+use crate::ConnectOptions;
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
+use pm_core::{ConnectionClass, Failure};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How many statements of each class a driver carries at once; `None` where they share connections without a bound.
+///
+/// Of a pool, in which each connection carries one statement at a time, it leaves room for the classes that must not
+/// wait: extensions of leases always find a connection, and claims and settles find one beside whatever waits for locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Room {
+    /// For [`ConnectionClass::Hot`].
+    pub hot: Option<usize>,
+    /// For [`ConnectionClass::Keyed`].
+    pub keyed: Option<usize>,
+    /// For [`ConnectionClass::Operator`].
+    pub operator: Option<usize>,
+    /// Whether keyed enqueues and operators' statements are counted together, by `operator`.
+    pub keyed_is_operator: bool,
+}
+
+impl Room {
+    /// Returns the room of a driver with connections of its own on which statements are pipelined.
+    ///
+    /// Operators' statements go one a connection: what is pipelined behind one that waits for a lock waits with it.
+    pub fn of_pipelined(options: &ConnectOptions) -> Room {
+        let operator = (options.waiting_connections > 0).then_some(options.waiting_connections);
+        Room { operator, ..Room::default() }
+    }
+
+    /// Returns the room of a pool of the driver's own, and how many connections it may open for that.
+    pub fn of_own_pool(options: &ConnectOptions) -> (Room, usize) {
+        let (hot, waiting) = (options.connections.max(1), options.waiting_connections);
+        match waiting {
+            0 => (Room::default(), hot),
+            _ => {
+                let room = Room { hot: Some(hot), keyed: Some(1), operator: Some(waiting), keyed_is_operator: false };
+                // One extends leases.
+                (room, hot + 1 + 1 + waiting)
+            }
+        }
+    }
+
+    /// Returns the room of a pool of the caller's with so many connections.
+    ///
+    /// From 4 connections on, all classes are kept apart. With 2 or 3, claims, settles and extensions find a connection
+    /// beside what may wait, but not beside several settles that wait for locked jobs. A single connection keeps
+    /// nothing apart: everything waits for whatever waits, `lock_timeout` at most each.
+    pub fn of_pool(connections: usize) -> Room {
+        let (keyed, operator) = match connections {
+            0..5 => (0, 1),
+            5..8 => (1, 1),
+            _ => (1, 2),
+        };
+        let hot = connections.saturating_sub(keyed + operator + 1).max(connections.min(2));
+        Room {
+            hot: Some(hot),
+            keyed: Some(keyed).filter(|keyed| *keyed > 0),
+            operator: Some(operator),
+            keyed_is_operator: keyed == 0,
+        }
+    }
+}
+
+/// The gates of a handle, by class.
+pub(crate) struct Gates {
+    hot: Option<Arc<Gate>>,
+    keyed: Option<Arc<Gate>>,
+    operator: Option<Arc<Gate>>,
+}
+
+impl Gates {
+    pub(crate) fn new(room: Room) -> Self {
+        let operator = room.operator.map(Gate::new);
+        let keyed = if room.keyed_is_operator { operator.clone() } else { room.keyed.map(Gate::new) };
+        Gates { hot: room.hot.map(Gate::new), keyed, operator }
+    }
+
+    /// Returns the right to send a statement of this class, once there is room; `sleep` bounds the wait.
+    ///
+    /// # Errors
+    ///
+    /// That it was not sent, when there was no room in time.
+    pub(crate) async fn enter(
+        &self,
+        class: ConnectionClass,
+        patience: Duration,
+        sleep: impl FnOnce(Duration) -> crate::BoxFuture<'static, ()>,
+    ) -> Result<Option<Permit>, Failure> {
+        let gate = match class {
+            ConnectionClass::Extend => &None,
+            ConnectionClass::Hot => &self.hot,
+            ConnectionClass::Keyed => &self.keyed,
+            ConnectionClass::Operator => &self.operator,
+        };
+        let Some(gate) = gate else { return Ok(None) };
+        let waiting = match gate.enter() {
+            Entering::Now(permit) => return Ok(Some(permit)),
+            Entering::Later(waiting) => waiting,
+        };
+        match select(waiting, sleep(patience)).await {
+            Either::Left((Ok(permit), _)) => Ok(Some(permit)),
+            Either::Left((Err(_), _)) | Either::Right(_) => Err(Failure::not_sent(format!(
+                "no connection for it within {patience:?}: as many statements of its kind as may are under way, and wait \
+                 for locks perhaps"
+            ))),
+        }
+    }
+}
+
+/// Lets a number of statements through at once, in the order they came.
+struct Gate(Mutex<Waiting>);
+
+struct Waiting {
+    free: usize,
+    queue: VecDeque<oneshot::Sender<Permit>>,
+}
+
+/// The right to send one statement; given back when dropped.
+pub(crate) struct Permit(Arc<Gate>);
+
+enum Entering {
+    Now(Permit),
+    Later(oneshot::Receiver<Permit>),
+}
+
+impl Gate {
+    fn new(room: usize) -> Arc<Self> {
+        Arc::new(Gate(Mutex::new(Waiting { free: room.max(1), queue: VecDeque::new() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>) -> Entering {
+        let mut waiting = self.lock();
+        if waiting.free > 0 {
+            waiting.free -= 1;
+            return Entering::Now(Permit(self.clone()));
+        }
+        let (sender, receiver) = oneshot::channel();
+        // Those that gave up meanwhile are not kept.
+        waiting.queue.retain(|other| !other.is_canceled());
+        waiting.queue.push_back(sender);
+        Entering::Later(receiver)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let next = {
+            let mut waiting = self.0.lock();
+            let next = std::iter::from_fn(|| waiting.queue.pop_front()).find(|next| !next.is_canceled());
+            if next.is_none() {
+                waiting.free += 1;
+            }
+            next
+        };
+        if let Some(next) = next {
+            // One that gives up at this very moment drops the permit, which then goes to the one after it.
+            drop(next.send(Permit(self.0.clone())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    fn enter(gates: &Gates, class: ConnectionClass) -> crate::BoxFuture<'_, Result<Option<Permit>, Failure>> {
+        Box::pin(gates.enter(class, Duration::from_secs(1), |_| Box::pin(std::future::pending())))
+    }
+
+    #[test]
+    fn those_that_wait_enter_in_their_order_and_one_that_gave_up_holds_up_no_other() {
+        let gates = Gates::new(Room { operator: Some(1), ..Room::default() });
+        let first = enter(&gates, ConnectionClass::Operator).now_or_never().unwrap().unwrap().unwrap();
+        let [mut second, mut third, mut fourth] = [(); 3].map(|()| enter(&gates, ConnectionClass::Operator));
+        for waiting in [&mut second, &mut third, &mut fourth] {
+            assert!(waiting.now_or_never().is_none());
+        }
+        assert!(
+            enter(&gates, ConnectionClass::Hot).now_or_never().unwrap().unwrap().is_none(),
+            "others are not held up"
+        );
+        drop(second);
+        drop(first);
+        assert!((&mut fourth).now_or_never().is_none(), "it is not its turn");
+        let third = third.now_or_never().unwrap().unwrap().unwrap();
+        drop(third);
+        fourth.now_or_never().unwrap().unwrap().unwrap();
+        enter(&gates, ConnectionClass::Operator).now_or_never().unwrap().unwrap().expect("all was given back");
+    }
+
+    #[test]
+    fn a_statement_without_room_in_time_was_not_sent() {
+        let gates = Gates::new(Room::of_pool(1));
+        let _first = enter(&gates, ConnectionClass::Operator).now_or_never().unwrap().unwrap().unwrap();
+        let late = gates.enter(ConnectionClass::Keyed, Duration::from_secs(1), |_| Box::pin(async {}));
+        let failure = late.now_or_never().unwrap().err().expect("operators' statements count with it");
+        assert_eq!(failure.class(), pm_core::Class::Retry);
+    }
+
+    #[test]
+    fn a_pool_leaves_room_for_what_must_not_wait() {
+        for connections in 0..40 {
+            let room = Room::of_pool(connections);
+            let may_wait = room.keyed.unwrap_or(0) + room.operator.unwrap_or(0);
+            let hot = room.hot.unwrap_or(usize::MAX);
+            assert!(connections < 2 || hot >= 2 && may_wait < connections, "{connections}: {room:?}");
+            assert!(connections < 4 || hot + may_wait < connections, "an extension finds one: {connections}: {room:?}");
+        }
+    }
+}
