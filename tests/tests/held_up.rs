@@ -4,7 +4,8 @@
 use deadpool_postgres::{Manager, Pool};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use pm_driver_tokio_postgres::{ConnectOptions, Error, Queue, SettingsChange, Uuid};
+use pm_core::StatementId;
+use pm_driver_tokio_postgres::{ConnectOptions, Driver, Error, Queue, SettingsChange, Statement, Type, Uuid};
 use pm_sandbox::Pooler;
 use pm_tests::{Direct, Ground, PATIENCE, eventually, next, take, within};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -179,4 +180,150 @@ async fn leases_are_extended_while_many_settles_wait_for_locked_jobs() {
         .await;
     })
     .await;
+}
+
+/// Returns how many sessions a test leaves waiting at most: however long a lock lasts, what was given up is gone.
+const LEFT_WAITING: i64 = 2;
+
+/// Options of a handle whose statements soon stop waiting for a lock.
+fn impatient() -> ConnectOptions {
+    ConnectOptions::default().lock_timeout(SECOND / 4).statement_timeout(SECOND * 2)
+}
+
+/// The settles of 40 jobs share a statement, which meets the one that is locked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neighbours_of_a_locked_job_are_settled_and_no_statement_given_up_waits_on_in_the_server() {
+    const JOBS: usize = 40;
+    each_way(SettingsChange::new(), impatient(), async |way, ground, queue| {
+        ground.put_many(JOBS as u64).await;
+        let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
+        let acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts().1).collect();
+        let locked = acks[JOBS / 3].id();
+        let mut someone = Direct::to(&ground.database.url()).await;
+        lock(&mut someone, &[locked]).await;
+        let start = std::time::Instant::now();
+        let mut settling: Vec<_> = acks.into_iter().map(|ack| (ack.id(), ack.commit())).collect();
+        let (_, mut theirs) = settling.remove(JOBS / 3);
+        let operators = async {
+            for _ in 0..3 {
+                let refused = queue.delete_jobs(&[locked]).await.expect_err("it is locked");
+                assert!(refused.to_string().contains("55P03"), "{way:?}: {refused}");
+            }
+        };
+        let neighbours = async {
+            for settled in join_all(settling.into_iter().map(|(_, settling)| settling)).await {
+                settled.unwrap_or_else(|error| panic!("{way:?}: {error}"));
+            }
+        };
+        within(&format!("{way:?}: the neighbours"), futures_util::future::join(neighbours, operators)).await;
+        // 24 times as long as any statement may wait.
+        while start.elapsed() < SECOND * 6 {
+            let waiting = waiting(ground);
+            assert!(waiting <= LEFT_WAITING, "{way:?}: {waiting} sessions wait");
+            tokio::time::sleep(SECOND / 10).await;
+        }
+        assert!((&mut theirs).now_or_never().is_none(), "{way:?}: it waits for the lock");
+        unlock(&mut someone).await;
+        within(&format!("{way:?}: the locked one"), theirs).await.unwrap_or_else(|error| panic!("{way:?}: {error}"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enqueue_that_was_refused_for_a_lock_does_not_go_in_later() {
+    let options = impatient().lock_timeout(SECOND / 10);
+    each_way(SettingsChange::new(), options, async |way, ground, queue| {
+        let mut someone = Direct::to(&ground.database.url()).await;
+        someone.client.batch_execute("begin; select from pm.queue for update").await.unwrap();
+        let enqueues = (0..50u64).map(|n| queue.enqueue("tasks", n, Default::default()));
+        let answers = tokio::time::timeout(PATIENCE * 2, join_all(enqueues)).await;
+        for answer in answers.unwrap_or_else(|_| panic!("{way:?}: no answer")) {
+            let refused = answer.expect_err("the queue is locked");
+            assert!(refused.to_string().contains("55P03"), "{way:?}: {refused}");
+        }
+        assert_eq!(waiting(ground), 0, "{way:?}");
+        unlock(&mut someone).await;
+        within("one more", queue.enqueue("tasks", 50u64, Default::default())).await.unwrap();
+        assert_eq!(ground.number("select count(*) from pm.job"), 1, "{way:?}");
+    })
+    .await;
+}
+
+/// Sets a timeout for all sessions of a database to come.
+fn set_for_all(ground: &Ground, setting: &str) {
+    ground.database.execute(&format!("alter database \"{}\" set {setting}", ground.database.name())).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shorter_timeout_of_the_callers_sessions_stays() {
+    let ground = Ground::new().await;
+    let pooler = Pooler::before(&ground.database.url()).unwrap();
+    let id = ground.put(1).await;
+    set_for_all(&ground, "lock_timeout = '200ms'");
+    let mut someone = Direct::to(&ground.database.url()).await;
+    lock(&mut someone, &[id]).await;
+    for way in [Way::Deadpool, Way::SqlxPool, Way::TokioPostgresThroughPooler, Way::SqlxThroughPooler] {
+        let queue = way.open(&ground, &pooler, &patient()).await;
+        let refused = within(&format!("{way:?}"), queue.delete_jobs(&[id])).await.expect_err("it is locked");
+        assert!(refused.to_string().contains("55P03"), "{way:?}: {refused}");
+    }
+}
+
+fn statement(text: &str) -> Statement {
+    Statement { id: StatementId::Job, text: text.to_owned(), params: &[], columns: &[Type::Text] }
+}
+
+/// In sessions of others, a statement finds the settings that it would find in one of ours, and leaves none behind;
+/// also when its future is dropped in the middle, which leaves no transaction open either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_travel_with_each_statement_and_stay_nowhere() {
+    let ground = Ground::new().await;
+    let pooler = Pooler::before(&ground.database.url()).unwrap();
+    let (url, past) = (ground.database.url(), pooler.url_of(ground.database.name()));
+    let server: PgConnectOptions = url.parse().unwrap();
+    let pool = PgPoolOptions::new().max_connections(2).connect_with(server).await.unwrap();
+    let options = ConnectOptions::default();
+    let pooled = options.clone().pooler(true);
+    let drivers: [Box<dyn Driver>; 3] = [
+        Box::new(pm_driver_sqlx::Sqlx::of_pool(pool.clone(), &options).unwrap()),
+        Box::new(pm_driver_sqlx::Sqlx::new(&past, &pooled).unwrap()),
+        Box::new(pm_driver_tokio_postgres::TokioPostgres::new(&past, &pooled).unwrap()),
+    ];
+    let names = "array['lock_timeout', 'statement_timeout', 'enable_seqscan', 'jit', 'search_path']";
+    let all = format!(
+        "select string_agg(name || '=' || current_setting(name), ' ' order by place)
+                       from unnest({names}) with ordinality as setting(name, place)"
+    );
+    let settings = statement(&all);
+    let slow = statement("select 'slow' from pg_catalog.pg_sleep(0.3)");
+    for (n, driver) in drivers.iter().enumerate() {
+        let rows = driver.run(&settings, &[]).await.unwrap();
+        let mut row = rows.only(StatementId::Job).unwrap();
+        let seen: String = row.read().unwrap();
+        assert_eq!(
+            seen, "lock_timeout=5s statement_timeout=30s enable_seqscan=off jit=off search_path=pg_catalog",
+            "{n}"
+        );
+        for ms in [0, 1, 2, 5, 20, 100] {
+            drop(tokio::time::timeout(Duration::from_millis(ms), driver.run(&slow, &[])).await);
+        }
+        driver.run(&statement("select 'x' from nowhere"), &[]).await.expect_err("there is no such table");
+    }
+    let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%'";
+    eventually("no transaction is open", PATIENCE, async || ground.number(open) == 0).await;
+    let mut of_pool = Vec::new();
+    for _ in 0..2 {
+        of_pool.push(pool.acquire().await.unwrap());
+    }
+    let (client, connection) = tokio_postgres::connect(&past, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let default = "lock_timeout=0 statement_timeout=0 enable_seqscan=on jit=on search_path=\"$user\", public";
+    for connection in &mut of_pool {
+        let seen: String =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(all.clone())).fetch_one(&mut **connection).await.unwrap();
+        assert_eq!(seen, default);
+    }
+    for _ in 0..8 {
+        assert_eq!(client.query_typed(&all, &[]).await.unwrap()[0].get::<_, String>(0), default);
+    }
 }

@@ -26,6 +26,8 @@ pub struct Sqlx {
     foreign: bool,
     /// Whether a transaction pooler stands between: nothing may be kept in a session.
     pooler: bool,
+    /// What each statement's transaction begins with, in sessions that are not our own.
+    beginning: Option<Arc<str>>,
     /// Whether sessions were seen to be kept, or a pooler was spoken of.
     probed: AtomicBool,
     connect_timeout: Duration,
@@ -72,6 +74,7 @@ impl Sqlx {
             listener: options.listens_at().map(|url| server(url, options)).transpose()?,
             foreign,
             pooler: options.pooler,
+            beginning: (foreign || options.pooler).then(|| options.transaction_script().into()),
             probed: AtomicBool::new(options.pooler),
             connect_timeout: options.connect_timeout,
         })
@@ -107,13 +110,14 @@ impl Sqlx {
         statement: &Statement,
         params: &[Value<'_>],
     ) -> Result<Rows, sqlx::Error> {
-        if !self.pooler {
+        let Some(beginning) = &self.beginning else {
             return rows(connection, statement, params, true).await;
-        }
+        };
+        // Timeouts and settings hold for this transaction and leave nothing behind. Through a pooler it is needed anyway:
         // sqlx parses in one round trip and runs in the next: only a transaction keeps a pooler from giving them to two
         // servers, the second of which would run whatever was parsed there last.
-        let mut transaction = connection.begin().await?;
-        let rows = rows(&mut transaction, statement, params, false).await?;
+        let mut transaction = connection.begin_with(AssertSqlSafe(beginning.clone())).await?;
+        let rows = rows(&mut transaction, statement, params, !self.pooler).await?;
         transaction.commit().await?;
         Ok(rows)
     }

@@ -113,7 +113,8 @@ pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, E
 
 /// Returns a handle on the queues of the database that a pool of the caller's leads to, driven by the given runtime.
 ///
-/// Statements run on connections of the pool, one at a time each; plans and timeouts are those of its sessions. One
+/// Statements run on connections of the pool, one at a time each, in transactions that begin with timeouts and settings for
+/// their plans: three round trips each, and nothing is left in the pool's sessions. One
 /// further connection listens beside the pool, while a stream wants notifications; one looks, before the first statement,
 /// whether the pool leads to a transaction pooler of which the options say nothing. Closing the queue leaves the pool
 /// open. Of the options, those that concern single connections have no effect.

@@ -1,6 +1,7 @@
 //! One pipelined connection and its prepared statements.
 
 use crate::cell::{Cell, Parameter};
+use crate::enclosing::Enclosing;
 use futures_util::TryStreamExt;
 use pm_core::StatementId;
 use pm_queue::{Failure, Rows, Statement, Value};
@@ -15,8 +16,9 @@ use tokio_postgres::{Client, Error, RowStream};
 /// A connection. Statements of many tasks are pipelined on it.
 pub(crate) struct Connection {
     client: Client,
-    /// Whether statements are kept prepared; not through a transaction pooler.
-    prepares: bool,
+    /// What each statement's transaction begins with, through a transaction pooler; otherwise the session keeps settings and
+    /// prepared statements.
+    enclosing: Option<Enclosing>,
     prepared: Mutex<HashMap<StatementId, tokio_postgres::Statement>>,
     in_flight: AtomicUsize,
     /// When it was last idle or answered, in milliseconds after `opened_at`.
@@ -46,10 +48,10 @@ impl Drop for InFlight<'_> {
 }
 
 impl Connection {
-    pub(crate) fn new(client: Client, prepares: bool) -> Self {
+    pub(crate) fn new(client: Client, enclosing: Option<Enclosing>) -> Self {
         Connection {
             client,
-            prepares,
+            enclosing,
             prepared: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             moved_at: AtomicU64::new(0),
@@ -93,10 +95,10 @@ impl Connection {
     }
 
     async fn answer(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Error> {
-        let rows = match self.prepares {
-            true => self.client.query_raw(&self.prepared(statement).await?, params.iter().map(Parameter)).await?,
-            false => self.client.query_typed_raw(&statement.text, typed(params)).await?,
-        };
+        if let Some(enclosing) = &self.enclosing {
+            return enclosing.run(&self.client, statement, params).await;
+        }
+        let rows = self.client.query_raw(&self.prepared(statement).await?, params.iter().map(Parameter)).await?;
         collect(rows, statement).await
     }
 

@@ -51,6 +51,7 @@ mod cell;
 mod connection;
 mod dial;
 mod driver;
+mod enclosing;
 mod lane;
 mod listener;
 #[cfg(feature = "deadpool")]

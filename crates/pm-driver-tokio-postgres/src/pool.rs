@@ -1,6 +1,7 @@
 //! A pool of the caller's.
 
-use crate::connection::{collect, failure, typed, words};
+use crate::connection::{failure, words};
+use crate::enclosing::Enclosing;
 use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
 use pm_queue::runtime::Tokio;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 /// Returns a handle on the queues of a database that a pool of the caller's leads to.
 ///
 /// Statements run on connections of the pool, one at a time each, and are sent whole each time, so that the pool may lead
-/// to a transaction pooler: [`connect`](crate::connect) is faster. Plans and timeouts are those of the pool's sessions.
-/// There are no notifications, and idle streams poll, unless the options name a `listener_url`. Closing the queue leaves
+/// to a transaction pooler: [`connect`](crate::connect) is faster. Each runs in a transaction that begins with timeouts
+/// and settings for its plan, all in one round trip, so that nothing is left in the pool's sessions. There are no notifications, and idle streams poll, unless the options name a `listener_url`. Closing the queue leaves
 /// the pool open. Of the other options, those that concern single connections have no effect.
 ///
 /// # Errors
@@ -20,12 +21,13 @@ use std::sync::Arc;
 pub async fn from_pool(pool: Pool, options: ConnectOptions) -> Result<Queue, Error> {
     let runtime = Arc::new(Tokio::current());
     let listener = options.listens_at().map(|url| TokioPostgres::on(url, &options, runtime.clone())).transpose()?;
-    Queue::open(Arc::new(PoolDriver { pool, listener }), runtime, &options).await
+    Queue::open(Arc::new(PoolDriver { pool, enclosing: Enclosing::new(&options), listener }), runtime, &options).await
 }
 
 /// Carries statements over a pool of the caller's.
 struct PoolDriver {
     pool: Pool,
+    enclosing: Enclosing,
     /// Carries no statements, only notifications, if they can be heard at all.
     listener: Option<TokioPostgres>,
 }
@@ -44,9 +46,8 @@ impl Executor for PoolDriver {
         Box::pin(async move {
             let mut lent = Loan::new(self.client().await?, |client| drop(Object::take(client)));
             let client = lent.connection();
-            let answer =
-                async { collect(client.query_typed_raw(&statement.text, typed(params)).await?, statement).await };
-            let answer = answer.await.map_err(|error| failure(&error, client.is_closed()));
+            let answer = self.enclosing.run(client, statement, params).await;
+            let answer = answer.map_err(|error| failure(&error, client.is_closed()));
             lent.give_back(answer)
         })
     }

@@ -2,6 +2,7 @@
 
 use crate::connection::{Connection, words};
 use crate::dial::{Messages, Sockets};
+use crate::enclosing::Enclosing;
 use crate::listener::ChannelListener;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
@@ -27,6 +28,7 @@ pub(crate) struct Server {
     sockets: Arc<dyn Sockets>,
     connect_timeout: Duration,
     session_script: String,
+    options: ConnectOptions,
     /// Whether a transaction pooler stands between: nothing may be kept in a session.
     pooler: bool,
 }
@@ -45,6 +47,7 @@ impl Server {
             sockets,
             connect_timeout: options.connect_timeout,
             session_script: opening_script(options),
+            options: options.clone(),
             pooler: options.pooler,
         })
     }
@@ -77,7 +80,7 @@ impl Server {
         if !self.pooler {
             client.batch_execute(&self.session_script).await.map_err(|error| unreachable(&self.config, &error))?;
         }
-        Ok(Connection::new(client, !self.pooler))
+        Ok(Connection::new(client, self.pooler.then(|| Enclosing::new(&self.options))))
     }
 
     async fn dial(&self, config: &Config) -> Result<(Client, Messages), Failure> {

@@ -30,19 +30,20 @@ pub struct ConnectOptions {
     pub waiting_connections: usize,
     /// How long to wait for a connection (default 5 s). 1 ms to 24.8 days, as all timeouts.
     pub connect_timeout: Duration,
-    /// After how long the server gives up a statement (default 30 s).
+    /// After how long the server gives up a statement (default 30 s). On sessions that are not our own it travels with each
+    /// statement, and a shorter one of theirs stays.
     ///
     /// The time it takes to send the rows counts: a job of 300 MB needs 24 s over 100 Mbit/s. An answer is waited for 5 s
     /// longer, and a second more for every 128 KiB of payloads sent.
     pub statement_timeout: Duration,
-    /// After how long a statement that waits for a lock is given up (default 5 s).
+    /// After how long a statement that waits for a lock is given up (default 5 s), likewise.
     pub lock_timeout: Duration,
     /// The name the server shows (default `pm`).
     pub application_name: String,
     /// Whether a transaction pooler, PgBouncer for example, stands between (default no).
     ///
-    /// Then nothing is kept in a session: statements are sent whole each time, plans and timeouts are the server's
-    /// defaults, and there are no notifications without [`listener_url`](Self::listener_url): idle streams poll.
+    /// Then nothing is kept in a session: statements are sent whole each time, each in a transaction that begins with
+    /// timeouts and settings for its plan, and there are no notifications without [`listener_url`](Self::listener_url): idle streams poll.
     /// One that stands there unsaid is noticed when a connection is opened, with an error of kind `Invalid`.
     pub pooler: bool,
     listener_url: Option<Hidden>,
@@ -152,13 +153,37 @@ impl ConnectOptions {
     /// Returns the SQL that sets timeouts, and plans that stay on the indexes whatever the tables held when the
     /// statements were prepared: for sessions that nobody else uses. Drivers send [`opening_script`](crate::opening_script).
     pub fn session_script(&self) -> String {
-        let (statement_ms, lock_ms) = (self.statement_timeout.as_millis(), self.lock_timeout.as_millis());
+        let (statement_ms, lock_ms) = (setting_ms(self.statement_timeout), setting_ms(self.lock_timeout));
         format!(
             "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
              set jit = off; set statement_timeout = {statement_ms}; set lock_timeout = {lock_ms}; \
              set default_transaction_isolation = 'read committed'; set search_path = pg_catalog"
         )
     }
+
+    /// Returns the SQL that begins a transaction in which the same holds, for sessions that others use too: those of a
+    /// pool of the caller's, or of a transaction pooler. Send it as a simple query, together with the statement it is for.
+    ///
+    /// A timeout of the session that is shorter stays.
+    pub fn transaction_script(&self) -> String {
+        let at_most = |name: &str, limit: Duration| {
+            let (ms, theirs) = (setting_ms(limit), format!("current_setting('{name}')"));
+            let shorter = format!("{theirs}::interval > interval '0' and {theirs}::interval < interval '{ms} ms'");
+            format!("set_config('{name}', case when {shorter} then {theirs} else '{ms}' end, true)")
+        };
+        format!(
+            "begin isolation level read committed; set local search_path = pg_catalog; \
+             select set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true), \
+             set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), {}, {}",
+            at_most("statement_timeout", self.statement_timeout),
+            at_most("lock_timeout", self.lock_timeout),
+        )
+    }
+}
+
+/// Returns a timeout as the server takes it, in milliseconds.
+fn setting_ms(timeout: Duration) -> i32 {
+    i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
 }
 
 /// The shortest timeout: Postgres reckons in milliseconds, and zero means none to it.

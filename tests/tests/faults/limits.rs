@@ -51,9 +51,9 @@ async fn a_server_without_free_connections_costs_time_only() {
     scene.finish("all connection slots taken by others (53300) for 10 s, lease 4 s", &recovery).await;
 }
 
-/// Behind a pooler no session keeps a timeout: the server would wait for the lock for ever.
+/// Behind a pooler no session keeps a timeout: without one of its own a statement would wait for the lock for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_no_session_keeps_a_timeout_the_client_gives_up_by_itself() {
+async fn where_no_session_keeps_a_timeout_it_travels_with_the_statement() {
     let ground = Ground::new().await;
     let id = ground.put(1).await;
     let options = || ConnectOptions::default().pooler(true).statement_timeout(SECOND);
@@ -66,11 +66,12 @@ async fn where_no_session_keeps_a_timeout_the_client_gives_up_by_itself() {
     let transaction = someone.client.transaction().await.unwrap();
     transaction.batch_execute("lock table pm.job in access exclusive mode").await.unwrap();
     for queue in &queues {
-        let error = within("the client's own timeout", queue.job(id)).await.expect_err("nobody answers");
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let error = within("the statement's own timeout", queue.job(id)).await.expect_err("the table is locked");
+        assert_eq!(error.kind(), ErrorKind::Database, "{error}");
+        assert!(error.to_string().contains("57014"), "{error}");
     }
     transaction.rollback().await.unwrap();
     for queue in &queues {
-        within("an answer", queue.job(id)).await.expect("what waited is left behind with its connection");
+        within("an answer", queue.job(id)).await.expect("the lock has gone");
     }
 }
