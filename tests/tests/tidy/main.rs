@@ -166,7 +166,7 @@ fn a_malformed_decision_record_is_found() {
     bite("# 0001: Title", "# Title");
     bite("## Context\n", "");
     bite("## What we lose", "## Consequences");
-    assert_eq!(record_form(&[file("docs/adr/0002-a.md", good)]).len(), 1, "record 1 is left out");
+    assert_eq!(record_form(&[file("docs/adr/0002-a.md", good)]).len(), 1, "it is named otherwise than its title");
     let twice = [file("docs/adr/0001-a.md", good), file("docs/adr/0001-b.md", good)];
     assert!(!record_form(&twice).is_empty(), "a number is used twice");
 }

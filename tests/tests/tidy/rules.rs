@@ -165,11 +165,18 @@ fn is_release(text: &str) -> bool {
 pub(crate) fn record_form(files: &[File]) -> Vec<String> {
     let mut found = Vec::new();
     let records = files.iter().filter(|file| file.path.starts_with("docs/adr/"));
-    for (record, number) in records.zip(1..) {
+    let mut last = 0;
+    for record in records {
         let path = &record.path;
+        let number: u32 = path["docs/adr/".len()..].get(..4).and_then(|digits| digits.parse().ok()).unwrap_or_default();
         if !path.starts_with(&format!("docs/adr/{number:04}-")) || !record.has_extension("md") {
-            found.push(format!("{path}: record {number} is named docs/adr/{number:04}-title.md; none is left out"));
+            found.push(format!("{path}: a record is named docs/adr/0001-title.md"));
         }
+        // Records that are written at the same time land in any order: numbers may be missing, and none is used twice.
+        if number <= last {
+            found.push(format!("{path}: record {number} comes after record {last}"));
+        }
+        last = number;
         if !record.text.starts_with(&format!("# {number:04}: ")) {
             found.push(format!("{path}: does not open with `# {number:04}: Title`"));
         }
