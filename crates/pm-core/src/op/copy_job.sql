@@ -19,7 +19,7 @@ with goal as materialized (
   select payload_id, 1, '' from fresh where payload_id is not null
   on conflict (id) do update set refs = payload.refs + 1
 ), parted as (
-  update {schema}.job set payload = null, payload_id = shared.id from fresh cross join shared where job.id = fresh.id
+  update {schema}.job set payload = null, payload_id = shared.id from fresh cross join shared where job.id = any(array[fresh.id])
 ), added as (
   insert into {schema}.job (id, queue_id, priority, seq, run_at, held, codec, payload_id, created_at, description,
                             key, key_held, max_retries, backoff_ms, jitter_percent)

@@ -8,13 +8,13 @@ with item as materialized (
   select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, job.id, job.state, job.held, job.lease, job.queue_id, job.payload_id
-  from item join {schema}.job on job.id = item.id
-  order by job.id
+  from item join {schema}.job on job.id = any(array[item.id])
+  order by item.id
   for update of job
 ), {still_is}, gone as (
-  delete from {schema}.job using still where job.id = still.id and still.fits returning job.id, job.payload_id
+  delete from {schema}.job using still where job.id = any(array[still.id]) and still.fits returning job.id, job.payload_id
 ), history as (
-  delete from {schema}.attempt where job_id in (select id from gone)
+  delete from {schema}.attempt where job_id = any(array(select id from gone))
 ), share as (
   select payload_id, pg_catalog.count(*) as jobs from gone where payload_id is not null group by payload_id
 ), {unshare_payloads}

@@ -8,8 +8,8 @@ with item as materialized (
   select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, job.id, job.state, job.held, job.attempt, job.lease, job.worker, job.queue_id
-  from item join {schema}.job on job.id = item.id
-  order by job.id
+  from item join {schema}.job on job.id = any(array[item.id])
+  order by item.id
   for no key update of job
 ), {still_is}, changed as (
   update {schema}.job
@@ -18,7 +18,7 @@ with item as materialized (
       seq = null, run_at = null,
       key_held = case when coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.key_held end
   from still
-  where job.id = still.id and still.state < 2 and still.fits
+  where job.id = any(array[still.id]) and still.state < 2 and still.fits
   returning job.id
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)

@@ -10,8 +10,8 @@ with goal as materialized (
   select item.id, item.ordinal, goal.id as goal_id from goal cross join pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, item.goal_id, job.id, job.state, job.held, job.lease, job.queue_id, job.priority, job.seq, job.key_held
-  from item join {schema}.job on job.id = item.id
-  order by job.id
+  from item join {schema}.job on job.id = any(array[item.id])
+  order by item.id
   for no key update of job
 ), {still_is}, allowed as materialized (
   select t.*, case when t.queue_id <> t.goal_id and t.seq is not null and t.state <> 1 then pg_catalog.nextval('{schema}.job_seq') else t.seq end as ticket
@@ -38,7 +38,7 @@ with goal as materialized (
         else a.ticket
       end
   from allowed a
-  where job.id = a.id
+  where job.id = any(array[a.id])
   returning job.id
 )
 select item.ordinal,

@@ -36,6 +36,6 @@ with recursive asked as materialized (
 select asked.paused as is_paused, next.id is not null as is_job, {job_columns}
 from asked
 left join next on true
-left join {schema}.job on job.id = next.id
+left join {schema}.job on job.id = any(array[next.id])
 left join {schema}.queue on queue.id = job.queue_id
 order by next.priority desc, next.seq, next.run_at

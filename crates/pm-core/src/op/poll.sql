@@ -28,7 +28,7 @@ with recursive followed as materialized (
   select pg_catalog.min(flight.lease_expires_at) as at
   from {schema}.claim_frontier cross join lateral (
     select job.lease_expires_at from {schema}.job
-    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
+    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
     offset 0
   ) flight
 ), due as materialized (

@@ -13,7 +13,7 @@ with due as materialized (
 ), ticket as materialized (
   select id, pg_catalog.nextval('{schema}.job_seq') as seq from due
 ), moved as (
-  update {schema}.job set seq = ticket.seq, run_at = null from ticket where job.id = ticket.id returning job.id
+  update {schema}.job set seq = ticket.seq, run_at = null from ticket where job.id = any(array[ticket.id]) returning job.id
 )
 select (select pg_catalog.count(*) from moved) as promoted,
        (select pg_catalog.max(run_at) from due) as upto,

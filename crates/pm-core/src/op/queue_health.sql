@@ -11,7 +11,7 @@ from {schema}.queue
 left join {schema}.claim_frontier on claim_frontier.queue_id = queue.id
 left join lateral (
   select job.lease_expires_at from {schema}.job
-  where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
+  where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
   offset 0
 ) flight on true
 group by queue.id, queue.name, queue.paused

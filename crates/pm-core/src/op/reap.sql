@@ -7,7 +7,7 @@ with flight as materialized (
   select flight.id, flight.lease_expires_at
   from {schema}.claim_frontier cross join lateral (
     select job.id, job.lease_expires_at from {schema}.job
-    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
+    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
     offset 0
   ) flight
 ), pick as materialized (
@@ -42,7 +42,7 @@ with flight as materialized (
       run_at = case when s.base_ms + s.spread_ms > 0 then
         pg_catalog.statement_timestamp() + (s.base_ms + (s.spread_ms * s.part >> 20))::pg_catalog.float8 * interval '1 ms' end
   from delayed s
-  where job.id = s.id
+  where job.id = any(array[s.id])
   returning job.id
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)

@@ -7,18 +7,22 @@
 with item as materialized (
   select * from unnest($1::pg_catalog.uuid[], $2::pg_catalog.int8[]) with ordinality as item(id, lease, ordinal)
 ), free as materialized (
-  select item.ordinal, job.id, job.queue_id
-  from item join {schema}.job on job.id = item.id and job.lease = item.lease and job.state = 1
-  for no key update of job skip locked
+  select item.ordinal, leased.id, leased.queue_id
+  from item cross join lateral (
+    select job.id, job.queue_id from {schema}.job
+    where job.id = item.id and job.lease = item.lease and job.state = 1
+    limit 1
+    for no key update skip locked
+  ) leased
 ), done as (
   update {schema}.job
   set lease_expires_at = greatest(job.lease_expires_at, pg_catalog.statement_timestamp() + queue.lease_ms::pg_catalog.float8 * interval '1 ms')
   from free join {schema}.queue on queue.id = free.queue_id
-  where job.id = free.id
+  where job.id = any(array[free.id])
   returning free.ordinal, (extract(epoch from job.lease_expires_at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 as remaining_ms
 )
 select ordinal, remaining_ms from done
 union all
 select item.ordinal, null
-from item join {schema}.job on job.id = item.id and job.lease = item.lease and job.state = 1
+from item join {schema}.job on job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1
 where item.ordinal not in (select ordinal from free)

@@ -7,7 +7,7 @@ with flight as materialized (
   select flight.id
   from {schema}.claim_frontier cross join lateral (
     select job.id, job.lease from {schema}.job
-    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq <= claim_frontier.seq and job.state = 1
+    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
     offset 0
   ) flight
   where flight.lease = $1::pg_catalog.int8

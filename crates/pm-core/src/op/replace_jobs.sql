@@ -10,7 +10,7 @@ with item as materialized (
     with ordinality as item(id, queue, priority, held, run_at, delay_ms, codec, payload,
                             description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
 ), own as materialized (
-  select item.ordinal, job.id, job.state, job.held, job.queue_id from item join {schema}.job on job.id = item.id
+  select item.ordinal, job.id, job.state, job.held, job.queue_id from item join {schema}.job on job.id = any(array[item.id])
 ), holder as materialized (
   select item.ordinal, job.id, job.state, job.held, job.queue_id, job.attempt, job.payload_id, job.key_until,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
@@ -22,7 +22,7 @@ with item as materialized (
   for no key update of job
 ), lapsed as (
   update {schema}.job set key_held = null from holder
-  where job.id = holder.id and holder.state >= 2 and holder.key_until <= pg_catalog.statement_timestamp()
+  where job.id = any(array[holder.id]) and holder.state >= 2 and holder.key_until <= pg_catalog.statement_timestamp()
   returning job.id
 ), last as materialized (
   select distinct on (id) * from holder where state = 0 and attempt = 0 order by id, ordinal desc
@@ -34,7 +34,7 @@ with item as materialized (
       description = item.description, key_until = item.key_until, unreadable_since = null,
       max_retries = item.max_retries, backoff_ms = item.backoff_ms::pg_catalog.int8[], jitter_percent = item.jitter_percent
   from last join item on item.ordinal = last.ordinal
-  where job.id = last.id
+  where job.id = any(array[last.id])
   returning job.id
 ), share as (
   select payload_id, pg_catalog.count(*) as jobs from last where payload_id is not null group by payload_id

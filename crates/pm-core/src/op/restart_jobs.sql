@@ -8,8 +8,8 @@ with item as materialized (
   select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, job.*
-  from item join {schema}.job on job.id = item.id
-  order by job.id
+  from item join {schema}.job on job.id = any(array[item.id])
+  order by item.id
   for no key update of job
 ), {still_is}, allowed as materialized (
   select ranked.*, case when ranked.state = 0 and ranked.seq is not null then ranked.seq else pg_catalog.nextval('{schema}.job_seq') end as ticket
@@ -34,7 +34,7 @@ with item as materialized (
         when a.turn = 1 and not exists (select 1 from {schema}.job o where o.queue_id = a.queue_id and o.key_held = a.key) then a.key
       end
   from allowed a
-  where job.id = a.id
+  where job.id = any(array[a.id])
   returning job.id
 )
 select item.ordinal,

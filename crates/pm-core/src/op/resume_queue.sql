@@ -19,7 +19,7 @@ with named as materialized (
 ), freed as (
   update {schema}.job
   set held = false, seq = held.seq, run_at = case when held.is_due then null else job.run_at end
-  from held where job.id = held.id and job.held
+  from held where job.id = any(array[held.id]) and job.held
   returning job.id
 )
 select named.id,

@@ -9,7 +9,7 @@ with item as materialized (
     with ordinality as item(id, lease, verdict, state, delay_ms, reason, ordinal)
 ), free as materialized (
   select job.id
-  from item join {schema}.job on job.id = item.id and job.lease = item.lease and job.state = 1
+  from item join {schema}.job on job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1
   where $7::pg_catalog.bool
   for no key update of job skip locked
 ), done as materialized (
@@ -24,7 +24,7 @@ with item as materialized (
       unreadable_since = case when item.verdict = 8 then coalesce(job.unreadable_since, pg_catalog.statement_timestamp()) end,
       reason = case when item.verdict = 0 then null else coalesce(item.reason, job.reason) end
   from item
-  where job.id = item.id and job.lease = item.lease and job.state = 1
+  where job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1
     and (not $7::pg_catalog.bool or item.id in (select id from free))
   returning item.ordinal, job.id, job.attempt, job.lease, item.verdict, job.worker, item.reason
 ), told as (
@@ -33,6 +33,6 @@ with item as materialized (
   on conflict do nothing
 )
 select case when $7::pg_catalog.bool and exists (
-         select from {schema}.job where job.id = item.id and job.lease = item.lease and job.state = 1
+         select from {schema}.job where job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1 offset 0
        ) then -item.ordinal else item.ordinal end
 from item where item.ordinal not in (select ordinal from done)

@@ -21,9 +21,9 @@ with page as materialized (
   order by job.id
   for update of job skip locked
 ), gone as (
-  delete from {schema}.job using target where job.id = target.id returning job.id, job.payload_id
+  delete from {schema}.job using target where job.id = any(array[target.id]) returning job.id, job.payload_id
 ), history as (
-  delete from {schema}.attempt where job_id in (select id from gone)
+  delete from {schema}.attempt where job_id = any(array(select id from gone))
 ), share as (
   select payload_id, pg_catalog.count(*) as jobs from gone where payload_id is not null group by payload_id
 ), {unshare_payloads}
