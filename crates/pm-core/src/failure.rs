@@ -1,5 +1,6 @@
 //! What went wrong between us and the database, and what may be done about it.
 
+use crate::statement::SEARCH_PATH_SETTING;
 use std::fmt;
 
 /// Why a statement has no reply.
@@ -102,6 +103,13 @@ impl Failure {
     pub fn is_unstorable(&self) -> bool {
         // character_not_in_repertoire, untranslatable_character
         matches!(self.sqlstate(), Some("22021" | "22P05"))
+    }
+
+    /// Returns whether the statement was refused because a schema stands before `pg_catalog` in the `search_path`:
+    /// operators of that schema would have run in place of Postgres's own.
+    pub fn is_search_path(&self) -> bool {
+        // undefined_object
+        self.sqlstate() == Some("42704") && self.message.contains(SEARCH_PATH_SETTING)
     }
 
     /// Returns whether a transaction pooler shows itself: what is said of a session is lost between two statements.

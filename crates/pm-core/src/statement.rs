@@ -106,6 +106,8 @@ pub(crate) struct Definition {
 pub struct Catalog {
     schema: SchemaName,
     statements: Arc<[Statement]>,
+    /// Those of [`StatementId::IN_TRANSACTION`], behind the check of the `search_path`.
+    in_transaction: Arc<[Statement]>,
 }
 
 /// What to send: a statement and its parameters. It can be printed, compared, logged, run and faked.
@@ -118,6 +120,16 @@ pub struct Plan<'a> {
 }
 
 impl StatementId {
+    /// Those that run in transactions of the caller's.
+    pub const IN_TRANSACTION: [StatementId; 6] = [
+        StatementId::Enqueue,
+        StatementId::EnqueueKeyed,
+        StatementId::KeyHolder,
+        StatementId::ReplaceJobs,
+        StatementId::Notify,
+        StatementId::Settle,
+    ];
+
     /// All statements.
     pub const ALL: [StatementId; 51] = [
         StatementId::Enqueue,
@@ -291,7 +303,22 @@ impl Catalog {
             let Definition { sql, params, columns } = id.definition();
             Statement { id, text: render(sql, schema), params, columns }
         };
-        Catalog { schema: schema.clone(), statements: StatementId::ALL.map(statement).into() }
+        let in_transaction = StatementId::IN_TRANSACTION.map(|id| {
+            let plain = statement(id);
+            Statement { text: checked(&plain.text), ..plain }
+        });
+        Catalog {
+            schema: schema.clone(),
+            statements: StatementId::ALL.map(statement).into(),
+            in_transaction: in_transaction.into(),
+        }
+    }
+
+    /// Returns the statement of this name for a transaction of the caller's, whose `search_path` may be anything: with
+    /// a schema before `pg_catalog` it fails, see [`Failure::is_search_path`](crate::Failure::is_search_path). One that
+    /// is not in [`StatementId::IN_TRANSACTION`] comes without the check.
+    pub fn statement_in_transaction(&self, id: StatementId) -> &Statement {
+        self.in_transaction.iter().find(|statement| statement.id == id).unwrap_or_else(|| self.statement(id))
     }
 
     /// Returns the statement of this name.
@@ -307,11 +334,27 @@ impl Catalog {
 }
 
 /// Parts that several statements share, by the name that stands for them.
-const PARTS: [(&str, &str); 3] = [
+const PARTS: [(&str, &str); 4] = [
     ("{job_columns}", include_str!("op/job_columns.sql")),
+    ("{search_path}", SEARCH_PATH),
     ("{still_is}", include_str!("op/still_is.sql")),
     ("{unshare_payloads}", include_str!("op/unshare_payloads.sql")),
 ];
+
+const SEARCH_PATH: &str = include_str!("op/search_path.sql");
+
+/// The setting that [`SEARCH_PATH`] asks for, so that the server's error names it.
+pub(crate) const SEARCH_PATH_SETTING: &str = "pm.search_path_with_pg_catalog_first";
+
+/// Returns a statement's text behind the check of the `search_path`: for a select that does not end in a limit.
+fn checked(text: &str) -> String {
+    let (with, rest) = match text.trim_start() {
+        text if text.starts_with("with recursive ") => ("with recursive", text.replacen("with recursive ", ", ", 1)),
+        text if text.starts_with("with ") => ("with", text.replacen("with ", ", ", 1)),
+        text => ("with", text.to_owned()),
+    };
+    format!("{with} {}{rest}\nlimit (select most from search_path)", bare(SEARCH_PATH))
+}
 
 /// Returns `sql` for one schema, without its comments.
 pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
@@ -361,7 +404,7 @@ mod tests {
 
     /// Returns what stands before each `(` without a blank and is no name of pg_catalog, and each type that is none.
     fn unqualified(text: &str) -> Vec<&str> {
-        const KEYWORDS: [&str; 7] = ["", "coalesce", "greatest", "least", "extract", "any", "array"];
+        const KEYWORDS: [&str; 8] = ["", "coalesce", "greatest", "least", "extract", "any", "array", "operator"];
         let name_before = |at: usize| {
             let start = text[..at].rfind(|c: char| !(c.is_alphanumeric() || "_.".contains(c))).map_or(0, |end| end + 1);
             (&text[start..at], &text[..start])
@@ -384,6 +427,7 @@ mod tests {
         let catalog = Catalog::new(&SchemaName::default());
         for id in StatementId::ALL {
             assert_eq!(unqualified(&catalog.statement(id).text), Vec::<&str>::new(), "{id:?}");
+            assert_eq!(unqualified(&catalog.statement_in_transaction(id).text), Vec::<&str>::new(), "{id:?}");
         }
         let bad =
             "select count(*), $1::int4, max (2), a in (1), pg_catalog.now()::pg_catalog.text from unnest($2) as t(a)";

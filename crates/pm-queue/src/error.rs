@@ -130,6 +130,10 @@ impl From<Failure> for Error {
         } else if failure.is_unstorable() {
             let advice = "the encoding of the database cannot store a character of a name or key: use others";
             (ErrorKind::Invalid, format!("{advice} ({failure})"))
+        } else if failure.is_search_path() {
+            let advice = "a schema stands before pg_catalog in the search_path of this session, and its operators would \
+                          run in place of Postgres's own: leave pg_catalog out of the search_path, or put it first";
+            (ErrorKind::Invalid, format!("{advice} ({failure})"))
         } else if failure.is_read_only() {
             let advice = "the server takes no writes: it is a standby, or default_transaction_read_only is on";
             (ErrorKind::Database, format!("{advice} ({failure})"))

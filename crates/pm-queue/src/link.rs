@@ -5,7 +5,7 @@ use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::Entropy;
 use pm_core::op::Encoding;
-use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName, Value};
+use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName, Statement, Value};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -88,7 +88,10 @@ impl Link {
     }
 
     async fn send_by(&self, executor: &dyn Executor, plan: &Plan<'_>) -> Result<Rows, Failure> {
-        let statement = self.catalog.statement(plan.statement);
+        self.send_as(executor, self.catalog.statement(plan.statement), plan).await
+    }
+
+    async fn send_as(&self, executor: &dyn Executor, statement: &Statement, plan: &Plan<'_>) -> Result<Rows, Failure> {
         let patience = self.patience().saturating_add(sending_time(&plan.params));
         let answer = pin!(executor.run(statement, &plan.params));
         match select(answer, self.runtime.sleep(patience)).await {
@@ -126,9 +129,10 @@ impl Link {
             true => plan.fitted_texts(self.encoding(executor).await?),
             false => None,
         };
+        let statement = self.catalog.statement_in_transaction(plan.statement);
         let answer = match &fitted {
-            Some(fitted) => self.send_by(executor, &fitted.plan(&plan)).await,
-            None => self.send_by(executor, &plan).await,
+            Some(fitted) => self.send_as(executor, statement, &fitted.plan(&plan)).await,
+            None => self.send_as(executor, statement, &plan).await,
         };
         drop(plan);
         match answer {

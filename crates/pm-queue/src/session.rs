@@ -51,7 +51,7 @@ pub fn listen_script(channel: &str) -> String {
 pub fn session_guard() -> String {
     let (name, value) = SESSION_MARK;
     format!(
-        "do $pm$ begin if pg_catalog.current_setting('{name}', true) is distinct from '{value}' then \
+        "do $pm$ begin if coalesce(pg_catalog.current_setting('{name}', true), '') operator(pg_catalog.<>) '{value}' then \
          raise exception using errcode = '{POOLER_SQLSTATE}', message = 'the session is not kept'; end if; end $pm$"
     )
 }
