@@ -127,6 +127,9 @@ fn operator_on_queues(statement: StatementId, rows: &Rows) -> bool {
         StatementId::DropQueues => interpret(DropQueues { queue_id: Some(1) }, rows),
         StatementId::SchemaVersion => interpret(SchemaVersion, rows),
         StatementId::Encoding => interpret(Encoding, rows),
+        StatementId::Relations => interpret(Relations, rows),
+        StatementId::Privileges => interpret(Privileges::of_current_role(), rows),
+        StatementId::Sequences => interpret(Sequences, rows),
         _ => false,
     }
 }

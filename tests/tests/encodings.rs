@@ -150,3 +150,20 @@ async fn a_description_costs_no_caller_the_transaction() {
         place.close().await;
     }
 }
+
+/// A pool whose connections exchange texts in another encoding is refused: names would change on their way.
+#[tokio::test]
+async fn a_pool_that_speaks_another_encoding_is_refused() {
+    let place = Place::new("LATIN1").await;
+    let speaks = sqlx::postgres::PgPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async move {
+            sqlx::query("set client_encoding = 'LATIN1'").execute(connection).await?;
+            Ok(())
+        })
+    });
+    let pool = speaks.connect(&place.database.url()).await.unwrap();
+    let refused = pm_driver_sqlx::from_pool(pool, ConnectOptions::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    assert!(refused.to_string().contains("client_encoding of the connections is LATIN1"), "{refused}");
+    place.close().await;
+}

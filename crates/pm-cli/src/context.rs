@@ -59,7 +59,7 @@ impl Context {
         self.connect_checked(true).await
     }
 
-    /// Connects to a database whatever is in it: for `db migrate` alone.
+    /// Connects to a database whatever is in it: for `db migrate` and `db doctor`.
     ///
     /// # Errors
     ///

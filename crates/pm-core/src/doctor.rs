@@ -1,8 +1,15 @@
 //! What makes queues sick, why that matters, and what to do about it: pure judgement of what was measured.
 
+mod access;
+mod sequences;
+
+pub use access::{examine_access, foreign_encoding, hidden_rows, other_schemas};
+
 use crate::SchemaName;
 use crate::migration::expected_indexes;
-use crate::op::{IndexHealth, QueueActivity, QueueHealth, RowHolder, RowHolderKind, TableHealth};
+use crate::op::{
+    IndexHealth, QueueActivity, QueueHealth, Relation, RowHolder, RowHolderKind, SequenceReading, TableHealth,
+};
 use std::time::Duration;
 
 /// So many dead rows are not worth a word.
@@ -33,6 +40,10 @@ pub struct Symptoms {
     pub queues: Vec<QueueHealth>,
     /// Who waits how long.
     pub activity: Vec<QueueActivity>,
+    /// What stands in the schema, and which other schemas look like it.
+    pub relations: Vec<Relation>,
+    /// How far each sequence has drawn.
+    pub sequences: Vec<SequenceReading>,
     /// By how much this machine's clock surely differs from the database's.
     pub clock_offset: Duration,
 }
@@ -54,6 +65,18 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Check {
+    /// Row-level security hides rows.
+    RowSecurity,
+    /// A role lacks a privilege.
+    MissingGrant,
+    /// A table is not an ordinary, logged table of this server.
+    OddTable,
+    /// A table has a trigger or a rule that is not pm's.
+    Trigger,
+    /// Another schema may be meant.
+    OtherSchema,
+    /// A sequence is behind what it numbers.
+    LaggingSequence,
     /// A transaction, standby or slot keeps old row versions alive.
     HeldRows,
     /// Dead rows pile up.
@@ -80,7 +103,13 @@ pub enum Check {
 
 impl Check {
     /// All checks.
-    pub const ALL: [Check; 11] = [
+    pub const ALL: [Check; 17] = [
+        Check::RowSecurity,
+        Check::MissingGrant,
+        Check::OddTable,
+        Check::Trigger,
+        Check::OtherSchema,
+        Check::LaggingSequence,
         Check::HeldRows,
         Check::DeadRows,
         Check::MissingIndex,
@@ -97,6 +126,12 @@ impl Check {
     /// Returns its name for programs, which stays.
     pub fn name(self) -> &'static str {
         match self {
+            Check::RowSecurity => "row_security",
+            Check::MissingGrant => "missing_grant",
+            Check::OddTable => "odd_table",
+            Check::Trigger => "trigger",
+            Check::OtherSchema => "other_schema",
+            Check::LaggingSequence => "lagging_sequence",
             Check::HeldRows => "held_rows",
             Check::DeadRows => "dead_rows",
             Check::MissingIndex => "missing_index",
@@ -122,6 +157,14 @@ pub enum Remedy {
 }
 
 impl Remedy {
+    /// Returns the SQL, if that is what it is.
+    pub fn sql(&self) -> Option<&str> {
+        match self {
+            Remedy::Sql(sql) => Some(sql),
+            Remedy::Command(_) => None,
+        }
+    }
+
     /// Returns what to type into a shell; SQL goes to psql, which finds the database in `PM_DATABASE_URL`.
     pub fn command(&self) -> String {
         match self {
@@ -139,6 +182,8 @@ impl Remedy {
 /// `patience` is how long a transaction may be open, a lease be run out, and a ready job wait.
 pub fn examine(symptoms: &Symptoms, schema: &SchemaName, patience: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
+    findings.extend(access::other_schema(&symptoms.relations, &symptoms.activity, schema));
+    findings.extend(symptoms.sequences.iter().filter_map(|reading| sequences::lagging(reading, schema)));
     findings.extend(symptoms.holders.iter().filter_map(|holder| held_rows(holder, patience)));
     findings.extend(symptoms.tables.iter().filter_map(|table| dead_rows(table, schema)));
     findings.extend(indexes(&symptoms.indexes, schema));

@@ -99,6 +99,12 @@ impl Failure {
         matches!(self.sqlstate(), Some("3F000" | "42P01" | "42703" | "42883"))
     }
 
+    /// Returns whether the role lacks a privilege.
+    pub fn is_forbidden(&self) -> bool {
+        // insufficient_privilege
+        self.sqlstate() == Some("42501")
+    }
+
     /// Returns whether the encoding of the database cannot store a character of a text.
     pub fn is_unstorable(&self) -> bool {
         // character_not_in_repertoire, untranslatable_character

@@ -15,6 +15,7 @@ mod cron;
 pub mod doctor;
 mod error;
 mod failure;
+pub mod grants;
 mod id;
 mod job;
 mod lease;

@@ -61,6 +61,9 @@ pub enum StatementId {
     FireSchedules,
     SchemaVersion,
     Encoding,
+    Relations,
+    Privileges,
+    Sequences,
 }
 
 /// On which connections a statement runs. One of a class never waits behind one of another class.
@@ -131,7 +134,7 @@ impl StatementId {
     ];
 
     /// All statements.
-    pub const ALL: [StatementId; 51] = [
+    pub const ALL: [StatementId; 54] = [
         StatementId::Enqueue,
         StatementId::EnqueueKeyed,
         StatementId::KeyHolder,
@@ -183,6 +186,9 @@ impl StatementId {
         StatementId::FireSchedules,
         StatementId::SchemaVersion,
         StatementId::Encoding,
+        StatementId::Relations,
+        StatementId::Privileges,
+        StatementId::Sequences,
     ];
 
     /// Returns on which connections it runs.
@@ -218,6 +224,9 @@ impl StatementId {
             | StatementId::TableSizes
             | StatementId::RowHolders
             | StatementId::TableHealth
+            | StatementId::Relations
+            | StatementId::Privileges
+            | StatementId::Sequences
             | StatementId::IndexHealth
             | StatementId::QueueHealth
             | StatementId::SetQueue
@@ -292,6 +301,9 @@ impl StatementId {
             StatementId::WakeSleepers => &op::notify::WAKE_SLEEPERS,
             StatementId::SchemaVersion => &op::schema_version::SCHEMA_VERSION,
             StatementId::Encoding => &op::encoding::ENCODING,
+            StatementId::Relations => &op::relations::RELATIONS,
+            StatementId::Privileges => &op::relations::PRIVILEGES,
+            StatementId::Sequences => &op::sequences::SEQUENCES,
         }
     }
 }
@@ -398,7 +410,7 @@ mod tests {
             }
             assert!(!statement.text.contains(&format!("${}", statement.params.len() + 1)), "{id:?}");
             let names_tables = ![StatementId::Notify, StatementId::RowHolders, StatementId::Encoding].contains(&id);
-            assert_eq!(statement.text.contains("\"my jobs\"."), names_tables, "{id:?} and the schema's name");
+            assert_eq!(statement.text.contains("\"my jobs\""), names_tables, "{id:?} and the schema's name");
         }
     }
 

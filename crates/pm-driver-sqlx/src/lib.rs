@@ -123,5 +123,9 @@ pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, E
 ///
 /// As [`Queue::open`].
 pub async fn from_pool_on(pool: PgPool, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
-    Queue::open(Arc::new(Sqlx::of_pool(pool, &options)?), runtime, &options).await
+    let queue = Queue::open(Arc::new(Sqlx::of_pool(pool, &options)?), runtime, &options).await?;
+    if options.check_schema {
+        queue.advance_positions().await;
+    }
+    Ok(queue)
 }

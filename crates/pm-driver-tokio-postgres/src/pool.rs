@@ -21,7 +21,12 @@ use std::sync::Arc;
 pub async fn from_pool(pool: Pool, options: ConnectOptions) -> Result<Queue, Error> {
     let runtime = Arc::new(Tokio::current());
     let listener = options.listens_at().map(|url| TokioPostgres::on(url, &options, runtime.clone())).transpose()?;
-    Queue::open(Arc::new(PoolDriver { pool, enclosing: Enclosing::new(&options), listener }), runtime, &options).await
+    let driver = PoolDriver { pool, enclosing: Enclosing::new(&options), listener };
+    let queue = Queue::open(Arc::new(driver), runtime, &options).await?;
+    if options.check_schema {
+        queue.advance_positions().await;
+    }
+    Ok(queue)
 }
 
 /// Carries statements over a pool of the caller's.

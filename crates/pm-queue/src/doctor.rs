@@ -1,8 +1,8 @@
 //! Finding out what makes queues sick.
 
 use crate::{Error, Queue};
-use pm_core::doctor::{Finding, Symptoms, examine};
-use pm_core::op::{IndexHealths, QueueHealths, RowHolders, TableHealths};
+use pm_core::doctor::{Finding, Symptoms, examine, examine_access};
+use pm_core::op::{IndexHealths, Privileges, QueueHealths, Relations, RowHolders, Sequences, TableHealths};
 use std::time::Duration;
 
 impl Queue {
@@ -17,20 +17,40 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn doctor(&self, patience: Duration) -> Result<Vec<Finding>, Error> {
+        let schema = self.link().catalog.schema();
+        let relations = self.run(Relations).await?;
+        let privileges = self.run(Privileges::of_current_role()).await?;
+        let mut findings = examine_access(&relations, &privileges, schema);
+        let measured = match self.check_schema(false).await {
+            Ok(()) => self.measure(patience).await,
+            Err(unusable) => Err(unusable),
+        };
+        match measured {
+            Ok(symptoms) => findings.extend(examine(&Symptoms { relations, ..symptoms }, schema, patience)),
+            // What can be told without looking at the tables says why nobody can.
+            Err(_) if !findings.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+        findings.sort_by_key(|finding| finding.check);
+        Ok(findings)
+    }
+
+    async fn measure(&self, patience: Duration) -> Result<Symptoms, Error> {
         let runtime = &self.link().runtime;
         let before_ms = runtime.unix_ms();
         let tables = self.run(TableHealths).await?;
         let after_ms = runtime.unix_ms();
         let database_ms = tables.first().and_then(|table| u64::try_from(table.read_at.unix_us() / 1_000).ok());
-        let symptoms = Symptoms {
+        Ok(Symptoms {
             clock_offset: database_ms.map(|it| distance(it, before_ms, after_ms)).unwrap_or_default(),
             tables,
             holders: self.run(RowHolders).await?,
             indexes: self.run(IndexHealths).await?,
             queues: self.run(QueueHealths { patience }).await?,
+            sequences: self.run(Sequences).await?,
             activity: self.activity(patience).await?,
-        };
-        Ok(examine(&symptoms, self.link().catalog.schema(), patience))
+            ..Symptoms::default()
+        })
     }
 }
 

@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Invalid,
     /// pm's tables are missing, older or newer than this program: migrate, or upgrade the program.
     Schema,
+    /// The role may not do this, or does not see all rows: the message says what to grant.
+    Forbidden,
     /// The database cannot be reached or does not answer: try again later.
     Unavailable,
     /// The queue was closed by this program.
@@ -127,6 +129,8 @@ impl From<Failure> for Error {
         } else if failure.is_pooler() {
             let advice = "a transaction pooler stands before the database: go past it, or set ConnectOptions::pooler";
             (ErrorKind::Invalid, format!("{advice} ({failure})"))
+        } else if failure.is_forbidden() {
+            (ErrorKind::Forbidden, format!("the role may not do this: {failure}"))
         } else if failure.is_unstorable() {
             let advice = "the encoding of the database cannot store a character of a name or key: use others";
             (ErrorKind::Invalid, format!("{advice} ({failure})"))

@@ -4,8 +4,8 @@ use crate::gate::Gates;
 use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::Entropy;
-use pm_core::op::Encoding;
-use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName, Statement, Value};
+use pm_core::op::{Encoding, Privileges};
+use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName, StatementId, Value};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -73,8 +73,21 @@ impl Link {
                 answer = self.send_by(&*self.driver, &fitted.plan(plan)).await;
             }
         }
+        if let Err(failure) = &answer
+            && failure.is_forbidden()
+        {
+            let explanation = self.explain(plan.statement).await;
+            answer = Err(failure.clone().with_detail(explanation.as_deref()));
+        }
         self.note(&answer);
         answer
+    }
+
+    /// Returns which privileges the role lacks for a statement that was refused, if that can be found out.
+    async fn explain(&self, statement: StatementId) -> Option<String> {
+        let privileges = Privileges::of_current_role();
+        let rows = self.send_by(&*self.driver, &privileges.plan()).await.ok()?;
+        privileges.interpret(&rows).ok()?.explanation(statement)
     }
 
     /// Returns the encoding of the database, which is asked for once.

@@ -14,8 +14,9 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_channel::oneshot;
+use pm_core::doctor::{foreign_encoding, hidden_rows, other_schemas};
 use pm_core::machine::{self, Enqueued};
-use pm_core::op::{Notice, SchemaFound, SchemaVersion};
+use pm_core::op::{Notice, Relations, SchemaFound, SchemaVersion, advance_positions_script};
 use pm_core::{NewJob, OTHER_TEXT_SQLSTATE, Operation, QueueName, SCHEMA_VERSION, job_id, migration_script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -121,19 +122,36 @@ impl Queue {
         let queue = Queue { inner: Arc::new(inner) };
         if options.check_schema {
             queue.check_schema(options.migrate).await?;
+            if options.pooler {
+                queue.advance_positions().await;
+            }
         }
         Ok(queue)
     }
 
-    async fn check_schema(&self, migrate: bool) -> Result<(), Error> {
+    /// Looks whether the tables are there and can be worked with as they are.
+    pub(crate) async fn check_schema(&self, migrate: bool) -> Result<(), Error> {
         let schema = self.inner.link.catalog.schema();
+        let relations = self.run(Relations).await?;
+        if let Some(message) = hidden_rows(&relations, schema) {
+            return Err(Error::new(ErrorKind::Forbidden, message));
+        }
+        if let Some(message) = foreign_encoding(&relations) {
+            return Err(Error::invalid(message));
+        }
         match self.schema_version().await? {
             SCHEMA_VERSION => Ok(()),
             found if found > SCHEMA_VERSION => Err(newer_schema(schema.as_str(), found)),
             _ if migrate => self.migrate().await,
             0 => {
+                let others: Vec<_> = other_schemas(&relations).iter().map(|name| format!("{name:?}")).collect();
+                let elsewhere = match others.is_empty() {
+                    true => String::new(),
+                    false => format!(", but there are tables of pm in schema {}: name it,", others.join(" and ")),
+                };
+                let elsewhere = elsewhere.trim_end_matches(',');
                 let message = format!(
-                    "the database has no schema {schema:?} of pm; run: pm db migrate",
+                    "the database has no schema {schema:?} of pm{elsewhere}; run: pm db migrate",
                     schema = schema.as_str()
                 );
                 Err(Error::new(ErrorKind::Schema, message))
@@ -146,6 +164,18 @@ impl Queue {
                 Err(Error::new(ErrorKind::Schema, message))
             }
         }
+    }
+
+    /// Advances the sequence of positions when it is behind those that jobs have, as after a failover by logical
+    /// replication, so that new jobs are not put before older ones.
+    ///
+    /// For drivers over connections that they do not open: others do so with
+    /// [`opening_script`](crate::opening_script). It is tried once, and does nothing when nothing is behind.
+    pub async fn advance_positions(&self) {
+        let script = advance_positions_script(self.inner.link.catalog.schema());
+        let driver = self.inner.link.driver.clone();
+        // Should it fail, doctor finds the sequence.
+        drop(self.spawned(async move { Ok(driver.run_script(&script).await?) }).await);
     }
 
     /// Brings the schema to the version this program works with; creates it when it is missing.

@@ -1,7 +1,8 @@
 //! What drivers say on connections of our own before the first statement.
 
 use crate::{ConnectOptions, Error};
-use pm_core::POOLER_SQLSTATE;
+use pm_core::op::advance_positions_script;
+use pm_core::{POOLER_SQLSTATE, SchemaName};
 
 /// The longest name of an application, in bytes. The server shows the first 63.
 const MOST_NAME_BYTES: usize = 1_000;
@@ -34,7 +35,11 @@ pub const SESSION_MARK: (&str, &str) = ("pm.session", "own");
 pub fn opening_script(options: &ConnectOptions) -> String {
     match options.pooler {
         true => String::new(),
-        false => format!("{}; {}", session_guard(), options.session_script()),
+        false => {
+            // A connection that opens may have been led to another server, by a failover that left sequences behind.
+            let advance = SchemaName::new(&options.schema).map(|schema| advance_positions_script(&schema));
+            format!("{}; {}; {}", session_guard(), options.session_script(), advance.unwrap_or_default())
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod demo;
 mod dev;
 mod doctor;
 mod filters;
+mod grants;
 mod jobs;
 mod next;
 mod payloads;

@@ -1,9 +1,9 @@
-//! Which indexes the schema's history leaves behind, read from its own SQL.
+//! Which indexes, tables and sequences the schema's history leaves behind, read from its own SQL.
 
 use super::MIGRATIONS;
 use crate::SchemaName;
 use crate::statement::render;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the indexes that a migrated schema has, by name, each with the SQL that makes it anew without locking
 /// writers out for long.
@@ -15,6 +15,31 @@ pub(crate) fn expected_indexes(schema: &SchemaName) -> BTreeMap<String, String> 
         }
     }
     indexes
+}
+
+/// Returns the tables and sequences that a migrated schema has, the table of migrations included.
+pub(crate) fn expected_relations() -> BTreeSet<String> {
+    let schema = SchemaName::default();
+    let qualified = render("{schema}.", &schema);
+    let mut relations = BTreeSet::from(["migration".to_owned()]);
+    for migration in &MIGRATIONS {
+        for statement in migration.sql(&schema).split(';') {
+            let Some((kind, rest)) = statement.trim().split_once(&qualified) else { continue };
+            let name = rest.split([' ', '(']).next().unwrap_or_default();
+            match kind.trim() {
+                "create sequence" => _ = relations.insert(name.to_owned()),
+                "create table" => {
+                    relations.insert(name.to_owned());
+                    let identities = rest.lines().filter(|line| line.contains("as identity"));
+                    let columns = identities.filter_map(|line| line.split_whitespace().next());
+                    relations.extend(columns.map(|column| format!("{name}_{column}_seq")));
+                }
+                "drop table" | "drop sequence" => _ = relations.remove(name),
+                _ => {}
+            }
+        }
+    }
+    relations
 }
 
 /// Adds what one statement creates, or takes away what it drops.
@@ -72,6 +97,17 @@ mod tests {
         assert!(indexes["job_key"].starts_with("create unique index concurrently job_key on \"my jobs\".job "));
         assert_eq!(indexes["queue_name_key"], "alter table \"my jobs\".queue add unique (name)");
         assert_eq!(indexes["attempt_pkey"], "alter table \"my jobs\".attempt add primary key (job_id, attempt)");
+    }
+
+    #[test]
+    fn tables_and_sequences_are_read_from_the_migrations() {
+        let relations = expected_relations();
+        for name in
+            ["migration", "job", "job_seq", "queue", "queue_id_seq", "payload_id_seq", "schedule_id_seq", "attempt"]
+        {
+            assert!(relations.contains(name), "{name}: {relations:?}");
+        }
+        assert!(relations.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')), "{relations:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod indexes;
 
-pub(crate) use indexes::expected_indexes;
+pub(crate) use indexes::{expected_indexes, expected_relations};
 
 use crate::SchemaName;
 use crate::statement::{bare, render};

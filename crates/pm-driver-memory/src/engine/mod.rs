@@ -84,8 +84,13 @@ impl Work<'_> {
             StatementId::Activity => self.activity(),
             StatementId::TableSizes => self.table_sizes(),
             StatementId::QueueHealth => self.queue_health(),
-            // Nothing here is vacuumed, and no index can be missing.
-            StatementId::RowHolders | StatementId::TableHealth | StatementId::IndexHealth => {}
+            // Nothing here is vacuumed, no index can be missing, everyone may do everything, and no sequence falls behind.
+            StatementId::RowHolders
+            | StatementId::TableHealth
+            | StatementId::IndexHealth
+            | StatementId::Relations
+            | StatementId::Privileges
+            | StatementId::Sequences => {}
             StatementId::ListSchedules => self.list_schedules(),
             StatementId::SetSchedule => self.set_schedule(),
             StatementId::HoldSchedule => self.hold_schedule(),

@@ -1,6 +1,7 @@
 //! Commands about the database as a whole.
 
 mod doctor;
+mod grants;
 mod migrate;
 mod prune;
 mod reap;
@@ -19,6 +20,7 @@ pub(crate) enum DbCommand {
     Migrate(migrate::MigrateArgs),
     Stats(stats::StatsArgs),
     Doctor(doctor::DoctorArgs),
+    Grants(grants::GrantsArgs),
     Reap(reap::ReapArgs),
     Prune(prune::PruneArgs),
 }
@@ -28,6 +30,7 @@ impl DbCommand {
         match self {
             DbCommand::Migrate(args) => migrate::run(context, &args).await,
             DbCommand::Doctor(args) => doctor::run(context, &args).await,
+            DbCommand::Grants(args) => grants::run(context, &args),
             DbCommand::Stats(_) => stats::run(context).await,
             DbCommand::Reap(_) => reap::run(context).await,
             DbCommand::Prune(_) => prune::run(context).await,

@@ -1,0 +1,148 @@
+//! What stands between a role and pm's tables: privileges, row-level security, and tables that are none.
+
+use super::{Check, Finding, Remedy, quoted, table_of};
+use crate::SchemaName;
+use crate::grants::{self, Grant};
+use crate::migration::expected_relations;
+use crate::op::{HeldPrivileges, QueueActivity, Relation, RelationKind};
+
+const NOT_OURS: &str =
+    "pm locks and skips rows of ordinary tables of this server; on others it loses order, fences or speed";
+const HIDDEN: &str = "rows that a policy hides are never claimed, reaped or shown, and no error tells";
+
+/// Returns why a role must not work with these tables, if row-level security filters what it sees.
+pub fn hidden_rows(relations: &[Relation], schema: &SchemaName) -> Option<String> {
+    let hidden: Vec<_> = expected(relations).filter(|relation| relation.is_filtered).collect();
+    let role = &hidden.first()?.role;
+    let tables: Vec<_> = hidden.iter().map(|relation| relation.name.as_str()).collect();
+    let plural = if tables.len() > 1 { "s" } else { "" };
+    let remedy = format!("alter table {} disable row level security", table_of(schema, &hidden[0].name));
+    Some(format!(
+        "row-level security filters what role {role:?} sees of table{plural} {}: {HIDDEN}; run as the owner: {remedy}",
+        tables.join(", ")
+    ))
+}
+
+/// Returns why a connection must not be worked with, if it exchanges texts in another encoding than UTF-8.
+pub fn foreign_encoding(relations: &[Relation]) -> Option<String> {
+    let encoding = &relations.first()?.client_encoding;
+    (encoding != "UTF8").then(|| {
+        format!("the client_encoding of the connections is {encoding}, and pm speaks UTF8: leave it unset on the pool")
+    })
+}
+
+/// Returns which other schemas hold tables that look like pm's.
+pub fn other_schemas(relations: &[Relation]) -> Vec<&str> {
+    let others = relations.iter().filter(|relation| relation.kind == RelationKind::OtherSchema);
+    others.map(|relation| relation.name.as_str()).collect()
+}
+
+/// Returns what is wrong with the tables themselves and with what the current role may do.
+pub fn examine_access(relations: &[Relation], privileges: &HeldPrivileges, schema: &SchemaName) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(expected(relations).filter_map(|relation| row_security(relation, schema)));
+    findings.extend(missing_grants(privileges, schema));
+    for relation in expected(relations) {
+        findings.extend(odd_table(relation, schema));
+        findings.extend(triggers(relation, schema));
+    }
+    findings
+}
+
+/// Returns the relations of pm's own.
+fn expected(relations: &[Relation]) -> impl Iterator<Item = &Relation> {
+    let names = expected_relations();
+    relations.iter().filter(move |it| it.kind != RelationKind::OtherSchema && names.contains(&it.name))
+}
+
+fn row_security(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
+    let table = table_of(schema, &relation.name);
+    let whom = match relation.is_filtered {
+        true => format!("role {:?}", relation.role),
+        false => "roles other than its owner".to_owned(),
+    };
+    relation.is_secured.then(|| Finding {
+        check: Check::RowSecurity,
+        what: format!("row-level security of table {} filters what {whom} may see", relation.name),
+        why: HIDDEN,
+        remedy: Remedy::Sql(format!("alter table {table} disable row level security")),
+    })
+}
+
+fn missing_grants(privileges: &HeldPrivileges, schema: &SchemaName) -> Vec<Finding> {
+    let role = &privileges.role;
+    let Some((kind, lacking)) = grants::missing(|grant| !privileges.lacking.contains(grant)) else { return Vec::new() };
+    let finding = |grant: Grant| Finding {
+        check: Check::MissingGrant,
+        what: format!("role {role:?} lacks {grant}, which a role that is {} needs", kind.article()),
+        why: "statements that need it fail, some only when a job fails, a lease runs out or a schedule is due",
+        remedy: Remedy::Command(format!(
+            "pm --schema {} db grants --role {} --for {} | psql \"$PM_DATABASE_URL\"",
+            quoted(schema.as_str()),
+            quoted(role),
+            kind.name()
+        )),
+    };
+    lacking.into_iter().map(finding).collect()
+}
+
+fn odd_table(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
+    let Relation { name, kind, .. } = relation;
+    let finding = |what: &str, why: &'static str, remedy: Remedy| Finding {
+        check: Check::OddTable,
+        what: format!("{name} {what}"),
+        why,
+        remedy,
+    };
+    let table = table_of(schema, name);
+    let elsewhere = || Remedy::Command("pm --schema NAME db migrate".to_owned());
+    match kind {
+        RelationKind::View => Some(finding("is a view, not a table", NOT_OURS, elsewhere())),
+        RelationKind::Foreign => Some(finding("is a table of another server", NOT_OURS, elsewhere())),
+        RelationKind::Partitioned => Some(finding("is cut into partitions", NOT_OURS, elsewhere())),
+        _ if relation.is_distributed => {
+            let remedy = format!("select undistribute_table({})", super::literal(&table));
+            Some(finding("is distributed over several servers", NOT_OURS, Remedy::Sql(remedy)))
+        }
+        _ if relation.is_unlogged => Some(finding(
+            "is unlogged",
+            "after a crash of the server it is empty, and standbys never have it",
+            Remedy::Sql(match kind {
+                RelationKind::Sequence => format!("alter sequence {table} set logged"),
+                _ => format!("alter table {table} set logged"),
+            }),
+        )),
+        _ => None,
+    }
+}
+
+fn triggers(relation: &Relation, schema: &SchemaName) -> Vec<Finding> {
+    if relation.is_distributed {
+        return Vec::new();
+    }
+    let table = table_of(schema, &relation.name);
+    let each = |kind: &'static str, names: &Option<String>| {
+        let finding = |name: &str| Finding {
+            check: Check::Trigger,
+            what: format!("table {} has a {kind} of its own, {name}", relation.name),
+            why: "it runs inside pm's statements: it slows them down, can change or refuse what they write, and can lock what they need",
+            remedy: Remedy::Sql(format!("drop {kind} \"{}\" on {table}", name.replace('"', "\"\""))),
+        };
+        names.iter().flat_map(|names| names.split(", ")).map(finding).collect::<Vec<_>>()
+    };
+    [each("trigger", &relation.triggers), each("rule", &relation.rules)].concat()
+}
+
+/// Returns the schemas that look like pm's while this one has no queue: perhaps another one was meant.
+pub(super) fn other_schema(relations: &[Relation], activity: &[QueueActivity], schema: &SchemaName) -> Vec<Finding> {
+    let finding = |name: &str| Finding {
+        check: Check::OtherSchema,
+        what: format!("schema {:?} has no queue, and schema {name:?} holds tables of pm too", schema.as_str()),
+        why: "jobs put on queues of one schema are never seen by workers of another",
+        remedy: Remedy::Command(format!("pm --schema {} db doctor", quoted(name))),
+    };
+    match activity.is_empty() {
+        true => other_schemas(relations).into_iter().map(finding).collect(),
+        false => Vec::new(),
+    }
+}

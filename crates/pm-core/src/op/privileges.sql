@@ -1,0 +1,18 @@
+-- Tells of some privileges in pm's schema which a role has: of $2 tables and sequences (null for the schema), $3 privileges, $4 columns.
+-- Locks: none.
+-- Concurrency: reads the catalogue.
+-- Index: of the catalogue.
+-- Cost: constant; it needs no privileges.
+with role as materialized (
+  select coalesce($1::pg_catalog.text, current_user::pg_catalog.text)::pg_catalog.name as name
+), asked as materialized (
+  select * from unnest($2::pg_catalog.text[], $3::pg_catalog.text[], $4::pg_catalog.text[]) with ordinality as asked(object, privilege, only_column, ordinal)
+)
+select asked.ordinal, role.name::pg_catalog.text as role,
+       coalesce(case when asked.object is null then pg_catalog.has_schema_privilege(role.name, pg_catalog.to_regnamespace('{schema}')::pg_catalog.oid, asked.privilege)
+                     when pg_class.relkind = 'S' then pg_catalog.has_sequence_privilege(role.name, pg_class.oid, asked.privilege)
+                     when asked.only_column is null then pg_catalog.has_table_privilege(role.name, pg_class.oid, asked.privilege)
+                     else pg_catalog.has_column_privilege(role.name, pg_class.oid, asked.only_column, asked.privilege) end, false) as is_held
+from asked cross join role
+left join pg_catalog.pg_class on pg_class.relnamespace = pg_catalog.to_regnamespace('{schema}')::pg_catalog.oid and pg_class.relname::pg_catalog.text = asked.object
+order by asked.ordinal

@@ -1,0 +1,138 @@
+//! Sequences that stand behind what they number, as after a failover by logical replication or a partial restore.
+
+use deadpool_postgres::{Manager, Pool};
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Finding, Queue};
+use pm_sandbox::Pooler;
+use pm_tests::{Ground, next, unattended};
+use std::time::Duration;
+use tokio_postgres::NoTls;
+
+const SEQUENCES: [&str; 4] = ["job_seq", "queue_id_seq", "payload_id_seq", "schedule_id_seq"];
+
+/// Sets sequences back, as on a server that got the rows and not the sequences.
+fn fall_behind(ground: &Ground) {
+    for sequence in SEQUENCES {
+        ground.database.execute(&format!("select setval('pm.{sequence}', 1, false)")).unwrap();
+    }
+}
+
+async fn lagging(queue: &Queue) -> Vec<Finding> {
+    let findings = queue.doctor(Duration::from_secs(300)).await.unwrap();
+    findings.into_iter().filter(|finding| finding.check.name() == "lagging_sequence").collect()
+}
+
+/// Puts jobs in such that every sequence has drawn.
+async fn use_every_sequence(ground: &Ground) {
+    let id = ground.put(0).await;
+    ground.queue.copy_job(id, "tasks", EnqueueOptions::default()).await.unwrap();
+    ground
+        .database
+        .execute(
+            "insert into pm.schedule (name, queue_id, priority, codec, missed, overlap, cron, zone, payload)
+        values ('nightly', 1, 0, 0, 0, 0, '0 3 * * *', 'UTC', '1')",
+        )
+        .unwrap();
+}
+
+#[tokio::test]
+async fn each_sequence_that_is_behind_is_found_and_mended() {
+    let ground = Ground::new().await;
+    use_every_sequence(&ground).await;
+    assert_eq!(lagging(&ground.queue).await, []);
+    fall_behind(&ground);
+    let found = lagging(&ground.queue).await;
+    assert_eq!(found.len(), SEQUENCES.len(), "{found:#?}");
+    for sequence in SEQUENCES {
+        let finding = found.iter().find(|finding| finding.what.starts_with(&format!("sequence {sequence} "))).unwrap();
+        ground.database.execute(finding.remedy.sql().unwrap()).unwrap();
+        // Run again beside workers that have drawn since, it goes back for nobody.
+        let before = ground.number(&format!("select nextval('pm.{sequence}')"));
+        ground.database.execute(finding.remedy.sql().unwrap()).unwrap();
+        assert!(ground.number(&format!("select nextval('pm.{sequence}')")) > before, "{sequence}");
+    }
+    assert_eq!(lagging(&ground.queue).await, []);
+    ground.queue.create_queue("more", false).await.unwrap();
+}
+
+/// A line whose jobs are all taken and ended tells how far positions have come by its claim frontier.
+#[tokio::test]
+async fn a_sequence_behind_the_claim_frontier_is_found() {
+    let ground = Ground::new().await;
+    ground.database.execute("insert into pm.claim_frontier (queue_id, priority, seq) values (1, 0, 5000)").unwrap();
+    assert_eq!(lagging(&ground.queue).await.len(), 1);
+}
+
+/// Whatever way a handle comes by its connections, what it puts in stands behind what was there before.
+#[tokio::test]
+async fn a_new_job_is_never_put_before_older_ones() {
+    for way in ["own", "sqlx", "pool", "pooler"] {
+        let ground = Ground::new().await;
+        for priority in [0, 7] {
+            let jobs = (0..100u64).map(|n| (n, EnqueueOptions::default().priority(priority)));
+            ground.queue.enqueue_many("tasks", jobs).await.unwrap();
+        }
+        fall_behind(&ground);
+        let url = ground.database.url();
+        let pooler = Pooler::before(&url).unwrap();
+        let options = ConnectOptions::default();
+        let queue = match way {
+            "own" => pm_driver_tokio_postgres::connect_with(&url, options).await.unwrap(),
+            "sqlx" => pm_driver_sqlx::connect_with(&url, options).await.unwrap(),
+            "pool" => {
+                let pool = Pool::builder(Manager::new(url.parse().unwrap(), NoTls)).build().unwrap();
+                pm_driver_tokio_postgres::from_pool(pool, options).await.unwrap()
+            }
+            _ => {
+                let through = pooler.url_of(ground.database.name());
+                pm_driver_tokio_postgres::connect_with(&through, options.pooler(true)).await.unwrap()
+            }
+        };
+        let newest = queue.enqueue("tasks", 1_000u64, EnqueueOptions::default().priority(7)).await.unwrap();
+        let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", unattended());
+        for n in 0..100 {
+            let (payload, ack) = next(&mut jobs).await.into_parts();
+            assert_eq!(payload, n, "{way}");
+            ack.commit().await.unwrap();
+        }
+        assert_eq!(next(&mut jobs).await.id(), newest, "{way}");
+        drop(jobs);
+        queue.close().await;
+    }
+}
+
+/// A handle that lives through a failover opens new connections, and these advance the sequence before the first job.
+#[tokio::test]
+async fn a_handle_that_lives_through_a_failover_puts_no_job_before_older_ones() {
+    for sqlx in [false, true] {
+        let ground = Ground::new().await;
+        ground.put_many(100).await;
+        let queue = match sqlx {
+            false => pm_driver_tokio_postgres::connect(&ground.database.url()).await.unwrap(),
+            true => pm_driver_sqlx::connect(&ground.database.url()).await.unwrap(),
+        };
+        fall_behind(&ground);
+        let others = "select pg_terminate_backend(pid) from pg_stat_activity
+                      where datname = current_database() and pid <> pg_backend_pid()";
+        ground.database.execute(others).unwrap();
+        queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+        assert!(ground.number("select max(seq) from pm.job") > 1_000, "sqlx: {sqlx}");
+        queue.close().await;
+    }
+}
+
+/// Many handles that connect at once set the sequence forward once, and never back.
+#[tokio::test]
+async fn many_handles_that_connect_at_once_keep_positions_apart() {
+    let ground = Ground::new().await;
+    ground.put_many(50).await;
+    fall_behind(&ground);
+    let url = ground.database.url();
+    let put = async |n: u64| {
+        let queue = pm_driver_tokio_postgres::connect(&url).await.unwrap();
+        queue.enqueue("tasks", n, EnqueueOptions::default()).await.unwrap();
+        queue.close().await;
+    };
+    futures_util::future::join_all((0..12).map(put)).await;
+    assert_eq!(ground.number("select count(*) - count(distinct seq) from pm.job"), 0);
+    assert_eq!(ground.number("select count(*) from pm.job where seq > 1000"), 12);
+}
