@@ -11,7 +11,7 @@ fn slow_rig(latency: Duration, lease: Duration) -> Rig {
     let keep_alive = Some(Duration::from_secs(3_600));
     let statement_timeout = Duration::from_secs(60);
     let mut rig = Rig::new(WorkerOptions { prefetch: 1_000, keep_alive, statement_timeout, ..options() });
-    rig.fake.queues.get_mut(&1).unwrap().lease = lease;
+    rig.fake.queues.get_mut(&1).expect("the rig has one queue").lease = lease;
     (rig.latency, rig.replies_are_late) = (latency, true);
     rig
 }
@@ -142,7 +142,7 @@ fn the_longest_durations_overflow_nothing() {
         statement_timeout: most,
         ..options()
     });
-    rig.fake.queues.get_mut(&1).unwrap().lease = Duration::from_millis(i64::MAX as u64 / 4);
+    rig.fake.queues.get_mut(&1).expect("the rig has one queue").lease = Duration::from_millis(i64::MAX as u64 / 4);
     rig.add_jobs(4);
     let job = rig.wait_next();
     rig.worker.refresh(job.job.lease);
