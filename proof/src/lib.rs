@@ -3,6 +3,7 @@
 //! The targets in `fuzz/` call them and nothing else. `proof/tests/corpus.rs` runs them on the committed corpora, so that
 //! what was found once stays mended.
 
+mod connecting;
 mod cron;
 mod names;
 mod reply;
@@ -10,6 +11,7 @@ mod rows;
 mod wire;
 mod worker;
 
+pub use connecting::connecting;
 pub use cron::cron;
 pub use names::names;
 pub use reply::{reply, reply_to};

@@ -43,6 +43,11 @@ fn config() {
 }
 
 #[test]
+fn connecting() {
+    replay("connecting", pm_proof::connecting);
+}
+
+#[test]
 fn cron() {
     replay("cron", pm_proof::cron);
 }

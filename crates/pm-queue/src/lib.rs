@@ -7,6 +7,7 @@ mod ack;
 mod admin;
 mod clearing;
 mod codec;
+pub mod connecting;
 mod doctor;
 mod driver;
 mod error;

@@ -1,0 +1,231 @@
+//! Reading a connection string: a URL, or `key=value` pairs.
+
+use super::parameters::{self, Parameters};
+use crate::Error;
+
+/// Reads a connection string as libpq does. The empty string names nothing, so that everything comes from elsewhere.
+///
+/// # Errors
+///
+/// `Invalid`; no error shows a value, which could be a part of a password.
+pub(super) fn parse(text: &str) -> Result<Parameters, Error> {
+    if text.contains('\0') {
+        return Err(invalid("it contains a NUL character"));
+    }
+    if let Some(rest) = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme)) {
+        return url(rest);
+    }
+    let scheme = text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains(['=', ' ']));
+    match scheme || (!text.contains('=') && !text.trim().is_empty()) {
+        true => Err(Error::invalid(
+            "this is no Postgres URL: write it like postgres://user@host:5432/database, or as key=value pairs",
+        )),
+        false => pairs(text),
+    }
+}
+
+fn invalid(why: &str) -> Error {
+    Error::bad_url(why)
+}
+
+fn url(rest: &str) -> Result<Parameters, Error> {
+    if rest.contains(char::is_control) {
+        return Err(invalid("it contains a control character"));
+    }
+    let mut found = Parameters::default();
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.matches('@').count() > 1 {
+        return Err(invalid("it has more than one @ before its host; write an @ inside a name or password as %40"));
+    }
+    let (credentials, hosts) = authority.split_once('@').unwrap_or(("", authority));
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    read_hosts(hosts, &mut found)?;
+    for (name, value) in [("user", user), ("password", password), ("dbname", database)] {
+        if !value.is_empty() {
+            found.set(name, decoded(value)?);
+        }
+    }
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let Some((name, value)) = parameter.split_once('=') else {
+            return Err(invalid("a parameter after the ? lacks its =; write an & inside a value as %26"));
+        };
+        read_parameter(&decoded(name)?, decoded(value)?, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Reads `host:port,host:port`.
+fn read_hosts(text: &str, found: &mut Parameters) -> Result<(), Error> {
+    let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+    for place in text.split(',') {
+        let (host, port) = match place.strip_prefix('[') {
+            Some(rest) => {
+                let closed = rest.split_once(']').filter(|(_, after)| after.is_empty() || after.starts_with(':'));
+                let (host, after) = closed.ok_or_else(|| invalid("an IPv6 address lacks its closing bracket"))?;
+                (host, after.strip_prefix(':').unwrap_or_default())
+            }
+            None => place.split_once(':').unwrap_or((place, "")),
+        };
+        if port.contains(':') {
+            return Err(invalid("a host has more than one colon; write an IPv6 address in brackets, like [::1]:5432"));
+        }
+        if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(invalid(
+                "a port is no number; inside a name or password write / as %2F, ? as %3F, @ as %40 and : as %3A",
+            ));
+        }
+        hosts.push(decoded(host)?);
+        ports.push(port);
+    }
+    if hosts.iter().any(|host| !host.is_empty()) {
+        found.set("host", hosts.join(","));
+    }
+    if ports.iter().any(|port| !port.is_empty()) {
+        found.set("port", ports.join(","));
+    }
+    Ok(())
+}
+
+/// Puts one parameter of a URL's query or of a pair in its place, under libpq's name.
+fn read_parameter(name: &str, value: String, found: &mut Parameters) -> Result<(), Error> {
+    if let Some(setting) = name.strip_prefix("options[").and_then(|rest| rest.strip_suffix(']')) {
+        let before = found.value("options").map_or(String::new(), |before| format!("{before} "));
+        let escaped = value.replace('\\', "\\\\").replace(' ', "\\ ");
+        found.set("options", format!("{before}-c {setting}={escaped}"));
+        return Ok(());
+    }
+    // As libpq reads what JDBC writes.
+    let (name, value) = match (name, value.as_str()) {
+        ("ssl", "true") => ("sslmode", "require".to_owned()),
+        _ => (name, value),
+    };
+    match parameters::known(name) {
+        Some(name) => found.set(name, value),
+        None => return Err(parameters::unknown(name, "the connection string")),
+    }
+    Ok(())
+}
+
+fn pairs(text: &str) -> Result<Parameters, Error> {
+    let mut found = Parameters::default();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let Some((name, after)) =
+            rest.split_once('=').filter(|(name, _)| !name.trim_end().contains(char::is_whitespace))
+        else {
+            return Err(invalid("a word stands without its =; a value with blanks is written in single quotes"));
+        };
+        let (value, after) = pair_value(after.trim_start())?;
+        read_parameter(name.trim_end(), value, &mut found)?;
+        rest = after.trim_start();
+    }
+    Ok(found)
+}
+
+/// Reads a value, quoted or not, and returns what comes after it.
+fn pair_value(text: &str) -> Result<(String, &str), Error> {
+    let is_quoted = text.starts_with('\'');
+    let (mut value, mut is_escaped) = (String::new(), false);
+    for (at, c) in text.char_indices().skip(usize::from(is_quoted)) {
+        match c {
+            _ if is_escaped => {
+                value.push(c);
+                is_escaped = false;
+            }
+            '\\' => is_escaped = true,
+            '\'' if is_quoted => return Ok((value, &text[at + 1..])),
+            c if !is_quoted && c.is_whitespace() => return Ok((value, &text[at..])),
+            c => value.push(c),
+        }
+    }
+    match is_quoted {
+        true => Err(invalid("a quoted value lacks its closing quote")),
+        false => Ok((value, "")),
+    }
+}
+
+/// Returns the text with each `%xx` as the byte it stands for.
+fn decoded(text: &str) -> Result<String, Error> {
+    let malformed = || invalid("a % is not followed by two hexadecimal digits; write a % itself as %25");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
+        let (high, low) = (digit(), digit());
+        let value = high.zip(low).and_then(|(high, low)| u8::try_from(high * 16 + low).ok()).ok_or_else(malformed)?;
+        bytes.push(value);
+    }
+    if bytes.contains(&0) {
+        return Err(invalid("it contains %00"));
+    }
+    String::from_utf8(bytes).map_err(|_| invalid("its percent-encoding is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn reads_as(text: &str, expected: &[(&str, &str)]) {
+        let found = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        for (name, value) in expected {
+            assert_eq!(found.value(name), Some(*value), "{name} of {text}");
+        }
+        assert_eq!(found.names().count(), expected.len(), "{text}: {:?}", found.names().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn urls_are_read_as_libpq_reads_them() {
+        reads_as("postgres://", &[]);
+        reads_as("postgresql:///app", &[("dbname", "app")]);
+        reads_as("postgres://db/app", &[("host", "db"), ("dbname", "app")]);
+        reads_as("postgres://ada:s%40c%3Aret@db", &[("host", "db"), ("user", "ada"), ("password", "s@c:ret")]);
+        reads_as("postgres://a:1,b,[::1]:3/", &[("host", "a,b,::1"), ("port", "1,,3")]);
+        reads_as("postgres://%2Ftmp%2Fpm:5433/app", &[("host", "/tmp/pm"), ("port", "5433"), ("dbname", "app")]);
+        reads_as("postgres:///app?host=/tmp,b&port=1,2", &[("host", "/tmp,b"), ("port", "1,2"), ("dbname", "app")]);
+        reads_as("postgres://h?ssl=true", &[("host", "h"), ("sslmode", "require")]);
+        reads_as("postgres://h?sslmode=disable&sslmode=require&", &[("host", "h"), ("sslmode", "require")]);
+        reads_as("postgres://h?options=-c%20geqo%3Doff", &[("host", "h"), ("options", "-c geqo=off")]);
+        reads_as("postgres://h?options[a]=1&options[b]=x%20y", &[("host", "h"), ("options", "-c a=1 -c b=x\\ y")]);
+    }
+
+    #[test]
+    fn pairs_are_read_as_libpq_reads_them() {
+        reads_as("", &[]);
+        reads_as("host=db user = ada", &[("host", "db"), ("user", "ada")]);
+        reads_as("host = 'a b'\n password='hun\\'ter\\\\'", &[("host", "a b"), ("password", "hun'ter\\")]);
+        reads_as("password=a\\ b user=", &[("password", "a b"), ("user", "")]);
+        reads_as("host=a,b password=x://y", &[("host", "a,b"), ("password", "x://y")]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_without_its_values() {
+        for bad in [
+            "nonsense",
+            "mysql://ada:hunter2@db/app",
+            "postgres://ada:hunter2@x@db/app",
+            "postgres://ada:hun/ter2@db/app",
+            "postgres://hunter2:x/app",
+            "postgres://a:1:2/app",
+            "postgres://[::1/app",
+            "postgres://[::1]x/app",
+            "postgres://a\nb/c",
+            "postgres://ada:hunter2%@db",
+            "postgres://ada:hunter2%zz@db",
+            "postgres://ada:hunter2%00@db",
+            "postgres://ada:hunter2%ff@db",
+            "postgres://db?password",
+            "host=db password=hunter2 hunter2",
+            "host=db password='hunter2",
+            "a\0b=c",
+        ] {
+            let error = parse(bad).err().expect(bad).to_string();
+            assert!(!error.contains("hunter2") && !error.contains("hun/ter2"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The parameters of a connection: their names, their variables, and what pm does with each.
+
+use crate::Error;
+use std::collections::BTreeMap;
+
+/// What pm does with a parameter of libpq's.
+enum Use {
+    /// It has its effect.
+    Full,
+    /// Nothing: pm does what the parameter could ask for, or nothing it could change.
+    None,
+    /// Only these values, with which nothing changes; others are refused.
+    Only(&'static [&'static str]),
+}
+
+/// Every parameter of libpq's, its variable, and what pm does with it.
+const KNOWN: [(&str, &str, Use); 47] = [
+    ("host", "PGHOST", Use::Full),
+    ("hostaddr", "PGHOSTADDR", Use::Full),
+    ("port", "PGPORT", Use::Full),
+    ("dbname", "PGDATABASE", Use::Full),
+    ("user", "PGUSER", Use::Full),
+    ("password", "PGPASSWORD", Use::Full),
+    ("passfile", "PGPASSFILE", Use::Full),
+    ("service", "PGSERVICE", Use::Full),
+    ("servicefile", "PGSERVICEFILE", Use::Full),
+    ("options", "PGOPTIONS", Use::Full),
+    ("application_name", "PGAPPNAME", Use::Full),
+    ("fallback_application_name", "", Use::Full),
+    ("connect_timeout", "PGCONNECT_TIMEOUT", Use::Full),
+    ("target_session_attrs", "PGTARGETSESSIONATTRS", Use::Full),
+    ("load_balance_hosts", "PGLOADBALANCEHOSTS", Use::Full),
+    ("keepalives", "", Use::Full),
+    ("keepalives_idle", "", Use::Full),
+    ("keepalives_interval", "", Use::Full),
+    ("keepalives_count", "", Use::Full),
+    ("tcp_user_timeout", "", Use::Full),
+    ("sslmode", "PGSSLMODE", Use::Full),
+    ("requiressl", "PGREQUIRESSL", Use::Full),
+    ("sslnegotiation", "PGSSLNEGOTIATION", Use::Full),
+    ("sslcert", "PGSSLCERT", Use::Full),
+    ("sslkey", "PGSSLKEY", Use::Full),
+    ("sslrootcert", "PGSSLROOTCERT", Use::Full),
+    ("channel_binding", "PGCHANNELBINDING", Use::Full),
+    ("sslcompression", "PGSSLCOMPRESSION", Use::None),
+    ("sslsni", "PGSSLSNI", Use::Only(&["1"])),
+    ("sslcertmode", "PGSSLCERTMODE", Use::Only(&["allow"])),
+    ("sslcrl", "PGSSLCRL", Use::Only(&[])),
+    ("sslcrldir", "PGSSLCRLDIR", Use::Only(&[])),
+    ("sslpassword", "", Use::Only(&[])),
+    ("sslkeylogfile", "", Use::Only(&[])),
+    ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", Use::Only(&["TLSv1", "TLSv1.1", "TLSv1.2"])),
+    ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", Use::Only(&["TLSv1.3"])),
+    ("require_auth", "PGREQUIREAUTH", Use::Only(&[])),
+    ("requirepeer", "PGREQUIREPEER", Use::Only(&[])),
+    ("gssencmode", "PGGSSENCMODE", Use::Only(&["disable", "prefer"])),
+    ("krbsrvname", "PGKRBSRVNAME", Use::None),
+    ("gsslib", "PGGSSLIB", Use::None),
+    ("gssdelegation", "PGGSSDELEGATION", Use::Only(&["0"])),
+    ("replication", "", Use::Only(&["false", "off", "no", "0"])),
+    ("client_encoding", "", Use::Only(&["UTF8", "utf8", "UTF-8", "utf-8", "auto"])),
+    ("min_protocol_version", "PGMINPROTOCOLVERSION", Use::Only(&["3.0"])),
+    ("max_protocol_version", "PGMAXPROTOCOLVERSION", Use::Only(&["3.0", "3.2", "latest"])),
+    // Of sqlx: how many statements it keeps prepared.
+    ("statement-cache-capacity", "", Use::None),
+];
+
+/// Other names: those of tokio-postgres and of sqlx.
+const ALIASES: [(&str, &str); 6] = [
+    ("keepalives_retries", "keepalives_count"),
+    ("ssl-mode", "sslmode"),
+    ("ssl-root-cert", "sslrootcert"),
+    ("ssl-ca", "sslrootcert"),
+    ("ssl-cert", "sslcert"),
+    ("ssl-key", "sslkey"),
+];
+
+/// Returns a parameter's name in libpq, if there is such a parameter.
+pub(super) fn known(name: &str) -> Option<&'static str> {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, name)| *name);
+    let name = alias.unwrap_or(name);
+    KNOWN.iter().find(|(known, _, _)| *known == name).map(|(known, _, _)| *known)
+}
+
+/// Returns the error for a parameter that does not exist. It names it only if it looks like a name: what does not may be
+/// a part of a password.
+pub(super) fn unknown(name: &str, place: &str) -> Error {
+    let plain = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '-');
+    let named = match !name.is_empty() && name.len() <= 40 && name.chars().all(plain) {
+        true => format!("an unknown parameter \"{name}\""),
+        false => "a parameter of an unknown name".to_owned(),
+    };
+    Error::invalid(format!("{place} has {named}; docs/connecting.md lists those that exist"))
+}
+
+/// Where a parameter was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    Text,
+    Variable(&'static str),
+    Service(String),
+}
+
+/// Parameters by name, each with where it was given.
+#[derive(Default)]
+pub(super) struct Parameters(BTreeMap<&'static str, (String, Option<Origin>)>);
+
+impl Parameters {
+    /// Sets a parameter of the connection string.
+    pub(super) fn set(&mut self, name: &'static str, value: String) {
+        self.0.insert(name, (value, None));
+    }
+
+    /// Sets a parameter unless it is set.
+    pub(super) fn set_default(&mut self, name: &'static str, value: String, origin: Origin) {
+        self.0.entry(name).or_insert((value, Some(origin)));
+    }
+
+    /// Returns a value, which may be empty.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Returns a value that is not empty.
+    pub(super) fn filled(&self, name: &str) -> Option<&str> {
+        self.value(name).filter(|value| !value.is_empty())
+    }
+
+    /// Returns a parameter as an error names it, with where it was given.
+    pub(super) fn described(&self, name: &str) -> String {
+        match self.0.get(name).and_then(|(_, origin)| origin.as_ref()).unwrap_or(&Origin::Text) {
+            Origin::Text => format!("{name} in the connection string"),
+            Origin::Variable(variable) => format!("the variable {variable}"),
+            Origin::Service(service) => format!("{name} in the service \"{service}\""),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().copied()
+    }
+
+    /// Refuses what pm does not support.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` with the parameter, and where it was given.
+    pub(super) fn check_supported(&self) -> Result<(), Error> {
+        for (name, _, support) in &KNOWN {
+            let Use::Only(allowed) = support else { continue };
+            let Some(value) = self.filled(name) else { continue };
+            if !allowed.contains(&value) {
+                let which = if allowed.is_empty() { String::new() } else { format!(" but as {}", allowed.join(", ")) };
+                return Err(Error::invalid(format!("{} is not supported{which}: remove it", self.described(name))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns every variable, with its parameter.
+pub(super) fn variables() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KNOWN.iter().filter(|(_, variable, _)| !variable.is_empty()).map(|(name, variable, _)| (*variable, *name))
+}
