@@ -34,6 +34,8 @@ pub(crate) struct Link {
 #[derive(Default)]
 struct Trouble {
     in_a_row: AtomicU32,
+    /// How many replies were lost or came from a server without writes, ever.
+    lost_servers: AtomicU32,
     last: Mutex<Option<String>>,
 }
 
@@ -119,6 +121,10 @@ impl Link {
     }
 
     fn note(&self, answer: &Result<Rows, Failure>) {
+        let is_lost = |failure: &Failure| failure.class() == Class::Unknown || failure.is_read_only();
+        if answer.as_ref().is_err_and(is_lost) {
+            self.trouble.lost_servers.fetch_add(1, Ordering::Relaxed);
+        }
         match answer {
             Err(failure) if failure.is_connection() => {
                 self.trouble.in_a_row.fetch_add(1, Ordering::Relaxed);
@@ -126,6 +132,11 @@ impl Link {
             }
             _ => self.trouble.in_a_row.store(0, Ordering::Relaxed),
         }
+    }
+
+    /// Returns a number that changes when a server stops answering, or stops taking writes.
+    pub(crate) fn lost_servers(&self) -> u32 {
+        self.trouble.lost_servers.load(Ordering::Relaxed)
     }
 
     /// Returns how many statements in a row found no database, and what the last such failure said.

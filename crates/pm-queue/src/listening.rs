@@ -105,6 +105,7 @@ impl Listen {
         // Whatever was said before we listened is found by looking.
         self.tell(|workers| workers.set_listening(true, self.link.now()));
         let mut look_round: BoxFuture<'_, ()> = self.link.runtime.sleep(LOOK_ROUND);
+        let lost_servers = self.link.lost_servers();
         loop {
             match select(listener.next(), look_round).await {
                 Either::Left((Ok(payload), rest)) => {
@@ -114,7 +115,8 @@ impl Listen {
                     }
                 }
                 Either::Left((Err(_), _)) => break,
-                Either::Right(_) if !self.is_wanted() => break,
+                // A server that has stopped without closing its connections sends nothing here either: statements notice.
+                Either::Right(_) if !self.is_wanted() || self.link.lost_servers() != lost_servers => break,
                 Either::Right(_) => look_round = self.link.runtime.sleep(LOOK_ROUND),
             }
         }
