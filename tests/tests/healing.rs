@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use pm_driver_tokio_postgres::runtime::Tokio;
 use pm_driver_tokio_postgres::{
-    BoxFuture, ConnectOptions, DialError, EnqueueOptions, ErrorKind, Executor, JobAck, Messages, Queue, Runtime,
+    BoxFuture, ConnectOptions, Dial, DialError, EnqueueOptions, ErrorKind, Executor, JobAck, Messages, Queue, Runtime,
     SettingsChange, Sockets, Statement, StreamOptions, TokioPostgres, Type, Uuid, connect_with,
 };
 use pm_sandbox::{Server, ServerOptions};
@@ -378,12 +378,9 @@ impl Runtime for OneWay {
 }
 
 impl Sockets for OneWay {
-    fn dial<'a>(
-        &'a self,
-        config: &'a tokio_postgres::Config,
-    ) -> BoxFuture<'a, Result<(tokio_postgres::Client, Messages), DialError>> {
+    fn dial<'a>(&'a self, dial: &'a Dial) -> BoxFuture<'a, Result<(tokio_postgres::Client, Messages), DialError>> {
         match self.dials.fetch_add(1, Ordering::SeqCst) {
-            0 => self.tokio.dial(config),
+            0 => self.tokio.dial(dial),
             _ => Box::pin(std::future::pending()),
         }
     }

@@ -284,9 +284,10 @@ async fn settings_travel_with_each_statement_and_stay_nowhere() {
     let pool = PgPoolOptions::new().max_connections(2).connect_with(server).await.unwrap();
     let options = ConnectOptions::default();
     let pooled = options.clone().pooler(true);
+    let runtime = std::sync::Arc::new(pm_driver_sqlx::runtime::Tokio::current());
     let drivers: [Box<dyn Driver>; 3] = [
-        Box::new(pm_driver_sqlx::Sqlx::of_pool(pool.clone(), &options).unwrap()),
-        Box::new(pm_driver_sqlx::Sqlx::new(&past, &pooled).unwrap()),
+        Box::new(pm_driver_sqlx::Sqlx::of_pool(pool.clone(), &options, runtime.clone()).unwrap()),
+        Box::new(pm_driver_sqlx::Sqlx::new(&past, &pooled, runtime.clone()).unwrap()),
         Box::new(pm_driver_tokio_postgres::TokioPostgres::new(&past, &pooled).unwrap()),
     ];
     let names = "array['lock_timeout', 'statement_timeout', 'enable_seqscan', 'jit', 'search_path']";

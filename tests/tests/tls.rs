@@ -1,108 +1,282 @@
-//! `sslmode=require` means TLS, and a certificate that the system trusts.
-//!
-//! Trust is read once a process, from what `SSL_CERT_FILE` names: so each connection is made by a process of its own, `tests/src/bin/connect.rs`.
+//! TLS as libpq's `sslmode` has it, on both drivers: what is encrypted, what is refused, and what the refusal says.
 
-use pm_sandbox::{Server, ServerOptions};
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, Queue};
+use pm_sandbox::{Pooler, Server, ServerOptions};
+use pm_tests::{next, within};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
-/// A directory with the certificates of two authorities, and one of a server signed by the first.
-struct Papers(PathBuf);
+const DRIVERS: [&str; 2] = ["tokio-postgres", "sqlx"];
 
-impl Papers {
-    fn new() -> Papers {
-        let dir = std::env::temp_dir().join(format!("pm-tls-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let papers = Papers(dir);
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        for name in ["ours", "theirs"] {
-            papers.openssl(&format!("req -x509 {key} -days 2 -subj /CN={name} -keyout {name}.key -out {name}.crt"));
+async fn connect(driver: &str, text: &str, options: ConnectOptions) -> Result<Queue, Error> {
+    match driver {
+        "sqlx" => within(driver, pm_driver_sqlx::connect_with(text, options)).await,
+        _ => within(driver, pm_driver_tokio_postgres::connect_with(text, options)).await,
+    }
+}
+
+/// A server with TLS, and the certificates around it. It lives as long as the test process.
+struct Tls {
+    server: Server,
+    /// Where the certificates are, owned by the server's account: `ca`, `server`, `client` and `other`, `.crt` and `.key`.
+    dir: PathBuf,
+}
+
+const HBA: &str = "\
+local all all trust
+hostssl tls_only all 127.0.0.1/32 trust
+hostnossl plain_only all 127.0.0.1/32 trust
+hostssl certified all 127.0.0.1/32 cert
+hostssl scram all 127.0.0.1/32 scram-sha-256
+host tls_only,plain_only,certified,scram all 127.0.0.1/32 reject
+host all all 127.0.0.1/32 trust
+";
+
+impl Tls {
+    fn server() -> &'static Tls {
+        static SERVER: OnceLock<Tls> = OnceLock::new();
+        SERVER.get_or_init(Tls::start)
+    }
+
+    fn start() -> Tls {
+        let server = Server::start_with(ServerOptions::default().tcp(true)).expect("a private Postgres starts");
+        let dir = server.data_dir().join("certificates");
+        fs::create_dir(&dir).unwrap();
+        authority(&dir, "ca");
+        authority(&dir, "other");
+        certificate(&dir, "server", "/CN=localhost");
+        certificate(&dir, "client", "/CN=postgres");
+        fs::write(server.data_dir().join("pg_hba.conf"), HBA).unwrap();
+        let owner = fs::metadata(server.data_dir()).unwrap();
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
         }
-        papers.openssl(&format!("req {key} -subj /CN=localhost -keyout server.key -out server.csr"));
-        fs::write(papers.0.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
-            .unwrap();
-        let sign = "x509 -req -in server.csr -CA ours.crt -CAkey ours.key -CAcreateserial -days 2 -extfile names";
-        papers.openssl(&format!("{sign} -out server.crt"));
-        papers
+        chown(&dir, Some(owner.uid()), Some(owner.gid())).unwrap();
+        for (setting, name) in
+            [("ssl_ca_file", "ca.crt"), ("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key")]
+        {
+            let path = dir.join(name);
+            server.execute("postgres", &format!("alter system set {setting} = '{}'", path.display())).unwrap();
+        }
+        server.execute("postgres", "alter system set ssl = on").unwrap();
+        server.execute("postgres", "create role ada login superuser password 'hunter2'").unwrap();
+        server.execute("postgres", "select pg_reload_conf()").unwrap();
+        let deadline = std::time::Instant::now() + pm_tests::PATIENCE;
+        while server.execute("postgres", "show ssl").unwrap()[0][0].as_deref() != Some("on") {
+            assert!(std::time::Instant::now() < deadline, "the server switches TLS on: {}", server.log());
+        }
+        Tls { server, dir }
     }
 
-    fn openssl(&self, arguments: &str) {
-        let output = Command::new("openssl").args(arguments.split(' ')).current_dir(&self.0).output();
-        let output = output.expect("openssl is on this machine");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    /// Makes a database, and returns how to connect to it at `host`.
+    fn database(&self, name: &str, host: &str) -> String {
+        // Another test of this process may have made it.
+        drop(self.server.create_database(name));
+        format!("host={host} port={} user=postgres dbname={name}", self.server.port())
     }
 
-    /// Gives the server its certificate and key, as its own files.
-    fn install(&self, data_dir: &Path) {
-        let owner = fs::metadata(data_dir).unwrap();
-        for name in ["server.crt", "server.key"] {
-            let file = data_dir.join(name);
-            fs::copy(self.0.join(name), &file).unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-            chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+    fn file(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// Returns whether the connections to a database are encrypted, all alike.
+    fn is_encrypted(&self, database: &str) -> bool {
+        let sql = format!(
+            "select distinct ssl from pg_stat_ssl join pg_stat_activity using (pid)
+             where datname = '{database}' and application_name = 'pm'"
+        );
+        let rows = self.server.execute("postgres", &sql).unwrap();
+        assert_eq!(rows.len(), 1, "all alike: {rows:?}");
+        rows[0][0].as_deref() == Some("t")
+    }
+}
+
+fn openssl(dir: &Path, arguments: &[&str]) {
+    let ran = Command::new("openssl").current_dir(dir).args(arguments).output().expect("openssl is installed");
+    assert!(ran.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Makes a certificate that signs others.
+fn authority(dir: &Path, name: &str) {
+    let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
+    let subject = format!("/CN={name}");
+    let request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    openssl(dir, &[&request[..], &["-keyout", &key, "-out", &certificate, "-subj", &subject, "-days", "2"]].concat());
+}
+
+/// Makes a certificate signed by `ca`; that of the server bears the name localhost.
+fn certificate(dir: &Path, name: &str, subject: &str) {
+    let (key, request, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
+    let make = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    openssl(dir, &[&make[..], &["-keyout", &key, "-out", &request, "-subj", subject]].concat());
+    fs::write(dir.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+    let sign =
+        ["x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"];
+    openssl(dir, &[&sign[..], &["-in", &request, "-out", &certificate]].concat());
+}
+
+/// Connects, puts a job in and takes it off again, so that statements and the listener have their connections.
+async fn works(driver: &str, text: &str) -> Queue {
+    let queue = connect(driver, text, ConnectOptions::default()).await;
+    let queue = queue.unwrap_or_else(|error| panic!("{driver}, {text}: {error}"));
+    queue.create_queue(driver, false).await.unwrap();
+    queue.enqueue(driver, 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = queue.try_stream_jobs::<u64>(driver);
+    within("the commit", next(&mut jobs).await.into_parts().1.commit()).await.unwrap();
+    queue
+}
+
+async fn refused(driver: &str, text: &str) -> String {
+    connect(driver, text, ConnectOptions::default()).await.map(drop).expect_err(text).to_string()
+}
+
+#[tokio::test]
+async fn connections_are_encrypted_when_the_mode_wants_it_and_the_server_can() {
+    let tls = Tls::server();
+    for driver in DRIVERS {
+        for (mode, encrypted) in [
+            ("", true),
+            ("sslmode=disable", false),
+            ("sslmode=allow", false),
+            ("sslmode=prefer", true),
+            ("sslmode=require", true),
+        ] {
+            let name = format!("modes_{}", mode.replace('=', "_"));
+            let text = format!("{} {mode}", tls.database(&name, "127.0.0.1"));
+            let queue = works(driver, &text).await;
+            assert_eq!(tls.is_encrypted(&name), encrypted, "{driver}, {mode:?}");
+            queue.close().await;
         }
     }
 }
 
-impl Drop for Papers {
-    fn drop(&mut self) {
-        // What stays behind is in the system's temporary directory.
-        fs::remove_dir_all(&self.0).ok();
+#[tokio::test]
+async fn a_server_that_wants_the_other_way_gets_it_from_allow_and_prefer() {
+    let tls = Tls::server();
+    for driver in DRIVERS {
+        let queue = works(driver, &format!("{} sslmode=allow", tls.database("tls_only", "127.0.0.1"))).await;
+        assert!(tls.is_encrypted("tls_only"), "{driver}");
+        queue.close().await;
+        let queue = works(driver, &format!("{} sslmode=prefer", tls.database("plain_only", "127.0.0.1"))).await;
+        assert!(!tls.is_encrypted("plain_only"), "{driver}");
+        queue.close().await;
+        refused(driver, &format!("{} sslmode=disable", tls.database("tls_only", "127.0.0.1"))).await;
+        refused(driver, &format!("{} sslmode=require", tls.database("plain_only", "127.0.0.1"))).await;
     }
 }
 
-/// Returns what a process on tokio says that trusts this authority.
-fn connects(url: &str, trusted: &Path) -> String {
-    connects_on("tokio", url, trusted)
-}
-
-fn connects_on(runtime: &str, url: &str, trusted: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_connect"))
-        .args([url, "tasks", runtime])
-        .env("SSL_CERT_FILE", trusted)
-        .env_remove("SSL_CERT_DIR")
-        .output()
-        .expect("it can be run");
-    match output.status.success() {
-        true => "works".to_owned(),
-        false => String::from_utf8_lossy(&output.stderr).into_owned(),
+#[tokio::test]
+async fn a_server_without_tls_is_spoken_to_in_plain_text_unless_the_mode_forbids_it() {
+    let server = Server::start_with(ServerOptions::default().tcp(true)).expect("a private Postgres starts");
+    let url = server.tcp_url_of("postgres").unwrap();
+    for driver in DRIVERS {
+        works(driver, &url).await.close().await;
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let error = refused(driver, &format!("{url}?sslmode={mode}")).await;
+            assert!(error.contains("sslmode=prefer"), "{driver}: {error}");
+        }
+        // A Unix socket needs none.
+        works(driver, &format!("{}?sslmode=require", server.url())).await.close().await;
     }
 }
 
-#[test]
-fn required_tls_works_with_a_trusted_certificate_and_refuses_any_other_clearly() {
-    let papers = Papers::new();
-    let mut server = Server::start_with(ServerOptions::default().tcp(true)).expect("a private Postgres starts");
-    server.create_database("tls").unwrap();
-    let plain = server.tcp_url_of("tls").unwrap();
-    let (ours, theirs) = (papers.0.join("ours.crt"), papers.0.join("theirs.crt"));
-    let require = format!("{plain}?sslmode=require");
-
-    let without = connects(&require, &ours);
-    assert!(without.starts_with("Unavailable") && without.contains("TLS"), "the server has no TLS yet: {without}");
-
-    papers.install(server.data_dir());
-    let log = "alter system set ssl = on; alter system set log_connections = on";
-    for statement in log.split("; ") {
-        server.execute("postgres", statement).unwrap();
+#[tokio::test]
+async fn the_issuer_and_the_name_of_a_certificate_are_verified() {
+    let tls = Tls::server();
+    let (ca, other) = (tls.file("ca.crt"), tls.file("other.crt"));
+    let (by_name, by_address) = (tls.database("verified", "localhost"), tls.database("verified", "127.0.0.1"));
+    for driver in DRIVERS {
+        for good in [
+            format!("{by_name} sslmode=verify-full sslrootcert={ca}"),
+            format!("{by_address} sslmode=verify-ca sslrootcert={ca}"),
+            // As libpq: with a root, `require` verifies the issuer.
+            format!("{by_address} sslmode=require sslrootcert={ca}"),
+        ] {
+            let queue = works(driver, &good).await;
+            assert!(tls.is_encrypted("verified"), "{driver}, {good}");
+            queue.close().await;
+        }
+        for (bad, advice) in [
+            (format!("{by_address} sslmode=verify-full sslrootcert={ca}"), "sslmode=verify-ca"),
+            (format!("{by_name} sslmode=verify-full sslrootcert={other}"), "sslrootcert"),
+            (format!("{by_name} sslmode=verify-ca sslrootcert={other}"), "sslrootcert"),
+            (format!("{by_name} sslmode=require sslrootcert={other}"), "sslrootcert"),
+            (format!("{by_name} sslrootcert=system"), "sslrootcert"),
+            (format!("{by_name} sslmode=verify-full sslrootcert=/nowhere.crt"), "/nowhere.crt"),
+        ] {
+            let error = refused(driver, &bad).await;
+            assert!(error.contains(advice), "{driver}, {bad}: {error}");
+        }
     }
-    server.restart().expect("it takes its certificate");
-    assert_eq!(connects(&require, &ours), "works");
-    assert!(server.log().contains("SSL enabled"), "it was encrypted: {}", server.log());
+    // The driver that names the host and its address apart verifies the name.
+    let port = tls.server.port();
+    let apart =
+        format!("host=localhost hostaddr=127.0.0.1 port={port} user=postgres dbname=verified sslmode=verify-full");
+    works("tokio-postgres", &format!("{apart} sslrootcert={ca}")).await.close().await;
+    let error = refused("sqlx", &format!("{apart} sslrootcert={ca}")).await;
+    assert!(error.contains("hostaddr"), "{error}");
+}
 
-    let refused = connects(&require, &theirs);
-    assert!(refused.starts_with("Unavailable") && refused.contains("certificate"), "{refused}");
-    assert!(refused.contains("127.0.0.1") && !refused.contains("postgres://"), "it names the place: {refused}");
-
-    let named = require.replace("127.0.0.1", "localhost");
-    assert_eq!(connects(&named, &ours), "works", "by its name too");
-    assert_eq!(connects(&plain, &theirs), "works", "without sslmode=require nothing is verified, nor encrypted");
-
-    for url in [&require, &named] {
-        assert_eq!(connects_on("smol", url, &ours), "works", "without tokio");
+#[tokio::test]
+async fn a_client_certificate_logs_in() {
+    let tls = Tls::server();
+    let text = tls.database("certified", "127.0.0.1");
+    for driver in DRIVERS {
+        let (certificate, key) = (tls.file("client.crt"), tls.file("client.key"));
+        works(driver, &format!("{text} sslmode=require sslcert={certificate} sslkey={key}")).await.close().await;
+        refused(driver, &format!("{text} sslmode=require")).await;
+        let open = tls.dir.join("open.key");
+        fs::copy(&key, &open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+        let error =
+            refused(driver, &format!("{text} sslmode=require sslcert={certificate} sslkey={}", open.display())).await;
+        assert!(error.contains("chmod 600"), "{driver}: {error}");
     }
-    let refused = connects_on("smol", &require, &theirs);
-    assert!(refused.starts_with("Unavailable") && refused.contains("certificate"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_password_is_bound_to_the_connection_where_the_driver_can() {
+    let tls = Tls::server();
+    let text = tls.database("scram", "127.0.0.1").replace("user=postgres", "user=ada password=hunter2");
+    for driver in DRIVERS {
+        works(driver, &format!("{text} sslmode=require")).await.close().await;
+        let error = refused(driver, &format!("{} sslmode=require", text.replace("hunter2", "hunter3"))).await;
+        assert!(error.contains("password authentication failed") && !error.contains("hunter3"), "{driver}: {error}");
+    }
+    works("tokio-postgres", &format!("{text} sslmode=require channel_binding=require")).await.close().await;
+    let error = refused("sqlx", &format!("{text} sslmode=require channel_binding=require")).await;
+    assert!(error.contains("channel_binding=require"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pooler_with_tls_is_spoken_to_like_a_server() {
+    let tls = Tls::server();
+    drop(tls.server.create_database("pooled"));
+    // Poolers of other test processes have the same port on other addresses of the loopback.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let address = format!("127.{high}.{middle}.{}", low.max(2));
+    let settings = [
+        ("listen_addr", address.as_str()),
+        ("client_tls_sslmode", "require"),
+        ("client_tls_cert_file", &tls.file("server.crt")),
+        ("client_tls_key_file", &tls.file("server.key")),
+    ];
+    let _pooler = Pooler::before_with(&tls.server.url_of("pooled"), &settings).expect("PgBouncer is installed");
+    let ca = tls.file("ca.crt");
+    for driver in DRIVERS {
+        let text = format!("host={address} port=6432 user=postgres dbname=pooled sslmode=verify-ca sslrootcert={ca}");
+        let queue = connect(driver, &text, ConnectOptions::default().pooler(true)).await;
+        let queue = queue.unwrap_or_else(|error| panic!("{driver}: {error}"));
+        queue.create_queue(driver, false).await.unwrap();
+        queue.enqueue(driver, 1u64, EnqueueOptions::default()).await.unwrap();
+        queue.close().await;
+        let plain = text.replace("verify-ca", "disable");
+        let error = connect(driver, &plain, ConnectOptions::default().pooler(true)).await.map(drop).unwrap_err();
+        assert!(error.to_string().contains("SSL"), "{driver}: {error}");
+    }
 }

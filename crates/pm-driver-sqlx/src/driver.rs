@@ -1,14 +1,15 @@
 //! A pool, and what goes over it.
 
 use crate::listener::ChannelListener;
+use crate::server::Server;
 use crate::statement::{failure, rows, unreachable};
 use pm_queue::{
-    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Loan, Room, Rows, SESSION_MARK, Statement,
-    Value, application_name, listen_script, opening_script, session_guard,
+    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Loan, Room, Rows, Runtime, SESSION_MARK,
+    Statement, Value, listen_script, opening_script, session_guard,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -20,10 +21,10 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 pub struct Sqlx {
     pool: RwLock<PgPool>,
     room: Room,
+    /// Where the pool leads, unless it is the caller's, which stays open.
+    server: Option<Server>,
     /// Where notifications are heard, if not where the pool leads.
-    listener: Option<PgConnectOptions>,
-    /// Whether the pool is the caller's, and stays open.
-    foreign: bool,
+    listener: Option<Server>,
     /// Whether a transaction pooler stands between: nothing may be kept in a session.
     pooler: bool,
     /// What each statement's transaction begins with, in sessions that are not our own.
@@ -44,17 +45,13 @@ impl Sqlx {
     ///
     /// # Errors
     ///
-    /// `Invalid` when `url` is not a Postgres URL.
-    pub fn new(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
-        let server = match (server(url, options)?, options.pooler) {
-            // Poolers refuse start-up parameters that they do not know.
-            (server, true) => server.extra_float_digits(None),
-            (server, false) => server.options([SESSION_MARK]),
-        };
+    /// `Invalid` when `url` is not a Postgres URL or key-value string.
+    pub fn new(url: &str, options: &ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Self, Error> {
+        let server = Server::new(url, options, runtime.clone())?;
         let (room, connections) = Room::of_own_pool(options);
         let connections = u32::try_from(connections).unwrap_or(u32::MAX);
-        let pool = pool_of(server, connections, options.connect_timeout, opening_script(options));
-        Sqlx::over(pool, room, false, options)
+        let pool = pool_of(server.first(), connections, server.connect_timeout(), opening_script(options));
+        Sqlx::over((pool, room), Some(server), options, runtime)
     }
 
     /// Returns a driver over a pool of the caller's.
@@ -62,17 +59,23 @@ impl Sqlx {
     /// # Errors
     ///
     /// `Invalid` when the options name a `listener_url` that is not a Postgres URL.
-    pub fn of_pool(pool: PgPool, options: &ConnectOptions) -> Result<Self, Error> {
+    pub fn of_pool(pool: PgPool, options: &ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Self, Error> {
         let room = Room::of_pool(pool.options().get_max_connections() as usize);
-        Sqlx::over(pool, room, true, options)
+        Sqlx::over((pool, room), None, options, runtime)
     }
 
-    fn over(pool: PgPool, room: Room, foreign: bool, options: &ConnectOptions) -> Result<Self, Error> {
+    fn over(
+        (pool, room): (PgPool, Room),
+        server: Option<Server>,
+        options: &ConnectOptions,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Self, Error> {
+        let foreign = server.is_none();
         Ok(Sqlx {
             pool: RwLock::new(pool),
             room,
-            listener: options.listens_at().map(|url| server(url, options)).transpose()?,
-            foreign,
+            server,
+            listener: options.listens_at().map(|url| Server::new(url, options, runtime)).transpose()?,
             pooler: options.pooler,
             beginning: (foreign || options.pooler).then(|| options.transaction_script().into()),
             probed: AtomicBool::new(options.pooler),
@@ -86,13 +89,28 @@ impl Sqlx {
 
     /// Returns a connection of the pool.
     async fn lent(&self) -> Result<Loan<PoolConnection<Postgres>>, Failure> {
-        if !self.probed.load(Ordering::Acquire) {
-            self.probe().await?;
-            self.probed.store(true, Ordering::Release);
+        match &self.server {
+            Some(server) if !server.is_chosen() => server.choose(|chosen| self.lead_to(chosen)).await?,
+            None if !self.probed.load(Ordering::Acquire) => {
+                self.probe().await?;
+                self.probed.store(true, Ordering::Release);
+            }
+            _ => {}
         }
         let pool = self.pool();
         let connection = pool.acquire().await.map_err(|error| unreachable(&pool, error))?;
         Ok(Loan::new(connection, |connection| drop(connection.detach())))
+    }
+
+    /// Makes the pool lead to a server. What runs over the old pool ends there, and with that the old pool.
+    fn lead_to(&self, chosen: PgConnectOptions) {
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        *pool = pool.options().clone().connect_lazy_with(chosen);
+    }
+
+    /// Returns what makes the server be chosen again, unless it is dismissed.
+    fn doubt(&self) -> Doubt<'_> {
+        Doubt { server: self.server.as_ref() }
     }
 
     /// Looks whether sessions are kept. sqlx names prepared statements alike on all its connections: a transaction pooler
@@ -123,10 +141,23 @@ impl Sqlx {
     }
 }
 
-fn server(url: &str, options: &ConnectOptions) -> Result<PgConnectOptions, Error> {
-    let server: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| Error::bad_url(error))?;
-    let name = application_name(server.get_application_name(), options)?;
-    Ok(server.disable_statement_logging().application_name(&name))
+/// A statement under way: if its future is dropped or fails with the connection, the server is chosen again.
+struct Doubt<'a> {
+    server: Option<&'a Server>,
+}
+
+impl Doubt<'_> {
+    fn dismiss(&mut self) {
+        self.server = None;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(server) = self.server {
+            server.doubt();
+        }
+    }
 }
 
 /// Returns a pool that connects when needed, keeps its connections, and needs no task to look after them.
@@ -156,9 +187,13 @@ fn pool_of(server: PgConnectOptions, connections: u32, timeout: Duration, script
 impl Executor for Sqlx {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
+            let mut doubt = self.doubt();
             let mut lent = self.lent().await?;
-            let answer = self.answer(lent.connection(), statement, params).await;
-            lent.give_back(answer.map_err(failure))
+            let answer = self.answer(lent.connection(), statement, params).await.map_err(failure);
+            if answer.as_ref().err().is_none_or(Failure::spares_connection) {
+                doubt.dismiss();
+            }
+            lent.give_back(answer)
         })
     }
 }
@@ -171,28 +206,36 @@ impl Driver for Sqlx {
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             // Never given back: a script that fails inside its transaction leaves the connection in there.
+            let mut doubt = self.doubt();
             let mut lent = self.lent().await?;
             let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut **lent.connection()).await;
-            done.map(drop).map_err(failure)
+            let done = done.map(drop).map_err(failure);
+            if done.as_ref().err().is_none_or(Failure::spares_connection) {
+                doubt.dismiss();
+            }
+            done
         })
     }
 
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
         Box::pin(async move {
-            let server = match &self.listener {
-                Some(listener) => listener.clone(),
+            let own = self.server.as_ref().filter(|_| !self.pooler);
+            let (place, timeout) = match self.listener.as_ref().or(own) {
+                Some(server) => (server.find(true).await?, server.connect_timeout()),
                 None if self.pooler => return Ok(None),
-                None => self.pool().connect_options().as_ref().clone(),
+                None => {
+                    let place = self.pool().connect_options().as_ref().clone().options([SESSION_MARK]);
+                    (place, self.connect_timeout)
+                }
             };
             // While connecting, so that the pool's timeout bounds it.
-            let (server, script) = (server.options([SESSION_MARK]), listen_script(channel));
-            let listener = ChannelListener::new(&pool_of(server, 1, self.connect_timeout, script)).await?;
+            let listener = ChannelListener::new(&pool_of(place, 1, timeout, listen_script(channel))).await?;
             Ok(Some(Box::new(listener) as Box<dyn Listener>))
         })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        if !self.foreign {
+        if self.server.is_some() {
             // Nothing looks after the old pool but what runs on it: with that it ends.
             let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
             *pool = pool.options().clone().connect_lazy_with(pool.connect_options().as_ref().clone());

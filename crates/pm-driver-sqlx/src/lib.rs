@@ -50,11 +50,12 @@
 //!   [`connect_on`] or [`from_pool_on`] drives everything; its feature has to be on in this crate, because sqlx needs to
 //!   know it too. sqlx itself gives connections back in small tasks of its own: on tokio where a tokio runtime is
 //!   entered, else on smol's global executor when that feature is on, else on async-std's.
-//! * `tls`: rustls, with the certificates that the system trusts. `sslmode` in the URL means what it means to sqlx:
-//!   `require` encrypts, `verify-full` also looks at the certificate. Without it, connections are not encrypted.
+//! * `tls`: TLS over rustls, as libpq's `sslmode` has it. Without it, connections are not encrypted, and an `sslmode`
+//!   that wants encryption is refused.
 
 mod driver;
 mod listener;
+mod server;
 mod statement;
 mod transaction;
 
@@ -90,13 +91,14 @@ pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Queue, E
 
 /// Returns a handle on the queues of the database at `url`, driven by the given runtime.
 ///
-/// The URL is read as sqlx reads it, `PGHOST`, `PGPASSWORD` and their kind included. The handle has a pool of its own.
+/// The URL, or `key=value` pairs, is read as libpq reads it, `PGHOST`, `PGPASSWORD` and their kind included:
+/// `docs/connecting.md`. The handle has a pool of its own.
 ///
 /// # Errors
 ///
 /// `Invalid` for a bad URL; `Unavailable`, `Schema` and `Database` as [`Queue::open`].
 pub async fn connect_on(url: &str, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
-    Queue::open(Arc::new(Sqlx::new(url, &options)?), runtime, &options).await
+    Queue::open(Arc::new(Sqlx::new(url, &options, runtime.clone())?), runtime, &options).await
 }
 
 /// Returns a handle on the queues of the database that a pool of the caller's leads to. To be called in a tokio runtime.
@@ -123,7 +125,7 @@ pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, E
 ///
 /// As [`Queue::open`].
 pub async fn from_pool_on(pool: PgPool, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
-    let queue = Queue::open(Arc::new(Sqlx::of_pool(pool, &options)?), runtime, &options).await?;
+    let queue = Queue::open(Arc::new(Sqlx::of_pool(pool, &options, runtime.clone())?), runtime, &options).await?;
     if options.check_schema {
         queue.advance_positions().await;
     }

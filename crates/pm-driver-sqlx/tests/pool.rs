@@ -62,7 +62,12 @@ async fn a_connection_in_no_transaction_is_refused() {
 #[tokio::test]
 async fn a_statement_given_up_takes_its_connection_along() {
     let database = TestDatabase::create().unwrap();
-    let driver = Sqlx::new(&database.url(), &ConnectOptions::default().connections(1)).unwrap();
+    let driver = Sqlx::new(
+        &database.url(),
+        &ConnectOptions::default().connections(1),
+        std::sync::Arc::new(pm_driver_sqlx::runtime::Tokio::current()),
+    )
+    .unwrap();
     let statement = |text: &str| Statement {
         id: pm_core::StatementId::SchemaVersion,
         text: text.to_owned(),

@@ -42,9 +42,9 @@
 //! # Features
 //!
 //! * `tokio` (default), `smol`, `async-std`: the runtimes, any number of them in one program: see [`connect_on`]. The
-//!   last two need no tokio runtime; on them `target_session_attrs` is refused and `load_balance_hosts` not heeded.
-//! * `tls`: `sslmode=require` in the URL means TLS (rustls), the certificate verified against what the system trusts.
-//!   Without it, and with any other `sslmode`, connections are not encrypted.
+//!   last two need no tokio runtime.
+//! * `tls`: TLS over rustls, as libpq's `sslmode` has it. Without it, connections are not encrypted, and an `sslmode`
+//!   that wants encryption is refused.
 //! * `deadpool`: `from_pool`, on a pool of the caller's.
 
 mod cell;
@@ -60,13 +60,17 @@ mod server;
 mod slot;
 #[cfg(any(feature = "smol", feature = "async-std"))]
 mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
 mod transaction;
 
-pub use dial::{DialError, Messages, Sockets, opened};
+pub use dial::{Dial, DialError, Messages, Sockets, opened};
 pub use driver::TokioPostgres;
 pub use pm_queue::*;
 #[cfg(feature = "deadpool")]
 pub use pool::from_pool;
+#[cfg(feature = "tls")]
+pub use tls::Connector;
 pub use transaction::InTransaction;
 
 use std::sync::Arc;
@@ -100,6 +104,9 @@ pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Queue, E
 }
 
 /// Returns a handle on the queues of the database at `url`, driven by the given runtime.
+///
+/// The URL, or `key=value` pairs, is read as libpq reads it; what it leaves open comes from `PGHOST`, `PGPASSWORD` and
+/// their kind, and from the password file: `docs/connecting.md`.
 ///
 /// # Errors
 ///

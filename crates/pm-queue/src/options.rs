@@ -28,7 +28,8 @@ pub struct ConnectOptions {
     /// So claims, settles, extensions and enqueues without keys never wait behind them. With 0 there are none of these
     /// connections, and everything shares `connections`: for a program that does one thing after another.
     pub waiting_connections: usize,
-    /// How long to wait for a connection (default 5 s). 1 ms to 24.8 days, as all timeouts.
+    /// How long one address of the server may take until its session is ready (default 5 s). 1 ms to 24.8 days, as all
+    /// timeouts. `connect_timeout` in the URL comes before it, and `PGCONNECT_TIMEOUT` before its default.
     pub connect_timeout: Duration,
     /// After how long the server gives up a statement (default 30 s). On sessions that are not our own it travels with each
     /// statement, and a shorter one of theirs stays.
@@ -38,7 +39,8 @@ pub struct ConnectOptions {
     pub statement_timeout: Duration,
     /// After how long a statement that waits for a lock is given up (default 5 s), likewise.
     pub lock_timeout: Duration,
-    /// The name the server shows (default `pm`).
+    /// The name the server shows (default `pm`). `application_name` in the URL comes before it, and `PGAPPNAME` before
+    /// its default.
     pub application_name: String,
     /// Whether a transaction pooler, PgBouncer for example, stands between (default no).
     ///

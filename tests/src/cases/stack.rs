@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use pm_driver_memory::Database;
-use pm_driver_tokio_postgres::Sockets;
+use pm_driver_tokio_postgres::{Dial, Sockets};
 use pm_queue::{BoxFuture, ConnectOptions, Error, Executor, Queue, runtime};
 use sqlx::Postgres;
 use sqlx::postgres::PgConnectOptions;
@@ -136,7 +136,8 @@ impl Client for TokioPostgres {
 
     fn begin(url: String, _pooled: bool, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
         Box::pin(async move {
-            let (client, mut messages) = runtime.dial(&url.parse().expect("it is a URL")).await.expect("it answers");
+            let dial = Dial::first_of(&url, &ConnectOptions::default()).expect("it is a URL");
+            let (client, mut messages) = runtime.dial(&dial).await.expect("it answers");
             runtime.spawn(Box::pin(async move { while messages.next().await.is_some() {} }));
             // It ends with its database; a transaction that owns its client cannot be had otherwise.
             let client: &'static mut tokio_postgres::Client = Box::leak(Box::new(client));

@@ -59,7 +59,10 @@ impl Sides {
             let url = database.url();
             pm_driver_tokio_postgres::connect(&url).await.expect("it migrates").close().await;
             let driver: Arc<dyn Executor> = match name {
-                "sqlx" => Arc::new(pm_driver_sqlx::Sqlx::new(&url, &options).expect("a good URL")),
+                "sqlx" => {
+                    let runtime = Arc::new(pm_driver_sqlx::runtime::Tokio::current());
+                    Arc::new(pm_driver_sqlx::Sqlx::new(&url, &options, runtime).expect("a good URL"))
+                }
                 _ => Arc::new(pm_driver_tokio_postgres::TokioPostgres::new(&url, &options).expect("a good URL")),
             };
             let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("it answers");

@@ -1,0 +1,225 @@
+//! The server that a pool of our own leads to: chosen among the places of a connection string, and again when in doubt.
+
+use crate::statement::failure;
+use futures_util::lock::Mutex;
+use pm_queue::connecting::{Address, Attempt, ChannelBinding, Host, Refusal, Role, Roots, Route, SslMode, Target};
+use pm_queue::{BoxFuture, ConnectOptions, Error, Failure, Runtime, SESSION_MARK, session_guard};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, Row};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The pause after a failure to connect doubles from this to [`LONGEST_PAUSE`]; who asks meanwhile waits and shares
+/// the next attempt.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The places of a connection string, and which of them was chosen.
+pub(crate) struct Server {
+    route: Route,
+    runtime: Arc<dyn Runtime>,
+    /// Whether a transaction pooler was spoken of.
+    pooler: bool,
+    is_chosen: AtomicBool,
+    /// Held while choosing, so that many tasks share one choice, or one failure.
+    choosing: Mutex<Option<Failed>>,
+}
+
+/// The last failure to choose, since when nothing else was tried.
+struct Failed {
+    at: Instant,
+    failure: Failure,
+    /// How many there were in a row.
+    times: u32,
+}
+
+impl Server {
+    /// Reads a connection string.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` as [`Target::read`], and for what sqlx cannot do.
+    pub(crate) fn new(url: &str, options: &ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Self, Error> {
+        let target = Target::read(url, options)?;
+        check(&target)?;
+        // sqlx names the host that it connects to when it asks for TLS, which some proxies need to know.
+        let by_name = target.tls.mode.is_strict();
+        Ok(Server {
+            route: Route::new(target).by_name(by_name),
+            runtime,
+            pooler: options.pooler,
+            is_chosen: AtomicBool::new(false),
+            choosing: Mutex::default(),
+        })
+    }
+
+    /// Returns how long one address may take.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.route.target().connect_timeout.unwrap_or(Duration::from_secs(86_400))
+    }
+
+    /// Returns how to connect to the first place, before one is chosen.
+    pub(crate) fn first(&self) -> PgConnectOptions {
+        let target = self.route.target();
+        let address = match target.places.first() {
+            Some(place) => match &place.host {
+                Host::Socket(directory) => Address::Socket(directory.clone(), place.port),
+                Host::Name(name) => Address::Name(name.clone(), place.port),
+                Host::Address(address, _) => Address::Ip(*address, place.port),
+            },
+            None => Address::Name(String::new(), 0),
+        };
+        self.options_of(&Attempt { place: 0, address, mode: target.tls.mode }, !self.pooler)
+    }
+
+    /// Returns whether a server is chosen.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.is_chosen.load(Ordering::Acquire)
+    }
+
+    /// Records that the chosen server failed: the next statement chooses again, if there is a choice.
+    pub(crate) fn doubt(&self) {
+        if self.route.has_choice() {
+            self.is_chosen.store(false, Ordering::Release);
+        }
+    }
+
+    /// Chooses a server that answers and will do, unless another task just has; hands it to `use_it`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Route::connect`]; one that shows the pooler if one stands between and nobody spoke of it: sqlx names prepared
+    /// statements alike on all its connections, and a transaction pooler would run one for another.
+    pub(crate) async fn choose(&self, use_it: impl FnOnce(PgConnectOptions)) -> Result<(), Failure> {
+        let asked_at = Instant::now();
+        let mut failed = self.choosing.lock().await;
+        if self.is_chosen() {
+            return Ok(());
+        }
+        if let Some(failed) = &*failed {
+            if failed.at >= asked_at {
+                return Err(failed.failure.clone());
+            }
+            let pause = SHORTEST_PAUSE * 2u32.saturating_pow(failed.times.saturating_sub(1));
+            let until = failed.at + pause.min(LONGEST_PAUSE);
+            self.runtime.sleep(until.saturating_duration_since(Instant::now())).await;
+        }
+        match self.find(!self.pooler).await {
+            Ok(chosen) => {
+                use_it(chosen);
+                *failed = None;
+                self.is_chosen.store(true, Ordering::Release);
+                Ok(())
+            }
+            Err(failure) => {
+                let times = failed.as_ref().map_or(1, |failed| failed.times.saturating_add(1));
+                *failed = Some(Failed { at: Instant::now(), failure: failure.clone(), times });
+                Err(failure)
+            }
+        }
+    }
+
+    /// Returns how to connect to the first address that answers and will do.
+    pub(crate) async fn find(&self, marked: bool) -> Result<PgConnectOptions, Failure> {
+        let open = |attempt| -> BoxFuture<'_, _> { Box::pin(self.try_once(attempt, marked)) };
+        self.route.connect(&*self.runtime, &open).await
+    }
+
+    async fn try_once(&self, attempt: Attempt, marked: bool) -> Result<(PgConnectOptions, Option<Role>), Refusal> {
+        let options = self.options_of(&attempt, marked);
+        let mut connection = PgConnection::connect_with(&options).await.map_err(refusal)?;
+        if marked {
+            let guard = AssertSqlSafe(session_guard());
+            sqlx::raw_sql(guard).execute(&mut connection).await.map_err(refusal)?;
+        }
+        let role = match self.route.asks_role() {
+            true => {
+                let row = sqlx::raw_sql(Role::STATEMENT).fetch_one(&mut connection).await.map_err(refusal)?;
+                let cell = |at: usize| row.try_get::<String, _>(at).ok();
+                Some(Role::of_row(cell(0).as_deref(), cell(1).as_deref()))
+            }
+            false => None,
+        };
+        // The server copes with a client that just leaves.
+        drop(connection.close().await);
+        Ok((options, role))
+    }
+
+    fn options_of(&self, attempt: &Attempt, marked: bool) -> PgConnectOptions {
+        let target = self.route.target();
+        let place = target.places.get(attempt.place);
+        let mut options = settings(target.options.as_deref())
+            .disable_statement_logging()
+            .application_name(&target.application_name)
+            .username(&target.user)
+            .database(&target.database)
+            // Without one the variable would count, which is read already.
+            .password(place.and_then(|place| place.password.as_ref()).map_or("", |password| password.reveal()));
+        options = match &attempt.address {
+            Address::Socket(directory, port) => options.socket(directory).port(*port),
+            Address::Ip(address, port) => options.host(&address.to_string()).port(*port),
+            Address::Name(name, port) => options.host(name).port(*port),
+        };
+        options = options.ssl_mode(match attempt.mode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Allow | SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require => PgSslMode::Require,
+            SslMode::VerifyCa => PgSslMode::VerifyCa,
+            SslMode::VerifyFull => PgSslMode::VerifyFull,
+        });
+        options = match &target.tls.roots {
+            Roots::File(path) => options.ssl_root_cert(path),
+            Roots::System => options.ssl_root_cert_from_pem(Vec::new()),
+        };
+        if let Some((certificate, key)) = &target.tls.client {
+            options = options.ssl_client_cert(certificate).ssl_client_key(key);
+        }
+        match (self.pooler, marked) {
+            // Poolers refuse start-up parameters that they do not know.
+            (true, false) => options.extra_float_digits(None),
+            (_, true) => options.options([SESSION_MARK]),
+            (false, false) => options,
+        }
+    }
+}
+
+/// Returns options that start with these settings, in the form of the start-up parameter. sqlx takes that form out of a
+/// URL only.
+fn settings(settings: Option<&str>) -> PgConnectOptions {
+    let Some(settings) = settings else { return PgConnectOptions::new_without_pgpass() };
+    let encoded: String = settings.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let read = format!("postgres://localhost/?options={encoded}").parse();
+    read.unwrap_or_else(|_| PgConnectOptions::new_without_pgpass())
+}
+
+/// Refuses what sqlx cannot do.
+fn check(target: &Target) -> Result<(), Error> {
+    let renamed = |host: &Host| matches!(host, Host::Address(address, name) if *name != address.to_string());
+    let lacking = if target.tls.direct {
+        "sslnegotiation=direct"
+    } else if target.tls.channel_binding == ChannelBinding::Require {
+        "channel_binding=require"
+    } else if target.tls.mode == SslMode::VerifyFull && target.places.iter().any(|place| renamed(&place.host)) {
+        "sslmode=verify-full with hostaddr beside host"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!("sqlx cannot do {lacking}: leave it out, or use pm-driver-tokio-postgres")))
+}
+
+fn refusal(error: sqlx::Error) -> Refusal {
+    let is_tls = match &error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    };
+    let why = error.to_string();
+    let advice = match why.as_str() {
+        why if why.contains("built without TLS") => " (add the feature \"tls\" of pm-driver-sqlx)",
+        why => Refusal::advice(why),
+    };
+    let why = format!("{why}{advice}");
+    let reported = matches!(error, sqlx::Error::Database(_)).then(|| failure(error));
+    Refusal { reported, why, is_tls }
+}
