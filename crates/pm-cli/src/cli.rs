@@ -18,7 +18,9 @@ use std::time::Duration;
 /// 3 trouble with the database.
 ///
 /// The database is named by --db, or PM_DATABASE_URL, or DATABASE_URL, or by
-/// `database_url` in ~/.config/postmodern/config.toml ($XDG_CONFIG_HOME counts).
+/// `database_url` in ~/.config/postmodern/config.toml ($XDG_CONFIG_HOME counts),
+/// or by PGHOST, PGSERVICE and their kind. What it leaves open comes from these and
+/// from ~/.pgpass, as for psql.
 ///
 /// Example:
 ///   pm demo
@@ -35,13 +37,13 @@ pub(crate) struct Cli {
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct GlobalArgs {
-    /// The database, like postgres://user@host:5432/database
+    /// The database, like postgres://user@host:5432/database, or key=value pairs as for psql
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) db: Option<String>,
     /// The schema that holds pm's tables [default: pm; or PM_SCHEMA, or `schema` in the file]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) schema: Option<String>,
-    /// How long to wait for the server
+    /// How long to wait for each host, unless the URL says connect_timeout
     #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = parse_timeout)]
     pub(crate) connect_timeout: Duration,
     /// Print one JSON document, for programs

@@ -4,6 +4,7 @@ use crate::cli::GlobalArgs;
 use crate::error::CommandError;
 use crate::redact::Secrets;
 use pm_core::SchemaName;
+use pm_driver_tokio_postgres::connecting::{System, Target};
 use serde::Deserialize;
 use std::env;
 use std::fs;
@@ -71,12 +72,15 @@ impl Settings {
     ///
     /// Exit code 2 when nothing names a database; the hint says what could.
     pub(crate) fn url(&self) -> Result<&str, CommandError> {
-        self.url.as_deref().ok_or_else(no_url)
+        // What the URL leaves open comes from the environment anyway: it may be all of it.
+        let named_elsewhere = || Target::is_named_by(&System).then_some("");
+        self.url.as_deref().or_else(named_elsewhere).ok_or_else(no_url)
     }
 
     /// Returns the passwords that no message may hold.
     pub(crate) fn secrets(&self) -> Secrets {
-        self.url.as_deref().map(Secrets::of_connection).unwrap_or_default()
+        let secrets = self.url.as_deref().map(Secrets::of_connection).unwrap_or_default();
+        secrets.and(env::var("PGPASSWORD").ok())
     }
 }
 
@@ -149,30 +153,22 @@ fn file_path() -> Option<PathBuf> {
 fn no_url() -> CommandError {
     let path = file_path().map_or("~/.config/postmodern/config.toml".to_owned(), |path| path.display().to_string());
     CommandError::usage("no database is named").hint(format!(
-        "name it in one of four ways; the first that is set counts:\n  \
+        "name it in one of five ways; the first that is set counts:\n  \
          --db postgres://user@host:5432/database\n  \
          {URL_VARIABLE} in the environment\n  \
          {COMMON_URL_VARIABLE} in the environment\n  \
-         database_url = \"postgres://…\" in {path}"
+         database_url = \"postgres://…\" in {path}\n  \
+         PGHOST, PGDATABASE, PGSERVICE and their kind in the environment, as for psql"
     ))
 }
 
 /// Refuses what cannot be a connection string, before anything of it can get into a message.
 fn check_url(url: &str) -> Result<(), CommandError> {
-    const FORM: &str = "write it like postgres://user@host:5432/database";
-    let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
-    if !is_url && (url.contains("://") || !url.contains('=')) {
-        return Err(CommandError::usage("this is no Postgres URL").hint(FORM));
+    let form = |error: CommandError| error.hint("write it like postgres://user@host:5432/database");
+    if url.trim().is_empty() {
+        return Err(form(CommandError::usage("this is no Postgres URL")));
     }
-    if url.chars().any(char::is_control) {
-        return Err(CommandError::usage("the URL contains a control character").hint(FORM));
-    }
-    let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
-    if authority.matches('@').count() > 1 {
-        let message = "the URL has more than one @ before its host";
-        return Err(CommandError::usage(message).hint("write an @ inside a name or password as %40"));
-    }
-    Ok(())
+    Target::check(url).map_err(|error| form(CommandError::usage(error.to_string())))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::error::CommandError;
 use crate::redact::Secrets;
 use crate::render::Output;
 use pm_core::SchemaName;
+use pm_driver_tokio_postgres::connecting::Target;
 use pm_driver_tokio_postgres::{ConnectOptions, Error, Failure, Queue, connect_with};
 use std::error::Error as _;
 use std::time::Duration;
@@ -80,6 +81,9 @@ impl Context {
     /// As [`Context::connect`].
     pub(crate) async fn connect_with(&mut self, options: ConnectOptions) -> Result<Queue, CommandError> {
         let settings = self.settings()?;
+        for warning in Target::read(settings.url()?, &options)?.warnings {
+            self.output.say(&format!("Warning: {warning}"));
+        }
         let queue = match connect_with(settings.url()?, options.clone()).await {
             Err(error) if shows_pooler(&error) => connect_with(settings.url()?, options.pooler(true)).await?,
             connected => connected?,

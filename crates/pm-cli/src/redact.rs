@@ -35,6 +35,13 @@ impl Secrets {
         Secrets(secrets)
     }
 
+    /// Adds a password, if there is one.
+    pub(crate) fn and(mut self, password: Option<String>) -> Self {
+        self.0.extend(password.filter(|password| password.len() >= SHORTEST));
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self
+    }
+
     /// Returns the text without these passwords, and without that of any URL in it.
     pub(crate) fn hide(&self, text: &str) -> String {
         let hidden = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN));

@@ -36,6 +36,67 @@ fn the_first_that_is_set_counts() {
     assert_eq!(status(&[], &[(common, &url), (own, "")]), 0, "an empty variable is none");
 }
 
+/// Returns the directory of a database's socket, and its port.
+fn socket_of(url: &str) -> (String, String) {
+    let (_, rest) = url.split_once('@').unwrap();
+    let (place, _) = rest.split_once('/').unwrap();
+    let (directory, port) = place.split_once(':').unwrap();
+    (directory.replace("%2F", "/"), port.to_owned())
+}
+
+#[test]
+fn the_variables_and_services_of_psql_name_the_database_too() {
+    let place = Place::with_queues(&["mail"]);
+    let (directory, port) = socket_of(&place.database.url());
+    let variables = [
+        ("PGHOST", directory.as_str()),
+        ("PGPORT", &port),
+        ("PGUSER", "postgres"),
+        ("PGDATABASE", place.database.name()),
+    ];
+    let ran = run(place.home.command().args(["queue", "ls"]).envs(variables), b"");
+    assert!(ran.status == 0 && ran.stdout.contains("mail"), "{}", ran.stderr);
+    // They fill in what the URL leaves open, and no more.
+    let ran = run(place.home.command().args(["queue", "ls", "--db", "postgres:///"]).envs(variables), b"");
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let ran = run(place.home.command().args(["queue", "ls", "--db", "postgres://127.0.0.1:1"]).envs(variables), b"");
+    ran.assert_refused(3, &["127.0.0.1:1"]);
+    let (name, service) = (place.database.name(), place.home.path().join("services"));
+    let text = format!("[shop]\nhost={directory}\nport={port}\nuser=postgres\ndbname={name}\n");
+    std::fs::write(&service, text).unwrap();
+    let mut command = place.home.command();
+    let ran = run(command.args(["queue", "ls", "--db", "service=shop"]).env("PGSERVICEFILE", &service), b"");
+    assert!(ran.status == 0 && ran.stdout.contains("mail"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_second_host_serves_when_the_first_is_gone_or_silent() {
+    let place = Place::with_queues(&["mail"]);
+    let (directory, port) = socket_of(&place.database.url());
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mute, name) = (mute.local_addr().unwrap().port(), place.database.name());
+    for first in [1, mute] {
+        let db = format!("host=127.0.0.1,{directory} port={first},{port} user=postgres dbname={name}");
+        let ran = run(place.home.command().args(["queue", "ls", "--connect-timeout", "1s", "--db", &db]), b"");
+        assert!(ran.status == 0 && ran.stdout.contains("mail"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_password_file_that_others_can_read_is_warned_of_and_an_unknown_parameter_is_named() {
+    let place = Place::with_queues(&["mail"]);
+    let file = place.home.path().join("passwords");
+    std::fs::write(&file, "*:*:*:*:hunter2\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let ran = run(place.command().args(["queue", "ls"]).env("PGPASSFILE", &file), b"");
+    assert_eq!(ran.status, 0);
+    assert!(ran.stderr.contains("chmod 600") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    let ran = run(place.home.command().args(["queue", "ls", "--db", "postgres://ada:hunter2@db/app?sslmod=x"]), b"");
+    ran.assert_refused(2, &["--db: ", "\"sslmod\""]);
+    let ran = run(place.command().args(["queue", "ls"]).env("PGSSLMODE", "sometimes"), b"");
+    ran.assert_refused(2, &["PGSSLMODE", "verify-full"]);
+}
+
 #[test]
 fn the_file_is_also_found_in_the_home_directory() {
     let place = Place::with_queues(&["mail"]);

@@ -35,7 +35,9 @@ impl Tool {
         let connection = Connection::new(settings.url()?);
         let mut command = Command::new(program);
         command.arg("--no-password").arg(format!("--dbname={}", connection.without_password));
-        command.env("PGAPPNAME", "pm").env("PGCONNECT_TIMEOUT", settings.connect_timeout.as_secs().max(1).to_string());
+        let timeout = settings.connect_timeout.as_secs().max(1).to_string();
+        let defaults = [("PGAPPNAME", "pm"), ("PGCONNECT_TIMEOUT", timeout.as_str())];
+        command.envs(defaults.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
         command.envs(connection.password.map(|password| ("PGPASSWORD", password)));
         command.stderr(Stdio::piped()).kill_on_drop(true);
         Ok(Tool { name, command })
