@@ -38,9 +38,11 @@ fn read(bytes: &mut Unstructured<'_>) -> Result<()> {
 /// When the interpretation does.
 pub fn reply_to(statement: StatementId, rows: &Rows) -> bool {
     match statement {
-        StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::KeyHolder | StatementId::ReplaceJobs => {
-            producer(statement, rows)
-        }
+        StatementId::Enqueue
+        | StatementId::EnqueueKeyed
+        | StatementId::EnqueueEach
+        | StatementId::KeyHolder
+        | StatementId::ReplaceJobs => producer(statement, rows),
         StatementId::Claim
         | StatementId::Poll
         | StatementId::Settle
@@ -80,7 +82,9 @@ fn producer(statement: StatementId, rows: &Rows) -> bool {
     let job = |id| NewJob { id, queue: name(), payload: Default::default(), options: JobOptions::default() };
     let jobs: Vec<_> = ids().into_iter().map(job).collect();
     match statement {
-        StatementId::Enqueue | StatementId::EnqueueKeyed => interpret(Enqueue { jobs: &jobs }, rows),
+        StatementId::Enqueue => interpret(Enqueue { jobs: &jobs }, rows),
+        StatementId::EnqueueKeyed => interpret(EnqueueKeyed { jobs: &jobs, in_transaction: false }, rows),
+        StatementId::EnqueueEach => interpret(EnqueueEach { jobs: &jobs }, rows),
         StatementId::KeyHolder => interpret(KeyHolder { jobs: &jobs }, rows),
         _ => interpret(ReplaceJobs { jobs: &jobs }, rows),
     }

@@ -4,9 +4,9 @@
 //! same bounds.
 
 use pm_core::op::{
-    Attempts, Claim, DeleteJobs, DropQueues, EndJobs, Enqueue, FetchJob, GetJob, JobFilter, KeyHolder, LineCursor,
-    ListJobs, MoveJobs, NextJobs, Outcome, Payload, Poll, Promote, Reap, Refresh, ReleaseClaim, RestartJobs, Settle,
-    SettleItem, StillIs, Sweep, WakeSleepers,
+    Attempts, Claim, DeleteJobs, DropQueues, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, FetchJob, GetJob, JobFilter,
+    KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, Outcome, Payload, Poll, Promote, Reap, Refresh, ReleaseClaim,
+    RestartJobs, Settle, SettleItem, StillIs, Sweep, WakeSleepers,
 };
 use pm_core::{
     Catalog, JobOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
@@ -103,6 +103,8 @@ fn probes(ground: &Ground) -> Vec<Probe> {
         options: JobOptions { key: Some(format!("key {n}")), ..JobOptions::default() },
     };
     let new: Vec<_> = (1..=100).map(new_job).collect();
+    let without = |job: &NewJob| NewJob { options: JobOptions { key: None, ..job.options.clone() }, ..job.clone() };
+    let keyless: Vec<_> = new.iter().map(without).collect();
     let one = ready[0];
     let page = |state, queue: Option<&str>| ListJobs {
         filter: JobFilter { state, queue: queue.map(queue_name), ..JobFilter::default() },
@@ -141,8 +143,10 @@ fn probes(ground: &Ground) -> Vec<Probe> {
         probe("sweep of a page of 5,000", &Sweep { after: None, page: 5_000, queue_id: None }.plan(), 15_000),
         probe("drop of queues, none nameless", &DropQueues { queue_id: None }.plan(), 5),
         probe("wake-up of sleepers", &WakeSleepers { channel: "pm_pm".to_owned() }.plan(), 5),
-        // Last, because it gives the empty table its first pages.
-        probe("enqueue 100 with keys", &Enqueue { jobs: &new }.plan(), 3_500),
+        // Last, because they give the empty table its first pages.
+        probe("enqueue 100", &Enqueue { jobs: &keyless }.plan(), 2_500),
+        probe("enqueue 100 with keys", &EnqueueKeyed { jobs: &new, in_transaction: false }.plan(), 3_500),
+        probe("enqueue 100, each by itself", &EnqueueEach { jobs: &new }.plan(), 4_500),
     ]
 }
 

@@ -131,6 +131,11 @@ impl Failure {
         }
     }
 
+    /// Returns whether the server ended the statement because it took too long, for whatever reason.
+    pub(crate) fn took_too_long(&self) -> bool {
+        self.sqlstate() == Some("57014")
+    }
+
     /// Returns whether the server takes no writes: a standby, or one told so.
     pub fn is_read_only(&self) -> bool {
         self.sqlstate() == Some("25006")

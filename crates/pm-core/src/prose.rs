@@ -69,7 +69,7 @@ fn places(statement: StatementId) -> &'static [usize] {
         StatementId::CopyJob => &[4],
         StatementId::Claim | StatementId::Settle => &[5],
         StatementId::EndJobs => &[6],
-        StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::ReplaceJobs => &[8],
+        StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach | StatementId::ReplaceJobs => &[8],
         StatementId::SetSchedule => &[9],
         _ => &[],
     }
@@ -94,7 +94,10 @@ fn fit(text: &str, can_store: fn(char) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Claim, CopyJob, EndJobs, Enqueue, FetchJob, ReplaceJobs, SetSchedule, Settle, SettleItem};
+    use crate::op::{
+        Claim, CopyJob, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, FetchJob, ReplaceJobs, SetSchedule, Settle,
+        SettleItem,
+    };
     use crate::{
         Cron, JobOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName, ScheduleName, State,
         Timestamp, Verdict,
@@ -132,7 +135,8 @@ mod tests {
         look(Claim { lines: Vec::new(), limit: 1, lease: 1, worker: worker.clone(), due_bound: None }.plan());
         look(FetchJob { lease, worker }.plan());
         look(Settle { items: &items, passes: false }.plan());
-        look(Enqueue { jobs: std::slice::from_ref(&job) }.plan());
+        look(EnqueueKeyed { jobs: std::slice::from_ref(&job), in_transaction: false }.plan());
+        look(EnqueueEach { jobs: std::slice::from_ref(&job) }.plan());
         let keyless = NewJob { options: JobOptions { key: None, ..options.clone() }, ..job.clone() };
         look(Enqueue { jobs: &[keyless] }.plan());
         look(ReplaceJobs { jobs: std::slice::from_ref(&job) }.plan());

@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub enum StatementId {
     Enqueue,
     EnqueueKeyed,
+    EnqueueEach,
     KeyHolder,
     ReplaceJobs,
     Claim,
@@ -134,9 +135,10 @@ impl StatementId {
     ];
 
     /// All statements.
-    pub const ALL: [StatementId; 54] = [
+    pub const ALL: [StatementId; 55] = [
         StatementId::Enqueue,
         StatementId::EnqueueKeyed,
+        StatementId::EnqueueEach,
         StatementId::KeyHolder,
         StatementId::ReplaceJobs,
         StatementId::Claim,
@@ -214,7 +216,10 @@ impl StatementId {
             | StatementId::Attempts
             | StatementId::SchemaVersion
             | StatementId::Encoding => ConnectionClass::Hot,
-            StatementId::EnqueueKeyed | StatementId::KeyHolder | StatementId::ReplaceJobs => ConnectionClass::Keyed,
+            StatementId::EnqueueKeyed
+            | StatementId::EnqueueEach
+            | StatementId::KeyHolder
+            | StatementId::ReplaceJobs => ConnectionClass::Keyed,
             StatementId::CreateQueue
             | StatementId::PauseQueue
             | StatementId::ResumeQueue
@@ -251,7 +256,9 @@ impl StatementId {
 
     fn definition(self) -> &'static Definition {
         match self {
-            StatementId::Enqueue | StatementId::EnqueueKeyed => &op::enqueue::ENQUEUE,
+            StatementId::Enqueue => &op::enqueue::ENQUEUE,
+            StatementId::EnqueueKeyed => &op::enqueue_keyed::ENQUEUE_KEYED,
+            StatementId::EnqueueEach => &op::enqueue_keyed::ENQUEUE_EACH,
             StatementId::KeyHolder => &op::enqueue::KEY_HOLDER,
             StatementId::ReplaceJobs => &op::enqueue::REPLACE_JOBS,
             StatementId::Claim => &op::claim::CLAIM,
@@ -346,10 +353,12 @@ impl Catalog {
 }
 
 /// Parts that several statements share, by the name that stands for them.
-const PARTS: [(&str, &str); 4] = [
+const PARTS: [(&str, &str); 6] = [
     ("{job_columns}", include_str!("op/job_columns.sql")),
     ("{search_path}", SEARCH_PATH),
     ("{still_is}", include_str!("op/still_is.sql")),
+    ("{new_jobs}", include_str!("op/new_jobs.sql")),
+    ("{not_added}", include_str!("op/not_added.sql")),
     ("{unshare_payloads}", include_str!("op/unshare_payloads.sql")),
 ];
 
@@ -392,9 +401,9 @@ mod tests {
             payload: bytes::Bytes::new(),
             options: crate::JobOptions { key: key.map(str::to_owned), ..crate::JobOptions::default() },
         };
-        let class = |jobs: &[crate::NewJob]| op::Enqueue::plan_of(jobs).statement.class();
-        assert_eq!(class(&[job(None), job(None)]), ConnectionClass::Hot);
-        assert_eq!(class(&[job(None), job(Some("key"))]), ConnectionClass::Keyed);
+        let [plain, keyed] = [job(None), job(Some("key"))];
+        assert_eq!(op::Enqueue::plan_of(&[plain]).statement.class(), ConnectionClass::Hot);
+        assert_eq!(op::EnqueueKeyed::plan_of(&[keyed]).statement.class(), ConnectionClass::Keyed);
     }
 
     #[test]
@@ -431,7 +440,9 @@ mod tests {
             let rest = &text[at + 2..];
             &rest[..rest.find(|c: char| !(c.is_alphanumeric() || "_.".contains(c))).unwrap_or(rest.len())]
         });
-        calls.map(|(name, _)| name).chain(types).filter(|name| !name.starts_with("pg_catalog.")).collect()
+        // What begins with a dot follows the name of pm's schema.
+        let is_named = |name: &&str| name.starts_with("pg_catalog.") || name.starts_with('.');
+        calls.map(|(name, _)| name).chain(types).filter(|name| !is_named(name)).collect()
     }
 
     #[test]

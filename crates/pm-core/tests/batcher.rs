@@ -19,6 +19,12 @@ struct Item {
 }
 
 impl Batched for Item {
+    type Lock = u8;
+
+    fn locks(&self) -> [Option<u8>; 2] {
+        [Some(self.lock), None]
+    }
+
     fn weight(&self) -> usize {
         self.weight
     }
@@ -139,7 +145,12 @@ impl Scene {
                 if let Some(batch) = self.follow_up.take() {
                     let places = places(again, &batch);
                     let (again, done) = batch.partition(&places);
-                    self.batcher.put_back(again);
+                    let expected: Vec<_> = again.items.iter().map(|item| item.ticket).collect();
+                    let expected: Vec<_> =
+                        expected.into_iter().filter(|ticket| self.now >= self.pushed[ticket] + SENT).collect();
+                    let given_up = self.batcher.put_back(again, self.now);
+                    assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "put back");
+                    self.tell(given_up);
                     self.tell(done);
                 }
             }
@@ -155,7 +166,7 @@ impl Scene {
         self.batcher.handle_done();
         let asked = places(asked, &batch);
         let locked = if batch.passes { places(locked, &batch) } else { Vec::new() };
-        let [done, open, locked] = batch.divide(&asked, &locked);
+        let [done, open, locked, ..] = batch.divide([&asked, &locked, &[], &[]]);
         self.follow_up = (!open.items.is_empty()).then_some(open);
         self.tell(done);
         let tickets = locked.items.iter().map(|item| item.ticket);
@@ -178,6 +189,11 @@ impl Scene {
     }
 
     fn poll(&mut self) {
+        while let Some((given_up, _)) = self.batcher.poll_given_up(self.now) {
+            assert!(given_up.items.iter().all(|item| self.is_at_its_end(item.ticket)), "given up early: {given_up:?}");
+            self.tell(given_up);
+        }
+        assert!(self.batcher.expires_at().is_none_or(|at| at > self.now), "it has just looked");
         let is_due = self.batcher.retry_at().is_none_or(|at| at <= self.now);
         let has_some = self.flight.is_none() && !self.batcher.is_empty();
         let batch = self.batcher.poll_batch(self.now);
@@ -194,7 +210,7 @@ impl Scene {
     fn fail(&mut self, batch: Batch<Item>, trouble: Trouble, was_answered: bool) {
         let failure = trouble.failure();
         let tickets: Vec<_> = batch.items.iter().map(|item| item.ticket).collect();
-        let cut = matches!(failure.class(), Class::Permanent | Class::Blocked) && tickets.len() > 1;
+        let cut = failure.class() == Class::Permanent && tickets.len() > 1;
         if failure.class() == Class::Unknown {
             self.may_have_run.extend(&tickets);
         }

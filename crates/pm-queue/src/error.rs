@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    is_unknown: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// Of a job that came from a stream and cannot be read.
     ack: Option<Arc<Mutex<Option<JobAck>>>>,
@@ -53,8 +54,17 @@ impl Error {
         self.kind
     }
 
+    /// Returns whether what was asked for may have been done all the same, or may still be: it was sent, and no reply
+    /// came.
+    ///
+    /// An enqueue that failed otherwise is not in and will not be. After an unknown outcome look for the job, or enqueue
+    /// it again with the same key.
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None, ack: None }
+        Error { kind, message: message.into(), is_unknown: false, source: None, ack: None }
     }
 
     pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
@@ -80,7 +90,7 @@ impl Error {
     }
 
     pub(crate) fn no_task() -> Self {
-        Error::new(ErrorKind::Unavailable, "the runtime that served this queue is gone")
+        Error { is_unknown: true, ..Error::new(ErrorKind::Unavailable, "the runtime that served this queue is gone") }
     }
 
     /// Returns the error for a database's URL that cannot be read, for drivers. `why` must hold no password.
@@ -155,6 +165,11 @@ impl From<Trouble> for Error {
         match trouble {
             Trouble::Refused(error) => error.into(),
             Trouble::Failed(failure) => failure.into(),
+            Trouble::Unknown(trouble) => {
+                let error = Error::from(*trouble);
+                let message = format!("{}; it was sent before without a reply, and may have been done", error.message);
+                Error { message, is_unknown: true, ..error }
+            }
         }
     }
 }

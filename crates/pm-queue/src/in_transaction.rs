@@ -3,7 +3,7 @@
 use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, Executor, JobAck, OnConflict, Queue};
 use pm_core::machine::BatchLimits;
-use pm_core::op::{Enqueue, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, Settle, SettleItem};
+use pm_core::op::{EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, Settle, SettleItem};
 use pm_core::{Error as CoreError, NewJob, QueueName, State, Verdict};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -73,8 +73,8 @@ impl Queue {
         // A second try only for items whose rival for the key vanished between two statements.
         while !rest.is_empty() {
             let batch: Vec<_> = rest.iter().map(|place| jobs[*place].clone()).collect();
-            let EnqueueReply { homeless, present, sleeping } =
-                self.link().run_in(transaction, Enqueue { jobs: &batch }).await?;
+            let EnqueueReply { homeless, present, sleeping, .. } =
+                self.link().run_in(transaction, EnqueueKeyed { jobs: &batch, in_transaction: true }).await?;
             if let Some(place) = homeless.first() {
                 return Err(CoreError::QueueNotFound(batch[*place].queue.to_string()).into());
             }

@@ -5,7 +5,7 @@ use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::Entropy;
 use pm_core::op::{Encoding, Privileges};
-use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName, StatementId, Value};
+use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName, Statement, StatementId, Value};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

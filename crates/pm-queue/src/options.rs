@@ -37,7 +37,8 @@ pub struct ConnectOptions {
     /// The time it takes to send the rows counts: a job of 300 MB needs 24 s over 100 Mbit/s. An answer is waited for 5 s
     /// longer, and a second more for every 128 KiB of payloads sent.
     pub statement_timeout: Duration,
-    /// After how long a statement that waits for a lock is given up (default 5 s), likewise.
+    /// After how long a statement that waits for a lock is given up (default 5 s), likewise. Enqueues outside a transaction
+    /// of the caller's wait 50 ms at most, whatever this says, and are then sent again.
     pub lock_timeout: Duration,
     /// The name the server shows (default `pm`). `application_name` in the URL comes before it, and `PGAPPNAME` before
     /// its default.

@@ -62,8 +62,9 @@ impl ProducerHandle {
         ProducerHandle(shared)
     }
 
-    /// Queues a job for sending. From here on it goes in, whether or not the answer is awaited.
-    pub(crate) fn enqueue(&self, job: NewJob, now: Instant) -> Result<Enqueueing, Error> {
+    /// Queues a job for sending. From here on it goes in, whether or not the answer is awaited. One that goes `behind_keyed`
+    /// does not overtake jobs with keys.
+    pub(crate) fn enqueue(&self, job: NewJob, behind_keyed: bool, now: Instant) -> Result<Enqueueing, Error> {
         let ticket = self.0.tell(|state| {
             if state.waiters.closing {
                 return Err(Error::closed());
@@ -71,7 +72,10 @@ impl ProducerHandle {
             if state.gone {
                 return Err(Error::no_task());
             }
-            let ticket = state.machine.enqueue(job, now);
+            let ticket = match behind_keyed {
+                true => state.machine.enqueue_behind_keyed(job, now),
+                false => state.machine.enqueue(job, now),
+            };
             state.waiters.answers.expect(ticket);
             Ok(ticket)
         })?;

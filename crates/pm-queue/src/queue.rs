@@ -224,13 +224,16 @@ impl Queue {
     /// Puts a job on a queue and returns the id of the job that now stands for this work.
     ///
     /// When it returns `Ok`, the job is durable. Calls made at the same time share a statement by themselves; a lone
-    /// one leaves at once. When the connection is lost it is sent again, with the same id, for up to 30 s (5 s if it
-    /// surely was not sent): the job goes in once. Dropping the future after it was polled does not take the job back.
+    /// one leaves at once. When the connection is lost it is sent again, with the same id, for up to 30 s: the job goes in
+    /// once. When it surely has not run it is tried for 5 s: no server can be reached, or another transaction has locked
+    /// the queue's row or the key, which holds up no other enqueue. Dropping the future after it was polled does not
+    /// take the job back.
     ///
     /// # Errors
     ///
     /// `QueueNotFound`; `Payload` when the payload cannot be written; `Invalid` for a payload over 1 GB, or a text
-    /// that is too long or holds NUL; `KeyConflict` when the key is held and the options say to refuse; `Unavailable`.
+    /// that is too long or holds NUL; `KeyConflict` when the key is held and the options say to refuse; `Unavailable`;
+    /// `Database`, also when a lock was not to be had. The job is not in, unless [`Error::is_outcome_unknown`].
     pub async fn enqueue<T: Serialize>(&self, queue: &str, payload: T, options: EnqueueOptions) -> Result<Uuid, Error> {
         self.enqueue_told(queue, payload, options).await.map(|enqueued| enqueued.id())
     }
@@ -247,15 +250,17 @@ impl Queue {
         options: EnqueueOptions,
     ) -> Result<Enqueued, Error> {
         let refuses = options.on_conflict == OnConflict::Refuse;
-        let enqueueing = self.start_enqueue(&QueueName::new(queue)?, &payload, options)?;
+        let job = self.written_job(&QueueName::new(queue)?, &payload, options)?;
         drop(payload);
+        let enqueueing = self.inner.producer.enqueue(job, false, self.inner.link.now())?;
         told(enqueueing.await?, refuses)
     }
 
     /// Puts many jobs on a queue, up to 1,000 in one statement, and returns what became of each, in order.
     ///
     /// Each statement is atomic, the whole is not: after an error, jobs before the failing one are in, and some after
-    /// it may be. About 4,000 jobs are written ahead of the statements that carry them.
+    /// it may be. About 4,000 jobs are written ahead of the statements that carry them. They become ready in their
+    /// order, but for one whose key another transaction has locked: it comes when that ends.
     ///
     /// # Errors
     ///
@@ -269,26 +274,27 @@ impl Queue {
         let mut under_way: VecDeque<(Enqueueing, bool)> = VecDeque::new();
         let mut enqueued = Vec::new();
         let mut jobs = jobs.into_iter();
+        let mut has_keys = false;
         loop {
             while under_way.len() < WRITTEN_AHEAD
                 && let Some((payload, options)) = jobs.next()
             {
                 let refuses = options.on_conflict == OnConflict::Refuse;
-                under_way.push_back((self.start_enqueue(&queue, &payload, options)?, refuses));
+                let job = self.written_job(&queue, &payload, options)?;
+                drop(payload);
+                if !has_keys && job.options.key.is_some() {
+                    // From here on all travel with those that have keys; to keep the order, those before go in first.
+                    has_keys = true;
+                    for (enqueueing, refuses) in std::mem::take(&mut under_way) {
+                        enqueued.push(told(enqueueing.await?, refuses)?);
+                    }
+                }
+                let enqueueing = self.inner.producer.enqueue(job, has_keys, self.inner.link.now())?;
+                under_way.push_back((enqueueing, refuses));
             }
             let Some((enqueueing, refuses)) = under_way.pop_front() else { return Ok(enqueued) };
             enqueued.push(told(enqueueing.await?, refuses)?);
         }
-    }
-
-    fn start_enqueue<T: Serialize>(
-        &self,
-        queue: &QueueName,
-        payload: &T,
-        options: EnqueueOptions,
-    ) -> Result<Enqueueing, Error> {
-        let job = self.written_job(queue, payload, options)?;
-        self.inner.producer.enqueue(job, self.inner.link.now())
     }
 
     /// Returns a job with its payload written.

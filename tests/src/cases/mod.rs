@@ -7,6 +7,7 @@ mod acks;
 mod enqueues;
 mod faults;
 mod jobs;
+mod locks;
 mod outage;
 mod queues;
 mod schedules;
@@ -104,6 +105,10 @@ pub fn all() -> Vec<Case> {
     let on_a_server = cases! { true;
         streams:
             an_idle_stream_is_woken_by_another_process;
+        locks:
+            a_locked_queue_holds_up_no_other_queue,
+            a_locked_key_holds_up_no_other,
+            jobs_with_and_without_keys_keep_their_order;
         schedules:
             a_missed_tick_makes_one_job_that_knows_it;
         transactions:

@@ -2,7 +2,7 @@
 //! network; nothing that ships knows of them.
 
 use super::faults::Fate;
-use super::world::{SECOND, World};
+use super::world::{Entry, SECOND, World};
 use bytes::Bytes;
 use pm_core::StatementId;
 use pm_driver_memory::{JobRow, Tables};
@@ -44,11 +44,14 @@ pub enum Bug {
     TextRefused,
     IdleFromSending,
     GivenBackOnce,
+    LockRetried,
+    LockNotPassed,
+    KeysMixed,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 28] = [
+    pub const ALL: [(Bug, &'static str); 31] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -77,6 +80,9 @@ impl Bug {
         (Bug::TextRefused, "a reason that the database cannot store is sent again as it is"),
         (Bug::IdleFromSending, "waiting for a handler is counted from when the claim was sent"),
         (Bug::GivenBackOnce, "a lost claim is given back once, while the server may still work on it"),
+        (Bug::LockRetried, "an enqueue to a locked queue is sent again whatever its patience"),
+        (Bug::LockNotPassed, "a batch of enqueues does not pass a locked key by"),
+        (Bug::KeysMixed, "enqueues without keys wait for the keys of others"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -99,9 +105,13 @@ impl Bug {
                 _ => lease,
             }),
             (Bug::SettleForgotten, StatementId::Settle) if world.below(8) == 0 => return Ok(Rows::builder(1).finish()),
-            (Bug::EnqueueForgotten, StatementId::Enqueue | StatementId::EnqueueKeyed) if world.below(8) == 0 => {
+            (Bug::EnqueueForgotten, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
+                if world.below(8) == 0 =>
+            {
                 return Ok(Rows::builder(3).finish());
             }
+            (Bug::LockNotPassed, StatementId::EnqueueEach) if !before.locked_keys.is_empty() => return Err(waited()),
+            (Bug::KeysMixed, StatementId::Enqueue) if !before.locked_keys.is_empty() => return Err(waited()),
             (Bug::TickKeyShared, StatementId::FireSchedules) => share_keys(&mut params),
             (Bug::RestartUnforced, StatementId::RestartJobs) => params[4] = Value::Bool(true),
             _ => world.database.change(|tables| self.prepare(statement, &params, tables, world.now())),
@@ -132,10 +142,10 @@ impl Bug {
             (Bug::ClaimOfPaused, StatementId::Claim) => {
                 tables.queue.values_mut().for_each(|queue| queue.paused = false)
             }
-            (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed) => {
+            (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 tables.queue.values_mut().for_each(|queue| queue.sleeper_until = None);
             }
-            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed) => {
+            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 tables.job.values_mut().for_each(|job| job.key_held = None)
             }
             (Bug::RefreshRevives, StatementId::Refresh) => {
@@ -207,12 +217,12 @@ impl Bug {
                     queue.paused = before.queue.get(id).is_some_and(|queue| queue.paused);
                 }
             }
-            (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed) => {
+            (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 for (id, queue) in &mut tables.queue {
                     queue.sleeper_until = before.queue.get(id).and_then(|queue| queue.sleeper_until);
                 }
             }
-            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed) => {
+            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 for job in before.job.values() {
                     tables.job.entry(job.id).and_modify(|new| new.key_held.clone_from(&job.key_held));
                 }
@@ -260,12 +270,14 @@ pub(super) async fn send(
         none.push(Some(&0i64.to_be_bytes()));
         return Some(Ok(none.finish()));
     }
-    let answer = world.send(process, statement, params).await.ok()?;
+    let answer = sent(world, process, statement, params).await?;
     let is_lost = answer.as_ref().is_err_and(|failure| failure.class() == pm_core::Class::Unknown);
     match (world.bug, statement) {
         (Some(Bug::ClaimResent), StatementId::Claim) if is_lost => world.send(process, statement, params).await.ok(),
         (Some(Bug::LostSettleBelieved), StatementId::Settle) if is_lost => Some(Ok(Rows::builder(1).finish())),
-        (Some(Bug::EnqueueUnderNewId), StatementId::Enqueue | StatementId::EnqueueKeyed) if is_lost => {
+        (Some(Bug::EnqueueUnderNewId), StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
+            if is_lost =>
+        {
             let mut params = params.to_vec();
             if let Some(Value::UuidArray(ids)) = params.first_mut() {
                 let (high, low) = (world.below(u64::MAX), world.below(u64::MAX));
@@ -293,6 +305,16 @@ pub(super) async fn send(
                 answer => Some(answer),
             }
         }
+        (Some(Bug::LockRetried), StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
+            let mut answer = answer;
+            while answer.as_ref().is_ok_and(|rows| names_locked(rows, statement)) {
+                let (waiting, woken) = futures_channel::oneshot::channel();
+                world.at(world.now_us() + SECOND, Entry::Wake(waiting));
+                woken.await.ok()?;
+                answer = sent(world, process, statement, params).await?;
+            }
+            Some(answer)
+        }
         _ => Some(answer),
     }
 }
@@ -300,6 +322,32 @@ pub(super) async fn send(
 /// Returns whether a text was sent with substitutes.
 fn is_fitted(param: &Value<'_>) -> bool {
     matches!(param, Value::TextArray(texts) if texts.iter().flatten().any(|text| text.contains("\\u{")))
+}
+
+/// Sends a statement under the auditor's eyes.
+async fn sent(
+    world: &World,
+    process: usize,
+    statement: StatementId,
+    params: &[Value<'_>],
+) -> Option<Result<Rows, Failure>> {
+    world.auditor().enqueue_sent(statement, params, world.now_us());
+    let answer = world.send(process, statement, params).await.ok();
+    world.auditor().enqueue_answered(statement, params, answer.as_ref());
+    answer
+}
+
+/// Returns whether the reply to an enqueue says that a queue's row is locked.
+fn names_locked(rows: &Rows, statement: StatementId) -> bool {
+    rows.iter(statement).any(|mut row| {
+        let outcome: Option<i16> = row.read::<i64>().and_then(|_| row.read()).ok();
+        outcome == Some(4)
+    })
+}
+
+/// Returns the failure of a statement that waited for a lock in vain.
+fn waited() -> Failure {
+    Failure::reported("55P03", None, "canceling statement due to lock timeout")
 }
 
 /// Changes the lease numbers of a settle, going by job, number and reason.

@@ -1,5 +1,6 @@
 //! What producers and operators do, at any moment and several things at once.
 
+use super::auditor::Call;
 use super::schedules::schedule;
 use super::stack::Process;
 use super::worker::{ALL_QUEUES, QUEUES, handle};
@@ -41,7 +42,10 @@ pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
     let jobs = if process.world.below(4) == 0 { 1 + process.world.below(8) } else { 1 };
     if jobs == 1 {
         let (payload, options) = drawn_job(process);
-        told(process, &queue.enqueue_told(name, payload, options).await);
+        let (at, key) = (process.world.now_us(), options.key.clone());
+        let call = Call { at, queue: name.to_owned(), key, payload: payload.to_string().into_bytes() };
+        let answer = queue.enqueue_told(name, payload, options).await;
+        process.world.auditor().call_answered(&call, &answer, process.world.now_us());
     } else {
         let jobs: Vec<_> = (0..jobs).map(|_| drawn_job(process)).collect();
         for enqueued in queue.enqueue_many(name, jobs).await.into_iter().flatten() {

@@ -150,6 +150,7 @@ impl Scenario {
     }
 
     fn go_wrong(&mut self) {
+        self.world.lock_something();
         let now = self.world.now_us();
         let slot = self.world.below(self.slots.len() as u64) as usize;
         let (number, soon) = (self.slots[slot].process.number, self.world.below(4 * SECOND));
@@ -195,6 +196,7 @@ impl Scenario {
     /// Ends all faults, and sets right what operators left.
     fn make_peace(&mut self) {
         self.world.faults().stop();
+        self.world.unlock_all();
         self.world.set_peaceful();
         for slot in &self.slots {
             self.world.executor.go_on(slot.process.number);

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// 15 s before 2026-01-01 00:00 UTC, when every world begins by the database's clock: ticks come at whole minutes.
 pub(super) const START_US: i64 = 1_767_225_585_000_000;
+/// How long an enqueue waits for a key that another transaction has locked.
+const WAIT_FOR_KEYS: u64 = 50 * MS;
 /// So many steps at one instant are a busy loop.
 const MOST_STEPS_AT_ONCE: u64 = 200_000;
 
@@ -42,6 +44,8 @@ pub(super) struct World {
     /// The number of the next payload, each of which is put in once.
     pub(super) intents: AtomicU64,
     peaceful: AtomicBool,
+    /// What locks are drawn from: the other choices stay as they are in a world without.
+    locks: Mutex<Seed>,
     agenda: Mutex<Agenda>,
 }
 
@@ -62,6 +66,15 @@ pub(super) enum Entry {
     Answer(u64, Result<Rows, Failure>),
     /// A process that stood still goes on.
     GoOn(usize),
+    /// A transaction that locked something for enqueues ends.
+    Unlock(Lock),
+}
+
+/// What an open transaction keeps from enqueues: the row of a queue, or a key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lock {
+    pub(super) queue: String,
+    pub(super) key: Option<String>,
 }
 
 /// A statement on its way.
@@ -102,6 +115,7 @@ impl World {
             seed: Mutex::new(seed),
             intents: AtomicU64::new(1),
             peaceful: AtomicBool::new(false),
+            locks: Mutex::new(Seed::new(lease_ms as u64)),
             agenda: Mutex::default(),
         })
     }
@@ -189,6 +203,7 @@ impl World {
             Entry::Execute(flight) => self.execute(flight),
             Entry::Answer(flight, answer) => self.answer(flight, answer),
             Entry::GoOn(process) => self.executor.go_on(process),
+            Entry::Unlock(lock) => self.set_lock(&lock, false),
         }
     }
 
@@ -199,6 +214,41 @@ impl World {
                 (queue.lease_ms, queue.max_retries) = (self.lease_ms, 3);
                 queue.backoff_ms = vec![0, 500, 2_000];
             }
+        });
+    }
+
+    /// Lets a transaction lock a queue's row or a key now and then, for seconds or until there is peace.
+    pub(super) fn lock_something(&self) {
+        let (lock, lasts) = {
+            let mut seed = self.locks.lock().expect("no panic with it");
+            if seed.below(4) > 0 {
+                return;
+            }
+            let key = seed.pick(&[None, Some("x"), Some("y")]).map(str::to_owned);
+            let lasts = if seed.below(3) == 0 { 60 * SECOND } else { SECOND + seed.below(8 * SECOND) };
+            (Lock { queue: seed.pick(&["a", "b"]).to_owned(), key }, lasts)
+        };
+        self.set_lock(&lock, true);
+        self.at(self.now_us() + lasts, Entry::Unlock(lock));
+    }
+
+    /// Ends all transactions that lock something.
+    pub(super) fn unlock_all(&self) {
+        let open = self.auditor().open_locks();
+        open.iter().for_each(|lock| self.set_lock(lock, false));
+    }
+
+    fn set_lock(&self, lock: &Lock, locked: bool) {
+        self.auditor().locked(lock, locked, self.now_us());
+        self.database.change(|tables| {
+            let named = |queue: &&pm_driver_memory::QueueRow| queue.name.as_deref() == Some(lock.queue.as_str());
+            let Some(id) = tables.queue.values().find(named).map(|queue| queue.id) else { return };
+            let _was_it_otherwise = match (&lock.key, locked) {
+                (None, true) => tables.locked_queues.insert(id),
+                (None, false) => tables.locked_queues.remove(&id),
+                (Some(key), true) => tables.locked_keys.insert((id, key.clone())),
+                (Some(key), false) => tables.locked_keys.remove(&(id, key.clone())),
+            };
         });
     }
 
@@ -242,7 +292,9 @@ impl World {
         let answer = self.work_on(flight.process, flight.statement, &params, flight.sent_at, flight.fate);
         drop(params);
         let Fate::Runs { answers_us, is_lost, .. } = flight.fate else { return };
-        let answers_us = answers_us + self.link.takes_us(flight.statement, &answer);
+        let has_waited = answer.as_ref().is_err_and(|failure| failure.sqlstate() == Some("55P03"));
+        let waited_us = if has_waited { WAIT_FOR_KEYS } else { 0 };
+        let answers_us = answers_us + waited_us + self.link.takes_us(flight.statement, &answer);
         let answer = if is_lost { Err(Failure::no_reply("cut after")) } else { answer };
         flight.params.clear();
         self.agenda().flights.insert(number, flight);

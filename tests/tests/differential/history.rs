@@ -5,9 +5,10 @@ use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, Claim, CondemnQueue, CopyJob, CountPending, CreateQueue, DeleteJobs, DropQueues, EndJobs,
-    Enqueue, FetchJob, GetJob, GetSettings, JobFilter, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs,
-    Outcome, PauseQueue, Payload, Poll, Promote, QueueHealths, Reap, Refresh, ReleaseClaim, RenameQueue, ReplaceJobs,
-    ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settle, SettleItem, StillIs, Sweep, WakeSleepers,
+    Enqueue, EnqueueEach, EnqueueKeyed, FetchJob, GetJob, GetSettings, JobFilter, KeyHolder, LineCursor, ListJobs,
+    ListQueues, MoveJobs, NextJobs, Outcome, PauseQueue, Payload, Poll, Promote, QueueHealths, Reap, Refresh,
+    ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settle, SettleItem,
+    StillIs, Sweep, WakeSleepers,
 };
 use pm_core::{
     Codec, IdSuffix, JobOptions, KeyHold, Lease, NewJob, Operation, QueueName, Reason, RunAt, SettingsChange, State,
@@ -52,7 +53,12 @@ impl<'a> History<'a> {
             Deed::Pass(minutes) => return self.sides.pass(HALF_MINUTE * 2 * *minutes as u32).await,
             Deed::Enqueue(items) => {
                 let jobs = self.new_jobs(items);
-                self.run(&Enqueue { jobs: &jobs }).await?;
+                let has_keys = jobs.iter().any(|job| job.options.key.is_some());
+                match (has_keys, jobs.len() % 2) {
+                    (false, _) => self.run(&Enqueue { jobs: &jobs }).await?,
+                    (true, 0) => self.run(&EnqueueEach { jobs: &jobs }).await?,
+                    (true, _) => self.run(&EnqueueKeyed { jobs: &jobs, in_transaction: false }).await?,
+                };
             }
             Deed::KeyHolder(items) => {
                 let jobs = self.new_jobs(items);
@@ -216,7 +222,7 @@ impl<'a> History<'a> {
     pub(crate) async fn put_in(&mut self, queue: usize, key: usize) -> Result<(), String> {
         let options = JobOptions { codec: Codec::Raw, key: Some(self.key(key)), ..JobOptions::default() };
         let job = NewJob { id: self.new_id(), queue: name(queue), payload: "by hand".into(), options };
-        self.run(&Enqueue { jobs: &[job] }).await.map(drop)
+        self.run(&EnqueueKeyed { jobs: &[job], in_transaction: false }).await.map(drop)
     }
 
     fn new_jobs(&mut self, items: &[Item]) -> Vec<NewJob> {

@@ -1,147 +1,48 @@
 //! Self-clocking batches: what arrives while one is in flight goes together next.
 
+use super::batch::{Batch, BatchLimits, Batched, Patience, Slip, Ticket};
 use super::{Entropy, retry_delay};
 use crate::{Class, Failure, Instant};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Names something the user waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+/// What waits for a locked row is tried again at least this often.
+const MOST_LOCK_PAUSE: Duration = Duration::from_secs(1);
+/// Items whose patience ends within this time are given up together.
+const EXPIRY_STEP: Duration = Duration::from_millis(50);
 
-/// An item that can travel with others.
-pub trait Batched {
-    /// Returns about how many bytes it takes in a statement.
-    fn weight(&self) -> usize;
-
-    /// Returns the order in which the items of a batch are sent: the order of locking. Equal items keep theirs.
-    fn order(&self, other: &Self) -> std::cmp::Ordering {
-        let _items_keep_the_order_they_came_in = other;
-        std::cmp::Ordering::Equal
-    }
-}
-
-/// How much travels together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// How many items at most.
-    pub items: usize,
-    /// How many bytes at most.
-    pub bytes: usize,
-    /// An item over so many bytes travels alone.
-    pub alone_bytes: usize,
-}
-
-impl BatchLimits {
-    /// Returns limits of so many items and 16 MiB, items over 1 MiB alone.
-    pub const fn of_items(items: usize) -> Self {
-        BatchLimits { items, bytes: 16 << 20, alone_bytes: 1 << 20 }
-    }
-
-    /// Returns how many of the first items travel together, given their weights in bytes: one at least, if there is one.
-    pub fn together(&self, weights: impl IntoIterator<Item = usize>) -> usize {
-        let (mut bytes, mut count) = (0, 0);
-        for weight in weights.into_iter().take(self.items) {
-            let fits = bytes + weight <= self.bytes && weight <= self.alone_bytes;
-            if count > 0 && !fits {
-                break;
-            }
-            bytes += weight;
-            count += 1;
-            if weight > self.alone_bytes {
-                break;
-            }
-        }
-        count
-    }
-}
-
-/// Until when an item is sent again after failures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// When it surely has not run.
-    pub unsent: Instant,
-    /// When it may have run.
-    pub sent: Instant,
-}
-
-/// What a batcher keeps of an item besides the item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Slip {
-    ticket: Ticket,
-    patience: Patience,
-    may_have_run: bool,
-    /// How often it met a locked row alone.
-    blocked: u32,
-}
-
-impl Slip {
-    /// Returns whether its item is sent again at `now`.
-    fn is_patient(&self, now: Instant) -> bool {
-        now < if self.may_have_run { self.patience.sent } else { self.patience.unsent }
-    }
-}
-
-/// Items that travel in one statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch<I> {
-    /// The items, in the order of locking.
-    pub items: Vec<I>,
-    /// Whether the statement is to pass by rows that someone has locked, and tell them, instead of waiting for them.
-    pub passes: bool,
-    slips: Vec<Slip>,
-}
-
-impl<I> Batch<I> {
-    /// Returns the items with their tickets.
-    pub fn into_entries(self) -> impl Iterator<Item = (Ticket, I)> {
-        self.slips.into_iter().map(|slip| slip.ticket).zip(self.items)
-    }
-
-    /// Returns two batches: the items at the given places, and all others.
-    pub fn partition(self, places: &[usize]) -> (Batch<I>, Batch<I>) {
-        let [others, chosen, _] = self.divide(places, &[]);
-        (chosen, others)
-    }
-
-    /// Returns three batches: all items but those at the given places, those at the first, and those at the second.
-    pub fn divide(self, first: &[usize], second: &[usize]) -> [Batch<I>; 3] {
-        let mut part = vec![0; self.items.len()];
-        first.iter().for_each(|place| part[*place] = 1);
-        second.iter().for_each(|place| part[*place] = 2);
-        let mut parts = [const { Vec::new() }; 3];
-        for (part, entry) in part.into_iter().zip(self.items.into_iter().zip(self.slips)) {
-            parts[part].push(entry);
-        }
-        parts.map(|entries| Batch { passes: self.passes, ..entries.into_iter().collect() })
-    }
-}
-
-impl<I> FromIterator<(I, Slip)> for Batch<I> {
-    fn from_iter<T: IntoIterator<Item = (I, Slip)>>(entries: T) -> Self {
-        let (items, slips) = entries.into_iter().unzip();
-        Batch { items, passes: false, slips }
-    }
+/// Items that wait, in order, for a row or a key that another transaction has locked.
+#[derive(Debug)]
+struct Held<I> {
+    /// When the first of them is tried again.
+    at: Instant,
+    /// Whether batches must pass by it: it is not named by those that do not.
+    passes: bool,
+    entries: VecDeque<(I, Slip)>,
 }
 
 /// Gathers items into batches, one batch in flight at a time, and sends them again after failures.
 ///
-/// A lone item leaves at once; a crowd shares a statement. Memory is bounded by whoever pushes.
+/// A lone item leaves at once; a crowd shares a statement. Memory is bounded by the callers that push.
 #[derive(Debug)]
-pub struct Batcher<I> {
+pub struct Batcher<I: Batched> {
     limits: BatchLimits,
     /// Whether its batches can pass by locked rows.
     can_pass: bool,
     fresh: VecDeque<(I, Slip)>,
     /// Batches to be sent before the fresh ones: after a failure, or cut in half after one.
     again: VecDeque<Batch<I>>,
-    /// Lone items that wait for a locked row, by when each is tried again; they hold up no other.
-    aside: BTreeMap<(Instant, Ticket), Batch<I>>,
-    was_aside: bool,
+    /// Items that wait for a lock; they hold up no others.
+    held: BTreeMap<I::Lock, Held<I>>,
+    /// Whether the last batch was one of held items: then fresh ones have their turn.
+    was_held: bool,
+    /// When to look next for items whose patience has ended; never later than the first of them.
+    expires_at: Option<Instant>,
     /// How many items are in flight; none when zero.
     in_flight: usize,
     last_flight: usize,
     failures: u32,
+    last_failure: Option<Failure>,
     retry_at: Option<Instant>,
 }
 
@@ -153,11 +54,13 @@ impl<I: Batched> Batcher<I> {
             can_pass: false,
             fresh: VecDeque::new(),
             again: VecDeque::new(),
-            aside: BTreeMap::new(),
-            was_aside: false,
+            held: BTreeMap::new(),
+            was_held: false,
+            expires_at: None,
             in_flight: 0,
             last_flight: 0,
             failures: 0,
+            last_failure: None,
             retry_at: None,
         }
     }
@@ -172,13 +75,17 @@ impl<I: Batched> Batcher<I> {
 
     /// Adds an item.
     pub fn push(&mut self, ticket: Ticket, item: I, patience: Patience) {
-        self.fresh.push_back((item, Slip { ticket, patience, may_have_run: false, blocked: 0 }));
+        if self.failures > 0 {
+            self.watch_patience(Some(patience.unsent));
+        }
+        self.fresh.push_back((item, Slip { ticket, patience, may_have_run: false, failed: false, blocked: 0 }));
     }
 
     /// Returns how many items wait or are in flight.
     pub fn len(&self) -> usize {
         let again: usize = self.again.iter().map(|batch| batch.items.len()).sum();
-        self.fresh.len() + again + self.aside.len() + self.in_flight
+        let held: usize = self.held.values().map(|held| held.entries.len()).sum();
+        self.fresh.len() + again + held + self.in_flight
     }
 
     /// Returns whether nothing waits and nothing is in flight.
@@ -198,8 +105,60 @@ impl<I: Batched> Batcher<I> {
 
     /// Returns when a batch will be sent again, if one waits for that and for nothing else.
     pub fn retry_at(&self) -> Option<Instant> {
-        let aside = self.aside.first_key_value().map(|((at, _), _)| *at);
-        self.retry_at.or(aside).filter(|_| self.in_flight == 0)
+        let held = self.held.values().map(|held| held.at).min();
+        self.retry_at.or(held).filter(|_| self.in_flight == 0)
+    }
+
+    /// Returns when to call [`Batcher::poll_given_up`] next.
+    pub fn expires_at(&self) -> Option<Instant> {
+        self.expires_at
+    }
+
+    /// Returns items whose patience has ended while they waited for a lock, or for the end of a pause after a failure.
+    /// They must be told the failure; none means that they waited for a lock.
+    ///
+    /// To be called until it returns `None`, before [`Batcher::poll_batch`].
+    #[must_use]
+    pub fn poll_given_up(&mut self, now: Instant) -> Option<(Batch<I>, Option<Failure>)> {
+        self.expires_at.filter(|at| *at <= now)?;
+        let mut given_up = Vec::new();
+        self.held.retain(|_, held| {
+            given_up.extend(take_impatient(&mut held.entries, now, |_| true));
+            !held.entries.is_empty()
+        });
+        if !given_up.is_empty() {
+            return Some((given_up.into_iter().collect(), None));
+        }
+        // A half of a batch with a bad item goes out at once: only what failed by itself has waited.
+        for batch in &mut self.again {
+            let Batch { items, slips, passes } = std::mem::replace(batch, [].into_iter().collect());
+            let mut entries = items.into_iter().zip(slips).collect();
+            given_up.extend(take_impatient(&mut entries, now, |slip| slip.failed));
+            *batch = Batch { passes, ..entries.into_iter().collect() };
+        }
+        self.again.retain(|batch| !batch.items.is_empty());
+        if self.failures > 0 {
+            given_up.extend(take_impatient(&mut self.fresh, now, |_| true));
+        }
+        if !given_up.is_empty() {
+            return Some((given_up.into_iter().collect(), self.last_failure.clone()));
+        }
+        self.expires_at = self.first_end().map(|at| at.max(now + EXPIRY_STEP));
+        // Nothing is left to wait for.
+        self.retry_at = self.retry_at.filter(|_| !self.is_empty());
+        None
+    }
+
+    /// Returns when the patience of a waiting item ends first.
+    fn first_end(&self) -> Option<Instant> {
+        let held = self.held.values().flat_map(|held| &held.entries).map(|(_, slip)| slip);
+        let failed = self.again.iter().flat_map(|batch| &batch.slips).filter(|slip| slip.failed);
+        let fresh = self.fresh.iter().map(|(_, slip)| slip).filter(|_| self.failures > 0);
+        held.chain(failed).chain(fresh).map(Slip::patience_ends).min()
+    }
+
+    fn watch_patience(&mut self, ends: Option<Instant>) {
+        self.expires_at = self.expires_at.into_iter().chain(ends).min();
     }
 
     /// Returns the next batch to send, unless one is in flight or a pause after a failure lasts.
@@ -209,26 +168,39 @@ impl<I: Batched> Batcher<I> {
             return None;
         }
         self.retry_at = None;
-        let mut batch = self.again.pop_front().or_else(|| self.fresh_or_aside(now))?;
-        batch.passes |= self.can_pass && !self.aside.is_empty();
-        self.in_flight = batch.items.len();
-        Some(batch)
+        loop {
+            self.try_held(now);
+            let batch = self.again.pop_front().or_else(|| self.fresh_batch())?;
+            let mut batch = if self.held.is_empty() { batch } else { self.hold_back(batch, now) };
+            if !batch.items.is_empty() {
+                batch.passes |= self.held.values().any(|held| held.passes);
+                self.in_flight = batch.items.len();
+                return Some(batch);
+            }
+        }
     }
 
-    /// Returns items set aside that are due; they take turns with fresh ones.
-    fn fresh_or_aside(&mut self, now: Instant) -> Option<Batch<I>> {
-        if std::mem::replace(&mut self.was_aside, false)
-            && let Some(batch) = self.fresh_batch()
-        {
-            return Some(batch);
+    /// Moves held items that are due to the batches that go first: the first for each lock together, then the others.
+    /// They take turns with fresh ones.
+    fn try_held(&mut self, now: Instant) {
+        let is_turn =
+            self.again.is_empty() && !(std::mem::replace(&mut self.was_held, false) && !self.fresh.is_empty());
+        if !is_turn || self.held.values().all(|held| held.at > now) {
+            return;
         }
-        match self.aside.first_entry().filter(|entry| entry.key().0 <= now) {
-            Some(entry) => {
-                self.was_aside = true;
-                Some(entry.remove())
-            }
-            None => self.fresh_batch(),
+        let due = self.held.iter().filter(|(_, held)| held.at <= now);
+        let heads = due.clone().filter_map(|(_, held)| held.entries.front());
+        let count = self.limits.together(heads.map(|(item, _)| item.weight()));
+        let due: Vec<_> = due.take(count).map(|(lock, _)| lock.clone()).collect();
+        let (mut first, mut passes) = (Vec::new(), false);
+        for mut held in due.iter().filter_map(|lock| self.held.remove(lock)) {
+            first.extend(held.entries.pop_front());
+            self.again.extend(in_batches(held.entries, &self.limits, held.passes));
+            passes |= held.passes;
         }
+        first.sort_by(|(a, _), (b, _)| a.order(b));
+        self.again.push_front(Batch { passes, ..first.into_iter().collect() });
+        self.was_held = true;
     }
 
     fn fresh_batch(&mut self) -> Option<Batch<I>> {
@@ -238,6 +210,22 @@ impl<I: Batched> Batcher<I> {
         (count > 0).then(|| entries.into_iter().collect())
     }
 
+    /// Lets the items of a batch that need a lock for which others wait already wait behind them.
+    fn hold_back(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
+        let passes = batch.passes;
+        let mut free = Vec::with_capacity(batch.items.len());
+        for (item, slip) in batch.items.into_iter().zip(batch.slips) {
+            match item.locks().into_iter().flatten().find(|lock| self.held.contains_key(lock)) {
+                Some(lock) => {
+                    self.watch_patience(Some(slip.patience_ends().max(now + EXPIRY_STEP)));
+                    self.held.entry(lock).and_modify(|held| held.entries.push_back((item, slip)));
+                }
+                None => free.push((item, slip)),
+            }
+        }
+        Batch { passes, ..free.into_iter().collect() }
+    }
+
     /// Takes note that the batch in flight was answered.
     pub fn handle_done(&mut self) {
         self.last_flight = self.in_flight;
@@ -245,18 +233,25 @@ impl<I: Batched> Batcher<I> {
         self.failures = 0;
     }
 
-    /// Puts items of an answered batch back, to be sent again at once.
-    pub fn put_back(&mut self, batch: Batch<I>) {
-        if !batch.items.is_empty() {
-            self.again.push_back(batch);
+    /// Puts items of an answered batch back, to be sent again at once. Returns the items that are given up, because that
+    /// has gone on for as long as an item is sent that may have run; they must be told so.
+    #[must_use]
+    pub fn put_back(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
+        let passes = batch.passes;
+        let entries =
+            batch.items.into_iter().zip(batch.slips).map(|(item, slip)| (item, Slip { failed: false, ..slip }));
+        let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, slip)| now < slip.patience.sent);
+        if !again.is_empty() {
+            self.again.push_back(Batch { passes, ..again.into_iter().collect() });
         }
+        given_up.into_iter().collect()
     }
 
     /// Takes note that the batch in flight failed; returns the items that are given up, which must be told so.
     ///
     /// What may pass later is sent again after a pause, until each item's patience ends. A batch that can never pass is
-    /// cut in half, so that one bad item does not fail its neighbours. One that waits for a locked row is sent again so
-    /// that it passes by, if it can, and otherwise cut in half too; alone, such an item lets the others pass.
+    /// cut in half, so that one bad item does not fail its neighbours; so is one that took too long. One that waited for
+    /// a lock is sent again so that it passes by, if it can: what is locked is then [set aside](Batcher::set_aside).
     #[must_use]
     pub fn handle_failure(
         &mut self,
@@ -280,69 +275,111 @@ impl<I: Batched> Batcher<I> {
         entropy: &mut dyn Entropy,
     ) -> Batch<I> {
         let lone = batch.items.len() == 1;
+        let (unknown, passes) = (failure.class() == Class::Unknown, batch.passes);
         match failure.class() {
             Class::Permanent if lone => return batch,
-            Class::Blocked if self.can_pass && !batch.passes && !lone => {
-                self.again.push_front(Batch { passes: true, ..batch });
-                return [].into_iter().collect();
-            }
-            Class::Permanent | Class::Blocked if !lone => {
+            Class::Permanent => {
                 self.halve(batch);
                 return [].into_iter().collect();
             }
-            Class::Permanent | Class::Blocked | Class::Retry | Class::Unknown => {}
+            Class::Blocked if self.can_pass && !passes && lone => return self.set_aside(batch, now, entropy),
+            Class::Blocked | Class::Retry | Class::Unknown => {}
         }
-        if failure.class() == Class::Blocked {
-            return self.set_aside(batch, now, entropy);
-        }
-        let (unknown, passes) = (failure.class() == Class::Unknown, batch.passes);
         let entries = batch.items.into_iter().zip(batch.slips).map(|(item, mut slip)| {
             slip.may_have_run |= unknown;
+            slip.failed = true;
             (item, slip)
         });
         let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, slip)| slip.is_patient(now));
-        self.send_after_pause(Batch { passes, ..again.into_iter().collect() }, now, entropy);
-        given_up.into_iter().collect()
-    }
-
-    /// Takes note that these items wait for rows that someone has locked: each is sent again alone, after a pause of
-    /// its own, and holds up no other. Returns the items that are given up, which must be told so.
-    #[must_use]
-    pub fn set_aside(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
-        let mut given_up = Vec::new();
-        for (item, mut slip) in batch.items.into_iter().zip(batch.slips) {
-            if !slip.is_patient(now) {
-                given_up.push((item, slip));
-                continue;
-            }
-            slip.blocked += 1;
-            let key = (now + retry_delay(slip.blocked, entropy), slip.ticket);
-            let alone = Batch { passes: self.can_pass, ..[(item, slip)].into_iter().collect() };
-            self.aside.insert(key, alone);
+        let again = Batch { passes, ..again.into_iter().collect() };
+        match failure.class() {
+            Class::Blocked if self.can_pass && !passes => self.again.push_front(Batch { passes: true, ..again }),
+            Class::Blocked if failure.took_too_long() && !lone => self.halve(again),
+            _ => self.send_after_pause(again, failure, now, entropy),
         }
         given_up.into_iter().collect()
     }
 
-    fn send_after_pause(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) {
+    /// Takes note that these items wait for something that another transaction has locked: the narrowest of their locks.
+    /// Those that wait for one lock are tried again together, after a pause, and hold up no others. Returns the items
+    /// that are given up, which must be told so.
+    #[must_use]
+    pub fn set_aside(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
+        self.set_aside_by(batch, self.can_pass, |[wide, narrow]| narrow.or(wide), now, entropy)
+    }
+
+    /// Does the same for items that wait for the widest of their locks, which all batches pass by.
+    #[must_use]
+    pub fn set_aside_widely(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
+        self.set_aside_by(batch, false, |[wide, _]| wide, now, entropy)
+    }
+
+    fn set_aside_by(
+        &mut self,
+        batch: Batch<I>,
+        passes: bool,
+        which: impl Fn([Option<I::Lock>; 2]) -> Option<I::Lock>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) -> Batch<I> {
+        let mut given_up = Vec::new();
+        for (item, mut slip) in batch.items.into_iter().zip(batch.slips) {
+            let Some(lock) = which(item.locks()).filter(|_| slip.is_patient(now)) else {
+                given_up.push((item, slip));
+                continue;
+            };
+            slip.blocked += 1;
+            self.watch_patience(Some(slip.patience_ends()));
+            let held = self.held.entry(lock).or_insert_with(|| {
+                let at = now + retry_delay(slip.blocked, entropy).min(MOST_LOCK_PAUSE);
+                Held { at, passes, entries: VecDeque::new() }
+            });
+            held.entries.push_back((item, slip));
+        }
+        given_up.into_iter().collect()
+    }
+
+    fn send_after_pause(&mut self, batch: Batch<I>, failure: &Failure, now: Instant, entropy: &mut dyn Entropy) {
         self.failures += 1;
+        self.last_failure = Some(failure.clone());
         self.retry_at = Some(now + retry_delay(self.failures, entropy));
         if !batch.items.is_empty() {
             self.again.push_front(batch);
         }
+        self.watch_patience(self.first_end());
     }
 
     fn halve(&mut self, mut batch: Batch<I>) {
         let middle = batch.items.len() / 2;
         let (items, slips) = (batch.items.split_off(middle), batch.slips.split_off(middle));
         let second = Batch { items, passes: batch.passes, slips };
-        self.again.push_front(second);
-        self.again.push_front(batch);
+        for half in [second, batch].into_iter().filter(|half| !half.items.is_empty()) {
+            self.again.push_front(half);
+        }
     }
 
     /// Returns the patience of an item that waits from `now`: 5 s unsent, `sent` when it may have run.
     pub fn patience(now: Instant, sent: Duration) -> Patience {
         Patience { unsent: now + Duration::from_secs(5).min(sent), sent: now + sent }
     }
+}
+
+/// Takes the entries that wait and whose patience has ended out of their queue.
+fn take_impatient<I>(entries: &mut VecDeque<(I, Slip)>, now: Instant, waits: impl Fn(&Slip) -> bool) -> Vec<(I, Slip)> {
+    let stays = |slip: &Slip| !waits(slip) || slip.is_patient(now);
+    let (kept, given_up) = std::mem::take(entries).into_iter().partition(|(_, slip)| stays(slip));
+    *entries = kept;
+    Vec::from(given_up)
+}
+
+/// Returns entries in batches that keep the limits.
+fn in_batches<I: Batched>(mut entries: VecDeque<(I, Slip)>, limits: &BatchLimits, passes: bool) -> Vec<Batch<I>> {
+    let mut batches = Vec::new();
+    while !entries.is_empty() {
+        let count = limits.together(entries.iter().map(|(item, _)| item.weight()));
+        batches.push(Batch { passes, ..entries.drain(..count).collect() });
+    }
+    batches
 }
 
 #[cfg(test)]
@@ -358,6 +395,12 @@ mod tests {
     }
 
     impl Batched for Item {
+        type Lock = ();
+
+        fn locks(&self) -> [Option<()>; 2] {
+            [Some(()), None]
+        }
+
         fn weight(&self) -> usize {
             self.weight
         }

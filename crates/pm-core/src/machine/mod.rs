@@ -53,14 +53,16 @@
 //! # Ok::<(), pm_core::Error>(())
 //! ```
 
+mod batch;
 mod batcher;
 mod notices;
 mod producer;
 mod timer;
 mod worker;
 
-pub use batcher::{Batch, BatchLimits, Batched, Batcher, Patience, Ticket};
-pub use producer::{Enqueued, Producer, ProducerEvent, ProducerRequest};
+pub use batch::{Batch, BatchLimits, Batched, Patience, Ticket};
+pub use batcher::Batcher;
+pub use producer::{EnqueueLock, Enqueued, LaneKind, Producer, ProducerEvent, ProducerRequest};
 pub use timer::Timer;
 pub use worker::{SentClaim, SentRefresh, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
 
@@ -117,6 +119,14 @@ pub enum Trouble {
     Refused(Error),
     /// The database could not be asked, or failed.
     Failed(Failure),
+    /// The same, of something that was sent before and not answered: it may have been done, or may still be.
+    Unknown(Box<Trouble>),
+}
+
+impl Trouble {
+    fn unknown_if(self, unknown: bool) -> Trouble {
+        if unknown { Trouble::Unknown(Box::new(self)) } else { self }
+    }
 }
 
 impl fmt::Display for Trouble {
@@ -124,6 +134,7 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Refused(error) => error.fmt(f),
             Trouble::Failed(failure) => failure.fmt(f),
+            Trouble::Unknown(trouble) => write!(f, "{trouble}; whether it was done before is not known"),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The machine that puts jobs on queues.
 
-use super::batcher::{Batch, BatchLimits, Batched, Batcher, Ticket};
+use super::batch::{Batch, BatchLimits, Batched, Ticket};
+use super::batcher::Batcher;
 use super::notices::Notices;
 use super::timer::Timer;
 use super::{Entropy, Machine, Request, Trouble};
-use crate::op::{Enqueue, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs};
+use crate::op::{Enqueue, EnqueueEach, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs};
 use crate::{Error, Failure, Instant, NewJob, OnConflict, Operation, Plan, QueueName, Rows, RunAt, SchemaName, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -15,30 +16,49 @@ const MAX_BATCH: usize = 1_000;
 /// For how long an enqueue with a lost reply is sent again. Within this time a deleted job may come back.
 const RESEND_FOR: Duration = Duration::from_secs(30);
 
-/// Gathers enqueues into batches and resolves what is ambiguous. At most one request of each kind is in flight.
+/// Gathers enqueues into batches and resolves what is ambiguous.
+///
+/// Jobs without keys and jobs with keys travel in separate statements, so that the first never wait for a key. At most
+/// one statement of each is in flight, and at most one follow-up of each.
 #[derive(Debug)]
 pub struct Producer {
+    lanes: [Lane; 2],
+    notices: Notices,
+    events: VecDeque<ProducerEvent>,
+    last_ticket: u64,
+}
+
+/// Enqueues that travel together.
+#[derive(Debug)]
+struct Lane {
+    kind: LaneKind,
     batcher: Batcher<NewJob>,
-    /// Items of an answered batch that were there already; who holds their keys is asked next.
+    /// Items of an answered batch that were there already; the jobs that hold their keys are asked for next.
     present: Option<Batch<NewJob>>,
     /// Queues of the last batch whose workers may be asleep: they are told of replaced jobs too.
     sleeping: BTreeMap<QueueName, i32>,
     /// How many items the question in flight is about; none when zero.
     asking: usize,
-    notices: Notices,
-    events: VecDeque<ProducerEvent>,
-    last_ticket: u64,
+}
+
+/// Which enqueues travel together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneKind {
+    /// Those without keys, which wait for no lock.
+    Plain,
+    /// Those with keys.
+    Keyed,
 }
 
 /// What a producer sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProducerRequest {
     /// Put these in.
-    Enqueue(Batch<NewJob>),
+    Enqueue(LaneKind, Batch<NewJob>),
     /// Which jobs stand for these?
-    KeyHolder(Batch<NewJob>),
+    KeyHolder(LaneKind, Batch<NewJob>),
     /// Make the jobs that hold their keys what these say.
-    Replace(Batch<NewJob>),
+    Replace(LaneKind, Batch<NewJob>),
     /// Wake workers of other processes.
     Notify(Notify),
 }
@@ -88,18 +108,36 @@ impl Enqueued {
     }
 }
 
+/// What an enqueue needs that another transaction may have locked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EnqueueLock {
+    /// The row of its queue.
+    Queue(QueueName),
+    /// Its key on its queue.
+    Key(QueueName, String),
+}
+
 impl Batched for NewJob {
+    type Lock = EnqueueLock;
+
     fn weight(&self) -> usize {
         NewJob::weight(self)
+    }
+
+    fn locks(&self) -> [Option<EnqueueLock>; 2] {
+        let key = self.options.key.clone().map(|key| EnqueueLock::Key(self.queue.clone(), key));
+        [Some(EnqueueLock::Queue(self.queue.clone())), key]
     }
 }
 
 impl Request for ProducerRequest {
     fn plan(&self) -> Plan<'_> {
         match self {
-            ProducerRequest::Enqueue(batch) => Enqueue::plan_of(&batch.items),
-            ProducerRequest::KeyHolder(batch) => KeyHolder::plan_of(&batch.items),
-            ProducerRequest::Replace(batch) => ReplaceJobs::plan_of(&batch.items),
+            ProducerRequest::Enqueue(LaneKind::Plain, batch) => Enqueue::plan_of(&batch.items),
+            ProducerRequest::Enqueue(LaneKind::Keyed, batch) if batch.passes => EnqueueEach::plan_of(&batch.items),
+            ProducerRequest::Enqueue(LaneKind::Keyed, batch) => EnqueueKeyed::plan_of(&batch.items),
+            ProducerRequest::KeyHolder(_, batch) => KeyHolder::plan_of(&batch.items),
+            ProducerRequest::Replace(_, batch) => ReplaceJobs::plan_of(&batch.items),
             ProducerRequest::Notify(notify) => notify.plan(),
         }
     }
@@ -108,11 +146,12 @@ impl Request for ProducerRequest {
 impl Producer {
     /// Returns a producer for the tables in `schema`, with nothing to do.
     pub fn new(schema: &SchemaName) -> Self {
+        let limits = BatchLimits::of_items(MAX_BATCH);
         Producer {
-            batcher: Batcher::new(BatchLimits::of_items(MAX_BATCH)),
-            present: None,
-            sleeping: BTreeMap::new(),
-            asking: 0,
+            lanes: [
+                Lane::new(LaneKind::Plain, Batcher::new(limits)),
+                Lane::new(LaneKind::Keyed, Batcher::passing_locks(limits)),
+            ],
             notices: Notices::new(Notice::channel(schema)),
             events: VecDeque::new(),
             last_ticket: 0,
@@ -127,17 +166,32 @@ impl Producer {
     /// Queues a job for sending; an event with the returned ticket will tell what became of it.
     ///
     /// The job must have passed [`NewJob::check`]. It is sent again after failures for 30 s when it may have gone in,
-    /// for 5 s when it surely has not.
+    /// for 5 s when it surely has not. A job without a key may overtake one with a key that was queued before it.
     pub fn enqueue(&mut self, job: NewJob, now: Instant) -> Ticket {
+        let kind = if job.options.key.is_some() { LaneKind::Keyed } else { LaneKind::Plain };
+        self.enqueue_by(kind, job, now)
+    }
+
+    /// Does the same for a job that must not overtake the jobs with keys that were queued before it.
+    pub fn enqueue_behind_keyed(&mut self, job: NewJob, now: Instant) -> Ticket {
+        self.enqueue_by(LaneKind::Keyed, job, now)
+    }
+
+    fn enqueue_by(&mut self, kind: LaneKind, job: NewJob, now: Instant) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        self.batcher.push(ticket, job, Batcher::<NewJob>::patience(now, RESEND_FOR));
+        let patience = Batcher::<NewJob>::patience(now, RESEND_FOR);
+        self.lane(kind).batcher.push(ticket, job, patience);
         ticket
+    }
+
+    fn lane(&mut self, kind: LaneKind) -> &mut Lane {
+        &mut self.lanes[kind as usize]
     }
 
     /// Returns how many jobs wait for their answer.
     pub fn len(&self) -> usize {
-        self.batcher.len() + self.present.as_ref().map_or(0, |batch| batch.items.len()) + self.asking
+        self.lanes.iter().map(Lane::len).sum()
     }
 
     /// Returns whether every enqueue has its answer and every notice was sent.
@@ -151,23 +205,33 @@ impl Producer {
         self.events.pop_front()
     }
 
-    fn handle_enqueued(&mut self, batch: Batch<NewJob>, reply: &EnqueueReply) {
-        self.sleeping.clear();
+    fn handle_enqueued(
+        &mut self,
+        kind: LaneKind,
+        batch: Batch<NewJob>,
+        reply: &EnqueueReply,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lane(kind).sleeping.clear();
         for (place, queue_id) in &reply.sleeping {
-            self.sleeping.insert(batch.items[*place].queue.clone(), *queue_id);
-            self.notify_of(&batch, &batch.items[*place].queue, *queue_id);
+            let queue = &batch.items[*place].queue;
+            self.lane(kind).sleeping.insert(queue.clone(), *queue_id);
+            self.notify_of(&batch, queue, *queue_id);
         }
-        // A reply is input: it may name a place twice.
-        let missing: BTreeSet<usize> = reply.homeless.iter().copied().collect();
-        let there = reply.present.iter().filter(|place| !missing.contains(place));
-        let present: Vec<_> = there.map(|place| place - missing.range(..place).count()).collect();
-        let (homeless, batch) = batch.partition(&reply.homeless);
-        for (ticket, job) in homeless.into_entries() {
-            let outcome = Err(Trouble::Refused(Error::QueueNotFound(job.queue.to_string())));
-            self.events.push_back(ProducerEvent::Enqueued { ticket, outcome });
+        let [inserted, homeless, present, queue_locked, key_locked] =
+            batch.divide([&reply.homeless, &reply.present, &reply.queue_locked, &reply.key_locked]);
+        for (job, ticket, unknown) in homeless.into_outcomes() {
+            let trouble = Trouble::Refused(Error::QueueNotFound(job.queue.to_string()));
+            self.tell(ticket, Err(trouble.unknown_if(unknown)));
         }
-        let (present, inserted) = batch.partition(&present);
-        self.present = (!present.items.is_empty()).then_some(present);
+        let lane = self.lane(kind);
+        lane.present = (!present.items.is_empty()).then_some(present);
+        let given_up = [
+            lane.batcher.set_aside_widely(queue_locked, now, entropy),
+            lane.batcher.set_aside(key_locked, now, entropy),
+        ];
+        given_up.into_iter().for_each(|batch| self.tell_locked(batch));
         self.tell_inserted(inserted);
     }
 
@@ -181,7 +245,7 @@ impl Producer {
     fn tell_inserted(&mut self, inserted: Batch<NewJob>) {
         let mut lines = BTreeSet::new();
         for (ticket, job) in inserted.into_entries() {
-            self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Ok(Enqueued::Inserted(job.id)) });
+            self.tell(ticket, Ok(Enqueued::Inserted(job.id)));
             if !job.options.paused {
                 let line = ready_line(&job);
                 lines.insert((job.queue, line));
@@ -190,7 +254,7 @@ impl Producer {
         self.events.extend(lines.into_iter().map(|(queue, priority)| ProducerEvent::Ready { queue, priority }));
     }
 
-    fn handle_holders(&mut self, batch: Batch<NewJob>, holders: Vec<Option<Holder>>) {
+    fn handle_holders(&mut self, kind: LaneKind, batch: Batch<NewJob>, holders: Vec<Option<Holder>>) -> Batch<NewJob> {
         let gone: Vec<usize> =
             holders.iter().enumerate().filter(|(_, holder)| holder.is_none()).map(|(place, _)| place).collect();
         let (again, known) = batch.partition(&gone);
@@ -201,14 +265,107 @@ impl Producer {
                 false => Enqueued::Existing(id, state),
             };
             if replaced && !job.options.paused {
-                if let Some(queue_id) = self.sleeping.get(&job.queue) {
-                    self.notices.add(Notice { queue_id: *queue_id, priority: ready_line(&job) });
+                if let Some(queue_id) = self.lane(kind).sleeping.get(&job.queue).copied() {
+                    self.notices.add(Notice { queue_id, priority: ready_line(&job) });
                 }
                 self.events.push_back(ProducerEvent::Ready { priority: ready_line(&job), queue: job.queue });
             }
-            self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Ok(enqueued) });
+            self.tell(ticket, Ok(enqueued));
         }
-        self.batcher.put_back(again);
+        again
+    }
+
+    fn handle_follow_up(
+        &mut self,
+        kind: LaneKind,
+        replaces: bool,
+        batch: Batch<NewJob>,
+        reply: Result<Result<Vec<Option<Holder>>, Error>, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.lane(kind).asking = 0;
+        match reply {
+            Ok(Ok(holders)) => {
+                let again = self.handle_holders(kind, batch, holders);
+                let batcher = &mut self.lane(kind).batcher;
+                // A job that is to be replaced may be locked.
+                let given_up =
+                    if replaces { batcher.set_aside(again, now, entropy) } else { batcher.put_back(again, now) };
+                self.tell_locked(given_up);
+            }
+            Ok(Err(error)) => self.tell_failed(batch, &Trouble::Refused(error)),
+            // The whole enqueue is sent again: what is there by then answers as before.
+            Err(failure) => {
+                let given_up = self.lane(kind).batcher.handle_follow_up_failure(batch, &failure, now, entropy);
+                self.tell_failed(given_up, &Trouble::Failed(failure));
+            }
+        }
+    }
+
+    /// Answers the enqueues whose patience has ended while they waited to be sent again.
+    fn give_up(&mut self, now: Instant) {
+        for kind in LaneKind::ALL {
+            while let Some((batch, failure)) = self.lane(kind).batcher.poll_given_up(now) {
+                match failure {
+                    Some(failure) => self.tell_failed(batch, &Trouble::Failed(failure)),
+                    None => self.tell_locked(batch),
+                }
+            }
+        }
+    }
+
+    fn tell_failed(&mut self, batch: Batch<NewJob>, trouble: &Trouble) {
+        for (_, ticket, unknown) in batch.into_outcomes() {
+            self.tell(ticket, Err(trouble.clone().unknown_if(unknown)));
+        }
+    }
+
+    fn tell_locked(&mut self, batch: Batch<NewJob>) {
+        for (job, ticket, unknown) in batch.into_outcomes() {
+            self.tell(ticket, Err(Trouble::Failed(job.locked()).unknown_if(unknown)));
+        }
+    }
+
+    fn tell(&mut self, ticket: Ticket, outcome: Result<Enqueued, Trouble>) {
+        self.events.push_back(ProducerEvent::Enqueued { ticket, outcome });
+    }
+}
+
+impl NewJob {
+    /// Returns the failure of an enqueue that waited in vain for a lock.
+    fn locked(&self) -> Failure {
+        let what = match &self.options.key {
+            Some(key) => format!("the queue {:?} or the key {key:?}", self.queue.as_str()),
+            None => format!("the queue {:?}", self.queue.as_str()),
+        };
+        Failure::reported("55P03", None, format!("another transaction has locked {what}"))
+    }
+}
+
+impl LaneKind {
+    const ALL: [LaneKind; 2] = [LaneKind::Plain, LaneKind::Keyed];
+}
+
+impl Lane {
+    fn new(kind: LaneKind, batcher: Batcher<NewJob>) -> Self {
+        Lane { kind, batcher, present: None, sleeping: BTreeMap::new(), asking: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.batcher.len() + self.present.as_ref().map_or(0, |batch| batch.items.len()) + self.asking
+    }
+
+    fn poll_request(&mut self, now: Instant) -> Option<ProducerRequest> {
+        if self.asking == 0
+            && let Some(batch) = self.present.take()
+        {
+            return Some(self.follow_up(batch));
+        }
+        if self.present.is_some() {
+            return None;
+        }
+        self.batcher.poll_batch(now).map(|batch| ProducerRequest::Enqueue(self.kind, batch))
     }
 
     /// Asks about items that were there already; those that replace go first.
@@ -218,41 +375,21 @@ impl Producer {
         let (replacing, keeping) = batch.partition(&places);
         if replacing.items.is_empty() {
             self.asking = keeping.items.len();
-            return ProducerRequest::KeyHolder(keeping);
+            return ProducerRequest::KeyHolder(self.kind, keeping);
         }
         self.present = (!keeping.items.is_empty()).then_some(keeping);
         self.asking = replacing.items.len();
-        ProducerRequest::Replace(replacing)
+        ProducerRequest::Replace(self.kind, replacing)
     }
 
-    fn handle_failure(&mut self, batch: Batch<NewJob>, failure: &Failure, now: Instant, entropy: &mut dyn Entropy) {
-        let given_up = self.batcher.handle_failure(batch, failure, now, entropy);
-        self.tell_failed(given_up, &Trouble::Failed(failure.clone()));
+    /// Returns when it wants to be woken: to send again, or to give up.
+    fn next_at(&self) -> Option<Instant> {
+        let retry = self.batcher.retry_at().filter(|_| self.present.is_none());
+        retry.into_iter().chain(self.batcher.expires_at()).min()
     }
 
-    fn handle_follow_up(
-        &mut self,
-        batch: Batch<NewJob>,
-        reply: Result<Result<Vec<Option<Holder>>, Error>, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) {
-        self.asking = 0;
-        match reply {
-            Ok(Ok(holders)) => self.handle_holders(batch, holders),
-            Ok(Err(error)) => self.tell_failed(batch, &Trouble::Refused(error)),
-            // The whole enqueue is sent again: what is there by then answers as before.
-            Err(failure) => {
-                let given_up = self.batcher.handle_follow_up_failure(batch, &failure, now, entropy);
-                self.tell_failed(given_up, &Trouble::Failed(failure));
-            }
-        }
-    }
-
-    fn tell_failed(&mut self, batch: Batch<NewJob>, trouble: &Trouble) {
-        for (ticket, _) in batch.into_entries() {
-            self.events.push_back(ProducerEvent::Enqueued { ticket, outcome: Err(trouble.clone()) });
-        }
+    fn is_gathering(&self) -> bool {
+        self.present.is_none() && self.batcher.is_gathering()
     }
 }
 
@@ -273,15 +410,7 @@ impl Machine for Producer {
         if let Some(notify) = self.notices.poll_notify(now) {
             return Some(ProducerRequest::Notify(notify));
         }
-        if self.asking == 0
-            && let Some(batch) = self.present.take()
-        {
-            return Some(self.follow_up(batch));
-        }
-        if self.present.is_some() {
-            return None;
-        }
-        self.batcher.poll_batch(now).map(ProducerRequest::Enqueue)
+        self.lanes.iter_mut().find_map(|lane| lane.poll_request(now))
     }
 
     fn handle_reply(
@@ -292,41 +421,51 @@ impl Machine for Producer {
         entropy: &mut dyn Entropy,
     ) {
         match (request, reply) {
-            (ProducerRequest::Enqueue(batch), Ok(rows)) => match (Enqueue { jobs: &batch.items }).interpret(&rows) {
-                Ok(reply) => {
-                    self.batcher.handle_done();
-                    self.handle_enqueued(batch, &reply);
+            (ProducerRequest::Enqueue(kind, batch), Ok(rows)) => {
+                self.lane(kind).batcher.handle_done();
+                match read(kind, &batch, &rows) {
+                    Ok(reply) => self.handle_enqueued(kind, batch, &reply, now, entropy),
+                    Err(error) => self.tell_failed(batch, &Trouble::Refused(error)),
                 }
-                Err(error) => {
-                    self.batcher.handle_done();
-                    self.tell_failed(batch, &Trouble::Refused(error));
-                }
-            },
-            (ProducerRequest::KeyHolder(batch), reply) => {
-                let reply = reply.map(|rows| (KeyHolder { jobs: &batch.items }).interpret(&rows));
-                self.handle_follow_up(batch, reply, now, entropy);
             }
-            (ProducerRequest::Replace(batch), reply) => {
+            (ProducerRequest::Enqueue(kind, batch), Err(failure)) => {
+                let given_up = self.lane(kind).batcher.handle_failure(batch, &failure, now, entropy);
+                self.tell_failed(given_up, &Trouble::Failed(failure));
+            }
+            (ProducerRequest::KeyHolder(kind, batch), reply) => {
+                let reply = reply.map(|rows| (KeyHolder { jobs: &batch.items }).interpret(&rows));
+                self.handle_follow_up(kind, false, batch, reply, now, entropy);
+            }
+            (ProducerRequest::Replace(kind, batch), reply) => {
                 let reply = reply.map(|rows| (ReplaceJobs { jobs: &batch.items }).interpret(&rows));
-                self.handle_follow_up(batch, reply, now, entropy);
+                self.handle_follow_up(kind, true, batch, reply, now, entropy);
             }
             (ProducerRequest::Notify(_), Ok(_)) => self.notices.handle_sent(),
             (ProducerRequest::Notify(notify), Err(_)) => self.notices.handle_failure(notify, now),
-            (ProducerRequest::Enqueue(batch), Err(failure)) => self.handle_failure(batch, &failure, now, entropy),
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        let _the_batcher_compares_times_itself = now;
+        self.give_up(now);
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let batch = self.batcher.retry_at().filter(|_| self.present.is_none()).map(|at| (at, Timer::Batch));
+        let batches = self.lanes.iter().filter_map(Lane::next_at).map(|at| (at, Timer::Batch));
         let notify = self.notices.next_at().map(|at| (at, Timer::Notify));
-        batch.into_iter().chain(notify).min()
+        batches.chain(notify).min()
     }
 
     fn is_gathering(&self) -> bool {
-        self.present.is_none() && self.batcher.is_gathering()
+        self.lanes.iter().any(Lane::is_gathering)
+    }
+}
+
+/// Reads the reply to a batch of enqueues.
+fn read(kind: LaneKind, batch: &Batch<NewJob>, rows: &Rows) -> Result<EnqueueReply, Error> {
+    let jobs = &batch.items;
+    match kind {
+        LaneKind::Plain => Enqueue { jobs }.interpret(rows),
+        LaneKind::Keyed if batch.passes => EnqueueEach { jobs }.interpret(rows),
+        LaneKind::Keyed => EnqueueKeyed { jobs, in_transaction: false }.interpret(rows),
     }
 }

@@ -93,3 +93,25 @@ create table {schema}.payload (
   refs pg_catalog.int4 not null,
   data pg_catalog.bytea not null
 );
+
+-- Inserts one job of an enqueue, unless its key is locked: 0 it is in, 2 the id or the key is already there, 5 the key
+-- is locked. Only a function can go on after a lock it could not have. It names no schema, so that it can be moved.
+create function {schema}.insert_job(
+  job regclass, id uuid, queue_id int4, priority int4, seq int8, run_at timestamptz, held bool, codec int2, payload bytea,
+  description text, key text, key_until timestamptz, max_retries int4, backoff_ms int8[], jitter_percent int2
+) returns int2 language plpgsql set search_path = pg_catalog set lock_timeout = '2ms' as $body$
+declare
+  added int8;
+begin
+  execute format(
+    'insert into %s (id, queue_id, priority, seq, run_at, held, codec, payload, created_at, description,
+                     key, key_held, key_until, max_retries, backoff_ms, jitter_percent)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9, $10, $10, $11, $12, $13, $14)
+     on conflict do nothing', job)
+    using id, queue_id, priority, seq, run_at, held, codec, payload,
+          description, key, key_until, max_retries, backoff_ms, jitter_percent;
+  get diagnostics added = row_count;
+  return case when added = 1 then 0 else 2 end;
+exception when lock_not_available then
+  return 5;
+end $body$;

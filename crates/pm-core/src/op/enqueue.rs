@@ -10,8 +10,27 @@ use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
 
-pub(crate) const ENQUEUE: Definition =
-    Definition { sql: include_str!("enqueue.sql"), params: JOB_PARAMS, columns: &[Type::Int8, Type::Int2, Type::Int4] };
+pub(crate) const ENQUEUE: Definition = Definition {
+    sql: include_str!("enqueue.sql"),
+    params: &[
+        Type::UuidArray,
+        Type::TextArray,
+        Type::Int4Array,
+        Type::BoolArray,
+        Type::TimestampArray,
+        Type::Int8Array,
+        Type::Int2Array,
+        Type::BytesArray,
+        Type::TextArray,
+        Type::Int4Array,
+        Type::TextArray,
+        Type::Int2Array,
+    ],
+    columns: ENQUEUE_COLUMNS,
+};
+
+/// The columns of a reply to an enqueue: a place, its outcome, the number of its queue.
+pub(super) const ENQUEUE_COLUMNS: &[Type] = &[Type::Int8, Type::Int2, Type::Int4];
 
 pub(crate) const REPLACE_JOBS: Definition = Definition {
     sql: include_str!("replace_jobs.sql"),
@@ -19,8 +38,11 @@ pub(crate) const REPLACE_JOBS: Definition = Definition {
     columns: &[Type::Int8, Type::Uuid, Type::Int2, Type::Bool],
 };
 
+/// The place of a job's key among its parameters.
+const KEY_PARAMS: usize = 9;
+
 /// What a new job consists of.
-const JOB_PARAMS: &[Type] = &[
+pub(super) const JOB_PARAMS: &[Type] = &[
     Type::UuidArray,
     Type::TextArray,
     Type::Int4Array,
@@ -43,10 +65,12 @@ pub(crate) const KEY_HOLDER: Definition = Definition {
     columns: &[Type::Int8, Type::Uuid, Type::Int2],
 };
 
-/// Puts jobs on queues. Answers the items that did not go in; all others did.
+/// Puts jobs without keys on queues. Answers the items that did not go in; all others did.
+///
+/// It waits for no lock. Jobs with keys go by [`EnqueueKeyed`](super::EnqueueKeyed).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Enqueue<'a> {
-    /// The jobs, each of which passed [`NewJob::check`].
+    /// The jobs, each of which passed [`NewJob::check`]; none has a key.
     pub jobs: &'a [NewJob],
 }
 
@@ -57,6 +81,10 @@ pub struct EnqueueReply {
     pub homeless: Vec<usize>,
     /// Places of items whose id or key is there already; [`KeyHolder`] tells which job stands for each.
     pub present: Vec<usize>,
+    /// Places of items whose queue's row another transaction has locked: they may be sent again.
+    pub queue_locked: Vec<usize>,
+    /// Places of items whose key another transaction has locked: they may be sent again.
+    pub key_locked: Vec<usize>,
     /// Queues whose workers may be asleep in another process: the place of one of its items, and its number.
     pub sleeping: Vec<(usize, i32)>,
 }
@@ -64,9 +92,7 @@ pub struct EnqueueReply {
 impl<'a> Enqueue<'a> {
     /// Returns the plan for these jobs.
     pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
-        let keyed = jobs.iter().any(|job| job.options.key.is_some());
-        let statement = if keyed { StatementId::EnqueueKeyed } else { StatementId::Enqueue };
-        Plan { statement, params: Self::params_of(jobs) }
+        Plan { statement: Self::STATEMENT, params: Self::params_of(jobs) }
     }
 
     fn params_of(jobs: &'a [NewJob]) -> Params<'a> {
@@ -80,8 +106,6 @@ impl<'a> Enqueue<'a> {
             Value::Int2Array(column(jobs, |job| job.options.codec.code())),
             Value::BytesArray(column(jobs, |job| &job.payload[..])),
             optional_column(jobs, |job| job.options.description.as_deref().map(Cow::Borrowed), Value::TextArray),
-            optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray),
-            optional_column(jobs, key_until, Value::TimestampArray),
             optional_column(jobs, |job| job.options.max_retries.map(|retries| retries as i32), Value::Int4Array),
             optional_column(jobs, |job| job.options.backoff.as_deref().map(array_text), Value::TextArray),
             optional_column(jobs, |job| job.options.jitter_percent.map(i16::from), Value::Int2Array),
@@ -97,24 +121,37 @@ impl Operation for Enqueue<'_> {
         Self::params_of(self.jobs)
     }
 
-    /// The same text under two names: one for jobs without keys, one for batches in which some job has a key.
-    fn plan(&self) -> Plan<'_> {
-        Self::plan_of(self.jobs)
-    }
-
     fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {
+        EnqueueReply::read(rows, Self::STATEMENT, self.jobs.len())
+    }
+}
+
+impl EnqueueReply {
+    /// Reads the reply about so many jobs.
+    pub(super) fn read(rows: &Rows, statement: StatementId, jobs: usize) -> Result<EnqueueReply, Error> {
         let mut reply = EnqueueReply::default();
-        for mut row in rows.iter(Self::STATEMENT) {
-            let position = read_position(&mut row, self.jobs.len())?;
+        for mut row in rows.iter(statement) {
+            let position = read_position(&mut row, jobs)?;
             match row.read::<i16>()? {
                 1 => reply.homeless.push(position),
                 2 => reply.present.push(position),
                 3 => reply.sleeping.push((position, row.read()?)),
+                4 => reply.queue_locked.push(position),
+                5 => reply.key_locked.push(position),
                 odd => return Err(row.odd(format!("outcome {odd}"))),
             }
         }
         Ok(reply)
     }
+}
+
+/// Returns the parameters that say all of new jobs, keys included.
+pub(super) fn job_params(jobs: &[NewJob]) -> Params<'_> {
+    let mut params = Enqueue::params_of(jobs);
+    let key = optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray);
+    let key_until = optional_column(jobs, key_until, Value::TimestampArray);
+    params.splice(KEY_PARAMS..KEY_PARAMS, [key, key_until]);
+    params
 }
 
 /// Returns the delays as the text of an `int8[]`: `unnest` would flatten an array of arrays.
@@ -202,7 +239,7 @@ impl Operation for KeyHolder<'_> {
 /// Follow-up of [`Enqueue`] for items whose key is held and that are to replace its holder.
 ///
 /// A holder that has not been claimed yet becomes what the item says, under its own id. An item without an answer has
-/// lost its rival since and may be sent again.
+/// lost its rival since, or another transaction has locked that one: it may be sent again after a while.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplaceJobs<'a> {
     /// The items.
@@ -212,7 +249,7 @@ pub struct ReplaceJobs<'a> {
 impl<'a> ReplaceJobs<'a> {
     /// Returns the plan for these jobs.
     pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: Enqueue::params_of(jobs) }
+        Plan { statement: Self::STATEMENT, params: job_params(jobs) }
     }
 }
 
@@ -222,7 +259,7 @@ impl Operation for ReplaceJobs<'_> {
     const STATEMENT: StatementId = StatementId::ReplaceJobs;
 
     fn params(&self) -> Params<'_> {
-        Enqueue::params_of(self.jobs)
+        job_params(self.jobs)
     }
 
     fn interpret(self, rows: &Rows) -> Result<Self::Output, Error> {

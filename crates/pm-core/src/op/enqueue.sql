@@ -1,17 +1,17 @@
--- Puts jobs on queues; answers only the items that did not go in, and the queues whose workers may be asleep.
--- Locks: key share on the queues, then the new rows; nothing that a claim or a pause waits for.
--- Concurrency: a racing delete_queue either waits for this statement or makes it answer "no such queue"; a resent id or a held key inserts nothing, decided by unique indexes.
--- Index: queue (name); job (id), job_line or job_wait, job_key when a key is given.
+-- Puts jobs without keys on queues; answers only the items that did not go in, and the queues whose workers may be asleep.
+-- Locks: key share on the queues, passing by those that another transaction has locked, then the new rows; nothing that a claim or a pause waits for.
+-- Concurrency: it waits for no lock on a queue. Beside a rename or delete_queue it answers "locked", and "no such queue" once that has committed; a resent id inserts nothing, decided by the unique index.
+-- Index: queue (name); job (id), job_line or job_wait.
 -- Cost: flat as the table grows; about 7 us a job in batches of 1,000.
--- Outcome: 1 no such queue, 2 the id or the key is already there, 3 workers of this item's queue may be asleep.
+-- Outcome: 1 no such queue, 2 the id is already there, 3 workers of this item's queue may be asleep, 4 the queue's row is locked.
 with known as materialized (
-  select id, name, sleeper_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share
+  select id, name, sleeper_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
 ), item as materialized (
   select *
   from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
-              $9::pg_catalog.text[], $10::pg_catalog.text[], $11::pg_catalog.timestamptz[], $12::pg_catalog.int4[], $13::pg_catalog.text[], $14::pg_catalog.int2[])
+              $9::pg_catalog.text[], $10::pg_catalog.int4[], $11::pg_catalog.text[], $12::pg_catalog.int2[])
     with ordinality as item(id, queue, priority, held, run_at, delay_ms, codec, payload,
-                            description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
+                            description, max_retries, backoff_ms, jitter_percent, ordinal)
 ), entrant as (
   select item.*, known.id as queue_id, coalesce(item.held, false) as is_held,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
@@ -20,17 +20,17 @@ with known as materialized (
   offset 0
 ), added as (
   insert into {schema}.job (id, queue_id, priority, seq, run_at, held, codec, payload, created_at, description,
-                            key, key_held, key_until, max_retries, backoff_ms, jitter_percent)
+                            max_retries, backoff_ms, jitter_percent)
   select id, queue_id, priority,
          case when is_held or due > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end,
          case when is_held or due > pg_catalog.statement_timestamp() then due end,
          is_held, codec, payload, pg_catalog.statement_timestamp(), description,
-         key, key, key_until, max_retries, backoff_ms::pg_catalog.int8[], jitter_percent
+         max_retries, backoff_ms::pg_catalog.int8[], jitter_percent
   from entrant
   on conflict do nothing
   returning id
 )
-select item.ordinal, case when item.queue in (select name from known) then 2::pg_catalog.int2 else 1::pg_catalog.int2 end as outcome, null::pg_catalog.int4 as queue_id
+select item.ordinal, {not_added} as outcome, null::pg_catalog.int4 as queue_id
 from item
 where item.id not in (select id from added)
 union all

@@ -5,6 +5,7 @@ pub(crate) mod claim;
 pub(crate) mod copy_job;
 pub(crate) mod encoding;
 pub(crate) mod enqueue;
+pub(crate) mod enqueue_keyed;
 pub(crate) mod fetch_job;
 pub(crate) mod fire;
 pub(crate) mod health;
@@ -29,6 +30,7 @@ pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
 pub use copy_job::CopyJob;
 pub use encoding::Encoding;
 pub use enqueue::{Enqueue, EnqueueReply, Holder, KeyHolder, ReplaceJobs};
+pub use enqueue_keyed::{EnqueueEach, EnqueueKeyed};
 pub use fetch_job::{FetchJob, FetchedJob};
 pub use fire::{DueReply, DueSchedule, DueSchedules, FireSchedules, Fired};
 pub use health::{

@@ -1,6 +1,6 @@
 -- Follow-up of enqueue: jobs that hold the keys of items and have not started become what the items say.
--- Locks: the holders, in id order; then shared payloads in id order.
--- Concurrency: a holder claimed meanwhile is left as it is and answered as it is; no row means that the holder has gone and the item may be sent again.
+-- Locks: the holders, in id order, passing by those that another transaction has locked; then shared payloads in id order.
+-- Concurrency: a holder claimed meanwhile is left as it is and answered as it is; no row means that the holder has gone or is locked, and the item may be sent again after a while.
 -- Index: job (id), job_key.
 -- Cost: about 25 us an item.
 with item as materialized (
@@ -19,7 +19,7 @@ with item as materialized (
   join {schema}.job on job.queue_id = queue.id and job.key_held = item.key
   where item.ordinal not in (select ordinal from own)
   order by job.id
-  for no key update of job
+  for no key update of job skip locked
 ), lapsed as (
   update {schema}.job set key_held = null from holder
   where job.id = any(array[holder.id]) and holder.state >= 2 and holder.key_until <= pg_catalog.statement_timestamp()

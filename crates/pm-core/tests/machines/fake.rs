@@ -52,6 +52,9 @@ pub(super) struct Fake {
     pub(super) lease_ends: BTreeMap<Lease, (Instant, Duration)>,
     /// Whether every expired lease is locked by someone.
     pub(super) reaps_nothing: bool,
+    /// Queues whose rows another transaction has locked, and keys that it holds.
+    pub(super) locked_queues: BTreeSet<String>,
+    pub(super) locked_keys: BTreeSet<String>,
     /// Jobs that someone's transaction has locked; only refreshes look, and settles that pass by.
     pub(super) locked: BTreeSet<Uuid>,
     pub(super) schedules: BTreeMap<i32, FakeSchedule>,
@@ -115,9 +118,14 @@ impl Fake {
         use Value::{Int4Array, Int8, Int8Array, Text, TextArray};
         match (plan.statement, &plan.params[..]) {
             (StatementId::Settle | StatementId::Outcome | StatementId::Refresh, _) => self.run_words(plan, now),
-            (StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::KeyHolder | StatementId::Notify, _) => {
-                self.run_producer(plan)
-            }
+            (
+                StatementId::Enqueue
+                | StatementId::EnqueueKeyed
+                | StatementId::EnqueueEach
+                | StatementId::KeyHolder
+                | StatementId::Notify,
+                _,
+            ) => self.run_producer(plan),
             (StatementId::Poll, [TextArray(names), bound, _]) => {
                 let names: Vec<_> = names.iter().flatten().map(|name| name.as_ref()).collect();
                 self.poll(&names, bound_of(bound), now)
@@ -176,12 +184,14 @@ impl Fake {
         };
         match (plan.statement, &plan.params[..]) {
             (
-                StatementId::Enqueue | StatementId::EnqueueKeyed,
-                [UuidArray(ids), TextArray(queues), Int4Array(lines), .., keys, _, _, _, _],
+                statement @ (StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach),
+                [UuidArray(ids), TextArray(queues), Int4Array(lines), _, _, _, _, _, _, keys, ..],
             ) => {
                 let rows = (0..ids.len()).filter_map(|n| {
                     let (queue, line) = (queues[n].as_deref().expect("set"), lines[n].expect("set"));
-                    let refused = self.enqueue(ids[n].expect("set"), queue, line, key_of(keys, n))?;
+                    // Without keys, something else stands at their place.
+                    let key = if statement == StatementId::Enqueue { None } else { key_of(keys, n) };
+                    let refused = self.enqueue(ids[n].expect("set"), queue, line, key)?;
                     Some(vec![Value::Int8(n as i64 + 1), Value::Int2(refused), Value::Null(Type::Int4)])
                 });
                 rows_of(3, rows)
@@ -398,6 +408,12 @@ impl Fake {
 
     fn enqueue(&mut self, id: Uuid, queue: &str, priority: i32, key: Option<String>) -> Option<i16> {
         let Some(queue_id) = self.queue_id(queue) else { return Some(1) };
+        if self.locked_queues.contains(queue) {
+            return Some(4);
+        }
+        if key.as_ref().is_some_and(|key| self.locked_keys.contains(key)) {
+            return Some(5);
+        }
         if self.jobs.contains_key(&id) || key.as_ref().is_some_and(|key| self.holder(queue_id, key).is_some()) {
             return Some(2);
         }

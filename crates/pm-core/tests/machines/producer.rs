@@ -2,13 +2,16 @@
 
 use super::fake::{Fake, PENDING, rows_of};
 use super::rig::{Seeded, at, ms};
-use pm_core::machine::{Enqueued, Machine, Producer, ProducerEvent, ProducerRequest, Request, Ticket, Trouble};
+use pm_core::machine::{
+    Enqueued, LaneKind, Machine, Producer, ProducerEvent, ProducerRequest, Request, Ticket, Trouble,
+};
 use pm_core::{
-    Error, Failure, Instant, JobOptions, NewJob, QueueName, Rows, SchemaName, State, StatementId, Value, job_id,
+    Class, Error, Failure, Instant, JobOptions, NewJob, QueueName, Rows, SchemaName, State, StatementId, Value, job_id,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use uuid::Uuid;
 
 struct Scene {
@@ -39,9 +42,9 @@ impl Scene {
     }
 
     fn enqueue(&mut self, queue: &str, key: Option<u8>) -> Ticket {
-        let count = self.asked.len() as u8;
+        let count = self.asked.len() as u64;
         let job = NewJob {
-            id: job_id(1_700_000_000_000, [count; 10]),
+            id: job_id(1_700_000_000_000 + count, [7; 10]),
             queue: QueueName::new(queue).expect("it is a name"),
             payload: (&b"{}"[..]).into(),
             options: JobOptions { key: key.map(|key| key.to_string()), ..JobOptions::default() },
@@ -54,9 +57,9 @@ impl Scene {
     fn pump(&mut self) {
         self.producer.handle_timeout(self.now);
         while let Some(request) = self.producer.poll_request(self.now, &mut self.entropy) {
-            let kind = request.plan().statement;
-            assert!(self.in_flight.iter().all(|(other, _)| other.plan().statement != kind), "two {kind:?} in flight");
-            self.sent.push(kind);
+            let kind = lane_of(&request);
+            assert!(self.in_flight.iter().all(|(other, _)| lane_of(other) != kind), "two {kind:?} in flight");
+            self.sent.push(kind.0);
             self.in_flight.push((request, None));
         }
         while let Some(event) = self.producer.poll_event() {
@@ -83,9 +86,20 @@ impl Scene {
     }
 
     fn answer(&mut self, place: usize) {
+        if self.waits_in_vain(place) {
+            return self.fail(place, Failure::reported("55P03", None, "canceling statement due to lock timeout"));
+        }
         self.run(place);
         let (request, ran) = self.in_flight.remove(place);
         self.producer.handle_reply(request, Ok(ran.expect("it has just run")), self.now, &mut self.entropy);
+    }
+
+    /// Returns whether a statement that waits for keys meets a locked one.
+    fn waits_in_vain(&self, place: usize) -> bool {
+        let (request, ran) = &self.in_flight[place];
+        let ProducerRequest::Enqueue(LaneKind::Keyed, batch) = request else { return false };
+        let is_locked = |job: &NewJob| job.options.key.as_ref().is_some_and(|key| self.fake.locked_keys.contains(key));
+        ran.is_none() && !batch.passes && batch.items.iter().any(is_locked)
     }
 
     fn fail(&mut self, place: usize, failure: Failure) {
@@ -109,6 +123,21 @@ impl Scene {
     }
 }
 
+/// Returns what may be in flight only once.
+fn lane_of(request: &ProducerRequest) -> (StatementId, Option<LaneKind>) {
+    let kind = match request {
+        ProducerRequest::Enqueue(kind, _) | ProducerRequest::KeyHolder(kind, _) | ProducerRequest::Replace(kind, _) => {
+            Some(*kind)
+        }
+        ProducerRequest::Notify(_) => None,
+    };
+    let statement = match request.plan().statement {
+        StatementId::EnqueueEach => StatementId::EnqueueKeyed,
+        statement => statement,
+    };
+    (statement, kind)
+}
+
 #[test]
 fn enqueues_made_together_go_together_and_are_told_one_by_one() {
     let mut scene = Scene::new();
@@ -118,7 +147,8 @@ fn enqueues_made_together_go_together_and_are_told_one_by_one() {
     let homeless = scene.enqueue("nowhere", None);
     let doubled = scene.enqueue("a", Some(1));
     scene.finish();
-    assert_eq!(scene.sent, [StatementId::Enqueue, StatementId::EnqueueKeyed, StatementId::KeyHolder]);
+    let sent = [StatementId::Enqueue, StatementId::EnqueueKeyed, StatementId::Enqueue, StatementId::KeyHolder];
+    assert_eq!(scene.sent, sent, "those with keys do not wait for those without");
     for ticket in [first, good] {
         assert_eq!(scene.told[&ticket], Ok(Enqueued::Inserted(scene.asked[&ticket].id)));
     }
@@ -152,10 +182,122 @@ fn resends_stop_after_30_s() {
             scene.pump();
             scene.now = scene.producer.poll_timeout().map_or(scene.now, |(at, _)| at);
         }
-        assert_eq!(scene.told[&ticket], Err(Trouble::Failed(failure)));
+        let trouble = match failure.class() {
+            Class::Unknown => Trouble::Unknown(Box::new(Trouble::Failed(failure))),
+            _ => Trouble::Failed(failure),
+        };
+        assert_eq!(scene.told[&ticket], Err(trouble), "it says whether the job may be in");
         let took = scene.now.since(start);
-        assert!((ms(last_ms)..ms(last_ms + 10_100)).contains(&took), "{took:?}");
+        assert!((ms(last_ms)..ms(last_ms + 100)).contains(&took), "{took:?}");
     }
+}
+
+/// Answers everything at once, for as long as the patience of enqueues lasts and a little longer.
+fn answer_for_10_s(scene: &mut Scene) -> BTreeMap<Ticket, Duration> {
+    let start = scene.now;
+    let mut answered = BTreeMap::new();
+    while scene.now.since(start) < ms(10_000) {
+        scene.pump();
+        for ticket in scene.told.keys() {
+            answered.entry(*ticket).or_insert(scene.now.since(start));
+        }
+        match scene.in_flight.is_empty() {
+            false => scene.answer(0),
+            true => scene.now = scene.producer.poll_timeout().map_or(scene.now + ms(10_000), |(at, _)| at),
+        }
+    }
+    answered
+}
+
+/// Guards: each enqueue is answered within 5 s while its queue's row is locked, and other queues are not held up.
+#[test]
+fn a_locked_queue_holds_up_no_other_and_its_enqueues_are_answered_within_their_patience() {
+    for count in [1, 64, 2_000] {
+        let mut scene = Scene::new();
+        scene.fake.add_queue(2, "b");
+        scene.fake.locked_queues.insert("a".to_owned());
+        let locked: Vec<_> = (0..count).map(|n| scene.enqueue("a", (n % 3 == 0).then_some((n % 200) as u8))).collect();
+        let free = [scene.enqueue("b", None), scene.enqueue("b", Some(201))];
+        let answered = answer_for_10_s(&mut scene);
+        for ticket in free {
+            assert_eq!(answered[&ticket], ms(0), "it does not wait");
+            assert!(scene.told[&ticket].is_ok());
+        }
+        for ticket in locked {
+            let Err(Trouble::Failed(failure)) = &scene.told[&ticket] else { panic!("{:?}", scene.told[&ticket]) };
+            assert!(failure.message().contains("has locked the queue \"a\""), "{failure}");
+            assert!((ms(5_000)..=ms(5_100)).contains(&answered[&ticket]), "{:?}", answered[&ticket]);
+        }
+        assert!(scene.sent.len() < 30 + count / 500, "{} statements", scene.sent.len());
+        assert!(scene.producer.is_empty() && scene.fake.jobs.len() == 2);
+    }
+}
+
+#[test]
+fn enqueues_that_waited_for_a_locked_queue_go_in_in_their_order() {
+    let mut scene = Scene::new();
+    scene.fake.locked_queues.insert("a".to_owned());
+    let first: Vec<_> = (0..3).map(|_| scene.enqueue("a", None)).collect();
+    for _ in 0..8 {
+        scene.pump();
+        match scene.in_flight.is_empty() {
+            false => scene.answer(0),
+            true => scene.now = scene.producer.poll_timeout().unwrap().0,
+        }
+    }
+    let later: Vec<_> = (0..3).map(|_| scene.enqueue("a", None)).collect();
+    scene.fake.locked_queues.clear();
+    scene.finish();
+    let places: Vec<_> =
+        first.into_iter().chain(later).map(|ticket| scene.fake.job(scene.asked[&ticket].id).seq).collect();
+    assert!(places.is_sorted(), "{places:?}");
+}
+
+/// Guards: the neighbours of locked keys are answered after one wait in vain and one more statement; those without keys
+/// do not wait at all.
+#[test]
+fn a_locked_key_holds_up_no_other() {
+    for locked in [vec![100u8], (0..=255).step_by(3).collect()] {
+        let mut scene = Scene::new();
+        scene.fake.locked_keys = locked.iter().map(u8::to_string).collect();
+        let keyed: Vec<_> = (0..=255u8).map(|key| (key, scene.enqueue("a", Some(key)))).collect();
+        let plain: Vec<_> = (0..256).map(|_| scene.enqueue("a", None)).collect();
+        scene.pump();
+        let [in_vain, at_once] = [StatementId::EnqueueKeyed, StatementId::Enqueue];
+        scene.answer(scene.place_of(at_once).unwrap());
+        scene.pump();
+        assert!(plain.iter().all(|ticket| scene.told[ticket].is_ok()), "they do not wait");
+        scene.answer(scene.place_of(in_vain).unwrap());
+        scene.pump();
+        scene.answer(scene.place_of(StatementId::EnqueueEach).unwrap());
+        scene.pump();
+        for (key, ticket) in &keyed {
+            let told = scene.told.get(ticket);
+            assert_eq!(told.is_none(), locked.contains(key), "{key}: {told:?}");
+        }
+        scene.fake.locked_keys.clear();
+        scene.finish();
+        assert!(scene.told.values().all(Result::is_ok), "what waited went in once the lock was gone");
+    }
+}
+
+#[test]
+fn of_two_enqueues_with_a_locked_key_the_first_one_gets_it() {
+    let mut scene = Scene::new();
+    scene.fake.locked_keys.insert("1".to_owned());
+    let first = scene.enqueue("a", Some(1));
+    for _ in 0..4 {
+        scene.pump();
+        match scene.in_flight.is_empty() {
+            false => scene.answer(0),
+            true => scene.now = scene.producer.poll_timeout().unwrap().0,
+        }
+    }
+    let second = scene.enqueue("a", Some(1));
+    scene.fake.locked_keys.clear();
+    scene.finish();
+    assert_eq!(scene.told[&first], Ok(Enqueued::Inserted(scene.asked[&first].id)));
+    assert_eq!(scene.told[&second], Ok(Enqueued::Existing(scene.asked[&first].id, State::Pending)));
 }
 
 #[test]
@@ -173,7 +315,7 @@ fn enqueues_go_on_while_holders_of_keys_are_asked_for() {
     let place = scene.place_of(StatementId::EnqueueKeyed).expect("it need not wait");
     scene.answer(place);
     // The scene sees to it that the second question waits for the answer to the first.
-    scene.enqueue("a", None);
+    scene.enqueue("a", Some(2));
     scene.pump();
     let place = scene.place_of(StatementId::KeyHolder).unwrap();
     scene.fail(place, Failure::no_reply("cut"));
@@ -190,10 +332,10 @@ fn a_question_for_holders_that_fails_does_not_disturb_the_enqueue_in_flight() {
     scene.pump();
     scene.answer(0);
     scene.pump();
-    scene.enqueue("a", None);
+    scene.enqueue("a", Some(2));
     scene.pump();
     scene.fail(scene.place_of(StatementId::KeyHolder).unwrap(), Failure::not_sent("refused"));
-    scene.enqueue("a", None);
+    scene.enqueue("a", Some(3));
     scene.now = scene.now + ms(1_000);
     scene.pump();
     scene.finish();
@@ -230,6 +372,8 @@ enum Step {
     LoseReply(Index),
     /// Frees a key.
     EndJob(Index),
+    /// Locks or unlocks the queue's row and a key.
+    Lock(bool, Option<u8>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -243,6 +387,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (index(), 0..4u8).prop_map(|(place, how)| Step::Fail(place, how)),
         2 => index().prop_map(Step::LoseReply),
         1 => index().prop_map(Step::EndJob),
+        1 => (any::<bool>(), prop::option::of(0..4u8)).prop_map(|(queue, key)| Step::Lock(queue, key)),
     ]
 }
 
@@ -262,6 +407,11 @@ fn apply(scene: &mut Scene, step: Step) {
         _ if count == 0 => {}
         Step::Run(which) => scene.run(which.index(count)),
         Step::Answer(which) => scene.answer(which.index(count)),
+        Step::Lock(queue, key) => {
+            // At most one of each, now and then.
+            scene.fake.locked_queues = queue.then(|| "a".to_owned()).into_iter().collect();
+            scene.fake.locked_keys = key.map(|key| key.to_string()).into_iter().collect();
+        }
         Step::Fail(which, how) => {
             // What has run already cannot be refused any more.
             let how = if scene.in_flight[which.index(count)].1.is_some() { 3 } else { how };
@@ -288,6 +438,8 @@ proptest! {
             apply(&mut scene, step);
             scene.pump();
         }
+        scene.fake.locked_queues.clear();
+        scene.fake.locked_keys.clear();
         scene.finish();
         prop_assert!(scene.producer.is_empty());
         prop_assert_eq!(scene.told.len(), scene.asked.len());
@@ -304,7 +456,9 @@ proptest! {
                 }
                 Err(Trouble::Refused(Error::QueueNotFound(name))) => prop_assert_eq!(name, "nowhere"),
                 // It may have gone in all the same: that is what an unknown outcome means.
-                Err(Trouble::Failed(_)) => {}
+                Err(Trouble::Unknown(_)) => {}
+                // It says that the job is not in, and is not going to be.
+                Err(Trouble::Failed(_)) => prop_assert!(!scene.fake.jobs.contains_key(&id)),
                 Err(other) => prop_assert!(false, "{other:?}"),
             }
         }

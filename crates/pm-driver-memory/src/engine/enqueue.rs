@@ -1,9 +1,9 @@
 //! Jobs coming in.
 
-use super::tables::{FINISHED, JobRow, PENDING};
-use super::values::{Args, row};
-use super::{Work, later, taken};
-use pm_core::{Failure, Timestamp};
+use super::tables::{FINISHED, JobRow, PENDING, Tables};
+use super::values::{Args, Column, row};
+use super::{Work, later, locked, taken};
+use pm_core::{Failure, StatementId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -13,11 +13,13 @@ struct Item {
     job: JobRow,
 }
 
-fn items(args: &mut Args<'_>, now: Timestamp) -> Vec<Item> {
+/// Reads the items of an enqueue; without keys, their columns are missing.
+fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
     let (ids, queues, priority) = (args.all::<Uuid>(), args.all::<String>(), args.column());
     let (held, run_at, delay_ms) = (args.column(), args.column(), args.column());
-    let (codec, payload, description, key) = (args.column(), args.column(), args.column(), args.column());
-    let (key_until, max_retries) = (args.column(), args.column());
+    let (codec, payload, description) = (args.column(), args.column(), args.column());
+    let (key, key_until) = if keyed { (args.column(), args.column()) } else { (Column::empty(), Column::empty()) };
+    let max_retries = args.column();
     let (backoff_ms, jitter_percent) = (args.column::<String>(), args.column());
     let delays = |text: String| text.trim_matches(['{', '}']).split(',').flat_map(str::parse).collect();
     let job = |(n, id)| {
@@ -43,28 +45,55 @@ fn items(args: &mut Args<'_>, now: Timestamp) -> Vec<Item> {
 }
 
 impl Work<'_> {
-    pub(super) fn enqueue(&mut self) {
-        let items = items(&mut self.args, self.now);
-        let mut added = BTreeSet::new();
-        for Item { queue, job } in &items {
-            let Some(queue_id) = self.tables.queue_named(queue).map(|queue| queue.id) else { continue };
-            // A ticket is drawn before the indexes refuse the row.
-            let seq = self.ticket(job);
-            let is_key_held = job.key.as_ref().is_some_and(|key| self.tables.holder(queue_id, key).is_some());
-            if !self.tables.job.contains_key(&job.id) && !is_key_held {
-                self.tables.job.insert(job.id, JobRow { queue_id, seq, ..job.clone() });
-                added.insert(job.id);
-            }
+    pub(super) fn enqueue(&mut self, statement: StatementId) -> Result<(), Failure> {
+        let items = items(&mut self.args, self.now, statement != StatementId::Enqueue);
+        let is_own = statement != StatementId::EnqueueKeyed || self.args.next().unwrap_or_default();
+        let (mut outcomes, mut added) = (Vec::new(), Vec::new());
+        for (n, Item { queue, job }) in items.iter().enumerate() {
+            let queue_id = self.tables.queue_named(queue).map(|queue| queue.id);
+            outcomes.push(match queue_id {
+                None => Some(1i16),
+                Some(id) if self.tables.locked_queues.contains(&id) => Some(4),
+                Some(id) => {
+                    // A ticket is drawn before the indexes refuse the row.
+                    let placed = JobRow { queue_id: id, seq: self.ticket(job), ..job.clone() };
+                    added.push((n, placed));
+                    None
+                }
+            });
         }
-        for (n, Item { queue, .. }) in items.iter().enumerate().filter(|(_, item)| !added.contains(&item.job.id)) {
-            let outcome = if self.tables.queue_named(queue).is_some() { 2i16 } else { 1 };
+        if !is_own && outcomes.contains(&Some(4)) {
+            return Err(locked());
+        }
+        let is_locked = |tables: &Tables, job: &JobRow| {
+            job.key.as_ref().is_some_and(|key| tables.locked_keys.contains(&(job.queue_id, key.clone())))
+        };
+        if statement == StatementId::EnqueueKeyed && added.iter().any(|(_, job)| is_locked(self.tables, job)) {
+            return Err(locked());
+        }
+        added.sort_by_key(|(n, job)| (job.queue_id, job.key.is_none(), job.key.clone(), *n));
+        for (n, job) in added {
+            let is_key_held = job.key.as_ref().is_some_and(|key| self.tables.holder(job.queue_id, key).is_some());
+            outcomes[n] = if is_locked(self.tables, &job) {
+                Some(5)
+            } else if self.tables.job.contains_key(&job.id) || is_key_held {
+                Some(2)
+            } else {
+                self.tables.job.insert(job.id, job);
+                None
+            };
+        }
+        for (n, outcome) in outcomes.into_iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome?))) {
             row!(self.reply; n as i64 + 1, outcome, None::<i32>);
         }
         for queue in self.tables.queue.values().filter(|queue| queue.sleeper_until > Some(self.now)) {
-            if let Some(first) = items.iter().position(|item| queue.name.as_ref() == Some(&item.queue)) {
+            let is_known = !self.tables.locked_queues.contains(&queue.id);
+            let first = items.iter().position(|item| queue.name.as_ref() == Some(&item.queue));
+            if let Some(first) = first.filter(|_| is_known) {
                 row!(self.reply; first as i64 + 1, 3i16, queue.id);
             }
         }
+        Ok(())
     }
 
     /// Returns the next ticket for a job that is ready.
@@ -93,7 +122,7 @@ impl Work<'_> {
     }
 
     pub(super) fn replace_jobs(&mut self) {
-        let items = items(&mut self.args, self.now);
+        let items = items(&mut self.args, self.now, true);
         let (mut found, mut last) = (Vec::new(), BTreeMap::new());
         for (n, Item { queue, job: item }) in items.into_iter().enumerate() {
             let is_own = self.tables.job.contains_key(&item.id);

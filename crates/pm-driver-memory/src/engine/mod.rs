@@ -45,7 +45,9 @@ pub(crate) fn run(
 impl Work<'_> {
     fn run(&mut self, statement: StatementId) -> Result<(), Failure> {
         match statement {
-            StatementId::Enqueue | StatementId::EnqueueKeyed => self.enqueue(),
+            StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach => {
+                return self.enqueue(statement);
+            }
             StatementId::KeyHolder => self.key_holder(),
             StatementId::ReplaceJobs => self.replace_jobs(),
             StatementId::Claim => self.claim(),
@@ -128,6 +130,11 @@ fn later(at: Timestamp, ms: i64) -> Timestamp {
 fn ms_until(at: Timestamp, now: Timestamp) -> i64 {
     let us = at.unix_us().saturating_sub(now.unix_us());
     (us.abs() + 500) / 1_000 * us.signum()
+}
+
+/// Returns the failure that Postgres reports when a lock cannot be had in time.
+fn locked() -> Failure {
+    Failure::reported("55P03", None, "canceling statement due to lock timeout")
 }
 
 /// Returns the failure that Postgres reports when a unique index refuses a row.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pm_core::{QueueSettings, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Everything the database holds, its rows named and typed as in Postgres.
@@ -17,6 +17,10 @@ pub struct Tables {
     pub schedule: BTreeMap<i32, ScheduleRow>,
     /// Whether texts are stored in LATIN1 instead of UTF-8.
     pub is_latin1: bool,
+    /// Queues whose rows another transaction has locked, by id: enqueues pass them by.
+    pub locked_queues: BTreeSet<i32>,
+    /// Keys that another transaction inserts, ends or deletes, by queue: enqueues wait for them in vain.
+    pub locked_keys: BTreeSet<(i32, String)>,
     pub(crate) last_schedule: i32,
     pub(crate) last_queue: i32,
     pub(crate) last_seq: i64,

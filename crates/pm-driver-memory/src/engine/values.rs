@@ -35,6 +35,11 @@ pub(crate) trait FromValue: Clone {
 pub(crate) struct Column<T>(Vec<Option<T>>);
 
 impl<T: Clone> Column<T> {
+    /// Returns a column that says nothing of any item.
+    pub(crate) fn empty() -> Self {
+        Column(Vec::new())
+    }
+
     /// Returns the value of an item.
     pub(crate) fn at(&self, item: usize) -> Option<T> {
         self.0.get(item).cloned().flatten()

@@ -64,8 +64,11 @@ impl Auditor {
         match step.statement {
             // Judged with its schedule.
             StatementId::CopyJob | StatementId::FireSchedules => {}
-            StatementId::Enqueue | StatementId::EnqueueKeyed => {
+            StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach => {
                 let payload = new.payload.as_deref().unwrap_or_default().to_vec();
+                if self.was_refused(&payload) {
+                    self.violate(format!("answers are true: {id} came in after it was answered as not in"));
+                }
                 // One that was deleted may come back under its id while its enqueue is sent again: that is documented.
                 let comes_back = self.deleted.contains(&id);
                 if let Some(first) = self.intents.insert(payload, id).filter(|first| *first != id || !comes_back) {

@@ -1,9 +1,11 @@
 //! Who watches: every change of the tables, every word about a lease, every holder whenever all is at rest.
 
 mod changes;
+mod enqueues;
 mod ticks;
 mod words;
 
+pub(super) use enqueues::Call;
 pub(super) use words::InFlight;
 
 use super::link::Link;
@@ -37,6 +39,7 @@ pub(super) struct Auditor {
     ever: BTreeSet<Uuid>,
     /// Payloads that came in, and as which job.
     intents: BTreeMap<Vec<u8>, Uuid>,
+    enqueues: enqueues::Enqueues,
     /// Leases that a handler got.
     handed: BTreeSet<LeaseName>,
     /// Leases whose holders believe in them, and their processes.

@@ -2,7 +2,7 @@
 
 use super::leases::Due;
 use super::{MAX_BATCH, SentRefresh, Worker, WorkerEvent};
-use crate::machine::batcher::Ticket;
+use crate::machine::batch::Ticket;
 use crate::machine::timer::Timer;
 use crate::op::Refresh;
 use crate::{Instant, Lease};

@@ -15,7 +15,8 @@ pub use claims::SentClaim;
 pub use request::{SentRefresh, WorkerRequest};
 
 use super::Trouble;
-use super::batcher::{Batch, BatchLimits, Batcher, Patience, Ticket};
+use super::batch::{Batch, BatchLimits, Patience, Ticket};
+use super::batcher::Batcher;
 use super::timer::{Timer, Timers};
 use crate::lease::delay_of_unreadable;
 use crate::op::{Notice, SettleItem};

@@ -6,7 +6,7 @@ use super::{
     BUSY_POLL, Buffered, Followed, Held, LONGEST_REAP, MAX_BATCH, MAX_PROMOTED, RELEASED_POLL, SHORTEST_REAP,
     SentRefresh, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,
 };
-use crate::machine::batcher::Batch;
+use crate::machine::batch::Batch;
 use crate::machine::timer::Timer;
 use crate::machine::{Entropy, Ticket, Trouble, retry_delay, scatter};
 use crate::op::{
@@ -285,7 +285,7 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         self.settles.handle_done();
-        let [heard, unheard, locked] = batch.divide(&unsettled.missed, &unsettled.locked);
+        let [heard, unheard, locked, ..] = batch.divide([&unsettled.missed, &unsettled.locked, &[], &[]]);
         self.unheard = (!unheard.items.is_empty()).then_some(unheard);
         let given_up = self.settles.set_aside(locked, now, entropy);
         self.tell_settled(given_up, &Err(Trouble::Failed(Failure::locked())));

@@ -6,6 +6,7 @@ use crate::op::{
     DueSchedules, FireSchedules, Outcome, Poll, Promote, Reap, Refresh, ReleaseClaim, Settle, SettleItem, WakeSleepers,
 };
 use crate::{Instant, Operation, Plan};
+use uuid::Uuid;
 
 /// What a worker sends, handed back with the reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,13 @@ impl Request for WorkerRequest {
 }
 
 impl Batched for SettleItem {
+    /// The job.
+    type Lock = Uuid;
+
+    fn locks(&self) -> [Option<Uuid>; 2] {
+        [Some(self.lease.job), None]
+    }
+
     fn weight(&self) -> usize {
         SettleItem::weight(self)
     }

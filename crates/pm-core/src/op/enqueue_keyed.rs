@@ -1,0 +1,94 @@
+//! Putting jobs with keys on queues: what may have to wait for another transaction.
+
+use super::enqueue::{ENQUEUE_COLUMNS, EnqueueReply, JOB_PARAMS, job_params};
+use crate::statement::Definition;
+use crate::wire::{Rows, Type, Value};
+use crate::{Error, NewJob, Operation, Params, Plan, StatementId};
+
+pub(crate) const ENQUEUE_KEYED: Definition = Definition {
+    sql: include_str!("enqueue_keyed.sql"),
+    params: &[
+        Type::UuidArray,
+        Type::TextArray,
+        Type::Int4Array,
+        Type::BoolArray,
+        Type::TimestampArray,
+        Type::Int8Array,
+        Type::Int2Array,
+        Type::BytesArray,
+        Type::TextArray,
+        Type::TextArray,
+        Type::TimestampArray,
+        Type::Int4Array,
+        Type::TextArray,
+        Type::Int2Array,
+        Type::Bool,
+    ],
+    columns: ENQUEUE_COLUMNS,
+};
+
+pub(crate) const ENQUEUE_EACH: Definition =
+    Definition { sql: include_str!("enqueue_each.sql"), params: JOB_PARAMS, columns: ENQUEUE_COLUMNS };
+
+/// Puts jobs on queues, some of which have keys. Answers the items that did not go in; all others did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnqueueKeyed<'a> {
+    /// The jobs, each of which passed [`NewJob::check`].
+    pub jobs: &'a [NewJob],
+    /// Whether it runs in a transaction of the caller's: then it waits for locks as long as the session says. By itself
+    /// it passes by locked queues and fails after 50 ms of waiting for a key; [`EnqueueEach`] goes on from there.
+    pub in_transaction: bool,
+}
+
+impl<'a> EnqueueKeyed<'a> {
+    /// Returns the plan for these jobs.
+    pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
+        Plan { statement: Self::STATEMENT, params: Self::params_of(jobs, false) }
+    }
+
+    fn params_of(jobs: &'a [NewJob], in_transaction: bool) -> Params<'a> {
+        let mut params = job_params(jobs);
+        params.push(Value::Bool(!in_transaction));
+        params
+    }
+}
+
+impl Operation for EnqueueKeyed<'_> {
+    type Output = EnqueueReply;
+    const STATEMENT: StatementId = StatementId::EnqueueKeyed;
+
+    fn params(&self) -> Params<'_> {
+        Self::params_of(self.jobs, self.in_transaction)
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {
+        EnqueueReply::read(rows, Self::STATEMENT, self.jobs.len())
+    }
+}
+
+/// Does what [`EnqueueKeyed`] does, one by one, and passes by jobs whose key is locked. It costs about six times as much.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnqueueEach<'a> {
+    /// The jobs, each of which passed [`NewJob::check`].
+    pub jobs: &'a [NewJob],
+}
+
+impl<'a> EnqueueEach<'a> {
+    /// Returns the plan for these jobs.
+    pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
+        Plan { statement: Self::STATEMENT, params: job_params(jobs) }
+    }
+}
+
+impl Operation for EnqueueEach<'_> {
+    type Output = EnqueueReply;
+    const STATEMENT: StatementId = StatementId::EnqueueEach;
+
+    fn params(&self) -> Params<'_> {
+        job_params(self.jobs)
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {
+        EnqueueReply::read(rows, Self::STATEMENT, self.jobs.len())
+    }
+}

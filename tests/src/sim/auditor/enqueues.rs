@@ -1,0 +1,148 @@
+//! Enqueues beside locks: whom they hold up, for how long they are sent again, and whether their answers are true.
+
+use super::Auditor;
+use crate::sim::world::{Lock, SECOND};
+use pm_core::StatementId;
+use pm_queue::{Enqueued, Error, ErrorKind, Failure, Rows, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
+use uuid::Uuid;
+
+/// For how long an enqueue is sent again: when it surely has not run, and when it may have.
+const UNSENT: u64 = 5 * SECOND;
+const SENT: u64 = 30 * SECOND;
+
+/// What is known of enqueues.
+#[derive(Default)]
+pub(super) struct Enqueues {
+    /// Every lock there was: from when, and until when.
+    locks: Vec<(Lock, u64, Option<u64>)>,
+    sends: BTreeMap<Uuid, Sends>,
+    /// Payloads of enqueues whose answer was that they are not in and never will be.
+    refused: BTreeSet<Vec<u8>>,
+}
+
+/// How often and since when a job was sent.
+#[derive(Default)]
+struct Sends {
+    first_at: Option<u64>,
+    unanswered: u32,
+    is_unknown: bool,
+}
+
+/// A call that puts one job in.
+pub(crate) struct Call {
+    pub(crate) at: u64,
+    pub(crate) queue: String,
+    pub(crate) key: Option<String>,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Returns whether a statement puts jobs in as enqueues do.
+pub(super) fn is_enqueue(statement: StatementId) -> bool {
+    matches!(statement, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
+}
+
+impl Auditor {
+    /// Returns the locks that are held.
+    pub(crate) fn open_locks(&self) -> Vec<Lock> {
+        self.enqueues.locks.iter().filter(|(_, _, until)| until.is_none()).map(|(lock, ..)| lock.clone()).collect()
+    }
+
+    /// Records that a lock is held from now on, or no longer.
+    pub(crate) fn locked(&mut self, lock: &Lock, locked: bool, now: u64) {
+        for (_, _, until) in self.enqueues.locks.iter_mut().filter(|(other, _, until)| other == lock && until.is_none())
+        {
+            *until = Some(now);
+        }
+        if locked {
+            self.enqueues.locks.push((lock.clone(), now, None));
+        }
+    }
+
+    /// Judges an enqueue that a process sends: not again after its patience.
+    pub(crate) fn enqueue_sent(&mut self, statement: StatementId, params: &[Value<'_>], now: u64) {
+        for id in ids(statement, params) {
+            let sends = self.enqueues.sends.entry(id).or_default();
+            sends.is_unknown |= sends.unanswered > 0;
+            sends.unanswered += 1;
+            let first_at = *sends.first_at.get_or_insert(now);
+            let most = if sends.is_unknown { SENT } else { UNSENT };
+            if now - first_at > most {
+                self.violate(format!("patience: {id} is sent again {} us after the first time", now - first_at));
+            }
+        }
+    }
+
+    /// Records that what was sent has its answer, by which it is known whether it ran.
+    pub(crate) fn enqueue_answered(
+        &mut self,
+        statement: StatementId,
+        params: &[Value<'_>],
+        answer: Option<&Result<Rows, Failure>>,
+    ) {
+        let known = answer.is_some_and(|answer| {
+            answer.as_ref().is_ok() || answer.as_ref().is_err_and(|failure| failure.class() != pm_core::Class::Unknown)
+        });
+        let is_there = |place: usize| {
+            let rows = answer.and_then(|answer| answer.as_ref().ok());
+            rows.is_some_and(|rows| outcome_of(rows, statement, place) == Some(2))
+        };
+        for (place, id) in ids(statement, params).enumerate().filter(|_| known) {
+            self.enqueues.sends.entry(id).and_modify(|sends| {
+                sends.unanswered -= 1;
+                // It lost the key to another job, which may be gone: it is sent again for as long.
+                sends.is_unknown |= is_there(place);
+            });
+        }
+    }
+
+    /// Judges the answer to the enqueue of one job.
+    pub(crate) fn call_answered(&mut self, call: &Call, answer: &Result<Enqueued, Error>, now: u64) {
+        self.enqueued(answer);
+        let Err(error) = answer else { return };
+        let is_lock = error.source().is_some_and(|source| source.to_string().contains("55P03"));
+        if is_lock && !self.was_locked(call, now) {
+            self.violate(format!(
+                "a lock holds up no others: the enqueue of {:?} with key {:?} was answered: {error}",
+                call.queue, call.key
+            ));
+        }
+        // Another job may lose the key, and a straggler come in, after that answer.
+        if error.is_outcome_unknown() || error.kind() == ErrorKind::KeyConflict {
+            return;
+        }
+        if self.intents.get(&call.payload).is_some_and(|id| !self.deleted.contains(id)) {
+            self.violate(format!("answers are true: a job that is in was answered: {error}"));
+        }
+        self.enqueues.refused.insert(call.payload.clone());
+    }
+
+    fn was_locked(&self, call: &Call, now: u64) -> bool {
+        self.enqueues.locks.iter().any(|(lock, from, until)| {
+            let is_needed = lock.queue == call.queue && (lock.key.is_none() || lock.key == call.key);
+            is_needed && *from <= now && until.is_none_or(|until| until >= call.at)
+        })
+    }
+
+    /// Returns whether an enqueue of this payload was answered as one that will never come in.
+    pub(super) fn was_refused(&self, payload: &[u8]) -> bool {
+        self.enqueues.refused.contains(payload)
+    }
+}
+
+/// Returns what the reply to an enqueue says of one item, if it did not go in.
+pub(crate) fn outcome_of(rows: &Rows, statement: StatementId, place: usize) -> Option<i16> {
+    let mut outcomes =
+        rows.iter(statement).filter_map(|mut row| Some((row.read::<i64>().ok()?, row.read::<i16>().ok()?)));
+    outcomes.find(|(at, outcome)| *at == place as i64 + 1 && *outcome != 3).map(|(_, outcome)| outcome)
+}
+
+/// Returns the ids of the jobs of an enqueue; none of another statement.
+fn ids<'a>(statement: StatementId, params: &'a [Value<'_>]) -> impl Iterator<Item = Uuid> + use<'a> {
+    let ids = match params.first() {
+        Some(Value::UuidArray(ids)) if is_enqueue(statement) => &ids[..],
+        _ => &[],
+    };
+    ids.iter().copied().flatten()
+}

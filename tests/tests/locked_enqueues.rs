@@ -1,0 +1,101 @@
+//! How long enqueues wait beside locks, what they answer, and in which order they lock.
+
+use futures_util::future::join_all;
+use pm_core::op::EnqueueKeyed;
+use pm_core::{JobOptions, NewJob, QueueName};
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, Queue, Uuid};
+use pm_tests::{Direct, Ground, within};
+use std::time::{Duration, Instant};
+
+/// Guards: an enqueue that waits for a locked queue is given up after 5 s, says that it is not in, and is not; `close`
+/// waits no longer than that.
+async fn enqueues_are_answered_within_their_patience(ground: &Ground, queue: Queue, count: u64) {
+    let mut someone = Direct::to(&ground.database.url()).await;
+    let transaction = someone.client.transaction().await.unwrap();
+    transaction.batch_execute("select from pm.queue where name = 'tasks' for update").await.unwrap();
+    let start = Instant::now();
+    let options = |n| match n % 2 {
+        0 => EnqueueOptions::default(),
+        _ => EnqueueOptions::default().key(format!("{n}")),
+    };
+    let waiting: Vec<_> = (0..count)
+        .map(|n| {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.enqueue("tasks", n, options(n)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let outcomes = within("the answers", join_all(waiting)).await;
+    assert!(start.elapsed() >= Duration::from_secs(5), "it is patient");
+    for outcome in outcomes {
+        let error = outcome.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Database, "{error}");
+        assert!(error.to_string().contains("has locked the queue \"tasks\"") && !error.is_outcome_unknown(), "{error}");
+    }
+    let late = queue.enqueue("tasks", 1u64, EnqueueOptions::default());
+    let (late, ()) = within("the end", async { futures_util::join!(late, queue.close()) }).await;
+    assert!(late.is_err());
+    transaction.rollback().await.unwrap();
+    assert_eq!(ground.number("select count(*) from pm.job"), 0, "what was answered as not in is not in");
+    ground.put(1).await;
+}
+
+#[tokio::test]
+async fn enqueues_to_a_locked_queue_are_answered_within_their_patience() {
+    let options = || ConnectOptions::default().lock_timeout(Duration::from_secs(1));
+    let [first, second, third] = [Ground::new().await, Ground::new().await, Ground::new().await];
+    let (tokio, other) = (first.another(options()).await, second.another(ConnectOptions::default()).await);
+    let sqlx = pm_driver_sqlx::connect_with(&third.database.url(), options()).await.unwrap();
+    futures_util::join!(
+        enqueues_are_answered_within_their_patience(&first, tokio, 64),
+        enqueues_are_answered_within_their_patience(&second, other, 2_000),
+        enqueues_are_answered_within_their_patience(&third, sqlx, 64),
+    );
+}
+
+/// Guards: batches of jobs with the same keys, in whatever order, wait for one another and never deadlock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_with_the_same_keys_in_different_orders_do_not_deadlock() {
+    const KEYS: u64 = 500;
+    let ground = Ground::new().await;
+    let batch = |round: u64, side: u64| -> Vec<NewJob> {
+        let job = |n: u64| NewJob {
+            id: Uuid::from_u64_pair(round * 2 + side, n),
+            queue: QueueName::new("tasks").unwrap(),
+            payload: b"{}".as_slice().into(),
+            options: JobOptions { key: Some(format!("{round} {:03}", n)), ..JobOptions::default() },
+        };
+        match side {
+            0 => (0..KEYS).map(job).collect(),
+            _ => (0..KEYS).rev().map(job).collect(),
+        }
+    };
+    let mut sides = [Direct::to(&ground.database.url()).await, Direct::to(&ground.database.url()).await];
+    for round in 0..40 {
+        let batches = [batch(round, 0), batch(round, 1)];
+        let [first, second] = &mut sides;
+        // In transactions, so that they wait as long as it takes. A deadlock is a panic.
+        let (first, second) = futures_util::join!(
+            first.run(EnqueueKeyed { jobs: &batches[0], in_transaction: true }),
+            second.run(EnqueueKeyed { jobs: &batches[1], in_transaction: true }),
+        );
+        assert_eq!(first.present.len() + second.present.len(), KEYS as usize, "each key once");
+    }
+}
+
+/// Guards: however its keys sort, the jobs of a batch stand in line in the order they were given in.
+#[tokio::test]
+async fn jobs_of_a_batch_with_keys_stand_in_line_as_they_were_given() {
+    let ground = Ground::new().await;
+    let mut direct = Direct::to(&ground.database.url()).await;
+    let job = |n: u64| NewJob {
+        id: Uuid::from_u64_pair(7, n),
+        queue: QueueName::new("tasks").unwrap(),
+        payload: n.to_string().into_bytes().into(),
+        options: JobOptions { key: Some(format!("{:03}", (n * 379) % 1_000)), ..JobOptions::default() },
+    };
+    let jobs: Vec<_> = (0..1_000).map(job).collect();
+    assert!(direct.run(EnqueueKeyed { jobs: &jobs, in_transaction: false }).await.present.is_empty());
+    let payloads = ground.column("select convert_from(payload, 'utf8') from pm.job order by seq");
+    assert!(payloads.into_iter().eq((0..1_000).map(|n| n.to_string())));
+}
