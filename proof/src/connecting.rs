@@ -43,7 +43,7 @@ impl Surroundings for Everywhere {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        path.as_os_str().len() % 2 == 0
+        path.as_os_str().len().is_multiple_of(2)
     }
 
     fn read(&self, _path: &Path) -> io::Result<String> {

@@ -183,9 +183,11 @@ impl<I: Batched> Batcher<I> {
     /// Moves held items that are due to the batches that go first: the first for each lock together, then the others.
     /// They take turns with fresh ones.
     fn try_held(&mut self, now: Instant) {
-        let is_turn =
-            self.again.is_empty() && !(std::mem::replace(&mut self.was_held, false) && !self.fresh.is_empty());
-        if !is_turn || self.held.values().all(|held| held.at > now) {
+        if !self.again.is_empty() {
+            return;
+        }
+        let is_turn_of_fresh = std::mem::replace(&mut self.was_held, false) && !self.fresh.is_empty();
+        if is_turn_of_fresh || self.held.values().all(|held| held.at > now) {
             return;
         }
         let due = self.held.iter().filter(|(_, held)| held.at <= now);
