@@ -1,9 +1,10 @@
 //! What happens between a statement's look and its lock: made to happen by a role that waits to look at jobs.
 
 use pm_core::op::{
-    CopyJob, DeleteJobs, EndJobs, FetchJob, HoldSchedule, MoveJobs, Reap, Refresh, Settle, SettleItem, StillIs, Sweep,
+    CopyJob, DeleteJobs, EndJobs, FetchJob, HoldSchedule, MoveJobs, Reap, Refresh, ReplaceJobs, Settle, SettleItem,
+    StillIs, Sweep,
 };
-use pm_core::{JobOptions, Lease, Operation, QueueName, ScheduleName, Verdict};
+use pm_core::{JobOptions, Lease, NewJob, OnConflict, Operation, QueueName, Reason, ScheduleName, Verdict};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, Schedule, SettingsChange, State, Uuid};
 use pm_tests::{Direct, Ground, PATIENCE, eventually, run_in};
 use std::time::Duration;
@@ -122,7 +123,72 @@ async fn a_copy_made_and_deleted_while_its_source_is_deleted_leaves_no_bytes() {
     assert_eq!(ground.queue.delete_jobs(&[copy]).await.unwrap(), 1);
     drop(delete.finish().await);
     assert_eq!(ground.number("select count(*) from pm.job"), 0);
-    assert_eq!(ground.number("select coalesce(sum(octet_length(data)), 0) from pm.payload"), 0);
+    assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+}
+
+/// Replacing a holder lets go of its payload too: one that a copy made shared while the statement waited.
+#[tokio::test]
+async fn a_copy_made_and_deleted_while_its_source_is_replaced_leaves_no_bytes() {
+    let ground = Ground::new().await;
+    let source = ground.put_with(1, EnqueueOptions::default().key("k")).await;
+    let options = JobOptions { key: Some("k".to_owned()), on_conflict: OnConflict::Replace, ..JobOptions::default() };
+    let queue = QueueName::new("tasks").unwrap();
+    let jobs = Vec::leak(vec![NewJob { id: Uuid::from_u128(9), queue, payload: "2".into(), options }]);
+    let replace = Halfway::through(&ground, ReplaceJobs { jobs }).await;
+    let copy = ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    assert_eq!(ground.queue.delete_jobs(&[copy]).await.unwrap(), 1);
+    assert_eq!(replace.finish().await, [None], "it is looked at again");
+    let again = Direct::to(&ground.database.url()).await.run(ReplaceJobs { jobs }).await;
+    assert!(again[0].is_some_and(|holder| holder.replaced && holder.id == source));
+    assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+}
+
+/// Settles or replaces a job while its deletion waits for it, and then looks for what is left.
+async fn nothing_is_left_of<T: Send + 'static>(ground: &Ground, id: Uuid, lease: Option<Lease>, delete: Halfway<T>) {
+    let mut direct = Direct::to(&ground.database.url()).await;
+    match lease {
+        Some(lease) => {
+            let verdict = Verdict::SoftFail(Reason::new("no"));
+            let items = [SettleItem { lease, verdict, state: State::Pending, delay: None }];
+            direct.run(Settle { items: &items, passes: false }).await;
+            assert_eq!(ground.number("select count(*) from pm.attempt"), 1);
+        }
+        None => {
+            let replace = EnqueueOptions::default().key("k").on_conflict(OnConflict::Replace);
+            assert_eq!(ground.put_with(2, replace).await, id);
+        }
+    }
+    delete.finish().await;
+    let left = "select (select count(*) from pm.job) + (select count(*) from pm.attempt)
+                  + (select count(*) from pm.replacement)";
+    assert_eq!(ground.number(left), 0, "settled: {}", lease.is_some());
+}
+
+/// What a settlement or a replacement commits while a deletion waits for the job is younger than the deletion's
+/// snapshot, and goes with the job all the same.
+#[tokio::test]
+async fn what_came_while_a_job_was_being_deleted_goes_with_it() {
+    for settles in [false, true] {
+        let ground = Ground::new().await;
+        let id = ground.put_with(1, EnqueueOptions::default().key("k")).await;
+        let lease = if settles { Some(leased(&ground, id).await) } else { None };
+        let delete = Halfway::through(&ground, DeleteJobs { ids: vec![id], still_is: StillIs::default() }).await;
+        nothing_is_left_of(&ground, id, lease, delete).await;
+    }
+}
+
+#[tokio::test]
+async fn what_came_while_the_jobs_of_a_deleted_queue_were_being_swept_goes_with_them() {
+    for settles in [false, true] {
+        let ground = Ground::new().await;
+        let id = ground.put_with(1, EnqueueOptions::default().key("k")).await;
+        let lease = if settles { Some(leased(&ground, id).await) } else { None };
+        drop(ground.queue.begin_deletion("tasks").await.unwrap());
+        let sweep = Halfway::through(&ground, ALL).await;
+        // The sweep has its snapshot; an enqueue finds the queue by its name.
+        ground.database.execute("update pm.queue set name = 'tasks'").unwrap();
+        nothing_is_left_of(&ground, id, lease, sweep).await;
+    }
 }
 
 #[tokio::test]

@@ -69,7 +69,10 @@ pub enum OnConflict {
     /// Keep the other job; its id is returned.
     #[default]
     Keep,
-    /// Make the other job what this one would have been, under its id, if it has not been claimed yet; else keep it.
+    /// Make the other job what this one would have been, under its id, if it has not started; else keep it.
+    ///
+    /// A job has started when a worker claimed it and did not release it: one that waits for a retry or was restarted
+    /// after an attempt has; one that was claimed ahead and released has not.
     Replace,
     /// Refuse.
     Refuse,
@@ -112,6 +115,11 @@ impl NewJob {
         options.max_retries.map_or(Ok(()), crate::backoff::check_retries)?;
         options.backoff.as_deref().map_or(Ok(()), crate::backoff::check_table)?;
         options.jitter_percent.map_or(Ok(()), crate::backoff::check_jitter)
+    }
+
+    /// Returns whether the job may replace the one that holds its key.
+    pub fn replaces(&self) -> bool {
+        self.options.on_conflict == OnConflict::Replace && self.options.key.is_some()
     }
 
     /// Returns about how many bytes the job takes in a statement.

@@ -353,13 +353,12 @@ impl Catalog {
 }
 
 /// Parts that several statements share, by the name that stands for them.
-const PARTS: [(&str, &str); 6] = [
+const PARTS: [(&str, &str); 5] = [
     ("{job_columns}", include_str!("op/job_columns.sql")),
     ("{search_path}", SEARCH_PATH),
     ("{still_is}", include_str!("op/still_is.sql")),
     ("{new_jobs}", include_str!("op/new_jobs.sql")),
     ("{not_added}", include_str!("op/not_added.sql")),
-    ("{unshare_payloads}", include_str!("op/unshare_payloads.sql")),
 ];
 
 const SEARCH_PATH: &str = include_str!("op/search_path.sql");

@@ -98,8 +98,7 @@ impl Queue {
     /// Returns which jobs stand for items whose ids or keys were there already.
     async fn holders_in(&self, transaction: &dyn Executor, jobs: &[NewJob]) -> Result<Vec<Option<Holder>>, Error> {
         let mut holders = vec![None; jobs.len()];
-        let replaces = |job: &NewJob| job.options.on_conflict == OnConflict::Replace && job.options.key.is_some();
-        let (replacing, keeping): (Vec<_>, Vec<_>) = (0..jobs.len()).partition(|place| replaces(&jobs[*place]));
+        let (replacing, keeping): (Vec<_>, Vec<_>) = (0..jobs.len()).partition(|place| jobs[*place].replaces());
         let chosen = |places: &[usize]| places.iter().map(|place| jobs[*place].clone()).collect::<Vec<_>>();
         if !replacing.is_empty() {
             let told = self.link().run_in(transaction, ReplaceJobs { jobs: &chosen(&replacing) }).await?;

@@ -47,11 +47,13 @@ pub enum Bug {
     LockRetried,
     LockNotPassed,
     KeysMixed,
+    ReplaceForgotten,
+    AttemptsStay,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 31] = [
+    pub const ALL: [(Bug, &'static str); 33] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -83,6 +85,8 @@ impl Bug {
         (Bug::LockRetried, "an enqueue to a locked queue is sent again whatever its patience"),
         (Bug::LockNotPassed, "a batch of enqueues does not pass a locked key by"),
         (Bug::KeysMixed, "enqueues without keys wait for the keys of others"),
+        (Bug::ReplaceForgotten, "which enqueue replaced a job is not remembered"),
+        (Bug::AttemptsStay, "the attempts of a deleted job stay"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -148,6 +152,10 @@ impl Bug {
             (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 tables.job.values_mut().for_each(|job| job.key_held = None)
             }
+            (
+                Bug::ReplaceForgotten,
+                StatementId::EnqueueKeyed | StatementId::EnqueueEach | StatementId::ReplaceJobs,
+            ) => tables.replacement.clear(),
             (Bug::RefreshRevives, StatementId::Refresh) => {
                 for (id, lease) in super::owned::leases_of(params) {
                     let reaped =
@@ -231,6 +239,9 @@ impl Bug {
                 for job in tables.job.values_mut().filter(|job| job.state == 1) {
                     job.lease_expires_at = before.job.get(&job.id).and_then(|old| old.lease_expires_at);
                 }
+            }
+            (Bug::AttemptsStay, StatementId::DeleteJobs | StatementId::Sweep) => {
+                tables.attempt.extend(before.attempt.iter().map(|(key, row)| (*key, row.clone())));
             }
             _ => self.tidy_up_schedules(statement, before, tables),
         }

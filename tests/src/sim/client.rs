@@ -48,14 +48,16 @@ pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
         process.world.auditor().call_answered(&call, &answer, process.world.now_us());
     } else {
         let jobs: Vec<_> = (0..jobs).map(|_| drawn_job(process)).collect();
-        for enqueued in queue.enqueue_many(name, jobs).await.into_iter().flatten() {
-            told(process, &Ok(enqueued));
+        let payloads: Vec<_> = jobs.iter().map(|(payload, _)| *payload).collect();
+        for (payload, enqueued) in payloads.into_iter().zip(queue.enqueue_many(name, jobs).await.into_iter().flatten())
+        {
+            told(process, payload, &Ok(enqueued));
         }
     }
 }
 
-fn told(process: &Process, answer: &Result<Enqueued, Error>) {
-    process.world.auditor().enqueued(answer);
+fn told(process: &Process, payload: u64, answer: &Result<Enqueued, Error>) {
+    process.world.auditor().enqueued(payload.to_string().as_bytes(), answer);
 }
 
 fn drawn_job(process: &Process) -> (u64, EnqueueOptions) {

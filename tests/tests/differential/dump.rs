@@ -7,14 +7,14 @@ use tokio_postgres::SimpleQueryMessage;
 
 /// Empties the tables, and starts all numbers anew.
 pub(crate) const EMPTY: &str = "
-    delete from pm.job; delete from pm.queue; delete from pm.attempt; delete from pm.payload;
+    delete from pm.job; delete from pm.queue; delete from pm.attempt; delete from pm.payload; delete from pm.replacement;
     delete from pm.claim_frontier; delete from pm.schedule;
     select setval('pm.job_seq', 1, false), setval(pg_get_serial_sequence('pm.queue', 'id'), 1, false),
       setval(pg_get_serial_sequence('pm.schedule', 'id'), 1, false)";
 
 /// Does the same, and gives back the room of what was deleted: slower.
 pub(crate) const EMPTY_AND_SHRINK: &str = "
-    truncate pm.job, pm.queue, pm.attempt, pm.payload, pm.claim_frontier, pm.schedule restart identity;
+    truncate pm.job, pm.queue, pm.attempt, pm.payload, pm.replacement, pm.claim_frontier, pm.schedule restart identity;
     alter sequence pm.job_seq restart";
 
 /// Moves everything back in time.
@@ -24,6 +24,7 @@ pub(crate) const SHIFT: &str = "
       failed_at = failed_at - interval '{seconds} s', key_until = key_until - interval '{seconds} s',
       unreadable_since = unreadable_since - interval '{seconds} s';
     update pm.attempt set ended_at = ended_at - interval '{seconds} s';
+    update pm.replacement set replaced_at = replaced_at - interval '{seconds} s';
     update pm.queue set sleeper_until = sleeper_until - interval '{seconds} s';
     update pm.schedule set next_tick = next_tick - interval '{seconds} s', last_tick = last_tick - interval '{seconds} s'";
 
@@ -56,12 +57,23 @@ const SCHEDULES: &str = "
       convert_from(payload, 'UTF8')
     from pm.schedule order by id";
 
+const REPLACEMENTS: &str = "select id, job_id, {replaced_at} from pm.replacement order by id";
+
+/// Rows that belong to no job, and shared payloads that are counted wrong.
+pub(crate) const ORPHANS: &str = "
+    select 'attempt of ' || job_id from pm.attempt where job_id not in (select id from pm.job)
+    union all
+    select 'replacement of ' || job_id from pm.replacement where job_id not in (select id from pm.job)
+    union all
+    select 'payload ' || payload.id || ' of ' || refs || ' jobs' from pm.payload
+    where refs <> (select count(*) from pm.job where job.payload_id = payload.id)";
+
 const FRONTIERS: &str = "select queue_id, priority, seq from pm.claim_frontier order by queue_id, priority";
 
 /// Returns the rows of Postgres.
 pub(crate) async fn of_postgres(client: &tokio_postgres::Client) -> Vec<String> {
     let mut rows = Vec::new();
-    let sql = in_grains(&[QUEUES, JOBS, ATTEMPTS, SCHEDULES, FRONTIERS].join(";"));
+    let sql = in_grains(&[QUEUES, JOBS, ATTEMPTS, REPLACEMENTS, SCHEDULES, FRONTIERS].join(";"));
     for message in client.simple_query(&sql).await.expect("it can be read") {
         if let SimpleQueryMessage::Row(row) = message {
             let cells = (0..row.len()).map(|column| row.get(column).unwrap_or("-").to_owned());
@@ -84,6 +96,7 @@ fn in_grains(sql: &str) -> String {
         "sleeper_until",
         "next_tick",
         "last_tick",
+        "replaced_at",
     ];
     for column in columns {
         let grains = format!("floor((extract(epoch from {column} - statement_timestamp()) + 15) / 30)::int8");
@@ -162,6 +175,9 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
             shown(row.reason.as_ref()),
         ];
         rows.push(told.join(" | "));
+    }
+    for (id, (job, replaced_at)) in &tables.replacement {
+        rows.push(format!("{id} | {job} | {}", at(Some(*replaced_at))));
     }
     for schedule in tables.schedule.values() {
         rows.push(

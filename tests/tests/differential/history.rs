@@ -11,8 +11,8 @@ use pm_core::op::{
     StillIs, Sweep, WakeSleepers,
 };
 use pm_core::{
-    Codec, IdSuffix, JobOptions, KeyHold, Lease, NewJob, Operation, QueueName, Reason, RunAt, SettingsChange, State,
-    Timestamp, Verdict, job_id,
+    Codec, IdSuffix, JobOptions, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason, RunAt,
+    SettingsChange, State, Timestamp, Verdict, job_id,
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -247,6 +247,7 @@ impl<'a> History<'a> {
             key: item.key.map(|key| self.key(key)),
             key_hold: [KeyHold::WhileActive, KeyHold::WhileActive, KeyHold::Until(until), KeyHold::ForEver]
                 [item.hold as usize],
+            on_conflict: if item.hold == 0 { OnConflict::Replace } else { OnConflict::Keep },
             max_retries: item.retries,
             backoff: matches!(item.hold, 1 | 2).then(|| vec![HALF_MINUTE * 7]),
             jitter_percent: (item.hold == 2).then_some(MOST_JITTER),

@@ -177,6 +177,10 @@ impl Sides {
             if expected.len() != found.len() {
                 return Err(format!("tables on {}:\n  model: {expected:#?}\n  Postgres: {found:#?}", side.name));
             }
+            let orphans = side.client.query(dump::ORPHANS, &[]).await.map_err(|error| error.to_string())?;
+            if let Some(orphan) = orphans.first() {
+                return Err(format!("left behind on {}: {}", side.name, orphan.get::<_, String>(0)));
+            }
         }
         Ok(())
     }

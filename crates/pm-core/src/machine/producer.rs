@@ -6,7 +6,7 @@ use super::notices::Notices;
 use super::timer::Timer;
 use super::{Entropy, Machine, Request, Trouble};
 use crate::op::{Enqueue, EnqueueEach, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs};
-use crate::{Error, Failure, Instant, NewJob, OnConflict, Operation, Plan, QueueName, Rows, RunAt, SchemaName, State};
+use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, RunAt, SchemaName, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;
@@ -370,8 +370,7 @@ impl Lane {
 
     /// Asks about items that were there already; those that replace go first.
     fn follow_up(&mut self, batch: Batch<NewJob>) -> ProducerRequest {
-        let replaces = |job: &NewJob| job.options.on_conflict == OnConflict::Replace && job.options.key.is_some();
-        let places: Vec<_> = (0..batch.items.len()).filter(|place| replaces(&batch.items[*place])).collect();
+        let places: Vec<_> = (0..batch.items.len()).filter(|place| batch.items[*place].replaces()).collect();
         let (replacing, keeping) = batch.partition(&places);
         if replacing.items.is_empty() {
             self.asking = keeping.items.len();

@@ -1,4 +1,4 @@
--- The first schema: queues, their jobs, what became of attempts, shared payloads, and the claim frontier.
+-- The first schema: queues, their jobs, what became of attempts, shared payloads, replacements, and the claim frontier.
 -- Locks: only tables it creates itself.
 -- Concurrency: runs inside the migration's advisory lock, once.
 -- Index: creates them all; state, lease, attempt and worker are in none, so that a claim is a HOT update.
@@ -115,3 +115,38 @@ begin
 exception when lock_not_available then
   return 5;
 end $body$;
+
+-- Enqueues that replaced a waiting job: the id each was sent with, and the job that took its content, so that the same
+-- enqueue sent again gets the same answer.
+create table {schema}.replacement (
+  id pg_catalog.uuid primary key,
+  job_id pg_catalog.uuid not null,
+  replaced_at pg_catalog.timestamptz not null
+);
+create index replacement_job on {schema}.replacement (job_id, replaced_at);
+
+-- What belongs to a job is deleted with it, in whatever statement. A trigger, because its statements see rows that were
+-- committed while the deletion waited for the job's lock; a subquery of the deletion does not. The schema's name is
+-- taken from the table, so that the schema can be renamed.
+create function {schema}.delete_with_job() returns pg_catalog.trigger language plpgsql set search_path = pg_catalog, pg_temp as $function$
+begin
+  execute format('delete from %I.attempt where job_id in (select id from gone)', tg_table_schema);
+  execute format('delete from %I.replacement where job_id in (select id from gone)', tg_table_schema);
+  if exists (select from gone where payload_id is not null) then
+    execute format('
+      with share as (
+        select payload_id, count(*) as jobs from gone where payload_id is not null group by payload_id
+      ), locked as materialized (
+        select payload.id, payload.refs, share.jobs
+        from share join %1$I.payload on payload.id = share.payload_id
+        order by payload.id
+        for update of payload
+      ), kept as (
+        update %1$I.payload set refs = locked.refs - locked.jobs from locked where payload.id = locked.id and locked.refs > locked.jobs
+      )
+      delete from %1$I.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs', tg_table_schema);
+  end if;
+  return null;
+end $function$;
+create trigger delete_with_job after delete on {schema}.job
+  referencing old table as gone for each statement execute function {schema}.delete_with_job();

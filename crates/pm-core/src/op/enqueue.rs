@@ -154,6 +154,12 @@ pub(super) fn job_params(jobs: &[NewJob]) -> Params<'_> {
     params
 }
 
+/// Returns the ids of the jobs that may have replaced another when they were sent before.
+pub(super) fn replacing(jobs: &[NewJob]) -> Value<'_> {
+    let ids: Vec<_> = jobs.iter().filter(|job| job.replaces()).map(|job| Some(job.id)).collect();
+    if ids.is_empty() { Value::Null(Type::UuidArray) } else { Value::UuidArray(ids) }
+}
+
 /// Returns the delays as the text of an `int8[]`: `unnest` would flatten an array of arrays.
 fn array_text(table: &[Duration]) -> Cow<'static, str> {
     let delays: Vec<_> = table.iter().map(|delay| whole_ms(*delay).to_string()).collect();
@@ -238,8 +244,9 @@ impl Operation for KeyHolder<'_> {
 
 /// Follow-up of [`Enqueue`] for items whose key is held and that are to replace its holder.
 ///
-/// A holder that has not been claimed yet becomes what the item says, under its own id. An item without an answer has
-/// lost its rival since, or another transaction has locked that one: it may be sent again after a while.
+/// A holder that has not started becomes what the item says, under its own id, which is remembered: the item sent again
+/// is answered as the first time. An item without an answer has lost its rival since, or that was being changed, or another
+/// transaction has locked it: the item may be sent again after a while.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplaceJobs<'a> {
     /// The items.

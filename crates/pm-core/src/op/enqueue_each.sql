@@ -1,11 +1,13 @@
 -- Does what enqueue_keyed does when it met a locked key: puts the jobs in one by one, passing by those whose key is locked.
 -- Locks: key share on the queues, passing by locked ones; then the new rows in the order of queue and key.
 -- Concurrency: it waits 2 ms for each locked key, and then passes it by; otherwise as enqueue_keyed.
--- Index: queue (name); job (id), job_line or job_wait, job_key.
+-- Index: queue (name); job (id), job_line or job_wait, job_key; replacement (id).
 -- Cost: about 50 us a job, a subtransaction each, and 2 ms for a locked key.
--- Outcome: 1 no such queue, 2 the id or the key is already there, 3 workers of this item's queue may be asleep, 4 the queue's row is locked, 5 the key is locked.
+-- Outcome: 1 no such queue, 2 the id or the key is already there, or it replaced a job, 3 workers of this item's queue may be asleep, 4 the queue's row is locked, 5 the key is locked.
 with known as materialized (
   select id, name, sleeper_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
+), replaced as materialized (
+  select id from {schema}.replacement where id = any($15::pg_catalog.uuid[])
 ), {new_jobs}, tried as materialized (
   select ordered.ordinal,
          {schema}.insert_job('{schema}.job'::pg_catalog.regclass, id, queue_id, priority, seq, starts_at, is_held, codec, payload,

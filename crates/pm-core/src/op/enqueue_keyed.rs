@@ -1,6 +1,6 @@
 //! Putting jobs with keys on queues: what may have to wait for another transaction.
 
-use super::enqueue::{ENQUEUE_COLUMNS, EnqueueReply, JOB_PARAMS, job_params};
+use super::enqueue::{ENQUEUE_COLUMNS, EnqueueReply, job_params, replacing};
 use crate::statement::Definition;
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, NewJob, Operation, Params, Plan, StatementId};
@@ -22,13 +22,24 @@ pub(crate) const ENQUEUE_KEYED: Definition = Definition {
         Type::Int4Array,
         Type::TextArray,
         Type::Int2Array,
+        Type::UuidArray,
         Type::Bool,
     ],
     columns: ENQUEUE_COLUMNS,
 };
 
-pub(crate) const ENQUEUE_EACH: Definition =
-    Definition { sql: include_str!("enqueue_each.sql"), params: JOB_PARAMS, columns: ENQUEUE_COLUMNS };
+pub(crate) const ENQUEUE_EACH: Definition = Definition {
+    sql: include_str!("enqueue_each.sql"),
+    params: ENQUEUE_KEYED.params.split_at(ENQUEUE_KEYED.params.len() - 1).0,
+    columns: ENQUEUE_COLUMNS,
+};
+
+/// Returns the parameters that say all of new jobs, and which of them may have replaced another before.
+fn keyed_params(jobs: &[NewJob]) -> Params<'_> {
+    let mut params = job_params(jobs);
+    params.push(replacing(jobs));
+    params
+}
 
 /// Puts jobs on queues, some of which have keys. Answers the items that did not go in; all others did.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +58,7 @@ impl<'a> EnqueueKeyed<'a> {
     }
 
     fn params_of(jobs: &'a [NewJob], in_transaction: bool) -> Params<'a> {
-        let mut params = job_params(jobs);
+        let mut params = keyed_params(jobs);
         params.push(Value::Bool(!in_transaction));
         params
     }
@@ -76,7 +87,7 @@ pub struct EnqueueEach<'a> {
 impl<'a> EnqueueEach<'a> {
     /// Returns the plan for these jobs.
     pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: job_params(jobs) }
+        Plan { statement: Self::STATEMENT, params: keyed_params(jobs) }
     }
 }
 
@@ -85,7 +96,7 @@ impl Operation for EnqueueEach<'_> {
     const STATEMENT: StatementId = StatementId::EnqueueEach;
 
     fn params(&self) -> Params<'_> {
-        job_params(self.jobs)
+        keyed_params(self.jobs)
     }
 
     fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {

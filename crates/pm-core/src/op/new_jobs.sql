@@ -1,4 +1,4 @@
--- Part of other statements: the items of an enqueue that have a queue among `known`, with their places in line drawn in the order they were given in.
+-- Part of other statements: the items of an enqueue that have a queue among `known` and have not `replaced` a job before, with their places in line drawn in the order they were given in.
 -- Locks: none.
 -- Concurrency: a place that is drawn and not used is a gap, which nothing minds.
 -- Index: none.
@@ -13,6 +13,7 @@ item as materialized (
   select item.*, known.id as queue_id, coalesce(item.held, false) as is_held,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item join known on known.name = item.queue
+  where item.id not in (select id from replaced)
   order by item.ordinal
   offset 0
 ), new_job as materialized (

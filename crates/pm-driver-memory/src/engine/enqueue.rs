@@ -1,11 +1,14 @@
 //! Jobs coming in.
 
-use super::tables::{FINISHED, JobRow, PENDING, Tables};
+use super::tables::{FINISHED, JobRow, Tables};
 use super::values::{Args, Column, row};
 use super::{Work, later, locked, taken};
 use pm_core::{Failure, StatementId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
+
+/// For how long a replacement is remembered at least.
+const A_DAY_MS: i64 = 86_400_000;
 
 /// A job of a batch, without a place in a line yet, and the name of its queue.
 struct Item {
@@ -47,6 +50,7 @@ fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
 impl Work<'_> {
     pub(super) fn enqueue(&mut self, statement: StatementId) -> Result<(), Failure> {
         let items = items(&mut self.args, self.now, statement != StatementId::Enqueue);
+        let replacing: Vec<Uuid> = if statement == StatementId::Enqueue { Vec::new() } else { self.args.all() };
         let is_own = statement != StatementId::EnqueueKeyed || self.args.next().unwrap_or_default();
         let (mut outcomes, mut added) = (Vec::new(), Vec::new());
         for (n, Item { queue, job }) in items.iter().enumerate() {
@@ -54,6 +58,7 @@ impl Work<'_> {
             outcomes.push(match queue_id {
                 None => Some(1i16),
                 Some(id) if self.tables.locked_queues.contains(&id) => Some(4),
+                Some(_) if replacing.contains(&job.id) && self.tables.replacement.contains_key(&job.id) => Some(2),
                 Some(id) => {
                     // A ticket is drawn before the indexes refuse the row.
                     let placed = JobRow { queue_id: id, seq: self.ticket(job), ..job.clone() };
@@ -123,21 +128,32 @@ impl Work<'_> {
 
     pub(super) fn replace_jobs(&mut self) {
         let items = items(&mut self.args, self.now, true);
-        let (mut found, mut last) = (Vec::new(), BTreeMap::new());
+        let (mut found, mut last, mut remembered) = (Vec::new(), BTreeMap::new(), Vec::new());
         for (n, Item { queue, job: item }) in items.into_iter().enumerate() {
-            let is_own = self.tables.job.contains_key(&item.id);
-            self.lapse(&queue, item.key.as_ref().filter(|_| !is_own));
+            let before = self.tables.replacement.get(&item.id).and_then(|(job, _)| self.tables.job.get(job));
+            if let Some((job, replaced)) =
+                self.tables.job.get(&item.id).map(|job| (job, false)).or(before.map(|job| (job, true)))
+            {
+                found.push((n, job.id, self.tables.shown_state(job), replaced));
+                continue;
+            }
+            self.lapse(&queue, item.key.as_ref());
             let holder = || self.tables.holder(self.tables.queue_named(&queue)?.id, item.key.as_ref()?);
-            let Some(job) = self.tables.job.get(&item.id).or_else(holder) else { continue };
-            found.push((n, job.id, self.tables.shown_state(job)));
-            if !is_own && job.state == PENDING && job.attempt == 0 {
+            let Some(job) = holder() else { continue };
+            let replaced = !self.tables.has_started(job);
+            found.push((n, job.id, self.tables.shown_state(job), replaced));
+            if replaced {
+                remembered.push((item.id, job.id));
                 last.insert(job.id, item);
             }
         }
-        let replaced: BTreeSet<Uuid> = last.keys().copied().collect();
+        let a_day_ago = later(self.now, -A_DAY_MS);
+        self.tables.replacement.retain(|_, (job, at)| *at >= a_day_ago || !last.contains_key(job));
+        let remembered = remembered.into_iter().map(|(item, job)| (item, (job, self.now)));
+        self.tables.replacement.extend(remembered);
         last.into_iter().for_each(|(id, item)| self.replace(id, item));
-        for (n, id, state) in found {
-            row!(self.reply; n as i64 + 1, id, state, replaced.contains(&id));
+        for (n, id, state, replaced) in found {
+            row!(self.reply; n as i64 + 1, id, state, replaced);
         }
     }
 
@@ -146,10 +162,10 @@ impl Work<'_> {
         let Some(old) = self.tables.job.remove(&id) else { return };
         self.tables.unshare(old.payload_id);
         let seq = if item.held || item.run_at.is_some() { None } else { old.seq.or_else(|| self.tables.next_seq()) };
-        let JobRow { queue_id, created_at, lease, retry_count, verdict, worker, reason, key, key_held, .. } = old;
-        let kept =
-            JobRow { id, queue_id, created_at, lease, retry_count, verdict, worker, reason, key, key_held, ..item };
-        self.tables.job.insert(id, JobRow { seq, ..kept });
+        let JobRow { priority, description, key_until, max_retries, .. } = item;
+        let JobRow { run_at, held, codec, payload, backoff_ms, jitter_percent, .. } = item;
+        let new = JobRow { seq, run_at, held, codec, payload, backoff_ms, jitter_percent, payload_id: None, ..old };
+        self.tables.job.insert(id, JobRow { priority, description, key_until, max_retries, ..new });
     }
 
     pub(super) fn copy_job(&mut self) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ pub struct Tables {
     pub claim_frontier: BTreeMap<(i32, i32), i64>,
     pub attempt: BTreeMap<(Uuid, i32), AttemptRow>,
     pub payload: BTreeMap<i64, (i32, Bytes)>,
+    pub replacement: BTreeMap<Uuid, (Uuid, Timestamp)>,
     pub schedule: BTreeMap<i32, ScheduleRow>,
     /// Whether texts are stored in LATIN1 instead of UTF-8.
     pub is_latin1: bool,
@@ -191,6 +192,11 @@ impl Tables {
         if job.state == PENDING && held { PAUSED } else { job.state }
     }
 
+    /// Returns whether a worker claimed the job and did not release it: every other end of a claim leaves an attempt.
+    pub(crate) fn has_started(&self, job: &JobRow) -> bool {
+        job.state != PENDING || self.attempt.range((job.id, 0)..=(job.id, i32::MAX)).next().is_some()
+    }
+
     pub(crate) fn payload_of(&self, job: &JobRow) -> Option<Bytes> {
         let shared = || self.payload.get(&job.payload_id?).map(|(_, data)| data.clone());
         job.payload.clone().or_else(shared)
@@ -220,6 +226,7 @@ impl Tables {
     pub(crate) fn delete_job(&mut self, id: Uuid) -> Option<JobRow> {
         let job = self.job.remove(&id)?;
         self.attempt.retain(|(job, _), _| *job != id);
+        self.replacement.retain(|_, (job, _)| *job != id);
         self.unshare(job.payload_id);
         Some(job)
     }

@@ -52,6 +52,7 @@ impl Auditor {
         for (id, new) in after.job.iter().filter(|(id, _)| !before.job.contains_key(id)) {
             self.judge_entry(&step, *id, new);
         }
+        self.judge_replacements(&step, after);
         self.judge_schedules(&step, after);
         if let Some(problem) = inconsistency(after) {
             self.violate(format!("after {statement:?}: {problem}"));
@@ -71,6 +72,9 @@ impl Auditor {
                 }
                 // One that was deleted may come back under its id while its enqueue is sent again: that is documented.
                 let comes_back = self.deleted.contains(&id);
+                if let Some(job) = self.replacements.get(&payload).filter(|job| !self.deleted.contains(job)) {
+                    self.violate(format!("an enqueue counts once: {id} came in after it had replaced {job}"));
+                }
                 if let Some(first) = self.intents.insert(payload, id).filter(|first| *first != id || !comes_back) {
                     self.violate(format!("an enqueue goes in once: {first} came in again as {id}"));
                 }
@@ -79,6 +83,21 @@ impl Auditor {
         }
         if new.state != PENDING {
             self.violate(format!("{id} came in with state {}", new.state));
+        }
+    }
+
+    /// Judges which enqueues took the place of a job.
+    fn judge_replacements(&mut self, step: &Step<'_>, after: &Tables) {
+        let new = after.replacement.iter().filter(|(id, _)| !step.before.replacement.contains_key(id));
+        for (id, (job, _)) in new {
+            let [Value::UuidArray(ids), _, _, _, _, _, _, Value::BytesArray(payloads), ..] = step.params else {
+                return self.violate(format!("{:?} made the replacement {id}", step.statement));
+            };
+            let Some(place) = ids.iter().position(|item| item.as_ref() == Some(id)) else { continue };
+            let payload = payloads[place].map(<[u8]>::to_vec).unwrap_or_default();
+            if let Some(first) = self.replacements.insert(payload, *job).filter(|first| !self.deleted.contains(first)) {
+                self.violate(format!("an enqueue counts once: {id} replaced {first}, and then {job}"));
+            }
         }
     }
 
@@ -136,7 +155,9 @@ impl Auditor {
             }
             StatementId::ReplaceJobs | StatementId::KeyHolder => {
                 let lapsed = JobRow { key_held: None, ..old.clone() };
-                let may_be_replaced = step.statement == StatementId::ReplaceJobs && old.attempt == 0 && old.state == 0;
+                let mut attempts = step.before.attempt.range((old.id, 0)..=(old.id, i32::MAX));
+                let is_unstarted = old.state == PENDING && attempts.next().is_none();
+                let may_be_replaced = step.statement == StatementId::ReplaceJobs && is_unstarted;
                 (!may_be_replaced && lapsed != *new).then_some("a job that had started was replaced")
             }
             StatementId::ResumeQueue => (!old.held || new.held).then_some("a job that was not held"),
@@ -254,5 +275,17 @@ fn inconsistency(tables: &Tables) -> Option<String> {
             return Some(format!("two jobs hold one key: {job:?}"));
         }
     }
-    None
+    left_behind(tables)
+}
+
+/// Returns what belongs to no job.
+fn left_behind(tables: &Tables) -> Option<String> {
+    let of_attempts = tables.attempt.keys().map(|(job, _)| job);
+    let of_replacements = tables.replacement.values().map(|(job, _)| job);
+    if let Some(id) = of_attempts.chain(of_replacements).find(|id| !tables.job.contains_key(id)) {
+        return Some(format!("what belongs to a job goes with it: something is left of {id}"));
+    }
+    let shares = |id: i64| tables.job.values().filter(|job| job.payload_id == Some(id)).count();
+    let odd = tables.payload.iter().find(|(id, (refs, _))| shares(**id) != *refs as usize);
+    odd.map(|(id, (refs, _))| format!("the payload {id} counts {refs} jobs and has {}", shares(*id)))
 }

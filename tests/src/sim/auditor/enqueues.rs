@@ -99,7 +99,7 @@ impl Auditor {
 
     /// Judges the answer to the enqueue of one job.
     pub(crate) fn call_answered(&mut self, call: &Call, answer: &Result<Enqueued, Error>, now: u64) {
-        self.enqueued(answer);
+        self.enqueued(&call.payload, answer);
         let Err(error) = answer else { return };
         let is_lock = error.source().is_some_and(|source| source.to_string().contains("55P03"));
         if is_lock && !self.was_locked(call, now) {

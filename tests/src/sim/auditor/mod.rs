@@ -40,6 +40,8 @@ pub(super) struct Auditor {
     /// Payloads that came in, and as which job.
     intents: BTreeMap<Vec<u8>, Uuid>,
     enqueues: enqueues::Enqueues,
+    /// Payloads that replaced another, and of which job.
+    replacements: BTreeMap<Vec<u8>, Uuid>,
     /// Leases that a handler got.
     handed: BTreeSet<LeaseName>,
     /// Leases whose holders believe in them, and their processes.

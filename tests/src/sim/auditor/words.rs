@@ -86,8 +86,14 @@ impl Auditor {
         }
     }
 
-    /// Judges the answer to an enqueue.
-    pub(crate) fn enqueued(&mut self, answer: &Result<Enqueued, Error>) {
+    /// Judges the answer to an enqueue of this payload.
+    pub(crate) fn enqueued(&mut self, payload: &[u8], answer: &Result<Enqueued, Error>) {
+        let replaced = self.replacements.get(payload).copied();
+        if let (Ok(enqueued), Some(job)) = (answer, replaced.filter(|job| !self.deleted.contains(job)))
+            && *enqueued != Enqueued::Replaced(job)
+        {
+            self.violate(format!("a resend is answered as the first time: {} replaced {job}, told {enqueued:?}"));
+        }
         match answer {
             Ok(enqueued) if self.ever.contains(&enqueued.id()) => {}
             Ok(enqueued) => self.violate(format!("nothing is lost: {enqueued:?} was told and is not there")),

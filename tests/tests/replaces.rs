@@ -1,0 +1,210 @@
+//! An enqueue that replaces a waiting job: it counts once, also when its reply is lost and it is sent again.
+
+use pm_core::op::{Enqueue, FetchJob, Holder, ReplaceJobs, Settle, SettleItem};
+use pm_core::{Codec, JobOptions, Lease, NewJob, OnConflict, QueueName, Reason, Verdict};
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Enqueued, State, Uuid, connect_with};
+use pm_tests::{Direct, Ground, Loss, Proxy, within};
+
+const KEY: &str = "report";
+
+fn keyed() -> EnqueueOptions {
+    EnqueueOptions::default().key(KEY)
+}
+
+fn replacing() -> EnqueueOptions {
+    keyed().on_conflict(OnConflict::Replace)
+}
+
+/// Returns a new job for the queue `tasks` that replaces the holder of the key.
+fn update(number: u128) -> NewJob {
+    let options = JobOptions {
+        codec: Codec::Raw,
+        key: Some(KEY.to_owned()),
+        on_conflict: OnConflict::Replace,
+        ..JobOptions::default()
+    };
+    let payload = number.to_string().into();
+    NewJob { id: Uuid::from_u128(number), queue: QueueName::new("tasks").unwrap(), payload, options }
+}
+
+/// Sends a job as a producer does: an enqueue, and its follow-up when something is there already.
+async fn send(direct: &mut Direct, job: &NewJob) -> Option<Holder> {
+    let jobs = std::slice::from_ref(job);
+    let reply = direct.run(Enqueue { jobs }).await;
+    if reply.present.is_empty() { None } else { direct.run(ReplaceJobs { jobs }).await[0] }
+}
+
+/// Takes a job as a worker does and ends the lease.
+async fn work(direct: &mut Direct, id: Uuid, number: i64, verdict: Verdict, state: State) {
+    let lease = Lease { job: id, number };
+    direct.run(FetchJob { lease, worker: "worker".to_owned() }).await.expect("it is ready");
+    let items = [SettleItem { lease, verdict, state, delay: None }];
+    let unsettled = direct.run(Settle { items: &items, passes: false }).await;
+    assert!(unsettled.missed.is_empty(), "{unsettled:?}");
+}
+
+const EVENTS: [&str; 10] = [
+    "nothing",
+    "claimed",
+    "finished",
+    "failed",
+    "claimed and released",
+    "replaced by another",
+    "replaced by another and finished",
+    "moved",
+    "renamed",
+    "restarted",
+];
+
+async fn happen(event: &str, ground: &Ground, direct: &mut Direct, id: Uuid) {
+    match event {
+        "claimed" => {
+            let lease = Lease { job: id, number: 1 };
+            direct.run(FetchJob { lease, worker: "worker".to_owned() }).await.expect("it is ready");
+        }
+        "finished" => work(direct, id, 1, Verdict::Commit, State::Finished).await,
+        "failed" => drop(ground.queue.fail_jobs(&[id], "enough").await.unwrap()),
+        "claimed and released" => work(direct, id, 1, Verdict::Release, State::Pending).await,
+        "replaced by another" => assert!(send(direct, &update(99)).await.unwrap().replaced),
+        "replaced by another and finished" => {
+            assert!(send(direct, &update(99)).await.unwrap().replaced);
+            work(direct, id, 1, Verdict::Commit, State::Finished).await;
+        }
+        "moved" => {
+            ground.queue.create_queue("elsewhere", false).await.unwrap();
+            assert_eq!(ground.queue.move_jobs(&[id], "elsewhere").await.unwrap(), 1);
+        }
+        "renamed" => ground.queue.rename_queue("tasks", "elsewhere").await.unwrap(),
+        "restarted" => {
+            work(direct, id, 1, Verdict::Commit, State::Finished).await;
+            assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+        }
+        _ => {}
+    }
+}
+
+/// Promise: an enqueue that replaced a job is answered so when it is sent again, and replaces and inserts nothing.
+#[tokio::test]
+async fn a_replacement_sent_again_is_answered_as_the_first_time_whatever_became_of_the_job() {
+    for event in EVENTS {
+        let ground = Ground::new().await;
+        let mut direct = Direct::to(&ground.database.url()).await;
+        let id = ground.put_with(0, keyed()).await;
+        let first = send(&mut direct, &update(7)).await.expect("the key is held");
+        assert!(first.replaced && first.id == id, "{event}: {first:?}");
+        happen(event, &ground, &mut direct, id).await;
+        if event == "renamed" {
+            ground.queue.create_queue("tasks", false).await.unwrap();
+        }
+        let before = ground.column("select row(state, seq, attempt, payload)::text from pm.job");
+        let again = send(&mut direct, &update(7)).await;
+        let is_the_same = again.is_some_and(|again| again.replaced && again.id == id);
+        assert!(is_the_same, "{event}: {again:?} after {first:?}");
+        let after = ground.column("select row(state, seq, attempt, payload)::text from pm.job");
+        assert_eq!(before, after, "{event}");
+    }
+}
+
+/// A deleted job takes what is known of its replacements with it: as with any deleted job, an enqueue sent again is new.
+#[tokio::test]
+async fn a_replacement_sent_again_after_its_job_was_deleted_is_a_new_job() {
+    let ground = Ground::new().await;
+    let mut direct = Direct::to(&ground.database.url()).await;
+    let id = ground.put_with(0, keyed()).await;
+    assert!(send(&mut direct, &update(7)).await.unwrap().replaced);
+    assert_eq!(ground.queue.delete_jobs(&[id]).await.unwrap(), 1);
+    assert_eq!(ground.number("select count(*) from pm.replacement"), 0);
+    assert_eq!(send(&mut direct, &update(7)).await, None);
+    assert_eq!(ground.column("select id from pm.job"), [update(7).id.to_string()]);
+}
+
+/// A holder that is replaced all the time does not gather replacements for ever.
+#[tokio::test]
+async fn replacements_older_than_a_day_are_forgotten_at_the_next() {
+    let ground = Ground::new().await;
+    let mut direct = Direct::to(&ground.database.url()).await;
+    ground.put_with(0, keyed()).await;
+    for number in 1..=3 {
+        assert!(send(&mut direct, &update(number)).await.unwrap().replaced);
+    }
+    ground.database.execute("update pm.replacement set replaced_at = replaced_at - interval '25 h'").unwrap();
+    assert!(send(&mut direct, &update(4)).await.unwrap().replaced);
+    assert_eq!(ground.column("select id from pm.replacement"), [update(4).id.to_string()]);
+}
+
+/// The whole way, with workers that take the job while the reply is lost: each payload that was answered runs once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payload_whose_replacement_lost_its_reply_runs_once() {
+    let ground = Ground::new().await;
+    let proxy = Proxy::before(&ground.database.url()).await;
+    let queue = connect_with(proxy.url(), ConnectOptions::default()).await.expect("the proxy lets it through");
+    for round in 0..20u64 {
+        ground.queue.pause_queue("tasks").await.unwrap();
+        let id = ground.put_with(round * 2, keyed()).await;
+        proxy.trap("share as (", Loss::Reply);
+        let (enqueuing, payload) = (queue.clone(), round * 2 + 1);
+        let enqueue =
+            tokio::spawn(async move { enqueuing.enqueue_told("tasks", payload, replacing()).await.expect("answered") });
+        let is_cut = async || proxy.cuts() == round as usize + 1;
+        pm_tests::eventually("the reply is lost", pm_tests::PATIENCE, is_cut).await;
+        ground.queue.finish_jobs(&[id]).await.unwrap();
+        let told = within("the answer", enqueue).await.unwrap();
+        let ran = format!("select count(*) from pm.job where convert_from(payload, 'utf8') = '{payload}'");
+        assert_eq!(ground.number(&ran), 1, "round {round}: {told:?}");
+        assert_eq!(told, Enqueued::Replaced(id), "round {round}");
+        ground.queue.resume_queue("tasks").await.unwrap();
+        ground.database.execute("delete from pm.job").unwrap();
+    }
+}
+
+/// Promise: what a worker claimed ahead and released is not started; what it may have begun is.
+#[tokio::test]
+async fn a_job_is_replaced_until_a_worker_keeps_it() {
+    let ends: [(&str, bool); 8] = [
+        ("never claimed", true),
+        ("released", true),
+        ("released twice", true),
+        ("the claim's reply was lost", true),
+        ("failed once", false),
+        ("failed once and released", false),
+        ("reaped", false),
+        ("finished and restarted", false),
+    ];
+    for (end, is_replaced) in ends {
+        let ground = Ground::new().await;
+        let mut direct = Direct::to(&ground.database.url()).await;
+        let id = ground.put_with(0, keyed()).await;
+        let fails = || Verdict::SoftFail(Reason::new("no"));
+        match end {
+            "released" => work(&mut direct, id, 1, Verdict::Release, State::Pending).await,
+            "released twice" => {
+                work(&mut direct, id, 1, Verdict::Release, State::Pending).await;
+                work(&mut direct, id, 2, Verdict::Release, State::Pending).await;
+            }
+            "the claim's reply was lost" => {
+                let lease = Lease { job: id, number: 1 };
+                direct.run(FetchJob { lease, worker: "worker".to_owned() }).await.expect("it is ready");
+                assert_eq!(direct.run(pm_core::op::ReleaseClaim { lease: 1 }).await, 1);
+            }
+            "failed once" => work(&mut direct, id, 1, fails(), State::Pending).await,
+            "failed once and released" => {
+                work(&mut direct, id, 1, fails(), State::Pending).await;
+                work(&mut direct, id, 2, Verdict::Release, State::Pending).await;
+            }
+            "reaped" => {
+                let lease = Lease { job: id, number: 1 };
+                direct.run(FetchJob { lease, worker: "worker".to_owned() }).await.expect("it is ready");
+                ground.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
+                assert_eq!(ground.queue.reap().await.unwrap().0, 1);
+            }
+            "finished and restarted" => {
+                work(&mut direct, id, 1, Verdict::Commit, State::Finished).await;
+                assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+            }
+            _ => {}
+        }
+        let told = ground.queue.enqueue_told("tasks", 1u64, replacing()).await.unwrap();
+        let expected = if is_replaced { Enqueued::Replaced(id) } else { Enqueued::existing(id, State::Pending) };
+        assert_eq!(told, expected, "{end}");
+    }
+}
