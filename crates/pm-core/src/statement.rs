@@ -353,12 +353,14 @@ impl Catalog {
 }
 
 /// Parts that several statements share, by the name that stands for them.
-const PARTS: [(&str, &str); 5] = [
+const PARTS: [(&str, &str); 7] = [
     ("{job_columns}", include_str!("op/job_columns.sql")),
     ("{search_path}", SEARCH_PATH),
     ("{still_is}", include_str!("op/still_is.sql")),
     ("{new_jobs}", include_str!("op/new_jobs.sql")),
     ("{not_added}", include_str!("op/not_added.sql")),
+    ("{lapsed_keys}", include_str!("op/lapsed_keys.sql")),
+    ("{key_has_lapsed}", include_str!("op/key_has_lapsed.sql")),
 ];
 
 const SEARCH_PATH: &str = include_str!("op/search_path.sql");

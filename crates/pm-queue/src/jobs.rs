@@ -133,7 +133,8 @@ impl Queue {
     /// Makes jobs pending again, ready at once, with no failures to their name; returns how many.
     ///
     /// Jobs in progress are only restarted with `force`: their holders then get `LeaseLost`. A paused queue still holds
-    /// what was restarted. A key is taken again unless another job holds it by now.
+    /// what was restarted. A job takes its key again; it is refused while another job of its queue holds that, also with
+    /// `force`.
     ///
     /// # Errors
     ///

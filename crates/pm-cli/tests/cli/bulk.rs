@@ -179,6 +179,29 @@ fn moved_jobs_keep_id_and_payload_and_a_held_key_stays() {
 }
 
 #[test]
+fn a_restarted_job_whose_key_is_held_is_named_and_left_alone() {
+    let place = Place::with_queues(&["mail"]);
+    let [failed, free] = ["k", "l"].map(|key| {
+        let id = place.add(&["mail", "1", "--key", key]);
+        place.pm(&["job", "fail", &id]).assert(0, "", "Failed 1 job.\n");
+        id
+    });
+    place.add(&["mail", "2", "--key", "k"]);
+    for force in [&[][..], &["--force"]] {
+        let ran = place.pm(&[&["job", "restart", &failed, &free], force].concat());
+        assert_eq!(ran.status, 1);
+        assert!(ran.stderr.starts_with("Restarted 1 job.\n"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains(&format!("{failed}: its key is held by another job of its queue")),
+            "{}",
+            ran.stderr
+        );
+        assert!(ran.stderr.contains("a key is free when the job that holds it has ended"), "{}", ran.stderr);
+    }
+    assert_eq!(place.value("select count(*) from pm.job where state = 0 and key = 'k'"), "1");
+}
+
+#[test]
 fn a_copy_shares_the_payload() {
     let place = Place::with_queues(&["mail", "film"]);
     let id = place.add(&["mail", "{\"a\":1}", "--description", "d"]);

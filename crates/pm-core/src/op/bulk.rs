@@ -62,8 +62,10 @@ impl StillIs {
 pub enum Change {
     /// It was changed.
     Changed,
-    /// It was left as it is, because of its state (this one, as shown), its lease or its key.
+    /// It was left as it is, because of its state (this one, as shown) or its lease.
     Refused(State),
+    /// It was left as it is, because another job of the queue holds its key.
+    KeyHeld,
     /// It was left as it is, because it is not in the queue that it was to be in.
     Elsewhere,
     /// It does not exist.
@@ -92,13 +94,14 @@ fn read_bulk(statement: StatementId, jobs: usize, rows: &Rows) -> Result<BulkRep
             }
             2 => Change::Refused(read_state(&mut row)?),
             3 => Change::Elsewhere,
+            4 => Change::KeyHeld,
             odd => return Err(row.odd(format!("outcome {odd}"))),
         };
     }
     Ok(reply)
 }
 
-/// Makes jobs pending again, with no failures to their name.
+/// Makes jobs pending again, with no failures to their name. A job whose key another job holds is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartJobs {
     /// Which; at most 1,000.

@@ -1,25 +1,24 @@
 -- Follow-up of enqueue: for items whose id or key was already there, which job stands for them.
--- Locks: none; only ended jobs whose hold on their key has lapsed, when there are any.
+-- Locks: none; only ended jobs whose hold on their key has lapsed, when there are any, passing by locked ones.
 -- Concurrency: its snapshot is younger than the enqueue's; no row means that the holder has gone, or its hold has lapsed, and the item may be sent again.
 -- Index: job (id), job_key.
 -- Cost: two index probes an item.
 with item as materialized (
   select * from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.text[]) with ordinality as item(id, queue, key, ordinal)
-), lapsed as (
-  update {schema}.job set key_held = null
-  from item join {schema}.queue on queue.name = item.queue
-  where job.queue_id = queue.id and job.key_held = item.key and job.state >= 2 and job.key_until <= pg_catalog.statement_timestamp()
-  returning job.id
-)
+), wish as materialized (
+  select item.id, queue.id as queue_id, item.key from item join {schema}.queue on queue.name = item.queue where item.key is not null
+), spared as (
+  select null::pg_catalog.uuid as id where false
+), {lapsed_keys}
 select item.ordinal, job.id,
        case when job.state = 0 and (job.held or queue.paused) then 4::pg_catalog.int2 else job.state end as state
 from item
 cross join lateral (
   select own.id, own.state, own.held, own.queue_id, 0 as rank from {schema}.job own where own.id = item.id
   union all
-  select holder.id, holder.state, holder.held, holder.queue_id, 1 as rank
-  from {schema}.queue named join {schema}.job holder on holder.queue_id = named.id and holder.key_held = item.key
-  where named.name = item.queue and holder.id not in (select id from lapsed)
+  select job.id, job.state, job.held, job.queue_id, 1 as rank
+  from {schema}.queue named join {schema}.job on job.queue_id = named.id and job.key_held = item.key
+  where named.name = item.queue and not {key_has_lapsed}
   order by rank
   limit 1
 ) job

@@ -17,22 +17,24 @@ with item as materialized (
   select item.ordinal, job.id, job.state, job.held, job.queue_id, true
   from item join {schema}.replacement on replacement.id = any(array[item.id]) join {schema}.job on job.id = any(array[replacement.job_id])
   where not exists (select from {schema}.job went_in where went_in.id = any(array[item.id]))
-), holder as materialized (
-  select item.ordinal, item.id as item_id, job.id, job.state, job.held, job.queue_id, job.payload_id, job.key_until,
+), wish as materialized (
+  select item.id, queue.id as queue_id, item.key
+  from item join {schema}.queue on queue.name = item.queue
+  where item.key is not null and item.ordinal not in (select ordinal from own)
+), spared as (
+  select null::pg_catalog.uuid as id where false
+), {lapsed_keys}, holder as materialized (
+  select item.ordinal, item.id as item_id, job.id, job.state, job.held, job.queue_id, job.payload_id,
          row(job.state, job.attempt, job.payload_id) is not distinct from row(seen.state, seen.attempt, seen.payload_id) as is_as_seen,
          job.state = 0 and (job.attempt = 0 or not exists (select from {schema}.attempt where attempt.job_id = job.id)) as is_unstarted,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item
-  join {schema}.queue on queue.name = item.queue
-  join {schema}.job on job.queue_id = queue.id and job.key_held = item.key
+  join wish on wish.id = item.id
+  join {schema}.job on job.queue_id = wish.queue_id and job.key_held = wish.key
   join {schema}.job seen on seen.id = any(array[job.id])
-  where item.ordinal not in (select ordinal from own)
+  where job.id not in (select id from lapsed)
   order by job.id
   for no key update of job skip locked
-), lapsed as (
-  update {schema}.job set key_held = null from holder
-  where job.id = any(array[holder.id]) and holder.state >= 2 and holder.key_until <= pg_catalog.statement_timestamp()
-  returning job.id
 ), remembered as (
   insert into {schema}.replacement (id, job_id, replaced_at)
   select item_id, id, pg_catalog.statement_timestamp() from holder where is_as_seen and is_unstarted
@@ -73,6 +75,6 @@ from (
   union all
   select ordinal, id, state, held, queue_id, is_unstarted
   from holder
-  where is_as_seen and id not in (select id from lapsed) and (not is_unstarted or item_id in (select id from remembered))
+  where is_as_seen and (not is_unstarted or item_id in (select id from remembered))
 ) found
 join {schema}.queue on queue.id = found.queue_id

@@ -1,9 +1,9 @@
 -- Makes jobs pending again, ready at once and in the order of their ids; those in progress only when forced.
 -- Locks: the jobs, in id order.
--- Concurrency: a job in progress loses its lease number when forced, so its holder's next word is refused. A commit it replaces leaves an attempt row, so that a late resend is still told what became of it.
+-- Concurrency: a job comes back with its key or not at all; of two with one key the first by id does. A job in progress loses its lease number when forced, so its holder's next word is refused. A commit it replaces leaves an attempt row, so that a late resend is still told what became of it.
 -- Index: job (id), attempt (job_id, attempt), job_key for jobs with a key.
 -- Cost: about 20 us a job.
--- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than it was to be in.
+-- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than it was to be in, 4 refused: another job holds its key.
 with item as materialized (
   select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
@@ -11,14 +11,24 @@ with item as materialized (
   from item join {schema}.job on job.id = any(array[item.id])
   order by item.id
   for no key update of job
-), {still_is}, allowed as materialized (
-  select ranked.*, case when ranked.state = 0 and ranked.seq is not null then ranked.seq else pg_catalog.nextval('{schema}.job_seq') end as ticket
-  from (
-    select still.*, pg_catalog.row_number() over (partition by queue_id, key order by id) as turn
-    from still where fits and (state <> 1 or $5::pg_catalog.bool)
-    order by id
-    offset 0
+), {still_is}, asked as materialized (
+  select still.* from still where fits and (state <> 1 or $5::pg_catalog.bool)
+), wish as materialized (
+  select id, queue_id, key from asked where key is not null and key_held is null
+), spared as (
+  select id from asked
+), {lapsed_keys}, second as materialized (
+  select id from (
+    select id, pg_catalog.first_value(id) over (partition by queue_id, key order by id) as first from wish
   ) ranked
+  where first <> id
+), barred as materialized (
+  select id from taken union all select id from second
+), allowed as materialized (
+  select fit.*, case when fit.state = 0 and fit.seq is not null then fit.seq else pg_catalog.nextval('{schema}.job_seq') end as ticket
+  from (
+    select asked.* from asked where id not in (select id from barred) order by id offset 0
+  ) fit
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
   select id, attempt, case when state = 2 then lease end, coalesce(ended_at, pg_catalog.statement_timestamp()), case when state = 2 then verdict else 7::pg_catalog.int2 end, worker, reason
@@ -28,16 +38,12 @@ with item as materialized (
   update {schema}.job
   set state = 0, retry_count = 0, reason = null, unreadable_since = null, run_at = null, ended_at = null, failed_at = null, held = false,
       lease = case when a.state = 1 then null else a.lease end, lease_expires_at = null,
-      seq = a.ticket,
-      key_held = case
-        when a.key is null or a.key_held is not null then a.key_held
-        when a.turn = 1 and not exists (select 1 from {schema}.job o where o.queue_id = a.queue_id and o.key_held = a.key) then a.key
-      end
+      seq = a.ticket, key_held = a.key
   from allowed a
   where job.id = any(array[a.id])
   returning job.id
 )
 select item.ordinal,
-       case when still.id is null then 0::pg_catalog.int2 when still.id in (select id from changed) then 1::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
+       case when still.id is null then 0::pg_catalog.int2 when still.id in (select id from changed) then 1::pg_catalog.int2 when still.id in (select id from barred) then 4::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
        still.shown as state, still.queue_id
 from item left join still on still.ordinal = item.ordinal

@@ -1,6 +1,6 @@
 //! Jobs coming in.
 
-use super::tables::{FINISHED, JobRow, Tables};
+use super::tables::{JobRow, Tables};
 use super::values::{Args, Column, row};
 use super::{Work, later, locked, taken};
 use pm_core::{Failure, StatementId, Timestamp};
@@ -106,12 +106,10 @@ impl Work<'_> {
         if job.held || job.run_at.is_some() { None } else { self.tables.next_seq() }
     }
 
-    /// Lets go of the keys of ended jobs that were held for long enough.
+    /// Lets go of the key of a queue if its hold has lapsed.
     fn lapse(&mut self, queue: &str, key: Option<&String>) {
-        let holder = key.and_then(|key| self.tables.holder(self.tables.queue_named(queue)?.id, key));
-        let lapsed = holder.filter(|job| job.state >= FINISHED && job.key_until.is_some_and(|at| at <= self.now));
-        if let Some(id) = lapsed.map(|job| job.id) {
-            self.tables.job.entry(id).and_modify(|job| job.key_held = None);
+        if let (Some(queue_id), Some(key)) = (self.tables.queue_named(queue).map(|queue| queue.id), key) {
+            self.tables.lapse(queue_id, key, self.now, &BTreeSet::new());
         }
     }
 
@@ -204,6 +202,9 @@ impl Work<'_> {
             description: description.or(source.description),
             ..JobRow::new(id, self.now)
         };
+        if let Some(key) = &copy.key {
+            self.tables.lapse(queue_id, key, self.now, &BTreeSet::new());
+        }
         // A ticket is drawn before the index refuses the row.
         copy.seq = self.ticket(&copy);
         if copy.key.as_ref().is_some_and(|key| self.tables.holder(queue_id, key).is_some()) {

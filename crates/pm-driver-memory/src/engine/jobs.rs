@@ -11,6 +11,7 @@ const NOT_FOUND: i16 = 0;
 const CHANGED: i16 = 1;
 const REFUSED: i16 = 2;
 const ELSEWHERE: i16 = 3;
+const KEY_HELD: i16 = 4;
 /// The verdict of an attempt that an operator ended by starting the job again.
 const RESTART: i16 = 7;
 
@@ -98,10 +99,22 @@ impl Work<'_> {
 
     /// Answers what became of each job, as it stood before.
     fn answer_bulk(&mut self, targets: &[Target], changed: &BTreeSet<Uuid>, goal: Option<i32>) {
+        self.answer_keyed(targets, changed, &BTreeSet::new(), goal);
+    }
+
+    /// Does so when some jobs could not have their keys.
+    fn answer_keyed(
+        &mut self,
+        targets: &[Target],
+        changed: &BTreeSet<Uuid>,
+        barred: &BTreeSet<Uuid>,
+        goal: Option<i32>,
+    ) {
         for (n, Target { id, found }) in targets.iter().enumerate() {
             let outcome = match found {
                 None => NOT_FOUND,
                 Some(_) if changed.contains(id) => CHANGED,
+                Some(_) if barred.contains(id) => KEY_HELD,
                 Some(found) if found.is_here => REFUSED,
                 Some(_) => ELSEWHERE,
             };
@@ -116,11 +129,31 @@ impl Work<'_> {
         let force: bool = self.args.next().unwrap_or_default();
         let mut allowed: Vec<&JobRow> = fitting(&targets).filter(|job| force || job.state != IN_PROGRESS).collect();
         allowed.sort_by_key(|job| job.id);
+        let asked: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
+        let keyless = allowed.iter().filter(|job| job.key_held.is_none());
+        let wishes = keyless.filter_map(|job| Some((job.id, job.queue_id, job.key.clone()?))).collect();
+        let barred = self.barred(wishes, &asked);
+        allowed.retain(|job| !barred.contains(&job.id));
         let changed: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
         for old in allowed {
             self.restart(old);
         }
-        self.answer_bulk(&targets, &changed, None);
+        self.answer_keyed(&targets, &changed, &barred, None);
+    }
+
+    /// Returns which jobs cannot have the keys they are to hold: another job holds them, or is to hold them first. Lets
+    /// go of holds that have lapsed, but of those of `spared` jobs.
+    fn barred(&mut self, wishes: BTreeSet<(Uuid, i32, String)>, spared: &BTreeSet<Uuid>) -> BTreeSet<Uuid> {
+        let mut barred = BTreeSet::new();
+        let mut first = BTreeSet::new();
+        for (id, queue_id, key) in wishes {
+            self.tables.lapse(queue_id, &key, self.now, spared);
+            let is_taken = self.tables.holder(queue_id, &key).is_some_and(|holder| holder.id != id);
+            if is_taken | !first.insert((queue_id, key)) {
+                barred.insert(id);
+            }
+        }
+        barred
     }
 
     fn restart(&mut self, old: &JobRow) {
@@ -137,14 +170,13 @@ impl Work<'_> {
         }
         let keeps_place = old.state == PENDING && old.seq.is_some();
         let seq = if keeps_place { old.seq } else { self.tables.next_seq() };
-        let key = old.key.clone().filter(|key| self.tables.holder(old.queue_id, key).is_none());
         let now = self.now;
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
         job.unreadable_since = None;
         (job.retry_count, job.reason, job.run_at, job.held, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
-        job.key_held = old.key_held.clone().or(key);
+        job.key_held.clone_from(&old.key);
     }
 
     pub(super) fn end_jobs(&mut self) {
@@ -178,22 +210,26 @@ impl Work<'_> {
         let Some(goal) = self.tables.queue_named(&name).map(|queue| queue.id) else { return };
         let mut movable: Vec<&JobRow> = fitting(&targets).collect();
         movable.sort_by_key(|job| job.id);
+        let now = self.now;
+        let key_of = |job: &JobRow| job.key_held.clone().filter(|_| !job.lets_go_of_key(now));
+        let comers = movable.iter().filter(|job| job.queue_id != goal);
+        let wishes = comers.filter_map(|job| Some((job.id, goal, key_of(job)?))).collect();
+        let barred = self.barred(wishes, &movable.iter().map(|job| job.id).collect());
+        movable.retain(|job| !barred.contains(&job.id));
         let mut changed = BTreeSet::new();
         for old in movable {
-            let is_key_held = |key: &String| self.tables.holder(goal, key).is_some();
-            if old.queue_id != goal && old.key_held.as_ref().is_some_and(is_key_held) {
-                continue;
-            }
+            let key_held = key_of(old);
             let seq = match old.seq {
                 Some(_) if old.queue_id == goal => old.seq,
                 Some(_) if old.state == IN_PROGRESS => self.at_frontier(goal, old.priority, old.seq),
                 Some(_) => self.tables.next_seq(),
                 None => None,
             };
-            self.tables.job.entry(old.id).and_modify(|job| (job.queue_id, job.seq) = (goal, seq));
+            let moved = |job: &mut JobRow| (job.queue_id, job.seq, job.key_held) = (goal, seq, key_held);
+            self.tables.job.entry(old.id).and_modify(moved);
             changed.insert(old.id);
         }
-        self.answer_bulk(&targets, &changed, Some(goal));
+        self.answer_keyed(&targets, &changed, &barred, Some(goal));
     }
 }
 

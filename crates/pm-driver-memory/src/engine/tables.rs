@@ -166,12 +166,17 @@ impl JobRow {
         self.seq.is_some() && self.state == PENDING
     }
 
+    /// Returns whether the job's hold on its key has lapsed: it has ended, and was not to hold the key any longer.
+    pub(crate) fn lets_go_of_key(&self, now: Timestamp) -> bool {
+        self.state >= FINISHED && self.key_until.is_none_or(|until| until <= now)
+    }
+
     /// Changes the job's state, and what goes with it; an ended job gives its key up unless it was to be held longer.
     pub(crate) fn set_state(&mut self, state: i16, now: Timestamp) {
         (self.state, self.lease_expires_at) = (state, None);
         self.ended_at = (state >= FINISHED).then_some(now);
         self.failed_at = (state == FAILED).then_some(now);
-        if state >= FINISHED && self.key_until.is_none_or(|until| until <= now) {
+        if self.lets_go_of_key(now) {
             self.key_held = None;
         }
     }
@@ -216,6 +221,14 @@ impl Tables {
     /// Returns the holder of a key on a queue.
     pub(crate) fn holder(&self, queue_id: i32, key: &str) -> Option<&JobRow> {
         self.job.values().find(|job| job.queue_id == queue_id && job.key_held.as_deref() == Some(key))
+    }
+
+    /// Lets go of a key whose hold has lapsed, unless `spared` names the holder.
+    pub(crate) fn lapse(&mut self, queue_id: i32, key: &str, now: Timestamp, spared: &BTreeSet<Uuid>) {
+        let holder = self.holder(queue_id, key).filter(|job| job.lets_go_of_key(now) && !spared.contains(&job.id));
+        if let Some(id) = holder.map(|job| job.id) {
+            self.job.entry(id).and_modify(|job| job.key_held = None);
+        }
     }
 
     /// Keeps what became of an attempt, unless that was told before.

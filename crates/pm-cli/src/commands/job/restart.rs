@@ -8,6 +8,7 @@ use crate::error::CommandError;
 ///
 /// A job in progress is named and left alone, with exit code 1; with --force it is taken from
 /// its holder, whose word about it no longer counts. A paused queue still holds its jobs.
+/// A job whose key another job of its queue holds is named and left alone, also with --force.
 ///
 /// Example:
 ///   pm job restart --status failed --where reason~timeout

@@ -80,11 +80,18 @@ impl Deed {
     /// Returns why a job in this state was refused.
     pub(super) fn why_not(&self, state: State) -> String {
         match (self, state) {
-            (Deed::Move { to }, _) => format!("its key is held by another job in queue \"{to}\""),
             (_, State::InProgress) if self.lease().is_some() => "in_progress under another lease".to_owned(),
             (_, state) if self.lease().is_some() => format!("{state}, so under no lease"),
             (_, state) if state.is_ended() => format!("{state} already"),
             (_, state) => state.to_string(),
+        }
+    }
+
+    /// Returns why a job was refused whose key another job holds.
+    pub(super) fn key_is_held(&self) -> String {
+        match self {
+            Deed::Move { to } => format!("its key is held by another job in queue \"{to}\""),
+            _ => "its key is held by another job of its queue".to_owned(),
         }
     }
 

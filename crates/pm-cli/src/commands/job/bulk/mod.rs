@@ -32,7 +32,7 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, deed: 
     let queue = context.connect().await?;
     deed.check(&queue).await?;
     let report = BulkReport::new(deed.words());
-    let mut bulk = Bulk { context, queue, deed, report, stop: None };
+    let mut bulk = Bulk { context, queue, deed, report, keys_held: 0, stop: None };
     match wanted {
         Wanted::Ids(ids) => {
             let ids = bulk.resolve(&ids).await?;
@@ -63,6 +63,8 @@ struct Bulk<'a> {
     queue: Queue,
     deed: Deed,
     report: BulkReport,
+    /// How many jobs were skipped because another job holds their key.
+    keys_held: u64,
     /// From when on Ctrl-C does not end the process at once.
     stop: Option<Stop>,
 }
@@ -161,6 +163,10 @@ impl Bulk<'_> {
                     self.report.skipped(output, *id, &format!("{state} meanwhile"))?;
                 }
                 Change::Refused(state) => self.report.skipped(output, *id, &self.deed.why_not(state))?,
+                Change::KeyHeld => {
+                    self.keys_held += 1;
+                    self.report.skipped(output, *id, &self.deed.key_is_held())?;
+                }
                 Change::Elsewhere => self.report.skipped(output, *id, "in another queue meanwhile")?,
                 Change::NotFound => self.report.not_found(output, &id.to_string())?,
             }
@@ -184,7 +190,11 @@ impl Bulk<'_> {
         }
         match self.report.refusal() {
             Some(refusal) => {
-                let hint = self.deed.hint().filter(|_| self.report.tally().skipped > 0);
+                let hint = match self.report.tally().skipped {
+                    0 => None,
+                    skipped if skipped == self.keys_held => Some("a key is free when the job that holds it has ended"),
+                    _ => self.deed.hint(),
+                };
                 Err(hint.into_iter().fold(refusal, CommandError::hint))
             }
             None if self.report.tally() == Tally::default() => Err(CommandError::refused("no job matches")),

@@ -1,0 +1,6 @@
+-- Part of other statements: whether a job's hold on its key has lapsed.
+-- Locks: none.
+-- Concurrency: judges the row it is given.
+-- Index: none.
+-- Cost: none.
+(job.state >= 2 and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true))
