@@ -1,8 +1,8 @@
 //! What happens between a statement's look and its lock: made to happen by a role that waits to look at jobs.
 
 use pm_core::op::{
-    CopyJob, DeleteJobs, EndJobs, FetchJob, HoldSchedule, MoveJobs, Reap, Refresh, ReplaceJobs, Settle, SettleItem,
-    StillIs, Sweep,
+    Claim, CopyJob, DeleteJobs, EndJobs, FetchJob, HoldSchedule, LineCursor, MoveJobs, Reap, Refresh, ReplaceJobs,
+    Settle, SettleItem, StillIs, Sweep,
 };
 use pm_core::{JobOptions, Lease, NewJob, OnConflict, Operation, QueueName, Reason, ScheduleName, Verdict};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, Schedule, SettingsChange, State, Uuid};
@@ -338,4 +338,129 @@ async fn a_job_that_ends_before_it_is_declared_failed_keeps_its_end() {
     assert_eq!(fail.finish().await.changes.len(), 1);
     assert_eq!(ground.state(id).await, State::Finished);
     assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+}
+
+/// Jobs in progress that the reaper would not find.
+const OUT_OF_REACH: &str = "select count(*) from pm.job left join pm.claim_frontier using (queue_id, priority)
+    where state = 1 and coalesce(job.seq > claim_frontier.seq, true)";
+
+/// Puts a line out of use: its frontier is far behind another's, and no job stands in it.
+async fn with_an_unused_line(ground: &Ground) {
+    let id = ground.put_with(1, EnqueueOptions::default().priority(5)).await;
+    leased(ground, id).await;
+    ground.queue.delete_jobs(&[id]).await.unwrap();
+    ground
+        .database
+        .execute("insert into pm.claim_frontier (queue_id, priority, seq) select id, 9, 100000 from pm.queue")
+        .unwrap();
+}
+
+async fn retire(ground: &Ground) {
+    ground.queue.reap().await.unwrap();
+    let retired = "select count(*) from pm.claim_frontier where retired_at is not null";
+    assert_eq!(ground.number(retired), 1, "the line is empty and far behind");
+}
+
+async fn delete_retired(ground: &Ground) {
+    ground.database.execute("update pm.claim_frontier set retired_at = retired_at - interval '2 h'").unwrap();
+    ground.queue.reap().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_frontier_of_an_unused_line_is_retired_and_an_hour_later_deleted() {
+    let ground = Ground::new().await;
+    with_an_unused_line(&ground).await;
+    retire(&ground).await;
+    ground.queue.reap().await.unwrap();
+    assert_eq!(ground.number("select count(*) from pm.claim_frontier"), 2);
+    delete_retired(&ground).await;
+    assert_eq!(ground.column("select priority from pm.claim_frontier"), ["9"]);
+}
+
+#[tokio::test]
+async fn a_frontier_is_kept_while_its_line_is_used() {
+    let ground = Ground::new().await;
+    with_an_unused_line(&ground).await;
+    retire(&ground).await;
+    let id = ground.put_with(1, EnqueueOptions::default().priority(5)).await;
+    delete_retired(&ground).await;
+    assert_eq!(ground.number("select count(*) from pm.claim_frontier"), 2, "a job stands in the line");
+    leased(&ground, id).await;
+    assert_eq!(ground.number("select count(*) from pm.claim_frontier where retired_at is not null"), 0);
+    assert_eq!(ground.number(OUT_OF_REACH), 0);
+}
+
+/// Retires or deletes the frontier of the line while something that has seen it takes a job.
+async fn clear_during<T: Send + 'static>(ground: &Ground, deletes: bool, halfway: Halfway<T>) -> T {
+    let line = "priority = 5 and queue_id = (select id from pm.queue where name = 'tasks')";
+    let clear = if deletes {
+        format!("delete from pm.claim_frontier where {line}")
+    } else {
+        format!("update pm.claim_frontier set retired_at = now() where {line}")
+    };
+    ground.database.execute(&clear).unwrap();
+    halfway.finish().await
+}
+
+/// Whatever takes a job has seen the frontier before it was retired, or deleted: the reaper finds the job all the same.
+#[tokio::test]
+async fn a_job_taken_while_its_frontier_goes_stays_within_the_reapers_reach() {
+    for takes in ["claim", "fetch", "move"] {
+        for deletes in [false, true] {
+            let ground = Ground::new().await;
+            with_an_unused_line(&ground).await;
+            ground.queue.create_queue("elsewhere", false).await.unwrap();
+            if deletes {
+                retire(&ground).await;
+            }
+            let from = if takes == "move" { "elsewhere" } else { "tasks" };
+            let id = ground.queue.enqueue(from, 2u64, EnqueueOptions::default().priority(5)).await.unwrap();
+            let (worker, still_is, queue) = ("worker".to_owned(), StillIs::default(), QueueName::new("tasks").unwrap());
+            match takes {
+                "claim" => {
+                    let queue_id = ground.number("select id from pm.queue where name = 'tasks'") as i32;
+                    let lines = vec![LineCursor { queue_id, priority: 5, cursor: 0 }];
+                    let claim = Claim { lines, limit: 1, lease: 8, worker, due_bound: None };
+                    let halfway = Halfway::through(&ground, claim).await;
+                    assert_eq!(clear_during(&ground, deletes, halfway).await.jobs.len(), 1);
+                }
+                "fetch" => {
+                    let fetch = FetchJob { lease: Lease { job: id, number: 8 }, worker };
+                    let halfway = Halfway::through(&ground, fetch).await;
+                    assert!(clear_during(&ground, deletes, halfway).await.is_some());
+                }
+                _ => {
+                    leased(&ground, id).await;
+                    let halfway = Halfway::through(&ground, MoveJobs { ids: vec![id], queue, still_is }).await;
+                    clear_during(&ground, deletes, halfway).await;
+                }
+            }
+            assert_eq!(ground.number("select count(*) from pm.job where state = 1"), 1);
+            assert_eq!(ground.number(OUT_OF_REACH), 0, "{takes}, deletes: {deletes}");
+        }
+    }
+}
+
+/// What someone else has locked counts for no limit: leases behind it are reaped.
+#[tokio::test]
+async fn locked_leases_do_not_hide_the_others_from_the_reaper() {
+    let ground = Ground::new().await;
+    let ids = ground.put_many(30).await;
+    let queue_id = ground.number("select id from pm.queue") as i32;
+    let lines = vec![LineCursor { queue_id, priority: 0, cursor: 0 }];
+    let claim = Claim { lines, limit: 30, lease: 8, worker: "worker".to_owned(), due_bound: None };
+    let mut direct = Direct::to(&ground.database.url()).await;
+    assert_eq!(direct.run(claim).await.jobs.len(), 30);
+    ground
+        .database
+        .execute("update pm.job set lease_expires_at = now() - interval '1 s' - seq * interval '1 ms'")
+        .unwrap();
+    let locking = direct.client.transaction().await.unwrap();
+    locking.execute("select from pm.job order by lease_expires_at limit 20 for update", &[]).await.unwrap();
+    let mut reaper = Direct::to(&ground.database.url()).await;
+    assert_eq!(reaper.run(Reap { limit: 10, seed: 1 }).await.reaped, 10);
+    assert_eq!(reaper.run(Reap { limit: 10, seed: 1 }).await.reaped, 0, "the others are locked");
+    locking.rollback().await.unwrap();
+    assert_eq!(reaper.run(Reap { limit: 30, seed: 1 }).await.reaped, 20);
+    assert_eq!(ground.number("select count(*) from pm.job where state = 1"), 0, "of {ids:?}");
 }

@@ -33,6 +33,16 @@ impl Backoff {
         Ok(Backoff { table, max_retries, jitter_percent })
     }
 
+    /// Returns the backoff that is nearest to this one and in range.
+    pub(crate) fn nearest(mut table: Vec<Duration>, max_retries: u32, jitter_percent: u8) -> Self {
+        table.truncate(Backoff::MAX_TABLE);
+        table.iter_mut().for_each(|delay| *delay = (*delay).min(TEN_YEARS));
+        if table.is_empty() {
+            table.push(Duration::ZERO);
+        }
+        Backoff { table, max_retries: max_retries.min(MOST_RETRIES), jitter_percent: jitter_percent.min(100) }
+    }
+
     /// Returns the delays: `first`, then `base`, each next one twice the one before, `length` in all.
     ///
     /// The default table is `exponential(0, 25 min, 8)`: 0, 25, 50, 100, 200, 400, 800, 1600 min, about 53 h.
@@ -84,6 +94,7 @@ impl Default for Backoff {
 
 /// The first retry, and one without a delay, is spread over as much at least, if there is any jitter.
 const LEAST_SPREAD_MS: i128 = 2_000;
+const MOST_RETRIES: u32 = 1_000_000;
 const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 
 pub(crate) fn check_table(table: &[Duration]) -> Result<(), Error> {
@@ -97,7 +108,7 @@ pub(crate) fn check_table(table: &[Duration]) -> Result<(), Error> {
 }
 
 pub(crate) fn check_retries(max_retries: u32) -> Result<(), Error> {
-    if max_retries > 1_000_000 {
+    if max_retries > MOST_RETRIES {
         return Err(Error::invalid(format!("{max_retries} retries"), "are more than a million"));
     }
     Ok(())

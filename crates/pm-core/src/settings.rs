@@ -32,15 +32,13 @@ impl QueueSettings {
     }
 }
 
-/// Reads `lease_ms, max_retries, backoff_ms, jitter_percent`.
+/// Reads `lease_ms, max_retries, backoff_ms, jitter_percent`. What is out of range was written by someone else, and is read
+/// as the nearest that is in range: one queue's settings stop no worker that follows others too.
 pub(crate) fn read_lease_and_backoff(row: &mut Row<'_>) -> Result<(Duration, Backoff), Error> {
     let lease = crate::time::from_ms(row.read()?);
     let (max_retries, table, jitter) = (row.read::<i32>()?, row.read::<Vec<i64>>()?, row.read::<i16>()?);
-    let max_retries = u32::try_from(max_retries).map_err(|_| row.odd("a negative number of retries"))?;
-    let jitter = u8::try_from(jitter).map_err(|_| row.odd("a jitter out of range"))?;
     let table = table.into_iter().map(crate::time::from_ms).collect();
-    let backoff = Backoff::new(table, max_retries, jitter).map_err(|error| row.odd(error.to_string()))?;
-    Ok((lease, backoff))
+    Ok((lease, Backoff::nearest(table, max_retries.max(0).unsigned_abs(), jitter.clamp(0, 100).unsigned_abs() as u8)))
 }
 
 /// Which settings of a queue to change; what is `None` stays as it is.

@@ -34,7 +34,7 @@ mod engine;
 mod time;
 
 pub use database::{Clock, Database, SystemClock};
-pub use engine::tables::{AttemptRow, JobRow, QueueRow, ScheduleRow, Tables};
+pub use engine::tables::{AttemptRow, FrontierRow, JobRow, QueueRow, ScheduleRow, Tables};
 pub use pm_queue::*;
 pub use time::VirtualTime;
 

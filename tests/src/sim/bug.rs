@@ -49,11 +49,13 @@ pub enum Bug {
     KeysMixed,
     ReplaceForgotten,
     AttemptsStay,
+    RestartKeyless,
+    FrontierDropped,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 33] = [
+    pub const ALL: [(Bug, &'static str); 35] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -87,6 +89,8 @@ impl Bug {
         (Bug::KeysMixed, "enqueues without keys wait for the keys of others"),
         (Bug::ReplaceForgotten, "which enqueue replaced a job is not remembered"),
         (Bug::AttemptsStay, "the attempts of a deleted job stay"),
+        (Bug::RestartKeyless, "a job is restarted beside another that holds its key"),
+        (Bug::FrontierDropped, "the claim frontier of a line in use is deleted"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -149,7 +153,8 @@ impl Bug {
             (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 tables.queue.values_mut().for_each(|queue| queue.sleeper_until = None);
             }
-            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
+            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
+            | (Bug::RestartKeyless, StatementId::RestartJobs) => {
                 tables.job.values_mut().for_each(|job| job.key_held = None)
             }
             (
@@ -230,7 +235,8 @@ impl Bug {
                     queue.sleeper_until = before.queue.get(id).and_then(|queue| queue.sleeper_until);
                 }
             }
-            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
+            (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
+            | (Bug::RestartKeyless, StatementId::RestartJobs) => {
                 for job in before.job.values() {
                     tables.job.entry(job.id).and_modify(|new| new.key_held.clone_from(&job.key_held));
                 }
@@ -240,6 +246,7 @@ impl Bug {
                     job.lease_expires_at = before.job.get(&job.id).and_then(|old| old.lease_expires_at);
                 }
             }
+            (Bug::FrontierDropped, StatementId::Reap) => tables.claim_frontier.clear(),
             (Bug::AttemptsStay, StatementId::DeleteJobs | StatementId::Sweep) => {
                 tables.attempt.extend(before.attempt.iter().map(|(key, row)| (*key, row.clone())));
             }

@@ -10,7 +10,7 @@ use super::world::{Entry, MS, SECOND, World};
 use crate::Seed;
 use futures_util::FutureExt;
 use pm_core::StatementId;
-use pm_queue::{ConnectOptions, Queue, Value};
+use pm_queue::{ConnectOptions, Queue, Timestamp, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use std::time::Duration;
 /// Worker processes, then clients.
 const WORKERS: usize = 3;
 const CLIENTS: usize = 2;
+const HOUR_US: i64 = 3_600_000_000;
 /// A year, by which clocks are wrong.
 const YEAR_MS: i64 = 365 * 86_400_000;
 
@@ -154,6 +155,7 @@ impl Scenario {
         let now = self.world.now_us();
         let slot = self.world.below(self.slots.len() as u64) as usize;
         let (number, soon) = (self.slots[slot].process.number, self.world.below(4 * SECOND));
+        self.wear_frontiers();
         match self.world.below(12) {
             0 | 1 => self.crash(slot, now + soon),
             2 => {
@@ -178,6 +180,19 @@ impl Scenario {
             10 | 11 => neglect(&self.world),
             _ => {}
         }
+    }
+
+    /// Lets some lines fall behind: thousands of jobs go through another, and those retired are so since an hour ago.
+    fn wear_frontiers(&self) {
+        let tickets = [0, 1_000, 3_000][self.world.below(3) as usize];
+        let passes = self.world.below(2) == 0;
+        self.world.database.change(|tables| {
+            tables.last_seq += tickets;
+            for frontier in tables.claim_frontier.values_mut().filter(|_| passes) {
+                let earlier = |at: Timestamp| Timestamp::from_unix_us(at.unix_us() - 2 * HOUR_US);
+                frontier.retired_at = frontier.retired_at.map(earlier);
+            }
+        });
     }
 
     fn crash(&mut self, slot: usize, starts_at: u64) {

@@ -24,6 +24,7 @@ pub(crate) const SHIFT: &str = "
       failed_at = failed_at - interval '{seconds} s', key_until = key_until - interval '{seconds} s',
       unreadable_since = unreadable_since - interval '{seconds} s';
     update pm.attempt set ended_at = ended_at - interval '{seconds} s';
+    update pm.claim_frontier set retired_at = retired_at - interval '{seconds} s';
     update pm.replacement set replaced_at = replaced_at - interval '{seconds} s';
     update pm.queue set sleeper_until = sleeper_until - interval '{seconds} s';
     update pm.schedule set next_tick = next_tick - interval '{seconds} s', last_tick = last_tick - interval '{seconds} s'";
@@ -68,7 +69,8 @@ pub(crate) const ORPHANS: &str = "
     select 'payload ' || payload.id || ' of ' || refs || ' jobs' from pm.payload
     where refs <> (select count(*) from pm.job where job.payload_id = payload.id)";
 
-const FRONTIERS: &str = "select queue_id, priority, seq from pm.claim_frontier order by queue_id, priority";
+const FRONTIERS: &str =
+    "select queue_id, priority, seq, {retired_at} from pm.claim_frontier order by queue_id, priority";
 
 /// Returns the rows of Postgres.
 pub(crate) async fn of_postgres(client: &tokio_postgres::Client) -> Vec<String> {
@@ -97,6 +99,7 @@ fn in_grains(sql: &str) -> String {
         "next_tick",
         "last_tick",
         "replaced_at",
+        "retired_at",
     ];
     for column in columns {
         let grains = format!("floor((extract(epoch from {column} - statement_timestamp()) + 15) / 30)::int8");
@@ -206,8 +209,8 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
             .join(" | "),
         );
     }
-    for ((queue_id, priority), seq) in &tables.claim_frontier {
-        rows.push(format!("{queue_id} | {priority} | {seq}"));
+    for ((queue_id, priority), frontier) in &tables.claim_frontier {
+        rows.push(format!("{queue_id} | {priority} | {} | {}", frontier.seq, at(frontier.retired_at)));
     }
     rows
 }

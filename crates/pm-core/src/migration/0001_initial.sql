@@ -15,7 +15,10 @@ create table {schema}.queue (
   backoff_ms pg_catalog.int8[] not null default '{0,1500000,3000000,6000000,12000000,24000000,48000000,96000000}',
   jitter_percent pg_catalog.int2 not null default 10,
   retain_ms pg_catalog.int8,
-  sleeper_until pg_catalog.timestamptz
+  sleeper_until pg_catalog.timestamptz,
+  constraint queue_backoff check (
+    pg_catalog.array_ndims(backoff_ms) is not distinct from 1 and pg_catalog.array_lower(backoff_ms, 1) = 1
+    and pg_catalog.cardinality(backoff_ms) <= 64 and pg_catalog.array_position(backoff_ms, null::pg_catalog.int8) is null)
 ) with (fillfactor = 50);
 
 create sequence {schema}.job_seq;
@@ -54,7 +57,11 @@ create table {schema}.job (
   key_held pg_catalog.text,
   description pg_catalog.text,
   reason pg_catalog.text,
-  payload pg_catalog.bytea
+  payload pg_catalog.bytea,
+  constraint job_state check (state between 0 and 3),
+  constraint job_backoff check (backoff_ms is null or (
+    pg_catalog.array_ndims(backoff_ms) is not distinct from 1 and pg_catalog.array_lower(backoff_ms, 1) = 1
+    and pg_catalog.cardinality(backoff_ms) <= 64 and pg_catalog.array_position(backoff_ms, null::pg_catalog.int8) is null))
 ) with (
   fillfactor = 50,
   autovacuum_vacuum_scale_factor = 0.02,
@@ -68,10 +75,13 @@ create unique index job_key on {schema}.job (queue_id, key_held) where key_held 
 create index job_failed on {schema}.job (queue_id, id) where failed_at is not null;
 
 -- An upper bound of every seq ever claimed in a line, so that the reaper knows how far to look.
+-- A frontier that is not used is retired first, which makes claims treat it as missing, and deleted an hour later, when
+-- every claim that saw it in use is over.
 create table {schema}.claim_frontier (
   queue_id pg_catalog.int4,
   priority pg_catalog.int4,
   seq pg_catalog.int8 not null,
+  retired_at pg_catalog.timestamptz,
   primary key (queue_id, priority)
 ) with (fillfactor = 50);
 

@@ -28,6 +28,9 @@ create table {schema}.schedule (
   zone pg_catalog.text not null,
   backoff_ms pg_catalog.int8[],
   description pg_catalog.text,
-  payload pg_catalog.bytea not null
+  payload pg_catalog.bytea not null,
+  constraint schedule_backoff check (backoff_ms is null or (
+    pg_catalog.array_ndims(backoff_ms) is not distinct from 1 and pg_catalog.array_lower(backoff_ms, 1) = 1
+    and pg_catalog.cardinality(backoff_ms) <= 64 and pg_catalog.array_position(backoff_ms, null::pg_catalog.int8) is null))
 ) with (fillfactor = 50);
 create index schedule_tick on {schema}.schedule (next_tick) where next_tick is not null;

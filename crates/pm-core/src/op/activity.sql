@@ -56,7 +56,7 @@ with recursive size as materialized (
   select head.queue_id, pg_catalog.min(head.waits_since) as since from head group by head.queue_id
 )
 select queue.name,
-       (extract(epoch from pg_catalog.statement_timestamp() - waits.since) * 1000.0)::pg_catalog.int8 as waits_ms,
+       (extract(epoch from pg_catalog.statement_timestamp() - case when waits.since is not null then greatest(least(waits.since, pg_catalog.statement_timestamp()), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) end) * 1000.0)::pg_catalog.int8 as waits_ms,
        (coalesce(lately.enqueued, 0) + coalesce(earlier.enqueued, 0))::pg_catalog.int8 as enqueued,
        (coalesce(lately.finished, 0) + coalesce(earlier.finished, 0))::pg_catalog.int8 as finished,
        (coalesce(lately.failed, 0) + coalesce(earlier.failed, 0))::pg_catalog.int8 as failed,

@@ -19,7 +19,10 @@ with goal as materialized (
 ), spared as (
   select id from still where fits
 ), {lapsed_keys}, second as materialized (
-  select later.id from wish later where exists (select from wish earlier where earlier.key = later.key and earlier.id < later.id)
+  select id from (
+    select id, pg_catalog.first_value(id) over (partition by key order by id) as first from wish
+  ) ranked
+  where first <> id
 ), barred as materialized (
   select id from taken union all select id from second
 ), allowed as materialized (
@@ -30,14 +33,19 @@ with goal as materialized (
 ), line as (
   select distinct goal_id, priority from allowed where state = 1
 ), made as (
-  insert into {schema}.claim_frontier (queue_id, priority, seq) select goal_id, priority, 1 from line order by 1, 2
-  on conflict do nothing
+  insert into {schema}.claim_frontier (queue_id, priority, seq)
+  select goal_id, priority, 1 from line
+  where not exists (
+    select from {schema}.claim_frontier f where f.queue_id = line.goal_id and f.priority = line.priority and f.retired_at is null
+  )
+  order by 1, 2
+  on conflict (queue_id, priority) do update set retired_at = null
 ), changed as (
   update {schema}.job
   set queue_id = a.goal_id, key_held = a.key_held,
       seq = case
         when a.queue_id <> a.goal_id and a.state = 1
-        then least(a.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = a.goal_id and f.priority = a.priority), 1))
+        then least(a.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = a.goal_id and f.priority = a.priority and f.retired_at is null), 1))
         else a.ticket
       end
   from allowed a

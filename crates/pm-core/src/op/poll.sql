@@ -25,7 +25,7 @@ with recursive followed as materialized (
   from line where line.priority is not null
   group by line.queue_id
 ), expiry as materialized (
-  select pg_catalog.min(flight.lease_expires_at) as at
+  select pg_catalog.min(flight.lease_expires_at) filter (where flight.lease_expires_at < 'infinity') as at
   from {schema}.claim_frontier cross join lateral (
     select job.lease_expires_at from {schema}.job
     where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
@@ -37,8 +37,9 @@ with recursive followed as materialized (
 )
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
        coalesce(lines.priorities, array[]::pg_catalog.int4[]) as priorities,
-       (select (extract(epoch from due.at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from due) as due_ms,
-       (select (extract(epoch from expiry.at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from expiry) as expiry_ms,
-       (select (extract(epoch from pg_catalog.min(schedule.next_tick) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from {schema}.schedule
-        where schedule.next_tick is not null and schedule.next_tick < 'infinity') as tick_ms
+       (select (extract(epoch from greatest(due.at, '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from due where due.at is not null) as due_ms,
+       (select (extract(epoch from greatest(expiry.at, '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from expiry where expiry.at is not null) as expiry_ms,
+       (select (extract(epoch from greatest(pg_catalog.min(schedule.next_tick), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from {schema}.schedule
+        where schedule.next_tick is not null and schedule.next_tick < 'infinity'
+        having pg_catalog.min(schedule.next_tick) is not null) as tick_ms
 from followed left join lines on lines.queue_id = followed.id

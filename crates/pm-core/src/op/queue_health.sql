@@ -6,7 +6,7 @@
 -- Reply: one row a queue; the name is null when the queue is being deleted.
 select queue.name, queue.paused, pg_catalog.count(flight.lease_expires_at) as in_progress,
        pg_catalog.count(*) filter (where flight.lease_expires_at < pg_catalog.statement_timestamp() - $1::pg_catalog.int8::pg_catalog.float8 * interval '1 ms') as stale,
-       (extract(epoch from pg_catalog.statement_timestamp() - pg_catalog.min(flight.lease_expires_at)) * 1000.0)::pg_catalog.int8 as overdue_ms
+       (extract(epoch from pg_catalog.statement_timestamp() - pg_catalog.min(greatest(flight.lease_expires_at, '0001-01-01 00:00:00+00'::pg_catalog.timestamptz)) filter (where flight.lease_expires_at < 'infinity')) * 1000.0)::pg_catalog.int8 as overdue_ms
 from {schema}.queue
 left join {schema}.claim_frontier on claim_frontier.queue_id = queue.id
 left join lateral (

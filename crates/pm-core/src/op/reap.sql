@@ -1,8 +1,8 @@
--- Soft-fails leases that expired, oldest first; tells when the next one ends.
--- Locks: the expired jobs in id order, skipping locked ones.
--- Concurrency: two reapers share the work; a settle that comes first wins, one that comes later is refused.
--- Index: job_line up to the claim frontier of each line; then job (id).
--- Cost: grows with the jobs in progress (about 0.3 us each), not with the backlog.
+-- Soft-fails leases that expired, oldest first; tells when the next one ends. Clears away frontiers of lines that are no longer used.
+-- Locks: the expired jobs, then the unused frontiers, all of them skipping locked ones.
+-- Concurrency: two reapers share the work; a settle that comes first wins, one that comes later is refused. What is locked counts for no limit. A frontier is retired first, so that claims raise it anew, and deleted an hour later if its line is still empty: a claim that began before it was retired is over by then, and one that began later has raised it.
+-- Index: job_line up to the claim frontier of each line; then job (id), one probe an expired job.
+-- Cost: grows with the jobs in progress (about 0.3 us each) and the frontiers (about 1 us each), not with the backlog.
 with flight as materialized (
   select flight.id, flight.lease_expires_at
   from {schema}.claim_frontier cross join lateral (
@@ -11,21 +11,27 @@ with flight as materialized (
     offset 0
   ) flight
 ), pick as materialized (
-  select job.id, job.queue_id, job.attempt, job.lease, job.worker, job.retry_count,
-         job.backoff_ms, job.max_retries, job.jitter_percent
-  from {schema}.job
-  where job.id = any(array(select id from flight where lease_expires_at <= pg_catalog.statement_timestamp() order by lease_expires_at limit $1::pg_catalog.int8))
-    and job.state = 1 and job.lease_expires_at <= pg_catalog.statement_timestamp()
-  order by job.id
-  for no key update skip locked
+  select pick.*
+  from (
+    select id from flight where lease_expires_at <= pg_catalog.statement_timestamp() order by lease_expires_at
+  ) expired cross join lateral (
+    select job.id, job.queue_id, job.attempt, job.lease, job.worker, job.retry_count,
+           job.backoff_ms, job.max_retries, job.jitter_percent
+    from {schema}.job
+    where job.id = expired.id and job.state = 1 and job.lease_expires_at <= pg_catalog.statement_timestamp()
+    for no key update skip locked
+  ) pick
+  limit $1::pg_catalog.int8
 ), sentence as materialized (
   select pick.id, pick.attempt, pick.lease, pick.worker, pick.retry_count,
-         case when pick.retry_count < coalesce(pick.max_retries, queue.max_retries) then
-           (coalesce(pick.backoff_ms, queue.backoff_ms))[least(pick.retry_count + 1, pg_catalog.cardinality(coalesce(pick.backoff_ms, queue.backoff_ms)))]
+         case when pick.retry_count < coalesce(pick.max_retries, queue.max_retries) then greatest(0::pg_catalog.int8, least(315360000000, coalesce(
+           (coalesce(pick.backoff_ms, queue.backoff_ms))[greatest(1, least(least(pick.retry_count, 2147483646) + 1, pg_catalog.cardinality(coalesce(pick.backoff_ms, queue.backoff_ms))))],
+           0)))
          end as base_ms,
          coalesce(pick.jitter_percent, queue.jitter_percent) as jitter_percent,
          pg_catalog.uuid_hash_extended(pick.id, $2::pg_catalog.int8) & 1048575::pg_catalog.int8 as part
   from pick join {schema}.queue on queue.id = pick.queue_id
+  order by pick.id
 ), delayed as materialized (
   select sentence.*,
          case when jitter_percent > 0 and (retry_count = 0 or base_ms = 0) then greatest(base_ms * jitter_percent / 100, 2000::pg_catalog.int8)
@@ -34,7 +40,7 @@ with flight as materialized (
 ), done as (
   update {schema}.job
   set state = case when s.base_ms is null then 3 else 0 end, verdict = 4, lease_expires_at = null, reason = 'lease expired',
-      retry_count = job.retry_count + 1,
+      retry_count = least(job.retry_count, 2147483646) + 1,
       ended_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
       failed_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
       key_held = case when s.base_ms is null and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.key_held end,
@@ -48,6 +54,24 @@ with flight as materialized (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
   select id, attempt, lease, pg_catalog.statement_timestamp(), 4, worker, 'lease expired' from sentence
   on conflict do nothing
+), unused as materialized (
+  select frontier.queue_id, frontier.priority, frontier.retired_at
+  from {schema}.claim_frontier frontier
+  where frontier.seq <= (select greatest(pg_catalog.max(seq), 0) - 2000 from {schema}.claim_frontier)
+    and (frontier.retired_at is null or frontier.retired_at < pg_catalog.statement_timestamp() - interval '1 hour')
+    and not exists (
+      select from {schema}.job where job.queue_id = frontier.queue_id and job.priority = frontier.priority and job.seq is not null
+    )
+  limit 1000
+  for update of frontier skip locked
+), retired as (
+  update {schema}.claim_frontier as frontier set retired_at = pg_catalog.statement_timestamp()
+  from unused
+  where frontier.queue_id = unused.queue_id and frontier.priority = unused.priority and unused.retired_at is null
+), dropped as (
+  delete from {schema}.claim_frontier as frontier using unused
+  where frontier.queue_id = unused.queue_id and frontier.priority = unused.priority and unused.retired_at is not null
 )
 select (select pg_catalog.count(*) from done) as reaped,
-       (select (extract(epoch from pg_catalog.min(lease_expires_at) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from flight where id not in (select id from pick)) as next_ms
+       (select (extract(epoch from greatest(pg_catalog.min(lease_expires_at), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from flight where id not in (select id from pick) and lease_expires_at < 'infinity'
+        having pg_catalog.min(lease_expires_at) is not null) as next_ms

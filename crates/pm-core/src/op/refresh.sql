@@ -16,10 +16,11 @@ with item as materialized (
   ) leased
 ), done as (
   update {schema}.job
-  set lease_expires_at = greatest(job.lease_expires_at, pg_catalog.statement_timestamp() + queue.lease_ms::pg_catalog.float8 * interval '1 ms')
+  set lease_expires_at = greatest(job.lease_expires_at, pg_catalog.statement_timestamp() + greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))::pg_catalog.float8 * interval '1 ms')
   from free join {schema}.queue on queue.id = free.queue_id
   where job.id = any(array[free.id])
-  returning free.ordinal, (extract(epoch from job.lease_expires_at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 as remaining_ms
+  returning free.ordinal, case when job.lease_expires_at < 'infinity' then (extract(epoch from job.lease_expires_at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8
+            else 31536000000000 end as remaining_ms
 )
 select ordinal, remaining_ms from done
 union all

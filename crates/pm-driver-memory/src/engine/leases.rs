@@ -3,8 +3,11 @@
 use super::tables::{AttemptRow, FAILED, IN_PROGRESS, JobRow, PENDING};
 use super::values::row;
 use super::{Work, later, ms_until};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
+/// How long a frontier is retired before it is deleted.
+const AN_HOUR_MS: i64 = 3_600_000;
 const COMMIT: i16 = 0;
 const SOFT_FAIL: i16 = 1;
 const RELEASE: i16 = 3;
@@ -88,8 +91,27 @@ impl Work<'_> {
         for id in &expired {
             self.reap_job(*id, seed.unwrap_or_default());
         }
+        self.clear_frontiers();
         let next = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
         row!(self.reply; expired.len() as i64, next.map(|at| ms_until(at, self.now)));
+    }
+
+    /// Retires the frontiers of lines that are no longer used, and deletes those that were retired an hour ago.
+    fn clear_frontiers(&mut self) {
+        let newest = self.tables.claim_frontier.values().map(|frontier| frontier.seq).max().unwrap_or_default();
+        let used = self.tables.job.values().filter(|job| job.seq.is_some());
+        let used: BTreeSet<_> = used.map(|job| (job.queue_id, job.priority)).collect();
+        let (now, an_hour_ago) = (self.now, later(self.now, -AN_HOUR_MS));
+        self.tables.claim_frontier.retain(|line, frontier| {
+            let is_unused = frontier.seq <= newest - 2_000 && !used.contains(line);
+            match frontier.retired_at {
+                Some(retired_at) => !is_unused || retired_at >= an_hour_ago,
+                None => {
+                    frontier.retired_at = is_unused.then_some(now);
+                    true
+                }
+            }
+        });
     }
 
     fn reap_job(&mut self, id: Uuid, seed: i64) {

@@ -1,6 +1,6 @@
 //! Jobs coming out: claims, and what leads to them.
 
-use super::tables::{IN_PROGRESS, JobRow, PENDING};
+use super::tables::{FrontierRow, IN_PROGRESS, JobRow, PENDING};
 use super::values::row;
 use super::{Work, later, ms_until};
 use pm_core::Timestamp;
@@ -35,10 +35,7 @@ impl Work<'_> {
             line.sort_unstable();
             line.truncate(limit - picked.len().min(limit));
             if let Some((Some(head), _)) = line.last() {
-                let frontier = self.tables.claim_frontier.entry((*queue_id, *priority)).or_insert(head + 1_000);
-                if head > frontier {
-                    *frontier = head + 1_000;
-                }
+                self.raise_frontier((*queue_id, *priority), *head);
             }
             picked.extend(line.into_iter().map(|(_, id)| id));
         }
@@ -60,6 +57,15 @@ impl Work<'_> {
             row!(self.reply; job.id, job.queue_id, None::<bool>, self.unreadable_ms(&job), job.max_retries, job.backoff_ms,
                 job.jitter_percent, None::<i64>);
             self.answer_taken(&job);
+        }
+    }
+
+    /// Makes the claim frontier of a line an upper bound of a ticket that is claimed, unless it is one.
+    fn raise_frontier(&mut self, line: (i32, i32), head: i64) {
+        let raised = FrontierRow { seq: head + 1_000, retired_at: None };
+        let frontier = self.tables.claim_frontier.entry(line).or_insert(raised);
+        if frontier.retired_at.is_some() || head > frontier.seq {
+            *frontier = FrontierRow { seq: raised.seq.max(frontier.seq), retired_at: None };
         }
     }
 
@@ -104,8 +110,11 @@ impl Work<'_> {
 
     /// Returns the ticket of a job in progress: no later in its line than the claim frontier.
     pub(super) fn at_frontier(&mut self, queue_id: i32, priority: i32, seq: Option<i64>) -> Option<i64> {
-        let frontier = *self.tables.claim_frontier.entry((queue_id, priority)).or_insert(1);
-        Some(seq.map_or(frontier, |seq| seq.min(frontier)))
+        let made = FrontierRow { seq: 1, retired_at: None };
+        let frontier = self.tables.claim_frontier.entry((queue_id, priority)).or_insert(made);
+        // One that was retired may be about to be deleted.
+        let bound = frontier.retired_at.take().map_or(frontier.seq, |_| 1);
+        Some(seq.map_or(bound, |seq| seq.min(bound)))
     }
 
     pub(super) fn poll(&mut self) {

@@ -119,9 +119,8 @@ impl Work<'_> {
         let tables = &self.tables;
         let (queues, frontiers, payloads) = (tables.queue.len(), tables.claim_frontier.len(), tables.payload.len());
         let rows = [("attempt", tables.attempt.len()), ("claim_frontier", frontiers), ("job", tables.job.len())];
-        for (table, rows) in
-            rows.into_iter().chain([("payload", payloads), ("queue", queues), ("schedule", tables.schedule.len())])
-        {
+        let more = [("replacement", tables.replacement.len()), ("schedule", tables.schedule.len())];
+        for (table, rows) in rows.into_iter().chain([("payload", payloads), ("queue", queues)]).chain(more) {
             row!(self.reply; table.to_owned(), None::<String>, rows as i64, 0i64);
         }
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub struct Tables {
     pub queue: BTreeMap<i32, QueueRow>,
     pub job: BTreeMap<Uuid, JobRow>,
-    pub claim_frontier: BTreeMap<(i32, i32), i64>,
+    pub claim_frontier: BTreeMap<(i32, i32), FrontierRow>,
     pub attempt: BTreeMap<(Uuid, i32), AttemptRow>,
     pub payload: BTreeMap<i64, (i32, Bytes)>,
     pub replacement: BTreeMap<Uuid, (Uuid, Timestamp)>,
@@ -24,7 +24,7 @@ pub struct Tables {
     pub locked_keys: BTreeSet<(i32, String)>,
     pub(crate) last_schedule: i32,
     pub(crate) last_queue: i32,
-    pub(crate) last_seq: i64,
+    pub last_seq: i64,
     pub(crate) last_payload: i64,
 }
 
@@ -75,6 +75,14 @@ pub struct JobRow {
     pub description: Option<String>,
     pub reason: Option<String>,
     pub payload: Option<Bytes>,
+}
+
+/// A row of `claim_frontier`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs)]
+pub struct FrontierRow {
+    pub seq: i64,
+    pub retired_at: Option<Timestamp>,
 }
 
 /// A row of `attempt`.

@@ -146,7 +146,8 @@ impl Auditor {
                 (old.state >= FINISHED || new.state < FINISHED || new.lease.is_some()).then_some("ended twice")
             }
             StatementId::MoveJobs => {
-                let moved = JobRow { queue_id: new.queue_id, seq: new.seq, ..old.clone() };
+                let key_held = old.key_held.clone().filter(|_| new.key_held.is_some() || new.state < FINISHED);
+                let moved = JobRow { queue_id: new.queue_id, seq: new.seq, key_held, ..old.clone() };
                 (moved != *new).then_some("a move that changes more than the queue")
             }
             StatementId::CopyJob => {
@@ -268,8 +269,11 @@ fn inconsistency(tables: &Tables) -> Option<String> {
         if !is_whole {
             return Some(format!("nothing is lost: nobody will find {job:?}"));
         }
-        if job.state == IN_PROGRESS && line.is_none_or(|frontier| job.seq > Some(*frontier)) {
+        if job.state == IN_PROGRESS && line.is_none_or(|frontier| job.seq > Some(frontier.seq)) {
             return Some(format!("beyond the claim frontier: {job:?}"));
+        }
+        if job.state < FINISHED && job.key_held != job.key {
+            return Some(format!("an active job does not hold its key: {job:?}"));
         }
         if job.key_held.as_ref().is_some_and(|key| !keys.insert((job.queue_id, key))) {
             return Some(format!("two jobs hold one key: {job:?}"));
