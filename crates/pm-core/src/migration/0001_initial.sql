@@ -139,22 +139,24 @@ create index replacement_job on {schema}.replacement (job_id, replaced_at);
 -- committed while the deletion waited for the job's lock; a subquery of the deletion does not. The schema's name is
 -- taken from the table, so that the schema can be renamed.
 create function {schema}.delete_with_job() returns pg_catalog.trigger language plpgsql set search_path = pg_catalog, pg_temp as $function$
+declare
+  home pg_catalog.text := pg_catalog.quote_ident(tg_table_schema::pg_catalog.text);
 begin
-  execute format('delete from %I.attempt where job_id in (select id from gone)', tg_table_schema);
-  execute format('delete from %I.replacement where job_id in (select id from gone)', tg_table_schema);
+  execute 'delete from ' || home || '.attempt where job_id in (select id from gone)';
+  execute 'delete from ' || home || '.replacement where job_id in (select id from gone)';
   if exists (select from gone where payload_id is not null) then
-    execute format('
+    execute '
       with share as (
-        select payload_id, count(*) as jobs from gone where payload_id is not null group by payload_id
+        select payload_id, pg_catalog.count(*) as jobs from gone where payload_id is not null group by payload_id
       ), locked as materialized (
         select payload.id, payload.refs, share.jobs
-        from share join %1$I.payload on payload.id = share.payload_id
+        from share join ' || home || '.payload on payload.id = share.payload_id
         order by payload.id
         for update of payload
       ), kept as (
-        update %1$I.payload set refs = locked.refs - locked.jobs from locked where payload.id = locked.id and locked.refs > locked.jobs
+        update ' || home || '.payload set refs = locked.refs - locked.jobs from locked where payload.id = locked.id and locked.refs > locked.jobs
       )
-      delete from %1$I.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs', tg_table_schema);
+      delete from ' || home || '.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs';
   end if;
   return null;
 end $function$;
