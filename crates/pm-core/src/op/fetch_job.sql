@@ -26,7 +26,7 @@ with target as materialized (
   where job.ctid = target.tid
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
             job.retry_count, job.created_at, job.codec, job.description, job.key,
-            (extract(epoch from pg_catalog.statement_timestamp() - job.unreadable_since) * 1000.0)::pg_catalog.int8 as unreadable_ms,
+            case when pg_catalog.isfinite(job.unreadable_since) then (extract(epoch from pg_catalog.statement_timestamp() - job.unreadable_since) * 1000.0)::pg_catalog.int8 end as unreadable_ms,
             coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
 )
 select null::pg_catalog.uuid as id, queue.id as queue_id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
