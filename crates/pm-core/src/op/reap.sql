@@ -18,7 +18,7 @@ with flight as materialized (
     select job.id, job.queue_id, job.attempt, job.lease, job.worker, job.retry_count,
            job.backoff_ms, job.max_retries, job.jitter_percent
     from {schema}.job
-    where job.id = expired.id and job.state = 1 and job.lease_expires_at <= pg_catalog.statement_timestamp()
+    where job.id = any(array[expired.id]) and job.state = 1 and job.lease_expires_at <= pg_catalog.statement_timestamp()
     for no key update skip locked
   ) pick
   limit $1::pg_catalog.int8
