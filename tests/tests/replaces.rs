@@ -1,6 +1,6 @@
 //! An enqueue that replaces a waiting job: it counts once, also when its reply is lost and it is sent again.
 
-use pm_core::op::{Enqueue, FetchJob, Holder, ReplaceJobs, Settle, SettleItem};
+use pm_core::op::{EnqueueKeyed, FetchJob, Holder, ReplaceJobs, Settle, SettleItem};
 use pm_core::{Codec, JobOptions, Lease, NewJob, OnConflict, QueueName, Reason, Verdict};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Enqueued, State, Uuid, connect_with};
 use pm_tests::{Direct, Ground, Loss, Proxy, within};
@@ -30,7 +30,7 @@ fn update(number: u128) -> NewJob {
 /// Sends a job as a producer does: an enqueue, and its follow-up when something is there already.
 async fn send(direct: &mut Direct, job: &NewJob) -> Option<Holder> {
     let jobs = std::slice::from_ref(job);
-    let reply = direct.run(Enqueue { jobs }).await;
+    let reply = direct.run(EnqueueKeyed { jobs, in_transaction: true }).await;
     if reply.present.is_empty() { None } else { direct.run(ReplaceJobs { jobs }).await[0] }
 }
 

@@ -43,20 +43,24 @@ const READER: &[OnTable] = &[
     ("payload", &["select"]),
     ("schedule", &["select"]),
 ];
-/// Replacing the payload of a job whose payload is shared changes the shared one.
+/// Replacing the payload of a job whose payload is shared changes the shared one; whether the job has started shows in its
+/// attempts.
 const ENQUEUER: &[OnTable] = &[
     ("migration", &["select"]),
     ("queue", &["select", "update (sleeper_until)"]),
     ("job", &["select", "insert", "update"]),
-    ("payload", &["select", "insert", "update", "delete"]),
+    ("attempt", &["select"]),
+    ("payload", &["select", "update", "delete"]),
+    ("replacement", &["select", "insert", "delete"]),
 ];
 const WORKER: &[OnTable] = &[
     ("migration", &["select"]),
     ("queue", &["select", "update (sleeper_until)"]),
     ("job", &["select", "insert", "update"]),
-    ("claim_frontier", &["select", "insert", "update"]),
+    ("claim_frontier", &["select", "insert", "update", "delete"]),
     ("attempt", &["select", "insert"]),
-    ("payload", &["select", "insert", "update", "delete"]),
+    ("payload", &["select", "update", "delete"]),
+    ("replacement", &["select", "insert", "delete"]),
     ("schedule", &["select", "update"]),
 ];
 const OPERATOR: &[OnTable] = &[
@@ -66,6 +70,7 @@ const OPERATOR: &[OnTable] = &[
     ("claim_frontier", &["select", "insert", "update", "delete"]),
     ("attempt", &["select", "insert", "delete"]),
     ("payload", &["select", "insert", "update", "delete"]),
+    ("replacement", &["select", "insert", "delete"]),
     ("schedule", &["select", "insert", "update", "delete"]),
 ];
 /// Drawing positions needs usage; advancing the sequence when a failover left it behind needs update.

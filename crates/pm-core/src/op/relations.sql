@@ -13,7 +13,7 @@ select current_user::pg_catalog.text as role, mine.relname::pg_catalog.text as n
        mine.relrowsecurity as is_secured,
        case when mine.relkind in ('r', 'p') then pg_catalog.row_security_active(mine.oid) else false end as is_filtered,
        (select pg_catalog.string_agg(pg_trigger.tgname::pg_catalog.text, ', ' order by pg_trigger.tgname) from pg_catalog.pg_trigger
-        where pg_trigger.tgrelid = mine.oid and not pg_trigger.tgisinternal and pg_trigger.tgenabled <> 'D') as triggers,
+        where pg_trigger.tgrelid = mine.oid and not pg_trigger.tgisinternal and pg_trigger.tgenabled <> 'D' and pg_trigger.tgname <> 'delete_with_job') as triggers,
        (select pg_catalog.string_agg(pg_rewrite.rulename::pg_catalog.text, ', ' order by pg_rewrite.rulename) from pg_catalog.pg_rewrite
         where pg_rewrite.ev_class = mine.oid and pg_rewrite.rulename <> '_RETURN' and pg_rewrite.ev_enabled <> 'D') as rules,
        exists (select from pg_catalog.pg_trigger join pg_catalog.pg_proc on pg_proc.oid = pg_trigger.tgfoid
