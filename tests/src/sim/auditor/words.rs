@@ -92,7 +92,10 @@ impl Auditor {
         if let (Ok(enqueued), Some(job)) = (answer, replaced.filter(|job| !self.deleted.contains(job)))
             && *enqueued != Enqueued::Replaced(job)
         {
-            self.violate(format!("a resend is answered as the first time: {} replaced {job}, told {enqueued:?}"));
+            let payload = String::from_utf8_lossy(payload);
+            self.violate(format!(
+                "a resend is answered as the first time: {payload} replaced {job}, told {enqueued:?}"
+            ));
         }
         match answer {
             Ok(enqueued) if self.ever.contains(&enqueued.id()) => {}
