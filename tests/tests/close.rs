@@ -52,6 +52,18 @@ async fn closing_waits_for_the_acks_handed_out() {
 }
 
 #[tokio::test]
+async fn closing_within_a_time_waits_no_longer_for_the_acks_handed_out() {
+    let ground = Ground::new().await;
+    ground.put(1).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let ack = next(&mut jobs).await.into_parts().1;
+    assert!(!within("the deadline", ground.queue.close_within(Duration::from_millis(50))).await);
+    ack.commit().await.expect("an ack is good for as long as its lease");
+    assert!(within("the end of close", ground.queue.close_within(PATIENCE)).await);
+    assert_eq!(ground.jobs_in(State::Finished), 1);
+}
+
+#[tokio::test]
 async fn closing_waits_for_an_ack_no_longer_than_its_lease() {
     let ground = Ground::with(SettingsChange::new().lease(Duration::from_secs(1))).await;
     ground.put(1).await;

@@ -67,6 +67,12 @@ impl GlobalArgs {
 
 /// Runs what the arguments of this process say; returns its exit code.
 pub fn run() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == crate::commands::guard::ARGUMENT) {
+        return crate::commands::guard::run();
+    }
+    if std::process::id() == 1 {
+        return crate::process_one::run();
+    }
     match Cli::try_parse() {
         Ok(cli) => execute(cli),
         Err(error) => show(&error),

@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod id;
 mod input;
+mod process_one;
 mod redact;
 mod render;
 mod stop;

@@ -14,6 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_channel::oneshot;
+use futures_util::future::{Either, select};
 use pm_core::doctor::{foreign_encoding, hidden_rows, other_schemas};
 use pm_core::machine::{self, Enqueued};
 use pm_core::op::{Notice, Relations, SchemaFound, SchemaVersion, advance_positions_script};
@@ -22,8 +23,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// How many jobs of one `enqueue_many` are written ahead of the statements that carry them.
@@ -395,6 +398,16 @@ impl Queue {
         self.inner.producer.close();
         poll_fn(|cx| self.inner.producer.poll_closed(cx)).await;
         self.inner.link.driver.close().await;
+    }
+
+    /// Stops this queue and its clones as [`Queue::close`] does, but waits no longer than `time`; returns whether nothing
+    /// was left to settle.
+    ///
+    /// What was left goes on for as long as this process does. Jobs whose acks are still out come back when their leases
+    /// end, if nothing settles them before.
+    pub async fn close_within(&self, time: Duration) -> bool {
+        let (close, deadline) = (pin!(self.close()), self.inner.link.runtime.sleep(time));
+        matches!(select(close, deadline).await, Either::Left(_))
     }
 
     /// Does one operation in a task of its own, so that dropping the future never leaves a connection in doubt.

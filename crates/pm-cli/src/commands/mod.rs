@@ -13,6 +13,8 @@ mod schedule;
 mod top;
 mod work;
 
+pub(crate) use work::guard;
+
 use crate::context::Context;
 use crate::error::CommandError;
 

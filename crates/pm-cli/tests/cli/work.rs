@@ -231,3 +231,134 @@ fn people_are_told_of_failures_only() {
     assert_eq!(without_waiting, expected);
     assert_eq!(job(&place, &good)["status"], "finished");
 }
+
+/// Waits until the process is gone, or a zombie that someone has yet to reap.
+fn await_end(process: &str) {
+    let stat = format!("/proc/{}/stat", process.trim());
+    let is_gone =
+        || std::fs::read_to_string(&stat).map_or(true, |stat| stat.rsplit(')').next().unwrap().starts_with(" Z"));
+    for _ in 0..1_000 {
+        if is_gone() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("process {process} never ended");
+}
+
+/// The job runs again when its lease has ended; a copy that went on would run beside it.
+#[test]
+fn commands_die_with_a_worker_that_is_killed() {
+    let place = Place::with_queues(&["mail"]);
+    let script = "sleep 1000 & echo $! > \"$HOME/child\"; echo $$ > \"$HOME/parent\"; trap '' TERM HUP INT; wait";
+    let mut working = work(&place, &[], script);
+    place.add(&["mail", "1"]);
+    await_file(&place.home.path().join("parent"));
+    working.signal(Signal::KILL);
+    working.child.wait().unwrap();
+    for name in ["child", "parent"] {
+        await_end(&std::fs::read_to_string(place.home.path().join(name)).unwrap());
+    }
+}
+
+#[test]
+fn a_command_that_outlasts_the_grace_is_ended_and_its_job_given_back() {
+    let place = Place::with_queues(&["mail"]);
+    for (grace, script) in [
+        ("100ms", "trap 'echo > \"$HOME/asked\"; exit 0' TERM; echo > \"$HOME/began\"; sleep 1000 & wait"),
+        ("0s", "trap '' TERM; echo > \"$HOME/began\"; sleep 1000 & wait; wait"),
+    ] {
+        let began = place.home.path().join("began");
+        let id = place.add(&["mail", "1"]);
+        let mut working = work(&place, &["--grace", grace], script);
+        await_file(&began);
+        working.terminate();
+        assert_eq!(working.next()["result"], "released");
+        let (status, stderr) = working.end();
+        assert_eq!(status, 0, "{stderr}");
+        assert!(stderr.contains(&format!("for up to {grace}")), "{stderr}");
+        let job = job(&place, &id);
+        assert_eq!((&job["status"], &job["retries"]), (&json!("pending"), &json!(0)));
+        std::fs::remove_file(began).unwrap();
+        place.pm(&["job", "done", &id]);
+    }
+    assert!(place.home.path().join("asked").exists(), "SIGTERM comes first");
+}
+
+fn probe(address: &str, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: pm\r\n\r\n").as_bytes()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn an_outage_shows_on_stderr_and_to_probes_and_does_not_keep_a_worker_from_stopping() {
+    let mut server = pm_sandbox::Server::start().unwrap();
+    let home = crate::support::Home::new();
+    let pm = |arguments: &[&str]| {
+        let output = home.command().env("PM_DATABASE_URL", server.url()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    pm(&["db", "migrate"]);
+    pm(&["queue", "create", "mail"]);
+    // It is free a moment later still, unless someone is very fast.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut command = home.command();
+    command.env("PM_DATABASE_URL", server.url()).args(["work", "mail", "--ndjson", "--health", &address, "--"]);
+    let mut working = Working::start(command.args(["sh", "-c", "echo > \"$HOME/began\"; sleep 1000"]));
+    pm(&["job", "add", "mail", "1"]);
+    await_file(&home.path().join("began"));
+    assert_eq!(["/live", "/ready", "/else"].map(|path| probe(&address, path)), ["200", "200", "404"]);
+
+    let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
+    let mut next_line = || stderr.next().unwrap().unwrap();
+    server.kill();
+    assert!(next_line().starts_with("The database is away"));
+    assert_eq!(["/live", "/ready"].map(|path| probe(&address, path)), ["200", "503"]);
+    server.restart().unwrap();
+    assert!(next_line().starts_with("The database is back after"));
+    assert_eq!(probe(&address, "/ready"), "200");
+
+    server.kill();
+    working.terminate();
+    while !next_line().starts_with("Waiting for 1 job") {}
+    working.terminate();
+    while !next_line().contains("the results of 1 job were lost") {}
+    assert!(next_line().contains("run again when their leases have ended"));
+    assert_eq!(working.child.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused() {
+    let place = Place::with_queues(&["mail"]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ran = place.pm(&["work", "mail", "--health", &address, "--", "true"]);
+    ran.assert_refused(3, &["cannot listen on", &address]);
+}
+
+/// As in a container without an init of its own.
+#[test]
+fn process_one_passes_signals_on_and_reaps_orphans() {
+    let place = Place::with_queues(&["mail"]);
+    let command = place.command();
+    let mut unshare = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    unshare.arg(command.get_program());
+    unshare.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let script = "(sleep 0.05 & echo > \"$HOME/orphan\") & wait; kill -TERM 1; cat /proc/[0-9]*/stat; sleep 0.5; \
+                  for stat in /proc/[0-9]*/stat; do read -r line < $stat && echo \"$line\" >> \"$HOME/stats\"; done";
+    unshare.args(["work", "mail", "--ndjson", "--", "sh", "-c", script]);
+    place.add(&["mail", "1"]);
+    let output = unshare.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stats = std::fs::read_to_string(place.home.path().join("stats")).unwrap();
+    assert!(stats.lines().any(|line| line.starts_with("1 (pm)")), "{stats}");
+    assert!(!stats.contains(") Z "), "{stats}");
+}

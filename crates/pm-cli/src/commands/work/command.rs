@@ -1,7 +1,10 @@
 //! Running the command for one job.
 
+use super::guard::Guard;
 use crate::error::CommandError;
+use futures_util::FutureExt;
 use pm_driver_tokio_postgres::Uuid;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -13,12 +16,15 @@ use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 const KEPT: usize = 2_000;
 /// How long stderr may stay open after the command has ended: a grandchild may hold it.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
+/// How long a command that is asked to end has before it is killed.
+pub(super) const TO_END: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The command to run for each job.
 pub(super) struct Program {
     name: OsString,
     arguments: Vec<OsString>,
     queue: String,
+    guard: Guard,
 }
 
 /// How a run ended.
@@ -32,18 +38,26 @@ pub(super) struct Ended {
 
 impl Program {
     /// Returns the command in `words`, which clap sees to hold at least one.
-    pub(super) fn new(words: &[OsString], queue: &str) -> Self {
+    pub(super) fn new(words: &[OsString], queue: &str, guard: Guard) -> Self {
         let (name, arguments) =
             words.split_first().map_or((OsString::new(), &[][..]), |(name, rest)| (name.clone(), rest));
-        Program { name, arguments: arguments.to_vec(), queue: queue.to_owned() }
+        Program { name, arguments: arguments.to_vec(), queue: queue.to_owned(), guard }
     }
 
-    /// Runs it for one job. Dropping the future kills it, with all that it started and kept in its process group.
+    /// Runs it for one job. Dropping the future kills it, with all that it started and kept in its process group, and so
+    /// does the guard when this process dies. When `asked_to_end` ends it gets SIGTERM, and SIGKILL 2 s later; it has not
+    /// ended then ([`None`]).
     ///
     /// # Errors
     ///
     /// Exit code 2 when it cannot be started at all.
-    pub(super) async fn run(&self, id: Uuid, attempt: u32, payload: impl AsRef<[u8]>) -> Result<Ended, CommandError> {
+    pub(super) async fn run(
+        &self,
+        id: Uuid,
+        attempt: u32,
+        payload: impl AsRef<[u8]>,
+        asked_to_end: impl Future<Output = ()>,
+    ) -> Result<Option<Ended>, CommandError> {
         let mut command = Command::new(&self.name);
         command.args(&self.arguments).env("PM_JOB_ID", id.to_string()).env("PM_ATTEMPT", attempt.to_string());
         command.env("PM_QUEUE", &self.queue).stdin(Stdio::piped()).stderr(Stdio::piped());
@@ -52,45 +66,63 @@ impl Program {
         let failed = |error: io::Error| {
             CommandError::usage(format!("cannot run {}: {error}", self.name.display())).hint("the job was given back")
         };
-        let mut group = Group::of(command.spawn().map_err(failed)?);
+        let mut group = Group::of(command.spawn().map_err(failed)?, &self.guard);
         let (stdin, stderr) = (group.child.stdin.take(), group.child.stderr.take());
         let mut last_words = Vec::new();
         let status = {
             let talk = async { tokio::join!(feed(stdin, payload.as_ref()), listen(stderr, &mut last_words)) };
-            let mut talk = std::pin::pin!(talk);
-            tokio::select! {
-                status = group.child.wait() => {
-                    drop(tokio::time::timeout(LAST_WORDS, talk).await);
-                    status
+            let mut talk = std::pin::pin!(talk.fuse());
+            let mut asked_to_end = std::pin::pin!(asked_to_end.fuse());
+            loop {
+                tokio::select! {
+                    status = group.child.wait() => {
+                        drop(tokio::time::timeout(LAST_WORDS, talk).await);
+                        break status;
+                    }
+                    _ = &mut talk => {}
+                    () = &mut asked_to_end => {
+                        group.signal(Signal::TERM);
+                        drop(tokio::time::timeout(TO_END, group.child.wait()).await);
+                        return Ok(None);
+                    }
                 }
-                _ = &mut talk => group.child.wait().await,
             }
         };
         group.is_over = true;
         let status = status.map_err(failed)?;
-        Ok(Ended { code: status.code(), reason: reason(status, &last_words) })
+        Ok(Some(Ended { code: status.code(), reason: reason(status, &last_words) }))
     }
 }
 
 /// A process and those it started. Unless it ended by itself, all are killed when this is dropped.
-struct Group {
+struct Group<'a> {
     child: Child,
+    id: Option<u32>,
     is_over: bool,
+    guard: &'a Guard,
 }
 
-impl Group {
-    fn of(child: Child) -> Self {
-        Group { child, is_over: false }
+impl<'a> Group<'a> {
+    fn of(child: Child, guard: &'a Guard) -> Self {
+        let id = child.id();
+        id.into_iter().for_each(|id| guard.add(id));
+        Group { child, id, is_over: false, guard }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(id) = self.id.and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // It may just have ended.
+            kill_process_group(id, signal).ok();
+        }
     }
 }
 
-impl Drop for Group {
+impl Drop for Group<'_> {
     fn drop(&mut self) {
-        let id = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
-        if let (false, Some(id)) = (self.is_over, id) {
-            // It may just have ended.
-            rustix::process::kill_process_group(id, rustix::process::Signal::KILL).ok();
+        if !self.is_over {
+            self.signal(Signal::KILL);
         }
+        self.id.into_iter().for_each(|id| self.guard.remove(id));
     }
 }
 

@@ -1,27 +1,45 @@
 //! `pm work`
 
 mod command;
+pub(crate) mod guard;
 mod hard_codes;
+mod health;
 
 use crate::context::{Context, options};
 use crate::error::CommandError;
-use crate::input::parse_queue;
+use crate::input::{parse_duration, parse_queue, show_duration};
 use crate::render::Format;
 use crate::stop::Stop;
-use command::{Ended, Program};
+use command::{Ended, Program, TO_END};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use guard::Guard;
 use hard_codes::{HardCodes, parse_hard_codes};
+use health::Outage;
 use pm_core::QueueName;
-use pm_driver_tokio_postgres::{JobStream, PendingJob, RawPayload, StreamOptions};
+use pm_driver_tokio_postgres::{JobStream, PendingJob, Queue, RawPayload, StreamOptions};
 use serde::Serialize;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// For how long a lease is kept alive: a command may run for as long as it likes.
 const KEEP_ALIVE: Duration = Duration::from_secs(365 * 86_400);
+/// How often it looks whether the database has gone away or come back.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long results may take to be stored once the commands were ended; the database may be away.
+const LAST_RESULTS: Duration = Duration::from_secs(5);
+
+/// What is asked of the commands that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Order {
+    GoOn,
+    End,
+    Die,
+}
 
 /// Runs a command for each job of a queue
 ///
@@ -32,10 +50,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(365 * 86_400);
 ///
 /// The lease is kept alive while the command runs; when it is lost all the same, the command
 /// is killed. On Ctrl-C, SIGTERM or SIGHUP no job is begun any more, and those that run are
-/// waited for; a second one kills their commands and gives the jobs back.
+/// waited for, with --grace no longer than that: then their commands get SIGTERM, SIGKILL 2 s
+/// later, and the jobs are given back. A second signal kills them at once. However pm work
+/// dies, its commands die with it.
+///
+/// When the database goes away and when it is back, a line on stderr says so. It exits with 3
+/// when the result of a command was lost: the job runs again then.
 ///
 /// Example:
 ///   pm work mail -- ./send-mail
+///   pm work mail --grace 25s --health 0.0.0.0:8080 -- ./send-mail
 ///   pm work thumbnails --concurrency 4 --hard-codes 65,100-110 -- convert - -resize 64x64 out.png
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -49,6 +73,12 @@ pub(crate) struct WorkArgs {
     /// Exit codes that fail a job for good, like 65,100-110, or `all` but 75
     #[arg(long, value_name = "CODES", default_value = "", hide_default_value = true, value_parser = parse_hard_codes)]
     hard_codes: HardCodes,
+    /// How long commands may go on after the signal to stop
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    grace: Option<Duration>,
+    /// Answers probes over HTTP: GET /live, and GET /ready while the database is there
+    #[arg(long, value_name = "ADDR:PORT")]
+    health: Option<SocketAddr>,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, last = true)]
     command: Vec<OsString>,
@@ -64,6 +94,9 @@ struct Worked {
     /// The command's exit code, if it ended by itself.
     code: Option<i32>,
     reason: Option<String>,
+    /// Whether the command ended by itself, and how could not be stored.
+    #[serde(skip)]
+    is_result_lost: bool,
 }
 
 pub(super) async fn run(context: &mut Context, args: &WorkArgs) -> Result<(), CommandError> {
@@ -71,57 +104,87 @@ pub(super) async fn run(context: &mut Context, args: &WorkArgs) -> Result<(), Co
     let queue = context.connect_with(options(&settings).connections(2).waiting_connections(2)).await?;
     // A stream would say so as well, but later.
     queue.queue_settings(args.queue.as_str()).await?;
-    let program = Program::new(&args.command, args.queue.as_str());
+    let program = Program::new(&args.command, args.queue.as_str(), Guard::start()?);
     let concurrency = usize::from(args.concurrency);
     let stream = StreamOptions::default().prefetch(concurrency).keep_alive(Some(KEEP_ALIVE));
     let jobs = queue.try_stream_jobs_with::<RawPayload>(args.queue.as_str(), stream);
     let mut stop = Stop::listen()?;
+    tokio::spawn(health::ask(queue.clone()));
+    if let Some(address) = args.health {
+        tokio::spawn(health::serve(health::listen(address).await?, queue.clone()));
+    }
     if context.output.format() == Format::People {
         context.output.say(&format!("Working on queue \"{}\"; Ctrl-C stops it.", args.queue));
     }
-    work(context, jobs, &mut stop, &program, args, concurrency).await
+    work(context, &queue, jobs, &mut stop, &program, args).await
 }
 
 /// Works until the stream ends, the program cannot be run, or it was asked to stop and nothing runs any more.
 async fn work(
     context: &mut Context,
+    queue: &Queue,
     jobs: JobStream<RawPayload>,
     stop: &mut Stop,
     program: &Program,
     args: &WorkArgs,
-    concurrency: usize,
 ) -> Result<(), CommandError> {
-    let (kill, killed) = watch::channel(false);
+    let (order, orders) = watch::channel(Order::GoOn);
     let mut jobs = Some(Box::pin(jobs));
     let mut running = FuturesUnordered::new();
-    let mut outcome = Ok(());
+    let (mut outcome, mut lost) = (Ok(()), 0u64);
+    let (mut outage, mut look) = (Outage::default(), interval(LOOK));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // When the commands that still run are ended, and when their results are waited for no longer.
+    let (mut grace_ends, mut gives_up): (Option<Instant>, Option<Instant>) = (None, None);
     while jobs.is_some() || !running.is_empty() {
-        let has_room = running.len() < concurrency;
+        let has_room = running.len() < usize::from(args.concurrency);
         tokio::select! {
             Some(job) = async { jobs.as_mut()?.next().await.map(Some).or(Some(None)) }, if has_room && jobs.is_some() => {
                 match job {
-                    Some(Ok(job)) => running.push(one(job, program, &args.hard_codes, killed.clone())),
+                    Some(Ok(job)) => running.push(one(job, program, &args.hard_codes, orders.clone())),
                     Some(Err(error)) => outcome = Err(error.into()),
                     // It ends after the error that it showed.
                     None => jobs = None,
                 }
             }
             Some(worked) = running.next(), if !running.is_empty() => {
+                lost += u64::from(worked.as_ref().is_ok_and(|worked| worked.is_result_lost));
                 if let Err(error) = worked.and_then(|worked| tell(context, &worked)) {
                     (outcome, jobs) = (Err(error), None);
                 }
             }
             () = stop.asked() => {
                 if jobs.take().is_none() {
-                    kill.send_replace(true);
+                    order.send_replace(Order::Die);
+                    gives_up.get_or_insert(Instant::now() + LAST_RESULTS);
                 } else if !running.is_empty() {
-                    let count = crate::render::jobs(running.len() as u64);
-                    context.output.say(&format!("Waiting for {count}; Ctrl-C once more kills what runs."));
+                    grace_ends = args.grace.map(|grace| Instant::now() + grace);
+                    context.output.say(&waiting(running.len(), args.grace));
                 }
             }
+            () = sleep_until(grace_ends.unwrap_or_else(Instant::now)), if grace_ends.is_some() => {
+                grace_ends = None;
+                order.send_if_modified(|order| *order < Order::End && { *order = Order::End; true });
+                gives_up.get_or_insert(Instant::now() + TO_END + LAST_RESULTS);
+            }
+            () = sleep_until(gives_up.unwrap_or_else(Instant::now)), if gives_up.is_some() => {
+                lost += running.len() as u64;
+                break;
+            }
+            _ = look.tick() => outage.look(queue, context),
         }
     }
-    outcome
+    outcome.and(match lost {
+        0 => Ok(()),
+        _ => Err(CommandError::trouble(format!("the results of {} were lost", crate::render::jobs(lost)))
+            .hint("the jobs run again when their leases have ended")),
+    })
+}
+
+fn waiting(running: usize, grace: Option<Duration>) -> String {
+    let count = crate::render::jobs(running as u64);
+    let limit = grace.map_or(String::new(), |grace| format!(" for up to {}", show_duration(grace)));
+    format!("Waiting for {count}{limit}; Ctrl-C once more kills what runs.")
 }
 
 /// Runs the program for one job and says what became of it.
@@ -129,22 +192,24 @@ async fn one(
     job: PendingJob<RawPayload>,
     program: &Program,
     hard_codes: &HardCodes,
-    mut killed: watch::Receiver<bool>,
+    mut orders: watch::Receiver<Order>,
 ) -> Result<Worked, CommandError> {
     let (id, attempt) = (job.id(), job.metadata().attempt);
     let (payload, ack) = job.into_parts();
-    let worked = |result, code, reason| Worked { id: id.to_string(), attempt, result, code, reason };
-    let lost = ack.lost();
+    let worked =
+        |result, code, reason| Worked { id: id.to_string(), attempt, result, code, reason, is_result_lost: false };
+    let (lost, mut later_orders) = (ack.lost(), orders.clone());
     let ended = {
-        let mut ended = pin!(program.run(id, attempt, payload.bytes));
+        let asked_to_end = async { drop(orders.wait_for(|order| *order == Order::End).await) };
+        let mut ended = pin!(program.run(id, attempt, payload.bytes, asked_to_end));
         tokio::select! {
-            ended = &mut ended => Some(ended),
+            ended = &mut ended => ended.transpose(),
             () = lost => return Ok(worked("lost", None, Some("the lease was lost; the command was killed".to_owned()))),
-            _ = killed.wait_for(|killed| *killed) => None,
+            _ = later_orders.wait_for(|order| *order == Order::Die) => None,
         }
     };
     let (settled, worked) = match ended {
-        None => (ack.release(), worked("released", None, Some("the command was killed".to_owned()))),
+        None => (ack.release(), worked("released", None, Some("the command was ended before it was done".to_owned()))),
         Some(Err(error)) => {
             ack.release().await?;
             return Err(error);
@@ -157,7 +222,10 @@ async fn one(
     };
     match settled.await {
         Ok(()) => Ok(worked),
-        Err(error) => Ok(Worked { result: "lost", reason: Some(error.to_string()), ..worked }),
+        Err(error) => {
+            let is_result_lost = worked.result != "released";
+            Ok(Worked { result: "lost", reason: Some(error.to_string()), is_result_lost, ..worked })
+        }
     }
 }
 
