@@ -71,7 +71,7 @@ async fn all_lines_that_a_transaction_fills_are_told_to_sleepers() {
 }
 
 #[tokio::test]
-async fn lost_ends_when_an_ack_is_dropped_that_was_committed_in_a_transaction() {
+async fn lost_ends_when_the_transaction_that_settled_the_job_has_committed() {
     let ground = Ground::new().await;
     ground.put(1).await;
     let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -80,8 +80,8 @@ async fn lost_ends_when_an_ack_is_dropped_that_was_committed_in_a_transaction() 
     tokio::task::yield_now().await;
     let mut client = client(&ground).await;
     let transaction = client.transaction().await.unwrap();
-    ack.commit_in(&InTransaction(&transaction)).await.unwrap();
+    let settlement = ack.commit_in(&InTransaction(&transaction)).await.unwrap();
     transaction.commit().await.unwrap();
-    drop(ack);
+    settlement.committed();
     within("the end of lost()", lost).await.unwrap();
 }

@@ -30,18 +30,20 @@ async fn a_chain_into_a_missing_queue_does_not_finish_its_source() {
 
     let transaction = mine.client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
-    ack.commit_in(&inside).await.unwrap();
+    let settlement = ack.commit_in(&inside).await.unwrap();
     let missing = ground.queue.enqueue_in(&inside, "next stage", 2u64, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::QueueNotFound);
     transaction.rollback().await.unwrap();
+    drop(settlement);
     assert_eq!(ground.state(id).await, State::InProgress, "nothing has happened");
 
     ground.queue.create_queue("next stage", false).await.unwrap();
     let transaction = mine.client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
-    ack.commit_in(&inside).await.unwrap();
+    let settlement = ack.commit_in(&inside).await.unwrap();
     let successor = ground.queue.enqueue_in(&inside, "next stage", 2u64, EnqueueOptions::default()).await.unwrap();
     transaction.commit().await.unwrap();
+    settlement.committed();
     assert_eq!((ground.state(id).await, ground.state(successor).await), (State::Finished, State::Pending));
 }
 

@@ -3,10 +3,10 @@
 use futures_util::StreamExt;
 use pm_core::{Failure, Rows, Statement, Value};
 use pm_driver_tokio_postgres::{
-    BoxFuture, ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, Executor, InTransaction, OnConflict, State,
-    StreamOptions,
+    BoxFuture, ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, Executor, InTransaction, OnConflict,
+    SettingsChange, State, StreamOptions,
 };
-use pm_tests::Ground;
+use pm_tests::{Ground, eventually};
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
@@ -28,18 +28,19 @@ async fn a_commit_makes_job_and_ending_visible_and_a_rollback_neither() {
     let transaction = client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
     let next = ground.queue.enqueue_in(&inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
-    ack.commit_in(&inside).await.unwrap();
+    let settlement = ack.commit_in(&inside).await.unwrap();
     transaction.rollback().await.unwrap();
+    drop(settlement);
     assert!(ground.queue.get_job(next).await.unwrap().is_none());
     assert_eq!(ground.queue.job(first).await.unwrap().state, State::InProgress);
 
     let transaction = client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
     let next = ground.queue.enqueue_in(&inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
-    ack.commit_in(&inside).await.unwrap();
-    drop(ack);
+    let settlement = ack.commit_in(&inside).await.unwrap();
     assert!(ground.queue.get_job(next).await.unwrap().is_none(), "not before the commit");
     transaction.commit().await.unwrap();
+    settlement.committed();
     assert_eq!(ground.queue.job(first).await.unwrap().state, State::Finished);
     assert_eq!(jobs.next().await.unwrap().unwrap().id(), next);
 }
@@ -52,10 +53,42 @@ async fn after_a_rollback_the_ack_can_be_settled_otherwise() {
     let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
     let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
     let transaction = client.transaction().await.unwrap();
-    ack.commit_in(&InTransaction(&transaction)).await.unwrap();
+    let settlement = ack.commit_in(&InTransaction(&transaction)).await.unwrap();
     transaction.rollback().await.unwrap();
+    drop(settlement);
     ack.hard_fail("the order was refused").await.unwrap();
     assert_eq!(ground.queue.job(id).await.unwrap().state, State::Failed);
+}
+
+/// A handler in REPEATABLE READ whose work takes longer than a third of the lease: the extension during its first try
+/// costs that try, and none falls into the second.
+#[tokio::test]
+async fn a_second_try_has_most_of_the_lease_for_itself() {
+    const LEASE: Duration = Duration::from_secs(15);
+    let ground = Ground::with(SettingsChange::new().lease(LEASE)).await;
+    let mut client = client(&ground).await;
+    let id = ground.put(1).await;
+    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
+    let left_ms = "select (extract(epoch from lease_expires_at - now()) * 1000)::int8 from pm.job where state = 1";
+    for attempt in 1..=2 {
+        let transaction = client.transaction().await.unwrap();
+        let snapshot = "set transaction isolation level repeatable read; select from pm.job";
+        transaction.batch_execute(snapshot).await.unwrap();
+        let before = ground.column("select lease_expires_at from pm.job");
+        let a_third_has_passed =
+            async || ground.column("select lease_expires_at from pm.job") != before || ground.number(left_ms) < 9_000;
+        eventually("the work takes a while", LEASE, a_third_has_passed).await;
+        match (attempt, ack.commit_in(&InTransaction(&transaction)).await) {
+            (1, Err(refused)) => assert!(refused.to_string().contains("40001"), "{refused}"),
+            (2, Ok(settlement)) => {
+                transaction.commit().await.unwrap();
+                settlement.committed();
+            }
+            (_, answer) => panic!("try {attempt}: {answer:?}"),
+        }
+    }
+    assert_eq!(ground.job(id).await.state, State::Finished);
 }
 
 #[tokio::test]
@@ -140,7 +173,7 @@ async fn a_sleeping_worker_hears_of_it_at_the_commit() {
     let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", options);
     let worker = tokio::spawn(async move { jobs.next().await.unwrap().unwrap().into_parts().1.commit().await });
     let asleep = "select count(*) from pm.queue where sleeper_until > now()";
-    pm_tests::eventually("the worker sleeps", Duration::from_secs(10), async || ground.number(asleep) == 1).await;
+    eventually("the worker sleeps", Duration::from_secs(10), async || ground.number(asleep) == 1).await;
     let producer = ground.another(ConnectOptions::default()).await;
     let transaction = client.transaction().await.unwrap();
     producer.enqueue_in(&InTransaction(&transaction), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();

@@ -122,6 +122,16 @@ impl NewJob {
         self.options.on_conflict == OnConflict::Replace && self.options.key.is_some()
     }
 
+    /// Returns the priority of the line that the job is on at once, none when it is due later.
+    pub fn ready_line(&self) -> Option<i32> {
+        match self.options.run_at {
+            None => Some(self.options.priority),
+            Some(RunAt::In(delay)) => delay.is_zero().then_some(self.options.priority),
+            // Whether that time has come only the database knows.
+            Some(RunAt::At(_)) => None,
+        }
+    }
+
     /// Returns about how many bytes the job takes in a statement.
     pub fn weight(&self) -> usize {
         let texts = [&self.options.description, &self.options.key];

@@ -22,8 +22,8 @@ use sqlx::{Connection, PgConnection};
 ///
 /// It borrows the connection until it is last used, and lends it to one statement at a time: futures that share it wait
 /// for each other. Statements are not kept prepared: each takes two round trips and is planned for what the tables hold
-/// now. Under READ COMMITTED, the default, answers are exact; under stricter levels a conflict surfaces as an error of
-/// kind `Database` with SQLSTATE 40001, to be tried again by the caller.
+/// now. For the levels of isolation see [`Queue::enqueue_in`](crate::Queue::enqueue_in) and
+/// [`JobAck::commit_in`](crate::JobAck::commit_in).
 ///
 /// A connection on which sqlx has begun no transaction is refused with an error of kind `Database`: a `BEGIN` sent as
 /// plain SQL is not seen.

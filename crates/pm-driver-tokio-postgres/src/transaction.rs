@@ -17,9 +17,8 @@ use tokio_postgres::Transaction;
 /// # }
 /// ```
 ///
-/// Statements are not prepared: each takes one round trip and is planned for what the tables hold now. Under
-/// READ COMMITTED, the default, answers are exact; under stricter levels a conflict surfaces as an error of kind
-/// `Database` with SQLSTATE 40001, to be tried again by the caller.
+/// Statements are not prepared: each takes one round trip and is planned for what the tables hold now. For the levels of
+/// isolation see [`Queue::enqueue_in`](crate::Queue::enqueue_in) and [`JobAck::commit_in`](crate::JobAck::commit_in).
 #[derive(Clone, Copy)]
 pub struct InTransaction<'a>(pub &'a Transaction<'a>);
 

@@ -24,17 +24,27 @@ pub struct JobAck {
     link: Arc<Link>,
     lease: Lease,
     attempt: u32,
-    /// Whether its word was said.
-    spoken: bool,
-    /// Whether its word was said in a transaction of the caller's.
-    handed_over: bool,
+    stance: Stance,
     /// Why the payload could not be read; a drop says so then.
     unreadable: Option<Reason>,
 }
 
+/// What dropping an ack does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stance {
+    /// It soft-fails the job, or says that its payload cannot be read.
+    Live,
+    /// A transaction of the caller's, which may still be open, settles the job: its lease is left to end.
+    InTransaction,
+    /// The holder has left the job in progress: its lease is left to end.
+    Left,
+    /// The job is settled, or will be by what was queued.
+    Settled,
+}
+
 impl JobAck {
     pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32) -> Self {
-        JobAck { worker, link, lease, attempt, spoken: false, handed_over: false, unreadable: None }
+        JobAck { worker, link, lease, attempt, stance: Stance::Live, unreadable: None }
     }
 
     /// Returns the ack of a job whose payload cannot be read, for this reason.
@@ -121,7 +131,7 @@ impl JobAck {
     /// The lease is no longer kept alive: when it ends, the job is reaped. For hand-overs between processes, with
     /// [`Queue::finish_jobs_told`](crate::Queue::finish_jobs_told) and its like, restricted to the lease, at the other end.
     pub fn leave(mut self) -> Lease {
-        self.hand_over();
+        self.stance = Stance::Left;
         self.lease
     }
 
@@ -159,9 +169,21 @@ impl JobAck {
         &self.link
     }
 
-    /// Leaves the ack to the caller: its drop says nothing from now on.
-    pub(crate) fn hand_over(&mut self) {
-        self.handed_over = true;
+    pub(crate) fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn stance(&self) -> Stance {
+        self.stance
+    }
+
+    pub(crate) fn set_stance(&mut self, stance: Stance) {
+        self.stance = stance;
+    }
+
+    /// Returns what scatters the retry that a verdict leads to.
+    pub(crate) fn random_for(&self, verdict: &Verdict) -> u64 {
+        if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 }
     }
 
     pub(crate) fn settle(mut self, verdict: Verdict) -> Settling {
@@ -169,9 +191,9 @@ impl JobAck {
     }
 
     fn say(&mut self, verdict: Verdict) -> Settling {
-        self.spoken = true;
+        self.stance = Stance::Settled;
         let (lease, now) = (self.lease, self.link.now());
-        let random = if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 };
+        let random = self.random_for(&verdict);
         let (answer, wakers) = self.worker.tell(|state| {
             let wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
             if let Some(error) = state.deaf(now) {
@@ -194,21 +216,24 @@ impl std::fmt::Debug for JobAck {
 
 impl Drop for JobAck {
     fn drop(&mut self) {
-        if self.spoken {
-            return;
-        }
-        if self.handed_over {
-            let lease = self.lease;
-            let wakers = self.worker.tell(|state| {
-                state.machine.forget(&lease);
-                state.waiters.losses.remove(&lease).unwrap_or_default()
-            });
-            wakers.into_iter().for_each(std::task::Waker::wake);
-        } else if let Some(reason) = self.unreadable.take() {
-            drop(self.say(Verdict::Unreadable(reason)));
-        } else {
-            let reason = if std::thread::panicking() { "panicked" } else { "dropped without ack" };
-            drop(self.say(Verdict::SoftFail(Reason::new(reason))));
+        match self.stance {
+            Stance::Settled => {}
+            Stance::InTransaction | Stance::Left => {
+                let lease = self.lease;
+                let wakers = self.worker.tell(|state| {
+                    state.machine.forget(&lease);
+                    state.waiters.losses.remove(&lease).unwrap_or_default()
+                });
+                wakers.into_iter().for_each(std::task::Waker::wake);
+            }
+            Stance::Live => {
+                let verdict = match self.unreadable.take() {
+                    Some(reason) => Verdict::Unreadable(reason),
+                    None if std::thread::panicking() => Verdict::SoftFail(Reason::new("panicked")),
+                    None => Verdict::SoftFail(Reason::new("dropped without ack")),
+                };
+                drop(self.say(verdict));
+            }
         }
     }
 }
@@ -255,9 +280,9 @@ impl Drop for Settling {
 }
 
 /// The answer to a refresh.
-struct Refreshing {
-    worker: Arc<Worker>,
-    ticket: Ticket,
+pub(crate) struct Refreshing {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) ticket: Ticket,
 }
 
 impl Future for Refreshing {

@@ -22,6 +22,47 @@ pub trait Executor: Send + Sync {
     /// [`Failure::reported`] with the SQLSTATE when the server said no, [`Failure::not_sent`] when the statement was
     /// surely not sent, [`Failure::no_reply`] when it may have run.
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>>;
+
+    /// Returns whether `NOTIFY` may be sent on it: not in a transaction that is to be prepared. See [`WithoutNotify`].
+    fn notifies(&self) -> bool {
+        true
+    }
+}
+
+/// A transaction of the caller's in which nothing is notified, so that it can be prepared for a commit in two phases.
+///
+/// Postgres refuses `PREPARE TRANSACTION` after `NOTIFY`, which [`Queue::enqueue_in`](crate::Queue::enqueue_in) sends
+/// whenever workers may be idle: so the refusal would come and go with the load. With this around the executor it never
+/// sends it. After `COMMIT PREPARED` call [`Queue::wake_workers`](crate::Queue::wake_workers); without that, idle
+/// workers find the jobs when they look by themselves, within 30 s
+/// ([`StreamOptions::sleep_most`](crate::StreamOptions::sleep_most)).
+///
+/// ```no_run
+/// # use pm_queue::{EnqueueOptions, Error, Executor, Queue, WithoutNotify};
+/// # async fn order(queue: &Queue, inside: &dyn Executor) -> Result<(), Error> {
+/// queue.enqueue_in(&WithoutNotify(inside), "mails", "order confirmed", EnqueueOptions::default()).await?;
+/// // PREPARE TRANSACTION 'order 7', and, when all have prepared, COMMIT PREPARED 'order 7'. Then:
+/// queue.wake_workers().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy)]
+pub struct WithoutNotify<'a>(pub &'a dyn Executor);
+
+impl std::fmt::Debug for WithoutNotify<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WithoutNotify")
+    }
+}
+
+impl Executor for WithoutNotify<'_> {
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
+        self.0.run(statement, params)
+    }
+
+    fn notifies(&self) -> bool {
+        false
+    }
 }
 
 /// A database as a [`Queue`](crate::Queue) uses it.

@@ -1,12 +1,14 @@
-//! Enqueueing and committing inside a transaction that the caller owns.
+//! Enqueueing inside a transaction that the caller owns.
 
 use crate::producer::key_conflict;
-use crate::{EnqueueOptions, Enqueued, Error, Executor, JobAck, OnConflict, Queue};
+use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, Executor, OnConflict, Queue};
 use pm_core::machine::BatchLimits;
-use pm_core::op::{EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, Settle, SettleItem};
-use pm_core::{Error as CoreError, NewJob, QueueName, State, Verdict};
+use pm_core::op::{
+    DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, StillIs, WakeSleepers,
+};
+use pm_core::{Error as CoreError, NewJob, QueueName};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// The most jobs in one statement.
@@ -15,12 +17,19 @@ const AT_ONCE: usize = 1_000;
 impl Queue {
     /// Puts a job on a queue inside a transaction of the caller's: it is there when the transaction commits.
     ///
-    /// The driver makes an [`Executor`] of a transaction. One statement; two when a key is held, or when a worker may be
-    /// asleep: then the transaction also notifies it, which costs about 0.1 ms at the commit.
+    /// The driver makes an [`Executor`] of a transaction. One statement; two when a key is held, or when workers may be
+    /// idle: then the transaction also notifies them, which costs about 0.1 ms at the commit. A transaction that is to be
+    /// prepared (`PREPARE TRANSACTION`) must not notify: see [`WithoutNotify`](crate::WithoutNotify).
+    ///
+    /// Under READ COMMITTED, the default, answers are exact. Under REPEATABLE READ and SERIALIZABLE a key that another
+    /// transaction took since the snapshot ends in an error of kind `Database` with SQLSTATE 40001: try the whole
+    /// transaction again.
     ///
     /// # Errors
     ///
-    /// As [`Queue::enqueue`]; nothing is sent again, and after an error the caller's transaction is aborted.
+    /// As [`Queue::enqueue`]; nothing is sent again. After `QueueNotFound`, `KeyConflict`, `Invalid` and `Payload` nothing
+    /// of the call is in and the transaction goes on. After `Database` the server has aborted the transaction. After
+    /// `Unavailable`, and when the future is dropped before its end, what was done is not known: roll back.
     pub async fn enqueue_in<T: Serialize>(
         &self,
         transaction: &dyn Executor,
@@ -34,6 +43,10 @@ impl Queue {
 
     /// Puts many jobs on a queue inside a transaction of the caller's, 1,000 in a statement: all or none.
     ///
+    /// With [`OnConflict::Refuse`] a key that is held, also by an earlier job of the same call, refuses the whole call.
+    /// A refusal that shows only after other jobs went in costs one more statement for each 1,000 of them: they are
+    /// deleted again, in the same transaction.
+    ///
     /// # Errors
     ///
     /// As [`Queue::enqueue_in`].
@@ -44,110 +57,191 @@ impl Queue {
         jobs: impl IntoIterator<Item = (T, EnqueueOptions)>,
     ) -> Result<Vec<Enqueued>, Error> {
         let queue = QueueName::new(queue)?;
-        let (mut new_jobs, mut refuses) = (Vec::new(), Vec::new());
-        for (payload, options) in jobs {
-            refuses.push(options.on_conflict == OnConflict::Refuse);
-            new_jobs.push(self.written_job(&queue, &payload, options)?);
-        }
-        let mut enqueued = Vec::with_capacity(new_jobs.len());
-        let limits = BatchLimits::of_items(AT_ONCE);
-        let mut rest = &new_jobs[..];
-        while !rest.is_empty() {
-            let (jobs, later) = rest.split_at(limits.together(rest.iter().map(NewJob::weight)));
-            enqueued.extend(self.enqueue_batch_in(transaction, jobs).await?);
-            rest = later;
-        }
-        let refused = enqueued
-            .iter()
-            .zip(refuses)
-            .find(|(enqueued, refuses)| *refuses && matches!(enqueued, Enqueued::Existing(..)));
-        match refused {
-            Some((enqueued, _)) => Err(key_conflict(*enqueued)),
-            None => Ok(enqueued),
-        }
-    }
-
-    async fn enqueue_batch_in(&self, transaction: &dyn Executor, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
-        let mut enqueued: Vec<_> = jobs.iter().map(|job| Enqueued::Inserted(job.id)).collect();
-        let mut rest: Vec<usize> = (0..jobs.len()).collect();
-        // A second try only for items whose rival for the key vanished between two statements.
-        while !rest.is_empty() {
-            let batch: Vec<_> = rest.iter().map(|place| jobs[*place].clone()).collect();
-            let EnqueueReply { homeless, present, sleeping, .. } =
-                self.link().run_in(transaction, EnqueueKeyed { jobs: &batch, in_transaction: true }).await?;
-            if let Some(place) = homeless.first() {
-                return Err(CoreError::QueueNotFound(batch[*place].queue.to_string()).into());
+        let jobs = jobs.into_iter().map(|(payload, options)| self.written_job(&queue, &payload, options));
+        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+        refuse_doubles(&jobs)?;
+        let mut call = Call { queue: self, transaction, jobs: &jobs, enqueued: Vec::new(), idle_queue: None };
+        let done = async {
+            call.put_in().await?;
+            call.notify().await
+        };
+        match done.await {
+            Ok(()) => Ok(call.enqueued),
+            // The server has aborted the transaction, or its connection is lost.
+            Err(error) if matches!(error.kind(), ErrorKind::Database | ErrorKind::Unavailable) => Err(error),
+            Err(refusal) => {
+                call.take_back().await?;
+                Err(refusal)
             }
-            self.notify_in(transaction, &batch, &sleeping).await?;
-            let disputed: Vec<_> = present.iter().map(|place| batch[*place].clone()).collect();
-            let holders = self.holders_in(transaction, &disputed).await?;
-            let mut again = Vec::new();
-            for (place, holder) in present.into_iter().map(|place| rest[place]).zip(holders) {
-                match holder {
-                    Some(Holder { id, replaced: true, .. }) => enqueued[place] = Enqueued::Replaced(id),
-                    Some(Holder { id, .. }) if id == jobs[place].id => {}
-                    Some(Holder { id, state, .. }) => enqueued[place] = Enqueued::existing(id, state),
-                    None => again.push(place),
-                }
-            }
-            rest = again;
         }
-        Ok(enqueued)
     }
 
-    /// Returns which jobs stand for items whose ids or keys were there already.
-    async fn holders_in(&self, transaction: &dyn Executor, jobs: &[NewJob]) -> Result<Vec<Option<Holder>>, Error> {
-        let mut holders = vec![None; jobs.len()];
-        let (replacing, keeping): (Vec<_>, Vec<_>) = (0..jobs.len()).partition(|place| jobs[*place].replaces());
-        let chosen = |places: &[usize]| places.iter().map(|place| jobs[*place].clone()).collect::<Vec<_>>();
-        if !replacing.is_empty() {
-            let told = self.link().run_in(transaction, ReplaceJobs { jobs: &chosen(&replacing) }).await?;
-            replacing.into_iter().zip(told).for_each(|(place, holder)| holders[place] = holder);
-        }
-        if !keeping.is_empty() {
-            let told = self.link().run_in(transaction, KeyHolder { jobs: &chosen(&keeping) }).await?;
-            keeping.into_iter().zip(told).for_each(|(place, holder)| holders[place] = holder);
-        }
-        Ok(holders)
-    }
-
-    /// Tells sleeping workers of other processes of every line that a batch goes to.
-    async fn notify_in(
-        &self,
-        transaction: &dyn Executor,
-        batch: &[NewJob],
-        sleeping: &[(usize, i32)],
-    ) -> Result<(), Error> {
-        if sleeping.is_empty() {
-            return Ok(());
-        }
-        let line = |job: &NewJob| job.options.run_at.is_none().then_some(job.options.priority);
-        let mut notices = BTreeSet::new();
-        for (place, queue_id) in sleeping {
-            let there = batch.iter().filter(|job| job.queue == batch[*place].queue && !job.options.paused);
-            notices.extend(there.map(|job| Notice { queue_id: *queue_id, priority: line(job) }));
-        }
-        let channel = Notice::channel(self.link().catalog.schema());
-        self.link().run_in(transaction, Notify { channel, notices: notices.into_iter().collect() }).await
-    }
-}
-
-impl JobAck {
-    /// Says that the job is done, inside a transaction of the caller's: it counts when the transaction commits.
+    /// Makes idle workers look at their queues at once, in this process and in others.
     ///
-    /// From then on the ack is in the caller's hands: dropping it says nothing. After a rollback, settle it by another
-    /// word, or let its lease end. The lease is no longer kept alive.
+    /// For jobs that came in without a notification: by a transaction that was prepared (see
+    /// [`WithoutNotify`](crate::WithoutNotify)), or by SQL of the program's own. One statement.
     ///
     /// # Errors
     ///
-    /// `LeaseLost` when someone else has the job: roll back. `Unavailable` or `Database`.
-    pub async fn commit_in(&mut self, transaction: &dyn Executor) -> Result<(), Error> {
-        let item = SettleItem { lease: self.lease(), verdict: Verdict::Commit, state: State::Finished, delay: None };
-        let settle = Settle { items: &[item], passes: false };
-        if !self.link().run_in(transaction, settle).await?.missed.is_empty() {
-            return Err(CoreError::LeaseLost.into());
-        }
-        self.hand_over();
+    /// `Unavailable`, `Schema` or `Database`.
+    pub async fn wake_workers(&self) -> Result<(), Error> {
+        let channel = Notice::channel(self.link().catalog.schema());
+        self.run(WakeSleepers { channel }).await?;
+        self.notice_change();
         Ok(())
     }
+}
+
+/// One call of `enqueue_many_in`.
+struct Call<'a> {
+    queue: &'a Queue,
+    transaction: &'a dyn Executor,
+    jobs: &'a [NewJob],
+    /// What became of the jobs sent so far, in order.
+    enqueued: Vec<Enqueued>,
+    /// The queue's number, if its workers may be idle.
+    idle_queue: Option<i32>,
+}
+
+impl Call<'_> {
+    /// Puts the jobs in. What may be refused is decided before anything is replaced, which cannot be taken back.
+    async fn put_in(&mut self) -> Result<(), Error> {
+        let mut replacing = Vec::new();
+        // A second round only for jobs whose rival for the key went away between two statements.
+        let mut rest: Vec<usize> = (0..self.jobs.len()).collect();
+        while !rest.is_empty() {
+            let present = self.insert(&rest).await?;
+            let (replaces, keeps): (Vec<_>, Vec<_>) =
+                present.into_iter().partition(|place| self.jobs[*place].replaces());
+            replacing.extend(replaces);
+            rest = self.keep(&keeps).await?;
+        }
+        while !replacing.is_empty() {
+            let again = self.replace(&replacing).await?;
+            replacing = self.insert(&again).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the jobs at these places; returns the places of those whose ids or keys are there already.
+    async fn insert(&mut self, places: &[usize]) -> Result<Vec<usize>, Error> {
+        let mut all_present = Vec::new();
+        for places in self.batches(places) {
+            let batch = self.batch(places);
+            // From here on it may have to be taken back.
+            let sent = places.last().map_or(0, |last| last + 1);
+            let ids = self.jobs[..sent].iter().map(|job| Enqueued::Inserted(job.id));
+            self.enqueued.extend(ids.skip(self.enqueued.len()));
+            let enqueue = EnqueueKeyed { jobs: &batch, in_transaction: true };
+            let EnqueueReply { homeless, present, sleeping, .. } = self.run(enqueue).await?;
+            if let Some(place) = homeless.first() {
+                return Err(CoreError::QueueNotFound(batch[*place].queue.to_string()).into());
+            }
+            self.idle_queue = sleeping.first().map(|(_, queue_id)| *queue_id).or(self.idle_queue);
+            all_present.extend(present.into_iter().map(|place| places[place]));
+        }
+        Ok(all_present)
+    }
+
+    /// Asks which jobs stand for those that are there already; returns the places of those whose rivals went away.
+    async fn keep(&mut self, places: &[usize]) -> Result<Vec<usize>, Error> {
+        let mut gone = Vec::new();
+        for places in self.batches(places) {
+            let holders = self.run(KeyHolder { jobs: &self.batch(places) }).await?;
+            gone.extend(self.record(places, holders)?);
+        }
+        Ok(gone)
+    }
+
+    /// Makes the holders what the jobs at these places say; returns the places of those whose rivals went away.
+    async fn replace(&mut self, places: &[usize]) -> Result<Vec<usize>, Error> {
+        let mut gone = Vec::new();
+        for places in self.batches(places) {
+            let holders = self.run(ReplaceJobs { jobs: &self.batch(places) }).await?;
+            gone.extend(self.record(places, holders)?);
+        }
+        Ok(gone)
+    }
+
+    fn record(&mut self, places: &[usize], holders: Vec<Option<Holder>>) -> Result<Vec<usize>, Error> {
+        let mut gone = Vec::new();
+        for (place, holder) in places.iter().zip(holders) {
+            let job = &self.jobs[*place];
+            self.enqueued[*place] = match holder {
+                Some(Holder { id, replaced: true, .. }) => Enqueued::Replaced(id),
+                Some(Holder { id, .. }) if id == job.id => Enqueued::Inserted(id),
+                Some(Holder { id, state, .. }) if job.options.on_conflict == OnConflict::Refuse => {
+                    return Err(key_conflict(Enqueued::existing(id, state)));
+                }
+                Some(Holder { id, state, .. }) => Enqueued::existing(id, state),
+                None => {
+                    gone.push(*place);
+                    continue;
+                }
+            };
+        }
+        Ok(gone)
+    }
+
+    /// Notifies idle workers of other processes of every line that got a job.
+    async fn notify(&self) -> Result<(), Error> {
+        let Some(queue_id) = self.idle_queue.filter(|_| self.transaction.notifies()) else { return Ok(()) };
+        let added = self
+            .jobs
+            .iter()
+            .zip(&self.enqueued)
+            .filter(|(job, enqueued)| !job.options.paused && !matches!(enqueued, Enqueued::Existing(..)));
+        let notices: BTreeSet<_> = added.map(|(job, _)| Notice { queue_id, priority: job.ready_line() }).collect();
+        if notices.is_empty() {
+            return Ok(());
+        }
+        let channel = Notice::channel(self.queue.link().catalog.schema());
+        self.run(Notify { channel, notices: notices.into_iter().collect() }).await
+    }
+
+    /// Deletes what has gone in.
+    async fn take_back(&self) -> Result<(), Error> {
+        let ids: Vec<_> = self.jobs[..self.enqueued.len()].iter().map(|job| job.id).collect();
+        for ids in ids.chunks(AT_ONCE) {
+            self.run(DeleteJobs { ids: ids.to_vec(), still_is: StillIs::default() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn run<O: pm_core::Operation>(&self, operation: O) -> Result<O::Output, Error> {
+        self.queue.link().run_in(self.transaction, operation).await
+    }
+
+    fn batch(&self, places: &[usize]) -> Vec<NewJob> {
+        places.iter().map(|place| self.jobs[*place].clone()).collect()
+    }
+
+    /// Returns the places in parts that fit in one statement.
+    fn batches<'p>(&self, mut places: &'p [usize]) -> Vec<&'p [usize]> {
+        let limits = BatchLimits::of_items(AT_ONCE);
+        let mut batches = Vec::new();
+        while !places.is_empty() {
+            let fit = limits.together(places.iter().map(|place| self.jobs[*place].weight()));
+            let (batch, rest) = places.split_at(fit);
+            batches.push(batch);
+            places = rest;
+        }
+        batches
+    }
+}
+
+/// Refuses a call in which a job that is to be refused has the key of an earlier one: whatever the database holds.
+fn refuse_doubles(jobs: &[NewJob]) -> Result<(), Error> {
+    let mut seen = BTreeMap::new();
+    for (place, job) in jobs.iter().enumerate() {
+        let Some(key) = job.options.key.as_deref() else { continue };
+        match seen.insert(key, place) {
+            Some(earlier) if job.options.on_conflict == OnConflict::Refuse => {
+                let message = format!("job {place} of the call (from 0) has the key of job {earlier} of the same call");
+                return Err(Error::new(ErrorKind::KeyConflict, message));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -24,6 +24,8 @@ pub(crate) struct WorkerWaiters {
     pub(crate) stream: Option<Waker>,
     /// Who wants to know when a lease is lost.
     pub(crate) losses: HashMap<Lease, Vec<Waker>>,
+    /// Who wants to know when the extension of a lease is no longer under way.
+    pub(crate) extended: Vec<(Lease, Waker)>,
     /// How long a dry queue may go unlooked at while a listener is there; none for a worker that only polls.
     pub(crate) sleep_most: Option<Duration>,
     /// Whether leases that ended by themselves count as settled.
@@ -57,6 +59,8 @@ impl Driven for Worker {
                 WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble.into()),
             }
         }
+        // Only then: a stream polled by the same task would wake this one again, and so on.
+        wake.extend(waiters.extended.extract_if(.., |(lease, _)| !machine.is_extending(lease)).map(|(_, waker)| waker));
         if machine.has_job() || machine.is_draining() || !waiters.errors.is_empty() {
             wake.extend(waiters.stream.take());
         }
@@ -76,6 +80,7 @@ impl Driven for Worker {
         waiters.refreshed.deliver_all(Error::no_task, wake);
         wake.extend(waiters.losses.drain().flat_map(|(_, wakers)| wakers));
         wake.extend(waiters.stream.take());
+        wake.extend(waiters.extended.drain(..).map(|(_, waker)| waker));
         wake.append(&mut waiters.closers);
     }
 }

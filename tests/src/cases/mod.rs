@@ -11,6 +11,7 @@ mod locks;
 mod outage;
 mod queues;
 mod schedules;
+mod settlements;
 mod stack;
 mod stage;
 mod streams;
@@ -115,7 +116,20 @@ pub fn all() -> Vec<Case> {
             a_rollback_leaves_neither_job_nor_ending,
             a_stale_ack_is_refused_in_a_transaction,
             many_go_in_with_the_transaction_and_keys_are_told,
+            a_refused_item_keeps_all_of_its_call_out,
+            a_call_into_a_missing_queue_leaves_the_transaction_usable,
+            a_holder_that_commits_meanwhile_refuses_the_whole_call,
             nothing_is_kept_in_a_session_of_a_pooler;
+        settlements:
+            after_a_rollback_a_drop_of_the_ack_soft_fails_its_job,
+            an_early_return_from_a_handler_makes_the_ack_count_again,
+            a_drop_after_a_commit_in_the_dark_changes_nothing,
+            a_settlement_given_up_halfway_leaves_the_ack_live,
+            a_leaked_settlement_leaves_the_job_to_its_lease,
+            verdicts_in_a_transaction_count_when_it_commits,
+            a_retry_from_a_transaction_is_found_at_once,
+            a_transaction_older_than_an_extension_succeeds_the_second_time,
+            a_transaction_that_settles_first_may_outlast_the_lease;
         faults:
             all_backends_are_killed_and_every_job_is_done,
             a_lost_listener_comes_back,

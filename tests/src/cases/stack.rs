@@ -34,6 +34,9 @@ pub trait Transaction: Send {
     /// Returns what pm's statements run on.
     fn inside(&mut self) -> Box<dyn Executor + '_>;
 
+    /// Runs a script of the program's own in it.
+    fn execute<'a>(&'a mut self, script: &'static str) -> BoxFuture<'a, ()>;
+
     /// Ends it.
     fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()>;
 }
@@ -152,6 +155,10 @@ impl Transaction for tokio_postgres::Transaction<'static> {
         Box::new(pm_driver_tokio_postgres::InTransaction(self))
     }
 
+    fn execute<'a>(&'a mut self, script: &'static str) -> BoxFuture<'a, ()> {
+        Box::pin(async move { self.batch_execute(script).await.expect("the script is valid") })
+    }
+
     fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let ended = if commits { self.commit().await } else { self.rollback().await };
@@ -190,6 +197,12 @@ impl Client for Sqlx {
 impl Transaction for sqlx::Transaction<'static, Postgres> {
     fn inside(&mut self) -> Box<dyn Executor + '_> {
         Box::new(pm_driver_sqlx::InTransaction::new(self))
+    }
+
+    fn execute<'a>(&'a mut self, script: &'static str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let _rows_affected = sqlx::raw_sql(script).execute(&mut **self).await.expect("the script is valid");
+        })
     }
 
     fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()> {

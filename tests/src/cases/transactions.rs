@@ -2,6 +2,7 @@
 
 use super::Stage;
 use crate::unattended;
+use futures_util::future::join;
 use pm_queue::{ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, OnConflict, State};
 
 pub(super) async fn a_rollback_leaves_neither_job_nor_ending(stage: Stage) {
@@ -12,11 +13,16 @@ pub(super) async fn a_rollback_leaves_neither_job_nor_ending(stage: Stage) {
         let mut transaction = stage.begin().await;
         let inside = transaction.inside();
         let next = stage.queue.enqueue_in(&*inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
-        ack.commit_in(&*inside).await.unwrap();
+        let settlement = ack.commit_in(&*inside).await.unwrap();
         drop(inside);
         assert!(stage.queue.get_job(next).await.unwrap().is_none(), "not before the commit");
         assert_eq!(stage.state(first).await, State::InProgress);
         transaction.end(commits).await;
+        if commits {
+            settlement.committed();
+        } else {
+            drop(settlement);
+        }
         assert_eq!(stage.queue.get_job(next).await.unwrap().is_some(), commits);
         assert_eq!(stage.state(first).await == State::Finished, commits);
     }
@@ -52,6 +58,89 @@ pub(super) async fn many_go_in_with_the_transaction_and_keys_are_told(stage: Sta
     drop(inside);
     transaction.end(true).await;
     assert_eq!(stage.number("select count(*) from pm.job"), 2_500);
+}
+
+/// A call of 1, 3 or 1,500 jobs one of which is refused puts none in, also when the caller goes on and commits.
+pub(super) async fn a_refused_item_keeps_all_of_its_call_out(stage: Stage) {
+    let holder = stage.put_with(0, EnqueueOptions::default().key("held")).await;
+    let refuse = |key: &str| EnqueueOptions::default().key(key).on_conflict(OnConflict::Refuse);
+    let keep = EnqueueOptions::default;
+    let replace = || keep().key("held").on_conflict(OnConflict::Replace).priority(9);
+    let calls: Vec<(&str, Vec<EnqueueOptions>)> = vec![
+        ("one job", vec![refuse("held")]),
+        ("the second of three", vec![keep(), refuse("held"), keep()]),
+        ("one that would replace goes first", vec![replace(), keep(), refuse("held")]),
+        ("the key is held by an earlier job of the call", vec![keep().key("mine"), keep(), refuse("mine")]),
+        ("the last of 1,500", (1..1_500).map(|_| keep()).chain([refuse("held")]).collect()),
+        ("the first of 1,500", [refuse("held")].into_iter().chain((1..1_500).map(|_| keep())).collect()),
+        ("two of 1,500, the second in the second statement", {
+            let filler = (0..1_400).map(|_| keep());
+            [keep().key("far")]
+                .into_iter()
+                .chain(filler)
+                .chain([refuse("far")])
+                .chain((0..98).map(|_| keep()))
+                .collect()
+        }),
+    ];
+    for (what, options) in calls {
+        let mut transaction = stage.begin().await;
+        let inside = transaction.inside();
+        let jobs = options.into_iter().map(|options| (7u64, options));
+        let refused = stage.queue.enqueue_many_in(&*inside, "tasks", jobs).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::KeyConflict, "{what}: {refused}");
+        let after = stage.queue.enqueue_in(&*inside, "tasks", 8u64, keep().description("after")).await.unwrap();
+        drop(inside);
+        transaction.end(true).await;
+        let mut left: Vec<_> = stage.jobs().await.into_iter().map(|job| (job.id, job.priority)).collect();
+        left.sort_unstable();
+        let mut expected = vec![(holder, 0), (after, 0)];
+        expected.sort_unstable();
+        assert_eq!(left, expected, "{what}");
+        assert_eq!(stage.queue.delete_jobs(&[after]).await.unwrap(), 1);
+    }
+}
+
+/// A missing queue, and input that is refused, put nothing in either, and the transaction goes on.
+pub(super) async fn a_call_into_a_missing_queue_leaves_the_transaction_usable(stage: Stage) {
+    let mut transaction = stage.begin().await;
+    let inside = transaction.inside();
+    for count in [1, 3, 1_500] {
+        let jobs = (0..count).map(|n: u64| (n, EnqueueOptions::default()));
+        let refused = stage.queue.enqueue_many_in(&*inside, "nowhere", jobs).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::QueueNotFound);
+    }
+    let last_is_bad = (0..3u64).map(|n| (n, EnqueueOptions::default().key(if n == 2 { "" } else { "good" })));
+    let refused = stage.queue.enqueue_many_in(&*inside, "tasks", last_is_bad).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    let id = stage.queue.enqueue_in(&*inside, "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    drop(inside);
+    transaction.end(true).await;
+    assert_eq!(stage.jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
+}
+
+/// A key whose holder is put in by a transaction that commits while the call waits for it refuses the call as well.
+pub(super) async fn a_holder_that_commits_meanwhile_refuses_the_whole_call(stage: Stage) {
+    let keyed = || EnqueueOptions::default().key("raced");
+    let mut theirs = stage.begin().await;
+    let holder = stage.queue.enqueue_in(&*theirs.inside(), "tasks", 0u64, keyed()).await.unwrap();
+    let mut mine = stage.begin().await;
+    let inside = mine.inside();
+    let jobs = (0..3u64).map(|n| match n {
+        1 => (n, keyed().on_conflict(OnConflict::Refuse)),
+        _ => (n, EnqueueOptions::default()),
+    });
+    let call = stage.queue.enqueue_many_in(&*inside, "tasks", jobs);
+    let waits = "select count(*) from pg_locks where not granted";
+    let commit = async {
+        stage.eventually("the call waits for the holder", async || stage.number(waits) > 0).await;
+        theirs.end(true).await;
+    };
+    let (refused, ()) = stage.within("both end", join(call, commit)).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyConflict);
+    drop(inside);
+    mine.end(true).await;
+    assert_eq!(stage.jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [holder]);
 }
 
 pub(super) async fn nothing_is_kept_in_a_session_of_a_pooler(stage: Stage) {

@@ -239,7 +239,7 @@ async fn a_session_with_another_schema_before_pg_catalog_is_refused_before_anyth
             let inside = pm_driver_tokio_postgres::InTransaction(&transaction);
             let answer = match what {
                 "enqueue_in" => queue.enqueue_in(&inside, "tasks", 2u64, keyed()).await.map(drop),
-                _ => ack.commit_in(&inside).await,
+                _ => ack.commit_in(&inside).await.map(drop),
             };
             match answer {
                 Err(error) if is_refused => assert_refused(&format!("{what} with {path}"), &error),

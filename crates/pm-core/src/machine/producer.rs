@@ -6,7 +6,7 @@ use super::notices::Notices;
 use super::timer::Timer;
 use super::{Entropy, Machine, Request, Trouble};
 use crate::op::{Enqueue, EnqueueEach, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs};
-use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, RunAt, SchemaName, State};
+use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, SchemaName, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;
@@ -238,7 +238,7 @@ impl Producer {
     /// Tells other processes of the lines of one queue that a batch went to.
     fn notify_of(&mut self, batch: &Batch<NewJob>, queue: &QueueName, queue_id: i32) {
         for job in batch.items.iter().filter(|job| job.queue == *queue && !job.options.paused) {
-            self.notices.add(Notice { queue_id, priority: ready_line(job) });
+            self.notices.add(Notice { queue_id, priority: job.ready_line() });
         }
     }
 
@@ -247,7 +247,7 @@ impl Producer {
         for (ticket, job) in inserted.into_entries() {
             self.tell(ticket, Ok(Enqueued::Inserted(job.id)));
             if !job.options.paused {
-                let line = ready_line(&job);
+                let line = job.ready_line();
                 lines.insert((job.queue, line));
             }
         }
@@ -266,9 +266,9 @@ impl Producer {
             };
             if replaced && !job.options.paused {
                 if let Some(queue_id) = self.lane(kind).sleeping.get(&job.queue).copied() {
-                    self.notices.add(Notice { queue_id, priority: ready_line(&job) });
+                    self.notices.add(Notice { queue_id, priority: job.ready_line() });
                 }
-                self.events.push_back(ProducerEvent::Ready { priority: ready_line(&job), queue: job.queue });
+                self.events.push_back(ProducerEvent::Ready { priority: job.ready_line(), queue: job.queue });
             }
             self.tell(ticket, Ok(enqueued));
         }
@@ -389,16 +389,6 @@ impl Lane {
 
     fn is_gathering(&self) -> bool {
         self.present.is_none() && self.batcher.is_gathering()
-    }
-}
-
-/// Returns the line a job is on, none when it is due later.
-fn ready_line(job: &NewJob) -> Option<i32> {
-    match job.options.run_at {
-        None => Some(job.options.priority),
-        Some(RunAt::In(delay)) => delay.is_zero().then_some(job.options.priority),
-        // Whether that time has come only the database knows.
-        Some(RunAt::At(_)) => None,
     }
 }
 

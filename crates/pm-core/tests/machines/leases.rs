@@ -2,7 +2,7 @@
 
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Trouble, WorkerOptions};
-use pm_core::{Error, Failure, StatementId, Verdict};
+use pm_core::{Error, Failure, Reason, State, StatementId, Verdict};
 
 fn rig_with_keep_alive(most_ms: u64) -> Rig {
     let mut rig = Rig::new(WorkerOptions { keep_alive: Some(ms(most_ms)), ..options() });
@@ -159,4 +159,75 @@ fn no_statement_refreshes_more_than_500_leases() {
     rig.run_for(ms(100));
     assert!(tickets.iter().all(|ticket| rig.refreshed[ticket].is_ok()));
     assert_eq!(rig.lost, []);
+}
+
+#[test]
+fn a_lease_that_a_transaction_settles_is_left_alone_and_then_extended_with_a_quarter_of_it_left() {
+    let mut rig = rig_with_keep_alive(60_000);
+    let lease = rig.wait_next().job.lease;
+    let claimed = rig.times(StatementId::Claim)[0];
+    rig.worker.rest(lease);
+    rig.run_for(ms(5_000));
+    assert_eq!(rig.sent(StatementId::Refresh).count(), 0, "not while the transaction is open");
+    rig.worker.resume(lease);
+    rig.run_for(ms(10_000));
+    // Of 9 s, 8.55 are trusted.
+    let late = ms(8_550) - ms(8_550) / 4;
+    assert_eq!(rig.times(StatementId::Refresh), [claimed + late, claimed + late * 2]);
+    assert_eq!(rig.lost, []);
+}
+
+#[test]
+fn a_transaction_that_failed_begins_its_next_try_with_a_whole_lease() {
+    let mut rig = rig_with_keep_alive(60_000);
+    let lease = rig.wait_next().job.lease;
+    rig.run_for(ms(2_000));
+    rig.worker.rest(lease);
+    let failed_at = rig.now;
+    let ticket = rig.worker.resume_and_extend(lease, rig.now).expect("it is kept alive");
+    rig.run_for(ms(6_000));
+    assert!(rig.refreshed[&ticket].is_ok());
+    assert_eq!(rig.times(StatementId::Refresh), [failed_at], "and not again for two thirds of the lease");
+
+    let mut rig = Rig::new(options());
+    rig.add_jobs(1);
+    let unattended = rig.wait_next().job.lease;
+    rig.worker.rest(unattended);
+    assert_eq!(rig.worker.resume_and_extend(unattended, rig.now), None, "a lease of the handler's own is left to it");
+}
+
+#[test]
+fn an_extension_under_way_shows_and_one_not_sent_is_refused_when_a_transaction_settles() {
+    let mut rig = rig_with_keep_alive(60_000);
+    let lease = rig.wait_next().job.lease;
+    let unsent = rig.worker.refresh(lease);
+    rig.worker.rest(lease);
+    rig.run_for(ms(100));
+    assert!(rig.refreshed[&unsent].is_err());
+    assert_eq!(rig.sent(StatementId::Refresh).count(), 0);
+    rig.worker.resume(lease);
+
+    rig.held.insert(StatementId::Refresh);
+    rig.worker.refresh(lease);
+    rig.run_for(ms(10));
+    assert!(rig.worker.is_extending(&lease));
+    rig.worker.rest(lease);
+    assert!(rig.worker.is_extending(&lease), "it may still run");
+    rig.held.clear();
+    rig.run_for(ms(100));
+    assert!(!rig.worker.is_extending(&lease));
+}
+
+#[test]
+fn a_soft_fail_in_a_transaction_wakes_those_who_look_for_the_retry() {
+    let mut rig = rig_with_keep_alive(60_000);
+    let lease = rig.wait_next().job.lease;
+    rig.worker.rest(lease);
+    let item = rig.worker.settlement(lease, Verdict::SoftFail(Reason::new("later")), 0).expect("it is ours");
+    assert_eq!(item.state, State::Pending);
+    let before = rig.sent(StatementId::WakeSleepers).count();
+    rig.worker.handle_settled_elsewhere(&item, rig.now);
+    rig.run_for(ms(100));
+    assert_eq!(rig.sent(StatementId::WakeSleepers).count(), before + 1);
+    assert_eq!(rig.worker.settlement(lease, Verdict::Commit, 0), None, "it is settled");
 }

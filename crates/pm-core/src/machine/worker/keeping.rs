@@ -34,6 +34,7 @@ impl Worker {
         leases.dedup();
         let place = |lease| leases.binary_search(&lease).expect("it was put in above");
         let tickets = asked.into_iter().map(|(lease, ticket)| (place(lease), ticket)).collect();
+        leases.iter().for_each(|lease| self.leases.set_extending(lease, true));
         self.lanes.refresh.busy = true;
         Some(SentRefresh { refresh: Refresh { leases }, sent_at: now, tickets })
     }

@@ -1,7 +1,8 @@
 //! The leases in this process's hands, and for how long they are trusted.
 
-use crate::lease::trusted_for;
-use crate::{Backoff, ClaimedJob, Instant, Lease};
+use crate::lease::{delay_of_unreadable, trusted_for};
+use crate::op::SettleItem;
+use crate::{Backoff, ClaimedJob, Event, Instant, Lease, State, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use std::time::Duration;
 /// A lease in our hands.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
-    pub(super) retry_count: u32,
-    pub(super) unreadable_for: Option<Duration>,
-    pub(super) backoff: Arc<Backoff>,
+    retry_count: u32,
+    unreadable_for: Option<Duration>,
+    backoff: Arc<Backoff>,
     length: Duration,
     /// Until then nobody else can have the job.
     trusted_until: Instant,
@@ -22,6 +23,12 @@ pub(super) struct Held {
     refresh_at: Instant,
     started: bool,
     lost: bool,
+    /// Whether it is left alone while a transaction of the caller's settles it.
+    rests: bool,
+    /// Whether it is extended as late as can be: see [`Leases::rest`].
+    late: bool,
+    /// Whether an extension is under way.
+    extending: bool,
     /// Its entry in the agenda.
     agenda_at: Option<Instant>,
 }
@@ -55,6 +62,9 @@ impl Held {
             refresh_at: sent_at + length / 3,
             started: false,
             lost: false,
+            rests: false,
+            late: false,
+            extending: false,
             agenda_at: None,
         }
     }
@@ -84,8 +94,42 @@ impl Held {
         !self.lost && now < self.trusted_until
     }
 
+    /// Returns whether the lease is still extended for its handler.
+    pub(super) fn is_kept(&self, now: Instant) -> bool {
+        self.started && !self.lost && self.keep_until > Some(now)
+    }
+
+    pub(super) fn is_extending(&self) -> bool {
+        self.extending
+    }
+
+    /// Returns what the database is to be asked for when this lease ends so; `random` scatters a retry within the jitter.
+    pub(super) fn settlement(&self, lease: Lease, verdict: Verdict, random: u64) -> SettleItem {
+        let delay = match &verdict {
+            Verdict::SoftFail(_) => self.backoff.delay(self.retry_count.saturating_add(1), random),
+            Verdict::Unreadable(_) => delay_of_unreadable(self.unreadable_for),
+            Verdict::Commit | Verdict::HardFail(_) | Verdict::Release => None,
+        };
+        let event = match (&verdict, delay) {
+            (Verdict::Commit, _) => Event::Commit,
+            (Verdict::SoftFail(_), Some(_)) => Event::SoftFail,
+            (Verdict::SoftFail(_), None) => Event::LastSoftFail,
+            (Verdict::HardFail(_), _) => Event::HardFail,
+            (Verdict::Release, _) => Event::Release,
+            (Verdict::Unreadable(_), Some(_)) => Event::Unreadable,
+            (Verdict::Unreadable(_), None) => Event::LastUnreadable,
+        };
+        let state = State::InProgress.after(event).expect("the table allows a holder every verdict");
+        SettleItem { lease, verdict, state, delay: delay.filter(|delay| !delay.is_zero()) }
+    }
+
+    /// Returns when to extend a lease that is trusted for so long in all: with a quarter of that left.
+    fn late_refresh_at(&self, remaining: Duration) -> Instant {
+        self.trusted_until - trusted_for(remaining.min(self.length)) / 4
+    }
+
     fn next_due(&self) -> Option<(Instant, Due)> {
-        if !self.started || self.lost {
+        if !self.started || self.lost || self.rests {
             return None;
         }
         let refresh = (self.keep_until > Some(self.refresh_at)).then_some((self.refresh_at, Due::Refresh));
@@ -142,7 +186,10 @@ impl Leases {
                 held.trusted_until = held.trusted_until.max(sent_at + trusted_for(remaining));
                 held.ends_at = held.ends_at.max(sent_at + remaining);
                 // Less than the length remains when the queue's lease was shortened since.
-                held.refresh_at = sent_at + remaining.min(held.length) / 3;
+                held.refresh_at = match held.late {
+                    true => held.late_refresh_at(remaining),
+                    false => sent_at + remaining.min(held.length) / 3,
+                };
             }
             None => newly_lost = !std::mem::replace(&mut held.lost, true) && held.started,
         });
@@ -152,6 +199,30 @@ impl Leases {
     /// Takes note that a refresh will be tried again at `at`.
     pub(super) fn postpone(&mut self, lease: Lease, at: Instant) {
         self.change(lease, |held| held.refresh_at = at);
+    }
+
+    /// Leaves a lease alone, because a transaction of the caller's settles it: an extension beside it would end a
+    /// transaction whose snapshot is older in a serialization failure.
+    ///
+    /// From then on the lease is extended with a quarter of its trusted time left instead of two thirds: when the
+    /// transaction is tried again, with a new snapshot, it has most of the lease for itself.
+    pub(super) fn rest(&mut self, lease: Lease) {
+        self.change(lease, |held| {
+            (held.rests, held.late) = (true, true);
+            held.refresh_at = held.late_refresh_at(held.length);
+        });
+    }
+
+    /// Looks after a lease again.
+    pub(super) fn resume(&mut self, lease: Lease) {
+        self.change(lease, |held| held.rests = false);
+    }
+
+    /// Records whether an extension is under way.
+    pub(super) fn set_extending(&mut self, lease: &Lease, extending: bool) {
+        if let Some(held) = self.held.get_mut(lease) {
+            held.extending = extending;
+        }
     }
 
     /// Returns the leases that need something by `now`.
@@ -256,6 +327,31 @@ mod tests {
         assert_eq!(leases.due(at(21)), [(LEASE, Due::Refresh)]);
         leases.postpone(LEASE, at(58));
         assert_eq!(leases.due(at(58)), [(LEASE, Due::TrustEnded)]);
+    }
+
+    #[test]
+    fn a_lease_that_rests_needs_nothing_and_is_then_extended_late() {
+        let mut leases = leases(Some(3600));
+        leases.rest(LEASE);
+        assert_eq!((leases.next_due(), leases.due(at(99))), (None, vec![]));
+        leases.resume(LEASE);
+        let late = at(57) - Duration::from_secs(57) / 4;
+        assert_eq!(leases.next_due(), Some(late), "a quarter of the trusted time is left");
+        assert_eq!(leases.due(late), [(LEASE, Due::Refresh)]);
+        assert!(!leases.refreshed(LEASE, late, Some(Duration::from_secs(60))));
+        assert_eq!(leases.next_due(), Some(late + Duration::from_secs(57) * 3 / 4), "and so it goes on");
+    }
+
+    #[test]
+    fn what_came_due_while_a_lease_rested_comes_when_it_is_resumed() {
+        let mut leases = leases(Some(3600));
+        leases.rest(LEASE);
+        leases.resume(LEASE);
+        assert_eq!(leases.due(at(50)), [(LEASE, Due::Refresh)]);
+        let mut leases = self::leases(Some(3600));
+        leases.rest(LEASE);
+        leases.resume(LEASE);
+        assert_eq!(leases.due(at(57)).last(), Some(&(LEASE, Due::TrustEnded)));
     }
 
     #[test]

@@ -18,9 +18,8 @@ use super::Trouble;
 use super::batch::{Batch, BatchLimits, Patience, Ticket};
 use super::batcher::Batcher;
 use super::timer::{Timer, Timers};
-use crate::lease::delay_of_unreadable;
 use crate::op::{Notice, SettleItem};
-use crate::{Backoff, ClaimedJob, Error, Event, Instant, Lease, QueueName, State, Timestamp, Verdict};
+use crate::{Backoff, ClaimedJob, Error, Failure, Instant, Lease, QueueName, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
 use lane::Lanes;
 use leases::{Held, Leases};
@@ -260,25 +259,55 @@ impl Worker {
             self.events.push_back(WorkerEvent::Settled { ticket, outcome });
             return ticket;
         };
-        let delay = match &verdict {
-            Verdict::SoftFail(_) => held.backoff.delay(held.retry_count.saturating_add(1), random),
-            Verdict::Unreadable(_) => delay_of_unreadable(held.unreadable_for),
-            Verdict::Commit | Verdict::HardFail(_) | Verdict::Release => None,
-        };
-        let event = match (&verdict, delay) {
-            (Verdict::Commit, _) => Event::Commit,
-            (Verdict::SoftFail(_), Some(_)) => Event::SoftFail,
-            (Verdict::SoftFail(_), None) => Event::LastSoftFail,
-            (Verdict::HardFail(_), _) => Event::HardFail,
-            (Verdict::Release, _) => Event::Release,
-            (Verdict::Unreadable(_), Some(_)) => Event::Unreadable,
-            (Verdict::Unreadable(_), None) => Event::LastUnreadable,
-        };
-        let state = State::InProgress.after(event).expect("the table allows a holder every word");
-        let delay = delay.filter(|delay| !delay.is_zero());
         let last = held.ends_at().max(now) + SETTLE_AFTER_END;
-        self.settles.push(ticket, SettleItem { lease, verdict, state, delay }, Patience { unsent: last, sent: last });
+        let item = held.settlement(lease, verdict, random);
+        self.settles.push(ticket, item, Patience { unsent: last, sent: last });
         ticket
+    }
+
+    /// Leaves a lease alone while a transaction of the caller's settles it: it is not extended until
+    /// [`Worker::resume`], and from then on late, so that a second try has most of the lease for itself.
+    ///
+    /// An extension under way goes on; see [`Worker::is_extending`]. Refreshes asked for and not sent are refused.
+    pub fn rest(&mut self, lease: Lease) {
+        self.leases.rest(lease);
+        self.due_refreshes.retain(|other| *other != lease);
+        let (unsent, asked): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.asked).into_iter().partition(|(other, _)| *other == lease);
+        self.asked = asked;
+        for (_, ticket) in unsent {
+            let outcome = Err(Trouble::Failed(Failure::locked()));
+            self.events.push_back(WorkerEvent::Refreshed { ticket, outcome });
+        }
+    }
+
+    /// Returns whether a statement that extends this lease is under way.
+    pub fn is_extending(&self, lease: &Lease) -> bool {
+        self.leases.get(lease).is_some_and(Held::is_extending)
+    }
+
+    /// Returns what a transaction of the caller's is to ask for to end a lease; none when it is not in our hands.
+    pub fn settlement(&self, lease: Lease, verdict: Verdict, random: u64) -> Option<SettleItem> {
+        self.leases.get(&lease).map(|held| held.settlement(lease, verdict, random))
+    }
+
+    /// Looks after a lease again, because the transaction of the caller's did not commit, or may not have.
+    pub fn resume(&mut self, lease: Lease) {
+        self.leases.resume(lease);
+    }
+
+    /// Looks after a lease again as [`Worker::resume`] does, and extends it at once if it is kept alive: so that the
+    /// caller's next try begins with a whole lease. An event with the returned ticket tells when that is done.
+    pub fn resume_and_extend(&mut self, lease: Lease, now: Instant) -> Option<Ticket> {
+        self.leases.resume(lease);
+        let is_kept = self.leases.get(&lease).is_some_and(|held| held.is_kept(now));
+        is_kept.then(|| self.refresh(lease))
+    }
+
+    /// Records that a transaction of the caller's has ended a lease and committed.
+    pub fn handle_settled_elsewhere(&mut self, item: &SettleItem, now: Instant) {
+        self.leases.remove(&item.lease);
+        self.look_for_returned([item], now);
     }
 
     /// Queues a refresh of a lease; an event with the returned ticket will tell what remains.

@@ -297,26 +297,35 @@ impl Worker {
         self.tell_settled(given_up, &Err(Trouble::Failed(failure)));
     }
 
-    /// Tells the waiters, and takes note of jobs that are back in line or due later.
+    /// Tells the waiters, and looks for jobs that are back in line or due later.
     fn take_in_settled(&mut self, done: Batch<SettleItem>, now: Instant) {
-        if done.items.iter().any(|item| item.state == State::Pending) {
+        self.look_for_returned(&done.items, now);
+        self.tell_settled(done, &Ok(()));
+    }
+
+    /// Sees to it that jobs which settlements put back in line, or made due later, are looked for in time.
+    pub(super) fn look_for_returned<'a>(
+        &mut self,
+        settled: impl IntoIterator<Item = &'a SettleItem> + Clone,
+        now: Instant,
+    ) {
+        let settled = || settled.clone().into_iter();
+        if settled().any(|item| item.state == State::Pending) {
             self.wake_sleepers(now);
         }
         if !self.draining && !self.options.queues.is_empty() {
-            let retried =
-                done.items.iter().filter(|item| item.state == State::Pending && item.verdict.reason().is_some());
+            let retried = settled().filter(|item| item.state == State::Pending && item.verdict.reason().is_some());
             let (later, at_once): (Vec<_>, Vec<_>) = retried.partition(|item| item.delay.is_some());
             if let Some(delay) = later.into_iter().filter_map(|item| item.delay).min() {
                 self.timers.set_earlier(Timer::Promote, now + delay);
             }
-            if done.items.iter().any(|item| item.verdict == Verdict::Release) {
+            if settled().any(|item| item.verdict == Verdict::Release) {
                 self.poll_by(now + RELEASED_POLL);
             }
             if !at_once.is_empty() && !self.lines.any_active(|id| is_open(&self.queues, id)) {
                 self.poll_by(now);
             }
         }
-        self.tell_settled(done, &Ok(()));
     }
 
     fn tell_settled(&mut self, batch: Batch<SettleItem>, outcome: &Result<(), Trouble>) {
@@ -359,6 +368,7 @@ impl Worker {
         self.lanes.refresh.answered(&reply);
         let SentRefresh { refresh, sent_at, tickets } = sent;
         let leases = refresh.leases.clone();
+        leases.iter().for_each(|lease| self.leases.set_extending(lease, false));
         match read(reply, |rows| refresh.interpret(rows)) {
             Ok(refreshed) => {
                 for (lease, refreshed) in leases.iter().zip(&refreshed) {
