@@ -15,6 +15,15 @@ pub struct Mail {
 }
 
 impl Mail {
+    /// Returns whose server gets it.
+    ///
+    /// # Panics
+    ///
+    /// When it is addressed to no one: a handler's bug, for which a worker must be prepared.
+    pub fn domain(&self) -> &str {
+        self.to.split_once('@').expect("an address has an @").1
+    }
+
     /// Returns how long it takes.
     pub fn takes(&self) -> Duration {
         Duration::from_millis(self.takes_ms)

@@ -25,7 +25,10 @@ impl Drop for Running {
 
 impl Running {
     fn start(program: &str) -> Running {
-        let database = TestDatabase::create().expect("a private Postgres starts");
+        Running::start_on(program, TestDatabase::create().expect("a private Postgres starts"))
+    }
+
+    fn start_on(program: &str, database: TestDatabase) -> Running {
         let mut command = Command::new(program);
         let command = command.env("DATABASE_URL", database.url()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("it was built");
@@ -83,12 +86,32 @@ fn assert_drains(running: &mut Running) {
     assert_eq!(running.value("select count(*) from pm.job where state <> 2 or attempt > 1"), "0");
 }
 
+/// How many jobs were soft-failed by a panic so often that they wait for their next try.
+const PANICKED: &str =
+    "select count(*) from pm.job where state = 0 and retry_count > 1 and reason = 'panicked: an address has an @'";
+
+/// Gives a program that works off `mails` a job whose handler panics, between jobs that are good: these are done, also
+/// what was at work beside it, and the panic's text is the job's reason.
+fn assert_survives_a_panic(running: &Running) {
+    running.eventually("select count(*) from pm.job where state <> 2", "0");
+    let finished: u32 = running.value("select count(*) from pm.job where state = 2").parse().expect("it is a number");
+    running.put("beside@example.org", 300);
+    running.put("nowhere", 0);
+    running.put("after@example.org", 0);
+    running.eventually(PANICKED, "1");
+    running.eventually("select count(*) from pm.job where state = 2", &(finished + 2).to_string());
+    let once = "select count(*) from pm.job where state = 2 and attempt > 1";
+    assert_eq!(running.value(once), "0", "no other job was disturbed");
+    running.value("with gone as (delete from pm.job where state = 0 returning id) select count(*) from gone");
+}
+
 #[test]
 fn a_plain_worker_drains() {
     let mut running = Running::start(env!("CARGO_BIN_EXE_plain_worker"));
     assert_eq!(running.line(), "ready");
     running.put("ada@example.org", 0);
-    assert_eq!(running.line(), "mail to ada@example.org");
+    assert_eq!(running.line(), "mail to ada@example.org by way of example.org");
+    assert_survives_a_panic(&running);
     assert_drains(&mut running);
 }
 
@@ -96,14 +119,16 @@ fn a_plain_worker_drains() {
 fn a_smol_app_drains() {
     let mut running = Running::start(env!("CARGO_BIN_EXE_smol_app"));
     assert_eq!(running.line(), "ready");
-    assert_eq!(running.line(), "mail to welcome@example.org");
+    assert_eq!(running.line(), "mail to welcome@example.org by way of example.org");
+    assert_survives_a_panic(&running);
     assert_drains(&mut running);
 }
 
 #[test]
 fn a_driver_over_a_blocking_client_works() {
     let mut running = Running::start(env!("CARGO_BIN_EXE_blocking_driver"));
-    assert_eq!((running.line().as_str(), running.line().as_str()), ("mail to ada@example.org", "done"));
+    assert_eq!(running.line(), "mail to ada@example.org by way of example.org");
+    assert_eq!(running.line(), "done");
     assert!(running.process.wait().expect("it is our child").success());
     assert_eq!(running.value("select count(*) from pm.job where state = 2"), "1");
     let source = include_str!("../src/bin/blocking_driver.rs").lines().count();
@@ -145,7 +170,70 @@ fn assert_serves(program: &str) {
     assert_eq!(ask(&address, "POST", mail).0, 500);
     assert_eq!(ask(&address, "GET", ""), (200, "1".to_owned()));
     assert_eq!(running.value("select count(*) from pm.job"), "1");
+    assert_survives_a_panic(&running);
     assert_drains(&mut running);
+}
+
+/// A worker that ends while the web server goes on would be noticed by no one: the process ends, with an error.
+fn assert_ends_with_its_worker(program: &str) {
+    let mut running = Running::start(program);
+    assert!(running.line().starts_with("listening on "));
+    running.value("with gone as (delete from pm.queue returning id) select count(*) from gone");
+    let start = Instant::now();
+    while running.process.try_wait().expect("it is our child").is_none() {
+        assert!(start.elapsed() < PATIENCE, "the service goes on without its worker");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!running.process.wait().expect("it is our child").success());
+}
+
+#[test]
+fn a_service_on_axum_and_sqlx_does_not_outlive_its_worker() {
+    assert_ends_with_its_worker(env!("CARGO_BIN_EXE_axum_sqlx"));
+}
+
+#[test]
+fn a_service_on_axum_and_deadpool_does_not_outlive_its_worker() {
+    assert_ends_with_its_worker(env!("CARGO_BIN_EXE_axum_deadpool"));
+}
+
+#[test]
+fn the_program_of_the_readme_survives_a_panic() {
+    let mut running = Running::start(env!("CARGO_BIN_EXE_first"));
+    assert!(running.line().starts_with("job "));
+    assert_eq!(running.line(), "mail to ada@example.org by way of example.org");
+    assert_survives_a_panic(&running);
+}
+
+/// A driver's own loop, on a client that blocks: the job whose handler panics is soft-failed.
+#[test]
+fn a_driver_over_a_blocking_client_survives_a_panic() {
+    let program = env!("CARGO_BIN_EXE_blocking_driver");
+    let mut first = Running::start(program);
+    assert!(first.process.wait().expect("it is our child").success());
+    first.put("nowhere", 0);
+    let database = TestDatabase::create().expect("a private Postgres starts");
+    let mut second = Running::start_on(program, std::mem::replace(&mut first.database, database));
+    assert!(second.process.wait().expect("it is our child").success());
+    let panicked = "select count(*) from pm.job where retry_count = 1 and reason = 'panicked: an address has an @'";
+    assert_eq!(second.value(panicked), "1");
+}
+
+/// Returns the lines of a program's loop over its jobs, without their indentation.
+fn the_loop(source: &str) -> Vec<&str> {
+    let lines = source.lines().map(|line| line.trim_start_matches("//!").trim());
+    let lines = lines.skip_while(|line| !line.starts_with("while let Some(job)"));
+    lines.take_while(|line| !["# Ok(())", "Ok(())"].contains(line)).collect()
+}
+
+#[test]
+fn what_is_documented_is_the_loop_that_runs() {
+    let program = include_str!("../src/bin/first.rs");
+    let (_, code) = program.split_once("\n\n").expect("its first line says what it is");
+    assert!(include_str!("../../README.md").contains(code), "the README has another program");
+    assert!(the_loop(program).len() > 10);
+    assert_eq!(the_loop(include_str!("../../crates/pm-driver-tokio-postgres/src/lib.rs")), the_loop(program));
+    assert_eq!(the_loop(include_str!("../../crates/pm-driver-sqlx/src/lib.rs")), the_loop(program));
 }
 
 #[test]

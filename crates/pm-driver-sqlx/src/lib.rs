@@ -4,12 +4,19 @@
 //!
 //! ```no_run
 //! use futures_util::StreamExt;
-//! use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, InTransaction};
+//! use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, InTransaction, catch_panic};
 //! use std::pin::pin;
 //!
 //! #[derive(serde::Serialize, serde::Deserialize)]
 //! struct Mail {
 //!     to: String,
+//! }
+//!
+//! /// Stands for the work.
+//! async fn send(mail: &Mail) -> Result<(), String> {
+//!     let (_, domain) = mail.to.split_once('@').expect("an address has an @");
+//!     println!("mail to {} by way of {domain}", mail.to);
+//!     Ok(())
 //! }
 //!
 //! # #[cfg(feature = "tokio")]
@@ -27,16 +34,20 @@
 //!
 //! let mut jobs = pin!(queue.try_stream_jobs::<Mail>("mails"));
 //! while let Some(job) = jobs.next().await {
-//!     let (payload, ack) = match job {
+//!     let (mail, ack) = match job {
 //!         Ok(job) => job.into_parts(),
 //!         Err(error) => {
 //!             eprintln!("{error}");
 //!             continue; // one bad payload does not end a worker
 //!         }
 //!     };
-//!     println!("mail to {}", payload.to);
-//!     // Or ack.soft_fail("reason"), again later; ack.hard_fail("reason"), never again; drop(ack) is a soft fail.
-//!     if let Err(error) = ack.commit().await {
+//!     // Neither does a panic: it soft-fails this job, with its text as the reason.
+//!     let settling = match catch_panic(send(&mail)).await {
+//!         Ok(Ok(())) => ack.commit(),
+//!         Ok(Err(reason)) => ack.soft_fail(reason), // again later; or hard_fail, never again
+//!         Err(panic) => ack.soft_fail(panic),
+//!     };
+//!     if let Err(error) = settling.await {
 //!         eprintln!("{error}");
 //!     }
 //! }

@@ -17,7 +17,8 @@ pub(crate) type Worker = Shared<pm_core::machine::Worker>;
 ///
 /// A word is queued the moment it is said, and sent by the worker's task together with others; dropping the returned
 /// future does not take it back. Dropping the ack without a word soft-fails the job (`dropped without ack`, or
-/// `panicked` while unwinding): on any thread, in or out of a runtime, without blocking.
+/// `panicked` while unwinding): on any thread, in or out of a runtime, without blocking. With
+/// [`catch_panic`](crate::catch_panic) the reason has the panic's text.
 #[must_use = "dropping an ack soft-fails its job"]
 pub struct JobAck {
     worker: Arc<Worker>,

@@ -1,13 +1,17 @@
 //! A web service on axum and deadpool-postgres: `POST /signups` writes a row and puts its mail on a queue, in one transaction; the same
-//! process sends the mails. It ends on SIGTERM: requests and mails under way are finished.
+//! process sends the mails. It ends on SIGTERM: requests and mails under way are finished. A handler that panics costs its
+//! own job one try; if the worker itself ends, so does the service.
 
 use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use axum::routing::{Router, get, post};
 use deadpool_postgres::{Manager, Pool};
 use futures_util::StreamExt;
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, InTransaction, PendingJob, Queue, from_pool};
+use pm_driver_tokio_postgres::{
+    ConnectOptions, EnqueueOptions, Error, InTransaction, PendingJob, Queue, catch_panic, from_pool,
+};
 use pm_examples::{Mail, database_url};
+use std::future::IntoFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::NoTls;
 
@@ -40,17 +44,28 @@ async fn count(State(app): State<App>) -> Result<String, Refusal> {
 }
 
 async fn send_mails(queue: Queue) {
-    let send = async |job: Result<PendingJob<Mail>, Error>| {
-        let (mail, ack) = match job {
-            Ok(job) => job.into_parts(),
-            Err(error) => return eprintln!("{error}"),
-        };
-        tokio::time::sleep(mail.takes()).await;
-        if let Err(error) = ack.commit().await {
-            eprintln!("the mail to {} may go out twice: {error}", mail.to);
-        }
-    };
     queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
+}
+
+/// Sends a mail and settles its job. A panic soft-fails this job, with its text as the reason; the others go on.
+async fn send(job: Result<PendingJob<Mail>, Error>) {
+    // A payload that is no mail, for example: the job waits for a worker that can read it.
+    let (mail, ack) = match job {
+        Ok(job) => job.into_parts(),
+        Err(error) => return eprintln!("{error}"),
+    };
+    let settling = match catch_panic(deliver(&mail)).await {
+        Ok(()) => ack.commit(),
+        Err(panic) => ack.soft_fail(panic),
+    };
+    if let Err(error) = settling.await {
+        eprintln!("the mail to {} may go out twice: {error}", mail.to);
+    }
+}
+
+async fn deliver(mail: &Mail) {
+    println!("mail to {} by way of {}", mail.to, mail.domain());
+    tokio::time::sleep(mail.takes()).await;
 }
 
 #[tokio::main]
@@ -61,17 +76,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Statements take a connection of the pool; one further connection hears what comes in.
     let queue = from_pool(pool.clone(), ConnectOptions::default().listener_url(&url)).await?;
     queue.create_queue("mails", false).await?;
-    let mails = tokio::spawn(send_mails(queue.clone()));
+    let mut mails = tokio::spawn(send_mails(queue.clone()));
 
     let app = App { pool, queue: queue.clone() };
     let routes = Router::new().route("/signups", post(sign_up)).route("/signups", get(count)).with_state(app);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on {}", listener.local_addr()?);
     let mut terminate = signal(SignalKind::terminate())?;
-    let told = async move {
+    let asked_to_end = async move {
         terminate.recv().await;
     };
-    axum::serve(listener, routes).with_graceful_shutdown(told).await?;
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(asked_to_end);
+    tokio::select! {
+        served = serving.into_future() => served?,
+        // A service that takes mails and sends none must not look healthy: end, and be started again.
+        ended = &mut mails => return Err(format!("the worker has ended before its time: {ended:?}").into()),
+    }
 
     queue.close().await;
     mails.await?;

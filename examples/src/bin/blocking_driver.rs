@@ -5,7 +5,8 @@ use futures_util::StreamExt;
 use pm_examples::bytes::{encoded, failure, rows_of};
 use pm_examples::{Mail, database_url};
 use pm_queue::{
-    BoxFuture, ConnectOptions, Driver, EnqueueOptions, Executor, Failure, Queue, Rows, Statement, Value, runtime,
+    BoxFuture, ConnectOptions, Driver, EnqueueOptions, Executor, Failure, Queue, Rows, Statement, Value, catch_panic,
+    runtime,
 };
 use postgres::{Client, NoTls};
 use std::error::Error;
@@ -93,8 +94,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut jobs = pin!(queue.try_stream_jobs::<Mail>("mails"));
     if let Some(job) = jobs.next().await {
         let (mail, ack) = job?.into_parts();
-        println!("mail to {}", mail.to);
-        ack.commit().await?;
+        let sent = catch_panic(async { println!("mail to {} by way of {}", mail.to, mail.domain()) }).await;
+        match sent {
+            Ok(()) => ack.commit().await?,
+            Err(panic) => ack.soft_fail(panic).await?,
+        }
     }
     queue.close().await;
     println!("done");

@@ -3,7 +3,7 @@
 
 use async_signal::{Signal, Signals};
 use futures_util::StreamExt;
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, PendingJob, connect_on, runtime};
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, PendingJob, catch_panic, connect_on, runtime};
 use pm_examples::{Mail, database_url};
 use std::sync::Arc;
 
@@ -30,14 +30,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
+/// Sends a mail and settles its job. A panic soft-fails this job, with its text as the reason; the others go on.
 async fn send(job: Result<PendingJob<Mail>, Error>) {
+    // A payload that is no mail, for example: the job waits for a worker that can read it.
     let (mail, ack) = match job {
         Ok(job) => job.into_parts(),
         Err(error) => return eprintln!("{error}"),
     };
-    println!("mail to {}", mail.to);
-    smol::Timer::after(mail.takes()).await;
-    if let Err(error) = ack.commit().await {
+    let settling = match catch_panic(deliver(&mail)).await {
+        Ok(()) => ack.commit(),
+        Err(panic) => ack.soft_fail(panic),
+    };
+    if let Err(error) = settling.await {
         eprintln!("the mail to {} may go out twice: {error}", mail.to);
     }
+}
+
+async fn deliver(mail: &Mail) {
+    println!("mail to {} by way of {}", mail.to, mail.domain());
+    smol::Timer::after(mail.takes()).await;
 }
