@@ -113,11 +113,11 @@ create function {schema}.insert_job(
 declare
   added int8;
 begin
-  execute format(
-    'insert into %s (id, queue_id, priority, seq, run_at, held, codec, payload, created_at, description,
+  execute
+    'insert into ' || job::pg_catalog.text || ' (id, queue_id, priority, seq, run_at, held, codec, payload, created_at, description,
                      key, key_held, key_until, max_retries, backoff_ms, jitter_percent)
      values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9, $10, $10, $11, $12, $13, $14)
-     on conflict do nothing', job)
+     on conflict do nothing'
     using id, queue_id, priority, seq, run_at, held, codec, payload,
           description, key, key_until, max_retries, backoff_ms, jitter_percent;
   get diagnostics added = row_count;

@@ -5,14 +5,18 @@
 -- Index: job_key, one probe a wish.
 -- Cost: about 2 us a wish.
 lapsing as materialized (
-  select job.id
-  from wish join {schema}.job on job.queue_id = wish.queue_id and job.key_held = wish.key
-  where {key_has_lapsed} and job.id not in (select id from spared)
-  for no key update of job skip locked
+  select holder.id
+  from wish cross join lateral (
+    select job.id from {schema}.job
+    where job.queue_id = wish.queue_id and job.key_held = wish.key and {key_has_lapsed} and job.id not in (select id from spared)
+    for no key update skip locked
+  ) holder
 ), lapsed as (
   update {schema}.job set key_held = null where job.id = any(array(select id from lapsing)) returning job.id
 ), taken as materialized (
   select wish.id
-  from wish join {schema}.job on job.queue_id = wish.queue_id and job.key_held = wish.key
-  where job.id <> wish.id and job.id not in (select id from lapsed)
+  from wish cross join lateral (
+    select job.id from {schema}.job where job.queue_id = wish.queue_id and job.key_held = wish.key offset 0
+  ) holder
+  where holder.id <> wish.id and holder.id not in (select id from lapsed)
 )
