@@ -62,7 +62,9 @@ impl Proxy {
         let shared = Arc::new(Shared::default());
         *shared.socket() = socket;
         let accepting = tokio::spawn(accept(listener, shared.clone()));
-        Proxy { url: format!("postgres://postgres@127.0.0.1:{port}/{database}"), shared, accepting }
+        // It reads what passes, so nothing may be encrypted.
+        let url = format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable");
+        Proxy { url, shared, accepting }
     }
 
     /// Leads new connections to the server of this URL, as an address that moves to a standby does.

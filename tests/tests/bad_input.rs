@@ -325,8 +325,7 @@ async fn a_missing_unix_socket_is_told_by_its_directory() {
 
 #[tokio::test]
 async fn a_bad_url_is_refused_without_its_password() {
-    for url in
-        ["", "nonsense", "http://me:s3cret@host/db", "postgres://me:s3cret@host:port/db", "postgres://a b:s3cret@[/"]
+    for url in ["nonsense", "http://me:s3cret@host/db", "postgres://me:s3cret@host:port/db", "postgres://a b:s3cret@[/"]
     {
         let error = connect(url).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url:?}: {error}");

@@ -113,7 +113,7 @@ async fn a_listener_notices_that_its_server_is_gone_without_a_word() {
     })
     .await;
     // Others say themselves how long.
-    let later = format!("{}?keepalives_idle=300", proxy.url());
+    let later = format!("{}&keepalives_idle=300", proxy.url());
     let queue = pm_driver_tokio_postgres::connect(&later).await.unwrap();
     eventually("one is probed later", Duration::from_secs(10), async || {
         probes(port).iter().flatten().any(|left| *left > Duration::from_secs(200))
