@@ -61,7 +61,7 @@ fn odd_rows(table: &str) -> &'static str {
 /// Puts a job of every kind on a queue, and a schedule that is due.
 async fn fill(ground: &Ground, direct: &mut Direct, name: &str) {
     ground.queue.create_queue(name, false).await.unwrap();
-    let settings = SettingsChange::new().backoff(vec![Duration::ZERO, Duration::from_secs(60)]);
+    let settings = SettingsChange::new().backoff(vec![Duration::ZERO, Duration::from_secs(60)]).jitter_percent(0);
     ground.queue.set_queue_settings(name, settings).await.unwrap();
     let put = async |options| ground.queue.enqueue(name, 1u64, options).await.unwrap();
     let plain = EnqueueOptions::default;

@@ -77,13 +77,18 @@ impl Work<'_> {
             return Err(locked());
         }
         added.sort_by_key(|(n, job)| (job.queue_id, job.key.is_none(), job.key.clone(), *n));
+        let mut went_in = BTreeSet::new();
         for (n, job) in added {
             let is_key_held = job.key.as_ref().is_some_and(|key| self.tables.holder(job.queue_id, key).is_some());
             outcomes[n] = if is_locked(self.tables, &job) {
                 Some(5)
+            } else if statement != StatementId::EnqueueEach && went_in.contains(&job.id) {
+                // An id that is in the batch twice is looked for among those that went in.
+                None
             } else if self.tables.job.contains_key(&job.id) || is_key_held {
                 Some(2)
             } else {
+                went_in.insert(job.id);
                 self.tables.job.insert(job.id, job);
                 None
             };
