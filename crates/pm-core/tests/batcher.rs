@@ -104,6 +104,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// A batcher with everything that was taken out of it and what ought to become of each item.
 struct Scene {
     batcher: Batcher<Item>,
+    passes: bool,
     now: Instant,
     pushed: BTreeMap<Ticket, Instant>,
     may_have_run: BTreeSet<Ticket>,
@@ -115,6 +116,7 @@ struct Scene {
 impl Scene {
     fn new(passes: bool) -> Self {
         Scene {
+            passes,
             batcher: if passes { Batcher::passing_locks(LIMITS) } else { Batcher::new(LIMITS) },
             now: Instant::default(),
             pushed: BTreeMap::new(),
@@ -188,15 +190,21 @@ impl Scene {
         self.pushed.insert(ticket, self.now);
     }
 
-    fn poll(&mut self) {
+    fn give_up(&mut self) {
         while let Some((given_up, _)) = self.batcher.poll_given_up(self.now) {
             assert!(given_up.items.iter().all(|item| self.is_at_its_end(item.ticket)), "given up early: {given_up:?}");
             self.tell(given_up);
         }
+    }
+
+    fn poll(&mut self) {
+        self.give_up();
         assert!(self.batcher.expires_at().is_none_or(|at| at > self.now), "it has just looked");
         let is_due = self.batcher.retry_at().is_none_or(|at| at <= self.now);
         let has_some = self.flight.is_none() && !self.batcher.is_empty();
         let batch = self.batcher.poll_batch(self.now);
+        self.give_up();
+        let has_some = has_some && !self.batcher.is_empty();
         assert!(batch.is_some() || !(is_due && has_some), "something waits, and for nothing");
         let Some(batch) = batch else { return };
         assert!(self.flight.is_none(), "two batches are in flight");
@@ -210,7 +218,8 @@ impl Scene {
     fn fail(&mut self, batch: Batch<Item>, trouble: Trouble, was_answered: bool) {
         let failure = trouble.failure();
         let tickets: Vec<_> = batch.items.iter().map(|item| item.ticket).collect();
-        let cut = failure.class() == Class::Permanent && tickets.len() > 1;
+        let passes_next = failure.class() == Class::Blocked && self.passes && !batch.passes;
+        let cut = tickets.len() > 1 && (failure.class() == Class::Permanent || passes_next);
         if failure.class() == Class::Unknown {
             self.may_have_run.extend(&tickets);
         }

@@ -70,14 +70,23 @@ pub struct Patience {
     pub sent: Instant,
 }
 
+/// Why an item waits to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Another transaction has locked what it needs.
+    Lock,
+    /// The last statement failed.
+    Failure,
+}
+
 /// What a batcher keeps of an item besides the item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slip {
     pub(super) ticket: Ticket,
     pub(super) patience: Patience,
     pub(super) may_have_run: bool,
-    /// Whether it waits to be sent again after a failure.
-    pub(super) failed: bool,
+    /// What it has waited for since it was sent, if it has.
+    pub(super) waits: Option<Cause>,
     /// How often it met a locked row.
     pub(super) blocked: u32,
 }

@@ -1,6 +1,6 @@
 //! Self-clocking batches: what arrives while one is in flight goes together next.
 
-use super::batch::{Batch, BatchLimits, Batched, Patience, Slip, Ticket};
+use super::batch::{Batch, BatchLimits, Batched, Cause, Patience, Slip, Ticket};
 use super::{Entropy, retry_delay};
 use crate::{Class, Failure, Instant};
 use std::collections::{BTreeMap, VecDeque};
@@ -38,6 +38,8 @@ pub struct Batcher<I: Batched> {
     was_held: bool,
     /// When to look next for items whose patience has ended; never later than the first of them.
     expires_at: Option<Instant>,
+    /// Items whose patience had ended when their turn came.
+    late: VecDeque<(I, Slip)>,
     /// How many items are in flight; none when zero.
     in_flight: usize,
     last_flight: usize,
@@ -57,6 +59,7 @@ impl<I: Batched> Batcher<I> {
             held: BTreeMap::new(),
             was_held: false,
             expires_at: None,
+            late: VecDeque::new(),
             in_flight: 0,
             last_flight: 0,
             failures: 0,
@@ -78,14 +81,14 @@ impl<I: Batched> Batcher<I> {
         if self.failures > 0 {
             self.watch_patience(Some(patience.unsent));
         }
-        self.fresh.push_back((item, Slip { ticket, patience, may_have_run: false, failed: false, blocked: 0 }));
+        self.fresh.push_back((item, Slip { ticket, patience, may_have_run: false, waits: None, blocked: 0 }));
     }
 
     /// Returns how many items wait or are in flight.
     pub fn len(&self) -> usize {
         let again: usize = self.again.iter().map(|batch| batch.items.len()).sum();
         let held: usize = self.held.values().map(|held| held.entries.len()).sum();
-        self.fresh.len() + again + held + self.in_flight
+        self.fresh.len() + again + held + self.late.len() + self.in_flight
     }
 
     /// Returns whether nothing waits and nothing is in flight.
@@ -117,31 +120,36 @@ impl<I: Batched> Batcher<I> {
     /// Returns items whose patience has ended while they waited for a lock, or for the end of a pause after a failure.
     /// They must be told the failure; none means that they waited for a lock.
     ///
-    /// To be called until it returns `None`, before [`Batcher::poll_batch`].
+    /// To be called until it returns `None`, after [`Batcher::poll_batch`] and when [`Batcher::expires_at`] has come.
     #[must_use]
     pub fn poll_given_up(&mut self, now: Instant) -> Option<(Batch<I>, Option<Failure>)> {
-        self.expires_at.filter(|at| *at <= now)?;
-        let mut given_up = Vec::new();
+        if self.late.is_empty() {
+            self.expires_at.filter(|at| *at <= now)?;
+        }
+        let mut given_up = Vec::from(std::mem::take(&mut self.late));
         self.held.retain(|_, held| {
             given_up.extend(take_impatient(&mut held.entries, now, |_| true));
             !held.entries.is_empty()
         });
-        if !given_up.is_empty() {
-            return Some((given_up.into_iter().collect(), None));
-        }
-        // A half of a batch with a bad item goes out at once: only what failed by itself has waited.
+        // A half of a batch with a bad item, for example, goes out at once and has not waited.
         for batch in &mut self.again {
             let Batch { items, slips, passes } = std::mem::replace(batch, [].into_iter().collect());
             let mut entries = items.into_iter().zip(slips).collect();
-            given_up.extend(take_impatient(&mut entries, now, |slip| slip.failed));
+            given_up.extend(take_impatient(&mut entries, now, |slip| slip.waits.is_some()));
             *batch = Batch { passes, ..entries.into_iter().collect() };
         }
         self.again.retain(|batch| !batch.items.is_empty());
-        if self.failures > 0 {
-            given_up.extend(take_impatient(&mut self.fresh, now, |_| true));
+        let (locked, mut failed): (Vec<_>, Vec<_>) =
+            given_up.into_iter().partition(|(_, slip)| slip.waits == Some(Cause::Lock));
+        if !locked.is_empty() {
+            self.late.extend(failed);
+            return Some((locked.into_iter().collect(), None));
         }
-        if !given_up.is_empty() {
-            return Some((given_up.into_iter().collect(), self.last_failure.clone()));
+        if self.failures > 0 {
+            failed.extend(take_impatient(&mut self.fresh, now, |_| true));
+        }
+        if !failed.is_empty() {
+            return Some((failed.into_iter().collect(), self.last_failure.clone()));
         }
         self.expires_at = self.first_end().map(|at| at.max(now + EXPIRY_STEP));
         // Nothing is left to wait for.
@@ -152,7 +160,7 @@ impl<I: Batched> Batcher<I> {
     /// Returns when the patience of a waiting item ends first.
     fn first_end(&self) -> Option<Instant> {
         let held = self.held.values().flat_map(|held| &held.entries).map(|(_, slip)| slip);
-        let failed = self.again.iter().flat_map(|batch| &batch.slips).filter(|slip| slip.failed);
+        let failed = self.again.iter().flat_map(|batch| &batch.slips).filter(|slip| slip.waits.is_some());
         let fresh = self.fresh.iter().map(|(_, slip)| slip).filter(|_| self.failures > 0);
         held.chain(failed).chain(fresh).map(Slip::patience_ends).min()
     }
@@ -171,13 +179,25 @@ impl<I: Batched> Batcher<I> {
         loop {
             self.try_held(now);
             let batch = self.again.pop_front().or_else(|| self.fresh_batch())?;
-            let mut batch = if self.held.is_empty() { batch } else { self.hold_back(batch, now) };
+            let batch = if self.held.is_empty() { batch } else { self.hold_back(batch, now) };
+            let mut batch = self.without_late(batch, now);
             if !batch.items.is_empty() {
                 batch.passes |= self.held.values().any(|held| held.passes);
                 self.in_flight = batch.items.len();
                 return Some(batch);
             }
         }
+    }
+
+    /// Returns a batch without the items that have waited for longer than their patience.
+    fn without_late(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
+        if batch.slips.iter().all(|slip| slip.waits.is_none()) {
+            return batch;
+        }
+        let passes = batch.passes;
+        let mut entries = batch.items.into_iter().zip(batch.slips).collect();
+        self.late.extend(take_impatient(&mut entries, now, |slip| slip.waits.is_some()));
+        Batch { passes, ..entries.into_iter().collect() }
     }
 
     /// Moves held items that are due to the batches that go first: the first for each lock together, then the others.
@@ -216,10 +236,11 @@ impl<I: Batched> Batcher<I> {
     fn hold_back(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
         let passes = batch.passes;
         let mut free = Vec::with_capacity(batch.items.len());
-        for (item, slip) in batch.items.into_iter().zip(batch.slips) {
+        for (item, mut slip) in batch.items.into_iter().zip(batch.slips) {
             match item.locks().into_iter().flatten().find(|lock| self.held.contains_key(lock)) {
                 Some(lock) => {
                     self.watch_patience(Some(slip.patience_ends().max(now + EXPIRY_STEP)));
+                    slip.waits = Some(Cause::Lock);
                     self.held.entry(lock).and_modify(|held| held.entries.push_back((item, slip)));
                 }
                 None => free.push((item, slip)),
@@ -240,8 +261,7 @@ impl<I: Batched> Batcher<I> {
     #[must_use]
     pub fn put_back(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
         let passes = batch.passes;
-        let entries =
-            batch.items.into_iter().zip(batch.slips).map(|(item, slip)| (item, Slip { failed: false, ..slip }));
+        let entries = batch.items.into_iter().zip(batch.slips).map(|(item, slip)| (item, Slip { waits: None, ..slip }));
         let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, slip)| now < slip.patience.sent);
         if !again.is_empty() {
             self.again.push_back(Batch { passes, ..again.into_iter().collect() });
@@ -287,15 +307,19 @@ impl<I: Batched> Batcher<I> {
             Class::Blocked if self.can_pass && !passes && lone => return self.set_aside(batch, now, entropy),
             Class::Blocked | Class::Retry | Class::Unknown => {}
         }
+        if failure.class() == Class::Blocked && self.can_pass && !passes {
+            // Most of them need not wait: that is found out at once, whatever their patience.
+            self.again.push_front(Batch { passes: true, ..batch });
+            return [].into_iter().collect();
+        }
         let entries = batch.items.into_iter().zip(batch.slips).map(|(item, mut slip)| {
             slip.may_have_run |= unknown;
-            slip.failed = true;
+            slip.waits = Some(Cause::Failure);
             (item, slip)
         });
         let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, slip)| slip.is_patient(now));
         let again = Batch { passes, ..again.into_iter().collect() };
         match failure.class() {
-            Class::Blocked if self.can_pass && !passes => self.again.push_front(Batch { passes: true, ..again }),
             Class::Blocked if failure.took_too_long() && !lone => self.halve(again),
             _ => self.send_after_pause(again, failure, now, entropy),
         }
@@ -331,6 +355,7 @@ impl<I: Batched> Batcher<I> {
                 continue;
             };
             slip.blocked += 1;
+            slip.waits = Some(Cause::Lock);
             self.watch_patience(Some(slip.patience_ends()));
             let held = self.held.entry(lock).or_insert_with(|| {
                 let at = now + retry_delay(slip.blocked, entropy).min(MOST_LOCK_PAUSE);

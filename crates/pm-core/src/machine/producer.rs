@@ -399,7 +399,9 @@ impl Machine for Producer {
         if let Some(notify) = self.notices.poll_notify(now) {
             return Some(ProducerRequest::Notify(notify));
         }
-        self.lanes.iter_mut().find_map(|lane| lane.poll_request(now))
+        let request = self.lanes.iter_mut().find_map(|lane| lane.poll_request(now));
+        self.give_up(now);
+        request
     }
 
     fn handle_reply(

@@ -76,6 +76,8 @@ impl Work<'_> {
         if statement == StatementId::EnqueueKeyed && added.iter().any(|(_, job)| is_locked(self.tables, job)) {
             return Err(locked());
         }
+        let ids = items.iter().map(|item| item.job.id);
+        let before: Vec<_> = ids.filter(|id| self.tables.job.contains_key(id)).collect();
         added.sort_by_key(|(n, job)| (job.queue_id, job.key.is_none(), job.key.clone(), *n));
         let mut went_in = BTreeSet::new();
         for (n, job) in added {
@@ -93,6 +95,21 @@ impl Work<'_> {
                 None
             };
         }
+        if statement != StatementId::EnqueueEach {
+            // An id that was given twice is in.
+            let is_in = |n: usize| {
+                before.iter().all(|id| *id != items[n].job.id) && self.tables.job.contains_key(&items[n].job.id)
+            };
+            for n in (0..items.len()).filter(|n| is_in(*n)) {
+                outcomes[n] = None;
+            }
+        }
+        self.tell_outcomes(&items, outcomes);
+        Ok(())
+    }
+
+    /// Answers the items that did not go in, and the queues whose workers may be asleep.
+    fn tell_outcomes(&mut self, items: &[Item], outcomes: Vec<Option<i16>>) {
         for (n, outcome) in outcomes.into_iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome?))) {
             row!(self.reply; n as i64 + 1, outcome, None::<i32>);
         }
@@ -103,7 +120,6 @@ impl Work<'_> {
                 row!(self.reply; first as i64 + 1, 3i16, queue.id);
             }
         }
-        Ok(())
     }
 
     /// Returns the next ticket for a job that is ready.

@@ -28,6 +28,9 @@ struct Sends {
     first_at: Option<u64>,
     unanswered: u32,
     is_unknown: bool,
+    /// Whether its batch has just met a locked key or a bad text, perhaps of another: then it goes out once more at once,
+    /// passing by or with substitutes, whatever its patience.
+    passes_by: bool,
 }
 
 /// A call that puts one job in.
@@ -67,8 +70,9 @@ impl Auditor {
             sends.is_unknown |= sends.unanswered > 0;
             sends.unanswered += 1;
             let first_at = *sends.first_at.get_or_insert(now);
+            let passes_by = std::mem::take(&mut sends.passes_by);
             let most = if sends.is_unknown { SENT } else { UNSENT };
-            if now - first_at > most {
+            if now - first_at > most && !passes_by {
                 self.violate(format!("patience: {id} is sent again {} us after the first time", now - first_at));
             }
         }
@@ -84,6 +88,11 @@ impl Auditor {
         let known = answer.is_some_and(|answer| {
             answer.as_ref().is_ok() || answer.as_ref().is_err_and(|failure| failure.class() != pm_core::Class::Unknown)
         });
+        let may_be_anothers = |failure: &Failure| {
+            let waited = failure.sqlstate() == Some("55P03") && statement == StatementId::EnqueueKeyed;
+            waited || failure.class() == pm_core::Class::Permanent
+        };
+        let passes_by = answer.is_some_and(|answer| answer.as_ref().is_err_and(may_be_anothers));
         let is_there = |place: usize| {
             let rows = answer.and_then(|answer| answer.as_ref().ok());
             rows.is_some_and(|rows| outcome_of(rows, statement, place) == Some(2))
@@ -91,6 +100,7 @@ impl Auditor {
         for (place, id) in ids(statement, params).enumerate().filter(|_| known) {
             self.enqueues.sends.entry(id).and_modify(|sends| {
                 sends.unanswered -= 1;
+                sends.passes_by = passes_by;
                 // It lost the key to another job, which may be gone: it is sent again for as long.
                 sends.is_unknown |= is_there(place);
             });
@@ -121,7 +131,8 @@ impl Auditor {
     fn was_locked(&self, call: &Call, now: u64) -> bool {
         self.enqueues.locks.iter().any(|(lock, from, until)| {
             let is_needed = lock.queue == call.queue && (lock.key.is_none() || lock.key == call.key);
-            is_needed && *from <= now && until.is_none_or(|until| until >= call.at)
+            // One that came while others still waited for the lock waits behind them, and says so.
+            is_needed && *from <= now && until.is_none_or(|until| until + UNSENT >= call.at)
         })
     }
 

@@ -25,9 +25,9 @@ impl Machine for Worker {
             self.lanes.outcome.busy = true;
             return Some(WorkerRequest::Outcome(batch));
         }
-        if self.unheard.is_none()
-            && let Some(batch) = self.settles.poll_batch(now)
-        {
+        let settles = if self.unheard.is_none() { self.settles.poll_batch(now) } else { None };
+        self.give_up_settles(now);
+        if let Some(batch) = settles {
             return Some(WorkerRequest::Settle(batch));
         }
         if let Some(refresh) = self.poll_refresh(now) {
@@ -109,6 +109,7 @@ impl Machine for Worker {
             (self.timers.at(Timer::Unstarted), Timer::Unstarted),
             (self.lines.gate().filter(|_| starving && self.may_claim()), Timer::Claim),
             (self.settles.retry_at().filter(|_| self.unheard.is_none()), Timer::Batch),
+            (self.settles.expires_at(), Timer::Batch),
             (self.leases.next_due(), Timer::Lease),
             (asked_at, Timer::Lease),
             (self.lost_claims.next().filter(|_| !self.lanes.release_claim.busy), Timer::ReleaseClaim),

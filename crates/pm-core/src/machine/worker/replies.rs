@@ -292,6 +292,13 @@ impl Worker {
         self.take_in_settled(heard, now);
     }
 
+    /// Answers the settlements whose patience has ended while they waited to be sent again.
+    pub(super) fn give_up_settles(&mut self, now: Instant) {
+        while let Some((batch, failure)) = self.settles.poll_given_up(now) {
+            self.tell_settled(batch, &Err(Trouble::Failed(failure.unwrap_or_else(Failure::locked))));
+        }
+    }
+
     fn settle_failed(&mut self, batch: Batch<SettleItem>, failure: Failure, now: Instant, entropy: &mut dyn Entropy) {
         let given_up = self.settles.handle_failure(batch, &failure, now, entropy);
         self.tell_settled(given_up, &Err(Trouble::Failed(failure)));
