@@ -129,8 +129,14 @@ fn only_our_schema_is_in_a_backup() {
     assert_eq!(target.value(schemas), "pm");
     let odd = place.command().args(["pg", "backup", "--schema", "odd näme"]).output().unwrap();
     fs::write(&path, &odd.stdout).unwrap();
-    let (status, stderr) = run_with(&Place::empty(), &["pg", "restore"], &path);
-    assert!(status == 1 && stderr.contains("not in schema \"pm\""), "{stderr}");
+    let wrong = Place::empty();
+    let (status, stderr) = run_with(&wrong, &["pg", "restore"], &path);
+    let says =
+        ["not in schema \"pm\" but in \"odd näme\"", "nothing was changed", "--schema 'odd näme'", "--into 'pm'"];
+    assert!(status == 1 && says.iter().all(|words| stderr.contains(words)), "{stderr}");
+    assert_eq!(wrong.value(schemas), "");
+    assert_eq!(run_with(&wrong, &["pg", "restore", "--into", "pm"], &path).0, 0);
+    assert_eq!(wrong.value(schemas), "pm");
     let restored = run_with(&target, &["pg", "restore", "--schema", "odd näme", "--json"], &path);
     assert_eq!(restored, (0, String::new()));
 }
@@ -148,7 +154,8 @@ fn terminals_are_refused() {
 fn a_password_is_neither_among_the_arguments_nor_in_a_message() {
     let place = Place::with_queues(&["mail"]);
     let url = url_with_password(&place);
-    for (arguments, tool) in [(&["pg", "backup"][..], "pg_dump"), (&["pg", "restore", "--clean"], "pg_restore")] {
+    fake(&place, "pg_restore", "echo 'CREATE SCHEMA pm;'");
+    for (arguments, tool) in [(&["pg", "backup"][..], "pg_dump"), (&["pg", "restore", "--clean"], "psql")] {
         let script = "echo \"$@\" > \"$HOME/arguments\"; echo \"$PGPASSWORD\" > \"$HOME/password\"; \
                       echo \"$0: error: no hunter2 here\" >&2; exit 1";
         let directory = fake(&place, tool, script);

@@ -7,6 +7,7 @@ mod arguments;
 mod backups;
 mod bulk;
 mod configuration;
+mod copies;
 mod database;
 mod demo;
 mod dev;

@@ -8,19 +8,19 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// A `pm work` that runs, and tells what it does.
-struct Working {
+pub(crate) struct Working {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Working {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Working { child, lines }
     }
 
-    fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         let Some(line) = self.lines.next() else {
             let mut stderr = String::new();
             std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut stderr).unwrap();
@@ -29,7 +29,7 @@ impl Working {
         serde_json::from_str(&line.unwrap()).unwrap()
     }
 
-    fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
@@ -37,7 +37,7 @@ impl Working {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn end(mut self) -> (i32, String) {
+    pub(crate) fn end(mut self) -> (i32, String) {
         let rest: Vec<_> = self.lines.by_ref().map(Result::unwrap).collect();
         assert_eq!(rest, Vec::<String>::new());
         let output = self.child.wait_with_output().unwrap();
@@ -51,7 +51,7 @@ fn work(place: &Place, more: &[&str], script: &str) -> Working {
 }
 
 /// Waits until the file is there.
-fn await_file(path: &Path) {
+pub(crate) fn await_file(path: &Path) {
     for _ in 0..1_000 {
         if path.exists() {
             return;

@@ -26,7 +26,7 @@ pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     let settings = context.settings()?;
     // It says what is wrong with the database in our own words, and that the tables are there.
     context.connect().await?;
-    let mut tool = Tool::new("pg_dump", &settings)?;
+    let mut tool = Tool::connected("pg_dump", &settings)?;
     // Quotes keep a name from being read as a pattern; a schema's name holds none itself.
     tool.command.args(["--format=custom", "--no-owner", "--no-privileges"]);
     tool.command.arg(format!("--schema=\"{}\"", settings.schema)).stdin(Stdio::null());

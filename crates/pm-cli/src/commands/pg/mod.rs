@@ -3,6 +3,7 @@
 mod backup;
 mod connection;
 mod restore;
+mod script;
 mod tool;
 
 use crate::context::Context;
@@ -10,8 +11,8 @@ use crate::error::CommandError;
 
 /// Backs up pm's tables, and restores them
 ///
-/// Postgres's own pg_dump and pg_restore do the work: those of the directory in PM_PG_BINDIR,
-/// if that is set, else those of PATH.
+/// Postgres's own pg_dump, pg_restore and psql do the work: those of the directory in
+/// PM_PG_BINDIR, if that is set, else those of PATH.
 ///
 /// Example:
 ///   pm pg backup > pm.dump
