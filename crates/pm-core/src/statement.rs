@@ -426,7 +426,7 @@ mod tests {
 
     /// Returns what stands before each `(` without a blank and is no name of pg_catalog, and each type that is none.
     fn unqualified(text: &str) -> Vec<&str> {
-        const KEYWORDS: [&str; 8] = ["", "coalesce", "greatest", "least", "extract", "any", "array", "operator"];
+        const KEYWORDS: [&str; 9] = ["", "coalesce", "greatest", "least", "extract", "any", "array", "operator", "row"];
         let name_before = |at: usize| {
             let start = text[..at].rfind(|c: char| !(c.is_alphanumeric() || "_.".contains(c))).map_or(0, |end| end + 1);
             (&text[start..at], &text[..start])

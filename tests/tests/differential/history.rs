@@ -251,7 +251,6 @@ impl<'a> History<'a> {
             max_retries: item.retries,
             backoff: matches!(item.hold, 1 | 2).then(|| vec![HALF_MINUTE * 7]),
             jitter_percent: (item.hold == 2).then_some(MOST_JITTER),
-            ..JobOptions::default()
         };
         let id = self.new_id();
         NewJob { id, queue: name(item.queue), payload: format!("payload {}", self.made).into(), options }

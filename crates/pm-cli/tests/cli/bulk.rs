@@ -183,7 +183,7 @@ fn a_restarted_job_whose_key_is_held_is_named_and_left_alone() {
     let place = Place::with_queues(&["mail"]);
     let [failed, free] = ["k", "l"].map(|key| {
         let id = place.add(&["mail", "1", "--key", key]);
-        place.pm(&["job", "fail", &id]).assert(0, "", "Failed 1 job.\n");
+        place.pm(&["job", "fail", &id, "-m", "no"]).assert(0, "", "Failed 1 job.\n");
         id
     });
     place.add(&["mail", "2", "--key", "k"]);
