@@ -93,13 +93,18 @@ async fn audit(
     assert_eq!(number("select max(retry_count) from pm.job"), 0, "the server's end is no job's fault");
 }
 
+/// Closing gives back a claim whose reply was lost for as long as a statement may run.
+fn brief() -> ConnectOptions {
+    ConnectOptions::default().statement_timeout(SECOND * 3)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_and_restarted_costs_no_job_and_ends_no_stream() {
     // What is told to be in must survive the crash of the server; not that of the machine.
     let options = ServerOptions::default().setting("synchronous_commit", "on");
     let mut server = Server::start_with(options).expect("a private Postgres starts");
     let url = server.create_database("healing").unwrap();
-    let queue = connect_with(&url, ConnectOptions::default()).await.unwrap();
+    let queue = connect_with(&url, brief()).await.unwrap();
     queue.create_queue("tasks", false).await.unwrap();
     let tally = Arc::new(Tally::default());
     let under_way = load(&queue, &tally);
@@ -128,7 +133,7 @@ async fn a_server_that_is_killed_and_restarted_costs_no_job_and_ends_no_stream()
 async fn terminating_every_backend_again_and_again_costs_no_job_and_ends_no_stream() {
     let mut seed = Seed::from_environment();
     let ground = Ground::new().await;
-    let queue = ground.another(ConnectOptions::default()).await;
+    let queue = ground.another(brief()).await;
     let tally = Arc::new(Tally::default());
     let under_way = load(&queue, &tally);
     for _ in 0..8 {

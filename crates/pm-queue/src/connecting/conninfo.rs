@@ -43,14 +43,15 @@ fn url(rest: &str) -> Result<Parameters, Error> {
     read_hosts(hosts, &mut found)?;
     for (name, value) in [("user", user), ("password", password), ("dbname", database)] {
         if !value.is_empty() {
-            found.set(name, decoded(value)?);
+            found.set(name, decoded(value, name)?);
         }
     }
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let Some((name, value)) = parameter.split_once('=') else {
             return Err(invalid("a parameter after the ? lacks its =; write an & inside a value as %26"));
         };
-        read_parameter(&decoded(name)?, decoded(value)?, &mut found)?;
+        let name = decoded(name, "the name of a parameter")?;
+        read_parameter(&name, decoded(value, &name)?, &mut found)?;
     }
     Ok(found)
 }
@@ -75,7 +76,7 @@ fn read_hosts(text: &str, found: &mut Parameters) -> Result<(), Error> {
                 "a port is no number; inside a name or password write / as %2F, ? as %3F, @ as %40 and : as %3A",
             ));
         }
-        hosts.push(decoded(host)?);
+        hosts.push(decoded(host, "host")?);
         ports.push(port);
     }
     if hosts.iter().any(|host| !host.is_empty()) {
@@ -145,9 +146,10 @@ fn pair_value(text: &str) -> Result<(String, &str), Error> {
     }
 }
 
-/// Returns the text with each `%xx` as the byte it stands for.
-fn decoded(text: &str) -> Result<String, Error> {
-    let malformed = || invalid("a % is not followed by two hexadecimal digits; write a % itself as %25");
+/// Returns the text, which is `what`, with each `%xx` as the byte it stands for.
+fn decoded(text: &str, what: &str) -> Result<String, Error> {
+    let malformed =
+        || invalid(&format!("in {what} a % is not followed by two hexadecimal digits; write a % itself as %25"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -161,9 +163,9 @@ fn decoded(text: &str) -> Result<String, Error> {
         bytes.push(value);
     }
     if bytes.contains(&0) {
-        return Err(invalid("it contains %00"));
+        return Err(invalid(&format!("{what} contains %00")));
     }
-    String::from_utf8(bytes).map_err(|_| invalid("its percent-encoding is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| invalid(&format!("the percent-encoding of {what} is not UTF-8")))
 }
 
 #[cfg(test)]
