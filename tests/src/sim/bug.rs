@@ -2,6 +2,7 @@
 //! network; nothing that ships knows of them.
 
 use super::faults::Fate;
+use super::pool::LONGEST_WAIT_US;
 use super::world::{Entry, SECOND, World};
 use bytes::Bytes;
 use pm_core::StatementId;
@@ -51,11 +52,13 @@ pub enum Bug {
     AttemptsStay,
     RestartKeyless,
     FrontierDropped,
+    OperatorsUnbounded,
+    GivenUpLivesOn,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 35] = [
+    pub const ALL: [(Bug, &'static str); 37] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -91,6 +94,8 @@ impl Bug {
         (Bug::AttemptsStay, "the attempts of a deleted job stay"),
         (Bug::RestartKeyless, "a job is restarted beside another that holds its key"),
         (Bug::FrontierDropped, "the claim frontier of a line in use is deleted"),
+        (Bug::OperatorsUnbounded, "operators' statements take every connection"),
+        (Bug::GivenUpLivesOn, "a statement that waits for a lock is given up by its client only"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -349,7 +354,8 @@ async fn sent(
     statement: StatementId,
     params: &[Value<'_>],
 ) -> Option<Result<Rows, Failure>> {
-    world.auditor().enqueue_sent(statement, params, world.now_us());
+    let waits_us = if world.is_pooled { LONGEST_WAIT_US } else { 0 };
+    world.auditor().enqueue_sent(statement, params, world.now_us(), waits_us);
     let answer = world.send(process, statement, params).await.ok();
     world.auditor().enqueue_answered(statement, params, answer.as_ref());
     answer

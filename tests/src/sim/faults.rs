@@ -30,6 +30,8 @@ pub(super) struct Faults {
     pub(super) notice_late: u64,
     /// Nobody can connect until then: the server restarts.
     pub(super) down_until: u64,
+    /// Someone's open transaction holds locks until then, for which operators' statements wait.
+    pub(super) locked_until: u64,
     /// A process cannot connect until then.
     pub(super) cut_off_until: BTreeMap<usize, u64>,
 }

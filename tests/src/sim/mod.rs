@@ -10,6 +10,7 @@ mod executor;
 mod faults;
 mod link;
 mod owned;
+mod pool;
 mod scenario;
 mod schedules;
 mod stack;

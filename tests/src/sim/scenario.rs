@@ -3,6 +3,7 @@
 use super::auditor::Tally;
 use super::bug::Bug;
 use super::client::{produce, produce_and_operate, set_right};
+use super::pool::STATEMENT_TIMEOUT;
 use super::schedules::neglect;
 use super::stack::{Process, Stack};
 use super::worker::{QUEUES, work};
@@ -128,7 +129,7 @@ impl Scenario {
         self.last_process += 1;
         let process = Process::new(&self.world, self.last_process);
         let stack = Arc::new(Stack(process.clone()));
-        let options = ConnectOptions::default().check_schema(false).statement_timeout(Duration::from_secs(5));
+        let options = ConnectOptions::default().check_schema(false).statement_timeout(STATEMENT_TIMEOUT);
         let opened = Queue::open_with(stack.clone(), stack.clone(), stack, &options).now_or_never();
         let queue = opened.and_then(Result::ok).expect("there is no schema to look at");
         if slot < WORKERS {
@@ -152,6 +153,7 @@ impl Scenario {
 
     fn go_wrong(&mut self) {
         self.world.lock_something();
+        self.world.lock_for_operators();
         let now = self.world.now_us();
         let slot = self.world.below(self.slots.len() as u64) as usize;
         let (number, soon) = (self.slots[slot].process.number, self.world.below(4 * SECOND));

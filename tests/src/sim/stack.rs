@@ -1,12 +1,13 @@
 //! What a process stands on: driver, runtime, clock and randomness, all of the world's making.
 
+use super::pool::{Pool, Taken, wait_for_lock};
 use super::world::{Entry, World};
 use crate::Seed;
 use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use pm_core::Instant;
-use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Randomness, Rows, Runtime, Statement, Value};
+use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Randomness, Room, Rows, Runtime, Statement, Value};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(super) struct Process {
     /// Whether it closes its queue: another process takes its place.
     pub(super) retires: AtomicBool,
     random: Mutex<Seed>,
+    pub(super) pool: Pool,
     /// Cuts the listener when dropped.
     listener: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -36,6 +38,7 @@ impl Process {
             wrong_ms: AtomicI64::new(0),
             retires: AtomicBool::new(false),
             random,
+            pool: Pool::of(world.is_pooled.then_some(8 + number % 8)),
             listener: Mutex::default(),
         })
     }
@@ -81,7 +84,10 @@ impl Randomness for Stack {
 impl Executor for Stack {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
+            let class = statement.id.class();
+            let _taken = Taken::out_of(&self.0, class);
             let _counted = super::auditor::InFlight::count(&self.0, statement.id);
+            wait_for_lock(&self.0, class).await?;
             let answer = super::bug::send(&self.0.world, self.0.number, statement.id, params).await;
             answer.unwrap_or_else(|| Err(Failure::no_reply("the server has forgotten it")))
         })
@@ -89,6 +95,10 @@ impl Executor for Stack {
 }
 
 impl Driver for Stack {
+    fn room(&self) -> Room {
+        self.0.pool.room(self.0.world.bug)
+    }
+
     fn run_script<'a>(&'a self, _script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async { Ok(()) })
     }

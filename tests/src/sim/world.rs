@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) bug: Option<Bug>,
     pub(super) lease_ms: i64,
     pub(super) link: Link,
+    /// Whether each connection carries one statement at a time.
+    pub(super) is_pooled: bool,
     /// Lost claims that were given back once, with that bug.
     pub(super) given_back: Mutex<BTreeSet<i64>>,
     /// Whether there are schedules.
@@ -46,6 +48,8 @@ pub(super) struct World {
     peaceful: AtomicBool,
     /// What locks are drawn from: the other choices stay as they are in a world without.
     locks: Mutex<Seed>,
+    /// What locks that operators' statements wait for are drawn from, for the same reason.
+    operators_locks: Mutex<Seed>,
     agenda: Mutex<Agenda>,
 }
 
@@ -110,12 +114,14 @@ impl World {
             bug,
             lease_ms,
             link,
+            is_pooled: lease_ms % 2 == 0,
             given_back: Mutex::default(),
             has_schedules: seed.below(2) == 0,
             seed: Mutex::new(seed),
             intents: AtomicU64::new(1),
             peaceful: AtomicBool::new(false),
             locks: Mutex::new(Seed::new(lease_ms as u64)),
+            operators_locks: Mutex::new(Seed::new(lease_ms as u64 + 1)),
             agenda: Mutex::default(),
         })
     }
@@ -230,6 +236,14 @@ impl World {
         };
         self.set_lock(&lock, true);
         self.at(self.now_us() + lasts, Entry::Unlock(lock));
+    }
+
+    /// Lets a transaction lock what operators' statements change now and then, for up to 24 s.
+    pub(super) fn lock_for_operators(&self) {
+        let mut seed = self.operators_locks.lock().expect("no panic with it");
+        if seed.below(13) == 0 {
+            self.faults().locked_until = self.now_us() + seed.below(24 * SECOND);
+        }
     }
 
     /// Ends all transactions that lock something.
