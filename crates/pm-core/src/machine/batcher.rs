@@ -493,11 +493,21 @@ mod tests {
             let batch = batcher.poll_batch(second(0)).unwrap();
             let given_up = batcher.handle_failure(batch, &failure, second(last_retry), &mut Counting(1));
             assert!(given_up.items.is_empty());
-            let batch = batcher.poll_batch(second(40)).unwrap();
+            let batch = batcher.poll_batch(batcher.retry_at().unwrap()).unwrap();
             let given_up = batcher.handle_failure(batch, &failure, second(last_retry + 1), &mut Counting(1));
             assert_eq!(given_up.items.len(), 1);
             assert!(batcher.is_empty());
         }
+    }
+
+    #[test]
+    fn what_waits_for_longer_than_its_patience_is_not_sent_again() {
+        let mut batcher = batcher_with(&[1]);
+        let batch = batcher.poll_batch(second(0)).unwrap();
+        assert!(batcher.handle_failure(batch, &Failure::not_sent(""), second(4), &mut Counting(1)).items.is_empty());
+        assert!(batcher.poll_batch(second(6)).is_none());
+        let (given_up, failure) = batcher.poll_given_up(second(6)).unwrap();
+        assert!(given_up.items.len() == 1 && failure.is_some() && batcher.is_empty());
     }
 
     #[test]
