@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 const CLAIM: &str = "claim_frontier as frontier";
 const SETTLE: &str = "told as (";
 const ENQUEUE: &str = "entrant as (";
+const ENQUEUE_KEYED: &str = "awaited as materialized (";
 const REFRESH: &str = "as remaining_ms";
 
 /// Long leases: whatever comes back soon, it is not because a lease ended.
@@ -132,7 +133,7 @@ async fn lost_enqueue_makes_one_job(loss: Loss) {
     assert_eq!(proxy.cuts(), 1);
     assert_eq!(ground.column("select id from pm.job"), [id.to_string()]);
 
-    proxy.trap(ENQUEUE, loss);
+    proxy.trap(ENQUEUE_KEYED, loss);
     let jobs = (0..100).map(|n| (n, EnqueueOptions::default().key(format!("key {}", n % 50))));
     let enqueued = within("the answers", queue.enqueue_many("tasks", jobs)).await.expect("they went in");
     assert_eq!(proxy.cuts(), 2);

@@ -77,7 +77,7 @@ async fn a_role_that_may_not_create_works_once_someone_migrated() {
     let role = format!("{}_worker", database.name());
     let url = url_of_new_role(&database, &role);
     let error = connect(&url).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Database, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
     assert!(error.to_string().contains("permission denied"), "{error}");
 
     connect(&database.url()).await.unwrap().close().await;
@@ -105,7 +105,7 @@ async fn a_migration_that_was_refused_can_be_tried_again_on_the_same_handle() {
     let url = url_of_new_role(&database, &role);
     let options = ConnectOptions::default().check_schema(false).connections(1);
     let queue = connect_with(&url, options).await.unwrap();
-    assert_eq!(queue.migrate().await.unwrap_err().kind(), ErrorKind::Database);
+    assert_eq!(queue.migrate().await.unwrap_err().kind(), ErrorKind::Forbidden);
     assert_eq!(queue.schema_version().await.unwrap(), 0, "the connection still works");
     database.execute(&format!("grant create on database {} to {role}", database.name())).unwrap();
     queue.migrate().await.unwrap();
@@ -203,7 +203,9 @@ async fn who_owns_the_schema_and_nothing_else_installs_and_upgrades() {
         queue.create_queue("tasks", false).await.unwrap();
         queue.close().await;
         let transaction = owner.client.transaction().await.unwrap();
-        let tables = "select string_agg(format('drop table pm.%I', relname), ';') || '; drop sequence pm.job_seq'
+        let tables = "select string_agg(format('drop table pm.%I', relname), ';') || '; drop sequence pm.job_seq; ' ||
+                        (select string_agg('drop function ' || oid::regprocedure, ';') from pg_proc
+                         where pronamespace = 'pm'::regnamespace)
                       from pg_class where relnamespace = 'pm'::regnamespace and relkind = 'r'";
         let drops: String = transaction.query_one(tables, &[]).await.unwrap().get(0);
         transaction.batch_execute(&drops).await.unwrap();

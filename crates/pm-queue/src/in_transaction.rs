@@ -70,7 +70,8 @@ impl Queue {
             // The server has aborted the transaction, or its connection is lost.
             Err(error) if matches!(error.kind(), ErrorKind::Database | ErrorKind::Unavailable) => Err(error),
             Err(refusal) => {
-                call.take_back().await?;
+                // A statement that fails aborts the transaction, and then nothing stays in either.
+                drop(call.take_back().await);
                 Err(refusal)
             }
         }
