@@ -96,7 +96,7 @@ impl Link {
     async fn encoding(&self, executor: &dyn Executor) -> Result<&str, Error> {
         if self.encoding.get().is_none() {
             let rows = self.send_by(executor, &Encoding.plan()).await?;
-            // Should another task have been faster, it was told the same.
+            // Should another task have been faster, it got the same answer.
             drop(self.encoding.set(Encoding.interpret(&rows)?));
         }
         Ok(self.encoding.get().map(String::as_str).unwrap_or_default())

@@ -118,7 +118,7 @@ impl<I: Batched> Batcher<I> {
     }
 
     /// Returns items whose patience has ended while they waited for a lock, or for the end of a pause after a failure.
-    /// They must be told the failure; none means that they waited for a lock.
+    /// The failure is what to report of them; none means that they waited for a lock.
     ///
     /// To be called until it returns `None`, after [`Batcher::poll_batch`] and when [`Batcher::expires_at`] has come.
     #[must_use]
@@ -257,7 +257,7 @@ impl<I: Batched> Batcher<I> {
     }
 
     /// Puts items of an answered batch back, to be sent again at once. Returns the items that are given up, because that
-    /// has gone on for as long as an item is sent that may have run; they must be told so.
+    /// has gone on for as long as an item is sent that may have run; their callers must learn it.
     #[must_use]
     pub fn put_back(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
         let passes = batch.passes;
@@ -326,9 +326,9 @@ impl<I: Batched> Batcher<I> {
         given_up.into_iter().collect()
     }
 
-    /// Takes note that these items wait for something that another transaction has locked: the narrowest of their locks.
+    /// Records that these items wait for something that another transaction has locked: the narrowest of their locks.
     /// Those that wait for one lock are tried again together, after a pause, and hold up no others. Returns the items
-    /// that are given up, which must be told so.
+    /// that are given up; their callers must learn it.
     #[must_use]
     pub fn set_aside(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
         self.set_aside_by(batch, self.can_pass, |[wide, narrow]| narrow.or(wide), now, entropy)

@@ -19,7 +19,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many probes are served at once; more wait.
 const PROBES: usize = 16;
 
-/// Whether the database answers, as last told to people.
+/// Whether the database answers, as last reported on stderr.
 #[derive(Default)]
 pub(super) struct Outage {
     since: Option<Instant>,

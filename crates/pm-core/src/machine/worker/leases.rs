@@ -178,7 +178,7 @@ impl Leases {
         is_trusted
     }
 
-    /// Takes note that a refresh sent at `sent_at` left so much of the lease; returns whether a handler loses it by that.
+    /// Records that a refresh sent at `sent_at` left so much of the lease; returns whether a handler loses it by that.
     pub(super) fn refreshed(&mut self, lease: Lease, sent_at: Instant, remaining: Option<Duration>) -> bool {
         let mut newly_lost = false;
         self.change(lease, |held| match remaining {

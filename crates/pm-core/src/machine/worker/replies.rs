@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// A refresh that met a locked row is tried again after so long.
 const LOCKED_PAUSE: Duration = Duration::from_millis(250);
-/// So many claims in a row took too long when the user is told.
+/// After so many claims in a row that took too long the stream says so.
 const SLOW_CLAIMS_TO_TELL: u32 = 3;
 
 impl Worker {
