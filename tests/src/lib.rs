@@ -19,6 +19,10 @@ use pm_driver_tokio_postgres::{
 use pm_sandbox::TestDatabase;
 use std::time::Duration;
 
+/// Counts the sessions of this database that wait for a lock. Other tests wait for theirs on the same server.
+pub const LOCK_WAITS: &str =
+    "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+
 /// How long a test waits for what should come at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

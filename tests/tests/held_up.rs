@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use pm_core::StatementId;
 use pm_driver_tokio_postgres::{ConnectOptions, Driver, Error, Queue, SettingsChange, Statement, Type, Uuid};
 use pm_sandbox::Pooler;
-use pm_tests::{Direct, Ground, PATIENCE, eventually, next, take, within};
+use pm_tests::{Direct, Ground, LOCK_WAITS, PATIENCE, eventually, next, take, within};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -80,8 +80,7 @@ async fn unlock(someone: &mut Direct) {
 
 /// Returns how many sessions wait for a lock.
 fn waiting(ground: &Ground) -> i64 {
-    ground
-        .number("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+    ground.number(LOCK_WAITS)
 }
 
 /// Starts deleting a job so many times at once.

@@ -6,11 +6,9 @@ use pm_core::op::{
 };
 use pm_core::{JobOptions, Lease, NewJob, OnConflict, Operation, QueueName, Reason, ScheduleName, Verdict};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, Schedule, SettingsChange, State, Uuid};
-use pm_tests::{Direct, Ground, PATIENCE, eventually, run_in};
+use pm_tests::{Direct, Ground, LOCK_WAITS, PATIENCE, eventually, run_in};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-
-const IS_WAITED_FOR: &str = "select count(*) from pg_locks where not granted";
 
 /// An operation whose statement has its snapshot, and has not looked at any job.
 struct Halfway<T> {
@@ -40,7 +38,7 @@ impl<T> Halfway<T> {
         let holder = Direct::to(&ground.database.url()).await;
         holder.client.batch_execute("select pg_advisory_lock(1)").await.unwrap();
         let running = tokio::spawn(async move { patient.run(operation).await });
-        eventually("it waits", PATIENCE, async || ground.number(IS_WAITED_FOR) > 0).await;
+        eventually("it waits", PATIENCE, async || ground.number(LOCK_WAITS) > 0).await;
         Halfway { holder, running }
     }
 
@@ -218,7 +216,7 @@ async fn a_copy_whose_source_is_deleted_meanwhile_finds_no_job_and_leaves_nothin
     run_in(&transaction, DeleteJobs { ids: vec![source], still_is: StillIs::default() }).await;
     let queue = ground.queue.clone();
     let copying = tokio::spawn(async move { queue.copy_job(source, "tasks", EnqueueOptions::default()).await });
-    eventually("it waits", PATIENCE, async || ground.number(IS_WAITED_FOR) > 0).await;
+    eventually("it waits", PATIENCE, async || ground.number(LOCK_WAITS) > 0).await;
     transaction.commit().await.unwrap();
     assert_eq!(copying.await.unwrap().unwrap_err().kind(), ErrorKind::JobNotFound);
     assert_eq!(ground.column("select refs from pm.payload"), ["1"]);
@@ -238,7 +236,7 @@ async fn a_schedule_changed_while_its_queue_is_deleted_goes_with_it() {
         run_in(&transaction, HoldSchedule::pause(ScheduleName::new("hourly").unwrap())).await;
         let queue = ground.queue.clone();
         let deleting = tokio::spawn(async move { queue.delete_queue("tasks").await });
-        eventually("it waits", PATIENCE, async || ground.number(IS_WAITED_FOR) > 0).await;
+        eventually("it waits", PATIENCE, async || ground.number(LOCK_WAITS) > 0).await;
         transaction.commit().await.unwrap();
         assert_eq!(deleting.await.unwrap().unwrap(), 0);
         assert_eq!(ground.number("select count(*) from pm.schedule"), 0);

@@ -5,7 +5,7 @@ use pm_driver_tokio_postgres::{
     Change, EnqueueOptions, ErrorKind, JobFilter, Queue, QueueName, RunAt, SettingsChange, State, StillIs,
     StreamOptions, Uuid,
 };
-use pm_tests::{Direct, Ground, PATIENCE, eventually, within};
+use pm_tests::{Direct, Ground, LOCK_WAITS, PATIENCE, eventually, within};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn a_job_that_changes_while_a_word_waits_for_it_is_judged_as_it_is_then() 
     let (queue, listed) = (ground.queue.clone(), ids.clone());
     let still_is = StillIs { state: Some(State::Finished), queue: Some(QueueName::new("tasks").unwrap()), lease: None };
     let delete = tokio::spawn(async move { queue.delete_jobs_told(&listed, &still_is).await });
-    let waits = async || ground.number("select count(*) from pg_locks where not granted") > 0;
+    let waits = async || ground.number(LOCK_WAITS) > 0;
     eventually("the delete waits", PATIENCE, waits).await;
     transaction.commit().await.unwrap();
     let told = within("the delete", delete).await.unwrap().unwrap();

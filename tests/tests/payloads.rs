@@ -3,7 +3,7 @@
 use pm_core::op::{CopyJob, FetchJob};
 use pm_core::{JobOptions, Lease, QueueName};
 use pm_driver_tokio_postgres::{Codec, EnqueueOptions, OnConflict, RawPayload, State, Uuid};
-use pm_tests::{Direct, Ground, Seed, eventually, run_in, unattended};
+use pm_tests::{Direct, Ground, LOCK_WAITS, Seed, eventually, run_in, unattended};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -173,8 +173,7 @@ async fn a_payload_shared_in_the_last_moment_is_freed_with_its_last_job() {
                 false => assert_eq!(queue.delete_jobs(&[source]).await.unwrap(), 1),
             }
         });
-        let is_waited_for = "select count(*) from pg_locks where not granted";
-        eventually("it waits", PATIENCE, async || ground.number(is_waited_for) > 0).await;
+        eventually("it waits", PATIENCE, async || ground.number(LOCK_WAITS) > 0).await;
         transaction.commit().await.unwrap();
         letting_go.await.unwrap();
         assert_eq!(ground.number("select refs from pm.payload"), 1);
@@ -210,8 +209,7 @@ async fn a_fetch_beside_the_first_copy_takes_the_payload_too() {
         transaction.commit().await.unwrap();
         fetched
     });
-    let is_waited_for = "select count(*) from pg_locks where not granted";
-    eventually("it waits", PATIENCE, async || ground.number(is_waited_for) > 0).await;
+    eventually("it waits", PATIENCE, async || ground.number(LOCK_WAITS) > 0).await;
     ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
     holder.client.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
     match fetching.await.unwrap() {

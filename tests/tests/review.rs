@@ -1,7 +1,7 @@
 //! Bugs that a review found, one test each.
 
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, Queue, StreamOptions};
-use pm_tests::{Ground, PATIENCE, eventually, next, unattended, within};
+use pm_tests::{Ground, LOCK_WAITS, PATIENCE, eventually, next, unattended, within};
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
@@ -23,8 +23,7 @@ async fn copies_that_meet_at_their_source_are_all_counted_as_sharers() {
     let transaction = client.transaction().await.unwrap();
     transaction.batch_execute("select from pm.job for update").await.unwrap();
     let under_way = [copy(ground.queue.clone()), copy(ground.another(ConnectOptions::default()).await)];
-    let waiting = "select count(*) from pg_locks where not granted";
-    eventually("both wait", PATIENCE, async || ground.number(waiting) >= 2).await;
+    eventually("both wait", PATIENCE, async || ground.number(LOCK_WAITS) >= 2).await;
     transaction.commit().await.unwrap();
     let mut sharers = vec![source];
     for copy in under_way {

@@ -13,7 +13,7 @@ use pm_driver_tokio_postgres::{
     Change, ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, RunAt, SettingsChange, State, StreamOptions,
     Uuid, connect_with,
 };
-use pm_tests::{Direct, Ground, PATIENCE, Proxy, eventually, next, run_in, take, unattended, within};
+use pm_tests::{Direct, Ground, LOCK_WAITS, PATIENCE, Proxy, eventually, next, run_in, take, unattended, within};
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -286,7 +286,7 @@ async fn a_queue_deleted_beside_an_open_enqueue_leaves_no_orphan() {
     assert!(run_in(&transaction, Enqueue { jobs: &[job(1)] }).await.homeless.is_empty());
     let queue = ground.queue.clone();
     let mut delete = tokio::spawn(async move { queue.delete_queue("tasks").await });
-    let waits = async || ground.number("select count(*) from pg_locks where not granted") > 0;
+    let waits = async || ground.number(LOCK_WAITS) > 0;
     eventually("the delete waits for the transaction", PATIENCE, waits).await;
     assert!((&mut delete).now_or_never().is_none());
     transaction.commit().await.unwrap();
@@ -344,7 +344,7 @@ async fn a_deadlock_with_someone_who_locks_in_another_order_is_tried_again() {
     transaction.batch_execute(&lock(ids[1])).await.unwrap();
     let (queue, doomed) = (ground.queue.clone(), ids.clone());
     let delete = tokio::spawn(async move { queue.delete_jobs(&doomed).await });
-    let waits = async || ground.number("select count(*) from pg_locks where not granted") > 0;
+    let waits = async || ground.number(LOCK_WAITS) > 0;
     eventually("the delete has one and waits for the other", PATIENCE, waits).await;
     transaction.batch_execute(&lock(ids[0])).await.expect("the delete gives way");
     transaction.commit().await.unwrap();

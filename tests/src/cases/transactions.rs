@@ -1,7 +1,7 @@
 //! What happens inside a transaction of the caller's, and what a transaction pooler allows.
 
 use super::Stage;
-use crate::unattended;
+use crate::{LOCK_WAITS, unattended};
 use futures_util::future::join;
 use pm_queue::{ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, OnConflict, State};
 
@@ -131,9 +131,8 @@ pub(super) async fn a_holder_that_commits_meanwhile_refuses_the_whole_call(stage
         _ => (n, EnqueueOptions::default()),
     });
     let call = stage.queue.enqueue_many_in(&*inside, "tasks", jobs);
-    let waits = "select count(*) from pg_locks where not granted";
     let commit = async {
-        stage.eventually("the call waits for the holder", async || stage.number(waits) > 0).await;
+        stage.eventually("the call waits for the holder", async || stage.number(LOCK_WAITS) > 0).await;
         theirs.end(true).await;
     };
     let (refused, ()) = stage.within("both end", join(call, commit)).await;

@@ -335,14 +335,17 @@ fn overtaken(place: &Place, changes: &str, arguments: &[&str]) -> Ran {
     let meanwhile = format!(
         "do $$ begin
            {changes};
-           while not exists (select from pg_locks where locktype = 'transactionid' and not granted) loop
+           while not exists (
+             select from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'
+           ) loop
              perform pg_sleep(0.01);
            end loop;
          end $$"
     );
     std::thread::scope(|scope| {
         scope.spawn(|| place.database.execute(&meanwhile).unwrap());
-        let holds = "select count(*) from pg_locks where relation = 'pm.job'::regclass and mode = 'RowExclusiveLock'";
+        let holds = "select count(*) from pg_locks join pg_database on pg_database.oid = database
+                     where datname = current_database() and relation = 'pm.job'::regclass and mode = 'RowExclusiveLock'";
         while place.value(holds) == "0" {
             std::thread::yield_now();
         }
