@@ -339,6 +339,7 @@ fn overtaken(place: &Place, changes: &str, arguments: &[&str]) -> Ran {
              select from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'
            ) loop
              perform pg_sleep(0.01);
+             perform pg_stat_clear_snapshot();
            end loop;
          end $$"
     );
