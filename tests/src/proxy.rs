@@ -207,11 +207,6 @@ struct Wire<'a> {
     prepared: HashMap<String, String>,
     asked: Half,
     answered: Half,
-    /// Bytes of the server on their way to the client, and when they arrive.
-    under_way: VecDeque<(Instant, Vec<u8>)>,
-    under_way_bytes: usize,
-    /// No more is read from the client before then.
-    read_client_at: Instant,
     /// How many replies the client may still see, once a trap has sprung.
     last: Option<usize>,
 }
@@ -219,11 +214,43 @@ struct Wire<'a> {
 /// One direction: bytes not yet forwarded, and how many requests or replies went by.
 #[derive(Default)]
 struct Half {
+    /// Bytes on their way, and when they arrive.
+    under_way: VecDeque<(Instant, Vec<u8>)>,
+    under_way_bytes: usize,
     buffer: Vec<u8>,
     count: usize,
 }
 
 impl Half {
+    /// Sends bytes, read now, on a way that takes them so long beside others, and so long alone.
+    fn send(&mut self, bytes: &[u8], latency: Duration, transfer: Duration) {
+        if latency.is_zero() && transfer.is_zero() && self.under_way.is_empty() {
+            self.buffer.extend_from_slice(bytes);
+            return;
+        }
+        let at = Instant::now() + latency;
+        // The bytes before these come first, and leave the link to them.
+        let arrives_at = self.under_way.back().map_or(at, |(last, _)| at.max(*last)) + transfer;
+        self.under_way_bytes += bytes.len();
+        self.under_way.push_back((arrives_at, bytes.to_vec()));
+    }
+
+    /// Waits until the next bytes arrive; for ever when none are on their way. May be dropped at any time.
+    async fn arrival(&self) {
+        match self.under_way.front() {
+            Some((at, _)) => tokio::time::sleep_until(*at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes what arrived.
+    fn arrive(&mut self) {
+        if let Some((_, bytes)) = self.under_way.pop_front() {
+            self.under_way_bytes -= bytes.len();
+            self.buffer.extend_from_slice(&bytes);
+        }
+    }
+
     /// Returns the next whole message with its type byte, or the start-up message.
     fn message(&mut self, is_startup: bool) -> Option<Vec<u8>> {
         let start = usize::from(!is_startup);
@@ -236,77 +263,49 @@ impl Half {
 impl<'a> Wire<'a> {
     fn new(client: TcpStream, server: UnixStream, shared: &'a Shared) -> Self {
         let (asked, answered) = (Half::default(), Half::default());
-        Wire {
-            client,
-            server,
-            shared,
-            prepared: HashMap::new(),
-            asked,
-            answered,
-            under_way: VecDeque::new(),
-            under_way_bytes: 0,
-            read_client_at: Instant::now(),
-            last: None,
-        }
+        Wire { client, server, shared, prepared: HashMap::new(), asked, answered, last: None }
     }
 
     /// Forwards until an end goes away or a trap springs; returns whether it was a trap.
     async fn run(&mut self) -> io::Result<bool> {
         let (mut from_client, mut from_server) = ([0; 8192], [0; 8192]);
         loop {
-            let (read_client_at, arrives_at) = (self.read_client_at, self.under_way.front().map(|(at, _)| *at));
-            let is_full = self.under_way_bytes >= WINDOW && self.shared.transfer(1) > Duration::ZERO;
+            let is_full = self.answered.under_way_bytes >= WINDOW && self.shared.transfer(1) > Duration::ZERO;
             tokio::select! {
-                () = tokio::time::sleep_until(arrives_at.unwrap_or_else(Instant::now)), if arrives_at.is_some() => {
-                    let (_, bytes) = self.under_way.pop_front().expect("it was there above");
-                    self.under_way_bytes -= bytes.len();
-                    self.answered.buffer.extend_from_slice(&bytes);
+                () = self.asked.arrival() => {
+                    self.asked.arrive();
+                    if self.forward_requests().await? {
+                        return Ok(true);
+                    }
+                }
+                () = self.answered.arrival() => {
+                    self.answered.arrive();
                     if self.forward_replies().await? {
                         return Ok(true);
                     }
                 }
-                read = async {
-                    tokio::time::sleep_until(read_client_at).await;
-                    self.client.read(&mut from_client).await
-                } => {
+                // All the client sends is taken in at once: TCP reopens a full window in steps of 200 ms and more.
+                read = self.client.read(&mut from_client) => {
                     let Some(bytes) = received(&from_client, read?) else { return Ok(false) };
-                    self.read_client_at = self.read_client_at.max(Instant::now()) + self.shared.transfer(bytes.len());
-                    self.asked.buffer.extend_from_slice(bytes);
+                    self.asked.send(bytes, Duration::ZERO, self.shared.transfer(bytes.len()));
                     if self.forward_requests().await? {
                         return Ok(true);
                     }
                 }
                 read = self.server.read(&mut from_server), if !is_full => {
                     let Some(bytes) = received(&from_server, read?) else { return Ok(false) };
-                    if let Some(arrives_at) = self.arrival(bytes.len()) {
-                        self.under_way_bytes += bytes.len();
-                        self.under_way.push_back((arrives_at, bytes.to_vec()));
-                        continue;
-                    }
-                    self.answered.buffer.extend_from_slice(bytes);
+                    let latency = Duration::from_micros(self.shared.latency_us.load(Ordering::SeqCst));
                     let delay_us = self.shared.delay_us.load(Ordering::SeqCst);
                     if delay_us > 0 {
                         tokio::time::sleep(Duration::from_micros(delay_us)).await;
                     }
+                    self.answered.send(bytes, latency, self.shared.transfer(bytes.len()));
                     if self.forward_replies().await? {
                         return Ok(true);
                     }
                 }
             }
         }
-    }
-
-    /// Returns when so many bytes of the server, read now, reach the client; none for at once.
-    fn arrival(&self, bytes: usize) -> Option<Instant> {
-        let latency = Duration::from_micros(self.shared.latency_us.load(Ordering::SeqCst));
-        let transfer = self.shared.transfer(bytes);
-        let last = self.under_way.back().map(|(at, _)| *at);
-        if latency.is_zero() && transfer.is_zero() && last.is_none() {
-            return None;
-        }
-        let at = Instant::now() + latency;
-        // The bytes before these come first, and leave the link to them.
-        Some(last.map_or(at + transfer, |last| at.max(last) + transfer))
     }
 
     /// Forwards whole messages; returns whether to cut now.
