@@ -7,6 +7,7 @@ use super::worker::{Event, QUEUE, Verdict};
 use crate::error::CommandError;
 use crate::render::Output;
 use pm_driver_tokio_postgres::{Ending, EnqueueOptions, JobFilter, Queue, SettingsChange, State, Uuid};
+use std::collections::HashSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ pub(super) async fn tell(output: &mut Output, place: &Place) -> Result<(), Comma
     let queue = place.connect().await?;
     let count = story.enqueue(&queue).await?;
     let mut crew = Crew::start(place, WORKERS)?;
-    let worked = tokio::time::timeout(LONGEST, story.work(&queue, &mut crew)).await;
+    let worked = tokio::time::timeout(LONGEST, story.work(&queue, &mut crew, count)).await;
     worked.map_err(|_| CommandError::trouble(format!("the jobs were not done within {} s", LONGEST.as_secs())))??;
     crew.dismiss().await;
     let rescued = story.confirm(&queue, count).await?;
@@ -77,8 +78,9 @@ impl Story<'_> {
         Ok(queue.list_jobs(JobFilter::default().queue(QUEUE)).await?.len())
     }
 
-    /// Tells what the workers do until no job is left to do.
-    async fn work(&mut self, queue: &Queue, crew: &mut Crew) -> Result<(), CommandError> {
+    /// Tells what the workers do until the end of each of so many jobs is told.
+    async fn work(&mut self, queue: &Queue, crew: &mut Crew, count: usize) -> Result<(), CommandError> {
+        let mut ended = HashSet::new();
         while let Some((number, event)) = crew.next_event().await {
             let name = crew.worker(number).name.clone();
             match event {
@@ -97,8 +99,12 @@ impl Story<'_> {
                     }
                 }
                 Event::Settled { job, contents, verdict } => {
-                    self.tell_verdict(queue, &name, parse(&job)?, &contents, &verdict).await?;
-                    if open_jobs(queue).await? == 0 {
+                    let job = parse(&job)?;
+                    let state = self.tell_verdict(queue, &name, job, &contents, &verdict).await?;
+                    if matches!(state, State::Finished | State::Failed) {
+                        ended.insert(job);
+                    }
+                    if ended.len() == count {
                         return Ok(());
                     }
                 }
@@ -150,7 +156,7 @@ impl Story<'_> {
         job: Uuid,
         contents: &str,
         verdict: &Verdict,
-    ) -> Result<(), CommandError> {
+    ) -> Result<State, CommandError> {
         let state = queue.job(job).await?.state;
         let did = match verdict {
             Verdict::Commit => format!("{name} delivers the {contents}"),
@@ -159,7 +165,8 @@ impl Story<'_> {
             }
             Verdict::HardFail(reason) => format!("{name} gives up the {contents} ({reason})"),
         };
-        self.say(&format!("{did}: job {} is {state}.", told(&job.to_string())))
+        self.say(&format!("{did}: job {} is {state}.", told(&job.to_string())))?;
+        Ok(state)
     }
 
     /// Holds the story against the database.
@@ -193,12 +200,6 @@ impl Story<'_> {
         }
         Ok(())
     }
-}
-
-async fn open_jobs(queue: &Queue) -> Result<u64, CommandError> {
-    let open = [State::Pending, State::Paused, State::InProgress];
-    let queues = queue.list_queues().await?;
-    Ok(queues.iter().flat_map(|queue| open.map(|state| queue.count(state).jobs)).sum())
 }
 
 fn parse(id: &str) -> Result<Uuid, CommandError> {
