@@ -37,15 +37,17 @@ async fn warm_up(ground: &Ground, jobs: &mut JobStream<RawPayload>) {
     next(jobs).await.into_parts().1.commit().await.unwrap();
 }
 
-/// Replies later than a quarter of the lease, which is how long a job may wait for a handler.
-async fn late_replies(driver: Driver) {
-    let (ground, proxy) = ground_and_proxy(Duration::from_secs(8)).await;
-    let queue = connect(driver, &proxy, ConnectOptions::default()).await;
+/// Replies later than a job may wait for a handler.
+async fn late_replies(driver: Driver, lease: Duration, latency: Duration) {
+    let (ground, proxy) = ground_and_proxy(lease).await;
+    let options = ConnectOptions::default().connect_timeout(PATIENCE * 2).statement_timeout(PATIENCE * 2);
+    let queue = connect(driver, &proxy, options).await;
     let mut jobs = queue.try_stream_jobs::<RawPayload>("tasks");
     warm_up(&ground, &mut jobs).await;
-    proxy.late_replies(Duration::from_millis(2_100));
+    proxy.late_replies(latency);
     let id = ground.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
-    let (_, ack) = next(&mut jobs).await.into_parts();
+    let came = tokio::time::timeout(PATIENCE * 3, jobs.next()).await.expect("it comes in time");
+    let (_, ack) = came.expect("the stream goes on").unwrap().into_parts();
     assert_eq!((ack.id(), ack.attempt()), (id, 1), "it was not given back and claimed again");
     ack.commit().await.expect("the lease is ours");
     let job = ground.job(id).await;
@@ -54,12 +56,14 @@ async fn late_replies(driver: Driver) {
 
 #[tokio::test]
 async fn a_job_whose_reply_is_late_is_worked_on_the_first_time() {
-    late_replies(Driver::TokioPostgres).await;
+    // A quarter of the lease.
+    late_replies(Driver::TokioPostgres, Duration::from_secs(8), Duration::from_millis(2_100)).await;
 }
 
 #[tokio::test]
 async fn a_job_whose_reply_is_late_is_worked_on_the_first_time_over_sqlx() {
-    late_replies(Driver::Sqlx).await;
+    // 5 s; until a new connection has brought the job, five replies come.
+    late_replies(Driver::Sqlx, Duration::from_secs(60), Duration::from_millis(5_100)).await;
 }
 
 /// A payload that is on its way for half its lease.
