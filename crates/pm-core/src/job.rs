@@ -296,8 +296,8 @@ impl JobMetadata {
 }
 
 pub(crate) fn read_state(row: &mut Row<'_>) -> Result<State, Error> {
-    let code = row.read()?;
-    State::from_code(code).ok_or_else(|| row.odd(format!("state {code}")))
+    // Another was written by someone else. Nothing runs such a job, and a restart mends it, as with one that failed.
+    Ok(State::from_code(row.read()?).unwrap_or(State::Failed))
 }
 
 pub(crate) fn read_codec(row: &mut Row<'_>) -> Result<Codec, Error> {
@@ -312,9 +312,20 @@ pub(crate) fn read_count(row: &mut Row<'_>) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Rows, StatementId};
 
     fn job(options: JobOptions) -> NewJob {
         NewJob { id: Uuid::nil(), queue: QueueName::new("tasks").unwrap(), payload: Bytes::new(), options }
+    }
+
+    #[test]
+    fn a_state_that_someone_else_wrote_reads_as_failed() {
+        let read = |code: i16| {
+            let mut rows = Rows::builder(1);
+            rows.push(Some(&code.to_be_bytes()));
+            read_state(&mut rows.finish().only(StatementId::Job).unwrap()).unwrap()
+        };
+        assert_eq!([-1, 0, 3, 9].map(read), [State::Failed, State::Pending, State::Failed, State::Failed]);
     }
 
     #[test]

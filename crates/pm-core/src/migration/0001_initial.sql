@@ -28,6 +28,7 @@ create sequence {schema}.job_seq;
 -- seq is the ticket for the line: not null means ready or in progress.
 -- lease is the fencing token; an operator who breaks a lease sets it to null.
 -- key_held is the key while it excludes others.
+-- No column has a check, which would be compiled anew in each statement that writes: whatever someone else writes is read.
 -- unreadable_since is when a worker first could not decode the payload, if none has said anything else since.
 create table {schema}.job (
   id pg_catalog.uuid primary key,
@@ -57,11 +58,7 @@ create table {schema}.job (
   key_held pg_catalog.text,
   description pg_catalog.text,
   reason pg_catalog.text,
-  payload pg_catalog.bytea,
-  constraint job_state check (state between 0 and 3),
-  constraint job_backoff check (backoff_ms is null or (
-    pg_catalog.array_ndims(backoff_ms) is not distinct from 1 and pg_catalog.array_lower(backoff_ms, 1) = 1
-    and pg_catalog.cardinality(backoff_ms) <= 64 and pg_catalog.array_position(backoff_ms, null::pg_catalog.int8) is null))
+  payload pg_catalog.bytea
 ) with (
   fillfactor = 50,
   autovacuum_vacuum_scale_factor = 0.02,

@@ -4,7 +4,7 @@ use crate::job::{read_codec, read_count};
 use crate::settings::read_lease_and_backoff;
 use crate::statement::Definition;
 use crate::time::from_ms;
-use crate::wire::{Row, Rows, Type, Value, column};
+use crate::wire::{AnyShape, Row, Rows, Type, Value, column};
 use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId, Timestamp};
 use bytes::Bytes;
 use std::time::Duration;
@@ -155,7 +155,7 @@ type BackoffOverrides = (Option<u32>, Option<Vec<Duration>>, Option<u8>);
 /// Reads `max_retries, backoff_ms, jitter_percent` of a job.
 pub(crate) fn read_backoff_overrides(row: &mut Row<'_>) -> Result<BackoffOverrides, Error> {
     let max_retries = row.read::<Option<i32>>()?.and_then(|retries| u32::try_from(retries).ok());
-    let backoff = row.read::<Option<Vec<i64>>>()?.map(|table| table.into_iter().map(from_ms).collect());
+    let backoff = row.read::<Option<AnyShape>>()?.map(|table| table.0.into_iter().map(from_ms).collect());
     let jitter_percent = row.read::<Option<i16>>()?.and_then(|percent| u8::try_from(percent).ok());
     Ok((max_retries, backoff, jitter_percent))
 }

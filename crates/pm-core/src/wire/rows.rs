@@ -161,6 +161,20 @@ from_cell! {
     Timestamp: |cell| Ok(Timestamp::from_postgres(pg::timestamp_from_sql(&cell)?));
     Vec<i32>: |cell| elements(&cell, pg::int4_from_sql);
     Vec<i64>: |cell| elements(&cell, pg::int8_from_sql);
+    AnyShape: |cell| any_shape(&cell);
+}
+
+/// An `int8[]` that someone else may have written: its elements in order, nulls left out, whatever its dimensions.
+pub(crate) struct AnyShape(pub(crate) Vec<i64>);
+
+fn any_shape(cell: &[u8]) -> Result<AnyShape, Box<dyn StdError + Sync + Send>> {
+    let array = pg::array_from_sql(cell)?;
+    let mut elements = Vec::new();
+    let mut cells = array.values().take(MAX_ELEMENTS);
+    while let Some(cell) = cells.next()? {
+        elements.extend(cell.map(pg::int8_from_sql).transpose()?);
+    }
+    Ok(AnyShape(elements))
 }
 
 /// More than any array of a reply may hold: a row is input, and its claims are not believed.
@@ -188,7 +202,7 @@ fn elements<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Value;
+    use crate::wire::{Type, Value};
     use bytes::BytesMut;
     use proptest::prelude::*;
 
@@ -198,6 +212,22 @@ mod tests {
         let mut rows = Rows::builder(1);
         rows.push((!value.is_null()).then_some(&bytes));
         rows.finish().only(StatementId::Job).unwrap().read().unwrap()
+    }
+
+    #[test]
+    fn an_array_of_any_shape_is_read_as_a_list() {
+        let header = |dimensions: &[(i32, i32)]| {
+            let mut bytes = vec![dimensions.len() as i32, 1, Type::Int8.oid() as i32];
+            bytes.extend(dimensions.iter().flat_map(|(length, lower)| [*length, *lower]));
+            bytes.into_iter().flat_map(i32::to_be_bytes).collect::<Vec<u8>>()
+        };
+        let element = |n: i64| [&8i32.to_be_bytes()[..], &n.to_be_bytes()].concat();
+        let null = (-1i32).to_be_bytes().to_vec();
+        let empty = header(&[]);
+        let square = [header(&[(2, 1), (2, 5)]), (1..=4).flat_map(element).collect()].concat();
+        let with_null = [header(&[(2, 1)]), null, element(7)].concat();
+        let read = |cell: &[u8]| any_shape(cell).unwrap().0;
+        assert_eq!([read(&empty), read(&square), read(&with_null)], [vec![], vec![1, 2, 3, 4], vec![7]]);
     }
 
     proptest! {
