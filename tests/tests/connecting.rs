@@ -177,6 +177,8 @@ impl Pair {
 
     /// Waits until the standby has what the primary has.
     async fn catch_up(&self) {
+        // Commits are asynchronous here: a checkpoint writes what only the primary's memory has.
+        self.primary.execute("postgres", "checkpoint").unwrap();
         let at = self.primary.execute("postgres", "select pg_current_wal_lsn()").unwrap()[0][0].clone().unwrap();
         let sql = format!("select pg_last_wal_replay_lsn() >= '{at}'");
         let caught_up = async || self.standby.execute("postgres", &sql).unwrap()[0][0].as_deref() == Some("t");
@@ -247,7 +249,14 @@ async fn follow_a_failover(pair: Pair) {
     let _stopped = Stopped::all_of(&pair.primary);
     pair.standby.execute("postgres", "select pg_promote()").unwrap();
     for (driver, queue, jobs) in &mut queues {
-        let goes_in = async || queue.enqueue(driver, 2u64, EnqueueOptions::default()).await.is_ok();
+        let goes_in = async || match queue.enqueue(driver, 2u64, EnqueueOptions::default()).await {
+            Ok(_) => true,
+            Err(error) => {
+                // Shown when the test fails.
+                println!("{driver}: {error}");
+                false
+            }
+        };
         eventually("an enqueue finds the new primary", PATIENCE * 3, goes_in).await;
         let job = tokio::time::timeout(PATIENCE * 3, futures_util::StreamExt::next(jobs)).await;
         let job = job.unwrap_or_else(|_| panic!("{driver}: the stream finds the new primary")).unwrap().unwrap();
