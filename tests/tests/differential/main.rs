@@ -72,6 +72,26 @@ fn a_tick_whose_key_is_taken_draws_a_ticket_all_the_same() {
     ]);
 }
 
+#[test]
+fn a_job_sent_twice_over_is_answered_once_for_each() {
+    let item = |queue, key, resent| deed::Item {
+        queue,
+        priority: 0,
+        held: false,
+        delayed: false,
+        key,
+        hold: 0,
+        retries: None,
+        resent,
+    };
+    replay(&[
+        Deed::Schedule(ScheduleDeed::Fire { stale: false, taken: Some(2) }),
+        Deed::Claim { queues: vec![2], limit: 1 },
+        Deed::KeyHolder(vec![item(2, Some(2), false)]),
+        Deed::Replace(vec![item(0, None, true), item(0, None, true)]),
+    ]);
+}
+
 async fn play(sides: &mut Sides, list: &[Deed]) -> Result<(), String> {
     sides.start_anew().await;
     let mut history = History::new(sides);

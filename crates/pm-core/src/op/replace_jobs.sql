@@ -18,7 +18,7 @@ with item as materialized (
   from item join {schema}.replacement on replacement.id = any(array[item.id]) join {schema}.job on job.id = any(array[replacement.job_id])
   where not exists (select from {schema}.job went_in where went_in.id = any(array[item.id]))
 ), wish as materialized (
-  select item.id, queue.id as queue_id, item.key
+  select item.id, item.ordinal, queue.id as queue_id, item.key
   from item join {schema}.queue on queue.name = item.queue
   where item.key is not null and item.ordinal not in (select ordinal from own)
 ), spared as (
@@ -29,7 +29,7 @@ with item as materialized (
          job.state = 0 and (job.attempt = 0 or not exists (select from {schema}.attempt where attempt.job_id = job.id)) as is_unstarted,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item
-  join wish on wish.id = item.id
+  join wish on wish.ordinal = item.ordinal
   join {schema}.job on job.queue_id = wish.queue_id and job.key_held = wish.key
   join {schema}.job seen on seen.id = any(array[job.id])
   where job.id not in (select id from lapsed)
