@@ -310,3 +310,17 @@ async fn a_json_payload_can_be_read_and_written_in_sql() {
     let job = ground.queue.fetch_job::<BTreeMap<String, String>>(id).await.unwrap().expect("it is ready");
     assert_eq!(job.payload()["to"], "Ada");
 }
+
+#[tokio::test]
+async fn since_when_a_payload_cannot_be_read_is_known_until_someone_has_read_it() {
+    let ground = Ground::new().await;
+    ground.put(1).await;
+    let mark = "update pm.job set unreadable_since = now() - interval '3 hours'";
+    let marked = || ground.number("select count(*) from pm.job where unreadable_since < now() - interval '2 hours'");
+    ground.database.execute(mark).unwrap();
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    pm_tests::next(&mut jobs).await.into_parts().1.release().await.unwrap();
+    assert_eq!(marked(), 1, "who gives it back has not looked at it");
+    pm_tests::next(&mut jobs).await.into_parts().1.soft_fail("no").await.unwrap();
+    assert_eq!(marked(), 0);
+}

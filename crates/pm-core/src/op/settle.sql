@@ -21,7 +21,7 @@ with item as materialized (
       seq = case when item.state >= 2 then null when item.verdict = 3 then job.seq when item.delay_ms > 0 then null else pg_catalog.nextval('{schema}.job_seq') end,
       run_at = case when item.state = 0 and item.delay_ms > 0 then pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms' end,
       retry_count = least(job.retry_count, 2147483646) + (item.verdict = 1)::pg_catalog.int4,
-      unreadable_since = case when item.verdict = 8 then coalesce(job.unreadable_since, pg_catalog.statement_timestamp()) end,
+      unreadable_since = case item.verdict when 8 then coalesce(job.unreadable_since, pg_catalog.statement_timestamp()) when 3 then job.unreadable_since end,
       reason = case when item.verdict = 0 then null else coalesce(item.reason, job.reason) end
   from item
   where job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1

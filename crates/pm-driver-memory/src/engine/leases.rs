@@ -43,7 +43,12 @@ impl Work<'_> {
             job.seq = if keeps_place { job.seq } else { seq };
             job.run_at = delay.filter(|_| state == PENDING).map(|ms| later(now, ms));
             job.retry_count += i32::from(verdict == SOFT_FAIL);
-            job.unreadable_since = (verdict == UNREADABLE).then(|| job.unreadable_since.unwrap_or(now));
+            job.unreadable_since = match verdict {
+                UNREADABLE => Some(job.unreadable_since.unwrap_or(now)),
+                // Whoever gives it back has not looked at it.
+                RELEASE => job.unreadable_since,
+                _ => None,
+            };
             job.reason = if verdict == COMMIT { None } else { reason.clone().or(job.reason.take()) };
             if verdict != COMMIT && verdict != RELEASE {
                 let (attempt, worker) = (job.attempt, job.worker.clone());
