@@ -144,8 +144,8 @@ fn a_copy_takes_another_name_beside_live_workers() {
 fn what_cannot_take_the_name_changes_nothing() {
     let (place, backup) = production();
     assert_eq!(place.pm(&["db", "migrate", "--schema", "copy"]).status, 0);
-    place.database.execute("create schema others; create table public.t (id int)").unwrap();
-    let before = "copy others pm";
+    place.database.execute("create schema others; create schema \"100%\"; create table public.t (id int)").unwrap();
+    let before = "100% copy others pm";
     let check = |more: &[&str], backup: &PathBuf, status: i32, words: &[&str]| {
         let (found, stderr) = restored(&place, more, backup);
         assert!(found == status && words.iter().all(|words| stderr.contains(words)), "{more:?}: {found} {stderr}");
@@ -158,6 +158,7 @@ fn what_cannot_take_the_name_changes_nothing() {
     }
     check(&["--into", "copy"], &backup, 1, &["\"copy\" of that database has pm's tables already", "--clean"]);
     check(&["--into", "others"], &backup, 3, &["schema \"others\" exists already", "nothing was changed"]);
+    check(&["--into", "100%"], &backup, 3, &["schema \"100%\" exists already", "nothing was changed"]);
     check(&["--into", "new", "--schema", "x"], &place.home.path().to_owned(), 3, &["nothing was changed"]);
     let foreign = place.home.path().join("foreign.dump");
     let dump = |what: &str| {

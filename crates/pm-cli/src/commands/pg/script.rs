@@ -29,7 +29,7 @@ impl Plan<'_> {
         if backup != target {
             let taken = match clean {
                 true => format!("alter schema \"{target}\" rename to \"{backup}\";"),
-                false => format!("raise exception 'schema \"{target}\" exists already';"),
+                false => format!("raise exception using message = 'schema \"{target}\" exists already';"),
             };
             // Two restores that rename one schema would fail: they come one after the other.
             sql.push_str(&format!(
@@ -56,7 +56,7 @@ impl Plan<'_> {
              do $pm$ begin\n\
              if pg_catalog.to_regclass('\"{backup}\".migration') is null \
              or pg_catalog.to_regclass('\"{backup}\".queue') is null then\n\
-             raise exception 'schema \"{backup}\" of the backup has none of pm''s tables';\n\
+             raise exception using message = 'schema \"{backup}\" of the backup has none of pm''s tables';\n\
              end if;\n"
         );
         if backup != target {
