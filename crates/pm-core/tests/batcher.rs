@@ -108,6 +108,8 @@ struct Scene {
     now: Instant,
     pushed: BTreeMap<Ticket, Instant>,
     may_have_run: BTreeSet<Ticket>,
+    /// Those that were put back or set aside before.
+    blocked: BTreeSet<Ticket>,
     told: BTreeSet<Ticket>,
     flight: Option<Batch<Item>>,
     follow_up: Option<Batch<Item>>,
@@ -121,6 +123,7 @@ impl Scene {
             now: Instant::default(),
             pushed: BTreeMap::new(),
             may_have_run: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             told: BTreeSet::new(),
             flight: None,
             follow_up: None,
@@ -148,9 +151,14 @@ impl Scene {
                     let places = places(again, &batch);
                     let (again, done) = batch.partition(&places);
                     let expected: Vec<_> = again.items.iter().map(|item| item.ticket).collect();
-                    let expected: Vec<_> =
-                        expected.into_iter().filter(|ticket| self.now >= self.pushed[ticket] + SENT).collect();
-                    let given_up = self.batcher.put_back(again, self.now);
+                    let is_given_up = |ticket: &Ticket| match self.blocked.contains(ticket) {
+                        true => self.is_at_its_end(*ticket),
+                        false => self.now >= self.pushed[ticket] + SENT,
+                    };
+                    let tickets: BTreeSet<_> = expected.iter().copied().collect();
+                    let expected: Vec<_> = expected.into_iter().filter(is_given_up).collect();
+                    self.blocked.extend(tickets);
+                    let given_up = self.batcher.put_back(again, self.now, &mut Even);
                     assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "put back");
                     self.tell(given_up);
                     self.tell(done);
@@ -172,6 +180,7 @@ impl Scene {
         self.follow_up = (!open.items.is_empty()).then_some(open);
         self.tell(done);
         let tickets = locked.items.iter().map(|item| item.ticket);
+        self.blocked.extend(tickets.clone());
         let expected: Vec<_> = tickets.filter(|ticket| self.is_at_its_end(*ticket)).collect();
         let given_up = self.batcher.set_aside(locked, self.now, &mut Even);
         assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "passed by");
@@ -223,6 +232,9 @@ impl Scene {
         if failure.class() == Class::Unknown {
             self.may_have_run.extend(&tickets);
         }
+        if passes_next && tickets.len() == 1 {
+            self.blocked.extend(&tickets);
+        }
         let given_up = match was_answered {
             true => self.batcher.handle_follow_up_failure(batch, &failure, self.now, &mut Even),
             false => self.batcher.handle_failure(batch, &failure, self.now, &mut Even),
@@ -263,6 +275,23 @@ impl Scene {
 /// Returns the places of a batch of five that a mask chooses.
 fn places(mask: u8, batch: &Batch<Item>) -> Vec<usize> {
     (0..batch.items.len()).filter(|place| mask & (1 << place) != 0).collect()
+}
+
+/// Guards: what finds its place neither free nor taken, because someone has locked the row, does not ask all the time.
+#[test]
+fn what_is_put_back_a_second_time_waits_before_it_is_sent_again() {
+    let mut batcher = Batcher::new(LIMITS);
+    let now = Instant::default();
+    let patience = Patience { unsent: now + UNSENT, sent: now + SENT };
+    batcher.push(Ticket(1), Item { ticket: Ticket(1), weight: 1, lock: 1 }, patience);
+    for is_at_once in [true, false] {
+        let batch = batcher.poll_batch(now).expect("it is sent");
+        batcher.handle_done();
+        assert!(batcher.put_back(batch, now, &mut Even).items.is_empty());
+        assert_eq!(batcher.retry_at().is_none_or(|at| at <= now), is_at_once);
+    }
+    assert!(batcher.poll_batch(now).is_none());
+    assert!(batcher.poll_batch(batcher.retry_at().expect("after a pause")).is_some());
 }
 
 proptest! {

@@ -43,8 +43,7 @@ pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
     if jobs == 1 {
         let (payload, options) = drawn_job(process);
         let (at, key) = (process.world.now_us(), options.key.clone());
-        let replaces = options.on_conflict == OnConflict::Replace;
-        let call = Call { at, queue: name.to_owned(), key, replaces, payload: payload.to_string().into_bytes() };
+        let call = Call { at, queue: name.to_owned(), key, payload: payload.to_string().into_bytes() };
         let answer = queue.enqueue_told(name, payload, options).await;
         process.world.auditor().call_answered(&call, &answer, process.world.now_us());
     } else {

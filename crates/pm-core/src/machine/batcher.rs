@@ -256,17 +256,19 @@ impl<I: Batched> Batcher<I> {
         self.failures = 0;
     }
 
-    /// Puts items of an answered batch back, to be sent again at once. Returns the items that are given up, because that
-    /// has gone on for as long as an item is sent that may have run; their callers must learn it.
+    /// Puts items of an answered batch back, to be sent again: at once, and when that was in vain as if they waited for a
+    /// lock, which they do as a rule. Returns the items that are given up; their callers must learn it.
     #[must_use]
-    pub fn put_back(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
+    pub fn put_back(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
         let passes = batch.passes;
-        let entries = batch.items.into_iter().zip(batch.slips).map(|(item, slip)| (item, Slip { waits: None, ..slip }));
-        let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, slip)| now < slip.patience.sent);
-        if !again.is_empty() {
-            self.again.push_back(Batch { passes, ..again.into_iter().collect() });
+        let entries = batch.items.into_iter().zip(batch.slips);
+        let (at_once, later): (Vec<_>, Vec<_>) =
+            entries.partition(|(_, slip)| slip.blocked == 0 && now < slip.patience.sent);
+        if !at_once.is_empty() {
+            let tried = at_once.into_iter().map(|(item, slip)| (item, Slip { blocked: 1, waits: None, ..slip }));
+            self.again.push_back(Batch { passes, ..tried.collect() });
         }
-        given_up.into_iter().collect()
+        self.set_aside(later.into_iter().collect(), now, entropy)
     }
 
     /// Takes note that the batch in flight failed; returns the items that are given up, which must be told so.

@@ -213,7 +213,10 @@ impl Producer {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lane(kind).sleeping.clear();
+        // What a follow-up under way replaces is told by what is known of its queue.
+        if self.lane(kind).asking == 0 {
+            self.lane(kind).sleeping.clear();
+        }
         for (place, queue_id) in &reply.sleeping {
             let queue = &batch.items[*place].queue;
             self.lane(kind).sleeping.insert(queue.clone(), *queue_id);
@@ -290,8 +293,11 @@ impl Producer {
                 let again = self.handle_holders(kind, batch, holders);
                 let batcher = &mut self.lane(kind).batcher;
                 // A job that is to be replaced may be locked.
-                let given_up =
-                    if replaces { batcher.set_aside(again, now, entropy) } else { batcher.put_back(again, now) };
+                let given_up = if replaces {
+                    batcher.set_aside(again, now, entropy)
+                } else {
+                    batcher.put_back(again, now, entropy)
+                };
                 self.tell_locked(given_up);
             }
             Ok(Err(error)) => self.tell_failed(batch, &Trouble::Refused(error)),

@@ -324,6 +324,48 @@ fn enqueues_go_on_while_holders_of_keys_are_asked_for() {
     assert_eq!(scene.fake.jobs.len(), 2);
 }
 
+/// Guards: an idle worker in another process hears of a job that was replaced, whatever else was sent meanwhile.
+#[test]
+fn a_replacement_is_notified_although_another_batch_was_answered_meanwhile() {
+    let mut producer = Producer::new(&SchemaName::default());
+    let (now, mut entropy) = (at(1_000), Seeded(1));
+    let job = |n: u64, key: &str| NewJob {
+        id: job_id(1_700_000_000_000 + n, [7; 10]),
+        queue: QueueName::new("a").expect("it is a name"),
+        payload: (&b"{}"[..]).into(),
+        options: JobOptions {
+            key: Some(key.to_owned()),
+            on_conflict: pm_core::OnConflict::Replace,
+            ..JobOptions::default()
+        },
+    };
+    let reply = |columns: usize, cells: &[Option<&[u8]>]| {
+        let mut rows = Rows::builder(columns);
+        cells.iter().for_each(|cell| rows.push(*cell));
+        Ok(rows.finish())
+    };
+    let (one, present, sleeping, queue) =
+        (1i64.to_be_bytes(), 2i16.to_be_bytes(), 3i16.to_be_bytes(), 4i32.to_be_bytes());
+    producer.enqueue(job(1, "x"), now);
+    let first = producer.poll_request(now, &mut entropy).expect("it is sent");
+    let cells = [Some(&one[..]), Some(&present), None, Some(&one), Some(&sleeping), Some(&queue)];
+    producer.handle_reply(first, reply(3, &cells), now, &mut entropy);
+    let notified = producer.poll_request(now, &mut entropy).expect("the worker may sleep");
+    assert!(matches!(notified, ProducerRequest::Notify(_)));
+    producer.handle_reply(notified, reply(1, &[Some(&one)]), now, &mut entropy);
+    let now = now + ms(1_000);
+    let follow_up = producer.poll_request(now, &mut entropy).expect("the holder is replaced");
+    assert!(matches!(follow_up, ProducerRequest::Replace(..)));
+    producer.enqueue(job(2, "y"), now);
+    let second = producer.poll_request(now, &mut entropy).expect("it need not wait");
+    producer.handle_reply(second, reply(3, &[]), now, &mut entropy);
+    let (id, pending) = (job_id(1_600_000_000_000, [7; 10]), 0i16.to_be_bytes());
+    let cells = [Some(&one[..]), Some(id.as_bytes()), Some(&pending), Some(&[1])];
+    producer.handle_reply(follow_up, reply(4, &cells), now, &mut entropy);
+    let next = producer.poll_request(now, &mut entropy).expect("something is left to send");
+    assert!(matches!(next, ProducerRequest::Notify(_)), "{next:?}");
+}
+
 #[test]
 fn a_question_for_holders_that_fails_does_not_disturb_the_enqueue_in_flight() {
     let mut scene = Scene::new();

@@ -38,7 +38,6 @@ pub(crate) struct Call {
     pub(crate) at: u64,
     pub(crate) queue: String,
     pub(crate) key: Option<String>,
-    pub(crate) replaces: bool,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -113,9 +112,9 @@ impl Auditor {
         self.enqueued(&call.payload, answer);
         let Err(error) = answer else { return };
         let is_lock = error.source().is_some_and(|source| source.to_string().contains("55P03"));
-        // A job that ended before it could be replaced is taken for a locked one; while replies are fast, that is found
-        // out in time.
-        let may_look_locked = call.replaces && !self.link.keeps_leases();
+        // A holder of the key that is gone when it is asked for is taken for a locked one the second time; while replies
+        // are fast, that is found out in time.
+        let may_look_locked = call.key.is_some() && !self.link.keeps_leases();
         if is_lock && !may_look_locked && !self.was_locked(call, now) {
             self.violate(format!(
                 "a lock holds up no others: the enqueue of {:?} with key {:?} was answered: {error}",
