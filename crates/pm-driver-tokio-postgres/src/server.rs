@@ -119,5 +119,7 @@ pub(crate) async fn role(client: &Client) -> Result<Role, tokio_postgres::Error>
 fn refusal(error: &tokio_postgres::Error) -> Refusal {
     let reported = error.as_db_error().map(|told| Failure::reported(told.code().code(), None, told.message()));
     let why = words(error);
-    Refusal { reported, is_tls: why.contains("TLS"), why: format!("{why}{}", Refusal::advice(&why)) }
+    // What the server reports is about the login, whatever names it quotes.
+    let is_tls = reported.is_none() && why.contains("TLS");
+    Refusal { reported, is_tls, why: format!("{why}{}", Refusal::advice(&why)) }
 }
