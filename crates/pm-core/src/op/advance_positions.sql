@@ -1,7 +1,7 @@
 -- Advances the sequence of positions beyond those that jobs have, when it is behind: after a failover by logical replication, or a partial restore.
 -- Locks: an advisory one for the transaction, only when it is behind; none that a statement of pm's waits for.
 -- Concurrency: of several at once one advances it; looked at again under the lock, it never goes back. Positions drawn meanwhile are lower than the one it goes to.
--- Index: job_line, one probe a line, 1,000 lines at most; claim_frontier is left alone.
+-- Index: job_line, one probe a line, 1,000 lines at most; those beyond are told by the claim frontiers, which are read whole, as far as they were claimed from.
 -- Cost: about 5 us a line when nothing is behind.
 do $pm$
 declare
@@ -20,12 +20,13 @@ begin
         order by job.queue_id desc, job.priority desc, job.seq desc limit 1
       ) before
     )
-    select pg_catalog.max(walked.seq) into used from (select line.seq from line limit 1000) walked;
+    select greatest(pg_catalog.max(walked.seq), (select pg_catalog.max(claim_frontier.seq) from {schema}.claim_frontier)) into used
+    from (select line.seq from line limit 1000) walked;
     exit when used is null or used <= coalesce(pg_catalog.pg_sequence_last_value('{schema}.job_seq'::pg_catalog.regclass), 0);
     if round = 1 then
       perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pm positions of schema {schema}', 0));
     else
-      perform pg_catalog.setval('{schema}.job_seq'::pg_catalog.regclass, used + 1000);
+      perform pg_catalog.setval('{schema}.job_seq'::pg_catalog.regclass, greatest(used + 1000, (select job_seq.last_value from {schema}.job_seq)));
     end if;
   end loop;
 exception when others then
