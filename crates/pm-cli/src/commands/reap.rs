@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::input::{parse_duration, show_seconds};
 use crate::render::jobs;
 use crate::stop::Stop;
-use pm_driver_tokio_postgres::{ErrorKind, Queue};
+use pm_driver_tokio_postgres::{Clearing, ErrorKind, Queue};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -44,20 +44,20 @@ pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), Co
     let queue = context.connect().await?;
     let mut stop = Stop::listen()?;
     context.output.say("Reaping, promoting, firing schedules and pruning; Ctrl-C stops it.");
-    let mut prune_at = Instant::now();
+    let (mut prune_at, mut pruning) = (Instant::now(), None);
     loop {
-        let is_pruning = Instant::now() >= prune_at;
-        if is_pruning {
+        if pruning.is_none() && Instant::now() >= prune_at {
             prune_at = Instant::now() + args.prune_every;
+            pruning = Some(queue.begin_prune());
         }
         let round = tokio::select! {
-            round = round(&queue, is_pruning) => round,
+            round = round(&queue, &mut pruning) => round,
             () = stop.asked() => break,
         };
         let wait = match round {
             Ok((round, wait)) => {
                 tell(context, &round)?;
-                wait.clamp(SHORTEST, LONGEST)
+                if pruning.is_some() { Duration::ZERO } else { wait.clamp(SHORTEST, LONGEST) }
             }
             Err(error) if [ErrorKind::Unavailable, ErrorKind::Database].contains(&error.kind()) => {
                 context.output.say(&format!("{error}; trying again in {}", show_seconds(LONGEST)));
@@ -74,12 +74,24 @@ pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), Co
     Ok(())
 }
 
-/// Does one round; returns what it did and when there is more to do.
-async fn round(queue: &Queue, is_pruning: bool) -> Result<(Round, Duration), pm_driver_tokio_postgres::Error> {
+/// Does one round, with one step of pruning, so that nothing waits for its end; returns what it did and when there is
+/// more to do.
+async fn round(
+    queue: &Queue,
+    pruning: &mut Option<Clearing>,
+) -> Result<(Round, Duration), pm_driver_tokio_postgres::Error> {
     let (promoted, next_due) = queue.promote().await?;
     let (reaped, next_expiry) = queue.reap().await?;
     let (fired, next_tick) = queue.fire_schedules().await?;
-    let pruned = if is_pruning { queue.prune().await? } else { 0 };
+    let mut pruned = 0;
+    if let Some(clearing) = pruning {
+        let before = clearing.deleted();
+        let goes_on = clearing.step().await?;
+        pruned = clearing.deleted() - before;
+        if !goes_on {
+            *pruning = None;
+        }
+    }
     let next = next_due.into_iter().chain(next_expiry).chain(next_tick).min().unwrap_or(LONGEST);
     Ok((Round { reaped, promoted, fired, pruned }, next))
 }

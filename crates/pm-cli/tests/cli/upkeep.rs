@@ -131,3 +131,26 @@ fn manual_pages_are_printed_or_written() {
     assert!(!dir.join("pm-demo-worker.1").exists());
     assert!(run(home.command().args(["man", "queue"]), b"").stdout.contains("rename"));
 }
+
+/// Guards: whoever waits for a promotion, a reaping or a tick does not wait for the end of pruning.
+#[test]
+fn reap_prunes_in_steps_between_which_it_does_the_rest() {
+    let place = Place::with_queues(&["mail"]);
+    assert_eq!(place.pm(&["queue", "set", "mail", "--retain", "1m"]).status, 0);
+    let jobs = "insert into pm.job (id, queue_id, priority, codec, payload, state, ended_at)
+                select gen_random_uuid(), 1, 0, 0, '1', 2, now() - interval '1 hour' from generate_series(1, 12000)";
+    place.database.execute(jobs).unwrap();
+    let mut child =
+        place.command().args(["reap", "--ndjson"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut rounds = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let round: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        rounds.push(round["pruned"].as_u64().unwrap());
+        if rounds.iter().sum::<u64>() == 12_000 {
+            break;
+        }
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(rounds.len() >= 3 && rounds.iter().all(|pruned| *pruned <= 5_000), "{rounds:?}");
+}
