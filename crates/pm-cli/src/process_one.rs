@@ -4,6 +4,8 @@
 //! does its work in a child then: process 1 passes signals on, reaps whatever ends, and ends as its child did.
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,8 +35,15 @@ async fn attend() -> std::io::Result<ExitCode> {
         let (mut arrived, passed) = (signal(kind)?, passed.clone());
         tokio::spawn(async move { while arrived.recv().await.is_some() && passed.send(passed_as).is_ok() {} });
     }
-    let child = Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).spawn()?;
+    // A terminal sends its signals to a process group: the child gets each once, from here or from there.
+    let child = Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).process_group(0).spawn()?;
     let child = Pid::from_child(&child);
+    if std::io::stdin().is_terminal() {
+        // Of the terminal now, so that the child may read from it and write to it.
+        rustix::termios::tcsetpgrp(std::io::stdin(), child).ok();
+        // It was stopped if it has used the terminal before.
+        kill_process(child, Signal::CONT).ok();
+    }
     loop {
         tokio::select! {
             Some(passed) = to_pass.recv() => drop(kill_process(child, passed)),

@@ -34,6 +34,8 @@ pub(crate) struct Link {
 #[derive(Default)]
 struct Trouble {
     in_a_row: AtomicU32,
+    /// How many claims in a row the server has refused, or not done because of a lock.
+    claims_in_a_row: AtomicU32,
     /// How many replies were lost or came from a server without writes, ever.
     lost_servers: AtomicU32,
     last: Mutex<Option<String>>,
@@ -81,7 +83,7 @@ impl Link {
             let explanation = self.explain(plan.statement).await;
             answer = Err(failure.clone().with_detail(explanation.as_deref()));
         }
-        self.note(&answer);
+        self.note(plan.statement, &answer);
         answer
     }
 
@@ -120,7 +122,20 @@ impl Link {
         self.statement_timeout.saturating_add(ANSWER_SLACK)
     }
 
-    fn note(&self, answer: &Result<Rows, Failure>) {
+    fn note(&self, statement: StatementId, answer: &Result<Rows, Failure>) {
+        // A claim that failed is sent again soon, so that this number does not stay when the reason has gone.
+        if statement == StatementId::Claim {
+            match answer {
+                Ok(_) => self.trouble.claims_in_a_row.store(0, Ordering::Relaxed),
+                // Of others, whatever is sent next tells when they are over.
+                Err(failure)
+                    if !failure.is_read_only() && !matches!(failure.class(), Class::Permanent | Class::Blocked) => {}
+                Err(failure) => {
+                    self.trouble.claims_in_a_row.fetch_add(1, Ordering::Relaxed);
+                    *self.trouble.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
+                }
+            }
+        }
         let is_lost = |failure: &Failure| failure.class() == Class::Unknown || failure.is_read_only();
         if answer.as_ref().is_err_and(is_lost) {
             self.trouble.lost_servers.fetch_add(1, Ordering::Relaxed);
@@ -139,10 +154,12 @@ impl Link {
         self.trouble.lost_servers.load(Ordering::Relaxed)
     }
 
-    /// Returns how many statements in a row found no database, and what the last such failure said.
+    /// Returns how many statements in a row found no database, or how many claims in a row were refused, and what the last
+    /// such failure said.
     pub(crate) fn trouble(&self) -> (u32, Option<String>) {
         let last = self.trouble.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (self.trouble.in_a_row.load(Ordering::Relaxed), last)
+        let claims = self.trouble.claims_in_a_row.load(Ordering::Relaxed);
+        (self.trouble.in_a_row.load(Ordering::Relaxed).max(claims), last)
     }
 
     /// Does one operation inside a transaction of the caller's, once.

@@ -45,7 +45,8 @@ pub struct Queue {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// How many statements in a row found no database; zero when all is well.
+    /// How many statements in a row found no database, or how many claims in a row were refused, if that is more;
+    /// zero when all is well.
     pub failures: u32,
     /// What the last such failure said, however long ago.
     pub last_failure: Option<String>,

@@ -134,6 +134,29 @@ fn sigterm_lets_commands_finish_and_begins_none() {
 }
 
 #[test]
+fn the_first_signal_lets_commands_finish_although_the_work_has_ended_with_an_error() {
+    let place = Place::with_queues(&["mail"]);
+    let script = "read n; [ $n = 1 ] && exit; echo > \"$HOME/began\"; while [ ! -e \"$HOME/go\" ]; do sleep 0.02; done";
+    let mut command = place.command();
+    let command = command.args(["work", "mail", "--ndjson", "-c", "2", "--", "sh", "-c", script]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // Nobody reads what it tells: its first line is an error.
+    drop(child.stdout.take());
+    let slow = place.add(&["mail", "2"]);
+    await_file(&place.home.path().join("began"));
+    let quick = place.add(&["mail", "1"]);
+    while job(&place, &quick)["status"] != "finished" {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::fs::write(place.home.path().join("go"), "").unwrap();
+    child.wait().unwrap();
+    assert_eq!(job(&place, &slow)["status"], "finished");
+}
+
+#[test]
 fn a_hangup_is_no_death_that_leaves_commands_behind() {
     let place = Place::with_queues(&["mail"]);
     let mut working = work(&place, &[], "echo > \"$HOME/began\"; sleep 1000 & wait");
@@ -296,7 +319,7 @@ fn probe(address: &str, path: &str) -> String {
 
 #[test]
 fn an_outage_shows_on_stderr_and_to_probes_and_does_not_keep_a_worker_from_stopping() {
-    let mut server = pm_sandbox::Server::start().unwrap();
+    let mut server = pm_sandbox::Server::start_with(pm_sandbox::ServerOptions::default().durable(true)).unwrap();
     let home = crate::support::Home::new();
     let pm = |arguments: &[&str]| {
         let output = home.command().env("PM_DATABASE_URL", server.url()).args(arguments).output().unwrap();
@@ -314,7 +337,11 @@ fn an_outage_shows_on_stderr_and_to_probes_and_does_not_keep_a_worker_from_stopp
     assert_eq!(["/live", "/ready", "/else"].map(|path| probe(&address, path)), ["200", "200", "404"]);
 
     let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
-    let mut next_line = || stderr.next().unwrap().unwrap();
+    let mut next_line = || {
+        let line = stderr.next().unwrap().unwrap();
+        println!("{line}");
+        line
+    };
     server.kill();
     assert!(next_line().starts_with("The database is away"));
     assert_eq!(["/live", "/ready"].map(|path| probe(&address, path)), ["200", "503"]);
@@ -326,9 +353,39 @@ fn an_outage_shows_on_stderr_and_to_probes_and_does_not_keep_a_worker_from_stopp
     working.terminate();
     while !next_line().starts_with("Waiting for 1 job") {}
     working.terminate();
-    while !next_line().contains("the results of 1 job were lost") {}
+    while !next_line().contains("1 job could not be given back") {}
     assert!(next_line().contains("run again when their leases have ended"));
     assert_eq!(working.child.wait().unwrap().code(), Some(3));
+}
+
+/// Guards: a worker that cannot claim says so at once, to people and to probes.
+#[test]
+fn a_worker_that_may_not_claim_any_more_tells_and_is_not_ready() {
+    let place = Place::with_queues(&["mail"]);
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut working = work(&place, &["--health", &address], "exit 0");
+    place.add(&["mail", "1"]);
+    assert_eq!(working.next()["result"], "finished");
+    assert_eq!(probe(&address, "/ready"), "200");
+    let refuse = "create function public.refuse() returns trigger language plpgsql as
+                  $$ begin raise exception 'no claims today'; end $$;
+                  create trigger refuse before update on pm.job execute function public.refuse()";
+    place.database.execute(refuse).unwrap();
+    place.add(&["mail", "2"]);
+    let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
+    let told = stderr.next().unwrap().unwrap();
+    assert!(told.starts_with("Error: ") && told.contains("no claims today"), "{told}");
+    while probe(&address, "/ready") != "503" {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    place.database.execute("drop trigger refuse on pm.job").unwrap();
+    assert_eq!(working.next()["result"], "finished", "it goes on");
+    while probe(&address, "/ready") != "200" {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    working.terminate();
+    while let Some(Ok(_)) = stderr.next() {}
+    assert_eq!(working.child.wait().unwrap().code(), Some(3), "what went wrong meanwhile");
 }
 
 #[test]
@@ -361,4 +418,8 @@ fn process_one_passes_signals_on_and_reaps_orphans() {
     let stats = std::fs::read_to_string(place.home.path().join("stats")).unwrap();
     assert!(stats.lines().any(|line| line.starts_with("1 (pm)")), "{stats}");
     assert!(!stats.contains(") Z "), "{stats}");
+    // What a terminal sends to the group of process 1 does not come twice: no other is in that group.
+    let groups = stats.lines().filter_map(|line| line.split_once(") ")?.1.split(' ').nth(2));
+    let (first, others): (Vec<_>, Vec<_>) = groups.enumerate().partition(|(place, _)| *place == 0);
+    assert!(others.iter().all(|(_, group)| *group != first[0].1), "{stats}");
 }

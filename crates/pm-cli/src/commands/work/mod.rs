@@ -22,6 +22,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -130,8 +131,12 @@ async fn work(
 ) -> Result<(), CommandError> {
     let (order, orders) = watch::channel(Order::GoOn);
     let mut jobs = Some(Box::pin(jobs));
+    // How many commands have ended by themselves and are being settled.
+    let settling = AtomicU64::new(0);
     let mut running = FuturesUnordered::new();
-    let (mut outcome, mut lost) = (Ok(()), 0u64);
+    let (mut outcome, mut lost, mut kept, mut stops) = (Ok(()), 0u64, 0u64, 0u32);
+    // What the stream told last: what goes on is told once.
+    let mut last_told = None;
     let (mut outage, mut look) = (Outage::default(), interval(LOOK));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // When the commands that still run are ended, and when their results are waited for no longer.
@@ -141,8 +146,15 @@ async fn work(
         tokio::select! {
             Some(job) = async { jobs.as_mut()?.next().await.map(Some).or(Some(None)) }, if has_room && jobs.is_some() => {
                 match job {
-                    Some(Ok(job)) => running.push(one(job, program, &args.hard_codes, orders.clone())),
-                    Some(Err(error)) => outcome = Err(error.into()),
+                    Some(Ok(job)) => running.push(one(job, program, &args.hard_codes, orders.clone(), &settling)),
+                    Some(Err(error)) => {
+                        let told = error.to_string();
+                        if last_told.as_ref() != Some(&told) {
+                            context.output.say(&format!("Error: {told}"));
+                            last_told = Some(told);
+                        }
+                        outcome = Err(error.into());
+                    }
                     // It ends after the error that it showed.
                     None => jobs = None,
                 }
@@ -154,7 +166,8 @@ async fn work(
                 }
             }
             () = stop.asked() => {
-                if jobs.take().is_none() {
+                (jobs, stops) = (None, stops + 1);
+                if stops > 1 {
                     order.send_replace(Order::Die);
                     gives_up.get_or_insert(Instant::now() + LAST_RESULTS);
                 } else if !running.is_empty() {
@@ -168,17 +181,19 @@ async fn work(
                 gives_up.get_or_insert(Instant::now() + TO_END + LAST_RESULTS);
             }
             () = sleep_until(gives_up.unwrap_or_else(Instant::now)), if gives_up.is_some() => {
-                lost += running.len() as u64;
+                let unsettled = settling.load(Ordering::Relaxed);
+                (lost, kept) = (lost + unsettled, running.len() as u64 - unsettled);
                 break;
             }
             _ = look.tick() => outage.look(queue, context),
         }
     }
-    outcome.and(match lost {
-        0 => Ok(()),
-        _ => Err(CommandError::trouble(format!("the results of {} were lost", crate::render::jobs(lost)))
-            .hint("the jobs run again when their leases have ended")),
-    })
+    let trouble = match (lost, kept) {
+        (0, 0) => return outcome,
+        (0, _) => format!("{} could not be given back", crate::render::jobs(kept)),
+        _ => format!("the results of {} were lost", crate::render::jobs(lost)),
+    };
+    outcome.and(Err(CommandError::trouble(trouble).hint("the jobs run again when their leases have ended")))
 }
 
 fn waiting(running: usize, grace: Option<Duration>) -> String {
@@ -193,6 +208,7 @@ async fn one(
     program: &Program,
     hard_codes: &HardCodes,
     mut orders: watch::Receiver<Order>,
+    settling: &AtomicU64,
 ) -> Result<Worked, CommandError> {
     let (id, attempt) = (job.id(), job.metadata().attempt);
     let (payload, ack) = job.into_parts();
@@ -220,11 +236,14 @@ async fn one(
         }
         Some(Ok(Ended { code, reason })) => (ack.soft_fail(&reason), worked("soft_failed", code, Some(reason))),
     };
-    match settled.await {
+    let is_result = worked.result != "released";
+    settling.fetch_add(u64::from(is_result), Ordering::Relaxed);
+    let settled = settled.await;
+    settling.fetch_sub(u64::from(is_result), Ordering::Relaxed);
+    match settled {
         Ok(()) => Ok(worked),
         Err(error) => {
-            let is_result_lost = worked.result != "released";
-            Ok(Worked { result: "lost", reason: Some(error.to_string()), is_result_lost, ..worked })
+            Ok(Worked { result: "lost", reason: Some(error.to_string()), is_result_lost: is_result, ..worked })
         }
     }
 }
