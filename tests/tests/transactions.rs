@@ -3,11 +3,13 @@
 use futures_util::StreamExt;
 use pm_core::{Failure, Rows, Statement, Value};
 use pm_driver_tokio_postgres::{
-    BoxFuture, ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, Executor, InTransaction, OnConflict,
+    BoxFuture, ConnectOptions, EnqueueOptions, Enqueued, Error, ErrorKind, Executor, InTransaction, OnConflict,
     SettingsChange, State, StreamOptions,
 };
 use pm_tests::{Ground, eventually};
+use std::error::Error as _;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
@@ -191,4 +193,70 @@ async fn everything_works_without_anything_kept_in_a_session() {
     assert_eq!(queue.job(id).await.unwrap().state, State::Finished);
     assert!(!queue.is_listening());
     assert_eq!(ground.number("select count(*) from pg_prepared_statements"), 0);
+}
+
+/// Returns whether a refusal has ended the transaction.
+fn is_of_the_server(error: &Error) -> bool {
+    error.source().is_some_and(|source| source.is::<Failure>())
+}
+
+/// What pm itself refuses leaves the transaction usable; what the server refuses says so by its source.
+#[tokio::test]
+async fn whether_a_refusal_has_ended_the_transaction_shows_in_its_source() {
+    let ground = Ground::new().await;
+    let mut client = client(&ground).await;
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let put = async |queue: &str, options| ground.queue.enqueue_in(&inside, queue, 1u64, options).await;
+    let long = EnqueueOptions::default().key("x".repeat(2_000));
+    let [own, nowhere] = [put("tasks", long).await, put("nowhere", EnqueueOptions::default()).await];
+    for error in [own.unwrap_err(), nowhere.unwrap_err()] {
+        assert!(!is_of_the_server(&error), "{error:?}");
+        transaction.batch_execute("select 1").await.expect("the transaction goes on");
+    }
+    transaction.batch_execute("set local search_path = public, pg_catalog").await.unwrap();
+    let error = put("tasks", EnqueueOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(is_of_the_server(&error), "{error:?}");
+    transaction.batch_execute("select 1").await.expect_err("the server has aborted it");
+}
+
+/// Counts statements on their way to a transaction.
+struct Counting<'t>(InTransaction<'t>, AtomicUsize);
+
+impl Executor for Counting<'_> {
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.run(statement, params)
+    }
+}
+
+/// A job that holds a key and is locked, though nobody changes it: the call waits for it without asking all the time.
+#[tokio::test]
+async fn a_call_whose_key_is_held_by_a_locked_job_asks_seldom_and_ends() {
+    let ground = Ground::new().await;
+    let replace = || EnqueueOptions::default().key("once").on_conflict(OnConflict::Replace);
+    let id = ground.put_with(0, replace()).await;
+    let (mut client, mut holder) = (client(&ground).await, client(&ground).await);
+    let lock = holder.transaction().await.unwrap();
+    lock.batch_execute("select from pm.job for update").await.unwrap();
+    for is_locked_for_ever in [false, true] {
+        let transaction = client.transaction().await.unwrap();
+        let counting = Counting(InTransaction(&transaction), AtomicUsize::new(0));
+        let call = ground.queue.enqueue_many_in(&counting, "tasks", [(1u64, replace())]);
+        if is_locked_for_ever {
+            let refused = call.await.unwrap_err();
+            assert!(refused.to_string().contains("locked") && is_of_the_server(&refused), "{refused}");
+        } else {
+            let given_up = tokio::time::timeout(Duration::from_secs(1), call).await;
+            assert!(given_up.is_err(), "{given_up:?}");
+        }
+        let sent = counting.1.into_inner();
+        assert!(sent <= 2 * 15, "{sent} statements");
+        transaction.rollback().await.unwrap();
+    }
+    lock.rollback().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let call = ground.queue.enqueue_many_in(&InTransaction(&transaction), "tasks", [(1u64, replace())]).await;
+    assert_eq!(call.unwrap(), [Enqueued::Replaced(id)]);
 }

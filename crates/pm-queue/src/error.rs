@@ -72,6 +72,15 @@ impl Error {
         self
     }
 
+    /// Says that it came while a call that was refused was being taken back.
+    pub(crate) fn after(mut self, refusal: &Error) -> Self {
+        self.message = format!(
+            "{}; it came while deleting what had gone in of a call that was refused: {refusal}; roll the transaction back",
+            self.message
+        );
+        self
+    }
+
     pub(crate) fn with_ack(mut self, ack: JobAck) -> Self {
         self.ack = Some(Arc::new(Mutex::new(Some(ack))));
         self

@@ -6,13 +6,20 @@ use pm_core::machine::BatchLimits;
 use pm_core::op::{
     DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, StillIs, WakeSleepers,
 };
-use pm_core::{Error as CoreError, NewJob, QueueName};
+use pm_core::{Error as CoreError, Failure, NewJob, QueueName};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The most jobs in one statement.
 const AT_ONCE: usize = 1_000;
+/// How long to wait before jobs are sent again whose rivals for a key went away, the first time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// The same, when it has happened many times.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// So many times jobs are sent again: for about 8 s.
+const PAUSES: u32 = 14;
 
 impl Queue {
     /// Puts a job on a queue inside a transaction of the caller's: it is there when the transaction commits.
@@ -27,9 +34,10 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// As [`Queue::enqueue`]; nothing is sent again. After `QueueNotFound`, `KeyConflict`, `Invalid` and `Payload` nothing
-    /// of the call is in and the transaction goes on. After `Database` the server has aborted the transaction. After
-    /// `Unavailable`, and when the future is dropped before its end, what was done is not known: roll back.
+    /// As [`Queue::enqueue`]; nothing is sent again. What pm itself refuses leaves the transaction usable and nothing of
+    /// the call in it: `QueueNotFound`, `KeyConflict`, `Payload`, and `Invalid` unless its
+    /// [source](std::error::Error::source) is a [`Failure`](crate::Failure). After every other error, and when the future
+    /// is dropped before its end, roll back: the server has aborted the transaction, or what was done is not known.
     pub async fn enqueue_in<T: Serialize>(
         &self,
         transaction: &dyn Executor,
@@ -45,11 +53,11 @@ impl Queue {
     ///
     /// With [`OnConflict::Refuse`] a key that is held, also by an earlier job of the same call, refuses the whole call.
     /// A refusal that shows only after other jobs went in costs one more statement for each 1,000 of them: they are
-    /// deleted again, in the same transaction.
+    /// deleted again, in the same transaction. That takes the privileges of an operator (`pm db grants --for operator`).
     ///
     /// # Errors
     ///
-    /// As [`Queue::enqueue_in`].
+    /// As [`Queue::enqueue_in`]; `Forbidden` when what went in cannot be deleted again.
     pub async fn enqueue_many_in<T: Serialize>(
         &self,
         transaction: &dyn Executor,
@@ -60,7 +68,15 @@ impl Queue {
         let jobs = jobs.into_iter().map(|(payload, options)| self.written_job(&queue, &payload, options));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
         refuse_doubles(&jobs)?;
-        let mut call = Call { queue: self, transaction, jobs: &jobs, enqueued: Vec::new(), idle_queue: None };
+        let mut call = Call {
+            queue: self,
+            transaction,
+            jobs: &jobs,
+            enqueued: Vec::new(),
+            gone_in: vec![false; jobs.len()],
+            idle_queue: None,
+            has_failed: false,
+        };
         let done = async {
             call.put_in().await?;
             call.notify().await
@@ -68,12 +84,11 @@ impl Queue {
         match done.await {
             Ok(()) => Ok(call.enqueued),
             // The server has aborted the transaction, or its connection is lost.
-            Err(error) if matches!(error.kind(), ErrorKind::Database | ErrorKind::Unavailable) => Err(error),
-            Err(refusal) => {
-                // A statement that fails aborts the transaction, and then nothing stays in either.
-                drop(call.take_back().await);
-                Err(refusal)
-            }
+            Err(error) if call.has_failed => Err(error),
+            Err(refusal) => match call.take_back().await {
+                Ok(()) => Err(refusal),
+                Err(error) => Err(error.after(&refusal)),
+            },
         }
     }
 
@@ -100,14 +115,18 @@ struct Call<'a> {
     jobs: &'a [NewJob],
     /// What became of the jobs sent so far, in order.
     enqueued: Vec<Enqueued>,
+    /// Which of the jobs have gone in.
+    gone_in: Vec<bool>,
     /// The queue's number, if its workers may be idle.
     idle_queue: Option<i32>,
+    /// Whether a statement has failed: the transaction is aborted then, or lost.
+    has_failed: bool,
 }
 
 impl Call<'_> {
     /// Puts the jobs in. What may be refused is decided before anything is replaced, which cannot be taken back.
     async fn put_in(&mut self) -> Result<(), Error> {
-        let mut replacing = Vec::new();
+        let (mut replacing, mut pauses) = (Vec::new(), 0);
         // A second round only for jobs whose rival for the key went away between two statements.
         let mut rest: Vec<usize> = (0..self.jobs.len()).collect();
         while !rest.is_empty() {
@@ -116,11 +135,30 @@ impl Call<'_> {
                 present.into_iter().partition(|place| self.jobs[*place].replaces());
             replacing.extend(replaces);
             rest = self.keep(&keeps).await?;
+            self.pause_before(&rest, &mut pauses).await?;
         }
         while !replacing.is_empty() {
             let again = self.replace(&replacing).await?;
+            self.pause_before(&again, &mut pauses).await?;
             replacing = self.insert(&again).await?;
         }
+        Ok(())
+    }
+
+    /// Waits before jobs are sent again whose keys are neither free nor held by a job that can be told: as a rule another
+    /// transaction has locked that job.
+    async fn pause_before(&mut self, again: &[usize], pauses: &mut u32) -> Result<(), Error> {
+        let Some(place) = again.first() else { return Ok(()) };
+        if *pauses == PAUSES {
+            let key = self.jobs[*place].options.key.as_deref().unwrap_or_default();
+            let message = format!("another transaction has locked the job that holds the key {key:?}");
+            // What was replaced by then cannot be taken back.
+            self.has_failed = true;
+            return Err(Failure::reported("55P03", None, message).into());
+        }
+        let runtime = &self.queue.link().runtime;
+        runtime.sleep((FIRST_PAUSE * 2u32.pow(*pauses)).min(LONGEST_PAUSE)).await;
+        *pauses += 1;
         Ok(())
     }
 
@@ -129,12 +167,13 @@ impl Call<'_> {
         let mut all_present = Vec::new();
         for places in self.batches(places) {
             let batch = self.batch(places);
-            // From here on it may have to be taken back.
             let sent = places.last().map_or(0, |last| last + 1);
             let ids = self.jobs[..sent].iter().map(|job| Enqueued::Inserted(job.id));
             self.enqueued.extend(ids.skip(self.enqueued.len()));
             let enqueue = EnqueueKeyed { jobs: &batch, in_transaction: true };
             let EnqueueReply { homeless, present, sleeping, .. } = self.run(enqueue).await?;
+            places.iter().for_each(|place| self.gone_in[*place] = true);
+            homeless.iter().chain(&present).for_each(|place| self.gone_in[places[*place]] = false);
             if let Some(place) = homeless.first() {
                 return Err(CoreError::QueueNotFound(batch[*place].queue.to_string()).into());
             }
@@ -185,7 +224,7 @@ impl Call<'_> {
     }
 
     /// Notifies idle workers of other processes of every line that got a job.
-    async fn notify(&self) -> Result<(), Error> {
+    async fn notify(&mut self) -> Result<(), Error> {
         let Some(queue_id) = self.idle_queue.filter(|_| self.transaction.notifies()) else { return Ok(()) };
         let added = self
             .jobs
@@ -201,16 +240,19 @@ impl Call<'_> {
     }
 
     /// Deletes what has gone in.
-    async fn take_back(&self) -> Result<(), Error> {
-        let ids: Vec<_> = self.jobs[..self.enqueued.len()].iter().map(|job| job.id).collect();
+    async fn take_back(&mut self) -> Result<(), Error> {
+        let gone_in = self.jobs.iter().zip(&self.gone_in).filter(|(_, gone_in)| **gone_in);
+        let ids: Vec<_> = gone_in.map(|(job, _)| job.id).collect();
         for ids in ids.chunks(AT_ONCE) {
             self.run(DeleteJobs { ids: ids.to_vec(), still_is: StillIs::default() }).await?;
         }
         Ok(())
     }
 
-    async fn run<O: pm_core::Operation>(&self, operation: O) -> Result<O::Output, Error> {
-        self.queue.link().run_in(self.transaction, operation).await
+    async fn run<O: pm_core::Operation>(&mut self, operation: O) -> Result<O::Output, Error> {
+        let outcome = self.queue.link().run_in(self.transaction, operation).await;
+        self.has_failed |= outcome.is_err();
+        outcome
     }
 
     fn batch(&self, places: &[usize]) -> Vec<NewJob> {
