@@ -173,6 +173,8 @@ fn onlooker(statement: StatementId, rows: &Rows) -> bool {
         StatementId::TableHealth => interpret(TableHealths, rows),
         StatementId::IndexHealth => interpret(IndexHealths, rows),
         StatementId::QueueHealth => interpret(QueueHealths { patience }, rows),
+        StatementId::Orphans => interpret(Orphans, rows),
+        StatementId::SearchPaths => interpret(SearchPaths, rows),
         _ => false,
     }
 }

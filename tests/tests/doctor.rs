@@ -257,3 +257,52 @@ async fn a_table_that_is_not_frozen_in_time_is_found() {
     remedy(&ground, &finding);
     assert_eq!(findings(&ground).await, []);
 }
+
+#[tokio::test]
+async fn what_is_left_of_deleted_jobs_is_found_and_so_is_why() {
+    let ground = Ground::new().await;
+    let id = ground.put_with(1, EnqueueOptions::default().max_retries(0)).await;
+    ground.queue.fail_jobs(&[id], "no").await.unwrap();
+    ground
+        .database
+        .execute("insert into pm.attempt (job_id, attempt, ended_at, verdict) select id, 1, now(), 2 from pm.job")
+        .unwrap();
+    assert_eq!(findings(&ground).await, []);
+    for off in ["alter table pm.job disable trigger delete_with_job", "drop trigger delete_with_job on pm.job"] {
+        ground.database.execute(off).unwrap();
+        remedy(&ground, &only(&ground, Check::MissingTrigger).await);
+        assert_eq!(findings(&ground).await, []);
+    }
+    ground.database.execute("set session_replication_role = replica; delete from pm.job").unwrap();
+    let finding = only(&ground, Check::Orphans).await;
+    assert!(finding.what.starts_with("1 of the newest rows of table attempt"), "{finding:?}");
+    remedy(&ground, &finding);
+    assert_eq!(findings(&ground).await, []);
+    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+}
+
+#[tokio::test]
+async fn a_search_path_that_puts_a_schema_before_the_servers_own_is_found_wherever_it_is_set() {
+    let ground = Ground::new().await;
+    let database = ground.database.name();
+    let role = format!("{database}_odd \"role\"");
+    let quoted = role.replace('"', "\"\"");
+    ground.database.execute(&format!("create role \"{quoted}\"")).unwrap();
+    let places = [
+        (format!("alter role \"{quoted}\" in database \"{database}\""), format!("role {role:?} in database")),
+        (format!("alter role \"{quoted}\""), format!("role {role:?} start")),
+        (format!("alter database \"{database}\""), format!("database {database:?}")),
+    ];
+    for (alter, whose) in &places {
+        for fine in ["public", "pg_catalog, public", "\"$user\", public"] {
+            ground.database.execute(&format!("{alter} set search_path = {fine}")).unwrap();
+            assert_eq!(findings(&ground).await, [], "{fine}");
+        }
+        ground.database.execute(&format!("{alter} set search_path = \"$user\", public, pg_catalog")).unwrap();
+        let finding = only(&ground, Check::SearchPath).await;
+        assert!(finding.what.contains(whose.as_str()), "{finding:?}");
+        remedy(&ground, &finding);
+        assert_eq!(findings(&ground).await, []);
+    }
+    ground.database.execute(&format!("drop owned by \"{quoted}\"; drop role \"{quoted}\"")).unwrap();
+}

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use pm_core::grants::{Grant, RoleKind, grant_script};
 use pm_core::{Catalog, SchemaName, StatementId};
 use pm_driver_tokio_postgres::{
-    ConnectOptions, EnqueueOptions, Error, ErrorKind, JobFilter, OnConflict, Queue, StreamOptions,
+    ConnectOptions, EnqueueOptions, Error, ErrorKind, InTransaction, JobFilter, OnConflict, Queue, StreamOptions,
 };
 use pm_tests::{Ground, next, type_name, within};
 use std::time::Duration;
@@ -22,6 +22,8 @@ impl<'a> Role<'a> {
     /// Returns a new role with the privileges of a kind.
     fn of(ground: &'a Ground, kind: RoleKind) -> Role<'a> {
         let role = Role::without(ground, kind.name());
+        // As hardened databases have it.
+        role.sql("revoke execute on all functions in schema pm from public");
         role.sql(&grant_script(kind, &role.name, &SchemaName::default(), None));
         role
     }
@@ -47,6 +49,7 @@ impl<'a> Role<'a> {
         let column = grant.column.map(|column| format!(" ({column})")).unwrap_or_default();
         let object = match grant.object {
             None => "schema pm".to_owned(),
+            Some(name) if grant.is_function() => format!("function pm.{name}"),
             Some(name) => format!("{} pm.{name}", if grant.is_sequence { "sequence" } else { "table" }),
         };
         let to = if verb == "grant" { "to" } else { "from" };
@@ -336,4 +339,31 @@ async fn later_tables_of_the_migrator_are_granted_too() {
     let session = Session::of(&reader).await;
     session.0.batch_execute("select id from pm.later").await.unwrap();
     drop((reader, migrator));
+}
+
+#[tokio::test]
+async fn a_refused_call_in_a_transaction_needs_more_than_an_enqueuer_may_only_to_take_jobs_back() {
+    let ground = Ground::new().await;
+    ground.put_with(0, EnqueueOptions::default().key("once")).await;
+    let refuse = || EnqueueOptions::default().key("once").on_conflict(OnConflict::Refuse);
+    for kind in [RoleKind::Enqueuer, RoleKind::Worker] {
+        let role = Role::of(&ground, kind);
+        let queue = role.connect(Driver::TokioPostgres).await.unwrap();
+        let (mut client, connection) = tokio_postgres::connect(&role.url(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let transaction = client.transaction().await.unwrap();
+        let inside = InTransaction(&transaction);
+        let refused = queue.enqueue_in(&inside, "tasks", 1u64, refuse()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::KeyConflict, "{kind:?}: {refused}");
+        let nowhere = queue.enqueue_in(&inside, "nowhere", 1u64, EnqueueOptions::default()).await.unwrap_err();
+        assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound, "{kind:?}: {nowhere}");
+        transaction.batch_execute("select 1").await.expect("the transaction goes on");
+        let call = [(1u64, EnqueueOptions::default()), (2, refuse())];
+        let forbidden = queue.enqueue_many_in(&inside, "tasks", call).await.unwrap_err();
+        assert_eq!(forbidden.kind(), ErrorKind::Forbidden, "{kind:?}: {forbidden}");
+        assert!(forbidden.to_string().contains("roll the transaction back"), "{forbidden}");
+        transaction.rollback().await.unwrap();
+        queue.close().await;
+        assert_eq!(ground.number("select count(*) from pm.job"), 1);
+    }
 }

@@ -8,7 +8,8 @@ pub use access::{examine_access, foreign_encoding, hidden_rows, other_schemas};
 use crate::SchemaName;
 use crate::migration::expected_indexes;
 use crate::op::{
-    IndexHealth, QueueActivity, QueueHealth, Relation, RowHolder, RowHolderKind, SequenceReading, TableHealth,
+    IndexHealth, OrphanCount, QueueActivity, QueueHealth, Relation, RowHolder, RowHolderKind, SearchPath,
+    SequenceReading, TableHealth,
 };
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ pub struct Symptoms {
     pub relations: Vec<Relation>,
     /// How far each sequence has drawn.
     pub sequences: Vec<SequenceReading>,
+    /// What is left of jobs that are gone.
+    pub orphans: Vec<OrphanCount>,
+    /// Which search paths sessions start with.
+    pub search_paths: Vec<SearchPath>,
     /// By how much this machine's clock surely differs from the database's.
     pub clock_offset: Duration,
 }
@@ -73,6 +78,12 @@ pub enum Check {
     OddTable,
     /// A table has a trigger or a rule that is not pm's.
     Trigger,
+    /// The trigger that deletes what belongs to a job is missing or off.
+    MissingTrigger,
+    /// Something is left of jobs that are gone.
+    Orphans,
+    /// Sessions start with a search path that lets other objects stand in for the server's own.
+    SearchPath,
     /// Another schema may be meant.
     OtherSchema,
     /// A sequence is behind what it numbers.
@@ -103,11 +114,14 @@ pub enum Check {
 
 impl Check {
     /// All checks.
-    pub const ALL: [Check; 17] = [
+    pub const ALL: [Check; 20] = [
         Check::RowSecurity,
         Check::MissingGrant,
         Check::OddTable,
         Check::Trigger,
+        Check::MissingTrigger,
+        Check::Orphans,
+        Check::SearchPath,
         Check::OtherSchema,
         Check::LaggingSequence,
         Check::HeldRows,
@@ -130,6 +144,9 @@ impl Check {
             Check::MissingGrant => "missing_grant",
             Check::OddTable => "odd_table",
             Check::Trigger => "trigger",
+            Check::MissingTrigger => "missing_trigger",
+            Check::Orphans => "orphans",
+            Check::SearchPath => "search_path",
             Check::OtherSchema => "other_schema",
             Check::LaggingSequence => "lagging_sequence",
             Check::HeldRows => "held_rows",
@@ -182,6 +199,8 @@ impl Remedy {
 /// `patience` is how long a transaction may be open, a lease be run out, and a ready job wait.
 pub fn examine(symptoms: &Symptoms, schema: &SchemaName, patience: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
+    findings.extend(symptoms.orphans.iter().filter_map(|found| orphans(found, schema)));
+    findings.extend(symptoms.search_paths.iter().filter_map(access::search_path));
     findings.extend(access::other_schema(&symptoms.relations, &symptoms.activity, schema));
     findings.extend(symptoms.sequences.iter().filter_map(|reading| sequences::lagging(reading, schema)));
     findings.extend(symptoms.holders.iter().filter_map(|holder| held_rows(holder, patience)));
@@ -196,6 +215,17 @@ pub fn examine(symptoms: &Symptoms, schema: &SchemaName, patience: Duration) -> 
     findings.extend(deleted_queues(&symptoms.queues));
     findings.sort_by_key(|finding| finding.check);
     findings
+}
+
+fn orphans(found: &OrphanCount, schema: &SchemaName) -> Option<Finding> {
+    let OrphanCount { table, rows } = found;
+    let (name, job) = (table_of(schema, table), table_of(schema, "job"));
+    (*rows > 0).then(|| Finding {
+        check: Check::Orphans,
+        what: format!("{rows} of the newest rows of table {table} belong to jobs that are gone"),
+        why: "nothing deletes them: jobs were deleted while pm's trigger was off, by SQL of others or in a restore",
+        remedy: Remedy::Sql(format!("delete from {name} where not exists (select from {job} where id = job_id)")),
+    })
 }
 
 fn held_rows(holder: &RowHolder, patience: Duration) -> Option<Finding> {

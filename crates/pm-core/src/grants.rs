@@ -21,11 +21,11 @@ pub enum RoleKind {
 /// One privilege on one thing in pm's schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Grant {
-    /// The table or sequence; none for the schema itself.
+    /// The table, sequence or function; none for the schema itself.
     pub object: Option<&'static str>,
     /// Whether it is a sequence.
     pub is_sequence: bool,
-    /// `select`, `insert`, `update`, `delete`, `usage` or `create`.
+    /// `select`, `insert`, `update`, `delete`, `usage` or `create`; `execute` of a function.
     pub privilege: &'static str,
     /// The only column of the table that is needed, if not all are.
     pub column: Option<&'static str>,
@@ -41,6 +41,7 @@ const READER: &[OnTable] = &[
     ("claim_frontier", &["select"]),
     ("attempt", &["select"]),
     ("payload", &["select"]),
+    ("replacement", &["select"]),
     ("schedule", &["select"]),
 ];
 /// Replacing the payload of a job whose payload is shared changes the shared one; whether the job has started shows in its
@@ -82,6 +83,9 @@ const SEES: &[OnTable] = &[
     ("queue_id_seq", &["select"]),
     ("schedule_id_seq", &["select"]),
 ];
+
+/// Puts in a job whose key may be locked. Databases may keep PUBLIC from executing functions.
+const INSERT_JOB: &str = "insert_job";
 
 impl RoleKind {
     /// All kinds, each after those whose privileges it has too.
@@ -129,6 +133,9 @@ impl RoleKind {
         for (table, privileges) in tables {
             grants.extend(privileges.iter().map(|privilege| on_table(table, privilege)));
         }
+        if self != RoleKind::Reader {
+            grants.push(on_table(INSERT_JOB, "execute"));
+        }
         for (sequence, privileges) in sequences {
             let grant = |privilege: &&'static str| Grant { is_sequence: true, ..on_table(sequence, privilege) };
             grants.extend(privileges.iter().map(grant));
@@ -158,14 +165,30 @@ impl RoleKind {
     }
 }
 
+impl Grant {
+    /// Returns whether it is on a function.
+    pub fn is_function(&self) -> bool {
+        self.privilege == "execute"
+    }
+
+    /// Returns what it is on, as SQL has it: `table`, `sequence`, `function` or `schema`.
+    fn object_type(&self) -> &'static str {
+        match self.object {
+            None => "schema",
+            Some(_) if self.is_sequence => "sequence",
+            Some(_) if self.is_function() => "function",
+            Some(_) => "table",
+        }
+    }
+}
+
 impl fmt::Display for Grant {
     /// Writes it for people: `insert on table attempt`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.object, self.is_sequence, self.column) {
-            (None, ..) => write!(f, "{} on the schema", self.privilege),
-            (Some(name), true, _) => write!(f, "{} on sequence {name}", self.privilege),
-            (Some(name), false, None) => write!(f, "{} on table {name}", self.privilege),
-            (Some(name), false, Some(column)) => write!(f, "{} ({column}) on table {name}", self.privilege),
+        match (self.object, self.column) {
+            (None, _) => write!(f, "{} on the schema", self.privilege),
+            (Some(name), None) => write!(f, "{} on {} {name}", self.privilege, self.object_type()),
+            (Some(name), Some(column)) => write!(f, "{} ({column}) on table {name}", self.privilege),
         }
     }
 }
@@ -180,13 +203,12 @@ pub fn grant_script(kind: RoleKind, role: &str, schema: &SchemaName, migrator: O
         script.push_str(&format!("create schema if not exists {schema};\n"));
     }
     let mut objects: Vec<(Option<&str>, String, Vec<String>)> = Vec::new();
-    for Grant { object, is_sequence, privilege, column } in kind.grants() {
+    for grant in kind.grants() {
+        let Grant { object, privilege, column, .. } = grant;
         let privilege = column.map_or(privilege.to_owned(), |column| format!("{privilege} ({column})"));
         if objects.last().is_none_or(|(last, ..)| *last != object) {
-            let what = match object {
-                None => format!("schema {schema}"),
-                Some(name) => format!("{} {schema}.{name}", if is_sequence { "sequence" } else { "table" }),
-            };
+            let name = object.map(|name| format!(".{name}")).unwrap_or_default();
+            let what = format!("{} {schema}{name}", grant.object_type());
             objects.push((object, what, Vec::new()));
         }
         objects.last_mut().expect("one was pushed").2.push(privilege);
@@ -200,6 +222,7 @@ pub fn grant_script(kind: RoleKind, role: &str, schema: &SchemaName, migrator: O
         script.push_str(&format!("{default} grant {privileges} on tables to {role};\n"));
         if kind != RoleKind::Reader {
             script.push_str(&format!("{default} grant usage on sequences to {role};\n"));
+            script.push_str(&format!("{default} grant execute on functions to {role};\n"));
         }
     }
     script
@@ -248,6 +271,7 @@ fn kinds_of(statement: StatementId) -> &'static [RoleKind] {
         }
         StatementId::Enqueue
         | StatementId::EnqueueKeyed
+        | StatementId::EnqueueEach
         | StatementId::KeyHolder
         | StatementId::ReplaceJobs
         | StatementId::Notify => &[Enqueuer, Worker],
@@ -279,13 +303,15 @@ fn kinds_of(statement: StatementId) -> &'static [RoleKind] {
         | StatementId::Attempts
         | StatementId::NextJobs
         | StatementId::ListSchedules
-        | StatementId::Sequences => &[Reader, Worker],
+        | StatementId::Sequences
+        | StatementId::Orphans
+        | StatementId::SearchPaths => &[Reader, Worker],
         _ => &[],
     }
 }
 
 /// Returns a name as SQL has it.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

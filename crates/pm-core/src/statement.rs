@@ -65,6 +65,8 @@ pub enum StatementId {
     Relations,
     Privileges,
     Sequences,
+    Orphans,
+    SearchPaths,
 }
 
 /// On which connections a statement runs. One of a class never waits behind one of another class.
@@ -135,7 +137,7 @@ impl StatementId {
     ];
 
     /// All statements.
-    pub const ALL: [StatementId; 55] = [
+    pub const ALL: [StatementId; 57] = [
         StatementId::Enqueue,
         StatementId::EnqueueKeyed,
         StatementId::EnqueueEach,
@@ -191,6 +193,8 @@ impl StatementId {
         StatementId::Relations,
         StatementId::Privileges,
         StatementId::Sequences,
+        StatementId::Orphans,
+        StatementId::SearchPaths,
     ];
 
     /// Returns on which connections it runs.
@@ -232,6 +236,8 @@ impl StatementId {
             | StatementId::Relations
             | StatementId::Privileges
             | StatementId::Sequences
+            | StatementId::Orphans
+            | StatementId::SearchPaths
             | StatementId::IndexHealth
             | StatementId::QueueHealth
             | StatementId::SetQueue
@@ -311,6 +317,8 @@ impl StatementId {
             StatementId::Relations => &op::relations::RELATIONS,
             StatementId::Privileges => &op::relations::PRIVILEGES,
             StatementId::Sequences => &op::sequences::SEQUENCES,
+            StatementId::Orphans => &op::health::ORPHANS,
+            StatementId::SearchPaths => &op::health::SEARCH_PATHS,
         }
     }
 }
@@ -419,7 +427,9 @@ mod tests {
                 assert!(statement.text.contains(&format!("${param}")), "{id:?} has no ${param}");
             }
             assert!(!statement.text.contains(&format!("${}", statement.params.len() + 1)), "{id:?}");
-            let names_tables = ![StatementId::Notify, StatementId::RowHolders, StatementId::Encoding].contains(&id);
+            let without =
+                [StatementId::Notify, StatementId::RowHolders, StatementId::Encoding, StatementId::SearchPaths];
+            let names_tables = !without.contains(&id);
             assert_eq!(statement.text.contains("\"my jobs\""), names_tables, "{id:?} and the schema's name");
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::{Error, Queue};
 use pm_core::doctor::{Finding, Symptoms, examine, examine_access};
-use pm_core::op::{IndexHealths, Privileges, QueueHealths, Relations, RowHolders, Sequences, TableHealths};
+use pm_core::op::{
+    IndexHealths, Orphans, Privileges, QueueHealths, Relations, RowHolders, SearchPaths, Sequences, TableHealths,
+};
 use std::time::Duration;
 
 impl Queue {
@@ -48,6 +50,8 @@ impl Queue {
             indexes: self.run(IndexHealths).await?,
             queues: self.run(QueueHealths { patience }).await?,
             sequences: self.run(Sequences).await?,
+            orphans: self.run(Orphans).await?,
+            search_paths: self.run(SearchPaths).await?,
             activity: self.activity(patience).await?,
             ..Symptoms::default()
         })

@@ -4,7 +4,7 @@ use super::{Check, Finding, Remedy, quoted, table_of};
 use crate::SchemaName;
 use crate::grants::{self, Grant};
 use crate::migration::expected_relations;
-use crate::op::{HeldPrivileges, QueueActivity, Relation, RelationKind};
+use crate::op::{HeldPrivileges, QueueActivity, Relation, RelationKind, SearchPath};
 
 const NOT_OURS: &str =
     "pm locks and skips rows of ordinary tables of this server; on others it loses order, fences or speed";
@@ -45,6 +45,7 @@ pub fn examine_access(relations: &[Relation], privileges: &HeldPrivileges, schem
     for relation in expected(relations) {
         findings.extend(odd_table(relation, schema));
         findings.extend(triggers(relation, schema));
+        findings.extend(missing_trigger(relation, schema));
     }
     findings
 }
@@ -131,6 +132,47 @@ fn triggers(relation: &Relation, schema: &SchemaName) -> Vec<Finding> {
         names.iter().flat_map(|names| names.split(", ")).map(finding).collect::<Vec<_>>()
     };
     [each("trigger", &relation.triggers), each("rule", &relation.rules)].concat()
+}
+
+fn missing_trigger(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
+    let is_table = matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned);
+    let (table, function) = (table_of(schema, "job"), table_of(schema, "delete_with_job"));
+    let remedy = format!(
+        "create or replace trigger delete_with_job after delete on {table} \
+         referencing old table as gone for each statement execute function {function}()"
+    );
+    (is_table && relation.name == "job" && !relation.clears_up).then(|| Finding {
+        check: Check::MissingTrigger,
+        what: "the trigger delete_with_job of table job is missing or off".to_owned(),
+        why: "attempts, replacements and shared payloads of deleted jobs stay for ever",
+        remedy: Remedy::Sql(remedy),
+    })
+}
+
+/// Returns what is wrong with a search path that names `pg_catalog`, and not first.
+pub(super) fn search_path(found: &SearchPath) -> Option<Finding> {
+    let SearchPath { role, database, schemas } = found;
+    let listed: Vec<_> = schemas.split(',').map(str::trim).collect();
+    let others: Vec<_> = listed.iter().copied().filter(|name| *name != "pg_catalog").collect();
+    let is_behind = listed.len() > others.len() && listed[0] != "pg_catalog";
+    let (whose, setting) = match (role, database) {
+        (Some(role), Some(database)) => (
+            format!("role {role:?} in database {database:?}"),
+            format!("alter role {} in database {}", grants::quoted(role), grants::quoted(database)),
+        ),
+        (Some(role), None) => (format!("role {role:?}"), format!("alter role {}", grants::quoted(role))),
+        (None, Some(database)) => {
+            (format!("database {database:?}"), format!("alter database {}", grants::quoted(database)))
+        }
+        (None, None) => ("all roles".to_owned(), "alter role all".to_owned()),
+    };
+    is_behind.then(|| Finding {
+        check: Check::SearchPath,
+        what: format!("sessions of {whose} start with the search_path {schemas}, in which pg_catalog is not first"),
+        why: "whoever may create in a schema before it can put functions and operators in the place of the server's own; \
+              pm refuses to work in transactions and pools of such sessions",
+        remedy: Remedy::Sql(format!("{setting} set search_path = {}", others.join(", "))),
+    })
 }
 
 /// Returns the schemas that look like pm's while this one has no queue: perhaps another one was meant.

@@ -36,6 +36,11 @@ pub(crate) const QUEUE_HEALTH: Definition = Definition {
     columns: &[Type::Text, Type::Bool, Type::Int8, Type::Int8, Type::Int8],
 };
 
+pub(crate) const ORPHANS: Definition =
+    Definition { sql: include_str!("orphans.sql"), params: &[], columns: &[Type::Text, Type::Int8] };
+pub(crate) const SEARCH_PATHS: Definition =
+    Definition { sql: include_str!("search_paths.sql"), params: &[], columns: &[Type::Text, Type::Text, Type::Text] };
+
 /// Looks who keeps old row versions alive, so that vacuum cannot remove them; the longest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowHolders;
@@ -188,6 +193,62 @@ impl Operation for IndexHealths {
 
     fn interpret(self, rows: &Rows) -> Result<Vec<IndexHealth>, Error> {
         let read = |mut row: Row<'_>| Ok(IndexHealth { name: row.read()?, is_valid: row.read()? });
+        rows.iter(Self::STATEMENT).map(read).collect()
+    }
+}
+
+/// Counts what is left of jobs that are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orphans;
+
+/// What a table holds of jobs that are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanCount {
+    /// The table's name, without the schema.
+    pub table: String,
+    /// How many of its newest 10,000 rows have no job.
+    pub rows: u64,
+}
+
+impl Operation for Orphans {
+    type Output = Vec<OrphanCount>;
+    const STATEMENT: StatementId = StatementId::Orphans;
+
+    fn params(&self) -> Params<'_> {
+        Vec::new()
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Vec<OrphanCount>, Error> {
+        let read = |mut row: Row<'_>| Ok(OrphanCount { table: row.read()?, rows: row.count()? });
+        rows.iter(Self::STATEMENT).map(read).collect()
+    }
+}
+
+/// Looks which search paths sessions on this database start with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchPaths;
+
+/// The search path that some sessions start with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchPath {
+    /// For which role; `None` for all.
+    pub role: Option<String>,
+    /// In which database; `None` for all.
+    pub database: Option<String>,
+    /// The schemas, as the setting lists them.
+    pub schemas: String,
+}
+
+impl Operation for SearchPaths {
+    type Output = Vec<SearchPath>;
+    const STATEMENT: StatementId = StatementId::SearchPaths;
+
+    fn params(&self) -> Params<'_> {
+        Vec::new()
+    }
+
+    fn interpret(self, rows: &Rows) -> Result<Vec<SearchPath>, Error> {
+        let read = |mut row: Row<'_>| Ok(SearchPath { role: row.read()?, database: row.read()?, schemas: row.read()? });
         rows.iter(Self::STATEMENT).map(read).collect()
     }
 }

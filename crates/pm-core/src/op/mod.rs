@@ -34,8 +34,8 @@ pub use enqueue_keyed::{EnqueueEach, EnqueueKeyed};
 pub use fetch_job::{FetchJob, FetchedJob};
 pub use fire::{DueReply, DueSchedule, DueSchedules, FireSchedules, Fired};
 pub use health::{
-    IndexHealth, IndexHealths, QueueHealth, QueueHealths, RowHolder, RowHolderKind, RowHolders, TableHealth,
-    TableHealths,
+    IndexHealth, IndexHealths, OrphanCount, Orphans, QueueHealth, QueueHealths, RowHolder, RowHolderKind, RowHolders,
+    SearchPath, SearchPaths, TableHealth, TableHealths,
 };
 pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Payload, ResolveSuffix, StoredPayload};
 pub use next_jobs::{Head, NextJobs};

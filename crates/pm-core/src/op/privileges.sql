@@ -1,4 +1,4 @@
--- Tells of some privileges in pm's schema which a role has: of $2 tables and sequences (null for the schema), $3 privileges, $4 columns.
+-- Tells of some privileges in pm's schema which a role has: of $2 tables, sequences and functions (null for the schema), $3 privileges, $4 columns.
 -- Locks: none.
 -- Concurrency: reads the catalogue.
 -- Index: of the catalogue.
@@ -10,6 +10,9 @@ with role as materialized (
 )
 select asked.ordinal, role.name::pg_catalog.text as role,
        coalesce(case when asked.object is null then pg_catalog.has_schema_privilege(role.name, pg_catalog.to_regnamespace('{schema}')::pg_catalog.oid, asked.privilege)
+                     when asked.privilege = 'execute' then (
+                       select pg_catalog.bool_and(pg_catalog.has_function_privilege(role.name, pg_proc.oid, 'execute')) from pg_catalog.pg_proc
+                       where pg_proc.pronamespace = pg_catalog.to_regnamespace('{schema}')::pg_catalog.oid and pg_proc.proname::pg_catalog.text = asked.object)
                      when pg_class.relkind = 'S' then pg_catalog.has_sequence_privilege(role.name, pg_class.oid, asked.privilege)
                      when asked.only_column is null then pg_catalog.has_table_privilege(role.name, pg_class.oid, asked.privilege)
                      else pg_catalog.has_column_privilege(role.name, pg_class.oid, asked.only_column, asked.privilege) end, false) as is_held

@@ -19,6 +19,7 @@ pub(crate) const RELATIONS: Definition = Definition {
         Type::Text,
         Type::Text,
         Type::Bool,
+        Type::Bool,
         Type::Text,
     ],
 };
@@ -53,6 +54,8 @@ pub struct Relation {
     pub rules: Option<String>,
     /// Whether it is spread over several servers.
     pub is_distributed: bool,
+    /// Whether what belongs to its rows is deleted with them, by pm's own trigger.
+    pub clears_up: bool,
     /// The encoding in which the connection that looked exchanges texts.
     pub client_encoding: String,
 }
@@ -109,6 +112,7 @@ fn read_relation(mut row: Row<'_>) -> Result<Relation, Error> {
         triggers: row.read()?,
         rules: row.read()?,
         is_distributed: row.read()?,
+        clears_up: row.read()?,
         client_encoding: row.read()?,
     })
 }

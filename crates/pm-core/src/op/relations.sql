@@ -18,10 +18,12 @@ select current_user::pg_catalog.text as role, mine.relname::pg_catalog.text as n
         where pg_rewrite.ev_class = mine.oid and pg_rewrite.rulename <> '_RETURN' and pg_rewrite.ev_enabled <> 'D') as rules,
        exists (select from pg_catalog.pg_trigger join pg_catalog.pg_proc on pg_proc.oid = pg_trigger.tgfoid
                where pg_trigger.tgrelid = mine.oid and pg_proc.proname = 'citus_truncate_trigger') as is_distributed,
+       exists (select from pg_catalog.pg_trigger
+               where pg_trigger.tgrelid = mine.oid and pg_trigger.tgname = 'delete_with_job' and pg_trigger.tgenabled in ('O', 'A')) as clears_up,
        pg_catalog.pg_client_encoding()::pg_catalog.text as client_encoding
 from mine
 union all
-select current_user::pg_catalog.text, pg_namespace.nspname::pg_catalog.text, 'n', false, false, false, null, null, false, pg_catalog.pg_client_encoding()::pg_catalog.text
+select current_user::pg_catalog.text, pg_namespace.nspname::pg_catalog.text, 'n', false, false, false, null, null, false, false, pg_catalog.pg_client_encoding()::pg_catalog.text
 from pg_catalog.pg_namespace
 where pg_namespace.oid is distinct from pg_catalog.to_regnamespace('{schema}')::pg_catalog.oid
   and exists (select from pg_catalog.pg_class where pg_class.relnamespace = pg_namespace.oid and pg_class.relname = 'claim_frontier')

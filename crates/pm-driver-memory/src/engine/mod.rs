@@ -86,13 +86,16 @@ impl Work<'_> {
             StatementId::Activity => self.activity(),
             StatementId::TableSizes => self.table_sizes(),
             StatementId::QueueHealth => self.queue_health(),
-            // Nothing here is vacuumed, no index can be missing, everyone may do everything, and no sequence falls behind.
+            // Nothing here is vacuumed, no index can be missing, everyone may do everything, no sequence falls behind,
+            // nothing outlives its job, and there are no schemas.
             StatementId::RowHolders
             | StatementId::TableHealth
             | StatementId::IndexHealth
             | StatementId::Relations
             | StatementId::Privileges
-            | StatementId::Sequences => {}
+            | StatementId::Sequences
+            | StatementId::Orphans
+            | StatementId::SearchPaths => {}
             StatementId::ListSchedules => self.list_schedules(),
             StatementId::SetSchedule => self.set_schedule(),
             StatementId::HoldSchedule => self.hold_schedule(),

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// database's; queues with ready jobs that nobody claims; autovacuum that is off; transaction
 /// numbers that run out; queues whose deletion was broken off; row-level security and missing
 /// grants; tables that are views, unlogged, partitioned or elsewhere, and triggers on them;
-/// sequences that a failover left behind.
+/// sequences that a failover left behind; what is left of deleted jobs; search paths in which
+/// pg_catalog is not first.
 ///
 /// Of each it says what was found, why that matters, and a command that mends it: read it before
 /// you run it. It writes nothing. Exit code 1 when something is wrong. Other roles' transactions
