@@ -10,7 +10,7 @@ pub enum RoleKind {
     Migrator,
     /// Looks at everything and changes nothing.
     Reader,
-    /// Puts jobs on queues, and sees nothing of what becomes of them but the job table.
+    /// Puts jobs on queues, and replaces those that wait; sees jobs and their attempts.
     Enqueuer,
     /// Works on jobs and puts further ones on queues, reaps, promotes and fires schedules; looks at everything.
     Worker,

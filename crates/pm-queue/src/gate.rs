@@ -106,8 +106,8 @@ impl Gates {
         match select(waiting, sleep(patience)).await {
             Either::Left((Ok(permit), _)) => Ok(Some(permit)),
             Either::Left((Err(_), _)) | Either::Right(_) => Err(Failure::not_sent(format!(
-                "no connection for it within {patience:?}: as many statements of its kind as may are under way, and wait \
-                 for locks perhaps"
+                "no free connection within {patience:?}: all connections for this kind of statement are busy, perhaps \
+                 waiting for locks"
             ))),
         }
     }

@@ -19,8 +19,9 @@ pub(crate) struct SettingsArgs {
     /// The delays before the retries, with commas; the last one repeats
     #[arg(long, value_name = "TIMES", value_delimiter = ',', value_parser = parse_duration)]
     backoff: Option<Vec<Duration>>,
-    /// By how much of itself a delay may be longer, at random, like 10%; the first one by up to
-    /// 2s at least, so that jobs that failed together do not come back together. 0% turns it off
+    /// Random extra delay before a retry, as a share of the delay, like 10%; up to 2s or more
+    /// before the first, so that jobs that failed together do not come back together. 0% turns
+    /// it off
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     jitter: Option<u8>,
     /// How long finished and failed jobs are kept, or `forever`

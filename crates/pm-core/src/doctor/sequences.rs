@@ -23,7 +23,7 @@ pub(super) fn lagging(reading: &SequenceReading, schema: &SchemaName) -> Option<
     (used > drawn).then(|| Finding {
         check: Check::LaggingSequence,
         what: format!(
-            "sequence {name} has drawn up to {drawn}, and {used} is in use: after a failover or a partial restore"
+            "sequence {name} is at {drawn}, but {used} is already in use: a failover or a partial restore left it behind"
         ),
         why,
         remedy: Remedy::Sql(remedy),

@@ -77,7 +77,7 @@ impl Operation for EnqueueKeyed<'_> {
     }
 }
 
-/// Does what [`EnqueueKeyed`] does, one by one, and passes by jobs whose key is locked. It costs about six times as much.
+/// Does what [`EnqueueKeyed`] does, one by one, and passes by jobs whose key is locked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnqueueEach<'a> {
     /// The jobs, each of which passed [`NewJob::check`].

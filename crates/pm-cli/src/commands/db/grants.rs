@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::error::CommandError;
 use pm_core::grants::{RoleKind, grant_script};
 
-/// Prints the SQL that lets a role do its part, and nothing more
+/// Prints the grants that a role needs, and no others
 ///
 /// It prints only, and needs no database: pipe it into psql as the owner of the schema, or as a
 /// superuser. It can be run again, and should be after a migration that adds tables.
