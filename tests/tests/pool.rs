@@ -2,7 +2,9 @@
 
 use deadpool_postgres::{Manager, Pool};
 use futures_util::StreamExt;
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, InTransaction, State, from_pool};
+use pm_driver_tokio_postgres::{
+    ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, JobFilter, OnConflict, State, from_pool,
+};
 use pm_sandbox::TestDatabase;
 use tokio_postgres::NoTls;
 
@@ -30,4 +32,29 @@ async fn jobs_live_their_life_on_a_pool_of_the_callers() {
     assert_eq!(queues[0].count(State::Finished).jobs, 500);
     queue.close().await;
     assert!(pool.get().await.is_ok(), "the pool stays the caller's");
+}
+
+/// A transaction of deadpool's is one of tokio-postgres', and a pool of one connection serves handler and settlement.
+#[tokio::test]
+async fn a_transaction_of_a_pool_settles_a_job_and_a_refused_call_leaves_nothing_in_it() {
+    let database = TestDatabase::create().unwrap();
+    let pool = pool(&database, 2);
+    let queue = from_pool(pool.clone(), ConnectOptions::default()).await.unwrap();
+    queue.create_queue("tasks", false).await.unwrap();
+    let keyed = || EnqueueOptions::default().key("once");
+    let id = queue.enqueue("tasks", 0u64, keyed()).await.unwrap();
+    let mut jobs = queue.try_stream_jobs::<u64>("tasks");
+    let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
+    let mut client = pool.get().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let refuse = keyed().on_conflict(OnConflict::Refuse);
+    let call = [(1u64, EnqueueOptions::default()), (2, refuse), (3, EnqueueOptions::default())];
+    let refused = queue.enqueue_many_in(&inside, "tasks", call).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::KeyConflict);
+    let settlement = ack.hard_fail_in(&inside, "the key was taken").await.unwrap();
+    transaction.commit().await.unwrap();
+    settlement.committed();
+    assert_eq!(queue.job(id).await.unwrap().state, State::Failed);
+    assert_eq!(queue.list_jobs(JobFilter::default()).await.unwrap().len(), 1);
 }
