@@ -128,6 +128,19 @@ impl Stage {
                     self.worker.adopt(&taken.job, self.now - ms(5), length, &Backoff::default(), self.now);
                 }
             }
+            5 => {
+                if let Some(taken) = self.hands.last() {
+                    self.worker.rest(taken.job.lease);
+                }
+            }
+            6 => {
+                if let Some(lease) = self.hands.last().map(|taken| taken.job.lease) {
+                    match bytes.arbitrary()? {
+                        true => self.waiting.extend(self.worker.resume_and_extend(lease, self.now)),
+                        false => self.worker.resume(lease),
+                    }
+                }
+            }
             // A word about a lease that nobody ever had.
             _ => {
                 let lease = Lease { job: uuid::Uuid::from_u128(bytes.int_in_range(0..=3)?), number: 7 };

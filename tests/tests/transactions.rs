@@ -1,12 +1,13 @@
 //! Enqueue and commit inside a transaction that the caller owns.
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use pm_core::{Failure, Rows, Statement, Value};
 use pm_driver_tokio_postgres::{
     BoxFuture, ConnectOptions, EnqueueOptions, Enqueued, Error, ErrorKind, Executor, InTransaction, OnConflict,
-    SettingsChange, State, StreamOptions,
+    SettingsChange, State, StreamOptions, WithoutNotify,
 };
-use pm_tests::{Ground, eventually};
+use pm_sandbox::{Server, ServerOptions};
+use pm_tests::{Ground, PATIENCE, eventually};
 use std::error::Error as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -259,4 +260,52 @@ async fn a_call_whose_key_is_held_by_a_locked_job_asks_seldom_and_ends() {
     let transaction = client.transaction().await.unwrap();
     let call = ground.queue.enqueue_many_in(&InTransaction(&transaction), "tasks", [(1u64, replace())]).await;
     assert_eq!(call.unwrap(), [Enqueued::Replaced(id)]);
+}
+
+/// A transaction that is prepared for a commit in two phases: never refused because a worker happens to be idle.
+#[tokio::test]
+async fn a_transaction_that_notifies_nothing_can_be_prepared_while_workers_are_idle() {
+    let options = ServerOptions::shared().setting("max_prepared_transactions", "4");
+    let server = Server::start_with(options).expect("a private Postgres starts");
+    let url = server.create_database("prepared").expect("it can be made");
+    let connect = async || pm_driver_tokio_postgres::connect(&url).await.unwrap();
+    let (queue, worker) = (connect().await, connect().await);
+    queue.create_queue("tasks", false).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    let options = StreamOptions::default().poll(hour, hour).sleep_most(hour);
+    let mut jobs = worker.try_stream_jobs_with::<u64>("tasks", options);
+    let idle = "select count(*) from pm.queue where sleeper_until > now()";
+    assert!(jobs.next().now_or_never().is_none());
+    let is_idle = async || server.execute("prepared", idle).unwrap()[0][0].as_deref() == Some("1");
+    eventually("the worker is idle", PATIENCE, is_idle).await;
+
+    let (mut client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let transaction = client.transaction().await.unwrap();
+    queue.enqueue_in(&InTransaction(&transaction), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let refused = transaction.batch_execute("prepare transaction 'one'").await.unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "0A000", "what is to be avoided is there: {refused}");
+    transaction.rollback().await.unwrap();
+
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let many = (0..3u64).map(|n| (n, EnqueueOptions::default()));
+    queue.enqueue_many_in(&WithoutNotify(&inside), "tasks", many).await.unwrap();
+    transaction.batch_execute("prepare transaction 'two'").await.unwrap();
+    // It is over for this session; tokio-postgres rolls back what is not there.
+    drop(transaction);
+    client.batch_execute("commit prepared 'two'").await.unwrap();
+    queue.wake_workers().await.unwrap();
+    for _ in 0..3 {
+        let job = tokio::time::timeout(PATIENCE, jobs.next()).await.expect("it is woken").unwrap().unwrap();
+        let (_, mut ack) = job.into_parts();
+        let transaction = client.transaction().await.unwrap();
+        let settlement = ack.commit_in(&InTransaction(&transaction)).await.unwrap();
+        transaction.batch_execute("prepare transaction 'three'").await.unwrap();
+        drop(transaction);
+        client.batch_execute("commit prepared 'three'").await.unwrap();
+        settlement.committed();
+    }
+    let finished = server.execute("prepared", "select count(*) from pm.job where state = 2").unwrap();
+    assert_eq!(finished[0][0].as_deref(), Some("3"));
 }

@@ -30,6 +30,18 @@ struct State {
     listeners: Vec<(String, UnboundedSender<String>)>,
 }
 
+impl State {
+    fn say(&mut self, said: BTreeSet<(String, String)>) {
+        self.listeners.retain(|(_, listener)| !listener.is_closed());
+        for (channel, payload) in said {
+            for (_, listener) in self.listeners.iter().filter(|(other, _)| *other == channel) {
+                // One that has gone since misses nothing.
+                drop(listener.unbounded_send(payload.clone()));
+            }
+        }
+    }
+}
+
 /// The system's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock;
@@ -87,18 +99,29 @@ impl Database {
     pub fn answer(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
         let now = self.0.clock.now();
         let mut state = self.lock();
-        let State { tables, listeners } = &mut *state;
         // A set: Postgres says the same only once for one statement.
         let mut said = BTreeSet::new();
-        let rows = engine::run(tables, statement, params, now, &mut said)?;
-        listeners.retain(|(_, listener)| !listener.is_closed());
-        for (channel, payload) in said {
-            for (_, listener) in listeners.iter().filter(|(other, _)| *other == channel) {
-                // One that has gone since misses nothing.
-                drop(listener.unbounded_send(payload.clone()));
-            }
-        }
+        let rows = engine::run(&mut state.tables, statement, params, now, &mut said)?;
+        state.say(said);
         Ok(rows)
+    }
+
+    /// Does something with the tables and the time; nothing else runs meanwhile.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce(&mut Tables, Timestamp) -> T) -> T {
+        let now = self.0.clock.now();
+        work(&mut self.lock().tables, now)
+    }
+
+    /// Changes the tables, and then says this to listeners, by channel, unless the change failed.
+    pub(crate) fn commit(
+        &self,
+        change: impl FnOnce(&mut Tables) -> Result<(), Failure>,
+        said: BTreeSet<(String, String)>,
+    ) -> Result<(), Failure> {
+        let mut state = self.lock();
+        change(&mut state.tables)?;
+        state.say(said);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -26,17 +26,19 @@
 //! ```
 //!
 //! [`VirtualTime`] makes hours pass in a moment; [`Database`] is the database that several handles share, as several
-//! processes would. There are no transactions: a [`Database`] is an [`Executor`] for
-//! [`Queue::enqueue_in`] and its like, and what runs on it is there at once.
+//! processes would. [`Database::begin`] makes a [`Transaction`] for [`Queue::enqueue_in`],
+//! [`JobAck::commit_in`] and their like.
 
 mod database;
 mod engine;
 mod time;
+mod transaction;
 
 pub use database::{Clock, Database, SystemClock};
 pub use engine::tables::{AttemptRow, FrontierRow, JobRow, QueueRow, ScheduleRow, Tables};
 pub use pm_queue::*;
 pub use time::VirtualTime;
+pub use transaction::Transaction;
 
 use futures_util::FutureExt;
 use std::sync::Arc;

@@ -11,7 +11,6 @@ use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, Error, InTransaction, PendingJob, Queue, catch_panic, from_pool,
 };
 use pm_examples::{Mail, database_url};
-use std::future::IntoFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::NoTls;
 

@@ -9,7 +9,6 @@ use futures_util::StreamExt;
 use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, Error, InTransaction, PendingJob, Queue, catch_panic};
 use pm_examples::{Mail, database_url};
 use sqlx::PgPool;
-use std::future::IntoFuture;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Clone)]

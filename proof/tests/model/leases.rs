@@ -97,8 +97,8 @@ pub(crate) struct Word {
 pub(crate) struct Past {
     /// What the database remembers to have heard.
     heard: Option<Event>,
-    /// Whether one of its words counted, which only the auditor knows.
-    counted: bool,
+    /// Which of its words counted, which only the auditor knows.
+    counted: Option<Event>,
     /// Whether an operator took the job away.
     broken: bool,
 }
@@ -128,6 +128,8 @@ pub(crate) enum Action {
     RefreshUnanswered(usize),
     Say(usize, Event),
     Repeat(usize),
+    /// It settled the job in a transaction of its own, does not know whether that has committed, and soft-fails the job.
+    Doubt(usize),
     Deliver(Word),
     DeliverUnanswered(Word),
     DropWord(Word),
@@ -144,7 +146,14 @@ impl Action {
         use Action::*;
         !matches!(
             self,
-            LoseReply(_) | RefreshUnanswered(_) | DeliverUnanswered(_) | DropWord(_) | Crash(_) | Restart(_) | Done(_)
+            LoseReply(_)
+                | RefreshUnanswered(_)
+                | Doubt(_)
+                | DeliverUnanswered(_)
+                | DropWord(_)
+                | Crash(_)
+                | Restart(_)
+                | Done(_)
         )
     }
 }
@@ -294,7 +303,7 @@ impl Leases {
         let past = &mut scene.pasts[usize::from(word.lease)];
         if counts {
             scene.late_word_counted |= !is_holder;
-            (past.heard, past.counted) = (Some(word.event), true);
+            (past.heard, past.counted) = (Some(word.event), Some(word.event));
         }
         counts || past.heard == Some(word.event)
     }
@@ -333,7 +342,7 @@ impl Leases {
         let told = self.run_word(scene, word);
         let waits = |worker: &&mut Worker| **worker == Worker::Settling { word };
         if let Some(worker) = scene.workers.iter_mut().find(waits).filter(|_| is_answered) {
-            scene.told_wrong |= told != scene.pasts[usize::from(word.lease)].counted;
+            scene.told_wrong |= told != (scene.pasts[usize::from(word.lease)].counted == Some(word.event));
             *worker = Worker::Idle;
         }
     }
@@ -390,10 +399,19 @@ impl Leases {
                 let Worker::Settling { word } = scene.workers[worker] else { return None };
                 scene.words.push(word);
             }
+            Action::Doubt(worker) => {
+                let Worker::Settling { word } = scene.workers[worker] else { return None };
+                let event = soft_fail(&scene.jobs[word.job]);
+                scene.workers[worker] = Worker::Settling { word: Word { event, ..word } };
+            }
             _ => return None,
         }
         Some(())
     }
+}
+
+fn soft_fail(job: &Job) -> Event {
+    if job.failures == MAX_RETRIES { Event::LastSoftFail } else { Event::SoftFail }
 }
 
 fn drop_word(scene: &mut Scene, word: Word) {
@@ -439,13 +457,12 @@ impl Model for Leases {
                 Worker::Working { job, .. } => {
                     actions.extend([Action::Refresh(n), Action::RefreshUnanswered(n), Action::Crash(n)]);
                     // It was told how often the job has failed when it claimed it.
-                    let is_last = scene.jobs[job].failures == MAX_RETRIES;
-                    let soft = if is_last { Event::LastSoftFail } else { Event::SoftFail };
-                    actions
-                        .extend([Event::Commit, soft].map(|event| Action::Say(n, event)).into_iter().filter(|_| room));
+                    let events = [Event::Commit, soft_fail(&scene.jobs[job])];
+                    actions.extend(events.map(|event| Action::Say(n, event)).into_iter().filter(|_| room));
                 }
-                Worker::Settling { .. } => {
+                Worker::Settling { word } => {
                     actions.push(Action::Crash(n));
+                    actions.extend((word.event == Event::Commit).then_some(Action::Doubt(n)));
                     actions.extend(room.then_some(Action::Repeat(n)));
                 }
             }

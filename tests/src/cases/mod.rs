@@ -100,6 +100,19 @@ pub fn all() -> Vec<Case> {
             a_job_is_fetched_by_its_id;
         schedules:
             a_schedule_is_set_shown_paused_resumed_and_deleted;
+        transactions:
+            a_rollback_leaves_neither_job_nor_ending,
+            a_stale_ack_is_refused_in_a_transaction,
+            a_refused_item_keeps_all_of_its_call_out,
+            a_call_into_a_missing_queue_leaves_the_transaction_usable;
+        settlements:
+            after_a_rollback_a_drop_of_the_ack_soft_fails_its_job,
+            an_early_return_from_a_handler_makes_the_ack_count_again,
+            a_drop_after_a_commit_in_the_dark_changes_nothing,
+            a_settlement_given_up_halfway_leaves_the_ack_live,
+            a_leaked_settlement_leaves_the_job_to_its_lease,
+            verdicts_in_a_transaction_count_when_it_commits,
+            a_retry_from_a_transaction_is_found_at_once;
         faults:
             close_gives_back_what_was_not_started;
     };
@@ -113,21 +126,10 @@ pub fn all() -> Vec<Case> {
         schedules:
             a_missed_tick_makes_one_job_that_knows_it;
         transactions:
-            a_rollback_leaves_neither_job_nor_ending,
-            a_stale_ack_is_refused_in_a_transaction,
             many_go_in_with_the_transaction_and_keys_are_told,
-            a_refused_item_keeps_all_of_its_call_out,
-            a_call_into_a_missing_queue_leaves_the_transaction_usable,
             a_holder_that_commits_meanwhile_refuses_the_whole_call,
             nothing_is_kept_in_a_session_of_a_pooler;
         settlements:
-            after_a_rollback_a_drop_of_the_ack_soft_fails_its_job,
-            an_early_return_from_a_handler_makes_the_ack_count_again,
-            a_drop_after_a_commit_in_the_dark_changes_nothing,
-            a_settlement_given_up_halfway_leaves_the_ack_live,
-            a_leaked_settlement_leaves_the_job_to_its_lease,
-            verdicts_in_a_transaction_count_when_it_commits,
-            a_retry_from_a_transaction_is_found_at_once,
             a_transaction_older_than_an_extension_succeeds_the_second_time,
             a_transaction_that_settles_first_may_outlast_the_lease;
         faults:

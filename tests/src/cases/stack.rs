@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use pm_driver_memory::Database;
 use pm_driver_tokio_postgres::{Dial, Sockets};
-use pm_queue::{BoxFuture, ConnectOptions, Error, Executor, Queue, runtime};
+use pm_queue::{BoxFuture, ConnectOptions, Error, Executor, Failure, Queue, Rows, Statement, Value, runtime};
 use sqlx::Postgres;
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
@@ -233,8 +233,37 @@ impl Client for Memory {
         Box::pin(async move { Ok(pm_driver_memory::queue_on(database, runtime)) })
     }
 
-    fn begin(_url: String, _pooled: bool, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
-        Box::pin(async { panic!("the memory driver has no transactions: such cases need a server") })
+    fn begin(url: String, _pooled: bool, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
+        let database = DATABASES.lock().expect("no case panics with it").entry(url).or_default().clone();
+        Box::pin(async move { Box::new(database.begin()) as Box<dyn Transaction> })
+    }
+}
+
+impl Transaction for pm_driver_memory::Transaction {
+    fn inside(&mut self) -> Box<dyn Executor + '_> {
+        Box::new(Borrowed(self))
+    }
+
+    fn execute<'a>(&'a mut self, _script: &'static str) -> BoxFuture<'a, ()> {
+        Box::pin(async { panic!("the memory driver knows no SQL: such cases need a server") })
+    }
+
+    fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            match commits {
+                true => self.commit().expect("no other session changes the same rows"),
+                false => self.rollback(),
+            }
+        })
+    }
+}
+
+/// A transaction, borrowed for some statements.
+struct Borrowed<'t>(&'t pm_driver_memory::Transaction);
+
+impl Executor for Borrowed<'_> {
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
+        self.0.run(statement, params)
     }
 }
 

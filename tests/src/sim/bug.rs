@@ -54,11 +54,14 @@ pub enum Bug {
     FrontierDropped,
     OperatorsUnbounded,
     GivenUpLivesOn,
+    RollbackUnheeded,
+    RollbackTakenForCommit,
+    RefusedCallStays,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 37] = [
+    pub const ALL: [(Bug, &'static str); 40] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -96,6 +99,9 @@ impl Bug {
         (Bug::FrontierDropped, "the claim frontier of a line in use is deleted"),
         (Bug::OperatorsUnbounded, "operators' statements take every connection"),
         (Bug::GivenUpLivesOn, "a statement that waits for a lock is given up by its client only"),
+        (Bug::RollbackUnheeded, "an ack does not come back from a transaction that was rolled back"),
+        (Bug::RollbackTakenForCommit, "a settlement that was rolled back counts as committed"),
+        (Bug::RefusedCallStays, "a refused call in a transaction leaves its other jobs in"),
     ];
 
     /// Runs a statement with the bug in the database.

@@ -40,6 +40,10 @@ pub(super) async fn produce_and_operate(process: Arc<Process>, queue: Queue) {
 pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
     let name = QUEUES[process.world.below(3) as usize];
     let jobs = if process.world.below(4) == 0 { 1 + process.world.below(8) } else { 1 };
+    if process.world.below(8) == 0 {
+        let payloads = (0..jobs).map(|_| process.world.intents.fetch_add(1, Ordering::Relaxed)).collect();
+        return super::transaction::produce(process, queue, name, payloads).await;
+    }
     if jobs == 1 {
         let (payload, options) = drawn_job(process);
         let (at, key) = (process.world.now_us(), options.key.clone());

@@ -14,6 +14,7 @@ mod pool;
 mod scenario;
 mod schedules;
 mod stack;
+mod transaction;
 mod worker;
 mod world;
 

@@ -135,6 +135,11 @@ async fn work_on(process: Arc<Process>, mut ack: JobAck, belief: Belief) {
         drop(select(pin!(ack.refresh_lock()), lost).await);
     }
     drop(belief);
+    let settled = match process.world.below(5) {
+        0 => super::transaction::settle(&process, ack).await,
+        _ => Some(ack),
+    };
+    let Some(ack) = settled else { return };
     speak(&process, ack, if peaceful { process.world.below(10) * 8 } else { process.world.below(80) }).await;
 }
 

@@ -196,6 +196,14 @@ impl Tables {
         Some(self.last_seq)
     }
 
+    /// Draws every number that the other tables have drawn.
+    pub(crate) fn take_numbers_of(&mut self, other: &Tables) {
+        self.last_schedule = self.last_schedule.max(other.last_schedule);
+        self.last_queue = self.last_queue.max(other.last_queue);
+        self.last_seq = self.last_seq.max(other.last_seq);
+        self.last_payload = self.last_payload.max(other.last_payload);
+    }
+
     pub(crate) fn queue_named(&self, name: &str) -> Option<&QueueRow> {
         self.queue.values().find(|queue| queue.name.as_deref() == Some(name))
     }

@@ -1,0 +1,113 @@
+//! Transactions of handlers and producers: what is done in one is judged when it commits.
+
+use super::bug::Bug;
+use super::owned::Owned;
+use super::stack::Process;
+use super::world::{MS, SECOND};
+use pm_core::StatementId;
+use pm_queue::{BoxFuture, EnqueueOptions, Executor, Failure, JobAck, OnConflict, Queue, Rows, Statement, Value};
+use std::sync::{Arc, Mutex};
+
+/// A transaction on a connection of the process's own.
+struct Transaction {
+    process: Arc<Process>,
+    inner: pm_driver_memory::Transaction,
+    /// What ran in it.
+    ran: Mutex<Vec<(StatementId, Vec<Owned>)>>,
+}
+
+impl Transaction {
+    fn begin(process: &Arc<Process>) -> Self {
+        Transaction { process: process.clone(), inner: process.world.database.begin(), ran: Mutex::default() }
+    }
+
+    /// Ends it with a commit, or with a rollback; returns whether it has committed.
+    fn end(self, commits: bool) -> bool {
+        let world = &self.process.world;
+        let before = world.database.tables();
+        let has_committed = commits && self.inner.commit().is_ok();
+        let mut auditor = world.auditor();
+        auditor.note(&format!("transaction of {} {has_committed} {}", self.process.number, world.now_us()));
+        let ran = self.ran.into_inner().expect("no panic with it");
+        // All that it changed is judged by its first statement, which the others only follow up.
+        if let (true, Some((statement, params))) = (has_committed, ran.first()) {
+            let params: Vec<_> = params.iter().map(Owned::lend).collect();
+            world.database.look(|after| auditor.judge(*statement, &params, &before, after, world.now()));
+        }
+        has_committed
+    }
+}
+
+impl Executor for Transaction {
+    fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
+        Box::pin(async move {
+            let world = &self.process.world;
+            self.process.sleep_us(world.below(20 * MS)).await;
+            if !world.is_peaceful() && world.below(16) == 0 {
+                return Err(Failure::no_reply("the connection of the transaction is lost"));
+            }
+            if (world.bug, statement.id) == (Some(Bug::RefusedCallStays), StatementId::DeleteJobs) {
+                return Ok(Rows::builder(statement.columns.len()).finish());
+            }
+            let params_ran = params.iter().map(Owned::of).collect();
+            self.ran.lock().expect("no panic with it").push((statement.id, params_ran));
+            self.inner.run(statement, params).await
+        })
+    }
+}
+
+/// Settles a job in a transaction that commits, rolls back, or ends in the dark; returns the ack while it is live.
+pub(super) async fn settle(process: &Arc<Process>, mut ack: JobAck) -> Option<JobAck> {
+    let is_used_up = settle_by(process, &mut ack).await;
+    (!is_used_up).then_some(ack)
+}
+
+async fn settle_by(process: &Arc<Process>, ack: &mut JobAck) -> bool {
+    let world = &process.world;
+    let transaction = Transaction::begin(process);
+    let settlement = match world.below(4) {
+        0 => ack.soft_fail_in(&transaction, "later").await,
+        1 => ack.hard_fail_in(&transaction, "never").await,
+        _ => ack.commit_in(&transaction).await,
+    };
+    let Ok(settlement) = settlement else {
+        transaction.end(false);
+        return false;
+    };
+    process.sleep_us(world.below(if world.is_peaceful() { SECOND / 10 } else { 2 * SECOND })).await;
+    let has_committed = transaction.end(world.below(2) == 0);
+    let is_known = has_committed && world.below(4) > 0;
+    match (is_known, world.bug) {
+        (true, _) => settlement.committed(),
+        (false, Some(Bug::RollbackUnheeded)) => std::mem::forget(settlement),
+        (false, Some(Bug::RollbackTakenForCommit)) => settlement.committed(),
+        // Rolled back, or the reply to its commit is lost.
+        (false, _) => drop(settlement),
+    }
+    is_known
+}
+
+/// Puts some jobs in with a transaction that commits whatever it was answered: all of them, or none.
+pub(super) async fn produce(process: &Arc<Process>, queue: &Queue, name: &str, payloads: Vec<u64>) {
+    let world = &process.world;
+    let transaction = Transaction::begin(process);
+    let key = world.chance().pick(&["x", "y"]);
+    let place = world.below(payloads.len() as u64) as usize;
+    let refuse = EnqueueOptions::default().key(key).on_conflict(OnConflict::Refuse);
+    let options = |n| if n == place { refuse.clone() } else { EnqueueOptions::default() };
+    let jobs: Vec<_> = payloads.iter().enumerate().map(|(n, payload)| (*payload, options(n))).collect();
+    let answer = queue.enqueue_many_in(&transaction, name, jobs).await;
+    let is_refused = answer.as_ref().is_err_and(|error| error.kind() != pm_queue::ErrorKind::Unavailable);
+    let before = world.database.look(|tables| tables.job.len());
+    if answer.as_ref().is_err_and(|error| error.kind() == pm_queue::ErrorKind::Unavailable) {
+        transaction.end(false);
+        return;
+    }
+    let has_committed = transaction.end(true);
+    let added = world.database.look(|tables| tables.job.len()) - before;
+    let expected = if is_refused || !has_committed { 0 } else { payloads.len() };
+    if added != expected {
+        let told = format!("a call in a transaction is all or none: {added} of {} jobs went in", payloads.len());
+        world.auditor().violate(told);
+    }
+}
