@@ -260,6 +260,40 @@ impl StatementId {
         }
     }
 
+    /// Returns whether running it once more does no harm and answers the same: it only looks, or says what is to be.
+    pub fn is_repeatable(self) -> bool {
+        matches!(
+            self,
+            StatementId::Outcome
+                | StatementId::Poll
+                | StatementId::CountPending
+                | StatementId::ListQueues
+                | StatementId::Activity
+                | StatementId::TableSizes
+                | StatementId::RowHolders
+                | StatementId::TableHealth
+                | StatementId::IndexHealth
+                | StatementId::QueueHealth
+                | StatementId::QueueSettings
+                | StatementId::PauseQueue
+                | StatementId::ListJobs
+                | StatementId::Job
+                | StatementId::Payload
+                | StatementId::ResolveSuffix
+                | StatementId::Attempts
+                | StatementId::NextJobs
+                | StatementId::ListSchedules
+                | StatementId::DueSchedules
+                | StatementId::SchemaVersion
+                | StatementId::Encoding
+                | StatementId::Relations
+                | StatementId::Privileges
+                | StatementId::Sequences
+                | StatementId::Orphans
+                | StatementId::SearchPaths
+        )
+    }
+
     fn definition(self) -> &'static Definition {
         match self {
             StatementId::Enqueue => &op::enqueue::ENQUEUE,

@@ -17,6 +17,8 @@ const ANSWER_SLACK: Duration = Duration::from_secs(5);
 const SLOWEST_BYTES_A_SECOND: u64 = 128 << 10;
 /// How often an operation is tried when the server says that it may pass later.
 const TRIES: u32 = 3;
+/// How soon the connection must be lost for a statement that only looks to be sent again.
+const RESEND_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Link {
     pub(crate) driver: Arc<dyn Driver>,
@@ -182,13 +184,23 @@ impl Link {
         }
     }
 
-    /// Does one operation, more than once when the server says that it may pass later.
+    /// Does one operation, more than once when the server says that it may pass later, or when a connection is lost at
+    /// once and repeating it does no harm.
     pub(crate) async fn run<O: Operation + Clone>(&self, operation: O) -> Result<O::Output, Error> {
-        let mut tries = 1;
+        let (mut tries, begin) = (1, self.now());
         loop {
             match self.send(&operation.plan()).await {
                 Ok(rows) => return Ok(operation.interpret(&rows)?),
                 Err(failure) if tries < TRIES && passes_later(&failure) => tries += 1,
+                // A session that had ended already, as a rule. What was waited for in vain is not waited for again.
+                Err(failure)
+                    if tries < TRIES
+                        && failure.class() == Class::Unknown
+                        && O::STATEMENT.is_repeatable()
+                        && self.now().since(begin) < RESEND_WITHIN =>
+                {
+                    tries += 1;
+                }
                 Err(failure) => return Err(operation.refusal(&failure).map_or_else(|| failure.into(), Error::from)),
             }
             self.runtime.sleep(Duration::from_millis(20) * tries).await;
