@@ -284,6 +284,31 @@ fn commands_die_with_a_worker_that_is_killed() {
     }
 }
 
+/// `timeout` moves what it runs to a group of its own, and so do `sudo` and `setsid`.
+#[test]
+fn processes_that_have_left_the_group_of_their_command_die_with_it() {
+    let script = "timeout 1000 sh -c 'echo $$ > \"$HOME/inner.new\"; mv \"$HOME/inner.new\" \"$HOME/inner\"; exec sleep 1000'; true";
+    for way in ["killed", "signalled twice", "after the grace"] {
+        let place = Place::with_queues(&["mail"]);
+        let grace: &[&str] = if way == "after the grace" { &["--grace", "0s"] } else { &[] };
+        let mut working = work(&place, grace, script);
+        place.add(&["mail", "1"]);
+        await_file(&place.home.path().join("inner"));
+        match way {
+            "killed" => working.signal(Signal::KILL),
+            "signalled twice" => {
+                working.terminate();
+                let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
+                assert!(stderr.next().unwrap().unwrap().starts_with("Waiting for 1 job"));
+                working.terminate();
+            }
+            _ => working.terminate(),
+        }
+        working.child.wait().unwrap();
+        await_end(&std::fs::read_to_string(place.home.path().join("inner")).unwrap());
+    }
+}
+
 #[test]
 fn a_command_that_outlasts_the_grace_is_ended_and_its_job_given_back() {
     let place = Place::with_queues(&["mail"]);

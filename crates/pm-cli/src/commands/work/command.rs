@@ -1,10 +1,11 @@
 //! Running the command for one job.
 
 use super::guard::Guard;
+use super::tree::Tree;
 use crate::error::CommandError;
 use futures_util::FutureExt;
 use pm_driver_tokio_postgres::Uuid;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -98,6 +99,7 @@ impl Program {
 struct Group<'a> {
     child: Child,
     id: Option<u32>,
+    tree: Option<Tree>,
     is_over: bool,
     guard: &'a Guard,
 }
@@ -106,14 +108,12 @@ impl<'a> Group<'a> {
     fn of(child: Child, guard: &'a Guard) -> Self {
         let id = child.id();
         id.into_iter().for_each(|id| guard.add(id));
-        Group { child, id, is_over: false, guard }
+        let tree = id.and_then(|id| Pid::from_raw(id.cast_signed())).map(Tree::of);
+        Group { child, id, tree, is_over: false, guard }
     }
 
-    fn signal(&self, signal: Signal) {
-        if let Some(id) = self.id.and_then(|id| Pid::from_raw(id.cast_signed())) {
-            // It may just have ended.
-            kill_process_group(id, signal).ok();
-        }
+    fn signal(&mut self, signal: Signal) {
+        self.tree.iter_mut().for_each(|tree| tree.signal(signal));
     }
 }
 

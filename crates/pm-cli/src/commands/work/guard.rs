@@ -4,8 +4,9 @@
 //! The guard, in a process group of its own, is given each command's group on its stdin. When that ends, `pm work` is
 //! gone, and the groups that are left are killed.
 
+use super::tree::Tree;
 use crate::error::CommandError;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt;
@@ -84,8 +85,7 @@ pub(crate) fn run() -> ExitCode {
         };
     }
     for group in groups.into_iter().filter_map(Pid::from_raw) {
-        // It may just have ended.
-        kill_process_group(group, Signal::KILL).ok();
+        Tree::of(group).signal(Signal::KILL);
     }
     ExitCode::SUCCESS
 }

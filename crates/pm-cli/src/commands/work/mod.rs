@@ -4,6 +4,7 @@ mod command;
 pub(crate) mod guard;
 mod hard_codes;
 mod health;
+mod tree;
 
 use crate::context::{Context, options};
 use crate::error::CommandError;
