@@ -2,6 +2,7 @@
 
 mod condition;
 mod duration;
+mod members;
 mod path;
 mod payload;
 mod scalars;

@@ -1,6 +1,7 @@
 //! Payloads as people hand them over.
 
-use super::scalars::{check_numbers, check_strings};
+use super::members::OnceEach;
+use super::scalars::{check_depth, check_numbers, check_strings};
 use crate::error::CommandError;
 use pm_core::{Codec, MAX_PAYLOAD_BYTES};
 use pm_driver_tokio_postgres::RawPayload;
@@ -86,6 +87,7 @@ fn json(bytes: &[u8]) -> Result<&str, CommandError> {
         let is_bare_word = !text.trim().is_empty() && !text.trim_start().starts_with(['{', '[', '"']);
         if is_bare_word { error.hint("a text needs double quotes: '\"like this\"'; or use --codec raw") } else { error }
     })?;
+    check_depth(text).map_err(|problem| CommandError::usage(format!("the payload cannot be read: {problem}")))?;
     check_strings(text).map_err(|problem| CommandError::usage(format!("the payload is no JSON: {problem}")))?;
     Ok(text)
 }
@@ -104,6 +106,10 @@ fn message_pack(bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
 fn message_pack_of(json: &str) -> Result<Vec<u8>, CommandError> {
     check_numbers(json).map_err(|problem| {
         CommandError::usage(problem).hint("write it in quotes, as a string; or use --codec json, which keeps it")
+    })?;
+    serde_json::from_str::<OnceEach>(json).map_err(|error| {
+        CommandError::usage(format!("MessagePack would keep one of two members: {error}"))
+            .hint("leave one out; or use --codec json, which keeps both")
     })?;
     let unwritable = |problem: String| CommandError::usage(format!("the payload cannot be written: {problem}"));
     let value: Value = serde_json::from_str(json).map_err(|error| unwritable(error.to_string()))?;
@@ -141,6 +147,18 @@ mod tests {
         let error = stored(Codec::MessagePack, b"18446744073709551616".to_vec()).unwrap_err();
         assert!(error.report(&Default::default()).contains("18446744073709551616"));
         assert_eq!(bytes(Codec::Json, b"18446744073709551616"), b"18446744073709551616", "JSON keeps any number");
+        let twice = b"{\"a\":1,\"a\":2}";
+        let error = stored(Codec::MessagePack, twice.to_vec()).unwrap_err().report(&Default::default());
+        assert!(error.contains("\"a\" is there twice"), "{error}");
+        assert_eq!(bytes(Codec::Json, twice), twice, "JSON keeps both");
+        let nested = |levels: usize| format!("{}\"[{{\"{}", "[".repeat(levels), "]".repeat(levels)).into_bytes();
+        for codec in [Codec::Json, Codec::MessagePack] {
+            assert!(stored(codec, nested(127)).is_ok(), "{codec:?}");
+            assert!(serde_json::from_slice::<Value>(&nested(127)).is_ok(), "as deep as serde_json reads");
+            let error = stored(codec, nested(128)).unwrap_err().report(&Default::default());
+            assert!(error.contains("127 levels"), "{error}");
+            assert!(serde_json::from_slice::<Value>(&nested(128)).is_err());
+        }
     }
 
     #[test]

@@ -42,6 +42,32 @@ pub(super) fn check_strings(text: &str) -> Result<(), String> {
     }
 }
 
+/// So many arrays and objects may stand in each other: serde_json, with which workers decode, reads no more.
+const MOST_LEVELS: usize = 127;
+
+/// Checks that a JSON text is not nested deeper than workers can read.
+///
+/// # Errors
+///
+/// Says where it is.
+pub(crate) fn check_depth(json: &str) -> Result<(), String> {
+    let (mut depth, mut is_string, mut is_escaped) = (0usize, false, false);
+    for (at, byte) in json.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_string => is_escaped = true,
+            b'"' => is_string = !is_string,
+            b'[' | b'{' if !is_string => depth += 1,
+            b']' | b'}' if !is_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MOST_LEVELS {
+            return Err(format!("at byte {} it is nested deeper than {MOST_LEVELS} levels", at + 1));
+        }
+    }
+    Ok(())
+}
+
 /// Checks that MessagePack, which has integers of 64 bits and floats of 64 bits, can hold each number of this
 /// well-formed JSON exactly as it is written.
 ///

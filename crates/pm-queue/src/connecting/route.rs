@@ -364,6 +364,9 @@ impl Drop for Trial<'_> {
 
 /// Returns the addresses of a host. The system's resolver blocks: it has a thread, whatever the runtime.
 async fn resolve(name: String, port: u16) -> Result<Vec<IpAddr>, Refusal> {
+    if name.contains('%') {
+        return Err(Refusal::of("an IPv6 address with a zone, as fe80::1%eth0, is not supported: use one without"));
+    }
     let (sender, receiver) = oneshot::channel();
     let look = move || {
         let found = (name.as_str(), port).to_socket_addrs();
