@@ -84,7 +84,17 @@ impl Context {
         for warning in Target::read(settings.url()?, &options)?.warnings {
             self.output.say(&format!("Warning: {warning}"));
         }
-        let queue = match connect_with(settings.url()?, options.clone()).await {
+        let mut connected = connect_with(settings.url()?, options.clone()).await;
+        if !options.check_schema
+            && let Ok(queue) = &connected
+        {
+            // Nothing had to be asked yet, so a pooler has not shown itself. Other trouble shows in what comes next.
+            connected = match queue.schema_version().await {
+                Err(error) if shows_pooler(&error) => Err(error),
+                _ => connected,
+            };
+        }
+        let queue = match connected {
             Err(error) if shows_pooler(&error) => connect_with(settings.url()?, options.pooler(true)).await?,
             connected => connected?,
         };

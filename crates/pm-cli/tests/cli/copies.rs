@@ -176,6 +176,22 @@ fn what_cannot_take_the_name_changes_nothing() {
 }
 
 /// One that is asked to stop, or whose pg_restore fails at the end, leaves all as it was.
+/// Guards: a restore replaces pm's tables, and no others that live in the same schema.
+#[test]
+fn tables_of_others_in_the_schema_are_not_put_back_to_what_they_were() {
+    let place = Place::with_queues(&["mail"]);
+    place.database.execute("create table pm.orders (id int); insert into pm.orders values (1)").unwrap();
+    let path = place.home.path().join("pm.dump");
+    let output = place.command().args(["pg", "backup"]).stdout(File::create(&path).unwrap()).output().unwrap();
+    assert!(output.status.success());
+    place.database.execute("insert into pm.orders values (2)").unwrap();
+    let (status, stderr) = restored(&place, &["--clean"], &path);
+    assert_eq!(status, 3, "{stderr}");
+    assert!(stderr.contains("holds more than pm's tables") && stderr.contains("orders"), "{stderr}");
+    assert_eq!(place.value("select count(*) from pm.orders"), "2");
+    assert_eq!(place.value("select count(*) from pm.queue"), "1");
+}
+
 #[test]
 fn an_unfinished_restore_changes_nothing() {
     let (place, backup) = production();

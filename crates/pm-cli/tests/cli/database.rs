@@ -141,4 +141,9 @@ fn commands_work_through_a_transaction_pooler() {
     assert_eq!(added.status, 0, "{}", added.stderr);
     let shown = place.pm(&["job", "show", added.stdout.trim_end(), "--db", &url]);
     assert!(shown.status == 0 && shown.stdout.contains("pending"), "{}", shown.stderr);
+    // So do those that look at nothing when they connect.
+    let migrated = place.pm(&["db", "migrate", "--schema", "other", "--db", &url]);
+    assert_eq!(migrated.status, 0, "{}", migrated.stderr);
+    let examined = place.pm(&["db", "doctor", "--db", &url]);
+    assert_eq!(examined.status, 0, "{}", examined.stderr);
 }

@@ -18,7 +18,7 @@ pub(crate) fn expected_indexes(schema: &SchemaName) -> BTreeMap<String, String> 
 }
 
 /// Returns the tables and sequences that a migrated schema has, the table of migrations included.
-pub(crate) fn expected_relations() -> BTreeSet<String> {
+pub fn expected_relations() -> BTreeSet<String> {
     let schema = SchemaName::default();
     let qualified = render("{schema}.", &schema);
     let mut relations = BTreeSet::from(["migration".to_owned()]);

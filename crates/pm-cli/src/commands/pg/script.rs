@@ -1,6 +1,6 @@
 //! The SQL around a backup's own script, which makes one transaction of it.
 
-use pm_core::SchemaName;
+use pm_core::{SchemaName, expected_relations};
 
 /// What the session prints when only the commit is missing.
 pub(super) const READY: &str = "pm: ready to commit";
@@ -26,6 +26,9 @@ impl Plan<'_> {
     pub(super) fn before(&self) -> String {
         let Plan { backup, target, clean, .. } = self;
         let mut sql = "begin;\n".to_owned();
+        if *clean {
+            sql.push_str(&refusal_of_others(target));
+        }
         if backup != target {
             let taken = match clean {
                 true => format!("alter schema \"{target}\" rename to \"{backup}\";"),
@@ -79,6 +82,24 @@ impl Plan<'_> {
         sql.push_str(&format!("end $pm$;\nselect '{READY}';\n"));
         sql
     }
+}
+
+/// Returns SQL that fails when a schema holds tables that are not pm's: a backup holds the whole schema, and so a restore
+/// that drops what is there would put them back to what they were then.
+fn refusal_of_others(schema: &SchemaName) -> String {
+    let ours: Vec<_> = expected_relations().into_iter().map(|name| format!("'{name}'")).collect();
+    format!(
+        "do $pm$ declare others pg_catalog.text; begin\n\
+         select pg_catalog.string_agg(relname::pg_catalog.text, ', ' order by relname) into others from pg_catalog.pg_class\n\
+         where relnamespace = pg_catalog.to_regnamespace('\"{schema}\"')::pg_catalog.oid and relkind in ('r', 'p', 'v', 'm', 'f', 'S')\n\
+         and relname <> all (array[{}]::pg_catalog.name[]);\n\
+         if others is not null then\n\
+         raise exception using message = 'schema \"{schema}\" holds more than pm''s tables, which --clean would replace too: ' \
+         || others;\n\
+         end if;\n\
+         end $pm$;\n",
+        ours.join(", ")
+    )
 }
 
 /// Returns the first schema that a script of pg_restore creates, if that line is there and it may be one of pm's.
