@@ -136,3 +136,20 @@ async fn many_handles_that_connect_at_once_keep_positions_apart() {
     assert_eq!(ground.number("select count(*) - count(distinct seq) from pm.job"), 0);
     assert_eq!(ground.number("select count(*) from pm.job where seq > 1000"), 12);
 }
+
+/// A claim raises the frontier of its line up to 1,000 beyond what it took: nothing is behind then, and nothing advances.
+#[tokio::test]
+async fn connecting_beside_claims_leaves_the_sequence_alone() {
+    let ground = Ground::new().await;
+    ground.put_many(20).await;
+    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    next(&mut jobs).await.into_parts().1.commit().await.unwrap();
+    assert!(ground.number("select max(seq) from pm.claim_frontier") > 1_000);
+    let drawn = ground.number("select last_value from pm.job_seq");
+    for _ in 0..3 {
+        let queue = pm_driver_tokio_postgres::connect(&ground.database.url()).await.unwrap();
+        queue.enqueue("nowhere", 1u64, EnqueueOptions::default()).await.unwrap_err();
+        queue.close().await;
+    }
+    assert_eq!(ground.number("select last_value from pm.job_seq"), drawn);
+}

@@ -1,5 +1,6 @@
 //! Every statement pm sends, as data.
 
+use crate::grants::RoleKind;
 use crate::op;
 use crate::wire::Type;
 use crate::{Params, SchemaName};
@@ -260,38 +261,10 @@ impl StatementId {
         }
     }
 
-    /// Returns whether running it once more does no harm and answers the same: it only looks, or says what is to be.
+    /// Returns whether running it once more does no harm and answers the same: a role that only reads runs it, or it says
+    /// what is to be.
     pub fn is_repeatable(self) -> bool {
-        matches!(
-            self,
-            StatementId::Outcome
-                | StatementId::Poll
-                | StatementId::CountPending
-                | StatementId::ListQueues
-                | StatementId::Activity
-                | StatementId::TableSizes
-                | StatementId::RowHolders
-                | StatementId::TableHealth
-                | StatementId::IndexHealth
-                | StatementId::QueueHealth
-                | StatementId::QueueSettings
-                | StatementId::PauseQueue
-                | StatementId::ListJobs
-                | StatementId::Job
-                | StatementId::Payload
-                | StatementId::ResolveSuffix
-                | StatementId::Attempts
-                | StatementId::NextJobs
-                | StatementId::ListSchedules
-                | StatementId::DueSchedules
-                | StatementId::SchemaVersion
-                | StatementId::Encoding
-                | StatementId::Relations
-                | StatementId::Privileges
-                | StatementId::Sequences
-                | StatementId::Orphans
-                | StatementId::SearchPaths
-        )
+        RoleKind::Reader.runs(self) || matches!(self, StatementId::DueSchedules | StatementId::PauseQueue)
     }
 
     fn definition(self) -> &'static Definition {
@@ -395,12 +368,13 @@ impl Catalog {
 }
 
 /// Parts that several statements share, by the name that stands for them.
-const PARTS: [(&str, &str); 7] = [
+const PARTS: [(&str, &str); 8] = [
     ("{job_columns}", include_str!("op/job_columns.sql")),
     ("{search_path}", SEARCH_PATH),
     ("{still_is}", include_str!("op/still_is.sql")),
     ("{new_jobs}", include_str!("op/new_jobs.sql")),
     ("{not_added}", include_str!("op/not_added.sql")),
+    ("{lines}", include_str!("op/lines.sql")),
     ("{lapsed_keys}", include_str!("op/lapsed_keys.sql")),
     ("{key_has_lapsed}", include_str!("op/key_has_lapsed.sql")),
 ];

@@ -3,18 +3,7 @@
 -- Concurrency: the rows are of one snapshot, and the sequences are read after it: one that works never seems behind.
 -- Index: job_line, one probe a line; the primary keys; claim_frontier from end to end.
 -- Cost: grows with the number of lines, about 5 us each.
-with recursive line as (
-  (select job.queue_id, job.priority, job.seq from {schema}.job
-   where job.seq is not null
-   order by job.queue_id desc, job.priority desc, job.seq desc limit 1)
-  union all
-  select before.queue_id, before.priority, before.seq
-  from line cross join lateral (
-    select job.queue_id, job.priority, job.seq from {schema}.job
-    where job.seq is not null and (job.queue_id, job.priority) < (line.queue_id, line.priority)
-    order by job.queue_id desc, job.priority desc, job.seq desc limit 1
-  ) before
-), used as materialized (
+with recursive {lines}, used as materialized (
   -- A frontier stands at most 1,000 above what was claimed.
   select 'job_seq' as name, greatest((select pg_catalog.max(line.seq) from line), (select pg_catalog.max(claim_frontier.seq) - 1000 from {schema}.claim_frontier)) as number
   union all
