@@ -72,8 +72,7 @@ impl Queue {
             queue: self,
             transaction,
             jobs: &jobs,
-            enqueued: Vec::new(),
-            gone_in: vec![false; jobs.len()],
+            enqueued: vec![None; jobs.len()],
             idle_queue: None,
             has_failed: false,
         };
@@ -82,7 +81,7 @@ impl Queue {
             call.notify().await
         };
         match done.await {
-            Ok(()) => Ok(call.enqueued),
+            Ok(()) => Ok(call.enqueued.into_iter().flatten().collect()),
             // The server has aborted the transaction, or its connection is lost.
             Err(error) if call.has_failed => Err(error),
             Err(refusal) => match call.take_back().await {
@@ -113,10 +112,8 @@ struct Call<'a> {
     queue: &'a Queue,
     transaction: &'a dyn Executor,
     jobs: &'a [NewJob],
-    /// What became of the jobs sent so far, in order.
-    enqueued: Vec<Enqueued>,
-    /// Which of the jobs have gone in.
-    gone_in: Vec<bool>,
+    /// What became of each job, once that is known.
+    enqueued: Vec<Option<Enqueued>>,
     /// The queue's number, if its workers may be idle.
     idle_queue: Option<i32>,
     /// Whether a statement has failed: the transaction is aborted then, or lost.
@@ -145,8 +142,8 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Waits before jobs are sent again whose keys are neither free nor held by a job that can be told: as a rule another
-    /// transaction has locked that job.
+    /// Waits before jobs are sent again whose keys are neither free nor held by a job that can be named: as a rule
+    /// another transaction has locked that job.
     async fn pause_before(&mut self, again: &[usize], pauses: &mut u32) -> Result<(), Error> {
         let Some(place) = again.first() else { return Ok(()) };
         if *pauses == PAUSES {
@@ -167,13 +164,10 @@ impl Call<'_> {
         let mut all_present = Vec::new();
         for places in self.batches(places) {
             let batch = self.batch(places);
-            let sent = places.last().map_or(0, |last| last + 1);
-            let ids = self.jobs[..sent].iter().map(|job| Enqueued::Inserted(job.id));
-            self.enqueued.extend(ids.skip(self.enqueued.len()));
             let enqueue = EnqueueKeyed { jobs: &batch, in_transaction: true };
             let EnqueueReply { homeless, present, sleeping, .. } = self.run(enqueue).await?;
-            places.iter().for_each(|place| self.gone_in[*place] = true);
-            homeless.iter().chain(&present).for_each(|place| self.gone_in[places[*place]] = false);
+            places.iter().for_each(|place| self.enqueued[*place] = Some(Enqueued::Inserted(self.jobs[*place].id)));
+            homeless.iter().chain(&present).for_each(|at| self.enqueued[places[*at]] = None);
             if let Some(place) = homeless.first() {
                 return Err(CoreError::QueueNotFound(batch[*place].queue.to_string()).into());
             }
@@ -207,7 +201,7 @@ impl Call<'_> {
         let mut gone = Vec::new();
         for (place, holder) in places.iter().zip(holders) {
             let job = &self.jobs[*place];
-            self.enqueued[*place] = match holder {
+            let enqueued = match holder {
                 Some(Holder { id, replaced: true, .. }) => Enqueued::Replaced(id),
                 Some(Holder { id, .. }) if id == job.id => Enqueued::Inserted(id),
                 Some(Holder { id, state, .. }) if job.options.on_conflict == OnConflict::Refuse => {
@@ -219,6 +213,7 @@ impl Call<'_> {
                     continue;
                 }
             };
+            self.enqueued[*place] = Some(enqueued);
         }
         Ok(gone)
     }
@@ -230,7 +225,7 @@ impl Call<'_> {
             .jobs
             .iter()
             .zip(&self.enqueued)
-            .filter(|(job, enqueued)| !job.options.paused && !matches!(enqueued, Enqueued::Existing(..)));
+            .filter(|(job, enqueued)| !job.options.paused && !matches!(enqueued, Some(Enqueued::Existing(..))));
         let notices: BTreeSet<_> = added.map(|(job, _)| Notice { queue_id, priority: job.ready_line() }).collect();
         if notices.is_empty() {
             return Ok(());
@@ -241,8 +236,11 @@ impl Call<'_> {
 
     /// Deletes what has gone in.
     async fn take_back(&mut self) -> Result<(), Error> {
-        let gone_in = self.jobs.iter().zip(&self.gone_in).filter(|(_, gone_in)| **gone_in);
-        let ids: Vec<_> = gone_in.map(|(job, _)| job.id).collect();
+        let inserted = self.enqueued.iter().filter_map(|enqueued| match enqueued {
+            Some(Enqueued::Inserted(id)) => Some(*id),
+            _ => None,
+        });
+        let ids: Vec<_> = inserted.collect();
         for ids in ids.chunks(AT_ONCE) {
             self.run(DeleteJobs { ids: ids.to_vec(), still_is: StillIs::default() }).await?;
         }
