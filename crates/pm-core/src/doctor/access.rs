@@ -3,7 +3,7 @@
 use super::{Check, Finding, Remedy, quoted, table_of};
 use crate::SchemaName;
 use crate::grants::{self, Grant};
-use crate::migration::expected_relations;
+use crate::migration::{expected_relations, restored_delete_trigger};
 use crate::op::{HeldPrivileges, QueueActivity, Relation, RelationKind, SearchPath};
 
 const NOT_OURS: &str =
@@ -136,16 +136,11 @@ fn triggers(relation: &Relation, schema: &SchemaName) -> Vec<Finding> {
 
 fn missing_trigger(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
     let is_table = matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned);
-    let (table, function) = (table_of(schema, "job"), table_of(schema, "delete_with_job"));
-    let remedy = format!(
-        "create or replace trigger delete_with_job after delete on {table} \
-         referencing old table as gone for each statement execute function {function}()"
-    );
     (is_table && relation.name == "job" && !relation.clears_up).then(|| Finding {
         check: Check::MissingTrigger,
         what: "the trigger delete_with_job of table job is missing or off".to_owned(),
         why: "attempts, replacements and shared payloads of deleted jobs stay for ever",
-        remedy: Remedy::Sql(remedy),
+        remedy: Remedy::Sql(restored_delete_trigger(schema)),
     })
 }
 
@@ -169,7 +164,7 @@ pub(super) fn search_path(found: &SearchPath) -> Option<Finding> {
     is_behind.then(|| Finding {
         check: Check::SearchPath,
         what: format!("sessions of {whose} start with the search_path {schemas}, in which pg_catalog is not first"),
-        why: "whoever may create in a schema before it can put functions and operators in the place of the server's own; \
+        why: "a role that may create in a schema before it can put functions and operators in place of the server's own; \
               pm refuses to work in transactions and pools of such sessions",
         remedy: Remedy::Sql(format!("{setting} set search_path = {}", others.join(", "))),
     })

@@ -42,6 +42,14 @@ pub fn expected_relations() -> BTreeSet<String> {
     relations
 }
 
+/// Returns the SQL that makes the trigger anew that deletes what belongs to a job, or turns it on again.
+pub(crate) fn restored_delete_trigger(schema: &SchemaName) -> String {
+    let all = MIGRATIONS.iter().map(|migration| migration.sql(schema)).collect::<Vec<_>>();
+    let created = all.iter().flat_map(|sql| sql.split(';')).map(str::trim);
+    let trigger = created.filter_map(|sql| sql.strip_prefix("create trigger delete_with_job")).next_back();
+    format!("create or replace trigger delete_with_job{}", trigger.unwrap_or_default().replace('\n', ""))
+}
+
 /// Adds what one statement creates, or takes away what it drops.
 fn apply(statement: &str, schema: &SchemaName, indexes: &mut BTreeMap<String, String>) {
     let qualified = render("{schema}.", schema);

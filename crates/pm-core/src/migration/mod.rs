@@ -2,8 +2,8 @@
 
 mod indexes;
 
-pub(crate) use indexes::expected_indexes;
 pub use indexes::expected_relations;
+pub(crate) use indexes::{expected_indexes, restored_delete_trigger};
 
 use crate::SchemaName;
 use crate::statement::{bare, render};
