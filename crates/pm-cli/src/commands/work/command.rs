@@ -98,7 +98,6 @@ impl Program {
 /// A process and those it started. Unless it ended by itself, all are killed when this is dropped.
 struct Group<'a> {
     child: Child,
-    id: Option<u32>,
     tree: Option<Tree>,
     is_over: bool,
     guard: &'a Guard,
@@ -106,10 +105,9 @@ struct Group<'a> {
 
 impl<'a> Group<'a> {
     fn of(child: Child, guard: &'a Guard) -> Self {
-        let id = child.id();
-        id.into_iter().for_each(|id| guard.add(id));
-        let tree = id.and_then(|id| Pid::from_raw(id.cast_signed())).map(Tree::of);
-        Group { child, id, tree, is_over: false, guard }
+        let tree = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).map(Tree::of);
+        tree.iter().for_each(|tree| guard.add(tree.leader()));
+        Group { child, tree, is_over: false, guard }
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -122,7 +120,7 @@ impl Drop for Group<'_> {
         if !self.is_over {
             self.signal(Signal::KILL);
         }
-        self.id.into_iter().for_each(|id| self.guard.remove(id));
+        self.tree.iter().for_each(|tree| self.guard.remove(tree.leader()));
     }
 }
 

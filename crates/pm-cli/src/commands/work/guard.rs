@@ -2,7 +2,7 @@
 //!
 //! Signals and panics are handled in `pm work` itself; SIGKILL and the kernel's out-of-memory killer leave it no time.
 //! The guard, in a process group of its own, is given each command's group on its stdin. When that ends, `pm work` is
-//! gone, and the groups that are left are killed.
+//! gone, and the groups that are left are killed, with the descendants that have moved to other groups.
 
 use super::tree::Tree;
 use crate::error::CommandError;
@@ -40,20 +40,20 @@ impl Guard {
     }
 
     /// Has the group killed when this process dies.
-    pub(super) fn add(&self, group: u32) {
+    pub(super) fn add(&self, group: Pid) {
         self.say('+', group);
     }
 
     /// Takes the group back: its command has ended.
-    pub(super) fn remove(&self, group: u32) {
+    pub(super) fn remove(&self, group: Pid) {
         self.say('-', group);
     }
 
-    fn say(&self, sign: char, group: u32) {
+    fn say(&self, sign: char, group: Pid) {
         let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stdin) = &mut child.stdin {
             // Without a guard commands are still ended by `pm work` itself.
-            drop(stdin.write_all(format!("{sign}{group}\n").as_bytes()));
+            drop(stdin.write_all(format!("{sign}{}\n", group.as_raw_nonzero()).as_bytes()));
         }
     }
 }

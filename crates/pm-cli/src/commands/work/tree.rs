@@ -1,13 +1,13 @@
 //! A command's process group, and its descendants that have moved to other groups, as `timeout`, `sudo` and `setsid` do.
 //!
 //! Descendants are found by their parents in `/proc`; where there is none, only the group is reached. A process whose
-//! parent has ended is nobody's descendant any more: a daemon is out of reach.
+//! parent has ended, such as a daemon, is out of reach.
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-/// A process, told from a later one of the same number by when it started.
+/// A process. When it started tells it apart from a later one of the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Process {
     id: i32,
@@ -26,6 +26,11 @@ impl Tree {
     /// Returns the processes of a command that leads a group.
     pub(super) fn of(leader: Pid) -> Self {
         Tree { leader, seen: BTreeSet::new() }
+    }
+
+    /// Returns the process that leads the group, whose number is the group's.
+    pub(super) fn leader(&self) -> Pid {
+        self.leader
     }
 
     /// Sends a signal to the group and to every descendant, also to those that were seen at an earlier signal.
