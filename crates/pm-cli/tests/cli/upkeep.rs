@@ -132,7 +132,7 @@ fn manual_pages_are_printed_or_written() {
     assert!(run(home.command().args(["man", "queue"]), b"").stdout.contains("rename"));
 }
 
-/// Guards: whoever waits for a promotion, a reaping or a tick does not wait for the end of pruning.
+/// Guards: promotions, reaping and ticks do not wait for the end of pruning.
 #[test]
 fn reap_prunes_in_steps_between_which_it_does_the_rest() {
     let place = Place::with_queues(&["mail"]);

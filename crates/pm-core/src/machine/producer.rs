@@ -213,7 +213,7 @@ impl Producer {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        // What a follow-up under way replaces is told by what is known of its queue.
+        // A follow-up under way needs what is known of its queues to notify of what it replaces.
         if self.lane(kind).asking == 0 {
             self.lane(kind).sleeping.clear();
         }

@@ -45,7 +45,7 @@ impl Work<'_> {
             job.retry_count += i32::from(verdict == SOFT_FAIL);
             job.unreadable_since = match verdict {
                 UNREADABLE => Some(job.unreadable_since.unwrap_or(now)),
-                // Whoever gives it back has not looked at it.
+                // A worker that gives it back has not looked at it.
                 RELEASE => job.unreadable_since,
                 _ => None,
             };

@@ -136,8 +136,8 @@ async fn work(
     let settling = AtomicU64::new(0);
     let mut running = FuturesUnordered::new();
     let (mut outcome, mut lost, mut kept, mut stops) = (Ok(()), 0u64, 0u64, 0u32);
-    // What the stream told last: what goes on is told once.
-    let mut last_told = None;
+    // The last error of the stream that was shown: one that goes on is shown once.
+    let mut last_shown = None;
     let (mut outage, mut look) = (Outage::default(), interval(LOOK));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // When the commands that still run are ended, and when their results are waited for no longer.
@@ -149,10 +149,10 @@ async fn work(
                 match job {
                     Some(Ok(job)) => running.push(one(job, program, &args.hard_codes, orders.clone(), &settling)),
                     Some(Err(error)) => {
-                        let told = error.to_string();
-                        if last_told.as_ref() != Some(&told) {
-                            context.output.say(&format!("Error: {told}"));
-                            last_told = Some(told);
+                        let text = error.to_string();
+                        if last_shown.as_ref() != Some(&text) {
+                            context.output.say(&format!("Error: {text}"));
+                            last_shown = Some(text);
                         }
                         outcome = Err(error.into());
                     }
