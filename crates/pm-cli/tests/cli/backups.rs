@@ -164,7 +164,7 @@ fn a_password_is_neither_among_the_arguments_nor_in_a_message() {
         ran.assert_refused(3, &[tool, "error: no *** here"]);
         assert!(!ran.stderr.contains("hunter2"));
         let read = |name: &str| fs::read_to_string(place.home.path().join(name)).unwrap();
-        assert!(!read("arguments").contains("hunter2") && read("arguments").contains("--dbname=postgres://"));
+        assert!(!read("arguments").contains("hunter2") && read("arguments").contains("--dbname=dbname='"));
         assert_eq!(read("password"), "hunter2\n");
     }
 }

@@ -5,6 +5,7 @@
 
 mod conninfo;
 mod files;
+mod libpq;
 mod parameters;
 mod route;
 mod surroundings;
@@ -13,6 +14,7 @@ mod target;
 mod tests;
 mod tls;
 
+pub use libpq::Libpq;
 pub use route::{Address, Attempt, Open, Refusal, Role, Route};
 pub use surroundings::{Surroundings, System};
 pub use target::{Host, Keepalives, Password, Place, SessionAttrs, Target};

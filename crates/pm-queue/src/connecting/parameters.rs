@@ -135,6 +135,11 @@ impl Parameters {
         }
     }
 
+    /// Returns every parameter with its value.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, (value, _))| (*name, value.as_str()))
+    }
+
     #[cfg(test)]
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().copied()
@@ -156,6 +161,13 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+/// Returns whether every libpq since that of Postgres 14 knows a parameter, of those that have an effect.
+pub(super) fn is_known_to_every_libpq(name: &str) -> bool {
+    const NEWER: [&str; 3] = ["load_balance_hosts", "sslnegotiation", "servicefile"];
+    let has_effect = KNOWN.iter().any(|(known, _, usage)| *known == name && matches!(usage, Use::Full));
+    has_effect && !NEWER.contains(&name)
 }
 
 /// Returns every variable, with its parameter.

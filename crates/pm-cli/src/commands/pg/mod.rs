@@ -1,7 +1,6 @@
 //! Commands that use Postgres's own programs.
 
 mod backup;
-mod connection;
 mod restore;
 mod script;
 mod tool;

@@ -1,11 +1,11 @@
 //! Running a program of Postgres's.
 
-use super::connection::Connection;
 use crate::config::Settings;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::Progress;
 use crate::stop::Stop;
+use pm_driver_tokio_postgres::connecting::Libpq;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -46,15 +46,15 @@ impl Tool {
     ///
     /// # Errors
     ///
-    /// Exit code 2 when no database is named.
+    /// Exit code 2 when no database is named, or when the connection string is none.
     pub(super) fn connected(name: &'static str, settings: &Settings) -> Result<Self, CommandError> {
         let Tool { name, mut command } = Tool::new(name);
-        let connection = Connection::new(settings.url()?);
-        command.arg("--no-password").arg(format!("--dbname={}", connection.without_password));
+        let connection = Libpq::read(settings.url()?)?;
+        command.arg("--no-password").arg(format!("--dbname={}", connection.pairs));
         let timeout = settings.connect_timeout.as_secs().max(1).to_string();
         let defaults = [("PGAPPNAME", "pm"), ("PGCONNECT_TIMEOUT", timeout.as_str())];
         command.envs(defaults.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
-        command.envs(connection.password.map(|password| ("PGPASSWORD", password)));
+        command.envs(connection.variables);
         Ok(Tool { name, command })
     }
 
@@ -142,6 +142,11 @@ fn hint(words: &str) -> Option<String> {
     if words.contains("must be owner of schema") {
         return Some(
             "--into renames a schema of the backup's name until the commit: restore as its owner, or elsewhere".into(),
+        );
+    }
+    if words.contains("already exists") {
+        return Some(
+            "the backup holds tables that are not pm's, which a restore does not replace: drop or rename them".into(),
         );
     }
     words.contains("does not appear to be a valid archive").then(|| "a backup is made by: pm pg backup".to_owned())

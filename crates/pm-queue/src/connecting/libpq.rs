@@ -1,0 +1,98 @@
+//! A connection string for programs that connect by libpq: Postgres's own.
+
+use super::conninfo;
+use super::parameters::{self, Parameters};
+use crate::Error;
+use std::fmt;
+
+/// How a program that uses libpq, of any version, connects to where a connection string leads.
+///
+/// What the string leaves open, libpq fills in from the same surroundings as pm does.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Libpq {
+    /// `key='value'` pairs, which may stand among the arguments of a process: no password is among them.
+    pub pairs: String,
+    /// What belongs in its environment: a password, or the file with services.
+    pub variables: Vec<(&'static str, String)>,
+}
+
+impl fmt::Debug for Libpq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Libpq").field("pairs", &self.pairs).finish_non_exhaustive()
+    }
+}
+
+impl Libpq {
+    /// Reads a connection string, a URL or `key=value` pairs, in every spelling that pm takes.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, without a password in the message.
+    pub fn read(text: &str) -> Result<Libpq, Error> {
+        let found: Parameters = conninfo::parse(text)?;
+        let (mut pairs, mut variables) = (Vec::new(), Vec::new());
+        for (name, value) in found.all().filter(|(_, value)| !value.is_empty()) {
+            match name {
+                "password" => variables.push(("PGPASSWORD", value.to_owned())),
+                "servicefile" => variables.push(("PGSERVICEFILE", value.to_owned())),
+                name if parameters::is_known_to_every_libpq(name) => pairs.push(pair(name, value)),
+                _ => {}
+            }
+        }
+        Ok(Libpq { pairs: pairs.join(" "), variables })
+    }
+}
+
+fn pair(name: &str, value: &str) -> String {
+    format!("{name}='{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_among_the_pairs_whatever_the_form() {
+        for (text, pairs, password) in [
+            ("postgres://ada:hunter2@db:5433/app", "dbname='app' host='db' port='5433' user='ada'", Some("hunter2")),
+            ("postgres://ada:a%40b%3A@db/app", "dbname='app' host='db' user='ada'", Some("a@b:")),
+            ("postgres://ada@%2Ftmp/app", "dbname='app' host='/tmp' user='ada'", None),
+            ("postgres://ada:@db", "host='db' user='ada'", None),
+            ("postgres://db/app?user=ada&password=x%26y", "dbname='app' host='db' user='ada'", Some("x&y")),
+            ("postgres://db/app?pass%77ord=xyz", "dbname='app' host='db'", Some("xyz")),
+            ("host=db password=hunter2 user=ada", "host='db' user='ada'", Some("hunter2")),
+            (r"host = 'a b' password = 'hun\'ter 2'  user=a\'b\\", r"host='a b' user='a\'b\\'", Some("hun'ter 2")),
+            ("", "", None),
+        ] {
+            let variables = password.map(|password| ("PGPASSWORD", password.to_owned())).into_iter().collect();
+            let expected = Libpq { pairs: pairs.to_owned(), variables };
+            let read = Libpq::read(text).unwrap();
+            assert_eq!((&read.pairs, &read.variables), (&expected.pairs, &expected.variables), "{text}");
+            assert!(!format!("{read:?}").contains(password.unwrap_or("no password")), "{text}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_other_drivers_and_of_newer_versions_are_left_out_or_written_as_every_libpq_reads_them() {
+        for (parameter, pairs) in [
+            ("ssl-mode=require", "sslmode='require'"),
+            ("ssl-root-cert=/a", "sslrootcert='/a'"),
+            ("ssl-ca=/a", "sslrootcert='/a'"),
+            ("ssl-cert=/a", "sslcert='/a'"),
+            ("ssl-key=/a", "sslkey='/a'"),
+            ("keepalives_retries=3", "keepalives_count='3'"),
+            ("statement-cache-capacity=5", ""),
+            ("load_balance_hosts=random", ""),
+            ("sslnegotiation=direct", ""),
+            ("sslcertmode=allow", ""),
+            ("gssdelegation=0", ""),
+            ("max_protocol_version=3.2", ""),
+        ] {
+            let read = Libpq::read(&format!("postgres:///?{parameter}")).unwrap();
+            assert_eq!((read.pairs.as_str(), read.variables.len()), (pairs, 0), "{parameter}");
+        }
+        let read = Libpq::read("service=jobs servicefile=/etc/services").unwrap();
+        assert_eq!(read.pairs, "service='jobs'");
+        assert_eq!(read.variables, [("PGSERVICEFILE", "/etc/services".to_owned())]);
+    }
+}
