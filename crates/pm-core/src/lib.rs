@@ -40,7 +40,10 @@ pub use failure::{Class, Failure, POOLER_SQLSTATE};
 pub use id::{IdSuffix, job_id};
 pub use job::{ClaimedJob, JobMetadata, JobOptions, KeyHold, MAX_PAYLOAD_BYTES, NewJob, OnConflict, RunAt};
 pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, UNREADABLE_FOR, Verdict, trusted_for};
-pub use migration::{MIGRATIONS, Migration, OTHER_TEXT_SQLSTATE, SCHEMA_VERSION, expected_relations, migration_script};
+pub use migration::{
+    MIGRATIONS, Migration, OTHER_TEXT_SQLSTATE, SCHEMA_VERSION, expected_functions, expected_relations,
+    migration_script,
+};
 pub use name::{QueueName, ScheduleName, SchemaName};
 pub use operation::Operation;
 pub use prose::FittedTexts;

@@ -144,8 +144,8 @@ fn a_copy_takes_another_name_beside_live_workers() {
 fn what_cannot_take_the_name_changes_nothing() {
     let (place, backup) = production();
     assert_eq!(place.pm(&["db", "migrate", "--schema", "copy"]).status, 0);
-    place.database.execute("create schema others; create schema \"100%\"; create table public.t (id int)").unwrap();
-    let before = "100% copy others pm";
+    place.database.execute("create schema others; create table public.t (id int)").unwrap();
+    let before = "copy others pm";
     let check = |more: &[&str], backup: &PathBuf, status: i32, words: &[&str]| {
         let (found, stderr) = restored(&place, more, backup);
         assert!(found == status && words.iter().all(|words| stderr.contains(words)), "{more:?}: {found} {stderr}");
@@ -157,8 +157,6 @@ fn what_cannot_take_the_name_changes_nothing() {
         check(&["--into", name], &backup, 2, &["--into", "schema name"]);
     }
     check(&["--into", "copy"], &backup, 1, &["\"copy\" of that database has pm's tables already", "--clean"]);
-    check(&["--into", "others"], &backup, 3, &["schema \"others\" exists already", "nothing was changed"]);
-    check(&["--into", "100%"], &backup, 3, &["schema \"100%\" exists already", "nothing was changed"]);
     check(&["--into", "new", "--schema", "x"], &place.home.path().to_owned(), 3, &["nothing was changed"]);
     let foreign = place.home.path().join("foreign.dump");
     let dump = |what: &str| {
@@ -175,23 +173,70 @@ fn what_cannot_take_the_name_changes_nothing() {
     check(&["--paused", "--schema", "new"], &foreign, 1, &["\"new\" but in \"others\"", "--into 'new'"]);
 }
 
-/// One that is asked to stop, or whose pg_restore fails at the end, leaves all as it was.
 /// Guards: a restore replaces pm's tables, and no others that live in the same schema.
 #[test]
 fn tables_of_others_in_the_schema_are_not_put_back_to_what_they_were() {
-    let place = Place::with_queues(&["mail"]);
+    let (place, backup) = production();
     place.database.execute("create table pm.orders (id int); insert into pm.orders values (1)").unwrap();
+    assert_eq!(restored(&place, &["--clean"], &backup).0, 0, "the backup holds pm's tables alone");
+    assert_eq!(place.value("select count(*) from pm.orders"), "1");
     let path = place.home.path().join("pm.dump");
     let output = place.command().args(["pg", "backup"]).stdout(File::create(&path).unwrap()).output().unwrap();
     assert!(output.status.success());
     place.database.execute("insert into pm.orders values (2)").unwrap();
     let (status, stderr) = restored(&place, &["--clean"], &path);
     assert_eq!(status, 3, "{stderr}");
-    assert!(stderr.contains("holds more than pm's tables") && stderr.contains("orders"), "{stderr}");
+    let words = ["relation \"orders\" already exists", "nothing was changed", "which a restore does not replace"];
+    assert!(words.iter().all(|words| stderr.contains(words)), "{stderr}");
     assert_eq!(place.value("select count(*) from pm.orders"), "2");
     assert_eq!(place.value("select count(*) from pm.queue"), "1");
+    assert_eq!(place.value("select count(*) from pm.job"), "3");
 }
 
+/// An administrator makes the schema for a role that may make none, and whose own it is; or it is `public`.
+#[test]
+fn a_restore_fills_a_schema_that_is_there_as_a_role_that_may_not_create_one() {
+    let (place, backup) = production();
+    for (schema, more, before) in [
+        ("pm", &[][..], "create schema pm authorization modest"),
+        ("pm", &["--clean"], "grant usage on schema pm to public"),
+        ("100%", &["--into", "100%"], "create schema \"100%\"; create table \"100%\".t (id int)"),
+        ("public", &["--into", "public"], "create table public.t (id int); comment on schema public is 'ours'"),
+    ] {
+        let target = Place::empty();
+        let name = target.database.name();
+        let as_modest =
+            format!("{}?options=-c%20role%3Dmodest_{name}", target.database.url().split('?').next().unwrap());
+        let sql = before.replace("modest", &format!("modest_{name}"));
+        target.database.execute(&format!("create role modest_{name}")).unwrap();
+        if more == ["--clean"] {
+            target.database.execute(&format!("create schema pm authorization modest_{name}")).unwrap();
+            assert_eq!(restored(&target, &["--db", &as_modest], &backup).0, 0);
+        }
+        target.database.execute(&sql).unwrap();
+        let as_who = if schema == "pm" { as_modest } else { target.database.url() };
+        let (status, stderr) = restored(&target, &[more, &["--db", &as_who]].concat(), &backup);
+        assert_eq!(status, 0, "{schema}: {stderr}");
+        assert_eq!(target.value(&format!("select count(*) from \"{schema}\".job")), "3");
+        if more == ["--clean"] {
+            let may_use = "select has_schema_privilege('public', 'pm', 'usage')";
+            assert_eq!(target.value(may_use), "t", "the schema is the same as before, with what was granted on it");
+        }
+        if schema == "public" {
+            let dump = target.home.path().join("public.dump");
+            let mut command = target.command();
+            command.args(["pg", "backup", "--schema", "public"]).stdout(File::create(&dump).unwrap());
+            assert!(command.status().unwrap().success());
+            let other = Place::empty();
+            assert_eq!(
+                restored(&other, &["--schema", "public"], &dump),
+                (0, "Restored schema \"public\", at version 2.\n".to_owned())
+            );
+        }
+    }
+}
+
+/// One that is asked to stop, or whose pg_restore fails at the end, leaves all as it was.
 #[test]
 fn an_unfinished_restore_changes_nothing() {
     let (place, backup) = production();

@@ -1,4 +1,4 @@
-//! Which indexes, tables and sequences the schema's history leaves behind, read from its own SQL.
+//! Which indexes, tables, sequences and functions the schema's history leaves behind, read from its own SQL.
 
 use super::MIGRATIONS;
 use crate::SchemaName;
@@ -40,6 +40,15 @@ pub fn expected_relations() -> BTreeSet<String> {
         }
     }
     relations
+}
+
+/// Returns the names of the functions that the migrations make.
+pub fn expected_functions() -> BTreeSet<String> {
+    let schema = SchemaName::default();
+    let begin = render("create function {schema}.", &schema);
+    let all: Vec<_> = MIGRATIONS.iter().map(|migration| migration.sql(&schema)).collect();
+    let begun = all.iter().flat_map(|sql| sql.split(&begin).skip(1));
+    begun.filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Returns the SQL that makes the trigger anew that deletes what belongs to a job, or turns it on again.
@@ -116,6 +125,11 @@ mod tests {
             assert!(relations.contains(name), "{name}: {relations:?}");
         }
         assert!(relations.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')), "{relations:?}");
+    }
+
+    #[test]
+    fn functions_are_read_from_the_migrations() {
+        assert_eq!(expected_functions(), BTreeSet::from(["delete_with_job".to_owned(), "insert_job".to_owned()]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod indexes;
 
-pub use indexes::expected_relations;
+pub use indexes::{expected_functions, expected_relations};
 pub(crate) use indexes::{expected_indexes, restored_delete_trigger};
 
 use crate::SchemaName;

@@ -79,10 +79,8 @@ pub(super) async fn run(context: &mut Context, args: &RestoreArgs) -> Result<(),
     }
     let mut stop = Stop::listen()?;
     let mut pg_restore = Tool::new("pg_restore");
-    pg_restore.command.args(["--file=-", "--no-owner", "--no-privileges"]);
-    if args.clean {
-        pg_restore.command.args(["--clean", "--if-exists"]);
-    }
+    // A comment on a schema takes its owner to restore.
+    pg_restore.command.args(["--file=-", "--no-owner", "--no-privileges", "--no-comments"]);
     pg_restore.command.stdin(Stdio::inherit()).stdout(Stdio::piped());
     let mut psql = Tool::connected("psql", &settings)?;
     psql.command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--file=-"]);
@@ -136,7 +134,7 @@ async fn prepare(
     }
     let plan = Plan { backup: &name, target, clean: args.clean, paused: args.paused };
     let mut is_written = session.write(plan.before().as_bytes()).await;
-    let mut piece = head;
+    let mut piece = plan.begun(&head);
     while is_written && !piece.is_empty() {
         is_written = session.write(&piece).await;
         piece.clear();

@@ -1,6 +1,7 @@
 //! The SQL around a backup's own script, which makes one transaction of it.
 
-use pm_core::{SchemaName, expected_relations};
+use pm_core::{SchemaName, expected_functions, expected_relations};
+use std::collections::BTreeSet;
 
 /// What the session prints when only the commit is missing.
 pub(super) const READY: &str = "pm: ready to commit";
@@ -22,18 +23,11 @@ impl Plan<'_> {
     /// Returns what goes before the backup's script: it begins the transaction and makes the backup's name free.
     ///
     /// Renaming a schema locks none of its tables, and until the commit all others see it under its old name, which
-    /// it has again by then. With `clean` the target gets the backup's name, so that the script drops its tables.
+    /// it has again by then. A target that is there already gets the backup's name, so that the script fills it.
     pub(super) fn before(&self) -> String {
         let Plan { backup, target, clean, .. } = self;
         let mut sql = "begin;\n".to_owned();
-        if *clean {
-            sql.push_str(&refusal_of_others(target));
-        }
         if backup != target {
-            let taken = match clean {
-                true => format!("alter schema \"{target}\" rename to \"{backup}\";"),
-                false => format!("raise exception using message = 'schema \"{target}\" exists already';"),
-            };
             // Two restores that rename one schema would fail: they come one after the other.
             sql.push_str(&format!(
                 "do $pm$ begin\n\
@@ -41,11 +35,29 @@ impl Plan<'_> {
                  if pg_catalog.to_regnamespace('\"{backup}\"') is not null then\n\
                  alter schema \"{backup}\" rename to \"{ASIDE}\";\n\
                  end if;\n\
-                 if pg_catalog.to_regnamespace('\"{target}\"') is not null then\n{taken}\nend if;\n\
+                 if pg_catalog.to_regnamespace('\"{target}\"') is not null then\n\
+                 alter schema \"{target}\" rename to \"{backup}\";\n\
+                 end if;\n\
                  end $pm$;\n"
             ));
         }
+        if *clean {
+            sql.push_str(&drop_of_ours(backup));
+        }
         sql
+    }
+
+    /// Returns the beginning of the backup's script without the line that creates its schema: that is created unless it
+    /// is there, which a role that may not create schemas can do as well.
+    pub(super) fn begun(&self, script: &[u8]) -> Vec<u8> {
+        let mut begun = Vec::with_capacity(script.len());
+        for line in script.split_inclusive(|byte| *byte == b'\n') {
+            match created_schema(line).is_some_and(|name| name == *self.backup) {
+                true => begun.extend(creation(self.backup).as_bytes()),
+                false => begun.extend(line),
+            }
+        }
+        begun
     }
 
     /// Returns what goes after the backup's script: all but the commit.
@@ -84,29 +96,46 @@ impl Plan<'_> {
     }
 }
 
-/// Returns SQL that fails when a schema holds tables that are not pm's: a backup holds the whole schema, and so a restore
-/// that drops what is there would put them back to what they were then.
-fn refusal_of_others(schema: &SchemaName) -> String {
-    let ours: Vec<_> = expected_relations().into_iter().map(|name| format!("'{name}'")).collect();
+/// Returns SQL that makes a schema unless it is there.
+fn creation(schema: &SchemaName) -> String {
     format!(
-        "do $pm$ declare others pg_catalog.text; begin\n\
-         select pg_catalog.string_agg(relname::pg_catalog.text, ', ' order by relname) into others from pg_catalog.pg_class\n\
-         where relnamespace = pg_catalog.to_regnamespace('\"{schema}\"')::pg_catalog.oid and relkind in ('r', 'p', 'v', 'm', 'f', 'S')\n\
-         and relname <> all (array[{}]::pg_catalog.name[]);\n\
-         if others is not null then\n\
-         raise exception using message = 'schema \"{schema}\" holds more than pm''s tables, which --clean would replace too: ' \
-         || others;\n\
+        "do $pm$ begin\n\
+         if pg_catalog.to_regnamespace('\"{schema}\"') is null then\n\
+         create schema \"{schema}\";\n\
          end if;\n\
-         end $pm$;\n",
-        ours.join(", ")
+         end $pm$;\n"
+    )
+}
+
+/// Returns SQL that drops what is pm's in a schema, and leaves the schema and what is others' in it.
+fn drop_of_ours(schema: &SchemaName) -> String {
+    let quoted = |names: BTreeSet<String>| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    let (relations, functions) = (quoted(expected_relations()), quoted(expected_functions()));
+    let namespace = format!("pg_catalog.to_regnamespace('\"{schema}\"')::pg_catalog.oid");
+    format!(
+        "do $pm$ declare ours pg_catalog.text; begin\n\
+         for ours in select pg_catalog.format('drop table %s', pg_catalog.string_agg(pg_catalog.format('%I.%I', '{schema}', relname), ', '))\n\
+         from pg_catalog.pg_class where relnamespace = {namespace} and relkind = 'r' and relname = any (array[{relations}])\n\
+         having pg_catalog.count(*) > 0\n\
+         loop execute ours; end loop;\n\
+         for ours in select pg_catalog.format('drop sequence %I.%I', '{schema}', relname)\n\
+         from pg_catalog.pg_class where relnamespace = {namespace} and relkind = 'S' and relname = any (array[{relations}])\n\
+         loop execute ours; end loop;\n\
+         for ours in select pg_catalog.format('drop function %s', oid::pg_catalog.regprocedure)\n\
+         from pg_catalog.pg_proc where pronamespace = {namespace} and proname = any (array[{functions}])\n\
+         loop execute ours; end loop;\n\
+         end $pm$;\n"
     )
 }
 
 /// Returns the first schema that a script of pg_restore creates, if that line is there and it may be one of pm's.
 pub(super) fn schema_of(script: &[u8]) -> Option<SchemaName> {
-    let mut lines = script.split_inclusive(|byte| *byte == b'\n');
-    let name = lines.find_map(|line| line.strip_prefix(b"CREATE SCHEMA ")?.strip_suffix(b";\n"))?;
-    let name = std::str::from_utf8(name).ok()?;
+    script.split_inclusive(|byte| *byte == b'\n').find_map(created_schema)
+}
+
+/// Returns the schema that a line of such a script creates.
+fn created_schema(line: &[u8]) -> Option<SchemaName> {
+    let name = std::str::from_utf8(line.strip_prefix(b"CREATE SCHEMA ")?.strip_suffix(b";\n")?).ok()?;
     SchemaName::new(name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name)).ok()
 }
 
