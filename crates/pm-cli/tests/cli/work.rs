@@ -284,6 +284,38 @@ fn commands_die_with_a_worker_that_is_killed() {
     }
 }
 
+#[test]
+fn commands_die_with_a_worker_that_is_killed_after_its_guard() {
+    let place = Place::with_queues(&["mail"]);
+    let script = "read n; echo $$ > \"$HOME/new.$n\"; mv \"$HOME/new.$n\" \"$HOME/began.$n\"; trap '' TERM HUP INT; sleep 1000 & wait";
+    let mut working = work(&place, &["--concurrency", "2"], script);
+    let began = |n: u32| place.home.path().join(format!("began.{n}"));
+    place.add(&["mail", "1"]);
+    await_file(&began(1));
+    let is_guard = |child: &u32| {
+        std::fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("guard-commands"))
+    };
+    // Whichever thread started it.
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", working.child.id())).unwrap();
+    let threads = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+    let of_thread = |thread: String| {
+        let path = format!("/proc/{}/task/{thread}/children", working.child.id());
+        let all = std::fs::read_to_string(path).unwrap_or_default();
+        all.split_whitespace().map(|child| child.parse().unwrap()).collect::<Vec<u32>>()
+    };
+    let guards: Vec<u32> = threads.flat_map(of_thread).filter(is_guard).collect();
+    assert_eq!(guards.len(), 1, "{guards:?}");
+    rustix::process::kill_process(rustix::process::Pid::from_raw(guards[0] as i32).unwrap(), Signal::KILL).unwrap();
+    await_end(&guards[0].to_string());
+    place.add(&["mail", "2"]);
+    await_file(&began(2));
+    working.signal(Signal::KILL);
+    working.child.wait().unwrap();
+    for n in 1..=2 {
+        await_end(&std::fs::read_to_string(began(n)).unwrap());
+    }
+}
+
 /// `timeout` moves what it runs to a group of its own, and so do `sudo` and `setsid`.
 #[test]
 fn processes_that_have_left_the_group_of_their_command_die_with_it() {

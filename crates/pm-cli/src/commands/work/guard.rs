@@ -17,7 +17,13 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) const ARGUMENT: &str = "guard-commands";
 
 /// The guard, seen from `pm work`.
-pub(super) struct Guard(Mutex<Child>);
+pub(super) struct Guard(Mutex<Guarding>);
+
+struct Guarding {
+    process: Child,
+    /// The groups that it is to kill.
+    groups: BTreeSet<i32>,
+}
 
 impl Guard {
     /// Starts the process.
@@ -26,44 +32,62 @@ impl Guard {
     ///
     /// Exit code 3 when the system refuses.
     pub(super) fn start() -> Result<Self, CommandError> {
-        let program = std::env::current_exe();
         let failed =
             |error| CommandError::trouble(format!("cannot start the process that guards the commands: {error}"));
-        let child = program
-            .and_then(|program| {
-                let mut command = Command::new(program);
-                command.arg(ARGUMENT).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null());
-                command.stderr(Stdio::null()).spawn()
-            })
-            .map_err(failed)?;
-        Ok(Guard(Mutex::new(child)))
+        let process = spawned().map_err(failed)?;
+        Ok(Guard(Mutex::new(Guarding { process, groups: BTreeSet::new() })))
     }
 
     /// Has the group killed when this process dies.
     pub(super) fn add(&self, group: Pid) {
-        self.say('+', group);
+        let group = group.as_raw_nonzero().get();
+        self.change(&format!("+{group}\n"), |groups| groups.insert(group));
     }
 
     /// Takes the group back: its command has ended.
     pub(super) fn remove(&self, group: Pid) {
-        self.say('-', group);
+        let group = group.as_raw_nonzero().get();
+        self.change(&format!("-{group}\n"), |groups| groups.remove(&group));
     }
 
-    fn say(&self, sign: char, group: Pid) {
-        let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stdin) = &mut child.stdin {
-            // Without a guard commands are still ended by `pm work` itself.
-            drop(stdin.write_all(format!("{sign}{}\n", group.as_raw_nonzero()).as_bytes()));
+    fn change(&self, word: &str, change: impl FnOnce(&mut BTreeSet<i32>) -> bool) {
+        let mut guarding = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _was_it_otherwise = change(&mut guarding.groups);
+        if !say(&mut guarding.process, word) {
+            guarding.start_again();
         }
     }
 }
 
+impl Guarding {
+    /// Starts another process in the place of one that has died. Without one, commands are still ended by `pm work`
+    /// itself, and the next one tries again.
+    fn start_again(&mut self) {
+        drop(self.process.wait());
+        let Ok(mut process) = spawned() else { return };
+        let all: String = self.groups.iter().map(|group| format!("+{group}\n")).collect();
+        say(&mut process, &all);
+        self.process = process;
+    }
+}
+
+fn spawned() -> io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(ARGUMENT).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn()
+}
+
+/// Returns whether the process took the word.
+fn say(process: &mut Child, word: &str) -> bool {
+    process.stdin.as_mut().is_some_and(|stdin| stdin.write_all(word.as_bytes()).is_ok())
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
-        let child = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop(child.stdin.take());
+        let guarding = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(guarding.process.stdin.take());
         // It ends at the end of its stdin.
-        drop(child.wait());
+        drop(guarding.process.wait());
     }
 }
 
