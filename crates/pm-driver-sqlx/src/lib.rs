@@ -137,7 +137,8 @@ pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, E
 /// As [`Queue::open`].
 pub async fn from_pool_on(pool: PgPool, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
     let queue = Queue::open(Arc::new(Sqlx::of_pool(pool, &options, runtime.clone())?), runtime, &options).await?;
-    if options.check_schema {
+    // Through a pooler it has been done.
+    if options.check_schema && !options.pooler {
         queue.advance_positions().await;
     }
     Ok(queue)

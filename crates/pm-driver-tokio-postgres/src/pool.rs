@@ -23,7 +23,8 @@ pub async fn from_pool(pool: Pool, options: ConnectOptions) -> Result<Queue, Err
     let listener = options.listens_at().map(|url| TokioPostgres::on(url, &options, runtime.clone())).transpose()?;
     let driver = PoolDriver { pool, enclosing: Enclosing::new(&options), listener };
     let queue = Queue::open(Arc::new(driver), runtime, &options).await?;
-    if options.check_schema {
+    // Through a pooler it has been done.
+    if options.check_schema && !options.pooler {
         queue.advance_positions().await;
     }
     Ok(queue)
