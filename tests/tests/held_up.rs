@@ -5,7 +5,9 @@ use deadpool_postgres::{Manager, Pool};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pm_core::StatementId;
-use pm_driver_tokio_postgres::{ConnectOptions, Driver, Error, Queue, SettingsChange, Statement, Type, Uuid};
+use pm_driver_tokio_postgres::{
+    Change, ConnectOptions, Driver, Error, ErrorKind, Queue, SettingsChange, Statement, StillIs, Type, Uuid,
+};
 use pm_sandbox::Pooler;
 use pm_tests::{Direct, Ground, LOCK_WAITS, PATIENCE, eventually, next, take, within};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -83,10 +85,10 @@ fn waiting(ground: &Ground) -> i64 {
     ground.number(LOCK_WAITS)
 }
 
-/// Starts deleting a job so many times at once.
-fn delete(queue: &Queue, id: Uuid, times: usize) -> Vec<JoinHandle<Result<u64, Error>>> {
-    let deleting = |queue: Queue| tokio::spawn(async move { queue.delete_jobs(&[id]).await });
-    (0..times).map(|_| deleting(queue.clone())).collect()
+/// Starts copying a job so many times at once: that waits for whoever has it locked.
+fn copy(queue: &Queue, id: Uuid, times: usize) -> Vec<JoinHandle<Result<Uuid, Error>>> {
+    let copying = |queue: Queue| tokio::spawn(async move { queue.copy_job(id, "copies", Default::default()).await });
+    (0..times).map(|_| copying(queue.clone())).collect()
 }
 
 /// Runs a test on every way at once, each with a database of its own.
@@ -109,17 +111,18 @@ async fn jobs_are_put_in_and_done_while_operators_wait_for_a_locked_job() {
         next(&mut jobs).await.into_parts().1.leave();
         let mut someone = Direct::to(&ground.database.url()).await;
         lock(&mut someone, &[locked]).await;
-        let deleting = delete(queue, locked, 30);
+        queue.create_queue("copies", false).await.unwrap();
+        let copying = copy(queue, locked, 30);
         eventually("one waits", PATIENCE, async || waiting(ground) > 0).await;
         for n in 1..20u64 {
             within(&format!("{way:?}: an enqueue"), queue.enqueue("tasks", n, Default::default())).await.unwrap();
             let job = next(&mut jobs).await;
             within(&format!("{way:?}: a commit"), job.into_parts().1.commit()).await.unwrap();
         }
-        assert!(deleting.iter().all(|one| !one.is_finished()), "{way:?}: they still wait");
+        assert!(copying.iter().all(|one| !one.is_finished()), "{way:?}: they still wait");
         unlock(&mut someone).await;
-        for deleted in within(&format!("{way:?}: the deletions"), join_all(deleting)).await {
-            deleted.unwrap().unwrap_or_else(|error| panic!("{way:?}: {error}"));
+        for copied in within(&format!("{way:?}: the copies"), join_all(copying)).await {
+            copied.unwrap().unwrap_or_else(|error| panic!("{way:?}: {error}"));
         }
     })
     .await;
@@ -148,9 +151,10 @@ async fn leases_are_extended_while_operators_wait_for_a_locked_job() {
     each_way(SettingsChange::new().lease(SECOND * 3), patient(), async |way, ground, queue| {
         let other = ground.put(1).await;
         ground.queue.fail_jobs(&[other], "not to be claimed").await.unwrap();
+        ground.queue.create_queue("copies", false).await.unwrap();
         keep_alive(way, ground, queue, async |someone| {
             lock(someone, &[other]).await;
-            drop(delete(queue, other, 4));
+            drop(copy(queue, other, 4));
             eventually("one waits", PATIENCE, async || waiting(ground) > 0).await;
         })
         .await;
@@ -205,7 +209,7 @@ async fn neighbours_of_a_locked_job_are_settled_and_no_statement_given_up_waits_
         let (_, mut theirs) = settling.remove(JOBS / 3);
         let operators = async {
             for _ in 0..3 {
-                let refused = queue.delete_jobs(&[locked]).await.expect_err("it is locked");
+                let refused = queue.copy_job(locked, "tasks", Default::default()).await.expect_err("it is locked");
                 assert!(refused.to_string().contains("55P03"), "{way:?}: {refused}");
             }
         };
@@ -224,6 +228,67 @@ async fn neighbours_of_a_locked_job_are_settled_and_no_statement_given_up_waits_
         assert!((&mut theirs).now_or_never().is_none(), "{way:?}: it waits for the lock");
         unlock(&mut someone).await;
         within(&format!("{way:?}: the locked one"), theirs).await.unwrap_or_else(|error| panic!("{way:?}: {error}"));
+    })
+    .await;
+}
+
+/// What operators do to many jobs at once, one of which is locked, is done to the others at once, and keeps none of them
+/// locked while it waits for that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_done_in_bulk_holds_up_no_neighbour_of_a_locked_job() {
+    const JOBS: usize = 40;
+    each_way(SettingsChange::new(), patient(), async |way, ground, queue| {
+        ground.put_many(JOBS as u64).await;
+        queue.create_queue("others", false).await.unwrap();
+        let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
+        let mut acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts().1).collect();
+        let ids: Vec<Uuid> = acks.iter().map(|ack| ack.id()).collect();
+        let locked = JOBS / 3;
+        let mut someone = Direct::to(&ground.database.url()).await;
+        lock(&mut someone, &ids[locked..=locked]).await;
+        let (mover, of) = (queue.clone(), ids.clone());
+        let moving = tokio::spawn(async move { mover.move_jobs(&of, "others").await });
+        let moved = "select count(*) from pm.job join pm.queue on queue.id = queue_id where name = 'others'";
+        eventually(&format!("{way:?}: the others are moved"), PATIENCE, async || {
+            ground.number(moved) == JOBS as i64 - 1
+        })
+        .await;
+        let theirs = acks.remove(locked);
+        for settled in within(&format!("{way:?}: the others"), join_all(acks.into_iter().map(|ack| ack.commit()))).await
+        {
+            settled.unwrap_or_else(|error| panic!("{way:?}: {error}"));
+        }
+        assert!(!moving.is_finished(), "{way:?}: it is tried again for as long as it is locked");
+        unlock(&mut someone).await;
+        let count = within(&format!("{way:?}: the locked one"), moving).await.unwrap();
+        assert_eq!(count.unwrap_or_else(|error| panic!("{way:?}: {error}")), JOBS as u64);
+        within(&format!("{way:?}: its commit"), theirs.commit()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_bulk_call_says_which_jobs_stay_locked_and_changes_the_others() {
+    each_way(SettingsChange::new(), impatient(), async |way, ground, queue| {
+        queue.create_queue("others", false).await.unwrap();
+        let (locked, missing, anything) = (ground.put(0).await, Uuid::from_u128(1), StillIs::default());
+        let mut someone = Direct::to(&ground.database.url()).await;
+        lock(&mut someone, &[locked]).await;
+        let mut ids = [locked, ground.put(1).await, missing];
+        let told = [Change::Locked, Change::Changed, Change::NotFound];
+        assert_eq!(queue.restart_jobs_told(&ids, false, &anything).await.unwrap(), told, "{way:?}");
+        assert_eq!(queue.move_jobs_told(&ids, "others", &anything).await.unwrap(), told, "{way:?}");
+        assert_eq!(queue.fail_jobs_told(&ids, "enough", &anything).await.unwrap(), told, "{way:?}");
+        assert_eq!(queue.delete_jobs_told(&ids, &anything).await.unwrap(), told, "{way:?}");
+        ids[1] = ground.put(2).await;
+        assert_eq!(queue.finish_jobs_told(&ids, &anything).await.unwrap(), told, "{way:?}");
+        let refused = queue.delete_jobs(&ids).await.expect_err("one is locked");
+        assert_eq!(refused.kind(), ErrorKind::Database, "{way:?}");
+        assert!(refused.to_string().contains("locked 1 of 3 jobs"), "{way:?}: {refused}");
+        assert_eq!(ground.number("select count(*) from pm.job"), 1, "{way:?}: only the locked one is left");
+        assert_eq!(waiting(ground), 0, "{way:?}");
+        unlock(&mut someone).await;
+        assert_eq!(queue.delete_jobs(&[locked]).await.unwrap(), 1, "{way:?}");
     })
     .await;
 }
@@ -263,7 +328,8 @@ async fn a_shorter_timeout_of_the_callers_sessions_stays() {
     lock(&mut someone, &[id]).await;
     for way in [Way::Deadpool, Way::SqlxPool, Way::TokioPostgresThroughPooler, Way::SqlxThroughPooler] {
         let queue = way.open(&ground, &pooler, &patient()).await;
-        let refused = within(&format!("{way:?}"), queue.delete_jobs(&[id])).await.expect_err("it is locked");
+        let refused = within(&format!("{way:?}"), queue.copy_job(id, "tasks", Default::default())).await;
+        let refused = refused.expect_err("it is locked");
         assert!(refused.to_string().contains("55P03"), "{way:?}: {refused}");
     }
 }

@@ -10,8 +10,8 @@ use pm_core::op::{
 };
 use pm_core::{JobOptions, Lease, NewJob, QueueName, Timestamp, Verdict};
 use pm_driver_tokio_postgres::{
-    Change, ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, RunAt, SettingsChange, State, StreamOptions,
-    Uuid, connect_with,
+    Change, ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, InitialState, RunAt, SettingsChange, State,
+    StreamOptions, Uuid, connect_with,
 };
 use pm_tests::{Direct, Ground, LOCK_WAITS, PATIENCE, Proxy, eventually, next, run_in, take, unattended, within};
 use std::time::{Duration, Instant};
@@ -335,20 +335,21 @@ async fn pausing_and_setting_do_not_wait_for_an_open_enqueue() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadlock_with_someone_who_locks_in_another_order_is_tried_again() {
     let ground = Ground::new().await;
-    let ids = ground.put_many(2).await;
+    let held = || EnqueueOptions::default().initial_state(InitialState::Paused);
+    let ids = [ground.put_with(0, held()).await, ground.put_with(1, held()).await];
     let mut someone = direct(&ground).await;
     // Whoever waits for a second looks for deadlocks: not they.
     someone.client.batch_execute("set deadlock_timeout = '1 min'").await.unwrap();
     let transaction = someone.client.transaction().await.unwrap();
     let lock = |id: Uuid| format!("select from pm.job where id = '{id}' for update");
     transaction.batch_execute(&lock(ids[1])).await.unwrap();
-    let (queue, doomed) = (ground.queue.clone(), ids.clone());
-    let delete = tokio::spawn(async move { queue.delete_jobs(&doomed).await });
+    let queue = ground.queue.clone();
+    let resume = tokio::spawn(async move { queue.resume_queue("tasks").await });
     let waits = async || ground.number(LOCK_WAITS) > 0;
-    eventually("the delete has one and waits for the other", PATIENCE, waits).await;
-    transaction.batch_execute(&lock(ids[0])).await.expect("the delete gives way");
+    eventually("the resume has one and waits for the other", PATIENCE, waits).await;
+    transaction.batch_execute(&lock(ids[0])).await.expect("the resume gives way");
     transaction.commit().await.unwrap();
-    assert_eq!(within("the delete", delete).await.unwrap().expect("it was tried again"), 2);
+    assert_eq!(within("the resume", resume).await.unwrap().expect("it was tried again"), 2);
 }
 
 /// Ruling 12: lists are locked in the order of ids, whatever order they are given in.

@@ -368,10 +368,11 @@ impl Catalog {
 }
 
 /// Parts that several statements share, by the name that stands for them.
-const PARTS: [(&str, &str); 8] = [
+const PARTS: [(&str, &str); 9] = [
     ("{job_columns}", include_str!("op/job_columns.sql")),
     ("{search_path}", SEARCH_PATH),
     ("{still_is}", include_str!("op/still_is.sql")),
+    ("{not_locked}", include_str!("op/not_locked.sql")),
     ("{new_jobs}", include_str!("op/new_jobs.sql")),
     ("{not_added}", include_str!("op/not_added.sql")),
     ("{lines}", include_str!("op/lines.sql")),

@@ -7,6 +7,7 @@ use pm_core::op::{
     ListJobs, MoveJobs, NextJobs, Payload, ResolveSuffix, RestartJobs, StillIs,
 };
 use pm_core::{Codec, Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A suffix is first looked for among so many of the newest jobs.
@@ -15,6 +16,10 @@ const NEWEST: usize = 20_000;
 const MOST_PENDING: usize = 10_000;
 /// The most jobs that one statement changes.
 const CHANGED_AT_ONCE: usize = 1_000;
+/// How long to wait before locked jobs are tried again, the first time; twice as long each time after.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// How long to wait at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 impl Queue {
     /// Returns the jobs of a queue that are pending, newest first, at most 10,000.
@@ -138,16 +143,19 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Schema` or `Database`; after an error some jobs of a list over 1,000 may be changed.
+    /// `Unavailable`, `Schema` or `Database`; after an error some of the jobs may be changed. A job that another transaction
+    /// has locked is tried again for [`lock_timeout`](crate::ConnectOptions::lock_timeout) and holds up no other; if it is
+    /// locked still, the error is `Database`, with SQLSTATE 55P03.
     pub async fn restart_jobs(&self, ids: &[Uuid], force: bool) -> Result<u64, Error> {
-        self.restart_jobs_told(ids, force, &StillIs::default()).await.map(|changes| changed(&changes))
+        self.restart_jobs_told(ids, force, &StillIs::default()).await.and_then(|changes| changed(&changes))
     }
 
-    /// Does what [`Queue::restart_jobs`] does to jobs that still are this, and tells what became of each job.
+    /// Does what [`Queue::restart_jobs`] does to jobs that still are this, and tells what became of each job; of one that
+    /// stays locked too.
     ///
     /// # Errors
     ///
-    /// As [`Queue::restart_jobs`].
+    /// `Unavailable`, `Schema` or `Database`; after an error some of the jobs may be changed.
     pub async fn restart_jobs_told(&self, ids: &[Uuid], force: bool, still_is: &StillIs) -> Result<Vec<Change>, Error> {
         self.in_bulk(ids, |ids| RestartJobs { ids, force, still_is: still_is.clone() }).await
     }
@@ -158,14 +166,14 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn fail_jobs(&self, ids: &[Uuid], reason: &str) -> Result<u64, Error> {
-        self.fail_jobs_told(ids, reason, &StillIs::default()).await.map(|changes| changed(&changes))
+        self.fail_jobs_told(ids, reason, &StillIs::default()).await.and_then(|changes| changed(&changes))
     }
 
     /// Does what [`Queue::fail_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
-    /// As [`Queue::restart_jobs`].
+    /// As [`Queue::restart_jobs_told`].
     pub async fn fail_jobs_told(&self, ids: &[Uuid], reason: &str, still_is: &StillIs) -> Result<Vec<Change>, Error> {
         self.in_bulk(ids, |ids| EndJobs::failed(ids, reason).only_if(still_is.clone())).await
     }
@@ -176,14 +184,14 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn finish_jobs(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        self.finish_jobs_told(ids, &StillIs::default()).await.map(|changes| changed(&changes))
+        self.finish_jobs_told(ids, &StillIs::default()).await.and_then(|changes| changed(&changes))
     }
 
     /// Does what [`Queue::finish_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
-    /// As [`Queue::restart_jobs`].
+    /// As [`Queue::restart_jobs_told`].
     pub async fn finish_jobs_told(&self, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
         self.in_bulk(ids, |ids| EndJobs::done(ids).only_if(still_is.clone())).await
     }
@@ -194,14 +202,14 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn delete_jobs(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        self.delete_jobs_told(ids, &StillIs::default()).await.map(|changes| changed(&changes))
+        self.delete_jobs_told(ids, &StillIs::default()).await.and_then(|changes| changed(&changes))
     }
 
     /// Does what [`Queue::delete_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
-    /// As [`Queue::restart_jobs`].
+    /// As [`Queue::restart_jobs_told`].
     pub async fn delete_jobs_told(&self, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
         self.in_bulk(ids, |ids| DeleteJobs { ids, still_is: still_is.clone() }).await
     }
@@ -215,14 +223,14 @@ impl Queue {
     ///
     /// `QueueNotFound`; otherwise as [`Queue::restart_jobs`].
     pub async fn move_jobs(&self, ids: &[Uuid], queue: &str) -> Result<u64, Error> {
-        self.move_jobs_told(ids, queue, &StillIs::default()).await.map(|changes| changed(&changes))
+        self.move_jobs_told(ids, queue, &StillIs::default()).await.and_then(|changes| changed(&changes))
     }
 
     /// Does what [`Queue::move_jobs`] does to jobs that still are this, and tells what became of each job.
     ///
     /// # Errors
     ///
-    /// As [`Queue::move_jobs`].
+    /// `QueueNotFound`; otherwise as [`Queue::restart_jobs_told`].
     pub async fn move_jobs_told(&self, ids: &[Uuid], queue: &str, still_is: &StillIs) -> Result<Vec<Change>, Error> {
         let queue = QueueName::new(queue)?;
         if ids.is_empty() {
@@ -252,18 +260,31 @@ impl Queue {
         Ok(copied)
     }
 
+    /// Changes jobs, a thousand at once. Those that another transaction has locked are tried again, apart from the
+    /// others, for as long as a statement may wait for a lock.
     async fn in_bulk<O>(&self, ids: &[Uuid], operation: impl Fn(Vec<Uuid>) -> O) -> Result<Vec<Change>, Error>
     where
         O: Operation<Output = BulkReply> + Clone + Send + Sync + 'static,
     {
-        let mut changes = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(CHANGED_AT_ONCE) {
-            let reply = self.run(operation(ids.to_vec())).await?;
-            reply.queues.into_iter().for_each(|queue_id| self.notify_change(queue_id));
-            changes.extend(reply.changes);
+        let link = self.link();
+        let mut changes = vec![Change::Locked; ids.len()];
+        let mut left: Vec<usize> = (0..ids.len()).collect();
+        let (mut deadline, mut pause) = (None, FIRST_PAUSE);
+        loop {
+            for places in left.chunks(CHANGED_AT_ONCE) {
+                let reply = self.run(operation(places.iter().map(|place| ids[*place]).collect())).await?;
+                reply.queues.into_iter().for_each(|queue_id| self.notify_change(queue_id));
+                places.iter().zip(reply.changes).for_each(|(place, change)| changes[*place] = change);
+            }
+            self.notice_change();
+            left.retain(|place| changes[*place] == Change::Locked);
+            let deadline = *deadline.get_or_insert_with(|| link.now() + link.lock_timeout);
+            if left.is_empty() || link.now() + pause > deadline {
+                return Ok(changes);
+            }
+            self.sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        self.notice_change();
-        Ok(changes)
     }
 }
 
@@ -279,6 +300,14 @@ fn taken_key(error: Error) -> Error {
     }
 }
 
-fn changed(changes: &[Change]) -> u64 {
-    changes.iter().filter(|change| **change == Change::Changed).count() as u64
+/// Returns how many jobs were changed, unless some are locked.
+fn changed(changes: &[Change]) -> Result<u64, Error> {
+    let count = |what: Change| changes.iter().filter(|change| **change == what).count();
+    match count(Change::Locked) {
+        0 => Ok(count(Change::Changed) as u64),
+        locked => {
+            let message = format!("another transaction has locked {locked} of {} jobs", changes.len());
+            Err(Failure::reported("55P03", None, message).into())
+        }
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Link {
     pub(crate) randomness: Arc<dyn Randomness>,
     pub(crate) catalog: Catalog,
     pub(crate) statement_timeout: Duration,
+    pub(crate) lock_timeout: Duration,
     /// The encoding of the database, once it had to be asked for.
     encoding: OnceLock<String>,
     gates: Gates,
@@ -58,6 +59,7 @@ impl Link {
             randomness,
             catalog,
             statement_timeout: options.statement_timeout,
+            lock_timeout: options.lock_timeout,
             encoding: OnceLock::new(),
             trouble: Trouble::default(),
         })

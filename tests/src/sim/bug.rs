@@ -2,7 +2,7 @@
 //! network; nothing that ships knows of them.
 
 use super::faults::Fate;
-use super::pool::LONGEST_WAIT_US;
+use super::pool::{LONGEST_WAIT_US, passes_locked_jobs};
 use super::world::{Entry, SECOND, World};
 use bytes::Bytes;
 use pm_core::StatementId;
@@ -57,11 +57,12 @@ pub enum Bug {
     RollbackUnheeded,
     RollbackTakenForCommit,
     RefusedCallStays,
+    LockedUnfound,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 40] = [
+    pub const ALL: [(Bug, &'static str); 41] = [
         (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
         (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
@@ -102,6 +103,7 @@ impl Bug {
         (Bug::RollbackUnheeded, "an ack does not come back from a transaction that was rolled back"),
         (Bug::RollbackTakenForCommit, "a settlement that was rolled back counts as committed"),
         (Bug::RefusedCallStays, "a refused call in a transaction leaves its other jobs in"),
+        (Bug::LockedUnfound, "a job that is locked is told to operators as not there"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -132,6 +134,12 @@ impl Bug {
             (Bug::LockNotPassed, StatementId::EnqueueEach) if !before.locked_keys.is_empty() => return Err(waited()),
             (Bug::KeysMixed, StatementId::Enqueue) if !before.locked_keys.is_empty() => return Err(waited()),
             (Bug::TickKeyShared, StatementId::FireSchedules) => share_keys(&mut params),
+            (Bug::LockedUnfound, statement) if passes_locked_jobs(statement) => {
+                if let Value::UuidArray(ids) = &mut params[0] {
+                    let locked = ids.iter_mut().filter(|id| id.is_some_and(|id| before.locked_jobs.contains(&id)));
+                    locked.for_each(|id| *id = Some(Uuid::nil()));
+                }
+            }
             (Bug::RestartUnforced, StatementId::RestartJobs) => params[4] = Value::Bool(true),
             _ => world.database.change(|tables| self.prepare(statement, &params, tables, world.now())),
         }

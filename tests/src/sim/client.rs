@@ -5,7 +5,9 @@ use super::schedules::schedule;
 use super::stack::Process;
 use super::worker::{ALL_QUEUES, QUEUES, handle};
 use super::world::SECOND;
-use pm_queue::{EnqueueOptions, Enqueued, Error, InitialState, JobFilter, OnConflict, Queue, RunAt, Uuid};
+use pm_queue::{
+    Change, EnqueueOptions, Enqueued, Error, InitialState, JobFilter, OnConflict, Queue, RunAt, StillIs, Uuid,
+};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -90,15 +92,16 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
     let world = &process.world;
     let ids = some_jobs(process);
     let name = QUEUES[world.below(3) as usize];
+    let anything = StillIs::default();
     match world.below(19) {
         0 | 1 => drop(queue.pause_queue(name).await),
         2..5 => drop(queue.resume_queue(name).await),
-        5 => drop(queue.move_jobs(&ids, name).await),
-        6 => drop(queue.restart_jobs(&ids, false).await),
-        7 => drop(queue.restart_jobs(&ids, true).await),
-        8 => drop(queue.fail_jobs(&ids, "enough").await),
-        9 => drop(queue.finish_jobs(&ids).await),
-        10 => drop(queue.delete_jobs(&ids).await),
+        5 => judge(process, &ids, queue.move_jobs_told(&ids, name, &anything).await),
+        6 => judge(process, &ids, queue.restart_jobs_told(&ids, false, &anything).await),
+        7 => judge(process, &ids, queue.restart_jobs_told(&ids, true, &anything).await),
+        8 => judge(process, &ids, queue.fail_jobs_told(&ids, "enough", &anything).await),
+        9 => judge(process, &ids, queue.finish_jobs_told(&ids, &anything).await),
+        10 => judge(process, &ids, queue.delete_jobs_told(&ids, &anything).await),
         11 => {
             if let Some(id) = ids.first() {
                 drop(queue.copy_job(*id, name, EnqueueOptions::default()).await);
@@ -119,6 +122,14 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
             None => drop(queue.rename_queue("d", "c").await),
         },
     }
+}
+
+/// Lets the auditor judge what operators hear of jobs.
+fn judge(process: &Process, ids: &[Uuid], changes: Result<Vec<Change>, Error>) {
+    let missing = ids.iter().zip(changes.unwrap_or_default()).filter(|(_, change)| *change == Change::NotFound);
+    let missing: Vec<Uuid> = missing.map(|(id, _)| *id).collect();
+    let world = &process.world;
+    world.database.look(|tables| world.auditor().told_missing(&missing, tables));
 }
 
 /// Returns up to three jobs, whatever they are doing.

@@ -3,7 +3,7 @@
 use super::bug::Bug;
 use super::stack::{Process, Stack};
 use super::world::SECOND;
-use pm_core::ConnectionClass;
+use pm_core::{ConnectionClass, StatementId};
 use pm_queue::{ConnectOptions, Failure, Room, Runtime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,10 +90,16 @@ impl Drop for WaitsForLock {
     }
 }
 
-/// Waits for a lock as the server does, if someone holds one and it is an operator's statement.
-pub(super) async fn wait_for_lock(process: &Arc<Process>, class: ConnectionClass) -> Result<(), Failure> {
+/// Returns whether a statement passes by the jobs that another transaction has locked.
+pub(super) fn passes_locked_jobs(statement: StatementId) -> bool {
+    use StatementId::{DeleteJobs, EndJobs, MoveJobs, RestartJobs};
+    matches!(statement, RestartJobs | EndJobs | DeleteJobs | MoveJobs)
+}
+
+/// Waits for a lock as the server does, if someone holds one and it is an operator's statement that waits.
+pub(super) async fn wait_for_lock(process: &Arc<Process>, statement: StatementId) -> Result<(), Failure> {
     // Those that enqueues wait for are the tables' own.
-    if class != ConnectionClass::Operator {
+    if statement.class() != ConnectionClass::Operator || passes_locked_jobs(statement) {
         return Ok(());
     }
     let world = &process.world;

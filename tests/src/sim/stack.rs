@@ -84,10 +84,9 @@ impl Randomness for Stack {
 impl Executor for Stack {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
-            let class = statement.id.class();
-            let _taken = Taken::out_of(&self.0, class);
+            let _taken = Taken::out_of(&self.0, statement.id.class());
             let _counted = super::auditor::InFlight::count(&self.0, statement.id);
-            wait_for_lock(&self.0, class).await?;
+            wait_for_lock(&self.0, statement.id).await?;
             let answer = super::bug::send(&self.0.world, self.0.number, statement.id, params).await;
             answer.unwrap_or_else(|| Err(Failure::no_reply("the server has forgotten it")))
         })

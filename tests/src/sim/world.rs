@@ -6,11 +6,12 @@ use super::executor::{Executor, Time};
 use super::faults::{Fate, Faults};
 use super::link::Link;
 use super::owned::Owned;
+use super::pool::passes_locked_jobs;
 use crate::Seed;
 use futures_channel::oneshot;
 use pm_core::{Catalog, SchemaName, StatementId};
 use pm_driver_memory::{Clock, Database};
-use pm_queue::{Failure, Rows, Timestamp, Value};
+use pm_queue::{Failure, Rows, Timestamp, Uuid, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -315,6 +316,13 @@ impl World {
         self.at(self.now_us() + answers_us, Entry::Answer(number, answer));
     }
 
+    /// Has every other job locked for as long as someone's open transaction holds locks.
+    fn lock_jobs(&self) {
+        let is_locked = self.faults().locked_until > self.now_us();
+        let is_among_them = |id: &&Uuid| is_locked && id.as_u128().is_multiple_of(2);
+        self.database.change(|tables| tables.locked_jobs = tables.job.keys().filter(is_among_them).copied().collect());
+    }
+
     /// Runs a statement under the auditor's eyes.
     fn work_on(
         &self,
@@ -324,6 +332,9 @@ impl World {
         sent_at: u64,
         fate: Fate,
     ) -> Result<Rows, Failure> {
+        if passes_locked_jobs(statement) {
+            self.lock_jobs();
+        }
         let before = self.database.tables();
         let answer = match self.bug {
             Some(bug) => bug.work_on(self, statement, params, sent_at, fate),

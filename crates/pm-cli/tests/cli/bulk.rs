@@ -329,17 +329,14 @@ fn an_interrupt_ends_it_between_chunks_and_says_what_was_done() {
     rest.assert(0, "", &format!("Deleted {} jobs.\n", 10_000 - told));
 }
 
-/// Runs `pm` beside someone who changes these jobs and commits when `pm` waits for them: to change them, so what it
-/// listed lies behind it.
-fn overtaken(place: &Place, changes: &str, arguments: &[&str]) -> Ran {
+/// Runs `pm` beside someone who changes these jobs and commits when `pm` has deleted the neighbour, so what it listed
+/// lies behind it.
+fn overtaken(place: &Place, changes: &str, neighbour: &str, arguments: &[&str]) -> Ran {
     let meanwhile = format!(
         "do $$ begin
            {changes};
-           while not exists (
-             select from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'
-           ) loop
+           while exists (select from pm.job where id = '{neighbour}') loop
              perform pg_sleep(0.01);
-             perform pg_stat_clear_snapshot();
            end loop;
          end $$"
     );
@@ -370,7 +367,7 @@ fn jobs_that_change_between_the_list_and_the_change_are_spared_and_told() {
     let [again, gone, kept] = [(); 3].map(|()| failed());
     let elsewhere = "(select id from pm.queue where name = 'film')";
     let changes = format!("{}; update pm.job set queue_id = {elsewhere} where id = '{gone}'", restart(&again));
-    let ran = overtaken(&place, &changes, &["job", "delete", "-q", "mail", "-s", "failed"]);
+    let ran = overtaken(&place, &changes, &kept, &["job", "delete", "-q", "mail", "-s", "failed"]);
     ran.assert_refused(
         1,
         &[
@@ -384,7 +381,7 @@ fn jobs_that_change_between_the_list_and_the_change_are_spared_and_told() {
     place.pm(&["job", "show", &kept]).assert_refused(1, &["not found"]);
     // Of a condition too: it held of the job in the state that it had.
     let [again, kept] = [(); 2].map(|()| failed());
-    let ran = overtaken(&place, &restart(&again), &["job", "delete", "-q", "mail", "--where", "reason~broken"]);
+    let ran = overtaken(&place, &restart(&again), &kept, &["job", "delete", "-q", "mail", "--where", "reason~broken"]);
     ran.assert_refused(1, &["Deleted 1 job.", &format!("{again}: pending meanwhile")]);
     place.pm(&["job", "show", &kept]).assert_refused(1, &["not found"]);
 }

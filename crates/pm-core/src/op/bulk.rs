@@ -68,6 +68,8 @@ pub enum Change {
     KeyHeld,
     /// It was left as it is, because it is not in the queue that it was to be in.
     Elsewhere,
+    /// It was left as it is, because another transaction has it locked.
+    Locked,
     /// It does not exist.
     NotFound,
 }
@@ -95,6 +97,7 @@ fn read_bulk(statement: StatementId, jobs: usize, rows: &Rows) -> Result<BulkRep
             2 => Change::Refused(read_state(&mut row)?),
             3 => Change::Elsewhere,
             4 => Change::KeyHeld,
+            5 => Change::Locked,
             odd => return Err(row.odd(format!("outcome {odd}"))),
         };
     }

@@ -1,9 +1,9 @@
 -- Moves jobs to another queue, in the order of their ids, with id, payload, priority and description; a lease stays valid.
--- Locks: key share on the target queue; the jobs in id order; a frontier row it may have to make.
+-- Locks: key share on the target queue; the jobs in id order, passing by those that another transaction has locked; a frontier row it may have to make.
 -- Concurrency: a racing delete_queue waits or is seen as "no such queue". A job in progress is put no later in its new line than the frontier there, so that the reaper finds it.
 -- Index: queue (name), job (id), job_key for jobs with a key, claim_frontier.
 -- Cost: about 20 us a job.
--- Outcome: 0 not found, 1 changed, 2 refused: it is not what it was to be, 3 in another queue than it was to be in, 4 refused: another job holds its key in the target queue. No row: no such queue.
+-- Outcome: 0 not found, 1 changed, 2 refused: it is not what it was to be, 3 in another queue than it was to be in, 4 refused: another job holds its key in the target queue, 5 locked by another transaction. No row: no such queue.
 with goal as materialized (
   select id from {schema}.queue where name = $5::pg_catalog.text for key share
 ), item as materialized (
@@ -13,7 +13,7 @@ with goal as materialized (
          case when not {key_has_lapsed} then job.key_held end as key_held
   from item join {schema}.job on job.id = any(array[item.id])
   order by item.id
-  for no key update of job
+  for no key update of job skip locked
 ), {still_is}, wish as materialized (
   select id, goal_id as queue_id, key_held as key from still where fits and queue_id <> goal_id and key_held is not null
 ), spared as (
@@ -53,6 +53,6 @@ with goal as materialized (
   returning job.id
 )
 select item.ordinal,
-       case when still.id is null then 0::pg_catalog.int2 when still.id in (select id from changed) then 1::pg_catalog.int2 when still.id in (select id from barred) then 4::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
+       case when still.id is null then {not_locked} when still.id in (select id from changed) then 1::pg_catalog.int2 when still.id in (select id from barred) then 4::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
        still.shown as state, item.goal_id as queue_id
 from item left join still on still.ordinal = item.ordinal

@@ -1,16 +1,16 @@
 -- Makes jobs pending again, ready at once and in the order of their ids; those in progress only when forced.
--- Locks: the jobs, in id order.
+-- Locks: the jobs, in id order, passing by those that another transaction has locked.
 -- Concurrency: a job comes back with its key or not at all; of two with one key the first by id does. A job in progress loses its lease number when forced, so its holder's next word is refused. A commit it replaces leaves an attempt row, so that a late resend is still told what became of it.
 -- Index: job (id), attempt (job_id, attempt), job_key for jobs with a key.
 -- Cost: about 20 us a job.
--- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than it was to be in, 4 refused: another job holds its key.
+-- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than it was to be in, 4 refused: another job holds its key, 5 locked by another transaction.
 with item as materialized (
   select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
   select item.ordinal, job.*
   from item join {schema}.job on job.id = any(array[item.id])
   order by item.id
-  for no key update of job
+  for no key update of job skip locked
 ), {still_is}, asked as materialized (
   select still.* from still where fits and (state <> 1 or $5::pg_catalog.bool)
 ), wish as materialized (
@@ -44,6 +44,6 @@ with item as materialized (
   returning job.id
 )
 select item.ordinal,
-       case when still.id is null then 0::pg_catalog.int2 when still.id in (select id from changed) then 1::pg_catalog.int2 when still.id in (select id from barred) then 4::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
+       case when still.id is null then {not_locked} when still.id in (select id from changed) then 1::pg_catalog.int2 when still.id in (select id from barred) then 4::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
        still.shown as state, still.queue_id
 from item left join still on still.ordinal = item.ordinal

@@ -12,6 +12,7 @@ const CHANGED: i16 = 1;
 const REFUSED: i16 = 2;
 const ELSEWHERE: i16 = 3;
 const KEY_HELD: i16 = 4;
+const LOCKED: i16 = 5;
 /// The verdict of an attempt that an operator ended by starting the job again.
 const RESTART: i16 = 7;
 
@@ -87,7 +88,7 @@ impl Work<'_> {
         let (state, queue): (Option<i16>, Option<String>) = (self.args.next(), self.args.next());
         let lease: Option<i64> = self.args.next();
         let target = |id: &Uuid| {
-            let job = self.tables.job.get(id)?;
+            let job = self.tables.job.get(id).filter(|_| !self.tables.locked_jobs.contains(id))?;
             let shown = self.tables.shown_state(job);
             let is_here = queue.is_none() || self.queue_of(job) == queue.as_deref();
             let is_held = lease.is_none() || (job.state == IN_PROGRESS && job.lease == lease);
@@ -112,6 +113,7 @@ impl Work<'_> {
     ) {
         for (n, Target { id, found }) in targets.iter().enumerate() {
             let outcome = match found {
+                None if self.tables.job.contains_key(id) => LOCKED,
                 None => NOT_FOUND,
                 Some(_) if changed.contains(id) => CHANGED,
                 Some(_) if barred.contains(id) => KEY_HELD,

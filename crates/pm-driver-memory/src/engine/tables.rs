@@ -22,6 +22,8 @@ pub struct Tables {
     pub locked_queues: BTreeSet<i32>,
     /// Keys that another transaction inserts, ends or deletes, by queue: enqueues wait for them in vain.
     pub locked_keys: BTreeSet<(i32, String)>,
+    /// Jobs that another transaction has locked, by id: what operators do to many jobs passes them by.
+    pub locked_jobs: BTreeSet<Uuid>,
     pub(crate) last_schedule: i32,
     pub(crate) last_queue: i32,
     pub last_seq: i64,

@@ -115,6 +115,14 @@ impl Auditor {
         self.break_lease(old);
     }
 
+    /// Judges whether jobs that operators were told are not there were deleted at some time.
+    pub(in crate::sim) fn told_missing(&mut self, ids: &[Uuid], tables: &Tables) {
+        for id in ids.iter().filter(|id| tables.job.contains_key(id) && !self.deleted.contains(id)).collect::<Vec<_>>()
+        {
+            self.violate(format!("answers are true: {id} was told as not found, and is there"));
+        }
+    }
+
     fn break_lease(&mut self, old: &JobRow) {
         if let (IN_PROGRESS, Some(lease)) = (old.state, old.lease) {
             self.broken.insert((old.id, lease));

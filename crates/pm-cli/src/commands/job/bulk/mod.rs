@@ -32,7 +32,7 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, deed: 
     let queue = context.connect().await?;
     deed.check(&queue).await?;
     let report = BulkReport::new(deed.words());
-    let mut bulk = Bulk { context, queue, deed, report, keys_held: 0, stop: None };
+    let mut bulk = Bulk { context, queue, deed, report, keys_held: 0, locked: 0, stop: None };
     match wanted {
         Wanted::Ids(ids) => {
             let ids = bulk.resolve(&ids).await?;
@@ -65,6 +65,7 @@ struct Bulk<'a> {
     report: BulkReport,
     /// How many jobs were skipped because another job holds their key.
     keys_held: u64,
+    locked: u64,
     /// From when on Ctrl-C does not end the process at once.
     stop: Option<Stop>,
 }
@@ -167,6 +168,10 @@ impl Bulk<'_> {
                     self.keys_held += 1;
                     self.report.skipped(output, *id, &self.deed.key_is_held())?;
                 }
+                Change::Locked => {
+                    self.locked += 1;
+                    self.report.skipped(output, *id, "locked by another transaction")?;
+                }
                 Change::Elsewhere => self.report.skipped(output, *id, "in another queue meanwhile")?,
                 Change::NotFound => self.report.not_found(output, &id.to_string())?,
             }
@@ -193,6 +198,9 @@ impl Bulk<'_> {
                 let hint = match self.report.tally().skipped {
                     0 => None,
                     skipped if skipped == self.keys_held => Some("a key is free when the job that holds it has ended"),
+                    skipped if skipped == self.locked => {
+                        Some("run it again; long transactions are shown by pm db doctor")
+                    }
                     _ => self.deed.hint(),
                 };
                 Err(hint.into_iter().fold(refusal, CommandError::hint))
