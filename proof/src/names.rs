@@ -1,9 +1,9 @@
 //! What people type for names.
 
-use pm_core::op::Notice;
+use pm_core::op::Notification;
 use pm_core::{Codec, Error, IdSuffix, QueueName, SchemaName, State};
 
-/// Reads bytes as the name of a queue, a schema, a state and a codec, as the end of an id, and as a notice.
+/// Reads bytes as the name of a queue, a schema, a state and a codec, as the end of an id, and as a notification.
 ///
 /// # Panics
 ///
@@ -17,7 +17,7 @@ pub fn names(bytes: &[u8]) {
     if let Some(name) = checked(SchemaName::new(text)) {
         assert_eq!(name.as_str(), text);
         assert!((1..=63).contains(&text.len()) && !text.contains(['"', '\'', '\0']), "{text:?}");
-        assert!(Notice::channel(&name).len() <= 63, "{text:?}");
+        assert!(Notification::channel(&name).len() <= 63, "{text:?}");
     }
     if let Some(suffix) = checked(IdSuffix::new(text)) {
         let digits = suffix.digits();
@@ -32,8 +32,8 @@ pub fn names(bytes: &[u8]) {
     if let Some(codec) = checked(Codec::from_name(text)) {
         assert_eq!(text, codec.name());
     }
-    if let Some(notice) = Notice::parse(text) {
-        assert_eq!(Notice::parse(&notice.payload()), Some(notice));
+    if let Some(notification) = Notification::parse(text) {
+        assert_eq!(Notification::parse(&notification.payload()), Some(notification));
     }
 }
 

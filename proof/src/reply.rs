@@ -47,7 +47,7 @@ pub fn reply_to(statement: StatementId, rows: &Rows) -> bool {
         | StatementId::Poll
         | StatementId::Settle
         | StatementId::Outcome
-        | StatementId::Refresh
+        | StatementId::Extend
         | StatementId::Reap
         | StatementId::Promote
         | StatementId::ReleaseClaim
@@ -104,7 +104,7 @@ fn worker(statement: StatementId, rows: &Rows) -> bool {
         StatementId::Poll => interpret(Poll { queues: vec![name()], due_bound: None, sleep: None }, rows),
         StatementId::Settle => interpret(Settle { items: &items, passes: false }, rows),
         StatementId::Outcome => interpret(Outcome { items: &items }, rows),
-        StatementId::Refresh => interpret(Refresh { leases }, rows),
+        StatementId::Extend => interpret(Extend { leases }, rows),
         StatementId::Reap => interpret(Reap { limit: 3, seed: 7 }, rows),
         StatementId::Promote => interpret(Promote { limit: 3, bound: None }, rows),
         StatementId::ReleaseClaim => interpret(ReleaseClaim { lease: 7 }, rows),
@@ -125,10 +125,10 @@ fn operator_on_queues(statement: StatementId, rows: &Rows) -> bool {
             let change = SettingsChange::new().lease(Duration::from_secs(1));
             SetQueue::new(name, change).is_ok_and(|operation| interpret(operation, rows))
         }
-        StatementId::CondemnQueue => interpret(CondemnQueue { name }, rows),
+        StatementId::BeginQueueDeletion => interpret(BeginQueueDeletion { name }, rows),
         StatementId::RenameQueue => interpret(RenameQueue { from: name.clone(), to: name }, rows),
-        StatementId::Sweep => interpret(Sweep { after: None, page: 3, queue_id: None }, rows),
-        StatementId::DropQueues => interpret(DropQueues { queue_id: Some(1) }, rows),
+        StatementId::PruneJobs => interpret(PruneJobs { after: None, page: 3, queue_id: None }, rows),
+        StatementId::DeleteEmptyQueues => interpret(DeleteEmptyQueues { queue_id: Some(1) }, rows),
         StatementId::SchemaVersion => interpret(SchemaVersion, rows),
         StatementId::Encoding => interpret(Encoding, rows),
         StatementId::Relations => interpret(Relations, rows),
@@ -150,12 +150,14 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
         }
         StatementId::Attempts => interpret(Attempts { id }, rows),
         StatementId::NextJobs => interpret(NextJobs { queue: name, limit: 3 }, rows),
-        StatementId::Notify => interpret(Notify { channel, notices: Vec::new() }, rows),
-        StatementId::WakeSleepers => interpret(WakeSleepers { channel }, rows),
-        StatementId::RestartJobs => interpret(RestartJobs { ids, force: false, still_is: StillIs::default() }, rows),
+        StatementId::Notify => interpret(Notify { channel, notifications: Vec::new() }, rows),
+        StatementId::NotifyIdle => interpret(NotifyIdle { channel }, rows),
+        StatementId::RestartJobs => {
+            interpret(RestartJobs { ids, force: false, precondition: Precondition::default() }, rows)
+        }
         StatementId::EndJobs => interpret(EndJobs::failed(ids, "no"), rows),
-        StatementId::DeleteJobs => interpret(DeleteJobs { ids, still_is: StillIs::default() }, rows),
-        StatementId::MoveJobs => interpret(MoveJobs { ids, queue: name, still_is: StillIs::default() }, rows),
+        StatementId::DeleteJobs => interpret(DeleteJobs { ids, precondition: Precondition::default() }, rows),
+        StatementId::MoveJobs => interpret(MoveJobs { ids, queue: name, precondition: Precondition::default() }, rows),
         StatementId::CopyJob => {
             let options = JobOptions::default();
             interpret(CopyJob { source: id, id: ids[1], queue: name, priority: None, options }, rows)
@@ -165,14 +167,14 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
 }
 
 fn onlooker(statement: StatementId, rows: &Rows) -> bool {
-    let patience = Duration::from_secs(60);
+    let threshold = Duration::from_secs(60);
     match statement {
-        StatementId::Activity => interpret(Activity { window: patience }, rows),
+        StatementId::Activity => interpret(Activity { window: threshold }, rows),
         StatementId::TableSizes => interpret(TableSizes, rows),
         StatementId::RowHolders => interpret(RowHolders, rows),
         StatementId::TableHealth => interpret(TableHealths, rows),
         StatementId::IndexHealth => interpret(IndexHealths, rows),
-        StatementId::QueueHealth => interpret(QueueHealths { patience }, rows),
+        StatementId::QueueHealth => interpret(QueueHealths { threshold }, rows),
         StatementId::Orphans => interpret(Orphans, rows),
         StatementId::SearchPaths => interpret(SearchPaths, rows),
         _ => false,

@@ -4,9 +4,9 @@ use crate::reply::CATALOG;
 use crate::rows::rows;
 use arbitrary::{Result, Unstructured};
 use pm_core::machine::{
-    Entropy, Machine, Request, TakenJob, Ticket, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
+    Entropy, Machine, Request, RequestId, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
 };
-use pm_core::op::Notice;
+use pm_core::op::Notification;
 use pm_core::{Backoff, Failure, Instant, Lease, QueueName, Reason, StatementId, Value, Verdict};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,9 +48,9 @@ struct Stage {
     in_flight: Vec<WorkerRequest>,
     hands: Vec<TakenJob>,
     /// What users wait for.
-    waiting: BTreeSet<Ticket>,
+    waiting: BTreeSet<RequestId>,
     /// What was told: to users, or to nobody when the worker gave something back by itself.
-    told: BTreeSet<Ticket>,
+    told: BTreeSet<RequestId>,
 }
 
 fn ms(ms: u64) -> Duration {
@@ -65,7 +65,7 @@ impl Stage {
             queues: names[..bytes.int_in_range(0..=2)?].to_vec(),
             worker: "w".to_owned(),
             prefetch,
-            keep_alive: bytes.arbitrary::<bool>()?.then_some(ms(9_000)),
+            heartbeat: bytes.arbitrary::<bool>()?.then_some(ms(9_000)),
             poll_least: ms(20),
             poll_most: ms(1_000),
             reaps: bytes.arbitrary()?,
@@ -98,13 +98,13 @@ impl Stage {
             9 => self.settle(bytes)?,
             10 => {
                 if let Some(taken) = self.hands.last() {
-                    self.waiting.insert(self.worker.refresh(taken.job.lease));
+                    self.waiting.insert(self.worker.extend(taken.job.lease));
                 }
             }
             11 => self.worker.handle_wake_up(bytes.choose(&["a", "b", "c"])?, bytes.int_in_range(-1..=3)?, now),
             12 => {
                 let priority = bytes.arbitrary::<bool>()?.then_some(bytes.int_in_range(-1..=3)?);
-                self.worker.handle_notice(Notice { queue_id: bytes.int_in_range(0..=3)?, priority }, now);
+                self.worker.handle_notification(Notification { queue_id: bytes.int_in_range(0..=3)?, priority }, now);
             }
             13 => self.worker.set_listening(bytes.arbitrary::<bool>()?.then_some(ms(4_000)), now),
             14 => self.worker.handle_change(now),
@@ -201,12 +201,12 @@ impl Stage {
             self.in_flight.push(request);
         }
         while let Some(event) = self.worker.poll_event() {
-            let ticket = match &event {
-                WorkerEvent::Settled { ticket, .. } | WorkerEvent::Refreshed { ticket, .. } => *ticket,
+            let request_id = match &event {
+                WorkerEvent::Settled { request_id, .. } | WorkerEvent::Extended { request_id, .. } => *request_id,
                 WorkerEvent::LeaseLost(_) | WorkerEvent::Failed(_) => continue,
             };
-            assert!(self.told.insert(ticket), "told twice: {event:?}");
-            self.waiting.remove(&ticket);
+            assert!(self.told.insert(request_id), "told twice: {event:?}");
+            self.waiting.remove(&request_id);
         }
         let next = self.worker.poll_timeout();
         assert!(next.is_none_or(|(at, _)| at > self.now), "a busy loop at {:?}: {next:?}", self.now);

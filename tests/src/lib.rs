@@ -1,4 +1,4 @@
-//! Shared ground of the tests: a database of one's own, a queue on it, and what happens to it.
+//! Shared fixture of the tests: a database of one's own, a queue on it, and what happens to it.
 
 pub mod cases;
 mod direct;
@@ -24,40 +24,40 @@ pub const LOCK_WAITS: &str =
     "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
 
 /// How long a test waits for what should come at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A database of one test's own, with a queue on it.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Fixture {
     /// The handle under test.
     pub queue: Queue,
     /// Dropped last: the database goes with it.
     pub database: TestDatabase,
 }
 
-impl Ground {
+impl Fixture {
     /// Returns a fresh, migrated database with a queue named `tasks`.
-    pub async fn new() -> Ground {
-        let ground = Ground::without_queue().await;
-        assert!(ground.queue.create_queue("tasks", false).await.expect("a queue can be created"));
-        ground
+    pub async fn new() -> Fixture {
+        let fixture = Fixture::without_queue().await;
+        assert!(fixture.queue.create_queue("tasks", false).await.expect("a queue can be created"));
+        fixture
     }
 
     /// Returns a fresh, migrated database.
-    pub async fn without_queue() -> Ground {
+    pub async fn without_queue() -> Fixture {
         let database = TestDatabase::create().expect("a private Postgres starts");
         let queue = pm_driver_tokio_postgres::connect(&database.url()).await.expect("it can be connected to");
-        Ground { queue, database }
+        Fixture { queue, database }
     }
 
     /// Returns a fresh, migrated database with a queue named `tasks` that has these settings, and no jitter unless they
     /// ask for it: its delays are exact.
-    pub async fn with(settings: SettingsChange) -> Ground {
-        let ground = Ground::new().await;
+    pub async fn with(settings: SettingsChange) -> Fixture {
+        let fixture = Fixture::new().await;
         let exact = SettingsChange::new().jitter_percent(0);
-        ground.queue.set_queue_settings("tasks", exact).await.expect("the settings are good");
-        ground.queue.set_queue_settings("tasks", settings).await.expect("the settings are good");
-        ground
+        fixture.queue.set_queue_settings("tasks", exact).await.expect("the settings are good");
+        fixture.queue.set_queue_settings("tasks", settings).await.expect("the settings are good");
+        fixture
     }
 
     /// Returns another handle on the same database, as another process would have it.
@@ -128,14 +128,14 @@ impl Ground {
 
 /// Returns options of a stream that leaves leases to the handlers and does not reap.
 pub fn unattended() -> StreamOptions {
-    StreamOptions::default().keep_alive(None).reaper(false)
+    StreamOptions::default().heartbeat(None).reaper(false)
 }
 
 /// Returns the next job of a stream.
 ///
 /// # Panics
 ///
-/// When none comes within [`PATIENCE`], the stream ends, or yields an error.
+/// When none comes within [`TIMEOUT`], the stream ends, or yields an error.
 pub async fn next<T>(jobs: &mut (impl Stream<Item = Result<PendingJob<T>, Error>> + Unpin)) -> PendingJob<T> {
     within("the next job", jobs.next()).await.expect("the stream goes on").expect("the job is good")
 }
@@ -152,14 +152,14 @@ pub async fn take<T>(
     taken
 }
 
-/// Returns what a future says, within [`PATIENCE`].
+/// Returns what a future says, within [`TIMEOUT`].
 ///
 /// # Panics
 ///
 /// When it says nothing by then.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let answer = tokio::time::timeout(PATIENCE, future).await;
-    answer.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+    let answer = tokio::time::timeout(TIMEOUT, future).await;
+    answer.unwrap_or_else(|_| panic!("not within {TIMEOUT:?}: {what}"))
 }
 
 /// Waits until `is_so`, at most `patience`.

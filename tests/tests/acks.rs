@@ -1,14 +1,14 @@
 //! A word once said is on its way, and an ack never vanishes in silence.
 
 use pm_driver_tokio_postgres::{Ending, EnqueueOptions, ErrorKind, JobAck, SettingsChange, State};
-use pm_tests::{Ground, PATIENCE, eventually, next, take, within};
+use pm_tests::{Fixture, TIMEOUT, eventually, next, take, within};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
-async fn taken(ground: &Ground) -> JobAck {
-    ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+async fn taken(fixture: &Fixture) -> JobAck {
+    fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     next(&mut jobs).await.into_parts().1
 }
 
@@ -19,20 +19,20 @@ fn later() -> SettingsChange {
 
 #[tokio::test]
 async fn an_ack_dropped_on_a_thread_without_a_runtime_soft_fails_its_job() {
-    let ground = Ground::with(later()).await;
-    let ack = taken(&ground).await;
+    let fixture = Fixture::with(later()).await;
+    let ack = taken(&fixture).await;
     let id = ack.id();
     thread::spawn(move || drop(ack)).join().unwrap();
-    eventually("the job failed softly", PATIENCE, async || ground.state(id).await == State::Pending).await;
-    let job = ground.job(id).await;
+    eventually("the job failed softly", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
+    let job = fixture.job(id).await;
     assert_eq!((job.retry_count, job.reason.as_deref()), (1, Some("dropped without ack")));
-    assert_eq!(ground.queue.attempts(id).await.unwrap()[0].ending, Ending::SoftFail);
+    assert_eq!(fixture.queue.attempts(id).await.unwrap()[0].ending, Ending::SoftFail);
 }
 
 #[tokio::test]
 async fn an_ack_dropped_by_a_panic_says_so() {
-    let ground = Ground::with(later()).await;
-    let ack = taken(&ground).await;
+    let fixture = Fixture::with(later()).await;
+    let ack = taken(&fixture).await;
     let id = ack.id();
     let thread = thread::spawn(move || {
         let handler = AssertUnwindSafe(|| {
@@ -42,65 +42,65 @@ async fn an_ack_dropped_by_a_panic_says_so() {
         catch_unwind(handler).is_err()
     });
     assert!(thread.join().unwrap(), "it panicked");
-    eventually("the job failed softly", PATIENCE, async || ground.state(id).await == State::Pending).await;
-    assert_eq!(ground.reason(id).await, "panicked");
+    eventually("the job failed softly", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
+    assert_eq!(fixture.reason(id).await, "panicked");
 }
 
 #[tokio::test]
 async fn an_ack_dropped_by_a_panicking_task_says_so() {
-    let ground = Ground::with(later()).await;
-    let ack = taken(&ground).await;
+    let fixture = Fixture::with(later()).await;
+    let ack = taken(&fixture).await;
     let id = ack.id();
     let task = tokio::spawn(async move {
         let _held = ack;
         panic!("a handler's bug, on purpose");
     });
     assert!(task.await.unwrap_err().is_panic());
-    eventually("the job failed softly", PATIENCE, async || ground.state(id).await == State::Pending).await;
-    assert_eq!(ground.reason(id).await, "panicked");
+    eventually("the job failed softly", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
+    assert_eq!(fixture.reason(id).await, "panicked");
 }
 
 #[tokio::test]
 async fn dropping_a_job_is_dropping_its_ack() {
-    let ground = Ground::with(later()).await;
-    let id = ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::with(later()).await;
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let job = next(&mut jobs).await;
     assert_eq!((job.id(), *job.payload(), job.metadata().attempt), (id, 1, 1));
     drop(job);
-    eventually("the job failed softly", PATIENCE, async || ground.state(id).await == State::Pending).await;
-    assert_eq!(ground.reason(id).await, "dropped without ack");
+    eventually("the job failed softly", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
+    assert_eq!(fixture.reason(id).await, "dropped without ack");
 }
 
 #[tokio::test]
 async fn a_commit_whose_future_is_dropped_counts() {
-    let ground = Ground::new().await;
-    let ack = taken(&ground).await;
+    let fixture = Fixture::new().await;
+    let ack = taken(&fixture).await;
     let id = ack.id();
     drop(ack.commit());
-    eventually("the job finished", PATIENCE, async || ground.state(id).await == State::Finished).await;
+    eventually("the job finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
 }
 
 #[tokio::test]
 async fn a_commit_given_up_halfway_counts() {
-    let ground = Ground::new().await;
-    let ack = taken(&ground).await;
+    let fixture = Fixture::new().await;
+    let ack = taken(&fixture).await;
     let id = ack.id();
     let gave_up = tokio::time::timeout(Duration::ZERO, ack.commit()).await;
-    eventually("the job finished", PATIENCE, async || ground.state(id).await == State::Finished).await;
+    eventually("the job finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
     drop(gave_up);
 }
 
 #[tokio::test]
 async fn words_can_be_said_and_awaited_on_threads_without_a_runtime() {
-    let ground = Ground::new().await;
-    let ack = taken(&ground).await;
+    let fixture = Fixture::new().await;
+    let ack = taken(&fixture).await;
     let id = ack.id();
     let thread = thread::spawn(move || ack.commit().detach());
     thread.join().unwrap();
-    eventually("the job finished", PATIENCE, async || ground.state(id).await == State::Finished).await;
+    eventually("the job finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
 
-    let ack = taken(&ground).await;
+    let ack = taken(&fixture).await;
     let told = tokio::task::spawn_blocking(move || wait_here(ack.commit())).await.unwrap();
     told.unwrap();
 }
@@ -126,9 +126,9 @@ fn wait_here<F: Future>(future: F) -> F::Output {
 #[tokio::test]
 async fn closing_waits_for_every_word_said_and_every_ack_dropped() {
     const JOBS: u64 = 200;
-    let ground = Ground::with(later()).await;
-    ground.put_many(JOBS).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::with(later()).await;
+    fixture.put_many(JOBS).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     for job in take(&mut jobs, JOBS as usize).await {
         let (n, ack) = job.into_parts();
         match n % 4 {
@@ -138,41 +138,41 @@ async fn closing_waits_for_every_word_said_and_every_ack_dropped() {
             _ => drop(thread::spawn(move || drop(ack)).join()),
         }
     }
-    within("the end of close", ground.queue.close()).await;
-    assert_eq!(ground.jobs_in(State::Finished), 50);
-    assert_eq!(ground.jobs_in(State::Failed), 50);
-    assert_eq!(ground.number("select count(*) from pm.job where reason = 'dropped without ack' and state = 0"), 100);
+    within("the end of close", fixture.queue.close()).await;
+    assert_eq!(fixture.jobs_in(State::Finished), 50);
+    assert_eq!(fixture.jobs_in(State::Failed), 50);
+    assert_eq!(fixture.number("select count(*) from pm.job where reason = 'dropped without ack' and state = 0"), 100);
 }
 
 #[test]
 fn an_ack_that_outlives_its_runtime_can_be_dropped() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (ground, ack, late) = runtime.block_on(async {
-        let ground = Ground::with(later()).await;
-        let ack = taken(&ground).await;
-        let late = taken(&ground).await;
-        (ground, ack, late)
+    let (fixture, ack, late) = runtime.block_on(async {
+        let fixture = Fixture::with(later()).await;
+        let ack = taken(&fixture).await;
+        let late = taken(&fixture).await;
+        (fixture, ack, late)
     });
     drop(runtime);
     drop(ack);
     let refused = wait_here(late.commit()).expect_err("nobody can settle it");
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "whether the lease is lost is not known: {refused}");
-    assert_eq!(ground.jobs_in(State::InProgress), 2, "their leases end by themselves");
+    assert_eq!(fixture.jobs_in(State::InProgress), 2, "their leases end by themselves");
 }
 
 #[tokio::test]
 async fn what_a_handler_learns_of_a_job_is_what_was_put_in() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let options = EnqueueOptions::default().priority(7).description("a mail").key("mail 1");
-    let id = ground.put_with(5, options).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let id = fixture.put_with(5, options).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let job = next(&mut jobs).await;
     let known = job.metadata();
     assert_eq!((known.id, &*known.queue, known.priority, known.attempt, known.retry_count), (id, "tasks", 7, 1, 0));
     assert_eq!((known.description.as_deref(), known.key.as_deref()), (Some("a mail"), Some("mail 1")));
-    assert_eq!(known.created_at, ground.job(id).await.created_at);
+    assert_eq!(known.created_at, fixture.job(id).await.created_at);
     let (payload, ack) = job.into_parts();
     assert_eq!((payload, ack.id(), ack.attempt(), ack.lease().job), (5, id, 1, id));
-    assert_eq!(ground.job(id).await.lease, Some(ack.lease().number));
+    assert_eq!(fixture.job(id).await.lease, Some(ack.lease().number));
     ack.commit().await.unwrap();
 }

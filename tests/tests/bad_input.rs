@@ -6,7 +6,7 @@ use pm_driver_tokio_postgres::{
     Codec, ConnectOptions, EnqueueOptions, Error, ErrorKind, JobFilter, QueueName, RawPayload, RunAt, SettingsChange,
     State, StreamOptions, Timestamp, connect,
 };
-use pm_tests::{Ground, next, within};
+use pm_tests::{Fixture, next, within};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -32,7 +32,7 @@ fn assert_kind<T>(kind: ErrorKind, answer: Result<T, Error>) -> String {
 
 #[tokio::test]
 async fn bad_queue_names_are_refused_everywhere_with_the_reason() {
-    let Ground { queue, database: _kept } = Ground::without_queue().await;
+    let Fixture { queue, database: _kept } = Fixture::without_queue().await;
     for (name, why) in bad_names() {
         let name = name.as_str();
         let filter = JobFilter::default().queue(name);
@@ -55,22 +55,22 @@ async fn bad_queue_names_are_refused_everywhere_with_the_reason() {
 
 #[tokio::test]
 async fn odd_but_good_queue_names_work() {
-    let ground = Ground::without_queue().await;
+    let fixture = Fixture::without_queue().await;
     for name in ["x".repeat(200), "ä".repeat(100), "it's; drop table job --".to_owned(), "🐘 %s $1 \"q\"".to_owned()]
     {
-        ground.queue.create_queue(&name, false).await.unwrap();
-        let id = ground.queue.enqueue(&name, 1, EnqueueOptions::default()).await.unwrap();
-        let mut jobs = ground.queue.try_stream_jobs::<u64>(&name);
+        fixture.queue.create_queue(&name, false).await.unwrap();
+        let id = fixture.queue.enqueue(&name, 1, EnqueueOptions::default()).await.unwrap();
+        let mut jobs = fixture.queue.try_stream_jobs::<u64>(&name);
         let job = next(&mut jobs).await;
         assert_eq!((job.id(), &*job.metadata().queue), (id, name.as_str()));
         job.into_parts().1.commit().await.unwrap();
-        assert_eq!(ground.job(id).await.queue, name);
+        assert_eq!(fixture.job(id).await.queue, name);
     }
 }
 
 #[tokio::test]
 async fn an_unknown_queue_is_told_by_name() {
-    let Ground { queue, database: _kept } = Ground::new().await;
+    let Fixture { queue, database: _kept } = Fixture::new().await;
     let filter = JobFilter::default().queue("nowhere");
     let many = [(1, EnqueueOptions::default()), (2, EnqueueOptions::default())];
     for words in [
@@ -89,8 +89,8 @@ async fn an_unknown_queue_is_told_by_name() {
 
 #[tokio::test]
 async fn a_stream_of_an_unknown_queue_says_so_once_and_ends() {
-    let ground = Ground::new().await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("nowhere");
+    let fixture = Fixture::new().await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("nowhere");
     let words = assert_kind(ErrorKind::QueueNotFound, within("the error", jobs.next()).await.unwrap());
     assert!(words.contains("\"nowhere\""), "{words}");
     assert!(within("the end", jobs.next()).await.is_none());
@@ -99,26 +99,26 @@ async fn a_stream_of_an_unknown_queue_says_so_once_and_ends() {
 
 #[tokio::test]
 async fn a_stream_goes_on_with_the_queues_that_exist() {
-    let ground = Ground::new().await;
-    ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>(["nowhere", "tasks"]);
+    let fixture = Fixture::new().await;
+    fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>(["nowhere", "tasks"]);
     assert_kind(ErrorKind::QueueNotFound, within("the error", jobs.next()).await.unwrap());
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
-    ground.put(2).await;
+    fixture.put(2).await;
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_stream_of_no_queue_is_refused() {
-    let ground = Ground::new().await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>(Vec::<String>::new());
+    let fixture = Fixture::new().await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>(Vec::<String>::new());
     assert_kind(ErrorKind::Invalid, jobs.next().await.unwrap());
     assert!(jobs.next().await.is_none());
 }
 
 #[tokio::test]
 async fn texts_that_cannot_be_kept_are_refused_before_anything_is_sent() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let options = EnqueueOptions::default;
     for (options, why) in [
         (options().description("a\0b"), "NUL"),
@@ -131,15 +131,15 @@ async fn texts_that_cannot_be_kept_are_refused_before_anything_is_sent() {
         (options().max_retries(u32::MAX), "million"),
         (options().jitter_percent(101), "100%"),
     ] {
-        let words = assert_kind(ErrorKind::Invalid, ground.queue.enqueue("tasks", 1, options).await);
+        let words = assert_kind(ErrorKind::Invalid, fixture.queue.enqueue("tasks", 1, options).await);
         assert!(words.contains(why), "{why}: {words}");
     }
-    assert_eq!(ground.number("select count(*) from pm.job"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.job"), 0);
 }
 
 #[tokio::test]
 async fn a_time_that_no_database_can_keep_is_refused() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     for run_at in [
         RunAt::At(Timestamp::INFINITY),
         RunAt::At(Timestamp::NEG_INFINITY),
@@ -149,26 +149,26 @@ async fn a_time_that_no_database_can_keep_is_refused() {
         RunAt::In(Duration::from_secs(400_000 * 366 * 86_400)),
     ] {
         let options = EnqueueOptions::default().run_at(run_at);
-        assert_kind(ErrorKind::Invalid, ground.queue.enqueue("tasks", 1, options).await);
+        assert_kind(ErrorKind::Invalid, fixture.queue.enqueue("tasks", 1, options).await);
     }
-    ground.put(2).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    fixture.put(2).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_due_time_of_infinity_put_in_by_sql_does_not_stop_the_workers() {
-    let ground = Ground::new().await;
-    let never = ground.put_with(1, EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(60)))).await;
-    ground.database.execute("update pm.job set run_at = 'infinity'").unwrap();
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let never = fixture.put_with(1, EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(60)))).await;
+    fixture.database.execute("update pm.job set run_at = 'infinity'").unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     for n in 0..3 {
-        let id = ground.put(n).await;
+        let id = fixture.put(n).await;
         let job = next(&mut jobs).await;
         assert_eq!(job.id(), id);
         job.into_parts().1.commit().await.unwrap();
     }
-    assert_eq!(ground.job(never).await.run_at, Some(Timestamp::INFINITY));
+    assert_eq!(fixture.job(never).await.run_at, Some(Timestamp::INFINITY));
 }
 
 /// Every timeout, at both ends, on both drivers: refused in words, or taken by the server as it is.
@@ -181,8 +181,8 @@ async fn timeouts_that_the_server_would_not_take_are_refused_by_name() {
         ("lock_timeout", ConnectOptions::lock_timeout),
     ];
     const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
-    let ground = Ground::new().await;
-    let url = ground.database.url();
+    let fixture = Fixture::new().await;
+    let url = fixture.database.url();
     for (name, change) in TIMEOUTS {
         let past_the_end = LONGEST + Duration::from_millis(1);
         for bad in [Duration::ZERO, Duration::from_nanos(999_999), past_the_end, Duration::MAX] {
@@ -204,14 +204,14 @@ async fn timeouts_that_the_server_would_not_take_are_refused_by_name() {
 
 #[tokio::test]
 async fn durations_longer_than_any_calendar_mean_for_ever() {
-    let ground = Ground::new().await;
-    let id = ground.put(1).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
     for window in [Duration::from_secs(1 << 40), Duration::MAX] {
-        assert_eq!(ground.queue.activity(window).await.unwrap()[0].enqueued.jobs, 1);
-        ground.queue.doctor(window).await.unwrap();
+        assert_eq!(fixture.queue.activity(window).await.unwrap()[0].enqueued.jobs, 1);
+        fixture.queue.doctor(window).await.unwrap();
     }
-    let other = ground.another(ConnectOptions::default()).await;
-    let never = StreamOptions::default().poll(Duration::MAX, Duration::MAX).sleep_most(Duration::MAX);
+    let other = fixture.another(ConnectOptions::default()).await;
+    let never = StreamOptions::default().poll(Duration::MAX, Duration::MAX).idle_poll(Duration::MAX);
     let mut jobs = other.try_stream_jobs_with::<u64>("tasks", never);
     let job = next(&mut jobs).await;
     assert_eq!(job.id(), id);
@@ -220,47 +220,47 @@ async fn durations_longer_than_any_calendar_mean_for_ever() {
 
 #[tokio::test]
 async fn a_workers_name_is_kept_as_far_as_it_can_be() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     for (name, kept) in [("a\0b", "a\u{fffd}b".to_owned()), (&"é".repeat(50_000), "é".repeat(100))] {
-        let id = ground.put(1).await;
-        let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().worker_name(name));
+        let id = fixture.put(1).await;
+        let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().worker_name(name));
         let job = next(&mut jobs).await;
-        assert_eq!(ground.job(id).await.worker, Some(kept));
+        assert_eq!(fixture.job(id).await.worker, Some(kept));
         job.into_parts().1.commit().await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_nul_in_a_reason_is_replaced_and_a_long_one_cut_between_characters() {
-    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::from_secs(3_600)])).await;
-    ground.put_many(2).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::from_secs(3_600)])).await;
+    fixture.put_many(2).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
     let id = ack.id();
     ack.soft_fail("a\0b").await.unwrap();
-    assert_eq!(ground.reason(id).await, "a\u{fffd}b");
+    assert_eq!(fixture.reason(id).await, "a\u{fffd}b");
 
     let ack = next(&mut jobs).await.into_parts().1;
     let id = ack.id();
     ack.hard_fail("ä".repeat(10_000)).await.unwrap();
-    assert_eq!(ground.reason(id).await, "ä".repeat(4_096));
-    assert_eq!(ground.queue.attempts(id).await.unwrap()[0].reason, Some("ä".repeat(4_096)));
+    assert_eq!(fixture.reason(id).await, "ä".repeat(4_096));
+    assert_eq!(fixture.queue.attempts(id).await.unwrap()[0].reason, Some("ä".repeat(4_096)));
 }
 
 #[tokio::test]
 async fn a_payload_of_another_type_puts_its_job_off_with_the_decoders_words() {
-    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::from_secs(3_600)])).await;
-    let bad = ground.queue.enqueue("tasks", "seven", EnqueueOptions::default()).await.unwrap();
-    let good = ground.put(7).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::from_secs(3_600)])).await;
+    let bad = fixture.queue.enqueue("tasks", "seven", EnqueueOptions::default()).await.unwrap();
+    let good = fixture.put(7).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let words = assert_kind(ErrorKind::Payload, within("the error", jobs.next()).await.unwrap());
     assert!(words.contains(&bad.to_string()), "{words}");
     let job = next(&mut jobs).await;
     assert_eq!((job.id(), *job.payload()), (good, 7));
     job.into_parts().1.commit().await.unwrap();
-    within("the end", ground.queue.close()).await;
+    within("the end", fixture.queue.close()).await;
 
-    let other = ground.another(Default::default()).await;
+    let other = fixture.another(Default::default()).await;
     let job = other.job(bad).await.unwrap();
     assert_eq!((job.state, job.retry_count), (State::Pending, 0), "a later deployment can still take it");
     let reason = job.reason.unwrap();
@@ -274,14 +274,14 @@ struct Unreadable {
 
 #[tokio::test]
 async fn the_raw_codec_takes_bytes_and_refuses_structs() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let raw = || EnqueueOptions::default().codec(Codec::Raw);
-    assert_kind(ErrorKind::Payload, ground.queue.enqueue("tasks", Unreadable { a: 1 }, raw()).await);
+    assert_kind(ErrorKind::Payload, fixture.queue.enqueue("tasks", Unreadable { a: 1 }, raw()).await);
     let bytes = vec![0u8, 255, 10];
-    let id = ground.queue.enqueue("tasks", &bytes, raw()).await.unwrap();
+    let id = fixture.queue.enqueue("tasks", &bytes, raw()).await.unwrap();
     let stored = RawPayload { codec: Codec::Raw, bytes: bytes.clone().into() };
-    assert_eq!(ground.queue.payload(id).await.unwrap(), Some(stored));
-    let mut jobs = ground.queue.try_stream_jobs::<Vec<u8>>("tasks");
+    assert_eq!(fixture.queue.payload(id).await.unwrap(), Some(stored));
+    let mut jobs = fixture.queue.try_stream_jobs::<Vec<u8>>("tasks");
     let (got, ack) = next(&mut jobs).await.into_parts();
     assert_eq!(got, bytes);
     ack.commit().await.unwrap();
@@ -335,9 +335,9 @@ async fn a_bad_url_is_refused_without_its_password() {
 
 #[tokio::test]
 async fn a_missing_database_or_role_is_told_in_the_servers_words() {
-    let ground = Ground::new().await;
-    let url = ground.database.url();
-    let error = connect(&url.replace(ground.database.name(), "no_such_database")).await.unwrap_err();
+    let fixture = Fixture::new().await;
+    let url = fixture.database.url();
+    let error = connect(&url.replace(fixture.database.name(), "no_such_database")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database);
     assert!(error.to_string().contains("no_such_database"), "{error}");
     let error = connect(&url.replace("postgres@", "no_such_role@")).await.unwrap_err();
@@ -347,7 +347,7 @@ async fn a_missing_database_or_role_is_told_in_the_servers_words() {
 
 #[tokio::test]
 async fn settings_out_of_range_are_refused() {
-    let Ground { queue, database: _kept } = Ground::new().await;
+    let Fixture { queue, database: _kept } = Fixture::new().await;
     let before = queue.queue_settings("tasks").await.unwrap();
     for change in [
         SettingsChange::new().lease(Duration::from_millis(99)),
@@ -364,7 +364,7 @@ async fn settings_out_of_range_are_refused() {
 
 #[tokio::test]
 async fn a_job_that_does_not_exist_is_told_by_its_id() {
-    let Ground { queue, database: _kept } = Ground::new().await;
+    let Fixture { queue, database: _kept } = Fixture::new().await;
     let id = job_id(1, [7; 10]);
     assert_eq!(queue.get_job(id).await.unwrap(), None);
     assert_eq!(queue.payload(id).await.unwrap(), None);

@@ -1,13 +1,13 @@
 //! Every statement is what it says it is: the server's description against the declared types.
 
 use pm_core::{Catalog, SchemaName, StatementId};
-use pm_tests::Ground;
+use pm_tests::Fixture;
 use tokio_postgres::NoTls;
 
 #[tokio::test]
 async fn every_statement_has_the_parameters_and_columns_it_declares() {
-    let ground = Ground::new().await;
-    let (client, connection) = tokio_postgres::connect(&ground.database.url(), NoTls).await.unwrap();
+    let fixture = Fixture::new().await;
+    let (client, connection) = tokio_postgres::connect(&fixture.database.url(), NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     client.batch_execute("set search_path = ''").await.unwrap();
     let catalog = Catalog::new(&SchemaName::default());
@@ -37,10 +37,10 @@ async fn every_statement_has_the_parameters_and_columns_it_declares() {
 
 #[tokio::test]
 async fn every_statement_can_be_prepared_in_a_schema_of_an_odd_name() {
-    let ground = Ground::without_queue().await;
+    let fixture = Fixture::without_queue().await;
     let name = "Odd näme; --";
-    ground.another(pm_driver_tokio_postgres::ConnectOptions::default().schema(name)).await.close().await;
-    let (client, connection) = tokio_postgres::connect(&ground.database.url(), NoTls).await.unwrap();
+    fixture.another(pm_driver_tokio_postgres::ConnectOptions::default().schema(name)).await.close().await;
+    let (client, connection) = tokio_postgres::connect(&fixture.database.url(), NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     let catalog = Catalog::new(&SchemaName::new(name).unwrap());
     for id in StatementId::ALL {

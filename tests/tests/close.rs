@@ -2,43 +2,43 @@
 
 use futures_util::{FutureExt, StreamExt};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, SettingsChange, State};
-use pm_tests::{Ground, PATIENCE, eventually, next, take, unattended, within};
+use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::Duration;
 
 #[tokio::test]
 async fn closing_ends_streams_and_gives_back_what_was_not_started() {
-    let ground = Ground::new().await;
-    ground.put_many(300).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    fixture.put_many(300).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     for job in take(&mut jobs, 100).await {
         job.into_parts().1.commit().await.unwrap();
     }
-    let queue = ground.queue.clone();
+    let queue = fixture.queue.clone();
     within("the end of close", queue.close()).await;
     assert!(within("the end of the stream", jobs.next()).await.is_none());
     assert!(jobs.next().now_or_never().unwrap().is_none(), "and it stays ended");
-    assert_eq!((ground.jobs_in(State::Finished), ground.jobs_in(State::InProgress)), (100, 0));
-    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0);
-    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+    assert_eq!((fixture.jobs_in(State::Finished), fixture.jobs_in(State::InProgress)), (100, 0));
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0);
 }
 
 #[tokio::test]
 async fn closing_wakes_a_stream_that_waits() {
-    let ground = Ground::new().await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let waiting = tokio::spawn(async move { jobs.next().await.is_none() });
     tokio::task::yield_now().await;
-    within("the end of close", ground.queue.close()).await;
+    within("the end of close", fixture.queue.close()).await;
     assert!(within("the end of the stream", waiting).await.unwrap());
 }
 
 #[tokio::test]
 async fn closing_waits_for_the_acks_handed_out() {
-    let ground = Ground::new().await;
-    ground.put_many(2).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    fixture.put_many(2).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let mut held: Vec<_> = take(&mut jobs, 2).await.into_iter().map(|job| job.into_parts().1).collect();
-    let mut closing = Box::pin(ground.queue.close());
+    let mut closing = Box::pin(fixture.queue.close());
     let not_yet = async |closing: &mut (dyn Future<Output = ()> + Unpin)| {
         tokio::time::timeout(Duration::from_millis(300), closing).await.is_err()
     };
@@ -47,39 +47,39 @@ async fn closing_waits_for_the_acks_handed_out() {
     assert!(not_yet(&mut closing).await, "one ack is out");
     drop(held);
     within("the end of close", closing).await;
-    assert_eq!(ground.jobs_in(State::Finished), 1);
-    assert_eq!(ground.number("select count(*) from pm.job where reason = 'dropped without ack'"), 1);
+    assert_eq!(fixture.jobs_in(State::Finished), 1);
+    assert_eq!(fixture.number("select count(*) from pm.job where reason = 'dropped without ack'"), 1);
 }
 
 #[tokio::test]
 async fn closing_within_a_time_waits_no_longer_for_the_acks_handed_out() {
-    let ground = Ground::new().await;
-    ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
-    assert!(!within("the deadline", ground.queue.close_within(Duration::from_millis(50))).await);
+    assert!(!within("the deadline", fixture.queue.close_within(Duration::from_millis(50))).await);
     ack.commit().await.expect("an ack is good for as long as its lease");
-    assert!(within("the end of close", ground.queue.close_within(PATIENCE)).await);
-    assert_eq!(ground.jobs_in(State::Finished), 1);
+    assert!(within("the end of close", fixture.queue.close_within(TIMEOUT)).await);
+    assert_eq!(fixture.jobs_in(State::Finished), 1);
 }
 
 #[tokio::test]
 async fn closing_waits_for_an_ack_no_longer_than_its_lease() {
-    let ground = Ground::with(SettingsChange::new().lease(Duration::from_secs(1))).await;
-    ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let fixture = Fixture::with(SettingsChange::new().lease(Duration::from_secs(1))).await;
+    fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let ack = next(&mut jobs).await.into_parts().1;
-    within("the end of close", ground.queue.close()).await;
-    assert_eq!(ground.jobs_in(State::InProgress), 1, "it is for a reaper now");
+    within("the end of close", fixture.queue.close()).await;
+    assert_eq!(fixture.jobs_in(State::InProgress), 1, "it is for a reaper now");
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
 
 #[tokio::test]
 async fn after_closing_every_call_says_so() {
-    let ground = Ground::new().await;
-    let id = ground.put(1).await;
-    let queue = ground.queue.clone();
-    within("the end of close", ground.queue.close()).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
+    let queue = fixture.queue.clone();
+    within("the end of close", fixture.queue.close()).await;
     within("the end of a second close", queue.close()).await;
     let options = EnqueueOptions::default;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
@@ -107,42 +107,42 @@ async fn after_closing_every_call_says_so() {
     assert!(jobs.next().await.is_none());
     let connections =
         "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'pm'";
-    eventually("its connections are gone", PATIENCE, async || ground.number(connections) == 0).await;
+    eventually("its connections are gone", TIMEOUT, async || fixture.number(connections) == 0).await;
 }
 
 #[tokio::test]
 async fn other_handles_are_not_closed_along() {
-    let ground = Ground::new().await;
-    let other = ground.another(ConnectOptions::default()).await;
+    let fixture = Fixture::new().await;
+    let other = fixture.another(ConnectOptions::default()).await;
     other.close().await;
-    ground.put(1).await;
+    fixture.put(1).await;
 }
 
 #[tokio::test]
 async fn dropping_a_stream_gives_back_the_unstarted_and_keeps_the_acks_valid() {
-    let ground = Ground::new().await;
-    ground.put_many(200).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    fixture.put_many(200).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let mut taken = take(&mut jobs, 100).await;
     let rest = taken.split_off(10);
     for job in rest {
         job.into_parts().1.commit().await.unwrap();
     }
     drop(jobs);
-    let given_back = async || ground.jobs_in(State::InProgress) == 10;
-    eventually("only those handed out are in progress", PATIENCE, given_back).await;
+    let given_back = async || fixture.jobs_in(State::InProgress) == 10;
+    eventually("only those handed out are in progress", TIMEOUT, given_back).await;
     for job in taken {
         job.into_parts().1.commit().await.unwrap();
     }
-    assert_eq!(ground.jobs_in(State::Finished), 100);
-    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0);
+    assert_eq!(fixture.jobs_in(State::Finished), 100);
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0);
 }
 
 #[tokio::test]
 async fn dropping_every_handle_leaves_streams_and_acks_working() {
-    let ground = Ground::new().await;
-    let other = ground.another(ConnectOptions::default()).await;
-    ground.put_many(2).await;
+    let fixture = Fixture::new().await;
+    let other = fixture.another(ConnectOptions::default()).await;
+    fixture.put_many(2).await;
     let mut jobs = other.try_stream_jobs::<u64>("tasks");
     let first = next(&mut jobs).await.into_parts().1;
     drop(other);
@@ -150,41 +150,41 @@ async fn dropping_every_handle_leaves_streams_and_acks_working() {
     let second = next(&mut jobs).await.into_parts().1;
     drop(jobs);
     second.commit().await.unwrap();
-    assert_eq!(ground.jobs_in(State::Finished), 2);
+    assert_eq!(fixture.jobs_in(State::Finished), 2);
 }
 
 #[tokio::test]
 async fn an_enqueue_given_up_after_it_was_polled_goes_in_even_when_every_handle_is_dropped() {
-    let ground = Ground::new().await;
-    let other = ground.another(ConnectOptions::default()).await;
+    let fixture = Fixture::new().await;
+    let other = fixture.another(ConnectOptions::default()).await;
     for n in 0..20 {
         let answer = other.enqueue("tasks", n, EnqueueOptions::default()).now_or_never();
         assert!(answer.is_none(), "it takes a round trip");
     }
     drop(other.enqueue("tasks", 99, EnqueueOptions::default()));
     drop(other);
-    eventually("all are there", PATIENCE, async || ground.number("select count(*) from pm.job") == 20).await;
+    eventually("all are there", TIMEOUT, async || fixture.number("select count(*) from pm.job") == 20).await;
     let never_polled = "select count(*) from pm.job where convert_from(payload, 'utf8') = '99'";
-    assert_eq!(ground.number(never_polled), 0);
+    assert_eq!(fixture.number(never_polled), 0);
 }
 
 #[tokio::test]
 async fn closing_sends_the_enqueues_on_their_way() {
-    let ground = Ground::new().await;
-    let other = ground.another(ConnectOptions::default()).await;
+    let fixture = Fixture::new().await;
+    let other = fixture.another(ConnectOptions::default()).await;
     for n in 0..2_500 {
         assert!(other.enqueue("tasks", n, EnqueueOptions::default()).now_or_never().is_none());
     }
     within("the end of close", other.close()).await;
-    assert_eq!(ground.number("select count(*) from pm.job"), 2_500);
+    assert_eq!(fixture.number("select count(*) from pm.job"), 2_500);
 }
 
 #[tokio::test]
 async fn next_can_be_given_up_at_any_time_without_losing_a_job() {
     const JOBS: u64 = 300;
-    let ground = Ground::new().await;
-    ground.put_many(JOBS).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    fixture.put_many(JOBS).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let mut seen = 0;
     let mut tries = 0u64;
     while seen < JOBS {
@@ -196,22 +196,22 @@ async fn next_can_be_given_up_at_any_time_without_losing_a_job() {
         }
         assert!(tries < 100_000, "{seen} of {JOBS} came");
     }
-    within("the end of close", ground.queue.close()).await;
-    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64);
-    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0);
+    within("the end of close", fixture.queue.close()).await;
+    assert_eq!(fixture.jobs_in(State::Finished), JOBS as i64);
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0);
 }
 
 #[tokio::test]
 async fn a_stream_dropped_in_the_middle_of_a_claim_strands_nothing() {
-    let ground = Ground::new().await;
-    ground.put_many(50).await;
+    let fixture = Fixture::new().await;
+    fixture.put_many(50).await;
     for n in 0..60u64 {
-        let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+        let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
         if let Ok(Some(job)) = tokio::time::timeout(Duration::from_micros(n * 100), jobs.next()).await {
             job.unwrap().into_parts().1.release().detach();
         }
     }
-    let given_back = async || ground.jobs_in(State::InProgress) == 0;
-    eventually("nothing is in progress", PATIENCE, given_back).await;
-    assert_eq!(ground.number("select count(*) from pm.job where state = 0 and retry_count = 0"), 50);
+    let given_back = async || fixture.jobs_in(State::InProgress) == 0;
+    eventually("nothing is in progress", TIMEOUT, given_back).await;
+    assert_eq!(fixture.number("select count(*) from pm.job where state = 0 and retry_count = 0"), 50);
 }

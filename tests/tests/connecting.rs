@@ -2,7 +2,7 @@
 
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, ErrorKind, Queue};
 use pm_sandbox::{Server, ServerOptions};
-use pm_tests::{Ground, PATIENCE, eventually, next, within};
+use pm_tests::{Fixture, TIMEOUT, eventually, next, within};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
@@ -182,7 +182,7 @@ impl Pair {
         let at = self.primary.execute("postgres", "select pg_current_wal_lsn()").unwrap()[0][0].clone().unwrap();
         let sql = format!("select pg_last_wal_replay_lsn() >= '{at}'");
         let caught_up = async || self.standby.execute("postgres", &sql).unwrap()[0][0].as_deref() == Some("t");
-        eventually("the standby has caught up", PATIENCE, caught_up).await;
+        eventually("the standby has caught up", TIMEOUT, caught_up).await;
     }
 }
 
@@ -257,14 +257,14 @@ async fn follow_a_failover(pair: Pair) {
                 false
             }
         };
-        eventually("an enqueue finds the new primary", PATIENCE * 3, goes_in).await;
-        let job = tokio::time::timeout(PATIENCE * 3, futures_util::StreamExt::next(jobs)).await;
+        eventually("an enqueue finds the new primary", TIMEOUT * 3, goes_in).await;
+        let job = tokio::time::timeout(TIMEOUT * 3, futures_util::StreamExt::next(jobs)).await;
         let job = job.unwrap_or_else(|_| panic!("{driver}: the stream finds the new primary")).unwrap().unwrap();
         within("the commit", job.into_parts().1.commit()).await.unwrap();
     }
     let listening = "select count(*) from pg_stat_activity where query ilike '%listen \"%'";
     let all_listen = async || pair.standby.execute("app", listening).unwrap()[0][0].as_deref() == Some("2");
-    eventually("both listen at the new primary", PATIENCE * 3, all_listen).await;
+    eventually("both listen at the new primary", TIMEOUT * 3, all_listen).await;
 }
 
 /// The processes of a server, stopped as on a machine that hangs: their sockets stay open. They go on when it is dropped.
@@ -294,11 +294,11 @@ impl Drop for Stopped {
 
 #[tokio::test]
 async fn hosts_are_balanced_over_both_places() {
-    let ground = Ground::new().await;
-    let socket = ground.database.url();
+    let fixture = Fixture::new().await;
+    let socket = fixture.database.url();
     let target = pm_driver_tokio_postgres::connecting::Target::read(&socket, &ConnectOptions::default()).unwrap();
     let pm_driver_tokio_postgres::connecting::Host::Socket(directory) = &target.places[0].host else { panic!() };
-    let (directory, name, port) = (directory.display(), ground.database.name(), target.places[0].port);
+    let (directory, name, port) = (directory.display(), fixture.database.name(), target.places[0].port);
     let (one, two) = (tempdir("balanced-1"), tempdir("balanced-2"));
     for link in [&one, &two] {
         let socket = format!("{directory}/.s.PGSQL.{port}");

@@ -4,7 +4,7 @@
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{Ending, SettingsChange, State, Uuid};
-use pm_tests::{Ground, PATIENCE, Seed, eventually, within};
+use pm_tests::{Fixture, Seed, TIMEOUT, eventually, within};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -55,9 +55,9 @@ impl Drop for Process {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_of_a_killed_worker_run_elsewhere_after_their_lease_and_the_unstarted_are_blamed_no_more() {
     const JOBS: u64 = 30_000;
-    let ground = Ground::with(SettingsChange::new().lease(LEASE).backoff(vec![Duration::ZERO])).await;
-    ground.put_many(JOBS).await;
-    let mut worker = Process::start(&["hold", &STARTED.to_string(), &PREFETCHED.to_string()], &ground.database.url());
+    let fixture = Fixture::with(SettingsChange::new().lease(LEASE).backoff(vec![Duration::ZERO])).await;
+    fixture.put_many(JOBS).await;
+    let mut worker = Process::start(&["hold", &STARTED.to_string(), &PREFETCHED.to_string()], &fixture.database.url());
     let (started, mut worker) = tokio::task::spawn_blocking(move || {
         let said = worker.said("holds ");
         worker.kill();
@@ -68,15 +68,15 @@ async fn jobs_of_a_killed_worker_run_elsewhere_after_their_lease_and_the_unstart
     let started: BTreeSet<Uuid> = started.split(' ').map(|id| id.parse().unwrap()).collect();
     assert_eq!(worker.said(""), None, "it is dead");
     let backends = "select count(*) from pg_stat_activity where application_name = 'doomed'";
-    eventually("its last statement is over", PATIENCE, async || ground.number(backends) == 0).await;
-    ground.database.execute("create table orphan as select id, lease_expires_at from pm.job where state = 1").unwrap();
+    eventually("its last statement is over", TIMEOUT, async || fixture.number(backends) == 0).await;
+    fixture.database.execute("create table orphan as select id, lease_expires_at from pm.job where state = 1").unwrap();
     let orphans = "select id from orphan";
-    let orphans: BTreeSet<Uuid> = ground.column(orphans).iter().map(|id| id.parse().unwrap()).collect();
+    let orphans: BTreeSet<Uuid> = fixture.column(orphans).iter().map(|id| id.parse().unwrap()).collect();
     let unstarted = orphans.len() - started.len();
     assert!(started.is_subset(&orphans) && unstarted as i64 >= PREFETCHED, "{unstarted} unstarted");
     println!("killed with {unstarted} unstarted and {} started jobs", started.len());
 
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let mut handed: BTreeMap<Uuid, u32> = BTreeMap::new();
     let mut idle = 0;
     while idle < 40 {
@@ -86,23 +86,23 @@ async fn jobs_of_a_killed_worker_run_elsewhere_after_their_lease_and_the_unstart
                 *handed.entry(ack.id()).or_default() += 1;
                 ack.commit().detach();
             }
-            Err(_) if ground.number("select count(*) from pm.job where state < 2") == 0 => break,
+            Err(_) if fixture.number("select count(*) from pm.job where state < 2") == 0 => break,
             Err(_) => idle += 1,
         }
     }
-    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64, "none is lost");
+    assert_eq!(fixture.jobs_in(State::Finished), JOBS as i64, "none is lost");
     assert!(handed.values().all(|times| *times == 1), "each ran here once");
     assert!(orphans.iter().all(|id| handed.contains_key(id)), "all that it held ran here");
     for id in &started {
-        let attempts = ground.queue.attempts(*id).await.unwrap();
-        assert_eq!((ground.job(*id).await.retry_count, attempts.len()), (1, 1));
+        let attempts = fixture.queue.attempts(*id).await.unwrap();
+        assert_eq!((fixture.job(*id).await.retry_count, attempts.len()), (1, 1));
         assert_eq!((attempts[0].ending, attempts[0].worker.as_deref()), (Ending::Reap, Some("doomed")));
     }
-    assert_eq!(ground.number("select max(retry_count) from pm.job"), 1, "the unstarted are blamed no more");
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 1, "the unstarted are blamed no more");
     let blamed = "select count(*) from pm.job where retry_count = 1";
-    assert_eq!(ground.number(blamed) as usize, orphans.len(), "and nobody else at all");
+    assert_eq!(fixture.number(blamed) as usize, orphans.len(), "and nobody else at all");
     let early = "select count(*) from orphan join pm.attempt on job_id = id where ended_at < lease_expires_at";
-    assert_eq!(ground.number(early), 0, "not before the leases had ended");
+    assert_eq!(fixture.number(early), 0, "not before the leases had ended");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,12 +110,12 @@ async fn what_a_killed_worker_was_told_is_durable_and_the_rest_runs_again() {
     const JOBS: u64 = 3_000;
     let mut seed = Seed::from_environment();
     let lease = SettingsChange::new().lease(Duration::from_secs(2)).backoff(vec![Duration::ZERO]);
-    let ground = Ground::with(lease.max_retries(20)).await;
-    ground.put_many(JOBS).await;
+    let fixture = Fixture::with(lease.max_retries(20)).await;
+    fixture.put_many(JOBS).await;
     let mut committed = BTreeSet::new();
     let mut starts: BTreeMap<u64, u32> = BTreeMap::new();
     for _ in 0..4 {
-        let mut worker = Process::start(&["commit"], &ground.database.url());
+        let mut worker = Process::start(&["commit"], &fixture.database.url());
         let before_the_end = 1 + seed.below(300);
         let said = tokio::task::spawn_blocking(move || {
             let mut said: Vec<String> = (0..before_the_end).filter_map(|_| worker.said("")).collect();
@@ -140,17 +140,17 @@ async fn what_a_killed_worker_was_told_is_durable_and_the_rest_runs_again() {
         "select count(*) from pm.job where state = 2 and convert_from(payload, 'UTF8')::int8 = any('{:?}')",
         committed
     );
-    assert_eq!(ground.number(&finished) as usize, committed.len(), "what was told is durable");
+    assert_eq!(fixture.number(&finished) as usize, committed.len(), "what was told is durable");
 
-    let mut rest = ground.queue.try_stream_jobs::<u64>("tasks");
+    let mut rest = fixture.queue.try_stream_jobs::<u64>("tasks");
     let drained = async || {
         while let Ok(Some(job)) = tokio::time::timeout(Duration::from_millis(200), rest.next()).await {
             let (n, ack) = job.unwrap().into_parts();
             assert!(!committed.contains(&n));
             ack.commit().detach();
         }
-        ground.jobs_in(State::Finished) == JOBS as i64
+        fixture.jobs_in(State::Finished) == JOBS as i64
     };
-    eventually("all have finished", PATIENCE * 2, drained).await;
-    within("the end", ground.queue.close()).await;
+    eventually("all have finished", TIMEOUT * 2, drained).await;
+    within("the end", fixture.queue.close()).await;
 }

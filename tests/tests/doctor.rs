@@ -4,74 +4,74 @@ use pm_driver_tokio_postgres::{
     Check, ConnectOptions, EnqueueOptions, Finding, Queue, Remedy, Runtime, TokioPostgres, runtime,
 };
 use pm_sandbox::{Server, ServerOptions};
-use pm_tests::{Ground, PATIENCE, eventually, next, unattended};
+use pm_tests::{Fixture, TIMEOUT, eventually, next, unattended};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::NoTls;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-async fn findings(ground: &Ground) -> Vec<Finding> {
-    ground.queue.doctor(MINUTE).await.expect("it can be examined")
+async fn findings(fixture: &Fixture) -> Vec<Finding> {
+    fixture.queue.doctor(MINUTE).await.expect("it can be examined")
 }
 
-async fn found(ground: &Ground) -> Vec<Check> {
-    findings(ground).await.into_iter().map(|finding| finding.check).collect()
+async fn found(fixture: &Fixture) -> Vec<Check> {
+    findings(fixture).await.into_iter().map(|finding| finding.check).collect()
 }
 
 /// Returns the only finding.
-async fn only(ground: &Ground, check: Check) -> Finding {
-    let mut findings = findings(ground).await;
+async fn only(fixture: &Fixture, check: Check) -> Finding {
+    let mut findings = findings(fixture).await;
     assert_eq!(findings.iter().map(|finding| finding.check).collect::<Vec<_>>(), [check], "{findings:#?}");
     findings.remove(0)
 }
 
 /// Does what a finding says to do.
-fn remedy(ground: &Ground, finding: &Finding) {
+fn remedy(fixture: &Fixture, finding: &Finding) {
     let Remedy::Sql(sql) = &finding.remedy else { panic!("{:?} is no SQL", finding.remedy) };
     for statement in sql.split("; ") {
-        ground.database.execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        fixture.database.execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 }
 
 /// Fills the table with this many ended jobs.
-fn fill(ground: &Ground, jobs: u32) {
+fn fill(fixture: &Fixture, jobs: u32) {
     let fill = format!(
         "insert into pm.job (id, queue_id, priority, codec, payload, state, ended_at)
          select gen_random_uuid(), 1, 0, 0, '1', 2, now() from generate_series(1, {jobs}) n"
     );
-    ground.database.execute(&fill).unwrap();
+    fixture.database.execute(&fill).unwrap();
 }
 
 #[tokio::test]
 async fn a_fresh_database_and_one_at_work_are_healthy() {
-    let ground = Ground::new().await;
-    assert_eq!(findings(&ground).await, []);
-    ground.put_many(20).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let fixture = Fixture::new().await;
+    assert_eq!(findings(&fixture).await, []);
+    fixture.put_many(20).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let job = next(&mut jobs).await;
-    assert_eq!(findings(&ground).await, []);
+    assert_eq!(findings(&fixture).await, []);
     job.into_parts().1.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_open_transaction_is_named_with_its_process_and_application() {
-    let ground = Ground::new().await;
-    let mut config: tokio_postgres::Config = ground.database.url().parse().unwrap();
+    let fixture = Fixture::new().await;
+    let mut config: tokio_postgres::Config = fixture.database.url().parse().unwrap();
     let (client, connection) = config.application_name("late report").connect(NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
     client.batch_execute("begin isolation level repeatable read; select 1").await.unwrap();
-    assert_eq!(findings(&ground).await, [], "it may take a minute");
-    let findings = ground.queue.doctor(Duration::ZERO).await.unwrap();
+    assert_eq!(findings(&fixture).await, [], "it may take a minute");
+    let findings = fixture.queue.doctor(Duration::ZERO).await.unwrap();
     let held = findings.iter().find(|finding| finding.check == Check::HeldRows).expect("it is found");
     assert!(held.what.contains(&format!("process {pid} of application late report")), "{}", held.what);
     assert!(held.what.contains("idle in transaction"), "{}", held.what);
-    remedy(&ground, held);
+    remedy(&fixture, held);
     // The server ended it.
     drop(connection.await);
-    let gone = async || ground.queue.doctor(Duration::ZERO).await.unwrap().is_empty();
-    eventually("the holder is gone", PATIENCE, gone).await;
+    let gone = async || fixture.queue.doctor(Duration::ZERO).await.unwrap().is_empty();
+    eventually("the holder is gone", TIMEOUT, gone).await;
 }
 
 #[tokio::test]
@@ -95,37 +95,37 @@ async fn prepared_transactions_and_a_server_without_autovacuum_are_found() {
 
 #[tokio::test]
 async fn dead_rows_are_found_and_vacuumed() {
-    let ground = Ground::new().await;
-    ground.database.execute("alter table pm.job set (autovacuum_enabled = false)").unwrap();
-    fill(&ground, 12_000);
-    ground.database.execute("update pm.job set description = 'x'").unwrap();
+    let fixture = Fixture::new().await;
+    fixture.database.execute("alter table pm.job set (autovacuum_enabled = false)").unwrap();
+    fill(&fixture, 12_000);
+    fixture.database.execute("update pm.job set description = 'x'").unwrap();
     // Statistics lag behind.
-    let sick = async || found(&ground).await == [Check::DeadRows, Check::NoAutovacuum];
-    eventually("dead rows are found", PATIENCE, sick).await;
-    findings(&ground).await.iter().for_each(|finding| remedy(&ground, finding));
-    eventually("they are gone", PATIENCE, async || findings(&ground).await.is_empty()).await;
+    let sick = async || found(&fixture).await == [Check::DeadRows, Check::NoAutovacuum];
+    eventually("dead rows are found", TIMEOUT, sick).await;
+    findings(&fixture).await.iter().for_each(|finding| remedy(&fixture, finding));
+    eventually("they are gone", TIMEOUT, async || findings(&fixture).await.is_empty()).await;
 }
 
 #[tokio::test]
 async fn each_index_is_missed_and_made_again() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let indexes = "select indexname from pg_indexes where schemaname = 'pm' and tablename <> 'migration'";
-    let names = ground.column(indexes);
+    let names = fixture.column(indexes);
     assert!(names.len() >= 10, "{names:?}");
     for name in &names {
-        let is_constraint = ground.number(&format!("select count(*) from pg_constraint where conname = '{name}'")) > 0;
-        let table = ground.column(&format!("select tablename from pg_indexes where indexname = '{name}'"))[0].clone();
+        let is_constraint = fixture.number(&format!("select count(*) from pg_constraint where conname = '{name}'")) > 0;
+        let table = fixture.column(&format!("select tablename from pg_indexes where indexname = '{name}'"))[0].clone();
         let drop = match is_constraint {
             true => format!("alter table pm.{table} drop constraint {name}"),
             false => format!("drop index pm.{name}"),
         };
-        ground.database.execute(&drop).unwrap();
-        let finding = only(&ground, Check::MissingIndex).await;
+        fixture.database.execute(&drop).unwrap();
+        let finding = only(&fixture, Check::MissingIndex).await;
         assert!(finding.what.contains(&format!("index {name} ")), "{}", finding.what);
-        remedy(&ground, &finding);
-        assert_eq!(findings(&ground).await, [], "{name} is there again");
+        remedy(&fixture, &finding);
+        assert_eq!(findings(&fixture).await, [], "{name} is there again");
     }
-    let mut again = ground.column(indexes);
+    let mut again = fixture.column(indexes);
     again.sort();
     let mut names = names;
     names.sort();
@@ -134,71 +134,71 @@ async fn each_index_is_missed_and_made_again() {
 
 #[tokio::test]
 async fn an_index_whose_building_broke_off_is_invalid() {
-    let ground = Ground::new().await;
-    let definition = ground.column("select indexdef from pg_indexes where indexname = 'job_key'")[0].clone();
-    ground.database.execute("drop index pm.job_key").unwrap();
-    let ids = ground.put_many(2).await;
-    ground.database.execute("update pm.job set key = 'k', key_held = 'k'").unwrap();
+    let fixture = Fixture::new().await;
+    let definition = fixture.column("select indexdef from pg_indexes where indexname = 'job_key'")[0].clone();
+    fixture.database.execute("drop index pm.job_key").unwrap();
+    let ids = fixture.put_many(2).await;
+    fixture.database.execute("update pm.job set key = 'k', reserved_key = 'k'").unwrap();
     let concurrently = definition.replace("INDEX ", "INDEX CONCURRENTLY ");
-    ground.database.execute(&concurrently).expect_err("two jobs hold one key");
-    let finding = only(&ground, Check::InvalidIndex).await;
-    ground.queue.delete_jobs(&ids[..1]).await.unwrap();
-    remedy(&ground, &finding);
-    assert_eq!(findings(&ground).await, []);
+    fixture.database.execute(&concurrently).expect_err("two jobs hold one key");
+    let finding = only(&fixture, Check::InvalidIndex).await;
+    fixture.queue.delete_jobs(&ids[..1]).await.unwrap();
+    remedy(&fixture, &finding);
+    assert_eq!(findings(&fixture).await, []);
 }
 
 #[tokio::test]
 async fn frequent_reads_of_the_whole_table_are_found() {
-    let ground = Ground::new().await;
-    fill(&ground, 10_500);
+    let fixture = Fixture::new().await;
+    fill(&fixture, 10_500);
     let read = "set enable_indexscan = off; set enable_indexonlyscan = off; set enable_bitmapscan = off; ".to_owned()
         + &"select count(payload) from pm.job; ".repeat(25);
-    ground.database.execute(&read).unwrap();
-    eventually("scans are found", PATIENCE, async || found(&ground).await == [Check::Scans]).await;
-    let finding = only(&ground, Check::Scans).await;
+    fixture.database.execute(&read).unwrap();
+    eventually("scans are found", TIMEOUT, async || found(&fixture).await == [Check::Scans]).await;
+    let finding = only(&fixture, Check::Scans).await;
     assert!(finding.what.contains("table job was read from end to end "), "{}", finding.what);
-    remedy(&ground, &finding);
-    eventually("the count begins anew", PATIENCE, async || findings(&ground).await.is_empty()).await;
+    remedy(&fixture, &finding);
+    eventually("the count begins anew", TIMEOUT, async || findings(&fixture).await.is_empty()).await;
 }
 
 #[tokio::test]
 async fn leases_that_nobody_reaps_are_found() {
-    let ground = Ground::new().await;
-    ground.put_many(3).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let fixture = Fixture::new().await;
+    fixture.put_many(3).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     for _ in 0..2 {
         // As if their worker had died.
         std::mem::forget(next(&mut jobs).await);
     }
     let expire = |ago: &str| {
         let sql = format!("update pm.job set lease_expires_at = now() - interval '{ago}' where state = 1");
-        ground.database.execute(&sql).unwrap();
+        fixture.database.execute(&sql).unwrap();
     };
     expire("50 s");
-    assert_eq!(findings(&ground).await, [], "a reaper may come yet");
+    assert_eq!(findings(&fixture).await, [], "a reaper may come yet");
     expire("70 s");
-    let finding = only(&ground, Check::StaleLeases).await;
+    let finding = only(&fixture, Check::StaleLeases).await;
     assert_eq!(finding.remedy, Remedy::Command("pm db reap".to_owned()));
     assert!(finding.what.contains("of queue \"tasks\" ran out up to 1m 10s ago"), "{}", finding.what);
-    ground.queue.reap().await.unwrap();
-    assert_eq!(findings(&ground).await, []);
+    fixture.queue.reap().await.unwrap();
+    assert_eq!(findings(&fixture).await, []);
 }
 
 #[tokio::test]
 async fn a_queue_without_workers_is_found() {
-    let ground = Ground::new().await;
-    ground.put_with(1, EnqueueOptions::default().priority(3)).await;
-    assert_eq!(findings(&ground).await, [], "it has only just come in");
-    ground.database.execute("update pm.job set created_at = now() - interval '2 h'").unwrap();
-    let finding = only(&ground, Check::UnservedQueue).await;
+    let fixture = Fixture::new().await;
+    fixture.put_with(1, EnqueueOptions::default().priority(3)).await;
+    assert_eq!(findings(&fixture).await, [], "it has only just come in");
+    fixture.database.execute("update pm.job set created_at = now() - interval '2 h'").unwrap();
+    let finding = only(&fixture, Check::UnservedQueue).await;
     assert_eq!(finding.remedy.command(), "pm work tasks -- COMMAND");
-    ground.queue.pause_queue("tasks").await.unwrap();
-    assert_eq!(findings(&ground).await, [], "somebody wants it so");
-    ground.queue.resume_queue("tasks").await.unwrap();
-    only(&ground, Check::UnservedQueue).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    assert_eq!(findings(&fixture).await, [], "somebody wants it so");
+    fixture.queue.resume_queue("tasks").await.unwrap();
+    only(&fixture, Check::UnservedQueue).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let job = next(&mut jobs).await;
-    assert_eq!(findings(&ground).await, []);
+    assert_eq!(findings(&fixture).await, []);
     drop(job);
 }
 
@@ -221,9 +221,9 @@ impl Runtime for Late {
 
 #[tokio::test]
 async fn a_clock_that_is_wrong_is_found() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let options = ConnectOptions::default();
-    let driver = Arc::new(TokioPostgres::new(&ground.database.url(), &options).unwrap());
+    let driver = Arc::new(TokioPostgres::new(&fixture.database.url(), &options).unwrap());
     let late = Queue::open(driver, Arc::new(Late(runtime::Tokio::current())), &options).await.unwrap();
     let findings = late.doctor(MINUTE).await.unwrap();
     assert_eq!(findings.iter().map(|finding| finding.check).collect::<Vec<_>>(), [Check::ClockOffset]);
@@ -232,62 +232,62 @@ async fn a_clock_that_is_wrong_is_found() {
 
 #[tokio::test]
 async fn a_queue_left_half_deleted_is_found() {
-    let ground = Ground::new().await;
-    ground.put(1).await;
-    ground.database.execute("update pm.queue set name = null").unwrap();
-    let finding = only(&ground, Check::DeletedQueue).await;
+    let fixture = Fixture::new().await;
+    fixture.put(1).await;
+    fixture.database.execute("update pm.queue set name = null").unwrap();
+    let finding = only(&fixture, Check::DeletedQueue).await;
     assert_eq!(finding.remedy, Remedy::Command("pm db prune".to_owned()));
-    assert_eq!(ground.queue.prune().await.unwrap(), 1);
-    assert_eq!(findings(&ground).await, []);
+    assert_eq!(fixture.queue.prune().await.unwrap(), 1);
+    assert_eq!(findings(&fixture).await, []);
 }
 
 #[tokio::test]
 async fn a_table_that_is_not_frozen_in_time_is_found() {
-    let ground = Ground::new().await;
-    ground.database.execute("alter table pm.payload set (autovacuum_freeze_max_age = 100000)").unwrap();
+    let fixture = Fixture::new().await;
+    fixture.database.execute("alter table pm.payload set (autovacuum_freeze_max_age = 100000)").unwrap();
     // Each block that locks a row and fails uses up a transaction number.
     let burn = "do $$ begin
         for n in 1..200100 loop
           begin perform 1 from pm.queue for no key update; raise exception 'no'; exception when raise_exception then end;
         end loop;
       end $$";
-    ground.database.execute(burn).unwrap();
-    let finding = only(&ground, Check::Wraparound).await;
+    fixture.database.execute(burn).unwrap();
+    let finding = only(&fixture, Check::Wraparound).await;
     assert!(finding.what.starts_with("table payload was last frozen "), "{}", finding.what);
-    remedy(&ground, &finding);
-    assert_eq!(findings(&ground).await, []);
+    remedy(&fixture, &finding);
+    assert_eq!(findings(&fixture).await, []);
 }
 
 #[tokio::test]
 async fn what_is_left_of_deleted_jobs_is_found_and_so_is_why() {
-    let ground = Ground::new().await;
-    let id = ground.put_with(1, EnqueueOptions::default().max_retries(0)).await;
-    ground.queue.fail_jobs(&[id], "no").await.unwrap();
-    ground
+    let fixture = Fixture::new().await;
+    let id = fixture.put_with(1, EnqueueOptions::default().max_retries(0)).await;
+    fixture.queue.fail_jobs(&[id], "no").await.unwrap();
+    fixture
         .database
         .execute("insert into pm.attempt (job_id, attempt, ended_at, verdict) select id, 1, now(), 2 from pm.job")
         .unwrap();
-    assert_eq!(findings(&ground).await, []);
+    assert_eq!(findings(&fixture).await, []);
     for off in ["alter table pm.job disable trigger delete_with_job", "drop trigger delete_with_job on pm.job"] {
-        ground.database.execute(off).unwrap();
-        remedy(&ground, &only(&ground, Check::MissingTrigger).await);
-        assert_eq!(findings(&ground).await, []);
+        fixture.database.execute(off).unwrap();
+        remedy(&fixture, &only(&fixture, Check::MissingTrigger).await);
+        assert_eq!(findings(&fixture).await, []);
     }
-    ground.database.execute("set session_replication_role = replica; delete from pm.job").unwrap();
-    let finding = only(&ground, Check::Orphans).await;
+    fixture.database.execute("set session_replication_role = replica; delete from pm.job").unwrap();
+    let finding = only(&fixture, Check::Orphans).await;
     assert!(finding.what.starts_with("1 of the newest rows of table attempt"), "{finding:?}");
-    remedy(&ground, &finding);
-    assert_eq!(findings(&ground).await, []);
-    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+    remedy(&fixture, &finding);
+    assert_eq!(findings(&fixture).await, []);
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0);
 }
 
 #[tokio::test]
 async fn a_search_path_that_puts_a_schema_before_the_servers_own_is_found_wherever_it_is_set() {
-    let ground = Ground::new().await;
-    let database = ground.database.name();
+    let fixture = Fixture::new().await;
+    let database = fixture.database.name();
     let role = format!("{database}_odd \"role\"");
     let quoted = role.replace('"', "\"\"");
-    ground.database.execute(&format!("create role \"{quoted}\"")).unwrap();
+    fixture.database.execute(&format!("create role \"{quoted}\"")).unwrap();
     let places = [
         (format!("alter role \"{quoted}\" in database \"{database}\""), format!("role {role:?} in database")),
         (format!("alter role \"{quoted}\""), format!("role {role:?} start")),
@@ -295,14 +295,14 @@ async fn a_search_path_that_puts_a_schema_before_the_servers_own_is_found_wherev
     ];
     for (alter, whose) in &places {
         for fine in ["public", "pg_catalog, public", "\"$user\", public"] {
-            ground.database.execute(&format!("{alter} set search_path = {fine}")).unwrap();
-            assert_eq!(findings(&ground).await, [], "{fine}");
+            fixture.database.execute(&format!("{alter} set search_path = {fine}")).unwrap();
+            assert_eq!(findings(&fixture).await, [], "{fine}");
         }
-        ground.database.execute(&format!("{alter} set search_path = \"$user\", public, pg_catalog")).unwrap();
-        let finding = only(&ground, Check::SearchPath).await;
+        fixture.database.execute(&format!("{alter} set search_path = \"$user\", public, pg_catalog")).unwrap();
+        let finding = only(&fixture, Check::SearchPath).await;
         assert!(finding.what.contains(whose.as_str()), "{finding:?}");
-        remedy(&ground, &finding);
-        assert_eq!(findings(&ground).await, []);
+        remedy(&fixture, &finding);
+        assert_eq!(findings(&fixture).await, []);
     }
-    ground.database.execute(&format!("drop owned by \"{quoted}\"; drop role \"{quoted}\"")).unwrap();
+    fixture.database.execute(&format!("drop owned by \"{quoted}\"; drop role \"{quoted}\"")).unwrap();
 }

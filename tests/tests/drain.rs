@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{EnqueueOptions, SettingsChange, State};
-use pm_tests::Ground;
+use pm_tests::Fixture;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +14,16 @@ const WAYS: u64 = 5;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_jobs_of_mixed_verdicts_end_exactly_once() {
     const JOBS: u64 = 20_000;
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let quick = SettingsChange::new().backoff(vec![Duration::ZERO]).max_retries(1);
-    ground.queue.set_queue_settings("tasks", quick).await.unwrap();
-    let enqueued = ground.queue.enqueue_many("tasks", (0..JOBS).map(|n| (n, EnqueueOptions::default()))).await.unwrap();
+    fixture.queue.set_queue_settings("tasks", quick).await.unwrap();
+    let enqueued =
+        fixture.queue.enqueue_many("tasks", (0..JOBS).map(|n| (n, EnqueueOptions::default()))).await.unwrap();
     assert_eq!(enqueued.len(), JOBS as usize);
 
     let handled: Mutex<HashMap<u64, u32>> = Mutex::default();
     let ended = AtomicU64::new(0);
-    let queue = ground.queue.clone();
+    let queue = fixture.queue.clone();
     let jobs = queue.try_stream_jobs::<u64>("tasks");
     jobs.for_each_concurrent(32, async |job| {
         let (n, ack) = job.unwrap().into_parts();
@@ -51,9 +52,9 @@ async fn twenty_thousand_jobs_of_mixed_verdicts_end_exactly_once() {
         let expected = if matches!(n % WAYS, 0 | 3) { 1 } else { 2 };
         assert_eq!(times, expected, "job {n}");
     }
-    ground.queue.close().await;
-    assert_eq!(ground.jobs_in(State::Finished), 2 * (JOBS / WAYS) as i64);
-    assert_eq!(ground.jobs_in(State::Failed), 3 * (JOBS / WAYS) as i64);
-    assert_eq!(ground.number("select count(*) from pm.job where seq is not null or lease_expires_at is not null"), 0);
-    assert_eq!(ground.number("select count(*) from pm.attempt"), (1 + 2 + 1 + 2) * (JOBS / WAYS) as i64);
+    fixture.queue.close().await;
+    assert_eq!(fixture.jobs_in(State::Finished), 2 * (JOBS / WAYS) as i64);
+    assert_eq!(fixture.jobs_in(State::Failed), 3 * (JOBS / WAYS) as i64);
+    assert_eq!(fixture.number("select count(*) from pm.job where seq is not null or lease_expires_at is not null"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), (1 + 2 + 1 + 2) * (JOBS / WAYS) as i64);
 }

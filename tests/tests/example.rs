@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, State};
-use pm_tests::{Ground, within};
+use pm_tests::{Fixture, within};
 use serde::{Deserialize, Serialize};
 use std::pin::pin;
 
@@ -18,8 +18,8 @@ fn payload() -> MyPayload {
 
 #[tokio::test]
 async fn the_example_of_the_documentation_works() {
-    let ground = Ground::without_queue().await;
-    let url = ground.database.url();
+    let fixture = Fixture::without_queue().await;
+    let url = fixture.database.url();
 
     let queue = pm_driver_tokio_postgres::connect(&url).await.unwrap();
     assert!(queue.create_queue("tasks", false).await.unwrap(), "it was created");
@@ -39,24 +39,24 @@ async fn the_example_of_the_documentation_works() {
         tokio::spawn(async move { queue.close().await });
     }
     assert_eq!(handled, 1);
-    assert_eq!(ground.state(id).await, State::Finished);
+    assert_eq!(fixture.state(id).await, State::Finished);
 }
 
 #[tokio::test]
 async fn creating_a_queue_twice_creates_it_once_and_leaves_its_pause() {
-    let ground = Ground::without_queue().await;
-    assert!(ground.queue.create_queue("tasks", true).await.unwrap());
-    assert!(!ground.queue.create_queue("tasks", false).await.unwrap());
-    assert!(ground.queue.list_queues().await.unwrap()[0].paused);
+    let fixture = Fixture::without_queue().await;
+    assert!(fixture.queue.create_queue("tasks", true).await.unwrap());
+    assert!(!fixture.queue.create_queue("tasks", false).await.unwrap());
+    assert!(fixture.queue.list_queues().await.unwrap()[0].paused);
 }
 
 #[tokio::test]
 async fn a_bad_payload_does_not_end_a_worker() {
-    let ground = Ground::new().await;
-    let bad = ground.queue.enqueue("tasks", "no such thing", EnqueueOptions::default()).await.unwrap();
-    let good = ground.queue.enqueue("tasks", payload(), EnqueueOptions::default()).await.unwrap();
+    let fixture = Fixture::new().await;
+    let bad = fixture.queue.enqueue("tasks", "no such thing", EnqueueOptions::default()).await.unwrap();
+    let good = fixture.queue.enqueue("tasks", payload(), EnqueueOptions::default()).await.unwrap();
 
-    let mut jobs = pin!(ground.queue.try_stream_jobs::<MyPayload>("tasks"));
+    let mut jobs = pin!(fixture.queue.try_stream_jobs::<MyPayload>("tasks"));
     let mut errors = Vec::new();
     let ack = loop {
         match within("a job or an error", jobs.next()).await.unwrap() {

@@ -1,12 +1,12 @@
 //! Whatever SQL can store in pm's tables about one queue, its jobs and schedules: it stops no other queue.
 
 use pm_core::op::{
-    Activity, Claim, CopyJob, DueSchedules, Enqueue, FireSchedules, GetJob, JobFilter, LineCursor, ListJobs,
-    ListQueues, ListSchedules, NextJobs, Poll, Promote, QueueHealths, Reap, Refresh, Settle, SettleItem, Sweep,
+    Activity, Claim, CopyJob, DueSchedules, Enqueue, Extend, FireSchedules, GetJob, JobFilter, LineCursor, ListJobs,
+    ListQueues, ListSchedules, NextJobs, Poll, Promote, PruneJobs, QueueHealths, Reap, Settle, SettleItem,
 };
 use pm_core::{Catalog, JobOptions, Lease, NewJob, Operation, QueueName, SchemaName, State, Verdict};
 use pm_driver_tokio_postgres::{EnqueueOptions, Executor, InTransaction, RunAt, Schedule, SettingsChange, Uuid};
-use pm_tests::{Direct, Ground};
+use pm_tests::{Direct, Fixture};
 use std::time::Duration;
 use tokio_postgres::Transaction;
 
@@ -59,11 +59,11 @@ fn odd_rows(table: &str) -> &'static str {
 }
 
 /// Puts a job of every kind on a queue, and a schedule that is due.
-async fn fill(ground: &Ground, direct: &mut Direct, name: &str) {
-    ground.queue.create_queue(name, false).await.unwrap();
+async fn fill(fixture: &Fixture, direct: &mut Direct, name: &str) {
+    fixture.queue.create_queue(name, false).await.unwrap();
     let settings = SettingsChange::new().backoff(vec![Duration::ZERO, Duration::from_secs(60)]).jitter_percent(0);
-    ground.queue.set_queue_settings(name, settings).await.unwrap();
-    let put = async |options| ground.queue.enqueue(name, 1u64, options).await.unwrap();
+    fixture.queue.set_queue_settings(name, settings).await.unwrap();
+    let put = async |options| fixture.queue.enqueue(name, 1u64, options).await.unwrap();
     let plain = EnqueueOptions::default;
     let [held, expired] = [put(plain().key("held")).await, put(plain().priority(3)).await];
     for (id, number) in [(held, HELD), (expired, HELD + 1)] {
@@ -75,18 +75,18 @@ async fn fill(ground: &Ground, direct: &mut Direct, name: &str) {
     put(plain().run_at(RunAt::In(Duration::from_secs(3_600)))).await;
     let due = put(plain().run_at(RunAt::In(Duration::from_secs(3_600)))).await;
     let [finished, failed] = [put(plain()).await, put(plain().max_retries(0)).await];
-    ground.queue.finish_jobs(&[finished]).await.unwrap();
-    ground.queue.fail_jobs(&[failed], "no").await.unwrap();
+    fixture.queue.finish_jobs(&[finished]).await.unwrap();
+    fixture.queue.fail_jobs(&[failed], "no").await.unwrap();
     let copied = put(plain()).await;
-    ground.queue.copy_job(copied, name, plain()).await.unwrap();
-    ground.queue.set_schedule(name, Schedule::new(name, "* * * * *"), 1u64).await.unwrap();
+    fixture.queue.copy_job(copied, name, plain()).await.unwrap();
+    fixture.queue.set_schedule(name, Schedule::new(name, "* * * * *"), 1u64).await.unwrap();
     let sql = format!(
         "update pm.job set lease_expires_at = now() - interval '1 min' where id = '{expired}';
          update pm.job set run_at = now() - interval '1 min' where id = '{due}';
          insert into pm.attempt (job_id, attempt, ended_at, verdict) values ('{failed}', 7, now(), 2);
          update pm.schedule set next_tick = date_trunc('minute', now()) - interval '1 min' where name = '{name}'"
     );
-    ground.database.execute(&sql).unwrap();
+    fixture.database.execute(&sql).unwrap();
 }
 
 /// Does one operation; an error of the database or of the reading is told.
@@ -144,12 +144,12 @@ async fn live(transaction: &Transaction<'_>, held: Uuid) -> Result<(), String> {
     items.extend(claimed.jobs.iter().map(|job| soft(job.lease)));
     items.sort_by_key(|item| item.lease.job);
     let leases: Vec<_> = items.iter().map(|item| item.lease).collect();
-    run(transaction, Refresh { leases }).await?;
+    run(transaction, Extend { leases }).await?;
     run(transaction, Settle { items: &items, passes: false }).await?;
-    run(transaction, Sweep { after: None, page: 1_000, queue_id: None }).await?;
+    run(transaction, PruneJobs { after: None, page: 1_000, queue_id: None }).await?;
     run(transaction, ListQueues::default()).await?;
     run(transaction, Activity { window: Duration::from_secs(600) }).await?;
-    run(transaction, QueueHealths { patience: Duration::from_secs(60) }).await?;
+    run(transaction, QueueHealths { threshold: Duration::from_secs(60) }).await?;
     run(transaction, ListSchedules::default()).await?;
     run(transaction, NextJobs { queue: named("good"), limit: 10 }).await?;
     run(transaction, ListJobs { filter: JobFilter::default() }).await?;
@@ -168,16 +168,16 @@ async fn live(transaction: &Transaction<'_>, held: Uuid) -> Result<(), String> {
 /// Promise: one bad row stops neither poll, claim, reap, promotion and firing of other queues, nor a listing.
 #[tokio::test]
 async fn no_value_of_any_column_stops_another_queue() {
-    let ground = Ground::without_queue().await;
-    let mut direct = Direct::to(&ground.database.url()).await;
+    let fixture = Fixture::without_queue().await;
+    let mut direct = Direct::to(&fixture.database.url()).await;
     // As on pm's own connections: otherwise each of thousands of statements is compiled first.
     direct.client.batch_execute("set jit = off").await.unwrap();
     for name in ["odd", "good"] {
-        fill(&ground, &mut direct, name).await;
+        fill(&fixture, &mut direct, name).await;
     }
     let held = "select job.id from pm.job join pm.queue on queue.id = queue_id where key = 'held' and name = 'good'";
-    let held: Uuid = ground.column(held)[0].parse().unwrap();
-    let columns = ground.column(
+    let held: Uuid = fixture.column(held)[0].parse().unwrap();
+    let columns = fixture.column(
         "select concat_ws('|', table_name, column_name, data_type, is_nullable) from information_schema.columns
          where table_schema = 'pm' and table_name <> 'migration' and is_identity = 'NO' order by 1",
     );

@@ -3,33 +3,33 @@
 use pm_core::op::{Claim, JobFilter as ListedJobs, LineCursor, ListJobs};
 use pm_driver_tokio_postgres::{Codec, ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, State, connect_with};
 use pm_sandbox::{Server, ServerOptions};
-use pm_tests::{Direct, Ground, Loss, PATIENCE, Proxy, eventually, next, run_in, take, unattended, within};
+use pm_tests::{Direct, Fixture, Loss, Proxy, TIMEOUT, eventually, next, run_in, take, unattended, within};
 use serde_bytes::ByteBuf;
 use std::time::Duration;
 use tokio_postgres::Transaction;
 
 const MIB: usize = 1 << 20;
-const ENQUEUE: &str = "entrant as (";
+const ENQUEUE: &str = "placed as (";
 
 /// Puts payloads of so many MiB on `tasks`, raw.
-async fn put_large(ground: &Ground, count: usize, mib: usize) {
+async fn put_large(fixture: &Fixture, count: usize, mib: usize) {
     let options = || EnqueueOptions::default().codec(Codec::Raw);
     let jobs = (0..count).map(|_| (ByteBuf::from(vec![7; mib * MIB]), options()));
-    within("all", ground.queue.enqueue_many("tasks", jobs)).await.expect("they go in");
+    within("all", fixture.queue.enqueue_many("tasks", jobs)).await.expect("they go in");
 }
 
 /// Ruling 13: a claim is bounded in bytes, shared payloads counted, and always brings a job.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_stops_at_the_job_that_completes_16_mib() {
-    let ground = Ground::new().await;
-    put_large(&ground, 20, 2).await;
-    let first = ground.queue.list_jobs(JobFilter::default().limit(1)).await.unwrap()[0].id;
+    let fixture = Fixture::new().await;
+    put_large(&fixture, 20, 2).await;
+    let first = fixture.queue.list_jobs(JobFilter::default().limit(1)).await.unwrap()[0].id;
     for _ in 0..20 {
-        ground.queue.copy_job(first, "tasks", EnqueueOptions::default().priority(1)).await.unwrap();
+        fixture.queue.copy_job(first, "tasks", EnqueueOptions::default().priority(1)).await.unwrap();
     }
-    put_large(&ground, 1, 40).await;
-    let mut direct = Direct::to(&ground.database.url()).await;
-    let queue_id = ground.number("select id from pm.queue") as i32;
+    put_large(&fixture, 1, 40).await;
+    let mut direct = Direct::to(&fixture.database.url()).await;
+    let queue_id = fixture.number("select id from pm.queue") as i32;
     let line = |priority| LineCursor { queue_id, priority, cursor: 0 };
     let mut sizes = Vec::new();
     for lease in 1.. {
@@ -47,8 +47,8 @@ async fn a_claim_stops_at_the_job_that_completes_16_mib() {
 /// Ruling 13, from the other end: what is enqueued together travels in statements of 16 MiB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_enqueued_together_travels_in_statements_of_16_mib() {
-    let ground = Ground::new().await;
-    let proxy = Proxy::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
     let raw = || EnqueueOptions::default().codec(Codec::Raw);
     let jobs: Vec<_> = (0..100).map(|_| (ByteBuf::from(vec![7; MIB / 2]), raw())).collect();
@@ -60,8 +60,8 @@ async fn what_is_enqueued_together_travels_in_statements_of_16_mib() {
 /// Ruling 16: an enqueue that never gets a reply is sent again for 30 s, makes one job, and says that it does not know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enqueue_that_never_gets_a_reply_is_given_up_and_makes_one_job() {
-    let ground = Ground::new().await;
-    let proxy = Proxy::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
     (0..10_000).for_each(|_| proxy.trap(ENQUEUE, Loss::Reply));
     let patience = Duration::from_secs(90);
@@ -69,20 +69,20 @@ async fn an_enqueue_that_never_gets_a_reply_is_given_up_and_makes_one_job() {
     let refused = outcome.expect("it is given up").expect_err("nobody said that it went in");
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
     assert!(proxy.cuts() > 3, "it was sent again, {} times", proxy.cuts());
-    assert_eq!(ground.number("select count(*) from pm.job"), 1, "however often it was sent");
+    assert_eq!(fixture.number("select count(*) from pm.job"), 1, "however often it was sent");
 }
 
 /// Ruling 19: whoever lists the failed jobs does not walk over the finished ones; nor does a page walk over those before.
 #[tokio::test]
 async fn a_page_of_failed_jobs_or_of_old_ones_is_found_without_a_walk() {
-    let ground = Ground::new().await;
-    let ids = ground.put_many(3).await;
-    ground.queue.fail_jobs(&ids, "no").await.unwrap();
+    let fixture = Fixture::new().await;
+    let ids = fixture.put_many(3).await;
+    fixture.queue.fail_jobs(&ids, "no").await.unwrap();
     let fill = "insert into pm.job (id, queue_id, priority, codec, payload, state, ended_at)
                 select gen_random_uuid(), (select id from pm.queue), 0, 0, '1', 2, now() from generate_series(1, 50000)";
-    ground.database.execute(fill).unwrap();
-    let oldest = ground.column("select id from pm.job order by id limit 1 offset 50")[0].parse().unwrap();
-    let mut direct = Direct::to(&ground.database.url()).await;
+    fixture.database.execute(fill).unwrap();
+    let oldest = fixture.column("select id from pm.job order by id limit 1 offset 50")[0].parse().unwrap();
+    let mut direct = Direct::to(&fixture.database.url()).await;
     direct.client.batch_execute("vacuum analyze pm.job").await.unwrap();
     direct.client.batch_execute(&ConnectOptions::default().session_script()).await.unwrap();
     let failed = ListedJobs { state: Some(State::Failed), ..Default::default() };
@@ -116,11 +116,11 @@ async fn trouble_is_shown_by_health_and_goes_away_with_it() {
     let well = queue.health();
     assert_eq!((well.failures, well.last_failure), (0, None));
     server.kill();
-    eventually("the trouble is seen", PATIENCE, async || queue.health().failures > 0).await;
+    eventually("the trouble is seen", TIMEOUT, async || queue.health().failures > 0).await;
     let told = queue.health().last_failure.expect("it is told");
     assert!(!told.is_empty(), "{told}");
     server.restart().expect("it comes back");
-    eventually("it has passed", PATIENCE, async || queue.health().failures == 0).await;
+    eventually("it has passed", TIMEOUT, async || queue.health().failures == 0).await;
     queue.enqueue("tasks", 2u64, EnqueueOptions::default()).await.unwrap();
     assert_eq!(next(&mut jobs).await.into_parts().0, 2, "the stream showed no error");
 }
@@ -129,30 +129,30 @@ async fn trouble_is_shown_by_health_and_goes_away_with_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_hands_out_more_jobs_than_words_may_be_unsettled() {
     const JOBS: usize = 10_500;
-    let ground = Ground::new().await;
-    ground.put_many(JOBS as u64).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let fixture = Fixture::new().await;
+    fixture.put_many(JOBS as u64).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let held = take(&mut jobs, JOBS).await;
     for job in held {
         job.into_parts().1.commit().detach();
     }
-    within("all words", ground.queue.close()).await;
-    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64);
+    within("all words", fixture.queue.close()).await;
+    assert_eq!(fixture.jobs_in(State::Finished), JOBS as i64);
 }
 
 /// Ruling 27.
 #[tokio::test]
 async fn connections_carry_the_name_of_the_application() {
-    let ground = Ground::new().await;
-    let named = ground.another(ConnectOptions::default().application_name("billing")).await;
+    let fixture = Fixture::new().await;
+    let named = fixture.another(ConnectOptions::default().application_name("billing")).await;
     named.enqueue("tasks", 1, EnqueueOptions::default()).await.unwrap();
-    assert!(ground.number("select count(*) from pg_stat_activity where application_name = 'billing'") > 0);
+    assert!(fixture.number("select count(*) from pg_stat_activity where application_name = 'billing'") > 0);
 }
 
 #[tokio::test]
 async fn a_name_of_the_application_that_cannot_be_sent_is_refused_at_once() {
-    let ground = Ground::new().await;
-    let url = ground.database.url();
+    let fixture = Fixture::new().await;
+    let url = fixture.database.url();
     let join = if url.contains('?') { '&' } else { '?' };
     let cases = [
         (url.clone(), "a\0b".to_owned()),
@@ -160,11 +160,11 @@ async fn a_name_of_the_application_that_cannot_be_sent_is_refused_at_once() {
         (format!("{url}{join}application_name=a%00b"), "fine".to_owned()),
     ];
     for (url, name) in cases {
-        let options = || ConnectOptions::default().application_name(name.clone()).connect_timeout(PATIENCE);
+        let options = || ConnectOptions::default().application_name(name.clone()).connect_timeout(TIMEOUT);
         let refused = [
             connect_with(&url, options()).await.unwrap_err(),
             pm_driver_sqlx::connect_with(&url, options()).await.unwrap_err(),
-            connect_with(&ground.database.url(), options().listener_url(&url)).await.unwrap_err(),
+            connect_with(&fixture.database.url(), options().listener_url(&url)).await.unwrap_err(),
         ];
         for error in &refused[..2] {
             assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
@@ -174,7 +174,7 @@ async fn a_name_of_the_application_that_cannot_be_sent_is_refused_at_once() {
     }
     let long = "y".repeat(1_000);
     for queue in [
-        ground.another(ConnectOptions::default().application_name(&long)).await,
+        fixture.another(ConnectOptions::default().application_name(&long)).await,
         pm_driver_sqlx::connect_with(&url, ConnectOptions::default().application_name(&long)).await.unwrap(),
     ] {
         queue.enqueue("tasks", 1, EnqueueOptions::default()).await.unwrap();

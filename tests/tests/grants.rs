@@ -6,7 +6,7 @@ use pm_core::{Catalog, SchemaName, StatementId};
 use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, Error, ErrorKind, InTransaction, JobFilter, OnConflict, Queue, StreamOptions,
 };
-use pm_tests::{Ground, next, type_name, within};
+use pm_tests::{Fixture, next, type_name, within};
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
@@ -14,14 +14,14 @@ const KINDS: [RoleKind; 4] = [RoleKind::Reader, RoleKind::Enqueuer, RoleKind::Wo
 
 /// A role of a test's own, dropped with what it was granted.
 struct Role<'a> {
-    ground: &'a Ground,
+    fixture: &'a Fixture,
     name: String,
 }
 
 impl<'a> Role<'a> {
     /// Returns a new role with the privileges of a kind.
-    fn of(ground: &'a Ground, kind: RoleKind) -> Role<'a> {
-        let role = Role::without(ground, kind.name());
+    fn of(fixture: &'a Fixture, kind: RoleKind) -> Role<'a> {
+        let role = Role::without(fixture, kind.name());
         // As hardened databases have it.
         role.sql("revoke execute on all functions in schema pm from public");
         role.sql(&grant_script(kind, &role.name, &SchemaName::default(), None));
@@ -29,9 +29,9 @@ impl<'a> Role<'a> {
     }
 
     /// Returns a new role with no privileges.
-    fn without(ground: &'a Ground, name: &str) -> Role<'a> {
-        let name = format!("{} \"{name}\"", ground.database.name());
-        let role = Role { ground, name };
+    fn without(fixture: &'a Fixture, name: &str) -> Role<'a> {
+        let name = format!("{} \"{name}\"", fixture.database.name());
+        let role = Role { fixture, name };
         role.sql(&format!("create role {} login", role.quoted()));
         role
     }
@@ -41,7 +41,7 @@ impl<'a> Role<'a> {
     }
 
     fn sql(&self, sql: &str) {
-        self.ground.database.execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.fixture.database.execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     /// Takes a privilege away, or gives it back.
@@ -59,7 +59,7 @@ impl<'a> Role<'a> {
     /// Returns the URL with which this role connects.
     fn url(&self) -> String {
         let encoded: String = self.name.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let url = self.ground.database.url();
+        let url = self.fixture.database.url();
         let (before, after) = url.split_once("://").expect("it is a URL");
         let place = after.split_once('@').map_or(after, |(_, place)| place);
         format!("{before}://{encoded}@{place}")
@@ -77,7 +77,7 @@ impl<'a> Role<'a> {
 impl Drop for Role<'_> {
     fn drop(&mut self) {
         let role = self.quoted();
-        self.ground.database.execute(&format!("drop owned by {role}; drop role {role}")).expect("it owns nothing");
+        self.fixture.database.execute(&format!("drop owned by {role}; drop role {role}")).expect("it owns nothing");
     }
 }
 
@@ -92,7 +92,7 @@ struct Session(Client);
 
 impl Session {
     async fn of(role: &Role<'_>) -> Session {
-        let (client, connection) = tokio_postgres::connect(&role.ground.database.url(), NoTls).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(&role.fixture.database.url(), NoTls).await.unwrap();
         tokio::spawn(connection);
         client.batch_execute(&format!("set role {}", role.quoted())).await.unwrap();
         Session(client)
@@ -127,11 +127,11 @@ impl Session {
 /// shows, privileges on sequences, the tests below show.
 #[tokio::test]
 async fn the_grants_of_each_kind_are_enough_and_none_is_too_much() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let catalog = Catalog::new(&SchemaName::default());
     let mut wrong = Vec::new();
     for kind in KINDS {
-        let role = Role::of(&ground, kind);
+        let role = Role::of(&fixture, kind);
         let session = Session::of(&role).await;
         let statements: Vec<_> = StatementId::ALL.into_iter().filter(|id| kind.runs(*id)).collect();
         for id in &statements {
@@ -158,8 +158,8 @@ async fn the_grants_of_each_kind_are_enough_and_none_is_too_much() {
 #[tokio::test]
 async fn a_worker_works_with_its_grants() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
-        let ground = Ground::new().await;
-        let role = Role::of(&ground, RoleKind::Worker);
+        let fixture = Fixture::new().await;
+        let role = Role::of(&fixture, RoleKind::Worker);
         let queue = role.connect(driver).await.unwrap();
         let options = EnqueueOptions::default().backoff(vec![Duration::ZERO]);
         for n in 0..4u64 {
@@ -185,8 +185,8 @@ async fn a_worker_works_with_its_grants() {
 #[tokio::test]
 async fn an_enqueuer_enqueues_with_its_grants() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
-        let ground = Ground::new().await;
-        let role = Role::of(&ground, RoleKind::Enqueuer);
+        let fixture = Fixture::new().await;
+        let role = Role::of(&fixture, RoleKind::Enqueuer);
         let queue = role.connect(driver).await.unwrap();
         let keyed = |on_conflict| EnqueueOptions::default().key("k").on_conflict(on_conflict);
         let id = queue.enqueue("tasks", 1u64, keyed(OnConflict::Keep)).await.unwrap();
@@ -203,9 +203,9 @@ async fn an_enqueuer_enqueues_with_its_grants() {
 #[tokio::test]
 async fn a_reader_reads_with_its_grants() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
-        let ground = Ground::new().await;
-        let id = ground.put(7).await;
-        let role = Role::of(&ground, RoleKind::Reader);
+        let fixture = Fixture::new().await;
+        let id = fixture.put(7).await;
+        let role = Role::of(&fixture, RoleKind::Reader);
         let queue = role.connect(driver).await.unwrap();
         assert_eq!(queue.list_queues().await.unwrap().len(), 1);
         assert_eq!(queue.list_jobs(JobFilter::default()).await.unwrap().len(), 1);
@@ -222,9 +222,9 @@ async fn a_reader_reads_with_its_grants() {
 /// Without usage of the sequence a ready job cannot go in.
 #[tokio::test]
 async fn drawing_positions_needs_the_sequence() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     for kind in [RoleKind::Enqueuer, RoleKind::Worker, RoleKind::Operator] {
-        let role = Role::of(&ground, kind);
+        let role = Role::of(&fixture, kind);
         let queue = role.connect(Driver::TokioPostgres).await.unwrap();
         for grant in kind.grants().iter().filter(|grant| grant.object == Some("job_seq")) {
             role.change("revoke", grant);
@@ -240,8 +240,8 @@ async fn drawing_positions_needs_the_sequence() {
 #[tokio::test]
 async fn a_missing_privilege_is_named_with_its_remedy() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
-        let ground = Ground::new().await;
-        let role = Role::of(&ground, RoleKind::Worker);
+        let fixture = Fixture::new().await;
+        let role = Role::of(&fixture, RoleKind::Worker);
         role.sql(&format!("revoke insert on pm.attempt from {}", role.quoted()));
         let queue = role.connect(driver).await.unwrap();
         queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
@@ -262,10 +262,10 @@ async fn a_missing_privilege_is_named_with_its_remedy() {
 /// A worker that may not claim says so, instead of idling.
 #[tokio::test]
 async fn a_stream_without_the_privilege_to_claim_tells() {
-    let ground = Ground::new().await;
-    let role = Role::of(&ground, RoleKind::Worker);
+    let fixture = Fixture::new().await;
+    let role = Role::of(&fixture, RoleKind::Worker);
     role.sql(&format!("revoke update on pm.job from {}", role.quoted()));
-    ground.put(1).await;
+    fixture.put(1).await;
     let queue = role.connect(Driver::TokioPostgres).await.unwrap();
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     let refused = within("the stream tells", jobs.next()).await.unwrap().unwrap_err();
@@ -277,8 +277,8 @@ async fn a_stream_without_the_privilege_to_claim_tells() {
 #[tokio::test]
 async fn a_role_without_access_is_told_so_when_connecting() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
-        let ground = Ground::new().await;
-        let role = Role::without(&ground, "stranger");
+        let fixture = Fixture::new().await;
+        let role = Role::without(&fixture, "stranger");
         for grant in [None, Some("grant usage on schema pm to")] {
             if let Some(grant) = grant {
                 role.sql(&format!("{grant} {}", role.quoted()));
@@ -296,18 +296,18 @@ async fn a_role_without_access_is_told_so_when_connecting() {
 #[tokio::test]
 async fn row_level_security_is_named_when_connecting() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
-        let ground = Ground::new().await;
-        let role = Role::of(&ground, RoleKind::Worker);
+        let fixture = Fixture::new().await;
+        let role = Role::of(&fixture, RoleKind::Worker);
         for table in ["queue", "job", "claim_frontier", "attempt", "payload", "schedule", "migration"] {
             role.sql(&format!("alter table pm.{table} enable row level security"));
             let refused = role.connect(driver).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Forbidden, "{refused}");
             let words = refused.to_string();
             assert!(words.contains(&format!("table {table}")) && words.contains("row-level security"), "{words}");
-            let findings = ground.queue.doctor(Duration::from_secs(300)).await.unwrap();
+            let findings = fixture.queue.doctor(Duration::from_secs(300)).await.unwrap();
             let found = findings.iter().find(|finding| finding.check.name() == "row_security").expect("it is found");
-            ground.database.execute(found.remedy.sql().expect("it is SQL")).unwrap();
-            assert_eq!(ground.queue.doctor(Duration::from_secs(300)).await.unwrap(), []);
+            fixture.database.execute(found.remedy.sql().expect("it is SQL")).unwrap();
+            assert_eq!(fixture.queue.doctor(Duration::from_secs(300)).await.unwrap(), []);
         }
         role.connect(driver).await.unwrap().close().await;
     }
@@ -316,9 +316,9 @@ async fn row_level_security_is_named_when_connecting() {
 /// A migrator with its grants alone makes the tables; it needs nothing on the database.
 #[tokio::test]
 async fn a_migrator_migrates_with_its_grants() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let schema = SchemaName::new("my jobs").unwrap();
-    let role = Role::without(&ground, "migrator");
+    let role = Role::without(&fixture, "migrator");
     role.sql(&grant_script(RoleKind::Migrator, &role.name, &schema, None));
     let options = ConnectOptions::default().schema("my jobs");
     let queue = pm_driver_tokio_postgres::connect_with(&role.url(), options).await.unwrap();
@@ -329,10 +329,10 @@ async fn a_migrator_migrates_with_its_grants() {
 /// Tables of later migrations are granted with them.
 #[tokio::test]
 async fn later_tables_of_the_migrator_are_granted_too() {
-    let ground = Ground::new().await;
-    let migrator = Role::without(&ground, "migrator");
+    let fixture = Fixture::new().await;
+    let migrator = Role::without(&fixture, "migrator");
     migrator.sql(&grant_script(RoleKind::Migrator, &migrator.name, &SchemaName::default(), None));
-    let reader = Role::without(&ground, "reader");
+    let reader = Role::without(&fixture, "reader");
     reader.sql(&grant_script(RoleKind::Reader, &reader.name, &SchemaName::default(), Some(&migrator.name)));
     let client = Session::of(&migrator).await.0;
     client.batch_execute("create table pm.later (id int4)").await.unwrap();
@@ -343,11 +343,11 @@ async fn later_tables_of_the_migrator_are_granted_too() {
 
 #[tokio::test]
 async fn a_refused_call_in_a_transaction_needs_more_than_an_enqueuer_may_only_to_take_jobs_back() {
-    let ground = Ground::new().await;
-    ground.put_with(0, EnqueueOptions::default().key("once")).await;
+    let fixture = Fixture::new().await;
+    fixture.put_with(0, EnqueueOptions::default().key("once")).await;
     let refuse = || EnqueueOptions::default().key("once").on_conflict(OnConflict::Refuse);
     for kind in [RoleKind::Enqueuer, RoleKind::Worker] {
-        let role = Role::of(&ground, kind);
+        let role = Role::of(&fixture, kind);
         let queue = role.connect(Driver::TokioPostgres).await.unwrap();
         let (mut client, connection) = tokio_postgres::connect(&role.url(), NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -364,6 +364,6 @@ async fn a_refused_call_in_a_transaction_needs_more_than_an_enqueuer_may_only_to
         assert!(forbidden.to_string().contains("roll the transaction back"), "{forbidden}");
         transaction.rollback().await.unwrap();
         queue.close().await;
-        assert_eq!(ground.number("select count(*) from pm.job"), 1);
+        assert_eq!(fixture.number("select count(*) from pm.job"), 1);
     }
 }

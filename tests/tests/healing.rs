@@ -8,7 +8,7 @@ use pm_driver_tokio_postgres::{
     SettingsChange, Sockets, Statement, StreamOptions, TokioPostgres, Type, Uuid, connect_with,
 };
 use pm_sandbox::{Server, ServerOptions};
-use pm_tests::{Direct, Ground, PATIENCE, Seed, eventually, next, take, within};
+use pm_tests::{Direct, Fixture, Seed, TIMEOUT, eventually, next, take, within};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,7 +58,7 @@ fn load(queue: &Queue, tally: &Arc<Tally>) -> (Vec<tokio::task::JoinHandle<()>>,
     (producers, workers)
 }
 
-/// Ends the load, waits until all jobs have finished, and looks whether books and tables agree.
+/// Ends the load, waits until all jobs have finished, and looks whether ledger and tables agree.
 async fn audit(
     queue: &Queue,
     tally: &Tally,
@@ -69,7 +69,7 @@ async fn audit(
     for producer in producers {
         within("the end of a producer", producer).await.expect("it saw no other error");
     }
-    eventually("all jobs have finished", PATIENCE * 2, async || {
+    eventually("all jobs have finished", TIMEOUT * 2, async || {
         number("select count(*) from pm.job where state < 2") == 0
     })
     .await;
@@ -120,7 +120,7 @@ async fn a_server_that_is_killed_and_restarted_costs_no_job_and_ends_no_stream()
         .unwrap();
         let before = tally.commits.lock().unwrap().len();
         let goes_on = async || tally.commits.lock().unwrap().len() > before + 10;
-        eventually("work goes on", PATIENCE, goes_on).await;
+        eventually("work goes on", TIMEOUT, goes_on).await;
     }
     audit(&queue, &tally, under_way, |sql| {
         let rows = server.execute("healing", sql).expect("the statement is valid");
@@ -132,18 +132,18 @@ async fn a_server_that_is_killed_and_restarted_costs_no_job_and_ends_no_stream()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminating_every_backend_again_and_again_costs_no_job_and_ends_no_stream() {
     let mut seed = Seed::from_environment();
-    let ground = Ground::new().await;
-    let queue = ground.another(brief()).await;
+    let fixture = Fixture::new().await;
+    let queue = fixture.another(brief()).await;
     let tally = Arc::new(Tally::default());
     let under_way = load(&queue, &tally);
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_millis(100 + seed.below(500))).await;
         let all = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                    where datname = current_database() and pid <> pg_backend_pid()";
-        assert!(ground.number(all) > 0);
+        assert!(fixture.number(all) > 0);
     }
     audit(&queue, &tally, under_way, |sql| {
-        let column = ground.column(sql);
+        let column = fixture.column(sql);
         column[0].parse().unwrap_or(0)
     })
     .await;
@@ -196,14 +196,14 @@ impl Door {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_server_is_down_a_process_of_32_streams_knocks_seldom_and_finds_back() {
-    let ground = Ground::new().await;
-    let door = Door::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let door = Door::before(&fixture.database.url()).await;
     let queue = connect_with(&door.url, ConnectOptions::default()).await.unwrap();
     let tally = Arc::new(Tally::default());
     let workers: Vec<_> = (0..32).map(|_| tokio::spawn(work(queue.clone(), tally.clone()))).collect();
-    ground.put_many(100).await;
+    fixture.put_many(100).await;
     let done = async || tally.commits.lock().unwrap().len() == 100;
-    eventually("all streams work", PATIENCE, done).await;
+    eventually("all streams work", TIMEOUT, done).await;
 
     door.shut.send_replace(true);
     let mut knocks = Vec::new();
@@ -219,10 +219,10 @@ async fn while_the_server_is_down_a_process_of_32_streams_knocks_seldom_and_find
     assert!(knocks.iter().all(|knocks| *knocks <= 12), "no herd: {knocks:?}");
     assert!(knocks[4..].iter().sum::<usize>() <= 8 * 2, "2 a second at most once it lasts: {knocks:?}");
 
-    ground.put_many(100).await;
+    fixture.put_many(100).await;
     door.shut.send_replace(false);
     let done = async || tally.commits.lock().unwrap().len() == 200;
-    eventually("all streams work again", PATIENCE, done).await;
+    eventually("all streams work again", TIMEOUT, done).await;
     within("the end", queue.close()).await;
     for worker in workers {
         worker.await.expect("no stream showed an error");
@@ -237,13 +237,13 @@ async fn acks(queue: &Queue, jobs: usize) -> Vec<JobAck> {
 
 async fn a_locked_row_holds_up_nobody_else(options: ConnectOptions) {
     const JOBS: usize = 200;
-    let ground = Ground::new().await;
-    let queue = ground.another(options).await;
-    ground.put_many(JOBS as u64).await;
+    let fixture = Fixture::new().await;
+    let queue = fixture.another(options).await;
+    fixture.put_many(JOBS as u64).await;
     let acks = acks(&queue, JOBS).await;
     let locked = acks[JOBS / 3].id();
 
-    let mut someone = Direct::to(&ground.database.url()).await;
+    let mut someone = Direct::to(&fixture.database.url()).await;
     let transaction = someone.client.transaction().await.unwrap();
     transaction.batch_execute(&format!("select from pm.job where id = '{locked}' for update")).await.unwrap();
 
@@ -254,18 +254,18 @@ async fn a_locked_row_holds_up_nobody_else(options: ConnectOptions) {
         outcome.expect("a neighbour's lock is not their trouble");
     }
     println!("the others were settled after {:?}", start.elapsed());
-    assert_eq!(ground.number("select count(*) from pm.job where state = 1"), 1);
+    assert_eq!(fixture.number("select count(*) from pm.job where state = 1"), 1);
     assert!(futures_util::FutureExt::now_or_never(&mut theirs).is_none(), "it waits for the lock");
 
     // While it waits, further words pass.
-    let late = ground.put(1_000).await;
+    let late = fixture.put(1_000).await;
     let job = queue.fetch_job::<u64>(late).await.unwrap().expect("it is ready");
     within("a later word", job.into_parts().1.commit()).await.unwrap();
 
     transaction.rollback().await.unwrap();
     within("the locked one", theirs).await.expect("it is settled when the lock goes");
-    assert_eq!(ground.number("select count(*) from pm.job where state <> 2"), 0);
-    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.job where state <> 2"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0);
 }
 
 #[tokio::test]
@@ -283,12 +283,12 @@ async fn a_statement_timeout_on_a_locked_row_does_not_hold_up_its_neighbours_eit
 #[tokio::test]
 async fn a_row_locked_by_someones_open_transaction_does_not_cost_its_neighbours_their_leases() {
     const JOBS: usize = 20;
-    let ground = Ground::with(SettingsChange::new().lease(SECOND * 2)).await;
-    ground.put_many(JOBS as u64).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::with(SettingsChange::new().lease(SECOND * 2)).await;
+    fixture.put_many(JOBS as u64).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts().1).collect();
 
-    let mut someone = Direct::to(&ground.database.url()).await;
+    let mut someone = Direct::to(&fixture.database.url()).await;
     let transaction = someone.client.transaction().await.unwrap();
     let locked = acks[JOBS / 3].id();
     transaction.batch_execute(&format!("select from pm.job where id = '{locked}' for update")).await.unwrap();
@@ -301,15 +301,15 @@ async fn a_row_locked_by_someones_open_transaction_does_not_cost_its_neighbours_
         let (id, outcome) = (ack.id(), within("the word", ack.commit()).await);
         assert!(outcome.is_ok() || id == locked, "{outcome:?}");
     }
-    assert_eq!(ground.number(&format!("select max(attempt) from pm.job where id <> '{locked}'")), 1);
+    assert_eq!(fixture.number(&format!("select max(attempt) from pm.job where id <> '{locked}'")), 1);
 }
 
 #[tokio::test]
 async fn a_rename_beside_an_open_enqueue_is_given_up_with_a_clear_error_and_harms_nothing() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let lock_timeout = Duration::from_millis(300);
-    let queue = ground.another(ConnectOptions::default().lock_timeout(lock_timeout)).await;
-    let mut someone = Direct::to(&ground.database.url()).await;
+    let queue = fixture.another(ConnectOptions::default().lock_timeout(lock_timeout)).await;
+    let mut someone = Direct::to(&fixture.database.url()).await;
     let transaction = someone.client.transaction().await.unwrap();
     let inside = pm_driver_tokio_postgres::InTransaction(&transaction);
     let theirs = queue.enqueue_in(&inside, "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
@@ -318,7 +318,7 @@ async fn a_rename_beside_an_open_enqueue_is_given_up_with_a_clear_error_and_harm
     let rename = tokio::spawn(async move { renamer.rename_queue("tasks", "chores").await });
     // Meanwhile the queue serves everyone else.
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
-    let id = within("an enqueue", ground.queue.enqueue("tasks", 2, EnqueueOptions::default())).await.unwrap();
+    let id = within("an enqueue", fixture.queue.enqueue("tasks", 2, EnqueueOptions::default())).await.unwrap();
     let job = next(&mut jobs).await;
     assert_eq!(job.id(), id);
     job.into_parts().1.commit().await.unwrap();
@@ -333,22 +333,22 @@ async fn a_rename_beside_an_open_enqueue_is_given_up_with_a_clear_error_and_harm
     assert_eq!(job.id(), theirs);
     job.into_parts().1.commit().await.unwrap();
     queue.rename_queue("tasks", "chores").await.expect("now it can be renamed");
-    assert_eq!(ground.job(theirs).await.queue, "chores");
+    assert_eq!(fixture.job(theirs).await.queue, "chores");
 }
 
 /// A connection to a primary that became a standby would say no for ever, as one opened before this setting changed.
 #[tokio::test]
 async fn what_a_server_without_writes_refused_goes_in_over_a_new_connection() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let set = |on: &str| {
-        let name = ground.database.name();
+        let name = fixture.database.name();
         let sql =
             format!("begin read write; alter database \"{name}\" set default_transaction_read_only = {on}; commit");
-        ground.database.execute(&sql).unwrap();
+        fixture.database.execute(&sql).unwrap();
     };
     for driver in ["tokio-postgres", "sqlx"] {
         set("on");
-        let (url, options) = (ground.database.url(), ConnectOptions::default().connections(1));
+        let (url, options) = (fixture.database.url(), ConnectOptions::default().connections(1));
         let queue = match driver {
             "sqlx" => pm_driver_sqlx::connect_with(&url, options).await.unwrap(),
             _ => connect_with(&url, options).await.unwrap(),
@@ -393,10 +393,10 @@ impl Sockets for OneWay {
 
 #[tokio::test]
 async fn a_statement_does_not_wait_for_a_connection_that_it_can_do_without() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let network = Arc::new(OneWay { tokio: Tokio::current(), dials: AtomicUsize::new(0) });
     let options = ConnectOptions::default().connections(2).connect_timeout(SECOND * 600);
-    let driver = TokioPostgres::on(&ground.database.url(), &options, network.clone()).unwrap();
+    let driver = TokioPostgres::on(&fixture.database.url(), &options, network.clone()).unwrap();
     let statement = |text: &str| Statement {
         id: pm_core::StatementId::SchemaVersion,
         text: text.to_owned(),
@@ -409,5 +409,5 @@ async fn a_statement_does_not_wait_for_a_connection_that_it_can_do_without() {
     let (first, second) = within("both", both).await;
     first.and(second).unwrap();
     let dials = async || network.dials.load(Ordering::SeqCst) == 2;
-    eventually("a second connection is tried", PATIENCE, dials).await;
+    eventually("a second connection is tried", TIMEOUT, dials).await;
 }

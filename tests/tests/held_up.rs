@@ -6,10 +6,11 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pm_core::StatementId;
 use pm_driver_tokio_postgres::{
-    Change, ConnectOptions, Driver, Error, ErrorKind, Queue, SettingsChange, Statement, StillIs, Type, Uuid,
+    BulkAction, Change, ConnectOptions, Driver, Error, ErrorKind, Precondition, Queue, QueueName, SettingsChange,
+    Statement, Type, Uuid,
 };
 use pm_sandbox::Pooler;
-use pm_tests::{Direct, Ground, LOCK_WAITS, PATIENCE, eventually, next, take, within};
+use pm_tests::{Direct, Fixture, LOCK_WAITS, TIMEOUT, eventually, next, take, within};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -41,9 +42,9 @@ impl Way {
     ];
 
     /// Returns a handle on a database, this way.
-    async fn open(self, ground: &Ground, pooler: &Pooler, options: &ConnectOptions) -> Queue {
+    async fn open(self, fixture: &Fixture, pooler: &Pooler, options: &ConnectOptions) -> Queue {
         let options = options.clone();
-        let (url, past) = (ground.database.url(), pooler.url_of(ground.database.name()));
+        let (url, past) = (fixture.database.url(), pooler.url_of(fixture.database.name()));
         let opened = match self {
             Way::TokioPostgres => pm_driver_tokio_postgres::connect_with(&url, options).await,
             Way::Sqlx => pm_driver_sqlx::connect_with(&url, options).await,
@@ -81,8 +82,8 @@ async fn unlock(someone: &mut Direct) {
 }
 
 /// Returns how many sessions wait for a lock.
-fn waiting(ground: &Ground) -> i64 {
-    ground.number(LOCK_WAITS)
+fn waiting(fixture: &Fixture) -> i64 {
+    fixture.number(LOCK_WAITS)
 }
 
 /// Starts copying a job so many times at once: that waits for whoever has it locked.
@@ -92,12 +93,12 @@ fn copy(queue: &Queue, id: Uuid, times: usize) -> Vec<JoinHandle<Result<Uuid, Er
 }
 
 /// Runs a test on every way at once, each with a database of its own.
-async fn each_way(settings: SettingsChange, options: ConnectOptions, test: impl AsyncFn(Way, &Ground, &Queue)) {
+async fn each_way(settings: SettingsChange, options: ConnectOptions, test: impl AsyncFn(Way, &Fixture, &Queue)) {
     let on = async |way: Way| {
-        let ground = Ground::with(settings.clone()).await;
-        let pooler = Pooler::before(&ground.database.url()).unwrap();
-        let queue = way.open(&ground, &pooler, &options).await;
-        test(way, &ground, &queue).await;
+        let fixture = Fixture::with(settings.clone()).await;
+        let pooler = Pooler::before(&fixture.database.url()).unwrap();
+        let queue = way.open(&fixture, &pooler, &options).await;
+        test(way, &fixture, &queue).await;
         within(&format!("{way:?}: the end"), queue.close()).await;
     };
     join_all(Way::ALL.map(on)).await;
@@ -105,15 +106,15 @@ async fn each_way(settings: SettingsChange, options: ConnectOptions, test: impl 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_are_put_in_and_done_while_operators_wait_for_a_locked_job() {
-    each_way(SettingsChange::new(), patient(), async |way, ground, queue| {
-        let locked = ground.put(0).await;
+    each_way(SettingsChange::new(), patient(), async |way, fixture, queue| {
+        let locked = fixture.put(0).await;
         let mut jobs = queue.try_stream_jobs::<u64>("tasks");
         next(&mut jobs).await.into_parts().1.leave();
-        let mut someone = Direct::to(&ground.database.url()).await;
+        let mut someone = Direct::to(&fixture.database.url()).await;
         lock(&mut someone, &[locked]).await;
         queue.create_queue("copies", false).await.unwrap();
         let copying = copy(queue, locked, 30);
-        eventually("one waits", PATIENCE, async || waiting(ground) > 0).await;
+        eventually("one waits", TIMEOUT, async || waiting(fixture) > 0).await;
         for n in 1..20u64 {
             within(&format!("{way:?}: an enqueue"), queue.enqueue("tasks", n, Default::default())).await.unwrap();
             let job = next(&mut jobs).await;
@@ -129,33 +130,33 @@ async fn jobs_are_put_in_and_done_while_operators_wait_for_a_locked_job() {
 }
 
 /// Lets a job be kept alive for some leases while others wait for locks, and commits it.
-async fn keep_alive(way: Way, ground: &Ground, queue: &Queue, hold_up: impl AsyncFnOnce(&mut Direct)) {
-    let kept = ground.put(0).await;
+async fn heartbeat(way: Way, fixture: &Fixture, queue: &Queue, hold_up: impl AsyncFnOnce(&mut Direct)) {
+    let kept = fixture.put(0).await;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
     assert_eq!(ack.id(), kept);
-    let mut someone = Direct::to(&ground.database.url()).await;
+    let mut someone = Direct::to(&fixture.database.url()).await;
     hold_up(&mut someone).await;
     let ends = format!("select (extract(epoch from lease_expires_at) * 1000)::int8 from pm.job where id = '{kept}'");
-    let first = ground.number(&ends);
-    let is_extended = async || ground.number(&ends) > first + 6_000;
-    eventually(&format!("{way:?}: the lease of 3 s is extended, more than once"), PATIENCE, is_extended).await;
+    let first = fixture.number(&ends);
+    let is_extended = async || fixture.number(&ends) > first + 6_000;
+    eventually(&format!("{way:?}: the lease of 3 s is extended, more than once"), TIMEOUT, is_extended).await;
     assert!(ack.lost().now_or_never().is_none(), "{way:?}");
     unlock(&mut someone).await;
     within(&format!("{way:?}: the commit"), ack.commit()).await.unwrap_or_else(|error| panic!("{way:?}: {error}"));
-    assert_eq!(ground.job(kept).await.attempt, 1, "{way:?}: no other worker began it");
+    assert_eq!(fixture.job(kept).await.attempt, 1, "{way:?}: no other worker began it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_are_extended_while_operators_wait_for_a_locked_job() {
-    each_way(SettingsChange::new().lease(SECOND * 3), patient(), async |way, ground, queue| {
-        let other = ground.put(1).await;
-        ground.queue.fail_jobs(&[other], "not to be claimed").await.unwrap();
-        ground.queue.create_queue("copies", false).await.unwrap();
-        keep_alive(way, ground, queue, async |someone| {
+    each_way(SettingsChange::new().lease(SECOND * 3), patient(), async |way, fixture, queue| {
+        let other = fixture.put(1).await;
+        fixture.queue.fail_jobs(&[other], "not to be claimed").await.unwrap();
+        fixture.queue.create_queue("copies", false).await.unwrap();
+        heartbeat(way, fixture, queue, async |someone| {
             lock(someone, &[other]).await;
             drop(copy(queue, other, 4));
-            eventually("one waits", PATIENCE, async || waiting(ground) > 0).await;
+            eventually("one waits", TIMEOUT, async || waiting(fixture) > 0).await;
         })
         .await;
     })
@@ -165,20 +166,20 @@ async fn leases_are_extended_while_operators_wait_for_a_locked_job() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_are_extended_while_many_settles_wait_for_locked_jobs() {
     const LOCKED: usize = 8;
-    each_way(SettingsChange::new().lease(SECOND * 3), patient(), async |way, ground, queue| {
-        ground.queue.create_queue("others", false).await.unwrap();
+    each_way(SettingsChange::new().lease(SECOND * 3), patient(), async |way, fixture, queue| {
+        fixture.queue.create_queue("others", false).await.unwrap();
         let others = (0..LOCKED as u64).map(|n| (n, Default::default()));
-        ground.queue.enqueue_many("others", others).await.unwrap();
+        fixture.queue.enqueue_many("others", others).await.unwrap();
         let mut acks = Vec::new();
         for _ in 0..LOCKED {
             // A stream each: the settles of one share a statement.
             let mut jobs = queue.try_stream_jobs_with::<u64>("others", pm_tests::unattended().prefetch(1));
             acks.push(take(&mut jobs, 1).await.remove(0).into_parts().1);
         }
-        keep_alive(way, ground, queue, async |someone| {
+        heartbeat(way, fixture, queue, async |someone| {
             lock(someone, &acks.iter().map(|ack| ack.id()).collect::<Vec<_>>()).await;
             acks.into_iter().for_each(|ack| ack.commit().detach());
-            eventually(&format!("{way:?}: a settle waits"), PATIENCE, async || waiting(ground) > 0).await;
+            eventually(&format!("{way:?}: a settle waits"), TIMEOUT, async || waiting(fixture) > 0).await;
         })
         .await;
     })
@@ -197,12 +198,12 @@ fn impatient() -> ConnectOptions {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neighbours_of_a_locked_job_are_settled_and_no_statement_given_up_waits_on_in_the_server() {
     const JOBS: usize = 40;
-    each_way(SettingsChange::new(), impatient(), async |way, ground, queue| {
-        ground.put_many(JOBS as u64).await;
+    each_way(SettingsChange::new(), impatient(), async |way, fixture, queue| {
+        fixture.put_many(JOBS as u64).await;
         let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
         let acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts().1).collect();
         let locked = acks[JOBS / 3].id();
-        let mut someone = Direct::to(&ground.database.url()).await;
+        let mut someone = Direct::to(&fixture.database.url()).await;
         lock(&mut someone, &[locked]).await;
         let start = std::time::Instant::now();
         let mut settling: Vec<_> = acks.into_iter().map(|ack| (ack.id(), ack.commit())).collect();
@@ -221,7 +222,7 @@ async fn neighbours_of_a_locked_job_are_settled_and_no_statement_given_up_waits_
         within(&format!("{way:?}: the neighbours"), futures_util::future::join(neighbours, operators)).await;
         // 24 times as long as any statement may wait.
         while start.elapsed() < SECOND * 6 {
-            let waiting = waiting(ground);
+            let waiting = waiting(fixture);
             assert!(waiting <= LEFT_WAITING, "{way:?}: {waiting} sessions wait");
             tokio::time::sleep(SECOND / 10).await;
         }
@@ -237,20 +238,20 @@ async fn neighbours_of_a_locked_job_are_settled_and_no_statement_given_up_waits_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_done_in_bulk_holds_up_no_neighbour_of_a_locked_job() {
     const JOBS: usize = 40;
-    each_way(SettingsChange::new(), patient(), async |way, ground, queue| {
-        ground.put_many(JOBS as u64).await;
+    each_way(SettingsChange::new(), patient(), async |way, fixture, queue| {
+        fixture.put_many(JOBS as u64).await;
         queue.create_queue("others", false).await.unwrap();
         let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
         let mut acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts().1).collect();
         let ids: Vec<Uuid> = acks.iter().map(|ack| ack.id()).collect();
         let locked = JOBS / 3;
-        let mut someone = Direct::to(&ground.database.url()).await;
+        let mut someone = Direct::to(&fixture.database.url()).await;
         lock(&mut someone, &ids[locked..=locked]).await;
         let (mover, of) = (queue.clone(), ids.clone());
         let moving = tokio::spawn(async move { mover.move_jobs(&of, "others").await });
         let moved = "select count(*) from pm.job join pm.queue on queue.id = queue_id where name = 'others'";
-        eventually(&format!("{way:?}: the others are moved"), PATIENCE, async || {
-            ground.number(moved) == JOBS as i64 - 1
+        eventually(&format!("{way:?}: the others are moved"), TIMEOUT, async || {
+            fixture.number(moved) == JOBS as i64 - 1
         })
         .await;
         let theirs = acks.remove(locked);
@@ -269,24 +270,54 @@ async fn what_is_done_in_bulk_holds_up_no_neighbour_of_a_locked_job() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_bulk_call_says_which_jobs_stay_locked_and_changes_the_others() {
-    each_way(SettingsChange::new(), impatient(), async |way, ground, queue| {
+    each_way(SettingsChange::new(), impatient(), async |way, fixture, queue| {
         queue.create_queue("others", false).await.unwrap();
-        let (locked, missing, anything) = (ground.put(0).await, Uuid::from_u128(1), StillIs::default());
-        let mut someone = Direct::to(&ground.database.url()).await;
+        let (locked, missing, anything) = (fixture.put(0).await, Uuid::from_u128(1), Precondition::default());
+        let mut someone = Direct::to(&fixture.database.url()).await;
         lock(&mut someone, &[locked]).await;
-        let mut ids = [locked, ground.put(1).await, missing];
+        let mut ids = [locked, fixture.put(1).await, missing];
         let told = [Change::Locked, Change::Changed, Change::NotFound];
-        assert_eq!(queue.restart_jobs_told(&ids, false, &anything).await.unwrap(), told, "{way:?}");
-        assert_eq!(queue.move_jobs_told(&ids, "others", &anything).await.unwrap(), told, "{way:?}");
-        assert_eq!(queue.fail_jobs_told(&ids, "enough", &anything).await.unwrap(), told, "{way:?}");
-        assert_eq!(queue.delete_jobs_told(&ids, &anything).await.unwrap(), told, "{way:?}");
-        ids[1] = ground.put(2).await;
-        assert_eq!(queue.finish_jobs_told(&ids, &anything).await.unwrap(), told, "{way:?}");
+        assert_eq!(
+            queue.change_jobs(&BulkAction::Restart { force: false }, &ids, &anything).await.unwrap().changes().to_vec(),
+            told,
+            "{way:?}"
+        );
+        assert_eq!(
+            queue
+                .change_jobs(&BulkAction::Move { to: QueueName::new("others").unwrap() }, &ids, &anything)
+                .await
+                .unwrap()
+                .changes()
+                .to_vec(),
+            told,
+            "{way:?}"
+        );
+        assert_eq!(
+            queue
+                .change_jobs(&BulkAction::Fail { reason: "enough".to_owned() }, &ids, &anything)
+                .await
+                .unwrap()
+                .changes()
+                .to_vec(),
+            told,
+            "{way:?}"
+        );
+        assert_eq!(
+            queue.change_jobs(&BulkAction::Delete, &ids, &anything).await.unwrap().changes().to_vec(),
+            told,
+            "{way:?}"
+        );
+        ids[1] = fixture.put(2).await;
+        assert_eq!(
+            queue.change_jobs(&BulkAction::Finish, &ids, &anything).await.unwrap().changes().to_vec(),
+            told,
+            "{way:?}"
+        );
         let refused = queue.delete_jobs(&ids).await.expect_err("one is locked");
         assert_eq!(refused.kind(), ErrorKind::Database, "{way:?}");
         assert!(refused.to_string().contains("locked 1 of 3 jobs"), "{way:?}: {refused}");
-        assert_eq!(ground.number("select count(*) from pm.job"), 1, "{way:?}: only the locked one is left");
-        assert_eq!(waiting(ground), 0, "{way:?}");
+        assert_eq!(fixture.number("select count(*) from pm.job"), 1, "{way:?}: only the locked one is left");
+        assert_eq!(waiting(fixture), 0, "{way:?}");
         unlock(&mut someone).await;
         assert_eq!(queue.delete_jobs(&[locked]).await.unwrap(), 1, "{way:?}");
     })
@@ -296,38 +327,38 @@ async fn each_bulk_call_says_which_jobs_stay_locked_and_changes_the_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enqueue_that_was_refused_for_a_lock_does_not_go_in_later() {
     let options = impatient().lock_timeout(SECOND / 10);
-    each_way(SettingsChange::new(), options, async |way, ground, queue| {
-        let mut someone = Direct::to(&ground.database.url()).await;
+    each_way(SettingsChange::new(), options, async |way, fixture, queue| {
+        let mut someone = Direct::to(&fixture.database.url()).await;
         someone.client.batch_execute("begin; select from pm.queue for update").await.unwrap();
         let enqueues = (0..50u64).map(|n| queue.enqueue("tasks", n, Default::default()));
-        let answers = tokio::time::timeout(PATIENCE * 2, join_all(enqueues)).await;
+        let answers = tokio::time::timeout(TIMEOUT * 2, join_all(enqueues)).await;
         for answer in answers.unwrap_or_else(|_| panic!("{way:?}: no answer")) {
             let refused = answer.expect_err("the queue is locked");
             assert!(refused.to_string().contains("55P03"), "{way:?}: {refused}");
         }
-        assert_eq!(waiting(ground), 0, "{way:?}");
+        assert_eq!(waiting(fixture), 0, "{way:?}");
         unlock(&mut someone).await;
         within("one more", queue.enqueue("tasks", 50u64, Default::default())).await.unwrap();
-        assert_eq!(ground.number("select count(*) from pm.job"), 1, "{way:?}");
+        assert_eq!(fixture.number("select count(*) from pm.job"), 1, "{way:?}");
     })
     .await;
 }
 
 /// Sets a timeout for all sessions of a database to come.
-fn set_for_all(ground: &Ground, setting: &str) {
-    ground.database.execute(&format!("alter database \"{}\" set {setting}", ground.database.name())).unwrap();
+fn set_for_all(fixture: &Fixture, setting: &str) {
+    fixture.database.execute(&format!("alter database \"{}\" set {setting}", fixture.database.name())).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shorter_timeout_of_the_callers_sessions_stays() {
-    let ground = Ground::new().await;
-    let pooler = Pooler::before(&ground.database.url()).unwrap();
-    let id = ground.put(1).await;
-    set_for_all(&ground, "lock_timeout = '200ms'");
-    let mut someone = Direct::to(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let pooler = Pooler::before(&fixture.database.url()).unwrap();
+    let id = fixture.put(1).await;
+    set_for_all(&fixture, "lock_timeout = '200ms'");
+    let mut someone = Direct::to(&fixture.database.url()).await;
     lock(&mut someone, &[id]).await;
     for way in [Way::Deadpool, Way::SqlxPool, Way::TokioPostgresThroughPooler, Way::SqlxThroughPooler] {
-        let queue = way.open(&ground, &pooler, &patient()).await;
+        let queue = way.open(&fixture, &pooler, &patient()).await;
         let refused = within(&format!("{way:?}"), queue.copy_job(id, "tasks", Default::default())).await;
         let refused = refused.expect_err("it is locked");
         assert!(refused.to_string().contains("55P03"), "{way:?}: {refused}");
@@ -342,9 +373,9 @@ fn statement(text: &str) -> Statement {
 /// also when its future is dropped in the middle, which leaves no transaction open either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_travel_with_each_statement_and_stay_nowhere() {
-    let ground = Ground::new().await;
-    let pooler = Pooler::before(&ground.database.url()).unwrap();
-    let (url, past) = (ground.database.url(), pooler.url_of(ground.database.name()));
+    let fixture = Fixture::new().await;
+    let pooler = Pooler::before(&fixture.database.url()).unwrap();
+    let (url, past) = (fixture.database.url(), pooler.url_of(fixture.database.name()));
     let server: PgConnectOptions = url.parse().unwrap();
     let pool = PgPoolOptions::new().max_connections(2).connect_with(server).await.unwrap();
     let options = ConnectOptions::default();
@@ -376,7 +407,7 @@ async fn settings_travel_with_each_statement_and_stay_nowhere() {
         driver.run(&statement("select 'x' from nowhere"), &[]).await.expect_err("there is no such table");
     }
     let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%'";
-    eventually("no transaction is open", PATIENCE, async || ground.number(open) == 0).await;
+    eventually("no transaction is open", TIMEOUT, async || fixture.number(open) == 0).await;
     let mut of_pool = Vec::new();
     for _ in 0..2 {
         of_pool.push(pool.acquire().await.unwrap());

@@ -1,12 +1,12 @@
 //! What happens between a statement's look and its lock: made to happen by a role that waits to look at jobs.
 
 use pm_core::op::{
-    Claim, CopyJob, DeleteJobs, EndJobs, FetchJob, HoldSchedule, LineCursor, MoveJobs, Reap, Refresh, ReplaceJobs,
-    Settle, SettleItem, StillIs, Sweep,
+    Claim, CopyJob, DeleteJobs, EndJobs, Extend, FetchJob, HoldSchedule, LineCursor, MoveJobs, Precondition, PruneJobs,
+    Reap, ReplaceJobs, Settle, SettleItem,
 };
 use pm_core::{JobOptions, Lease, NewJob, OnConflict, Operation, QueueName, Reason, ScheduleName, Verdict};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, Schedule, SettingsChange, State, Uuid};
-use pm_tests::{Direct, Ground, LOCK_WAITS, PATIENCE, eventually, run_in};
+use pm_tests::{Direct, Fixture, LOCK_WAITS, TIMEOUT, eventually, run_in};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -18,13 +18,13 @@ struct Halfway<T> {
 
 impl<T> Halfway<T> {
     /// Begins `operation` as a role that waits for an advisory lock whenever it looks at jobs.
-    async fn through<O>(ground: &Ground, operation: O) -> Halfway<T>
+    async fn through<O>(fixture: &Fixture, operation: O) -> Halfway<T>
     where
         O: Operation<Output = T> + Send + 'static,
         T: Send + 'static,
     {
-        let role = format!("{}_patient", ground.database.name());
-        let mut patient = Direct::to(&ground.database.url()).await;
+        let role = format!("{}_patient", fixture.database.name());
+        let mut patient = Direct::to(&fixture.database.url()).await;
         let setup = format!(
             "create or replace function pm.wait() returns bool language plpgsql as
                'begin perform pg_advisory_lock_shared(1); perform pg_advisory_unlock_shared(1); return true; end';
@@ -35,10 +35,10 @@ impl<T> Halfway<T> {
              set role {role}"
         );
         patient.client.batch_execute(&setup).await.unwrap();
-        let holder = Direct::to(&ground.database.url()).await;
+        let holder = Direct::to(&fixture.database.url()).await;
         holder.client.batch_execute("select pg_advisory_lock(1)").await.unwrap();
         let running = tokio::spawn(async move { patient.run(operation).await });
-        eventually("it waits", PATIENCE, async || ground.number(LOCK_WAITS) > 0).await;
+        eventually("it waits", TIMEOUT, async || fixture.number(LOCK_WAITS) > 0).await;
         Halfway { holder, running }
     }
 
@@ -49,117 +49,117 @@ impl<T> Halfway<T> {
     }
 }
 
-/// Returns a ground whose queue `tasks` keeps ended jobs for a minute, with a job that ended two minutes ago.
-async fn with_an_old_job() -> (Ground, Uuid) {
+/// Returns a fixture whose queue `tasks` keeps ended jobs for a minute, with a job that ended two minutes ago.
+async fn with_an_old_job() -> (Fixture, Uuid) {
     let minute = SettingsChange::new().retain(Some(Duration::from_secs(60)));
-    let ground = Ground::with(minute).await;
-    let id = ground.put(1).await;
-    ground.queue.finish_jobs(&[id]).await.unwrap();
-    ground.database.execute("update pm.job set ended_at = ended_at - interval '2 min'").unwrap();
-    (ground, id)
+    let fixture = Fixture::with(minute).await;
+    let id = fixture.put(1).await;
+    fixture.queue.finish_jobs(&[id]).await.unwrap();
+    fixture.database.execute("update pm.job set ended_at = ended_at - interval '2 min'").unwrap();
+    (fixture, id)
 }
 
-const ALL: Sweep = Sweep { after: None, page: 100, queue_id: None };
+const ALL: PruneJobs = PruneJobs { after: None, page: 100, queue_id: None };
 
 #[tokio::test]
 async fn an_old_job_is_swept_by_a_role_that_waits_too() {
-    let (ground, id) = with_an_old_job().await;
-    let sweep = Halfway::through(&ground, ALL).await;
-    assert_eq!(sweep.finish().await.deleted, 1);
-    assert!(ground.queue.get_job(id).await.unwrap().is_none());
+    let (fixture, id) = with_an_old_job().await;
+    let prune = Halfway::through(&fixture, ALL).await;
+    assert_eq!(prune.finish().await.deleted, 1);
+    assert!(fixture.queue.get_job(id).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_sweep_leaves_a_job_that_was_restarted_meanwhile() {
-    let (ground, id) = with_an_old_job().await;
-    let sweep = Halfway::through(&ground, ALL).await;
-    assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
-    assert_eq!(sweep.finish().await.deleted, 0);
-    assert_eq!(ground.state(id).await, State::Pending);
+    let (fixture, id) = with_an_old_job().await;
+    let prune = Halfway::through(&fixture, ALL).await;
+    assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+    assert_eq!(prune.finish().await.deleted, 0);
+    assert_eq!(fixture.state(id).await, State::Pending);
 }
 
 #[tokio::test]
 async fn a_sweep_leaves_a_job_that_was_restarted_and_ended_once_more_meanwhile() {
-    let (ground, id) = with_an_old_job().await;
-    let sweep = Halfway::through(&ground, ALL).await;
-    assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
-    assert_eq!(ground.queue.fail_jobs(&[id], "look at me").await.unwrap(), 1);
-    assert_eq!(sweep.finish().await.deleted, 0);
-    assert_eq!(ground.reason(id).await, "look at me");
+    let (fixture, id) = with_an_old_job().await;
+    let prune = Halfway::through(&fixture, ALL).await;
+    assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+    assert_eq!(fixture.queue.fail_jobs(&[id], "look at me").await.unwrap(), 1);
+    assert_eq!(prune.finish().await.deleted, 0);
+    assert_eq!(fixture.reason(id).await, "look at me");
 }
 
 #[tokio::test]
 async fn a_sweep_leaves_a_job_that_was_moved_to_a_queue_that_keeps_it() {
-    let (ground, id) = with_an_old_job().await;
-    ground.queue.create_queue("archive", false).await.unwrap();
-    let sweep = Halfway::through(&ground, ALL).await;
-    assert_eq!(ground.queue.move_jobs(&[id], "archive").await.unwrap(), 1);
-    assert_eq!(sweep.finish().await.deleted, 0);
-    assert_eq!(ground.job(id).await.queue, "archive");
+    let (fixture, id) = with_an_old_job().await;
+    fixture.queue.create_queue("archive", false).await.unwrap();
+    let prune = Halfway::through(&fixture, ALL).await;
+    assert_eq!(fixture.queue.move_jobs(&[id], "archive").await.unwrap(), 1);
+    assert_eq!(prune.finish().await.deleted, 0);
+    assert_eq!(fixture.job(id).await.queue, "archive");
 }
 
 #[tokio::test]
 async fn a_sweep_of_a_deleted_queue_leaves_a_job_that_was_moved_out_of_it() {
-    let (ground, id) = with_an_old_job().await;
-    ground.queue.create_queue("archive", false).await.unwrap();
-    drop(ground.queue.begin_deletion("tasks").await.unwrap());
-    let queue_id = ground.number("select id from pm.queue where name is null") as i32;
-    let sweep = Halfway::through(&ground, Sweep { queue_id: Some(queue_id), ..ALL }).await;
-    assert_eq!(ground.queue.move_jobs(&[id], "archive").await.unwrap(), 1);
-    assert_eq!(sweep.finish().await.deleted, 0);
-    assert_eq!(ground.job(id).await.queue, "archive");
+    let (fixture, id) = with_an_old_job().await;
+    fixture.queue.create_queue("archive", false).await.unwrap();
+    drop(fixture.queue.begin_deletion("tasks").await.unwrap());
+    let queue_id = fixture.number("select id from pm.queue where name is null") as i32;
+    let prune = Halfway::through(&fixture, PruneJobs { queue_id: Some(queue_id), ..ALL }).await;
+    assert_eq!(fixture.queue.move_jobs(&[id], "archive").await.unwrap(), 1);
+    assert_eq!(prune.finish().await.deleted, 0);
+    assert_eq!(fixture.job(id).await.queue, "archive");
 }
 
 /// The source lets go of a payload younger than its snapshot after the copy did: neither sees the other's.
 #[tokio::test]
 async fn a_copy_made_and_deleted_while_its_source_is_deleted_leaves_no_bytes() {
-    let ground = Ground::new().await;
-    let source = ground.put(1).await;
-    let halfway = Halfway::through(&ground, DeleteJobs { ids: vec![source], still_is: StillIs::default() });
+    let fixture = Fixture::new().await;
+    let source = fixture.put(1).await;
+    let halfway = Halfway::through(&fixture, DeleteJobs { ids: vec![source], precondition: Precondition::default() });
     let delete = halfway.await;
-    let copy = ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
-    assert_eq!(ground.queue.delete_jobs(&[copy]).await.unwrap(), 1);
+    let copy = fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    assert_eq!(fixture.queue.delete_jobs(&[copy]).await.unwrap(), 1);
     drop(delete.finish().await);
-    assert_eq!(ground.number("select count(*) from pm.job"), 0);
-    assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.job"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.payload"), 0);
 }
 
 /// Replacing a holder lets go of its payload too: one that a copy made shared while the statement waited.
 #[tokio::test]
 async fn a_copy_made_and_deleted_while_its_source_is_replaced_leaves_no_bytes() {
-    let ground = Ground::new().await;
-    let source = ground.put_with(1, EnqueueOptions::default().key("k")).await;
+    let fixture = Fixture::new().await;
+    let source = fixture.put_with(1, EnqueueOptions::default().key("k")).await;
     let options = JobOptions { key: Some("k".to_owned()), on_conflict: OnConflict::Replace, ..JobOptions::default() };
     let queue = QueueName::new("tasks").unwrap();
     let jobs = Vec::leak(vec![NewJob { id: Uuid::from_u128(9), queue, payload: "2".into(), options }]);
-    let replace = Halfway::through(&ground, ReplaceJobs { jobs }).await;
-    let copy = ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
-    assert_eq!(ground.queue.delete_jobs(&[copy]).await.unwrap(), 1);
+    let replace = Halfway::through(&fixture, ReplaceJobs { jobs }).await;
+    let copy = fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    assert_eq!(fixture.queue.delete_jobs(&[copy]).await.unwrap(), 1);
     assert_eq!(replace.finish().await, [None], "it is looked at again");
-    let again = Direct::to(&ground.database.url()).await.run(ReplaceJobs { jobs }).await;
+    let again = Direct::to(&fixture.database.url()).await.run(ReplaceJobs { jobs }).await;
     assert!(again[0].is_some_and(|holder| holder.replaced && holder.id == source));
-    assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.payload"), 0);
 }
 
 /// Settles or replaces a job while its deletion waits for it, and then looks for what is left.
-async fn nothing_is_left_of<T: Send + 'static>(ground: &Ground, id: Uuid, lease: Option<Lease>, delete: Halfway<T>) {
-    let mut direct = Direct::to(&ground.database.url()).await;
+async fn nothing_is_left_of<T: Send + 'static>(fixture: &Fixture, id: Uuid, lease: Option<Lease>, delete: Halfway<T>) {
+    let mut direct = Direct::to(&fixture.database.url()).await;
     match lease {
         Some(lease) => {
             let verdict = Verdict::SoftFail(Reason::new("no"));
             let items = [SettleItem { lease, verdict, state: State::Pending, delay: None }];
             direct.run(Settle { items: &items, passes: false }).await;
-            assert_eq!(ground.number("select count(*) from pm.attempt"), 1);
+            assert_eq!(fixture.number("select count(*) from pm.attempt"), 1);
         }
         None => {
             let replace = EnqueueOptions::default().key("k").on_conflict(OnConflict::Replace);
-            assert_eq!(ground.put_with(2, replace).await, id);
+            assert_eq!(fixture.put_with(2, replace).await, id);
         }
     }
     delete.finish().await;
     let left = "select (select count(*) from pm.job) + (select count(*) from pm.attempt)
                   + (select count(*) from pm.replacement)";
-    assert_eq!(ground.number(left), 0, "settled: {}", lease.is_some());
+    assert_eq!(fixture.number(left), 0, "settled: {}", lease.is_some());
 }
 
 /// What a settlement or a replacement commits while a deletion waits for the job is younger than the deletion's
@@ -167,96 +167,97 @@ async fn nothing_is_left_of<T: Send + 'static>(ground: &Ground, id: Uuid, lease:
 #[tokio::test]
 async fn what_came_while_a_job_was_being_deleted_goes_with_it() {
     for settles in [false, true] {
-        let ground = Ground::new().await;
-        let id = ground.put_with(1, EnqueueOptions::default().key("k")).await;
-        let lease = if settles { Some(leased(&ground, id).await) } else { None };
-        let delete = Halfway::through(&ground, DeleteJobs { ids: vec![id], still_is: StillIs::default() }).await;
-        nothing_is_left_of(&ground, id, lease, delete).await;
+        let fixture = Fixture::new().await;
+        let id = fixture.put_with(1, EnqueueOptions::default().key("k")).await;
+        let lease = if settles { Some(leased(&fixture, id).await) } else { None };
+        let delete =
+            Halfway::through(&fixture, DeleteJobs { ids: vec![id], precondition: Precondition::default() }).await;
+        nothing_is_left_of(&fixture, id, lease, delete).await;
     }
 }
 
 #[tokio::test]
 async fn what_came_while_the_jobs_of_a_deleted_queue_were_being_swept_goes_with_them() {
     for settles in [false, true] {
-        let ground = Ground::new().await;
-        let id = ground.put_with(1, EnqueueOptions::default().key("k")).await;
-        let lease = if settles { Some(leased(&ground, id).await) } else { None };
-        drop(ground.queue.begin_deletion("tasks").await.unwrap());
-        let sweep = Halfway::through(&ground, ALL).await;
-        // The sweep has its snapshot; an enqueue finds the queue by its name.
-        ground.database.execute("update pm.queue set name = 'tasks'").unwrap();
-        nothing_is_left_of(&ground, id, lease, sweep).await;
+        let fixture = Fixture::new().await;
+        let id = fixture.put_with(1, EnqueueOptions::default().key("k")).await;
+        let lease = if settles { Some(leased(&fixture, id).await) } else { None };
+        drop(fixture.queue.begin_deletion("tasks").await.unwrap());
+        let prune = Halfway::through(&fixture, ALL).await;
+        // The prune has its snapshot; an enqueue finds the queue by its name.
+        fixture.database.execute("update pm.queue set name = 'tasks'").unwrap();
+        nothing_is_left_of(&fixture, id, lease, prune).await;
     }
 }
 
 #[tokio::test]
 async fn two_first_copies_at_once_share_one_payload() {
-    let ground = Ground::new().await;
-    let source = ground.put(1).await;
+    let fixture = Fixture::new().await;
+    let source = fixture.put(1).await;
     let (id, queue) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
     let copy = CopyJob { source, id, queue, priority: None, options: JobOptions::default() };
-    let late = Halfway::through(&ground, copy).await;
-    let early = ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    let late = Halfway::through(&fixture, copy).await;
+    let early = fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
     late.finish().await;
-    assert_eq!(ground.column("select refs from pm.payload"), ["3"]);
+    assert_eq!(fixture.column("select refs from pm.payload"), ["3"]);
     for id in [source, id, early] {
-        assert_eq!(ground.queue.payload(id).await.unwrap().unwrap().bytes.as_ref(), b"1");
+        assert_eq!(fixture.queue.payload(id).await.unwrap().unwrap().bytes.as_ref(), b"1");
     }
-    ground.queue.delete_jobs(&[source, id, early]).await.unwrap();
-    assert_eq!(ground.number("select count(*) from pm.payload"), 0);
+    fixture.queue.delete_jobs(&[source, id, early]).await.unwrap();
+    assert_eq!(fixture.number("select count(*) from pm.payload"), 0);
 }
 
 #[tokio::test]
 async fn a_copy_whose_source_is_deleted_meanwhile_finds_no_job_and_leaves_nothing() {
-    let ground = Ground::new().await;
-    let source = ground.put(1).await;
-    ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
-    let mut direct = Direct::to(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let source = fixture.put(1).await;
+    fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
+    let mut direct = Direct::to(&fixture.database.url()).await;
     let transaction = direct.client.transaction().await.unwrap();
-    run_in(&transaction, DeleteJobs { ids: vec![source], still_is: StillIs::default() }).await;
-    let queue = ground.queue.clone();
+    run_in(&transaction, DeleteJobs { ids: vec![source], precondition: Precondition::default() }).await;
+    let queue = fixture.queue.clone();
     let copying = tokio::spawn(async move { queue.copy_job(source, "tasks", EnqueueOptions::default()).await });
-    eventually("it waits", PATIENCE, async || ground.number(LOCK_WAITS) > 0).await;
+    eventually("it waits", TIMEOUT, async || fixture.number(LOCK_WAITS) > 0).await;
     transaction.commit().await.unwrap();
     assert_eq!(copying.await.unwrap().unwrap_err().kind(), ErrorKind::JobNotFound);
-    assert_eq!(ground.column("select refs from pm.payload"), ["1"]);
+    assert_eq!(fixture.column("select refs from pm.payload"), ["1"]);
 }
 
 #[tokio::test]
 async fn a_schedule_changed_while_its_queue_is_deleted_goes_with_it() {
-    let ground = Ground::new().await;
-    let mut direct = Direct::to(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let mut direct = Direct::to(&fixture.database.url()).await;
     for round in 0..20 {
-        ground.queue.create_queue("tasks", false).await.unwrap();
-        ground.queue.set_schedule("hourly", Schedule::new("tasks", "0 * * * *"), round).await.unwrap();
+        fixture.queue.create_queue("tasks", false).await.unwrap();
+        fixture.queue.set_schedule("hourly", Schedule::new("tasks", "0 * * * *"), round).await.unwrap();
         if round == 10 {
-            ground.database.execute("analyze").unwrap();
+            fixture.database.execute("analyze").unwrap();
         }
         let transaction = direct.client.transaction().await.unwrap();
         run_in(&transaction, HoldSchedule::pause(ScheduleName::new("hourly").unwrap())).await;
-        let queue = ground.queue.clone();
+        let queue = fixture.queue.clone();
         let deleting = tokio::spawn(async move { queue.delete_queue("tasks").await });
-        eventually("it waits", PATIENCE, async || ground.number(LOCK_WAITS) > 0).await;
+        eventually("it waits", TIMEOUT, async || fixture.number(LOCK_WAITS) > 0).await;
         transaction.commit().await.unwrap();
         assert_eq!(deleting.await.unwrap().unwrap(), 0);
-        assert_eq!(ground.number("select count(*) from pm.schedule"), 0);
+        assert_eq!(fixture.number("select count(*) from pm.schedule"), 0);
     }
 }
 
 #[tokio::test]
 async fn a_job_named_twice_is_restarted_once_and_keeps_its_key() {
-    let ground = Ground::new().await;
-    let id = ground.put_with(1, EnqueueOptions::default().key("k")).await;
-    ground.queue.finish_jobs(&[id]).await.unwrap();
-    ground.queue.restart_jobs(&[id, id, id], false).await.unwrap();
-    assert_eq!(ground.column("select key_held from pm.job"), ["k"]);
+    let fixture = Fixture::new().await;
+    let id = fixture.put_with(1, EnqueueOptions::default().key("k")).await;
+    fixture.queue.finish_jobs(&[id]).await.unwrap();
+    fixture.queue.restart_jobs(&[id, id, id], false).await.unwrap();
+    assert_eq!(fixture.column("select reserved_key from pm.job"), ["k"]);
 }
 
 /// Takes a job, as a worker does; returns the lease.
-async fn leased(ground: &Ground, id: Uuid) -> Lease {
+async fn leased(fixture: &Fixture, id: Uuid) -> Lease {
     let lease = Lease { job: id, number: 7 };
     let fetch = FetchJob { lease, worker: "holder".to_owned() };
-    Direct::to(&ground.database.url()).await.run(fetch).await.expect("it is ready");
+    Direct::to(&fixture.database.url()).await.run(fetch).await.expect("it is ready");
     lease
 }
 
@@ -267,15 +268,15 @@ fn commit(lease: Lease) -> SettleItem {
 #[tokio::test]
 async fn a_commit_of_a_job_that_is_moved_meanwhile_counts_once_passing_by_or_not() {
     for passes in [false, true] {
-        let ground = Ground::new().await;
-        ground.queue.create_queue("elsewhere", false).await.unwrap();
-        let id = ground.put(1).await;
-        let items = Vec::leak(vec![commit(leased(&ground, id).await)]);
-        let settle = Halfway::through(&ground, Settle { items, passes }).await;
-        assert_eq!(ground.queue.move_jobs(&[id], "elsewhere").await.unwrap(), 1);
+        let fixture = Fixture::new().await;
+        fixture.queue.create_queue("elsewhere", false).await.unwrap();
+        let id = fixture.put(1).await;
+        let items = Vec::leak(vec![commit(leased(&fixture, id).await)]);
+        let settle = Halfway::through(&fixture, Settle { items, passes }).await;
+        assert_eq!(fixture.queue.move_jobs(&[id], "elsewhere").await.unwrap(), 1);
         let unsettled = settle.finish().await;
         assert!(unsettled.missed.is_empty() && unsettled.locked.is_empty(), "{passes}: {unsettled:?}");
-        let job = ground.job(id).await;
+        let job = fixture.job(id).await;
         assert_eq!((job.state, job.queue.as_str()), (State::Finished, "elsewhere"));
     }
 }
@@ -283,59 +284,59 @@ async fn a_commit_of_a_job_that_is_moved_meanwhile_counts_once_passing_by_or_not
 #[tokio::test]
 async fn a_commit_of_a_job_that_is_deleted_or_restarted_meanwhile_is_never_done() {
     for (passes, deletes) in [(false, false), (false, true), (true, false), (true, true)] {
-        let ground = Ground::new().await;
-        let id = ground.put(1).await;
-        let items = Vec::leak(vec![commit(leased(&ground, id).await)]);
-        let settle = Halfway::through(&ground, Settle { items, passes }).await;
+        let fixture = Fixture::new().await;
+        let id = fixture.put(1).await;
+        let items = Vec::leak(vec![commit(leased(&fixture, id).await)]);
+        let settle = Halfway::through(&fixture, Settle { items, passes }).await;
         match deletes {
-            true => assert_eq!(ground.queue.delete_jobs(&[id]).await.unwrap(), 1),
-            false => assert_eq!(ground.queue.restart_jobs(&[id], true).await.unwrap(), 1),
+            true => assert_eq!(fixture.queue.delete_jobs(&[id]).await.unwrap(), 1),
+            false => assert_eq!(fixture.queue.restart_jobs(&[id], true).await.unwrap(), 1),
         }
         let unsettled = settle.finish().await;
         assert_eq!(unsettled.missed.len() + unsettled.locked.len(), 1, "{unsettled:?}");
-        assert_eq!(ground.queue.get_job(id).await.unwrap().map(|job| job.state), (!deletes).then_some(State::Pending));
+        assert_eq!(fixture.queue.get_job(id).await.unwrap().map(|job| job.state), (!deletes).then_some(State::Pending));
     }
 }
 
 #[tokio::test]
 async fn a_reaper_leaves_a_lease_that_was_refreshed_meanwhile() {
-    let ground = Ground::new().await;
-    let id = ground.put(1).await;
-    let lease = leased(&ground, id).await;
-    ground.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
-    let reap = Halfway::through(&ground, Reap { limit: 10, seed: 1 }).await;
-    let refresh = Refresh { leases: vec![lease] };
-    Direct::to(&ground.database.url()).await.run(refresh).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
+    let lease = leased(&fixture, id).await;
+    fixture.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
+    let reap = Halfway::through(&fixture, Reap { limit: 10, seed: 1 }).await;
+    let extend = Extend { leases: vec![lease] };
+    Direct::to(&fixture.database.url()).await.run(extend).await;
     assert_eq!(reap.finish().await.reaped, 0);
-    assert_eq!(ground.state(id).await, State::InProgress);
+    assert_eq!(fixture.state(id).await, State::InProgress);
 }
 
 #[tokio::test]
 async fn a_job_in_progress_that_is_moved_halfway_through_its_taking_stays_within_the_reapers_reach() {
-    let ground = Ground::new().await;
-    ground.queue.create_queue("elsewhere", false).await.unwrap();
-    let id = ground.put(1).await;
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("elsewhere", false).await.unwrap();
+    let id = fixture.put(1).await;
     let (ids, queue) = (vec![id], QueueName::new("elsewhere").unwrap());
-    let halfway = Halfway::through(&ground, MoveJobs { ids, queue, still_is: StillIs::default() }).await;
-    leased(&ground, id).await;
+    let halfway = Halfway::through(&fixture, MoveJobs { ids, queue, precondition: Precondition::default() }).await;
+    leased(&fixture, id).await;
     assert_eq!(halfway.finish().await.changes.len(), 1);
-    let job = ground.job(id).await;
+    let job = fixture.job(id).await;
     assert_eq!((job.state, job.queue.as_str()), (State::InProgress, "elsewhere"));
-    ground.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
-    assert_eq!(ground.queue.reap().await.unwrap().0, 1);
+    fixture.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
+    assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
 }
 
 #[tokio::test]
 async fn a_job_that_ends_before_it_is_declared_failed_keeps_its_end() {
-    let ground = Ground::new().await;
-    let id = ground.put(1).await;
-    let lease = leased(&ground, id).await;
-    let fail = Halfway::through(&ground, EndJobs::failed(vec![id], "late")).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
+    let lease = leased(&fixture, id).await;
+    let fail = Halfway::through(&fixture, EndJobs::failed(vec![id], "late")).await;
     let items = Vec::leak(vec![commit(lease)]);
-    Direct::to(&ground.database.url()).await.run(Settle { items, passes: false }).await;
+    Direct::to(&fixture.database.url()).await.run(Settle { items, passes: false }).await;
     assert_eq!(fail.finish().await.changes.len(), 1);
-    assert_eq!(ground.state(id).await, State::Finished);
-    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+    assert_eq!(fixture.state(id).await, State::Finished);
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0);
 }
 
 /// Jobs in progress that the reaper would not find.
@@ -343,60 +344,60 @@ const OUT_OF_REACH: &str = "select count(*) from pm.job left join pm.claim_front
     where state = 1 and coalesce(job.seq > claim_frontier.seq, true)";
 
 /// Puts a line out of use: its frontier is far behind another's, and no job stands in it.
-async fn with_an_unused_line(ground: &Ground) {
-    let id = ground.put_with(1, EnqueueOptions::default().priority(5)).await;
-    leased(ground, id).await;
-    ground.queue.delete_jobs(&[id]).await.unwrap();
-    ground
+async fn with_an_unused_line(fixture: &Fixture) {
+    let id = fixture.put_with(1, EnqueueOptions::default().priority(5)).await;
+    leased(fixture, id).await;
+    fixture.queue.delete_jobs(&[id]).await.unwrap();
+    fixture
         .database
         .execute("insert into pm.claim_frontier (queue_id, priority, seq) select id, 9, 100000 from pm.queue")
         .unwrap();
 }
 
-async fn retire(ground: &Ground) {
-    ground.queue.reap().await.unwrap();
+async fn retire(fixture: &Fixture) {
+    fixture.queue.reap().await.unwrap();
     let retired = "select count(*) from pm.claim_frontier where retired_at is not null";
-    assert_eq!(ground.number(retired), 1, "the line is empty and far behind");
+    assert_eq!(fixture.number(retired), 1, "the line is empty and far behind");
 }
 
-async fn delete_retired(ground: &Ground) {
-    ground.database.execute("update pm.claim_frontier set retired_at = retired_at - interval '2 h'").unwrap();
-    ground.queue.reap().await.unwrap();
+async fn delete_retired(fixture: &Fixture) {
+    fixture.database.execute("update pm.claim_frontier set retired_at = retired_at - interval '2 h'").unwrap();
+    fixture.queue.reap().await.unwrap();
 }
 
 #[tokio::test]
 async fn the_frontier_of_an_unused_line_is_retired_and_an_hour_later_deleted() {
-    let ground = Ground::new().await;
-    with_an_unused_line(&ground).await;
-    retire(&ground).await;
-    ground.queue.reap().await.unwrap();
-    assert_eq!(ground.number("select count(*) from pm.claim_frontier"), 2);
-    delete_retired(&ground).await;
-    assert_eq!(ground.column("select priority from pm.claim_frontier"), ["9"]);
+    let fixture = Fixture::new().await;
+    with_an_unused_line(&fixture).await;
+    retire(&fixture).await;
+    fixture.queue.reap().await.unwrap();
+    assert_eq!(fixture.number("select count(*) from pm.claim_frontier"), 2);
+    delete_retired(&fixture).await;
+    assert_eq!(fixture.column("select priority from pm.claim_frontier"), ["9"]);
 }
 
 #[tokio::test]
 async fn a_frontier_is_kept_while_its_line_is_used() {
-    let ground = Ground::new().await;
-    with_an_unused_line(&ground).await;
-    retire(&ground).await;
-    let id = ground.put_with(1, EnqueueOptions::default().priority(5)).await;
-    delete_retired(&ground).await;
-    assert_eq!(ground.number("select count(*) from pm.claim_frontier"), 2, "a job stands in the line");
-    leased(&ground, id).await;
-    assert_eq!(ground.number("select count(*) from pm.claim_frontier where retired_at is not null"), 0);
-    assert_eq!(ground.number(OUT_OF_REACH), 0);
+    let fixture = Fixture::new().await;
+    with_an_unused_line(&fixture).await;
+    retire(&fixture).await;
+    let id = fixture.put_with(1, EnqueueOptions::default().priority(5)).await;
+    delete_retired(&fixture).await;
+    assert_eq!(fixture.number("select count(*) from pm.claim_frontier"), 2, "a job stands in the line");
+    leased(&fixture, id).await;
+    assert_eq!(fixture.number("select count(*) from pm.claim_frontier where retired_at is not null"), 0);
+    assert_eq!(fixture.number(OUT_OF_REACH), 0);
 }
 
 /// Retires or deletes the frontier of the line while something that has seen it takes a job.
-async fn clear_during<T: Send + 'static>(ground: &Ground, deletes: bool, halfway: Halfway<T>) -> T {
+async fn clear_during<T: Send + 'static>(fixture: &Fixture, deletes: bool, halfway: Halfway<T>) -> T {
     let line = "priority = 5 and queue_id = (select id from pm.queue where name = 'tasks')";
     let clear = if deletes {
         format!("delete from pm.claim_frontier where {line}")
     } else {
         format!("update pm.claim_frontier set retired_at = now() where {line}")
     };
-    ground.database.execute(&clear).unwrap();
+    fixture.database.execute(&clear).unwrap();
     halfway.finish().await
 }
 
@@ -405,36 +406,37 @@ async fn clear_during<T: Send + 'static>(ground: &Ground, deletes: bool, halfway
 async fn a_job_taken_while_its_frontier_goes_stays_within_the_reapers_reach() {
     for takes in ["claim", "fetch", "move"] {
         for deletes in [false, true] {
-            let ground = Ground::new().await;
-            with_an_unused_line(&ground).await;
-            ground.queue.create_queue("elsewhere", false).await.unwrap();
+            let fixture = Fixture::new().await;
+            with_an_unused_line(&fixture).await;
+            fixture.queue.create_queue("elsewhere", false).await.unwrap();
             if deletes {
-                retire(&ground).await;
+                retire(&fixture).await;
             }
             let from = if takes == "move" { "elsewhere" } else { "tasks" };
-            let id = ground.queue.enqueue(from, 2u64, EnqueueOptions::default().priority(5)).await.unwrap();
-            let (worker, still_is, queue) = ("worker".to_owned(), StillIs::default(), QueueName::new("tasks").unwrap());
+            let id = fixture.queue.enqueue(from, 2u64, EnqueueOptions::default().priority(5)).await.unwrap();
+            let (worker, precondition, queue) =
+                ("worker".to_owned(), Precondition::default(), QueueName::new("tasks").unwrap());
             match takes {
                 "claim" => {
-                    let queue_id = ground.number("select id from pm.queue where name = 'tasks'") as i32;
+                    let queue_id = fixture.number("select id from pm.queue where name = 'tasks'") as i32;
                     let lines = vec![LineCursor { queue_id, priority: 5, cursor: 0 }];
                     let claim = Claim { lines, limit: 1, lease: 8, worker, due_bound: None };
-                    let halfway = Halfway::through(&ground, claim).await;
-                    assert_eq!(clear_during(&ground, deletes, halfway).await.jobs.len(), 1);
+                    let halfway = Halfway::through(&fixture, claim).await;
+                    assert_eq!(clear_during(&fixture, deletes, halfway).await.jobs.len(), 1);
                 }
                 "fetch" => {
                     let fetch = FetchJob { lease: Lease { job: id, number: 8 }, worker };
-                    let halfway = Halfway::through(&ground, fetch).await;
-                    assert!(clear_during(&ground, deletes, halfway).await.is_some());
+                    let halfway = Halfway::through(&fixture, fetch).await;
+                    assert!(clear_during(&fixture, deletes, halfway).await.is_some());
                 }
                 _ => {
-                    leased(&ground, id).await;
-                    let halfway = Halfway::through(&ground, MoveJobs { ids: vec![id], queue, still_is }).await;
-                    clear_during(&ground, deletes, halfway).await;
+                    leased(&fixture, id).await;
+                    let halfway = Halfway::through(&fixture, MoveJobs { ids: vec![id], queue, precondition }).await;
+                    clear_during(&fixture, deletes, halfway).await;
                 }
             }
-            assert_eq!(ground.number("select count(*) from pm.job where state = 1"), 1);
-            assert_eq!(ground.number(OUT_OF_REACH), 0, "{takes}, deletes: {deletes}");
+            assert_eq!(fixture.number("select count(*) from pm.job where state = 1"), 1);
+            assert_eq!(fixture.number(OUT_OF_REACH), 0, "{takes}, deletes: {deletes}");
         }
     }
 }
@@ -442,23 +444,23 @@ async fn a_job_taken_while_its_frontier_goes_stays_within_the_reapers_reach() {
 /// What someone else has locked counts for no limit: leases behind it are reaped.
 #[tokio::test]
 async fn locked_leases_do_not_hide_the_others_from_the_reaper() {
-    let ground = Ground::new().await;
-    let ids = ground.put_many(30).await;
-    let queue_id = ground.number("select id from pm.queue") as i32;
+    let fixture = Fixture::new().await;
+    let ids = fixture.put_many(30).await;
+    let queue_id = fixture.number("select id from pm.queue") as i32;
     let lines = vec![LineCursor { queue_id, priority: 0, cursor: 0 }];
     let claim = Claim { lines, limit: 30, lease: 8, worker: "worker".to_owned(), due_bound: None };
-    let mut direct = Direct::to(&ground.database.url()).await;
+    let mut direct = Direct::to(&fixture.database.url()).await;
     assert_eq!(direct.run(claim).await.jobs.len(), 30);
-    ground
+    fixture
         .database
         .execute("update pm.job set lease_expires_at = now() - interval '1 s' - seq * interval '1 ms'")
         .unwrap();
     let locking = direct.client.transaction().await.unwrap();
     locking.execute("select from pm.job order by lease_expires_at limit 20 for update", &[]).await.unwrap();
-    let mut reaper = Direct::to(&ground.database.url()).await;
+    let mut reaper = Direct::to(&fixture.database.url()).await;
     assert_eq!(reaper.run(Reap { limit: 10, seed: 1 }).await.reaped, 10);
     assert_eq!(reaper.run(Reap { limit: 10, seed: 1 }).await.reaped, 0, "the others are locked");
     locking.rollback().await.unwrap();
     assert_eq!(reaper.run(Reap { limit: 30, seed: 1 }).await.reaped, 20);
-    assert_eq!(ground.number("select count(*) from pm.job where state = 1"), 0, "of {ids:?}");
+    assert_eq!(fixture.number("select count(*) from pm.job where state = 1"), 0, "of {ids:?}");
 }

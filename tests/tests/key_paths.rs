@@ -1,11 +1,12 @@
 //! Every way to a key, beside every state of the job that has or had it: one job of a queue holds a key, or none.
 
 use futures_util::StreamExt;
-use pm_core::op::{Change, StillIs};
+use pm_core::op::{Change, Precondition};
 use pm_driver_tokio_postgres::{
-    EnqueueOptions, Enqueued, ErrorKind, InitialState, KeyHold, OnConflict, SettingsChange, Timestamp, Uuid,
+    BulkAction, EnqueueOptions, Enqueued, ErrorKind, InitialState, KeyHold, OnConflict, QueueName, SettingsChange,
+    Timestamp, Uuid,
 };
-use pm_tests::{Ground, next, unattended};
+use pm_tests::{Fixture, next, unattended};
 use std::time::Duration;
 
 const KEY: &str = "report";
@@ -49,7 +50,7 @@ impl Holder {
     }
 
     /// Brings such a job about in the queue `tasks`.
-    async fn stand(self, ground: &Ground) {
+    async fn stand(self, fixture: &Fixture) {
         let far = Timestamp::from_unix_us(4_102_444_800_000_000);
         let hold = match self {
             EndedButHeldUntilLater | Lapsed => KeyHold::Until(far),
@@ -63,28 +64,28 @@ impl Holder {
         if self == Paused {
             options = options.initial_state(InitialState::Paused);
         }
-        let id = ground.put_with(1, options).await;
+        let id = fixture.put_with(1, options).await;
         match self {
             InProgress => {
-                let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+                let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
                 let held = next(&mut jobs).await;
                 held.into_parts().1.leave();
                 drop(jobs);
             }
             BackingOff => {
-                let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+                let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
                 let ack = jobs.next().await.unwrap().unwrap().into_parts().1;
                 ack.soft_fail("once").await.unwrap();
             }
             Finished | EndedButHeldUntilLater | EndedButHeldForEver | Lapsed => {
-                assert_eq!(ground.queue.finish_jobs(&[id]).await.unwrap(), 1);
+                assert_eq!(fixture.queue.finish_jobs(&[id]).await.unwrap(), 1);
             }
-            Failed => assert_eq!(ground.queue.fail_jobs(&[id], "no").await.unwrap(), 1),
-            Deleted => assert_eq!(ground.queue.delete_jobs(&[id]).await.unwrap(), 1),
+            Failed => assert_eq!(fixture.queue.fail_jobs(&[id], "no").await.unwrap(), 1),
+            Deleted => assert_eq!(fixture.queue.delete_jobs(&[id]).await.unwrap(), 1),
             _ => {}
         }
         if self == Lapsed {
-            ground.database.execute("update pm.job set key_until = now() - interval '1 s'").unwrap();
+            fixture.database.execute("update pm.job set key_until = now() - interval '1 s'").unwrap();
         }
     }
 }
@@ -97,17 +98,17 @@ fn keyed() -> EnqueueOptions {
 const PATHS: [&str; 7] = ["enqueue", "replace", "restart", "restart by force", "restart of two", "move", "copy"];
 
 /// Makes the job that is to come by this path; it has the key in another queue, or had it in this one.
-async fn prepare(path: &str, ground: &Ground) -> Vec<Uuid> {
+async fn prepare(path: &str, fixture: &Fixture) -> Vec<Uuid> {
     let count = if path == "restart of two" { 2 } else { 1 };
     let mut ids = Vec::new();
     for n in 0..count {
         match path {
             "restart" | "restart by force" | "restart of two" => {
-                let id = ground.put_with(n, keyed()).await;
-                assert_eq!(ground.queue.fail_jobs(&[id], "no").await.unwrap(), 1);
+                let id = fixture.put_with(n, keyed()).await;
+                assert_eq!(fixture.queue.fail_jobs(&[id], "no").await.unwrap(), 1);
                 ids.push(id);
             }
-            "move" | "copy" => ids.push(ground.queue.enqueue("elsewhere", 1u64, keyed()).await.unwrap()),
+            "move" | "copy" => ids.push(fixture.queue.enqueue("elsewhere", 1u64, keyed()).await.unwrap()),
             _ => {}
         }
     }
@@ -115,11 +116,12 @@ async fn prepare(path: &str, ground: &Ground) -> Vec<Uuid> {
 }
 
 /// Goes the path; returns how many jobs came to hold the key.
-async fn go(path: &str, ground: &Ground, ids: &[Uuid], holder: Holder) -> usize {
+async fn go(path: &str, fixture: &Fixture, ids: &[Uuid], holder: Holder) -> usize {
     let changes = match path {
         "enqueue" | "replace" => {
             let on_conflict = if path == "replace" { OnConflict::Replace } else { OnConflict::Keep };
-            let told = ground.queue.enqueue_told("tasks", 2u64, keyed().on_conflict(on_conflict)).await.unwrap();
+            let told =
+                fixture.queue.enqueue_with_outcome("tasks", 2u64, keyed().on_conflict(on_conflict)).await.unwrap();
             if path == "replace" {
                 let is_replaced = matches!(told, Enqueued::Replaced(_));
                 assert_eq!(is_replaced, matches!(holder, Pending | Paused), "{holder:?}: {told:?}");
@@ -127,20 +129,32 @@ async fn go(path: &str, ground: &Ground, ids: &[Uuid], holder: Holder) -> usize 
             return matches!(told, Enqueued::Inserted(_)).into();
         }
         "copy" => {
-            return match ground.queue.copy_job(ids[0], "tasks", keyed()).await {
+            return match fixture.queue.copy_job(ids[0], "tasks", keyed()).await {
                 Ok(_) => 1,
                 Err(error) if error.kind() == ErrorKind::KeyConflict => 0,
                 Err(error) => panic!("{holder:?}: {error}"),
             };
         }
-        "move" => ground.queue.move_jobs_told(ids, "tasks", &StillIs::default()).await.unwrap(),
+        "move" => fixture
+            .queue
+            .change_jobs(&BulkAction::Move { to: QueueName::new("tasks").unwrap() }, ids, &Precondition::default())
+            .await
+            .unwrap()
+            .changes()
+            .to_vec(),
         _ => {
             let force = path == "restart by force";
-            ground.queue.restart_jobs_told(ids, force, &StillIs::default()).await.unwrap()
+            fixture
+                .queue
+                .change_jobs(&BulkAction::Restart { force }, ids, &Precondition::default())
+                .await
+                .unwrap()
+                .changes()
+                .to_vec()
         }
     };
     assert!(
-        changes.iter().all(|change| [Change::Changed, Change::KeyHeld].contains(change)),
+        changes.iter().all(|change| [Change::Changed, Change::KeyTaken].contains(change)),
         "{holder:?}: {changes:?}"
     );
     changes.iter().filter(|change| **change == Change::Changed).count()
@@ -150,19 +164,19 @@ async fn go(path: &str, ground: &Ground, ids: &[Uuid], holder: Holder) -> usize 
 #[tokio::test]
 async fn every_path_takes_a_free_key_and_leaves_a_held_one() {
     let an_hour = SettingsChange::new().backoff(vec![Duration::from_secs(3_600)]);
-    let ground = Ground::with(an_hour).await;
-    ground.queue.create_queue("elsewhere", false).await.unwrap();
+    let fixture = Fixture::with(an_hour).await;
+    fixture.queue.create_queue("elsewhere", false).await.unwrap();
     for path in PATHS {
         for holder in HOLDERS {
-            ground.database.execute("delete from pm.job").unwrap();
-            let ids = prepare(path, &ground).await;
-            holder.stand(&ground).await;
-            let came = go(path, &ground, &ids, holder).await;
+            fixture.database.execute("delete from pm.job").unwrap();
+            let ids = prepare(path, &fixture).await;
+            holder.stand(&fixture).await;
+            let came = go(path, &fixture, &ids, holder).await;
             assert_eq!(came, usize::from(!holder.holds()), "{path} beside {holder:?}");
             let in_tasks = "from pm.job where queue_id = (select id from pm.queue where name = 'tasks')";
-            let active = ground.number(&format!("select count(*) {in_tasks} and state < 2 and key = '{KEY}'"));
+            let active = fixture.number(&format!("select count(*) {in_tasks} and state < 2 and key = '{KEY}'"));
             assert!(active <= 1, "{path} beside {holder:?}: {active} active jobs with the key");
-            let holding = ground.number(&format!("select count(*) {in_tasks} and key_held = '{KEY}'"));
+            let holding = fixture.number(&format!("select count(*) {in_tasks} and reserved_key = '{KEY}'"));
             assert_eq!(holding, 1, "{path} beside {holder:?}: one job holds the key");
         }
     }
@@ -171,25 +185,31 @@ async fn every_path_takes_a_free_key_and_leaves_a_held_one() {
 /// A hold that has lapsed is the source's own, or that of a job restarted beside: it goes with what is done to that job.
 #[tokio::test]
 async fn a_lapsed_hold_of_a_job_that_is_changed_itself_is_in_no_ones_way() {
-    let ground = Ground::new().await;
-    Lapsed.stand(&ground).await;
-    let id: Uuid = ground.column("select id from pm.job")[0].parse().unwrap();
-    let copy = ground.queue.copy_job(id, "tasks", keyed()).await.unwrap();
-    assert_eq!(ground.column("select id from pm.job where key_held is not null"), [copy.to_string()]);
-    let refused = ground.queue.restart_jobs_told(&[id], false, &StillIs::default()).await.unwrap();
-    assert_eq!(refused, [Change::KeyHeld]);
+    let fixture = Fixture::new().await;
+    Lapsed.stand(&fixture).await;
+    let id: Uuid = fixture.column("select id from pm.job")[0].parse().unwrap();
+    let copy = fixture.queue.copy_job(id, "tasks", keyed()).await.unwrap();
+    assert_eq!(fixture.column("select id from pm.job where reserved_key is not null"), [copy.to_string()]);
+    let refused = fixture
+        .queue
+        .change_jobs(&BulkAction::Restart { force: false }, &[id], &Precondition::default())
+        .await
+        .unwrap()
+        .changes()
+        .to_vec();
+    assert_eq!(refused, [Change::KeyTaken]);
 
-    ground.database.execute("delete from pm.job").unwrap();
-    Lapsed.stand(&ground).await;
-    let lapsed: Uuid = ground.column("select id from pm.job")[0].parse().unwrap();
-    assert_eq!(ground.queue.restart_jobs(&[lapsed], false).await.unwrap(), 1);
-    assert_eq!(ground.column("select key_held from pm.job"), [KEY]);
+    fixture.database.execute("delete from pm.job").unwrap();
+    Lapsed.stand(&fixture).await;
+    let lapsed: Uuid = fixture.column("select id from pm.job")[0].parse().unwrap();
+    assert_eq!(fixture.queue.restart_jobs(&[lapsed], false).await.unwrap(), 1);
+    assert_eq!(fixture.column("select reserved_key from pm.job"), [KEY]);
 
-    ground.database.execute("delete from pm.job").unwrap();
-    ground.queue.create_queue("elsewhere", false).await.unwrap();
-    Lapsed.stand(&ground).await;
-    let there = ground.queue.enqueue("elsewhere", 1u64, keyed()).await.unwrap();
-    let lapsed: Uuid = ground.column(&format!("select id from pm.job where id <> '{there}'"))[0].parse().unwrap();
-    assert_eq!(ground.queue.move_jobs(&[lapsed], "elsewhere").await.unwrap(), 1, "it claims no key there");
-    assert_eq!(ground.column("select id from pm.job where key_held is not null"), [there.to_string()]);
+    fixture.database.execute("delete from pm.job").unwrap();
+    fixture.queue.create_queue("elsewhere", false).await.unwrap();
+    Lapsed.stand(&fixture).await;
+    let there = fixture.queue.enqueue("elsewhere", 1u64, keyed()).await.unwrap();
+    let lapsed: Uuid = fixture.column(&format!("select id from pm.job where id <> '{there}'"))[0].parse().unwrap();
+    assert_eq!(fixture.queue.move_jobs(&[lapsed], "elsewhere").await.unwrap(), 1, "it claims no key there");
+    assert_eq!(fixture.column("select id from pm.job where reserved_key is not null"), [there.to_string()]);
 }

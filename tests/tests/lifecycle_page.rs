@@ -13,7 +13,7 @@ const EVENTS: [(Event, &str); 17] = [
     (Event::Release, "release"),
     (Event::Unreadable, "payload unreadable, for less than a day"),
     (Event::LastUnreadable, "payload unreadable for a day"),
-    (Event::Refresh, "refresh"),
+    (Event::Extend, "extend"),
     (Event::Reap, "reap; retries left"),
     (Event::LastReap, "reap; no retries left"),
     (Event::Pause, "pause"),

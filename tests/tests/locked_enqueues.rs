@@ -4,14 +4,14 @@ use futures_util::future::join_all;
 use pm_core::op::EnqueueKeyed;
 use pm_core::{JobOptions, NewJob, QueueName};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, Queue, Uuid};
-use pm_tests::{Direct, Ground, within};
+use pm_tests::{Direct, Fixture, within};
 use std::time::Duration;
 
 /// Guards: an enqueue that waits for a locked queue is given up after 5 s, says that it is not in, and is not; `close`
 /// waits no longer than that.
-async fn enqueues_are_answered_within_their_patience(ground: &Ground, queue: Queue, count: u64) {
+async fn enqueues_are_answered_within_their_patience(fixture: &Fixture, queue: Queue, count: u64) {
     const LOCK: &str = "select from pm.queue where name = 'tasks' for update";
-    let mut someone = Direct::to(&ground.database.url()).await;
+    let mut someone = Direct::to(&fixture.database.url()).await;
     let transaction = someone.client.transaction().await.unwrap();
     transaction.batch_execute(LOCK).await.unwrap();
     let early = tokio::spawn({
@@ -21,7 +21,7 @@ async fn enqueues_are_answered_within_their_patience(ground: &Ground, queue: Que
     tokio::time::sleep(Duration::from_secs(2)).await;
     transaction.rollback().await.unwrap();
     let early = within("an enqueue that waits for less than its patience", early).await.unwrap().unwrap();
-    assert_eq!(ground.queue.delete_jobs(&[early]).await.unwrap(), 1);
+    assert_eq!(fixture.queue.delete_jobs(&[early]).await.unwrap(), 1);
     let transaction = someone.client.transaction().await.unwrap();
     transaction.batch_execute(LOCK).await.unwrap();
     let options = |n| match n % 2 {
@@ -45,14 +45,14 @@ async fn enqueues_are_answered_within_their_patience(ground: &Ground, queue: Que
     let (late, ()) = within("the end", async { futures_util::join!(late, queue.close()) }).await;
     assert!(late.is_err());
     transaction.rollback().await.unwrap();
-    assert_eq!(ground.number("select count(*) from pm.job"), 0, "what was answered as not in is not in");
-    ground.put(1).await;
+    assert_eq!(fixture.number("select count(*) from pm.job"), 0, "what was answered as not in is not in");
+    fixture.put(1).await;
 }
 
 #[tokio::test]
 async fn enqueues_to_a_locked_queue_are_answered_within_their_patience() {
     let options = || ConnectOptions::default().lock_timeout(Duration::from_secs(1));
-    let [first, second, third] = [Ground::new().await, Ground::new().await, Ground::new().await];
+    let [first, second, third] = [Fixture::new().await, Fixture::new().await, Fixture::new().await];
     let (tokio, other) = (first.another(options()).await, second.another(ConnectOptions::default()).await);
     let sqlx = pm_driver_sqlx::connect_with(&third.database.url(), options()).await.unwrap();
     futures_util::join!(
@@ -66,7 +66,7 @@ async fn enqueues_to_a_locked_queue_are_answered_within_their_patience() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_with_the_same_keys_in_different_orders_do_not_deadlock() {
     const KEYS: u64 = 500;
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let batch = |round: u64, side: u64| -> Vec<NewJob> {
         let job = |n: u64| NewJob {
             id: Uuid::from_u64_pair(round * 2 + side, n),
@@ -79,7 +79,7 @@ async fn batches_with_the_same_keys_in_different_orders_do_not_deadlock() {
             _ => (0..KEYS).rev().map(job).collect(),
         }
     };
-    let mut sides = [Direct::to(&ground.database.url()).await, Direct::to(&ground.database.url()).await];
+    let mut sides = [Direct::to(&fixture.database.url()).await, Direct::to(&fixture.database.url()).await];
     for round in 0..40 {
         let batches = [batch(round, 0), batch(round, 1)];
         let [first, second] = &mut sides;
@@ -95,8 +95,8 @@ async fn batches_with_the_same_keys_in_different_orders_do_not_deadlock() {
 /// Guards: however its keys sort, the jobs of a batch stand in line in the order they were given in.
 #[tokio::test]
 async fn jobs_of_a_batch_with_keys_stand_in_line_as_they_were_given() {
-    let ground = Ground::new().await;
-    let mut direct = Direct::to(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let mut direct = Direct::to(&fixture.database.url()).await;
     let job = |n: u64| NewJob {
         id: Uuid::from_u64_pair(7, n),
         queue: QueueName::new("tasks").unwrap(),
@@ -105,6 +105,6 @@ async fn jobs_of_a_batch_with_keys_stand_in_line_as_they_were_given() {
     };
     let jobs: Vec<_> = (0..1_000).map(job).collect();
     assert!(direct.run(EnqueueKeyed { jobs: &jobs, in_transaction: false }).await.present.is_empty());
-    let payloads = ground.column("select convert_from(payload, 'utf8') from pm.job order by seq");
+    let payloads = fixture.column("select convert_from(payload, 'utf8') from pm.job order by seq");
     assert!(payloads.into_iter().eq((0..1_000).map(|n| n.to_string())));
 }

@@ -3,22 +3,22 @@
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Queue, State, connect_with};
-use pm_tests::{Ground, Loss, PATIENCE, Proxy, eventually, next, take, within};
+use pm_tests::{Fixture, Loss, Proxy, TIMEOUT, eventually, next, take, within};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 const CLAIM: &str = "claim_frontier as frontier";
 const SETTLE: &str = "told as (";
-const ENQUEUE: &str = "entrant as (";
+const ENQUEUE: &str = "placed as (";
 const ENQUEUE_KEYED: &str = "awaited as materialized (";
-const REFRESH: &str = "as remaining_ms";
+const EXTEND: &str = "as remaining_ms";
 
 /// Long leases: whatever comes back soon, it is not because a lease ended.
-async fn ground_and_proxy() -> (Ground, Proxy, Queue) {
-    let ground = Ground::new().await;
-    let proxy = Proxy::before(&ground.database.url()).await;
+async fn fixture_and_proxy() -> (Fixture, Proxy, Queue) {
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.expect("the proxy lets everything through");
-    (ground, proxy, queue)
+    (fixture, proxy, queue)
 }
 
 /// Works jobs until `count` of them are committed; returns how often each was handed out.
@@ -37,8 +37,8 @@ async fn work(queue: &Queue, count: usize) -> HashMap<u64, u32> {
 
 async fn lost_claim_is_given_back(loss: Loss) {
     const JOBS: u64 = 40;
-    let (ground, proxy, queue) = ground_and_proxy().await;
-    ground.put_many(JOBS).await;
+    let (fixture, proxy, queue) = fixture_and_proxy().await;
+    fixture.put_many(JOBS).await;
     proxy.trap(CLAIM, loss);
 
     let start = Instant::now();
@@ -47,9 +47,9 @@ async fn lost_claim_is_given_back(loss: Loss) {
     assert!(start.elapsed() < Duration::from_secs(15), "not by the end of the 20 min lease");
     assert_eq!(handled.len(), JOBS as usize);
     assert!(handled.values().all(|times| *times == 1), "each once: {handled:?}");
-    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64);
-    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0, "it cost no retry");
-    assert_eq!(ground.number("select count(*) from pm.attempt"), 0, "and is no attempt that failed");
+    assert_eq!(fixture.jobs_in(State::Finished), JOBS as i64);
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0, "it cost no retry");
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0, "and is no attempt that failed");
 }
 
 #[tokio::test]
@@ -65,11 +65,11 @@ async fn a_claim_cut_off_when_it_was_sent_gives_its_jobs_back_within_seconds() {
 #[tokio::test]
 async fn a_big_claim_that_is_lost_leaves_its_jobs_to_others() {
     const JOBS: u64 = 400;
-    let (ground, proxy, _) = ground_and_proxy().await;
+    let (fixture, proxy, _) = fixture_and_proxy().await;
     // Closing waits for so long, and a moment, until the server has surely stopped working on the claim.
     let options = ConnectOptions::default().statement_timeout(Duration::from_secs(3));
     let queue = connect_with(proxy.url(), options).await.expect("the proxy lets everything through");
-    ground.put_many(JOBS).await;
+    fixture.put_many(JOBS).await;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     // The stream has seen that its handlers are quick, and claims many.
     for job in take(&mut jobs, 100).await {
@@ -82,22 +82,22 @@ async fn a_big_claim_that_is_lost_leaves_its_jobs_to_others() {
         }
         proxy.cuts() == 1
     };
-    eventually("a claim is lost", PATIENCE, cut).await;
+    eventually("a claim is lost", TIMEOUT, cut).await;
     within("the end of close", queue.close()).await;
-    assert_eq!(ground.jobs_in(State::InProgress), 0, "closing waits for a lost claim to be given back");
-    let left = (JOBS as i64 - ground.jobs_in(State::Finished)) as usize;
-    let mut others = ground.queue.try_stream_jobs::<u64>("tasks");
+    assert_eq!(fixture.jobs_in(State::InProgress), 0, "closing waits for a lost claim to be given back");
+    let left = (JOBS as i64 - fixture.jobs_in(State::Finished)) as usize;
+    let mut others = fixture.queue.try_stream_jobs::<u64>("tasks");
     for job in take(&mut others, left).await {
         job.into_parts().1.commit().await.unwrap();
     }
-    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64);
-    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0);
+    assert_eq!(fixture.jobs_in(State::Finished), JOBS as i64);
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0);
 }
 
 async fn lost_settle_answers_once(loss: Loss) {
     const JOBS: usize = 20;
-    let (ground, proxy, queue) = ground_and_proxy().await;
-    ground.put_many(JOBS as u64).await;
+    let (fixture, proxy, queue) = fixture_and_proxy().await;
+    fixture.put_many(JOBS as u64).await;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     let acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts()).collect();
     proxy.trap(SETTLE, loss);
@@ -110,10 +110,10 @@ async fn lost_settle_answers_once(loss: Loss) {
         outcome.expect("every word is answered Ok");
     }
     assert_eq!(proxy.cuts(), 1);
-    let (finished, failed) = (ground.jobs_in(State::Finished), ground.jobs_in(State::Failed));
+    let (finished, failed) = (fixture.jobs_in(State::Finished), fixture.jobs_in(State::Failed));
     assert_eq!((finished, failed), (7, 6));
-    assert_eq!(ground.number("select sum(retry_count)::int8 from pm.job"), 7, "each soft failure counts once");
-    assert_eq!(ground.number("select count(*) from pm.attempt"), 13);
+    assert_eq!(fixture.number("select sum(retry_count)::int8 from pm.job"), 7, "each soft failure counts once");
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 13);
 }
 
 #[tokio::test]
@@ -127,17 +127,17 @@ async fn a_settle_cut_off_when_it_was_sent_is_answered_and_counts_once() {
 }
 
 async fn lost_enqueue_makes_one_job(loss: Loss) {
-    let (ground, proxy, queue) = ground_and_proxy().await;
+    let (fixture, proxy, queue) = fixture_and_proxy().await;
     proxy.trap(ENQUEUE, loss);
     let id = within("the answer", queue.enqueue("tasks", 1, EnqueueOptions::default())).await.expect("it went in");
     assert_eq!(proxy.cuts(), 1);
-    assert_eq!(ground.column("select id from pm.job"), [id.to_string()]);
+    assert_eq!(fixture.column("select id from pm.job"), [id.to_string()]);
 
     proxy.trap(ENQUEUE_KEYED, loss);
     let jobs = (0..100).map(|n| (n, EnqueueOptions::default().key(format!("key {}", n % 50))));
     let enqueued = within("the answers", queue.enqueue_many("tasks", jobs)).await.expect("they went in");
     assert_eq!(proxy.cuts(), 2);
-    assert_eq!(ground.number("select count(*) from pm.job"), 51);
+    assert_eq!(fixture.number("select count(*) from pm.job"), 51);
     for n in 0..50 {
         assert_eq!(enqueued[n].id(), enqueued[n + 50].id(), "both stand for the one job of the key");
     }
@@ -155,11 +155,11 @@ async fn an_enqueue_cut_off_when_it_was_sent_makes_one_job() {
 
 #[tokio::test]
 async fn a_refresh_whose_reply_is_lost_is_asked_again() {
-    let (ground, proxy, queue) = ground_and_proxy().await;
-    ground.put(1).await;
+    let (fixture, proxy, queue) = fixture_and_proxy().await;
+    fixture.put(1).await;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     let (_, mut ack) = next(&mut jobs).await.into_parts();
-    proxy.trap(REFRESH, Loss::Reply);
+    proxy.trap(EXTEND, Loss::Reply);
     let remaining = within("the answer", ack.refresh_lock()).await.unwrap();
     assert_eq!(proxy.cuts(), 1);
     assert!(remaining > Duration::from_secs(19 * 60), "{remaining:?}");
@@ -168,13 +168,13 @@ async fn a_refresh_whose_reply_is_lost_is_asked_again() {
 
 #[tokio::test]
 async fn a_stream_survives_the_loss_of_all_connections_without_an_error() {
-    let (ground, _proxy, queue) = ground_and_proxy().await;
+    let (fixture, _proxy, queue) = fixture_and_proxy().await;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     for n in 0..5 {
-        let id = ground.put(n).await;
+        let id = fixture.put(n).await;
         let (got, ack) = next(&mut jobs).await.into_parts();
         assert_eq!((got, ack.id()), (n, id));
-        ground
+        fixture
             .database
             .execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity
@@ -182,6 +182,6 @@ async fn a_stream_survives_the_loss_of_all_connections_without_an_error() {
             )
             .unwrap();
         within("the commit", ack.commit()).await.unwrap();
-        assert_eq!(ground.state(id).await, State::Finished);
+        assert_eq!(fixture.state(id).await, State::Finished);
     }
 }

@@ -2,7 +2,7 @@
 
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, SCHEMA_VERSION, connect, connect_with};
 use pm_sandbox::TestDatabase;
-use pm_tests::{Direct, Ground, next, within};
+use pm_tests::{Direct, Fixture, next, within};
 use std::process::{Command, Stdio};
 
 const TABLES: &str = "select relname from pg_class join pg_namespace n on n.oid = relnamespace
@@ -58,11 +58,11 @@ async fn eight_handles_migrating_at_once_all_succeed() {
 
 #[tokio::test]
 async fn migrating_twice_changes_nothing() {
-    let ground = Ground::new().await;
-    let applied = ground.column("select applied_at from pm.migration order by 1");
-    ground.queue.migrate().await.unwrap();
-    assert_eq!(ground.column("select applied_at from pm.migration order by 1"), applied);
-    assert_eq!(ground.number("select count(*) from pm.queue"), 1);
+    let fixture = Fixture::new().await;
+    let applied = fixture.column("select applied_at from pm.migration order by 1");
+    fixture.queue.migrate().await.unwrap();
+    assert_eq!(fixture.column("select applied_at from pm.migration order by 1"), applied);
+    assert_eq!(fixture.number("select count(*) from pm.queue"), 1);
 }
 
 /// Returns the URL of the same database for a role without any right but to log in.
@@ -149,23 +149,23 @@ async fn a_schema_made_by_another_text_of_the_migrations_is_refused_with_the_rem
         "alter table pm.migration drop column fingerprint",
         "update pm.migration set fingerprint = 'other'; delete from pm.migration where version > 1",
     ] {
-        let ground = Ground::without_queue().await;
-        ground.database.execute(change).unwrap();
-        let url = ground.database.url();
+        let fixture = Fixture::without_queue().await;
+        fixture.database.execute(change).unwrap();
+        let url = fixture.database.url();
         let sqlx = pm_driver_sqlx::connect(&url).await;
         let without_migrating = connect_with(&url, ConnectOptions::default().migrate(false)).await;
-        let migrated = ground.queue.migrate().await;
-        let version = ground.queue.schema_version().await.map(drop);
+        let migrated = fixture.queue.migrate().await;
+        let version = fixture.queue.schema_version().await.map(drop);
         for answer in [connect(&url).await, sqlx, without_migrating].map(|answer| answer.map(drop)) {
             assert_tells_the_remedy(&answer.unwrap_err(), change);
         }
         assert_tells_the_remedy(&migrated.unwrap_err(), change);
         assert_tells_the_remedy(&version.unwrap_err(), change);
         let script = pm_core::migration_script(&pm_core::SchemaName::default());
-        let refused = ground.database.execute(&script).unwrap_err().to_string();
+        let refused = fixture.database.execute(&script).unwrap_err().to_string();
         assert!(refused.contains("another development version"), "{change}: {refused}");
 
-        ground.database.execute("rollback; alter schema pm rename to \"pm old\"").unwrap();
+        fixture.database.execute("rollback; alter schema pm rename to \"pm old\"").unwrap();
         connect(&url).await.unwrap().close().await;
     }
 }
@@ -217,34 +217,34 @@ async fn who_owns_the_schema_and_nothing_else_installs_and_upgrades() {
 
 #[tokio::test]
 async fn a_newer_schema_is_told_with_both_versions() {
-    let ground = Ground::without_queue().await;
+    let fixture = Fixture::without_queue().await;
     let newer = SCHEMA_VERSION + 41;
-    ground.database.execute(&format!("insert into pm.migration (version, name) values ({newer}, 'future')")).unwrap();
-    let error = connect(&ground.database.url()).await.unwrap_err();
+    fixture.database.execute(&format!("insert into pm.migration (version, name) values ({newer}, 'future')")).unwrap();
+    let error = connect(&fixture.database.url()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema);
     let words = error.to_string();
     for part in [newer.to_string(), SCHEMA_VERSION.to_string(), "upgrade".to_owned()] {
         assert!(words.contains(&part), "{part} is not in: {words}");
     }
-    assert_eq!(ground.queue.migrate().await.unwrap_err().kind(), ErrorKind::Schema, "nor is it migrated down");
+    assert_eq!(fixture.queue.migrate().await.unwrap_err().kind(), ErrorKind::Schema, "nor is it migrated down");
 }
 
 #[tokio::test]
 async fn two_schemas_of_one_database_know_nothing_of_each_other() {
-    let ground = Ground::new().await;
-    let other = ground.another(ConnectOptions::default().schema("other jobs")).await;
+    let fixture = Fixture::new().await;
+    let other = fixture.another(ConnectOptions::default().schema("other jobs")).await;
     assert!(other.create_queue("tasks", false).await.unwrap(), "a queue of that name is only in the first");
-    let mine = ground.put(1).await;
+    let mine = fixture.put(1).await;
     let theirs = other.enqueue("tasks", 2, EnqueueOptions::default()).await.unwrap();
     assert_eq!(other.get_job(mine).await.unwrap(), None);
-    assert_eq!(ground.queue.get_job(theirs).await.unwrap(), None);
+    assert_eq!(fixture.queue.get_job(theirs).await.unwrap(), None);
 
     let mut jobs = other.try_stream_jobs::<u64>("tasks");
     let (payload, ack) = next(&mut jobs).await.into_parts();
     assert_eq!((payload, ack.id()), (2, theirs));
     ack.commit().await.unwrap();
-    assert_eq!(ground.number("select count(*) from pm.job where state = 0"), 1);
-    assert_eq!(ground.number("select count(*) from \"other jobs\".job where state = 2"), 1);
+    assert_eq!(fixture.number("select count(*) from pm.job where state = 0"), 1);
+    assert_eq!(fixture.number("select count(*) from \"other jobs\".job where state = 2"), 1);
 }
 
 #[tokio::test]

@@ -1,60 +1,60 @@
 //! Tables that are not where or what one thinks are found, with a remedy that helps.
 
 use pm_driver_tokio_postgres::{ConnectOptions, Finding, Remedy};
-use pm_tests::Ground;
+use pm_tests::Fixture;
 use std::time::Duration;
 
 /// Returns the findings of one check.
-async fn found(ground: &Ground, check: &str) -> Vec<Finding> {
-    let findings = ground.queue.doctor(Duration::from_secs(300)).await.unwrap();
+async fn found(fixture: &Fixture, check: &str) -> Vec<Finding> {
+    let findings = fixture.queue.doctor(Duration::from_secs(300)).await.unwrap();
     findings.into_iter().filter(|finding| finding.check.name() == check).collect()
 }
 
 /// Asserts that one thing is found, that its words are these, and that its SQL mends it.
-async fn mend(ground: &Ground, check: &str, words: &str) {
-    let found_now = found(ground, check).await;
+async fn mend(fixture: &Fixture, check: &str, words: &str) {
+    let found_now = found(fixture, check).await;
     let [finding] = &found_now[..] else { panic!("{check}: {found_now:#?}") };
     assert!(finding.what.contains(words), "{}", finding.what);
     let sql = finding.remedy.sql().unwrap_or_else(|| panic!("{finding:?}"));
-    ground.database.execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    assert_eq!(found(ground, check).await, [], "{sql}");
+    fixture.database.execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    assert_eq!(found(fixture, check).await, [], "{sql}");
 }
 
 #[tokio::test]
 async fn unlogged_tables_are_found() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     for table in ["attempt", "payload"] {
-        ground.database.execute(&format!("alter table pm.{table} set unlogged")).unwrap();
-        let tables = found(&ground, "odd_table").await;
+        fixture.database.execute(&format!("alter table pm.{table} set unlogged")).unwrap();
+        let tables = found(&fixture, "odd_table").await;
         assert!(tables.iter().any(|it| it.what == format!("{table} is unlogged")), "{tables:?}");
         let remedy = tables.iter().find(|it| it.what.starts_with(&format!("{table} "))).unwrap();
-        ground.database.execute(remedy.remedy.sql().unwrap()).unwrap();
-        assert_eq!(found(&ground, "odd_table").await, []);
+        fixture.database.execute(remedy.remedy.sql().unwrap()).unwrap();
+        assert_eq!(found(&fixture, "odd_table").await, []);
     }
 }
 
 #[tokio::test]
 async fn triggers_and_rules_are_named() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let function = "create function public.noted() returns trigger language plpgsql as $$ begin return new; end $$";
-    ground.database.execute(function).unwrap();
-    ground
+    fixture.database.execute(function).unwrap();
+    fixture
         .database
         .execute("create trigger \"to audit\" before insert on pm.job for each row execute function public.noted()")
         .unwrap();
-    mend(&ground, "trigger", "table job has a trigger of its own, to audit").await;
-    ground.database.execute("create rule keep as on delete to pm.attempt do instead nothing").unwrap();
-    mend(&ground, "trigger", "table attempt has a rule of its own, keep").await;
+    mend(&fixture, "trigger", "table job has a trigger of its own, to audit").await;
+    fixture.database.execute("create rule keep as on delete to pm.attempt do instead nothing").unwrap();
+    mend(&fixture, "trigger", "table attempt has a rule of its own, keep").await;
 }
 
 #[tokio::test]
 async fn distributed_tables_are_found() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     // What Citus leaves on a table that it distributes.
     let function = "create function public.citus_truncate_trigger() returns trigger language plpgsql as $$ begin return null; end $$";
-    ground.database.execute(function).unwrap();
-    ground.database.execute("create trigger truncate_trigger_1 after truncate on pm.job execute function public.citus_truncate_trigger()").unwrap();
-    let tables = found(&ground, "odd_table").await;
+    fixture.database.execute(function).unwrap();
+    fixture.database.execute("create trigger truncate_trigger_1 after truncate on pm.job execute function public.citus_truncate_trigger()").unwrap();
+    let tables = found(&fixture, "odd_table").await;
     assert_eq!(tables.len(), 1, "{tables:?}");
     assert!(tables[0].what.contains("job is distributed"), "{tables:?}");
     assert_eq!(tables[0].remedy, Remedy::Sql("select undistribute_table('\"pm\".job')".to_owned()));
@@ -62,9 +62,9 @@ async fn distributed_tables_are_found() {
 
 #[tokio::test]
 async fn views_partitioned_and_foreign_tables_are_found() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let swap = |with: &str| {
-        ground.database.execute(&format!("alter table pm.attempt rename to attempt_before; {with}")).unwrap();
+        fixture.database.execute(&format!("alter table pm.attempt rename to attempt_before; {with}")).unwrap();
     };
     for (with, words, undo) in [
         ("create view pm.attempt as select * from pm.attempt_before", "is a view, not a table", "drop view pm.attempt"),
@@ -81,32 +81,32 @@ async fn views_partitioned_and_foreign_tables_are_found() {
         ),
     ] {
         swap(with);
-        let tables = found(&ground, "odd_table").await;
+        let tables = found(&fixture, "odd_table").await;
         assert!(tables.iter().any(|it| it.what == format!("attempt {words}")), "{words}: {tables:?}");
-        ground.database.execute(&format!("{undo}; alter table pm.attempt_before rename to attempt")).unwrap();
+        fixture.database.execute(&format!("{undo}; alter table pm.attempt_before rename to attempt")).unwrap();
     }
-    assert_eq!(found(&ground, "odd_table").await, []);
+    assert_eq!(found(&fixture, "odd_table").await, []);
 }
 
 /// A schema without queues beside another with tables of pm: perhaps the other one was meant.
 #[tokio::test]
 async fn another_schema_that_may_be_meant_is_named() {
-    let ground = Ground::without_queue().await;
-    assert_eq!(found(&ground, "other_schema").await, []);
-    ground.another(ConnectOptions::default().schema("my jobs")).await.close().await;
-    let schemas = found(&ground, "other_schema").await;
+    let fixture = Fixture::without_queue().await;
+    assert_eq!(found(&fixture, "other_schema").await, []);
+    fixture.another(ConnectOptions::default().schema("my jobs")).await.close().await;
+    let schemas = found(&fixture, "other_schema").await;
     assert_eq!(schemas.len(), 1, "{schemas:?}");
     assert_eq!(schemas[0].remedy, Remedy::Command("pm --schema 'my jobs' db doctor".to_owned()));
-    ground.queue.create_queue("tasks", false).await.unwrap();
-    assert_eq!(found(&ground, "other_schema").await, []);
+    fixture.queue.create_queue("tasks", false).await.unwrap();
+    assert_eq!(found(&fixture, "other_schema").await, []);
 }
 
 /// Without tables where it looks, connecting names the schema in which there are some.
 #[tokio::test]
 async fn connecting_to_the_wrong_schema_names_the_right_one() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let options = ConnectOptions::default().schema("elsewhere").migrate(false);
-    let refused = pm_driver_tokio_postgres::connect_with(&ground.database.url(), options).await.unwrap_err();
+    let refused = pm_driver_tokio_postgres::connect_with(&fixture.database.url(), options).await.unwrap_err();
     let words = refused.to_string();
     assert!(
         words.contains("no schema \"elsewhere\"") && words.contains("there are tables of pm in schema \"pm\""),

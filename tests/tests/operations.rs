@@ -2,10 +2,10 @@
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{
-    Change, EnqueueOptions, ErrorKind, JobFilter, Queue, QueueName, RunAt, SettingsChange, State, StillIs,
-    StreamOptions, Uuid,
+    BulkAction, Change, EnqueueOptions, ErrorKind, JobFilter, Precondition, Queue, QueueName, RunAt, SettingsChange,
+    State, StreamOptions, Uuid,
 };
-use pm_tests::{Direct, Ground, PATIENCE, eventually, within};
+use pm_tests::{Direct, Fixture, TIMEOUT, eventually, within};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -15,296 +15,313 @@ async fn enqueue(queue: &Queue, n: u64) -> Uuid {
 
 /// Returns a stream that does nothing by itself beyond handing out jobs.
 fn plain() -> StreamOptions {
-    StreamOptions::default().keep_alive(None).reaper(false)
+    StreamOptions::default().heartbeat(None).reaper(false)
 }
 
 #[tokio::test]
 async fn a_restarted_job_has_a_clean_slate_and_runs_again() {
-    let ground = Ground::new().await;
-    let id = enqueue(&ground.queue, 1).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let id = enqueue(&fixture.queue, 1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     jobs.next().await.unwrap().unwrap().into_parts().1.hard_fail("broken").await.unwrap();
     // It would claim ahead what is restarted.
     drop(jobs);
-    assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
-    let job = ground.queue.job(id).await.unwrap();
+    assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+    let job = fixture.queue.job(id).await.unwrap();
     assert_eq!((job.state, job.retry_count, job.reason, job.ended_at), (State::Pending, 0, None, None));
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     jobs.next().await.unwrap().unwrap().into_parts().1.commit().await.unwrap();
-    assert_eq!(ground.queue.job(id).await.unwrap().state, State::Finished);
-    assert_eq!(ground.queue.attempts(id).await.unwrap().len(), 1);
+    assert_eq!(fixture.queue.job(id).await.unwrap().state, State::Finished);
+    assert_eq!(fixture.queue.attempts(id).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_job_in_progress_is_restarted_only_by_force_and_its_holder_is_refused() {
-    let ground = Ground::new().await;
-    let id = enqueue(&ground.queue, 1).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", plain());
+    let fixture = Fixture::new().await;
+    let id = enqueue(&fixture.queue, 1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
-    let refused = ground.queue.restart_jobs_told(&[id, Uuid::nil()], false, &StillIs::default()).await.unwrap();
+    let refused = fixture
+        .queue
+        .change_jobs(&BulkAction::Restart { force: false }, &[id, Uuid::nil()], &Precondition::default())
+        .await
+        .unwrap()
+        .changes()
+        .to_vec();
     assert_eq!(refused, [Change::Refused(State::InProgress), Change::NotFound]);
-    assert_eq!(ground.queue.restart_jobs(&[id], true).await.unwrap(), 1);
+    assert_eq!(fixture.queue.restart_jobs(&[id], true).await.unwrap(), 1);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
     assert_eq!((ack.id(), ack.attempt()), (id, 2));
     ack.commit().await.unwrap();
-    assert_eq!(ground.queue.attempts(id).await.unwrap()[0].ending.name(), "restart");
+    assert_eq!(fixture.queue.attempts(id).await.unwrap()[0].ending.name(), "restart");
 }
 
 /// A list of finished jobs is old by the time the deletion comes: one that was started again meanwhile must live.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_changes_while_it_is_locked_is_judged_as_it_is_then() {
-    let ground = Ground::new().await;
-    ground.queue.create_queue("other", false).await.unwrap();
-    let ids = ground.put_many(3).await;
-    ground.queue.finish_jobs(&ids).await.unwrap();
-    let mut someone = Direct::to(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("other", false).await.unwrap();
+    let ids = fixture.put_many(3).await;
+    fixture.queue.finish_jobs(&ids).await.unwrap();
+    let mut someone = Direct::to(&fixture.database.url()).await;
     let transaction = someone.client.transaction().await.unwrap();
     let restart = format!("update pm.job set state = 0, ended_at = null, seq = 1 where id = '{}'", ids[0]);
     let elsewhere = "(select id from pm.queue where name = 'other')";
     let another = format!("update pm.job set queue_id = {elsewhere} where id = '{}'", ids[1]);
     transaction.batch_execute(&format!("{restart}; {another}")).await.unwrap();
-    let (queue, listed) = (ground.queue.clone(), ids.clone());
-    let still_is = StillIs { state: Some(State::Finished), queue: Some(QueueName::new("tasks").unwrap()), lease: None };
-    let delete = tokio::spawn(async move { queue.delete_jobs_told(&listed, &still_is).await });
+    let (queue, listed) = (fixture.queue.clone(), ids.clone());
+    let precondition =
+        Precondition { state: Some(State::Finished), queue: Some(QueueName::new("tasks").unwrap()), lease: None };
+    let delete = tokio::spawn(async move { queue.change_jobs(&BulkAction::Delete, &listed, &precondition).await });
     let spared = format!("select count(*) from pm.job where id = '{}'", ids[2]);
-    eventually("the delete has passed the locked ones by", PATIENCE, async || ground.number(&spared) == 0).await;
+    eventually("the delete has passed the locked ones by", TIMEOUT, async || fixture.number(&spared) == 0).await;
     transaction.commit().await.unwrap();
     let told = within("the delete", delete).await.unwrap().unwrap();
-    assert_eq!(told, [Change::Refused(State::Pending), Change::Elsewhere, Change::Changed]);
-    assert_eq!(ground.state(ids[0]).await, State::Pending);
-    assert_eq!(ground.job(ids[1]).await.queue, "other");
+    assert_eq!(told.changes(), [Change::Refused(State::Pending), Change::Elsewhere, Change::Changed]);
+    assert_eq!(fixture.state(ids[0]).await, State::Pending);
+    assert_eq!(fixture.job(ids[1]).await.queue, "other");
 }
 
 #[tokio::test]
 async fn a_commit_sent_again_after_a_restart_is_told_that_it_counted() {
-    let ground = Ground::new().await;
-    let id = enqueue(&ground.queue, 1).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", plain());
+    let fixture = Fixture::new().await;
+    let id = enqueue(&fixture.queue, 1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
     let lease = ack.lease().number;
     ack.commit().await.unwrap();
-    ground.queue.restart_jobs(&[id], false).await.unwrap();
+    fixture.queue.restart_jobs(&[id], false).await.unwrap();
     let job = jobs.next().await.unwrap().unwrap();
     let told = format!("select count(*) from pm.attempt where job_id = '{id}' and lease = {lease} and verdict = 0");
-    assert_eq!(ground.number(&told), 1);
+    assert_eq!(fixture.number(&told), 1);
     job.into_parts().1.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_operator_ends_jobs_in_any_state_but_an_ended_one() {
-    let ground = Ground::new().await;
-    let [pending, held] = [enqueue(&ground.queue, 1).await, enqueue(&ground.queue, 2).await];
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", plain());
+    let fixture = Fixture::new().await;
+    let [pending, held] = [enqueue(&fixture.queue, 1).await, enqueue(&fixture.queue, 2).await];
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
     assert_eq!(ack.id(), pending);
-    assert_eq!(ground.queue.finish_jobs(&[pending, held]).await.unwrap(), 2);
+    assert_eq!(fixture.queue.finish_jobs(&[pending, held]).await.unwrap(), 2);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(
-        ground.queue.fail_jobs_told(&[pending, Uuid::nil()], "no", &StillIs::default()).await.unwrap(),
+        fixture
+            .queue
+            .change_jobs(
+                &BulkAction::Fail { reason: "no".to_owned() },
+                &[pending, Uuid::nil()],
+                &Precondition::default()
+            )
+            .await
+            .unwrap()
+            .changes()
+            .to_vec(),
         [Change::Refused(State::Finished), Change::NotFound]
     );
-    let third = enqueue(&ground.queue, 3).await;
-    assert_eq!(ground.queue.fail_jobs(&[third], "with\0NUL").await.unwrap(), 1);
-    let job = ground.queue.job(third).await.unwrap();
+    let third = enqueue(&fixture.queue, 3).await;
+    assert_eq!(fixture.queue.fail_jobs(&[third], "with\0NUL").await.unwrap(), 1);
+    let job = fixture.queue.job(third).await.unwrap();
     assert_eq!((job.state, job.reason.as_deref()), (State::Failed, Some("with\u{fffd}NUL")));
-    assert_eq!(ground.number("select count(*) from pm.job where seq is not null"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.job where seq is not null"), 0);
 }
 
 #[tokio::test]
 async fn a_deleted_job_is_gone_for_its_holder_too() {
-    let ground = Ground::new().await;
-    let id = enqueue(&ground.queue, 1).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", plain());
+    let fixture = Fixture::new().await;
+    let id = enqueue(&fixture.queue, 1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
-    assert_eq!(ground.queue.delete_jobs(&[id, id, Uuid::nil()]).await.unwrap(), 2, "told twice, gone once");
+    assert_eq!(fixture.queue.delete_jobs(&[id, id, Uuid::nil()]).await.unwrap(), 2, "told twice, gone once");
     assert_eq!(ack.soft_fail("late").await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    assert_eq!(ground.queue.get_job(id).await.unwrap(), None);
-    assert_eq!(ground.number("select count(*) from pm.job") + ground.number("select count(*) from pm.attempt"), 0);
+    assert_eq!(fixture.queue.get_job(id).await.unwrap(), None);
+    assert_eq!(fixture.number("select count(*) from pm.job") + fixture.number("select count(*) from pm.attempt"), 0);
 }
 
 #[tokio::test]
 async fn a_moved_job_keeps_everything_and_obeys_the_targets_pause() {
-    let ground = Ground::new().await;
-    ground.queue.create_queue("other", true).await.unwrap();
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("other", true).await.unwrap();
     let options = EnqueueOptions::default().priority(7).description("keep me");
-    let id = ground.queue.enqueue("tasks", 1u64, options).await.unwrap();
-    assert_eq!(ground.queue.move_jobs(&[id], "nowhere").await.unwrap_err().kind(), ErrorKind::QueueNotFound);
-    assert_eq!(ground.queue.move_jobs(&[], "nowhere").await.unwrap_err().kind(), ErrorKind::QueueNotFound);
-    assert_eq!(ground.queue.move_jobs(&[id, Uuid::nil()], "other").await.unwrap(), 1);
-    let job = ground.queue.job(id).await.unwrap();
+    let id = fixture.queue.enqueue("tasks", 1u64, options).await.unwrap();
+    assert_eq!(fixture.queue.move_jobs(&[id], "nowhere").await.unwrap_err().kind(), ErrorKind::QueueNotFound);
+    assert_eq!(fixture.queue.move_jobs(&[], "nowhere").await.unwrap_err().kind(), ErrorKind::QueueNotFound);
+    assert_eq!(fixture.queue.move_jobs(&[id, Uuid::nil()], "other").await.unwrap(), 1);
+    let job = fixture.queue.job(id).await.unwrap();
     assert_eq!((job.queue.as_str(), job.state, job.priority), ("other", State::Paused, 7));
     assert_eq!(job.description.as_deref(), Some("keep me"));
-    assert_eq!(ground.queue.resume_queue("other").await.unwrap(), 1);
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("other");
+    assert_eq!(fixture.queue.resume_queue("other").await.unwrap(), 1);
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("other");
     jobs.next().await.unwrap().unwrap().into_parts().1.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_job_moved_in_progress_is_still_its_holders_and_still_reaped() {
-    let ground = Ground::new().await;
-    ground.queue.create_queue("other", false).await.unwrap();
-    ground.queue.set_queue_settings("tasks", SettingsChange::new().lease(Duration::from_millis(300))).await.unwrap();
-    let [committed, reaped] = [enqueue(&ground.queue, 1).await, enqueue(&ground.queue, 2).await];
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", plain());
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("other", false).await.unwrap();
+    fixture.queue.set_queue_settings("tasks", SettingsChange::new().lease(Duration::from_millis(300))).await.unwrap();
+    let [committed, reaped] = [enqueue(&fixture.queue, 1).await, enqueue(&fixture.queue, 2).await];
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, first) = jobs.next().await.unwrap().unwrap().into_parts();
     let (_, second) = jobs.next().await.unwrap().unwrap().into_parts();
-    assert_eq!(ground.queue.move_jobs(&[committed, reaped], "other").await.unwrap(), 2);
+    assert_eq!(fixture.queue.move_jobs(&[committed, reaped], "other").await.unwrap(), 2);
     first.commit().await.unwrap();
     pm_tests::eventually("the moved job is reaped", Duration::from_secs(10), async || {
-        ground.queue.reap().await.unwrap();
-        ground.queue.job(reaped).await.unwrap().state != State::InProgress
+        fixture.queue.reap().await.unwrap();
+        fixture.queue.job(reaped).await.unwrap().state != State::InProgress
     })
     .await;
     assert_eq!(second.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    let job = ground.queue.job(reaped).await.unwrap();
+    let job = fixture.queue.job(reaped).await.unwrap();
     assert_eq!((job.queue.as_str(), job.retry_count, job.reason.as_deref()), ("other", 1, Some("lease expired")));
 }
 
 #[tokio::test]
 async fn a_copy_shares_the_payload_and_the_last_delete_frees_it() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let options = EnqueueOptions::default().priority(3).description("large");
-    let source = ground.queue.enqueue("tasks", "x".repeat(1 << 20), options).await.unwrap();
+    let source = fixture.queue.enqueue("tasks", "x".repeat(1 << 20), options).await.unwrap();
     let mut copies = Vec::new();
     for _ in 0..3 {
-        copies.push(ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap());
+        copies.push(fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap());
     }
     let stored = "select count(*) from pm.payload";
-    assert_eq!((ground.number(stored), ground.number("select refs from pm.payload")), (1, 4));
-    let copy = ground.queue.job(copies[0]).await.unwrap();
+    assert_eq!((fixture.number(stored), fixture.number("select refs from pm.payload")), (1, 4));
+    let copy = fixture.queue.job(copies[0]).await.unwrap();
     assert_eq!((copy.priority, copy.description.as_deref()), (3, Some("large")));
-    assert_eq!(ground.queue.payload(copies[2]).await.unwrap(), ground.queue.payload(source).await.unwrap());
-    let mut jobs = ground.queue.try_stream_jobs::<String>("tasks");
+    assert_eq!(fixture.queue.payload(copies[2]).await.unwrap(), fixture.queue.payload(source).await.unwrap());
+    let mut jobs = fixture.queue.try_stream_jobs::<String>("tasks");
     for _ in 0..4 {
         let (payload, ack) = jobs.next().await.unwrap().unwrap().into_parts();
         assert_eq!(payload.len(), 1 << 20);
         ack.commit().await.unwrap();
     }
-    ground.queue.delete_jobs(&[source, copies[0]]).await.unwrap();
-    assert_eq!((ground.number(stored), ground.number("select refs from pm.payload")), (1, 2));
-    ground.queue.delete_jobs(&copies[1..]).await.unwrap();
-    assert_eq!(ground.number(stored), 0);
-    let missing = ground.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap_err();
+    fixture.queue.delete_jobs(&[source, copies[0]]).await.unwrap();
+    assert_eq!((fixture.number(stored), fixture.number("select refs from pm.payload")), (1, 2));
+    fixture.queue.delete_jobs(&copies[1..]).await.unwrap();
+    assert_eq!(fixture.number(stored), 0);
+    let missing = fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::JobNotFound);
-    let id = enqueue(&ground.queue, 1).await;
-    let nowhere = ground.queue.copy_job(id, "nowhere", EnqueueOptions::default()).await.unwrap_err();
+    let id = enqueue(&fixture.queue, 1).await;
+    let nowhere = fixture.queue.copy_job(id, "nowhere", EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound);
 }
 
 #[tokio::test]
 async fn a_fetched_job_is_the_one_asked_for() {
-    let ground = Ground::new().await;
-    let ids = [enqueue(&ground.queue, 1).await, enqueue(&ground.queue, 2).await];
-    let job = ground.queue.fetch_job::<u64>(ids[1]).await.unwrap().expect("it is ready");
+    let fixture = Fixture::new().await;
+    let ids = [enqueue(&fixture.queue, 1).await, enqueue(&fixture.queue, 2).await];
+    let job = fixture.queue.fetch_job::<u64>(ids[1]).await.unwrap().expect("it is ready");
     assert_eq!((job.id(), *job.payload()), (ids[1], 2));
-    assert!(ground.queue.fetch_job::<u64>(ids[1]).await.unwrap().is_none(), "it is in progress");
+    assert!(fixture.queue.fetch_job::<u64>(ids[1]).await.unwrap().is_none(), "it is in progress");
     job.into_parts().1.commit().await.unwrap();
-    ground.queue.pause_queue("tasks").await.unwrap();
-    assert!(ground.queue.fetch_job::<u64>(ids[0]).await.unwrap().is_none(), "its queue is paused");
-    ground.queue.resume_queue("tasks").await.unwrap();
-    let wrong = ground.queue.fetch_job::<String>(ids[0]).await.unwrap_err();
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    assert!(fixture.queue.fetch_job::<u64>(ids[0]).await.unwrap().is_none(), "its queue is paused");
+    fixture.queue.resume_queue("tasks").await.unwrap();
+    let wrong = fixture.queue.fetch_job::<String>(ids[0]).await.unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::Payload);
     pm_tests::eventually("it is given back", Duration::from_secs(10), async || {
-        ground.queue.job(ids[0]).await.unwrap().state == State::Pending
+        fixture.queue.job(ids[0]).await.unwrap().state == State::Pending
     })
     .await;
     let later = EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(3_600)));
-    let waiting = ground.queue.enqueue("tasks", 3u64, later).await.unwrap();
-    assert!(ground.queue.fetch_job::<u64>(waiting).await.unwrap().is_none(), "it is not due");
-    drop(ground.queue.fetch_job::<u64>(ids[0]).await.unwrap().expect("it is ready again"));
+    let waiting = fixture.queue.enqueue("tasks", 3u64, later).await.unwrap();
+    assert!(fixture.queue.fetch_job::<u64>(waiting).await.unwrap().is_none(), "it is not due");
+    drop(fixture.queue.fetch_job::<u64>(ids[0]).await.unwrap().expect("it is ready again"));
     pm_tests::eventually("the drop counts", Duration::from_secs(10), async || {
-        ground.queue.job(ids[0]).await.unwrap().retry_count == 1
+        fixture.queue.job(ids[0]).await.unwrap().retry_count == 1
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_fetched_job_is_reaped_like_any_other() {
-    let ground = Ground::new().await;
-    ground.queue.set_queue_settings("tasks", SettingsChange::new().lease(Duration::from_millis(200))).await.unwrap();
-    let id = enqueue(&ground.queue, 1).await;
-    let job = ground.queue.fetch_job::<u64>(id).await.unwrap().expect("it is ready");
-    // Its keep-alive goes with the process; here the lease is cut short instead.
-    ground
+    let fixture = Fixture::new().await;
+    fixture.queue.set_queue_settings("tasks", SettingsChange::new().lease(Duration::from_millis(200))).await.unwrap();
+    let id = enqueue(&fixture.queue, 1).await;
+    let job = fixture.queue.fetch_job::<u64>(id).await.unwrap().expect("it is ready");
+    // Its heartbeat goes with the process; here the lease is cut short instead.
+    fixture
         .column(&format!("update pm.job set lease_expires_at = now() - interval '1 s' where id = '{id}' returning 1"));
-    assert_eq!(ground.queue.reap().await.unwrap().0, 1);
+    assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
     assert_eq!(job.into_parts().1.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
 
 #[tokio::test]
 async fn a_renamed_queue_keeps_its_jobs() {
-    let ground = Ground::new().await;
-    ground.queue.create_queue("taken", false).await.unwrap();
-    let id = enqueue(&ground.queue, 1).await;
-    let taken = ground.queue.rename_queue("tasks", "taken").await.unwrap_err();
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("taken", false).await.unwrap();
+    let id = enqueue(&fixture.queue, 1).await;
+    let taken = fixture.queue.rename_queue("tasks", "taken").await.unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::QueueExists);
-    assert_eq!(ground.queue.rename_queue("nowhere", "x").await.unwrap_err().kind(), ErrorKind::QueueNotFound);
-    ground.queue.rename_queue("tasks", "chores").await.unwrap();
-    assert_eq!(ground.queue.job(id).await.unwrap().queue, "chores");
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("chores");
+    assert_eq!(fixture.queue.rename_queue("nowhere", "x").await.unwrap_err().kind(), ErrorKind::QueueNotFound);
+    fixture.queue.rename_queue("tasks", "chores").await.unwrap();
+    assert_eq!(fixture.queue.job(id).await.unwrap().queue, "chores");
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("chores");
     jobs.next().await.unwrap().unwrap().into_parts().1.commit().await.unwrap();
-    let mut old = ground.queue.try_stream_jobs::<u64>("tasks");
+    let mut old = fixture.queue.try_stream_jobs::<u64>("tasks");
     assert_eq!(old.next().await.unwrap().unwrap_err().kind(), ErrorKind::QueueNotFound);
     assert!(old.next().await.is_none());
 }
 
 #[tokio::test]
 async fn a_deleted_queue_goes_with_all_its_jobs_and_no_others() {
-    let ground = Ground::new().await;
-    ground.queue.create_queue("other", false).await.unwrap();
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("other", false).await.unwrap();
     let many = (0..12_000u64).map(|n| (n, EnqueueOptions::default()));
-    ground.queue.enqueue_many("tasks", many).await.unwrap();
-    let kept = ground.queue.enqueue("other", 1u64, EnqueueOptions::default()).await.unwrap();
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", plain());
+    fixture.queue.enqueue_many("tasks", many).await.unwrap();
+    let kept = fixture.queue.enqueue("other", 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
-    assert_eq!(ground.queue.delete_queue("tasks").await.unwrap(), 12_000);
+    assert_eq!(fixture.queue.delete_queue("tasks").await.unwrap(), 12_000);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    assert_eq!(ground.queue.delete_queue("tasks").await.unwrap_err().kind(), ErrorKind::QueueNotFound);
-    assert_eq!(ground.number("select count(*) from pm.job"), 1);
-    assert_eq!(ground.number("select count(*) from pm.queue"), 1);
-    assert!(ground.queue.get_job(kept).await.unwrap().is_some());
-    assert!(ground.queue.create_queue("tasks", false).await.unwrap(), "the name is free again");
+    assert_eq!(fixture.queue.delete_queue("tasks").await.unwrap_err().kind(), ErrorKind::QueueNotFound);
+    assert_eq!(fixture.number("select count(*) from pm.job"), 1);
+    assert_eq!(fixture.number("select count(*) from pm.queue"), 1);
+    assert!(fixture.queue.get_job(kept).await.unwrap().is_some());
+    assert!(fixture.queue.create_queue("tasks", false).await.unwrap(), "the name is free again");
 }
 
 #[tokio::test]
 async fn a_deletion_dropped_between_two_steps_is_finished_by_a_prune() {
-    let ground = Ground::new().await;
-    ground.put_many(5_001).await;
-    let mut deletion = ground.queue.begin_deletion("tasks").await.unwrap();
-    assert_eq!(ground.number("select count(*) from pm.queue where name is not null"), 0, "nothing finds it any more");
+    let fixture = Fixture::new().await;
+    fixture.put_many(5_001).await;
+    let mut deletion = fixture.queue.begin_deletion("tasks").await.unwrap();
+    assert_eq!(fixture.number("select count(*) from pm.queue where name is not null"), 0, "nothing finds it any more");
     assert!(deletion.step().await.unwrap(), "there is more to do");
     assert_eq!((deletion.seen(), deletion.deleted()), (5_000, 5_000));
     drop(deletion);
-    let mut prune = ground.queue.begin_prune();
+    let mut prune = fixture.queue.begin_prune();
     assert!(!prune.step().await.unwrap());
     assert_eq!((prune.seen(), prune.deleted()), (1, 1));
     assert!(!prune.step().await.unwrap(), "nothing comes after the end");
-    assert_eq!(ground.number("select count(*) from pm.queue"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.queue"), 0);
 }
 
 #[tokio::test]
 async fn pruning_follows_each_queues_retention_and_finishes_interrupted_deletes() {
-    let ground = Ground::new().await;
-    ground.queue.create_queue("kept", false).await.unwrap();
-    ground.queue.create_queue("going", false).await.unwrap();
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("kept", false).await.unwrap();
+    fixture.queue.create_queue("going", false).await.unwrap();
     let minute = SettingsChange::new().retain(Some(Duration::from_secs(60)));
-    ground.queue.set_queue_settings("tasks", minute).await.unwrap();
+    fixture.queue.set_queue_settings("tasks", minute).await.unwrap();
     let mut ids = Vec::new();
     for name in ["tasks", "tasks", "tasks", "kept", "going"] {
-        ids.push(ground.queue.enqueue(name, 1u64, EnqueueOptions::default()).await.unwrap());
+        ids.push(fixture.queue.enqueue(name, 1u64, EnqueueOptions::default()).await.unwrap());
     }
-    ground.queue.finish_jobs(&ids[..1]).await.unwrap();
-    ground.queue.fail_jobs(&ids[1..2], "old").await.unwrap();
-    ground.queue.finish_jobs(&ids[3..4]).await.unwrap();
-    assert_eq!(ground.queue.prune().await.unwrap(), 0, "nothing is old enough");
-    ground.column("update pm.job set ended_at = ended_at - interval '2 min' where ended_at is not null returning 1");
-    ground.column("update pm.queue set name = null where name = 'going' returning 1");
-    assert_eq!(ground.queue.prune().await.unwrap(), 3, "two ended ones and the deleted queue's");
-    let left = ground.queue.list_jobs(JobFilter::default()).await.unwrap();
+    fixture.queue.finish_jobs(&ids[..1]).await.unwrap();
+    fixture.queue.fail_jobs(&ids[1..2], "old").await.unwrap();
+    fixture.queue.finish_jobs(&ids[3..4]).await.unwrap();
+    assert_eq!(fixture.queue.prune().await.unwrap(), 0, "nothing is old enough");
+    fixture.column("update pm.job set ended_at = ended_at - interval '2 min' where ended_at is not null returning 1");
+    fixture.column("update pm.queue set name = null where name = 'going' returning 1");
+    assert_eq!(fixture.queue.prune().await.unwrap(), 3, "two ended ones and the deleted queue's");
+    let left = fixture.queue.list_jobs(JobFilter::default()).await.unwrap();
     // Ids made in one millisecond come in any order.
     let left: BTreeSet<_> = left.iter().map(|job| job.id).collect();
     assert_eq!(left, BTreeSet::from([ids[3], ids[2]]));
-    assert_eq!(ground.number("select count(*) from pm.queue"), 2);
-    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.queue"), 2);
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0);
 }

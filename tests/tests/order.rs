@@ -1,7 +1,7 @@
 //! Higher priority first, then the order in which jobs became ready.
 
 use pm_driver_tokio_postgres::{EnqueueOptions, SettingsChange, StreamOptions};
-use pm_tests::{Ground, next, take};
+use pm_tests::{Fixture, next, take};
 use std::time::Duration;
 
 fn priority(priority: i32) -> EnqueueOptions {
@@ -13,8 +13,8 @@ fn one_at_a_time() -> StreamOptions {
 }
 
 /// Commits the next `count` jobs one after another; returns their payloads.
-async fn work(ground: &Ground, options: StreamOptions, count: usize) -> Vec<u64> {
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", options);
+async fn work(fixture: &Fixture, options: StreamOptions, count: usize) -> Vec<u64> {
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", options);
     let mut seen = Vec::new();
     for _ in 0..count {
         let (n, ack) = next(&mut jobs).await.into_parts();
@@ -26,57 +26,57 @@ async fn work(ground: &Ground, options: StreamOptions, count: usize) -> Vec<u64>
 
 #[tokio::test]
 async fn jobs_of_one_priority_come_in_the_order_they_were_put_in() {
-    let ground = Ground::new().await;
-    ground.put_many(500).await;
+    let fixture = Fixture::new().await;
+    fixture.put_many(500).await;
     for n in 500..520 {
-        ground.put(n).await;
+        fixture.put(n).await;
     }
-    let seen = work(&ground, StreamOptions::default(), 520).await;
+    let seen = work(&fixture, StreamOptions::default(), 520).await;
     assert_eq!(seen, (0..520).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn jobs_restarted_or_moved_together_come_in_the_order_of_their_ids_whatever_their_keys() {
-    for deed in ["restart", "move"] {
-        let ground = Ground::new().await;
+    for action in ["restart", "move"] {
+        let fixture = Fixture::new().await;
         let keys = [Some("z"), None, Some("a"), Some("m"), None];
         let mut ids = Vec::new();
         for (n, key) in keys.into_iter().enumerate() {
             let options = key.map_or(EnqueueOptions::default(), |key| EnqueueOptions::default().key(key));
-            ids.push(ground.put_with(n as u64, options).await);
+            ids.push(fixture.put_with(n as u64, options).await);
         }
         // Ids of one millisecond are in no order.
         let mut expected: Vec<_> = ids.iter().copied().zip(0u64..).collect();
         expected.sort();
         let expected: Vec<_> = expected.into_iter().map(|(_, n)| n).collect();
-        if deed == "move" {
-            ground.queue.create_queue("elsewhere", false).await.unwrap();
-            ground.queue.move_jobs(&ids, "elsewhere").await.unwrap();
-            ground.queue.move_jobs(&ids, "tasks").await.unwrap();
+        if action == "move" {
+            fixture.queue.create_queue("elsewhere", false).await.unwrap();
+            fixture.queue.move_jobs(&ids, "elsewhere").await.unwrap();
+            fixture.queue.move_jobs(&ids, "tasks").await.unwrap();
         } else {
-            ground.queue.fail_jobs(&ids, "enough").await.unwrap();
+            fixture.queue.fail_jobs(&ids, "enough").await.unwrap();
             ids.reverse();
-            ground.queue.restart_jobs(&ids, false).await.unwrap();
+            fixture.queue.restart_jobs(&ids, false).await.unwrap();
         }
-        assert_eq!(work(&ground, StreamOptions::default(), 5).await, expected, "{deed}");
+        assert_eq!(work(&fixture, StreamOptions::default(), 5).await, expected, "{action}");
     }
 }
 
 #[tokio::test]
 async fn prefetch_of_one_keeps_the_order_too() {
-    let ground = Ground::new().await;
-    ground.put_many(50).await;
-    assert_eq!(work(&ground, one_at_a_time(), 50).await, (0..50).collect::<Vec<_>>());
+    let fixture = Fixture::new().await;
+    fixture.put_many(50).await;
+    assert_eq!(work(&fixture, one_at_a_time(), 50).await, (0..50).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn prefetch_of_one_never_claims_more_than_one_ahead() {
-    let ground = Ground::new().await;
-    ground.put_many(30).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
+    let fixture = Fixture::new().await;
+    fixture.put_many(30).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
     for _ in 0..20 {
         let job = next(&mut jobs).await;
-        let claimed = ground.number("select count(*) from pm.job where state = 1");
+        let claimed = fixture.number("select count(*) from pm.job where state = 1");
         assert!((1..=2).contains(&claimed), "{claimed} in progress: this one, and at most one ahead");
         job.into_parts().1.commit().await.unwrap();
     }
@@ -84,31 +84,31 @@ async fn prefetch_of_one_never_claims_more_than_one_ahead() {
 
 #[tokio::test]
 async fn higher_priorities_come_first_whatever_the_order_of_enqueueing() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let priorities = [0, 5, i32::MIN, i32::MAX, -1, 5, 0];
     for (n, of) in priorities.into_iter().enumerate() {
-        ground.put_with(n as u64, priority(of)).await;
+        fixture.put_with(n as u64, priority(of)).await;
     }
-    assert_eq!(work(&ground, one_at_a_time(), 7).await, [3, 1, 5, 0, 6, 4, 2]);
+    assert_eq!(work(&fixture, one_at_a_time(), 7).await, [3, 1, 5, 0, 6, 4, 2]);
 }
 
 #[tokio::test]
 async fn a_batch_of_many_priorities_is_handed_out_highest_first() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let jobs = (0..200).map(|n| (n, priority(n % 100)));
-    ground.queue.enqueue_many("tasks", jobs).await.unwrap();
-    let seen = work(&ground, one_at_a_time(), 200).await;
+    fixture.queue.enqueue_many("tasks", jobs).await.unwrap();
+    let seen = work(&fixture, one_at_a_time(), 200).await;
     let expected: Vec<u64> = (0..100).rev().flat_map(|n| [n, n + 100]).collect();
     assert_eq!(seen, expected);
 }
 
 #[tokio::test]
 async fn an_urgent_job_overtakes_those_that_wait() {
-    let ground = Ground::new().await;
-    ground.put_many(20).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
+    let fixture = Fixture::new().await;
+    fixture.put_many(20).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
     let first = next(&mut jobs).await;
-    let urgent = ground.put_with(99, priority(1)).await;
+    let urgent = fixture.put_with(99, priority(1)).await;
     first.into_parts().1.commit().await.unwrap();
     let soon: Vec<_> = take(&mut jobs, 2).await.iter().map(|job| job.id()).collect();
     assert!(soon.contains(&urgent), "at most the one claimed ahead comes before it");
@@ -116,9 +116,9 @@ async fn an_urgent_job_overtakes_those_that_wait() {
 
 #[tokio::test]
 async fn a_job_tried_again_goes_behind_those_that_wait() {
-    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
-    ground.put_many(5).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
+    let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
+    fixture.put_many(5).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
     let (first, ack) = next(&mut jobs).await.into_parts();
     ack.soft_fail("again").await.unwrap();
     let mut seen = vec![first];
@@ -132,9 +132,9 @@ async fn a_job_tried_again_goes_behind_those_that_wait() {
 
 #[tokio::test]
 async fn a_job_that_keeps_failing_does_not_block_those_behind_it() {
-    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::ZERO]).max_retries(1_000)).await;
-    ground.put_many(10).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::ZERO]).max_retries(1_000)).await;
+    fixture.put_many(10).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let mut done = Vec::new();
     let mut failures = 0;
     while done.len() < 9 {
@@ -155,32 +155,32 @@ async fn a_job_that_keeps_failing_does_not_block_those_behind_it() {
 
 #[tokio::test]
 async fn a_released_job_keeps_its_place_in_the_line() {
-    let ground = Ground::new().await;
-    ground.put_many(3).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
+    let fixture = Fixture::new().await;
+    fixture.put_many(3).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
     let (first, ack) = next(&mut jobs).await.into_parts();
     assert_eq!(first, 0);
     ack.release().await.unwrap();
     drop(jobs);
-    pm_tests::eventually("all are back", pm_tests::PATIENCE, async || {
-        ground.number("select count(*) from pm.job where state = 1") == 0
+    pm_tests::eventually("all are back", pm_tests::TIMEOUT, async || {
+        fixture.number("select count(*) from pm.job where state = 1") == 0
     })
     .await;
-    assert_eq!(work(&ground, one_at_a_time(), 3).await, [0, 1, 2]);
+    assert_eq!(work(&fixture, one_at_a_time(), 3).await, [0, 1, 2]);
 }
 
 #[tokio::test]
 async fn one_stream_serves_several_queues_the_highest_priority_of_any_first() {
-    let ground = Ground::without_queue().await;
+    let fixture = Fixture::without_queue().await;
     for name in ["a", "b", "c"] {
-        ground.queue.create_queue(name, false).await.unwrap();
+        fixture.queue.create_queue(name, false).await.unwrap();
     }
-    let put = async |name, n: u64, of| ground.queue.enqueue(name, n, priority(of)).await.unwrap();
+    let put = async |name, n: u64, of| fixture.queue.enqueue(name, n, priority(of)).await.unwrap();
     put("a", 1, 0).await;
     put("b", 2, 9).await;
     put("c", 3, 5).await;
     put("a", 4, 7).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>(["a", "b", "a"], one_at_a_time());
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>(["a", "b", "a"], one_at_a_time());
     let mut seen = Vec::new();
     for _ in 0..3 {
         let job = next(&mut jobs).await;
@@ -188,18 +188,18 @@ async fn one_stream_serves_several_queues_the_highest_priority_of_any_first() {
         job.into_parts().1.commit().await.unwrap();
     }
     assert_eq!(seen, [("b".to_owned(), 2), ("a".to_owned(), 4), ("a".to_owned(), 1)]);
-    assert_eq!(ground.number("select count(*) from pm.job where state = 0"), 1, "c is not ours");
+    assert_eq!(fixture.number("select count(*) from pm.job where state = 0"), 1, "c is not ours");
 }
 
 #[tokio::test]
 async fn queues_of_equal_priority_take_turns() {
-    let ground = Ground::without_queue().await;
+    let fixture = Fixture::without_queue().await;
     for name in ["a", "b"] {
-        ground.queue.create_queue(name, false).await.unwrap();
+        fixture.queue.create_queue(name, false).await.unwrap();
         let jobs = (0..40u64).map(|n| (n, EnqueueOptions::default()));
-        ground.queue.enqueue_many(name, jobs).await.unwrap();
+        fixture.queue.enqueue_many(name, jobs).await.unwrap();
     }
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>(["a", "b"], one_at_a_time());
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>(["a", "b"], one_at_a_time());
     let mut of_a = 0;
     for _ in 0..20 {
         let job = next(&mut jobs).await;

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, InitialState, Queue, RunAt, SettingsChange, State, StreamOptions,
 };
-use pm_tests::{Ground, PATIENCE, eventually, next, take, unattended, within};
+use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,34 +37,34 @@ fn spawn_enqueuer(queue: Queue, stop: &Arc<AtomicBool>) -> tokio::task::JoinHand
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_against_16_racing_enqueuers_leaks_nothing() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let handed_out = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let mut enqueuers = Vec::new();
     let mut handles = Vec::new();
     for _ in 0..16 {
-        let queue = ground.another(ConnectOptions::default().connections(1)).await;
+        let queue = fixture.another(ConnectOptions::default().connections(1)).await;
         enqueuers.push(spawn_enqueuer(queue.clone(), &stop));
         handles.push(queue);
     }
-    log_claims(&ground);
+    log_claims(&fixture);
     // They learn of a pause late, from a look around, and until then rely on the claim itself to read the flag.
     let deaf = || StreamOptions::default().listen(false);
     let workers: Vec<_> = handles[..3].iter().map(|queue| spawn_worker(queue, deaf(), &handed_out)).collect();
 
     for _ in 0..5 {
         let before = handed_out.load(Ordering::SeqCst);
-        eventually("jobs flow", PATIENCE, async || handed_out.load(Ordering::SeqCst) > before + 50).await;
-        ground.queue.pause_queue("tasks").await.unwrap();
-        let paused_at = ground.column("select clock_timestamp()");
-        let held = ground.number("select count(*) from pm.job where state = 0");
-        let grown = async || ground.number("select count(*) from pm.job where state = 0") > held + 200;
-        eventually("the enqueuers went on", PATIENCE, grown).await;
-        let quiet = async || ground.jobs_in(State::InProgress) == 0;
-        eventually("what was claimed is settled or given back", PATIENCE, quiet).await;
+        eventually("jobs flow", TIMEOUT, async || handed_out.load(Ordering::SeqCst) > before + 50).await;
+        fixture.queue.pause_queue("tasks").await.unwrap();
+        let paused_at = fixture.column("select clock_timestamp()");
+        let held = fixture.number("select count(*) from pm.job where state = 0");
+        let grown = async || fixture.number("select count(*) from pm.job where state = 0") > held + 200;
+        eventually("the enqueuers went on", TIMEOUT, grown).await;
+        let quiet = async || fixture.jobs_in(State::InProgress) == 0;
+        eventually("what was claimed is settled or given back", TIMEOUT, quiet).await;
         let leaked = format!("select count(*) from public.claim where at > '{}'", paused_at[0]);
-        assert_eq!(ground.number(&leaked), 0, "claims that began after the pause had returned");
-        ground.queue.resume_queue("tasks").await.unwrap();
+        assert_eq!(fixture.number(&leaked), 0, "claims that began after the pause had returned");
+        fixture.queue.resume_queue("tasks").await.unwrap();
     }
 
     stop.store(true, Ordering::SeqCst);
@@ -72,7 +72,7 @@ async fn a_pause_against_16_racing_enqueuers_leaks_nothing() {
     for enqueuer in enqueuers {
         put += enqueuer.await.unwrap();
     }
-    eventually("all is done", 3 * PATIENCE, async || ground.jobs_in(State::Finished) == put as i64).await;
+    eventually("all is done", 3 * TIMEOUT, async || fixture.jobs_in(State::Finished) == put as i64).await;
     assert_eq!(handed_out.load(Ordering::SeqCst), put, "each was handed out once");
     for queue in handles {
         queue.close().await;
@@ -83,50 +83,50 @@ async fn a_pause_against_16_racing_enqueuers_leaks_nothing() {
 }
 
 /// Has the database note when the statement of each claim began.
-fn log_claims(ground: &Ground) {
+fn log_claims(fixture: &Fixture) {
     let script = "create table public.claim (at timestamptz);
         create function public.note_claim() returns trigger language plpgsql as
           'begin insert into public.claim values (statement_timestamp()); return null; end';
         create trigger note_claim after update on pm.job for each row
           when (old.state = 0 and new.state = 1) execute function public.note_claim()";
-    ground.database.execute(script).expect("the script is good");
+    fixture.database.execute(script).expect("the script is good");
 }
 
 #[tokio::test]
 async fn pausing_and_resuming_tell_how_many_jobs_they_hold_and_free() {
-    let ground = Ground::new().await;
-    ground.put_many(10).await;
-    ground.put_with(10, EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(3_600)))).await;
-    ground.put_with(11, EnqueueOptions::default().initial_state(InitialState::Paused)).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().prefetch(1));
+    let fixture = Fixture::new().await;
+    fixture.put_many(10).await;
+    fixture.put_with(10, EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(3_600)))).await;
+    fixture.put_with(11, EnqueueOptions::default().initial_state(InitialState::Paused)).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().prefetch(1));
     let ack = next(&mut jobs).await.into_parts().1;
     drop(jobs);
-    eventually("the rest was given back", PATIENCE, async || ground.jobs_in(State::InProgress) == 1).await;
+    eventually("the rest was given back", TIMEOUT, async || fixture.jobs_in(State::InProgress) == 1).await;
 
-    assert_eq!(ground.queue.pause_queue("tasks").await.unwrap(), 11, "all but the one in progress");
-    assert_eq!(ground.queue.pause_queue("tasks").await.unwrap(), 11, "again: as many are held");
-    assert_eq!(ground.state(ack.id()).await, State::InProgress, "work in progress goes on");
+    assert_eq!(fixture.queue.pause_queue("tasks").await.unwrap(), 11, "all but the one in progress");
+    assert_eq!(fixture.queue.pause_queue("tasks").await.unwrap(), 11, "again: as many are held");
+    assert_eq!(fixture.state(ack.id()).await, State::InProgress, "work in progress goes on");
     ack.commit().await.unwrap();
-    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 11);
-    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 0, "again: none is left to free");
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 11);
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 0, "again: none is left to free");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resume_beside_hungry_workers_tells_how_many_jobs_it_freed() {
-    let ground = Ground::without_queue().await;
-    ground.queue.create_queue("tasks", true).await.unwrap();
+    let fixture = Fixture::without_queue().await;
+    fixture.queue.create_queue("tasks", true).await.unwrap();
     let handed_out = Arc::new(AtomicU64::new(0));
-    let other = ground.another(ConnectOptions::default()).await;
+    let other = fixture.another(ConnectOptions::default()).await;
     let worker = |queue| spawn_worker(queue, StreamOptions::default(), &handed_out);
-    let workers = [worker(&ground.queue), worker(&other)];
+    let workers = [worker(&fixture.queue), worker(&other)];
     for round in 1..=10 {
-        ground.put_many(50).await;
-        assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 50);
-        eventually("all are done", PATIENCE, async || handed_out.load(Ordering::SeqCst) == round * 50).await;
-        ground.queue.pause_queue("tasks").await.unwrap();
+        fixture.put_many(50).await;
+        assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 50);
+        eventually("all are done", TIMEOUT, async || handed_out.load(Ordering::SeqCst) == round * 50).await;
+        fixture.queue.pause_queue("tasks").await.unwrap();
     }
     other.close().await;
-    ground.queue.close().await;
+    fixture.queue.close().await;
     for worker in workers {
         worker.await.unwrap();
     }
@@ -134,30 +134,30 @@ async fn a_resume_beside_hungry_workers_tells_how_many_jobs_it_freed() {
 
 #[tokio::test]
 async fn a_job_of_a_paused_queue_is_shown_as_paused() {
-    let ground = Ground::new().await;
-    let id = ground.put(1).await;
-    assert_eq!(ground.state(id).await, State::Pending);
-    ground.queue.pause_queue("tasks").await.unwrap();
-    assert_eq!(ground.state(id).await, State::Paused);
-    let other = ground.put_with(2, EnqueueOptions::default().initial_state(InitialState::Pending)).await;
-    assert_eq!(ground.state(other).await, State::Paused, "a queue's pause is never overruled");
-    let summary = &ground.queue.list_queues().await.unwrap()[0];
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
+    assert_eq!(fixture.state(id).await, State::Pending);
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    assert_eq!(fixture.state(id).await, State::Paused);
+    let other = fixture.put_with(2, EnqueueOptions::default().initial_state(InitialState::Pending)).await;
+    assert_eq!(fixture.state(other).await, State::Paused, "a queue's pause is never overruled");
+    let summary = &fixture.queue.list_queues().await.unwrap()[0];
     assert!(summary.paused);
     assert_eq!((summary.count(State::Pending).jobs, summary.count(State::Paused).jobs), (0, 2));
-    assert!(ground.queue.list_pending("tasks").await.unwrap().is_empty());
+    assert!(fixture.queue.list_pending("tasks").await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_job_put_in_as_paused_is_held_alone_until_its_queue_is_resumed() {
-    let ground = Ground::new().await;
-    let held = ground.put_with(1, EnqueueOptions::default().initial_state(InitialState::Paused).priority(9)).await;
-    let free = ground.put(2).await;
-    assert_eq!(ground.state(held).await, State::Paused);
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let held = fixture.put_with(1, EnqueueOptions::default().initial_state(InitialState::Paused).priority(9)).await;
+    let free = fixture.put(2).await;
+    assert_eq!(fixture.state(held).await, State::Paused);
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let job = next(&mut jobs).await;
     assert_eq!(job.id(), free, "though it has the lower priority");
     job.into_parts().1.commit().await.unwrap();
-    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 1, "the queue was not paused, the job was");
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 1, "the queue was not paused, the job was");
     let job = next(&mut jobs).await;
     assert_eq!(job.id(), held);
     job.into_parts().1.commit().await.unwrap();
@@ -166,91 +166,91 @@ async fn a_job_put_in_as_paused_is_held_alone_until_its_queue_is_resumed() {
 /// Whatever the order of their rows, which is the order of an update that is not told another.
 #[tokio::test]
 async fn jobs_held_alone_are_set_free_in_the_order_of_their_ids() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let mut ids = Vec::new();
     for n in 0..6 {
-        ids.push(ground.put_with(n, EnqueueOptions::default().initial_state(InitialState::Paused)).await);
+        ids.push(fixture.put_with(n, EnqueueOptions::default().initial_state(InitialState::Paused)).await);
     }
     ids.sort_unstable();
     for id in [ids[0], ids[3]] {
         for held in [false, true] {
-            ground.database.execute(&format!("update pm.job set held = {held} where id = '{id}'")).unwrap();
+            fixture.database.execute(&format!("update pm.job set paused = {held} where id = '{id}'")).unwrap();
         }
     }
-    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 6);
-    let freed = ground.column("select id from pm.job order by seq");
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 6);
+    let freed = fixture.column("select id from pm.job order by seq");
     assert_eq!(freed, ids.iter().map(ToString::to_string).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn a_retry_in_a_paused_queue_stays_put() {
-    let ground = Ground::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
-    let id = ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
-    ground.queue.pause_queue("tasks").await.unwrap();
+    fixture.queue.pause_queue("tasks").await.unwrap();
     ack.soft_fail("again").await.unwrap();
-    assert_eq!(ground.state(id).await, State::Paused);
-    assert_stays_put(&ground, &mut jobs).await;
-    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 1);
+    assert_eq!(fixture.state(id).await, State::Paused);
+    assert_stays_put(&fixture, &mut jobs).await;
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 1);
     assert_eq!(next(&mut jobs).await.metadata().attempt, 2);
 }
 
 #[tokio::test]
 async fn a_reaped_job_of_a_paused_queue_stays_put() {
     let settings = SettingsChange::new().backoff(vec![Duration::ZERO]).lease(Duration::from_millis(300));
-    let ground = Ground::with(settings).await;
-    let id = ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let fixture = Fixture::with(settings).await;
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let job = next(&mut jobs).await;
-    ground.queue.pause_queue("tasks").await.unwrap();
-    eventually("it is reaped", PATIENCE, async || ground.queue.reap().await.unwrap().0 == 1).await;
-    assert_eq!(ground.state(id).await, State::Paused);
-    assert_stays_put(&ground, &mut jobs).await;
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    eventually("it is reaped", TIMEOUT, async || fixture.queue.reap().await.unwrap().0 == 1).await;
+    assert_eq!(fixture.state(id).await, State::Paused);
+    assert_stays_put(&fixture, &mut jobs).await;
     drop(job);
-    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 1);
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 1);
     assert_eq!(next(&mut jobs).await.metadata().attempt, 2);
 }
 
 /// Sees that the stream hands out nothing of `tasks` while it looked at its queues more than once.
-async fn assert_stays_put<S>(ground: &Ground, jobs: &mut S)
+async fn assert_stays_put<S>(fixture: &Fixture, jobs: &mut S)
 where
     S: StreamExt + Unpin,
 {
-    let attempts = ground.number("select sum(attempt)::int8 from pm.job");
+    let attempts = fixture.number("select sum(attempt)::int8 from pm.job");
     let nothing = tokio::time::timeout(Duration::from_millis(1_500), jobs.next()).await;
     assert!(nothing.is_err(), "a job of a paused queue was handed out");
-    assert_eq!(ground.number("select sum(attempt)::int8 from pm.job"), attempts);
+    assert_eq!(fixture.number("select sum(attempt)::int8 from pm.job"), attempts);
 }
 
 #[tokio::test]
 async fn a_resume_wakes_a_stream_at_once() {
-    let ground = Ground::without_queue().await;
-    ground.queue.create_queue("tasks", true).await.unwrap();
-    ground.put(1).await;
+    let fixture = Fixture::without_queue().await;
+    fixture.queue.create_queue("tasks", true).await.unwrap();
+    fixture.put(1).await;
     let slow = StreamOptions::default().poll(Duration::from_secs(60), Duration::from_secs(60));
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", slow);
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", slow);
     let nothing = tokio::time::timeout(Duration::from_millis(300), jobs.next()).await;
     assert!(nothing.is_err());
     let start = Instant::now();
-    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 1);
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 1);
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(10), "long before the stream would have looked by itself");
 }
 
 #[tokio::test]
 async fn jobs_claimed_ahead_are_given_back_when_their_queue_is_paused() {
-    let ground = Ground::new().await;
-    ground.put_many(300).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    fixture.put_many(300).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     for job in take(&mut jobs, 50).await {
         job.into_parts().1.commit().await.unwrap();
     }
-    let ahead = async || ground.jobs_in(State::InProgress) > 0;
-    eventually("some are claimed ahead", PATIENCE, ahead).await;
-    ground.queue.pause_queue("tasks").await.unwrap();
-    eventually("they are given back", PATIENCE, async || ground.jobs_in(State::InProgress) == 0).await;
-    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0);
-    assert_eq!(ground.number("select count(*) from pm.attempt"), 0);
-    within("the end", ground.queue.close()).await;
+    let ahead = async || fixture.jobs_in(State::InProgress) > 0;
+    eventually("some are claimed ahead", TIMEOUT, ahead).await;
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    eventually("they are given back", TIMEOUT, async || fixture.jobs_in(State::InProgress) == 0).await;
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0);
+    within("the end", fixture.queue.close()).await;
 }

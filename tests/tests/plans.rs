@@ -4,30 +4,30 @@
 //! same bounds.
 
 use pm_core::op::{
-    Attempts, Claim, DeleteJobs, DropQueues, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, FetchJob, GetJob, JobFilter,
-    KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, Outcome, Payload, Poll, Promote, Reap, Refresh, ReleaseClaim,
-    RestartJobs, Settle, SettleItem, StillIs, Sweep, WakeSleepers,
+    Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob,
+    GetJob, JobFilter, KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll,
+    Precondition, Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleItem,
 };
 use pm_core::{
     Catalog, JobOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
 };
 use pm_driver_tokio_postgres::{ConnectOptions, Uuid};
 use pm_sandbox::Pooler;
-use pm_tests::{Direct, Ground, literal, type_name};
+use pm_tests::{Direct, Fixture, literal, type_name};
 use std::time::Duration;
 
 /// The most rows that any node of a plan puts in order: a batch, and what is in progress.
 const SORTED: f64 = 5_000.0;
-/// The most rows that any node of a plan gives or leaves out: the page of a sweep.
+/// The most rows that any node of a plan gives or leaves out: the page of a prune.
 const READ: f64 = 10_000.0;
 const IN_PROGRESS: i64 = 500;
 
 /// Fills the tables: three queues of three priorities each; of ten jobs three finished, two backed off, one failed, four
 /// ready, and of these the first 500 in progress, 50 of them with their leases expired. 100 of those backed off are due.
-fn fill(ground: &Ground, jobs: u64) {
-    ground.column(&format!(
+fn fill(fixture: &Fixture, jobs: u64) {
+    fixture.column(&format!(
         "insert into pm.job (id, seq, run_at, ended_at, failed_at, lease, lease_expires_at, queue_id, priority, attempt,
-                             retry_count, state, verdict, codec, worker, key, key_held, payload)
+                             retry_count, state, verdict, codec, worker, key, reserved_key, payload)
          select (lpad(to_hex(1700000000000 + n), 12, '0') || '70008' || substr(md5(n::text), 1, 15))::uuid,
                 case when kind > 5 then nextval('pm.job_seq') end,
                 case when kind in (3, 4) then now() + case when n <= 500 then -1 else 3600 + n % 86400 end * interval '1 s' end,
@@ -42,23 +42,23 @@ fn fill(ground: &Ground, jobs: u64) {
                from generate_series(0, {jobs} - 1) n) made,
               (select array_agg(id order by id) as queues from pm.queue) named"
     ));
-    ground.column(
+    fixture.column(
         "insert into pm.attempt (job_id, attempt, ended_at, verdict) select id, 1, now(), 2 from pm.job where state = 3",
     );
-    ground.column(
+    fixture.column(
         "insert into pm.claim_frontier select queue_id, priority, max(seq) + 1000 from pm.job where state = 1 group by 1, 2",
     );
 }
 
-fn analyze(ground: &Ground) {
+fn analyze(fixture: &Fixture) {
     for table in ["job", "attempt", "claim_frontier", "queue"] {
-        ground.database.execute(&format!("vacuum analyze pm.{table}")).unwrap();
+        fixture.database.execute(&format!("vacuum analyze pm.{table}")).unwrap();
     }
 }
 
-fn ids(ground: &Ground, which: &str) -> Vec<Uuid> {
+fn ids(fixture: &Fixture, which: &str) -> Vec<Uuid> {
     let sql = format!("select id from pm.job where {which} order by id limit 100");
-    let found: Vec<_> = ground.column(&sql).iter().map(|id| id.parse().unwrap()).collect();
+    let found: Vec<_> = fixture.column(&sql).iter().map(|id| id.parse().unwrap()).collect();
     // Before there are jobs, any id does.
     if found.is_empty() { vec![Uuid::from_u128(7)] } else { found }
 }
@@ -81,22 +81,22 @@ fn probe(name: &'static str, plan: &Plan<'_>, pages: u64) -> Probe {
     Probe { name, statement, literals: plan.params.iter().map(literal).collect(), pages }
 }
 
-fn probes(ground: &Ground) -> Vec<Probe> {
+fn probes(fixture: &Fixture) -> Vec<Probe> {
     let lines = |cursor| {
-        let queues = ground.column("select id from pm.queue order by id");
+        let queues = fixture.column("select id from pm.queue order by id");
         let queues = queues.iter().map(|id| id.parse::<i32>().unwrap());
         queues.flat_map(|queue_id| (0..3).map(move |priority| LineCursor { queue_id, priority, cursor })).collect()
     };
     let claim = |cursor, limit| Claim { lines: lines(cursor), limit, lease: 7, worker: "w".into(), due_bound: None };
-    let leases: Vec<_> = ids(ground, "state = 1").into_iter().map(|job| Lease { job, number: 77 }).collect();
+    let leases: Vec<_> = ids(fixture, "state = 1").into_iter().map(|job| Lease { job, number: 77 }).collect();
     let settled = |verdict: Verdict, state, delay: Option<u64>| -> Vec<SettleItem> {
         let delay = delay.map(Duration::from_secs);
         leases.iter().map(|lease| SettleItem { lease: *lease, verdict: verdict.clone(), state, delay }).collect()
     };
     let commits = settled(Verdict::Commit, State::Finished, None);
     let fails = settled(Verdict::SoftFail(Reason::new("again")), State::Pending, Some(1_500));
-    let ready = ids(ground, "state = 0 and seq is not null and retry_count = 0");
-    let failed = ids(ground, "state = 3");
+    let ready = ids(fixture, "state = 0 and seq is not null and retry_count = 0");
+    let failed = ids(fixture, "state = 3");
     let new_job = |n: u128| NewJob {
         id: Uuid::from_u128(n),
         queue: queue_name("tasks"),
@@ -119,7 +119,7 @@ fn probes(ground: &Ground) -> Vec<Probe> {
         probe("settle 100: commit", &Settle { items: &commits, passes: false }.plan(), 2_500),
         probe("settle 100: soft fail", &Settle { items: &fails, passes: true }.plan(), 2_800),
         probe("outcome of 100", &Outcome { items: &commits }.plan(), 1_200),
-        probe("refresh 100", &Refresh { leases: leases.clone() }.plan(), 3_000),
+        probe("extend 100", &Extend { leases: leases.clone() }.plan(), 3_000),
         probe("reap, 50 expired", &Reap { limit: 500, seed: 1 }.plan(), 4_500),
         probe("promote, 100 due", &Promote { limit: 1_000, bound: None }.plan(), 2_500),
         probe("release of a claim of 500", &ReleaseClaim { lease: 77 }.plan(), 12_000),
@@ -134,16 +134,20 @@ fn probes(ground: &Ground) -> Vec<Probe> {
         probe("page of failed jobs", &page(Some(State::Failed), Some("tasks")).plan(), 1_000),
         probe("finish 100", &EndJobs::done(ready.clone()).plan(), 2_500),
         probe("fail 100", &EndJobs::failed(ready.clone(), "no").plan(), 4_000),
-        probe("restart 100", &RestartJobs { ids: failed, force: false, still_is: StillIs::default() }.plan(), 4_000),
         probe(
-            "move 100",
-            &MoveJobs { ids: ready.clone(), queue: queue_name("mail"), still_is: StillIs::default() }.plan(),
+            "restart 100",
+            &RestartJobs { ids: failed, force: false, precondition: Precondition::default() }.plan(),
             4_000,
         ),
-        probe("delete 100", &DeleteJobs { ids: ready, still_is: StillIs::default() }.plan(), 2_000),
-        probe("sweep of a page of 5,000", &Sweep { after: None, page: 5_000, queue_id: None }.plan(), 15_000),
-        probe("drop of queues, none nameless", &DropQueues { queue_id: None }.plan(), 5),
-        probe("wake-up of sleepers", &WakeSleepers { channel: "pm_pm".to_owned() }.plan(), 5),
+        probe(
+            "move 100",
+            &MoveJobs { ids: ready.clone(), queue: queue_name("mail"), precondition: Precondition::default() }.plan(),
+            4_000,
+        ),
+        probe("delete 100", &DeleteJobs { ids: ready, precondition: Precondition::default() }.plan(), 2_000),
+        probe("prune of a page of 5,000", &PruneJobs { after: None, page: 5_000, queue_id: None }.plan(), 15_000),
+        probe("drop of queues, none nameless", &DeleteEmptyQueues { queue_id: None }.plan(), 5),
+        probe("wake-up of sleepers", &NotifyIdle { channel: "pm_pm".to_owned() }.plan(), 5),
         // Last, because they give the empty table its first pages.
         probe("enqueue 100", &Enqueue { jobs: &keyless }.plan(), 2_500),
         probe("enqueue 100 with keys", &EnqueueKeyed { jobs: &new, in_transaction: false }.plan(), 3_500),
@@ -167,29 +171,29 @@ enum Session {
 #[tokio::test]
 async fn statements_read_what_they_need_by_index_whatever_waits_or_has_ended() {
     let large = std::env::var_os("PM_LARGE").is_some();
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     for name in ["mail", "film"] {
-        ground.queue.create_queue(name, false).await.unwrap();
+        fixture.queue.create_queue(name, false).await.unwrap();
     }
-    let url = ground.database.url();
+    let url = fixture.database.url();
     let mut since_empty = own(&url).await;
     for table in ["job", "attempt", "payload", "claim_frontier"] {
-        ground.database.execute(&format!("alter table pm.{table} set (autovacuum_enabled = off)")).unwrap();
-        ground.database.execute(&format!("vacuum analyze pm.{table}")).unwrap();
+        fixture.database.execute(&format!("alter table pm.{table} set (autovacuum_enabled = off)")).unwrap();
+        fixture.database.execute(&format!("vacuum analyze pm.{table}")).unwrap();
     }
-    for (place, probe) in probes(&ground).iter().enumerate() {
+    for (place, probe) in probes(&fixture).iter().enumerate() {
         prepare(&mut since_empty, place, probe).await;
     }
     // In the session that keeps the plans the tables still look empty to the statements: nobody has analyzed them.
-    fill(&ground, if large { 1_000_000 } else { 100_000 });
-    assert_eq!(ground.number("select count(*) from pm.job where state = 1"), IN_PROGRESS);
-    let mut wrong = try_all(&ground, Session::OwnSinceEmpty, &mut since_empty).await;
-    analyze(&ground);
-    wrong.extend(try_all(&ground, Session::Own, &mut own(&url).await).await);
-    wrong.extend(try_all(&ground, Session::Default, &mut Direct::to(&url).await).await);
+    fill(&fixture, if large { 1_000_000 } else { 100_000 });
+    assert_eq!(fixture.number("select count(*) from pm.job where state = 1"), IN_PROGRESS);
+    let mut wrong = try_all(&fixture, Session::OwnSinceEmpty, &mut since_empty).await;
+    analyze(&fixture);
+    wrong.extend(try_all(&fixture, Session::Own, &mut own(&url).await).await);
+    wrong.extend(try_all(&fixture, Session::Default, &mut Direct::to(&url).await).await);
     let pooler = Pooler::before(&url).unwrap();
-    let mut pooled = Direct::to(&pooler.url_of(ground.database.name())).await;
-    wrong.extend(try_all(&ground, Session::Pooler, &mut pooled).await);
+    let mut pooled = Direct::to(&pooler.url_of(fixture.database.name())).await;
+    wrong.extend(try_all(&fixture, Session::Pooler, &mut pooled).await);
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -200,9 +204,9 @@ async fn own(url: &str) -> Direct {
 }
 
 /// Explains every statement and returns what is wrong.
-async fn try_all(ground: &Ground, session: Session, direct: &mut Direct) -> Vec<String> {
+async fn try_all(fixture: &Fixture, session: Session, direct: &mut Direct) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (place, probe) in probes(ground).into_iter().enumerate() {
+    for (place, probe) in probes(fixture).into_iter().enumerate() {
         let plan = explained(direct, session, place, &probe).await;
         let pages = pages(&plan);
         println!("{session:>14?} {:>32}: {pages:>6} pages, at most {}", probe.name, probe.pages);

@@ -5,7 +5,7 @@ use deadpool_postgres::{Manager, Pool};
 use futures_util::future::join_all;
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, ErrorKind, Queue, State};
 use pm_sandbox::Pooler;
-use pm_tests::{Ground, Seed, eventually, next, within};
+use pm_tests::{Fixture, Seed, eventually, next, within};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio_postgres::NoTls;
 
@@ -29,10 +29,10 @@ async fn sqlx_pool(server: PgConnectOptions) -> PgPool {
 
 #[tokio::test]
 async fn a_pooler_that_nobody_spoke_of_is_noticed() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     for further in [&[][..], &SWALLOWS] {
-        let pooler = Pooler::before_with(&ground.database.url(), further).unwrap();
-        let url = pooler.url_of(ground.database.name());
+        let pooler = Pooler::before_with(&fixture.database.url(), further).unwrap();
+        let url = pooler.url_of(fixture.database.name());
         assert_names_the_setting(&pm_driver_tokio_postgres::connect(&url).await.unwrap_err());
         assert_names_the_setting(&pm_driver_sqlx::connect(&url).await.unwrap_err());
 
@@ -45,9 +45,9 @@ async fn a_pooler_that_nobody_spoke_of_is_noticed() {
 
 #[tokio::test]
 async fn nothing_is_set_on_the_sessions_of_a_pooler() {
-    let ground = Ground::new().await;
-    let pooler = Pooler::before_with(&ground.database.url(), &SWALLOWS).unwrap();
-    let url = pooler.url_of(ground.database.name());
+    let fixture = Fixture::new().await;
+    let pooler = Pooler::before_with(&fixture.database.url(), &SWALLOWS).unwrap();
+    let url = pooler.url_of(fixture.database.name());
     for _ in 0..4 {
         pm_driver_tokio_postgres::connect(&url).await.unwrap_err();
         pm_driver_sqlx::connect(&url).await.unwrap_err();
@@ -67,9 +67,9 @@ async fn nothing_is_set_on_the_sessions_of_a_pooler() {
 
 #[tokio::test]
 async fn a_listener_goes_past_the_pooler_or_is_none() {
-    let ground = Ground::new().await;
-    let pooler = Pooler::before(&ground.database.url()).unwrap();
-    let (direct, url) = (ground.database.url(), pooler.url_of(ground.database.name()));
+    let fixture = Fixture::new().await;
+    let pooler = Pooler::before(&fixture.database.url()).unwrap();
+    let (direct, url) = (fixture.database.url(), pooler.url_of(fixture.database.name()));
     let past = ConnectOptions::default().pooler(true).listener_url(&direct);
     let pool = || deadpool(&url);
     let sqlx = async || sqlx_pool(server(&url).statement_cache_capacity(0).extra_float_digits(None)).await;
@@ -82,8 +82,8 @@ async fn a_listener_goes_past_the_pooler_or_is_none() {
     for queue in queues {
         let mut jobs = queue.try_stream_jobs::<u64>("tasks");
         assert!(futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut jobs)).is_none());
-        eventually("it hears", pm_tests::PATIENCE, async || queue.is_listening()).await;
-        let id = ground.put(1).await;
+        eventually("it hears", pm_tests::TIMEOUT, async || queue.is_listening()).await;
+        let id = fixture.put(1).await;
         let job = next(&mut jobs).await;
         assert_eq!(job.id(), id);
         job.into_parts().1.commit().await.unwrap();
@@ -128,18 +128,18 @@ async fn look_at_every_answer(queue: &Queue, rounds: u64) {
 }
 
 /// Returns a database whose `tasks` are told from others by their settings, and a pooler that swallows.
-async fn ground_and_pooler() -> (Ground, Pooler) {
-    let ground = Ground::with(pm_driver_tokio_postgres::SettingsChange::new().max_retries(7)).await;
-    let pooler = Pooler::before_with(&ground.database.url(), &SWALLOWS).unwrap();
-    (ground, pooler)
+async fn fixture_and_pooler() -> (Fixture, Pooler) {
+    let fixture = Fixture::with(pm_driver_tokio_postgres::SettingsChange::new().max_retries(7)).await;
+    let pooler = Pooler::before_with(&fixture.database.url(), &SWALLOWS).unwrap();
+    (fixture, pooler)
 }
 
 /// sqlx parses in one round trip and runs in the next. In autocommit a pooler gives them to two servers, the second of
 /// which runs what someone else parsed there: rows of another statement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlx_never_reads_the_rows_of_another_statement() {
-    let (ground, pooler) = ground_and_pooler().await;
-    let url = pooler.url_of(ground.database.name());
+    let (fixture, pooler) = fixture_and_pooler().await;
+    let url = pooler.url_of(fixture.database.name());
     let options = || ConnectOptions::default().pooler(true).connections(8);
     let owned = pm_driver_sqlx::connect_with(&url, options()).await.unwrap();
     look_at_every_answer(&owned, 20).await;
@@ -152,8 +152,8 @@ async fn sqlx_never_reads_the_rows_of_another_statement() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_of_the_callers_behind_a_pooler_is_right_or_refused() {
-    let (ground, pooler) = ground_and_pooler().await;
-    let url = pooler.url_of(ground.database.name());
+    let (fixture, pooler) = fixture_and_pooler().await;
+    let url = pooler.url_of(fixture.database.name());
     for pooled in [false, true] {
         let options = ConnectOptions::default().pooler(pooled);
         let queue = pm_driver_tokio_postgres::from_pool(deadpool(&url), options).await.unwrap();
@@ -170,5 +170,5 @@ async fn a_pool_of_the_callers_behind_a_pooler_is_right_or_refused() {
             assert_names_the_setting(&queue.queue_settings("tasks").await.unwrap_err());
         }
     }
-    assert_eq!(ground.number("select count(*) from pm.queue"), 1 + 2 * 10 * 4);
+    assert_eq!(fixture.number("select count(*) from pm.queue"), 1 + 2 * 10 * 4);
 }

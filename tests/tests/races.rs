@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, Error, ErrorKind, JobFilter, Queue, SettingsChange, State, StreamOptions, Uuid,
 };
-use pm_tests::{Ground, Seed};
+use pm_tests::{Fixture, Seed};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -95,21 +95,21 @@ async fn operate(queue: Queue, mut seed: Seed, tally: Arc<Tally>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_racing_producers_and_workers_lose_no_job_and_show_no_raw_error() {
     let mut seed = Seed::from_environment();
-    let ground = Ground::without_queue().await;
+    let fixture = Fixture::without_queue().await;
     for name in [QUEUES[0], QUEUES[1], QUEUES[3]] {
-        ground.queue.create_queue(name, false).await.unwrap();
+        fixture.queue.create_queue(name, false).await.unwrap();
     }
     let tally = Arc::new(Tally::default());
     let mut tasks = Vec::new();
     for _ in 0..4 {
-        let queue = ground.another(ConnectOptions::default()).await;
+        let queue = fixture.another(ConnectOptions::default()).await;
         for _ in 0..4 {
             tasks.push(tokio::spawn(produce(queue.clone(), seed.split(), tally.clone())));
             tasks.push(tokio::spawn(work(queue.clone(), tally.clone())));
         }
     }
     for _ in 0..2 {
-        let queue = ground.another(ConnectOptions::default()).await;
+        let queue = fixture.another(ConnectOptions::default()).await;
         tasks.push(tokio::spawn(operate(queue, seed.split(), tally.clone())));
     }
     tokio::time::sleep(Duration::from_secs(30)).await;
@@ -117,38 +117,38 @@ async fn operators_racing_producers_and_workers_lose_no_job_and_show_no_raw_erro
     for task in tasks {
         task.await.expect("no task panics");
     }
-    drain(&ground, &tally).await;
-    audit(&ground, &tally);
+    drain(&fixture, &tally).await;
+    audit(&fixture, &tally);
 }
 
 /// Lets whatever is left come to its end.
-async fn drain(ground: &Ground, tally: &Tally) {
-    ground.queue.create_queue("doomed", false).await.unwrap();
-    ground.queue.resume_queue("kept").await.unwrap();
+async fn drain(fixture: &Fixture, tally: &Tally) {
+    fixture.queue.create_queue("doomed", false).await.unwrap();
+    fixture.queue.resume_queue("kept").await.unwrap();
     // Jobs that a stream gave up holding are soft-failed at once, or reaped after a lease; no one waits 20 min for that.
     let quick = SettingsChange::new().backoff(vec![Duration::ZERO]);
-    for summary in ground.queue.list_queues().await.unwrap() {
-        ground.queue.set_queue_settings(&summary.name, quick.clone()).await.unwrap();
+    for summary in fixture.queue.list_queues().await.unwrap() {
+        fixture.queue.set_queue_settings(&summary.name, quick.clone()).await.unwrap();
     }
-    let names: Vec<_> = ground.queue.list_queues().await.unwrap().into_iter().map(|queue| queue.name).collect();
-    let mut jobs = ground.queue.try_stream_jobs::<u64>(names);
+    let names: Vec<_> = fixture.queue.list_queues().await.unwrap().into_iter().map(|queue| queue.name).collect();
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>(names);
     let open = "select count(*) from pm.job where state < 2";
     let mut idle = 0;
     while idle < 60 {
         match tokio::time::timeout(Duration::from_secs(1), jobs.next()).await {
             Ok(Some(Ok(job))) => settle(job.into_parts().1, tally).await,
             Ok(other) => panic!("the stream goes on: {other:?}"),
-            Err(_) if ground.number(open) == 0 => return,
+            Err(_) if fixture.number(open) == 0 => return,
             Err(_) => idle += 1,
         }
     }
-    panic!("{} jobs are stuck", ground.number(open));
+    panic!("{} jobs are stuck", fixture.number(open));
 }
 
-fn audit(ground: &Ground, tally: &Tally) {
+fn audit(fixture: &Fixture, tally: &Tally) {
     let enqueued = tally.enqueued.lock().unwrap().len() as i64;
     let deleted = tally.deleted.load(Ordering::Relaxed) as i64;
-    let finished = ground.number("select count(*) from pm.job where state = 2");
+    let finished = fixture.number("select count(*) from pm.job where state = 2");
     let commits = tally.commits.lock().unwrap();
     println!(
         "{enqueued} enqueued, {finished} finished and there, {deleted} deleted with their queue, {} commits, {} refused",
@@ -160,6 +160,6 @@ fn audit(ground: &Ground, tally: &Tally) {
     assert!(finished <= commits.len() as i64);
     let astray = "select count(*) from pm.job j left join pm.claim_frontier f using (queue_id, priority)
                   where j.state = 1 and (j.seq is null or f.seq is null or j.seq > f.seq)";
-    assert_eq!(ground.number(astray), 0, "whatever is in progress stands within the reaper's reach");
-    assert_eq!(ground.number("select count(*) from pm.queue where name is null"), 0);
+    assert_eq!(fixture.number(astray), 0, "whatever is in progress stands within the reaper's reach");
+    assert_eq!(fixture.number("select count(*) from pm.queue where name is null"), 0);
 }

@@ -3,7 +3,7 @@
 use pm_core::op::{EnqueueKeyed, FetchJob, Holder, ReplaceJobs, Settle, SettleItem};
 use pm_core::{Codec, JobOptions, Lease, NewJob, OnConflict, QueueName, Reason, Verdict};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Enqueued, State, Uuid, connect_with};
-use pm_tests::{Direct, Ground, Loss, Proxy, within};
+use pm_tests::{Direct, Fixture, Loss, Proxy, within};
 
 const KEY: &str = "report";
 
@@ -56,14 +56,14 @@ const EVENTS: [&str; 10] = [
     "restarted",
 ];
 
-async fn happen(event: &str, ground: &Ground, direct: &mut Direct, id: Uuid) {
+async fn happen(event: &str, fixture: &Fixture, direct: &mut Direct, id: Uuid) {
     match event {
         "claimed" => {
             let lease = Lease { job: id, number: 1 };
             direct.run(FetchJob { lease, worker: "worker".to_owned() }).await.expect("it is ready");
         }
         "finished" => work(direct, id, 1, Verdict::Commit, State::Finished).await,
-        "failed" => drop(ground.queue.fail_jobs(&[id], "enough").await.unwrap()),
+        "failed" => drop(fixture.queue.fail_jobs(&[id], "enough").await.unwrap()),
         "claimed and released" => work(direct, id, 1, Verdict::Release, State::Pending).await,
         "replaced by another" => assert!(send(direct, &update(99)).await.unwrap().replaced),
         "replaced by another and finished" => {
@@ -71,13 +71,13 @@ async fn happen(event: &str, ground: &Ground, direct: &mut Direct, id: Uuid) {
             work(direct, id, 1, Verdict::Commit, State::Finished).await;
         }
         "moved" => {
-            ground.queue.create_queue("elsewhere", false).await.unwrap();
-            assert_eq!(ground.queue.move_jobs(&[id], "elsewhere").await.unwrap(), 1);
+            fixture.queue.create_queue("elsewhere", false).await.unwrap();
+            assert_eq!(fixture.queue.move_jobs(&[id], "elsewhere").await.unwrap(), 1);
         }
-        "renamed" => ground.queue.rename_queue("tasks", "elsewhere").await.unwrap(),
+        "renamed" => fixture.queue.rename_queue("tasks", "elsewhere").await.unwrap(),
         "restarted" => {
             work(direct, id, 1, Verdict::Commit, State::Finished).await;
-            assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+            assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
         }
         _ => {}
     }
@@ -87,20 +87,20 @@ async fn happen(event: &str, ground: &Ground, direct: &mut Direct, id: Uuid) {
 #[tokio::test]
 async fn a_replacement_sent_again_is_answered_as_the_first_time_whatever_became_of_the_job() {
     for event in EVENTS {
-        let ground = Ground::new().await;
-        let mut direct = Direct::to(&ground.database.url()).await;
-        let id = ground.put_with(0, keyed()).await;
+        let fixture = Fixture::new().await;
+        let mut direct = Direct::to(&fixture.database.url()).await;
+        let id = fixture.put_with(0, keyed()).await;
         let first = send(&mut direct, &update(7)).await.expect("the key is held");
         assert!(first.replaced && first.id == id, "{event}: {first:?}");
-        happen(event, &ground, &mut direct, id).await;
+        happen(event, &fixture, &mut direct, id).await;
         if event == "renamed" {
-            ground.queue.create_queue("tasks", false).await.unwrap();
+            fixture.queue.create_queue("tasks", false).await.unwrap();
         }
-        let before = ground.column("select row(state, seq, attempt, payload)::text from pm.job");
+        let before = fixture.column("select row(state, seq, attempt, payload)::text from pm.job");
         let again = send(&mut direct, &update(7)).await;
         let is_the_same = again.is_some_and(|again| again.replaced && again.id == id);
         assert!(is_the_same, "{event}: {again:?} after {first:?}");
-        let after = ground.column("select row(state, seq, attempt, payload)::text from pm.job");
+        let after = fixture.column("select row(state, seq, attempt, payload)::text from pm.job");
         assert_eq!(before, after, "{event}");
     }
 }
@@ -108,52 +108,53 @@ async fn a_replacement_sent_again_is_answered_as_the_first_time_whatever_became_
 /// A deleted job takes what is known of its replacements with it: as with any deleted job, an enqueue sent again is new.
 #[tokio::test]
 async fn a_replacement_sent_again_after_its_job_was_deleted_is_a_new_job() {
-    let ground = Ground::new().await;
-    let mut direct = Direct::to(&ground.database.url()).await;
-    let id = ground.put_with(0, keyed()).await;
+    let fixture = Fixture::new().await;
+    let mut direct = Direct::to(&fixture.database.url()).await;
+    let id = fixture.put_with(0, keyed()).await;
     assert!(send(&mut direct, &update(7)).await.unwrap().replaced);
-    assert_eq!(ground.queue.delete_jobs(&[id]).await.unwrap(), 1);
-    assert_eq!(ground.number("select count(*) from pm.replacement"), 0);
+    assert_eq!(fixture.queue.delete_jobs(&[id]).await.unwrap(), 1);
+    assert_eq!(fixture.number("select count(*) from pm.replacement"), 0);
     assert_eq!(send(&mut direct, &update(7)).await, None);
-    assert_eq!(ground.column("select id from pm.job"), [update(7).id.to_string()]);
+    assert_eq!(fixture.column("select id from pm.job"), [update(7).id.to_string()]);
 }
 
 /// A holder that is replaced all the time does not gather replacements for ever.
 #[tokio::test]
 async fn replacements_older_than_a_day_are_forgotten_at_the_next() {
-    let ground = Ground::new().await;
-    let mut direct = Direct::to(&ground.database.url()).await;
-    ground.put_with(0, keyed()).await;
+    let fixture = Fixture::new().await;
+    let mut direct = Direct::to(&fixture.database.url()).await;
+    fixture.put_with(0, keyed()).await;
     for number in 1..=3 {
         assert!(send(&mut direct, &update(number)).await.unwrap().replaced);
     }
-    ground.database.execute("update pm.replacement set replaced_at = replaced_at - interval '25 h'").unwrap();
+    fixture.database.execute("update pm.replacement set replaced_at = replaced_at - interval '25 h'").unwrap();
     assert!(send(&mut direct, &update(4)).await.unwrap().replaced);
-    assert_eq!(ground.column("select id from pm.replacement"), [update(4).id.to_string()]);
+    assert_eq!(fixture.column("select id from pm.replacement"), [update(4).id.to_string()]);
 }
 
 /// The whole way, with workers that take the job while the reply is lost: each payload that was answered runs once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payload_whose_replacement_lost_its_reply_runs_once() {
-    let ground = Ground::new().await;
-    let proxy = Proxy::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.expect("the proxy lets it through");
     for round in 0..20u64 {
-        ground.queue.pause_queue("tasks").await.unwrap();
-        let id = ground.put_with(round * 2, keyed()).await;
+        fixture.queue.pause_queue("tasks").await.unwrap();
+        let id = fixture.put_with(round * 2, keyed()).await;
         proxy.trap("share as (", Loss::Reply);
         let (enqueuing, payload) = (queue.clone(), round * 2 + 1);
-        let enqueue =
-            tokio::spawn(async move { enqueuing.enqueue_told("tasks", payload, replacing()).await.expect("answered") });
+        let enqueue = tokio::spawn(async move {
+            enqueuing.enqueue_with_outcome("tasks", payload, replacing()).await.expect("answered")
+        });
         let is_cut = async || proxy.cuts() == round as usize + 1;
-        pm_tests::eventually("the reply is lost", pm_tests::PATIENCE, is_cut).await;
-        ground.queue.finish_jobs(&[id]).await.unwrap();
+        pm_tests::eventually("the reply is lost", pm_tests::TIMEOUT, is_cut).await;
+        fixture.queue.finish_jobs(&[id]).await.unwrap();
         let told = within("the answer", enqueue).await.unwrap();
         let ran = format!("select count(*) from pm.job where convert_from(payload, 'utf8') = '{payload}'");
-        assert_eq!(ground.number(&ran), 1, "round {round}: {told:?}");
+        assert_eq!(fixture.number(&ran), 1, "round {round}: {told:?}");
         assert_eq!(told, Enqueued::Replaced(id), "round {round}");
-        ground.queue.resume_queue("tasks").await.unwrap();
-        ground.database.execute("delete from pm.job").unwrap();
+        fixture.queue.resume_queue("tasks").await.unwrap();
+        fixture.database.execute("delete from pm.job").unwrap();
     }
 }
 
@@ -171,9 +172,9 @@ async fn a_job_is_replaced_until_a_worker_keeps_it() {
         ("finished and restarted", false),
     ];
     for (end, is_replaced) in ends {
-        let ground = Ground::new().await;
-        let mut direct = Direct::to(&ground.database.url()).await;
-        let id = ground.put_with(0, keyed()).await;
+        let fixture = Fixture::new().await;
+        let mut direct = Direct::to(&fixture.database.url()).await;
+        let id = fixture.put_with(0, keyed()).await;
         let fails = || Verdict::SoftFail(Reason::new("no"));
         match end {
             "released" => work(&mut direct, id, 1, Verdict::Release, State::Pending).await,
@@ -194,16 +195,16 @@ async fn a_job_is_replaced_until_a_worker_keeps_it() {
             "reaped" => {
                 let lease = Lease { job: id, number: 1 };
                 direct.run(FetchJob { lease, worker: "worker".to_owned() }).await.expect("it is ready");
-                ground.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
-                assert_eq!(ground.queue.reap().await.unwrap().0, 1);
+                fixture.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
+                assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
             }
             "finished and restarted" => {
                 work(&mut direct, id, 1, Verdict::Commit, State::Finished).await;
-                assert_eq!(ground.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+                assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
             }
             _ => {}
         }
-        let told = ground.queue.enqueue_told("tasks", 1u64, replacing()).await.unwrap();
+        let told = fixture.queue.enqueue_with_outcome("tasks", 1u64, replacing()).await.unwrap();
         let expected = if is_replaced { Enqueued::Replaced(id) } else { Enqueued::existing(id, State::Pending) };
         assert_eq!(told, expected, "{end}");
     }

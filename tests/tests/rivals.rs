@@ -8,50 +8,50 @@ use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, InitialState, JobFilter, RunAt, SettingsChange, State,
     StreamOptions, connect_with,
 };
-use pm_tests::{Direct, Ground, PATIENCE, Proxy, eventually, next, unattended, within};
+use pm_tests::{Direct, Fixture, Proxy, TIMEOUT, eventually, next, unattended, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn direct(ground: &Ground) -> Direct {
-    Direct::to(&ground.database.url()).await
+async fn direct(fixture: &Fixture) -> Direct {
+    Direct::to(&fixture.database.url()).await
 }
 
 /// There: the source was finished and had no successor, five times of five.
 #[tokio::test]
 async fn a_chain_into_a_missing_queue_does_not_finish_its_source() {
-    let ground = Ground::new().await;
-    let id = ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let mut ack = next(&mut jobs).await.into_parts().1;
-    let mut mine = direct(&ground).await;
+    let mut mine = direct(&fixture).await;
 
     let transaction = mine.client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
     let settlement = ack.commit_in(&inside).await.unwrap();
-    let missing = ground.queue.enqueue_in(&inside, "next stage", 2u64, EnqueueOptions::default()).await.unwrap_err();
+    let missing = fixture.queue.enqueue_in(&inside, "next harness", 2u64, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::QueueNotFound);
     transaction.rollback().await.unwrap();
     drop(settlement);
-    assert_eq!(ground.state(id).await, State::InProgress, "nothing has happened");
+    assert_eq!(fixture.state(id).await, State::InProgress, "nothing has happened");
 
-    ground.queue.create_queue("next stage", false).await.unwrap();
+    fixture.queue.create_queue("next harness", false).await.unwrap();
     let transaction = mine.client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
     let settlement = ack.commit_in(&inside).await.unwrap();
-    let successor = ground.queue.enqueue_in(&inside, "next stage", 2u64, EnqueueOptions::default()).await.unwrap();
+    let successor = fixture.queue.enqueue_in(&inside, "next harness", 2u64, EnqueueOptions::default()).await.unwrap();
     transaction.commit().await.unwrap();
     settlement.committed();
-    assert_eq!((ground.state(id).await, ground.state(successor).await), (State::Finished, State::Pending));
+    assert_eq!((fixture.state(id).await, fixture.state(successor).await), (State::Finished, State::Pending));
 }
 
 /// There: 3,334 transactions in 6.2 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reaper_on_an_idle_database_looks_once_and_sleeps() {
-    let ground = Ground::new().await;
-    let proxy = Proxy::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
     assert_eq!(queue.reap().await.unwrap(), (0, None));
     let before = proxy.executions("");
@@ -66,10 +66,10 @@ async fn a_reaper_on_an_idle_database_looks_once_and_sleeps() {
 /// Ruling 21: the poll of an idle stream is one statement, and nothing else is sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_stream_sends_one_statement_a_poll() {
-    let ground = Ground::new().await;
-    let proxy = Proxy::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
-    let options = StreamOptions::default().poll(SECOND, SECOND).sleep_most(SECOND * 30);
+    let options = StreamOptions::default().poll(SECOND, SECOND).idle_poll(SECOND * 30);
     let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", options);
     let mut count = async |during: Duration| {
         let before = proxy.executions("");
@@ -94,11 +94,11 @@ async fn an_idle_stream_sends_one_statement_a_poll() {
 /// There: raw foreign-key errors on both sides, in 31 of 40 rounds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forty_rounds_of_deletes_against_enqueuers_show_no_raw_error_and_leave_no_orphan() {
-    let ground = Ground::without_queue().await;
+    let fixture = Fixture::without_queue().await;
     let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let enqueuers: Vec<_> = (0..8)
         .map(|n| {
-            let (queue, stop, told) = (ground.queue.clone(), stop.clone(), told.clone());
+            let (queue, stop, told) = (fixture.queue.clone(), stop.clone(), told.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let states = [InitialState::Auto, InitialState::Pending, InitialState::Paused];
@@ -113,27 +113,27 @@ async fn forty_rounds_of_deletes_against_enqueuers_show_no_raw_error_and_leave_n
         .collect();
     let mut deleted = 0;
     for _ in 0..40 {
-        assert!(ground.queue.create_queue("doomed", false).await.unwrap());
+        assert!(fixture.queue.create_queue("doomed", false).await.unwrap());
         tokio::time::sleep(SECOND / 50).await;
-        deleted += ground.queue.delete_queue("doomed").await.expect("no raw error here either");
+        deleted += fixture.queue.delete_queue("doomed").await.expect("no raw error here either");
     }
     stop.store(true, Ordering::Relaxed);
     for enqueuer in enqueuers {
         enqueuer.await.expect("it saw no other error");
     }
     assert_eq!(deleted, told.load(Ordering::Relaxed), "each was deleted and counted");
-    assert_eq!(ground.number("select count(*) from pm.job"), 0, "no orphan");
-    assert_eq!(ground.number("select count(*) from pm.queue"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.job"), 0, "no orphan");
+    assert_eq!(fixture.number("select count(*) from pm.queue"), 0);
     assert!(deleted > 0);
 }
 
 /// There: `Pending` and `Paused` on a queue that does not exist were a raw database error.
 #[tokio::test]
 async fn an_unknown_queue_is_told_whatever_the_initial_state() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     for state in [InitialState::Auto, InitialState::Pending, InitialState::Paused] {
         let options = EnqueueOptions::default().initial_state(state);
-        let error = ground.queue.enqueue("nowhere", 1u64, options).await.unwrap_err();
+        let error = fixture.queue.enqueue("nowhere", 1u64, options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::QueueNotFound, "{state:?}");
     }
 }
@@ -141,19 +141,19 @@ async fn an_unknown_queue_is_told_whatever_the_initial_state() {
 /// There: `Pending` was handed out from a paused queue, and so was what an operator restarted.
 #[tokio::test]
 async fn neither_an_initial_state_nor_a_restart_overrules_a_paused_queue() {
-    let ground = Ground::new().await;
-    let ended = ground.put(1).await;
-    ground.queue.finish_jobs(&[ended]).await.unwrap();
-    ground.queue.pause_queue("tasks").await.unwrap();
-    let pending = ground.put_with(2, EnqueueOptions::default().initial_state(InitialState::Pending)).await;
-    assert_eq!(ground.queue.restart_jobs(&[ended], true).await.unwrap(), 1);
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended().poll(SECOND / 100, SECOND / 10));
+    let fixture = Fixture::new().await;
+    let ended = fixture.put(1).await;
+    fixture.queue.finish_jobs(&[ended]).await.unwrap();
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    let pending = fixture.put_with(2, EnqueueOptions::default().initial_state(InitialState::Pending)).await;
+    assert_eq!(fixture.queue.restart_jobs(&[ended], true).await.unwrap(), 1);
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended().poll(SECOND / 100, SECOND / 10));
     assert!(tokio::time::timeout(SECOND, jobs.next()).await.is_err());
     for id in [ended, pending] {
-        assert_eq!(ground.state(id).await, State::Paused);
-        assert!(ground.queue.fetch_job::<u64>(id).await.unwrap().is_none(), "not by its id either");
+        assert_eq!(fixture.state(id).await, State::Paused);
+        assert!(fixture.queue.fetch_job::<u64>(id).await.unwrap().is_none(), "not by its id either");
     }
-    assert_eq!(ground.queue.resume_queue("tasks").await.unwrap(), 2);
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 2);
     for job in pm_tests::take(&mut jobs, 2).await {
         job.into_parts().1.commit().await.unwrap();
     }
@@ -162,53 +162,53 @@ async fn neither_an_initial_state_nor_a_restart_overrules_a_paused_queue() {
 /// There: a rename wrote every job's row (14.7 s with a million), and a pause every pending one's.
 #[tokio::test]
 async fn renaming_and_pausing_write_no_jobs_row() {
-    let ground = Ground::new().await;
-    ground.put_many(1_000).await;
+    let fixture = Fixture::new().await;
+    fixture.put_many(1_000).await;
     let rows = "select md5(string_agg(xmin::text || ctid::text || id::text, ',' order by id)) from pm.job";
-    let before = ground.column(rows);
-    ground.queue.pause_queue("tasks").await.unwrap();
-    ground.queue.rename_queue("tasks", "chores").await.unwrap();
-    assert_eq!(ground.queue.resume_queue("chores").await.unwrap(), 1_000);
-    assert_eq!(ground.column(rows), before);
+    let before = fixture.column(rows);
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    fixture.queue.rename_queue("tasks", "chores").await.unwrap();
+    assert_eq!(fixture.queue.resume_queue("chores").await.unwrap(), 1_000);
+    assert_eq!(fixture.column(rows), before);
 }
 
 /// There: a limit of 0 listed one job.
 #[tokio::test]
 async fn a_list_is_as_long_as_its_limit_says() {
-    let ground = Ground::new().await;
-    ground.put_many(5).await;
+    let fixture = Fixture::new().await;
+    fixture.put_many(5).await;
     for (limit, listed) in [(0, 0), (1, 1), (5, 5), (6, 5)] {
-        assert_eq!(ground.queue.list_jobs(JobFilter::default().limit(limit)).await.unwrap().len(), listed);
+        assert_eq!(fixture.queue.list_jobs(JobFilter::default().limit(limit)).await.unwrap().len(), listed);
     }
-    assert_eq!(ground.queue.list_jobs(JobFilter::default()).await.unwrap().len(), 5);
+    assert_eq!(fixture.queue.list_jobs(JobFilter::default()).await.unwrap().len(), 5);
 }
 
 /// There: recovery needed a reaper that someone remembered to run.
 #[tokio::test]
 async fn a_stream_recovers_expired_leases_of_other_queues_without_a_reaper() {
-    let ground = Ground::with(SettingsChange::new().lease(SECOND / 5).backoff(vec![Duration::ZERO])).await;
-    ground.queue.create_queue("other", false).await.unwrap();
-    let id = ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let fixture = Fixture::with(SettingsChange::new().lease(SECOND / 5).backoff(vec![Duration::ZERO])).await;
+    fixture.queue.create_queue("other", false).await.unwrap();
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let _held = next(&mut jobs).await;
     drop(jobs);
-    let mut others = ground.queue.try_stream_jobs::<u64>("other");
+    let mut others = fixture.queue.try_stream_jobs::<u64>("other");
     assert!(futures_util::FutureExt::now_or_never(others.next()).is_none());
-    let recovered = async || ground.job(id).await.retry_count == 1;
-    eventually("it is reaped by a stream of another queue", PATIENCE, recovered).await;
+    let recovered = async || fixture.job(id).await.retry_count == 1;
+    eventually("it is reaped by a stream of another queue", TIMEOUT, recovered).await;
 }
 
 /// There: a lease was as long as the binary of the reaper said.
 #[tokio::test]
 async fn a_lease_is_as_long_as_its_queue_said_when_it_was_claimed_whoever_reaps() {
-    let ground = Ground::with(SettingsChange::new().lease(SECOND * 600)).await;
-    let id = ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let fixture = Fixture::with(SettingsChange::new().lease(SECOND * 600)).await;
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let held = next(&mut jobs).await;
-    ground.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND)).await.unwrap();
+    fixture.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND)).await.unwrap();
     tokio::time::sleep(SECOND * 2).await;
-    assert_eq!(ground.another(ConnectOptions::default()).await.reap().await.unwrap().0, 0);
-    assert_eq!(ground.state(id).await, State::InProgress);
+    assert_eq!(fixture.another(ConnectOptions::default()).await.reap().await.unwrap().0, 0);
+    assert_eq!(fixture.state(id).await, State::InProgress);
     within("the commit", held.into_parts().1.commit()).await.unwrap();
 }
 
@@ -246,10 +246,10 @@ fn claim_of_100(queue_id: i32) -> (Claim, String) {
 /// against 0.8), and the reaper read the whole table (171 ms at a million).
 #[tokio::test]
 async fn claims_promotions_and_reaps_touch_as_many_pages_whatever_waits_is_ready_or_has_ended() {
-    let ground = Ground::new().await;
-    ground.put_many(1_000).await;
-    let queue_id = ground.number("select id from pm.queue") as i32;
-    let mut direct = direct(&ground).await;
+    let fixture = Fixture::new().await;
+    fixture.put_many(1_000).await;
+    let queue_id = fixture.number("select id from pm.queue") as i32;
+    let mut direct = direct(&fixture).await;
     let reap = Reap { limit: 500, seed: 1 };
     let promote = Promote { limit: 1_000, bound: None };
     let measure = async |direct: &mut Direct| {
@@ -270,7 +270,7 @@ async fn claims_promotions_and_reaps_touch_as_many_pages_whatever_waits_is_ready
                case kind when 1 then nextval('pm.job_seq') end,
                case kind when 0 then now() + n * interval '1 min' end, case kind when 2 then now() end
         from generate_series(1, 50000) n, generate_series(0, 2) kind";
-    ground.database.execute(&fill.replace("{id}", &queue_id.to_string())).unwrap();
+    fixture.database.execute(&fill.replace("{id}", &queue_id.to_string())).unwrap();
     let large = measure(&mut direct).await;
     println!("pages touched by claim, promote and reap: {small:?}, with 150,000 more jobs {large:?}");
     for (small, large) in small.into_iter().zip(large) {
@@ -281,19 +281,19 @@ async fn claims_promotions_and_reaps_touch_as_many_pages_whatever_waits_is_ready
 /// There: every update of a job wrote all its index entries anew.
 #[tokio::test]
 async fn most_claims_write_no_index_entry() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     // A claim adds lease and worker to the row: the smaller it is, the less surely both versions fit in one page.
     let jobs = (0..500).map(|_| ("x".repeat(120), EnqueueOptions::default()));
-    ground.queue.enqueue_many("tasks", jobs).await.unwrap();
-    let mut direct = direct(&ground).await;
-    let (claim, _) = claim_of_100(ground.number("select id from pm.queue") as i32);
+    fixture.queue.enqueue_many("tasks", jobs).await.unwrap();
+    let mut direct = direct(&fixture).await;
+    let (claim, _) = claim_of_100(fixture.number("select id from pm.queue") as i32);
     for lease in 1..=5 {
         assert_eq!(direct.run(Claim { lease, ..claim.clone() }).await.jobs.len(), 100);
     }
     drop(direct);
     let told = "select n_tup_upd from pg_stat_user_tables where schemaname = 'pm' and relname = 'job'";
-    eventually("the statistics have come in", PATIENCE, async || ground.number(told) == 500).await;
-    let in_place = ground.number(&told.replace("n_tup_upd", "n_tup_hot_upd"));
+    eventually("the statistics have come in", TIMEOUT, async || fixture.number(told) == 500).await;
+    let in_place = fixture.number(&told.replace("n_tup_upd", "n_tup_hot_upd"));
     println!("{in_place} of 500 in place");
     assert!(in_place >= 425, "{in_place}");
 }
@@ -301,10 +301,10 @@ async fn most_claims_write_no_index_entry() {
 /// There: an enqueue had no delay, and what was due was found by luck of the poll.
 #[tokio::test]
 async fn a_due_job_does_not_wait_for_the_next_poll() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let hour = SECOND * 3_600;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().poll(hour, hour));
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().poll(hour, hour));
     assert!(tokio::time::timeout(SECOND / 2, jobs.next()).await.is_err());
-    ground.put_with(1, EnqueueOptions::default().run_at(RunAt::In(SECOND / 2))).await;
+    fixture.put_with(1, EnqueueOptions::default().run_at(RunAt::In(SECOND / 2))).await;
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! A job that is not due waits; one that is due does not.
 
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, JobMetadata, RunAt, State, Timestamp};
-use pm_tests::{Ground, next};
+use pm_tests::{Fixture, next};
 use std::time::Duration;
 
 fn at(run_at: RunAt) -> EnqueueOptions {
@@ -13,22 +13,22 @@ fn shifted(job: &JobMetadata, seconds: i64) -> Timestamp {
 }
 
 /// Returns a job that shows the database's time.
-async fn clock(ground: &Ground) -> JobMetadata {
-    let id = ground.put(0).await;
-    let job = ground.job(id).await;
-    ground.database.execute(&format!("delete from pm.job where id = '{id}'")).expect("the statement is valid");
+async fn clock(fixture: &Fixture) -> JobMetadata {
+    let id = fixture.put(0).await;
+    let job = fixture.job(id).await;
+    fixture.database.execute(&format!("delete from pm.job where id = '{id}'")).expect("the statement is valid");
     job
 }
 
 #[tokio::test]
 async fn a_due_time_in_the_past_means_at_once() {
-    let ground = Ground::new().await;
-    let past = shifted(&clock(&ground).await, -3_600);
-    let id = ground.put_with(1, at(RunAt::At(past))).await;
-    let zero = ground.put_with(2, at(RunAt::In(Duration::ZERO))).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let past = shifted(&clock(&fixture).await, -3_600);
+    let id = fixture.put_with(1, at(RunAt::At(past))).await;
+    let zero = fixture.put_with(2, at(RunAt::In(Duration::ZERO))).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     for expected in [id, zero] {
-        assert_eq!(ground.job(expected).await.run_at, None);
+        assert_eq!(fixture.job(expected).await.run_at, None);
         let job = next(&mut jobs).await;
         assert_eq!(job.id(), expected);
         job.into_parts().1.commit().await.unwrap();
@@ -37,84 +37,84 @@ async fn a_due_time_in_the_past_means_at_once() {
 
 #[tokio::test]
 async fn a_due_time_is_shown_to_the_microsecond() {
-    let ground = Ground::new().await;
-    let later = Timestamp::from_unix_us(shifted(&clock(&ground).await, 86_400).unix_us() + 123_457);
-    let id = ground.put_with(1, at(RunAt::At(later))).await;
-    let job = ground.job(id).await;
+    let fixture = Fixture::new().await;
+    let later = Timestamp::from_unix_us(shifted(&clock(&fixture).await, 86_400).unix_us() + 123_457);
+    let id = fixture.put_with(1, at(RunAt::At(later))).await;
+    let job = fixture.job(id).await;
     assert_eq!((job.state, job.run_at), (State::Pending, Some(later)));
-    let id = ground.put_with(1, at(RunAt::In(Duration::from_secs(60)))).await;
-    let job = ground.job(id).await;
+    let id = fixture.put_with(1, at(RunAt::In(Duration::from_secs(60)))).await;
+    let job = fixture.job(id).await;
     assert_eq!(job.run_at.unwrap().unix_us(), job.created_at.unix_us() + 60_000_000, "by the database's clock");
 }
 
 #[tokio::test]
 async fn a_running_stream_takes_jobs_when_they_are_due_in_the_order_of_their_times() {
-    let ground = Ground::new().await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
-    ground.put_with(3, at(RunAt::In(Duration::from_millis(900)))).await;
-    ground.put_with(1, at(RunAt::In(Duration::from_millis(300)))).await;
-    let half = Timestamp::from_unix_us(clock(&ground).await.read_at.unix_us() + 600_000);
-    ground.put_with(2, at(RunAt::At(half))).await;
+    let fixture = Fixture::new().await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
+    fixture.put_with(3, at(RunAt::In(Duration::from_millis(900)))).await;
+    fixture.put_with(1, at(RunAt::In(Duration::from_millis(300)))).await;
+    let half = Timestamp::from_unix_us(clock(&fixture).await.read_at.unix_us() + 600_000);
+    fixture.put_with(2, at(RunAt::At(half))).await;
     for expected in 1..=3 {
         let job = next(&mut jobs).await;
         assert_eq!(*job.payload(), expected);
         let early =
             format!("select now() < created_at + {expected} * interval '300 ms' - interval '100 ms' from pm.job");
         let sql = format!("{early} where id = '{}'", job.id());
-        assert_eq!(ground.column(&sql), ["f"], "not before its time");
+        assert_eq!(fixture.column(&sql), ["f"], "not before its time");
         job.into_parts().1.commit().await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_job_due_in_a_distant_future_is_passed_over() {
-    let ground = Ground::new().await;
-    let far = ground.put_with(1, at(RunAt::In(Duration::from_secs(30 * 86_400))).priority(9)).await;
-    let near = ground.put(2).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let far = fixture.put_with(1, at(RunAt::In(Duration::from_secs(30 * 86_400))).priority(9)).await;
+    let near = fixture.put(2).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let job = next(&mut jobs).await;
     assert_eq!(job.id(), near);
     job.into_parts().1.commit().await.unwrap();
-    let soon = ground.put_with(3, at(RunAt::In(Duration::from_millis(200)))).await;
+    let soon = fixture.put_with(3, at(RunAt::In(Duration::from_millis(200)))).await;
     let job = next(&mut jobs).await;
     assert_eq!(job.id(), soon, "and does not hide the one that is due before it");
     job.into_parts().1.commit().await.unwrap();
-    assert_eq!(ground.job(far).await.attempt, 0);
+    assert_eq!(fixture.job(far).await.attempt, 0);
 }
 
 #[tokio::test]
 async fn many_jobs_due_at_one_moment_all_come() {
     const JOBS: u64 = 2_500;
-    let ground = Ground::new().await;
-    let moment = shifted(&clock(&ground).await, 1);
+    let fixture = Fixture::new().await;
+    let moment = shifted(&clock(&fixture).await, 1);
     let jobs = (0..JOBS).map(|n| (n, at(RunAt::At(moment))));
-    ground.queue.enqueue_many("tasks", jobs).await.unwrap();
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    fixture.queue.enqueue_many("tasks", jobs).await.unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let mut seen = vec![false; JOBS as usize];
     for _ in 0..JOBS {
         let (n, ack) = next(&mut jobs).await.into_parts();
         assert!(!std::mem::replace(&mut seen[n as usize], true), "job {n} came twice");
         ack.commit().detach();
     }
-    pm_tests::within("the end", ground.queue.close()).await;
-    assert_eq!(ground.jobs_in(State::Finished), JOBS as i64);
+    pm_tests::within("the end", fixture.queue.close()).await;
+    assert_eq!(fixture.jobs_in(State::Finished), JOBS as i64);
 }
 
 #[tokio::test]
 async fn a_job_that_becomes_due_goes_behind_those_ready_before_it_and_by_priority() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let soon = at(RunAt::In(Duration::from_millis(200)));
-    ground.put_with(1, soon.clone()).await;
-    ground.put_with(2, soon.priority(5)).await;
-    ground.put(3).await;
+    fixture.put_with(1, soon.clone()).await;
+    fixture.put_with(2, soon.priority(5)).await;
+    fixture.put(3).await;
     // A stream of another queue promotes it too: whose it is does not matter.
-    ground.queue.create_queue("other", false).await.unwrap();
-    let mut others = ground.queue.try_stream_jobs::<u64>("other");
+    fixture.queue.create_queue("other", false).await.unwrap();
+    let mut others = fixture.queue.try_stream_jobs::<u64>("other");
     assert!(futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut others)).is_none());
-    let promoted = async || ground.number("select count(*) from pm.job where run_at is not null") == 0;
-    pm_tests::eventually("all are promoted", pm_tests::PATIENCE, promoted).await;
+    let promoted = async || fixture.number("select count(*) from pm.job where run_at is not null") == 0;
+    pm_tests::eventually("all are promoted", pm_tests::TIMEOUT, promoted).await;
     let one = pm_driver_tokio_postgres::StreamOptions::default().prefetch(1);
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", one);
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", one);
     for expected in [2, 3, 1] {
         let (n, ack) = next(&mut jobs).await.into_parts();
         assert_eq!(n, expected);
@@ -124,10 +124,10 @@ async fn a_job_that_becomes_due_goes_behind_those_ready_before_it_and_by_priorit
 
 #[tokio::test]
 async fn a_stream_in_another_process_takes_a_job_when_it_is_due() {
-    let ground = Ground::new().await;
-    let other = ground.another(ConnectOptions::default()).await;
+    let fixture = Fixture::new().await;
+    let other = fixture.another(ConnectOptions::default()).await;
     let mut jobs = other.try_stream_jobs::<u64>("tasks");
-    let id = ground.put_with(1, at(RunAt::In(Duration::from_millis(500)))).await;
+    let id = fixture.put_with(1, at(RunAt::In(Duration::from_millis(500)))).await;
     let job = next(&mut jobs).await;
     assert_eq!(job.id(), id);
     job.into_parts().1.commit().await.unwrap();

@@ -3,16 +3,16 @@
 use deadpool_postgres::{Manager, Pool};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Finding, Queue};
 use pm_sandbox::Pooler;
-use pm_tests::{Ground, next, unattended};
+use pm_tests::{Fixture, next, unattended};
 use std::time::Duration;
 use tokio_postgres::NoTls;
 
 const SEQUENCES: [&str; 4] = ["job_seq", "queue_id_seq", "payload_id_seq", "schedule_id_seq"];
 
 /// Sets sequences back, as on a server that got the rows and not the sequences.
-fn fall_behind(ground: &Ground) {
+fn fall_behind(fixture: &Fixture) {
     for sequence in SEQUENCES {
-        ground.database.execute(&format!("select setval('pm.{sequence}', 1, false)")).unwrap();
+        fixture.database.execute(&format!("select setval('pm.{sequence}', 1, false)")).unwrap();
     }
 }
 
@@ -22,10 +22,10 @@ async fn lagging(queue: &Queue) -> Vec<Finding> {
 }
 
 /// Puts jobs in such that every sequence has drawn.
-async fn use_every_sequence(ground: &Ground) {
-    let id = ground.put(0).await;
-    ground.queue.copy_job(id, "tasks", EnqueueOptions::default()).await.unwrap();
-    ground
+async fn use_every_sequence(fixture: &Fixture) {
+    let id = fixture.put(0).await;
+    fixture.queue.copy_job(id, "tasks", EnqueueOptions::default()).await.unwrap();
+    fixture
         .database
         .execute(
             "insert into pm.schedule (name, queue_id, priority, codec, missed, overlap, cron, zone, payload)
@@ -36,43 +36,43 @@ async fn use_every_sequence(ground: &Ground) {
 
 #[tokio::test]
 async fn each_sequence_that_is_behind_is_found_and_mended() {
-    let ground = Ground::new().await;
-    use_every_sequence(&ground).await;
-    assert_eq!(lagging(&ground.queue).await, []);
-    fall_behind(&ground);
-    let found = lagging(&ground.queue).await;
+    let fixture = Fixture::new().await;
+    use_every_sequence(&fixture).await;
+    assert_eq!(lagging(&fixture.queue).await, []);
+    fall_behind(&fixture);
+    let found = lagging(&fixture.queue).await;
     assert_eq!(found.len(), SEQUENCES.len(), "{found:#?}");
     for sequence in SEQUENCES {
         let finding = found.iter().find(|finding| finding.what.starts_with(&format!("sequence {sequence} "))).unwrap();
-        ground.database.execute(finding.remedy.sql().unwrap()).unwrap();
+        fixture.database.execute(finding.remedy.sql().unwrap()).unwrap();
         // Run again beside workers that have drawn since, it goes back for nobody.
-        let before = ground.number(&format!("select nextval('pm.{sequence}')"));
-        ground.database.execute(finding.remedy.sql().unwrap()).unwrap();
-        assert!(ground.number(&format!("select nextval('pm.{sequence}')")) > before, "{sequence}");
+        let before = fixture.number(&format!("select nextval('pm.{sequence}')"));
+        fixture.database.execute(finding.remedy.sql().unwrap()).unwrap();
+        assert!(fixture.number(&format!("select nextval('pm.{sequence}')")) > before, "{sequence}");
     }
-    assert_eq!(lagging(&ground.queue).await, []);
-    ground.queue.create_queue("more", false).await.unwrap();
+    assert_eq!(lagging(&fixture.queue).await, []);
+    fixture.queue.create_queue("more", false).await.unwrap();
 }
 
 /// A line whose jobs are all taken and ended tells how far positions have come by its claim frontier.
 #[tokio::test]
 async fn a_sequence_behind_the_claim_frontier_is_found() {
-    let ground = Ground::new().await;
-    ground.database.execute("insert into pm.claim_frontier (queue_id, priority, seq) values (1, 0, 5000)").unwrap();
-    assert_eq!(lagging(&ground.queue).await.len(), 1);
+    let fixture = Fixture::new().await;
+    fixture.database.execute("insert into pm.claim_frontier (queue_id, priority, seq) values (1, 0, 5000)").unwrap();
+    assert_eq!(lagging(&fixture.queue).await.len(), 1);
 }
 
 /// Whatever way a handle comes by its connections, what it puts in stands behind what was there before.
 #[tokio::test]
 async fn a_new_job_is_never_put_before_older_ones() {
     for way in ["own", "sqlx", "pool", "pooler"] {
-        let ground = Ground::new().await;
+        let fixture = Fixture::new().await;
         for priority in [0, 7] {
             let jobs = (0..100u64).map(|n| (n, EnqueueOptions::default().priority(priority)));
-            ground.queue.enqueue_many("tasks", jobs).await.unwrap();
+            fixture.queue.enqueue_many("tasks", jobs).await.unwrap();
         }
-        fall_behind(&ground);
-        let url = ground.database.url();
+        fall_behind(&fixture);
+        let url = fixture.database.url();
         let pooler = Pooler::before(&url).unwrap();
         let options = ConnectOptions::default();
         let queue = match way {
@@ -83,7 +83,7 @@ async fn a_new_job_is_never_put_before_older_ones() {
                 pm_driver_tokio_postgres::from_pool(pool, options).await.unwrap()
             }
             _ => {
-                let through = pooler.url_of(ground.database.name());
+                let through = pooler.url_of(fixture.database.name());
                 pm_driver_tokio_postgres::connect_with(&through, options.pooler(true)).await.unwrap()
             }
         };
@@ -104,18 +104,18 @@ async fn a_new_job_is_never_put_before_older_ones() {
 #[tokio::test]
 async fn a_handle_that_lives_through_a_failover_puts_no_job_before_older_ones() {
     for sqlx in [false, true] {
-        let ground = Ground::new().await;
-        ground.put_many(100).await;
+        let fixture = Fixture::new().await;
+        fixture.put_many(100).await;
         let queue = match sqlx {
-            false => pm_driver_tokio_postgres::connect(&ground.database.url()).await.unwrap(),
-            true => pm_driver_sqlx::connect(&ground.database.url()).await.unwrap(),
+            false => pm_driver_tokio_postgres::connect(&fixture.database.url()).await.unwrap(),
+            true => pm_driver_sqlx::connect(&fixture.database.url()).await.unwrap(),
         };
-        fall_behind(&ground);
+        fall_behind(&fixture);
         let others = "select pg_terminate_backend(pid) from pg_stat_activity
                       where datname = current_database() and pid <> pg_backend_pid()";
-        ground.database.execute(others).unwrap();
+        fixture.database.execute(others).unwrap();
         queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
-        assert!(ground.number("select max(seq) from pm.job") > 1_000, "sqlx: {sqlx}");
+        assert!(fixture.number("select max(seq) from pm.job") > 1_000, "sqlx: {sqlx}");
         queue.close().await;
     }
 }
@@ -123,33 +123,33 @@ async fn a_handle_that_lives_through_a_failover_puts_no_job_before_older_ones() 
 /// Many handles that connect at once set the sequence forward once, and never back.
 #[tokio::test]
 async fn many_handles_that_connect_at_once_keep_positions_apart() {
-    let ground = Ground::new().await;
-    ground.put_many(50).await;
-    fall_behind(&ground);
-    let url = ground.database.url();
+    let fixture = Fixture::new().await;
+    fixture.put_many(50).await;
+    fall_behind(&fixture);
+    let url = fixture.database.url();
     let put = async |n: u64| {
         let queue = pm_driver_tokio_postgres::connect(&url).await.unwrap();
         queue.enqueue("tasks", n, EnqueueOptions::default()).await.unwrap();
         queue.close().await;
     };
     futures_util::future::join_all((0..12).map(put)).await;
-    assert_eq!(ground.number("select count(*) - count(distinct seq) from pm.job"), 0);
-    assert_eq!(ground.number("select count(*) from pm.job where seq > 1000"), 12);
+    assert_eq!(fixture.number("select count(*) - count(distinct seq) from pm.job"), 0);
+    assert_eq!(fixture.number("select count(*) from pm.job where seq > 1000"), 12);
 }
 
 /// A claim raises the frontier of its line up to 1,000 beyond what it took: nothing is behind then, and nothing advances.
 #[tokio::test]
 async fn connecting_beside_claims_leaves_the_sequence_alone() {
-    let ground = Ground::new().await;
-    ground.put_many(20).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let fixture = Fixture::new().await;
+    fixture.put_many(20).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
-    assert!(ground.number("select max(seq) from pm.claim_frontier") > 1_000);
-    let drawn = ground.number("select last_value from pm.job_seq");
+    assert!(fixture.number("select max(seq) from pm.claim_frontier") > 1_000);
+    let drawn = fixture.number("select last_value from pm.job_seq");
     for _ in 0..3 {
-        let queue = pm_driver_tokio_postgres::connect(&ground.database.url()).await.unwrap();
+        let queue = pm_driver_tokio_postgres::connect(&fixture.database.url()).await.unwrap();
         queue.enqueue("nowhere", 1u64, EnqueueOptions::default()).await.unwrap_err();
         queue.close().await;
     }
-    assert_eq!(ground.number("select last_value from pm.job_seq"), drawn);
+    assert_eq!(fixture.number("select last_value from pm.job_seq"), drawn);
 }

@@ -9,7 +9,7 @@ const SHARES: u64 = 4;
 /// Seeds in which something was wrong once, and what.
 const REGRESSIONS: [(u64, &str); 0] = [];
 /// A planted bug must be found within so many worlds; more would take longer than a test may.
-const PATIENCE: u64 = 200;
+const TIMEOUT: u64 = 200;
 
 /// Lives through the worlds of a share; or through that of `PM_SEED` alone.
 fn live_through(share: u64) {
@@ -87,7 +87,7 @@ fn every_promise_holds_in_the_worlds_that_bytes_chose() {
 fn every_planted_bug_is_found() {
     let mut missed = Vec::new();
     for (bug, what) in Bug::ALL {
-        let found = (1..=PATIENCE).find_map(|seed| Some((seed, run_with(seed, Some(bug)).violation?)));
+        let found = (1..=TIMEOUT).find_map(|seed| Some((seed, run_with(seed, Some(bug)).violation?)));
         match found {
             Some((seed, violation)) => {
                 let head: String = violation.lines().next().unwrap_or_default().chars().take(110).collect();
@@ -96,5 +96,5 @@ fn every_planted_bug_is_found() {
             None => missed.push(what),
         }
     }
-    assert!(missed.is_empty(), "not found within {PATIENCE} worlds: {missed:?}");
+    assert!(missed.is_empty(), "not found within {TIMEOUT} worlds: {missed:?}");
 }

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{
     Codec, ConnectOptions, EnqueueOptions, ErrorKind, JobStream, Queue, RawPayload, SettingsChange, State,
 };
-use pm_tests::{Ground, PATIENCE, Proxy, eventually, next};
+use pm_tests::{Fixture, Proxy, TIMEOUT, eventually, next};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +21,10 @@ async fn connect(driver: Driver, proxy: &Proxy, options: ConnectOptions) -> Queu
     connected.expect("the proxy lets it through")
 }
 
-async fn ground_and_proxy(lease: Duration) -> (Ground, Proxy) {
-    let ground = Ground::with(SettingsChange::new().lease(lease)).await;
-    let proxy = Proxy::before(&ground.database.url()).await;
-    (ground, proxy)
+async fn fixture_and_proxy(lease: Duration) -> (Fixture, Proxy) {
+    let fixture = Fixture::with(SettingsChange::new().lease(lease)).await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
+    (fixture, proxy)
 }
 
 fn payload(bytes: usize) -> RawPayload {
@@ -32,25 +32,25 @@ fn payload(bytes: usize) -> RawPayload {
 }
 
 /// Works one job, so that connections are open and statements prepared.
-async fn warm_up(ground: &Ground, jobs: &mut JobStream<RawPayload>) {
-    ground.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
+async fn warm_up(fixture: &Fixture, jobs: &mut JobStream<RawPayload>) {
+    fixture.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
     next(jobs).await.into_parts().1.commit().await.unwrap();
 }
 
 /// Replies later than a job may wait for a handler.
 async fn late_replies(driver: Driver, lease: Duration, latency: Duration) {
-    let (ground, proxy) = ground_and_proxy(lease).await;
-    let options = ConnectOptions::default().connect_timeout(PATIENCE * 2).statement_timeout(PATIENCE * 2);
+    let (fixture, proxy) = fixture_and_proxy(lease).await;
+    let options = ConnectOptions::default().connect_timeout(TIMEOUT * 2).statement_timeout(TIMEOUT * 2);
     let queue = connect(driver, &proxy, options).await;
     let mut jobs = queue.try_stream_jobs::<RawPayload>("tasks");
-    warm_up(&ground, &mut jobs).await;
+    warm_up(&fixture, &mut jobs).await;
     proxy.late_replies(latency);
-    let id = ground.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
-    let came = tokio::time::timeout(PATIENCE * 3, jobs.next()).await.expect("it comes in time");
+    let id = fixture.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
+    let came = tokio::time::timeout(TIMEOUT * 3, jobs.next()).await.expect("it comes in time");
     let (_, ack) = came.expect("the stream goes on").unwrap().into_parts();
     assert_eq!((ack.id(), ack.attempt()), (id, 1), "it was not given back and claimed again");
     ack.commit().await.expect("the lease is ours");
-    let job = ground.job(id).await;
+    let job = fixture.job(id).await;
     assert_eq!((job.state, job.retry_count), (State::Finished, 0));
 }
 
@@ -68,12 +68,12 @@ async fn a_job_whose_reply_is_late_is_worked_on_the_first_time_over_sqlx() {
 
 /// A payload that is on its way for half its lease.
 async fn long_transfer(driver: Driver) {
-    let (ground, proxy) = ground_and_proxy(Duration::from_secs(8)).await;
+    let (fixture, proxy) = fixture_and_proxy(Duration::from_secs(8)).await;
     let queue = connect(driver, &proxy, ConnectOptions::default()).await;
     let mut jobs = queue.try_stream_jobs::<RawPayload>("tasks");
-    warm_up(&ground, &mut jobs).await;
+    warm_up(&fixture, &mut jobs).await;
     proxy.throttle(500_000);
-    let id = ground.queue.enqueue("tasks", payload(2_000_000), EnqueueOptions::default()).await.unwrap();
+    let id = fixture.queue.enqueue("tasks", payload(2_000_000), EnqueueOptions::default()).await.unwrap();
     let (got, ack) = next(&mut jobs).await.into_parts();
     assert_eq!((ack.id(), ack.attempt(), got.bytes.len()), (id, 1, 2_000_000));
     ack.commit().await.expect("the lease is ours");
@@ -91,14 +91,14 @@ async fn a_job_that_takes_half_its_lease_to_arrive_is_worked_on_the_first_time_o
 
 /// A payload whose sending takes longer than the statement timeout: an error says so, and a longer timeout helps.
 async fn short_timeout(driver: Driver) {
-    let (ground, proxy) = ground_and_proxy(Duration::from_secs(600)).await;
+    let (fixture, proxy) = fixture_and_proxy(Duration::from_secs(600)).await;
     let options = ConnectOptions::default().statement_timeout(Duration::from_millis(300));
     let queue = connect(driver, &proxy, options).await;
     let mut jobs = queue.try_stream_jobs::<RawPayload>("tasks");
-    warm_up(&ground, &mut jobs).await;
+    warm_up(&fixture, &mut jobs).await;
     proxy.throttle(200_000);
-    let id = ground.queue.enqueue("tasks", payload(500_000), EnqueueOptions::default()).await.unwrap();
-    let told = tokio::time::timeout(PATIENCE * 3, jobs.next()).await.expect("it is told in time");
+    let id = fixture.queue.enqueue("tasks", payload(500_000), EnqueueOptions::default()).await.unwrap();
+    let told = tokio::time::timeout(TIMEOUT * 3, jobs.next()).await.expect("it is told in time");
     let error = told.expect("the stream goes on").expect_err("the job cannot come");
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("statement timeout of 300ms"), "{error}");
@@ -122,17 +122,17 @@ async fn a_statement_timeout_too_short_for_a_payload_is_named_over_sqlx() {
 
 /// A payload whose way to the server takes longer than the statement timeout and the 5 s beyond.
 async fn long_upload(driver: Driver) {
-    let (ground, proxy) = ground_and_proxy(Duration::from_secs(600)).await;
+    let (fixture, proxy) = fixture_and_proxy(Duration::from_secs(600)).await;
     let options = ConnectOptions::default().statement_timeout(Duration::from_millis(500));
     let queue = connect(driver, &proxy, options).await;
     queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
     proxy.throttle(200_000);
     let id = queue.enqueue("tasks", payload(1_500_000), EnqueueOptions::default()).await.expect("it goes in");
-    assert_eq!(ground.number("select count(*) from pm.job"), 2, "once");
-    assert_eq!(ground.job(id).await.payload_bytes, 1_500_000);
+    assert_eq!(fixture.number("select count(*) from pm.job"), 2, "once");
+    assert_eq!(fixture.job(id).await.payload_bytes, 1_500_000);
     queue.close().await;
     let connections = "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()";
-    eventually("nothing is left at work", PATIENCE, async || ground.number(connections) == 0).await;
+    eventually("nothing is left at work", TIMEOUT, async || fixture.number(connections) == 0).await;
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ impl Tls {
         server.execute("postgres", "alter system set ssl = on").unwrap();
         server.execute("postgres", "create role ada login superuser password 'hunter2'").unwrap();
         server.execute("postgres", "select pg_reload_conf()").unwrap();
-        let deadline = std::time::Instant::now() + pm_tests::PATIENCE;
+        let deadline = std::time::Instant::now() + pm_tests::TIMEOUT;
         while server.execute("postgres", "show ssl").unwrap()[0][0].as_deref() != Some("on") {
             assert!(std::time::Instant::now() < deadline, "the server switches TLS on: {}", server.log());
         }

@@ -7,60 +7,60 @@ use pm_driver_tokio_postgres::{
     SettingsChange, State, StreamOptions, WithoutNotify,
 };
 use pm_sandbox::{Server, ServerOptions};
-use pm_tests::{Ground, PATIENCE, eventually};
+use pm_tests::{Fixture, TIMEOUT, eventually};
 use std::error::Error as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
-async fn client(ground: &Ground) -> Client {
-    let (client, connection) = tokio_postgres::connect(&ground.database.url(), NoTls).await.unwrap();
+async fn client(fixture: &Fixture) -> Client {
+    let (client, connection) = tokio_postgres::connect(&fixture.database.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }
 
 #[tokio::test]
 async fn a_commit_makes_job_and_ending_visible_and_a_rollback_neither() {
-    let ground = Ground::new().await;
-    let mut client = client(&ground).await;
-    let first = ground.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().keep_alive(None));
+    let fixture = Fixture::new().await;
+    let mut client = client(&fixture).await;
+    let first = fixture.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().heartbeat(None));
     let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
 
     let transaction = client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
-    let next = ground.queue.enqueue_in(&inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
+    let next = fixture.queue.enqueue_in(&inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
     let settlement = ack.commit_in(&inside).await.unwrap();
     transaction.rollback().await.unwrap();
     drop(settlement);
-    assert!(ground.queue.get_job(next).await.unwrap().is_none());
-    assert_eq!(ground.queue.job(first).await.unwrap().state, State::InProgress);
+    assert!(fixture.queue.get_job(next).await.unwrap().is_none());
+    assert_eq!(fixture.queue.job(first).await.unwrap().state, State::InProgress);
 
     let transaction = client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
-    let next = ground.queue.enqueue_in(&inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
+    let next = fixture.queue.enqueue_in(&inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
     let settlement = ack.commit_in(&inside).await.unwrap();
-    assert!(ground.queue.get_job(next).await.unwrap().is_none(), "not before the commit");
+    assert!(fixture.queue.get_job(next).await.unwrap().is_none(), "not before the commit");
     transaction.commit().await.unwrap();
     settlement.committed();
-    assert_eq!(ground.queue.job(first).await.unwrap().state, State::Finished);
+    assert_eq!(fixture.queue.job(first).await.unwrap().state, State::Finished);
     assert_eq!(jobs.next().await.unwrap().unwrap().id(), next);
 }
 
 #[tokio::test]
 async fn after_a_rollback_the_ack_can_be_settled_otherwise() {
-    let ground = Ground::new().await;
-    let mut client = client(&ground).await;
-    let id = ground.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let mut client = client(&fixture).await;
+    let id = fixture.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
     let transaction = client.transaction().await.unwrap();
     let settlement = ack.commit_in(&InTransaction(&transaction)).await.unwrap();
     transaction.rollback().await.unwrap();
     drop(settlement);
     ack.hard_fail("the order was refused").await.unwrap();
-    assert_eq!(ground.queue.job(id).await.unwrap().state, State::Failed);
+    assert_eq!(fixture.queue.job(id).await.unwrap().state, State::Failed);
 }
 
 /// A handler in REPEATABLE READ whose work takes longer than a third of the lease: the extension during its first try
@@ -68,19 +68,19 @@ async fn after_a_rollback_the_ack_can_be_settled_otherwise() {
 #[tokio::test]
 async fn a_second_try_has_most_of_the_lease_for_itself() {
     const LEASE: Duration = Duration::from_secs(15);
-    let ground = Ground::with(SettingsChange::new().lease(LEASE)).await;
-    let mut client = client(&ground).await;
-    let id = ground.put(1).await;
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::with(SettingsChange::new().lease(LEASE)).await;
+    let mut client = client(&fixture).await;
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
     let left_ms = "select (extract(epoch from lease_expires_at - now()) * 1000)::int8 from pm.job where state = 1";
     for attempt in 1..=2 {
         let transaction = client.transaction().await.unwrap();
         let snapshot = "set transaction isolation level repeatable read; select from pm.job";
         transaction.batch_execute(snapshot).await.unwrap();
-        let before = ground.column("select lease_expires_at from pm.job");
+        let before = fixture.column("select lease_expires_at from pm.job");
         let a_third_has_passed =
-            async || ground.column("select lease_expires_at from pm.job") != before || ground.number(left_ms) < 9_000;
+            async || fixture.column("select lease_expires_at from pm.job") != before || fixture.number(left_ms) < 9_000;
         eventually("the work takes a while", LEASE, a_third_has_passed).await;
         match (attempt, ack.commit_in(&InTransaction(&transaction)).await) {
             (1, Err(refused)) => assert!(refused.to_string().contains("40001"), "{refused}"),
@@ -91,17 +91,17 @@ async fn a_second_try_has_most_of_the_lease_for_itself() {
             (_, answer) => panic!("try {attempt}: {answer:?}"),
         }
     }
-    assert_eq!(ground.job(id).await.state, State::Finished);
+    assert_eq!(fixture.job(id).await.state, State::Finished);
 }
 
 #[tokio::test]
 async fn a_stale_ack_is_refused_in_a_transaction_too() {
-    let ground = Ground::new().await;
-    let mut client = client(&ground).await;
-    let id = ground.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
-    let mut jobs = ground.queue.try_stream_jobs::<u64>("tasks");
+    let fixture = Fixture::new().await;
+    let mut client = client(&fixture).await;
+    let id = fixture.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
-    ground.queue.restart_jobs(&[id], true).await.unwrap();
+    fixture.queue.restart_jobs(&[id], true).await.unwrap();
     let transaction = client.transaction().await.unwrap();
     let refused = ack.commit_in(&InTransaction(&transaction)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::LeaseLost);
@@ -109,25 +109,25 @@ async fn a_stale_ack_is_refused_in_a_transaction_too() {
 
 #[tokio::test]
 async fn many_go_in_together_and_keys_are_told() {
-    let ground = Ground::new().await;
-    let mut client = client(&ground).await;
+    let fixture = Fixture::new().await;
+    let mut client = client(&fixture).await;
     let keyed = || EnqueueOptions::default().key("once");
-    let holder = ground.queue.enqueue("tasks", 0u64, keyed()).await.unwrap();
+    let holder = fixture.queue.enqueue("tasks", 0u64, keyed()).await.unwrap();
     let transaction = client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
     let jobs = (0..2_500u64).map(|n| (n, if n == 1_200 { keyed() } else { EnqueueOptions::default() }));
-    let enqueued = ground.queue.enqueue_many_in(&inside, "tasks", jobs).await.unwrap();
+    let enqueued = fixture.queue.enqueue_many_in(&inside, "tasks", jobs).await.unwrap();
     let existing: Vec<_> = enqueued.iter().filter(|one| matches!(one, Enqueued::Existing(..))).collect();
     assert_eq!((enqueued.len(), existing.len(), existing[0].id()), (2_500, 1, holder));
     transaction.commit().await.unwrap();
-    assert_eq!(ground.jobs_in(State::Pending), 2_500);
+    assert_eq!(fixture.jobs_in(State::Pending), 2_500);
 
     let transaction = client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
     let refuse = keyed().on_conflict(OnConflict::Refuse);
-    let refused = ground.queue.enqueue_in(&inside, "tasks", 0u64, refuse).await.unwrap_err();
+    let refused = fixture.queue.enqueue_in(&inside, "tasks", 0u64, refuse).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::KeyConflict);
-    let nowhere = ground.queue.enqueue_in(&inside, "nowhere", 0u64, EnqueueOptions::default()).await.unwrap_err();
+    let nowhere = fixture.queue.enqueue_in(&inside, "nowhere", 0u64, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound);
     transaction.commit().await.expect("a refusal leaves the transaction alive");
 }
@@ -149,19 +149,19 @@ impl Executor for Scale<'_> {
 
 #[tokio::test]
 async fn what_goes_in_with_a_transaction_travels_in_statements_of_16_mib() {
-    let ground = Ground::new().await;
-    let mut client = client(&ground).await;
+    let fixture = Fixture::new().await;
+    let mut client = client(&fixture).await;
     let transaction = client.transaction().await.unwrap();
     let scale = Scale(InTransaction(&transaction), Mutex::default());
     let sizes = [900_000; 30].into_iter().chain([3_000_000; 2]);
     let jobs = sizes.map(|size| ("x".repeat(size), EnqueueOptions::default()));
-    let enqueued = ground.queue.enqueue_many_in(&scale, "tasks", jobs).await.unwrap();
+    let enqueued = fixture.queue.enqueue_many_in(&scale, "tasks", jobs).await.unwrap();
     let sent = scale.1.into_inner().unwrap();
     assert_eq!((sent.len(), sent.iter().max() < Some(&(16 << 20))), (4, true), "{sent:?}");
     transaction.commit().await.unwrap();
     let (ids, mut stored) = (
         enqueued.iter().map(|job| job.id().to_string()).collect::<Vec<_>>(),
-        ground.column("select id from pm.job order by seq"),
+        fixture.column("select id from pm.job order by seq"),
     );
     stored.truncate(ids.len() + 1);
     assert_eq!(stored, ids, "in order");
@@ -169,15 +169,15 @@ async fn what_goes_in_with_a_transaction_travels_in_statements_of_16_mib() {
 
 #[tokio::test]
 async fn a_sleeping_worker_hears_of_it_at_the_commit() {
-    let ground = Ground::new().await;
-    let mut client = client(&ground).await;
+    let fixture = Fixture::new().await;
+    let mut client = client(&fixture).await;
     let hour = Duration::from_secs(3_600);
-    let options = StreamOptions::default().poll(hour, hour).sleep_most(hour);
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", options);
+    let options = StreamOptions::default().poll(hour, hour).idle_poll(hour);
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", options);
     let worker = tokio::spawn(async move { jobs.next().await.unwrap().unwrap().into_parts().1.commit().await });
-    let asleep = "select count(*) from pm.queue where sleeper_until > now()";
-    eventually("the worker sleeps", Duration::from_secs(10), async || ground.number(asleep) == 1).await;
-    let producer = ground.another(ConnectOptions::default()).await;
+    let asleep = "select count(*) from pm.queue where idle_until > now()";
+    eventually("the worker sleeps", Duration::from_secs(10), async || fixture.number(asleep) == 1).await;
+    let producer = fixture.another(ConnectOptions::default()).await;
     let transaction = client.transaction().await.unwrap();
     producer.enqueue_in(&InTransaction(&transaction), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
     transaction.commit().await.unwrap();
@@ -186,14 +186,14 @@ async fn a_sleeping_worker_hears_of_it_at_the_commit() {
 
 #[tokio::test]
 async fn everything_works_without_anything_kept_in_a_session() {
-    let ground = Ground::new().await;
-    let queue = ground.another(ConnectOptions::default().pooler(true)).await;
+    let fixture = Fixture::new().await;
+    let queue = fixture.another(ConnectOptions::default().pooler(true)).await;
     let id = queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     jobs.next().await.unwrap().unwrap().into_parts().1.commit().await.unwrap();
     assert_eq!(queue.job(id).await.unwrap().state, State::Finished);
     assert!(!queue.is_listening());
-    assert_eq!(ground.number("select count(*) from pg_prepared_statements"), 0);
+    assert_eq!(fixture.number("select count(*) from pg_prepared_statements"), 0);
 }
 
 /// Returns whether a refusal has ended the transaction.
@@ -204,11 +204,11 @@ fn is_of_the_server(error: &Error) -> bool {
 /// What pm itself refuses leaves the transaction usable; what the server refuses says so by its source.
 #[tokio::test]
 async fn whether_a_refusal_has_ended_the_transaction_shows_in_its_source() {
-    let ground = Ground::new().await;
-    let mut client = client(&ground).await;
+    let fixture = Fixture::new().await;
+    let mut client = client(&fixture).await;
     let transaction = client.transaction().await.unwrap();
     let inside = InTransaction(&transaction);
-    let put = async |queue: &str, options| ground.queue.enqueue_in(&inside, queue, 1u64, options).await;
+    let put = async |queue: &str, options| fixture.queue.enqueue_in(&inside, queue, 1u64, options).await;
     let long = EnqueueOptions::default().key("x".repeat(2_000));
     let [own, nowhere] = [put("tasks", long).await, put("nowhere", EnqueueOptions::default()).await];
     for error in [own.unwrap_err(), nowhere.unwrap_err()] {
@@ -235,16 +235,16 @@ impl Executor for Counting<'_> {
 /// A job that holds a key and is locked, though nobody changes it: the call waits for it without asking all the time.
 #[tokio::test]
 async fn a_call_whose_key_is_held_by_a_locked_job_asks_seldom_and_ends() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let replace = || EnqueueOptions::default().key("once").on_conflict(OnConflict::Replace);
-    let id = ground.put_with(0, replace()).await;
-    let (mut client, mut holder) = (client(&ground).await, client(&ground).await);
+    let id = fixture.put_with(0, replace()).await;
+    let (mut client, mut holder) = (client(&fixture).await, client(&fixture).await);
     let lock = holder.transaction().await.unwrap();
     lock.batch_execute("select from pm.job for update").await.unwrap();
     for is_locked_for_ever in [false, true] {
         let transaction = client.transaction().await.unwrap();
         let counting = Counting(InTransaction(&transaction), AtomicUsize::new(0));
-        let call = ground.queue.enqueue_many_in(&counting, "tasks", [(1u64, replace())]);
+        let call = fixture.queue.enqueue_many_in(&counting, "tasks", [(1u64, replace())]);
         if is_locked_for_ever {
             let refused = call.await.unwrap_err();
             assert!(refused.to_string().contains("locked") && is_of_the_server(&refused), "{refused}");
@@ -258,7 +258,7 @@ async fn a_call_whose_key_is_held_by_a_locked_job_asks_seldom_and_ends() {
     }
     lock.rollback().await.unwrap();
     let transaction = client.transaction().await.unwrap();
-    let call = ground.queue.enqueue_many_in(&InTransaction(&transaction), "tasks", [(1u64, replace())]).await;
+    let call = fixture.queue.enqueue_many_in(&InTransaction(&transaction), "tasks", [(1u64, replace())]).await;
     assert_eq!(call.unwrap(), [Enqueued::Replaced(id)]);
 }
 
@@ -272,12 +272,12 @@ async fn a_transaction_that_notifies_nothing_can_be_prepared_while_workers_are_i
     let (queue, worker) = (connect().await, connect().await);
     queue.create_queue("tasks", false).await.unwrap();
     let hour = Duration::from_secs(3_600);
-    let options = StreamOptions::default().poll(hour, hour).sleep_most(hour);
+    let options = StreamOptions::default().poll(hour, hour).idle_poll(hour);
     let mut jobs = worker.try_stream_jobs_with::<u64>("tasks", options);
-    let idle = "select count(*) from pm.queue where sleeper_until > now()";
+    let idle = "select count(*) from pm.queue where idle_until > now()";
     assert!(jobs.next().now_or_never().is_none());
     let is_idle = async || server.execute("prepared", idle).unwrap()[0][0].as_deref() == Some("1");
-    eventually("the worker is idle", PATIENCE, is_idle).await;
+    eventually("the worker is idle", TIMEOUT, is_idle).await;
 
     let (mut client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -297,7 +297,7 @@ async fn a_transaction_that_notifies_nothing_can_be_prepared_while_workers_are_i
     client.batch_execute("commit prepared 'two'").await.unwrap();
     queue.wake_workers().await.unwrap();
     for _ in 0..3 {
-        let job = tokio::time::timeout(PATIENCE, jobs.next()).await.expect("it is woken").unwrap().unwrap();
+        let job = tokio::time::timeout(TIMEOUT, jobs.next()).await.expect("it is woken").unwrap().unwrap();
         let (_, mut ack) = job.into_parts();
         let transaction = client.transaction().await.unwrap();
         let settlement = ack.commit_in(&InTransaction(&transaction)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use pm_core::{Event, State};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, InitialState, JobAck, SettingsChange, Uuid};
-use pm_tests::{Ground, PATIENCE, eventually, next, unattended, within};
+use pm_tests::{Fixture, TIMEOUT, eventually, next, unattended, within};
 use std::time::Duration;
 
 /// How a job comes to be paused: with its queue, or by itself.
@@ -13,43 +13,43 @@ enum Held {
 }
 
 /// Whose word it is: the holder's of the lease the job has, or of one it had before.
-struct Stage {
-    ground: Ground,
+struct Harness {
+    fixture: Fixture,
     id: Uuid,
     /// The last holder's right to speak, if the job was ever claimed.
     ack: Option<JobAck>,
 }
 
-impl Stage {
+impl Harness {
     /// Brings a job into `state`; an event that gives up is its last retry's.
-    async fn set(state: State, event: Event, held: Held) -> Stage {
+    async fn set(state: State, event: Event, held: Held) -> Harness {
         let retries = if matches!(event, Event::LastSoftFail | Event::LastReap) { 0 } else { 3 };
         let quick = SettingsChange::new().backoff(vec![Duration::ZERO]).max_retries(retries);
-        let ground = Ground::with(quick).await;
+        let fixture = Fixture::with(quick).await;
         let by_itself = state == State::Paused && held == Held::ByItself;
         let initial = if by_itself { InitialState::Paused } else { InitialState::Auto };
-        let id = ground.put_with(1, EnqueueOptions::default().initial_state(initial)).await;
+        let id = fixture.put_with(1, EnqueueOptions::default().initial_state(initial)).await;
         if event == Event::LastUnreadable {
-            ground.database.execute("update pm.job set unreadable_since = now() - interval '24 h'").unwrap();
+            fixture.database.execute("update pm.job set unreadable_since = now() - interval '24 h'").unwrap();
         }
-        let mut stage = Stage { ground, id, ack: None };
+        let mut harness = Harness { fixture, id, ack: None };
         if matches!(state, State::InProgress | State::Finished | State::Failed) {
-            let mut jobs = stage.ground.queue.try_stream_jobs_with::<u64>("tasks", unattended().listen(false));
-            stage.ack = Some(next(&mut jobs).await.into_parts().1);
+            let mut jobs = harness.fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended().listen(false));
+            harness.ack = Some(next(&mut jobs).await.into_parts().1);
         }
         match state {
-            State::Finished => assert_eq!(stage.ground.queue.finish_jobs(&[id]).await.unwrap(), 1),
-            State::Failed => assert_eq!(stage.ground.queue.fail_jobs(&[id], "given up").await.unwrap(), 1),
-            State::Paused if !by_itself => assert_eq!(stage.ground.queue.pause_queue("tasks").await.unwrap(), 1),
+            State::Finished => assert_eq!(harness.fixture.queue.finish_jobs(&[id]).await.unwrap(), 1),
+            State::Failed => assert_eq!(harness.fixture.queue.fail_jobs(&[id], "given up").await.unwrap(), 1),
+            State::Paused if !by_itself => assert_eq!(harness.fixture.queue.pause_queue("tasks").await.unwrap(), 1),
             _ => {}
         }
-        assert_eq!(stage.ground.state(id).await, state);
-        stage
+        assert_eq!(harness.fixture.state(id).await, state);
+        harness
     }
 
     /// Returns all that is stored of the job.
     fn row(&self) -> Vec<String> {
-        self.ground.column(&format!("select job::text from pm.job where id = '{}'", self.id))
+        self.fixture.column(&format!("select job::text from pm.job where id = '{}'", self.id))
     }
 
     /// Says a word as its holder, or as one whose lease is not the job's; returns whether it was heard.
@@ -69,7 +69,7 @@ impl Stage {
 
     /// Lets an event happen by its real operation; returns whether it was accepted.
     async fn happen(&mut self, event: Event) -> bool {
-        let (queue, ids) = (self.ground.queue.clone(), [self.id]);
+        let (queue, ids) = (self.fixture.queue.clone(), [self.id]);
         match event {
             Event::Claim => {
                 let fetched = queue.fetch_job::<u64>(self.id).await.unwrap();
@@ -82,13 +82,13 @@ impl Stage {
             Event::HardFail => self.say(|ack| ack.hard_fail("broken")).await,
             Event::Release => self.say(JobAck::release).await,
             Event::Unreadable | Event::LastUnreadable => self.say(|ack| ack.unreadable("what is this?")).await,
-            Event::Refresh => match &mut self.ack {
+            Event::Extend => match &mut self.ack {
                 Some(ack) => ack.refresh_lock().await.is_ok(),
                 None => false,
             },
             Event::Reap | Event::LastReap => {
                 let expire = "update pm.job set lease_expires_at = now() where lease_expires_at is not null";
-                self.ground.database.execute(expire).unwrap();
+                self.fixture.database.execute(expire).unwrap();
                 queue.reap().await.unwrap().0 == 1
             }
             Event::Pause => queue.pause_queue("tasks").await.unwrap() == 1,
@@ -102,10 +102,10 @@ impl Stage {
 }
 
 async fn check(state: State, event: Event, held: Held) {
-    let mut stage = Stage::set(state, event, held).await;
-    let before = stage.row();
-    let accepted = stage.happen(event).await;
-    let shown = stage.ground.state(stage.id).await;
+    let mut harness = Harness::set(state, event, held).await;
+    let before = harness.row();
+    let accepted = harness.happen(event).await;
+    let shown = harness.fixture.state(harness.id).await;
     let name = format!("{state} and {event:?}");
     match state.after(event) {
         // A job that returns to pending while its queue is paused is shown as paused.
@@ -114,12 +114,12 @@ async fn check(state: State, event: Event, held: Held) {
         }
         Some(after) => assert_eq!((accepted, shown), (true, after), "{name}"),
         // A queue's pause counts what it holds, and a job that is held already is held still.
-        None if (state, event) == (State::Paused, Event::Pause) => assert_eq!((before, shown), (stage.row(), state)),
-        None => assert_eq!((accepted, before, shown), (false, stage.row(), state), "{name} should change nothing"),
+        None if (state, event) == (State::Paused, Event::Pause) => assert_eq!((before, shown), (harness.row(), state)),
+        None => assert_eq!((accepted, before, shown), (false, harness.row(), state), "{name} should change nothing"),
     }
     // Closing waits for an ack in hand.
-    drop(stage.ack.take());
-    within("the end", stage.ground.queue.close()).await;
+    drop(harness.ack.take());
+    within("the end", harness.fixture.queue.close()).await;
 }
 
 async fn check_all_of(state: State) {
@@ -163,11 +163,11 @@ async fn a_failed_job_goes_where_the_table_says() {
 #[tokio::test]
 async fn a_dropped_ack_is_a_soft_fail_in_the_table_too() {
     for event in [Event::SoftFail, Event::LastSoftFail] {
-        let mut stage = Stage::set(State::InProgress, event, Held::WithItsQueue).await;
-        drop(stage.ack.take());
+        let mut harness = Harness::set(State::InProgress, event, Held::WithItsQueue).await;
+        drop(harness.ack.take());
         let after = State::InProgress.after(event).unwrap();
-        eventually("the drop counts", PATIENCE, async || stage.ground.state(stage.id).await == after).await;
-        assert_eq!(stage.ground.job(stage.id).await.retry_count, 1);
+        eventually("the drop counts", TIMEOUT, async || harness.fixture.state(harness.id).await == after).await;
+        assert_eq!(harness.fixture.job(harness.id).await.retry_count, 1);
     }
 }
 
@@ -177,7 +177,7 @@ fn every_event_is_listed() {
     for event in Event::ALL {
         match event {
             Event::Claim | Event::Commit | Event::SoftFail | Event::LastSoftFail | Event::HardFail => {}
-            Event::Release | Event::Refresh | Event::Reap | Event::LastReap | Event::Pause | Event::Resume => {}
+            Event::Release | Event::Extend | Event::Reap | Event::LastReap | Event::Pause | Event::Resume => {}
             Event::Restart | Event::ForceRestart | Event::Done | Event::Fail => {}
             Event::Unreadable | Event::LastUnreadable => {}
         }

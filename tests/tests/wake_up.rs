@@ -2,27 +2,27 @@
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, RunAt, StreamOptions};
-use pm_tests::{Ground, eventually};
+use pm_tests::{Fixture, eventually};
 use std::time::{Duration, Instant};
 
 /// So seldom that a job found before is found by a notification.
-fn deaf_but_for_notices() -> StreamOptions {
+fn notified_only() -> StreamOptions {
     let hour = Duration::from_secs(3_600);
-    StreamOptions::default().poll(hour, hour).sleep_most(hour)
+    StreamOptions::default().poll(hour, hour).idle_poll(hour)
 }
 
-async fn listening(ground: &Ground) {
-    eventually("the listener hears", Duration::from_secs(10), async || ground.queue.is_listening()).await;
+async fn listening(fixture: &Fixture) {
+    eventually("the listener hears", Duration::from_secs(10), async || fixture.queue.is_listening()).await;
     // The poll that follows has told the database that this worker sleeps.
-    let asleep = "select count(*) from pm.queue where sleeper_until > now()";
-    eventually("the worker sleeps", Duration::from_secs(10), async || ground.number(asleep) == 1).await;
+    let asleep = "select count(*) from pm.queue where idle_until > now()";
+    eventually("the worker sleeps", Duration::from_secs(10), async || fixture.number(asleep) == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_is_woken_by_another_process() {
-    let ground = Ground::new().await;
-    let producer = ground.another(ConnectOptions::default()).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<u64>("tasks", deaf_but_for_notices());
+    let fixture = Fixture::new().await;
+    let producer = fixture.another(ConnectOptions::default()).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", notified_only());
     let worker = tokio::spawn(async move {
         let mut latencies = Vec::new();
         for _ in 0..20 {
@@ -32,7 +32,7 @@ async fn an_idle_worker_is_woken_by_another_process() {
         }
         latencies
     });
-    listening(&ground).await;
+    listening(&fixture).await;
     for _ in 0..20 {
         producer.enqueue("tasks", micros(), EnqueueOptions::default()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -44,11 +44,11 @@ async fn an_idle_worker_is_woken_by_another_process() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_worker_hears_of_a_job_that_is_due_later() {
-    let ground = Ground::new().await;
-    let producer = ground.another(ConnectOptions::default()).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<()>("tasks", deaf_but_for_notices());
+    let fixture = Fixture::new().await;
+    let producer = fixture.another(ConnectOptions::default()).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<()>("tasks", notified_only());
     let worker = tokio::spawn(async move { jobs.next().await.unwrap().unwrap().into_parts().1.commit().await });
-    listening(&ground).await;
+    listening(&fixture).await;
     let soon = EnqueueOptions::default().run_at(RunAt::In(Duration::from_millis(300)));
     producer.enqueue("tasks", (), soon).await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), worker).await.expect("it is found").unwrap().unwrap();
@@ -56,21 +56,21 @@ async fn an_idle_worker_hears_of_a_job_that_is_due_later() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_listener_comes_back() {
-    let ground = Ground::new().await;
-    let producer = ground.another(ConnectOptions::default()).await;
-    let mut jobs = ground.queue.try_stream_jobs_with::<()>("tasks", StreamOptions::default());
+    let fixture = Fixture::new().await;
+    let producer = fixture.another(ConnectOptions::default()).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<()>("tasks", StreamOptions::default());
     let worker = tokio::spawn(async move {
         for _ in 0..2 {
             jobs.next().await.unwrap().unwrap().into_parts().1.commit().await.unwrap();
         }
     });
-    listening(&ground).await;
+    listening(&fixture).await;
     producer.enqueue("tasks", (), EnqueueOptions::default()).await.unwrap();
     let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                where query like '%listen%' and query not like '%pg_stat%' and datname = current_database()";
-    assert_eq!(ground.number(cut), 1);
-    eventually("the loss is seen", Duration::from_secs(10), async || !ground.queue.is_listening()).await;
-    eventually("the listener is back", Duration::from_secs(10), async || ground.queue.is_listening()).await;
+    assert_eq!(fixture.number(cut), 1);
+    eventually("the loss is seen", Duration::from_secs(10), async || !fixture.queue.is_listening()).await;
+    eventually("the listener is back", Duration::from_secs(10), async || fixture.queue.is_listening()).await;
     producer.enqueue("tasks", (), EnqueueOptions::default()).await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), worker).await.expect("both are found").unwrap();
 }
@@ -100,8 +100,8 @@ fn probes(port: u16) -> Vec<Option<Duration>> {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_notices_that_its_server_is_gone_without_a_word() {
-    let ground = Ground::new().await;
-    let proxy = pm_tests::Proxy::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let proxy = pm_tests::Proxy::before(&fixture.database.url()).await;
     let port = proxy.url().rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
     let queue = pm_driver_tokio_postgres::connect(proxy.url()).await.unwrap();
     let _jobs = queue.try_stream_jobs::<u64>("tasks");

@@ -196,20 +196,20 @@ impl Remedy {
 
 /// Returns what is wrong, in the order of [`Check::ALL`].
 ///
-/// `patience` is how long a transaction may be open, a lease be run out, and a ready job wait.
-pub fn examine(symptoms: &Symptoms, schema: &SchemaName, patience: Duration) -> Vec<Finding> {
+/// `threshold` is how long a transaction may be open, a lease be run out, and a ready job wait.
+pub fn examine(symptoms: &Symptoms, schema: &SchemaName, threshold: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(symptoms.orphans.iter().filter_map(|found| orphans(found, schema)));
     findings.extend(symptoms.search_paths.iter().filter_map(access::search_path));
     findings.extend(access::other_schema(&symptoms.relations, &symptoms.activity, schema));
     findings.extend(symptoms.sequences.iter().filter_map(|reading| sequences::lagging(reading, schema)));
-    findings.extend(symptoms.holders.iter().filter_map(|holder| held_rows(holder, patience)));
+    findings.extend(symptoms.holders.iter().filter_map(|holder| held_rows(holder, threshold)));
     findings.extend(symptoms.tables.iter().filter_map(|table| dead_rows(table, schema)));
     findings.extend(indexes(&symptoms.indexes, schema));
     findings.extend(symptoms.tables.iter().filter_map(|table| scans(table, schema)));
     findings.extend(symptoms.queues.iter().filter_map(stale_leases));
     findings.extend(clock_offset(symptoms.clock_offset));
-    findings.extend(symptoms.queues.iter().filter_map(|queue| unserved(queue, &symptoms.activity, patience)));
+    findings.extend(symptoms.queues.iter().filter_map(|queue| unserved(queue, &symptoms.activity, threshold)));
     findings.extend(no_autovacuum(&symptoms.tables, schema));
     findings.extend(symptoms.tables.iter().filter_map(|table| wraparound(table, schema)));
     findings.extend(deleted_queues(&symptoms.queues));
@@ -228,9 +228,9 @@ fn orphans(found: &OrphanCount, schema: &SchemaName) -> Option<Finding> {
     })
 }
 
-fn held_rows(holder: &RowHolder, patience: Duration) -> Option<Finding> {
+fn held_rows(holder: &RowHolder, threshold: Duration) -> Option<Finding> {
     let RowHolder { kind, name, role, application, state, age, transactions } = holder;
-    let is_wrong = age.map_or(*transactions > LAG, |age| age > patience);
+    let is_wrong = age.map_or(*transactions > LAG, |age| age > threshold);
     let of = |who: &Option<String>, words: &str| {
         let who = who.as_deref().filter(|who| !who.is_empty());
         who.map(|who| format!("{words}{who}")).unwrap_or_default()
@@ -339,10 +339,10 @@ fn clock_offset(offset: Duration) -> Option<Finding> {
     })
 }
 
-fn unserved(queue: &QueueHealth, activity: &[QueueActivity], patience: Duration) -> Option<Finding> {
+fn unserved(queue: &QueueHealth, activity: &[QueueActivity], threshold: Duration) -> Option<Finding> {
     let name = queue.name.as_deref()?;
     let waits = activity.iter().find(|activity| activity.queue == name)?.oldest_waiting?;
-    let is_unserved = !queue.paused && queue.in_progress == 0 && waits > patience;
+    let is_unserved = !queue.paused && queue.in_progress == 0 && waits > threshold;
     is_unserved.then(|| Finding {
         check: Check::UnservedQueue,
         what: format!("queue {name:?} has ready jobs, the oldest waiting for {}, and none in progress", length(waits)),

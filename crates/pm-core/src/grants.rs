@@ -48,7 +48,7 @@ const READER: &[OnTable] = &[
 /// attempts.
 const ENQUEUER: &[OnTable] = &[
     ("migration", &["select"]),
-    ("queue", &["select", "update (sleeper_until)"]),
+    ("queue", &["select", "update (idle_until)"]),
     ("job", &["select", "insert", "update"]),
     ("attempt", &["select"]),
     ("payload", &["select", "update", "delete"]),
@@ -56,7 +56,7 @@ const ENQUEUER: &[OnTable] = &[
 ];
 const WORKER: &[OnTable] = &[
     ("migration", &["select"]),
-    ("queue", &["select", "update (sleeper_until)"]),
+    ("queue", &["select", "update (idle_until)"]),
     ("job", &["select", "insert", "update"]),
     ("claim_frontier", &["select", "insert", "update", "delete"]),
     ("attempt", &["select", "insert"]),
@@ -279,11 +279,11 @@ fn kinds_of(statement: StatementId) -> &'static [RoleKind] {
         | StatementId::Poll
         | StatementId::Settle
         | StatementId::Outcome
-        | StatementId::Refresh
+        | StatementId::Extend
         | StatementId::Reap
         | StatementId::Promote
         | StatementId::ReleaseClaim
-        | StatementId::WakeSleepers
+        | StatementId::NotifyIdle
         | StatementId::FetchJob
         | StatementId::DueSchedules
         | StatementId::FireSchedules => &[Worker],
@@ -324,7 +324,7 @@ mod tests {
         let script = grant_script(RoleKind::Worker, "my \"app", &SchemaName::new("my jobs").unwrap(), Some("owner"));
         for line in [
             "grant usage on schema \"my jobs\" to \"my \"\"app\";",
-            "grant select, update (sleeper_until) on table \"my jobs\".queue to \"my \"\"app\";",
+            "grant select, update (idle_until) on table \"my jobs\".queue to \"my \"\"app\";",
             "grant usage, update on sequence \"my jobs\".job_seq to \"my \"\"app\";",
             "alter default privileges for role \"owner\" in schema \"my jobs\" grant usage on sequences to \"my \"\"app\";",
         ] {

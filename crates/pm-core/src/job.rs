@@ -161,7 +161,7 @@ pub struct ClaimedJob {
     pub queue_id: i32,
     /// Higher first.
     pub priority: i32,
-    /// Its ticket for the line.
+    /// Its position for the line.
     pub seq: i64,
     /// How often the job was claimed, this time included.
     pub attempt: u32,

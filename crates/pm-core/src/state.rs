@@ -36,8 +36,8 @@ pub enum Event {
     Unreadable,
     /// No worker could decode its payload for a day.
     LastUnreadable,
-    /// Its worker prolongs the lease.
-    Refresh,
+    /// Its worker extends the lease.
+    Extend,
     /// Its lease ended, and retries are left.
     Reap,
     /// Its lease ended, and no retry is left.
@@ -67,7 +67,7 @@ impl Event {
         Event::Release,
         Event::Unreadable,
         Event::LastUnreadable,
-        Event::Refresh,
+        Event::Extend,
         Event::Reap,
         Event::LastReap,
         Event::Pause,
@@ -95,7 +95,7 @@ impl State {
             (InProgress, Commit) => Some(Finished),
             (InProgress, SoftFail | Reap | Release | Unreadable) => Some(Pending),
             (InProgress, LastSoftFail | LastReap | LastUnreadable | HardFail) => Some(Failed),
-            (InProgress, Refresh) => Some(InProgress),
+            (InProgress, Extend) => Some(InProgress),
             (Pending, Pause) => Some(Paused),
             (Paused, Resume) => Some(Pending),
             (Pending | Paused | Finished | Failed, Restart | ForceRestart) => Some(Pending),
@@ -174,7 +174,7 @@ mod tests {
         (Event::Release, "..P.."),
         (Event::Unreadable, "..P.."),
         (Event::LastUnreadable, "..X.."),
-        (Event::Refresh, "..I.."),
+        (Event::Extend, "..I.."),
         (Event::Reap, "..P.."),
         (Event::LastReap, "..X.."),
         (Event::Pause, "H...."),
@@ -253,7 +253,7 @@ mod tests {
     fn a_worker_has_no_word_about_a_job_it_does_not_hold() {
         use Event::*;
         for state in State::ALL.into_iter().filter(|state| *state != State::InProgress) {
-            for event in [Commit, SoftFail, LastSoftFail, HardFail, Release, Refresh, Reap, LastReap] {
+            for event in [Commit, SoftFail, LastSoftFail, HardFail, Release, Extend, Reap, LastReap] {
                 assert_eq!(state.after(event), None, "{state} {event:?}");
             }
         }

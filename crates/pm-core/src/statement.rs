@@ -20,7 +20,7 @@ pub enum StatementId {
     Poll,
     Settle,
     Outcome,
-    Refresh,
+    Extend,
     Reap,
     Promote,
     ReleaseClaim,
@@ -44,17 +44,17 @@ pub enum StatementId {
     Attempts,
     NextJobs,
     Notify,
-    WakeSleepers,
+    NotifyIdle,
     RestartJobs,
     EndJobs,
     DeleteJobs,
     MoveJobs,
     CopyJob,
     FetchJob,
-    CondemnQueue,
+    BeginQueueDeletion,
     RenameQueue,
-    Sweep,
-    DropQueues,
+    PruneJobs,
+    DeleteEmptyQueues,
     ListSchedules,
     SetSchedule,
     HoldSchedule,
@@ -148,7 +148,7 @@ impl StatementId {
         StatementId::Poll,
         StatementId::Settle,
         StatementId::Outcome,
-        StatementId::Refresh,
+        StatementId::Extend,
         StatementId::Reap,
         StatementId::Promote,
         StatementId::ReleaseClaim,
@@ -172,17 +172,17 @@ impl StatementId {
         StatementId::Attempts,
         StatementId::NextJobs,
         StatementId::Notify,
-        StatementId::WakeSleepers,
+        StatementId::NotifyIdle,
         StatementId::RestartJobs,
         StatementId::EndJobs,
         StatementId::DeleteJobs,
         StatementId::MoveJobs,
         StatementId::CopyJob,
         StatementId::FetchJob,
-        StatementId::CondemnQueue,
+        StatementId::BeginQueueDeletion,
         StatementId::RenameQueue,
-        StatementId::Sweep,
-        StatementId::DropQueues,
+        StatementId::PruneJobs,
+        StatementId::DeleteEmptyQueues,
         StatementId::ListSchedules,
         StatementId::SetSchedule,
         StatementId::HoldSchedule,
@@ -201,7 +201,7 @@ impl StatementId {
     /// Returns on which connections it runs.
     pub fn class(self) -> ConnectionClass {
         match self {
-            StatementId::Refresh => ConnectionClass::Extend,
+            StatementId::Extend => ConnectionClass::Extend,
             StatementId::Enqueue
             | StatementId::Claim
             | StatementId::Poll
@@ -212,7 +212,7 @@ impl StatementId {
             | StatementId::ReleaseClaim
             | StatementId::FetchJob
             | StatementId::Notify
-            | StatementId::WakeSleepers
+            | StatementId::NotifyIdle
             | StatementId::DueSchedules
             | StatementId::FireSchedules
             | StatementId::QueueSettings
@@ -250,10 +250,10 @@ impl StatementId {
             | StatementId::DeleteJobs
             | StatementId::MoveJobs
             | StatementId::CopyJob
-            | StatementId::CondemnQueue
+            | StatementId::BeginQueueDeletion
             | StatementId::RenameQueue
-            | StatementId::Sweep
-            | StatementId::DropQueues
+            | StatementId::PruneJobs
+            | StatementId::DeleteEmptyQueues
             | StatementId::ListSchedules
             | StatementId::SetSchedule
             | StatementId::HoldSchedule
@@ -278,7 +278,7 @@ impl StatementId {
             StatementId::Poll => &op::poll::POLL,
             StatementId::Settle => &op::settle::SETTLE,
             StatementId::Outcome => &op::settle::OUTCOME,
-            StatementId::Refresh => &op::refresh::REFRESH,
+            StatementId::Extend => &op::extend::EXTEND,
             StatementId::Reap => &op::reap::REAP,
             StatementId::Promote => &op::promote::PROMOTE,
             StatementId::ReleaseClaim => &op::claim::RELEASE_CLAIM,
@@ -308,17 +308,17 @@ impl StatementId {
             StatementId::MoveJobs => &op::bulk::MOVE_JOBS,
             StatementId::CopyJob => &op::copy_job::COPY_JOB,
             StatementId::FetchJob => &op::fetch_job::FETCH_JOB,
-            StatementId::CondemnQueue => &op::sweep::CONDEMN_QUEUE,
-            StatementId::RenameQueue => &op::sweep::RENAME_QUEUE,
-            StatementId::Sweep => &op::sweep::SWEEP,
-            StatementId::DropQueues => &op::sweep::DROP_QUEUE,
+            StatementId::BeginQueueDeletion => &op::prune::BEGIN_QUEUE_DELETION,
+            StatementId::RenameQueue => &op::prune::RENAME_QUEUE,
+            StatementId::PruneJobs => &op::prune::PRUNE_JOBS,
+            StatementId::DeleteEmptyQueues => &op::prune::DELETE_EMPTY_QUEUES,
             StatementId::ListSchedules => &op::schedule::LIST_SCHEDULES,
             StatementId::SetSchedule => &op::schedule::SET_SCHEDULE,
             StatementId::HoldSchedule => &op::schedule::HOLD_SCHEDULE,
             StatementId::DeleteSchedule => &op::schedule::DELETE_SCHEDULE,
             StatementId::DueSchedules => &op::fire::DUE_SCHEDULES,
             StatementId::FireSchedules => &op::fire::FIRE_SCHEDULES,
-            StatementId::WakeSleepers => &op::notify::WAKE_SLEEPERS,
+            StatementId::NotifyIdle => &op::notify::NOTIFY_IDLE,
             StatementId::SchemaVersion => &op::schema_version::SCHEMA_VERSION,
             StatementId::Encoding => &op::encoding::ENCODING,
             StatementId::Relations => &op::relations::RELATIONS,
@@ -371,7 +371,7 @@ impl Catalog {
 const PARTS: [(&str, &str); 9] = [
     ("{job_columns}", include_str!("op/job_columns.sql")),
     ("{search_path}", SEARCH_PATH),
-    ("{still_is}", include_str!("op/still_is.sql")),
+    ("{precondition}", include_str!("op/precondition.sql")),
     ("{not_locked}", include_str!("op/not_locked.sql")),
     ("{new_jobs}", include_str!("op/new_jobs.sql")),
     ("{not_added}", include_str!("op/not_added.sql")),

@@ -1,6 +1,6 @@
 //! A batcher in any interleaving of pushes, answers, failures, follow-ups and time: no item is lost, none is told twice.
 
-use pm_core::machine::{Batch, BatchLimits, Batched, Batcher, Entropy, Patience, Ticket};
+use pm_core::machine::{Batch, BatchLimits, Batched, Batcher, Entropy, RequestId, RetryDeadlines};
 use pm_core::{Class, Failure, Instant};
 use proptest::prelude::*;
 use std::cmp::Ordering;
@@ -13,7 +13,7 @@ const SENT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Item {
-    ticket: Ticket,
+    request_id: RequestId,
     weight: usize,
     lock: u8,
 }
@@ -91,7 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
     let trouble = || prop::sample::select(vec![Unsent, NoReply, Deadlock, Locked, Bad]);
     prop_oneof![
         6 => (1usize..80, 0..9u8).prop_map(|(weight, lock)| Step::Push { weight, lock }),
-        // The ends of pauses and of patience are met exactly.
+        // The ends of pauses and of deadlines are met exactly.
         4 => (0..100u64).prop_map(|n| Step::Wait(50 * n)),
         8 => Just(Step::Poll),
         3 => any::<(u8, u8)>().prop_map(|(asked, locked)| Step::Answer { asked, locked }),
@@ -102,22 +102,22 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A batcher with everything that was taken out of it and what ought to become of each item.
-struct Scene {
+struct Scenario {
     batcher: Batcher<Item>,
     passes: bool,
     now: Instant,
-    pushed: BTreeMap<Ticket, Instant>,
-    may_have_run: BTreeSet<Ticket>,
+    pushed: BTreeMap<RequestId, Instant>,
+    may_have_run: BTreeSet<RequestId>,
     /// Those that were put back or set aside before.
-    blocked: BTreeSet<Ticket>,
-    told: BTreeSet<Ticket>,
+    blocked: BTreeSet<RequestId>,
+    told: BTreeSet<RequestId>,
     flight: Option<Batch<Item>>,
     follow_up: Option<Batch<Item>>,
 }
 
-impl Scene {
+impl Scenario {
     fn new(passes: bool) -> Self {
-        Scene {
+        Scenario {
             passes,
             batcher: if passes { Batcher::passing_locks(LIMITS) } else { Batcher::new(LIMITS) },
             now: Instant::default(),
@@ -150,16 +150,20 @@ impl Scene {
                 if let Some(batch) = self.follow_up.take() {
                     let places = places(again, &batch);
                     let (again, done) = batch.partition(&places);
-                    let expected: Vec<_> = again.items.iter().map(|item| item.ticket).collect();
-                    let is_given_up = |ticket: &Ticket| match self.blocked.contains(ticket) {
-                        true => self.is_at_its_end(*ticket),
-                        false => self.now >= self.pushed[ticket] + SENT,
+                    let expected: Vec<_> = again.items.iter().map(|item| item.request_id).collect();
+                    let is_given_up = |request_id: &RequestId| match self.blocked.contains(request_id) {
+                        true => self.is_at_its_end(*request_id),
+                        false => self.now >= self.pushed[request_id] + SENT,
                     };
-                    let tickets: BTreeSet<_> = expected.iter().copied().collect();
+                    let request_ids: BTreeSet<_> = expected.iter().copied().collect();
                     let expected: Vec<_> = expected.into_iter().filter(is_given_up).collect();
-                    self.blocked.extend(tickets);
+                    self.blocked.extend(request_ids);
                     let given_up = self.batcher.put_back(again, self.now, &mut Even);
-                    assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "put back");
+                    assert_eq!(
+                        given_up.items.iter().map(|item| item.request_id).collect::<Vec<_>>(),
+                        expected,
+                        "put back"
+                    );
                     self.tell(given_up);
                     self.tell(done);
                 }
@@ -179,29 +183,32 @@ impl Scene {
         let [done, open, locked, ..] = batch.divide([&asked, &locked, &[], &[]]);
         self.follow_up = (!open.items.is_empty()).then_some(open);
         self.tell(done);
-        let tickets = locked.items.iter().map(|item| item.ticket);
-        self.blocked.extend(tickets.clone());
-        let expected: Vec<_> = tickets.filter(|ticket| self.is_at_its_end(*ticket)).collect();
+        let request_ids = locked.items.iter().map(|item| item.request_id);
+        self.blocked.extend(request_ids.clone());
+        let expected: Vec<_> = request_ids.filter(|request_id| self.is_at_its_end(*request_id)).collect();
         let given_up = self.batcher.set_aside(locked, self.now, &mut Even);
-        assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "passed by");
+        assert_eq!(given_up.items.iter().map(|item| item.request_id).collect::<Vec<_>>(), expected, "passed by");
         self.tell(given_up);
     }
 
-    fn is_at_its_end(&self, ticket: Ticket) -> bool {
-        let patience = if self.may_have_run.contains(&ticket) { SENT } else { UNSENT };
-        self.now >= self.pushed[&ticket] + patience
+    fn is_at_its_end(&self, request_id: RequestId) -> bool {
+        let deadlines = if self.may_have_run.contains(&request_id) { SENT } else { UNSENT };
+        self.now >= self.pushed[&request_id] + deadlines
     }
 
     fn push(&mut self, weight: usize, lock: u8) {
-        let ticket = Ticket(self.pushed.len() as u64);
-        let patience = Patience { unsent: self.now + UNSENT, sent: self.now + SENT };
-        self.batcher.push(ticket, Item { ticket, weight, lock }, patience);
-        self.pushed.insert(ticket, self.now);
+        let request_id = RequestId(self.pushed.len() as u64);
+        let deadlines = RetryDeadlines { unsent: self.now + UNSENT, sent: self.now + SENT };
+        self.batcher.push(request_id, Item { request_id, weight, lock }, deadlines);
+        self.pushed.insert(request_id, self.now);
     }
 
     fn give_up(&mut self) {
         while let Some((given_up, _)) = self.batcher.poll_given_up(self.now) {
-            assert!(given_up.items.iter().all(|item| self.is_at_its_end(item.ticket)), "given up early: {given_up:?}");
+            assert!(
+                given_up.items.iter().all(|item| self.is_at_its_end(item.request_id)),
+                "given up early: {given_up:?}"
+            );
             self.tell(given_up);
         }
     }
@@ -226,31 +233,31 @@ impl Scene {
 
     fn fail(&mut self, batch: Batch<Item>, trouble: Trouble, was_answered: bool) {
         let failure = trouble.failure();
-        let tickets: Vec<_> = batch.items.iter().map(|item| item.ticket).collect();
+        let request_ids: Vec<_> = batch.items.iter().map(|item| item.request_id).collect();
         let passes_next = failure.class() == Class::Blocked && self.passes && !batch.passes;
-        let cut = tickets.len() > 1 && (failure.class() == Class::Permanent || passes_next);
+        let cut = request_ids.len() > 1 && (failure.class() == Class::Permanent || passes_next);
         if failure.class() == Class::Unknown {
-            self.may_have_run.extend(&tickets);
+            self.may_have_run.extend(&request_ids);
         }
-        if passes_next && tickets.len() == 1 {
-            self.blocked.extend(&tickets);
+        if passes_next && request_ids.len() == 1 {
+            self.blocked.extend(&request_ids);
         }
         let given_up = match was_answered {
             true => self.batcher.handle_follow_up_failure(batch, &failure, self.now, &mut Even),
             false => self.batcher.handle_failure(batch, &failure, self.now, &mut Even),
         };
-        let expected = tickets
+        let expected = request_ids
             .into_iter()
-            .filter(|ticket| !cut && (failure.class() == Class::Permanent || self.is_at_its_end(*ticket)));
+            .filter(|request_id| !cut && (failure.class() == Class::Permanent || self.is_at_its_end(*request_id)));
         let expected: Vec<_> = expected.collect();
-        assert_eq!(given_up.items.iter().map(|item| item.ticket).collect::<Vec<_>>(), expected, "{trouble:?}");
+        assert_eq!(given_up.items.iter().map(|item| item.request_id).collect::<Vec<_>>(), expected, "{trouble:?}");
         self.tell(given_up);
     }
 
     fn tell(&mut self, batch: Batch<Item>) {
-        for (ticket, item) in batch.into_entries() {
-            assert_eq!(ticket, item.ticket, "a ticket came away from its item");
-            assert!(self.told.insert(ticket), "{ticket:?} is told twice");
+        for (request_id, item) in batch.into_entries() {
+            assert_eq!(request_id, item.request_id, "a request_id came away from its item");
+            assert!(self.told.insert(request_id), "{request_id:?} is told twice");
         }
     }
 
@@ -282,8 +289,8 @@ fn places(mask: u8, batch: &Batch<Item>) -> Vec<usize> {
 fn what_is_put_back_a_second_time_waits_before_it_is_sent_again() {
     let mut batcher = Batcher::new(LIMITS);
     let now = Instant::default();
-    let patience = Patience { unsent: now + UNSENT, sent: now + SENT };
-    batcher.push(Ticket(1), Item { ticket: Ticket(1), weight: 1, lock: 1 }, patience);
+    let deadlines = RetryDeadlines { unsent: now + UNSENT, sent: now + SENT };
+    batcher.push(RequestId(1), Item { request_id: RequestId(1), weight: 1, lock: 1 }, deadlines);
     for is_at_once in [true, false] {
         let batch = batcher.poll_batch(now).expect("it is sent");
         batcher.handle_done();
@@ -297,13 +304,13 @@ fn what_is_put_back_a_second_time_waits_before_it_is_sent_again() {
 proptest! {
     #[test]
     fn no_item_is_lost_or_doubled_whatever_interleaves(passes: bool, steps in prop::collection::vec(step(), 0..200)) {
-        let mut scene = Scene::new(passes);
+        let mut scenario = Scenario::new(passes);
         for step in steps {
-            scene.apply(step);
-            scene.check();
+            scenario.apply(step);
+            scenario.check();
         }
-        scene.drain();
-        prop_assert!(scene.batcher.is_empty(), "{:?}", scene.batcher);
-        prop_assert_eq!(scene.told.len(), scene.pushed.len());
+        scenario.drain();
+        prop_assert!(scenario.batcher.is_empty(), "{:?}", scenario.batcher);
+        prop_assert_eq!(scenario.told.len(), scenario.pushed.len());
     }
 }

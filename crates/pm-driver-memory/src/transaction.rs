@@ -110,7 +110,7 @@ fn merged(base: &Tables, mine: &Tables, theirs: &mut Tables) -> Result<(), Failu
     merge(&base.replacement, &mine.replacement, &mut changed.replacement)?;
     merge(&base.schedule, &mine.schedule, &mut changed.schedule)?;
     let mut keys = BTreeSet::new();
-    let keyed = changed.job.values().filter_map(|job| Some((job.queue_id, job.key_held.as_ref()?)));
+    let keyed = changed.job.values().filter_map(|job| Some((job.queue_id, job.reserved_key.as_ref()?)));
     if !keyed.into_iter().all(|key| keys.insert(key)) {
         return Err(conflict());
     }

@@ -4,8 +4,8 @@ use crate::listener::ChannelListener;
 use crate::server::Server;
 use crate::statement::{failure, rows, unreachable};
 use pm_queue::{
-    BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Loan, Room, Rows, Runtime, SESSION_MARK,
-    Statement, Value, listen_script, opening_script, session_guard,
+    BorrowedConnection, BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Room, Rows, Runtime,
+    SESSION_MARK, Statement, Value, listen_script, opening_script, session_guard,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -88,7 +88,7 @@ impl Sqlx {
     }
 
     /// Returns a connection of the pool.
-    async fn lent(&self) -> Result<Loan<PoolConnection<Postgres>>, Failure> {
+    async fn borrow(&self) -> Result<BorrowedConnection<PoolConnection<Postgres>>, Failure> {
         match &self.server {
             Some(server) if !server.is_chosen() => server.choose(|chosen| self.lead_to(chosen)).await?,
             None if !self.probed.load(Ordering::Acquire) => {
@@ -99,7 +99,7 @@ impl Sqlx {
         }
         let pool = self.pool();
         let connection = pool.acquire().await.map_err(|error| unreachable(&pool, error))?;
-        Ok(Loan::new(connection, |connection| drop(connection.detach())))
+        Ok(BorrowedConnection::new(connection, |connection| drop(connection.detach())))
     }
 
     /// Makes the pool lead to a server. What runs over the old pool ends there, and with that the old pool.
@@ -188,12 +188,12 @@ impl Executor for Sqlx {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
             let mut doubt = self.doubt();
-            let mut lent = self.lent().await?;
-            let answer = self.answer(lent.connection(), statement, params).await.map_err(failure);
+            let mut borrowed = self.borrow().await?;
+            let answer = self.answer(borrowed.connection(), statement, params).await.map_err(failure);
             if answer.as_ref().err().is_none_or(Failure::spares_connection) {
                 doubt.dismiss();
             }
-            lent.give_back(answer)
+            borrowed.give_back(answer)
         })
     }
 }
@@ -207,8 +207,8 @@ impl Driver for Sqlx {
         Box::pin(async move {
             // Never given back: a script that fails inside its transaction leaves the connection in there.
             let mut doubt = self.doubt();
-            let mut lent = self.lent().await?;
-            let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut **lent.connection()).await;
+            let mut borrowed = self.borrow().await?;
+            let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut **borrowed.connection()).await;
             let done = done.map(drop).map_err(failure);
             if done.as_ref().err().is_none_or(Failure::spares_connection) {
                 doubt.dismiss();

@@ -1,21 +1,21 @@
 //! A small set of connections that heal themselves.
 
 use crate::dial::Sockets;
-use crate::lane::Lanes;
 use crate::server::Server;
+use crate::sets::ConnectionSets;
 use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Room, Rows, Statement, Value};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Carries statements over a few pipelined connections, opened when first needed and again when lost.
 pub struct TokioPostgres {
     server: Arc<Server>,
-    lanes: RwLock<Arc<Lanes>>,
+    sets: RwLock<Arc<ConnectionSets>>,
     options: ConnectOptions,
 }
 
 impl std::fmt::Debug for TokioPostgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokioPostgres").field("connections", &self.lanes().len()).finish_non_exhaustive()
+        f.debug_struct("TokioPostgres").field("connections", &self.sets().len()).finish_non_exhaustive()
     }
 }
 
@@ -41,19 +41,23 @@ impl TokioPostgres {
     /// `Invalid` when `url` is not a Postgres URL or key-value string.
     pub fn on(url: &str, options: &ConnectOptions, sockets: Arc<dyn Sockets>) -> Result<Self, Error> {
         let server = Arc::new(Server::new(url, options, sockets)?);
-        Ok(TokioPostgres { server, lanes: RwLock::new(Arc::new(Lanes::new(options))), options: options.clone() })
+        Ok(TokioPostgres {
+            server,
+            sets: RwLock::new(Arc::new(ConnectionSets::new(options))),
+            options: options.clone(),
+        })
     }
 
-    fn lanes(&self) -> Arc<Lanes> {
-        self.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn sets(&self) -> Arc<ConnectionSets> {
+        self.sets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Executor for TokioPostgres {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
-            let lanes = self.lanes();
-            lanes.of(statement.id.class()).connection(&self.server).await?.run(statement, params).await
+            let sets = self.sets();
+            sets.of(statement.id.class()).connection(&self.server).await?.run(statement, params).await
         })
     }
 }
@@ -74,7 +78,7 @@ impl Driver for TokioPostgres {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         // What is being opened still goes into the old places, and ends with them.
-        *self.lanes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Lanes::new(&self.options));
+        *self.sets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ConnectionSets::new(&self.options));
         Box::pin(async {})
     }
 }

@@ -63,11 +63,11 @@ mod connection;
 mod dial;
 mod driver;
 mod enclosing;
-mod lane;
 mod listener;
 #[cfg(feature = "deadpool")]
 mod pool;
 mod server;
+mod sets;
 mod slot;
 #[cfg(any(feature = "smol", feature = "async-std"))]
 mod sockets;

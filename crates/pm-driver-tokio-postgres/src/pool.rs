@@ -5,7 +5,7 @@ use crate::enclosing::Enclosing;
 use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
 use pm_queue::runtime::Tokio;
-use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Loan, Room, Rows, Statement, Value};
+use pm_queue::{BorrowedConnection, BoxFuture, Driver, Executor, Failure, Listener, Room, Rows, Statement, Value};
 use std::sync::Arc;
 
 /// Returns a handle on the queues of a database that a pool of the caller's leads to.
@@ -50,11 +50,11 @@ impl PoolDriver {
 impl Executor for PoolDriver {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
-            let mut lent = Loan::new(self.client().await?, |client| drop(Object::take(client)));
-            let client = lent.connection();
+            let mut borrowed = BorrowedConnection::new(self.client().await?, |client| drop(Object::take(client)));
+            let client = borrowed.connection();
             let answer = self.enclosing.run(client, statement, params).await;
             let answer = answer.map_err(|error| failure(&error, client.is_closed()));
-            lent.give_back(answer)
+            borrowed.give_back(answer)
         })
     }
 }

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::link::Link;
 use crate::task::{Shared, note_waker};
-use pm_core::machine::Ticket;
+use pm_core::machine::RequestId;
 use pm_core::{Lease, Reason, Verdict};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -130,16 +130,16 @@ impl JobAck {
     /// Says nothing and leaves the job in progress; returns the lease, under which someone else may end it.
     ///
     /// The lease is no longer kept alive: when it ends, the job is reaped. For hand-overs between processes, with
-    /// [`Queue::finish_jobs_told`](crate::Queue::finish_jobs_told) and its like, restricted to the lease, at the other end.
+    /// [`Queue::change_jobs`](crate::Queue::change_jobs) and the lease as a precondition at the other end.
     pub fn leave(mut self) -> Lease {
         self.stance = Stance::Left;
         self.lease
     }
 
-    /// Prolongs the lease to its full length from now and returns what remains.
+    /// Extends the lease to its full length from now and returns what remains.
     ///
     /// Streams do this by themselves for up to an hour; see
-    /// [`StreamOptions::keep_alive`](crate::StreamOptions::keep_alive).
+    /// [`StreamOptions::heartbeat`](crate::StreamOptions::heartbeat).
     ///
     /// # Errors
     ///
@@ -147,15 +147,15 @@ impl JobAck {
     /// lease's end.
     pub async fn refresh_lock(&mut self) -> Result<Duration, Error> {
         let (lease, now) = (self.lease, self.link.now());
-        let ticket = self.worker.tell(|state| {
-            if let Some(error) = state.deaf(now) {
+        let request_id = self.worker.tell(|state| {
+            if let Some(error) = state.closed(now) {
                 return Err(error);
             }
-            let ticket = state.machine.refresh(lease);
-            state.waiters.refreshed.expect(ticket);
-            Ok(ticket)
+            let request_id = state.machine.extend(lease);
+            state.waiters.extended.expect(request_id);
+            Ok(request_id)
         })?;
-        Refreshing { worker: self.worker.clone(), ticket }.await
+        Extending { worker: self.worker.clone(), request_id }.await
     }
 
     /// Returns a future that ends when the lease must no longer be trusted: stop working, someone else may have the job.
@@ -197,12 +197,12 @@ impl JobAck {
         let random = self.random_for(&verdict);
         let (answer, wakers) = self.worker.tell(|state| {
             let wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
-            if let Some(error) = state.deaf(now) {
+            if let Some(error) = state.closed(now) {
                 return (Err(error), wakers);
             }
-            let ticket = state.machine.settle(lease, verdict, now, random);
-            state.waiters.settled.expect(ticket);
-            (Ok(ticket), wakers)
+            let request_id = state.machine.settle(lease, verdict, now, random);
+            state.waiters.settled.expect(request_id);
+            (Ok(request_id), wakers)
         });
         wakers.into_iter().for_each(std::task::Waker::wake);
         Settling { worker: self.worker.clone(), answer: Some(answer) }
@@ -243,7 +243,7 @@ impl Drop for JobAck {
 #[must_use = "the word is on its way, but whether it counts is only known after awaiting; say .detach() if you do not care"]
 pub struct Settling {
     worker: Arc<Worker>,
-    answer: Option<Result<Ticket, Error>>,
+    answer: Option<Result<RequestId, Error>>,
 }
 
 impl Settling {
@@ -259,10 +259,10 @@ impl Future for Settling {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.answer.take() {
-            Some(Ok(ticket)) => {
-                let answer = self.worker.lock().waiters.settled.poll(ticket, cx);
+            Some(Ok(request_id)) => {
+                let answer = self.worker.lock().waiters.settled.poll(request_id, cx);
                 if answer.is_pending() {
-                    self.answer = Some(Ok(ticket));
+                    self.answer = Some(Ok(request_id));
                 }
                 answer
             }
@@ -274,29 +274,29 @@ impl Future for Settling {
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        if let Some(Ok(ticket)) = self.answer {
-            self.worker.lock().waiters.settled.forget(ticket);
+        if let Some(Ok(request_id)) = self.answer {
+            self.worker.lock().waiters.settled.forget(request_id);
         }
     }
 }
 
-/// The answer to a refresh.
-pub(crate) struct Refreshing {
+/// The answer to an extension.
+pub(crate) struct Extending {
     pub(crate) worker: Arc<Worker>,
-    pub(crate) ticket: Ticket,
+    pub(crate) request_id: RequestId,
 }
 
-impl Future for Refreshing {
+impl Future for Extending {
     type Output = Result<Duration, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.worker.lock().waiters.refreshed.poll(self.ticket, cx)
+        self.worker.lock().waiters.extended.poll(self.request_id, cx)
     }
 }
 
-impl Drop for Refreshing {
+impl Drop for Extending {
     fn drop(&mut self) {
-        self.worker.lock().waiters.refreshed.forget(self.ticket);
+        self.worker.lock().waiters.extended.forget(self.request_id);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::{Error, ErrorKind, Queue};
 use pm_core::op::{
-    CountPending, CreateQueue, GetSettings, ListQueues, Notice, PauseQueue, Promote, QueueSummary, Reap, RenameQueue,
-    ResumeQueue, SetQueue, WakeSleepers,
+    CountPending, CreateQueue, GetSettings, ListQueues, Notification, NotifyIdle, PauseQueue, Promote, QueueSummary,
+    Reap, RenameQueue, ResumeQueue, SetQueue,
 };
 use pm_core::{QueueName, QueueSettings, SettingsChange};
 use std::time::Duration;
@@ -110,21 +110,21 @@ impl Queue {
             let reaped = self.run(Reap { limit: REAPED_AT_ONCE, seed: self.random_seed() }).await?;
             total += reaped.reaped;
             if reaped.reaped < REAPED_AT_ONCE as u64 {
-                self.wake_sleepers(total).await;
+                self.notify_idle(total).await;
                 return Ok((total, reaped.next_expiry));
             }
         }
     }
 
     /// Makes idle workers look again after so many jobs were put back in line.
-    pub(crate) async fn wake_sleepers(&self, jobs: u64) {
+    pub(crate) async fn notify_idle(&self, jobs: u64) {
         if jobs == 0 {
             return;
         }
         self.notice_change();
-        let channel = Notice::channel(self.link().catalog.schema());
+        let channel = Notification::channel(self.link().catalog.schema());
         // Should it fail, they look for themselves in the end.
-        drop(self.run(WakeSleepers { channel }).await);
+        drop(self.run(NotifyIdle { channel }).await);
     }
 
     /// Gives jobs that have become due their place in the line; returns how many, and the time until the next is due.
@@ -140,7 +140,7 @@ impl Queue {
             let promoted = self.run(Promote { limit: PROMOTED_AT_ONCE, bound }).await?;
             total += promoted.promoted;
             if promoted.promoted < PROMOTED_AT_ONCE as u64 {
-                self.wake_sleepers(total).await;
+                self.notify_idle(total).await;
                 return Ok((total, promoted.next_due));
             }
             bound = promoted.upto;

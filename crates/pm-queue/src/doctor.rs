@@ -10,7 +10,7 @@ use std::time::Duration;
 impl Queue {
     /// Returns what is wrong with the database as far as queues are concerned; nothing when all is well.
     ///
-    /// `patience` is how long a transaction may be open, a lease be run out, and a ready job of a queue without any in
+    /// `threshold` is how long a transaction may be open, a lease be run out, and a ready job of a queue without any in
     /// progress wait; 5 min is a good value. It writes nothing. The cost is bounded: that of [`Queue::activity`], and
     /// about 0.3 µs a job in progress. A role that is not a member of `pg_read_all_stats` does not see the transactions
     /// of other roles.
@@ -18,17 +18,17 @@ impl Queue {
     /// # Errors
     ///
     /// `Unavailable`, `Schema` or `Database`.
-    pub async fn doctor(&self, patience: Duration) -> Result<Vec<Finding>, Error> {
+    pub async fn doctor(&self, threshold: Duration) -> Result<Vec<Finding>, Error> {
         let schema = self.link().catalog.schema();
         let relations = self.run(Relations).await?;
         let privileges = self.run(Privileges::of_current_role()).await?;
         let mut findings = examine_access(&relations, &privileges, schema);
         let measured = match self.check_schema(false).await {
-            Ok(()) => self.measure(patience).await,
+            Ok(()) => self.measure(threshold).await,
             Err(unusable) => Err(unusable),
         };
         match measured {
-            Ok(symptoms) => findings.extend(examine(&Symptoms { relations, ..symptoms }, schema, patience)),
+            Ok(symptoms) => findings.extend(examine(&Symptoms { relations, ..symptoms }, schema, threshold)),
             // What can be told without looking at the tables says why nobody can.
             Err(_) if !findings.is_empty() => {}
             Err(error) => return Err(error),
@@ -37,7 +37,7 @@ impl Queue {
         Ok(findings)
     }
 
-    async fn measure(&self, patience: Duration) -> Result<Symptoms, Error> {
+    async fn measure(&self, threshold: Duration) -> Result<Symptoms, Error> {
         let runtime = &self.link().runtime;
         let before_ms = runtime.unix_ms();
         let tables = self.run(TableHealths).await?;
@@ -48,11 +48,11 @@ impl Queue {
             tables,
             holders: self.run(RowHolders).await?,
             indexes: self.run(IndexHealths).await?,
-            queues: self.run(QueueHealths { patience }).await?,
+            queues: self.run(QueueHealths { threshold }).await?,
             sequences: self.run(Sequences).await?,
             orphans: self.run(Orphans).await?,
             search_paths: self.run(SearchPaths).await?,
-            activity: self.activity(patience).await?,
+            activity: self.activity(threshold).await?,
             ..Symptoms::default()
         })
     }

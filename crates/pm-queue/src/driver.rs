@@ -35,7 +35,7 @@ pub trait Executor: Send + Sync {
 /// whenever workers may be idle: so the refusal would come and go with the load. With this around the executor it never
 /// sends it. After `COMMIT PREPARED` call [`Queue::wake_workers`](crate::Queue::wake_workers); without that, idle
 /// workers find the jobs when they look by themselves, within 30 s
-/// ([`StreamOptions::sleep_most`](crate::StreamOptions::sleep_most)).
+/// ([`StreamOptions::idle_poll`](crate::StreamOptions::idle_poll)).
 ///
 /// ```no_run
 /// # use pm_queue::{EnqueueOptions, Error, Executor, Queue, WithoutNotify};

@@ -89,7 +89,7 @@ impl Gates {
     pub(crate) async fn enter(
         &self,
         class: ConnectionClass,
-        patience: Duration,
+        timeout: Duration,
         sleep: impl FnOnce(Duration) -> crate::BoxFuture<'static, ()>,
     ) -> Result<Option<Permit>, Failure> {
         let gate = match class {
@@ -103,10 +103,10 @@ impl Gates {
             Entering::Now(permit) => return Ok(Some(permit)),
             Entering::Later(waiting) => waiting,
         };
-        match select(waiting, sleep(patience)).await {
+        match select(waiting, sleep(timeout)).await {
             Either::Left((Ok(permit), _)) => Ok(Some(permit)),
             Either::Left((Err(_), _)) | Either::Right(_) => Err(Failure::not_sent(format!(
-                "no free connection within {patience:?}: all connections for this kind of statement are busy, perhaps \
+                "no free connection within {timeout:?}: all connections for this kind of statement are busy, perhaps \
                  waiting for locks"
             ))),
         }

@@ -4,7 +4,8 @@ use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, Executor, OnConflict, Queue};
 use pm_core::machine::BatchLimits;
 use pm_core::op::{
-    DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs, StillIs, WakeSleepers,
+    DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, NotifyIdle, Precondition,
+    ReplaceJobs,
 };
 use pm_core::{Error as CoreError, Failure, NewJob, QueueName};
 use serde::Serialize;
@@ -100,8 +101,8 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn wake_workers(&self) -> Result<(), Error> {
-        let channel = Notice::channel(self.link().catalog.schema());
-        self.run(WakeSleepers { channel }).await?;
+        let channel = Notification::channel(self.link().catalog.schema());
+        self.run(NotifyIdle { channel }).await?;
         self.notice_change();
         Ok(())
     }
@@ -165,13 +166,13 @@ impl Call<'_> {
         for places in self.batches(places) {
             let batch = self.batch(places);
             let enqueue = EnqueueKeyed { jobs: &batch, in_transaction: true };
-            let EnqueueReply { homeless, present, sleeping, .. } = self.run(enqueue).await?;
+            let EnqueueReply { unknown_queue, present, idle, .. } = self.run(enqueue).await?;
             places.iter().for_each(|place| self.enqueued[*place] = Some(Enqueued::Inserted(self.jobs[*place].id)));
-            homeless.iter().chain(&present).for_each(|at| self.enqueued[places[*at]] = None);
-            if let Some(place) = homeless.first() {
+            unknown_queue.iter().chain(&present).for_each(|at| self.enqueued[places[*at]] = None);
+            if let Some(place) = unknown_queue.first() {
                 return Err(CoreError::QueueNotFound(batch[*place].queue.to_string()).into());
             }
-            self.idle_queue = sleeping.first().map(|(_, queue_id)| *queue_id).or(self.idle_queue);
+            self.idle_queue = idle.first().map(|(_, queue_id)| *queue_id).or(self.idle_queue);
             all_present.extend(present.into_iter().map(|place| places[place]));
         }
         Ok(all_present)
@@ -226,12 +227,13 @@ impl Call<'_> {
             .iter()
             .zip(&self.enqueued)
             .filter(|(job, enqueued)| !job.options.paused && !matches!(enqueued, Some(Enqueued::Existing(..))));
-        let notices: BTreeSet<_> = added.map(|(job, _)| Notice { queue_id, priority: job.ready_line() }).collect();
-        if notices.is_empty() {
+        let notifications: BTreeSet<_> =
+            added.map(|(job, _)| Notification { queue_id, priority: job.ready_line() }).collect();
+        if notifications.is_empty() {
             return Ok(());
         }
-        let channel = Notice::channel(self.queue.link().catalog.schema());
-        self.run(Notify { channel, notices: notices.into_iter().collect() }).await
+        let channel = Notification::channel(self.queue.link().catalog.schema());
+        self.run(Notify { channel, notifications: notifications.into_iter().collect() }).await
     }
 
     /// Deletes what has gone in.
@@ -242,7 +244,7 @@ impl Call<'_> {
         });
         let ids: Vec<_> = inserted.collect();
         for ids in ids.chunks(AT_ONCE) {
-            self.run(DeleteJobs { ids: ids.to_vec(), still_is: StillIs::default() }).await?;
+            self.run(DeleteJobs { ids: ids.to_vec(), precondition: Precondition::default() }).await?;
         }
         Ok(())
     }

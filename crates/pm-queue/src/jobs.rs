@@ -4,7 +4,7 @@ use crate::codec::RawPayload;
 use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
 use pm_core::op::{
     AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, GetJob, GetSettings, Head, JobMatch,
-    ListJobs, MoveJobs, NextJobs, Payload, ResolveSuffix, RestartJobs, StillIs,
+    ListJobs, MoveJobs, NextJobs, Payload, Precondition, ResolveSuffix, RestartJobs,
 };
 use pm_core::{Codec, Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
 use std::time::Duration;
@@ -20,6 +20,54 @@ const CHANGED_AT_ONCE: usize = 1_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// How long to wait at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What an operator wants done to jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BulkAction {
+    /// Make them pending again; see [`Queue::restart_jobs`].
+    Restart {
+        /// Whether jobs in progress are taken from their holders.
+        force: bool,
+    },
+    /// Declare them finished; see [`Queue::finish_jobs`].
+    Finish,
+    /// Declare them failed; see [`Queue::fail_jobs`].
+    Fail {
+        /// Why.
+        reason: String,
+    },
+    /// Delete them; see [`Queue::delete_jobs`].
+    Delete,
+    /// Move them; see [`Queue::move_jobs`].
+    Move {
+        /// The queue they go to.
+        to: QueueName,
+    },
+}
+
+/// What became of each of many jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BulkReport {
+    changes: Vec<Change>,
+}
+
+impl BulkReport {
+    /// Returns what became of each job, in the order of the ids given.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Returns how many jobs were changed.
+    pub fn changed(&self) -> u64 {
+        self.count(Change::Changed)
+    }
+
+    /// Returns of how many jobs this became.
+    pub fn count(&self, change: Change) -> u64 {
+        self.changes.iter().filter(|one| **one == change).count() as u64
+    }
+}
 
 impl Queue {
     /// Returns the jobs of a queue that are pending, newest first, at most 10,000.
@@ -135,11 +183,11 @@ impl Queue {
         }
     }
 
-    /// Makes jobs pending again, ready at once, with no failures to their name; returns how many.
+    /// Makes jobs pending again, ready at once, and resets their retry count; returns how many.
     ///
     /// Jobs in progress are only restarted with `force`: their holders then get `LeaseLost`. A paused queue still holds
-    /// what was restarted. A job takes its key again; it is refused while another job of its queue holds that, also with
-    /// `force`.
+    /// what was restarted. A job takes its key again; it is refused while another job of its queue has reserved that, also
+    /// with `force`.
     ///
     /// # Errors
     ///
@@ -147,17 +195,7 @@ impl Queue {
     /// has locked is tried again for [`lock_timeout`](crate::ConnectOptions::lock_timeout) and holds up no other; if it is
     /// locked still, the error is `Database`, with SQLSTATE 55P03.
     pub async fn restart_jobs(&self, ids: &[Uuid], force: bool) -> Result<u64, Error> {
-        self.restart_jobs_told(ids, force, &StillIs::default()).await.and_then(|changes| changed(&changes))
-    }
-
-    /// Does what [`Queue::restart_jobs`] does to jobs that still are this, and tells what became of each job; of one that
-    /// stays locked too.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`; after an error some of the jobs may be changed.
-    pub async fn restart_jobs_told(&self, ids: &[Uuid], force: bool, still_is: &StillIs) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| RestartJobs { ids, force, still_is: still_is.clone() }).await
+        self.changed(BulkAction::Restart { force }, ids).await
     }
 
     /// Declares jobs failed, whoever holds them; returns how many. Jobs that ended already are refused.
@@ -166,16 +204,7 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn fail_jobs(&self, ids: &[Uuid], reason: &str) -> Result<u64, Error> {
-        self.fail_jobs_told(ids, reason, &StillIs::default()).await.and_then(|changes| changed(&changes))
-    }
-
-    /// Does what [`Queue::fail_jobs`] does to jobs that still are this, and tells what became of each job.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::restart_jobs_told`].
-    pub async fn fail_jobs_told(&self, ids: &[Uuid], reason: &str, still_is: &StillIs) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| EndJobs::failed(ids, reason).only_if(still_is.clone())).await
+        self.changed(BulkAction::Fail { reason: reason.to_owned() }, ids).await
     }
 
     /// Declares jobs finished, whoever holds them; returns how many. Jobs that ended already are refused.
@@ -184,16 +213,7 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn finish_jobs(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        self.finish_jobs_told(ids, &StillIs::default()).await.and_then(|changes| changed(&changes))
-    }
-
-    /// Does what [`Queue::finish_jobs`] does to jobs that still are this, and tells what became of each job.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::restart_jobs_told`].
-    pub async fn finish_jobs_told(&self, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| EndJobs::done(ids).only_if(still_is.clone())).await
+        self.changed(BulkAction::Finish, ids).await
     }
 
     /// Deletes jobs in any state; returns how many. The holder of one in progress gets `LeaseLost`.
@@ -202,42 +222,65 @@ impl Queue {
     ///
     /// As [`Queue::restart_jobs`].
     pub async fn delete_jobs(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        self.delete_jobs_told(ids, &StillIs::default()).await.and_then(|changes| changed(&changes))
-    }
-
-    /// Does what [`Queue::delete_jobs`] does to jobs that still are this, and tells what became of each job.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::restart_jobs_told`].
-    pub async fn delete_jobs_told(&self, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
-        self.in_bulk(ids, |ids| DeleteJobs { ids, still_is: still_is.clone() }).await
+        self.changed(BulkAction::Delete, ids).await
     }
 
     /// Moves jobs to another queue; returns how many. They keep id, payload, priority and description.
     ///
-    /// The lease of a job in progress stays valid. The jobs obey the target's pause. A job whose key is held in the
+    /// The lease of a job in progress stays valid. The jobs obey the target's pause. A job whose key is reserved in the
     /// target queue is refused.
     ///
     /// # Errors
     ///
     /// `QueueNotFound`; otherwise as [`Queue::restart_jobs`].
     pub async fn move_jobs(&self, ids: &[Uuid], queue: &str) -> Result<u64, Error> {
-        self.move_jobs_told(ids, queue, &StillIs::default()).await.and_then(|changes| changed(&changes))
+        self.changed(BulkAction::Move { to: QueueName::new(queue)? }, ids).await
     }
 
-    /// Does what [`Queue::move_jobs`] does to jobs that still are this, and tells what became of each job.
+    async fn changed(&self, action: BulkAction, ids: &[Uuid]) -> Result<u64, Error> {
+        let report = self.change_jobs(&action, ids, &Precondition::default()).await?;
+        match report.count(Change::Locked) {
+            0 => Ok(report.changed()),
+            locked => {
+                let message = format!("another transaction has locked {locked} of {} jobs", ids.len());
+                Err(Failure::reported("55P03", None, message).into())
+            }
+        }
+    }
+
+    /// Does what an operator wants to jobs that still meet the precondition, and reports what became of each.
+    ///
+    /// It is done to 1,000 jobs at once. Jobs that another transaction has locked are tried again, apart from the others,
+    /// for [`lock_timeout`](crate::ConnectOptions::lock_timeout). The cost is about 20 us a job.
     ///
     /// # Errors
     ///
-    /// `QueueNotFound`; otherwise as [`Queue::restart_jobs_told`].
-    pub async fn move_jobs_told(&self, ids: &[Uuid], queue: &str, still_is: &StillIs) -> Result<Vec<Change>, Error> {
-        let queue = QueueName::new(queue)?;
-        if ids.is_empty() {
-            self.run(GetSettings { name: queue }).await?;
-            return Ok(Vec::new());
+    /// `QueueNotFound` when jobs are to be moved to a queue that does not exist; `Unavailable`, `Schema` or `Database`; after
+    /// an error some of the jobs may be changed.
+    pub async fn change_jobs(
+        &self,
+        action: &BulkAction,
+        ids: &[Uuid],
+        precondition: &Precondition,
+    ) -> Result<BulkReport, Error> {
+        let precondition = || precondition.clone();
+        match action {
+            BulkAction::Restart { force } => {
+                self.in_bulk(ids, |ids| RestartJobs { ids, force: *force, precondition: precondition() }).await
+            }
+            BulkAction::Finish => self.in_bulk(ids, |ids| EndJobs::done(ids).only_if(precondition())).await,
+            BulkAction::Fail { reason } => {
+                self.in_bulk(ids, |ids| EndJobs::failed(ids, reason).only_if(precondition())).await
+            }
+            BulkAction::Delete => self.in_bulk(ids, |ids| DeleteJobs { ids, precondition: precondition() }).await,
+            BulkAction::Move { to } if ids.is_empty() => {
+                self.run(GetSettings { name: to.clone() }).await?;
+                Ok(BulkReport::default())
+            }
+            BulkAction::Move { to } => {
+                self.in_bulk(ids, |ids| MoveJobs { ids, queue: to.clone(), precondition: precondition() }).await
+            }
         }
-        self.in_bulk(ids, |ids| MoveJobs { ids, queue: queue.clone(), still_is: still_is.clone() }).await
     }
 
     /// Makes a new job with the payload of another and returns its id; the payload is stored once and shared.
@@ -262,7 +305,7 @@ impl Queue {
 
     /// Changes jobs, a thousand at once. Those that another transaction has locked are tried again, apart from the
     /// others, for as long as a statement may wait for a lock.
-    async fn in_bulk<O>(&self, ids: &[Uuid], operation: impl Fn(Vec<Uuid>) -> O) -> Result<Vec<Change>, Error>
+    async fn in_bulk<O>(&self, ids: &[Uuid], operation: impl Fn(Vec<Uuid>) -> O) -> Result<BulkReport, Error>
     where
         O: Operation<Output = BulkReply> + Clone + Send + Sync + 'static,
     {
@@ -280,7 +323,7 @@ impl Queue {
             left.retain(|place| changes[*place] == Change::Locked);
             let deadline = *deadline.get_or_insert_with(|| link.now() + link.lock_timeout);
             if left.is_empty() || link.now() + pause > deadline {
-                return Ok(changes);
+                return Ok(BulkReport { changes });
             }
             self.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -297,17 +340,5 @@ fn taken_key(error: Error) -> Error {
             Error::new(ErrorKind::KeyConflict, message).with_source(failure.clone())
         }
         _ => error,
-    }
-}
-
-/// Returns how many jobs were changed, unless some are locked.
-fn changed(changes: &[Change]) -> Result<u64, Error> {
-    let count = |what: Change| changes.iter().filter(|change| **change == what).count();
-    match count(Change::Locked) {
-        0 => Ok(count(Change::Changed) as u64),
-        locked => {
-            let message = format!("another transaction has locked {locked} of {} jobs", changes.len());
-            Err(Failure::reported("55P03", None, message).into())
-        }
     }
 }

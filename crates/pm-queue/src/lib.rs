@@ -5,7 +5,7 @@
 
 mod ack;
 mod admin;
-mod clearing;
+mod borrowed;
 mod codec;
 pub mod connecting;
 mod doctor;
@@ -18,10 +18,10 @@ mod job;
 mod jobs;
 mod link;
 mod listening;
-mod loan;
 mod options;
 mod panic;
 mod producer;
+mod pruning;
 mod queue;
 pub mod runtime;
 mod schedules;
@@ -33,23 +33,26 @@ mod task;
 mod worker;
 
 pub use ack::{JobAck, Lost, Settling};
-pub use clearing::Clearing;
+pub use borrowed::BorrowedConnection;
 pub use codec::RawPayload;
 pub use driver::{BoxFuture, Driver, Executor, Listener, WithoutNotify};
 pub use error::{Error, ErrorKind};
 pub use gate::Room;
 pub use job::{PendingJob, PendingMetadata};
-pub use loan::Loan;
+pub use jobs::{BulkAction, BulkReport};
 pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
 pub use panic::{Panicked, catch_panic};
 pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::machine::Enqueued;
-pub use pm_core::op::{AttemptRecord, Change, Count, Head, JobMatch, QueueActivity, QueueSummary, StillIs, TableSize};
+pub use pm_core::op::{
+    AttemptRecord, Change, Count, Head, JobMatch, Precondition, QueueActivity, QueueSummary, TableSize,
+};
 pub use pm_core::{
     Backoff, Codec, ConnectionClass, Cron, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, Missed, OnConflict,
     Overlap, QueueName, QueueSettings, Rows, RunAt, SCHEMA_VERSION, ScheduleMetadata, ScheduleName, SchemaName,
     SettingsChange, State, Statement, Tick, Timestamp, Type, Value, migration_script,
 };
+pub use pruning::Pruning;
 pub use queue::{Health, Queue};
 pub use runtime::{Randomness, Runtime, SystemRandomness};
 pub use schedules::Schedule;

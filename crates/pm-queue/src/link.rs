@@ -72,7 +72,8 @@ impl Link {
     /// Sends a plan and waits for the rows, no longer than the server works on it and a little.
     pub(crate) async fn send(&self, plan: &Plan<'_>) -> Result<Rows, Failure> {
         let class = plan.statement.class();
-        let entered = self.gates.enter(class, self.patience(), |patience| self.runtime.sleep(patience)).await;
+        let entered =
+            self.gates.enter(class, self.answer_timeout(), |answer_timeout| self.runtime.sleep(answer_timeout)).await;
         let _permit = entered?;
         let mut answer = self.send_by(&*self.driver, plan).await;
         if answer.as_ref().is_err_and(Failure::is_unstorable) && plan.has_uncommon_text() {
@@ -113,16 +114,16 @@ impl Link {
     }
 
     async fn send_as(&self, executor: &dyn Executor, statement: &Statement, plan: &Plan<'_>) -> Result<Rows, Failure> {
-        let patience = self.patience().saturating_add(sending_time(&plan.params));
+        let answer_timeout = self.answer_timeout().saturating_add(sending_time(&plan.params));
         let answer = pin!(executor.run(statement, &plan.params));
-        match select(answer, self.runtime.sleep(patience)).await {
+        match select(answer, self.runtime.sleep(answer_timeout)).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(_) => Err(Failure::no_reply(format!("no answer within {patience:?}"))),
+            Either::Right(_) => Err(Failure::no_reply(format!("no answer within {answer_timeout:?}"))),
         }
     }
 
     /// Returns how long an answer is waited for.
-    fn patience(&self) -> Duration {
+    fn answer_timeout(&self) -> Duration {
         self.statement_timeout.saturating_add(ANSWER_SLACK)
     }
 
@@ -232,9 +233,9 @@ fn passes_later(failure: &Failure) -> bool {
 }
 
 /// Lends a queue's randomness to a machine.
-pub(crate) struct Lent<'a>(pub(crate) &'a dyn Randomness);
+pub(crate) struct CoreEntropy<'a>(pub(crate) &'a dyn Randomness);
 
-impl Entropy for Lent<'_> {
+impl Entropy for CoreEntropy<'_> {
     fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }

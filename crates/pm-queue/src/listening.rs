@@ -4,7 +4,7 @@ use crate::link::Link;
 use crate::worker::LocalWorkers;
 use crate::{BoxFuture, Listener};
 use futures_util::future::{Either, select};
-use pm_core::op::Notice;
+use pm_core::op::Notification;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ struct Listen {
 impl Listen {
     /// Listens for as long as some worker wants it; after a failure again, ever more patiently.
     async fn run(self) {
-        let channel = Notice::channel(self.link.catalog.schema());
+        let channel = Notification::channel(self.link.catalog.schema());
         let mut pause = SHORTEST_PAUSE;
         while self.goes_on() {
             match self.link.driver.listen(&channel).await {
@@ -110,12 +110,12 @@ impl Listen {
             match select(listener.next(), look_round).await {
                 Either::Left((Ok(payload), rest)) => {
                     look_round = rest;
-                    if let Some(notice) = Notice::parse(&payload) {
-                        self.tell(|workers| workers.handle_notice(notice, self.link.now()));
+                    if let Some(notification) = Notification::parse(&payload) {
+                        self.tell(|workers| workers.handle_notification(notification, self.link.now()));
                     }
                 }
                 Either::Left((Err(_), _)) => break,
-                // A server that has stopped without closing its connections sends nothing here either: statements notice.
+                // A server that has stopped without closing its connections sends nothing here either: statements notification.
                 Either::Right(_) if !self.is_wanted() || self.link.lost_servers() != lost_servers => break,
                 Either::Right(_) => look_round = self.link.runtime.sleep(LOOK_ROUND),
             }

@@ -345,16 +345,16 @@ pub struct StreamOptions {
     /// claim takes longer than that, four times what the last claim brought.
     pub prefetch: usize,
     /// For how long the lease of a job in a handler's hands is kept alive (default 1 h), if at all.
-    pub keep_alive: Option<Duration>,
+    pub heartbeat: Option<Duration>,
     /// The shortest time between two looks at a dry queue (default 20 ms).
     pub poll_least: Duration,
     /// The longest time between two looks at a dry queue while no listener is there (default 1 s).
     pub poll_most: Duration,
     /// Whether to be woken by notifications of other processes (default yes): one listener serves all streams of a
-    /// queue handle, on a connection of its own. While it hears, `sleep_most` holds instead of `poll_most`.
+    /// queue handle, on a connection of its own. While it hears, `idle_poll` holds instead of `poll_most`.
     pub listen: bool,
     /// The longest time between two looks at a dry queue while a listener is there (default 30 s, at most a day).
-    pub sleep_most: Duration,
+    pub idle_poll: Duration,
     /// Whether the stream reaps expired leases of anyone (default yes).
     pub reaper: bool,
     /// Who works, for people (default host and process id).
@@ -365,11 +365,11 @@ impl Default for StreamOptions {
     fn default() -> Self {
         StreamOptions {
             prefetch: 1_000,
-            keep_alive: Some(Duration::from_secs(3_600)),
+            heartbeat: Some(Duration::from_secs(3_600)),
             poll_least: Duration::from_millis(20),
             poll_most: Duration::from_secs(1),
             listen: true,
-            sleep_most: Duration::from_secs(30),
+            idle_poll: Duration::from_secs(30),
             reaper: true,
             worker_name: None,
         }
@@ -384,8 +384,8 @@ impl StreamOptions {
     }
 
     /// Changes for how long leases are kept alive; `None` leaves that to the handlers.
-    pub fn keep_alive(mut self, keep_alive: Option<Duration>) -> Self {
-        self.keep_alive = keep_alive;
+    pub fn heartbeat(mut self, heartbeat: Option<Duration>) -> Self {
+        self.heartbeat = heartbeat;
         self
     }
 
@@ -402,8 +402,8 @@ impl StreamOptions {
     }
 
     /// Changes how long a dry queue may go unlooked at while a listener is there.
-    pub fn sleep_most(mut self, sleep_most: Duration) -> Self {
-        self.sleep_most = sleep_most;
+    pub fn idle_poll(mut self, idle_poll: Duration) -> Self {
+        self.idle_poll = idle_poll;
         self
     }
 
@@ -430,7 +430,7 @@ impl StreamOptions {
             queues,
             worker: kept_name(self.worker_name.as_deref().unwrap_or(worker)),
             prefetch: self.prefetch,
-            keep_alive: self.keep_alive,
+            heartbeat: self.heartbeat,
             poll_least: self.poll_least,
             poll_most: self.poll_most,
             reaps: self.reaper,

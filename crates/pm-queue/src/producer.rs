@@ -4,8 +4,8 @@ use crate::link::Link;
 use crate::task::{Answers, Driven, Shared, State, Task, note_waker};
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
-use pm_core::machine::{Enqueued, Producer, ProducerEvent, Ticket};
-use pm_core::op::Notice;
+use pm_core::machine::{Enqueued, Producer, ProducerEvent, RequestId};
+use pm_core::op::Notification;
 use pm_core::{Instant, NewJob};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ impl Driven for Producer {
     fn dispatch(state: &mut State<Self>, now: Instant, wake: &mut Vec<Waker>) {
         while let Some(event) = state.machine.poll_event() {
             match event {
-                ProducerEvent::Enqueued { ticket, outcome } => {
-                    state.waiters.answers.deliver(ticket, outcome.map_err(Error::from), wake);
+                ProducerEvent::Enqueued { request_id, outcome } => {
+                    state.waiters.answers.deliver(request_id, outcome.map_err(Error::from), wake);
                 }
                 ProducerEvent::Ready { queue, priority } => {
                     state.waiters.workers.wake_up(queue.as_str(), priority, now)
@@ -65,26 +65,26 @@ impl ProducerHandle {
     /// Queues a job for sending. From here on it goes in, whether or not the answer is awaited. One that goes `behind_keyed`
     /// does not overtake jobs with keys.
     pub(crate) fn enqueue(&self, job: NewJob, behind_keyed: bool, now: Instant) -> Result<Enqueueing, Error> {
-        let ticket = self.0.tell(|state| {
+        let request_id = self.0.tell(|state| {
             if state.waiters.closing {
                 return Err(Error::closed());
             }
             if state.gone {
                 return Err(Error::no_task());
             }
-            let ticket = match behind_keyed {
+            let request_id = match behind_keyed {
                 true => state.machine.enqueue_behind_keyed(job, now),
                 false => state.machine.enqueue(job, now),
             };
-            state.waiters.answers.expect(ticket);
-            Ok(ticket)
+            state.waiters.answers.expect(request_id);
+            Ok(request_id)
         })?;
-        Ok(Enqueueing { shared: self.0.clone(), ticket })
+        Ok(Enqueueing { shared: self.0.clone(), request_id })
     }
 
-    /// Queues a notice to workers of other processes.
-    pub(crate) fn notify(&self, notice: Notice) {
-        self.0.tell(|state| state.machine.notify(notice));
+    /// Queues a notification to workers of other processes.
+    pub(crate) fn notify(&self, notification: Notification) {
+        self.0.tell(|state| state.machine.notify(notification));
     }
 
     /// Takes no further job.
@@ -112,20 +112,20 @@ impl Drop for ProducerHandle {
 /// An enqueue under way.
 pub(crate) struct Enqueueing {
     shared: Arc<Shared<Producer>>,
-    ticket: Ticket,
+    request_id: RequestId,
 }
 
 impl Future for Enqueueing {
     type Output = Result<Enqueued, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.shared.lock().waiters.answers.poll(self.ticket, cx)
+        self.shared.lock().waiters.answers.poll(self.request_id, cx)
     }
 }
 
 impl Drop for Enqueueing {
     fn drop(&mut self) {
-        self.shared.lock().waiters.answers.forget(self.ticket);
+        self.shared.lock().waiters.answers.forget(self.request_id);
     }
 }
 

@@ -17,7 +17,7 @@ use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use pm_core::doctor::{foreign_encoding, hidden_rows, other_schemas};
 use pm_core::machine::{self, Enqueued};
-use pm_core::op::{Notice, Relations, SchemaFound, SchemaVersion, advance_positions_script};
+use pm_core::op::{Notification, Relations, SchemaFound, SchemaVersion, advance_positions_script};
 use pm_core::{NewJob, OTHER_TEXT_SQLSTATE, Operation, QueueName, SCHEMA_VERSION, job_id, migration_script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -239,7 +239,7 @@ impl Queue {
     /// that is too long or holds NUL; `KeyConflict` when the key is held and the options say to refuse; `Unavailable`;
     /// `Database`, also when a lock was not to be had. The job is not in, unless [`Error::is_outcome_unknown`].
     pub async fn enqueue<T: Serialize>(&self, queue: &str, payload: T, options: EnqueueOptions) -> Result<Uuid, Error> {
-        self.enqueue_told(queue, payload, options).await.map(|enqueued| enqueued.id())
+        self.enqueue_with_outcome(queue, payload, options).await.map(|enqueued| enqueued.id())
     }
 
     /// Does what [`Queue::enqueue`] does, and tells whether the job is new or which one holds its key.
@@ -247,7 +247,7 @@ impl Queue {
     /// # Errors
     ///
     /// As [`Queue::enqueue`].
-    pub async fn enqueue_told<T: Serialize>(
+    pub async fn enqueue_with_outcome<T: Serialize>(
         &self,
         queue: &str,
         payload: T,
@@ -369,17 +369,17 @@ impl Queue {
 
     fn spawn_worker(&self, names: Vec<QueueName>, options: StreamOptions) -> Arc<Worker> {
         let link = &self.inner.link;
-        let sleep_most = options.listen.then_some(options.sleep_most);
-        let channel = Notice::channel(link.catalog.schema());
+        let idle_poll = options.listen.then_some(options.idle_poll);
+        let channel = Notification::channel(link.catalog.schema());
         let options = options.into_core(names, &self.inner.worker_name, channel, link.statement_timeout);
-        let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::new(sleep_most));
+        let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::new(idle_poll));
         self.inner.workers.add(&worker);
         if self.inner.closed.load(Ordering::Acquire) {
             // Closed since that was looked at, perhaps before this worker could be told.
             self.inner.workers.close(link.now());
         }
         Task::spawn(&worker, link);
-        if sleep_most.is_some() {
+        if idle_poll.is_some() {
             Listening::want(&self.inner.listening, link, &self.inner.workers);
         }
         worker
@@ -435,7 +435,7 @@ impl Queue {
 
     /// Tells the workers of other processes that something about a queue changed.
     pub(crate) fn notify_change(&self, queue_id: i32) {
-        self.inner.producer.notify(Notice { queue_id, priority: None });
+        self.inner.producer.notify(Notification { queue_id, priority: None });
     }
 
     /// Returns how things stand between this handle and the database. Costs nothing.

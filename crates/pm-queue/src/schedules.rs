@@ -1,6 +1,6 @@
 //! What operators and programs do with schedules: set, list, pause, fire.
 
-use crate::link::Lent;
+use crate::link::CoreEntropy;
 use crate::{Error, Queue};
 use pm_core::machine::Entropy;
 use pm_core::op::{DeleteSchedule, DueSchedules, FireSchedules, HoldSchedule, ListSchedules, SetSchedule};
@@ -236,7 +236,7 @@ impl Queue {
         let (mut made, mut look) = (0, DueSchedules::default());
         loop {
             let reply = self.run(look).await?;
-            let mut entropy = Lent(&*self.link().randomness);
+            let mut entropy = CoreEntropy(&*self.link().randomness);
             let fire = FireSchedules::of(&reply, || entropy.next_u64());
             if fire.is_empty()
                 && let Some(beyond) = look.beyond(&reply)
@@ -249,7 +249,7 @@ impl Queue {
             made += fired.map_or(0, |fired| fired.jobs);
             if fired.is_none_or(|fired| fired.schedules == 0) {
                 // What is due and was not fired, someone else fires at this moment, or cannot be read by this version.
-                self.wake_sleepers(made).await;
+                self.notify_idle(made).await;
                 return Ok((made, reply.next_tick));
             }
         }
@@ -257,6 +257,6 @@ impl Queue {
 
     /// Tells workers that there is a tick to wait for.
     async fn wake_for_tick(&self) {
-        self.wake_sleepers(1).await;
+        self.notify_idle(1).await;
     }
 }

@@ -23,7 +23,7 @@ pub fn application_name(of_url: Option<&str>, options: &ConnectOptions) -> Resul
 
 /// A setting, name and value, that a connection of our own starts with, as the start-up parameter `options` carries it.
 ///
-/// A transaction pooler refuses it or swallows it. [`opening_script`] and [`listen_script`] notice, and set nothing then:
+/// A transaction pooler refuses it or swallows it. [`opening_script`] and [`listen_script`] notification, and set nothing then:
 /// what is set on a pooler's session would befall other programs.
 pub const SESSION_MARK: (&str, &str) = ("pm.session", "own");
 

@@ -1,6 +1,6 @@
 //! Settling a job inside a transaction that the caller owns.
 
-use crate::ack::{JobAck, Refreshing, Stance};
+use crate::ack::{Extending, JobAck, Stance};
 use crate::task::State;
 use crate::{Error, Executor};
 use futures_util::future::select;
@@ -159,8 +159,8 @@ impl<'a> Settlement<'a> {
             if !is_extending(&state) {
                 return Poll::Ready(());
             }
-            state.waiters.extended.retain(|(other, _)| *other != lease);
-            state.waiters.extended.push((lease, cx.waker().clone()));
+            state.waiters.no_longer_extending.retain(|(other, _)| *other != lease);
+            state.waiters.no_longer_extending.push((lease, cx.waker().clone()));
             Poll::Pending
         });
         // If it takes longer, a stricter isolation than READ COMMITTED may ask for another try.
@@ -171,13 +171,13 @@ impl<'a> Settlement<'a> {
     async fn extend_for_another_try(&self) {
         let (lease, now) = (self.ack.lease(), self.ack.link().now());
         let worker = self.ack.worker();
-        let ticket = worker.tell(|state| {
-            let ticket = state.machine.resume_and_extend(lease, now).filter(|_| !state.gone)?;
-            state.waiters.refreshed.expect(ticket);
-            Some(ticket)
+        let request_id = worker.tell(|state| {
+            let request_id = state.machine.resume_and_extend(lease, now).filter(|_| !state.gone)?;
+            state.waiters.extended.expect(request_id);
+            Some(request_id)
         });
-        if let Some(ticket) = ticket {
-            let extended = Refreshing { worker: worker.clone(), ticket };
+        if let Some(request_id) = request_id {
+            let extended = Extending { worker: worker.clone(), request_id };
             // Whatever comes of it: if it fails, a lease that is too short shows at the next try.
             drop(select(extended, self.ack.link().runtime.sleep(EXTENSION_WAIT)).await);
         }

@@ -1,10 +1,10 @@
 //! The task that drives a machine, and what it shares with the handles.
 
-use crate::link::{Lent, Link};
+use crate::link::{CoreEntropy, Link};
 use crate::{BoxFuture, Error};
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
-use pm_core::machine::{Machine, Request, Ticket};
+use pm_core::machine::{Machine, Request, RequestId};
 use pm_core::{Failure, Instant, Rows};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -115,7 +115,7 @@ impl<M: Driven> Task<M> {
 
     fn take_in_replies(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some((request, reply))) = Pin::new(&mut self.in_flight).poll_next(cx) {
-            let mut entropy = Lent(&*self.link.randomness);
+            let mut entropy = CoreEntropy(&*self.link.randomness);
             self.shared.lock().machine.handle_reply(request, reply, self.link.now(), &mut entropy);
         }
     }
@@ -144,7 +144,7 @@ impl<M: Driven> Task<M> {
         state.task = Some(cx.waker().clone());
         state.machine.handle_timeout(now);
         let mut sent = false;
-        while let Some(request) = state.machine.poll_request(now, &mut Lent(&*self.link.randomness)) {
+        while let Some(request) = state.machine.poll_request(now, &mut CoreEntropy(&*self.link.randomness)) {
             let link = self.link.clone();
             self.in_flight.push(Box::pin(async move {
                 let reply = link.send(&request.plan()).await;
@@ -227,8 +227,8 @@ pub(crate) fn note_waker(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
     }
 }
 
-/// Answers by ticket, for those who still want them.
-pub(crate) struct Answers<T>(HashMap<Ticket, Slot<T>>);
+/// Answers by request id, for those who still want them.
+pub(crate) struct Answers<T>(HashMap<RequestId, Slot<T>>);
 
 enum Slot<T> {
     Waiting(Option<Waker>),
@@ -243,18 +243,18 @@ impl<T> Default for Answers<T> {
 
 impl<T> Answers<T> {
     /// Takes note that someone wants the answer.
-    pub(crate) fn expect(&mut self, ticket: Ticket) {
-        self.0.insert(ticket, Slot::Waiting(None));
+    pub(crate) fn expect(&mut self, request_id: RequestId) {
+        self.0.insert(request_id, Slot::Waiting(None));
     }
 
     /// Takes note that nobody wants the answer any longer.
-    pub(crate) fn forget(&mut self, ticket: Ticket) {
-        self.0.remove(&ticket);
+    pub(crate) fn forget(&mut self, request_id: RequestId) {
+        self.0.remove(&request_id);
     }
 
     /// Delivers an answer, if someone wants it.
-    pub(crate) fn deliver(&mut self, ticket: Ticket, answer: Result<T, Error>, wake: &mut Vec<Waker>) {
-        if let Some(slot) = self.0.get_mut(&ticket)
+    pub(crate) fn deliver(&mut self, request_id: RequestId, answer: Result<T, Error>, wake: &mut Vec<Waker>) {
+        if let Some(slot) = self.0.get_mut(&request_id)
             && let Slot::Waiting(waker) = std::mem::replace(slot, Slot::Here(answer))
         {
             wake.extend(waker);
@@ -272,13 +272,13 @@ impl<T> Answers<T> {
     }
 
     /// Returns the answer if it is here; otherwise `cx` is woken when it comes.
-    pub(crate) fn poll(&mut self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
-        match self.0.get_mut(&ticket) {
+    pub(crate) fn poll(&mut self, request_id: RequestId, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
+        match self.0.get_mut(&request_id) {
             Some(Slot::Waiting(waker)) => {
                 *waker = Some(cx.waker().clone());
                 Poll::Pending
             }
-            Some(Slot::Here(_)) | None => match self.0.remove(&ticket) {
+            Some(Slot::Here(_)) | None => match self.0.remove(&request_id) {
                 Some(Slot::Here(answer)) => Poll::Ready(answer),
                 Some(Slot::Waiting(_)) | None => Poll::Ready(Err(Error::no_task())),
             },

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::task::{Answers, Driven, Shared, State, note_waker};
 use pm_core::machine::{Worker, WorkerEvent};
-use pm_core::op::Notice;
+use pm_core::op::Notification;
 use pm_core::{Error as CoreError, Instant, Lease};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,7 +17,7 @@ const MOST_ERRORS: usize = 16;
 #[derive(Default)]
 pub(crate) struct WorkerWaiters {
     pub(crate) settled: Answers<()>,
-    pub(crate) refreshed: Answers<Duration>,
+    pub(crate) extended: Answers<Duration>,
     /// What the stream shall show besides jobs.
     pub(crate) errors: VecDeque<Error>,
     /// Wakes the stream.
@@ -25,18 +25,18 @@ pub(crate) struct WorkerWaiters {
     /// Who wants to know when a lease is lost.
     pub(crate) losses: HashMap<Lease, Vec<Waker>>,
     /// Who wants to know when the extension of a lease is no longer under way.
-    pub(crate) extended: Vec<(Lease, Waker)>,
+    pub(crate) no_longer_extending: Vec<(Lease, Waker)>,
     /// How long a dry queue may go unlooked at while a listener is there; none for a worker that only polls.
-    pub(crate) sleep_most: Option<Duration>,
+    pub(crate) idle_poll: Option<Duration>,
     /// Whether leases that ended by themselves count as settled.
     closing: bool,
     closers: Vec<Waker>,
 }
 
 impl WorkerWaiters {
-    /// Returns nobody, waiting on a worker that may sleep for up to `sleep_most` while a listener is there.
-    pub(crate) fn new(sleep_most: Option<Duration>) -> Self {
-        WorkerWaiters { sleep_most, ..WorkerWaiters::default() }
+    /// Returns nobody, waiting on a worker that may sleep for up to `idle_poll` while a listener is there.
+    pub(crate) fn new(idle_poll: Option<Duration>) -> Self {
+        WorkerWaiters { idle_poll, ..WorkerWaiters::default() }
     }
 }
 
@@ -47,11 +47,11 @@ impl Driven for Worker {
         let State { machine, waiters, .. } = state;
         while let Some(event) = machine.poll_event() {
             match event {
-                WorkerEvent::Settled { ticket, outcome } => {
-                    waiters.settled.deliver(ticket, outcome.map_err(Error::from), wake);
+                WorkerEvent::Settled { request_id, outcome } => {
+                    waiters.settled.deliver(request_id, outcome.map_err(Error::from), wake);
                 }
-                WorkerEvent::Refreshed { ticket, outcome } => {
-                    waiters.refreshed.deliver(ticket, outcome.map_err(Error::from), wake);
+                WorkerEvent::Extended { request_id, outcome } => {
+                    waiters.extended.deliver(request_id, outcome.map_err(Error::from), wake);
                 }
                 WorkerEvent::LeaseLost(lease) => wake.extend(waiters.losses.remove(&lease).unwrap_or_default()),
                 // A stream that nobody polls need not be told of every failure.
@@ -60,7 +60,12 @@ impl Driven for Worker {
             }
         }
         // Only then: a stream polled by the same task would wake this one again, and so on.
-        wake.extend(waiters.extended.extract_if(.., |(lease, _)| !machine.is_extending(lease)).map(|(_, waker)| waker));
+        wake.extend(
+            waiters
+                .no_longer_extending
+                .extract_if(.., |(lease, _)| !machine.is_extending(lease))
+                .map(|(_, waker)| waker),
+        );
         if machine.has_job() || machine.is_draining() || !waiters.errors.is_empty() {
             wake.extend(waiters.stream.take());
         }
@@ -77,17 +82,17 @@ impl Driven for Worker {
     fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
         let waiters = &mut state.waiters;
         waiters.settled.deliver_all(Error::no_task, wake);
-        waiters.refreshed.deliver_all(Error::no_task, wake);
+        waiters.extended.deliver_all(Error::no_task, wake);
         wake.extend(waiters.losses.drain().flat_map(|(_, wakers)| wakers));
         wake.extend(waiters.stream.take());
-        wake.extend(waiters.extended.drain(..).map(|(_, waker)| waker));
+        wake.extend(waiters.no_longer_extending.drain(..).map(|(_, waker)| waker));
         wake.append(&mut waiters.closers);
     }
 }
 
 impl State<Worker> {
-    /// Returns why nobody hears a word about a lease any more, if so.
-    pub(crate) fn deaf(&self, now: Instant) -> Option<Error> {
+    /// Returns why no settlement is sent any more, if so.
+    pub(crate) fn closed(&self, now: Instant) -> Option<Error> {
         let ended = self.machine.is_drained_or_ended(now);
         self.gone.then(|| if ended { CoreError::LeaseLost.into() } else { Error::no_task() })
     }
@@ -120,9 +125,9 @@ impl LocalWorkers {
     }
 
     /// Tells the workers what another process said.
-    pub(crate) fn handle_notice(&self, notice: Notice, now: Instant) {
+    pub(crate) fn handle_notification(&self, notification: Notification, now: Instant) {
         for worker in self.living() {
-            worker.tell(|state| state.machine.handle_notice(notice, now));
+            worker.tell(|state| state.machine.handle_notification(notification, now));
         }
     }
 
@@ -130,8 +135,8 @@ impl LocalWorkers {
     pub(crate) fn set_listening(&self, listening: bool, now: Instant) {
         for worker in self.living() {
             worker.tell(|state| {
-                let sleep_most = state.waiters.sleep_most.filter(|_| listening);
-                state.machine.set_listening(sleep_most, now);
+                let idle_poll = state.waiters.idle_poll.filter(|_| listening);
+                state.machine.set_listening(idle_poll, now);
             });
         }
     }
@@ -140,7 +145,7 @@ impl LocalWorkers {
     pub(crate) fn want_listener(&self) -> bool {
         self.living().iter().any(|worker| {
             let state = worker.lock();
-            state.waiters.sleep_most.is_some() && !state.gone && !state.machine.is_draining()
+            state.waiters.idle_poll.is_some() && !state.gone && !state.machine.is_draining()
         })
     }
 

@@ -104,7 +104,7 @@ pub(crate) struct Past {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Scene {
+pub(crate) struct Scenario {
     pub(crate) jobs: [Job; 2],
     pub(crate) workers: [Worker; 2],
     /// Words under way, which may arrive in any order, late, or not at all.
@@ -124,8 +124,8 @@ pub(crate) enum Action {
     AnswerClaim(usize),
     LoseReply(usize),
     ReleaseClaim(usize),
-    Refresh(usize),
-    RefreshUnanswered(usize),
+    Extend(usize),
+    ExtendUnanswered(usize),
     Say(usize, Event),
     Repeat(usize),
     /// It settled the job in a transaction of its own, does not know whether that has committed, and soft-fails the job.
@@ -147,7 +147,7 @@ impl Action {
         !matches!(
             self,
             LoseReply(_)
-                | RefreshUnanswered(_)
+                | ExtendUnanswered(_)
                 | Doubt(_)
                 | DeliverUnanswered(_)
                 | DropWord(_)
@@ -170,10 +170,10 @@ impl Worker {
     }
 }
 
-impl Scene {
+impl Scenario {
     fn new() -> Self {
         let job = Job { state: State::Pending, lease: None, left: 0, failures: 0, endings: 0 };
-        Scene {
+        Scenario {
             jobs: [job; 2],
             workers: [Worker::Idle; 2],
             words: Vec::new(),
@@ -221,7 +221,7 @@ impl Scene {
         jobs.chain(workers).chain(self.words.iter_mut().map(|word| &mut word.lease))
     }
 
-    /// Makes one scene of all that differ only in the names of jobs, workers and leases or in what nobody asks for.
+    /// Makes one scenario of all that differ only in the names of jobs, workers and leases or in what nobody asks for.
     fn simplify(&mut self) {
         if self.jobs[0].key() > self.jobs[1].key() {
             self.jobs.swap(0, 1);
@@ -280,37 +280,37 @@ impl Leases {
     }
 
     /// Runs a claim in the database.
-    fn run_claim(self, scene: &mut Scene, job: usize, lease: Number) -> Option<Claim> {
-        scene.happen(job, Event::Claim).then(|| {
-            let row = &mut scene.jobs[job];
+    fn run_claim(self, scenario: &mut Scenario, job: usize, lease: Number) -> Option<Claim> {
+        scenario.happen(job, Event::Claim).then(|| {
+            let row = &mut scenario.jobs[job];
             (row.lease, row.left) = (Some(lease), LEASE - MARGIN);
             Claim::Took { job }
         })
     }
 
     /// Runs a word in the database; returns whether it is told that it counts.
-    fn run_word(self, scene: &mut Scene, word: Word) -> bool {
-        let is_holder = scene.jobs[word.job].lease == Some(word.lease);
+    fn run_word(self, scenario: &mut Scenario, word: Word) -> bool {
+        let is_holder = scenario.jobs[word.job].lease == Some(word.lease);
         let counts = if self.makes(Mistake::BlindSettle) {
             let next = State::InProgress.after(word.event);
             next.is_some_and(|next| {
-                scene.become_of(word.job, word.event, next);
+                scenario.become_of(word.job, word.event, next);
                 true
             })
         } else {
-            (is_holder || self.makes(Mistake::NoFence)) && scene.happen(word.job, word.event)
+            (is_holder || self.makes(Mistake::NoFence)) && scenario.happen(word.job, word.event)
         };
-        let past = &mut scene.pasts[usize::from(word.lease)];
+        let past = &mut scenario.pasts[usize::from(word.lease)];
         if counts {
-            scene.late_word_counted |= !is_holder;
+            scenario.late_word_counted |= !is_holder;
             (past.heard, past.counted) = (Some(word.event), Some(word.event));
         }
         counts || past.heard == Some(word.event)
     }
 
-    fn refresh(self, scene: &mut Scene, worker: usize, is_answered: bool) {
-        let Worker::Working { lease, job, trust, .. } = &mut scene.workers[worker] else { return };
-        let row = &mut scene.jobs[*job];
+    fn extend(self, scenario: &mut Scenario, worker: usize, is_answered: bool) {
+        let Worker::Working { lease, job, trust, .. } = &mut scenario.workers[worker] else { return };
+        let row = &mut scenario.jobs[*job];
         let holds = row.lease == Some(*lease);
         if holds {
             row.left = LEASE - MARGIN;
@@ -318,91 +318,91 @@ impl Leases {
         match (is_answered, holds) {
             (false, _) => {}
             (true, true) => *trust = self.trust(0),
-            (true, false) => scene.workers[worker] = Worker::Idle,
+            (true, false) => scenario.workers[worker] = Worker::Idle,
         }
     }
 
-    fn take_away(self, scene: &mut Scene, job: usize, event: Event) -> bool {
-        let holder = scene.jobs[job].lease;
+    fn take_away(self, scenario: &mut Scenario, job: usize, event: Event) -> bool {
+        let holder = scenario.jobs[job].lease;
         if self.makes(Mistake::ForgetfulRestart) && event == Event::ForceRestart {
-            let repeated = scene.workers.iter().filter_map(Worker::word);
-            for word in scene.words.iter().copied().chain(repeated).filter(|word| word.job == job) {
-                scene.pasts[usize::from(word.lease)].heard = None;
+            let repeated = scenario.workers.iter().filter_map(Worker::word);
+            for word in scenario.words.iter().copied().chain(repeated).filter(|word| word.job == job) {
+                scenario.pasts[usize::from(word.lease)].heard = None;
             }
         }
-        let happened = scene.happen(job, event);
+        let happened = scenario.happen(job, event);
         if let Some(lease) = holder.filter(|_| happened) {
-            scene.pasts[usize::from(lease)].broken = true;
+            scenario.pasts[usize::from(lease)].broken = true;
         }
         happened
     }
 
-    fn deliver(self, scene: &mut Scene, word: Word, is_answered: bool) {
-        drop_word(scene, word);
-        let told = self.run_word(scene, word);
+    fn deliver(self, scenario: &mut Scenario, word: Word, is_answered: bool) {
+        drop_word(scenario, word);
+        let told = self.run_word(scenario, word);
         let waits = |worker: &&mut Worker| **worker == Worker::Settling { word };
-        if let Some(worker) = scene.workers.iter_mut().find(waits).filter(|_| is_answered) {
-            scene.told_wrong |= told != (scene.pasts[usize::from(word.lease)].counted == Some(word.event));
+        if let Some(worker) = scenario.workers.iter_mut().find(waits).filter(|_| is_answered) {
+            scenario.told_wrong |= told != (scenario.pasts[usize::from(word.lease)].counted == Some(word.event));
             *worker = Worker::Idle;
         }
     }
 
     /// What a worker does; `None` when it cannot.
-    fn work(self, scene: &mut Scene, action: Action) -> Option<()> {
+    fn work(self, scenario: &mut Scenario, action: Action) -> Option<()> {
         match action {
             Action::SendClaim(worker) => {
-                let lease = scene.pasts.len() as Number;
-                scene.pasts.push(Past::default());
-                scene.workers[worker] = Worker::Claiming { lease, age: 0, claim: Claim::UnderWay };
+                let lease = scenario.pasts.len() as Number;
+                scenario.pasts.push(Past::default());
+                scenario.workers[worker] = Worker::Claiming { lease, age: 0, claim: Claim::UnderWay };
             }
-            Action::RunClaim(worker, job) => match scene.workers[worker] {
+            Action::RunClaim(worker, job) => match scenario.workers[worker] {
                 Worker::Claiming { lease, age, .. } => {
-                    let claim = self.run_claim(scene, job, lease)?;
-                    scene.workers[worker] = Worker::Claiming { lease, age, claim };
+                    let claim = self.run_claim(scenario, job, lease)?;
+                    scenario.workers[worker] = Worker::Claiming { lease, age, claim };
                 }
                 Worker::GivingBack { lease, .. } => {
-                    self.run_claim(scene, job, lease)?;
-                    scene.workers[worker] = Worker::GivingBack { lease, has_run: true };
+                    self.run_claim(scenario, job, lease)?;
+                    scenario.workers[worker] = Worker::GivingBack { lease, has_run: true };
                 }
                 _ => return None,
             },
             Action::AnswerClaim(worker) => {
-                let Worker::Claiming { lease, age, claim } = scene.workers[worker] else { return None };
-                scene.workers[worker] = match claim {
+                let Worker::Claiming { lease, age, claim } = scenario.workers[worker] else { return None };
+                scenario.workers[worker] = match claim {
                     Claim::Took { job } => Worker::Working { lease, job, trust: self.trust(age) },
                     Claim::UnderWay => return None,
                 };
             }
             Action::LoseReply(worker) => {
-                let Worker::Claiming { lease, claim, .. } = scene.workers[worker] else { return None };
-                scene.workers[worker] = Worker::GivingBack { lease, has_run: claim != Claim::UnderWay };
+                let Worker::Claiming { lease, claim, .. } = scenario.workers[worker] else { return None };
+                scenario.workers[worker] = Worker::GivingBack { lease, has_run: claim != Claim::UnderWay };
             }
-            Action::RunEmptyClaim(worker) | Action::Crash(worker) => scene.workers[worker] = Worker::Idle,
+            Action::RunEmptyClaim(worker) | Action::Crash(worker) => scenario.workers[worker] = Worker::Idle,
             Action::ReleaseClaim(worker) => {
-                let Worker::GivingBack { lease, has_run } = scene.workers[worker] else { return None };
-                if let Some(job) = scene.jobs.iter().position(|job| job.lease == Some(lease)) {
-                    scene.happen(job, Event::Release);
+                let Worker::GivingBack { lease, has_run } = scenario.workers[worker] else { return None };
+                if let Some(job) = scenario.jobs.iter().position(|job| job.lease == Some(lease)) {
+                    scenario.happen(job, Event::Release);
                 }
                 if has_run {
-                    scene.workers[worker] = Worker::Idle;
+                    scenario.workers[worker] = Worker::Idle;
                 }
             }
-            Action::Refresh(worker) => self.refresh(scene, worker, true),
-            Action::RefreshUnanswered(worker) => self.refresh(scene, worker, false),
+            Action::Extend(worker) => self.extend(scenario, worker, true),
+            Action::ExtendUnanswered(worker) => self.extend(scenario, worker, false),
             Action::Say(worker, event) => {
-                let Worker::Working { lease, job, .. } = scene.workers[worker] else { return None };
+                let Worker::Working { lease, job, .. } = scenario.workers[worker] else { return None };
                 let word = Word { lease, job, event };
-                scene.workers[worker] = Worker::Settling { word };
-                scene.words.push(word);
+                scenario.workers[worker] = Worker::Settling { word };
+                scenario.words.push(word);
             }
             Action::Repeat(worker) => {
-                let Worker::Settling { word } = scene.workers[worker] else { return None };
-                scene.words.push(word);
+                let Worker::Settling { word } = scenario.workers[worker] else { return None };
+                scenario.words.push(word);
             }
             Action::Doubt(worker) => {
-                let Worker::Settling { word } = scene.workers[worker] else { return None };
-                let event = soft_fail(&scene.jobs[word.job]);
-                scene.workers[worker] = Worker::Settling { word: Word { event, ..word } };
+                let Worker::Settling { word } = scenario.workers[worker] else { return None };
+                let event = soft_fail(&scenario.jobs[word.job]);
+                scenario.workers[worker] = Worker::Settling { word: Word { event, ..word } };
             }
             _ => return None,
         }
@@ -414,18 +414,18 @@ fn soft_fail(job: &Job) -> Event {
     if job.failures == MAX_RETRIES { Event::LastSoftFail } else { Event::SoftFail }
 }
 
-fn drop_word(scene: &mut Scene, word: Word) {
-    let place = scene.words.iter().position(|other| *other == word);
+fn drop_word(scenario: &mut Scenario, word: Word) {
+    let place = scenario.words.iter().position(|other| *other == word);
     if let Some(place) = place {
-        scene.words.remove(place);
+        scenario.words.remove(place);
     }
 }
 
-fn tick(scene: &mut Scene) {
-    for job in &mut scene.jobs {
+fn tick(scenario: &mut Scenario) {
+    for job in &mut scenario.jobs {
         job.left = job.left.saturating_sub(1);
     }
-    for worker in &mut scene.workers {
+    for worker in &mut scenario.workers {
         match worker {
             Worker::Claiming { age, .. } => *age = (*age + 1).min(LEASE - MARGIN),
             Worker::Working { trust, .. } => *trust = trust.saturating_sub(1),
@@ -435,16 +435,16 @@ fn tick(scene: &mut Scene) {
 }
 
 impl Model for Leases {
-    type State = Scene;
+    type State = Scenario;
     type Action = Action;
 
-    fn init_states(&self) -> Vec<Scene> {
-        vec![Scene::new()]
+    fn init_states(&self) -> Vec<Scenario> {
+        vec![Scenario::new()]
     }
 
-    fn actions(&self, scene: &Scene, actions: &mut Vec<Action>) {
-        for (n, worker) in scene.workers.iter().enumerate() {
-            let room = scene.words.len() < self.most_words;
+    fn actions(&self, scenario: &Scenario, actions: &mut Vec<Action>) {
+        for (n, worker) in scenario.workers.iter().enumerate() {
+            let room = scenario.words.len() < self.most_words;
             match *worker {
                 Worker::Idle => actions.push(Action::SendClaim(n)),
                 Worker::Claiming { claim: Claim::UnderWay, .. } | Worker::GivingBack { has_run: false, .. } => {
@@ -455,9 +455,9 @@ impl Model for Leases {
                 Worker::Claiming { .. } => actions.extend([Action::AnswerClaim(n), Action::LoseReply(n)]),
                 Worker::GivingBack { .. } => actions.extend([Action::ReleaseClaim(n), Action::Crash(n)]),
                 Worker::Working { job, .. } => {
-                    actions.extend([Action::Refresh(n), Action::RefreshUnanswered(n), Action::Crash(n)]);
+                    actions.extend([Action::Extend(n), Action::ExtendUnanswered(n), Action::Crash(n)]);
                     // It was told how often the job has failed when it claimed it.
-                    let events = [Event::Commit, soft_fail(&scene.jobs[job])];
+                    let events = [Event::Commit, soft_fail(&scenario.jobs[job])];
                     actions.extend(events.map(|event| Action::Say(n, event)).into_iter().filter(|_| room));
                 }
                 Worker::Settling { word } => {
@@ -467,55 +467,57 @@ impl Model for Leases {
                 }
             }
         }
-        let mut words = scene.words.clone();
+        let mut words = scenario.words.clone();
         words.dedup();
         for word in words {
             actions.extend([Action::Deliver(word), Action::DeliverUnanswered(word), Action::DropWord(word)]);
         }
-        for job in 0..scene.jobs.len() {
+        for job in 0..scenario.jobs.len() {
             actions.extend([Action::Reap(job), Action::Restart(job), Action::Done(job)]);
         }
         actions.push(Action::Tick);
     }
 
-    fn next_state(&self, before: &Scene, action: Action) -> Option<Scene> {
-        let mut scene = before.clone();
+    fn next_state(&self, before: &Scenario, action: Action) -> Option<Scenario> {
+        let mut scenario = before.clone();
         match action {
-            Action::Tick => tick(&mut scene),
+            Action::Tick => tick(&mut scenario),
             Action::Reap(job) => {
-                let Job { left, failures, lease, .. } = scene.jobs[job];
+                let Job { left, failures, lease, .. } = scenario.jobs[job];
                 let is_expired = left == 0 || self.makes(Mistake::EarlyReap);
                 let event = if failures < MAX_RETRIES { Event::Reap } else { Event::LastReap };
-                if !is_expired || !scene.happen(job, event) {
+                if !is_expired || !scenario.happen(job, event) {
                     return None;
                 }
                 let at_work =
                     |worker: &Worker| matches!(worker, Worker::Working { lease: held, .. } if Some(*held) == lease);
-                scene.reaped_at_work |= scene.workers.iter().any(at_work);
+                scenario.reaped_at_work |= scenario.workers.iter().any(at_work);
             }
-            Action::Restart(job) => self.take_away(&mut scene, job, Event::ForceRestart).then_some(())?,
-            Action::Done(job) => self.take_away(&mut scene, job, Event::Done).then_some(())?,
-            Action::Deliver(word) => self.deliver(&mut scene, word, true),
-            Action::DeliverUnanswered(word) => self.deliver(&mut scene, word, false),
-            Action::DropWord(word) => drop_word(&mut scene, word),
-            action => self.work(&mut scene, action)?,
+            Action::Restart(job) => self.take_away(&mut scenario, job, Event::ForceRestart).then_some(())?,
+            Action::Done(job) => self.take_away(&mut scenario, job, Event::Done).then_some(())?,
+            Action::Deliver(word) => self.deliver(&mut scenario, word, true),
+            Action::DeliverUnanswered(word) => self.deliver(&mut scenario, word, false),
+            Action::DropWord(word) => drop_word(&mut scenario, word),
+            action => self.work(&mut scenario, action)?,
         }
-        scene.simplify();
-        (scene != *before).then_some(scene)
+        scenario.simplify();
+        (scenario != *before).then_some(scenario)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(TWO_TRUSTED, |_, scene: &Scene| {
-                (0..2).all(|job| !(scene.is_trusted(0, job) && scene.is_trusted(1, job)))
+            Property::always(TWO_TRUSTED, |_, scenario: &Scenario| {
+                (0..2).all(|job| !(scenario.is_trusted(0, job) && scenario.is_trusted(1, job)))
             }),
-            Property::always(ONE_ENDING, |_, scene: &Scene| {
-                scene.jobs.iter().all(|job| job.endings == u8::from(job.state.is_ended()))
+            Property::always(ONE_ENDING, |_, scenario: &Scenario| {
+                scenario.jobs.iter().all(|job| job.endings == u8::from(job.state.is_ended()))
             }),
-            Property::always(LATE_WORD, |_, scene: &Scene| !scene.late_word_counted),
-            Property::always(TRUE_ANSWER, |_, scene: &Scene| !scene.told_wrong),
-            Property::sometimes(EXPIRY, |_, scene: &Scene| scene.reaped_at_work),
-            Property::sometimes(ALL_DONE, |_, scene: &Scene| scene.jobs.iter().all(|job| job.state.is_ended())),
+            Property::always(LATE_WORD, |_, scenario: &Scenario| !scenario.late_word_counted),
+            Property::always(TRUE_ANSWER, |_, scenario: &Scenario| !scenario.told_wrong),
+            Property::sometimes(EXPIRY, |_, scenario: &Scenario| scenario.reaped_at_work),
+            Property::sometimes(ALL_DONE, |_, scenario: &Scenario| {
+                scenario.jobs.iter().all(|job| job.state.is_ended())
+            }),
         ]
     }
 }

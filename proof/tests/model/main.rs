@@ -3,7 +3,7 @@
 
 mod leases;
 
-use leases::{LATE_WORD, Leases, Mistake, ONE_ENDING, Scene, TRUE_ANSWER, TWO_TRUSTED};
+use leases::{LATE_WORD, Leases, Mistake, ONE_ENDING, Scenario, TRUE_ANSWER, TWO_TRUSTED};
 use stateright::{Checker, HasDiscoveries, Model};
 use std::collections::HashMap;
 
@@ -38,20 +38,20 @@ fn without_a_safeguard_the_checker_finds_how_its_promise_breaks() {
     }
 }
 
-/// Forwards through all scenes, then backwards from those in which all jobs have ended, along ordinary steps only.
+/// Forwards through all scenarios, then backwards from those in which all jobs have ended, along ordinary steps only.
 #[test]
 fn from_wherever_trouble_leads_every_job_can_end_without_more_of_it() {
     let model = SOUND;
-    let mut scenes = model.init_states();
-    let mut numbers: HashMap<_, _> = scenes.iter().cloned().zip(0..).collect();
+    let mut scenarios = model.init_states();
+    let mut numbers: HashMap<_, _> = scenarios.iter().cloned().zip(0..).collect();
     let mut before: Vec<Vec<usize>> = vec![Vec::new()];
     let mut at = 0;
-    while at < scenes.len() {
-        for (action, next) in model.next_steps(&scenes[at]) {
+    while at < scenarios.len() {
+        for (action, next) in model.next_steps(&scenarios[at]) {
             let number = *numbers.entry(next).or_insert_with_key(|next| {
-                scenes.push(next.clone());
+                scenarios.push(next.clone());
                 before.push(Vec::new());
-                scenes.len() - 1
+                scenarios.len() - 1
             });
             if action.is_ordinary() {
                 before[number].push(at);
@@ -59,14 +59,14 @@ fn from_wherever_trouble_leads_every_job_can_end_without_more_of_it() {
         }
         at += 1;
     }
-    let is_over = |scene: &Scene| scene.jobs.iter().all(|job| job.state.is_ended());
-    let mut open: Vec<_> = (0..scenes.len()).filter(|number| is_over(&scenes[*number])).collect();
-    let mut can_end = vec![false; scenes.len()];
+    let is_over = |scenario: &Scenario| scenario.jobs.iter().all(|job| job.state.is_ended());
+    let mut open: Vec<_> = (0..scenarios.len()).filter(|number| is_over(&scenarios[*number])).collect();
+    let mut can_end = vec![false; scenarios.len()];
     while let Some(number) = open.pop() {
         if !std::mem::replace(&mut can_end[number], true) {
             open.extend(&before[number]);
         }
     }
     let stuck = can_end.iter().position(|can_end| !can_end);
-    assert!(stuck.is_none(), "no job ends from here: {:#?}", stuck.map(|number| &scenes[number]));
+    assert!(stuck.is_none(), "no job ends from here: {:#?}", stuck.map(|number| &scenarios[number]));
 }

@@ -1,6 +1,6 @@
 //! What is said of a job, and by whom it may be said.
 
-use super::Stage;
+use super::Harness;
 use crate::unattended;
 use pm_queue::{ConnectOptions, Ending, EnqueueOptions, ErrorKind, SettingsChange, State, StreamOptions};
 use std::time::Duration;
@@ -8,21 +8,21 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Gives `tasks` leases of this length, and retries at once.
-async fn lease(stage: &Stage, lease: Duration) {
+async fn lease(harness: &Harness, lease: Duration) {
     let settings = SettingsChange::new().lease(lease).backoff(vec![Duration::ZERO]).jitter_percent(0);
-    stage.queue.set_queue_settings("tasks", settings).await.unwrap();
+    harness.queue.set_queue_settings("tasks", settings).await.unwrap();
 }
 
-pub(super) async fn each_word_has_its_ending(stage: Stage) {
+pub(super) async fn each_word_has_its_ending(harness: Harness) {
     let hour = EnqueueOptions::default().backoff(vec![SECOND * 3_600]).max_retries(3);
     let mut ids = Vec::new();
     for n in 0..5 {
-        ids.push(stage.put_with(n, hour.clone()).await);
+        ids.push(harness.put_with(n, hour.clone()).await);
     }
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(5));
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(5));
     let mut acks = Vec::new();
     for _ in 0..5 {
-        acks.push(stage.take(&mut jobs).await.1);
+        acks.push(harness.take(&mut jobs).await.1);
     }
     drop(jobs);
     let mut acks = acks.into_iter();
@@ -32,10 +32,10 @@ pub(super) async fn each_word_has_its_ending(stage: Stage) {
     ack().hard_fail("never").await.unwrap();
     ack().release().await.unwrap();
     drop(ack());
-    stage.eventually("the drop counts", async || stage.job(ids[4]).await.retry_count == 1).await;
+    harness.eventually("the drop counts", async || harness.job(ids[4]).await.retry_count == 1).await;
     let mut told = Vec::new();
     for id in ids {
-        let job = stage.job(id).await;
+        let job = harness.job(id).await;
         told.push((job.state, job.retry_count, job.reason, job.run_at.is_some()));
     }
     let reason = |reason: &str| Some(reason.to_owned());
@@ -46,70 +46,70 @@ pub(super) async fn each_word_has_its_ending(stage: Stage) {
     assert_eq!(told[4], (State::Pending, 1, reason("dropped without ack"), true));
 }
 
-pub(super) async fn retries_run_out(stage: Stage) {
+pub(super) async fn retries_run_out(harness: Harness) {
     let options = EnqueueOptions::default().max_retries(2).backoff(vec![Duration::from_millis(30)]).jitter_percent(0);
-    let id = stage.put_with(1, options).await;
-    let mut jobs = stage.queue.try_stream_jobs::<u64>("tasks");
+    let id = harness.put_with(1, options).await;
+    let mut jobs = harness.queue.try_stream_jobs::<u64>("tasks");
     for attempt in 1..=3 {
-        let (_, ack) = stage.take(&mut jobs).await;
+        let (_, ack) = harness.take(&mut jobs).await;
         assert_eq!((ack.id(), ack.attempt()), (id, attempt));
         ack.soft_fail(format!("attempt {attempt}")).await.unwrap();
     }
-    let job = stage.job(id).await;
+    let job = harness.job(id).await;
     assert_eq!((job.state, job.reason.as_deref()), (State::Failed, Some("attempt 3")));
-    let attempts = stage.queue.attempts(id).await.unwrap();
+    let attempts = harness.queue.attempts(id).await.unwrap();
     assert_eq!(attempts.iter().map(|one| one.attempt).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(attempts.iter().all(|one| one.worker.is_some() && one.reason.is_some()));
 }
 
-pub(super) async fn a_refresh_prolongs_the_lease(stage: Stage) {
-    lease(&stage, SECOND * 600).await;
-    let id = stage.put(1).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let (_, mut ack) = stage.take(&mut jobs).await;
-    let before = stage.job(id).await.lease_expires_at.unwrap();
+pub(super) async fn a_refresh_extends_the_lease(harness: Harness) {
+    lease(&harness, SECOND * 600).await;
+    let id = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, mut ack) = harness.take(&mut jobs).await;
+    let before = harness.job(id).await.lease_expires_at.unwrap();
     let remaining = ack.refresh_lock().await.unwrap();
     assert!(remaining <= SECOND * 600 && remaining > SECOND * 590, "{remaining:?}");
-    assert!(stage.job(id).await.lease_expires_at.unwrap() > before);
+    assert!(harness.job(id).await.lease_expires_at.unwrap() > before);
     ack.commit().await.unwrap();
 }
 
-pub(super) async fn a_kept_lease_is_not_lost(stage: Stage) {
-    lease(&stage, SECOND).await;
-    let id = stage.put(1).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default());
-    let (_, ack) = stage.take(&mut jobs).await;
-    assert_eq!(stage.before(SECOND * 5 / 2, ack.lost()).await, None, "it is kept alive");
+pub(super) async fn a_kept_lease_is_not_lost(harness: Harness) {
+    lease(&harness, SECOND).await;
+    let id = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default());
+    let (_, ack) = harness.take(&mut jobs).await;
+    assert_eq!(harness.before(SECOND * 5 / 2, ack.lost()).await, None, "it is kept alive");
     ack.commit().await.unwrap();
-    assert_eq!((stage.state(id).await, stage.job(id).await.attempt), (State::Finished, 1));
+    assert_eq!((harness.state(id).await, harness.job(id).await.attempt), (State::Finished, 1));
 }
 
-pub(super) async fn a_lost_lease_is_told_and_refused(stage: Stage) {
-    lease(&stage, SECOND).await;
-    let id = stage.put(1).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().reaper(false));
-    let (_, mut ack) = stage.take(&mut jobs).await;
+pub(super) async fn a_lost_lease_is_told_and_refused(harness: Harness) {
+    lease(&harness, SECOND).await;
+    let id = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().reaper(false));
+    let (_, mut ack) = harness.take(&mut jobs).await;
     drop(jobs);
-    assert_eq!(stage.queue.restart_jobs(&[id], true).await.unwrap(), 1);
-    stage.within("the loss", ack.lost()).await;
+    assert_eq!(harness.queue.restart_jobs(&[id], true).await.unwrap(), 1);
+    harness.within("the loss", ack.lost()).await;
     assert_eq!(ack.refresh_lock().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    assert_eq!(stage.state(id).await, State::Pending);
+    assert_eq!(harness.state(id).await, State::Pending);
 }
 
-pub(super) async fn a_reaped_job_goes_to_another_worker(stage: Stage) {
-    lease(&stage, SECOND / 2).await;
-    let id = stage.put(1).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let (_, ack) = stage.take(&mut jobs).await;
+pub(super) async fn a_reaped_job_goes_to_another_worker(harness: Harness) {
+    lease(&harness, SECOND / 2).await;
+    let id = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, ack) = harness.take(&mut jobs).await;
     drop(jobs);
-    let mut others = stage.another(ConnectOptions::default()).await.try_stream_jobs::<u64>("tasks");
-    let theirs = stage.next(&mut others).await;
+    let mut others = harness.another(ConnectOptions::default()).await.try_stream_jobs::<u64>("tasks");
+    let theirs = harness.next(&mut others).await;
     assert_eq!((theirs.id(), theirs.metadata().attempt, theirs.metadata().retry_count), (id, 2, 1));
-    stage.within("the loss", ack.lost()).await;
+    harness.within("the loss", ack.lost()).await;
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     theirs.into_parts().1.commit().await.unwrap();
-    let attempts = stage.queue.attempts(id).await.unwrap();
+    let attempts = harness.queue.attempts(id).await.unwrap();
     assert_eq!((attempts.len(), attempts[0].ending), (1, Ending::Reap));
-    assert_eq!(stage.queue.reap().await.unwrap(), (0, None));
+    assert_eq!(harness.queue.reap().await.unwrap(), (0, None));
 }

@@ -1,6 +1,6 @@
 //! What goes wrong.
 
-use super::Stage;
+use super::Harness;
 use crate::unattended;
 use pm_queue::{ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, State};
 use std::time::Duration;
@@ -9,81 +9,81 @@ use std::time::Duration;
 const END_THE_OTHERS: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                         where datname = current_database() and pid <> pg_backend_pid()";
 
-pub(super) async fn close_gives_back_what_was_not_started(stage: Stage) {
-    stage.put_many(20).await;
-    let queue = stage.another(ConnectOptions::default()).await;
+pub(super) async fn close_gives_back_what_was_not_started(harness: Harness) {
+    harness.put_many(20).await;
+    let queue = harness.another(ConnectOptions::default()).await;
     let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let (_, ack) = stage.take(&mut jobs).await;
+    let (_, ack) = harness.take(&mut jobs).await;
     ack.commit().detach();
     drop(jobs);
-    stage.within("the end", queue.close()).await;
+    harness.within("the end", queue.close()).await;
     assert_eq!(queue.list_jobs(JobFilter::default()).await.unwrap_err().kind(), ErrorKind::Closed);
     let refused = queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Closed);
-    let queues = stage.queue.list_queues().await.unwrap();
+    let queues = harness.queue.list_queues().await.unwrap();
     let jobs = |state| queues[0].count(state).jobs;
     assert_eq!((jobs(State::Finished), jobs(State::Pending)), (1, 19));
-    assert!(stage.jobs().await.iter().all(|job| job.retry_count == 0));
+    assert!(harness.jobs().await.iter().all(|job| job.retry_count == 0));
 }
 
-pub(super) async fn all_backends_are_killed_and_every_job_is_done(stage: Stage) {
+pub(super) async fn all_backends_are_killed_and_every_job_is_done(harness: Harness) {
     const JOBS: u64 = 400;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(50));
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(50));
     let mut done = 0;
     let mut put = 0;
     while done < JOBS {
         if put < JOBS {
-            stage.put_many(40).await;
+            harness.put_many(40).await;
             put += 40;
         }
         for _ in 0..20 {
-            stage.take(&mut jobs).await.1.commit().await.unwrap();
+            harness.take(&mut jobs).await.1.commit().await.unwrap();
             done += 1;
         }
         if done % 100 == 0 {
-            assert!(stage.number(END_THE_OTHERS) > 0);
+            assert!(harness.number(END_THE_OTHERS) > 0);
         }
     }
-    let finished = stage.number("select count(*) from pm.job where state = 2");
-    assert_eq!((finished, stage.number("select count(*) from pm.job")), (JOBS as i64, JOBS as i64));
+    let finished = harness.number("select count(*) from pm.job where state = 2");
+    assert_eq!((finished, harness.number("select count(*) from pm.job")), (JOBS as i64, JOBS as i64));
 }
 
-pub(super) async fn a_lost_listener_comes_back(stage: Stage) {
-    let _jobs = stage.queue.try_stream_jobs::<u64>("tasks");
-    stage.eventually("the listener hears", async || stage.queue.is_listening()).await;
+pub(super) async fn a_lost_listener_comes_back(harness: Harness) {
+    let _jobs = harness.queue.try_stream_jobs::<u64>("tasks");
+    harness.eventually("the listener hears", async || harness.queue.is_listening()).await;
     let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                where query ilike '%listen \"%' and pid <> pg_backend_pid() and datname = current_database()";
-    assert_eq!(stage.number(cut), 1);
-    stage.eventually("the loss is seen", async || !stage.queue.is_listening()).await;
-    stage.eventually("the listener is back", async || stage.queue.is_listening()).await;
+    assert_eq!(harness.number(cut), 1);
+    harness.eventually("the loss is seen", async || !harness.queue.is_listening()).await;
+    harness.eventually("the listener is back", async || harness.queue.is_listening()).await;
 }
 
-pub(super) async fn trouble_on_the_way_has_its_kind(stage: Stage) {
+pub(super) async fn trouble_on_the_way_has_its_kind(harness: Harness) {
     let quick = || ConnectOptions::default().connect_timeout(Duration::from_millis(300));
-    let kind = async |url: &str, options| stage.connect(url, options).await.map(drop).unwrap_err().kind();
+    let kind = async |url: &str, options| harness.connect(url, options).await.map(drop).unwrap_err().kind();
     assert_eq!(kind("not a URL", quick()).await, ErrorKind::Invalid);
     assert_eq!(kind("postgres://postgres@127.0.0.1:1/nowhere", quick()).await, ErrorKind::Unavailable);
-    let nowhere = stage.connect("postgres://postgres:secret@127.0.0.1:1/x", quick()).await.unwrap_err().to_string();
+    let nowhere = harness.connect("postgres://postgres:secret@127.0.0.1:1/x", quick()).await.unwrap_err().to_string();
     assert!(nowhere.contains("127.0.0.1:1") && !nowhere.contains("secret"), "{nowhere}");
-    let url = stage.url();
+    let url = harness.url();
     let missing = quick().schema("missing").migrate(false);
     assert_eq!(kind(&url, missing).await, ErrorKind::Schema);
     assert_eq!(kind(&url, quick().schema("")).await, ErrorKind::Invalid);
 }
 
-pub(super) async fn a_lock_held_too_long_is_told(stage: Stage) {
-    if stage.is_pooled() {
+pub(super) async fn a_lock_held_too_long_is_told(harness: Harness) {
+    if harness.is_pooled() {
         // Timeouts are the server's there, and its connections learn of this one when they are made.
         let set = "do $$ begin execute format('alter database %I set lock_timeout = 100', current_database()); end $$";
-        assert_eq!(stage.number(&format!("{set}; select 1")), 1);
-        assert!(stage.number(END_THE_OTHERS) > 0);
-        let answers = async || stage.queue.queue_settings("tasks").await.is_ok();
-        stage.eventually("the pooler has seen the end of its connections", answers).await;
+        assert_eq!(harness.number(&format!("{set}; select 1")), 1);
+        assert!(harness.number(END_THE_OTHERS) > 0);
+        let answers = async || harness.queue.queue_settings("tasks").await.is_ok();
+        harness.eventually("the pooler has seen the end of its connections", answers).await;
     }
     // The enqueue holds on to its queue until the end of its transaction. The server gives up, and the connection lives.
     let options = ConnectOptions::default().lock_timeout(Duration::from_millis(100)).connections(1);
-    let queue = stage.another(options).await;
-    let mut transaction = stage.begin().await;
+    let queue = harness.another(options).await;
+    let mut transaction = harness.begin().await;
     queue.enqueue_in(&*transaction.inside(), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
     let held = queue.rename_queue("tasks", "chores").await.unwrap_err();
     assert_eq!(held.kind(), ErrorKind::Database, "{held}");

@@ -1,11 +1,12 @@
 //! The conformance suite: what every driver on every runtime must do, as plain async cases on a concrete `Queue`.
 //!
-//! A case gets a [`Stage`]: a migrated database of its own with a queue named `tasks`, and a handle on it made by the
+//! A case gets a [`Harness`]: a migrated database of its own with a queue named `tasks`, and a handle on it made by the
 //! stack under test. It waits by the stack's runtime only, so that nothing else has to run beside it.
 
 mod acks;
 mod enqueues;
 mod faults;
+mod harness;
 mod jobs;
 mod locks;
 mod outage;
@@ -13,13 +14,12 @@ mod queues;
 mod schedules;
 mod settlements;
 mod stack;
-mod stage;
 mod streams;
 mod transactions;
 
+pub use harness::Harness;
 pub use outage::a_killed_server_costs_no_job_and_ends_no_stream;
 pub use stack::{Client, Home, Memory, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres, Transaction};
-pub use stage::Stage;
 
 use futures_util::future::LocalBoxFuture;
 
@@ -30,7 +30,7 @@ pub struct Case {
     pub name: &'static str,
     /// Whether it needs a server: SQL of its own, transactions, connections that break.
     needs_server: bool,
-    act: fn(Stage) -> LocalBoxFuture<'static, ()>,
+    act: fn(Harness) -> LocalBoxFuture<'static, ()>,
 }
 
 impl Case {
@@ -39,11 +39,11 @@ impl Case {
         stack.has_server() || !self.needs_server
     }
 
-    /// Plays the case on a fresh stage of this stack, to its end.
+    /// Plays the case on a fresh harness of this stack, to its end.
     pub fn play(self, stack: Stack) {
         stack.run(Box::pin(async move {
-            let stage = Stage::new(stack).await;
-            (self.act)(stage).await;
+            let harness = Harness::new(stack).await;
+            (self.act)(harness).await;
         }));
     }
 }
@@ -54,7 +54,7 @@ macro_rules! cases {
         [$($(Case {
             name: stringify!($case),
             needs_server: $needs_server,
-            act: |stage| Box::pin($room::$case(stage)),
+            act: |harness| Box::pin($room::$case(harness)),
         }),*),*]
     };
 }
@@ -79,7 +79,7 @@ pub fn all() -> Vec<Case> {
         acks:
             each_word_has_its_ending,
             retries_run_out,
-            a_refresh_prolongs_the_lease,
+            a_refresh_extends_the_lease,
             a_kept_lease_is_not_lost,
             a_lost_lease_is_told_and_refused,
             a_reaped_job_goes_to_another_worker;

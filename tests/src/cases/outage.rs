@@ -1,7 +1,7 @@
 //! The end of a server in mid-stream.
 
 use super::Stack;
-use crate::PATIENCE;
+use crate::TIMEOUT;
 use futures_util::StreamExt;
 use pm_queue::{ConnectOptions, EnqueueOptions, ErrorKind, Queue, StreamOptions, Uuid};
 use pm_sandbox::{Server, ServerOptions};
@@ -71,7 +71,7 @@ pub fn a_killed_server_costs_no_job_and_ends_no_stream(stack: Stack) {
         let eventually = async |what: &str, is_so: &dyn Fn() -> bool| {
             let start = Instant::now();
             while !is_so() {
-                assert!(start.elapsed() < PATIENCE * 2, "not within {:?}: {what}", PATIENCE * 2);
+                assert!(start.elapsed() < TIMEOUT * 2, "not within {:?}: {what}", TIMEOUT * 2);
                 runtime.sleep(Duration::from_millis(10)).await;
             }
         };

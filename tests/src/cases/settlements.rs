@@ -1,6 +1,6 @@
 //! Settling in a transaction of the caller's: what the ack does when that commits, rolls back, or ends in the dark.
 
-use super::Stage;
+use super::Harness;
 use crate::unattended;
 use futures_util::FutureExt;
 use pm_queue::{
@@ -13,86 +13,86 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Returns a job of which the handler has the ack; it is retried after an hour.
-async fn job(stage: &Stage) -> (Uuid, JobAck) {
-    let id = stage.put_with(1, EnqueueOptions::default().backoff(vec![HOUR]).max_retries(3)).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let (_, ack) = stage.take(&mut jobs).await;
+async fn job(harness: &Harness) -> (Uuid, JobAck) {
+    let id = harness.put_with(1, EnqueueOptions::default().backoff(vec![HOUR]).max_retries(3)).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, ack) = harness.take(&mut jobs).await;
     assert_eq!(ack.id(), id);
     (id, ack)
 }
 
 /// Waits until a job was soft-failed because its ack was dropped, long before its lease of 20 minutes ends.
-async fn expect_dropped(stage: &Stage, id: Uuid, what: &str) {
-    stage.eventually(what, async || stage.state(id).await == State::Pending).await;
-    assert_eq!(stage.job(id).await.reason.as_deref(), Some("dropped without ack"), "{what}");
+async fn expect_dropped(harness: &Harness, id: Uuid, what: &str) {
+    harness.eventually(what, async || harness.state(id).await == State::Pending).await;
+    assert_eq!(harness.job(id).await.reason.as_deref(), Some("dropped without ack"), "{what}");
 }
 
 /// The order of drops does not matter, and none of them waits for the lease.
-pub(super) async fn after_a_rollback_a_drop_of_the_ack_soft_fails_its_job(stage: Stage) {
-    let (id, mut ack) = job(&stage).await;
-    let mut transaction = stage.begin().await;
+pub(super) async fn after_a_rollback_a_drop_of_the_ack_soft_fails_its_job(harness: Harness) {
+    let (id, mut ack) = job(&harness).await;
+    let mut transaction = harness.begin().await;
     let settlement = ack.commit_in(&*transaction.inside()).await.unwrap();
     transaction.end(false).await;
     drop(settlement);
     drop(ack);
-    expect_dropped(&stage, id, "transaction, settlement, ack").await;
+    expect_dropped(&harness, id, "transaction, settlement, ack").await;
 
-    let (id, mut ack) = job(&stage).await;
-    let mut transaction = stage.begin().await;
+    let (id, mut ack) = job(&harness).await;
+    let mut transaction = harness.begin().await;
     let settlement = ack.commit_in(&*transaction.inside()).await.unwrap();
     drop(settlement);
     transaction.end(false).await;
     drop(ack);
-    expect_dropped(&stage, id, "settlement, transaction, ack").await;
+    expect_dropped(&harness, id, "settlement, transaction, ack").await;
 
-    let (id, mut ack) = job(&stage).await;
-    let mut transaction = stage.begin().await;
+    let (id, mut ack) = job(&harness).await;
+    let mut transaction = harness.begin().await;
     drop(ack.hard_fail_in(&*transaction.inside(), "refused").await.unwrap());
     drop(ack);
     transaction.end(false).await;
-    expect_dropped(&stage, id, "settlement, ack, transaction").await;
+    expect_dropped(&harness, id, "settlement, ack, transaction").await;
 
-    let (id, mut ack) = job(&stage).await;
-    let mut transaction = stage.begin().await;
+    let (id, mut ack) = job(&harness).await;
+    let mut transaction = harness.begin().await;
     drop(ack.commit_in(&*transaction.inside()).await.unwrap());
     transaction.end(false).await;
     ack.hard_fail("the order was refused").await.unwrap();
-    assert_eq!(stage.state(id).await, State::Failed, "or it is settled otherwise");
+    assert_eq!(harness.state(id).await, State::Failed, "or it is settled otherwise");
 }
 
 /// `?` in a handler is enough: what it leaves behind is dropped in the right order.
-pub(super) async fn an_early_return_from_a_handler_makes_the_ack_count_again(stage: Stage) {
-    async fn handle(stage: &Stage, mut ack: JobAck) -> Result<(), Error> {
-        let mut transaction = stage.begin().await;
+pub(super) async fn an_early_return_from_a_handler_makes_the_ack_count_again(harness: Harness) {
+    async fn handle(harness: &Harness, mut ack: JobAck) -> Result<(), Error> {
+        let mut transaction = harness.begin().await;
         let inside = transaction.inside();
         let settlement = ack.commit_in(&*inside).await?;
-        stage.queue.enqueue_in(&*inside, "nowhere", 1u64, EnqueueOptions::default()).await?;
+        harness.queue.enqueue_in(&*inside, "nowhere", 1u64, EnqueueOptions::default()).await?;
         drop(inside);
         transaction.end(true).await;
         settlement.committed();
         Ok(())
     }
-    let (id, ack) = job(&stage).await;
-    assert_eq!(handle(&stage, ack).await.unwrap_err().kind(), ErrorKind::QueueNotFound);
-    expect_dropped(&stage, id, "an early return").await;
+    let (id, ack) = job(&harness).await;
+    assert_eq!(handle(&harness, ack).await.unwrap_err().kind(), ErrorKind::QueueNotFound);
+    expect_dropped(&harness, id, "an early return").await;
 }
 
 /// A commit whose reply is lost: the handler treats it as failed, and the lease number fences its drop off.
-pub(super) async fn a_drop_after_a_commit_in_the_dark_changes_nothing(stage: Stage) {
-    let (id, mut ack) = job(&stage).await;
-    let mut transaction = stage.begin().await;
+pub(super) async fn a_drop_after_a_commit_in_the_dark_changes_nothing(harness: Harness) {
+    let (id, mut ack) = job(&harness).await;
+    let mut transaction = harness.begin().await;
     let settlement = ack.commit_in(&*transaction.inside()).await.unwrap();
     transaction.end(true).await;
     drop(settlement);
     // A second try of the transaction is refused: rolled back, its rows are written once.
-    let mut again = stage.begin().await;
+    let mut again = harness.begin().await;
     let refused = ack.commit_in(&*again.inside()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::LeaseLost);
     again.end(false).await;
     assert_eq!(ack.soft_fail("in doubt").await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    let settled = stage.job(id).await;
+    let settled = harness.job(id).await;
     assert_eq!((settled.state, settled.retry_count, settled.reason), (State::Finished, 0, None));
-    assert!(stage.queue.attempts(id).await.unwrap().is_empty());
+    assert!(harness.queue.attempts(id).await.unwrap().is_empty());
 }
 
 /// Runs statements, and answers none of them.
@@ -108,36 +108,36 @@ impl Executor for Unanswered<'_> {
 }
 
 /// A settlement given up before its answer came leaves the ack as it was, however the transaction ends.
-pub(super) async fn a_settlement_given_up_halfway_leaves_the_ack_live(stage: Stage) {
+pub(super) async fn a_settlement_given_up_halfway_leaves_the_ack_live(harness: Harness) {
     for commits in [false, true] {
-        let (id, mut ack) = job(&stage).await;
-        let mut transaction = stage.begin().await;
+        let (id, mut ack) = job(&harness).await;
+        let mut transaction = harness.begin().await;
         let inside = transaction.inside();
-        assert!(stage.before(SECOND, ack.commit_in(&Unanswered(&*inside))).await.is_none());
+        assert!(harness.before(SECOND, ack.commit_in(&Unanswered(&*inside))).await.is_none());
         drop(inside);
         transaction.end(commits).await;
         drop(ack);
         match commits {
-            true => assert_eq!(stage.state(id).await, State::Finished),
-            false => expect_dropped(&stage, id, "given up").await,
+            true => assert_eq!(harness.state(id).await, State::Finished),
+            false => expect_dropped(&harness, id, "given up").await,
         }
     }
 }
 
 /// A settlement that is leaked leaves the job to its lease: a drop of the ack sends nothing into an open transaction.
-pub(super) async fn a_leaked_settlement_leaves_the_job_to_its_lease(stage: Stage) {
-    let (id, mut ack) = job(&stage).await;
-    let other = stage.put(2).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let (_, others) = stage.take(&mut jobs).await;
-    let mut transaction = stage.begin().await;
+pub(super) async fn a_leaked_settlement_leaves_the_job_to_its_lease(harness: Harness) {
+    let (id, mut ack) = job(&harness).await;
+    let other = harness.put(2).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, others) = harness.take(&mut jobs).await;
+    let mut transaction = harness.begin().await;
     std::mem::forget(ack.commit_in(&*transaction.inside()).await.unwrap());
     let lost = ack.lost();
     drop(ack);
-    stage.within("the end of lost()", lost).await;
+    harness.within("the end of lost()", lost).await;
     transaction.end(false).await;
     others.commit().await.unwrap();
-    assert_eq!((stage.state(id).await, stage.state(other).await), (State::InProgress, State::Finished));
+    assert_eq!((harness.state(id).await, harness.state(other).await), (State::InProgress, State::Finished));
 }
 
 #[derive(Clone, Copy)]
@@ -156,7 +156,7 @@ async fn settle<'a>(ack: &'a mut JobAck, inside: &dyn Executor, ends: Ends) -> R
 }
 
 /// Every verdict that a transaction can give: nothing before the commit, nothing of it after a rollback.
-pub(super) async fn verdicts_in_a_transaction_count_when_it_commits(stage: Stage) {
+pub(super) async fn verdicts_in_a_transaction_count_when_it_commits(harness: Harness) {
     let hour = || EnqueueOptions::default().backoff(vec![HOUR]);
     let cases = [
         (Ends::Commit, hour(), (State::Finished, 0, None, false)),
@@ -165,89 +165,89 @@ pub(super) async fn verdicts_in_a_transaction_count_when_it_commits(stage: Stage
         (Ends::HardFail, hour(), (State::Failed, 0, Some("never"), false)),
     ];
     for (ends, options, (state, retries, reason, waits)) in cases {
-        let id = stage.put_with(1, options).await;
-        let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-        let (_, mut ack) = stage.take(&mut jobs).await;
+        let id = harness.put_with(1, options).await;
+        let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+        let (_, mut ack) = harness.take(&mut jobs).await;
         for commits in [false, true] {
-            let mut transaction = stage.begin().await;
+            let mut transaction = harness.begin().await;
             let settlement = settle(&mut ack, &*transaction.inside(), ends).await.unwrap();
-            assert_eq!(stage.state(id).await, State::InProgress, "not before the commit");
+            assert_eq!(harness.state(id).await, State::InProgress, "not before the commit");
             transaction.end(commits).await;
             match commits {
                 true => settlement.committed(),
                 false => drop(settlement),
             }
             if !commits {
-                assert_eq!((stage.state(id).await, stage.job(id).await.retry_count), (State::InProgress, 0));
+                assert_eq!((harness.state(id).await, harness.job(id).await.retry_count), (State::InProgress, 0));
             }
         }
-        let job = stage.job(id).await;
+        let job = harness.job(id).await;
         assert_eq!(
             (job.state, job.retry_count, job.reason.as_deref(), job.run_at.is_some()),
             (state, retries, reason, waits)
         );
-        assert_eq!(stage.queue.attempts(id).await.unwrap().len(), usize::from(reason.is_some()));
+        assert_eq!(harness.queue.attempts(id).await.unwrap().len(), usize::from(reason.is_some()));
         assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost, "the ack is used up");
     }
 }
 
 /// A soft fail that is retried at once is found by the stream as soon as its transaction has committed.
-pub(super) async fn a_retry_from_a_transaction_is_found_at_once(stage: Stage) {
-    let id = stage.put_with(1, EnqueueOptions::default().backoff(vec![Duration::ZERO]).jitter_percent(0)).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().poll(HOUR, HOUR));
-    let (_, mut ack) = stage.take(&mut jobs).await;
-    let mut transaction = stage.begin().await;
+pub(super) async fn a_retry_from_a_transaction_is_found_at_once(harness: Harness) {
+    let id = harness.put_with(1, EnqueueOptions::default().backoff(vec![Duration::ZERO]).jitter_percent(0)).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().poll(HOUR, HOUR));
+    let (_, mut ack) = harness.take(&mut jobs).await;
+    let mut transaction = harness.begin().await;
     let settlement = ack.soft_fail_in(&*transaction.inside(), "again").await.unwrap();
     transaction.end(true).await;
     settlement.committed();
-    let (_, again) = stage.take(&mut jobs).await;
+    let (_, again) = harness.take(&mut jobs).await;
     assert_eq!((again.id(), again.attempt()), (id, 2));
     again.commit().await.unwrap();
 }
 
 /// Under REPEATABLE READ a lease that was extended since the snapshot costs one try, not every one.
-pub(super) async fn a_transaction_older_than_an_extension_succeeds_the_second_time(stage: Stage) {
-    stage.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND * 3)).await.unwrap();
+pub(super) async fn a_transaction_older_than_an_extension_succeeds_the_second_time(harness: Harness) {
+    harness.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND * 3)).await.unwrap();
     let snapshot = "set transaction isolation level repeatable read; select from pm.job";
-    let id = stage.put(1).await;
-    let mut jobs = stage.queue.try_stream_jobs::<u64>("tasks");
-    let (_, mut ack) = stage.take(&mut jobs).await;
-    let until = stage.job(id).await.lease_expires_at;
-    let mut transaction = stage.begin().await;
+    let id = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs::<u64>("tasks");
+    let (_, mut ack) = harness.take(&mut jobs).await;
+    let until = harness.job(id).await.lease_expires_at;
+    let mut transaction = harness.begin().await;
     transaction.execute(snapshot).await;
-    let extended = async || stage.job(id).await.lease_expires_at > until;
-    stage.eventually("the lease is extended", extended).await;
+    let extended = async || harness.job(id).await.lease_expires_at > until;
+    harness.eventually("the lease is extended", extended).await;
     let refused = ack.commit_in(&*transaction.inside()).await.unwrap_err();
     assert!(refused.kind() == ErrorKind::Database && refused.to_string().contains("40001"), "{refused}");
     transaction.end(false).await;
 
-    let mut transaction = stage.begin().await;
+    let mut transaction = harness.begin().await;
     transaction.execute(snapshot).await;
     let settlement = ack.commit_in(&*transaction.inside()).await.unwrap();
     transaction.end(true).await;
     settlement.committed();
-    assert_eq!((stage.state(id).await, stage.job(id).await.attempt), (State::Finished, 1));
+    assert_eq!((harness.state(id).await, harness.job(id).await.attempt), (State::Finished, 1));
 }
 
 /// A transaction that settles first thing may take longer than the lease: no other worker gets the job meanwhile.
-pub(super) async fn a_transaction_that_settles_first_may_outlast_the_lease(stage: Stage) {
-    stage.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND)).await.unwrap();
-    let id = stage.put(1).await;
-    let mut jobs = stage.queue.try_stream_jobs::<u64>("tasks");
-    let (_, mut ack) = stage.take(&mut jobs).await;
-    let mut transaction = stage.begin().await;
+pub(super) async fn a_transaction_that_settles_first_may_outlast_the_lease(harness: Harness) {
+    harness.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND)).await.unwrap();
+    let id = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs::<u64>("tasks");
+    let (_, mut ack) = harness.take(&mut jobs).await;
+    let mut transaction = harness.begin().await;
     transaction.execute("set transaction isolation level serializable").await;
     let settlement = ack.commit_in(&*transaction.inside()).await.unwrap();
     let ended = "select count(*) from pm.job where lease_expires_at < now()";
-    stage.eventually("the lease has ended", async || stage.number(ended) == 1).await;
-    assert_eq!(stage.queue.reap().await.unwrap().0, 0, "the open transaction keeps it");
-    assert!(stage.next_job_is_absent(&mut jobs), "no other handler gets it");
+    harness.eventually("the lease has ended", async || harness.number(ended) == 1).await;
+    assert_eq!(harness.queue.reap().await.unwrap().0, 0, "the open transaction keeps it");
+    assert!(harness.next_job_is_absent(&mut jobs), "no other handler gets it");
     transaction.end(true).await;
     settlement.committed();
-    assert_eq!((stage.state(id).await, stage.job(id).await.attempt), (State::Finished, 1));
+    assert_eq!((harness.state(id).await, harness.job(id).await.attempt), (State::Finished, 1));
 }
 
-impl Stage {
+impl Harness {
     fn next_job_is_absent(&self, jobs: &mut pm_queue::JobStream<u64>) -> bool {
         futures_util::StreamExt::next(jobs).now_or_never().is_none()
     }

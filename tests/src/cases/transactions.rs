@@ -1,68 +1,68 @@
 //! What happens inside a transaction of the caller's, and what a transaction pooler allows.
 
-use super::Stage;
+use super::Harness;
 use crate::{LOCK_WAITS, unattended};
 use futures_util::future::join;
 use pm_queue::{ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, OnConflict, State};
 
-pub(super) async fn a_rollback_leaves_neither_job_nor_ending(stage: Stage) {
-    let first = stage.put(1).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let (_, mut ack) = stage.take(&mut jobs).await;
+pub(super) async fn a_rollback_leaves_neither_job_nor_ending(harness: Harness) {
+    let first = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, mut ack) = harness.take(&mut jobs).await;
     for commits in [false, true] {
-        let mut transaction = stage.begin().await;
+        let mut transaction = harness.begin().await;
         let inside = transaction.inside();
-        let next = stage.queue.enqueue_in(&*inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
+        let next = harness.queue.enqueue_in(&*inside, "tasks", 2u64, EnqueueOptions::default()).await.unwrap();
         let settlement = ack.commit_in(&*inside).await.unwrap();
         drop(inside);
-        assert!(stage.queue.get_job(next).await.unwrap().is_none(), "not before the commit");
-        assert_eq!(stage.state(first).await, State::InProgress);
+        assert!(harness.queue.get_job(next).await.unwrap().is_none(), "not before the commit");
+        assert_eq!(harness.state(first).await, State::InProgress);
         transaction.end(commits).await;
         if commits {
             settlement.committed();
         } else {
             drop(settlement);
         }
-        assert_eq!(stage.queue.get_job(next).await.unwrap().is_some(), commits);
-        assert_eq!(stage.state(first).await == State::Finished, commits);
+        assert_eq!(harness.queue.get_job(next).await.unwrap().is_some(), commits);
+        assert_eq!(harness.state(first).await == State::Finished, commits);
     }
     drop(ack);
-    stage.take(&mut jobs).await.1.commit().await.unwrap();
+    harness.take(&mut jobs).await.1.commit().await.unwrap();
 }
 
-pub(super) async fn a_stale_ack_is_refused_in_a_transaction(stage: Stage) {
-    let id = stage.put(1).await;
-    let mut jobs = stage.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let (_, mut ack) = stage.take(&mut jobs).await;
-    stage.queue.restart_jobs(&[id], true).await.unwrap();
-    let mut transaction = stage.begin().await;
+pub(super) async fn a_stale_ack_is_refused_in_a_transaction(harness: Harness) {
+    let id = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, mut ack) = harness.take(&mut jobs).await;
+    harness.queue.restart_jobs(&[id], true).await.unwrap();
+    let mut transaction = harness.begin().await;
     let refused = ack.commit_in(&*transaction.inside()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::LeaseLost);
     transaction.end(false).await;
 }
 
-pub(super) async fn many_go_in_with_the_transaction_and_keys_are_told(stage: Stage) {
+pub(super) async fn many_go_in_with_the_transaction_and_keys_are_told(harness: Harness) {
     let keyed = || EnqueueOptions::default().key("once");
-    let holder = stage.put_with(0, keyed()).await;
-    let mut transaction = stage.begin().await;
+    let holder = harness.put_with(0, keyed()).await;
+    let mut transaction = harness.begin().await;
     let inside = transaction.inside();
     let jobs = (0..2_500u64).map(|n| (n, if n == 1_200 { keyed() } else { EnqueueOptions::default() }));
-    let enqueued = stage.queue.enqueue_many_in(&*inside, "tasks", jobs).await.unwrap();
+    let enqueued = harness.queue.enqueue_many_in(&*inside, "tasks", jobs).await.unwrap();
     let existing: Vec<_> = enqueued.iter().filter(|one| matches!(one, Enqueued::Existing(..))).collect();
     assert_eq!((enqueued.len(), existing.len(), existing[0].id()), (2_500, 1, holder));
     let refuse = keyed().on_conflict(OnConflict::Refuse);
-    let refused = stage.queue.enqueue_in(&*inside, "tasks", 0u64, refuse).await.unwrap_err();
+    let refused = harness.queue.enqueue_in(&*inside, "tasks", 0u64, refuse).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::KeyConflict);
-    let nowhere = stage.queue.enqueue_in(&*inside, "nowhere", 0u64, EnqueueOptions::default()).await.unwrap_err();
+    let nowhere = harness.queue.enqueue_in(&*inside, "nowhere", 0u64, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound);
     drop(inside);
     transaction.end(true).await;
-    assert_eq!(stage.number("select count(*) from pm.job"), 2_500);
+    assert_eq!(harness.number("select count(*) from pm.job"), 2_500);
 }
 
 /// A call of 1, 3 or 1,500 jobs one of which is refused puts none in, also when the caller goes on and commits.
-pub(super) async fn a_refused_item_keeps_all_of_its_call_out(stage: Stage) {
-    let holder = stage.put_with(0, EnqueueOptions::default().key("held")).await;
+pub(super) async fn a_refused_item_keeps_all_of_its_call_out(harness: Harness) {
+    let holder = harness.put_with(0, EnqueueOptions::default().key("held")).await;
     let refuse = |key: &str| EnqueueOptions::default().key(key).on_conflict(OnConflict::Refuse);
     let keep = EnqueueOptions::default;
     let replace = || keep().key("held").on_conflict(OnConflict::Replace).priority(9);
@@ -84,67 +84,67 @@ pub(super) async fn a_refused_item_keeps_all_of_its_call_out(stage: Stage) {
         }),
     ];
     for (what, options) in calls {
-        let mut transaction = stage.begin().await;
+        let mut transaction = harness.begin().await;
         let inside = transaction.inside();
         let jobs = options.into_iter().map(|options| (7u64, options));
-        let refused = stage.queue.enqueue_many_in(&*inside, "tasks", jobs).await.unwrap_err();
+        let refused = harness.queue.enqueue_many_in(&*inside, "tasks", jobs).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::KeyConflict, "{what}: {refused}");
-        let after = stage.queue.enqueue_in(&*inside, "tasks", 8u64, keep().description("after")).await.unwrap();
+        let after = harness.queue.enqueue_in(&*inside, "tasks", 8u64, keep().description("after")).await.unwrap();
         drop(inside);
         transaction.end(true).await;
-        let mut left: Vec<_> = stage.jobs().await.into_iter().map(|job| (job.id, job.priority)).collect();
+        let mut left: Vec<_> = harness.jobs().await.into_iter().map(|job| (job.id, job.priority)).collect();
         left.sort_unstable();
         let mut expected = vec![(holder, 0), (after, 0)];
         expected.sort_unstable();
         assert_eq!(left, expected, "{what}");
-        assert_eq!(stage.queue.delete_jobs(&[after]).await.unwrap(), 1);
+        assert_eq!(harness.queue.delete_jobs(&[after]).await.unwrap(), 1);
     }
 }
 
 /// A missing queue, and input that is refused, put nothing in either, and the transaction goes on.
-pub(super) async fn a_call_into_a_missing_queue_leaves_the_transaction_usable(stage: Stage) {
-    let mut transaction = stage.begin().await;
+pub(super) async fn a_call_into_a_missing_queue_leaves_the_transaction_usable(harness: Harness) {
+    let mut transaction = harness.begin().await;
     let inside = transaction.inside();
     for count in [1, 3, 1_500] {
         let jobs = (0..count).map(|n: u64| (n, EnqueueOptions::default()));
-        let refused = stage.queue.enqueue_many_in(&*inside, "nowhere", jobs).await.unwrap_err();
+        let refused = harness.queue.enqueue_many_in(&*inside, "nowhere", jobs).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::QueueNotFound);
     }
     let last_is_bad = (0..3u64).map(|n| (n, EnqueueOptions::default().key(if n == 2 { "" } else { "good" })));
-    let refused = stage.queue.enqueue_many_in(&*inside, "tasks", last_is_bad).await.unwrap_err();
+    let refused = harness.queue.enqueue_many_in(&*inside, "tasks", last_is_bad).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
-    let id = stage.queue.enqueue_in(&*inside, "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
+    let id = harness.queue.enqueue_in(&*inside, "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
     drop(inside);
     transaction.end(true).await;
-    assert_eq!(stage.jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(harness.jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
 }
 
 /// A key whose holder is put in by a transaction that commits while the call waits for it refuses the call as well.
-pub(super) async fn a_holder_that_commits_meanwhile_refuses_the_whole_call(stage: Stage) {
+pub(super) async fn a_holder_that_commits_meanwhile_refuses_the_whole_call(harness: Harness) {
     let keyed = || EnqueueOptions::default().key("raced");
-    let mut theirs = stage.begin().await;
-    let holder = stage.queue.enqueue_in(&*theirs.inside(), "tasks", 0u64, keyed()).await.unwrap();
-    let mut mine = stage.begin().await;
+    let mut theirs = harness.begin().await;
+    let holder = harness.queue.enqueue_in(&*theirs.inside(), "tasks", 0u64, keyed()).await.unwrap();
+    let mut mine = harness.begin().await;
     let inside = mine.inside();
     let jobs = (0..3u64).map(|n| match n {
         1 => (n, keyed().on_conflict(OnConflict::Refuse)),
         _ => (n, EnqueueOptions::default()),
     });
-    let call = stage.queue.enqueue_many_in(&*inside, "tasks", jobs);
+    let call = harness.queue.enqueue_many_in(&*inside, "tasks", jobs);
     let commit = async {
-        stage.eventually("the call waits for the holder", async || stage.number(LOCK_WAITS) > 0).await;
+        harness.eventually("the call waits for the holder", async || harness.number(LOCK_WAITS) > 0).await;
         theirs.end(true).await;
     };
-    let (refused, ()) = stage.within("both end", join(call, commit)).await;
+    let (refused, ()) = harness.within("both end", join(call, commit)).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyConflict);
     drop(inside);
     mine.end(true).await;
-    assert_eq!(stage.jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [holder]);
+    assert_eq!(harness.jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [holder]);
 }
 
-pub(super) async fn nothing_is_kept_in_a_session_of_a_pooler(stage: Stage) {
+pub(super) async fn nothing_is_kept_in_a_session_of_a_pooler(harness: Harness) {
     let options = ConnectOptions::default().pooler(true).application_name("pooled");
-    let queue = stage.another(options).await;
+    let queue = harness.another(options).await;
     for n in 0..20u64 {
         queue.enqueue("tasks", n, EnqueueOptions::default()).await.unwrap();
     }
@@ -152,12 +152,12 @@ pub(super) async fn nothing_is_kept_in_a_session_of_a_pooler(stage: Stage) {
     assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound);
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     for n in 0..20 {
-        let (payload, ack) = stage.take(&mut jobs).await;
+        let (payload, ack) = harness.take(&mut jobs).await;
         assert_eq!(payload, n);
         ack.commit().await.unwrap();
     }
     assert_eq!(queue.list_queues().await.unwrap()[0].count(State::Finished).jobs, 20);
-    assert!(stage.is_pooled() || !queue.is_listening(), "unless it goes past the pooler");
+    assert!(harness.is_pooled() || !queue.is_listening(), "unless it goes past the pooler");
     let open = "select count(*) from pg_stat_activity where application_name = 'pooled' and xact_start is not null";
-    stage.eventually("no transaction is left open", async || stage.number(open) == 0).await;
+    harness.eventually("no transaction is left open", async || harness.number(open) == 0).await;
 }

@@ -24,7 +24,7 @@ pub enum Bug {
     ReleaseOfAll,
     ClaimOfPaused,
     ClaimResent,
-    RefreshRevives,
+    ExtendRevives,
     WakeUpLost,
     SettleForgotten,
     LostSettleBelieved,
@@ -70,7 +70,7 @@ impl Bug {
         (Bug::ReleaseOfAll, "giving back a lost claim gives back what others hold too"),
         (Bug::ClaimOfPaused, "a claim does not read the pause"),
         (Bug::ClaimResent, "a claim whose reply was lost is sent again"),
-        (Bug::RefreshRevives, "a refresh revives a lease that was reaped"),
+        (Bug::ExtendRevives, "an extension revives a lease that was reaped"),
         (Bug::WakeUpLost, "an enqueue does not tell that a worker sleeps"),
         (Bug::SettleForgotten, "one settle in eight is answered and not done"),
         (Bug::LostSettleBelieved, "a settle whose reply was lost is not sent again and counts as done"),
@@ -146,7 +146,7 @@ impl Bug {
         let answer = world.database.answer(world.catalog.statement(statement), &params);
         world.database.change(|tables| self.tidy_up(statement, &before, tables));
         match (self, statement, fate) {
-            (Bug::TrustFromReply, StatementId::Claim | StatementId::Refresh, Fate::Runs { answers_us, .. }) => {
+            (Bug::TrustFromReply, StatementId::Claim | StatementId::Extend, Fate::Runs { answers_us, .. }) => {
                 let late_ms = (world.now_us() - sent_at + answers_us) / 1_000;
                 let place = if statement == StatementId::Claim { 3 } else { 1 };
                 answer.map(|rows| later(&rows, world.catalog.statement(statement), place, late_ms as i64))
@@ -170,17 +170,17 @@ impl Bug {
                 tables.queue.values_mut().for_each(|queue| queue.paused = false)
             }
             (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
-                tables.queue.values_mut().for_each(|queue| queue.sleeper_until = None);
+                tables.queue.values_mut().for_each(|queue| queue.idle_until = None);
             }
             (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
             | (Bug::RestartKeyless, StatementId::RestartJobs) => {
-                tables.job.values_mut().for_each(|job| job.key_held = None)
+                tables.job.values_mut().for_each(|job| job.reserved_key = None)
             }
             (
                 Bug::ReplaceForgotten,
                 StatementId::EnqueueKeyed | StatementId::EnqueueEach | StatementId::ReplaceJobs,
             ) => tables.replacement.clear(),
-            (Bug::RefreshRevives, StatementId::Refresh) => {
+            (Bug::ExtendRevives, StatementId::Extend) => {
                 for (id, lease) in super::owned::leases_of(params) {
                     let reaped =
                         |job: &&mut JobRow| job.state == 0 && job.lease == Some(lease) && job.verdict == Some(4);
@@ -251,13 +251,13 @@ impl Bug {
             }
             (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 for (id, queue) in &mut tables.queue {
-                    queue.sleeper_until = before.queue.get(id).and_then(|queue| queue.sleeper_until);
+                    queue.idle_until = before.queue.get(id).and_then(|queue| queue.idle_until);
                 }
             }
             (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
             | (Bug::RestartKeyless, StatementId::RestartJobs) => {
                 for job in before.job.values() {
-                    tables.job.entry(job.id).and_modify(|new| new.key_held.clone_from(&job.key_held));
+                    tables.job.entry(job.id).and_modify(|new| new.reserved_key.clone_from(&job.reserved_key));
                 }
             }
             (Bug::ReapEarly, StatementId::Reap) => {
@@ -266,7 +266,7 @@ impl Bug {
                 }
             }
             (Bug::FrontierDropped, StatementId::Reap) => tables.claim_frontier.clear(),
-            (Bug::AttemptsStay, StatementId::DeleteJobs | StatementId::Sweep) => {
+            (Bug::AttemptsStay, StatementId::DeleteJobs | StatementId::PruneJobs) => {
                 tables.attempt.extend(before.attempt.iter().map(|(key, row)| (*key, row.clone())));
             }
             _ => self.tidy_up_schedules(statement, before, tables),

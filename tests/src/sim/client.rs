@@ -6,7 +6,8 @@ use super::stack::Process;
 use super::worker::{ALL_QUEUES, QUEUES, handle};
 use super::world::SECOND;
 use pm_queue::{
-    Change, EnqueueOptions, Enqueued, Error, InitialState, JobFilter, OnConflict, Queue, RunAt, StillIs, Uuid,
+    BulkAction, BulkReport, Change, EnqueueOptions, Enqueued, Error, InitialState, JobFilter, OnConflict, Precondition,
+    Queue, QueueName, RunAt, Uuid,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +21,7 @@ pub(super) async fn produce_and_operate(process: Arc<Process>, queue: Queue) {
     }
     while !process.world.is_peaceful() {
         let (client, queue) = (process.clone(), queue.clone());
-        let deed = async move {
+        let action = async move {
             match client.world.below(if client.world.has_schedules { 4 } else { 3 }) {
                 0 => operate(&client, &queue).await,
                 3 => schedule(&client, &queue).await,
@@ -32,7 +33,7 @@ pub(super) async fn produce_and_operate(process: Arc<Process>, queue: Queue) {
         process.world.executor.spawn(
             process.number,
             // Cancelled when it takes too long.
-            Box::pin(async move { of.within_us(patience_us, deed).await.unwrap_or_default() }),
+            Box::pin(async move { of.within_us(patience_us, action).await.unwrap_or_default() }),
         );
         process.sleep_us(process.world.below(SECOND * 3 / 2)).await;
     }
@@ -50,7 +51,7 @@ pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
         let (payload, options) = drawn_job(process);
         let (at, key) = (process.world.now_us(), options.key.clone());
         let call = Call { at, queue: name.to_owned(), key, payload: payload.to_string().into_bytes() };
-        let answer = queue.enqueue_told(name, payload, options).await;
+        let answer = queue.enqueue_with_outcome(name, payload, options).await;
         process.world.auditor().call_answered(&call, &answer, process.world.now_us());
     } else {
         let jobs: Vec<_> = (0..jobs).map(|_| drawn_job(process)).collect();
@@ -92,16 +93,24 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
     let world = &process.world;
     let ids = some_jobs(process);
     let name = QUEUES[world.below(3) as usize];
-    let anything = StillIs::default();
+    let anything = Precondition::default();
     match world.below(19) {
         0 | 1 => drop(queue.pause_queue(name).await),
         2..5 => drop(queue.resume_queue(name).await),
-        5 => judge(process, &ids, queue.move_jobs_told(&ids, name, &anything).await),
-        6 => judge(process, &ids, queue.restart_jobs_told(&ids, false, &anything).await),
-        7 => judge(process, &ids, queue.restart_jobs_told(&ids, true, &anything).await),
-        8 => judge(process, &ids, queue.fail_jobs_told(&ids, "enough", &anything).await),
-        9 => judge(process, &ids, queue.finish_jobs_told(&ids, &anything).await),
-        10 => judge(process, &ids, queue.delete_jobs_told(&ids, &anything).await),
+        5 => judge(
+            process,
+            &ids,
+            queue.change_jobs(&BulkAction::Move { to: QueueName::new(name).unwrap() }, &ids, &anything).await,
+        ),
+        6 => judge(process, &ids, queue.change_jobs(&BulkAction::Restart { force: false }, &ids, &anything).await),
+        7 => judge(process, &ids, queue.change_jobs(&BulkAction::Restart { force: true }, &ids, &anything).await),
+        8 => judge(
+            process,
+            &ids,
+            queue.change_jobs(&BulkAction::Fail { reason: "enough".to_owned() }, &ids, &anything).await,
+        ),
+        9 => judge(process, &ids, queue.change_jobs(&BulkAction::Finish, &ids, &anything).await),
+        10 => judge(process, &ids, queue.change_jobs(&BulkAction::Delete, &ids, &anything).await),
         11 => {
             if let Some(id) = ids.first() {
                 drop(queue.copy_job(*id, name, EnqueueOptions::default()).await);
@@ -125,8 +134,9 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
 }
 
 /// Lets the auditor judge what operators hear of jobs.
-fn judge(process: &Process, ids: &[Uuid], changes: Result<Vec<Change>, Error>) {
-    let missing = ids.iter().zip(changes.unwrap_or_default()).filter(|(_, change)| *change == Change::NotFound);
+fn judge(process: &Process, ids: &[Uuid], report: Result<BulkReport, Error>) {
+    let report = report.unwrap_or_default();
+    let missing = ids.iter().zip(report.changes()).filter(|(_, change)| **change == Change::NotFound);
     let missing: Vec<Uuid> = missing.map(|(id, _)| *id).collect();
     let world = &process.world;
     world.database.look(|tables| world.auditor().told_missing(&missing, tables));

@@ -25,9 +25,9 @@ pub(super) struct Faults {
     lost_after: u64,
     straggles: u64,
     slow: u64,
-    pub(super) notice_lost: u64,
-    pub(super) notice_doubled: u64,
-    pub(super) notice_late: u64,
+    pub(super) notification_lost: u64,
+    pub(super) notification_doubled: u64,
+    pub(super) notification_late: u64,
     /// Nobody can connect until then: the server restarts.
     pub(super) down_until: u64,
     /// Someone's open transaction holds locks until then, for which operators' statements wait.
@@ -46,9 +46,9 @@ impl Faults {
             lost_after: rate(120),
             straggles: rate(60),
             slow: rate(250),
-            notice_lost: rate(400),
-            notice_doubled: rate(300),
-            notice_late: rate(300),
+            notification_lost: rate(400),
+            notification_doubled: rate(300),
+            notification_late: rate(300),
             ..Faults::default()
         }
     }

@@ -186,10 +186,10 @@ impl Scenario {
 
     /// Lets some lines fall behind: thousands of jobs go through another, and those retired are so since an hour ago.
     fn wear_frontiers(&self) {
-        let tickets = [0, 1_000, 3_000][self.world.below(3) as usize];
+        let positions = [0, 1_000, 3_000][self.world.below(3) as usize];
         let passes = self.world.below(2) == 0;
         self.world.database.change(|tables| {
-            tables.last_seq += tickets;
+            tables.last_seq += positions;
             for frontier in tables.claim_frontier.values_mut().filter(|_| passes) {
                 let earlier = |at: Timestamp| Timestamp::from_unix_us(at.unix_us() - 2 * HOUR_US);
                 frontier.retired_at = frontier.retired_at.map(earlier);

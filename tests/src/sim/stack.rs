@@ -141,7 +141,11 @@ impl Listener for Hears {
                 let (lost, doubled, late) = {
                     let (faults, mut seed) = (world.faults(), world.chance());
                     let mut happens = |rate| seed.below(1_000) < rate;
-                    (happens(faults.notice_lost), happens(faults.notice_doubled), happens(faults.notice_late))
+                    (
+                        happens(faults.notification_lost),
+                        happens(faults.notification_doubled),
+                        happens(faults.notification_late),
+                    )
                 };
                 if lost {
                     continue;

@@ -90,10 +90,10 @@ pub(super) async fn work(process: Arc<Process>, queue: Queue) {
 
 fn drawn_options(process: &Process) -> (StreamOptions, usize) {
     let mut seed = process.world.chance();
-    let keep_alive = seed.pick(&[None, Some(Duration::from_secs(2)), Some(Duration::from_secs(3_600))]);
+    let heartbeat = seed.pick(&[None, Some(Duration::from_secs(2)), Some(Duration::from_secs(3_600))]);
     let options = StreamOptions::default()
         .prefetch(1 + seed.below(20) as usize)
-        .keep_alive(keep_alive)
+        .heartbeat(heartbeat)
         .listen(seed.below(4) > 0)
         .reaper(seed.below(3) > 0)
         .worker_name(format!("process {}", process.number));

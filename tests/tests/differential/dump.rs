@@ -26,7 +26,7 @@ pub(crate) const SHIFT: &str = "
     update pm.attempt set ended_at = ended_at - interval '{seconds} s';
     update pm.claim_frontier set retired_at = retired_at - interval '{seconds} s';
     update pm.replacement set replaced_at = replaced_at - interval '{seconds} s';
-    update pm.queue set sleeper_until = sleeper_until - interval '{seconds} s';
+    update pm.queue set idle_until = idle_until - interval '{seconds} s';
     update pm.schedule set next_tick = next_tick - interval '{seconds} s', last_tick = last_tick - interval '{seconds} s'";
 
 /// Gives waiting jobs that are due within one half minute its middle as their due time, in the order of their ids.
@@ -39,14 +39,14 @@ pub(crate) const PART_EQUAL_TIMES: &str = "
 
 const JOBS: &str = "
     select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, {unreadable_since}, lease, queue_id, priority,
-      attempt, retry_count, max_retries, state, verdict, codec, held, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
-      key_held, description, reason, payload_id is not null,
+      attempt, retry_count, max_retries, state, verdict, codec, paused, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
+      reserved_key, description, reason, payload_id is not null,
       convert_from(coalesce(job.payload, (select data from pm.payload where payload.id = payload_id)), 'UTF8'),
       (select refs from pm.payload where payload.id = payload_id)
     from pm.job order by id";
 
 const QUEUES: &str = "
-    select id, name, paused, lease_ms, max_retries, array_to_string(backoff_ms, ','), jitter_percent, retain_ms, {sleeper_until}
+    select id, name, paused, lease_ms, max_retries, array_to_string(backoff_ms, ','), jitter_percent, retain_ms, {idle_until}
     from pm.queue order by id";
 
 const ATTEMPTS: &str = "
@@ -95,7 +95,7 @@ fn in_grains(sql: &str) -> String {
         "ended_at",
         "failed_at",
         "unreadable_since",
-        "sleeper_until",
+        "idle_until",
         "next_tick",
         "last_tick",
         "replaced_at",
@@ -125,7 +125,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 numbers(&queue.backoff_ms),
                 queue.jitter_percent.to_string(),
                 shown(queue.retain_ms),
-                at(queue.sleeper_until),
+                at(queue.idle_until),
             ]
             .join(" | "),
         );
@@ -152,12 +152,12 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 job.state.to_string(),
                 shown(job.verdict),
                 job.codec.to_string(),
-                flag(job.held),
+                flag(job.paused),
                 shown(job.backoff_ms.as_deref().map(numbers)),
                 shown(job.jitter_percent),
                 shown(job.worker.as_ref()),
                 shown(job.key.as_ref()),
-                shown(job.key_held.as_ref()),
+                shown(job.reserved_key.as_ref()),
                 shown(job.description.as_ref()),
                 shown(job.reason.as_ref()),
                 flag(job.payload_id.is_some()),

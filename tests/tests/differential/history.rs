@@ -1,14 +1,14 @@
-//! What a list comes to: its deeds as operations, on whatever there is by then.
+//! What a list comes to: its actions as operations, on whatever there is by then.
 
-use crate::deed::{Deed, Item, Still, TICK_KEY};
+use crate::action::{Action, Item, Still, TICK_KEY};
 use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
-    Activity, Attempts, Claim, CondemnQueue, CopyJob, CountPending, CreateQueue, DeleteJobs, DropQueues, EndJobs,
-    Enqueue, EnqueueEach, EnqueueKeyed, FetchJob, GetJob, GetSettings, JobFilter, KeyHolder, LineCursor, ListJobs,
-    ListQueues, MoveJobs, NextJobs, Outcome, PauseQueue, Payload, Poll, Promote, QueueHealths, Reap, Refresh,
-    ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settle, SettleItem,
-    StillIs, Sweep, WakeSleepers,
+    Activity, Attempts, BeginQueueDeletion, Claim, CopyJob, CountPending, CreateQueue, DeleteEmptyQueues, DeleteJobs,
+    EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob, GetJob, GetSettings, JobFilter, KeyHolder,
+    LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition,
+    Promote, PruneJobs, QueueHealths, Reap, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs,
+    ResumeQueue, SetQueue, Settle, SettleItem,
 };
 use pm_core::{
     Codec, IdSuffix, JobOptions, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason, RunAt,
@@ -47,11 +47,11 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Does one deed on all sides; the difference, if there is one.
-    pub(crate) async fn act(&mut self, deed: &Deed) -> Result<(), String> {
-        match deed {
-            Deed::Pass(minutes) => return self.sides.pass(HALF_MINUTE * 2 * *minutes as u32).await,
-            Deed::Enqueue(items) => {
+    /// Does one action on all sides; the difference, if there is one.
+    pub(crate) async fn act(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Pass(minutes) => return self.sides.pass(HALF_MINUTE * 2 * *minutes as u32).await,
+            Action::Enqueue(items) => {
                 let jobs = self.new_jobs(items);
                 let has_keys = jobs.iter().any(|job| job.options.key.is_some());
                 match (has_keys, jobs.len() % 2) {
@@ -60,60 +60,64 @@ impl<'a> History<'a> {
                     (true, _) => self.run(&EnqueueKeyed { jobs: &jobs, in_transaction: false }).await?,
                 };
             }
-            Deed::KeyHolder(items) => {
+            Action::KeyHolder(items) => {
                 let jobs = self.new_jobs(items);
                 self.run(&KeyHolder { jobs: &jobs }).await?;
             }
-            Deed::Replace(items) => {
+            Action::Replace(items) => {
                 let jobs = self.new_jobs(items);
                 self.run(&ReplaceJobs { jobs: &jobs }).await?;
             }
-            Deed::Claim { queues, limit } => return self.claim(queues, *limit).await,
-            Deed::Fetch(job) => {
+            Action::Claim { queues, limit } => return self.claim(queues, *limit).await,
+            Action::Fetch(job) => {
                 let lease = Lease { job: self.id(*job), number: self.number() };
                 self.leases.push(lease);
                 self.run(&FetchJob { lease, worker: "fetcher".to_owned() }).await?;
             }
-            Deed::Settle { leases, verdict, delay } => return self.settle(leases, *verdict, *delay).await,
-            Deed::Outcome { lease, verdict } => {
+            Action::Settle { leases, verdict, delay } => return self.settle(leases, *verdict, *delay).await,
+            Action::Outcome { lease, verdict } => {
                 let item = settled(self.lease(*lease), *verdict, None);
                 self.run(&Outcome { items: &[item] }).await?;
             }
-            Deed::Refresh(lease) => drop(self.run(&Refresh { leases: vec![self.lease(*lease)] }).await?),
-            Deed::Reap => {
+            Action::Extend(lease) => drop(self.run(&Extend { leases: vec![self.lease(*lease)] }).await?),
+            Action::Reap => {
                 self.run(&Reap { limit: 500, seed: 7 }).await?;
                 // The reaped ones of one statement are due at one moment, or scattered about one, and nobody says in
                 // which order.
                 self.sides.part_equal_times().await?;
             }
-            Deed::Promote(limit) => drop(self.run(&Promote { limit: *limit, bound: None }).await?),
-            Deed::ReleaseClaim(lease) => drop(self.run(&ReleaseClaim { lease: self.lease(*lease).number }).await?),
-            Deed::Poll { queue, sleeps } => {
+            Action::Promote(limit) => drop(self.run(&Promote { limit: *limit, bound: None }).await?),
+            Action::ReleaseClaim(lease) => drop(self.run(&ReleaseClaim { lease: self.lease(*lease).number }).await?),
+            Action::Poll { queue, sleeps } => {
                 let sleep = sleeps.then_some(HALF_MINUTE * 3);
                 self.run(&Poll { queues: vec![name(*queue)], due_bound: None, sleep }).await?;
             }
-            Deed::WakeSleepers => drop(self.run(&WakeSleepers { channel: "pm_pm".to_owned() }).await?),
-            Deed::Restart { .. } | Deed::End { .. } | Deed::Delete { .. } | Deed::Move { .. } | Deed::Copy { .. } => {
-                self.operate(deed).await?;
+            Action::NotifyIdle => drop(self.run(&NotifyIdle { channel: "pm_pm".to_owned() }).await?),
+            Action::Restart { .. }
+            | Action::End { .. }
+            | Action::Delete { .. }
+            | Action::Move { .. }
+            | Action::Copy { .. } => {
+                self.operate(action).await?;
             }
-            Deed::Look { job, queue, limit } => self.look(*job, *queue, *limit).await?,
-            Deed::Schedule(deed) => self.schedule(deed).await?,
+            Action::Look { job, queue, limit } => self.look(*job, *queue, *limit).await?,
+            Action::Schedule(action) => self.schedule(action).await?,
             other => self.change_queue(other).await?,
         }
         Ok(())
     }
 
-    async fn change_queue(&self, deed: &Deed) -> Result<(), String> {
-        match deed {
-            Deed::CreateQueue { queue, paused } => {
+    async fn change_queue(&self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::CreateQueue { queue, paused } => {
                 self.run(&CreateQueue { name: name(*queue), paused: *paused }).await?;
                 // Times must not meet by chance.
                 let odd = SettingsChange::new().lease(HALF_MINUTE * 3).backoff(EXACT_DELAYS.to_vec()).jitter_percent(0);
                 self.run(&SetQueue::new(name(*queue), odd).expect("in range")).await?;
             }
-            Deed::Pause(queue) => drop(self.run(&PauseQueue { name: name(*queue) }).await?),
-            Deed::Resume(queue) => drop(self.run(&ResumeQueue { name: name(*queue) }).await?),
-            Deed::SetQueue { queue, retries, lease_long, jitter } => {
+            Action::Pause(queue) => drop(self.run(&PauseQueue { name: name(*queue) }).await?),
+            Action::Resume(queue) => drop(self.run(&ResumeQueue { name: name(*queue) }).await?),
+            Action::SetQueue { queue, retries, lease_long, jitter } => {
                 let lease = HALF_MINUTE * if *lease_long { 41 } else { 3 };
                 let retain = lease_long.then_some(HALF_MINUTE * 21);
                 let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain);
@@ -125,36 +129,38 @@ impl<'a> History<'a> {
                 };
                 self.run(&SetQueue::new(name(*queue), change).expect("in range")).await?;
             }
-            Deed::Rename { from, to } => drop(self.run(&RenameQueue { from: name(*from), to: name(*to) }).await?),
-            Deed::Condemn(queue) => drop(self.run(&CondemnQueue { name: name(*queue) }).await?),
-            Deed::Sweep { page } => drop(self.run(&Sweep { after: None, page: *page, queue_id: None }).await?),
-            _ => drop(self.run(&DropQueues { queue_id: None }).await?),
+            Action::Rename { from, to } => drop(self.run(&RenameQueue { from: name(*from), to: name(*to) }).await?),
+            Action::BeginDeletion(queue) => drop(self.run(&BeginQueueDeletion { name: name(*queue) }).await?),
+            Action::PruneJobs { page } => {
+                drop(self.run(&PruneJobs { after: None, page: *page, queue_id: None }).await?)
+            }
+            _ => drop(self.run(&DeleteEmptyQueues { queue_id: None }).await?),
         }
         Ok(())
     }
 
-    async fn operate(&mut self, deed: &Deed) -> Result<(), String> {
-        match deed {
-            Deed::Restart { jobs, force, still } => {
-                let (ids, still_is) = (self.ids_of(jobs), self.still_is(still));
-                self.run(&RestartJobs { ids, force: *force, still_is }).await?;
+    async fn operate(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Restart { jobs, force, still } => {
+                let (ids, precondition) = (self.ids_of(jobs), self.precondition(still));
+                self.run(&RestartJobs { ids, force: *force, precondition }).await?;
             }
-            Deed::End { jobs, fails, still } => {
+            Action::End { jobs, fails, still } => {
                 let ids = self.ids_of(jobs);
                 let end = if *fails { EndJobs::failed(ids, "enough") } else { EndJobs::done(ids) };
-                self.run(&end.only_if(self.still_is(still))).await?;
+                self.run(&end.only_if(self.precondition(still))).await?;
             }
-            Deed::Delete { jobs, still } => {
-                self.run(&DeleteJobs { ids: self.ids_of(jobs), still_is: self.still_is(still) }).await?;
+            Action::Delete { jobs, still } => {
+                self.run(&DeleteJobs { ids: self.ids_of(jobs), precondition: self.precondition(still) }).await?;
             }
-            Deed::Move { jobs, queue, still } => {
-                let (ids, still_is) = (self.ids_of(jobs), self.still_is(still));
-                self.run(&MoveJobs { ids, queue: name(*queue), still_is }).await?;
+            Action::Move { jobs, queue, still } => {
+                let (ids, precondition) = (self.ids_of(jobs), self.precondition(still));
+                self.run(&MoveJobs { ids, queue: name(*queue), precondition }).await?;
             }
-            Deed::Copy { job, queue, key, held } => {
+            Action::Copy { job, queue, key, paused } => {
                 let (source, id) = (self.id(*job), self.new_id());
                 let key = key.map(|key| self.key(key));
-                let options = JobOptions { key, paused: *held, ..JobOptions::default() };
+                let options = JobOptions { key, paused: *paused, ..JobOptions::default() };
                 self.run(&CopyJob { source, id, queue: name(*queue), priority: None, options }).await?;
             }
             _ => {}
@@ -162,9 +168,9 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    fn still_is(&self, still: &Still) -> StillIs {
+    fn precondition(&self, still: &Still) -> Precondition {
         let lease = still.under.map(|lease| self.lease(lease).number);
-        StillIs { state: still.state, queue: still.queue.map(name), lease }
+        Precondition { state: still.state, queue: still.queue.map(name), lease }
     }
 
     async fn look(&self, job: usize, queue: usize, limit: usize) -> Result<(), String> {
@@ -177,7 +183,7 @@ impl<'a> History<'a> {
         self.run(&CountPending { queue_id: queue as i32 }).await?;
         self.run(&NextJobs { queue: queue_name.clone(), limit }).await?;
         self.run(&Activity { window: HALF_MINUTE * 7 }).await?;
-        self.run(&QueueHealths { patience: HALF_MINUTE * 4 }).await?;
+        self.run(&QueueHealths { threshold: HALF_MINUTE * 4 }).await?;
         let state = State::ALL[limit % 5];
         let filter = JobFilter { queue: Some(queue_name), state: Some(state), after: Some(id), limit };
         self.run(&ListJobs { filter }).await?;
@@ -241,7 +247,7 @@ impl<'a> History<'a> {
         let options = JobOptions {
             codec: Codec::Raw,
             priority: item.priority,
-            paused: item.held,
+            paused: item.paused,
             description: (item.hold == 0).then(|| "described".to_owned()),
             run_at: delayed.then_some(RunAt::In(HALF_MINUTE * (item.hold as u32 * 2 + 1))),
             key: item.key.map(|key| self.key(key)),

@@ -4,13 +4,13 @@
 //! `PM_LISTS=5000` with `cargo test` tries more lists than the ordinary run (nextest stops what takes over five minutes),
 //! `PM_SEED=…` the same ones again.
 
-mod deed;
+mod action;
 mod dump;
 mod history;
 mod schedules;
 mod sides;
 
-use deed::{Deed, ScheduleDeed};
+use action::{Action, ScheduleAction};
 use history::History;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use sides::Sides;
@@ -37,7 +37,7 @@ fn the_model_and_postgres_do_the_same() {
         max_shrink_iters: 2_000,
         ..Config::default()
     };
-    let outcome = TestRunner::new(config).run(&deed::lists(), |list| {
+    let outcome = TestRunner::new(config).run(&action::lists(), |list| {
         let mut sides = sides.borrow_mut();
         match runtime.block_on(play(&mut sides, &list)) {
             Err(_) if sides.is_late() => *late.borrow_mut() += 1,
@@ -53,7 +53,7 @@ fn the_model_and_postgres_do_the_same() {
 }
 
 /// Plays a list that showed a difference once.
-fn replay(list: &[Deed]) {
+fn replay(list: &[Action]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it can be built");
     let mut sides = runtime.block_on(Sides::new());
     runtime.block_on(play(&mut sides, list)).unwrap_or_else(|difference| panic!("{difference}"));
@@ -62,22 +62,22 @@ fn replay(list: &[Deed]) {
 #[test]
 fn a_tick_whose_key_is_taken_draws_a_ticket_all_the_same() {
     let (schedule, queue, every, missed, look) = (0, 0, 0, 4, 0);
-    let set = ScheduleDeed::Set { schedule, queue, every, missed, skips_overlap: false, look, stale: false };
+    let set = ScheduleAction::Set { schedule, queue, every, missed, skips_overlap: false, look, stale: false };
     replay(&[
-        Deed::Schedule(set),
-        Deed::Pass(3),
-        Deed::Schedule(ScheduleDeed::Fire { stale: false, taken: Some(0) }),
-        Deed::Pass(3),
-        Deed::Schedule(ScheduleDeed::Fire { stale: false, taken: None }),
+        Action::Schedule(set),
+        Action::Pass(3),
+        Action::Schedule(ScheduleAction::Fire { stale: false, taken: Some(0) }),
+        Action::Pass(3),
+        Action::Schedule(ScheduleAction::Fire { stale: false, taken: None }),
     ]);
 }
 
 #[test]
 fn a_job_sent_twice_over_is_answered_once_for_each() {
-    let item = |queue, key, resent| deed::Item {
+    let item = |queue, key, resent| action::Item {
         queue,
         priority: 0,
-        held: false,
+        paused: false,
         delayed: false,
         key,
         hold: 0,
@@ -85,19 +85,19 @@ fn a_job_sent_twice_over_is_answered_once_for_each() {
         resent,
     };
     replay(&[
-        Deed::Schedule(ScheduleDeed::Fire { stale: false, taken: Some(2) }),
-        Deed::Claim { queues: vec![2], limit: 1 },
-        Deed::KeyHolder(vec![item(2, Some(2), false)]),
-        Deed::Replace(vec![item(0, None, true), item(0, None, true)]),
+        Action::Schedule(ScheduleAction::Fire { stale: false, taken: Some(2) }),
+        Action::Claim { queues: vec![2], limit: 1 },
+        Action::KeyHolder(vec![item(2, Some(2), false)]),
+        Action::Replace(vec![item(0, None, true), item(0, None, true)]),
     ]);
 }
 
-async fn play(sides: &mut Sides, list: &[Deed]) -> Result<(), String> {
+async fn play(sides: &mut Sides, list: &[Action]) -> Result<(), String> {
     sides.start_anew().await;
     let mut history = History::new(sides);
-    for deed in [0, 1, 2].map(|queue| Deed::CreateQueue { queue, paused: false }).iter().chain(list) {
-        history.act(deed).await.map_err(|difference| format!("{deed:?}: {difference}"))?;
-        sides.compare().await.map_err(|difference| format!("{deed:?}: {difference}"))?;
+    for action in [0, 1, 2].map(|queue| Action::CreateQueue { queue, paused: false }).iter().chain(list) {
+        history.act(action).await.map_err(|difference| format!("{action:?}: {difference}"))?;
+        sides.compare().await.map_err(|difference| format!("{action:?}: {difference}"))?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What a list does to schedules.
 
-use crate::deed::{SCHEDULES, ScheduleDeed, TICK_KEY};
+use crate::action::{SCHEDULES, ScheduleAction, TICK_KEY};
 use crate::history::{HALF_MINUTE, History, name};
 use pm_core::op::{
     DeleteSchedule, DueReply, DueSchedules, FireSchedules, HoldSchedule, ListSchedules, ScheduleReading, SetSchedule,
@@ -21,11 +21,11 @@ pub(crate) struct Readings {
 }
 
 impl History<'_> {
-    pub(crate) async fn schedule(&mut self, deed: &ScheduleDeed) -> Result<(), String> {
-        match deed {
-            ScheduleDeed::Set { .. } => self.set(deed).await,
-            ScheduleDeed::Pause(schedule) => self.run(&HoldSchedule::pause(named(*schedule))).await.map(drop),
-            ScheduleDeed::Resume { schedule, stale } => {
+    pub(crate) async fn schedule(&mut self, action: &ScheduleAction) -> Result<(), String> {
+        match action {
+            ScheduleAction::Set { .. } => self.set(action).await,
+            ScheduleAction::Pause(schedule) => self.run(&HoldSchedule::pause(named(*schedule))).await.map(drop),
+            ScheduleAction::Resume { schedule, stale } => {
                 if !*stale || self.readings.found[*schedule].is_none() {
                     let rows = self.listed(Some(*schedule)).await?;
                     self.readings.found[*schedule] = rows.schedules.into_iter().next();
@@ -34,18 +34,18 @@ impl History<'_> {
                 let Some(resume) = HoldSchedule::resume(found).expect("its expression is good") else { return Ok(()) };
                 self.run(&resume).await.map(drop)
             }
-            ScheduleDeed::Delete(schedule) => self.run(&DeleteSchedule { name: named(*schedule) }).await.map(drop),
-            ScheduleDeed::List => {
+            ScheduleAction::Delete(schedule) => self.run(&DeleteSchedule { name: named(*schedule) }).await.map(drop),
+            ScheduleAction::List => {
                 self.readings.listed = Some(self.listed(None).await?);
                 Ok(())
             }
-            ScheduleDeed::Due { limit, skip } => self.look_for_due(DueSchedules { limit: *limit, skip: *skip }).await,
-            ScheduleDeed::Fire { stale, taken } => self.fire(*stale, *taken).await,
+            ScheduleAction::Due { limit, skip } => self.look_for_due(DueSchedules { limit: *limit, skip: *skip }).await,
+            ScheduleAction::Fire { stale, taken } => self.fire(*stale, *taken).await,
         }
     }
 
-    async fn set(&mut self, deed: &ScheduleDeed) -> Result<(), String> {
-        let ScheduleDeed::Set { schedule, queue, every, missed, skips_overlap, look, stale } = deed else {
+    async fn set(&mut self, action: &ScheduleAction) -> Result<(), String> {
+        let ScheduleAction::Set { schedule, queue, every, missed, skips_overlap, look, stale } = action else {
             return Ok(());
         };
         if !*stale || self.readings.listed.is_none() {

@@ -1,7 +1,7 @@
 //! The disk is full. These tests mount a small file system, which takes root on Linux.
 
-use crate::books::now_us;
-use crate::scene::{DATABASE, PATIENCE, SECOND, Scene, durable};
+use crate::ledger::now_us;
+use crate::scenario::{DATABASE, SECOND, Scenario, TIMEOUT, durable};
 use pm_sandbox::Server;
 use pm_tests::eventually;
 use std::fs::{self, File};
@@ -65,8 +65,8 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?} failed; it takes root on Linux");
 }
 
-fn refusals(scene: &Scene, code: &str) -> usize {
-    let entries = scene.books.lock();
+fn refusals(scenario: &Scenario, code: &str) -> usize {
+    let entries = scenario.ledger.lock();
     entries.refusals.iter().filter(|(said, _)| said.contains(code)).map(|(_, times)| times).sum()
 }
 
@@ -81,23 +81,23 @@ async fn a_full_disk_of_the_tables_costs_time_only() {
     server.execute("postgres", &small).expect("it is an empty directory");
     server.execute("postgres", &format!("create database {DATABASE} tablespace small")).expect("there is room");
     let url = server.url_of(DATABASE);
-    let mut scene = Scene::at(server, &url, SECOND * 4).await;
-    scene.produce(4, Duration::from_millis(2));
-    (0..2).for_each(|_| scene.work(&["hands=32"]));
-    scene.under_way().await;
+    let mut scenario = Scenario::at(server, &url, SECOND * 4).await;
+    scenario.produce(4, Duration::from_millis(2));
+    (0..2).for_each(|_| scenario.work(&["hands=32"]));
+    scenario.under_way().await;
 
     disk.fill();
     let full = now_us();
-    let refused = async || refusals(&scene, "53100") > 0;
-    eventually("there is no room for a job", PATIENCE, refused).await;
-    scene.go_on(SECOND * 8).await;
-    let (meanwhile, refused) = (scene.books.endings_since(full), refusals(&scene, "53100"));
+    let refused = async || refusals(&scenario, "53100") > 0;
+    eventually("there is no room for a job", TIMEOUT, refused).await;
+    scenario.go_on(SECOND * 8).await;
+    let (meanwhile, refused) = (scenario.ledger.endings_since(full), refusals(&scenario, "53100"));
     disk.free();
     let recovery = format!(
         "{:.1} s; while full {meanwhile} endings, {refused} enqueues refused (53100)",
-        scene.recovered(now_us()).await.as_secs_f64()
+        scenario.recovered(now_us()).await.as_secs_f64()
     );
-    scene.finish("disk of the tables full", &recovery).await;
+    scenario.finish("disk of the tables full", &recovery).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,24 +105,24 @@ async fn a_full_disk_of_the_log_that_ends_the_server_costs_no_job() {
     let disk = SmallDisk::of_megabytes(200);
     let options = durable().data_dir(disk.place.join("server")).setting("min_wal_size", "32MB");
     let server = Server::start_with(options.setting("max_wal_size", "48MB")).expect("a private Postgres starts");
-    let mut scene = Scene::on(server, SECOND * 30).await;
-    scene.produce(4, Duration::from_millis(5));
-    (0..2).for_each(|_| scene.work(&[]));
-    scene.under_way().await;
+    let mut scenario = Scenario::on(server, SECOND * 30).await;
+    scenario.produce(4, Duration::from_millis(5));
+    (0..2).for_each(|_| scenario.work(&[]));
+    scenario.under_way().await;
 
     disk.fill();
     // Each switch takes a further file of 16 MB, until there is none: the server panics.
-    let panicked = async || scene.server.execute(DATABASE, "select pg_switch_wal()").is_err();
-    eventually("the server has no room for its log", PATIENCE, panicked).await;
+    let panicked = async || scenario.server.execute(DATABASE, "select pg_switch_wal()").is_err();
+    eventually("the server has no room for its log", TIMEOUT, panicked).await;
     let full = now_us();
-    scene.go_on(SECOND * 4).await;
-    assert!(scene.server.execute(DATABASE, "select 1").is_err(), "it cannot come back by itself");
-    let meanwhile = scene.books.endings_since(full);
+    scenario.go_on(SECOND * 4).await;
+    assert!(scenario.server.execute(DATABASE, "select 1").is_err(), "it cannot come back by itself");
+    let meanwhile = scenario.ledger.endings_since(full);
     disk.free();
-    tokio::task::block_in_place(|| scene.server.restart().expect("now there is room"));
+    tokio::task::block_in_place(|| scenario.server.restart().expect("now there is room"));
     let recovery = format!(
         "{:.1} s after its restart; {meanwhile} endings meanwhile",
-        scene.recovered(now_us()).await.as_secs_f64()
+        scenario.recovered(now_us()).await.as_secs_f64()
     );
-    scene.finish("disk of everything full: the server panics and stays down for 4 s", &recovery).await;
+    scenario.finish("disk of everything full: the server panics and stays down for 4 s", &recovery).await;
 }

@@ -1,39 +1,39 @@
 //! The server is there, and has no time or no room.
 
-use crate::books::now_us;
-use crate::scene::{SECOND, Scene, durable};
+use crate::ledger::now_us;
+use crate::scenario::{SECOND, Scenario, durable};
 use pm_driver_tokio_postgres::{ConnectOptions, ErrorKind};
 use pm_sandbox::Server;
-use pm_tests::{Direct, Ground, within};
+use pm_tests::{Direct, Fixture, within};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_that_time_out_are_tried_again() {
-    let mut scene = Scene::with_leases_of(SECOND * 4).await;
-    scene.produce(4, Duration::from_millis(10));
-    (0..2).for_each(|_| scene.work(&["statement_timeout_ms=500", "lock_timeout_ms=60000"]));
-    scene.under_way().await;
-    let mut someone = Direct::to(&scene.url()).await;
+    let mut scenario = Scenario::with_leases_of(SECOND * 4).await;
+    scenario.produce(4, Duration::from_millis(10));
+    (0..2).for_each(|_| scenario.work(&["statement_timeout_ms=500", "lock_timeout_ms=60000"]));
+    scenario.under_way().await;
+    let mut someone = Direct::to(&scenario.url()).await;
     let transaction = someone.client.transaction().await.unwrap();
     transaction.batch_execute("lock table pm.job in access exclusive mode").await.unwrap();
     let from = now_us();
-    scene.go_on(SECOND * 10).await;
-    assert!(scene.books.endings_since(from + 500_000) == 0, "every statement runs into its timeout");
+    scenario.go_on(SECOND * 10).await;
+    assert!(scenario.ledger.endings_since(from + 500_000) == 0, "every statement runs into its timeout");
     transaction.rollback().await.unwrap();
-    let recovery = format!("{:.1} s", scene.recovered(now_us()).await.as_secs_f64());
-    scene.finish("every statement canceled after 0.5 s (57014), for 10 s, lease 4 s", &recovery).await;
+    let recovery = format!("{:.1} s", scenario.recovered(now_us()).await.as_secs_f64());
+    scenario.finish("every statement canceled after 0.5 s (57014), for 10 s, lease 4 s", &recovery).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_free_connections_costs_time_only() {
     const MOST: usize = 20;
     let options = durable().setting("max_connections", MOST.to_string());
-    let mut scene = Scene::on(Server::start_with(options).expect("a private Postgres starts"), SECOND * 4).await;
-    scene.produce(4, Duration::from_millis(10));
-    (0..3).for_each(|_| scene.work(&["connect_timeout_ms=1000"]));
-    scene.under_way().await;
-    let mut theirs = vec![Direct::to(&scene.url()).await];
-    let url = scene.url();
+    let mut scenario = Scenario::on(Server::start_with(options).expect("a private Postgres starts"), SECOND * 4).await;
+    scenario.produce(4, Duration::from_millis(10));
+    (0..3).for_each(|_| scenario.work(&["connect_timeout_ms=1000"]));
+    scenario.under_way().await;
+    let mut theirs = vec![Direct::to(&scenario.url()).await];
+    let url = scenario.url();
     // Whatever a session of ours leaves free is taken, until all are.
     let all = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend' and application_name <> ''";
     while theirs.len() < MOST {
@@ -44,20 +44,20 @@ async fn a_server_without_free_connections_costs_time_only() {
         }
     }
     let from = now_us();
-    scene.go_on(SECOND * 10).await;
-    assert_eq!(scene.books.endings_since(from), 0, "nobody gets in");
+    scenario.go_on(SECOND * 10).await;
+    assert_eq!(scenario.ledger.endings_since(from), 0, "nobody gets in");
     drop(theirs);
-    let recovery = format!("{:.1} s", scene.recovered(now_us()).await.as_secs_f64());
-    scene.finish("all connection slots taken by others (53300) for 10 s, lease 4 s", &recovery).await;
+    let recovery = format!("{:.1} s", scenario.recovered(now_us()).await.as_secs_f64());
+    scenario.finish("all connection slots taken by others (53300) for 10 s, lease 4 s", &recovery).await;
 }
 
 /// Behind a pooler no session keeps a timeout: without one of its own a statement would wait for the lock for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_no_session_keeps_a_timeout_it_travels_with_the_statement() {
-    let ground = Ground::new().await;
-    let id = ground.put(1).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
     let options = || ConnectOptions::default().pooler(true).statement_timeout(SECOND);
-    let url = ground.database.url();
+    let url = fixture.database.url();
     let queues = [
         pm_driver_tokio_postgres::connect_with(&url, options()).await.expect("it is there"),
         pm_driver_sqlx::connect_with(&url, options()).await.expect("it is there"),

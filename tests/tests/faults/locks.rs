@@ -1,60 +1,60 @@
 //! Other sessions hold locks, for long or crosswise.
 
-use crate::books::now_us;
+use crate::ledger::now_us;
 use crate::processes::range;
-use crate::scene::{SECOND, Scene, durable};
+use crate::scenario::{SECOND, Scenario, durable};
 use pm_sandbox::Server;
 use pm_tests::{Direct, Seed};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_locked_by_an_idle_transaction_hold_up_no_others() {
-    let mut scene = Scene::with_leases_of(SECOND * 4).await;
-    scene.produce(4, Duration::from_millis(10));
-    (0..2).for_each(|_| scene.work(&["lock_timeout_ms=1000", "hands=32"]));
-    scene.under_way().await;
-    let mut someone = Direct::to(&scene.url()).await;
+    let mut scenario = Scenario::with_leases_of(SECOND * 4).await;
+    scenario.produce(4, Duration::from_millis(10));
+    (0..2).for_each(|_| scenario.work(&["lock_timeout_ms=1000", "hands=32"]));
+    scenario.under_way().await;
+    let mut someone = Direct::to(&scenario.url()).await;
     let transaction = someone.client.transaction().await.unwrap();
     let lock = "select id from pm.job where state = 1 order by id limit 10 for update skip locked";
     let locked = transaction.query(lock, &[]).await.unwrap().len();
     assert!(locked > 0);
     let from = now_us();
-    scene.go_on(SECOND * 12).await;
-    let (meanwhile, pause) = (scene.books.endings_since(from), scene.books.longest_pause(from));
+    scenario.go_on(SECOND * 12).await;
+    let (meanwhile, pause) = (scenario.ledger.endings_since(from), scenario.ledger.longest_pause(from));
     assert!(meanwhile > 100, "the others pass: {meanwhile}");
     transaction.rollback().await.unwrap();
     let released = now_us();
     let recovery = format!(
         "others went on: {meanwhile} endings, at most {:.1} s apart; then {:.1} s",
         pause.as_secs_f64(),
-        scene.recovered(released).await.as_secs_f64()
+        scenario.recovered(released).await.as_secs_f64()
     );
     let fault = format!("{locked} jobs at work locked for 12 s by an idle transaction, lease 4 s");
-    let duplicates = scene.finish(&fault, &recovery).await.duplicates;
+    let duplicates = scenario.finish(&fault, &recovery).await.duplicates;
     assert!(duplicates <= locked, "only the locked may lose their leases: {duplicates} ran again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_locked_by_an_idle_transaction_stops_enqueues_only() {
-    let mut scene = Scene::with_leases_of(SECOND * 4).await;
-    scene.produce(4, Duration::from_millis(10));
-    (0..2).for_each(|_| scene.work(&[]));
-    scene.under_way().await;
-    scene.put(500).await;
-    let mut someone = Direct::to(&scene.url()).await;
+    let mut scenario = Scenario::with_leases_of(SECOND * 4).await;
+    scenario.produce(4, Duration::from_millis(10));
+    (0..2).for_each(|_| scenario.work(&[]));
+    scenario.under_way().await;
+    scenario.put(500).await;
+    let mut someone = Direct::to(&scenario.url()).await;
     let transaction = someone.client.transaction().await.unwrap();
     transaction.batch_execute("select from pm.queue where name = 'tasks' for update").await.unwrap();
-    let (from, told) = (now_us(), scene.books.lock().told.len());
-    scene.go_on(SECOND * 8).await;
-    let (meanwhile, entered) = (scene.books.endings_since(from), scene.books.lock().told.len() - told);
+    let (from, told) = (now_us(), scenario.ledger.lock().told.len());
+    scenario.go_on(SECOND * 8).await;
+    let (meanwhile, entered) = (scenario.ledger.endings_since(from), scenario.ledger.lock().told.len() - told);
     assert!(meanwhile >= 400, "what is in goes on: {meanwhile}");
     assert!(entered <= 4, "enqueues wait for the lock: {entered}");
     transaction.rollback().await.unwrap();
     let recovery = format!(
         "work went on: {meanwhile} endings, {entered} enqueues; then {:.1} s",
-        scene.recovered(now_us()).await.as_secs_f64()
+        scenario.recovered(now_us()).await.as_secs_f64()
     );
-    scene.finish("the queue's row locked for 8 s by an idle transaction", &recovery).await;
+    scenario.finish("the queue's row locked for 8 s by an idle transaction", &recovery).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,12 +62,12 @@ async fn a_deadlock_is_tried_again_and_costs_no_job() {
     const ROUNDS: usize = 20;
     // Whoever waits first looks first whether it is a deadlock, and is the one to give way: the queue's session.
     let options = durable().setting("deadlock_timeout", "200ms");
-    let mut scene = Scene::on(Server::start_with(options).expect("a private Postgres starts"), SECOND * 20).await;
+    let mut scenario = Scenario::on(Server::start_with(options).expect("a private Postgres starts"), SECOND * 20).await;
     let mut seed = Seed::from_environment();
-    scene.produce(4, Duration::from_millis(5));
-    (0..2).for_each(|_| scene.work(&["hands=32"]));
-    scene.under_way().await;
-    let mut someone = Direct::to(&scene.url()).await;
+    scenario.produce(4, Duration::from_millis(5));
+    (0..2).for_each(|_| scenario.work(&["hands=32"]));
+    scenario.under_way().await;
+    let mut someone = Direct::to(&scenario.url()).await;
     someone.client.batch_execute("set deadlock_timeout = '1h'").await.unwrap();
     let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
     let mut recoveries = Vec::new();
@@ -85,12 +85,12 @@ async fn a_deadlock_is_tried_again_and_costs_no_job() {
             tokio::time::sleep(Duration::from_millis(5 + seed.below(20))).await;
         }
         transaction.rollback().await.unwrap();
-        recoveries.push(scene.recovered(now_us()).await);
+        recoveries.push(scenario.recovered(now_us()).await);
     }
-    let provoked = scene.number(deadlocks);
+    let provoked = scenario.number(deadlocks);
     assert!(provoked > 0, "there was a deadlock");
     let recovery = range(recoveries);
-    scene
+    scenario
         .finish(
             &format!("{provoked} deadlocks (40P01) in {ROUNDS} transactions that lock against the order"),
             &recovery,

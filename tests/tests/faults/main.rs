@@ -3,13 +3,13 @@
 //!
 //! Workers are processes, half of them on each driver; what they and the producers said is audited against the tables.
 
-mod books;
 mod clocks;
 mod disk;
+mod ledger;
 mod limits;
 mod locks;
 mod network;
 mod processes;
-mod scene;
+mod scenario;
 mod slow_link;
 mod standby;

@@ -1,7 +1,7 @@
 //! Processes die: workers, a backend, the server.
 
-use crate::books::now_us;
-use crate::scene::{PATIENCE, SECOND, Scene};
+use crate::ledger::now_us;
+use crate::scenario::{SECOND, Scenario, TIMEOUT};
 use pm_tests::{Seed, eventually};
 use std::process::Command;
 use std::time::Duration;
@@ -17,28 +17,28 @@ pub(crate) fn range(mut times: Vec<Duration>) -> String {
 async fn killed_workers_cost_a_lease_each_and_no_job() {
     const KILLS: u64 = 100;
     let mut seed = Seed::from_environment();
-    let mut scene = Scene::with_leases_of(SECOND * 3).await;
-    scene.produce(4, Duration::from_millis(20));
-    (0..4).for_each(|_| scene.work(&[]));
-    scene.under_way().await;
+    let mut scenario = Scenario::with_leases_of(SECOND * 3).await;
+    scenario.produce(4, Duration::from_millis(20));
+    (0..4).for_each(|_| scenario.work(&[]));
+    scenario.under_way().await;
     let mut held = Vec::new();
     for _ in 0..KILLS {
-        let victim = scene.workers.remove(seed.below(4) as usize);
+        let victim = scenario.workers.remove(seed.below(4) as usize);
         let at = now_us();
         held.push((at, victim.kill()));
-        scene.work(&[]);
+        scenario.work(&[]);
         // The next falls in the middle of work, too.
-        scene.endings(at, 5).await;
-        scene.go_on(Duration::from_millis(seed.below(150))).await;
+        scenario.endings(at, 5).await;
+        scenario.go_on(Duration::from_millis(seed.below(150))).await;
     }
     let jobs: usize = held.iter().map(|(_, jobs)| jobs.len()).sum();
     assert!(jobs > 100, "they were killed in the middle of work: {jobs}");
-    let all_ended = async || held.iter().flat_map(|(_, jobs)| jobs).all(|n| scene.ended_at_us(*n).is_some());
-    eventually("what they held has ended", PATIENCE, all_ended).await;
-    let wait = |at: u64, n| Some(Duration::from_micros(scene.ended_at_us(n)?.checked_sub(at)?));
+    let all_ended = async || held.iter().flat_map(|(_, jobs)| jobs).all(|n| scenario.ended_at_us(*n).is_some());
+    eventually("what they held has ended", TIMEOUT, all_ended).await;
+    let wait = |at: u64, n| Some(Duration::from_micros(scenario.ended_at_us(n)?.checked_sub(at)?));
     let waits = held.iter().flat_map(|(at, jobs)| jobs.iter().filter_map(|n| wait(*at, *n)));
     let recovery = format!("{} ({jobs} jobs held by the killed, lease 3 s)", range(waits.collect()));
-    scene.finish("SIGKILL of 100 worker processes at work", &recovery).await;
+    scenario.finish("SIGKILL of 100 worker processes at work", &recovery).await;
 }
 
 /// Kills a process that is none of our children.
@@ -48,37 +48,37 @@ fn kill(pid: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_backend_costs_no_job() {
-    let mut scene = Scene::with_leases_of(SECOND * 30).await;
-    scene.produce(4, Duration::from_millis(10));
-    (0..3).for_each(|_| scene.work(&[]));
-    scene.under_way().await;
+    let mut scenario = Scenario::with_leases_of(SECOND * 30).await;
+    scenario.produce(4, Duration::from_millis(10));
+    (0..3).for_each(|_| scenario.work(&[]));
+    scenario.under_way().await;
     let mut recoveries = Vec::new();
     for _ in 0..3 {
-        let backend = scene.sql("select pid from pg_stat_activity where application_name like 'worker-%' limit 1");
+        let backend = scenario.sql("select pid from pg_stat_activity where application_name like 'worker-%' limit 1");
         let at = now_us();
         kill(backend[0][0].as_ref().expect("a pid is never null"));
-        recoveries.push(scene.recovered(at + 100_000).await);
-        scene.go_on(SECOND).await;
+        recoveries.push(scenario.recovered(at + 100_000).await);
+        scenario.go_on(SECOND).await;
     }
-    scene.finish("kill -9 of a backend, 3 times", &range(recoveries)).await;
+    scenario.finish("kill -9 of a backend, 3 times", &range(recoveries)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_costs_no_job() {
-    let mut scene = Scene::with_leases_of(SECOND * 30).await;
-    scene.produce(4, Duration::from_millis(10));
-    (0..3).for_each(|_| scene.work(&[]));
-    scene.under_way().await;
+    let mut scenario = Scenario::with_leases_of(SECOND * 30).await;
+    scenario.produce(4, Duration::from_millis(10));
+    (0..3).for_each(|_| scenario.work(&[]));
+    scenario.under_way().await;
     let mut recoveries = Vec::new();
     for outage in [Duration::ZERO, SECOND * 2, SECOND * 8] {
         tokio::task::block_in_place(|| {
-            scene.server.kill();
+            scenario.server.kill();
             std::thread::sleep(outage);
-            scene.server.restart().expect("it recovers");
+            scenario.server.restart().expect("it recovers");
         });
-        recoveries.push(scene.recovered(now_us()).await);
-        scene.go_on(SECOND).await;
+        recoveries.push(scenario.recovered(now_us()).await);
+        scenario.go_on(SECOND).await;
     }
     let recovery = format!("{} after it answers again", range(recoveries));
-    scene.finish("kill -9 of the server under load, down for 0, 2 and 8 s", &recovery).await;
+    scenario.finish("kill -9 of the server under load, down for 0, 2 and 8 s", &recovery).await;
 }

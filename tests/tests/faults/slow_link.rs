@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{Codec, ConnectOptions, EnqueueOptions, Queue, RawPayload};
-use pm_tests::{Ground, Proxy, eventually};
+use pm_tests::{Fixture, Proxy, eventually};
 use std::time::{Duration, Instant};
 
 async fn both_drivers(proxy: &Proxy) -> [(&'static str, Queue); 2] {
@@ -16,8 +16,8 @@ async fn both_drivers(proxy: &Proxy) -> [(&'static str, Queue); 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_of_300_mb_passes_a_link_of_100_mbit() {
     const BYTES: usize = 300_000_000;
-    let ground = Ground::new().await;
-    let proxy = Proxy::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
     proxy.throttle(12_500_000);
     for (driver, queue) in both_drivers(&proxy).await {
         let start = Instant::now();
@@ -31,7 +31,7 @@ async fn a_job_of_300_mb_passes_a_link_of_100_mbit() {
         drop(payload);
         ack.commit().await.expect("the lease is ours");
         println!("{driver}: in after {put_in:?}, done after {:?}", start.elapsed());
-        ground.database.execute("truncate pm.job, pm.payload, pm.attempt").expect("it is ours");
+        fixture.database.execute("truncate pm.job, pm.payload, pm.attempt").expect("it is ours");
     }
 }
 
@@ -40,13 +40,13 @@ async fn a_job_of_300_mb_passes_a_link_of_100_mbit() {
 async fn a_hundred_thousand_jobs_are_worked_on_once_each_over_replies_6_s_late() {
     const JOBS: u64 = 100_000;
     const STREAMS: usize = 6;
-    let ground = Ground::new().await;
-    let proxy = Proxy::before(&ground.database.url()).await;
+    let fixture = Fixture::new().await;
+    let proxy = Proxy::before(&fixture.database.url()).await;
     let mut queues = Vec::new();
     for _ in 0..STREAMS {
         queues.extend(both_drivers(&proxy).await);
     }
-    ground.put_many(JOBS).await;
+    fixture.put_many(JOBS).await;
     proxy.late_replies(Duration::from_secs(6));
     let start = Instant::now();
     for (_, queue) in &queues {
@@ -58,8 +58,8 @@ async fn a_hundred_thousand_jobs_are_worked_on_once_each_over_replies_6_s_late()
         });
     }
     let open = "select count(*) from (select from pm.job where state < 2 limit 1) open";
-    eventually("all are done", Duration::from_secs(600), async || ground.number(open) == 0).await;
+    eventually("all are done", Duration::from_secs(600), async || fixture.number(open) == 0).await;
     println!("{JOBS} jobs over {} streams in {:?}", queues.len(), start.elapsed());
-    assert_eq!(ground.number("select max(attempt) from pm.job"), 1, "none was given back");
-    assert_eq!(ground.number("select max(retry_count) from pm.job"), 0);
+    assert_eq!(fixture.number("select max(attempt) from pm.job"), 1, "none was given back");
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0);
 }

@@ -1,7 +1,7 @@
 //! The primary is lost, and a synchronous standby takes over.
 
-use crate::books::now_us;
-use crate::scene::{DATABASE, PATIENCE, SECOND, Scene, durable};
+use crate::ledger::now_us;
+use crate::scenario::{DATABASE, SECOND, Scenario, TIMEOUT, durable};
 use pm_sandbox::Server;
 use pm_tests::{Proxy, eventually};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ struct Directory(PathBuf);
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // It is in the temporary directory: what is left there is swept by others.
+        // It is in the temporary directory: what is left there is pruned by others.
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
@@ -26,7 +26,7 @@ async fn a_synchronous_standby_takes_over_without_a_loss() {
     let standby = Server::start_with(durable().data_dir(&directory.0)).expect("a standby starts");
     primary.execute("postgres", "alter system set synchronous_standby_names = '*'").unwrap();
     primary.execute("postgres", "select pg_reload_conf()").unwrap();
-    eventually("the standby follows in step", PATIENCE, async || {
+    eventually("the standby follows in step", TIMEOUT, async || {
         let states = primary.execute("postgres", "select sync_state from pg_stat_replication").unwrap();
         states.first().is_some_and(|row| row[0].as_deref() == Some("sync"))
     })
@@ -37,28 +37,28 @@ async fn a_synchronous_standby_takes_over_without_a_loss() {
     let ports = format!("{},{}", primary.port(), standby.port());
     let both =
         format!("host={first},{second} port={ports} user=postgres dbname={DATABASE} target_session_attrs=read-write");
-    let mut scene = Scene::at(primary, &both, SECOND * 30).await;
-    let proxy = Proxy::before(&scene.url()).await;
-    scene.produce(4, Duration::from_millis(10));
-    (0..2).for_each(|_| scene.work_at(&both, &["driver=tokio-postgres"]));
-    scene.work_at(proxy.url(), &["driver=sqlx"]);
-    scene.under_way().await;
-    scene.go_on(SECOND * 2).await;
+    let mut scenario = Scenario::at(primary, &both, SECOND * 30).await;
+    let proxy = Proxy::before(&scenario.url()).await;
+    scenario.produce(4, Duration::from_millis(10));
+    (0..2).for_each(|_| scenario.work_at(&both, &["driver=tokio-postgres"]));
+    scenario.work_at(proxy.url(), &["driver=sqlx"]);
+    scenario.under_way().await;
+    scenario.go_on(SECOND * 2).await;
 
     let killed = now_us();
     tokio::task::block_in_place(|| {
-        scene.server.kill();
+        scenario.server.kill();
         standby.execute("postgres", "select pg_promote()").expect("it takes over");
     });
     let promoted = now_us();
     proxy.lead_to(&standby.url_of(DATABASE));
-    scene.server = standby;
-    let recovery = scene.recovered(promoted).await;
-    scene.go_on(SECOND * 2).await;
+    scenario.server = standby;
+    let recovery = scenario.recovered(promoted).await;
+    scenario.go_on(SECOND * 2).await;
     let recovery = format!(
         "{:.1} s after the promotion, which took {:.1} s",
         recovery.as_secs_f64(),
         Duration::from_micros(promoted - killed).as_secs_f64()
     );
-    scene.finish("primary killed for ever, synchronous standby promoted", &recovery).await;
+    scenario.finish("primary killed for ever, synchronous standby promoted", &recovery).await;
 }

@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::input::{parse_duration, show_seconds};
 use crate::render::jobs;
 use crate::stop::Stop;
-use pm_driver_tokio_postgres::{Clearing, ErrorKind, Queue};
+use pm_driver_tokio_postgres::{ErrorKind, Pruning, Queue};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), Co
 /// more to do.
 async fn round(
     queue: &Queue,
-    pruning: &mut Option<Clearing>,
+    pruning: &mut Option<Pruning>,
 ) -> Result<(Round, Duration), pm_driver_tokio_postgres::Error> {
     let (promoted, next_due) = queue.promote().await?;
     let (reaped, next_expiry) = queue.reap().await?;
@@ -100,10 +100,10 @@ fn tell(context: &mut Context, round: &Round) -> Result<(), CommandError> {
     if *round == Round::default() {
         return Ok(());
     }
-    let deeds =
+    let actions =
         [("reaped", round.reaped), ("promoted", round.promoted), ("fired", round.fired), ("pruned", round.pruned)];
-    let done: Vec<_> = deeds.iter().filter(|(_, count)| *count > 0).collect();
-    let words: Vec<_> = done.iter().map(|(deed, count)| format!("{deed} {}", jobs(*count))).collect();
+    let done: Vec<_> = actions.iter().filter(|(_, count)| *count > 0).collect();
+    let words: Vec<_> = done.iter().map(|(action, count)| format!("{action} {}", jobs(*count))).collect();
     context.output.done(round, &words.join(", "))?;
     context.output.flush()
 }

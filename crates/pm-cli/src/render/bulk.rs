@@ -10,7 +10,7 @@ const NAMED: usize = 10;
 
 /// The words for what a command does to jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Deeds {
+pub(crate) struct ActionWords {
     /// Like "restart".
     pub(crate) order: &'static str,
     /// Like "Restarted".
@@ -38,7 +38,7 @@ impl Tally {
 
 /// Tells what became of many jobs.
 pub(crate) struct BulkReport {
-    deeds: Deeds,
+    words: ActionWords,
     tally: Tally,
     /// The first refused jobs, and why.
     named: Vec<String>,
@@ -56,8 +56,8 @@ struct Entry<'a> {
 
 impl BulkReport {
     /// Returns a report that has nothing to tell yet.
-    pub(crate) fn new(deeds: Deeds) -> Self {
-        BulkReport { deeds, tally: Tally::default(), named: Vec::new(), is_begun: false }
+    pub(crate) fn new(words: ActionWords) -> Self {
+        BulkReport { words, tally: Tally::default(), named: Vec::new(), is_begun: false }
     }
 
     /// Returns how many jobs came out how so far.
@@ -95,7 +95,7 @@ impl BulkReport {
             ))?;
         }
         output.flush()?;
-        Ok(format!("{} {}{}", self.deeds.done, jobs(self.tally.changed), self.deeds.tail))
+        Ok(format!("{} {}{}", self.words.done, jobs(self.tally.changed), self.words.tail))
     }
 
     /// Returns an error that names the jobs that were refused, if there are any.
@@ -105,7 +105,7 @@ impl BulkReport {
             return None;
         }
         let were = if refused == 1 { "was" } else { "were" };
-        let mut message = format!("{} {were} not {}:", jobs(refused), self.deeds.done.to_lowercase());
+        let mut message = format!("{} {were} not {}:", jobs(refused), self.words.done.to_lowercase());
         self.named.iter().for_each(|line| message.push_str(&format!("\n  {line}")));
         if refused > self.named.len() as u64 {
             message.push_str(&format!("\n  … and {} more", refused - self.named.len() as u64));

@@ -19,7 +19,7 @@ mod time;
 mod value;
 mod yaml;
 
-pub(crate) use bulk::{BulkReport, Deeds, Tally};
+pub(crate) use bulk::{ActionWords, BulkReport, Tally};
 pub(crate) use change::ChangeView;
 pub(crate) use finding::FindingView;
 pub(crate) use job::{JobView, job_document, job_table};

@@ -80,7 +80,7 @@ fn no_job_of_a_paused_copy_runs_before_its_queue_is_resumed() {
     assert_eq!(restored(&target, &["--clean", "--paused"], &backup), (0, said.to_owned()));
     // A worker that finds the copy goes to sleep over it; the first one is woken to look again.
     let late = work(&target);
-    let asleep = "select count(*) from pm.queue where sleeper_until is not null";
+    let asleep = "select count(*) from pm.queue where idle_until is not null";
     await_value(&target, asleep, "1");
     let wake = target.add(&["mail", "10", "--priority", "-9"]);
     assert_eq!(target.pm(&["job", "delete", &wake]).status, 0);
@@ -196,7 +196,7 @@ fn tables_of_others_in_the_schema_are_not_put_back_to_what_they_were() {
 /// An administrator makes the schema for a role that may make none, and whose own it is; or it is `public`.
 #[test]
 fn a_restore_fills_a_schema_that_is_there_as_a_role_that_may_not_create_one() {
-    let (place, backup) = production();
+    let (_place, backup) = production();
     for (schema, more, before) in [
         ("pm", &[][..], "create schema pm authorization modest"),
         ("pm", &["--clean"], "grant usage on schema pm to public"),

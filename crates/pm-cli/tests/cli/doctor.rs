@@ -10,7 +10,7 @@ fn a_healthy_database_needs_no_words() {
     place.pm(&["db", "doctor"]).assert(0, "", "Nothing is wrong.\n");
     place.pm(&["db", "doctor", "--json"]).assert(0, "[]\n", "");
     place.pm(&["db", "doctor", "--ndjson"]).assert(0, "", "");
-    place.pm(&["db", "doctor", "--patience", "soon"]).assert_refused(2, &["like 90s"]);
+    place.pm(&["db", "doctor", "--threshold", "soon"]).assert_refused(2, &["like 90s"]);
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn what_is_wrong_is_told_with_the_reason_and_the_remedy() {
     let expected = "\
 missing_index: index job_wait is missing
   why: statements that need it read whole tables, or a promise it enforces is not kept
-  run: psql \"$PM_DATABASE_URL\" -c 'create index concurrently job_wait on \"pm\".job (run_at) where seq is null and run_at is not null and not held'
+  run: psql \"$PM_DATABASE_URL\" -c 'create index concurrently job_wait on \"pm\".job (run_at) where seq is null and run_at is not null and not paused'
 
 unserved_queue: queue \"my mail\" has ready jobs, the oldest waiting for 2h 0m, and none in progress
   why: no worker seems to follow this queue; its jobs wait for ever
@@ -38,7 +38,7 @@ unserved_queue: queue \"my mail\" has ready jobs, the oldest waiting for 2h 0m, 
     );
     assert!(["what", "why", "remedy"].iter().all(|field| findings[0][field].is_string()), "{findings}");
     assert_eq!(place.pm(&["db", "doctor", "--ndjson"]).stdout.lines().count(), 2);
-    let ran = place.pm(&["db", "doctor", "--patience", "3h"]);
+    let ran = place.pm(&["db", "doctor", "--threshold", "3h"]);
     assert_eq!((ran.status, ran.stderr.as_str()), (1, "Error: 1 thing is wrong\n"), "{}", ran.stdout);
 }
 

@@ -11,7 +11,7 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running `pm` and its terminal; killed when dropped.
 pub(crate) struct Terminal {
@@ -71,7 +71,7 @@ impl Terminal {
             if words.iter().all(|word| screen.contains(word)) {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "{words:?} are not all on the screen:\n{screen}");
+            assert!(begin.elapsed() < TIMEOUT, "{words:?} are not all on the screen:\n{screen}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -98,7 +98,7 @@ impl Terminal {
         self.terminal.try_clone().unwrap().write_all(END.as_bytes()).unwrap();
         let begin = Instant::now();
         while !self.text().ends_with(END) {
-            assert!(begin.elapsed() < PATIENCE, "the rest does not come: {:?}", self.text());
+            assert!(begin.elapsed() < TIMEOUT, "the rest does not come: {:?}", self.text());
             std::thread::sleep(Duration::from_millis(10));
         }
         (status, self.text().replace(END, ""))

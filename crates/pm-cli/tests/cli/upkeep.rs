@@ -81,8 +81,8 @@ fn the_reaper_reaps_promotes_and_prunes_until_sigterm() {
     let mut sums = [0; 4];
     while sums.contains(&0) {
         let round: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        for (sum, deed) in sums.iter_mut().zip(["reaped", "promoted", "fired", "pruned"]) {
-            *sum += round[deed].as_u64().unwrap();
+        for (sum, action) in sums.iter_mut().zip(["reaped", "promoted", "fired", "pruned"]) {
+            *sum += round[action].as_u64().unwrap();
         }
     }
     let begin = Instant::now();

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Names something the user waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub struct RequestId(pub u64);
 
 /// An item that can travel with others.
 pub trait Batched {
@@ -63,7 +63,7 @@ impl BatchLimits {
 
 /// Until when an item is sent again after failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryDeadlines {
     /// When it surely has not run.
     pub unsent: Instant,
     /// When it may have run.
@@ -81,9 +81,9 @@ pub(super) enum Cause {
 
 /// What a batcher keeps of an item besides the item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Slip {
-    pub(super) ticket: Ticket,
-    pub(super) patience: Patience,
+pub(super) struct ItemState {
+    pub(super) request_id: RequestId,
+    pub(super) deadlines: RetryDeadlines,
     pub(super) may_have_run: bool,
     /// What it has waited for since it was sent, if it has.
     pub(super) waits: Option<Cause>,
@@ -91,14 +91,14 @@ pub(super) struct Slip {
     pub(super) blocked: u32,
 }
 
-impl Slip {
+impl ItemState {
     /// Returns whether its item is sent again at `now`.
     pub(super) fn is_patient(&self, now: Instant) -> bool {
-        now < self.patience_ends()
+        now < self.deadline()
     }
 
-    pub(super) fn patience_ends(&self) -> Instant {
-        if self.may_have_run { self.patience.sent } else { self.patience.unsent }
+    pub(super) fn deadline(&self) -> Instant {
+        if self.may_have_run { self.deadlines.sent } else { self.deadlines.unsent }
     }
 }
 
@@ -109,18 +109,18 @@ pub struct Batch<I> {
     pub items: Vec<I>,
     /// Whether the statement is to pass by rows that someone has locked, and tell them, instead of waiting for them.
     pub passes: bool,
-    pub(super) slips: Vec<Slip>,
+    pub(super) states: Vec<ItemState>,
 }
 
 impl<I> Batch<I> {
-    /// Returns the items with their tickets, and whether an earlier statement whose reply was lost may have done them.
-    pub fn into_outcomes(self) -> impl Iterator<Item = (I, Ticket, bool)> {
-        self.items.into_iter().zip(self.slips).map(|(item, slip)| (item, slip.ticket, slip.may_have_run))
+    /// Returns the items with their request ids, and whether an earlier statement whose reply was lost may have done them.
+    pub fn into_outcomes(self) -> impl Iterator<Item = (I, RequestId, bool)> {
+        self.items.into_iter().zip(self.states).map(|(item, state)| (item, state.request_id, state.may_have_run))
     }
 
-    /// Returns the items with their tickets.
-    pub fn into_entries(self) -> impl Iterator<Item = (Ticket, I)> {
-        self.slips.into_iter().map(|slip| slip.ticket).zip(self.items)
+    /// Returns the items with their request ids.
+    pub fn into_entries(self) -> impl Iterator<Item = (RequestId, I)> {
+        self.states.into_iter().map(|state| state.request_id).zip(self.items)
     }
 
     /// Returns two batches: the items at the given places, and all others.
@@ -141,16 +141,16 @@ impl<I> Batch<I> {
             places.iter().for_each(|place| part[*place] = n + 1);
         }
         let mut parts = [const { Vec::new() }; 5];
-        for (part, entry) in part.into_iter().zip(self.items.into_iter().zip(self.slips)) {
+        for (part, entry) in part.into_iter().zip(self.items.into_iter().zip(self.states)) {
             parts[part].push(entry);
         }
         parts.map(|entries| Batch { passes: self.passes, ..entries.into_iter().collect() })
     }
 }
 
-impl<I> FromIterator<(I, Slip)> for Batch<I> {
-    fn from_iter<T: IntoIterator<Item = (I, Slip)>>(entries: T) -> Self {
-        let (items, slips) = entries.into_iter().unzip();
-        Batch { items, passes: false, slips }
+impl<I> FromIterator<(I, ItemState)> for Batch<I> {
+    fn from_iter<T: IntoIterator<Item = (I, ItemState)>>(entries: T) -> Self {
+        let (items, states) = entries.into_iter().unzip();
+        Batch { items, passes: false, states }
     }
 }

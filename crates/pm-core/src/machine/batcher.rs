@@ -1,6 +1,6 @@
 //! Self-clocking batches: what arrives while one is in flight goes together next.
 
-use super::batch::{Batch, BatchLimits, Batched, Cause, Patience, Slip, Ticket};
+use super::batch::{Batch, BatchLimits, Batched, Cause, ItemState, RequestId, RetryDeadlines};
 use super::{Entropy, retry_delay};
 use crate::{Class, Failure, Instant};
 use std::collections::{BTreeMap, VecDeque};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What waits for a locked row is tried again at least this often.
 const MOST_LOCK_PAUSE: Duration = Duration::from_secs(1);
-/// Items whose patience ends within this time are given up together.
+/// Items whose deadline passes within this time are given up together.
 const EXPIRY_STEP: Duration = Duration::from_millis(50);
 
 /// Items that wait, in order, for a row or a key that another transaction has locked.
@@ -18,7 +18,7 @@ struct Held<I> {
     at: Instant,
     /// Whether batches must pass by it: it is not named by those that do not.
     passes: bool,
-    entries: VecDeque<(I, Slip)>,
+    entries: VecDeque<(I, ItemState)>,
 }
 
 /// Gathers items into batches, one batch in flight at a time, and sends them again after failures.
@@ -29,17 +29,17 @@ pub struct Batcher<I: Batched> {
     limits: BatchLimits,
     /// Whether its batches can pass by locked rows.
     can_pass: bool,
-    fresh: VecDeque<(I, Slip)>,
+    fresh: VecDeque<(I, ItemState)>,
     /// Batches to be sent before the fresh ones: after a failure, or cut in half after one.
     again: VecDeque<Batch<I>>,
     /// Items that wait for a lock; they hold up no others.
     held: BTreeMap<I::Lock, Held<I>>,
     /// Whether the last batch was one of held items: then fresh ones have their turn.
     was_held: bool,
-    /// When to look next for items whose patience has ended; never later than the first of them.
+    /// When to look next for items whose deadline has passed; never later than the first of them.
     expires_at: Option<Instant>,
-    /// Items whose patience had ended when their turn came.
-    late: VecDeque<(I, Slip)>,
+    /// Items whose deadline had passed when their turn came.
+    late: VecDeque<(I, ItemState)>,
     /// How many items are in flight; none when zero.
     in_flight: usize,
     last_flight: usize,
@@ -77,11 +77,11 @@ impl<I: Batched> Batcher<I> {
     }
 
     /// Adds an item.
-    pub fn push(&mut self, ticket: Ticket, item: I, patience: Patience) {
+    pub fn push(&mut self, request_id: RequestId, item: I, deadlines: RetryDeadlines) {
         if self.failures > 0 {
-            self.watch_patience(Some(patience.unsent));
+            self.watch_deadline(Some(deadlines.unsent));
         }
-        self.fresh.push_back((item, Slip { ticket, patience, may_have_run: false, waits: None, blocked: 0 }));
+        self.fresh.push_back((item, ItemState { request_id, deadlines, may_have_run: false, waits: None, blocked: 0 }));
     }
 
     /// Returns how many items wait or are in flight.
@@ -117,7 +117,7 @@ impl<I: Batched> Batcher<I> {
         self.expires_at
     }
 
-    /// Returns items whose patience has ended while they waited for a lock, or for the end of a pause after a failure.
+    /// Returns items whose deadline has passed while they waited for a lock, or for the end of a pause after a failure.
     /// The failure is what to report of them; none means that they waited for a lock.
     ///
     /// To be called until it returns `None`, after [`Batcher::poll_batch`] and when [`Batcher::expires_at`] has come.
@@ -133,14 +133,14 @@ impl<I: Batched> Batcher<I> {
         });
         // A half of a batch with a bad item, for example, goes out at once and has not waited.
         for batch in &mut self.again {
-            let Batch { items, slips, passes } = std::mem::replace(batch, [].into_iter().collect());
-            let mut entries = items.into_iter().zip(slips).collect();
-            given_up.extend(take_impatient(&mut entries, now, |slip| slip.waits.is_some()));
+            let Batch { items, states, passes } = std::mem::replace(batch, [].into_iter().collect());
+            let mut entries = items.into_iter().zip(states).collect();
+            given_up.extend(take_impatient(&mut entries, now, |state| state.waits.is_some()));
             *batch = Batch { passes, ..entries.into_iter().collect() };
         }
         self.again.retain(|batch| !batch.items.is_empty());
         let (locked, mut failed): (Vec<_>, Vec<_>) =
-            given_up.into_iter().partition(|(_, slip)| slip.waits == Some(Cause::Lock));
+            given_up.into_iter().partition(|(_, state)| state.waits == Some(Cause::Lock));
         if !locked.is_empty() {
             self.late.extend(failed);
             return Some((locked.into_iter().collect(), None));
@@ -157,15 +157,15 @@ impl<I: Batched> Batcher<I> {
         None
     }
 
-    /// Returns when the patience of a waiting item ends first.
+    /// Returns when the deadlines of a waiting item ends first.
     fn first_end(&self) -> Option<Instant> {
-        let held = self.held.values().flat_map(|held| &held.entries).map(|(_, slip)| slip);
-        let failed = self.again.iter().flat_map(|batch| &batch.slips).filter(|slip| slip.waits.is_some());
-        let fresh = self.fresh.iter().map(|(_, slip)| slip).filter(|_| self.failures > 0);
-        held.chain(failed).chain(fresh).map(Slip::patience_ends).min()
+        let held = self.held.values().flat_map(|held| &held.entries).map(|(_, state)| state);
+        let failed = self.again.iter().flat_map(|batch| &batch.states).filter(|state| state.waits.is_some());
+        let fresh = self.fresh.iter().map(|(_, state)| state).filter(|_| self.failures > 0);
+        held.chain(failed).chain(fresh).map(ItemState::deadline).min()
     }
 
-    fn watch_patience(&mut self, ends: Option<Instant>) {
+    fn watch_deadline(&mut self, ends: Option<Instant>) {
         self.expires_at = self.expires_at.into_iter().chain(ends).min();
     }
 
@@ -189,14 +189,14 @@ impl<I: Batched> Batcher<I> {
         }
     }
 
-    /// Returns a batch without the items that have waited for longer than their patience.
+    /// Returns a batch without the items that have waited for longer than their deadlines.
     fn without_late(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
-        if batch.slips.iter().all(|slip| slip.waits.is_none()) {
+        if batch.states.iter().all(|state| state.waits.is_none()) {
             return batch;
         }
         let passes = batch.passes;
-        let mut entries = batch.items.into_iter().zip(batch.slips).collect();
-        self.late.extend(take_impatient(&mut entries, now, |slip| slip.waits.is_some()));
+        let mut entries = batch.items.into_iter().zip(batch.states).collect();
+        self.late.extend(take_impatient(&mut entries, now, |state| state.waits.is_some()));
         Batch { passes, ..entries.into_iter().collect() }
     }
 
@@ -236,14 +236,14 @@ impl<I: Batched> Batcher<I> {
     fn hold_back(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
         let passes = batch.passes;
         let mut free = Vec::with_capacity(batch.items.len());
-        for (item, mut slip) in batch.items.into_iter().zip(batch.slips) {
+        for (item, mut state) in batch.items.into_iter().zip(batch.states) {
             match item.locks().into_iter().flatten().find(|lock| self.held.contains_key(lock)) {
                 Some(lock) => {
-                    self.watch_patience(Some(slip.patience_ends().max(now + EXPIRY_STEP)));
-                    slip.waits = Some(Cause::Lock);
-                    self.held.entry(lock).and_modify(|held| held.entries.push_back((item, slip)));
+                    self.watch_deadline(Some(state.deadline().max(now + EXPIRY_STEP)));
+                    state.waits = Some(Cause::Lock);
+                    self.held.entry(lock).and_modify(|held| held.entries.push_back((item, state)));
                 }
-                None => free.push((item, slip)),
+                None => free.push((item, state)),
             }
         }
         Batch { passes, ..free.into_iter().collect() }
@@ -261,11 +261,11 @@ impl<I: Batched> Batcher<I> {
     #[must_use]
     pub fn put_back(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
         let passes = batch.passes;
-        let entries = batch.items.into_iter().zip(batch.slips);
+        let entries = batch.items.into_iter().zip(batch.states);
         let (at_once, later): (Vec<_>, Vec<_>) =
-            entries.partition(|(_, slip)| slip.blocked == 0 && now < slip.patience.sent);
+            entries.partition(|(_, state)| state.blocked == 0 && now < state.deadlines.sent);
         if !at_once.is_empty() {
-            let tried = at_once.into_iter().map(|(item, slip)| (item, Slip { blocked: 1, waits: None, ..slip }));
+            let tried = at_once.into_iter().map(|(item, state)| (item, ItemState { blocked: 1, waits: None, ..state }));
             self.again.push_back(Batch { passes, ..tried.collect() });
         }
         self.set_aside(later.into_iter().collect(), now, entropy)
@@ -273,7 +273,7 @@ impl<I: Batched> Batcher<I> {
 
     /// Takes note that the batch in flight failed; returns the items that are given up, which must be told so.
     ///
-    /// What may pass later is sent again after a pause, until each item's patience ends. A batch that can never pass is
+    /// What may pass later is sent again after a pause, until each item's deadlines ends. A batch that can never pass is
     /// cut in half, so that one bad item does not fail its neighbours; so is one that took too long. One that waited for
     /// a lock is sent again so that it passes by, if it can: what is locked is then [set aside](Batcher::set_aside).
     #[must_use]
@@ -310,16 +310,16 @@ impl<I: Batched> Batcher<I> {
             Class::Blocked | Class::Retry | Class::Unknown => {}
         }
         if failure.class() == Class::Blocked && self.can_pass && !passes {
-            // Most of them need not wait: that is found out at once, whatever their patience.
+            // Most of them need not wait: that is found out at once, whatever their deadlines.
             self.again.push_front(Batch { passes: true, ..batch });
             return [].into_iter().collect();
         }
-        let entries = batch.items.into_iter().zip(batch.slips).map(|(item, mut slip)| {
-            slip.may_have_run |= unknown;
-            slip.waits = Some(Cause::Failure);
-            (item, slip)
+        let entries = batch.items.into_iter().zip(batch.states).map(|(item, mut state)| {
+            state.may_have_run |= unknown;
+            state.waits = Some(Cause::Failure);
+            (item, state)
         });
-        let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, slip)| slip.is_patient(now));
+        let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, state)| state.is_patient(now));
         let again = Batch { passes, ..again.into_iter().collect() };
         match failure.class() {
             Class::Blocked if failure.took_too_long() && !lone => self.halve(again),
@@ -351,19 +351,19 @@ impl<I: Batched> Batcher<I> {
         entropy: &mut dyn Entropy,
     ) -> Batch<I> {
         let mut given_up = Vec::new();
-        for (item, mut slip) in batch.items.into_iter().zip(batch.slips) {
-            let Some(lock) = which(item.locks()).filter(|_| slip.is_patient(now)) else {
-                given_up.push((item, slip));
+        for (item, mut state) in batch.items.into_iter().zip(batch.states) {
+            let Some(lock) = which(item.locks()).filter(|_| state.is_patient(now)) else {
+                given_up.push((item, state));
                 continue;
             };
-            slip.blocked += 1;
-            slip.waits = Some(Cause::Lock);
-            self.watch_patience(Some(slip.patience_ends()));
+            state.blocked += 1;
+            state.waits = Some(Cause::Lock);
+            self.watch_deadline(Some(state.deadline()));
             let held = self.held.entry(lock).or_insert_with(|| {
-                let at = now + retry_delay(slip.blocked, entropy).min(MOST_LOCK_PAUSE);
+                let at = now + retry_delay(state.blocked, entropy).min(MOST_LOCK_PAUSE);
                 Held { at, passes, entries: VecDeque::new() }
             });
-            held.entries.push_back((item, slip));
+            held.entries.push_back((item, state));
         }
         given_up.into_iter().collect()
     }
@@ -375,34 +375,38 @@ impl<I: Batched> Batcher<I> {
         if !batch.items.is_empty() {
             self.again.push_front(batch);
         }
-        self.watch_patience(self.first_end());
+        self.watch_deadline(self.first_end());
     }
 
     fn halve(&mut self, mut batch: Batch<I>) {
         let middle = batch.items.len() / 2;
-        let (items, slips) = (batch.items.split_off(middle), batch.slips.split_off(middle));
-        let second = Batch { items, passes: batch.passes, slips };
+        let (items, states) = (batch.items.split_off(middle), batch.states.split_off(middle));
+        let second = Batch { items, passes: batch.passes, states };
         for half in [second, batch].into_iter().filter(|half| !half.items.is_empty()) {
             self.again.push_front(half);
         }
     }
 
-    /// Returns the patience of an item that waits from `now`: 5 s unsent, `sent` when it may have run.
-    pub fn patience(now: Instant, sent: Duration) -> Patience {
-        Patience { unsent: now + Duration::from_secs(5).min(sent), sent: now + sent }
+    /// Returns the deadlines of an item that waits from `now`: 5 s unsent, `sent` when it may have run.
+    pub fn deadlines(now: Instant, sent: Duration) -> RetryDeadlines {
+        RetryDeadlines { unsent: now + Duration::from_secs(5).min(sent), sent: now + sent }
     }
 }
 
-/// Takes the entries that wait and whose patience has ended out of their queue.
-fn take_impatient<I>(entries: &mut VecDeque<(I, Slip)>, now: Instant, waits: impl Fn(&Slip) -> bool) -> Vec<(I, Slip)> {
-    let stays = |slip: &Slip| !waits(slip) || slip.is_patient(now);
-    let (kept, given_up) = std::mem::take(entries).into_iter().partition(|(_, slip)| stays(slip));
+/// Takes the entries that wait and whose deadline has passed out of their queue.
+fn take_impatient<I>(
+    entries: &mut VecDeque<(I, ItemState)>,
+    now: Instant,
+    waits: impl Fn(&ItemState) -> bool,
+) -> Vec<(I, ItemState)> {
+    let stays = |state: &ItemState| !waits(state) || state.is_patient(now);
+    let (kept, given_up) = std::mem::take(entries).into_iter().partition(|(_, state)| stays(state));
     *entries = kept;
     Vec::from(given_up)
 }
 
 /// Returns entries in batches that keep the limits.
-fn in_batches<I: Batched>(mut entries: VecDeque<(I, Slip)>, limits: &BatchLimits, passes: bool) -> Vec<Batch<I>> {
+fn in_batches<I: Batched>(mut entries: VecDeque<(I, ItemState)>, limits: &BatchLimits, passes: bool) -> Vec<Batch<I>> {
     let mut batches = Vec::new();
     while !entries.is_empty() {
         let count = limits.together(entries.iter().map(|(item, _)| item.weight()));
@@ -451,8 +455,8 @@ mod tests {
     fn batcher_with(weights: &[usize]) -> Batcher<Item> {
         let mut batcher = Batcher::new(BatchLimits { items: 3, bytes: 100, alone_bytes: 50 });
         for (n, weight) in weights.iter().enumerate() {
-            let patience = Batcher::<Item>::patience(second(0), Duration::from_secs(30));
-            batcher.push(Ticket(n as u64), Item { weight: *weight, bad: false }, patience);
+            let deadlines = Batcher::<Item>::deadlines(second(0), Duration::from_secs(30));
+            batcher.push(RequestId(n as u64), Item { weight: *weight, bad: false }, deadlines);
         }
         batcher
     }
@@ -532,9 +536,9 @@ mod tests {
         ) {
             let mut batcher = batcher_with(&[]);
             for (n, (weight, bad)) in items.iter().enumerate() {
-                let patience = Batcher::<Item>::patience(second(0), Duration::from_secs(1 << 40));
-                let patience = Patience { unsent: patience.sent, ..patience };
-                batcher.push(Ticket(n as u64), Item { weight: *weight, bad: *bad }, patience);
+                let deadlines = Batcher::<Item>::deadlines(second(0), Duration::from_secs(1 << 40));
+                let deadlines = RetryDeadlines { unsent: deadlines.sent, ..deadlines };
+                batcher.push(RequestId(n as u64), Item { weight: *weight, bad: *bad }, deadlines);
             }
             let mut told = BTreeMap::new();
             let mut troubles = troubles.into_iter();
@@ -553,9 +557,9 @@ mod tests {
                     None => { batcher.handle_done(); (batch, true) }
                     Some(failure) => (batcher.handle_failure(batch, &failure, now, &mut Counting(9)), false),
                 };
-                for (ticket, item) in done.into_entries() {
+                for (request_id, item) in done.into_entries() {
                     prop_assert_eq!(item.bad, !ok);
-                    prop_assert!(told.insert(ticket, ok).is_none(), "told twice");
+                    prop_assert!(told.insert(request_id, ok).is_none(), "told twice");
                 }
             }
             prop_assert_eq!(told.len(), items.len());

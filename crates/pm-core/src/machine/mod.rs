@@ -55,16 +55,16 @@
 
 mod batch;
 mod batcher;
-mod notices;
+mod notifications;
 mod producer;
 mod timer;
 mod worker;
 
-pub use batch::{Batch, BatchLimits, Batched, Patience, Ticket};
+pub use batch::{Batch, BatchLimits, Batched, RequestId, RetryDeadlines};
 pub use batcher::Batcher;
-pub use producer::{EnqueueLock, Enqueued, LaneKind, Producer, ProducerEvent, ProducerRequest};
+pub use producer::{EnqueueKind, EnqueueLock, Enqueued, Producer, ProducerEvent, ProducerRequest};
 pub use timer::Timer;
-pub use worker::{SentClaim, SentRefresh, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
+pub use worker::{SentClaim, SentExtend, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
 
 use crate::{Error, Failure, Instant, Plan, Rows};
 use std::fmt;

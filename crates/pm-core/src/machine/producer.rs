@@ -1,11 +1,13 @@
 //! The machine that puts jobs on queues.
 
-use super::batch::{Batch, BatchLimits, Batched, Ticket};
+use super::batch::{Batch, BatchLimits, Batched, RequestId};
 use super::batcher::Batcher;
-use super::notices::Notices;
+use super::notifications::Notifications;
 use super::timer::Timer;
 use super::{Entropy, Machine, Request, Trouble};
-use crate::op::{Enqueue, EnqueueEach, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notice, Notify, ReplaceJobs};
+use crate::op::{
+    Enqueue, EnqueueEach, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, ReplaceJobs,
+};
 use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, SchemaName, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -22,28 +24,28 @@ const RESEND_FOR: Duration = Duration::from_secs(30);
 /// one statement of each is in flight, and at most one follow-up of each.
 #[derive(Debug)]
 pub struct Producer {
-    lanes: [Lane; 2],
-    notices: Notices,
+    slots: [EnqueueSlot; 2],
+    notifications: Notifications,
     events: VecDeque<ProducerEvent>,
-    last_ticket: u64,
+    last_request_id: u64,
 }
 
 /// Enqueues that travel together.
 #[derive(Debug)]
-struct Lane {
-    kind: LaneKind,
+struct EnqueueSlot {
+    kind: EnqueueKind,
     batcher: Batcher<NewJob>,
     /// Items of an answered batch that were there already; the jobs that hold their keys are asked for next.
     present: Option<Batch<NewJob>>,
-    /// Queues of the last batch whose workers may be asleep: they are told of replaced jobs too.
-    sleeping: BTreeMap<QueueName, i32>,
+    /// Queues of the last batch whose workers may be idle: they are told of replaced jobs too.
+    idle: BTreeMap<QueueName, i32>,
     /// How many items the question in flight is about; none when zero.
     asking: usize,
 }
 
 /// Which enqueues travel together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LaneKind {
+pub enum EnqueueKind {
     /// Those without keys, which wait for no lock.
     Plain,
     /// Those with keys.
@@ -54,11 +56,11 @@ pub enum LaneKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProducerRequest {
     /// Put these in.
-    Enqueue(LaneKind, Batch<NewJob>),
+    Enqueue(EnqueueKind, Batch<NewJob>),
     /// Which jobs stand for these?
-    KeyHolder(LaneKind, Batch<NewJob>),
+    KeyHolder(EnqueueKind, Batch<NewJob>),
     /// Make the jobs that hold their keys what these say.
-    Replace(LaneKind, Batch<NewJob>),
+    Replace(EnqueueKind, Batch<NewJob>),
     /// Wake workers of other processes.
     Notify(Notify),
 }
@@ -69,7 +71,7 @@ pub enum ProducerEvent {
     /// An enqueue has its answer.
     Enqueued {
         /// Which one.
-        ticket: Ticket,
+        request_id: RequestId,
         /// The job that stands for it, durable; or why there is none.
         outcome: Result<Enqueued, Trouble>,
     },
@@ -133,9 +135,9 @@ impl Batched for NewJob {
 impl Request for ProducerRequest {
     fn plan(&self) -> Plan<'_> {
         match self {
-            ProducerRequest::Enqueue(LaneKind::Plain, batch) => Enqueue::plan_of(&batch.items),
-            ProducerRequest::Enqueue(LaneKind::Keyed, batch) if batch.passes => EnqueueEach::plan_of(&batch.items),
-            ProducerRequest::Enqueue(LaneKind::Keyed, batch) => EnqueueKeyed::plan_of(&batch.items),
+            ProducerRequest::Enqueue(EnqueueKind::Plain, batch) => Enqueue::plan_of(&batch.items),
+            ProducerRequest::Enqueue(EnqueueKind::Keyed, batch) if batch.passes => EnqueueEach::plan_of(&batch.items),
+            ProducerRequest::Enqueue(EnqueueKind::Keyed, batch) => EnqueueKeyed::plan_of(&batch.items),
             ProducerRequest::KeyHolder(_, batch) => KeyHolder::plan_of(&batch.items),
             ProducerRequest::Replace(_, batch) => ReplaceJobs::plan_of(&batch.items),
             ProducerRequest::Notify(notify) => notify.plan(),
@@ -148,55 +150,55 @@ impl Producer {
     pub fn new(schema: &SchemaName) -> Self {
         let limits = BatchLimits::of_items(MAX_BATCH);
         Producer {
-            lanes: [
-                Lane::new(LaneKind::Plain, Batcher::new(limits)),
-                Lane::new(LaneKind::Keyed, Batcher::passing_locks(limits)),
+            slots: [
+                EnqueueSlot::new(EnqueueKind::Plain, Batcher::new(limits)),
+                EnqueueSlot::new(EnqueueKind::Keyed, Batcher::passing_locks(limits)),
             ],
-            notices: Notices::new(Notice::channel(schema)),
+            notifications: Notifications::new(Notification::channel(schema)),
             events: VecDeque::new(),
-            last_ticket: 0,
+            last_request_id: 0,
         }
     }
 
-    /// Queues a notice to workers of other processes. The same notice is sent at most once in 5 ms.
-    pub fn notify(&mut self, notice: Notice) {
-        self.notices.add(notice);
+    /// Queues a notification to workers of other processes. The same notification is sent at most once in 5 ms.
+    pub fn notify(&mut self, notification: Notification) {
+        self.notifications.add(notification);
     }
 
-    /// Queues a job for sending; an event with the returned ticket will tell what became of it.
+    /// Queues a job for sending; an event with the returned request id will tell what became of it.
     ///
     /// The job must have passed [`NewJob::check`]. It is sent again after failures for 30 s when it may have gone in,
     /// for 5 s when it surely has not. A job without a key may overtake one with a key that was queued before it.
-    pub fn enqueue(&mut self, job: NewJob, now: Instant) -> Ticket {
-        let kind = if job.options.key.is_some() { LaneKind::Keyed } else { LaneKind::Plain };
+    pub fn enqueue(&mut self, job: NewJob, now: Instant) -> RequestId {
+        let kind = if job.options.key.is_some() { EnqueueKind::Keyed } else { EnqueueKind::Plain };
         self.enqueue_by(kind, job, now)
     }
 
     /// Does the same for a job that must not overtake the jobs with keys that were queued before it.
-    pub fn enqueue_behind_keyed(&mut self, job: NewJob, now: Instant) -> Ticket {
-        self.enqueue_by(LaneKind::Keyed, job, now)
+    pub fn enqueue_behind_keyed(&mut self, job: NewJob, now: Instant) -> RequestId {
+        self.enqueue_by(EnqueueKind::Keyed, job, now)
     }
 
-    fn enqueue_by(&mut self, kind: LaneKind, job: NewJob, now: Instant) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        let patience = Batcher::<NewJob>::patience(now, RESEND_FOR);
-        self.lane(kind).batcher.push(ticket, job, patience);
-        ticket
+    fn enqueue_by(&mut self, kind: EnqueueKind, job: NewJob, now: Instant) -> RequestId {
+        self.last_request_id += 1;
+        let request_id = RequestId(self.last_request_id);
+        let deadlines = Batcher::<NewJob>::deadlines(now, RESEND_FOR);
+        self.slot(kind).batcher.push(request_id, job, deadlines);
+        request_id
     }
 
-    fn lane(&mut self, kind: LaneKind) -> &mut Lane {
-        &mut self.lanes[kind as usize]
+    fn slot(&mut self, kind: EnqueueKind) -> &mut EnqueueSlot {
+        &mut self.slots[kind as usize]
     }
 
     /// Returns how many jobs wait for their answer.
     pub fn len(&self) -> usize {
-        self.lanes.iter().map(Lane::len).sum()
+        self.slots.iter().map(EnqueueSlot::len).sum()
     }
 
-    /// Returns whether every enqueue has its answer and every notice was sent.
+    /// Returns whether every enqueue has its answer and every notification was sent.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.notices.is_empty()
+        self.len() == 0 && self.notifications.is_empty()
     }
 
     /// Returns the next thing that happened.
@@ -207,32 +209,32 @@ impl Producer {
 
     fn handle_enqueued(
         &mut self,
-        kind: LaneKind,
+        kind: EnqueueKind,
         batch: Batch<NewJob>,
         reply: &EnqueueReply,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
         // A follow-up under way needs what is known of its queues to notify of what it replaces.
-        if self.lane(kind).asking == 0 {
-            self.lane(kind).sleeping.clear();
+        if self.slot(kind).asking == 0 {
+            self.slot(kind).idle.clear();
         }
-        for (place, queue_id) in &reply.sleeping {
+        for (place, queue_id) in &reply.idle {
             let queue = &batch.items[*place].queue;
-            self.lane(kind).sleeping.insert(queue.clone(), *queue_id);
+            self.slot(kind).idle.insert(queue.clone(), *queue_id);
             self.notify_of(&batch, queue, *queue_id);
         }
-        let [inserted, homeless, present, queue_locked, key_locked] =
-            batch.divide([&reply.homeless, &reply.present, &reply.queue_locked, &reply.key_locked]);
-        for (job, ticket, unknown) in homeless.into_outcomes() {
+        let [inserted, unknown_queue, present, queue_locked, key_locked] =
+            batch.divide([&reply.unknown_queue, &reply.present, &reply.queue_locked, &reply.key_locked]);
+        for (job, request_id, unknown) in unknown_queue.into_outcomes() {
             let trouble = Trouble::Refused(Error::QueueNotFound(job.queue.to_string()));
-            self.tell(ticket, Err(trouble.unknown_if(unknown)));
+            self.tell(request_id, Err(trouble.unknown_if(unknown)));
         }
-        let lane = self.lane(kind);
-        lane.present = (!present.items.is_empty()).then_some(present);
+        let slot = self.slot(kind);
+        slot.present = (!present.items.is_empty()).then_some(present);
         let given_up = [
-            lane.batcher.set_aside_widely(queue_locked, now, entropy),
-            lane.batcher.set_aside(key_locked, now, entropy),
+            slot.batcher.set_aside_widely(queue_locked, now, entropy),
+            slot.batcher.set_aside(key_locked, now, entropy),
         ];
         given_up.into_iter().for_each(|batch| self.tell_locked(batch));
         self.tell_inserted(inserted);
@@ -241,14 +243,14 @@ impl Producer {
     /// Tells other processes of the lines of one queue that a batch went to.
     fn notify_of(&mut self, batch: &Batch<NewJob>, queue: &QueueName, queue_id: i32) {
         for job in batch.items.iter().filter(|job| job.queue == *queue && !job.options.paused) {
-            self.notices.add(Notice { queue_id, priority: job.ready_line() });
+            self.notifications.add(Notification { queue_id, priority: job.ready_line() });
         }
     }
 
     fn tell_inserted(&mut self, inserted: Batch<NewJob>) {
         let mut lines = BTreeSet::new();
-        for (ticket, job) in inserted.into_entries() {
-            self.tell(ticket, Ok(Enqueued::Inserted(job.id)));
+        for (request_id, job) in inserted.into_entries() {
+            self.tell(request_id, Ok(Enqueued::Inserted(job.id)));
             if !job.options.paused {
                 let line = job.ready_line();
                 lines.insert((job.queue, line));
@@ -257,41 +259,48 @@ impl Producer {
         self.events.extend(lines.into_iter().map(|(queue, priority)| ProducerEvent::Ready { queue, priority }));
     }
 
-    fn handle_holders(&mut self, kind: LaneKind, batch: Batch<NewJob>, holders: Vec<Option<Holder>>) -> Batch<NewJob> {
+    fn handle_holders(
+        &mut self,
+        kind: EnqueueKind,
+        batch: Batch<NewJob>,
+        holders: Vec<Option<Holder>>,
+    ) -> Batch<NewJob> {
         let gone: Vec<usize> =
             holders.iter().enumerate().filter(|(_, holder)| holder.is_none()).map(|(place, _)| place).collect();
         let (again, known) = batch.partition(&gone);
-        for ((ticket, job), Holder { id, state, replaced }) in known.into_entries().zip(holders.into_iter().flatten()) {
+        for ((request_id, job), Holder { id, state, replaced }) in
+            known.into_entries().zip(holders.into_iter().flatten())
+        {
             let enqueued = match replaced {
                 true => Enqueued::Replaced(id),
                 false if id == job.id => Enqueued::Inserted(id),
                 false => Enqueued::Existing(id, state),
             };
             if replaced && !job.options.paused {
-                if let Some(queue_id) = self.lane(kind).sleeping.get(&job.queue).copied() {
-                    self.notices.add(Notice { queue_id, priority: job.ready_line() });
+                if let Some(queue_id) = self.slot(kind).idle.get(&job.queue).copied() {
+                    self.notifications.add(Notification { queue_id, priority: job.ready_line() });
                 }
                 self.events.push_back(ProducerEvent::Ready { priority: job.ready_line(), queue: job.queue });
             }
-            self.tell(ticket, Ok(enqueued));
+            self.tell(request_id, Ok(enqueued));
         }
         again
     }
 
     fn handle_follow_up(
         &mut self,
-        kind: LaneKind,
+        kind: EnqueueKind,
         replaces: bool,
         batch: Batch<NewJob>,
         reply: Result<Result<Vec<Option<Holder>>, Error>, Failure>,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lane(kind).asking = 0;
+        self.slot(kind).asking = 0;
         match reply {
             Ok(Ok(holders)) => {
                 let again = self.handle_holders(kind, batch, holders);
-                let batcher = &mut self.lane(kind).batcher;
+                let batcher = &mut self.slot(kind).batcher;
                 // A job that is to be replaced may be locked.
                 let given_up = if replaces {
                     batcher.set_aside(again, now, entropy)
@@ -303,16 +312,16 @@ impl Producer {
             Ok(Err(error)) => self.tell_failed(batch, &Trouble::Refused(error)),
             // The whole enqueue is sent again: what is there by then answers as before.
             Err(failure) => {
-                let given_up = self.lane(kind).batcher.handle_follow_up_failure(batch, &failure, now, entropy);
+                let given_up = self.slot(kind).batcher.handle_follow_up_failure(batch, &failure, now, entropy);
                 self.tell_failed(given_up, &Trouble::Failed(failure));
             }
         }
     }
 
-    /// Answers the enqueues whose patience has ended while they waited to be sent again.
+    /// Answers the enqueues whose deadline has passed while they waited to be sent again.
     fn give_up(&mut self, now: Instant) {
-        for kind in LaneKind::ALL {
-            while let Some((batch, failure)) = self.lane(kind).batcher.poll_given_up(now) {
+        for kind in EnqueueKind::ALL {
+            while let Some((batch, failure)) = self.slot(kind).batcher.poll_given_up(now) {
                 match failure {
                     Some(failure) => self.tell_failed(batch, &Trouble::Failed(failure)),
                     None => self.tell_locked(batch),
@@ -322,19 +331,19 @@ impl Producer {
     }
 
     fn tell_failed(&mut self, batch: Batch<NewJob>, trouble: &Trouble) {
-        for (_, ticket, unknown) in batch.into_outcomes() {
-            self.tell(ticket, Err(trouble.clone().unknown_if(unknown)));
+        for (_, request_id, unknown) in batch.into_outcomes() {
+            self.tell(request_id, Err(trouble.clone().unknown_if(unknown)));
         }
     }
 
     fn tell_locked(&mut self, batch: Batch<NewJob>) {
-        for (job, ticket, unknown) in batch.into_outcomes() {
-            self.tell(ticket, Err(Trouble::Failed(job.locked()).unknown_if(unknown)));
+        for (job, request_id, unknown) in batch.into_outcomes() {
+            self.tell(request_id, Err(Trouble::Failed(job.locked()).unknown_if(unknown)));
         }
     }
 
-    fn tell(&mut self, ticket: Ticket, outcome: Result<Enqueued, Trouble>) {
-        self.events.push_back(ProducerEvent::Enqueued { ticket, outcome });
+    fn tell(&mut self, request_id: RequestId, outcome: Result<Enqueued, Trouble>) {
+        self.events.push_back(ProducerEvent::Enqueued { request_id, outcome });
     }
 }
 
@@ -349,13 +358,13 @@ impl NewJob {
     }
 }
 
-impl LaneKind {
-    const ALL: [LaneKind; 2] = [LaneKind::Plain, LaneKind::Keyed];
+impl EnqueueKind {
+    const ALL: [EnqueueKind; 2] = [EnqueueKind::Plain, EnqueueKind::Keyed];
 }
 
-impl Lane {
-    fn new(kind: LaneKind, batcher: Batcher<NewJob>) -> Self {
-        Lane { kind, batcher, present: None, sleeping: BTreeMap::new(), asking: 0 }
+impl EnqueueSlot {
+    fn new(kind: EnqueueKind, batcher: Batcher<NewJob>) -> Self {
+        EnqueueSlot { kind, batcher, present: None, idle: BTreeMap::new(), asking: 0 }
     }
 
     fn len(&self) -> usize {
@@ -402,10 +411,10 @@ impl Machine for Producer {
     type Request = ProducerRequest;
 
     fn poll_request(&mut self, now: Instant, _entropy: &mut dyn Entropy) -> Option<ProducerRequest> {
-        if let Some(notify) = self.notices.poll_notify(now) {
+        if let Some(notify) = self.notifications.poll_notify(now) {
             return Some(ProducerRequest::Notify(notify));
         }
-        let request = self.lanes.iter_mut().find_map(|lane| lane.poll_request(now));
+        let request = self.slots.iter_mut().find_map(|slot| slot.poll_request(now));
         self.give_up(now);
         request
     }
@@ -419,14 +428,14 @@ impl Machine for Producer {
     ) {
         match (request, reply) {
             (ProducerRequest::Enqueue(kind, batch), Ok(rows)) => {
-                self.lane(kind).batcher.handle_done();
+                self.slot(kind).batcher.handle_done();
                 match read(kind, &batch, &rows) {
                     Ok(reply) => self.handle_enqueued(kind, batch, &reply, now, entropy),
                     Err(error) => self.tell_failed(batch, &Trouble::Refused(error)),
                 }
             }
             (ProducerRequest::Enqueue(kind, batch), Err(failure)) => {
-                let given_up = self.lane(kind).batcher.handle_failure(batch, &failure, now, entropy);
+                let given_up = self.slot(kind).batcher.handle_failure(batch, &failure, now, entropy);
                 self.tell_failed(given_up, &Trouble::Failed(failure));
             }
             (ProducerRequest::KeyHolder(kind, batch), reply) => {
@@ -437,8 +446,8 @@ impl Machine for Producer {
                 let reply = reply.map(|rows| (ReplaceJobs { jobs: &batch.items }).interpret(&rows));
                 self.handle_follow_up(kind, true, batch, reply, now, entropy);
             }
-            (ProducerRequest::Notify(_), Ok(_)) => self.notices.handle_sent(),
-            (ProducerRequest::Notify(notify), Err(_)) => self.notices.handle_failure(notify, now),
+            (ProducerRequest::Notify(_), Ok(_)) => self.notifications.handle_sent(),
+            (ProducerRequest::Notify(notify), Err(_)) => self.notifications.handle_failure(notify, now),
         }
     }
 
@@ -447,22 +456,22 @@ impl Machine for Producer {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let batches = self.lanes.iter().filter_map(Lane::next_at).map(|at| (at, Timer::Batch));
-        let notify = self.notices.next_at().map(|at| (at, Timer::Notify));
+        let batches = self.slots.iter().filter_map(EnqueueSlot::next_at).map(|at| (at, Timer::Batch));
+        let notify = self.notifications.next_at().map(|at| (at, Timer::Notify));
         batches.chain(notify).min()
     }
 
     fn is_gathering(&self) -> bool {
-        self.lanes.iter().any(Lane::is_gathering)
+        self.slots.iter().any(EnqueueSlot::is_gathering)
     }
 }
 
 /// Reads the reply to a batch of enqueues.
-fn read(kind: LaneKind, batch: &Batch<NewJob>, rows: &Rows) -> Result<EnqueueReply, Error> {
+fn read(kind: EnqueueKind, batch: &Batch<NewJob>, rows: &Rows) -> Result<EnqueueReply, Error> {
     let jobs = &batch.items;
     match kind {
-        LaneKind::Plain => Enqueue { jobs }.interpret(rows),
-        LaneKind::Keyed if batch.passes => EnqueueEach { jobs }.interpret(rows),
-        LaneKind::Keyed => EnqueueKeyed { jobs, in_transaction: false }.interpret(rows),
+        EnqueueKind::Plain => Enqueue { jobs }.interpret(rows),
+        EnqueueKind::Keyed if batch.passes => EnqueueEach { jobs }.interpret(rows),
+        EnqueueKind::Keyed => EnqueueKeyed { jobs, in_transaction: false }.interpret(rows),
     }
 }

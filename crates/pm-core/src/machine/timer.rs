@@ -13,7 +13,7 @@ pub enum Timer {
     ReleaseClaim,
     /// Give back jobs that nobody started.
     Unstarted,
-    /// Prolong a lease, or stop trusting it.
+    /// Extend a lease, or stop trusting it.
     Lease,
     /// End the leases of others that expired.
     Reap,

@@ -5,7 +5,7 @@
 -- Cost: constant.
 
 -- A queue whose name is null is being deleted: every look-up by name misses it.
--- Until sleeper_until a worker with a listener may be asleep, so that an enqueue is worth a notification.
+-- Until idle_until a worker with a listener may be idle, so that an enqueue is worth a notification.
 create table {schema}.queue (
   id pg_catalog.int4 generated always as identity primary key,
   name pg_catalog.text unique,
@@ -15,7 +15,7 @@ create table {schema}.queue (
   backoff_ms pg_catalog.int8[] not null default '{0,1500000,3000000,6000000,12000000,24000000,48000000,96000000}',
   jitter_percent pg_catalog.int2 not null default 10,
   retain_ms pg_catalog.int8,
-  sleeper_until pg_catalog.timestamptz,
+  idle_until pg_catalog.timestamptz,
   constraint queue_backoff check (
     pg_catalog.array_ndims(backoff_ms) is not distinct from 1 and pg_catalog.array_lower(backoff_ms, 1) = 1
     and pg_catalog.cardinality(backoff_ms) <= 64 and pg_catalog.array_position(backoff_ms, null::pg_catalog.int8) is null)
@@ -25,9 +25,9 @@ create sequence {schema}.job_seq;
 
 -- state: 0 pending, 1 in progress, 2 finished, 3 failed.
 -- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 5 done, 6 fail, 7 restart (by an operator), 8 unreadable.
--- seq is the ticket for the line: not null means ready or in progress.
+-- seq is the position for the line: not null means ready or in progress.
 -- lease is the fencing token; an operator who breaks a lease sets it to null.
--- key_held is the key while it excludes others.
+-- reserved_key is the key while it excludes others.
 -- No column has a check, which would be compiled anew in each statement that writes: whatever someone else writes is read.
 -- unreadable_since is when a worker first could not decode the payload, if none has said anything else since.
 create table {schema}.job (
@@ -51,11 +51,11 @@ create table {schema}.job (
   verdict pg_catalog.int2,
   codec pg_catalog.int2 not null,
   jitter_percent pg_catalog.int2,
-  held pg_catalog.bool not null default false,
+  paused pg_catalog.bool not null default false,
   backoff_ms pg_catalog.int8[],
   worker pg_catalog.text,
   key pg_catalog.text,
-  key_held pg_catalog.text,
+  reserved_key pg_catalog.text,
   description pg_catalog.text,
   reason pg_catalog.text,
   payload pg_catalog.bytea
@@ -66,9 +66,9 @@ create table {schema}.job (
   autovacuum_analyze_scale_factor = 0.02
 );
 create index job_line on {schema}.job (queue_id, priority, seq) where seq is not null;
-create index job_wait on {schema}.job (run_at) where seq is null and run_at is not null and not held;
-create index job_held on {schema}.job (queue_id) where held;
-create unique index job_key on {schema}.job (queue_id, key_held) where key_held is not null;
+create index job_wait on {schema}.job (run_at) where seq is null and run_at is not null and not paused;
+create index job_paused on {schema}.job (queue_id) where paused;
+create unique index job_key on {schema}.job (queue_id, reserved_key) where reserved_key is not null;
 create index job_failed on {schema}.job (queue_id, id) where failed_at is not null;
 
 -- An upper bound of every seq ever claimed in a line, so that the reaper knows how far to look.
@@ -104,18 +104,18 @@ create table {schema}.payload (
 -- Inserts one job of an enqueue, unless its key is locked: 0 it is in, 2 the id or the key is already there, 5 the key
 -- is locked. Only a function can go on after a lock it could not have. It names no schema, so that it can be moved.
 create function {schema}.insert_job(
-  job regclass, id uuid, queue_id int4, priority int4, seq int8, run_at timestamptz, held bool, codec int2, payload bytea,
+  job regclass, id uuid, queue_id int4, priority int4, seq int8, run_at timestamptz, paused bool, codec int2, payload bytea,
   description text, key text, key_until timestamptz, max_retries int4, backoff_ms int8[], jitter_percent int2
 ) returns int2 language plpgsql set search_path = pg_catalog set lock_timeout = '2ms' as $body$
 declare
   added int8;
 begin
   execute
-    'insert into ' || job::pg_catalog.text || ' (id, queue_id, priority, seq, run_at, held, codec, payload, created_at, description,
-                     key, key_held, key_until, max_retries, backoff_ms, jitter_percent)
+    'insert into ' || job::pg_catalog.text || ' (id, queue_id, priority, seq, run_at, paused, codec, payload, created_at, description,
+                     key, reserved_key, key_until, max_retries, backoff_ms, jitter_percent)
      values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9, $10, $10, $11, $12, $13, $14)
      on conflict do nothing'
-    using id, queue_id, priority, seq, run_at, held, codec, payload,
+    using id, queue_id, priority, seq, run_at, paused, codec, payload,
           description, key, key_until, max_retries, backoff_ms, jitter_percent;
   get diagnostics added = row_count;
   return case when added = 1 then 0 else 2 end;

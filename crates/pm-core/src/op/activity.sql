@@ -48,7 +48,7 @@ with recursive size as materialized (
   select due.queue_id, due.run_at
   from (
     select job.queue_id, job.run_at from {schema}.job
-    where job.seq is null and job.run_at is not null and not job.held and job.run_at <= pg_catalog.statement_timestamp()
+    where job.seq is null and job.run_at is not null and not job.paused and job.run_at <= pg_catalog.statement_timestamp()
     order by job.run_at
     limit 10000
   ) due

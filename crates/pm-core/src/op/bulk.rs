@@ -36,7 +36,7 @@ pub(crate) const MOVE_JOBS: Definition = Definition {
 /// For jobs that were chosen by what they were a moment ago: it is judged on the locked row, in the statement that
 /// changes it. Whether a queue is paused, and its name, are judged as they were when the statement began.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StillIs {
+pub struct Precondition {
     /// In this state, as shown.
     pub state: Option<State>,
     /// In the queue of this name.
@@ -45,7 +45,7 @@ pub struct StillIs {
     pub lease: Option<i64>,
 }
 
-impl StillIs {
+impl Precondition {
     /// Returns the parameters of a statement about jobs that must still be this.
     fn params<'a>(&'a self, ids: &[Uuid]) -> Params<'a> {
         vec![
@@ -65,7 +65,7 @@ pub enum Change {
     /// It was left as it is, because of its state (this one, as shown) or its lease.
     Refused(State),
     /// It was left as it is, because another job of the queue holds its key.
-    KeyHeld,
+    KeyTaken,
     /// It was left as it is, because it is not in the queue that it was to be in.
     Elsewhere,
     /// It was left as it is, because another transaction has it locked.
@@ -96,7 +96,7 @@ fn read_bulk(statement: StatementId, jobs: usize, rows: &Rows) -> Result<BulkRep
             }
             2 => Change::Refused(read_state(&mut row)?),
             3 => Change::Elsewhere,
-            4 => Change::KeyHeld,
+            4 => Change::KeyTaken,
             5 => Change::Locked,
             odd => return Err(row.odd(format!("outcome {odd}"))),
         };
@@ -112,7 +112,7 @@ pub struct RestartJobs {
     /// Whether those in progress are taken from their holders.
     pub force: bool,
     /// What they must still be.
-    pub still_is: StillIs,
+    pub precondition: Precondition,
 }
 
 impl Operation for RestartJobs {
@@ -120,7 +120,7 @@ impl Operation for RestartJobs {
     const STATEMENT: StatementId = StatementId::RestartJobs;
 
     fn params(&self) -> Params<'_> {
-        [self.still_is.params(&self.ids), vec![Value::Bool(self.force)]].concat()
+        [self.precondition.params(&self.ids), vec![Value::Bool(self.force)]].concat()
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
@@ -135,24 +135,30 @@ pub struct EndJobs {
     state: State,
     ending: Ending,
     reason: Option<Reason>,
-    still_is: StillIs,
+    precondition: Precondition,
 }
 
 impl EndJobs {
     /// Returns the operation that declares jobs done, at most 1,000.
     pub fn done(ids: Vec<Uuid>) -> Self {
-        EndJobs { ids, state: State::Finished, ending: Ending::Done, reason: None, still_is: StillIs::default() }
+        EndJobs {
+            ids,
+            state: State::Finished,
+            ending: Ending::Done,
+            reason: None,
+            precondition: Precondition::default(),
+        }
     }
 
     /// Returns the operation that declares jobs failed, at most 1,000.
     pub fn failed(ids: Vec<Uuid>, reason: &str) -> Self {
         let reason = Some(Reason::new(reason));
-        EndJobs { ids, state: State::Failed, ending: Ending::Fail, reason, still_is: StillIs::default() }
+        EndJobs { ids, state: State::Failed, ending: Ending::Fail, reason, precondition: Precondition::default() }
     }
 
     /// Restricts the word to jobs that still are this.
-    pub fn only_if(mut self, still_is: StillIs) -> Self {
-        self.still_is = still_is;
+    pub fn only_if(mut self, precondition: Precondition) -> Self {
+        self.precondition = precondition;
         self
     }
 }
@@ -167,7 +173,7 @@ impl Operation for EndJobs {
             Value::Int2(self.ending.code()),
             self.reason.as_ref().map_or(Value::Null(Type::Text), |reason| Value::Text(reason.as_str())),
         ];
-        [self.still_is.params(&self.ids), words].concat()
+        [self.precondition.params(&self.ids), words].concat()
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
@@ -181,7 +187,7 @@ pub struct DeleteJobs {
     /// Which; at most 1,000.
     pub ids: Vec<Uuid>,
     /// What they must still be.
-    pub still_is: StillIs,
+    pub precondition: Precondition,
 }
 
 impl Operation for DeleteJobs {
@@ -189,7 +195,7 @@ impl Operation for DeleteJobs {
     const STATEMENT: StatementId = StatementId::DeleteJobs;
 
     fn params(&self) -> Params<'_> {
-        self.still_is.params(&self.ids)
+        self.precondition.params(&self.ids)
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
@@ -205,7 +211,7 @@ pub struct MoveJobs {
     /// Where to.
     pub queue: QueueName,
     /// What they must still be.
-    pub still_is: StillIs,
+    pub precondition: Precondition,
 }
 
 impl Operation for MoveJobs {
@@ -213,7 +219,7 @@ impl Operation for MoveJobs {
     const STATEMENT: StatementId = StatementId::MoveJobs;
 
     fn params(&self) -> Params<'_> {
-        [self.still_is.params(&self.ids), vec![Value::Text(self.queue.as_str())]].concat()
+        [self.precondition.params(&self.ids), vec![Value::Text(self.queue.as_str())]].concat()
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {

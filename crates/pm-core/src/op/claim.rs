@@ -64,7 +64,7 @@ pub struct LineCursor {
     pub queue_id: i32,
     /// The priority.
     pub priority: i32,
-    /// Jobs with a ticket up to this one are not looked at.
+    /// Jobs with a position up to this one are not looked at.
     pub cursor: i64,
 }
 
@@ -75,7 +75,7 @@ pub struct ClaimReply {
     pub queues: Vec<QueueReading>,
     /// The time until the next waiting job is due, negative ones cut to zero.
     pub next_due: Option<Duration>,
-    /// The jobs, in the order of the lines and of their tickets.
+    /// The jobs, in the order of the lines and of their positions.
     pub jobs: Vec<ClaimedJob>,
 }
 

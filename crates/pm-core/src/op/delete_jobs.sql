@@ -7,11 +7,11 @@
 with item as materialized (
   select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
-  select item.ordinal, job.id, job.state, job.held, job.lease, job.queue_id
+  select item.ordinal, job.id, job.state, job.paused, job.lease, job.queue_id
   from item join {schema}.job on job.id = any(array[item.id])
   order by item.id
   for update of job skip locked
-), {still_is}, gone as (
+), {precondition}, gone as (
   delete from {schema}.job using still where job.id = any(array[still.id]) and still.fits returning job.id
 )
 select item.ordinal,

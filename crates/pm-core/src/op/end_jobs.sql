@@ -7,16 +7,16 @@
 with item as materialized (
   select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
-  select item.ordinal, job.id, job.state, job.held, job.attempt, job.lease, job.worker, job.queue_id
+  select item.ordinal, job.id, job.state, job.paused, job.attempt, job.lease, job.worker, job.queue_id
   from item join {schema}.job on job.id = any(array[item.id])
   order by item.id
   for no key update of job skip locked
-), {still_is}, changed as (
+), {precondition}, changed as (
   update {schema}.job
-  set state = $5::pg_catalog.int2, verdict = $6::pg_catalog.int2, reason = $7::pg_catalog.text, lease = null, lease_expires_at = null, held = false,
+  set state = $5::pg_catalog.int2, verdict = $6::pg_catalog.int2, reason = $7::pg_catalog.text, lease = null, lease_expires_at = null, paused = false,
       ended_at = pg_catalog.statement_timestamp(), failed_at = case when $5::pg_catalog.int2 = 3 then pg_catalog.statement_timestamp() end,
       seq = null, run_at = null,
-      key_held = case when coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.key_held end
+      reserved_key = case when coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.reserved_key end
   from still
   where job.id = any(array[still.id]) and still.state < 2 and still.fits
   returning job.id

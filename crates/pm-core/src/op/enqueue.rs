@@ -78,15 +78,15 @@ pub struct Enqueue<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EnqueueReply {
     /// Places, from 0, of items whose queue does not exist.
-    pub homeless: Vec<usize>,
+    pub unknown_queue: Vec<usize>,
     /// Places of items whose id or key is there already; [`KeyHolder`] tells which job stands for each.
     pub present: Vec<usize>,
     /// Places of items whose queue's row another transaction has locked: they may be sent again.
     pub queue_locked: Vec<usize>,
     /// Places of items whose key another transaction has locked: they may be sent again.
     pub key_locked: Vec<usize>,
-    /// Queues whose workers may be asleep in another process: the place of one of its items, and its number.
-    pub sleeping: Vec<(usize, i32)>,
+    /// Queues whose workers may be idle in another process: the place of one of its items, and its number.
+    pub idle: Vec<(usize, i32)>,
 }
 
 impl<'a> Enqueue<'a> {
@@ -133,9 +133,9 @@ impl EnqueueReply {
         for mut row in rows.iter(statement) {
             let position = read_position(&mut row, jobs)?;
             match row.read::<i16>()? {
-                1 => reply.homeless.push(position),
+                1 => reply.unknown_queue.push(position),
                 2 => reply.present.push(position),
-                3 => reply.sleeping.push((position, row.read()?)),
+                3 => reply.idle.push((position, row.read()?)),
                 4 => reply.queue_locked.push(position),
                 5 => reply.key_locked.push(position),
                 odd => return Err(row.odd(format!("outcome {odd}"))),

@@ -1,32 +1,32 @@
--- Puts jobs without keys on queues; answers only the items that did not go in, and the queues whose workers may be asleep.
+-- Puts jobs without keys on queues; answers only the items that did not go in, and the queues whose workers may be idle.
 -- Locks: key share on the queues, passing by those that another transaction has locked, then the new rows; nothing that a claim or a pause waits for.
 -- Concurrency: it waits for no lock on a queue. Beside a rename or delete_queue it answers "locked", and "no such queue" once that has committed; a resent id inserts nothing, decided by the unique index.
 -- Index: queue (name); job (id), job_line or job_wait.
 -- Cost: flat as the table grows; about 7 us a job in batches of 1,000.
--- Outcome: 1 no such queue, 2 the id is already there, 3 workers of this item's queue may be asleep, 4 the queue's row is locked.
+-- Outcome: 1 no such queue, 2 the id is already there, 3 workers of this item's queue may be idle, 4 the queue's row is locked.
 with known as materialized (
-  select id, name, sleeper_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
+  select id, name, idle_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
 ), item as materialized (
   select *
   from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
               $9::pg_catalog.text[], $10::pg_catalog.int4[], $11::pg_catalog.text[], $12::pg_catalog.int2[])
-    with ordinality as item(id, queue, priority, held, run_at, delay_ms, codec, payload,
+    with ordinality as item(id, queue, priority, paused, run_at, delay_ms, codec, payload,
                             description, max_retries, backoff_ms, jitter_percent, ordinal)
-), entrant as (
-  select item.*, known.id as queue_id, coalesce(item.held, false) as is_held,
+), placed as (
+  select item.*, known.id as queue_id, coalesce(item.paused, false) as is_paused,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item join known on known.name = item.queue
   order by item.ordinal
   offset 0
 ), added as (
-  insert into {schema}.job (id, queue_id, priority, seq, run_at, held, codec, payload, created_at, description,
+  insert into {schema}.job (id, queue_id, priority, seq, run_at, paused, codec, payload, created_at, description,
                             max_retries, backoff_ms, jitter_percent)
   select id, queue_id, priority,
-         case when is_held or due > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end,
-         case when is_held or due > pg_catalog.statement_timestamp() then due end,
-         is_held, codec, payload, pg_catalog.statement_timestamp(), description,
+         case when is_paused or due > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end,
+         case when is_paused or due > pg_catalog.statement_timestamp() then due end,
+         is_paused, codec, payload, pg_catalog.statement_timestamp(), description,
          max_retries, backoff_ms::pg_catalog.int8[], jitter_percent
-  from entrant
+  from placed
   on conflict do nothing
   returning id
 )
@@ -36,4 +36,4 @@ where item.id not in (select id from added)
 union all
 select (select pg_catalog.min(item.ordinal) from item where item.queue = known.name), 3::pg_catalog.int2, known.id
 from known
-where known.sleeper_until > pg_catalog.statement_timestamp()
+where known.idle_until > pg_catalog.statement_timestamp()

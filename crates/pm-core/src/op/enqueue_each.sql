@@ -3,14 +3,14 @@
 -- Concurrency: it waits 2 ms for each locked key, and then passes it by; otherwise as enqueue_keyed.
 -- Index: queue (name); job (id), job_line or job_wait, job_key; replacement (id).
 -- Cost: about 50 us a job, a subtransaction each, and 2 ms for a locked key.
--- Outcome: 1 no such queue, 2 the id or the key is already there, or it replaced a job, 3 workers of this item's queue may be asleep, 4 the queue's row is locked, 5 the key is locked.
+-- Outcome: 1 no such queue, 2 the id or the key is already there, or it replaced a job, 3 workers of this item's queue may be idle, 4 the queue's row is locked, 5 the key is locked.
 with known as materialized (
-  select id, name, sleeper_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
+  select id, name, idle_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
 ), replaced as materialized (
   select id from {schema}.replacement where id = any($15::pg_catalog.uuid[])
 ), {new_jobs}, tried as materialized (
   select ordered.ordinal,
-         {schema}.insert_job('{schema}.job'::pg_catalog.regclass, id, queue_id, priority, seq, starts_at, is_held, codec, payload,
+         {schema}.insert_job('{schema}.job'::pg_catalog.regclass, id, queue_id, priority, seq, starts_at, is_paused, codec, payload,
                              description, key, key_until, max_retries, backoff_ms::pg_catalog.int8[], jitter_percent) as outcome
   from (select * from new_job order by queue_id, key collate "C", ordinal offset 0) ordered
 )
@@ -20,4 +20,4 @@ where tried.outcome is distinct from 0::pg_catalog.int2
 union all
 select (select pg_catalog.min(item.ordinal) from item where item.queue = known.name), 3::pg_catalog.int2, known.id
 from known
-where known.sleeper_until > pg_catalog.statement_timestamp()
+where known.idle_until > pg_catalog.statement_timestamp()

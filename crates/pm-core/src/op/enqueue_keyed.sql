@@ -3,22 +3,22 @@
 -- Concurrency: it passes by locked queues and waits at most 50 ms for a key that an open transaction inserts, ends or deletes; then it fails with 55P03, and enqueue_each goes on. In a transaction of the caller's ($16 false) it waits for both, as long as the session says. A resent id or a held key inserts nothing, decided by unique indexes, nor does an item that replaced a job when it was sent before ($15: those that may have).
 -- Index: queue (name); job (id), job_line or job_wait, job_key; replacement (id).
 -- Cost: flat as the table grows; about 8 us a job in batches of 1,000.
--- Outcome: 1 no such queue, 2 the id or the key is already there, or it replaced a job, 3 workers of this item's queue may be asleep, 4 the queue's row is locked.
+-- Outcome: 1 no such queue, 2 the id or the key is already there, or it replaced a job, 3 workers of this item's queue may be idle, 4 the queue's row is locked.
 with free as materialized (
-  select id, name, sleeper_until from {schema}.queue
+  select id, name, idle_until from {schema}.queue
   where name = any($2::pg_catalog.text[])
     and case when $16::pg_catalog.bool then (select pg_catalog.set_config('lock_timeout', '50ms', true)) is not null else false end
   for key share skip locked
 ), awaited as materialized (
-  select id, name, sleeper_until from {schema}.queue where name = any($2::pg_catalog.text[]) and not $16::pg_catalog.bool for key share
+  select id, name, idle_until from {schema}.queue where name = any($2::pg_catalog.text[]) and not $16::pg_catalog.bool for key share
 ), known as (
   select * from free union all select * from awaited
 ), replaced as materialized (
   select id from {schema}.replacement where id = any($15::pg_catalog.uuid[])
 ), {new_jobs}, added as (
-  insert into {schema}.job (id, queue_id, priority, seq, run_at, held, codec, payload, created_at, description,
-                            key, key_held, key_until, max_retries, backoff_ms, jitter_percent)
-  select id, queue_id, priority, seq, starts_at, is_held, codec, payload, pg_catalog.statement_timestamp(), description,
+  insert into {schema}.job (id, queue_id, priority, seq, run_at, paused, codec, payload, created_at, description,
+                            key, reserved_key, key_until, max_retries, backoff_ms, jitter_percent)
+  select id, queue_id, priority, seq, starts_at, is_paused, codec, payload, pg_catalog.statement_timestamp(), description,
          key, key, key_until, max_retries, backoff_ms::pg_catalog.int8[], jitter_percent
   from new_job
   order by queue_id, key collate "C", ordinal
@@ -31,4 +31,4 @@ where item.id not in (select id from added)
 union all
 select (select pg_catalog.min(item.ordinal) from item where item.queue = known.name), 3::pg_catalog.int2, known.id
 from known
-where known.sleeper_until > pg_catalog.statement_timestamp()
+where known.idle_until > pg_catalog.statement_timestamp()

@@ -17,25 +17,25 @@ with item as materialized (
   where schedule.revision = item.revision and schedule.next_tick = item.tick and schedule.queue_id in (select id from home)
   order by schedule.id
   for no key update of schedule skip locked
-), ticket as materialized (
-  select ticket.*, due.queue_id, due.priority, due.codec, due.payload, due.description, due.max_retries, due.backoff_ms, due.jitter_percent
-  from unnest($5::pg_catalog.int4[], $6::pg_catalog.uuid[], $7::pg_catalog.timestamptz[], $8::pg_catalog.text[]) as ticket(schedule_id, job_id, tick, key)
-  join due on due.id = ticket.schedule_id
-  where ticket.tick > coalesce(due.last_tick, '-infinity')
+), firing as materialized (
+  select firing.*, due.queue_id, due.priority, due.codec, due.payload, due.description, due.max_retries, due.backoff_ms, due.jitter_percent
+  from unnest($5::pg_catalog.int4[], $6::pg_catalog.uuid[], $7::pg_catalog.timestamptz[], $8::pg_catalog.text[]) as firing(schedule_id, job_id, tick, key)
+  join due on due.id = firing.schedule_id
+  where firing.tick > coalesce(due.last_tick, '-infinity')
     and (due.overlap = 0 or not exists (select from {schema}.job where job.id = due.last_job and job.state < 2))
-  order by ticket.tick, ticket.schedule_id
+  order by firing.tick, firing.schedule_id
   offset 0
 ), added as (
-  insert into {schema}.job (id, queue_id, priority, seq, codec, payload, created_at, description, key, key_held, max_retries, backoff_ms, jitter_percent)
+  insert into {schema}.job (id, queue_id, priority, seq, codec, payload, created_at, description, key, reserved_key, max_retries, backoff_ms, jitter_percent)
   select job_id, queue_id, priority, pg_catalog.nextval('{schema}.job_seq'), codec, payload, pg_catalog.statement_timestamp(), description, key, key,
          max_retries, backoff_ms, jitter_percent
-  from ticket
+  from firing
   on conflict do nothing
   returning id
 ), latest as materialized (
-  select distinct on (ticket.schedule_id) ticket.schedule_id, ticket.tick, ticket.job_id
-  from ticket join added on added.id = ticket.job_id
-  order by ticket.schedule_id, ticket.tick desc
+  select distinct on (firing.schedule_id) firing.schedule_id, firing.tick, firing.job_id
+  from firing join added on added.id = firing.job_id
+  order by firing.schedule_id, firing.tick desc
 ), moved as (
   update {schema}.schedule
   set next_tick = due.next_tick, last_tick = coalesce(latest.tick, schedule.last_tick), last_job = coalesce(latest.job_id, schedule.last_job)

@@ -257,7 +257,7 @@ impl Operation for SearchPaths {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueHealths {
     /// How long a lease may have run out.
-    pub patience: Duration,
+    pub threshold: Duration,
 }
 
 /// Whether the jobs of a queue are looked after.
@@ -269,7 +269,7 @@ pub struct QueueHealth {
     pub paused: bool,
     /// How many of its jobs are in progress.
     pub in_progress: u64,
-    /// How many leases ran out longer ago than the patience lasts.
+    /// How many leases ran out longer ago than the threshold.
     pub stale: u64,
     /// How long ago the first of its leases ran out; zero when none did.
     pub overdue: Duration,
@@ -280,7 +280,7 @@ impl Operation for QueueHealths {
     const STATEMENT: StatementId = StatementId::QueueHealth;
 
     fn params(&self) -> Params<'_> {
-        vec![Value::Int8(whole_ms(self.patience))]
+        vec![Value::Int8(whole_ms(self.threshold))]
     }
 
     fn interpret(self, rows: &Rows) -> Result<Vec<QueueHealth>, Error> {

@@ -5,19 +5,19 @@
 -- Cost: two index probes an item.
 with item as materialized (
   select * from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.text[]) with ordinality as item(id, queue, key, ordinal)
-), wish as materialized (
+), wanted_key as materialized (
   select item.id, queue.id as queue_id, item.key from item join {schema}.queue on queue.name = item.queue where item.key is not null
-), spared as (
+), changed_here as (
   select null::pg_catalog.uuid as id where false
 ), {lapsed_keys}
 select item.ordinal, job.id,
-       case when job.state = 0 and (job.held or queue.paused) then 4::pg_catalog.int2 else job.state end as state
+       case when job.state = 0 and (job.paused or queue.paused) then 4::pg_catalog.int2 else job.state end as state
 from item
 cross join lateral (
-  select own.id, own.state, own.held, own.queue_id, 0 as rank from {schema}.job own where own.id = item.id
+  select own.id, own.state, own.paused, own.queue_id, 0 as rank from {schema}.job own where own.id = item.id
   union all
-  select job.id, job.state, job.held, job.queue_id, 1 as rank
-  from {schema}.queue named join {schema}.job on job.queue_id = named.id and job.key_held = item.key
+  select job.id, job.state, job.paused, job.queue_id, 1 as rank
+  from {schema}.queue named join {schema}.job on job.queue_id = named.id and job.reserved_key = item.key
   where named.name = item.queue and not {key_has_lapsed}
   order by rank
   limit 1

@@ -13,7 +13,7 @@ with page as materialized (
   ) failed
   where $2::pg_catalog.int2 = 3 and queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
   union all
-  select held.id from (
+  select found.id from (
     select flight.id
     from {schema}.queue
     join {schema}.claim_frontier on claim_frontier.queue_id = queue.id
@@ -26,14 +26,14 @@ with page as materialized (
       and flight.id < coalesce($3::pg_catalog.uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     order by flight.id desc
     limit $4::pg_catalog.int8
-  ) held
+  ) found
   union all
   select walked.id from (
     select job.id
     from {schema}.job join {schema}.queue on queue.id = job.queue_id
     where ($2::pg_catalog.int2 is null or $2::pg_catalog.int2 not in (1, 3)) and queue.name is not null
       and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
-      and ($2::pg_catalog.int2 is null or case when job.state = 0 and (job.held or queue.paused) then 4::pg_catalog.int2 else job.state end = $2::pg_catalog.int2)
+      and ($2::pg_catalog.int2 is null or case when job.state = 0 and (job.paused or queue.paused) then 4::pg_catalog.int2 else job.state end = $2::pg_catalog.int2)
       and job.id < coalesce($3::pg_catalog.uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     order by job.id desc
     limit $4::pg_catalog.int8

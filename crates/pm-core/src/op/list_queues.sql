@@ -1,7 +1,7 @@
 -- Lists queues with their settings and the number of their jobs by state.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
--- Index: job_line, job_held, job_failed, each to at most 10,001 entries a queue; job_wait once for all queues, to at most 1,000,000 entries; a sample of at most 8,000 pages of the table.
+-- Index: job_line, job_paused, job_failed, each to at most 10,001 entries a queue; job_wait once for all queues, to at most 1,000,000 entries; a sample of at most 8,000 pages of the table.
 -- Cost: bounded: counts are exact to 10,000 a state and estimated from the sample beyond; pending ones also when over 1,000,000 jobs of all queues wait (about 0.2 us each); finished jobs are exact while the sample is the whole table.
 with size as materialized (
   select least(100.0, 800000.0 / greatest(1::pg_catalog.int8, pg_catalog.pg_relation_size('{schema}.job') / pg_catalog.current_setting('block_size')::pg_catalog.int8)::pg_catalog.numeric) as percent
@@ -22,7 +22,7 @@ with size as materialized (
   group by 1
 ), waiting as materialized (
   select queue_id, pg_catalog.count(*) as jobs
-  from (select queue_id from {schema}.job where seq is null and run_at is not null and not held limit 1000000) entry
+  from (select queue_id from {schema}.job where seq is null and run_at is not null and not paused limit 1000000) entry
   group by queue_id
 ), uncounted as materialized (
   select coalesce(pg_catalog.sum(jobs), 0) >= 1000000.0 as any from waiting
@@ -30,7 +30,7 @@ with size as materialized (
   select queue.*,
          (select pg_catalog.count(*) from (select from {schema}.job where job.queue_id = queue.id and job.seq is not null limit 10001) j) as line,
          coalesce(waiting.jobs, 0) as waiting,
-         (select pg_catalog.count(*) from (select from {schema}.job where job.queue_id = queue.id and job.held limit 10001) j) as held,
+         (select pg_catalog.count(*) from (select from {schema}.job where job.queue_id = queue.id and job.paused limit 10001) j) as paused_jobs,
          (select pg_catalog.count(*) from (select from {schema}.job where job.queue_id = queue.id and job.failed_at is not null limit 10001) j) as failed,
          coalesce(flight.jobs, 0) as in_progress,
          coalesce(sample.pending, 0) as sampled_pending,
@@ -44,9 +44,9 @@ with size as materialized (
   where queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
 )
 select name, paused, lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms,
-       case when line > 10000 or waiting > 10000 or uncounted then greatest(sampled_pending - least(held, 10000), line + waiting - in_progress)
+       case when line > 10000 or waiting > 10000 or uncounted then greatest(sampled_pending - least(paused_jobs, 10000), line + waiting - in_progress)
             else greatest(line - in_progress, 0) + waiting end as pending,
-       held, in_progress, finished,
+       paused_jobs, in_progress, finished,
        case when failed > 10000 then greatest(sampled_failed, failed) else failed end as failed,
        (line > 10000 or waiting > 10000 or uncounted) as pending_is_estimate,
        ((select percent from size) < 100.0) as finished_is_estimate,

@@ -6,6 +6,7 @@ pub(crate) mod copy_job;
 pub(crate) mod encoding;
 pub(crate) mod enqueue;
 pub(crate) mod enqueue_keyed;
+pub(crate) mod extend;
 pub(crate) mod fetch_job;
 pub(crate) mod fire;
 pub(crate) mod health;
@@ -14,23 +15,23 @@ pub(crate) mod next_jobs;
 pub(crate) mod notify;
 pub(crate) mod poll;
 pub(crate) mod promote;
+pub(crate) mod prune;
 pub(crate) mod queue;
 pub(crate) mod reap;
-pub(crate) mod refresh;
 pub(crate) mod relations;
 pub(crate) mod schedule;
 pub(crate) mod schema_version;
 pub(crate) mod sequences;
 pub(crate) mod settle;
 pub(crate) mod stats;
-pub(crate) mod sweep;
 
-pub use bulk::{BulkReply, Change, DeleteJobs, EndJobs, MoveJobs, RestartJobs, StillIs};
+pub use bulk::{BulkReply, Change, DeleteJobs, EndJobs, MoveJobs, Precondition, RestartJobs};
 pub use claim::{Claim, ClaimReply, LineCursor, QueueReading, ReleaseClaim};
 pub use copy_job::CopyJob;
 pub use encoding::Encoding;
 pub use enqueue::{Enqueue, EnqueueReply, Holder, KeyHolder, ReplaceJobs};
 pub use enqueue_keyed::{EnqueueEach, EnqueueKeyed};
+pub use extend::{Extend, Extended};
 pub use fetch_job::{FetchJob, FetchedJob};
 pub use fire::{DueReply, DueSchedule, DueSchedules, FireSchedules, Fired};
 pub use health::{
@@ -39,21 +40,20 @@ pub use health::{
 };
 pub use job::{AttemptRecord, Attempts, GetJob, JobFilter, JobMatch, ListJobs, Payload, ResolveSuffix, StoredPayload};
 pub use next_jobs::{Head, NextJobs};
-pub use notify::{Notice, Notify, WakeSleepers};
+pub use notify::{Notification, Notify, NotifyIdle};
 pub use poll::{FollowedQueue, Poll, PollReply};
 pub use promote::{Promote, Promoted};
+pub use prune::{BeginQueueDeletion, DeleteEmptyQueues, PruneJobs, PrunedPage, RenameQueue};
 pub use queue::{
     Count, CountPending, CreateQueue, GetSettings, ListQueues, PauseQueue, QueueSummary, ResumeQueue, Resumed, SetQueue,
 };
 pub use reap::{Reap, Reaped};
-pub use refresh::{Refresh, Refreshed};
 pub use relations::{HeldPrivileges, Privileges, Relation, RelationKind, Relations};
 pub use schedule::{DeleteSchedule, HoldSchedule, ListSchedules, ScheduleReading, SetSchedule};
 pub use schema_version::{SchemaFound, SchemaVersion};
 pub use sequences::{SequenceReading, Sequences, advance_positions_script};
 pub use settle::{Outcome, Settle, SettleItem, Unsettled};
 pub use stats::{Activity, QueueActivity, TableSize, TableSizes};
-pub use sweep::{CondemnQueue, DropQueues, RenameQueue, Sweep, Swept};
 
 pub(crate) use claim::read_backoff_overrides;
 

@@ -7,10 +7,10 @@ item as materialized (
   select *
   from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
               $9::pg_catalog.text[], $10::pg_catalog.text[], $11::pg_catalog.timestamptz[], $12::pg_catalog.int4[], $13::pg_catalog.text[], $14::pg_catalog.int2[])
-    with ordinality as item(id, queue, priority, held, run_at, delay_ms, codec, payload,
+    with ordinality as item(id, queue, priority, paused, run_at, delay_ms, codec, payload,
                             description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
 ), placed as (
-  select item.*, known.id as queue_id, coalesce(item.held, false) as is_held,
+  select item.*, known.id as queue_id, coalesce(item.paused, false) as is_paused,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item join known on known.name = item.queue
   where item.id not in (select id from replaced)
@@ -18,7 +18,7 @@ item as materialized (
   offset 0
 ), new_job as materialized (
   select placed.*,
-         case when is_held or due > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end as seq,
-         case when is_held or due > pg_catalog.statement_timestamp() then due end as starts_at
+         case when is_paused or due > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end as seq,
+         case when is_paused or due > pg_catalog.statement_timestamp() then due end as starts_at
   from placed
 )

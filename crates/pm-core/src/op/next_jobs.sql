@@ -27,7 +27,7 @@ with recursive asked as materialized (
 ), due as (
   select job.id, job.priority, null::pg_catalog.int8 as seq, job.run_at
   from {schema}.job join asked on asked.id = job.queue_id
-  where job.seq is null and job.run_at is not null and not job.held and job.run_at <= pg_catalog.statement_timestamp()
+  where job.seq is null and job.run_at is not null and not job.paused and job.run_at <= pg_catalog.statement_timestamp()
 ), next as materialized (
   select * from ready union all select * from due
   order by priority desc, seq, run_at

@@ -8,19 +8,19 @@ use std::borrow::Cow;
 pub(crate) const NOTIFY: Definition =
     Definition { sql: include_str!("notify.sql"), params: &[Type::Text, Type::TextArray], columns: &[Type::Int8] };
 
-pub(crate) const WAKE_SLEEPERS: Definition =
-    Definition { sql: include_str!("wake_sleepers.sql"), params: &[Type::Text], columns: &[Type::Int8] };
+pub(crate) const NOTIFY_IDLE: Definition =
+    Definition { sql: include_str!("notify_idle.sql"), params: &[Type::Text], columns: &[Type::Int8] };
 
 /// What a notification says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Notice {
+pub struct Notification {
     /// The queue.
     pub queue_id: i32,
     /// The line with jobs that are ready; none when the queue is to be looked at again.
     pub priority: Option<i32>,
 }
 
-impl Notice {
+impl Notification {
     /// Returns the channel of a schema: `pm_` and its name.
     pub fn channel(schema: &SchemaName) -> String {
         let name = format!("pm_{schema}");
@@ -40,7 +40,7 @@ impl Notice {
     pub fn parse(payload: &str) -> Option<Self> {
         let (queue_id, priority) = payload.split_once(':')?;
         let priority = (!priority.is_empty()).then(|| priority.parse()).transpose().ok()?;
-        Some(Notice { queue_id: queue_id.parse().ok()?, priority })
+        Some(Notification { queue_id: queue_id.parse().ok()?, priority })
     }
 }
 
@@ -50,7 +50,7 @@ pub struct Notify {
     /// On which channel.
     pub channel: String,
     /// About what.
-    pub notices: Vec<Notice>,
+    pub notifications: Vec<Notification>,
 }
 
 impl Operation for Notify {
@@ -58,7 +58,10 @@ impl Operation for Notify {
     const STATEMENT: StatementId = StatementId::Notify;
 
     fn params(&self) -> Params<'_> {
-        vec![Value::Text(&self.channel), Value::TextArray(column(&self.notices, |notice| Cow::Owned(notice.payload())))]
+        vec![
+            Value::Text(&self.channel),
+            Value::TextArray(column(&self.notifications, |notification| Cow::Owned(notification.payload()))),
+        ]
     }
 
     fn interpret(self, rows: &Rows) -> Result<(), Error> {
@@ -68,14 +71,14 @@ impl Operation for Notify {
 
 /// Makes workers of other processes that sleep look at their queues again. Answers on how many queues some slept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WakeSleepers {
+pub struct NotifyIdle {
     /// On which channel.
     pub channel: String,
 }
 
-impl Operation for WakeSleepers {
+impl Operation for NotifyIdle {
     type Output = u64;
-    const STATEMENT: StatementId = StatementId::WakeSleepers;
+    const STATEMENT: StatementId = StatementId::NotifyIdle;
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(&self.channel)]
@@ -92,17 +95,19 @@ mod tests {
 
     #[test]
     fn notices_are_read_back_and_others_ignored() {
-        for notice in [Notice { queue_id: 7, priority: Some(-3) }, Notice { queue_id: 1, priority: None }] {
-            assert_eq!(Notice::parse(&notice.payload()), Some(notice));
+        for notification in
+            [Notification { queue_id: 7, priority: Some(-3) }, Notification { queue_id: 1, priority: None }]
+        {
+            assert_eq!(Notification::parse(&notification.payload()), Some(notification));
         }
         for odd in ["", "7", ":", "x:1", "7:x", "7:1:2", "99999999999:1"] {
-            assert_eq!(Notice::parse(odd), None, "{odd}");
+            assert_eq!(Notification::parse(odd), None, "{odd}");
         }
     }
 
     #[test]
     fn a_channel_fits_in_63_bytes() {
-        assert_eq!(Notice::channel(&SchemaName::default()), "pm_pm");
-        assert_eq!(Notice::channel(&SchemaName::new(&"é".repeat(31)).unwrap()).len(), 63);
+        assert_eq!(Notification::channel(&SchemaName::default()), "pm_pm");
+        assert_eq!(Notification::channel(&SchemaName::new(&"é".repeat(31)).unwrap()).len(), 63);
     }
 }

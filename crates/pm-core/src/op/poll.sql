@@ -1,15 +1,15 @@
 -- Looks what there is to do: the queues a worker follows, their lines, the next due time, the next lease expiry, the next tick of a schedule.
 -- Locks: none; for a worker that is about to sleep, the queues' rows, without their keys, skipping locked ones.
--- Concurrency: reads one snapshot. An enqueue that does not see the sleeper's mark began before it; the sleeper looks again after twice the time.
+-- Concurrency: reads one snapshot. An enqueue that does not see the worker's idle_until began before it; the worker looks again after twice the time.
 -- Index: queue (name); job_line, one probe a line and the stretch in progress up to each frontier; job_wait; schedule_tick.
 -- Cost: flat in the backlog; grows with the number of lines and of jobs in progress (about 0.3 us each).
 with recursive followed as materialized (
   select * from {schema}.queue where name = any($1::pg_catalog.text[])
-), sleeping as materialized (
+), idle as materialized (
   select id from {schema}.queue where name = any($1::pg_catalog.text[]) and $3::pg_catalog.int8 is not null for no key update skip locked
 ), marked as (
-  update {schema}.queue set sleeper_until = greatest(queue.sleeper_until, pg_catalog.statement_timestamp() + $3::pg_catalog.int8::pg_catalog.float8 * interval '1 ms')
-  from sleeping where queue.id = sleeping.id
+  update {schema}.queue set idle_until = greatest(queue.idle_until, pg_catalog.statement_timestamp() + $3::pg_catalog.int8::pg_catalog.float8 * interval '1 ms')
+  from idle where queue.id = idle.id
 ), line as (
   select followed.id as queue_id,
          (select job.priority from {schema}.job where job.queue_id = followed.id and job.seq is not null
@@ -33,7 +33,7 @@ with recursive followed as materialized (
   ) flight
 ), due as materialized (
   select pg_catalog.min(job.run_at) as at from {schema}.job
-  where job.seq is null and job.run_at is not null and not job.held and job.run_at >= coalesce($2::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
+  where job.seq is null and job.run_at is not null and not job.paused and job.run_at >= coalesce($2::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
 )
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
        coalesce(lines.priorities, array[]::pg_catalog.int4[]) as priorities,

@@ -43,7 +43,7 @@ with flight as materialized (
       retry_count = least(job.retry_count, 2147483646) + 1,
       ended_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
       failed_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
-      key_held = case when s.base_ms is null and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.key_held end,
+      reserved_key = case when s.base_ms is null and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.reserved_key end,
       seq = case when s.base_ms + s.spread_ms = 0 then pg_catalog.nextval('{schema}.job_seq') end,
       run_at = case when s.base_ms + s.spread_ms > 0 then
         pg_catalog.statement_timestamp() + (s.base_ms + (s.spread_ms * s.part >> 20))::pg_catalog.float8 * interval '1 ms' end

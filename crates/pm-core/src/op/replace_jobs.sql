@@ -8,29 +8,29 @@ with item as materialized (
   select *
   from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
               $9::pg_catalog.text[], $10::pg_catalog.text[], $11::pg_catalog.timestamptz[], $12::pg_catalog.int4[], $13::pg_catalog.text[], $14::pg_catalog.int2[])
-    with ordinality as item(id, queue, priority, held, run_at, delay_ms, codec, payload,
+    with ordinality as item(id, queue, priority, paused, run_at, delay_ms, codec, payload,
                             description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
 ), own as materialized (
-  select item.ordinal, job.id, job.state, job.held, job.queue_id, false as replaced
+  select item.ordinal, job.id, job.state, job.paused, job.queue_id, false as replaced
   from item join {schema}.job on job.id = any(array[item.id])
   union all
-  select item.ordinal, job.id, job.state, job.held, job.queue_id, true
+  select item.ordinal, job.id, job.state, job.paused, job.queue_id, true
   from item join {schema}.replacement on replacement.id = any(array[item.id]) join {schema}.job on job.id = any(array[replacement.job_id])
   where not exists (select from {schema}.job went_in where went_in.id = any(array[item.id]))
-), wish as materialized (
+), wanted_key as materialized (
   select item.id, item.ordinal, queue.id as queue_id, item.key
   from item join {schema}.queue on queue.name = item.queue
   where item.key is not null and item.ordinal not in (select ordinal from own)
-), spared as (
+), changed_here as (
   select null::pg_catalog.uuid as id where false
 ), {lapsed_keys}, holder as materialized (
-  select item.ordinal, item.id as item_id, job.id, job.state, job.held, job.queue_id, job.payload_id,
+  select item.ordinal, item.id as item_id, job.id, job.state, job.paused, job.queue_id, job.payload_id,
          row(job.state, job.attempt, job.payload_id) is not distinct from row(seen.state, seen.attempt, seen.payload_id) as is_as_seen,
          job.state = 0 and (job.attempt = 0 or not exists (select from {schema}.attempt where attempt.job_id = job.id)) as is_unstarted,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item
-  join wish on wish.ordinal = item.ordinal
-  join {schema}.job on job.queue_id = wish.queue_id and job.key_held = wish.key
+  join wanted_key on wanted_key.ordinal = item.ordinal
+  join {schema}.job on job.queue_id = wanted_key.queue_id and job.reserved_key = wanted_key.key
   join {schema}.job seen on seen.id = any(array[job.id])
   where job.id not in (select id from lapsed)
   order by job.id
@@ -47,9 +47,9 @@ with item as materialized (
   where job_id = any(array(select id from last)) and replaced_at < pg_catalog.statement_timestamp() - interval '1 day'
 ), replaced as (
   update {schema}.job
-  set priority = item.priority, held = coalesce(item.held, false), codec = item.codec, payload = item.payload, payload_id = null,
-      seq = case when coalesce(item.held, false) or last.due > pg_catalog.statement_timestamp() then null else coalesce(job.seq, pg_catalog.nextval('{schema}.job_seq')) end,
-      run_at = case when coalesce(item.held, false) or last.due > pg_catalog.statement_timestamp() then last.due end,
+  set priority = item.priority, paused = coalesce(item.paused, false), codec = item.codec, payload = item.payload, payload_id = null,
+      seq = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then null else coalesce(job.seq, pg_catalog.nextval('{schema}.job_seq')) end,
+      run_at = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then last.due end,
       description = item.description, key_until = item.key_until, unreadable_since = null,
       max_retries = item.max_retries, backoff_ms = item.backoff_ms::pg_catalog.int8[], jitter_percent = item.jitter_percent
   from last join item on item.ordinal = last.ordinal
@@ -68,12 +68,12 @@ with item as materialized (
   delete from {schema}.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs
 )
 select found.ordinal, found.id,
-       case when found.state = 0 and (found.held or queue.paused) then 4::pg_catalog.int2 else found.state end as state,
+       case when found.state = 0 and (found.paused or queue.paused) then 4::pg_catalog.int2 else found.state end as state,
        found.replaced
 from (
-  select ordinal, id, state, held, queue_id, replaced from own
+  select ordinal, id, state, paused, queue_id, replaced from own
   union all
-  select ordinal, id, state, held, queue_id, is_unstarted
+  select ordinal, id, state, paused, queue_id, is_unstarted
   from holder
   where is_as_seen and (not is_unstarted or item_id in (select id from remembered))
 ) found

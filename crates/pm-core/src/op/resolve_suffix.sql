@@ -3,8 +3,8 @@
 -- Concurrency: reads one snapshot.
 -- Index: job (id), walked backwards.
 -- Cost: the rows walked: the newest $2, or all when null (about 0.5 us each).
-select recent.id, queue.name, case when recent.state = 0 and (recent.held or queue.paused) then 4::pg_catalog.int2 else recent.state end as state
-from (select job.id, job.queue_id, job.state, job.held from {schema}.job order by job.id desc limit $2::pg_catalog.int8) recent
+select recent.id, queue.name, case when recent.state = 0 and (recent.paused or queue.paused) then 4::pg_catalog.int2 else recent.state end as state
+from (select job.id, job.queue_id, job.state, job.paused from {schema}.job order by job.id desc limit $2::pg_catalog.int8) recent
 join {schema}.queue on queue.id = recent.queue_id
 where queue.name is not null and pg_catalog.right(pg_catalog.replace(recent.id::pg_catalog.text, '-', ''), pg_catalog.length($1::pg_catalog.text)) = $1::pg_catalog.text
 order by recent.id desc

@@ -11,23 +11,23 @@ with item as materialized (
   from item join {schema}.job on job.id = any(array[item.id])
   order by item.id
   for no key update of job skip locked
-), {still_is}, asked as materialized (
+), {precondition}, asked as materialized (
   select still.* from still where fits and (state <> 1 or $5::pg_catalog.bool)
-), wish as materialized (
-  select id, queue_id, key from asked where key is not null and key_held is null
-), spared as (
+), wanted_key as materialized (
+  select id, queue_id, key from asked where key is not null and reserved_key is null
+), changed_here as (
   select id from asked
 ), {lapsed_keys}, second as materialized (
   select id from (
-    select id, pg_catalog.first_value(id) over (partition by queue_id, key order by id) as first from wish
+    select id, pg_catalog.first_value(id) over (partition by queue_id, key order by id) as first from wanted_key
   ) ranked
   where first <> id
-), barred as materialized (
+), key_taken as materialized (
   select id from taken union all select id from second
 ), allowed as materialized (
-  select fit.*, case when fit.state = 0 and fit.seq is not null then fit.seq else pg_catalog.nextval('{schema}.job_seq') end as ticket
+  select fit.*, case when fit.state = 0 and fit.seq is not null then fit.seq else pg_catalog.nextval('{schema}.job_seq') end as position
   from (
-    select asked.* from asked where id not in (select id from barred) order by id offset 0
+    select asked.* from asked where id not in (select id from key_taken) order by id offset 0
   ) fit
 ), told as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
@@ -36,14 +36,14 @@ with item as materialized (
   on conflict do nothing
 ), changed as (
   update {schema}.job
-  set state = 0, retry_count = 0, reason = null, unreadable_since = null, run_at = null, ended_at = null, failed_at = null, held = false,
+  set state = 0, retry_count = 0, reason = null, unreadable_since = null, run_at = null, ended_at = null, failed_at = null, paused = false,
       lease = case when a.state = 1 then null else a.lease end, lease_expires_at = null,
-      seq = a.ticket, key_held = a.key
+      seq = a.position, reserved_key = a.key
   from allowed a
   where job.id = any(array[a.id])
   returning job.id
 )
 select item.ordinal,
-       case when still.id is null then {not_locked} when still.id in (select id from changed) then 1::pg_catalog.int2 when still.id in (select id from barred) then 4::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
+       case when still.id is null then {not_locked} when still.id in (select id from changed) then 1::pg_catalog.int2 when still.id in (select id from key_taken) then 4::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
        still.shown as state, still.queue_id
 from item left join still on still.ordinal = item.ordinal

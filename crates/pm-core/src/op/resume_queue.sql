@@ -1,31 +1,31 @@
 -- Clears the queue's flag and sets free the jobs that were enqueued as paused; counts all jobs set free.
--- Locks: the queue's row, without its key; then the held jobs in id order.
+-- Locks: the queue's row, without its key; then the paused jobs in id order.
 -- Concurrency: two at once free each job once. The count is of this snapshot: a later one would miss what workers have taken since.
--- Index: queue (name), job_held; for the count job_line and job_wait too.
--- Cost: grows with the jobs held one by one, and by the count (about 0.2 us a job).
+-- Index: queue (name), job_paused; for the count job_line and job_wait too.
+-- Cost: grows with the jobs paused one by one, and by the count (about 0.2 us a job).
 with named as materialized (
   select id, paused from {schema}.queue where name = $1::pg_catalog.text for no key update
 ), cleared as (
   update {schema}.queue set paused = false from named where queue.id = named.id and queue.paused
-), held as materialized (
+), paused_job as materialized (
   select locked.id, locked.is_due, case when locked.is_due then pg_catalog.nextval('{schema}.job_seq') end as seq
   from (
     select job.id, coalesce(job.run_at <= pg_catalog.statement_timestamp(), true) as is_due
     from named join {schema}.job on job.queue_id = named.id
-    where job.held
+    where job.paused
     order by job.id
     for no key update of job
   ) locked
 ), freed as (
   update {schema}.job
-  set held = false, seq = held.seq, run_at = case when held.is_due then null else job.run_at end
-  from held where job.id = any(array[held.id]) and job.held
+  set paused = false, seq = paused_job.seq, run_at = case when paused_job.is_due then null else job.run_at end
+  from paused_job where job.id = any(array[paused_job.id]) and job.paused
   returning job.id
 )
 select named.id,
        case when named.paused
          then (select pg_catalog.count(*) from {schema}.job where job.queue_id = named.id and job.seq is not null and job.state = 0)
-            + (select pg_catalog.count(*) from {schema}.job where job.queue_id = named.id and job.seq is null and job.run_at is not null and not job.held)
+            + (select pg_catalog.count(*) from {schema}.job where job.queue_id = named.id and job.seq is null and job.run_at is not null and not job.paused)
          else 0 end
        + (select pg_catalog.count(*) from freed) as freed
 from named

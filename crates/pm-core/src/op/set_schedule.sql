@@ -7,7 +7,7 @@
 with home as materialized (
   select id from {schema}.queue where name = $2::pg_catalog.text for key share
 )
-insert into {schema}.schedule as held (name, queue_id, cron, zone, missed, missed_limit, overlap, next_tick, priority, description,
+insert into {schema}.schedule as present (name, queue_id, cron, zone, missed, missed_limit, overlap, next_tick, priority, description,
                                        max_retries, backoff_ms, jitter_percent, codec, payload)
 select $1::pg_catalog.text, home.id, $3::pg_catalog.text, $4::pg_catalog.text, $5::pg_catalog.int2, $6::pg_catalog.int2, $7::pg_catalog.int2, $8::pg_catalog.timestamptz, $9::pg_catalog.int4, $10::pg_catalog.text,
        $11::pg_catalog.int4, $12::pg_catalog.int8[], $13::pg_catalog.int2, $14::pg_catalog.int2, $15::pg_catalog.bytea
@@ -16,8 +16,8 @@ on conflict (name) do update set
   queue_id = excluded.queue_id, cron = excluded.cron, zone = excluded.zone, missed = excluded.missed, missed_limit = excluded.missed_limit,
   overlap = excluded.overlap, priority = excluded.priority, description = excluded.description, max_retries = excluded.max_retries,
   backoff_ms = excluded.backoff_ms, jitter_percent = excluded.jitter_percent, codec = excluded.codec, payload = excluded.payload,
-  revision = held.revision + 1,
-  next_tick = case when held.paused then null
-                   when held.cron = excluded.cron and held.zone = excluded.zone then coalesce(held.next_tick, excluded.next_tick)
+  revision = present.revision + 1,
+  next_tick = case when present.paused then null
+                   when present.cron = excluded.cron and present.zone = excluded.zone then coalesce(present.next_tick, excluded.next_tick)
                    else excluded.next_tick end
-returning held.revision = 1 as created
+returning present.revision = 1 as created

@@ -17,7 +17,7 @@ with item as materialized (
   set state = item.state, verdict = item.verdict, lease_expires_at = null,
       ended_at = case when item.state >= 2 then pg_catalog.statement_timestamp() end,
       failed_at = case when item.state = 3 then pg_catalog.statement_timestamp() end,
-      key_held = case when item.state >= 2 and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.key_held end,
+      reserved_key = case when item.state >= 2 and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.reserved_key end,
       seq = case when item.state >= 2 then null when item.verdict = 3 then job.seq when item.delay_ms > 0 then null else pg_catalog.nextval('{schema}.job_seq') end,
       run_at = case when item.state = 0 and item.delay_ms > 0 then pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms' end,
       retry_count = least(job.retry_count, 2147483646) + (item.verdict = 1)::pg_catalog.int4,

@@ -55,7 +55,7 @@ pub(super) struct Fake {
     /// Queues whose rows another transaction has locked, and keys that it holds.
     pub(super) locked_queues: BTreeSet<String>,
     pub(super) locked_keys: BTreeSet<String>,
-    /// Jobs that someone's transaction has locked; only refreshes look, and settles that pass by.
+    /// Jobs that someone's transaction has locked; only extensions look, and settles that pass by.
     pub(super) locked: BTreeSet<Uuid>,
     pub(super) schedules: BTreeMap<i32, FakeSchedule>,
     last_seq: i64,
@@ -117,7 +117,7 @@ impl Fake {
     pub(super) fn run(&mut self, plan: &Plan<'_>, now: Instant) -> Rows {
         use Value::{Int4Array, Int8, Int8Array, Text, TextArray};
         match (plan.statement, &plan.params[..]) {
-            (StatementId::Settle | StatementId::Outcome | StatementId::Refresh, _) => self.run_words(plan, now),
+            (StatementId::Settle | StatementId::Outcome | StatementId::Extend, _) => self.run_words(plan, now),
             (
                 StatementId::Enqueue
                 | StatementId::EnqueueKeyed
@@ -142,7 +142,7 @@ impl Fake {
             (StatementId::Promote, [Int8(limit), bound]) => self.promote(*limit, bound_of(bound), now),
             (StatementId::ReleaseClaim, [Int8(lease)]) => self.release_claim(*lease),
             (StatementId::DueSchedules | StatementId::FireSchedules, _) => self.run_schedules(plan, now),
-            (StatementId::WakeSleepers, [Text(_)]) => rows_of(1, [vec![Value::Int8(0)]].into_iter()),
+            (StatementId::NotifyIdle, [Text(_)]) => rows_of(1, [vec![Value::Int8(0)]].into_iter()),
             odd => panic!("the fake does not know {odd:?}"),
         }
     }
@@ -156,7 +156,7 @@ impl Fake {
         let leases = jobs.iter().flatten().zip(numbers.iter().flatten());
         let leases: Vec<_> = leases.map(|(job, number)| Lease { job: *job, number: *number }).collect();
         match (plan.statement, rest) {
-            (StatementId::Refresh, []) => self.refresh(&leases, now),
+            (StatementId::Extend, []) => self.extend(&leases, now),
             (StatementId::Settle, [Int2Array(verdicts), Int2Array(states), delays, _, Value::Bool(_)]) => {
                 let unsettled = leases.iter().enumerate().filter_map(|(n, lease)| {
                     let delay = if let Int8Array(delays) = delays { delays[n] } else { None };
@@ -206,8 +206,8 @@ impl Fake {
                 });
                 rows_of(3, rows)
             }
-            (StatementId::Notify, [_, TextArray(notices)]) => {
-                rows_of(1, [vec![Value::Int8(notices.len() as i64)]].into_iter())
+            (StatementId::Notify, [_, TextArray(notifications)]) => {
+                rows_of(1, [vec![Value::Int8(notifications.len() as i64)]].into_iter())
             }
             odd => panic!("the fake does not know {odd:?}"),
         }
@@ -339,7 +339,7 @@ impl Fake {
         self.jobs.get(&lease.job).is_some_and(is_last) || self.attempts.contains(&(lease.job, lease.number, verdict))
     }
 
-    fn refresh(&mut self, leases: &[Lease], now: Instant) -> Rows {
+    fn extend(&mut self, leases: &[Lease], now: Instant) -> Rows {
         let rows = leases.iter().enumerate().filter_map(|(n, lease)| {
             let job = self.jobs.get_mut(&lease.job)?;
             let holds = job.state == IN_PROGRESS && job.lease == Some(lease.number);

@@ -4,21 +4,21 @@ use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Trouble, WorkerOptions};
 use pm_core::{Error, Failure, Reason, State, StatementId, Verdict};
 
-fn rig_with_keep_alive(most_ms: u64) -> Rig {
-    let mut rig = Rig::new(WorkerOptions { keep_alive: Some(ms(most_ms)), ..options() });
+fn rig_with_heartbeat(most_ms: u64) -> Rig {
+    let mut rig = Rig::new(WorkerOptions { heartbeat: Some(ms(most_ms)), ..options() });
     rig.fake.queues.get_mut(&1).expect("the rig has made it").lease = ms(9_000);
     rig.add_jobs(1);
     rig
 }
 
 #[test]
-fn keep_alive_refreshes_at_a_third_of_the_lease_until_its_maximum_and_then_the_lease_is_lost() {
-    let mut rig = rig_with_keep_alive(20_000);
+fn heartbeat_refreshes_at_a_third_of_the_lease_until_its_maximum_and_then_the_lease_is_lost() {
+    let mut rig = rig_with_heartbeat(20_000);
     let taken = rig.wait_next();
     let claimed = rig.times(StatementId::Claim)[0];
     let started = rig.now;
     rig.run_for(ms(60_000));
-    let times = rig.times(StatementId::Refresh);
+    let times = rig.times(StatementId::Extend);
     assert_eq!(times.len(), 6, "{times:?}");
     for (n, time) in times.iter().enumerate() {
         assert_eq!(*time, claimed + ms(3_000 * (n as u64 + 1)), "a third after the last one was sent");
@@ -29,12 +29,12 @@ fn keep_alive_refreshes_at_a_third_of_the_lease_until_its_maximum_and_then_the_l
 }
 
 #[test]
-fn without_keep_alive_nothing_is_refreshed() {
+fn without_heartbeat_nothing_is_refreshed() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     let taken = rig.wait_next();
     rig.run_for(ms(30_000));
-    assert_eq!((rig.sent(StatementId::Refresh).count(), &rig.lost[..]), (0, &[taken.job.lease][..]));
+    assert_eq!((rig.sent(StatementId::Extend).count(), &rig.lost[..]), (0, &[taken.job.lease][..]));
 }
 
 #[test]
@@ -60,9 +60,9 @@ fn a_word_after_trust_has_ended_is_still_sent_and_the_database_decides() {
     let taken = rig.wait_next();
     rig.run_for(ms(12_000));
     assert_eq!(rig.lost, [taken.job.lease]);
-    let ticket = rig.settle(&taken, Verdict::Commit);
+    let request_id = rig.settle(&taken, Verdict::Commit);
     rig.run_for(ms(10));
-    assert_eq!(rig.settled[&ticket], Ok(()), "nobody has reaped it");
+    assert_eq!(rig.settled[&request_id], Ok(()), "nobody has reaped it");
 }
 
 #[test]
@@ -71,13 +71,13 @@ fn a_refresh_tells_what_remains_and_a_lost_lease_is_refused() {
     let job = rig.add_jobs(1)[0];
     let taken = rig.wait_next();
     rig.run_for(ms(4_000));
-    let ticket = rig.worker.refresh(taken.job.lease);
+    let request_id = rig.worker.extend(taken.job.lease);
     rig.run_for(ms(10));
-    assert_eq!(rig.refreshed[&ticket], Ok(ms(10_000)));
+    assert_eq!(rig.extended[&request_id], Ok(ms(10_000)));
     rig.fake.force_restart(job);
-    let ticket = rig.worker.refresh(taken.job.lease);
+    let request_id = rig.worker.extend(taken.job.lease);
     rig.run_for(ms(10));
-    assert_eq!(rig.refreshed[&ticket], Err(Trouble::Refused(Error::LeaseLost)));
+    assert_eq!(rig.extended[&request_id], Err(Trouble::Refused(Error::LeaseLost)));
     assert_eq!(rig.lost, [taken.job.lease]);
 }
 
@@ -87,18 +87,18 @@ fn a_refresh_of_a_locked_job_is_tried_again_and_holds_up_no_other() {
     rig.add_jobs(2);
     let taken = [rig.wait_next(), rig.wait_next()];
     rig.fake.locked.insert(taken[0].job.lease.job);
-    let tickets = taken.each_ref().map(|taken| rig.worker.refresh(taken.job.lease));
+    let request_ids = taken.each_ref().map(|taken| rig.worker.extend(taken.job.lease));
     rig.run_for(ms(3_000));
-    assert!(!rig.refreshed.contains_key(&tickets[0]));
-    assert_eq!(rig.refreshed[&tickets[1]], Ok(ms(10_000)));
+    assert!(!rig.extended.contains_key(&request_ids[0]));
+    assert_eq!(rig.extended[&request_ids[1]], Ok(ms(10_000)));
     rig.fake.locked.clear();
     rig.fake.reaps_nothing = true;
     rig.run_for(ms(1_000));
-    assert_eq!(rig.refreshed[&tickets[0]], Ok(ms(10_000)));
+    assert_eq!(rig.extended[&request_ids[0]], Ok(ms(10_000)));
     rig.fake.locked.insert(taken[0].job.lease.job);
-    let ticket = rig.worker.refresh(taken[0].job.lease);
+    let request_id = rig.worker.extend(taken[0].job.lease);
     rig.run_for(ms(13_000));
-    let told = rig.refreshed[&ticket].clone().unwrap_err();
+    let told = rig.extended[&request_id].clone().unwrap_err();
     assert!(matches!(told, Trouble::Failed(failure) if failure.sqlstate() == Some("55P03")), "its lease has ended");
 }
 
@@ -107,26 +107,26 @@ fn a_refresh_that_fails_is_tried_again_until_the_lease_ends() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     let taken = rig.wait_next();
-    rig.fault(StatementId::Refresh, Fault::Fails(Failure::not_sent("refused")), 3);
-    let ticket = rig.worker.refresh(taken.job.lease);
+    rig.fault(StatementId::Extend, Fault::Fails(Failure::not_sent("refused")), 3);
+    let request_id = rig.worker.extend(taken.job.lease);
     rig.run_for(ms(1_000));
-    assert!(rig.refreshed[&ticket].is_ok());
-    assert_eq!(rig.sent(StatementId::Refresh).count(), 4);
+    assert!(rig.extended[&request_id].is_ok());
+    assert_eq!(rig.sent(StatementId::Extend).count(), 4);
     let failure = Failure::not_sent("refused");
-    rig.fault(StatementId::Refresh, Fault::Fails(failure.clone()), 1_000_000);
-    let ticket = rig.worker.refresh(taken.job.lease);
+    rig.fault(StatementId::Extend, Fault::Fails(failure.clone()), 1_000_000);
+    let request_id = rig.worker.extend(taken.job.lease);
     rig.run_for(ms(9_500));
-    assert!(!rig.refreshed.contains_key(&ticket));
+    assert!(!rig.extended.contains_key(&request_id));
     rig.run_for(ms(10_000));
-    assert_eq!(rig.refreshed[&ticket], Err(Trouble::Failed(failure)));
+    assert_eq!(rig.extended[&request_id], Err(Trouble::Failed(failure)));
 }
 
 #[test]
-fn keep_alive_goes_on_after_failed_refreshes() {
-    let mut rig = rig_with_keep_alive(60_000);
+fn heartbeat_goes_on_after_failed_refreshes() {
+    let mut rig = rig_with_heartbeat(60_000);
     let taken = rig.wait_next();
-    rig.fault(StatementId::Refresh, Fault::LosesReply, 2);
-    rig.fault(StatementId::Refresh, Fault::Fails(Failure::not_sent("refused")), 2);
+    rig.fault(StatementId::Extend, Fault::LosesReply, 2);
+    rig.fault(StatementId::Extend, Fault::Fails(Failure::not_sent("refused")), 2);
     rig.run_for(ms(30_000));
     assert!(rig.worker.is_trusted(&taken.job.lease, rig.now));
     assert_eq!(rig.lost, []);
@@ -134,60 +134,60 @@ fn keep_alive_goes_on_after_failed_refreshes() {
 
 #[test]
 fn a_refresh_and_the_end_of_a_lease_may_cross() {
-    let mut rig = rig_with_keep_alive(60_000);
+    let mut rig = rig_with_heartbeat(60_000);
     let taken = rig.wait_next();
-    rig.held.insert(StatementId::Refresh);
+    rig.held.insert(StatementId::Extend);
     rig.run_for(ms(3_100));
-    let ticket = rig.settle(&taken, Verdict::Commit);
+    let request_id = rig.settle(&taken, Verdict::Commit);
     rig.run_for(ms(10));
     rig.held.clear();
     rig.run_for(ms(100));
-    assert_eq!((&rig.settled[&ticket], &rig.lost[..]), (&Ok(()), &[][..]));
+    assert_eq!((&rig.settled[&request_id], &rig.lost[..]), (&Ok(()), &[][..]));
 }
 
 #[test]
 fn no_statement_refreshes_more_than_500_leases() {
-    let mut rig = Rig::new(WorkerOptions { keep_alive: Some(ms(60_000)), prefetch: 500, ..options() });
+    let mut rig = Rig::new(WorkerOptions { heartbeat: Some(ms(60_000)), prefetch: 500, ..options() });
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(6_000);
     rig.add_jobs(900);
     let taken: Vec<_> = (0..900).map(|_| rig.wait_next()).collect();
-    let tickets: Vec<_> = taken.iter().rev().map(|taken| rig.worker.refresh(taken.job.lease)).collect();
-    rig.held.insert(StatementId::Refresh);
+    let request_ids: Vec<_> = taken.iter().rev().map(|taken| rig.worker.extend(taken.job.lease)).collect();
+    rig.held.insert(StatementId::Extend);
     rig.run_for(ms(2_500));
     rig.held.clear();
     // The rig looks at the size of every statement.
     rig.run_for(ms(100));
-    assert!(tickets.iter().all(|ticket| rig.refreshed[ticket].is_ok()));
+    assert!(request_ids.iter().all(|request_id| rig.extended[request_id].is_ok()));
     assert_eq!(rig.lost, []);
 }
 
 #[test]
 fn a_lease_that_a_transaction_settles_is_left_alone_and_then_extended_with_a_quarter_of_it_left() {
-    let mut rig = rig_with_keep_alive(60_000);
+    let mut rig = rig_with_heartbeat(60_000);
     let lease = rig.wait_next().job.lease;
     let claimed = rig.times(StatementId::Claim)[0];
     rig.worker.rest(lease);
     rig.run_for(ms(5_000));
-    assert_eq!(rig.sent(StatementId::Refresh).count(), 0, "not while the transaction is open");
+    assert_eq!(rig.sent(StatementId::Extend).count(), 0, "not while the transaction is open");
     rig.worker.resume(lease);
     rig.run_for(ms(10_000));
     // Of 9 s, 8.55 are trusted.
     let late = ms(8_550) - ms(8_550) / 4;
-    assert_eq!(rig.times(StatementId::Refresh), [claimed + late, claimed + late * 2]);
+    assert_eq!(rig.times(StatementId::Extend), [claimed + late, claimed + late * 2]);
     assert_eq!(rig.lost, []);
 }
 
 #[test]
 fn a_transaction_that_failed_begins_its_next_try_with_a_whole_lease() {
-    let mut rig = rig_with_keep_alive(60_000);
+    let mut rig = rig_with_heartbeat(60_000);
     let lease = rig.wait_next().job.lease;
     rig.run_for(ms(2_000));
     rig.worker.rest(lease);
     let failed_at = rig.now;
-    let ticket = rig.worker.resume_and_extend(lease, rig.now).expect("it is kept alive");
+    let request_id = rig.worker.resume_and_extend(lease, rig.now).expect("it is kept alive");
     rig.run_for(ms(6_000));
-    assert!(rig.refreshed[&ticket].is_ok());
-    assert_eq!(rig.times(StatementId::Refresh), [failed_at], "and not again for two thirds of the lease");
+    assert!(rig.extended[&request_id].is_ok());
+    assert_eq!(rig.times(StatementId::Extend), [failed_at], "and not again for two thirds of the lease");
 
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
@@ -198,17 +198,17 @@ fn a_transaction_that_failed_begins_its_next_try_with_a_whole_lease() {
 
 #[test]
 fn an_extension_under_way_shows_and_one_not_sent_is_refused_when_a_transaction_settles() {
-    let mut rig = rig_with_keep_alive(60_000);
+    let mut rig = rig_with_heartbeat(60_000);
     let lease = rig.wait_next().job.lease;
-    let unsent = rig.worker.refresh(lease);
+    let unsent = rig.worker.extend(lease);
     rig.worker.rest(lease);
     rig.run_for(ms(100));
-    assert!(rig.refreshed[&unsent].is_err());
-    assert_eq!(rig.sent(StatementId::Refresh).count(), 0);
+    assert!(rig.extended[&unsent].is_err());
+    assert_eq!(rig.sent(StatementId::Extend).count(), 0);
     rig.worker.resume(lease);
 
-    rig.held.insert(StatementId::Refresh);
-    rig.worker.refresh(lease);
+    rig.held.insert(StatementId::Extend);
+    rig.worker.extend(lease);
     rig.run_for(ms(10));
     assert!(rig.worker.is_extending(&lease));
     rig.worker.rest(lease);
@@ -220,14 +220,14 @@ fn an_extension_under_way_shows_and_one_not_sent_is_refused_when_a_transaction_s
 
 #[test]
 fn a_soft_fail_in_a_transaction_wakes_those_who_look_for_the_retry() {
-    let mut rig = rig_with_keep_alive(60_000);
+    let mut rig = rig_with_heartbeat(60_000);
     let lease = rig.wait_next().job.lease;
     rig.worker.rest(lease);
     let item = rig.worker.settlement(lease, Verdict::SoftFail(Reason::new("later")), 0).expect("it is ours");
     assert_eq!(item.state, State::Pending);
-    let before = rig.sent(StatementId::WakeSleepers).count();
+    let before = rig.sent(StatementId::NotifyIdle).count();
     rig.worker.handle_settled_elsewhere(&item, rig.now);
     rig.run_for(ms(100));
-    assert_eq!(rig.sent(StatementId::WakeSleepers).count(), before + 1);
+    assert_eq!(rig.sent(StatementId::NotifyIdle).count(), before + 1);
     assert_eq!(rig.worker.settlement(lease, Verdict::Commit, 0), None, "it is settled");
 }

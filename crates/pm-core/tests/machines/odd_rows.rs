@@ -66,7 +66,7 @@ enum Step {
     AddJob,
     Next,
     Settle(u8),
-    Refresh,
+    Extend,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -77,7 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::AddJob),
         6 => Just(Step::Next),
         4 => (0..3u8).prop_map(Step::Settle),
-        2 => Just(Step::Refresh),
+        2 => Just(Step::Extend),
     ]
 }
 
@@ -101,8 +101,8 @@ fn apply(rig: &mut Rig, hands: &mut Vec<TakenJob>, cells: &mut Cells, catalog: &
                 rig.settle(&taken, verdicts[usize::from(verdict)].clone());
             }
         }
-        Step::Refresh => {
-            let _ticket = hands.last().map(|taken| rig.worker.refresh(taken.job.lease));
+        Step::Extend => {
+            let _ticket = hands.last().map(|taken| rig.worker.extend(taken.job.lease));
         }
     }
 }
@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn no_rows_make_a_worker_panic_or_spin(steps in prop::collection::vec(step(), 1..120), seed: u64) {
         let queues = ["a", "b"].map(|name| QueueName::new(name).expect("it is a name"));
-        let mut rig = Rig::new(WorkerOptions { queues: queues.into(), keep_alive: Some(ms(9_000)), ..options() });
+        let mut rig = Rig::new(WorkerOptions { queues: queues.into(), heartbeat: Some(ms(9_000)), ..options() });
         rig.fake.add_queue(2, "b");
         rig.answers_oddly = true;
         let catalog = Catalog::new(&SchemaName::default());

@@ -1,12 +1,12 @@
 //! Random interleavings of time, replies, faults, operators and users against the fake database.
 //!
-//! The rig checks at every step: no busy loop, one request of each kind in flight, no ticket told twice, no lease trusted
+//! The rig checks at every step: no busy loop, one request of each kind in flight, no request id told twice, no lease trusted
 //! or handed out beyond its end, bounded claims, sorted locks. Here follows what must hold in the end.
 
 use super::fake::{FINISHED, IN_PROGRESS};
 use super::rig::{Logged, Rig, Seeded, Sent, kind_of, ms};
-use pm_core::machine::{Entropy, Request, TakenJob, Ticket, WorkerOptions};
-use pm_core::op::Notice;
+use pm_core::machine::{Entropy, Request, RequestId, TakenJob, WorkerOptions};
+use pm_core::op::Notification;
 use pm_core::{Failure, Instant, QueueName, Reason, StatementId, Verdict};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -47,14 +47,14 @@ enum Step {
         priority: i32,
     },
     /// Another process says something.
-    Notice(Notice),
+    Notification(Notification),
     Listen(bool),
     Change,
     Next,
     Settle(Index, u8),
     /// Says a second word about a lease.
     SettleAgain,
-    Refresh(Index),
+    Extend(Index),
     ShutDown,
 }
 
@@ -78,13 +78,13 @@ fn step() -> impl Strategy<Value = Step> {
         1 => index().prop_map(Step::ForceRestart),
         4 => (0..3usize, 0..3i32).prop_map(|(queue, priority)| Step::WakeUp { queue, priority }),
         2 => (0..4i32, prop::option::of(0..3i32))
-            .prop_map(|(queue_id, priority)| Step::Notice(Notice { queue_id, priority })),
+            .prop_map(|(queue_id, priority)| Step::Notification(Notification { queue_id, priority })),
         1 => any::<bool>().prop_map(Step::Listen),
         1 => Just(Step::Change),
         14 => Just(Step::Next),
         8 => (index(), 0..4u8).prop_map(|(which, verdict)| Step::Settle(which, verdict)),
         1 => Just(Step::SettleAgain),
-        2 => index().prop_map(Step::Refresh),
+        2 => index().prop_map(Step::Extend),
     ]
 }
 
@@ -102,25 +102,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A rig with what a user holds and remembers.
-struct Scene {
+struct Scenario {
     rig: Rig,
     hands: Vec<TakenJob>,
     last: Option<TakenJob>,
-    settles: Vec<Ticket>,
-    refreshes: Vec<Ticket>,
+    settles: Vec<RequestId>,
+    extensions: Vec<RequestId>,
     /// Requests that were given up and run at a time.
     stragglers: Vec<(Instant, Sent)>,
     /// Settles and releases that the database refused for good: those leases end by themselves.
     excused: Vec<Logged>,
 }
 
-impl Scene {
-    fn new(seed: u64, keep_alive: bool, prefetch: usize) -> Self {
+impl Scenario {
+    fn new(seed: u64, heartbeat: bool, prefetch: usize) -> Self {
         let mut rig = Rig::new(WorkerOptions {
             queues: ["a", "b"].map(|name| QueueName::new(name).expect("it is a name")).into(),
             worker: "w".to_owned(),
             prefetch,
-            keep_alive: keep_alive.then_some(ms(3_000)),
+            heartbeat: heartbeat.then_some(ms(3_000)),
             poll_least: ms(20),
             poll_most: ms(1_000),
             reaps: true,
@@ -132,8 +132,16 @@ impl Scene {
             let queue = rig.fake.add_queue(id, name);
             (queue.lease, queue.backoff_ms, queue.max_retries) = (ms(1_000), vec![0, 60, 500], 4);
         }
-        let (settles, refreshes) = (Vec::new(), Vec::new());
-        Scene { rig, hands: Vec::new(), last: None, settles, refreshes, stragglers: Vec::new(), excused: Vec::new() }
+        let (settles, extensions) = (Vec::new(), Vec::new());
+        Scenario {
+            rig,
+            hands: Vec::new(),
+            last: None,
+            settles,
+            extensions,
+            stragglers: Vec::new(),
+            excused: Vec::new(),
+        }
     }
 
     /// Runs the stragglers whose time comes before `then`.
@@ -188,10 +196,10 @@ impl Scene {
             }
             Step::DeleteQueue(queue) => rig.fake.delete_queue(QUEUES[queue].0),
             Step::WakeUp { queue, priority } => rig.worker.handle_wake_up(QUEUES[queue].1, priority, now),
-            Step::Notice(notice) => rig.worker.handle_notice(notice, now),
+            Step::Notification(notification) => rig.worker.handle_notification(notification, now),
             Step::Listen(listens) => rig.worker.set_listening(listens.then(|| ms(4_000)), now),
             Step::Change => rig.worker.handle_change(now),
-            Step::Next | Step::Settle(..) | Step::SettleAgain | Step::Refresh(_) => self.apply_to_user(step),
+            Step::Next | Step::Settle(..) | Step::SettleAgain | Step::Extend(_) => self.apply_to_user(step),
             Step::ShutDown => rig.worker.shut_down(now),
         }
     }
@@ -242,8 +250,8 @@ impl Scene {
                 let last = self.last.take();
                 last.into_iter().for_each(|taken| self.settle(taken, Verdict::Commit));
             }
-            Step::Refresh(which) if count > 0 => {
-                self.refreshes.push(self.rig.worker.refresh(which.get(&self.hands).job.lease));
+            Step::Extend(which) if count > 0 => {
+                self.extensions.push(self.rig.worker.extend(which.get(&self.hands).job.lease));
             }
             _ => {}
         }
@@ -294,42 +302,42 @@ proptest! {
     fn whatever_happens_every_job_ends_every_word_is_answered_and_no_lease_is_left(
         steps in steps(),
         seed: u64,
-        keep_alive: bool,
+        heartbeat: bool,
         prefetch in 1usize..12,
     ) {
-        let mut scene = Scene::new(seed, keep_alive, prefetch);
-        scene.rig.pump();
+        let mut scenario = Scenario::new(seed, heartbeat, prefetch);
+        scenario.rig.pump();
         for step in steps {
-            scene.apply(step);
-            scene.rig.pump();
+            scenario.apply(step);
+            scenario.rig.pump();
         }
         // The faults stop: what is in flight is answered.
-        let faults_end = scene.rig.now;
-        for queue in scene.rig.fake.queues.values_mut() {
+        let faults_end = scenario.rig.now;
+        for queue in scenario.rig.fake.queues.values_mut() {
             queue.paused = false;
         }
-        while !scene.rig.in_flight.is_empty() {
-            scene.rig.answer(0);
+        while !scenario.rig.in_flight.is_empty() {
+            scenario.rig.answer(0);
         }
-        if !scene.rig.worker.is_draining() {
-            let ended = scene.run_until(true, |rig| rig.worker.is_draining() || Scene::all_ended(rig));
-            prop_assert!(ended, "some jobs never end: {:#?}\n{:#?}", scene.rig.fake.jobs, scene.rig);
+        if !scenario.rig.worker.is_draining() {
+            let ended = scenario.run_until(true, |rig| rig.worker.is_draining() || Scenario::all_ended(rig));
+            prop_assert!(ended, "some jobs never end: {:#?}\n{:#?}", scenario.rig.fake.jobs, scenario.rig);
         }
-        scene.rig.worker.shut_down(scene.rig.now);
-        prop_assert!(scene.run_until(true, |rig| rig.worker.is_drained()), "never drained: {:#?}", scene.rig);
-        let over = scene.run_until(false, |rig| rig.timer().is_none() && rig.in_flight.is_empty());
-        prop_assert!(over, "never quiet: {:#?}", scene.rig);
-        for (id, job) in &scene.rig.fake.jobs {
-            let Some(lease) = job.lease.filter(|lease| job.state == IN_PROGRESS && scene.rig.claimed(*lease)) else {
+        scenario.rig.worker.shut_down(scenario.rig.now);
+        prop_assert!(scenario.run_until(true, |rig| rig.worker.is_drained()), "never drained: {:#?}", scenario.rig);
+        let over = scenario.run_until(false, |rig| rig.timer().is_none() && rig.in_flight.is_empty());
+        prop_assert!(over, "never quiet: {:#?}", scenario.rig);
+        for (id, job) in &scenario.rig.fake.jobs {
+            let Some(lease) = job.lease.filter(|lease| job.state == IN_PROGRESS && scenario.rig.claimed(*lease)) else {
                 continue;
             };
-            let excused = scene.excused.iter().any(|refused| refused.jobs.contains(id) || refused.numbers.contains(&lease));
+            let excused = scenario.excused.iter().any(|refused| refused.jobs.contains(id) || refused.numbers.contains(&lease));
             let ended_by_itself = job.expires_at <= Some(faults_end);
-            prop_assert!(excused || ended_by_itself, "{id} is left leased: {job:?} {:#?}", scene.rig.log);
+            prop_assert!(excused || ended_by_itself, "{id} is left leased: {job:?} {:#?}", scenario.rig.log);
         }
-        scene.rig.pump();
-        prop_assert!(scene.settles.iter().all(|ticket| scene.rig.settled.contains_key(ticket)));
-        prop_assert!(scene.refreshes.iter().all(|ticket| scene.rig.refreshed.contains_key(ticket)));
+        scenario.rig.pump();
+        prop_assert!(scenario.settles.iter().all(|request_id| scenario.rig.settled.contains_key(request_id)));
+        prop_assert!(scenario.extensions.iter().all(|request_id| scenario.rig.extended.contains_key(request_id)));
     }
 
     #[test]
@@ -337,18 +345,18 @@ proptest! {
         takes in prop::collection::vec((0u64..300, 0usize..8), 1..60),
         prefetch in 0usize..12,
     ) {
-        let mut scene = Scene::new(1, false, prefetch);
-        scene.rig.add_jobs(400);
+        let mut scenario = Scenario::new(1, false, prefetch);
+        scenario.rig.add_jobs(400);
         let mut taken_at = Vec::new();
         for (pause, count) in takes {
-            let now = scene.rig.now;
-            scene.rig.run_for(ms(pause));
+            let now = scenario.rig.now;
+            scenario.rig.run_for(ms(pause));
             for _ in 0..count {
-                taken_at.extend(scene.rig.next().map(|_| scene.rig.now));
+                taken_at.extend(scenario.rig.next().map(|_| scenario.rig.now));
             }
-            let leased = scene.rig.fake.jobs.values().filter(|job| job.state == IN_PROGRESS).count();
-            scene.rig.run_for(ms(20));
-            prop_assert!(scene.rig.now > now);
+            let leased = scenario.rig.fake.jobs.values().filter(|job| job.state == IN_PROGRESS).count();
+            scenario.rig.run_for(ms(20));
+            prop_assert!(scenario.rig.now > now);
             // What was reaped meanwhile is in nobody's hands any more.
             prop_assert!(leased <= taken_at.len() + prefetch.max(1));
         }
@@ -362,24 +370,24 @@ fn the_steps_reach_every_kind_of_request() {
     let mut runner = TestRunner::deterministic();
     let mut seen = BTreeSet::new();
     for seed in 0..100 {
-        let mut scene = Scene::new(seed, true, 4);
+        let mut scenario = Scenario::new(seed, true, 4);
         let steps = steps().new_tree(&mut runner).expect("it rejects nothing").current();
         for step in steps {
-            scene.apply(step);
-            scene.rig.pump();
+            scenario.apply(step);
+            scenario.rig.pump();
         }
-        seen.extend(scene.rig.log.iter().map(|logged| logged.statement));
+        seen.extend(scenario.rig.log.iter().map(|logged| logged.statement));
     }
     let all = [
         StatementId::Poll,
         StatementId::Claim,
         StatementId::Settle,
         StatementId::Outcome,
-        StatementId::Refresh,
+        StatementId::Extend,
         StatementId::Reap,
         StatementId::Promote,
         StatementId::ReleaseClaim,
-        StatementId::WakeSleepers,
+        StatementId::NotifyIdle,
     ];
     assert_eq!(seen, BTreeSet::from(all));
 }

@@ -2,7 +2,7 @@
 
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Trouble, WorkerOptions};
-use pm_core::op::Notice;
+use pm_core::op::Notification;
 use pm_core::{Error, Failure, QueueName, Reason, StatementId, Verdict};
 
 #[test]
@@ -51,7 +51,7 @@ fn a_worker_that_only_settles_looks_at_nothing() {
     }
     assert!(rig.log.iter().all(|logged| matches!(
         logged.statement,
-        StatementId::Settle | StatementId::Outcome | StatementId::WakeSleepers
+        StatementId::Settle | StatementId::Outcome | StatementId::NotifyIdle
     )));
     assert!(!rig.worker.is_draining());
 }
@@ -78,7 +78,7 @@ fn a_listening_worker_sleeps_long_and_wakes_when_another_process_speaks() {
     assert!(polls < 14, "{polls} polls in a minute");
     for priority in [Some(0), None] {
         rig.add_jobs(1);
-        rig.worker.handle_notice(Notice { queue_id: 1, priority }, rig.now);
+        rig.worker.handle_notification(Notification { queue_id: 1, priority }, rig.now);
         rig.run_for(ms(10));
         let taken = rig.next().unwrap();
         rig.settle(&taken, Verdict::Commit);
@@ -101,7 +101,7 @@ fn long_asleep() -> Rig {
 fn a_claim_that_brings_nothing_does_not_put_off_a_look_that_was_asked_for() {
     let mut rig = long_asleep();
     rig.run_for(ms(10));
-    rig.worker.handle_notice(Notice { queue_id: 1, priority: Some(0) }, rig.now);
+    rig.worker.handle_notification(Notification { queue_id: 1, priority: Some(0) }, rig.now);
     rig.pump();
     let claim = rig.place_of(StatementId::Claim).expect("it was woken");
     rig.run(claim).unwrap();
@@ -116,7 +116,7 @@ fn a_claim_that_brings_nothing_does_not_put_off_a_look_that_was_asked_for() {
 #[test]
 fn a_look_during_a_claim_that_brings_nothing_is_soon_followed_by_one_that_asks_to_be_notified() {
     let mut rig = long_asleep();
-    rig.worker.handle_notice(Notice { queue_id: 1, priority: Some(0) }, rig.now);
+    rig.worker.handle_notification(Notification { queue_id: 1, priority: Some(0) }, rig.now);
     rig.run_for(ms(3_000));
     let polls: Vec<_> = rig.sent(StatementId::Poll).collect();
     let polls = &polls[polls.len() - 2..];

@@ -2,7 +2,7 @@
 
 use super::fake::Fake;
 use pm_core::machine::{
-    Entropy, Machine, Request, TakenJob, Ticket, Trouble, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
+    Entropy, Machine, Request, RequestId, TakenJob, Trouble, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
 };
 use pm_core::{Failure, Instant, Lease, Plan, QueueName, Rows, StatementId, Value, Verdict, trusted_for};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -66,8 +66,8 @@ pub(super) struct Rig {
     pub(super) now: Instant,
     pub(super) in_flight: Vec<Sent>,
     pub(super) log: Vec<Logged>,
-    pub(super) settled: BTreeMap<Ticket, Result<(), Trouble>>,
-    pub(super) refreshed: BTreeMap<Ticket, Result<Duration, Trouble>>,
+    pub(super) settled: BTreeMap<RequestId, Result<(), Trouble>>,
+    pub(super) extended: BTreeMap<RequestId, Result<Duration, Trouble>>,
     pub(super) lost: Vec<Lease>,
     pub(super) failed: Vec<Trouble>,
     /// How long a request takes, when time runs by itself. It runs at the end of that.
@@ -91,7 +91,7 @@ pub(super) fn options() -> WorkerOptions {
         queues: vec![QueueName::new("a").expect("it is a name")],
         worker: "w".to_owned(),
         prefetch: 10,
-        keep_alive: None,
+        heartbeat: None,
         poll_least: ms(100),
         poll_most: ms(1_000),
         reaps: true,
@@ -115,7 +115,7 @@ impl Rig {
             in_flight: Vec::new(),
             log: Vec::new(),
             settled: BTreeMap::new(),
-            refreshed: BTreeMap::new(),
+            extended: BTreeMap::new(),
             lost: Vec::new(),
             failed: Vec::new(),
             latency: ms(2),
@@ -178,11 +178,11 @@ impl Rig {
 
     fn take_event(&mut self, event: WorkerEvent) {
         match event {
-            WorkerEvent::Settled { ticket, outcome } => {
-                assert!(self.settled.insert(ticket, outcome).is_none(), "{ticket:?} was told twice");
+            WorkerEvent::Settled { request_id, outcome } => {
+                assert!(self.settled.insert(request_id, outcome).is_none(), "{request_id:?} was told twice");
             }
-            WorkerEvent::Refreshed { ticket, outcome } => {
-                assert!(self.refreshed.insert(ticket, outcome).is_none(), "{ticket:?} was told twice");
+            WorkerEvent::Extended { request_id, outcome } => {
+                assert!(self.extended.insert(request_id, outcome).is_none(), "{request_id:?} was told twice");
             }
             WorkerEvent::LeaseLost(lease) => self.lost.push(lease),
             WorkerEvent::Failed(trouble) => self.failed.push(trouble),
@@ -291,7 +291,7 @@ impl Rig {
         panic!("no job came within a second: {:?}", self.log);
     }
 
-    pub(super) fn settle(&mut self, taken: &TakenJob, verdict: Verdict) -> Ticket {
+    pub(super) fn settle(&mut self, taken: &TakenJob, verdict: Verdict) -> RequestId {
         self.worker.settle(taken.job.lease, verdict, self.now, 0)
     }
 

@@ -17,12 +17,12 @@ fn a_settle_is_tried_again_until_30_s_after_the_end_of_its_lease() {
         let taken = rig.wait_next();
         let lease_ends = rig.times(StatementId::Claim)[0] + ms(10_000);
         rig.fault(StatementId::Settle, Fault::Fails(failure.clone()), 1_000_000);
-        let ticket = rig.settle(&taken, Verdict::Commit);
+        let request_id = rig.settle(&taken, Verdict::Commit);
         rig.run_for((lease_ends + ms(29_990)).since(rig.now));
-        assert_eq!(rig.settled.get(&ticket), None);
+        assert_eq!(rig.settled.get(&request_id), None);
         assert!(rig.sent(StatementId::Settle).count() > 8);
         rig.run_for(ms(5_100));
-        assert_eq!(rig.settled[&ticket], Err(Trouble::Failed(failure)));
+        assert_eq!(rig.settled[&request_id], Err(Trouble::Failed(failure)));
         let sent = rig.sent(StatementId::Settle).count();
         rig.run_for(ms(20_000));
         assert_eq!(rig.sent(StatementId::Settle).count(), sent);
@@ -37,9 +37,9 @@ fn a_settle_whose_reply_is_lost_is_sent_again_and_counts_once() {
         let taken = rig.wait_next();
         rig.worker.shut_down(rig.now);
         rig.fault(StatementId::Settle, Fault::LosesReply, 2);
-        let ticket = rig.settle(&taken, verdict);
+        let request_id = rig.settle(&taken, verdict);
         rig.run_for(ms(1_000));
-        assert_eq!(rig.settled[&ticket], Ok(()));
+        assert_eq!(rig.settled[&request_id], Ok(()));
         assert_eq!(rig.fake.job(job).state, state);
         assert!(rig.fake.job(job).retry_count <= 1);
         assert_eq!((rig.sent(StatementId::Settle).count(), rig.sent(StatementId::Outcome).count()), (3, 1));
@@ -73,21 +73,21 @@ fn words_that_miss_while_an_outcome_is_in_flight_get_their_answer_too() {
     let taken: Vec<_> = (0..4).map(|_| rig.wait_next()).collect();
     jobs[..3].iter().for_each(|job| rig.fake.force_restart(*job));
     rig.held.insert(StatementId::Outcome);
-    let tickets: Vec<_> = (0..4)
+    let request_ids: Vec<_> = (0..4)
         .map(|n| {
-            let ticket = rig.settle(&taken[n], Verdict::Commit);
+            let request_id = rig.settle(&taken[n], Verdict::Commit);
             rig.run_for(ms(10));
-            ticket
+            request_id
         })
         .collect();
     rig.worker.shut_down(rig.now);
     assert!(!rig.worker.is_drained());
     rig.held.clear();
     rig.run_for(ms(100));
-    for ticket in &tickets[..3] {
-        assert_eq!(rig.settled[ticket], Err(Trouble::Refused(Error::LeaseLost)));
+    for request_id in &request_ids[..3] {
+        assert_eq!(rig.settled[request_id], Err(Trouble::Refused(Error::LeaseLost)));
     }
-    assert_eq!(rig.settled[&tickets[3]], Ok(()));
+    assert_eq!(rig.settled[&request_ids[3]], Ok(()));
 }
 
 #[test]
@@ -123,12 +123,12 @@ fn soft_failures_follow_the_table_of_the_queue_and_the_last_one_is_final() {
     let job = rig.add_jobs(1)[0];
     for (failures, delay) in [(1, 0), (2, 3_000), (3, 5_000)] {
         let taken = rig.wait_next();
-        let ticket = rig.settle(&taken, soft_fail());
+        let request_id = rig.settle(&taken, soft_fail());
         rig.held.insert(StatementId::Claim);
         rig.run_for(ms(2));
         let now = rig.now;
         rig.held.clear();
-        assert_eq!(rig.settled[&ticket], Ok(()));
+        assert_eq!(rig.settled[&request_id], Ok(()));
         let row = rig.fake.job(job);
         assert_eq!((row.state, row.retry_count), (PENDING, failures));
         assert_eq!(row.run_at, (delay > 0).then(|| now + ms(delay)));
@@ -170,24 +170,24 @@ fn a_job_whose_row_is_locked_does_not_hold_up_the_others() {
     let jobs = rig.add_jobs(5);
     let taken: Vec<_> = (0..5).map(|_| rig.wait_next()).collect();
     rig.fake.locked.insert(jobs[1]);
-    let tickets: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
+    let request_ids: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
     rig.run_for(ms(10));
     let sizes: Vec<_> = rig.sent(StatementId::Settle).map(|settle| settle.jobs.len()).collect();
     assert_eq!(sizes, [5, 5], "one waited for the lock, the next passed it by");
     rig.run_for(ms(2_000));
-    let told: Vec<_> = tickets.iter().map(|ticket| rig.settled.contains_key(ticket)).collect();
+    let told: Vec<_> = request_ids.iter().map(|request_id| rig.settled.contains_key(request_id)).collect();
     assert_eq!(told, [true, false, true, true, true]);
     let late = rig.add_jobs(1);
     let taken = rig.wait_next();
     assert_eq!(taken.job.lease.job, late[0]);
-    let ticket = rig.settle(&taken, Verdict::Commit);
+    let request_id = rig.settle(&taken, Verdict::Commit);
     rig.run_for(ms(500));
-    assert_eq!(rig.settled[&ticket], Ok(()), "one that came later passes too");
+    assert_eq!(rig.settled[&request_id], Ok(()), "one that came later passes too");
     let tried = rig.sent(StatementId::Settle).count();
     assert!(tried < 40, "{tried} settles: the locked one waits between its tries");
     rig.fake.locked.clear();
     rig.run_for(ms(6_000));
-    assert_eq!(rig.settled[&tickets[1]], Ok(()));
+    assert_eq!(rig.settled[&request_ids[1]], Ok(()));
 }
 
 #[test]
@@ -195,8 +195,8 @@ fn no_statement_settles_more_than_500_jobs() {
     let mut rig = Rig::new(WorkerOptions { prefetch: 500, ..options() });
     rig.add_jobs(1_200);
     let taken: Vec<_> = (0..1_200).map(|_| rig.wait_next()).collect();
-    let tickets: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
+    let request_ids: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
     rig.run_for(ms(100));
-    assert!(tickets.iter().all(|ticket| rig.settled[ticket] == Ok(())));
+    assert!(request_ids.iter().all(|request_id| rig.settled[request_id] == Ok(())));
     assert_eq!(rig.sent(StatementId::Settle).map(|settle| settle.jobs.len()).collect::<Vec<_>>(), [500, 500, 200]);
 }

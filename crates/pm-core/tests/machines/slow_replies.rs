@@ -8,9 +8,9 @@ use std::time::Duration;
 
 /// A worker whose replies all take so long, on a queue with this lease.
 fn slow_rig(latency: Duration, lease: Duration) -> Rig {
-    let keep_alive = Some(Duration::from_secs(3_600));
+    let heartbeat = Some(Duration::from_secs(3_600));
     let statement_timeout = Duration::from_secs(60);
-    let mut rig = Rig::new(WorkerOptions { prefetch: 1_000, keep_alive, statement_timeout, ..options() });
+    let mut rig = Rig::new(WorkerOptions { prefetch: 1_000, heartbeat, statement_timeout, ..options() });
     rig.fake.queues.get_mut(&1).expect("the rig has one queue").lease = lease;
     (rig.latency, rig.replies_are_late) = (latency, true);
     rig
@@ -68,7 +68,7 @@ fn a_lease_that_arrives_after_a_third_of_it_is_extended_at_once_and_kept_alive()
     let job = take_within(&mut rig, ms(60_000)).unwrap();
     let arrived_at = rig.now;
     rig.pump();
-    let extended_at = *rig.times(StatementId::Refresh).last().expect("at once");
+    let extended_at = *rig.times(StatementId::Extend).last().expect("at once");
     assert!(arrived_at.since(extended_at) <= ms(10), "{extended_at:?} {arrived_at:?}");
     rig.run_for(ms(300_000));
     assert_eq!(rig.lost, [], "ten leases long");
@@ -136,7 +136,7 @@ fn claims_grow_no_larger_than_their_leases_bear_when_bytes_take_the_time() {
 fn the_longest_durations_overflow_nothing() {
     let most = Duration::MAX;
     let mut rig = Rig::new(WorkerOptions {
-        keep_alive: Some(most),
+        heartbeat: Some(most),
         poll_least: most,
         poll_most: most,
         statement_timeout: most,
@@ -145,7 +145,7 @@ fn the_longest_durations_overflow_nothing() {
     rig.fake.queues.get_mut(&1).expect("the rig has one queue").lease = Duration::from_millis(i64::MAX as u64 / 4);
     rig.add_jobs(4);
     let job = rig.wait_next();
-    rig.worker.refresh(job.job.lease);
+    rig.worker.extend(job.job.lease);
     rig.fault(StatementId::Claim, Fault::LosesReply, 1);
     rig.worker.handle_lost_claim(7, rig.now);
     rig.worker.set_listening(Some(most), rig.now);

@@ -19,24 +19,24 @@ struct Item {
 /// Reads the items of an enqueue; without keys, their columns are missing.
 fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
     let (ids, queues, priority) = (args.all::<Uuid>(), args.all::<String>(), args.column());
-    let (held, run_at, delay_ms) = (args.column(), args.column(), args.column());
+    let (paused, run_at, delay_ms) = (args.column(), args.column(), args.column());
     let (codec, payload, description) = (args.column(), args.column(), args.column());
     let (key, key_until) = if keyed { (args.column(), args.column()) } else { (Column::empty(), Column::empty()) };
     let max_retries = args.column();
     let (backoff_ms, jitter_percent) = (args.column::<String>(), args.column());
     let delays = |text: String| text.trim_matches(['{', '}']).split(',').flat_map(str::parse).collect();
     let job = |(n, id)| {
-        let held = held.at(n).unwrap_or_default();
+        let paused = paused.at(n).unwrap_or_default();
         let due = run_at.at(n).or_else(|| delay_ms.at(n).map(|ms| later(now, ms)));
         JobRow {
-            run_at: due.filter(|due| held || *due > now),
-            held,
+            run_at: due.filter(|due| paused || *due > now),
+            paused,
             priority: priority.at(n).unwrap_or_default(),
             codec: codec.at(n).unwrap_or_default(),
             payload: payload.at(n),
             description: description.at(n),
             key: key.at(n),
-            key_held: key.at(n),
+            reserved_key: key.at(n),
             key_until: key_until.at(n),
             max_retries: max_retries.at(n),
             backoff_ms: backoff_ms.at(n).map(delays),
@@ -60,8 +60,8 @@ impl Work<'_> {
                 Some(id) if self.tables.locked_queues.contains(&id) => Some(4),
                 Some(_) if replacing.contains(&job.id) && self.tables.replacement.contains_key(&job.id) => Some(2),
                 Some(id) => {
-                    // A ticket is drawn before the indexes refuse the row.
-                    let placed = JobRow { queue_id: id, seq: self.ticket(job), ..job.clone() };
+                    // A position is taken before the indexes refuse the row.
+                    let placed = JobRow { queue_id: id, seq: self.next_position(job), ..job.clone() };
                     added.push((n, placed));
                     None
                 }
@@ -113,7 +113,7 @@ impl Work<'_> {
         for (n, outcome) in outcomes.into_iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome?))) {
             row!(self.reply; n as i64 + 1, outcome, None::<i32>);
         }
-        for queue in self.tables.queue.values().filter(|queue| queue.sleeper_until > Some(self.now)) {
+        for queue in self.tables.queue.values().filter(|queue| queue.idle_until > Some(self.now)) {
             let is_known = !self.tables.locked_queues.contains(&queue.id);
             let first = items.iter().position(|item| queue.name.as_ref() == Some(&item.queue));
             if let Some(first) = first.filter(|_| is_known) {
@@ -122,9 +122,9 @@ impl Work<'_> {
         }
     }
 
-    /// Returns the next ticket for a job that is ready.
-    fn ticket(&mut self, job: &JobRow) -> Option<i64> {
-        if job.held || job.run_at.is_some() { None } else { self.tables.next_seq() }
+    /// Returns the next position for a job that is ready.
+    fn next_position(&mut self, job: &JobRow) -> Option<i64> {
+        if job.paused || job.run_at.is_some() { None } else { self.tables.next_seq() }
     }
 
     /// Lets go of the key of a queue if its hold has lapsed.
@@ -180,10 +180,10 @@ impl Work<'_> {
     fn replace(&mut self, id: Uuid, item: JobRow) {
         let Some(old) = self.tables.job.remove(&id) else { return };
         self.tables.unshare(old.payload_id);
-        let seq = if item.held || item.run_at.is_some() { None } else { old.seq.or_else(|| self.tables.next_seq()) };
+        let seq = if item.paused || item.run_at.is_some() { None } else { old.seq.or_else(|| self.tables.next_seq()) };
         let JobRow { priority, description, key_until, max_retries, .. } = item;
-        let JobRow { run_at, held, codec, payload, backoff_ms, jitter_percent, .. } = item;
-        let new = JobRow { seq, run_at, held, codec, payload, backoff_ms, jitter_percent, payload_id: None, ..old };
+        let JobRow { run_at, paused, codec, payload, backoff_ms, jitter_percent, .. } = item;
+        let new = JobRow { seq, run_at, paused, codec, payload, backoff_ms, jitter_percent, payload_id: None, ..old };
         self.tables.job.insert(id, JobRow { priority, description, key_until, max_retries, ..new });
     }
 
@@ -207,18 +207,18 @@ impl Work<'_> {
     fn copy_of(&mut self, source: JobRow, id: Uuid, queue_id: i32) -> Result<JobRow, Failure> {
         let (priority, description, key, max_retries) =
             (self.args.next(), self.args.next(), self.args.next::<String>(), self.args.next());
-        let held = self.args.next().unwrap_or_default();
+        let paused = self.args.next().unwrap_or_default();
         let due = self.args.next().or(self.args.next().map(|ms| later(self.now, ms)));
         let mut copy = JobRow {
             queue_id,
-            run_at: due.filter(|due| held || *due > self.now),
-            held,
+            run_at: due.filter(|due| paused || *due > self.now),
+            paused,
             priority: priority.unwrap_or(source.priority),
             max_retries: max_retries.or(source.max_retries),
             codec: source.codec,
             backoff_ms: source.backoff_ms,
             jitter_percent: source.jitter_percent,
-            key_held: key.clone(),
+            reserved_key: key.clone(),
             key,
             description: description.or(source.description),
             ..JobRow::new(id, self.now)
@@ -226,8 +226,8 @@ impl Work<'_> {
         if let Some(key) = &copy.key {
             self.tables.lapse(queue_id, key, self.now, &BTreeSet::new());
         }
-        // A ticket is drawn before the index refuses the row.
-        copy.seq = self.ticket(&copy);
+        // A position is taken before the index refuses the row.
+        copy.seq = self.next_position(&copy);
         if copy.key.as_ref().is_some_and(|key| self.tables.holder(queue_id, key).is_some()) {
             return Err(taken("job_key"));
         }

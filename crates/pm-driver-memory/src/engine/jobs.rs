@@ -11,7 +11,7 @@ const NOT_FOUND: i16 = 0;
 const CHANGED: i16 = 1;
 const REFUSED: i16 = 2;
 const ELSEWHERE: i16 = 3;
-const KEY_HELD: i16 = 4;
+const KEY_TAKEN: i16 = 4;
 const LOCKED: i16 = 5;
 /// The verdict of an attempt that an operator ended by starting the job again.
 const RESTART: i16 = 7;
@@ -108,7 +108,7 @@ impl Work<'_> {
         &mut self,
         targets: &[Target],
         changed: &BTreeSet<Uuid>,
-        barred: &BTreeSet<Uuid>,
+        key_taken: &BTreeSet<Uuid>,
         goal: Option<i32>,
     ) {
         for (n, Target { id, found }) in targets.iter().enumerate() {
@@ -116,7 +116,7 @@ impl Work<'_> {
                 None if self.tables.job.contains_key(id) => LOCKED,
                 None => NOT_FOUND,
                 Some(_) if changed.contains(id) => CHANGED,
-                Some(_) if barred.contains(id) => KEY_HELD,
+                Some(_) if key_taken.contains(id) => KEY_TAKEN,
                 Some(found) if found.is_here => REFUSED,
                 Some(_) => ELSEWHERE,
             };
@@ -132,30 +132,34 @@ impl Work<'_> {
         let mut allowed: Vec<&JobRow> = fitting(&targets).filter(|job| force || job.state != IN_PROGRESS).collect();
         allowed.sort_by_key(|job| job.id);
         let asked: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
-        let keyless = allowed.iter().filter(|job| job.key_held.is_none());
-        let wishes = keyless.filter_map(|job| Some((job.id, job.queue_id, job.key.clone()?))).collect();
-        let barred = self.barred(wishes, &asked);
-        allowed.retain(|job| !barred.contains(&job.id));
+        let keyless = allowed.iter().filter(|job| job.reserved_key.is_none());
+        let wanted_keys = keyless.filter_map(|job| Some((job.id, job.queue_id, job.key.clone()?))).collect();
+        let key_taken = self.key_taken(wanted_keys, &asked);
+        allowed.retain(|job| !key_taken.contains(&job.id));
         let changed: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
         for old in allowed {
             self.restart(old);
         }
-        self.answer_keyed(&targets, &changed, &barred, None);
+        self.answer_keyed(&targets, &changed, &key_taken, None);
     }
 
     /// Returns which jobs cannot have the keys they are to hold: another job holds them, or is to hold them first. Lets
-    /// go of holds that have lapsed, but of those of `spared` jobs.
-    fn barred(&mut self, wishes: BTreeSet<(Uuid, i32, String)>, spared: &BTreeSet<Uuid>) -> BTreeSet<Uuid> {
-        let mut barred = BTreeSet::new();
+    /// go of holds that have lapsed, but of those of `changed_here` jobs.
+    fn key_taken(
+        &mut self,
+        wanted_keys: BTreeSet<(Uuid, i32, String)>,
+        changed_here: &BTreeSet<Uuid>,
+    ) -> BTreeSet<Uuid> {
+        let mut key_taken = BTreeSet::new();
         let mut first = BTreeSet::new();
-        for (id, queue_id, key) in wishes {
-            self.tables.lapse(queue_id, &key, self.now, spared);
+        for (id, queue_id, key) in wanted_keys {
+            self.tables.lapse(queue_id, &key, self.now, changed_here);
             let is_taken = self.tables.holder(queue_id, &key).is_some_and(|holder| holder.id != id);
             if is_taken | !first.insert((queue_id, key)) {
-                barred.insert(id);
+                key_taken.insert(id);
             }
         }
-        barred
+        key_taken
     }
 
     fn restart(&mut self, old: &JobRow) {
@@ -176,9 +180,9 @@ impl Work<'_> {
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
         job.unreadable_since = None;
-        (job.retry_count, job.reason, job.run_at, job.held, job.seq) = (0, None, None, false, seq);
+        (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
-        job.key_held.clone_from(&old.key);
+        job.reserved_key.clone_from(&old.key);
     }
 
     pub(super) fn end_jobs(&mut self) {
@@ -190,7 +194,7 @@ impl Work<'_> {
             let Some(job) = self.tables.job.get_mut(&old.id).filter(|job| job.state < FINISHED) else { continue };
             job.set_state(state.unwrap_or_default(), now);
             (job.verdict, job.reason, job.lease) = (verdict, reason.clone(), None);
-            (job.held, job.seq, job.run_at) = (false, None, None);
+            (job.paused, job.seq, job.run_at) = (false, None, None);
             changed.insert(old.id);
             if old.state == IN_PROGRESS {
                 let (worker, reason, verdict) = (old.worker.clone(), reason.clone(), verdict.unwrap_or_default());
@@ -213,25 +217,25 @@ impl Work<'_> {
         let mut movable: Vec<&JobRow> = fitting(&targets).collect();
         movable.sort_by_key(|job| job.id);
         let now = self.now;
-        let key_of = |job: &JobRow| job.key_held.clone().filter(|_| !job.lets_go_of_key(now));
+        let key_of = |job: &JobRow| job.reserved_key.clone().filter(|_| !job.lets_go_of_key(now));
         let comers = movable.iter().filter(|job| job.queue_id != goal);
-        let wishes = comers.filter_map(|job| Some((job.id, goal, key_of(job)?))).collect();
-        let barred = self.barred(wishes, &movable.iter().map(|job| job.id).collect());
-        movable.retain(|job| !barred.contains(&job.id));
+        let wanted_keys = comers.filter_map(|job| Some((job.id, goal, key_of(job)?))).collect();
+        let key_taken = self.key_taken(wanted_keys, &movable.iter().map(|job| job.id).collect());
+        movable.retain(|job| !key_taken.contains(&job.id));
         let mut changed = BTreeSet::new();
         for old in movable {
-            let key_held = key_of(old);
+            let reserved_key = key_of(old);
             let seq = match old.seq {
                 Some(_) if old.queue_id == goal => old.seq,
                 Some(_) if old.state == IN_PROGRESS => self.at_frontier(goal, old.priority, old.seq),
                 Some(_) => self.tables.next_seq(),
                 None => None,
             };
-            let moved = |job: &mut JobRow| (job.queue_id, job.seq, job.key_held) = (goal, seq, key_held);
+            let moved = |job: &mut JobRow| (job.queue_id, job.seq, job.reserved_key) = (goal, seq, reserved_key);
             self.tables.job.entry(old.id).and_modify(moved);
             changed.insert(old.id);
         }
-        self.answer_keyed(&targets, &changed, &barred, Some(goal));
+        self.answer_keyed(&targets, &changed, &key_taken, Some(goal));
     }
 }
 

@@ -74,7 +74,7 @@ impl Work<'_> {
         }
     }
 
-    pub(super) fn refresh(&mut self) {
+    pub(super) fn extend(&mut self) {
         let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
         for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {
             let Some(queue_id) = self.leased(id, lease).map(|job| job.queue_id) else { continue };

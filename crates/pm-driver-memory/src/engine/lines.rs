@@ -60,7 +60,7 @@ impl Work<'_> {
         }
     }
 
-    /// Makes the claim frontier of a line an upper bound of a ticket that is claimed, unless it is one.
+    /// Makes the claim frontier of a line an upper bound of a position that is claimed, unless it is one.
     fn raise_frontier(&mut self, line: (i32, i32), head: i64) {
         let raised = FrontierRow { seq: head + 1_000, retired_at: None };
         let frontier = self.tables.claim_frontier.entry(line).or_insert(raised);
@@ -94,7 +94,7 @@ impl Work<'_> {
         let Some(job) = self.tables.job.get(&id) else { return };
         let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
         let is_due = job.seq.is_some() || job.run_at.is_some_and(|at| at <= self.now);
-        if job.state != PENDING || job.held || queue.paused || queue.name.is_none() || !is_due {
+        if job.state != PENDING || job.paused || queue.paused || queue.name.is_none() || !is_due {
             return;
         }
         row!(self.reply; None::<Uuid>, queue.id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms,
@@ -108,7 +108,7 @@ impl Work<'_> {
         self.answer_taken(&job);
     }
 
-    /// Returns the ticket of a job in progress: no later in its line than the claim frontier.
+    /// Returns the position of a job in progress: no later in its line than the claim frontier.
     pub(super) fn at_frontier(&mut self, queue_id: i32, priority: i32, seq: Option<i64>) -> Option<i64> {
         let made = FrontierRow { seq: 1, retired_at: None };
         let frontier = self.tables.claim_frontier.entry((queue_id, priority)).or_insert(made);
@@ -127,7 +127,7 @@ impl Work<'_> {
         let tick_ms = tick.map(|at| ms_until(at, now));
         let followed = |name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
         for queue in self.tables.queue.values_mut().filter(|queue| followed(&queue.name)) {
-            queue.sleeper_until = queue.sleeper_until.max(sleep_ms.map(|ms| later(now, ms)));
+            queue.idle_until = queue.idle_until.max(sleep_ms.map(|ms| later(now, ms)));
             let in_line = self.tables.job.values().filter(|job| job.queue_id == queue.id && job.seq.is_some());
             let priorities: BTreeSet<_> = in_line.map(|job| Reverse(job.priority)).collect();
             let priorities: Vec<i32> = priorities.into_iter().map(|Reverse(priority)| priority).collect();

@@ -36,29 +36,29 @@ impl Work<'_> {
         let Some(queue) = self.named_queue() else { return };
         let (id, was_paused) = (queue.id, std::mem::take(&mut queue.paused));
         let (ready, waiting, _) = self.pending(id);
-        let held = self.tables.job.values().filter(|job| job.queue_id == id && job.held).map(|job| job.id);
-        let held: Vec<Uuid> = held.collect();
-        for id in &held {
+        let paused = self.tables.job.values().filter(|job| job.queue_id == id && job.paused).map(|job| job.id);
+        let paused: Vec<Uuid> = paused.collect();
+        for id in &paused {
             let later = self.tables.job[id].run_at.filter(|at| *at > self.now);
             let seq = if later.is_none() { self.tables.next_seq() } else { None };
             let job = self.tables.job.get_mut(id).expect("it was found above");
-            (job.held, job.run_at, job.seq) = (false, later, seq);
+            (job.paused, job.run_at, job.seq) = (false, later, seq);
         }
-        row!(self.reply; id, held.len() as i64 + if was_paused { ready + waiting } else { 0 });
+        row!(self.reply; id, paused.len() as i64 + if was_paused { ready + waiting } else { 0 });
     }
 
-    /// Returns how many jobs of a queue are ready, wait for their time, and are held one by one.
+    /// Returns how many jobs of a queue are ready, wait for their time, and are paused one by one.
     fn pending(&self, queue_id: i32) -> (i64, i64, i64) {
         let jobs = || self.tables.job.values().filter(|job| job.queue_id == queue_id);
         let count = |n: usize| n as i64;
         let ready = count(jobs().filter(|job| job.is_ready()).count());
-        (ready, count(jobs().filter(|job| job.is_waiting()).count()), count(jobs().filter(|job| job.held).count()))
+        (ready, count(jobs().filter(|job| job.is_waiting()).count()), count(jobs().filter(|job| job.paused).count()))
     }
 
     pub(super) fn count_pending(&mut self) {
         let queue_id = self.args.next().unwrap_or_default();
-        let (ready, waiting, held) = self.pending(queue_id);
-        row!(self.reply; ready + waiting + held);
+        let (ready, waiting, paused) = self.pending(queue_id);
+        row!(self.reply; ready + waiting + paused);
     }
 
     pub(super) fn list_queues(&mut self) {
@@ -67,12 +67,12 @@ impl Work<'_> {
         let mut queues: Vec<_> = queues.filter(|queue| wanted.is_none() || queue.name == wanted).collect();
         queues.sort_by(|a, b| a.name.cmp(&b.name));
         for queue in queues {
-            let (ready, waiting, held) = self.pending(queue.id);
+            let (ready, waiting, paused) = self.pending(queue.id);
             let jobs = |state| {
                 self.tables.job.values().filter(|job| job.queue_id == queue.id && job.state == state).count() as i64
             };
             row!(self.reply; queue.name, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
-                queue.jitter_percent, queue.retain_ms, ready + waiting, held, jobs(IN_PROGRESS), jobs(FINISHED),
+                queue.jitter_percent, queue.retain_ms, ready + waiting, paused, jobs(IN_PROGRESS), jobs(FINISHED),
                 jobs(FAILED), false, false, false);
         }
     }
@@ -100,8 +100,8 @@ impl Work<'_> {
     }
 
     pub(super) fn queue_health(&mut self) {
-        let (patience_ms, now): (Option<i64>, _) = (self.args.next(), self.now);
-        let stale_before = later(now, -patience_ms.unwrap_or_default());
+        let (threshold_ms, now): (Option<i64>, _) = (self.args.next(), self.now);
+        let stale_before = later(now, -threshold_ms.unwrap_or_default());
         let mut queues: Vec<_> = self.tables.queue.values().collect();
         // Those that are being deleted come last.
         queues.sort_by_key(|queue| (queue.name.is_none(), &queue.name, queue.id));
@@ -146,7 +146,7 @@ impl Work<'_> {
         row!(self.reply; queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent, queue.retain_ms);
     }
 
-    pub(super) fn condemn_queue(&mut self) {
+    pub(super) fn begin_queue_deletion(&mut self) {
         if let Some(queue) = self.named_queue() {
             queue.name = None;
             let id = queue.id;
@@ -166,7 +166,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    pub(super) fn sweep(&mut self) {
+    pub(super) fn prune_jobs(&mut self) {
         let (after, page, of): (Option<Uuid>, Option<i64>, Option<i32>) =
             (self.args.next(), self.args.next(), self.args.next());
         let after = after.unwrap_or(Uuid::nil());
@@ -178,8 +178,8 @@ impl Work<'_> {
             let Some(queue) = self.tables.queue.get(&job.queue_id) else { continue };
             let kept_until = queue.retain_ms.zip(job.ended_at).map(|(ms, ended_at)| later(ended_at, ms));
             let is_over = of.is_none() && job.state >= FINISHED && kept_until.is_some_and(|until| until < self.now);
-            let is_homeless = queue.name.is_none() && of.is_none_or(|of| of == queue.id);
-            if is_over || is_homeless {
+            let is_deleted = queue.name.is_none() && of.is_none_or(|of| of == queue.id);
+            if is_over || is_deleted {
                 self.tables.delete_job(*id);
                 deleted += 1;
             }
@@ -187,7 +187,7 @@ impl Work<'_> {
         row!(self.reply; ids.len() as i64, ids.last().copied(), deleted);
     }
 
-    pub(super) fn drop_queues(&mut self) {
+    pub(super) fn delete_empty_queues(&mut self) {
         let of: Option<i32> = self.args.next();
         let nameless = self.tables.queue.values().filter(|queue| queue.name.is_none());
         let nameless: Vec<i32> = nameless.map(|queue| queue.id).filter(|id| of.is_none_or(|of| of == *id)).collect();
@@ -207,10 +207,10 @@ impl Work<'_> {
         self.say(&channel, payloads);
     }
 
-    pub(super) fn wake_sleepers(&mut self) {
+    pub(super) fn notify_idle(&mut self) {
         let channel: String = self.args.next().unwrap_or_default();
         let asleep =
-            self.tables.queue.values().filter(|queue| queue.name.is_some() && queue.sleeper_until > Some(self.now));
+            self.tables.queue.values().filter(|queue| queue.name.is_some() && queue.idle_until > Some(self.now));
         let asleep: Vec<_> = asleep.map(|queue| format!("{}:", queue.id)).collect();
         row!(self.reply; asleep.len() as i64);
         self.say(&channel, asleep);

@@ -32,9 +32,9 @@ impl Work<'_> {
         let (name, queue) = (self.args.next::<String>().unwrap_or_default(), self.args.next::<String>());
         let home = queue.and_then(|queue| self.tables.queue_named(&queue)).map(|queue| queue.id);
         let Some(queue_id) = home else { return };
-        let held = self.tables.schedule.values().find(|schedule| schedule.name == name).cloned();
+        let present = self.tables.schedule.values().find(|schedule| schedule.name == name).cloned();
         let mut new = ScheduleRow {
-            id: held.as_ref().map_or(self.tables.last_schedule + 1, |held| held.id),
+            id: present.as_ref().map_or(self.tables.last_schedule + 1, |present| present.id),
             name,
             queue_id,
             cron: self.args.next().unwrap_or_default(),
@@ -52,16 +52,16 @@ impl Work<'_> {
             payload: self.args.next().unwrap_or_default(),
             ..ScheduleRow::default()
         };
-        if let Some(held) = &held {
-            let is_as_before = (&held.cron, &held.zone) == (&new.cron, &new.zone);
-            new.next_tick = held.next_tick.filter(|_| is_as_before).or(new.next_tick).filter(|_| !held.paused);
-            (new.paused, new.revision) = (held.paused, held.revision);
-            (new.last_tick, new.last_job) = (held.last_tick, held.last_job);
+        if let Some(present) = &present {
+            let is_as_before = (&present.cron, &present.zone) == (&new.cron, &new.zone);
+            new.next_tick = present.next_tick.filter(|_| is_as_before).or(new.next_tick).filter(|_| !present.paused);
+            (new.paused, new.revision) = (present.paused, present.revision);
+            (new.last_tick, new.last_job) = (present.last_tick, present.last_job);
         }
         new.revision += 1;
         self.tables.last_schedule += 1;
         self.tables.schedule.insert(new.id, new);
-        row!(self.reply; held.is_none());
+        row!(self.reply; present.is_none());
     }
 
     pub(super) fn hold_schedule(&mut self) {
@@ -118,15 +118,15 @@ impl Work<'_> {
                 due.insert(*id, (schedule, is_free));
             }
         }
-        let mut tickets: Vec<usize> = (0..jobs.len()).collect();
-        tickets.sort_by_key(|n| (ticks[*n], owners[*n]));
+        let mut positions: Vec<usize> = (0..jobs.len()).collect();
+        positions.sort_by_key(|n| (ticks[*n], owners[*n]));
         let mut made = 0i64;
-        for n in tickets {
+        for n in positions {
             let Some((schedule, _)) = due.get(&owners[n]).filter(|(_, is_free)| *is_free) else { continue };
             if schedule.last_tick >= Some(ticks[n]) {
                 continue;
             }
-            // A ticket is drawn before the indexes refuse the row.
+            // A position is taken before the indexes refuse the row.
             let job = JobRow { seq: self.tables.next_seq(), ..job_of(schedule, jobs[n], &keys[n], self.now) };
             let is_key_held = self.tables.holder(schedule.queue_id, &keys[n]).is_some();
             if self.tables.job.contains_key(&job.id) || is_key_held {
@@ -150,7 +150,7 @@ fn job_of(schedule: &ScheduleRow, id: Uuid, key: &str, now: Timestamp) -> JobRow
         payload: Some(schedule.payload.clone()),
         description: schedule.description.clone(),
         key: Some(key.to_owned()),
-        key_held: Some(key.to_owned()),
+        reserved_key: Some(key.to_owned()),
         max_retries: schedule.max_retries,
         backoff_ms: schedule.backoff_ms.clone(),
         jitter_percent: schedule.jitter_percent,

@@ -42,7 +42,7 @@ pub struct QueueRow {
     pub backoff_ms: Vec<i64>,
     pub jitter_percent: i16,
     pub retain_ms: Option<i64>,
-    pub sleeper_until: Option<Timestamp>,
+    pub idle_until: Option<Timestamp>,
 }
 
 /// A row of `job`.
@@ -69,11 +69,11 @@ pub struct JobRow {
     pub verdict: Option<i16>,
     pub codec: i16,
     pub jitter_percent: Option<i16>,
-    pub held: bool,
+    pub paused: bool,
     pub backoff_ms: Option<Vec<i64>>,
     pub worker: Option<String>,
     pub key: Option<String>,
-    pub key_held: Option<String>,
+    pub reserved_key: Option<String>,
     pub description: Option<String>,
     pub reason: Option<String>,
     pub payload: Option<Bytes>,
@@ -128,7 +128,7 @@ pub(crate) const PENDING: i16 = 0;
 pub(crate) const IN_PROGRESS: i16 = 1;
 pub(crate) const FINISHED: i16 = 2;
 pub(crate) const FAILED: i16 = 3;
-/// How a pending job that is held is shown.
+/// How a pending job that is paused is shown.
 const PAUSED: i16 = 4;
 
 impl JobRow {
@@ -155,11 +155,11 @@ impl JobRow {
             verdict: None,
             codec: 0,
             jitter_percent: None,
-            held: false,
+            paused: false,
             backoff_ms: None,
             worker: None,
             key: None,
-            key_held: None,
+            reserved_key: None,
             description: None,
             reason: None,
             payload: None,
@@ -168,7 +168,7 @@ impl JobRow {
 
     /// Returns whether the job waits for its time.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.seq.is_none() && self.run_at.is_some() && !self.held
+        self.seq.is_none() && self.run_at.is_some() && !self.paused
     }
 
     /// Returns whether the job stands in a line and nobody has it.
@@ -181,13 +181,13 @@ impl JobRow {
         self.state >= FINISHED && self.key_until.is_none_or(|until| until <= now)
     }
 
-    /// Changes the job's state, and what goes with it; an ended job gives its key up unless it was to be held longer.
+    /// Changes the job's state, and what goes with it; an ended job gives its key up unless it stays reserved longer.
     pub(crate) fn set_state(&mut self, state: i16, now: Timestamp) {
         (self.state, self.lease_expires_at) = (state, None);
         self.ended_at = (state >= FINISHED).then_some(now);
         self.failed_at = (state == FAILED).then_some(now);
         if self.lets_go_of_key(now) {
-            self.key_held = None;
+            self.reserved_key = None;
         }
     }
 }
@@ -211,8 +211,8 @@ impl Tables {
     }
 
     pub(crate) fn shown_state(&self, job: &JobRow) -> i16 {
-        let held = job.held || self.queue.get(&job.queue_id).is_some_and(|queue| queue.paused);
-        if job.state == PENDING && held { PAUSED } else { job.state }
+        let paused = job.paused || self.queue.get(&job.queue_id).is_some_and(|queue| queue.paused);
+        if job.state == PENDING && paused { PAUSED } else { job.state }
     }
 
     /// Returns whether a worker claimed the job and did not release it: every other end of a claim leaves an attempt.
@@ -238,14 +238,15 @@ impl Tables {
 
     /// Returns the holder of a key on a queue.
     pub(crate) fn holder(&self, queue_id: i32, key: &str) -> Option<&JobRow> {
-        self.job.values().find(|job| job.queue_id == queue_id && job.key_held.as_deref() == Some(key))
+        self.job.values().find(|job| job.queue_id == queue_id && job.reserved_key.as_deref() == Some(key))
     }
 
-    /// Lets go of a key whose hold has lapsed, unless `spared` names the holder.
-    pub(crate) fn lapse(&mut self, queue_id: i32, key: &str, now: Timestamp, spared: &BTreeSet<Uuid>) {
-        let holder = self.holder(queue_id, key).filter(|job| job.lets_go_of_key(now) && !spared.contains(&job.id));
+    /// Lets go of a key whose hold has lapsed, unless `changed_here` names the holder.
+    pub(crate) fn lapse(&mut self, queue_id: i32, key: &str, now: Timestamp, changed_here: &BTreeSet<Uuid>) {
+        let holder =
+            self.holder(queue_id, key).filter(|job| job.lets_go_of_key(now) && !changed_here.contains(&job.id));
         if let Some(id) = holder.map(|job| job.id) {
-            self.job.entry(id).and_modify(|job| job.key_held = None);
+            self.job.entry(id).and_modify(|job| job.reserved_key = None);
         }
     }
 
@@ -275,7 +276,7 @@ impl QueueRow {
             backoff_ms: backoff.table().iter().map(|delay| delay.as_millis() as i64).collect(),
             jitter_percent: backoff.jitter_percent().into(),
             retain_ms: None,
-            sleeper_until: None,
+            idle_until: None,
         }
     }
 }

@@ -105,7 +105,7 @@ impl Auditor {
         let nameless = step.before.queue.get(&old.queue_id).is_none_or(|queue| queue.name.is_none());
         let allowed = match step.statement {
             StatementId::DeleteJobs => true,
-            StatementId::Sweep => nameless || old.state >= FINISHED,
+            StatementId::PruneJobs => nameless || old.state >= FINISHED,
             _ => false,
         };
         if !allowed {
@@ -137,7 +137,7 @@ impl Auditor {
             StatementId::Claim | StatementId::FetchJob => step.wrong_claim(old, new),
             StatementId::Settle => self.wrong_settle(step, old, new),
             StatementId::Reap => self.wrong_reap(step, old, new),
-            StatementId::Refresh => step.wrong_refresh(old, new),
+            StatementId::Extend => step.wrong_extend(old, new),
             StatementId::ReleaseClaim => step.wrong_release(old, new),
             StatementId::Promote => {
                 let promoted = JobRow { seq: new.seq, run_at: None, ..old.clone() };
@@ -154,8 +154,9 @@ impl Auditor {
                 (old.state >= FINISHED || new.state < FINISHED || new.lease.is_some()).then_some("ended twice")
             }
             StatementId::MoveJobs => {
-                let key_held = old.key_held.clone().filter(|_| new.key_held.is_some() || new.state < FINISHED);
-                let moved = JobRow { queue_id: new.queue_id, seq: new.seq, key_held, ..old.clone() };
+                let reserved_key =
+                    old.reserved_key.clone().filter(|_| new.reserved_key.is_some() || new.state < FINISHED);
+                let moved = JobRow { queue_id: new.queue_id, seq: new.seq, reserved_key, ..old.clone() };
                 (moved != *new).then_some("a move that changes more than the queue")
             }
             StatementId::CopyJob => {
@@ -163,13 +164,13 @@ impl Auditor {
                 (shared != *new).then_some("a copy that changes its source")
             }
             StatementId::ReplaceJobs | StatementId::KeyHolder => {
-                let lapsed = JobRow { key_held: None, ..old.clone() };
+                let lapsed = JobRow { reserved_key: None, ..old.clone() };
                 let mut attempts = step.before.attempt.range((old.id, 0)..=(old.id, i32::MAX));
                 let is_unstarted = old.state == PENDING && attempts.next().is_none();
                 let may_be_replaced = step.statement == StatementId::ReplaceJobs && is_unstarted;
                 (!may_be_replaced && lapsed != *new).then_some("a job that had started was replaced")
             }
-            StatementId::ResumeQueue => (!old.held || new.held).then_some("a job that was not held"),
+            StatementId::ResumeQueue => (!old.paused || new.paused).then_some("a job that was not paused"),
             _ => Some("a change that is not its business"),
         };
         if let Some(problem) = problem {
@@ -224,8 +225,8 @@ impl Step<'_> {
         let is_due = old.seq.is_some() || old.run_at <= Some(self.now);
         if old.state != PENDING || new.state != IN_PROGRESS || new.attempt != old.attempt + 1 {
             Some("a job that was not pending")
-        } else if queue.is_none_or(|queue| queue.paused || queue.name.is_none()) || old.held || !is_due {
-            Some("a job that is held, or not due")
+        } else if queue.is_none_or(|queue| queue.paused || queue.name.is_none()) || old.paused || !is_due {
+            Some("a job that is paused, or not due")
         } else if new.retry_count != old.retry_count || new.lease.is_none() || new.lease == old.lease {
             Some("a lease that is not new")
         } else {
@@ -233,11 +234,11 @@ impl Step<'_> {
         }
     }
 
-    fn wrong_refresh(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+    fn wrong_extend(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let is_meant = leases_of(self.params).iter().any(|(id, lease)| *id == old.id && Some(*lease) == old.lease);
-        let prolonged = JobRow { lease_expires_at: new.lease_expires_at, ..old.clone() };
+        let extended = JobRow { lease_expires_at: new.lease_expires_at, ..old.clone() };
         let is_longer = new.lease_expires_at >= old.lease_expires_at;
-        (old.state != IN_PROGRESS || !is_meant || !is_longer || prolonged != *new).then_some("not this lease's")
+        (old.state != IN_PROGRESS || !is_meant || !is_longer || extended != *new).then_some("not this lease's")
     }
 
     fn wrong_release(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
@@ -255,7 +256,7 @@ impl Step<'_> {
         };
         let most = match self.statement {
             StatementId::Claim => 64,
-            StatementId::Settle | StatementId::Refresh | StatementId::Outcome => 500,
+            StatementId::Settle | StatementId::Extend | StatementId::Outcome => 500,
             _ => 1_000,
         };
         (length > most).then(|| format!("{:?} of {length} items", self.statement))
@@ -266,7 +267,7 @@ impl Step<'_> {
 fn inconsistency(tables: &Tables) -> Option<String> {
     let mut keys = BTreeSet::new();
     for job in tables.job.values() {
-        let places = [job.seq.is_some(), job.seq.is_none() && job.run_at.is_some() && !job.held, job.held];
+        let places = [job.seq.is_some(), job.seq.is_none() && job.run_at.is_some() && !job.paused, job.paused];
         let places = places.into_iter().filter(|is_there| *is_there).count();
         let line = tables.claim_frontier.get(&(job.queue_id, job.priority));
         let is_whole = match job.state {
@@ -280,10 +281,10 @@ fn inconsistency(tables: &Tables) -> Option<String> {
         if job.state == IN_PROGRESS && line.is_none_or(|frontier| job.seq > Some(frontier.seq)) {
             return Some(format!("beyond the claim frontier: {job:?}"));
         }
-        if job.state < FINISHED && job.key_held != job.key {
+        if job.state < FINISHED && job.reserved_key != job.key {
             return Some(format!("an active job does not hold its key: {job:?}"));
         }
-        if job.key_held.as_ref().is_some_and(|key| !keys.insert((job.queue_id, key))) {
+        if job.reserved_key.as_ref().is_some_and(|key| !keys.insert((job.queue_id, key))) {
             return Some(format!("two jobs hold one key: {job:?}"));
         }
     }

@@ -122,7 +122,7 @@ impl Auditor {
                 .before
                 .job
                 .values()
-                .any(|job| job.queue_id == old.queue_id && job.key_held.as_ref() == Some(key) || job.id == *id);
+                .any(|job| job.queue_id == old.queue_id && job.reserved_key.as_ref() == Some(key) || job.id == *id);
             let is_past = old.last_tick >= Some(*at) || self.ticks.fired.contains(&(old.id, *at));
             let is_made = !is_old_or_absent(step, after, id);
             let is_excused = overlaps || is_taken || is_past;
@@ -151,7 +151,7 @@ impl Step<'_> {
     /// Returns what is wrong with a change of a schedule by anything but a firing.
     fn wrong_change(&self, old: &ScheduleRow, new: Option<&ScheduleRow>) -> Option<&'static str> {
         let Some(new) = new else {
-            let takes = [StatementId::DeleteSchedule, StatementId::CondemnQueue, StatementId::DropQueues];
+            let takes = [StatementId::DeleteSchedule, StatementId::BeginQueueDeletion, StatementId::DeleteEmptyQueues];
             return (!takes.contains(&self.statement)).then_some("a schedule is gone");
         };
         if old == new {

@@ -132,7 +132,7 @@ impl InFlight {
             // Of enqueues with keys and of those without.
             StatementId::KeyHolder => 2,
             // One more for the worker of jobs fetched by their ids.
-            StatementId::Claim | StatementId::Settle | StatementId::Refresh | StatementId::Poll => streams + 1,
+            StatementId::Claim | StatementId::Settle | StatementId::Extend | StatementId::Poll => streams + 1,
             _ => usize::MAX,
         };
         if *count > most {

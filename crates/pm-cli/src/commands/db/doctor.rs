@@ -23,17 +23,17 @@ use std::time::Duration;
 ///
 /// Example:
 ///   pm db doctor
-///   pm db doctor --json --patience 1m
+///   pm db doctor --json --threshold 1m
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct DoctorArgs {
     /// How long a transaction may be open, a lease be run out, and a ready job wait
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
-    patience: Duration,
+    threshold: Duration,
 }
 
 pub(super) async fn run(context: &mut Context, args: &DoctorArgs) -> Result<(), CommandError> {
-    let findings = context.connect_unchecked().await?.doctor(args.patience).await?;
+    let findings = context.connect_unchecked().await?.doctor(args.threshold).await?;
     let views: Vec<_> = findings.iter().map(FindingView::new).collect();
     context.output.paragraphs(&views, FindingView::paragraph)?;
     match views.len() {

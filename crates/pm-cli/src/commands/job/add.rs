@@ -81,7 +81,7 @@ pub(super) async fn run(context: &mut Context, args: &AddArgs) -> Result<(), Com
     }
     let payload = stored(args.codec, read_all(&source)?)?;
     let queue = context.connect().await?;
-    let enqueued = queue.enqueue_told(args.queue.as_str(), payload, args.options()).await?;
+    let enqueued = queue.enqueue_with_outcome(args.queue.as_str(), payload, args.options()).await?;
     if let Enqueued::Existing(id, state) = enqueued {
         context.output.say(&format!("Nothing was added: the key is held by job {id}, which is {state}."));
     }

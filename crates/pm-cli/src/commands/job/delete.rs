@@ -1,6 +1,6 @@
 //! `pm job delete`
 
-use super::bulk::{Deed, SelectionArgs, run as change};
+use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -20,5 +20,5 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), CommandError> {
-    change(context, &args.selection, Deed::Delete).await
+    change(context, &args.selection, Action::Delete).await
 }

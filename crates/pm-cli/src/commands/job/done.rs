@@ -1,6 +1,6 @@
 //! `pm job done`
 
-use super::bulk::{Deed, SelectionArgs, run as change};
+use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -22,5 +22,5 @@ pub(crate) struct DoneArgs {
 }
 
 pub(super) async fn run(context: &mut Context, args: &DoneArgs) -> Result<(), CommandError> {
-    change(context, &args.selection, Deed::Done { lease: args.lease }).await
+    change(context, &args.selection, Action::Done { lease: args.lease }).await
 }

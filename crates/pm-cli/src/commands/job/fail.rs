@@ -1,6 +1,6 @@
 //! `pm job fail`
 
-use super::bulk::{Deed, SelectionArgs, run as change};
+use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -27,5 +27,5 @@ pub(crate) struct FailArgs {
 
 pub(super) async fn run(context: &mut Context, args: &FailArgs) -> Result<(), CommandError> {
     let reason = args.message.clone();
-    change(context, &args.selection, Deed::Fail { reason, lease: args.lease }).await
+    change(context, &args.selection, Action::Fail { reason, lease: args.lease }).await
 }

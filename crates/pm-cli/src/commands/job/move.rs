@@ -1,6 +1,6 @@
 //! `pm job move`
 
-use super::bulk::{Deed, SelectionArgs, run as change};
+use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
@@ -25,5 +25,5 @@ pub(crate) struct MoveArgs {
 }
 
 pub(super) async fn run(context: &mut Context, args: &MoveArgs) -> Result<(), CommandError> {
-    change(context, &args.selection, Deed::Move { to: args.to.to_string() }).await
+    change(context, &args.selection, Action::Move { to: args.to.to_string() }).await
 }

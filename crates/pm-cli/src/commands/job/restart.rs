@@ -1,6 +1,6 @@
 //! `pm job restart`
 
-use super::bulk::{Deed, SelectionArgs, run as change};
+use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -25,5 +25,5 @@ pub(crate) struct RestartArgs {
 }
 
 pub(super) async fn run(context: &mut Context, args: &RestartArgs) -> Result<(), CommandError> {
-    change(context, &args.selection, Deed::Restart { force: args.force }).await
+    change(context, &args.selection, Action::Restart { force: args.force }).await
 }

@@ -85,8 +85,8 @@ pub(super) async fn run(context: &mut Context, args: &SetArgs) -> Result<(), Com
     let created = queue.set_schedule(name, args.schedule(), payload).await?;
     let schedule = queue.schedule(name).await?.map(ScheduleView::new);
     let next = schedule.as_ref().map_or("it has gone since".to_owned(), ScheduleView::next);
-    let deed = if created { "Created" } else { "Replaced" };
-    context.output.done(&Set { created, schedule }, &format!("{deed} schedule \"{name}\"; {next}."))
+    let action = if created { "Created" } else { "Replaced" };
+    context.output.done(&Set { created, schedule }, &format!("{action} schedule \"{name}\"; {next}."))
 }
 
 impl SetArgs {

@@ -255,14 +255,14 @@ fn colour(top: &Top, colour: Color) -> Style {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::view::Wish;
+    use super::super::view::Request;
     use super::*;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 
     /// Presses a key without modifiers.
-    pub(in super::super) fn press(top: &mut Top, code: KeyCode) -> Option<Wish> {
+    pub(in super::super) fn press(top: &mut Top, code: KeyCode) -> Option<Request> {
         top.heard(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
     }
 

@@ -16,7 +16,7 @@ use pm_driver_tokio_postgres::{Error, Queue, Uuid};
 use screen::Screen;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
-use view::{Snapshot, Top, Wish, quoted};
+use view::{Request, Snapshot, Top, quoted};
 
 /// Of the time, at most one part in so many is spent on looking.
 const SHARE: u32 = 10;
@@ -58,7 +58,7 @@ enum News {
     Opened(Uuid, Result<Option<String>, Error>),
 }
 
-type Doings = FuturesUnordered<BoxFuture<'static, News>>;
+type Pending = FuturesUnordered<BoxFuture<'static, News>>;
 
 pub(super) async fn run(context: &mut Context, args: &TopArgs) -> Result<(), CommandError> {
     if context.output.format() != Format::People || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
@@ -71,19 +71,19 @@ pub(super) async fn run(context: &mut Context, args: &TopArgs) -> Result<(), Com
     let mut screen = Screen::open()?;
     assert!(!args.panic, "asked to panic");
     let mut top = Top::new(schema.as_str(), args.every, may_colour());
-    let mut doings = Doings::new();
-    doings.push(look(queue.clone()));
+    let mut pending = Pending::new();
+    pending.push(look(queue.clone()));
     let mut next_look: Option<Instant> = None;
     loop {
         screen.draw(&top)?;
         tokio::select! {
             event = screen.event() => match top.heard(&event?) {
-                Some(Wish::Quit) => return screen.close(),
-                Some(Wish::Look) => next_look = next_look.map(|_| Instant::now()),
-                Some(wish) => doings.push(fulfil(queue.clone(), wish)),
+                Some(Request::Quit) => return screen.close(),
+                Some(Request::Look) => next_look = next_look.map(|_| Instant::now()),
+                Some(request) => pending.push(perform(queue.clone(), request)),
                 None => {}
             },
-            Some(news) = doings.next() => {
+            Some(news) = pending.next() => {
                 if let News::Looked(_, took) = &news {
                     next_look = Some(Instant::now() + args.every.max(*took * (SHARE - 1)).max(SHORTEST));
                 }
@@ -95,7 +95,7 @@ pub(super) async fn run(context: &mut Context, args: &TopArgs) -> Result<(), Com
             }
             () = until(next_look) => {
                 next_look = None;
-                doings.push(look(queue.clone()));
+                pending.push(look(queue.clone()));
             }
             () = stop.asked() => return screen.close(),
         }
@@ -111,19 +111,19 @@ fn look(queue: Queue) -> BoxFuture<'static, News> {
     .boxed()
 }
 
-fn fulfil(queue: Queue, wish: Wish) -> BoxFuture<'static, News> {
+fn perform(queue: Queue, request: Request) -> BoxFuture<'static, News> {
     async move {
-        match wish {
-            Wish::Pause(name) => {
+        match request {
+            Request::Pause(name) => {
                 let held = queue.pause_queue(&name).await;
                 News::Said(held.map(|held| format!("Paused queue {}: {} held now.", quoted(&name), jobs(held))))
             }
-            Wish::Resume(name) => {
+            Request::Resume(name) => {
                 let freed = queue.resume_queue(&name).await;
                 News::Said(freed.map(|freed| format!("Resumed queue {}: {} set free.", quoted(&name), jobs(freed))))
             }
-            Wish::Open(id) => News::Opened(id, look::job(&queue, id).await),
-            Wish::Quit | Wish::Look => News::Said(Ok(String::new())),
+            Request::Open(id) => News::Opened(id, look::job(&queue, id).await),
+            Request::Quit | Request::Look => News::Said(Ok(String::new())),
         }
     }
     .boxed()

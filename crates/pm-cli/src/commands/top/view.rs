@@ -65,7 +65,7 @@ pub(super) enum List {
 pub(super) enum Front {
     Lists,
     /// A question that y answers with yes.
-    Question(String, Wish),
+    Question(String, Request),
     /// A job.
     Job {
         title: String,
@@ -76,7 +76,7 @@ pub(super) enum Front {
 
 /// What a key asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Request {
     Quit,
     Look,
     Pause(String),
@@ -149,26 +149,26 @@ impl Top {
     }
 
     /// Takes up a key; returns what it asks for beyond the view.
-    pub(super) fn heard(&mut self, event: &Event) -> Option<Wish> {
+    pub(super) fn heard(&mut self, event: &Event) -> Option<Request> {
         let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event
         else {
             return None;
         };
         if *code == KeyCode::Char('c') && modifiers.contains(KeyModifiers::CONTROL) {
-            return Some(Wish::Quit);
+            return Some(Request::Quit);
         }
         self.sentence.clear();
         match std::mem::replace(&mut self.front, Front::Lists) {
             Front::Lists => self.key_on_lists(*code),
-            Front::Question(_, wish) => (*code == KeyCode::Char('y')).then_some(wish),
+            Front::Question(_, request) => (*code == KeyCode::Char('y')).then_some(request),
             Front::Job { title, lines, first } => self.key_on_job(*code, title, lines, first),
         }
     }
 
-    fn key_on_lists(&mut self, code: KeyCode) -> Option<Wish> {
+    fn key_on_lists(&mut self, code: KeyCode) -> Option<Request> {
         match code {
-            KeyCode::Char('q') => return Some(Wish::Quit),
-            KeyCode::Char(' ') => return Some(Wish::Look),
+            KeyCode::Char('q') => return Some(Request::Quit),
+            KeyCode::Char(' ') => return Some(Request::Look),
             KeyCode::Tab => self.list = self.list.next(),
             KeyCode::BackTab => self.list = self.list.next().next(),
             KeyCode::Up | KeyCode::Char('k') => self.choose(|chosen| chosen.saturating_sub(1)),
@@ -177,15 +177,15 @@ impl Top {
             KeyCode::PageDown => self.choose(|chosen| chosen + PAGE),
             KeyCode::Home => self.choose(|_| 0),
             KeyCode::End => self.choose(|_| usize::MAX),
-            KeyCode::Char('p') => self.ask("Pause", Wish::Pause),
-            KeyCode::Char('r') => self.ask("Resume", Wish::Resume),
-            KeyCode::Enter => return self.chosen_job().map(Wish::Open),
+            KeyCode::Char('p') => self.ask("Pause", Request::Pause),
+            KeyCode::Char('r') => self.ask("Resume", Request::Resume),
+            KeyCode::Enter => return self.chosen_job().map(Request::Open),
             _ => {}
         }
         None
     }
 
-    fn key_on_job(&mut self, code: KeyCode, title: String, lines: Vec<String>, first: usize) -> Option<Wish> {
+    fn key_on_job(&mut self, code: KeyCode, title: String, lines: Vec<String>, first: usize) -> Option<Request> {
         let first = match code {
             KeyCode::Esc | KeyCode::Char('q') | KeyCode::Enter => return None,
             KeyCode::Up | KeyCode::Char('k') => first.saturating_sub(1),
@@ -207,12 +207,12 @@ impl Top {
         *chosen = to(*chosen).min(length.saturating_sub(1));
     }
 
-    fn ask(&mut self, order: &str, wish: fn(String) -> Wish) {
+    fn ask(&mut self, order: &str, request: fn(String) -> Request) {
         let snapshot = self.snapshot.as_ref();
         match snapshot.and_then(|snapshot| snapshot.queues.get(self.chosen[List::Queues as usize])) {
             Some(queue) => {
                 let question = format!("{order} queue {}? y/n", quoted(&queue.name));
-                self.front = Front::Question(question, wish(queue.name.clone()));
+                self.front = Front::Question(question, request(queue.name.clone()));
             }
             None => self.say("There is no queue."),
         }
@@ -267,14 +267,14 @@ mod tests {
     #[test]
     fn a_queue_is_paused_only_when_the_answer_is_yes() {
         let mut top = seen();
-        for (answer, wish) in [('n', None), ('x', None), ('y', Some(Wish::Pause("mail".to_owned())))] {
+        for (answer, request) in [('n', None), ('x', None), ('y', Some(Request::Pause("mail".to_owned())))] {
             press(&mut top, KeyCode::Home);
             assert_eq!(press(&mut top, KeyCode::Char('p')), None);
             assert_eq!(
                 top.front,
-                Front::Question("Pause queue \"mail\"? y/n".to_owned(), Wish::Pause("mail".to_owned()))
+                Front::Question("Pause queue \"mail\"? y/n".to_owned(), Request::Pause("mail".to_owned()))
             );
-            assert_eq!(press(&mut top, KeyCode::Char(answer)), wish);
+            assert_eq!(press(&mut top, KeyCode::Char(answer)), request);
             assert_eq!(top.front, Front::Lists);
         }
     }
@@ -287,7 +287,7 @@ mod tests {
         press(&mut top, KeyCode::Tab);
         press(&mut top, KeyCode::Down);
         let id = top.snapshot.as_ref().unwrap().leases[1].id;
-        assert_eq!(press(&mut top, KeyCode::Enter), Some(Wish::Open(id)));
+        assert_eq!(press(&mut top, KeyCode::Enter), Some(Request::Open(id)));
         top.open("a job", "one\ntwo\nthree");
         press(&mut top, KeyCode::End);
         assert!(matches!(&top.front, Front::Job { first: 2, .. }), "{:?}", top.front);
@@ -312,11 +312,11 @@ mod tests {
     #[test]
     fn q_and_ctrl_c_quit() {
         let mut top = seen();
-        assert_eq!(press(&mut top, KeyCode::Char('q')), Some(Wish::Quit));
+        assert_eq!(press(&mut top, KeyCode::Char('q')), Some(Request::Quit));
         top.open("a job", "text");
         assert_eq!(press(&mut top, KeyCode::Char('q')), None, "it closes the job");
         top.open("a job", "text");
         let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(top.heard(&Event::Key(control_c)), Some(Wish::Quit));
+        assert_eq!(top.heard(&Event::Key(control_c)), Some(Request::Quit));
     }
 }

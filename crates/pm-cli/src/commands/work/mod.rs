@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// For how long a lease is kept alive: a command may run for as long as it likes.
-const KEEP_ALIVE: Duration = Duration::from_secs(365 * 86_400);
+const HEARTBEAT: Duration = Duration::from_secs(365 * 86_400);
 /// How often it looks whether the database has gone away or come back.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long results may take to be stored once the commands were ended; the database may be away.
@@ -108,7 +108,7 @@ pub(super) async fn run(context: &mut Context, args: &WorkArgs) -> Result<(), Co
     queue.queue_settings(args.queue.as_str()).await?;
     let program = Program::new(&args.command, args.queue.as_str(), Guard::start()?);
     let concurrency = usize::from(args.concurrency);
-    let stream = StreamOptions::default().prefetch(concurrency).keep_alive(Some(KEEP_ALIVE));
+    let stream = StreamOptions::default().prefetch(concurrency).heartbeat(Some(HEARTBEAT));
     let jobs = queue.try_stream_jobs_with::<RawPayload>(args.queue.as_str(), stream);
     let mut stop = Stop::listen()?;
     tokio::spawn(health::ask(queue.clone()));

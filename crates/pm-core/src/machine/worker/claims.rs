@@ -24,7 +24,7 @@ const LONGEST_AT_CLOSE: Duration = Duration::from_secs(30);
 /// One priority of one queue.
 #[derive(Debug, Clone, Copy, Default)]
 struct Line {
-    /// The highest ticket claimed.
+    /// The highest request id claimed.
     position: i64,
     /// Whether it may hold jobs.
     active: bool,
@@ -238,10 +238,10 @@ mod tests {
         lines.claim(now, 10, 7, "w", None, |_| true)
     }
 
-    fn reply(queue_id: i32, tickets: impl IntoIterator<Item = i64>) -> ClaimReply {
+    fn reply(queue_id: i32, request_ids: impl IntoIterator<Item = i64>) -> ClaimReply {
         let lease = Lease { job: Uuid::nil(), number: 7 };
         let job = |seq| ClaimedJob { queue_id, seq, ..ClaimedJob::for_tests(lease) };
-        ClaimReply { queues: Vec::new(), next_due: None, jobs: tickets.into_iter().map(job).collect() }
+        ClaimReply { queues: Vec::new(), next_due: None, jobs: request_ids.into_iter().map(job).collect() }
     }
 
     fn cursors(sent: &SentClaim) -> Vec<(i32, i32, i64)> {

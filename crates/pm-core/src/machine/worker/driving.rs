@@ -1,11 +1,11 @@
 //! What drives a worker: its requests, replies and timers.
 
-use super::lane::Lane;
 use super::prefetch::is_open;
+use super::slot::RequestSlot;
 use super::{MAX_BATCH, MAX_PROMOTED, SLEEP_SLACK, Worker, WorkerRequest};
 use crate::machine::timer::Timer;
 use crate::machine::{Entropy, Machine};
-use crate::op::{Poll, Promote, Reap, ReleaseClaim, WakeSleepers};
+use crate::op::{NotifyIdle, Poll, Promote, Reap, ReleaseClaim};
 use crate::{Failure, Instant, Lease, Rows};
 
 impl Machine for Worker {
@@ -13,54 +13,54 @@ impl Machine for Worker {
 
     fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<WorkerRequest> {
         self.look_after_leases(now);
-        if !self.lanes.release_claim.busy
+        if !self.slots.release_claim.busy
             && let Some(lease) = self.lost_claims.due(now)
         {
-            self.lanes.release_claim.busy = true;
+            self.slots.release_claim.busy = true;
             return Some(WorkerRequest::ReleaseClaim(ReleaseClaim { lease }));
         }
-        if !self.lanes.outcome.busy
-            && let Some(batch) = self.unheard.take()
+        if !self.slots.outcome.busy
+            && let Some(batch) = self.unacknowledged.take()
         {
-            self.lanes.outcome.busy = true;
+            self.slots.outcome.busy = true;
             return Some(WorkerRequest::Outcome(batch));
         }
-        let settles = if self.unheard.is_none() { self.settles.poll_batch(now) } else { None };
+        let settles = if self.unacknowledged.is_none() { self.settles.poll_batch(now) } else { None };
         self.give_up_settles(now);
         if let Some(batch) = settles {
             return Some(WorkerRequest::Settle(batch));
         }
-        if let Some(refresh) = self.poll_refresh(now) {
-            return Some(WorkerRequest::Refresh(refresh));
+        if let Some(extend) = self.poll_extend(now) {
+            return Some(WorkerRequest::Extend(extend));
         }
-        if !self.lanes.poll.busy && self.timers.is_due(Timer::Poll, now) {
+        if !self.slots.poll.busy && self.timers.is_due(Timer::Poll, now) {
             self.timers.set(Timer::Poll, None);
-            self.lanes.poll.busy = true;
+            self.slots.poll.busy = true;
             (self.polled_at, self.poll_by) = (now, None);
             let idle = self.listening && !self.lines.any_active(|id| is_open(&self.queues, id));
-            let sleep = idle.then(|| self.pace.most() + SLEEP_SLACK);
+            let sleep = idle.then(|| self.poll_interval.most() + SLEEP_SLACK);
             return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None, sleep }));
         }
         if let Some(claim) = self.poll_claim(now, entropy) {
             return Some(WorkerRequest::Claim(claim));
         }
-        if !self.lanes.wake_sleepers.busy && self.timers.is_due(Timer::Notify, now) {
+        if !self.slots.notify_idle.busy && self.timers.is_due(Timer::Notify, now) {
             self.timers.set(Timer::Notify, None);
-            self.lanes.wake_sleepers.busy = true;
+            self.slots.notify_idle.busy = true;
             self.woke_at = now;
-            return Some(WorkerRequest::WakeSleepers(WakeSleepers { channel: self.options.channel.clone() }));
+            return Some(WorkerRequest::NotifyIdle(NotifyIdle { channel: self.options.channel.clone() }));
         }
         if let Some(request) = self.poll_fire(now) {
             return Some(request);
         }
-        if !self.lanes.promote.busy && self.timers.is_due(Timer::Promote, now) {
+        if !self.slots.promote.busy && self.timers.is_due(Timer::Promote, now) {
             self.timers.set(Timer::Promote, None);
-            self.lanes.promote.busy = true;
+            self.slots.promote.busy = true;
             return Some(WorkerRequest::Promote(Promote { limit: MAX_PROMOTED, bound: self.due_bound }));
         }
-        if !self.lanes.reap.busy && self.timers.is_due(Timer::Reap, now) {
+        if !self.slots.reap.busy && self.timers.is_due(Timer::Reap, now) {
             self.timers.set(Timer::Reap, None);
-            self.lanes.reap.busy = true;
+            self.slots.reap.busy = true;
             let seed = Lease::number_from(entropy.next_u64());
             return Some(WorkerRequest::Reap(Reap { limit: MAX_BATCH, seed }));
         }
@@ -79,14 +79,14 @@ impl Machine for Worker {
             WorkerRequest::Claim(sent) => self.handle_claim(sent, reply, now, entropy),
             WorkerRequest::Settle(batch) => self.handle_settle(batch, reply, now, entropy),
             WorkerRequest::Outcome(batch) => self.handle_outcome(batch, reply, now, entropy),
-            WorkerRequest::Refresh(sent) => self.handle_refresh(sent, reply, now, entropy),
+            WorkerRequest::Extend(sent) => self.handle_extend(sent, reply, now, entropy),
             WorkerRequest::Reap(reap) => self.handle_reap(reap, reply, now, entropy),
             WorkerRequest::Promote(promote) => self.handle_promote(promote, reply, now, entropy),
             WorkerRequest::DueSchedules(due) => self.handle_due(due, reply, now, entropy),
             WorkerRequest::FireSchedules(fire) => self.handle_fired(fire, reply, now, entropy),
             WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
-            // A failure is not made good: sleepers look for themselves in the end.
-            WorkerRequest::WakeSleepers(_) => self.lanes.wake_sleepers.answered(&reply),
+            // A failure is not made good: idle workers look for themselves in the end.
+            WorkerRequest::NotifyIdle(_) => self.slots.notify_idle.answered(&reply),
         }
     }
 
@@ -97,22 +97,22 @@ impl Machine for Worker {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let unless = |lane: &Lane, timer| self.timers.at(timer).filter(|_| !lane.busy);
-        let starving = self.waiting && self.buffer.is_empty() && !self.draining && !self.lanes.claim.busy;
-        let asked_at = unless(&self.lanes.refresh, Timer::Lease).filter(|_| !self.asked.is_empty());
+        let unless = |slot: &RequestSlot, timer| self.timers.at(timer).filter(|_| !slot.busy);
+        let starving = self.waiting && self.buffer.is_empty() && !self.draining && !self.slots.claim.busy;
+        let asked_at = unless(&self.slots.extend, Timer::Lease).filter(|_| !self.asked.is_empty());
         [
-            (unless(&self.lanes.poll, Timer::Poll), Timer::Poll),
-            (unless(&self.lanes.promote, Timer::Promote), Timer::Promote),
-            (unless(&self.lanes.reap, Timer::Reap), Timer::Reap),
-            (unless(&self.lanes.fire, Timer::Fire), Timer::Fire),
-            (unless(&self.lanes.wake_sleepers, Timer::Notify), Timer::Notify),
+            (unless(&self.slots.poll, Timer::Poll), Timer::Poll),
+            (unless(&self.slots.promote, Timer::Promote), Timer::Promote),
+            (unless(&self.slots.reap, Timer::Reap), Timer::Reap),
+            (unless(&self.slots.fire, Timer::Fire), Timer::Fire),
+            (unless(&self.slots.notify_idle, Timer::Notify), Timer::Notify),
             (self.timers.at(Timer::Unstarted), Timer::Unstarted),
             (self.lines.gate().filter(|_| starving && self.may_claim()), Timer::Claim),
-            (self.settles.retry_at().filter(|_| self.unheard.is_none()), Timer::Batch),
+            (self.settles.retry_at().filter(|_| self.unacknowledged.is_none()), Timer::Batch),
             (self.settles.expires_at(), Timer::Batch),
             (self.leases.next_due(), Timer::Lease),
             (asked_at, Timer::Lease),
-            (self.lost_claims.next().filter(|_| !self.lanes.release_claim.busy), Timer::ReleaseClaim),
+            (self.lost_claims.next().filter(|_| !self.slots.release_claim.busy), Timer::ReleaseClaim),
         ]
         .into_iter()
         .filter_map(|(at, timer)| Some((at?, timer)))

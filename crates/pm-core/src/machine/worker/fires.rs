@@ -21,7 +21,7 @@ const SPREAD: Duration = Duration::from_millis(50);
 
 impl Worker {
     pub(super) fn poll_fire(&mut self, now: Instant) -> Option<WorkerRequest> {
-        if self.lanes.fire.busy {
+        if self.slots.fire.busy {
             return None;
         }
         let request = match self.fire_next.take() {
@@ -32,7 +32,7 @@ impl Worker {
             }
             None => return None,
         };
-        self.lanes.fire.busy = true;
+        self.slots.fire.busy = true;
         Some(request)
     }
 
@@ -81,7 +81,7 @@ impl Worker {
         self.timers.set(Timer::Fire, Some(self.no_fire_before));
         if fired.jobs > 0 {
             self.handle_change(now);
-            self.wake_sleepers(now);
+            self.notify_idle(now);
         }
     }
 
@@ -93,12 +93,12 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) -> Option<T> {
-        self.lanes.fire.answered(&reply);
+        self.slots.fire.answered(&reply);
         if self.draining {
             return None;
         }
         let told = read(reply, interpret);
-        told.map_err(|trouble| self.try_again(Timer::Fire, self.lanes.fire.failures, trouble, now, entropy)).ok()
+        told.map_err(|trouble| self.try_again(Timer::Fire, self.slots.fire.failures, trouble, now, entropy)).ok()
     }
 
     /// Sees to it that schedules are looked at when the next tick comes.

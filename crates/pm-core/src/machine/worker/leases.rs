@@ -18,9 +18,9 @@ pub(super) struct Held {
     trusted_until: Instant,
     /// When the lease has ended, by our clock.
     ends_at: Instant,
-    /// Until when the lease is refreshed for its handler; none before it starts, or without keep-alive.
+    /// Until when the lease is extended for its handler; none before it starts, or without heartbeat.
     keep_until: Option<Instant>,
-    refresh_at: Instant,
+    extend_at: Instant,
     started: bool,
     lost: bool,
     /// Whether it is left alone while a transaction of the caller's settles it.
@@ -36,7 +36,7 @@ pub(super) struct Held {
 /// What a lease needs now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    Refresh,
+    Extend,
     TrustEnded,
 }
 
@@ -59,7 +59,7 @@ impl Held {
             trusted_until: sent_at + trusted_for(length),
             ends_at: sent_at + length,
             keep_until: None,
-            refresh_at: sent_at + length / 3,
+            extend_at: sent_at + length / 3,
             started: false,
             lost: false,
             rests: false,
@@ -76,11 +76,11 @@ impl Held {
 
     /// Records that the lease is being extended, if a third of it is over; returns whether it is.
     ///
-    /// This must end in [`Leases::refreshed`] or [`Leases::postpone`].
+    /// This must end in [`Leases::extended`] or [`Leases::postpone`].
     pub(super) fn extend_if_due(&mut self, now: Instant) -> bool {
-        let due = self.refresh_at <= now && now < self.trusted_until;
+        let due = self.extend_at <= now && now < self.trusted_until;
         if due {
-            self.refresh_at = self.trusted_until;
+            self.extend_at = self.trusted_until;
         }
         due
     }
@@ -124,7 +124,7 @@ impl Held {
     }
 
     /// Returns when to extend a lease that is trusted for so long in all: with a quarter of that left.
-    fn late_refresh_at(&self, remaining: Duration) -> Instant {
+    fn late_extend_at(&self, remaining: Duration) -> Instant {
         self.trusted_until - trusted_for(remaining.min(self.length)) / 4
     }
 
@@ -132,9 +132,9 @@ impl Held {
         if !self.started || self.lost || self.rests {
             return None;
         }
-        let refresh = (self.keep_until > Some(self.refresh_at)).then_some((self.refresh_at, Due::Refresh));
+        let extend = (self.keep_until > Some(self.extend_at)).then_some((self.extend_at, Due::Extend));
         let end = (self.trusted_until, Due::TrustEnded);
-        Some(refresh.filter(|(at, _)| *at < end.0).unwrap_or(end))
+        Some(extend.filter(|(at, _)| *at < end.0).unwrap_or(end))
     }
 }
 
@@ -167,27 +167,27 @@ impl Leases {
         Some(held)
     }
 
-    /// Records that a handler starts; its lease is refreshed for up to `keep_alive`. Returns whether it is trusted.
-    pub(super) fn start(&mut self, lease: Lease, now: Instant, keep_alive: Option<Duration>) -> bool {
+    /// Records that a handler starts; its lease is extended for up to `heartbeat`. Returns whether it is trusted.
+    pub(super) fn start(&mut self, lease: Lease, now: Instant, heartbeat: Option<Duration>) -> bool {
         let mut is_trusted = false;
         self.change(lease, |held| {
             held.started = true;
-            held.keep_until = keep_alive.map(|most| now + most);
+            held.keep_until = heartbeat.map(|most| now + most);
             is_trusted = held.is_trusted(now);
         });
         is_trusted
     }
 
-    /// Records that a refresh sent at `sent_at` left so much of the lease; returns whether a handler loses it by that.
-    pub(super) fn refreshed(&mut self, lease: Lease, sent_at: Instant, remaining: Option<Duration>) -> bool {
+    /// Records that an extension sent at `sent_at` left so much of the lease; returns whether a handler loses it by that.
+    pub(super) fn extended(&mut self, lease: Lease, sent_at: Instant, remaining: Option<Duration>) -> bool {
         let mut newly_lost = false;
         self.change(lease, |held| match remaining {
             Some(remaining) => {
                 held.trusted_until = held.trusted_until.max(sent_at + trusted_for(remaining));
                 held.ends_at = held.ends_at.max(sent_at + remaining);
                 // Less than the length remains when the queue's lease was shortened since.
-                held.refresh_at = match held.late {
-                    true => held.late_refresh_at(remaining),
+                held.extend_at = match held.late {
+                    true => held.late_extend_at(remaining),
                     false => sent_at + remaining.min(held.length) / 3,
                 };
             }
@@ -196,9 +196,9 @@ impl Leases {
         newly_lost
     }
 
-    /// Takes note that a refresh will be tried again at `at`.
+    /// Takes note that an extension will be tried again at `at`.
     pub(super) fn postpone(&mut self, lease: Lease, at: Instant) {
-        self.change(lease, |held| held.refresh_at = at);
+        self.change(lease, |held| held.extend_at = at);
     }
 
     /// Leaves a lease alone, because a transaction of the caller's settles it: an extension beside it would end a
@@ -209,7 +209,7 @@ impl Leases {
     pub(super) fn rest(&mut self, lease: Lease) {
         self.change(lease, |held| {
             (held.rests, held.late) = (true, true);
-            held.refresh_at = held.late_refresh_at(held.length);
+            held.extend_at = held.late_extend_at(held.length);
         });
     }
 
@@ -227,7 +227,7 @@ impl Leases {
 
     /// Returns the leases that need something by `now`.
     ///
-    /// A refresh is named once: it must end in [`Leases::refreshed`] or [`Leases::postpone`]. So is a lost trust.
+    /// An extension is named once: it must end in [`Leases::extended`] or [`Leases::postpone`]. So is a lost trust.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Lease, Due)> {
         let mut due = Vec::new();
         while let Some((at, lease)) = self.agenda.first().copied()
@@ -238,7 +238,7 @@ impl Leases {
                 continue;
             };
             self.change(lease, |held| match what {
-                Due::Refresh => held.refresh_at = held.trusted_until,
+                Due::Extend => held.extend_at = held.trusted_until,
                 Due::TrustEnded => held.lost = true,
             });
             due.push((lease, what));
@@ -275,17 +275,17 @@ mod tests {
         Instant::from_start(Duration::from_secs(seconds))
     }
 
-    fn leases(keep_alive: Option<u64>) -> Leases {
+    fn leases(heartbeat: Option<u64>) -> Leases {
         let mut leases = Leases::default();
         let job = ClaimedJob::for_tests(LEASE);
         leases.insert(LEASE, Held::new(at(0), Duration::from_secs(60), &job, Arc::new(Backoff::default())));
         assert_eq!(leases.next_due(), None, "an unstarted job needs nothing");
-        leases.start(LEASE, at(0), keep_alive.map(Duration::from_secs));
+        leases.start(LEASE, at(0), heartbeat.map(Duration::from_secs));
         leases
     }
 
     #[test]
-    fn without_keep_alive_trust_ends_once() {
+    fn without_heartbeat_trust_ends_once() {
         let mut leases = leases(None);
         assert_eq!(leases.next_due(), Some(at(57)));
         assert_eq!(leases.due(at(56)), []);
@@ -295,26 +295,26 @@ mod tests {
     }
 
     #[test]
-    fn keep_alive_refreshes_after_a_third_and_stops_at_its_bound() {
+    fn heartbeat_refreshes_after_a_third_and_stops_at_its_bound() {
         let mut leases = leases(Some(45));
-        assert_eq!(leases.due(at(20)), [(LEASE, Due::Refresh)]);
-        assert_eq!(leases.due(at(20)), [], "a refresh is named once");
-        assert!(!leases.refreshed(LEASE, at(20), Some(Duration::from_secs(60))));
-        assert_eq!(leases.due(at(40)), [(LEASE, Due::Refresh)]);
-        assert!(!leases.refreshed(LEASE, at(40), Some(Duration::from_secs(60))));
+        assert_eq!(leases.due(at(20)), [(LEASE, Due::Extend)]);
+        assert_eq!(leases.due(at(20)), [], "an extension is named once");
+        assert!(!leases.extended(LEASE, at(20), Some(Duration::from_secs(60))));
+        assert_eq!(leases.due(at(40)), [(LEASE, Due::Extend)]);
+        assert!(!leases.extended(LEASE, at(40), Some(Duration::from_secs(60))));
         assert_eq!(leases.next_due(), Some(at(97)), "the handler has had its 45 s");
     }
 
     #[test]
-    fn keep_alive_goes_on_when_the_queue_s_lease_is_shortened() {
+    fn heartbeat_goes_on_when_the_queue_s_lease_is_shortened() {
         let mut leases = leases(Some(3600));
         let (mut now, mut end) = (20, 60);
         while now < 600 {
-            assert_eq!(leases.due(at(now)), [(LEASE, Due::Refresh)], "after {now} s");
+            assert_eq!(leases.due(at(now)), [(LEASE, Due::Extend)], "after {now} s");
             end = end.max(now + 6);
-            assert!(!leases.refreshed(LEASE, at(now), Some(Duration::from_secs(end - now))));
+            assert!(!leases.extended(LEASE, at(now), Some(Duration::from_secs(end - now))));
             let next = leases.next_due().unwrap();
-            assert!(next < at(end), "the lease is refreshed before it ends");
+            assert!(next < at(end), "the lease is extended before it ends");
             now = (now + 1..).find(|second| at(*second) >= next).unwrap();
         }
     }
@@ -322,9 +322,9 @@ mod tests {
     #[test]
     fn a_refresh_that_fails_is_tried_again_until_trust_ends() {
         let mut leases = leases(Some(3600));
-        assert_eq!(leases.due(at(20)), [(LEASE, Due::Refresh)]);
+        assert_eq!(leases.due(at(20)), [(LEASE, Due::Extend)]);
         leases.postpone(LEASE, at(21));
-        assert_eq!(leases.due(at(21)), [(LEASE, Due::Refresh)]);
+        assert_eq!(leases.due(at(21)), [(LEASE, Due::Extend)]);
         leases.postpone(LEASE, at(58));
         assert_eq!(leases.due(at(58)), [(LEASE, Due::TrustEnded)]);
     }
@@ -337,8 +337,8 @@ mod tests {
         leases.resume(LEASE);
         let late = at(57) - Duration::from_secs(57) / 4;
         assert_eq!(leases.next_due(), Some(late), "a quarter of the trusted time is left");
-        assert_eq!(leases.due(late), [(LEASE, Due::Refresh)]);
-        assert!(!leases.refreshed(LEASE, late, Some(Duration::from_secs(60))));
+        assert_eq!(leases.due(late), [(LEASE, Due::Extend)]);
+        assert!(!leases.extended(LEASE, late, Some(Duration::from_secs(60))));
         assert_eq!(leases.next_due(), Some(late + Duration::from_secs(57) * 3 / 4), "and so it goes on");
     }
 
@@ -347,7 +347,7 @@ mod tests {
         let mut leases = leases(Some(3600));
         leases.rest(LEASE);
         leases.resume(LEASE);
-        assert_eq!(leases.due(at(50)), [(LEASE, Due::Refresh)]);
+        assert_eq!(leases.due(at(50)), [(LEASE, Due::Extend)]);
         let mut leases = self::leases(Some(3600));
         leases.rest(LEASE);
         leases.resume(LEASE);
@@ -357,15 +357,15 @@ mod tests {
     #[test]
     fn a_refused_refresh_loses_the_lease_once() {
         let mut leases = leases(Some(3600));
-        assert!(leases.refreshed(LEASE, at(20), None));
-        assert!(!leases.refreshed(LEASE, at(20), None));
+        assert!(leases.extended(LEASE, at(20), None));
+        assert!(!leases.extended(LEASE, at(20), None));
         assert_eq!(leases.next_due(), None);
     }
 
     #[test]
     fn a_refresh_never_shortens_trust() {
         let mut leases = leases(None);
-        leases.refreshed(LEASE, at(1), Some(Duration::from_secs(10)));
+        leases.extended(LEASE, at(1), Some(Duration::from_secs(10)));
         assert_eq!(leases.next_due(), Some(at(57)));
         assert!(leases.remove(&LEASE).is_some());
         assert_eq!((leases.next_due(), leases.len()), (None, 0));

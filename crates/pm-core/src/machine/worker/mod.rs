@@ -2,33 +2,33 @@
 
 mod claims;
 mod driving;
+mod extending;
 mod fires;
-mod keeping;
-mod lane;
 mod leases;
-mod pace;
+mod poll_interval;
 mod prefetch;
 mod replies;
 mod request;
+mod slot;
 
 pub use claims::SentClaim;
-pub use request::{SentRefresh, WorkerRequest};
+pub use request::{SentExtend, WorkerRequest};
 
 use super::Trouble;
-use super::batch::{Batch, BatchLimits, Patience, Ticket};
+use super::batch::{Batch, BatchLimits, RequestId, RetryDeadlines};
 use super::batcher::Batcher;
 use super::timer::{Timer, Timers};
-use crate::op::{Notice, SettleItem};
+use crate::op::{Notification, SettleItem};
 use crate::{Backoff, ClaimedJob, Error, Failure, Instant, Lease, QueueName, Timestamp, Verdict};
 use claims::{Lines, LostClaims};
-use lane::Lanes;
 use leases::{Held, Leases};
-use pace::{Pace, SlowStart, TakenMeter};
+use poll_interval::{PollInterval, SlowStart, TakenMeter};
+use slot::RequestSlots;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most jobs in one claim, refresh, reap or settle.
+/// The most jobs in one claim, extend, reap or settle.
 const MAX_BATCH: usize = 500;
 /// The most jobs in one promotion.
 const MAX_PROMOTED: usize = 1_000;
@@ -64,15 +64,15 @@ pub struct WorkerOptions {
     pub worker: String,
     /// How many jobs it claims ahead at most.
     pub prefetch: usize,
-    /// For how long it refreshes the lease of a started job, if at all.
-    pub keep_alive: Option<Duration>,
+    /// For how long it extends the lease of a started job, if at all.
+    pub heartbeat: Option<Duration>,
     /// The shortest time between two looks at a dry queue.
     pub poll_least: Duration,
     /// The longest time between two looks at a dry queue.
     pub poll_most: Duration,
     /// Whether it reaps expired leases of anyone, and fires schedules.
     pub reaps: bool,
-    /// Where workers of other processes hear of jobs that this one put back in line; see [`Notice::channel`].
+    /// Where workers of other processes hear of jobs that this one put back in line; see [`Notification::channel`].
     pub channel: String,
     /// After how long the server surely has given up a statement.
     pub statement_timeout: Duration,
@@ -94,22 +94,22 @@ pub struct Worker {
     leases: Leases,
     settles: Batcher<SettleItem>,
     /// Words of an answered settle that changed nothing; what became of them is asked next.
-    unheard: Option<Batch<SettleItem>>,
+    unacknowledged: Option<Batch<SettleItem>>,
     lost_claims: LostClaims,
     /// What is sent next about schedules that are due: their firing, or a look at those beyond what cannot be read.
     fire_next: Option<WorkerRequest>,
-    /// Refreshes that users asked for.
-    asked: Vec<(Lease, Ticket)>,
-    /// Refreshes that are due for handlers.
-    due_refreshes: Vec<Lease>,
+    /// Extensions that users asked for.
+    asked: Vec<(Lease, RequestId)>,
+    /// Extensions that are due for handlers.
+    due_extensions: Vec<Lease>,
     events: VecDeque<WorkerEvent>,
     timers: Timers,
-    lanes: Lanes,
+    slots: RequestSlots,
     taken: TakenMeter,
     slow_start: SlowStart,
     /// How many claims in a row brought jobs when their leases could not be trusted any longer.
     claims_too_late: u32,
-    pace: Pace,
+    poll_interval: PollInterval,
     /// When the last poll was sent.
     polled_at: Instant,
     /// The next poll is sent by then, whatever claims bring: something was told that only a poll finds.
@@ -127,13 +127,13 @@ pub struct Worker {
     /// Whether someone waits for a job.
     waiting: bool,
     draining: bool,
-    /// When it last woke sleepers.
+    /// When it last woke idle workers.
     woke_at: Instant,
     /// Whether others can wake it by a notification.
     listening: bool,
     /// Waiting jobs due before this are known to be none.
     due_bound: Option<Timestamp>,
-    last_ticket: u64,
+    last_request_id: u64,
 }
 
 /// What happened to a worker.
@@ -142,14 +142,14 @@ pub enum WorkerEvent {
     /// A settle has its answer.
     Settled {
         /// Which one.
-        ticket: Ticket,
+        request_id: RequestId,
         /// Durable, or why not.
         outcome: Result<(), Trouble>,
     },
-    /// A refresh that a user asked for has its answer.
-    Refreshed {
+    /// An extension that a user asked for has its answer.
+    Extended {
         /// Which one.
-        ticket: Ticket,
+        request_id: RequestId,
         /// What remains of the lease, or why it is not known.
         outcome: Result<Duration, Trouble>,
     },
@@ -191,21 +191,21 @@ impl Worker {
         let mut timers = Timers::default();
         timers.set(Timer::Poll, (!options.queues.is_empty()).then_some(now));
         Worker {
-            pace: Pace::new(options.poll_least, options.poll_most),
+            poll_interval: PollInterval::new(options.poll_least, options.poll_most),
             queues: BTreeMap::new(),
             missing: BTreeSet::new(),
             lines: Lines::default(),
             buffer: VecDeque::new(),
             leases: Leases::default(),
             settles: Batcher::passing_locks(BatchLimits::of_items(MAX_BATCH)),
-            unheard: None,
+            unacknowledged: None,
             lost_claims: LostClaims::default(),
             fire_next: None,
             asked: Vec::new(),
-            due_refreshes: Vec::new(),
+            due_extensions: Vec::new(),
             events: VecDeque::new(),
             timers,
-            lanes: Lanes::default(),
+            slots: RequestSlots::default(),
             taken: TakenMeter::default(),
             slow_start: SlowStart::default(),
             claims_too_late: 0,
@@ -221,7 +221,7 @@ impl Worker {
             woke_at: Instant::default(),
             listening: false,
             due_bound: None,
-            last_ticket: 0,
+            last_request_id: 0,
             options,
         }
     }
@@ -232,7 +232,7 @@ impl Worker {
             && let Some(buffered) = self.buffer.pop_front()
         {
             let lease = buffered.taken.job.lease;
-            if buffered.until <= now || !self.leases.start(lease, now, self.options.keep_alive) {
+            if buffered.until <= now || !self.leases.start(lease, now, self.options.heartbeat) {
                 self.give_back(&lease, now);
                 continue;
             }
@@ -249,35 +249,35 @@ impl Worker {
         !self.buffer.is_empty() && self.settles.len() < MAX_UNSETTLED
     }
 
-    /// Queues the end of a lease; an event with the returned ticket will tell whether it counts.
+    /// Queues the end of a lease; an event with the returned request id will tell whether it counts.
     ///
     /// It is sent again until 30 s after the lease's end. `random` scatters a retry within the jitter.
-    pub fn settle(&mut self, lease: Lease, verdict: Verdict, now: Instant, random: u64) -> Ticket {
-        let ticket = self.next_ticket();
+    pub fn settle(&mut self, lease: Lease, verdict: Verdict, now: Instant, random: u64) -> RequestId {
+        let request_id = self.next_request_id();
         let Some(held) = self.leases.remove(&lease) else {
             let outcome = Err(Trouble::Refused(Error::LeaseLost));
-            self.events.push_back(WorkerEvent::Settled { ticket, outcome });
-            return ticket;
+            self.events.push_back(WorkerEvent::Settled { request_id, outcome });
+            return request_id;
         };
         let last = held.ends_at().max(now) + SETTLE_AFTER_END;
         let item = held.settlement(lease, verdict, random);
-        self.settles.push(ticket, item, Patience { unsent: last, sent: last });
-        ticket
+        self.settles.push(request_id, item, RetryDeadlines { unsent: last, sent: last });
+        request_id
     }
 
     /// Leaves a lease alone while a transaction of the caller's settles it: it is not extended until
     /// [`Worker::resume`], and from then on late, so that a second try has most of the lease for itself.
     ///
-    /// An extension under way goes on; see [`Worker::is_extending`]. Refreshes asked for and not sent are refused.
+    /// An extension under way goes on; see [`Worker::is_extending`]. Extensions asked for and not sent are refused.
     pub fn rest(&mut self, lease: Lease) {
         self.leases.rest(lease);
-        self.due_refreshes.retain(|other| *other != lease);
+        self.due_extensions.retain(|other| *other != lease);
         let (unsent, asked): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.asked).into_iter().partition(|(other, _)| *other == lease);
         self.asked = asked;
-        for (_, ticket) in unsent {
+        for (_, request_id) in unsent {
             let outcome = Err(Trouble::Failed(Failure::locked()));
-            self.events.push_back(WorkerEvent::Refreshed { ticket, outcome });
+            self.events.push_back(WorkerEvent::Extended { request_id, outcome });
         }
     }
 
@@ -297,11 +297,11 @@ impl Worker {
     }
 
     /// Looks after a lease again as [`Worker::resume`] does, and extends it at once if it is kept alive: so that the
-    /// caller's next try begins with a whole lease. An event with the returned ticket tells when that is done.
-    pub fn resume_and_extend(&mut self, lease: Lease, now: Instant) -> Option<Ticket> {
+    /// caller's next try begins with a whole lease. An event with the returned request id tells when that is done.
+    pub fn resume_and_extend(&mut self, lease: Lease, now: Instant) -> Option<RequestId> {
         self.leases.resume(lease);
         let is_kept = self.leases.get(&lease).is_some_and(|held| held.is_kept(now));
-        is_kept.then(|| self.refresh(lease))
+        is_kept.then(|| self.extend(lease))
     }
 
     /// Records that a transaction of the caller's has ended a lease and committed.
@@ -310,18 +310,18 @@ impl Worker {
         self.look_for_returned([item], now);
     }
 
-    /// Queues a refresh of a lease; an event with the returned ticket will tell what remains.
-    pub fn refresh(&mut self, lease: Lease) -> Ticket {
-        let ticket = self.next_ticket();
-        self.asked.push((lease, ticket));
-        ticket
+    /// Queues an extension of a lease; an event with the returned request id will tell what remains.
+    pub fn extend(&mut self, lease: Lease) -> RequestId {
+        let request_id = self.next_request_id();
+        self.asked.push((lease, request_id));
+        request_id
     }
 
     /// Takes over a job that was claimed by other means with a statement sent at `sent_at`, and starts it.
     pub fn adopt(&mut self, job: &ClaimedJob, sent_at: Instant, lease: Duration, backoff: &Backoff, now: Instant) {
         let backoff = Arc::new(job.effective_backoff(backoff));
         self.leases.insert(job.lease, Held::new(sent_at, lease, job, backoff));
-        self.leases.start(job.lease, now, self.options.keep_alive);
+        self.leases.start(job.lease, now, self.options.heartbeat);
     }
 
     /// Records that a claim made by other means had its reply lost: what it took is given back.
@@ -334,7 +334,7 @@ impl Worker {
         self.leases.remove(lease);
     }
 
-    /// Takes note that jobs were put on a line. Late, doubled and wrong notices do no harm.
+    /// Takes note that jobs were put on a line. Late, doubled and wrong notifications do no harm.
     pub fn handle_wake_up(&mut self, queue: &str, priority: i32, now: Instant) {
         if self.draining || !self.options.queues.iter().any(|name| name.as_str() == queue) {
             return;
@@ -348,7 +348,7 @@ impl Worker {
     /// Takes note that something about the queues changed: they are looked at again within 20 ms, or when the pause
     /// after a failure is over.
     pub fn handle_change(&mut self, now: Instant) {
-        if !self.draining && !self.options.queues.is_empty() && self.lanes.poll.failures == 0 {
+        if !self.draining && !self.options.queues.is_empty() && self.slots.poll.failures == 0 {
             self.poll_by(now.max(self.polled_at + CHANGE_PAUSE));
         }
     }
@@ -358,11 +358,11 @@ impl Worker {
         self.timers.set_earlier(Timer::Poll, at);
     }
 
-    /// Takes note of what another process said. Late, doubled and wrong notices do no harm.
-    pub fn handle_notice(&mut self, notice: Notice, now: Instant) {
-        match (self.queues.get(&notice.queue_id), notice.priority) {
+    /// Takes note of what another process said. Late, doubled and wrong notifications do no harm.
+    pub fn handle_notification(&mut self, notification: Notification, now: Instant) {
+        match (self.queues.get(&notification.queue_id), notification.priority) {
             (Some(followed), Some(priority)) if !followed.paused && !self.draining => {
-                self.lines.wake(notice.queue_id, priority);
+                self.lines.wake(notification.queue_id, priority);
             }
             (Some(_), _) => self.handle_change(now),
             (None, _) => {}
@@ -372,7 +372,7 @@ impl Worker {
     /// Takes note that a listener came, so that a dry queue may go unlooked at for up to `most`, or that it went.
     pub fn set_listening(&mut self, most: Option<Duration>, now: Instant) {
         self.listening = most.is_some();
-        self.pace.set_most(most.unwrap_or(self.options.poll_most));
+        self.poll_interval.set_most(most.unwrap_or(self.options.poll_most));
         self.handle_change(now);
     }
 
@@ -415,7 +415,7 @@ impl Worker {
 
     /// Returns how many requests of one kind failed in a row, of the kind that fares worst.
     pub fn failures(&self) -> u32 {
-        self.lanes.failures().max(self.settles.failures())
+        self.slots.failures().max(self.settles.failures())
     }
 
     /// Returns the next thing that happened.
@@ -427,24 +427,24 @@ impl Worker {
     fn is_quiet(&self) -> bool {
         self.draining
             && self.settles.is_empty()
-            && self.unheard.is_none()
+            && self.unacknowledged.is_none()
             && self.asked.is_empty()
             && self.lost_claims.is_empty()
             && self.timers.at(Timer::Notify).is_none()
-            && !self.lanes.wake_sleepers.busy
-            && !(self.lanes.claim.busy
-                || self.lanes.outcome.busy
-                || self.lanes.refresh.busy
-                || self.lanes.release_claim.busy)
+            && !self.slots.notify_idle.busy
+            && !(self.slots.claim.busy
+                || self.slots.outcome.busy
+                || self.slots.extend.busy
+                || self.slots.release_claim.busy)
     }
 
-    /// Sees to it that sleeping workers of other processes look again: jobs were put in line that this one may not take.
-    fn wake_sleepers(&mut self, now: Instant) {
+    /// Sees to it that idle workers of other processes look again: jobs were put in line that this one may not take.
+    fn notify_idle(&mut self, now: Instant) {
         self.timers.set_earlier(Timer::Notify, now.max(self.woke_at + WAKE_PAUSE));
     }
 
-    fn next_ticket(&mut self) -> Ticket {
-        self.last_ticket += 1;
-        Ticket(self.last_ticket)
+    fn next_request_id(&mut self) -> RequestId {
+        self.last_request_id += 1;
+        RequestId(self.last_request_id)
     }
 }

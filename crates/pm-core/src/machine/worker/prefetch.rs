@@ -13,7 +13,7 @@ impl Worker {
     fn claim_limit(&mut self, now: Instant) -> Option<usize> {
         let taken = self.taken.last_second(now).max(self.slow_start.wanted());
         let wanted = taken.max(usize::from(self.waiting)).min(self.options.prefetch.max(1));
-        let stopped = self.draining || self.lanes.claim.busy;
+        let stopped = self.draining || self.slots.claim.busy;
         let enough = self.buffer.len() > wanted / 2 || self.buffer.len() >= wanted;
         let closed = self.lines.gate().is_some_and(|at| at > now);
         if stopped || enough || closed || !self.may_claim() || self.buffered_bytes() >= Claim::MAX_BYTES {
@@ -32,7 +32,7 @@ impl Worker {
 
     pub(super) fn poll_claim(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<SentClaim> {
         let limit = self.claim_limit(now)?;
-        self.lanes.claim.busy = true;
+        self.slots.claim.busy = true;
         let lease = Lease::number_from(entropy.next_u64());
         let queues = &self.queues;
         let is_open = |id| is_open(queues, id);

@@ -4,20 +4,20 @@ use super::claims::SentClaim;
 use super::prefetch::is_open;
 use super::{
     BUSY_POLL, Buffered, Followed, Held, LONGEST_REAP, MAX_BATCH, MAX_PROMOTED, RELEASED_POLL, SHORTEST_REAP,
-    SentRefresh, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,
+    SentExtend, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,
 };
 use crate::machine::batch::Batch;
 use crate::machine::timer::Timer;
-use crate::machine::{Entropy, Ticket, Trouble, retry_delay, scatter};
+use crate::machine::{Entropy, RequestId, Trouble, retry_delay, scatter};
 use crate::op::{
-    ClaimReply, Outcome, Poll, PollReply, Promote, QueueReading, Reap, Refreshed, ReleaseClaim, Settle, SettleItem,
+    ClaimReply, Extended, Outcome, Poll, PollReply, Promote, QueueReading, Reap, ReleaseClaim, Settle, SettleItem,
     Unsettled,
 };
 use crate::{ClaimedJob, Class, Error, Failure, Instant, Lease, Operation, Rows, State, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A refresh that met a locked row is tried again after so long.
+/// An extension that met a locked row is tried again after so long.
 const LOCKED_PAUSE: Duration = Duration::from_millis(250);
 /// After so many claims in a row that took too long the stream says so.
 const SLOW_CLAIMS_TO_TELL: u32 = 3;
@@ -30,13 +30,13 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lanes.poll.answered(&reply);
+        self.slots.poll.answered(&reply);
         if self.draining {
             return;
         }
         match read(reply, |rows| poll.clone().interpret(rows)) {
             Ok(reply) => self.take_in_poll(&poll, reply, now, entropy),
-            Err(trouble) => self.try_again(Timer::Poll, self.lanes.poll.failures, trouble, now, entropy),
+            Err(trouble) => self.try_again(Timer::Poll, self.slots.poll.failures, trouble, now, entropy),
         }
     }
 
@@ -84,7 +84,7 @@ impl Worker {
     /// Looks again soon while there is work, ever later while there is none and others would tell.
     fn schedule_poll(&mut self, now: Instant, entropy: &mut dyn Entropy) {
         let busy = self.lines.any_active(|id| is_open(&self.queues, id));
-        let wait = if busy { BUSY_POLL } else { self.pace.wait(entropy) };
+        let wait = if busy { BUSY_POLL } else { self.poll_interval.wait(entropy) };
         let told_till_then = !self.listening || now + wait <= self.noticed_until;
         self.timers.set_earlier(Timer::Poll, now + if told_till_then { wait } else { wait.min(BUSY_POLL) });
     }
@@ -96,7 +96,7 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lanes.claim.answered(&reply);
+        self.slots.claim.answered(&reply);
         let timeout = self.options.statement_timeout;
         // A server that reports anything has stopped working on the claim; one that is silent may begin with it now.
         let may_run_for = match &reply {
@@ -113,7 +113,7 @@ impl Worker {
                     self.lost_claims.add(lease, now + may_run_for, longest, now);
                 }
                 if !self.draining {
-                    self.lines.retry_at(now + retry_delay(self.lanes.claim.failures, entropy));
+                    self.lines.retry_at(now + retry_delay(self.slots.claim.failures, entropy));
                     self.slow_start.reset();
                     self.tell_of_timeouts(limit, now.since(sent_at), &trouble);
                     self.handle_trouble(trouble, now);
@@ -127,8 +127,8 @@ impl Worker {
     fn tell_of_timeouts(&mut self, limit: usize, took: Duration, trouble: &Trouble) {
         let timeout = self.options.statement_timeout;
         let given_up = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
-        let others_pass = self.lanes.poll.failures == 0;
-        let again = self.lanes.claim.failures >= SLOW_CLAIMS_TO_TELL;
+        let others_pass = self.slots.poll.failures == 0;
+        let again = self.slots.claim.failures >= SLOW_CLAIMS_TO_TELL;
         if given_up && took >= timeout && limit == 1 && others_pass && again {
             self.fail(Trouble::Refused(Error::invalid(
                 format!("a statement timeout of {timeout:?}"),
@@ -173,13 +173,13 @@ impl Worker {
             self.timers.set_earlier(Timer::Promote, now + due);
         }
         if brought_jobs {
-            self.pace.snap_back();
+            self.poll_interval.snap_back();
         }
         if !self.lines.any_active(|id| is_open(&self.queues, id)) && !self.timers.is_due(Timer::Poll, now) {
             self.timers.set(Timer::Poll, None);
             self.schedule_poll(now, entropy);
             // However often claims come back, they do not put the poll off for ever.
-            let latest = self.polled_at + self.pace.most();
+            let latest = self.polled_at + self.poll_interval.most();
             self.timers.set_earlier(Timer::Poll, self.poll_by.map_or(latest, |by| by.min(latest)));
         }
     }
@@ -232,8 +232,8 @@ impl Worker {
         };
         let mut held = Held::new(sent_at, followed.lease, &job, backoff);
         let until = held.trusted_until().min(now + UNSTARTED_FOR.min(followed.lease / 4));
-        if self.options.keep_alive.is_some() && held.extend_if_due(now) {
-            self.due_refreshes.push(job.lease);
+        if self.options.heartbeat.is_some() && held.extend_if_due(now) {
+            self.due_extensions.push(job.lease);
         }
         self.leases.insert(job.lease, held);
         if until <= now {
@@ -285,14 +285,14 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         self.settles.handle_done();
-        let [heard, unheard, locked, ..] = batch.divide([&unsettled.missed, &unsettled.locked, &[], &[]]);
-        self.unheard = (!unheard.items.is_empty()).then_some(unheard);
+        let [applied, unacknowledged, locked, ..] = batch.divide([&unsettled.missed, &unsettled.locked, &[], &[]]);
+        self.unacknowledged = (!unacknowledged.items.is_empty()).then_some(unacknowledged);
         let given_up = self.settles.set_aside(locked, now, entropy);
         self.tell_settled(given_up, &Err(Trouble::Failed(Failure::locked())));
-        self.take_in_settled(heard, now);
+        self.take_in_settled(applied, now);
     }
 
-    /// Answers the settlements whose patience has ended while they waited to be sent again.
+    /// Answers the settlements whose deadline has passed while they waited to be sent again.
     pub(super) fn give_up_settles(&mut self, now: Instant) {
         while let Some((batch, failure)) = self.settles.poll_given_up(now) {
             self.tell_settled(batch, &Err(Trouble::Failed(failure.unwrap_or_else(Failure::locked))));
@@ -318,7 +318,7 @@ impl Worker {
     ) {
         let settled = || settled.clone().into_iter();
         if settled().any(|item| item.state == State::Pending) {
-            self.wake_sleepers(now);
+            self.notify_idle(now);
         }
         if !self.draining && !self.options.queues.is_empty() {
             let retried = settled().filter(|item| item.state == State::Pending && item.verdict.reason().is_some());
@@ -336,7 +336,8 @@ impl Worker {
     }
 
     fn tell_settled(&mut self, batch: Batch<SettleItem>, outcome: &Result<(), Trouble>) {
-        let told = batch.into_entries().map(|(ticket, _)| WorkerEvent::Settled { ticket, outcome: outcome.clone() });
+        let told =
+            batch.into_entries().map(|(request_id, _)| WorkerEvent::Settled { request_id, outcome: outcome.clone() });
         self.events.extend(told);
     }
 
@@ -347,11 +348,11 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lanes.outcome.answered(&reply);
+        self.slots.outcome.answered(&reply);
         match read(reply, |rows| Outcome { items: &batch.items }.interpret(rows)) {
-            Ok(heard) => {
+            Ok(applied) => {
                 let places: Vec<_> =
-                    heard.iter().enumerate().filter(|(_, heard)| **heard).map(|(place, _)| place).collect();
+                    applied.iter().enumerate().filter(|(_, applied)| **applied).map(|(place, _)| place).collect();
                 let (already, lost) = batch.partition(&places);
                 self.tell_settled(already, &Ok(()));
                 self.tell_settled(lost, &Err(Trouble::Refused(Error::LeaseLost)));
@@ -365,65 +366,66 @@ impl Worker {
         }
     }
 
-    pub(super) fn handle_refresh(
+    pub(super) fn handle_extend(
         &mut self,
-        sent: SentRefresh,
+        sent: SentExtend,
         reply: Result<Rows, Failure>,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lanes.refresh.answered(&reply);
-        let SentRefresh { refresh, sent_at, tickets } = sent;
-        let leases = refresh.leases.clone();
+        self.slots.extend.answered(&reply);
+        let SentExtend { extend, sent_at, request_ids } = sent;
+        let leases = extend.leases.clone();
         leases.iter().for_each(|lease| self.leases.set_extending(lease, false));
-        match read(reply, |rows| refresh.interpret(rows)) {
-            Ok(refreshed) => {
-                for (lease, refreshed) in leases.iter().zip(&refreshed) {
-                    self.tell_refreshed(*lease, sent_at, *refreshed, now);
+        match read(reply, |rows| extend.interpret(rows)) {
+            Ok(extended) => {
+                for (lease, extended) in leases.iter().zip(&extended) {
+                    self.record_extended(*lease, sent_at, *extended, now);
                 }
                 let (locked, told): (Vec<_>, Vec<_>) =
-                    tickets.into_iter().partition(|(place, _)| refreshed[*place] == Refreshed::Locked);
-                for (place, ticket) in told {
-                    let outcome = match refreshed[place] {
-                        Refreshed::Remains(remaining) => Ok(remaining),
-                        Refreshed::Locked | Refreshed::Lost => Err(Trouble::Refused(Error::LeaseLost)),
+                    request_ids.into_iter().partition(|(place, _)| extended[*place] == Extended::Locked);
+                for (place, request_id) in told {
+                    let outcome = match extended[place] {
+                        Extended::Remains(remaining) => Ok(remaining),
+                        Extended::Locked | Extended::Lost => Err(Trouble::Refused(Error::LeaseLost)),
                     };
-                    self.events.push_back(WorkerEvent::Refreshed { ticket, outcome });
+                    self.events.push_back(WorkerEvent::Extended { request_id, outcome });
                 }
-                let locked: Vec<_> = locked.into_iter().map(|(place, ticket)| (leases[place], ticket)).collect();
+                let locked: Vec<_> =
+                    locked.into_iter().map(|(place, request_id)| (leases[place], request_id)).collect();
                 if !locked.is_empty() {
                     self.ask_again(locked, &Trouble::Failed(Failure::locked()), now + LOCKED_PAUSE, now);
                 }
             }
             Err(trouble) => {
-                let at = now + retry_delay(self.lanes.refresh.failures, entropy);
+                let at = now + retry_delay(self.slots.extend.failures, entropy);
                 leases.iter().for_each(|lease| self.leases.postpone(*lease, at));
-                let asked = tickets.into_iter().map(|(place, ticket)| (leases[place], ticket)).collect();
+                let asked = request_ids.into_iter().map(|(place, request_id)| (leases[place], request_id)).collect();
                 self.ask_again(asked, &trouble, at, now);
             }
         }
     }
 
-    fn tell_refreshed(&mut self, lease: Lease, sent_at: Instant, refreshed: Refreshed, now: Instant) {
-        let remaining = match refreshed {
-            Refreshed::Remains(remaining) => Some(remaining),
-            Refreshed::Lost => None,
-            Refreshed::Locked => return self.leases.postpone(lease, now + LOCKED_PAUSE),
+    fn record_extended(&mut self, lease: Lease, sent_at: Instant, extended: Extended, now: Instant) {
+        let remaining = match extended {
+            Extended::Remains(remaining) => Some(remaining),
+            Extended::Lost => None,
+            Extended::Locked => return self.leases.postpone(lease, now + LOCKED_PAUSE),
         };
-        if self.leases.refreshed(lease, sent_at, remaining) {
+        if self.leases.extended(lease, sent_at, remaining) {
             self.events.push_back(WorkerEvent::LeaseLost(lease));
         }
     }
 
-    /// Asks at `at` again for refreshes that met a trouble which may pass, and tells of it where it will not in time.
-    fn ask_again(&mut self, asked: Vec<(Lease, Ticket)>, trouble: &Trouble, at: Instant, now: Instant) {
+    /// Asks at `at` again for extensions that met a trouble which may pass, and tells of it where it will not in time.
+    fn ask_again(&mut self, asked: Vec<(Lease, RequestId)>, trouble: &Trouble, at: Instant, now: Instant) {
         self.timers.set(Timer::Lease, Some(at));
         let passing = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
-        for (lease, ticket) in asked {
+        for (lease, request_id) in asked {
             match self.leases.get(&lease).is_some_and(|held| passing && held.ends_at() > now) {
-                true => self.asked.push((lease, ticket)),
+                true => self.asked.push((lease, request_id)),
                 false => {
-                    self.events.push_back(WorkerEvent::Refreshed { ticket, outcome: Err(trouble.clone()) });
+                    self.events.push_back(WorkerEvent::Extended { request_id, outcome: Err(trouble.clone()) });
                 }
             }
         }
@@ -436,7 +438,7 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lanes.reap.answered(&reply);
+        self.slots.reap.answered(&reply);
         if self.draining {
             return;
         }
@@ -450,10 +452,10 @@ impl Worker {
                 self.set_reap(reply.next_expiry, now, entropy);
                 if reply.reaped > 0 {
                     self.handle_change(now);
-                    self.wake_sleepers(now);
+                    self.notify_idle(now);
                 }
             }
-            Err(trouble) => self.try_again(Timer::Reap, self.lanes.reap.failures, trouble, now, entropy),
+            Err(trouble) => self.try_again(Timer::Reap, self.slots.reap.failures, trouble, now, entropy),
         }
     }
 
@@ -471,7 +473,7 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lanes.promote.answered(&reply);
+        self.slots.promote.answered(&reply);
         if self.draining {
             return;
         }
@@ -485,10 +487,10 @@ impl Worker {
                 }
                 if reply.promoted > 0 {
                     self.handle_change(now);
-                    self.wake_sleepers(now);
+                    self.notify_idle(now);
                 }
             }
-            Err(trouble) => self.try_again(Timer::Promote, self.lanes.promote.failures, trouble, now, entropy),
+            Err(trouble) => self.try_again(Timer::Promote, self.slots.promote.failures, trouble, now, entropy),
         }
     }
 
@@ -505,17 +507,17 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.lanes.release_claim.answered(&reply);
+        self.slots.release_claim.answered(&reply);
         match read(reply, |rows| release.interpret(rows)) {
             Ok(released) => {
                 self.lost_claims.handle_given_back(release.lease, now);
                 if released > 0 {
                     self.handle_change(now);
-                    self.wake_sleepers(now);
+                    self.notify_idle(now);
                 }
             }
             Err(Trouble::Failed(failure)) if failure.class() != Class::Permanent => {
-                let pause = retry_delay(self.lanes.release_claim.failures, entropy);
+                let pause = retry_delay(self.slots.release_claim.failures, entropy);
                 self.lost_claims.postpone(release.lease, pause, now, self.draining);
             }
             Err(_) => self.lost_claims.give_up(release.lease),

@@ -1,9 +1,9 @@
 //! What a worker sends.
 
 use super::claims::SentClaim;
-use crate::machine::{Batch, Batched, Request, Ticket};
+use crate::machine::{Batch, Batched, Request, RequestId};
 use crate::op::{
-    DueSchedules, FireSchedules, Outcome, Poll, Promote, Reap, Refresh, ReleaseClaim, Settle, SettleItem, WakeSleepers,
+    DueSchedules, Extend, FireSchedules, NotifyIdle, Outcome, Poll, Promote, Reap, ReleaseClaim, Settle, SettleItem,
 };
 use crate::{Instant, Operation, Plan};
 use uuid::Uuid;
@@ -17,10 +17,10 @@ pub enum WorkerRequest {
     Claim(SentClaim),
     /// End leases.
     Settle(Batch<SettleItem>),
-    /// Had these words been heard before?
+    /// Had these words been applied before?
     Outcome(Batch<SettleItem>),
-    /// Prolong leases.
-    Refresh(SentRefresh),
+    /// Extend leases.
+    Extend(SentExtend),
     /// End expired leases of anyone.
     Reap(Reap),
     /// Give waiting jobs that are due their place.
@@ -32,16 +32,16 @@ pub enum WorkerRequest {
     /// Give back what a claim with a lost reply took.
     ReleaseClaim(ReleaseClaim),
     /// Wake workers of other processes that sleep.
-    WakeSleepers(WakeSleepers),
+    NotifyIdle(NotifyIdle),
 }
 
-/// A refresh under way.
+/// An extension under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SentRefresh {
-    pub(super) refresh: Refresh,
+pub struct SentExtend {
+    pub(super) extend: Extend,
     pub(super) sent_at: Instant,
     /// Who waits for it, by place in the batch.
-    pub(super) tickets: Vec<(usize, Ticket)>,
+    pub(super) request_ids: Vec<(usize, RequestId)>,
 }
 
 impl Request for WorkerRequest {
@@ -51,13 +51,13 @@ impl Request for WorkerRequest {
             WorkerRequest::Claim(sent) => sent.claim().plan(),
             WorkerRequest::Settle(batch) => Settle::plan_of(&batch.items, batch.passes),
             WorkerRequest::Outcome(batch) => Outcome::plan_of(&batch.items),
-            WorkerRequest::Refresh(sent) => sent.refresh.plan(),
+            WorkerRequest::Extend(sent) => sent.extend.plan(),
             WorkerRequest::Reap(reap) => reap.plan(),
             WorkerRequest::Promote(promote) => promote.plan(),
             WorkerRequest::DueSchedules(due) => due.plan(),
             WorkerRequest::FireSchedules(fire) => fire.plan(),
             WorkerRequest::ReleaseClaim(release) => release.plan(),
-            WorkerRequest::WakeSleepers(wake) => wake.plan(),
+            WorkerRequest::NotifyIdle(wake) => wake.plan(),
         }
     }
 }

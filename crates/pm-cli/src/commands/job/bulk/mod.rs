@@ -1,10 +1,10 @@
 //! What the commands that change many jobs have in common: which jobs, asking first, chunks, and the report.
 
-mod deed;
+mod action;
 mod pages;
 mod selection;
 
-pub(super) use deed::Deed;
+pub(super) use action::Action;
 pub(super) use pages::{Filter, Pages};
 pub(super) use selection::SelectionArgs;
 
@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::{BulkReport, Format, Progress, Tally, Total, jobs};
 use crate::stop::Stop;
-use pm_driver_tokio_postgres::{Change, Queue, StillIs, Uuid};
+use pm_driver_tokio_postgres::{Change, Precondition, Queue, Uuid};
 use selection::Wanted;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -27,12 +27,12 @@ const CHUNK: usize = 1_000;
 ///
 /// Exit code 1 when nothing matched, some were refused, or it was stopped; 2 when no job is named or a suffix is
 /// ambiguous, in which case nothing was done.
-pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, deed: Deed) -> Result<(), CommandError> {
+pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action: Action) -> Result<(), CommandError> {
     let wanted = selection.wanted()?;
     let queue = context.connect().await?;
-    deed.check(&queue).await?;
-    let report = BulkReport::new(deed.words());
-    let mut bulk = Bulk { context, queue, deed, report, keys_held: 0, locked: 0, stop: None };
+    action.check(&queue).await?;
+    let report = BulkReport::new(action.words());
+    let mut bulk = Bulk { context, queue, action, report, keys_taken: 0, locked: 0, stop: None };
     match wanted {
         Wanted::Ids(ids) => {
             let ids = bulk.resolve(&ids).await?;
@@ -61,10 +61,10 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, deed: 
 struct Bulk<'a> {
     context: &'a mut Context,
     queue: Queue,
-    deed: Deed,
+    action: Action,
     report: BulkReport,
     /// How many jobs were skipped because another job holds their key.
-    keys_held: u64,
+    keys_taken: u64,
     locked: u64,
     /// From when on Ctrl-C does not end the process at once.
     stop: Option<Stop>,
@@ -111,9 +111,9 @@ impl Bulk<'_> {
         self.stop = Some(Stop::listen()?);
         self.context.output.outlive_reader();
         let ids: Vec<_> = named.iter().filter_map(|named| named.id).collect();
-        let mut progress = Progress::new(self.deed.words().doing, Some(Total::exactly(ids.len() as u64)));
+        let mut progress = Progress::new(self.action.words().doing, Some(Total::exactly(ids.len() as u64)));
         for chunk in ids.chunks(CHUNK) {
-            if let Err(error) = self.change(chunk, &StillIs::default()).await {
+            if let Err(error) = self.change(chunk, &Precondition::default()).await {
                 drop(progress);
                 return self.broken_off(error);
             }
@@ -126,7 +126,7 @@ impl Bulk<'_> {
     async fn change_pages(mut self, mut pages: Pages, total: Option<Total>) -> Result<(), CommandError> {
         self.stop = Some(Stop::listen()?);
         self.context.output.outlive_reader();
-        let mut progress = Progress::new(self.deed.words().doing, total);
+        let mut progress = Progress::new(self.action.words().doing, total);
         loop {
             let changed = match pages.next(&self.queue).await {
                 Ok(Some(page)) => self.change_page(pages.by_what_they_are(&page)).await,
@@ -143,30 +143,30 @@ impl Bulk<'_> {
         self.end()
     }
 
-    async fn change_page(&mut self, page: Vec<(StillIs, Vec<Uuid>)>) -> Result<(), CommandError> {
-        for (still_is, ids) in page {
-            self.change(&ids, &still_is).await?;
+    async fn change_page(&mut self, page: Vec<(Precondition, Vec<Uuid>)>) -> Result<(), CommandError> {
+        for (precondition, ids) in page {
+            self.change(&ids, &precondition).await?;
         }
         Ok(())
     }
 
     /// Changes one chunk, unless the process was asked to stop: a chunk that was begun is finished.
-    async fn change(&mut self, ids: &[Uuid], still_is: &StillIs) -> Result<(), CommandError> {
+    async fn change(&mut self, ids: &[Uuid], precondition: &Precondition) -> Result<(), CommandError> {
         if self.stop.as_mut().is_some_and(Stop::was_asked) {
             return Err(CommandError::refused("stopped before the end").hint("run it again to go on"));
         }
-        let changes = self.deed.change(&self.queue, ids, still_is).await?;
+        let report = self.action.change(&self.queue, ids, precondition).await?;
         let output = &mut self.context.output;
-        for (id, change) in ids.iter().zip(changes) {
+        for (id, change) in ids.iter().zip(report.changes().iter().copied()) {
             match change {
                 Change::Changed => self.report.changed(output, *id)?,
-                Change::Refused(state) if still_is.state.is_some_and(|was| was != state) => {
+                Change::Refused(state) if precondition.state.is_some_and(|was| was != state) => {
                     self.report.skipped(output, *id, &format!("{state} meanwhile"))?;
                 }
-                Change::Refused(state) => self.report.skipped(output, *id, &self.deed.why_not(state))?,
-                Change::KeyHeld => {
-                    self.keys_held += 1;
-                    self.report.skipped(output, *id, &self.deed.key_is_held())?;
+                Change::Refused(state) => self.report.skipped(output, *id, &self.action.why_not(state))?,
+                Change::KeyTaken => {
+                    self.keys_taken += 1;
+                    self.report.skipped(output, *id, &self.action.key_is_held())?;
                 }
                 Change::Locked => {
                     self.locked += 1;
@@ -197,11 +197,11 @@ impl Bulk<'_> {
             Some(refusal) => {
                 let hint = match self.report.tally().skipped {
                     0 => None,
-                    skipped if skipped == self.keys_held => Some("a key is free when the job that holds it has ended"),
+                    skipped if skipped == self.keys_taken => Some("a key is free when the job that holds it has ended"),
                     skipped if skipped == self.locked => {
                         Some("run it again; long transactions are shown by pm db doctor")
                     }
-                    _ => self.deed.hint(),
+                    _ => self.action.hint(),
                 };
                 Err(hint.into_iter().fold(refusal, CommandError::hint))
             }
@@ -217,7 +217,7 @@ impl Bulk<'_> {
         while let Some(page) = pages.next(&self.queue).await? {
             counted.newest = counted.newest.or(page.first().map(|job| job.id));
             counted.jobs += page.len() as u64;
-            let changed = page.iter().filter(|job| self.deed.is_allowed(job)).count() as u64;
+            let changed = page.iter().filter(|job| self.action.is_allowed(job)).count() as u64;
             counted.tally.changed += changed;
             counted.tally.skipped += page.len() as u64 - changed;
             progress.show(counted.jobs);
@@ -226,7 +226,7 @@ impl Bulk<'_> {
     }
 
     fn ask(&self, count: u64) -> Result<(), CommandError> {
-        let words = self.deed.words();
+        let words = self.action.words();
         match count {
             0 => Err(CommandError::refused("no job matches")),
             count => ask::confirm(&format!("{} {}{}?", capital(words.order), jobs(count), words.tail)),
@@ -241,7 +241,7 @@ impl Bulk<'_> {
                 None => None,
             };
             match job {
-                Some(job) if self.deed.is_allowed(&job) => tally.changed += 1,
+                Some(job) if self.action.is_allowed(&job) => tally.changed += 1,
                 Some(_) => tally.skipped += 1,
                 None => tally.not_found += 1,
             }
@@ -251,7 +251,7 @@ impl Bulk<'_> {
 
     /// Says what would be done.
     fn foretell(self, tally: Tally) -> Result<(), CommandError> {
-        let words = self.deed.words();
+        let words = self.action.words();
         let mut sentence = format!("Would {} {}{}", words.order, jobs(tally.changed), words.tail);
         if tally.skipped > 0 {
             sentence.push_str(&format!(", skip {}", tally.skipped));

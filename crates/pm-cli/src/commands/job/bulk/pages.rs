@@ -4,7 +4,7 @@ use super::CHUNK;
 use crate::error::CommandError;
 use crate::input::Condition;
 use pm_core::{QueueName, State};
-use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Queue, StillIs, Uuid};
+use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Precondition, Queue, Uuid};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -66,14 +66,14 @@ impl Pages {
 
     /// Returns the jobs of a page, by what they must still be when they are changed: in the queue that was asked for,
     /// and in the state in which they were found, where the choice depends on it.
-    pub(super) fn by_what_they_are(&self, page: &[JobMetadata]) -> Vec<(StillIs, Vec<Uuid>)> {
+    pub(super) fn by_what_they_are(&self, page: &[JobMetadata]) -> Vec<(Precondition, Vec<Uuid>)> {
         let is_state_chosen = self.filter.state.is_some() || !self.filter.conditions.is_empty();
         let mut ids: BTreeMap<Option<State>, Vec<Uuid>> = BTreeMap::new();
         for job in page {
             ids.entry(is_state_chosen.then_some(job.state)).or_default().push(job.id);
         }
-        let still_is = |state| StillIs { state, queue: self.filter.queue.clone(), ..StillIs::default() };
-        ids.into_iter().map(|(state, ids)| (still_is(state), ids)).collect()
+        let precondition = |state| Precondition { state, queue: self.filter.queue.clone(), ..Precondition::default() };
+        ids.into_iter().map(|(state, ids)| (precondition(state), ids)).collect()
     }
 
     fn fits(&self, job: &JobMetadata) -> bool {

@@ -1,6 +1,6 @@
--- Takes a queue's name away: from then on nothing finds it, and its jobs are swept. Its schedules go at once.
+-- Takes a queue's name away: from then on nothing finds it, and its jobs are pruned. Its schedules go at once.
 -- Locks: the queue's row with its key, so it waits for enqueues that are under way; then its schedules.
--- Concurrency: an enqueue that began before is swept with the rest; one that begins later finds no queue. A schedule set beside it goes with the queue's row.
+-- Concurrency: an enqueue that began before is pruned with the rest; one that begins later finds no queue. A schedule set beside it goes with the queue's row.
 -- Index: queue (name); schedules are read through.
 -- Cost: constant, and one pass over the schedules.
 with gone as (

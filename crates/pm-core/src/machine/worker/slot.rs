@@ -4,13 +4,13 @@ use crate::Failure;
 
 /// One kind of request: at most one is in flight.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct RequestSlot {
     pub(super) busy: bool,
     /// How many in a row failed.
     pub(super) failures: u32,
 }
 
-impl Lane {
+impl RequestSlot {
     /// Takes note of an answer.
     pub(super) fn answered<T>(&mut self, reply: &Result<T, Failure>) {
         self.busy = false;
@@ -20,23 +20,23 @@ impl Lane {
 
 /// All kinds of request but the settles, which are batched.
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
-    pub(super) poll: Lane,
-    pub(super) claim: Lane,
-    pub(super) outcome: Lane,
-    pub(super) refresh: Lane,
-    pub(super) reap: Lane,
-    pub(super) promote: Lane,
-    pub(super) fire: Lane,
-    pub(super) release_claim: Lane,
-    pub(super) wake_sleepers: Lane,
+pub(super) struct RequestSlots {
+    pub(super) poll: RequestSlot,
+    pub(super) claim: RequestSlot,
+    pub(super) outcome: RequestSlot,
+    pub(super) extend: RequestSlot,
+    pub(super) reap: RequestSlot,
+    pub(super) promote: RequestSlot,
+    pub(super) fire: RequestSlot,
+    pub(super) release_claim: RequestSlot,
+    pub(super) notify_idle: RequestSlot,
 }
 
-impl Lanes {
+impl RequestSlots {
     /// Returns how many requests of one kind failed in a row, of the kind that fares worst; wake-ups do not count.
     pub(super) fn failures(&self) -> u32 {
-        let Lanes { poll, claim, outcome, refresh, reap, promote, fire, release_claim, wake_sleepers: _ } = self;
-        let told = [poll, claim, outcome, refresh, reap, promote, fire, release_claim];
-        told.map(|lane| lane.failures).into_iter().max().unwrap_or_default()
+        let RequestSlots { poll, claim, outcome, extend, reap, promote, fire, release_claim, notify_idle: _ } = self;
+        let told = [poll, claim, outcome, extend, reap, promote, fire, release_claim];
+        told.map(|slot| slot.failures).into_iter().max().unwrap_or_default()
     }
 }

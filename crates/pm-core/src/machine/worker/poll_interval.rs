@@ -79,16 +79,16 @@ impl SlowStart {
 
 /// The time between two looks at a dry queue: doubles from the least to the most, and snaps back when work appears.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct PollInterval {
     least: Duration,
     most: Duration,
     next: Duration,
 }
 
-impl Pace {
+impl PollInterval {
     pub(super) fn new(least: Duration, most: Duration) -> Self {
         let least = least.clamp(SHORTEST, LONGEST);
-        Pace { least, most: most.clamp(least, LONGEST), next: least }
+        PollInterval { least, most: most.clamp(least, LONGEST), next: least }
     }
 
     pub(super) fn snap_back(&mut self) {
@@ -159,18 +159,18 @@ mod tests {
 
     #[test]
     fn a_pace_without_pauses_still_makes_one() {
-        let mut pace = Pace::new(Duration::ZERO, Duration::ZERO);
-        assert_eq!((pace.wait(&mut Zero), pace.most()), (ms(1), ms(1)));
-        let mut pace = Pace::new(Duration::MAX, Duration::MAX);
-        assert_eq!(pace.wait(&mut Zero), LONGEST);
+        let mut poll_interval = PollInterval::new(Duration::ZERO, Duration::ZERO);
+        assert_eq!((poll_interval.wait(&mut Zero), poll_interval.most()), (ms(1), ms(1)));
+        let mut poll_interval = PollInterval::new(Duration::MAX, Duration::MAX);
+        assert_eq!(poll_interval.wait(&mut Zero), LONGEST);
     }
 
     #[test]
     fn the_pace_doubles_to_its_bound_and_snaps_back() {
-        let mut pace = Pace::new(ms(100), ms(350));
-        let waits: Vec<_> = (0..4).map(|_| pace.wait(&mut Zero)).collect();
+        let mut poll_interval = PollInterval::new(ms(100), ms(350));
+        let waits: Vec<_> = (0..4).map(|_| poll_interval.wait(&mut Zero)).collect();
         assert_eq!(waits, [ms(100), ms(200), ms(350), ms(350)]);
-        pace.snap_back();
-        assert_eq!(pace.wait(&mut Zero), ms(100));
+        poll_interval.snap_back();
+        assert_eq!(poll_interval.wait(&mut Zero), ms(100));
     }
 }

@@ -6,7 +6,7 @@ use proptest::sample::select;
 
 /// One thing to do. Jobs, leases and queues are named by places in what there is then.
 #[derive(Debug, Clone)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     /// Time passes, in minutes.
     Pass(u64),
     Enqueue(Vec<Item>),
@@ -28,7 +28,7 @@ pub(crate) enum Deed {
         lease: usize,
         verdict: u8,
     },
-    Refresh(usize),
+    Extend(usize),
     Reap,
     Promote(usize),
     ReleaseClaim(usize),
@@ -48,11 +48,11 @@ pub(crate) enum Deed {
         from: usize,
         to: usize,
     },
-    Condemn(usize),
-    Sweep {
+    BeginDeletion(usize),
+    PruneJobs {
         page: usize,
     },
-    DropQueues,
+    DeleteEmptyQueues,
     Restart {
         jobs: Vec<usize>,
         force: bool,
@@ -76,7 +76,7 @@ pub(crate) enum Deed {
         job: usize,
         queue: usize,
         key: Option<usize>,
-        held: bool,
+        paused: bool,
     },
     /// Everything that only looks.
     Look {
@@ -89,14 +89,14 @@ pub(crate) enum Deed {
         queue: usize,
         sleeps: bool,
     },
-    WakeSleepers,
+    NotifyIdle,
     /// Something about schedules.
-    Schedule(ScheduleDeed),
+    Schedule(ScheduleAction),
 }
 
 /// Something to do about schedules, named by numbers. `stale` goes by what was read before.
 #[derive(Debug, Clone)]
-pub(crate) enum ScheduleDeed {
+pub(crate) enum ScheduleAction {
     Set {
         schedule: usize,
         queue: usize,
@@ -137,7 +137,7 @@ pub(crate) struct Still {
 pub(crate) struct Item {
     pub(crate) queue: usize,
     pub(crate) priority: i32,
-    pub(crate) held: bool,
+    pub(crate) paused: bool,
     /// Only alone in its statement: nobody says in which order jobs of one moment become due.
     pub(crate) delayed: bool,
     pub(crate) key: Option<usize>,
@@ -147,9 +147,9 @@ pub(crate) struct Item {
     pub(crate) resent: bool,
 }
 
-/// Returns lists of deeds.
-pub(crate) fn lists() -> impl Strategy<Value = Vec<Deed>> {
-    proptest::collection::vec(deeds(), 1..40)
+/// Returns lists of actions.
+pub(crate) fn lists() -> impl Strategy<Value = Vec<Action>> {
+    proptest::collection::vec(actions(), 1..40)
 }
 
 const QUEUES: usize = 4;
@@ -169,10 +169,10 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
         proptest::option::weighted(0.3, 0..3u32),
         proptest::bool::weighted(0.15),
     );
-    let item = item.prop_map(|(queue, priority, held, delayed, key, hold, retries, resent)| Item {
+    let item = item.prop_map(|(queue, priority, paused, delayed, key, hold, retries, resent)| Item {
         queue,
         priority,
-        held,
+        paused,
         delayed,
         key,
         hold,
@@ -192,51 +192,51 @@ fn still() -> impl Strategy<Value = Still> {
     still.prop_map(|(state, queue, under)| Still { state, queue, under })
 }
 
-fn deeds() -> impl Strategy<Value = Deed> {
+fn actions() -> impl Strategy<Value = Action> {
     let job = || 0..24usize;
     let jobs = || proptest::collection::vec(0..24usize, 1..5);
     let queue = || 0..QUEUES;
     prop_oneof![
-        3 => (1..40u64).prop_map(Deed::Pass),
-        8 => items().prop_map(Deed::Enqueue),
-        2 => items().prop_map(Deed::KeyHolder),
-        2 => items().prop_map(Deed::Replace),
-        7 => (proptest::collection::vec(queue(), 1..4), 1..5usize).prop_map(|(queues, limit)| Deed::Claim { queues, limit }),
-        2 => job().prop_map(Deed::Fetch),
-        6 => (jobs(), 0..5u8, any::<bool>()).prop_map(|(leases, verdict, delay)| Deed::Settle { leases, verdict, delay }),
-        2 => (job(), 0..5u8).prop_map(|(lease, verdict)| Deed::Outcome { lease, verdict }),
-        2 => job().prop_map(Deed::Refresh),
-        3 => Just(Deed::Reap),
-        3 => (1..6usize).prop_map(Deed::Promote),
-        1 => job().prop_map(Deed::ReleaseClaim),
-        2 => (queue(), any::<bool>()).prop_map(|(queue, paused)| Deed::CreateQueue { queue, paused }),
-        1 => queue().prop_map(Deed::Pause),
-        2 => queue().prop_map(Deed::Resume),
+        3 => (1..40u64).prop_map(Action::Pass),
+        8 => items().prop_map(Action::Enqueue),
+        2 => items().prop_map(Action::KeyHolder),
+        2 => items().prop_map(Action::Replace),
+        7 => (proptest::collection::vec(queue(), 1..4), 1..5usize).prop_map(|(queues, limit)| Action::Claim { queues, limit }),
+        2 => job().prop_map(Action::Fetch),
+        6 => (jobs(), 0..5u8, any::<bool>()).prop_map(|(leases, verdict, delay)| Action::Settle { leases, verdict, delay }),
+        2 => (job(), 0..5u8).prop_map(|(lease, verdict)| Action::Outcome { lease, verdict }),
+        2 => job().prop_map(Action::Extend),
+        3 => Just(Action::Reap),
+        3 => (1..6usize).prop_map(Action::Promote),
+        1 => job().prop_map(Action::ReleaseClaim),
+        2 => (queue(), any::<bool>()).prop_map(|(queue, paused)| Action::CreateQueue { queue, paused }),
+        1 => queue().prop_map(Action::Pause),
+        2 => queue().prop_map(Action::Resume),
         1 => (queue(), 0..3u32, any::<bool>(), any::<bool>())
-            .prop_map(|(queue, retries, lease_long, jitter)| Deed::SetQueue { queue, retries, lease_long, jitter }),
-        1 => (queue(), queue()).prop_map(|(from, to)| Deed::Rename { from, to }),
-        1 => queue().prop_map(Deed::Condemn),
-        1 => (1..9usize).prop_map(|page| Deed::Sweep { page }),
-        1 => Just(Deed::DropQueues),
-        2 => (jobs(), any::<bool>(), still()).prop_map(|(jobs, force, still)| Deed::Restart { jobs, force, still }),
-        2 => (jobs(), any::<bool>(), still()).prop_map(|(jobs, fails, still)| Deed::End { jobs, fails, still }),
-        1 => (jobs(), still()).prop_map(|(jobs, still)| Deed::Delete { jobs, still }),
-        2 => (jobs(), queue(), still()).prop_map(|(jobs, queue, still)| Deed::Move { jobs, queue, still }),
+            .prop_map(|(queue, retries, lease_long, jitter)| Action::SetQueue { queue, retries, lease_long, jitter }),
+        1 => (queue(), queue()).prop_map(|(from, to)| Action::Rename { from, to }),
+        1 => queue().prop_map(Action::BeginDeletion),
+        1 => (1..9usize).prop_map(|page| Action::PruneJobs { page }),
+        1 => Just(Action::DeleteEmptyQueues),
+        2 => (jobs(), any::<bool>(), still()).prop_map(|(jobs, force, still)| Action::Restart { jobs, force, still }),
+        2 => (jobs(), any::<bool>(), still()).prop_map(|(jobs, fails, still)| Action::End { jobs, fails, still }),
+        1 => (jobs(), still()).prop_map(|(jobs, still)| Action::Delete { jobs, still }),
+        2 => (jobs(), queue(), still()).prop_map(|(jobs, queue, still)| Action::Move { jobs, queue, still }),
         2 => (job(), queue(), proptest::option::weighted(0.3, 0..=TICK_KEY), proptest::bool::weighted(0.2))
-            .prop_map(|(job, queue, key, held)| Deed::Copy { job, queue, key, held }),
-        2 => (job(), queue(), 1..9usize).prop_map(|(job, queue, limit)| Deed::Look { job, queue, limit }),
-        1 => (queue(), any::<bool>()).prop_map(|(queue, sleeps)| Deed::Poll { queue, sleeps }),
-        1 => Just(Deed::WakeSleepers),
-        10 => schedule_deeds().prop_map(Deed::Schedule),
+            .prop_map(|(job, queue, key, paused)| Action::Copy { job, queue, key, paused }),
+        2 => (job(), queue(), 1..9usize).prop_map(|(job, queue, limit)| Action::Look { job, queue, limit }),
+        1 => (queue(), any::<bool>()).prop_map(|(queue, sleeps)| Action::Poll { queue, sleeps }),
+        1 => Just(Action::NotifyIdle),
+        10 => schedule_actions().prop_map(Action::Schedule),
     ]
 }
 
-fn schedule_deeds() -> impl Strategy<Value = ScheduleDeed> {
+fn schedule_actions() -> impl Strategy<Value = ScheduleAction> {
     let schedule = || 0..SCHEDULES;
     let stale = || proptest::bool::weighted(0.3);
     prop_oneof![
         3 => (schedule(), 0..QUEUES, 0..3usize, 0..5u16, any::<bool>(), 0..4usize, stale()).prop_map(
-            |(schedule, queue, every, missed, skips_overlap, look, stale)| ScheduleDeed::Set {
+            |(schedule, queue, every, missed, skips_overlap, look, stale)| ScheduleAction::Set {
                 schedule,
                 queue,
                 every,
@@ -246,12 +246,12 @@ fn schedule_deeds() -> impl Strategy<Value = ScheduleDeed> {
                 stale,
             },
         ),
-        1 => schedule().prop_map(ScheduleDeed::Pause),
-        1 => (schedule(), stale()).prop_map(|(schedule, stale)| ScheduleDeed::Resume { schedule, stale }),
-        1 => schedule().prop_map(ScheduleDeed::Delete),
-        1 => Just(ScheduleDeed::List),
-        1 => (1..4usize, 0..3usize).prop_map(|(limit, skip)| ScheduleDeed::Due { limit, skip }),
+        1 => schedule().prop_map(ScheduleAction::Pause),
+        1 => (schedule(), stale()).prop_map(|(schedule, stale)| ScheduleAction::Resume { schedule, stale }),
+        1 => schedule().prop_map(ScheduleAction::Delete),
+        1 => Just(ScheduleAction::List),
+        1 => (1..4usize, 0..3usize).prop_map(|(limit, skip)| ScheduleAction::Due { limit, skip }),
         5 => (stale(), proptest::option::weighted(0.3, 0..QUEUES))
-            .prop_map(|(stale, taken)| ScheduleDeed::Fire { stale, taken }),
+            .prop_map(|(stale, taken)| ScheduleAction::Fire { stale, taken }),
     ]
 }

@@ -6,20 +6,20 @@ use pm_core::Failure;
 ///
 /// Otherwise it is taken out of the pool and closed, also when the statement is given up and this is dropped: nobody knows
 /// what such a connection still says.
-pub struct Loan<C> {
+pub struct BorrowedConnection<C> {
     connection: Option<C>,
     take_out: fn(C),
 }
 
-impl<C> Loan<C> {
-    /// Returns a loan of this connection; `take_out` takes it out of its pool and closes it.
+impl<C> BorrowedConnection<C> {
+    /// Returns a borrowing of this connection; `take_out` takes it out of its pool and closes it.
     pub fn new(connection: C, take_out: fn(C)) -> Self {
-        Loan { connection: Some(connection), take_out }
+        BorrowedConnection { connection: Some(connection), take_out }
     }
 
     /// Returns the connection.
     pub fn connection(&mut self) -> &mut C {
-        self.connection.as_mut().expect("it is lent until it is given back, which ends this")
+        self.connection.as_mut().expect("it is borrowed until it is given back, which ends this")
     }
 
     /// Returns what was answered; the connection goes back if it is [good for more](Failure::spares_connection).
@@ -35,13 +35,13 @@ impl<C> Loan<C> {
     }
 }
 
-impl<C> std::fmt::Debug for Loan<C> {
+impl<C> std::fmt::Debug for BorrowedConnection<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Loan")
+        f.write_str("BorrowedConnection")
     }
 }
 
-impl<C> Drop for Loan<C> {
+impl<C> Drop for BorrowedConnection<C> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             (self.take_out)(connection);

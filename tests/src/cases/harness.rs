@@ -1,7 +1,7 @@
 //! Where a case plays.
 
 use super::{Stack, Transaction};
-use crate::PATIENCE;
+use crate::TIMEOUT;
 use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt};
 use pm_queue::{ConnectOptions, EnqueueOptions, Error, JobAck, JobFilter, JobMetadata, PendingJob, Queue, State, Uuid};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// A database of one case's own, a handle on it, and the time of the stack's runtime.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Harness {
     /// The handle under test.
     pub queue: Queue,
     stack: Stack,
@@ -25,8 +25,8 @@ pub struct Stage {
 /// Numbers the databases of stacks without a server.
 static STAGES: AtomicU64 = AtomicU64::new(0);
 
-impl Stage {
-    pub(super) async fn new(stack: Stack) -> Stage {
+impl Harness {
+    pub(super) async fn new(stack: Stack) -> Harness {
         let create = || TestDatabase::create().expect("a private Postgres starts");
         let database = stack.has_server().then(create);
         let before = |database: &TestDatabase| Pooler::before(&database.url()).expect("a private PgBouncer starts");
@@ -40,7 +40,7 @@ impl Stage {
         let options = fitting(ConnectOptions::default(), database.as_ref(), pooler.as_ref());
         let queue = stack.connect(url.clone(), options).await.expect("it can be connected to");
         assert!(queue.create_queue("tasks", false).await.expect("a queue can be created"));
-        Stage { queue, stack, url, pooler, database }
+        Harness { queue, stack, url, pooler, database }
     }
 
     /// Returns another handle on the same database, as another process would have it.
@@ -77,17 +77,17 @@ impl Stage {
         }
     }
 
-    /// Returns what a future says, within [`PATIENCE`].
+    /// Returns what a future says, within [`TIMEOUT`].
     pub(super) async fn within<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
-        let answer = self.before(PATIENCE, future).await;
-        answer.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}"))
+        let answer = self.before(TIMEOUT, future).await;
+        answer.unwrap_or_else(|| panic!("not within {TIMEOUT:?}: {what}"))
     }
 
-    /// Waits until `is_so`, at most [`PATIENCE`].
+    /// Waits until `is_so`, at most [`TIMEOUT`].
     pub(super) async fn eventually(&self, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         let start = Instant::now();
         while !is_so().await {
-            assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            assert!(start.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {what}");
             self.sleep(Duration::from_millis(10)).await;
         }
     }

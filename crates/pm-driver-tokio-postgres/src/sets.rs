@@ -8,41 +8,41 @@ use pm_queue::{ConnectOptions, Failure};
 use std::sync::Arc;
 
 /// All connections of a driver, by class.
-pub(crate) struct Lanes {
-    hot: Lane,
+pub(crate) struct ConnectionSets {
+    hot: ConnectionSet,
     /// Of those classes that have connections of their own; otherwise they share the hot ones.
     apart: Option<Apart>,
 }
 
 struct Apart {
-    extend: Lane,
-    keyed: Lane,
-    operator: Lane,
+    extend: ConnectionSet,
+    keyed: ConnectionSet,
+    operator: ConnectionSet,
 }
 
 /// Connections that share the statements of one class.
-pub(crate) struct Lane {
+pub(crate) struct ConnectionSet {
     slots: Arc<[Slot]>,
     /// Whether a statement rather waits for a new connection than for another statement.
     is_exclusive: bool,
 }
 
-impl Lanes {
+impl ConnectionSets {
     /// Returns places for connections, all empty.
     pub(crate) fn new(options: &ConnectOptions) -> Self {
         let apart = || Apart {
-            extend: Lane::new(1, false),
-            keyed: Lane::new(1, false),
-            operator: Lane::new(options.waiting_connections, true),
+            extend: ConnectionSet::new(1, false),
+            keyed: ConnectionSet::new(1, false),
+            operator: ConnectionSet::new(options.waiting_connections, true),
         };
-        Lanes {
-            hot: Lane::new(options.connections.max(1), false),
+        ConnectionSets {
+            hot: ConnectionSet::new(options.connections.max(1), false),
             apart: (options.waiting_connections > 0).then(apart),
         }
     }
 
-    /// Returns the lane for statements of a class.
-    pub(crate) fn of(&self, class: ConnectionClass) -> &Lane {
+    /// Returns the set for statements of a class.
+    pub(crate) fn of(&self, class: ConnectionClass) -> &ConnectionSet {
         match (&self.apart, class) {
             (None, _) | (_, ConnectionClass::Hot) => &self.hot,
             (Some(apart), ConnectionClass::Extend) => &apart.extend,
@@ -54,13 +54,13 @@ impl Lanes {
     /// Returns how many connections there may be.
     pub(crate) fn len(&self) -> usize {
         let apart = self.apart.iter().flat_map(|apart| [&apart.extend, &apart.keyed, &apart.operator]);
-        apart.chain([&self.hot]).map(|lane| lane.slots.len()).sum()
+        apart.chain([&self.hot]).map(|set| set.slots.len()).sum()
     }
 }
 
-impl Lane {
+impl ConnectionSet {
     fn new(connections: usize, is_exclusive: bool) -> Self {
-        Lane { slots: (0..connections).map(|_| Slot::default()).collect(), is_exclusive }
+        ConnectionSet { slots: (0..connections).map(|_| Slot::default()).collect(), is_exclusive }
     }
 
     /// Returns the least busy connection; when all are busy and there is room, one more is opened meanwhile.

@@ -1,6 +1,6 @@
--- Prolongs leases to a full length from now; never shortens one.
+-- Extends leases to a full length from now; never shortens one.
 -- Locks: the jobs, in the order given (the core sorts by job), skipping those that someone has locked.
--- Concurrency: fenced by (id, lease) and state; an expired lease that was not reaped yet counts. A job that someone has locked is told as still leased, not prolonged: it holds up no other.
+-- Concurrency: fenced by (id, lease) and state; an expired lease that was not reaped yet counts. A job that someone has locked is told as still leased, not extended: it holds up no other.
 -- Index: job (id). A HOT update.
 -- Cost: flat as the table grows; about 8 us a lease in batches of 500.
 -- Reply: what remains of each lease; null while the job is locked; no row when the lease is lost.

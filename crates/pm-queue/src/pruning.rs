@@ -1,23 +1,23 @@
-//! Clearing away in steps: what is left of deleted queues, and ended jobs past their retention.
+//! Pruning in steps: what is left of deleted queues, and ended jobs past their retention.
 
 use crate::{Error, Queue};
 use pm_core::QueueName;
-use pm_core::op::{CondemnQueue, DropQueues, Sweep};
+use pm_core::op::{BeginQueueDeletion, DeleteEmptyQueues, PruneJobs};
 use std::time::Duration;
 use uuid::Uuid;
 
 /// How many jobs one step looks at.
 const PAGE: usize = 5_000;
-/// How often a deleted queue is swept again for jobs that were locked.
+/// How often a deleted queue is pruned again for jobs that were locked.
 const MOST_PASSES: u32 = 20;
 
-/// Clearing away under way, a step at a time: for tools that show how far it is and stop between two steps.
+/// Pruning under way, a step at a time: for tools that show how far it is and stop between two steps.
 ///
 /// Dropped before the end it leaves the rest to [`Queue::prune`].
 #[derive(Debug)]
-pub struct Clearing {
+pub struct Pruning {
     queue: Queue,
-    /// The nameless queue that is swept; none when all that is to go is.
+    /// The nameless queue that is pruned; none when all that is to go is.
     queue_id: Option<i32>,
     after: Option<Uuid>,
     passes: u32,
@@ -32,16 +32,16 @@ impl Queue {
     /// # Errors
     ///
     /// As [`Queue::delete_queue`].
-    pub async fn begin_deletion(&self, name: &str) -> Result<Clearing, Error> {
-        let queue_id = self.run(CondemnQueue { name: QueueName::new(name)? }).await?;
+    pub async fn begin_deletion(&self, name: &str) -> Result<Pruning, Error> {
+        let queue_id = self.run(BeginQueueDeletion { name: QueueName::new(name)? }).await?;
         self.notice_change();
         self.notify_change(queue_id);
-        Ok(Clearing::new(self.clone(), Some(queue_id)))
+        Ok(Pruning::new(self.clone(), Some(queue_id)))
     }
 
     /// Begins what [`Queue::prune`] does; nothing is done before the first step.
-    pub fn begin_prune(&self) -> Clearing {
-        Clearing::new(self.clone(), None)
+    pub fn begin_prune(&self) -> Pruning {
+        Pruning::new(self.clone(), None)
     }
 
     /// Deletes a queue, all its jobs and its schedules; returns how many jobs that were.
@@ -70,9 +70,9 @@ impl Queue {
     }
 }
 
-impl Clearing {
+impl Pruning {
     fn new(queue: Queue, queue_id: Option<i32>) -> Self {
-        Clearing { queue, queue_id, after: None, passes: 0, seen: 0, deleted: 0, is_over: false }
+        Pruning { queue, queue_id, after: None, passes: 0, seen: 0, deleted: 0, is_over: false }
     }
 
     /// Does the next step, at most 5,000 jobs; returns whether there is more to do.
@@ -84,19 +84,19 @@ impl Clearing {
         if self.is_over {
             return Ok(false);
         }
-        let swept = self.queue.run(Sweep { after: self.after, page: PAGE, queue_id: self.queue_id }).await?;
-        self.seen += swept.seen;
-        self.deleted += swept.deleted;
-        self.after = swept.upto;
+        let pruned = self.queue.run(PruneJobs { after: self.after, page: PAGE, queue_id: self.queue_id }).await?;
+        self.seen += pruned.seen;
+        self.deleted += pruned.deleted;
+        self.after = pruned.upto;
         if self.after.is_none() {
             self.end_pass().await?;
         }
         Ok(!self.is_over)
     }
 
-    /// Drops the queues that have no jobs any more; a queue that was to go and has some is swept again.
+    /// Drops the queues that have no jobs any more; a queue that was to go and has some is pruned again.
     async fn end_pass(&mut self) -> Result<(), Error> {
-        let remaining = self.queue.run(DropQueues { queue_id: self.queue_id }).await?;
+        let remaining = self.queue.run(DeleteEmptyQueues { queue_id: self.queue_id }).await?;
         self.passes += 1;
         self.is_over = self.queue_id.is_none() || remaining == 0 || self.passes == MOST_PASSES;
         if !self.is_over {

@@ -1,33 +1,36 @@
-//! Clearing away: deleted queues, and ended jobs past their retention.
+//! Pruning: deleted queues, and ended jobs past their retention.
 
 use crate::statement::Definition;
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, Failure, Operation, Params, QueueName, StatementId};
 use uuid::Uuid;
 
-pub(crate) const CONDEMN_QUEUE: Definition =
-    Definition { sql: include_str!("condemn_queue.sql"), params: &[Type::Text], columns: &[Type::Int4] };
+pub(crate) const BEGIN_QUEUE_DELETION: Definition =
+    Definition { sql: include_str!("begin_queue_deletion.sql"), params: &[Type::Text], columns: &[Type::Int4] };
 pub(crate) const RENAME_QUEUE: Definition =
     Definition { sql: include_str!("rename_queue.sql"), params: &[Type::Text, Type::Text], columns: &[Type::Int4] };
-pub(crate) const SWEEP: Definition = Definition {
-    sql: include_str!("sweep.sql"),
+pub(crate) const PRUNE_JOBS: Definition = Definition {
+    sql: include_str!("prune_jobs.sql"),
     params: &[Type::Uuid, Type::Int8, Type::Int4],
     columns: &[Type::Int8, Type::Uuid, Type::Int8],
 };
-pub(crate) const DROP_QUEUE: Definition =
-    Definition { sql: include_str!("drop_queue.sql"), params: &[Type::Int4], columns: &[Type::Int8, Type::Int8] };
+pub(crate) const DELETE_EMPTY_QUEUES: Definition = Definition {
+    sql: include_str!("delete_empty_queues.sql"),
+    params: &[Type::Int4],
+    columns: &[Type::Int8, Type::Int8],
+};
 
-/// Takes a queue's name away: the first step of deleting it. [`Sweep`] deletes its jobs, [`DropQueues`] the rest.
+/// Takes a queue's name away: the first step of deleting it. [`PruneJobs`] deletes its jobs, [`DeleteEmptyQueues`] the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CondemnQueue {
+pub struct BeginQueueDeletion {
     /// Its name.
     pub name: QueueName,
 }
 
-impl Operation for CondemnQueue {
+impl Operation for BeginQueueDeletion {
     /// The queue's number.
     type Output = i32;
-    const STATEMENT: StatementId = StatementId::CondemnQueue;
+    const STATEMENT: StatementId = StatementId::BeginQueueDeletion;
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
@@ -69,8 +72,8 @@ impl Operation for RenameQueue {
 
 /// Clears away one page of ids: jobs of nameless queues, and ended ones past their retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sweep {
-    /// From where on; the last page's [`Swept::upto`].
+pub struct PruneJobs {
+    /// From where on; the last page's [`PrunedPage::upto`].
     pub after: Option<Uuid>,
     /// How many jobs to look at.
     pub page: usize,
@@ -80,7 +83,7 @@ pub struct Sweep {
 
 /// What became of one page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Swept {
+pub struct PrunedPage {
     /// Where the next page begins; none when this was the last.
     pub upto: Option<Uuid>,
     /// How many jobs were looked at.
@@ -89,9 +92,9 @@ pub struct Swept {
     pub deleted: u64,
 }
 
-impl Operation for Sweep {
-    type Output = Swept;
-    const STATEMENT: StatementId = StatementId::Sweep;
+impl Operation for PruneJobs {
+    type Output = PrunedPage;
+    const STATEMENT: StatementId = StatementId::PruneJobs;
 
     fn params(&self) -> Params<'_> {
         vec![
@@ -101,25 +104,25 @@ impl Operation for Sweep {
         ]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Swept, Error> {
+    fn interpret(self, rows: &Rows) -> Result<PrunedPage, Error> {
         let mut row = rows.only(Self::STATEMENT)?;
         let seen = row.count()?;
         let upto: Option<Uuid> = row.read()?;
         let deleted = row.count()?;
-        Ok(Swept { upto: upto.filter(|_| seen >= self.page as u64), seen, deleted })
+        Ok(PrunedPage { upto: upto.filter(|_| seen >= self.page as u64), seen, deleted })
     }
 }
 
 /// Drops nameless queues without jobs. Answers how many of those it looked at remain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DropQueues {
+pub struct DeleteEmptyQueues {
     /// Only this one; all when none is given.
     pub queue_id: Option<i32>,
 }
 
-impl Operation for DropQueues {
+impl Operation for DeleteEmptyQueues {
     type Output = u64;
-    const STATEMENT: StatementId = StatementId::DropQueues;
+    const STATEMENT: StatementId = StatementId::DeleteEmptyQueues;
 
     fn params(&self) -> Params<'_> {
         vec![self.queue_id.map_or(Value::Null(Type::Int4), Value::Int4)]

@@ -1,6 +1,6 @@
 -- Drops nameless queues that have no job left, all or one, with their frontiers and schedules set in the last moment.
 -- Locks: the queues' rows, then their schedules.
--- Concurrency: a queue that is still being swept is left for the next time.
+-- Concurrency: a queue that is still being pruned is left for the next time.
 -- Index: queue (id), job by a scan that stops at the first job of each; frontiers and schedules are read through.
 -- Cost: nothing without nameless queues; otherwise up to one pass over the jobs.
 with gone as (

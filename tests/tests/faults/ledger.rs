@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// How far trust may outlast its end in these books: handlers are told between two turns of a busy processor.
+/// How far trust may outlast its end in these ledger: handlers are told between two turns of a busy processor.
 const LATE_BY_THE_PROCESSOR: u64 = 1_000_000;
 
-/// The books of one test.
+/// The ledger of one test.
 #[derive(Default)]
-pub(crate) struct Books(Mutex<Entries>);
+pub(crate) struct Ledger(Mutex<Entries>);
 
 #[derive(Default)]
 pub(crate) struct Entries {
@@ -38,7 +38,7 @@ pub(crate) fn now_us() -> u64 {
     UNIX_EPOCH.elapsed().expect("it is later than 1970").as_micros() as u64
 }
 
-impl Books {
+impl Ledger {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().expect("who writes here does not panic")
     }
@@ -106,12 +106,12 @@ pub(crate) struct Figures {
     pub(crate) duplicates: usize,
 }
 
-/// Looks whether books and tables agree and every promise was kept; `tables` answers a query with rows of text.
+/// Looks whether ledger and tables agree and every promise was kept; `tables` answers a query with rows of text.
 ///
 /// Nothing told to be in is lost; nothing is in twice; each job ended once, and none began after its end was told; none
 /// began again but after its lease was reaped, once for each reaping; no two handlers trusted a lease on one job at once.
-pub(crate) fn audit(books: &Books, tables: impl Fn(&str) -> Vec<Vec<Option<String>>>) -> Figures {
-    let entries = books.lock();
+pub(crate) fn audit(ledger: &Ledger, tables: impl Fn(&str) -> Vec<Vec<Option<String>>>) -> Figures {
+    let entries = ledger.lock();
     let rows = tables(
         "select convert_from(payload, 'UTF8'), job.id, state, retry_count,
                 (select count(*) from pm.attempt where job_id = job.id and verdict = 4)
@@ -159,26 +159,26 @@ pub(crate) fn audit(books: &Books, tables: impl Fn(&str) -> Vec<Vec<Option<Strin
 mod tests {
     use super::*;
 
-    /// Returns books and tables in which all is well: job 7 ran twice, since its first lease was reaped.
-    fn good() -> (Books, Vec<Vec<Option<String>>>) {
-        let (books, id) = (Books::default(), Uuid::from_u128(1));
-        books.lock().told.insert(7, id);
-        books.note(0, "starts 7 1 1000000");
-        books.note(0, "stops 7 1 2000000");
-        books.note(1, "starts 7 2 3000000");
-        books.note(1, "stops 7 2 4000000");
-        books.note(1, "told 7 Ok 4100000");
-        (books, vec![["7", &id.to_string(), "2", "1", "1"].map(|cell| Some(cell.to_owned())).to_vec()])
+    /// Returns ledger and tables in which all is well: job 7 ran twice, since its first lease was reaped.
+    fn good() -> (Ledger, Vec<Vec<Option<String>>>) {
+        let (ledger, id) = (Ledger::default(), Uuid::from_u128(1));
+        ledger.lock().told.insert(7, id);
+        ledger.note(0, "starts 7 1 1000000");
+        ledger.note(0, "stops 7 1 2000000");
+        ledger.note(1, "starts 7 2 3000000");
+        ledger.note(1, "stops 7 2 4000000");
+        ledger.note(1, "told 7 Ok 4100000");
+        (ledger, vec![["7", &id.to_string(), "2", "1", "1"].map(|cell| Some(cell.to_owned())).to_vec()])
     }
 
-    fn verdict(change: impl FnOnce(&Books, &mut Vec<Vec<Option<String>>>)) -> Result<Figures, String> {
-        let (books, mut rows) = good();
-        change(&books, &mut rows);
-        let audited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| audit(&books, |_| rows.clone())));
+    fn verdict(change: impl FnOnce(&Ledger, &mut Vec<Vec<Option<String>>>)) -> Result<Figures, String> {
+        let (ledger, mut rows) = good();
+        change(&ledger, &mut rows);
+        let audited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| audit(&ledger, |_| rows.clone())));
         audited.map_err(|panic| *panic.downcast::<String>().expect("it says why"))
     }
 
-    fn fault(change: impl FnOnce(&Books, &mut Vec<Vec<Option<String>>>)) -> String {
+    fn fault(change: impl FnOnce(&Ledger, &mut Vec<Vec<Option<String>>>)) -> String {
         verdict(change).err().expect("the audit finds it")
     }
 
@@ -194,11 +194,11 @@ mod tests {
         let unreaped =
             |rows: &mut Vec<Vec<Option<String>>>| (3..5).for_each(|cell| rows[0][cell] = Some("0".to_owned()));
         assert!(fault(|_, rows| unreaped(rows)).contains("began 2 times"));
-        assert!(fault(|books, _| books.note(0, "told 7 Ok 4200000")).contains("told twice"));
-        let again = |books: &Books| ["starts 7 3 5000000", "stops 7 3 6000000"].map(|line| books.note(0, line));
+        assert!(fault(|ledger, _| ledger.note(0, "told 7 Ok 4200000")).contains("told twice"));
+        let again = |ledger: &Ledger| ["starts 7 3 5000000", "stops 7 3 6000000"].map(|line| ledger.note(0, line));
         let twice = |rows: &mut Vec<Vec<Option<String>>>| (3..5).for_each(|cell| rows[0][cell] = Some("2".to_owned()));
-        assert!(fault(|books, rows| (again(books), twice(rows)).1).contains("began after its end"));
-        assert!(fault(|books, _| books.note(0, "stops 7 1 4500000")).contains("trusted at once"));
-        assert!(fault(|books, _| books.note(0, "error Schema gone")).contains("no trouble"));
+        assert!(fault(|ledger, rows| (again(ledger), twice(rows)).1).contains("began after its end"));
+        assert!(fault(|ledger, _| ledger.note(0, "stops 7 1 4500000")).contains("trusted at once"));
+        assert!(fault(|ledger, _| ledger.note(0, "error Schema gone")).contains("no trouble"));
     }
 }

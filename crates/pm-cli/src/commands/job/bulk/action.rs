@@ -1,13 +1,13 @@
 //! What can be done to many jobs.
 
 use crate::error::CommandError;
-use crate::render::Deeds;
+use crate::render::ActionWords;
 use pm_core::{Event, State};
-use pm_driver_tokio_postgres::{Change, Error, JobMetadata, Queue, StillIs, Uuid};
+use pm_driver_tokio_postgres::{BulkAction, BulkReport, Error, JobMetadata, Precondition, Queue, QueueName, Uuid};
 
 /// What is done to the jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::commands::job) enum Deed {
+pub(in crate::commands::job) enum Action {
     Restart {
         /// Whether jobs in progress are taken from their holders.
         force: bool,
@@ -27,15 +27,17 @@ pub(in crate::commands::job) enum Deed {
     },
 }
 
-impl Deed {
-    pub(super) fn words(&self) -> Deeds {
-        let words = |order, done, doing| Deeds { order, done, doing, tail: String::new() };
+impl Action {
+    pub(super) fn words(&self) -> ActionWords {
+        let words = |order, done, doing| ActionWords { order, done, doing, tail: String::new() };
         match self {
-            Deed::Restart { .. } => words("restart", "Restarted", "Restarting jobs"),
-            Deed::Done { .. } => words("finish", "Finished", "Finishing jobs"),
-            Deed::Fail { .. } => words("fail", "Failed", "Failing jobs"),
-            Deed::Delete => words("delete", "Deleted", "Deleting jobs"),
-            Deed::Move { to } => Deeds { tail: format!(" to queue \"{to}\""), ..words("move", "Moved", "Moving jobs") },
+            Action::Restart { .. } => words("restart", "Restarted", "Restarting jobs"),
+            Action::Done { .. } => words("finish", "Finished", "Finishing jobs"),
+            Action::Fail { .. } => words("fail", "Failed", "Failing jobs"),
+            Action::Delete => words("delete", "Deleted", "Deleting jobs"),
+            Action::Move { to } => {
+                ActionWords { tail: format!(" to queue \"{to}\""), ..words("move", "Moved", "Moving jobs") }
+            }
         }
     }
 
@@ -45,22 +47,22 @@ impl Deed {
     ///
     /// Exit code 1 when the target queue does not exist.
     pub(super) async fn check(&self, queue: &Queue) -> Result<(), CommandError> {
-        if let Deed::Move { to } = self {
-            queue.move_jobs_told(&[], to, &StillIs::default()).await?;
+        if let Action::Move { to } = self {
+            queue.queue_settings(to).await?;
         }
         Ok(())
     }
 
-    /// Does it to those of at most 1,000 jobs that still are this, and under the lease if it names one; all or none.
-    pub(super) async fn change(&self, queue: &Queue, ids: &[Uuid], still_is: &StillIs) -> Result<Vec<Change>, Error> {
-        let still_is = &StillIs { lease: self.lease(), ..still_is.clone() };
-        match self {
-            Deed::Restart { force } => queue.restart_jobs_told(ids, *force, still_is).await,
-            Deed::Done { .. } => queue.finish_jobs_told(ids, still_is).await,
-            Deed::Fail { reason, .. } => queue.fail_jobs_told(ids, reason, still_is).await,
-            Deed::Delete => queue.delete_jobs_told(ids, still_is).await,
-            Deed::Move { to } => queue.move_jobs_told(ids, to, still_is).await,
-        }
+    /// Does it to those of at most 1,000 jobs that still meet the precondition, and are under the lease if it names one.
+    pub(super) async fn change(&self, queue: &Queue, ids: &[Uuid], still: &Precondition) -> Result<BulkReport, Error> {
+        let action = match self {
+            Action::Restart { force } => BulkAction::Restart { force: *force },
+            Action::Done { .. } => BulkAction::Finish,
+            Action::Fail { reason, .. } => BulkAction::Fail { reason: reason.clone() },
+            Action::Delete => BulkAction::Delete,
+            Action::Move { to } => BulkAction::Move { to: QueueName::new(to)? },
+        };
+        queue.change_jobs(&action, ids, &Precondition { lease: self.lease(), ..still.clone() }).await
     }
 
     /// Returns whether the job would be changed as it stands, as far as its state tells.
@@ -69,11 +71,11 @@ impl Deed {
         let lease = self.lease();
         let is_under = lease.is_none() || (job.state == State::InProgress && job.lease == lease);
         match self {
-            Deed::Restart { force: false } => allows(Event::Restart),
-            Deed::Restart { force: true } => allows(Event::ForceRestart),
-            Deed::Done { .. } => allows(Event::Done) && is_under,
-            Deed::Fail { .. } => allows(Event::Fail) && is_under,
-            Deed::Delete | Deed::Move { .. } => true,
+            Action::Restart { force: false } => allows(Event::Restart),
+            Action::Restart { force: true } => allows(Event::ForceRestart),
+            Action::Done { .. } => allows(Event::Done) && is_under,
+            Action::Fail { .. } => allows(Event::Fail) && is_under,
+            Action::Delete | Action::Move { .. } => true,
         }
     }
 
@@ -90,7 +92,7 @@ impl Deed {
     /// Returns why a job was refused whose key another job holds.
     pub(super) fn key_is_held(&self) -> String {
         match self {
-            Deed::Move { to } => format!("its key is held by another job in queue \"{to}\""),
+            Action::Move { to } => format!("its key is held by another job in queue \"{to}\""),
             _ => "its key is held by another job of its queue".to_owned(),
         }
     }
@@ -98,8 +100,8 @@ impl Deed {
     /// Returns what to do about refused jobs.
     pub(super) fn hint(&self) -> Option<&'static str> {
         match self {
-            Deed::Restart { force: false } => Some("--force takes jobs in progress from their holders"),
-            Deed::Done { lease: None } | Deed::Fail { lease: None, .. } => {
+            Action::Restart { force: false } => Some("--force takes jobs in progress from their holders"),
+            Action::Done { lease: None } | Action::Fail { lease: None, .. } => {
                 Some("to start ended jobs again: pm job restart")
             }
             _ => None,
@@ -109,7 +111,7 @@ impl Deed {
     /// Returns the number of the lease that jobs must be under.
     fn lease(&self) -> Option<i64> {
         match self {
-            Deed::Done { lease } | Deed::Fail { lease, .. } => *lease,
+            Action::Done { lease } | Action::Fail { lease, .. } => *lease,
             _ => None,
         }
     }

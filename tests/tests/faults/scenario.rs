@@ -1,6 +1,6 @@
 //! A durable server, producers, and worker processes on it.
 
-use crate::books::{Books, Figures, audit, now_us};
+use crate::ledger::{Figures, Ledger, audit, now_us};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, Queue, SettingsChange};
 use pm_sandbox::{Server, ServerOptions};
 use pm_tests::{eventually, within};
@@ -13,17 +13,17 @@ use std::time::Duration;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// How long a test waits for things to be well again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const DATABASE: &str = "faults";
 /// How many commits show that work goes on.
 const GOES_ON: usize = 20;
 
 /// Everything that a fault can befall.
-pub(crate) struct Scene {
+pub(crate) struct Scenario {
     pub(crate) server: Server,
     /// The producers' handle, on tokio-postgres.
     pub(crate) queue: Queue,
-    pub(crate) books: Arc<Books>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) workers: Vec<WorkerProcess>,
     producers: Vec<tokio::task::JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -35,11 +35,11 @@ pub(crate) struct WorkerProcess {
     child: Child,
     number: usize,
     reading: Option<JoinHandle<()>>,
-    books: Arc<Books>,
+    ledger: Arc<Ledger>,
 }
 
 impl WorkerProcess {
-    fn start(number: usize, url: &str, orders: &[&str], books: &Arc<Books>) -> WorkerProcess {
+    fn start(number: usize, url: &str, orders: &[&str], ledger: &Arc<Ledger>) -> WorkerProcess {
         let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
             .arg(url)
             .arg(format!("name=worker-{number}"))
@@ -50,14 +50,14 @@ impl WorkerProcess {
             .spawn()
             .expect("a worker can be started");
         let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
-        let noting = books.clone();
+        let noting = ledger.clone();
         let reading = std::thread::spawn(move || {
             // A killed process may leave half a line, without its end.
             for line in lines.map_while(Result::ok) {
                 noting.note(number, &line);
             }
         });
-        WorkerProcess { child, number, reading: Some(reading), books: books.clone() }
+        WorkerProcess { child, number, reading: Some(reading), ledger: ledger.clone() }
     }
 
     /// Kills it with SIGKILL; returns the jobs that its handlers had.
@@ -69,17 +69,17 @@ impl WorkerProcess {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it was our child");
         self.reading.take().expect("it ends once").join().expect("reading does not panic");
-        self.books.note_death(self.number)
+        self.ledger.note_death(self.number)
     }
 
     /// Ends its standard input, so that it closes its queue, and waits until it is gone.
     async fn close(mut self) {
         drop(self.child.stdin.take());
         let gone = async || self.child.try_wait().expect("it is our child").is_some();
-        eventually("a worker closes", PATIENCE, gone).await;
+        eventually("a worker closes", TIMEOUT, gone).await;
         assert!(self.child.wait().expect("it was our child").success(), "it ends well");
         self.reading.take().expect("it ends once").join().expect("reading does not panic");
-        assert!(self.books.note_death(self.number).is_empty(), "no handler was left");
+        assert!(self.ledger.note_death(self.number).is_empty(), "no handler was left");
     }
 }
 
@@ -101,32 +101,32 @@ pub(crate) fn impatient() -> ConnectOptions {
     ConnectOptions::default().statement_timeout(SECOND * 3).connect_timeout(SECOND)
 }
 
-impl Scene {
+impl Scenario {
     /// Starts a durable server with a queue `tasks`, whose leases are so long.
-    pub(crate) async fn with_leases_of(lease: Duration) -> Scene {
-        Scene::on(Server::start_with(durable()).expect("a private Postgres starts"), lease).await
+    pub(crate) async fn with_leases_of(lease: Duration) -> Scenario {
+        Scenario::on(Server::start_with(durable()).expect("a private Postgres starts"), lease).await
     }
 
     /// Makes a database with a queue `tasks` on a server, whose leases are so long.
-    pub(crate) async fn on(server: Server, lease: Duration) -> Scene {
+    pub(crate) async fn on(server: Server, lease: Duration) -> Scenario {
         server.create_database(DATABASE).expect("it is a new server");
         let on = |name: &str| server.execute(DATABASE, &format!("show {name}")).expect("it is a setting")[0][0].clone();
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             assert_eq!(on(setting).as_deref(), Some("on"), "{setting}");
         }
         let url = server.url_of(DATABASE);
-        Scene::at(server, &url, lease).await
+        Scenario::at(server, &url, lease).await
     }
 
     /// Makes a queue `tasks` in the database that producers shall find at `url`.
-    pub(crate) async fn at(server: Server, url: &str, lease: Duration) -> Scene {
+    pub(crate) async fn at(server: Server, url: &str, lease: Duration) -> Scenario {
         let queue = pm_driver_tokio_postgres::connect_with(url, impatient()).await.expect("the server is there");
         queue.create_queue("tasks", false).await.expect("it is a new database");
         let settings =
             SettingsChange::new().lease(lease).backoff(vec![Duration::ZERO]).jitter_percent(0).max_retries(1_000);
         queue.set_queue_settings("tasks", settings).await.expect("the settings are good");
-        let (books, stop) = (Arc::new(Books::default()), Arc::default());
-        Scene { server, queue, books, workers: Vec::new(), producers: Vec::new(), stop, started: 0 }
+        let (ledger, stop) = (Arc::new(Ledger::default()), Arc::default());
+        Scenario { server, queue, ledger, workers: Vec::new(), producers: Vec::new(), stop, started: 0 }
     }
 
     /// Returns the URL of the database, over the server's Unix socket.
@@ -156,7 +156,7 @@ impl Scene {
     /// Starts producers, each of which puts a job on `tasks` and takes a moment before the next.
     pub(crate) fn produce(&mut self, producers: u64, moment: Duration) {
         for lane in 0..producers {
-            let (queue, books, stop) = (self.queue.clone(), self.books.clone(), self.stop.clone());
+            let (queue, ledger, stop) = (self.queue.clone(), self.ledger.clone(), self.stop.clone());
             let first = (self.producers.len() as u64 + lane + 1) << 32;
             self.producers.push(tokio::spawn(async move {
                 for n in first.. {
@@ -164,11 +164,11 @@ impl Scene {
                         return;
                     }
                     match queue.enqueue("tasks", n, EnqueueOptions::default()).await {
-                        Ok(id) => assert!(books.lock().told.insert(n, id).is_none()),
+                        Ok(id) => assert!(ledger.lock().told.insert(n, id).is_none()),
                         Err(error) => {
                             assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Database), "{error}");
                             let said = format!("{:?} {error}", error.kind());
-                            *books.lock().refusals.entry(said).or_default() += 1;
+                            *ledger.lock().refusals.entry(said).or_default() += 1;
                         }
                     }
                     tokio::time::sleep(moment).await;
@@ -179,11 +179,11 @@ impl Scene {
 
     /// Puts so many jobs on `tasks`.
     pub(crate) async fn put(&self, count: u64) {
-        let first = self.books.lock().told.range(..1 << 32).count() as u64;
+        let first = self.ledger.lock().told.range(..1 << 32).count() as u64;
         let jobs = (first..first + count).map(|n| (n, EnqueueOptions::default()));
         let enqueued = self.queue.enqueue_many("tasks", jobs).await.expect("they go in");
         let told = (first..).zip(enqueued).map(|(n, job)| (n, job.id()));
-        self.books.lock().told.extend(told);
+        self.ledger.lock().told.extend(told);
     }
 
     /// Starts a worker process on the database, every second one on sqlx.
@@ -194,13 +194,13 @@ impl Scene {
 
     /// Starts a worker process that finds the database at `url`.
     pub(crate) fn work_at(&mut self, url: &str, orders: &[&str]) {
-        self.workers.push(WorkerProcess::start(self.started, url, orders, &self.books));
+        self.workers.push(WorkerProcess::start(self.started, url, orders, &self.ledger));
         self.started += 1;
     }
 
     /// Waits until so many commits were answered after `from_us`.
     pub(crate) async fn endings(&self, from_us: u64, count: usize) {
-        eventually("work goes on", PATIENCE, async || self.books.endings_since(from_us) >= count).await;
+        eventually("work goes on", TIMEOUT, async || self.ledger.endings_since(from_us) >= count).await;
     }
 
     /// Waits until work is well under way.
@@ -211,7 +211,7 @@ impl Scene {
     /// Waits until work goes on after `from_us` and returns how long that took.
     pub(crate) async fn recovered(&self, from_us: u64) -> Duration {
         self.endings(from_us, GOES_ON).await;
-        self.books.ending_after(from_us, GOES_ON).expect("that many there are")
+        self.ledger.ending_after(from_us, GOES_ON).expect("that many there are")
     }
 
     /// Lets work go on for a while.
@@ -226,7 +226,7 @@ impl Scene {
             within("the end of a producer", producer).await.expect("it saw no other error");
         }
         let left = || self.server.execute(DATABASE, "select count(*) from pm.job where state < 2");
-        eventually("all jobs have ended", PATIENCE, async || {
+        eventually("all jobs have ended", TIMEOUT, async || {
             left().is_ok_and(|rows| rows[0][0].as_deref() == Some("0"))
         })
         .await;
@@ -234,8 +234,8 @@ impl Scene {
             worker.close().await;
         }
         within("the producers' handle closes", self.queue.close()).await;
-        let figures = audit(&self.books, |sql| self.sql(sql));
-        let entries = self.books.lock();
+        let figures = audit(&self.ledger, |sql| self.sql(sql));
+        let entries = self.ledger.lock();
         for (said, times) in &entries.refusals {
             println!("{times} enqueues were told: {said}");
         }
