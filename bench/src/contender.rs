@@ -1,39 +1,39 @@
-//! What is measured: ours, the floor and, later, peers.
+//! What is measured: pm, the floor and, later, other job queues.
 
 use crate::Result;
 use serde::{Deserialize, Serialize};
 
-/// A job queue set up on a database of its own.
+/// A job queue on its own database.
 pub(crate) trait Contender: Sized {
-    /// Its name in the table.
+    /// The name in the table.
     const NAME: &'static str;
-    /// Counts its jobs that ended well.
+    /// The SQL that counts the finished jobs.
     const COUNT_ENDED: &'static str;
-    /// Counts all its jobs.
+    /// The SQL that counts all jobs.
     const COUNT_ALL: &'static str;
 
-    /// Sets it up on an empty database, ready to work.
+    /// Sets up the queue on an empty database.
     async fn open(url: &str) -> Result<Self>;
 
-    /// Puts so many jobs in, as fast as it can.
+    /// Enqueues this number of jobs as fast as possible.
     async fn enqueue_many(&self, jobs: usize) -> Result<()>;
 
-    /// Puts so many jobs in one by one, from so many tasks, each waiting until its job is durable.
+    /// Enqueues this number of jobs one by one from several tasks, each of which waits until its job is durable.
     async fn enqueue_each(&self, jobs: usize, tasks: usize) -> Result<()>;
 
-    /// Works off so many jobs; returns when all their ends are durable.
-    async fn drain(&self, jobs: usize, way: Way) -> Result<()>;
+    /// Works off this number of jobs; returns when all settlements are durable.
+    async fn drain(&self, jobs: usize, commits: Commits) -> Result<()>;
 
-    /// Lets go of the database.
+    /// Closes the connections to the database.
     async fn close(self) -> Result<()>;
 }
 
-/// How handlers end their jobs.
+/// How handlers commit their jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// So many handlers, each waiting for its commit before it is free.
+pub(crate) enum Commits {
+    /// This number of handlers, each of which waits for its commit.
     Awaited(usize),
-    /// So many handlers that leave the commit to run behind.
+    /// This number of handlers, which do not wait for their commits.
     Detached(usize),
 }
 
@@ -57,7 +57,7 @@ impl Mail {
     }
 }
 
-/// The handler, the same for all: it looks at the payload and does nothing.
+/// The handler of all contenders: it reads the payload and does nothing.
 pub(crate) fn handle(mail: &Mail) {
     std::hint::black_box(mail.number);
 }

@@ -1,27 +1,27 @@
-//! Measures pm beside a hand-written floor, interleaved in one run, on a durable private Postgres.
+//! Benchmarks of pm against a hand-written baseline (the floor), in turns, on a durable private Postgres.
 
 mod against;
 mod contender;
 mod floor;
-mod ground;
 mod idle;
 mod options;
 mod ours;
 mod pickup;
 mod report;
 mod sizes;
+mod testbed;
 mod work;
 
 use contender::Contender;
 use floor::{Floor, Lean, OneTable};
-use ground::Ground;
 use options::Options;
 use ours::Ours;
 use report::Report;
 use std::process::ExitCode;
+use testbed::Testbed;
 use work::{Work, works};
 
-/// Whatever went wrong; a bench has nobody who would act differently.
+/// A result with any error: the benchmark only prints it.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[tokio::main]
@@ -62,49 +62,49 @@ fn exit_code(outcome: Result<()>) -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<()> {
-    let ground = Ground::start(options.statements).await?;
+    let testbed = Testbed::start(options.statements).await?;
     let mut report = Report::against("floor");
     for round in 1..=options.rounds {
         for work in works(options) {
             eprintln!("round {round} of {}: {}", options.rounds, work.name);
-            measure::<Ours>(&ground, &work, options, &mut report).await?;
-            measure::<Floor<OneTable>>(&ground, &work, options, &mut report).await?;
-            measure::<Floor<Lean>>(&ground, &work, options, &mut report).await?;
-            // Peers are measured here: one line each, and a file beside ours.rs.
+            measure::<Ours>(&testbed, &work, options, &mut report).await?;
+            measure::<Floor<OneTable>>(&testbed, &work, options, &mut report).await?;
+            measure::<Floor<Lean>>(&testbed, &work, options, &mut report).await?;
+            // To measure another job queue, add a line here and a file beside ours.rs.
         }
     }
-    if options.asked_for("P5") {
-        pickup::measure(&ground, &mut report).await?;
+    if options.includes("P5") {
+        pickup::measure(&testbed, &mut report).await?;
     }
-    if options.asked_for("P6") {
-        idle::measure(&ground, &mut report).await?;
+    if options.includes("P6") {
+        idle::measure(&testbed, &mut report).await?;
     }
-    if options.asked_for("P7") {
-        sizes::measure(&ground, options.quick, &mut report).await?;
+    if options.includes("P7") {
+        sizes::measure(&testbed, options.quick, &mut report).await?;
     }
-    report.keep_only(|case| options.asked_for(case));
+    report.keep_only(|case| options.includes(case));
     report.print();
     if let Some(path) = &options.json {
-        report.write_json(path, &ground.server_version().await?, options.rounds)?;
+        report.write_json(path, &testbed.server_version().await?, options.rounds)?;
     }
     Ok(())
 }
 
-/// Lets one contender do one piece of work in a fresh database, and checks that it was done.
-async fn measure<C: Contender>(ground: &Ground, work: &Work, options: &Options, report: &mut Report) -> Result<()> {
+/// Measures one contender on one piece of work in a new database, and checks that the work was done.
+async fn measure<C: Contender>(testbed: &Testbed, work: &Work, options: &Options, report: &mut Report) -> Result<()> {
     if options.only.as_deref().is_some_and(|only| only != C::NAME) {
         return Ok(());
     }
-    let database = ground.database().await?;
+    let database = testbed.database().await?;
     let contender = C::open(&database.url).await?;
     if work.needs_backlog() {
         contender.enqueue_many(work.jobs).await?;
     }
-    ground.forget_statements().await?;
-    let before = ground.read().await?;
+    testbed.reset_statements().await?;
+    let before = testbed.read().await?;
     work.run(&contender).await?;
-    let spent = ground.spent_since(before).await?;
-    ground.print_statements(C::NAME, &database.name).await?;
+    let spent = testbed.spent_since(before).await?;
+    testbed.print_statements(C::NAME, &database.name).await?;
     let (jobs, sql) = (work.jobs, if work.needs_backlog() { C::COUNT_ENDED } else { C::COUNT_ALL });
     let counted = database.number(sql).await?;
     if counted != i64::try_from(jobs)? {

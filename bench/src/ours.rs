@@ -1,7 +1,7 @@
-//! pm, used as its documentation shows.
+//! pm, used as in its documentation.
 
 use crate::Result;
-use crate::contender::{Contender, Mail, Way, handle};
+use crate::contender::{Commits, Contender, Mail, handle};
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{EnqueueOptions, Error, PendingJob, Queue, connect};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,21 +47,21 @@ impl Contender for Ours {
         Ok(())
     }
 
-    async fn drain(&self, jobs: usize, way: Way) -> Result<()> {
+    async fn drain(&self, jobs: usize, commits: Commits) -> Result<()> {
         let left = &AtomicUsize::new(jobs);
         let work = async |job: Result<PendingJob<Mail>, Error>| {
-            let (mail, ack) = job.expect("the bench puts in nothing that cannot be read").into_parts();
+            let (mail, ack) = job.expect("the benchmark enqueues valid payloads").into_parts();
             handle(&mail);
-            match way {
-                Way::Awaited(_) => ack.commit().await.expect("a lease lasts longer than the bench"),
-                Way::Detached(_) => ack.commit().detach(),
+            match commits {
+                Commits::Awaited(_) => ack.commit().await.expect("the lease is longer than the benchmark"),
+                Commits::Detached(_) => ack.commit().detach(),
             }
             if left.fetch_sub(1, Ordering::Relaxed) == 1 {
                 let queue = self.queue.clone();
                 tokio::spawn(async move { queue.close().await });
             }
         };
-        let (Way::Awaited(handlers) | Way::Detached(handlers)) = way;
+        let (Commits::Awaited(handlers) | Commits::Detached(handlers)) = commits;
         self.queue.try_stream_jobs::<Mail>(QUEUE).for_each_concurrent(handlers, work).await;
         self.queue.close().await;
         Ok(())

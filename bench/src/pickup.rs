@@ -1,9 +1,9 @@
-//! P5: how soon an idle worker in another process has a job in its hands.
+//! P5: how fast an idle worker in another process gets a job.
 
 use crate::Result;
-use crate::ground::Ground;
 use crate::ours::QUEUE;
 use crate::report::Report;
+use crate::testbed::Testbed;
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{EnqueueOptions, connect};
 use std::pin::pin;
@@ -12,13 +12,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-/// The argument, followed by a database's URL, that makes this program the worker.
+/// The argument that makes this program the worker. It is followed by the URL of a database.
 pub(crate) const WORKER: &str = "--pickup-worker";
 const JOBS: usize = 500;
-/// Between two jobs, so that the worker is idle again; no multiple of any of its timers.
+/// The time between two jobs, so that the worker is idle again. Not a multiple of any of its timers.
 const GAP: Duration = Duration::from_millis(47);
 
-/// Takes jobs until killed, and says when it had each in its hands.
+/// Works on jobs until killed, and prints the time at which it got each.
 pub(crate) async fn work(url: &str) -> Result<()> {
     let queue = connect(url).await?;
     let mut jobs = pin!(queue.try_stream_jobs::<usize>(QUEUE));
@@ -33,10 +33,10 @@ pub(crate) async fn work(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Puts jobs in one by one, from this process, for a worker in another.
-pub(crate) async fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
+/// Enqueues jobs one by one in this process, for a worker in another.
+pub(crate) async fn measure(testbed: &Testbed, report: &mut Report) -> Result<()> {
     eprintln!("pick-up by another process: {JOBS} jobs");
-    let database = ground.database().await?;
+    let database = testbed.database().await?;
     let queue = connect(&database.url).await?;
     queue.create_queue(QUEUE, false).await?;
     let mut worker = Command::new(std::env::current_exe()?)
@@ -46,17 +46,17 @@ pub(crate) async fn measure(ground: &Ground, report: &mut Report) -> Result<()> 
         .spawn()?;
     let mut lines = BufReader::new(worker.stdout.take().ok_or("the worker has no output")?).lines();
     let (mut from_call, mut from_commit) = (Vec::new(), Vec::new());
-    // The first one waits for the worker to start.
+    // The first job waits for the worker to start and is not measured.
     for number in 0..=JOBS {
         tokio::time::sleep(GAP).await;
         let called = now_ns()?;
         queue.enqueue(QUEUE, number, EnqueueOptions::default()).await?;
         let committed = now_ns()?;
         let line = lines.next_line().await?.ok_or("the worker ended")?;
-        let (told, taken) = line.split_once(' ').ok_or("the worker speaks otherwise")?;
+        let (job, taken) = line.split_once(' ').ok_or("the worker printed an unexpected line")?;
         let taken: u128 = taken.parse()?;
-        if told.parse::<usize>()? != number {
-            return Err(format!("job {told} came instead of {number}").into());
+        if job.parse::<usize>()? != number {
+            return Err(format!("the worker got job {job} instead of {number}").into());
         }
         if number > 0 {
             from_call.push(taken.saturating_sub(called) as f64 / 1e6);

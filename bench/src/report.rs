@@ -1,14 +1,14 @@
-//! The table, and the same as JSON.
+//! The table of results, and its JSON form.
 
 use crate::Result;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// All values, in the order in which they first came.
+/// All values, in the order in which they were first added.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// The contender that all others are divided by.
-    yardstick: &'static str,
+    /// The contender by which all others are divided.
+    baseline: &'static str,
     rows: Vec<Row>,
 }
 
@@ -20,15 +20,15 @@ struct Row {
 }
 
 impl Report {
-    /// Returns an empty report, in which this contender is the one that all others are divided by.
-    pub(crate) fn against(yardstick: &'static str) -> Self {
-        Report { yardstick, rows: Vec::new() }
+    /// Returns an empty report with ratios to this contender.
+    pub(crate) fn against(baseline: &'static str) -> Self {
+        Report { baseline, rows: Vec::new() }
     }
 
-    /// Adds one value of one round.
+    /// Adds the value of one round.
     pub(crate) fn add(&mut self, case: &'static str, what: String, contender: &'static str, value: f64) {
         let row = match self.rows.iter_mut().position(|row| row.case == case && row.what == what) {
-            Some(place) => &mut self.rows[place],
+            Some(index) => &mut self.rows[index],
             None => {
                 self.rows.push(Row { case, what, columns: Vec::new() });
                 self.rows.last_mut().expect("it was just pushed")
@@ -46,13 +46,13 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        println!("| case | what | contender | median | min–max | ratio to {} (each round's, median) |", self.yardstick);
+        println!("| case | what | contender | median | min–max | ratio to {} (each round's, median) |", self.baseline);
         println!("|---|---|---|---|---|---|");
         for row in &self.rows {
             for (contender, values) in &row.columns {
                 let (low, high) = extremes(values);
                 let (median, low, high) = (shown(median(values)), shown(low), shown(high));
-                let ratio = row.ratio(contender, self.yardstick).map_or(String::new(), |ratio| format!("{ratio:.3}"));
+                let ratio = row.ratio(contender, self.baseline).map_or(String::new(), |ratio| format!("{ratio:.3}"));
                 println!("| {} | {} | {contender} | {median} | {low}–{high} | {ratio} |", row.case, row.what);
             }
         }
@@ -65,7 +65,7 @@ impl Report {
                     let (low, high) = extremes(values);
                     json!({
                         "case": row.case, "what": row.what, "contender": contender, "values": values,
-                        "median": median(values), "min": low, "max": high, "ratio": row.ratio(contender, self.yardstick),
+                        "median": median(values), "min": low, "max": high, "ratio": row.ratio(contender, self.baseline),
                     })
                 })
             })
@@ -78,11 +78,11 @@ impl Report {
 }
 
 impl Row {
-    /// Returns the median of the ratios within each round: neighbours in time share the machine's mood.
-    fn ratio(&self, contender: &str, yardstick: &str) -> Option<f64> {
+    /// Returns the median of the ratios of each round: measurements that are close in time are comparable.
+    fn ratio(&self, contender: &str, baseline: &str) -> Option<f64> {
         let values = |name| self.columns.iter().find(|(other, _)| *other == name).map(|(_, values)| values);
-        let (ours, yardstick) = (values(contender)?, values(yardstick).filter(|_| contender != yardstick)?);
-        let ratios: Vec<f64> = ours.iter().zip(yardstick).map(|(ours, yardstick)| ours / yardstick).collect();
+        let (ours, baseline) = (values(contender)?, values(baseline).filter(|_| contender != baseline)?);
+        let ratios: Vec<f64> = ours.iter().zip(baseline).map(|(ours, baseline)| ours / baseline).collect();
         Some(median(&ratios))
     }
 }

@@ -1,25 +1,25 @@
-//! P7: what a drained job costs at different backlogs.
+//! P7: the rate of draining jobs at different sizes of the backlog.
 
 use crate::Result;
 use crate::contender::{Contender, Mail, handle};
-use crate::ground::Ground;
 use crate::ours::{Ours, QUEUE};
 use crate::report::Report;
+use crate::testbed::Testbed;
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::connect;
 use std::pin::pin;
 use std::time::Instant;
 
-/// How many jobs are worked off to warm up, and then to measure.
+/// The numbers of jobs that are drained to warm up, and then to measure.
 const WARM_UP: usize = 2_000;
 const MEASURED: usize = 5_000;
 
-pub(crate) async fn measure(ground: &Ground, quick: bool, report: &mut Report) -> Result<()> {
-    // The smallest backlog is what is worked off anyway, and a thousand more.
-    let beyond: &[(usize, &str)] = &[(1_000, "1k"), (100_000, "100k"), (1_000_000, "1M")];
-    for (size, name) in &beyond[..if quick { 2 } else { 3 }] {
+pub(crate) async fn measure(testbed: &Testbed, quick: bool, report: &mut Report) -> Result<()> {
+    // The backlog that remains after the drained jobs.
+    let backlogs: &[(usize, &str)] = &[(1_000, "1k"), (100_000, "100k"), (1_000_000, "1M")];
+    for (size, name) in &backlogs[..if quick { 2 } else { 3 }] {
         eprintln!("drain at a backlog of {name}");
-        let database = ground.database().await?;
+        let database = testbed.database().await?;
         Ours::open(&database.url).await?.enqueue_many(size + WARM_UP + MEASURED).await?;
         let queue = connect(&database.url).await?;
         let mut jobs = pin!(queue.try_stream_jobs::<Mail>(QUEUE));

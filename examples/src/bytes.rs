@@ -1,4 +1,4 @@
-//! Values as the core encodes and decodes them, past the types of the `postgres` crate.
+//! Passing the core's encoded values through the `postgres` crate, bypassing its own types.
 
 use ::bytes::BytesMut;
 use pm_core::{Failure, Rows, Value};
@@ -6,7 +6,7 @@ use postgres::Client;
 use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use std::error::Error;
 
-/// A parameter as the core encodes it.
+/// A parameter that the core has encoded.
 #[derive(Debug)]
 pub struct Parameter(Option<BytesMut>);
 
@@ -24,7 +24,7 @@ impl ToSql for Parameter {
     to_sql_checked!();
 }
 
-/// A cell as the core decodes it.
+/// A cell that the core will decode.
 struct Cell<'a>(Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Cell<'a> {
@@ -41,11 +41,11 @@ impl<'a> FromSql<'a> for Cell<'a> {
     }
 }
 
-/// Returns a parameter and its type.
+/// Encodes a parameter; returns it with its type.
 ///
 /// # Errors
 ///
-/// When the protocol cannot carry it.
+/// When the protocol cannot represent the value.
 pub fn encoded(value: &Value<'_>) -> Result<(Parameter, Type), Failure> {
     let mut bytes = BytesMut::new();
     value.encode(&mut bytes).map_err(|error| Failure::unsendable(error.to_string()))?;
@@ -53,11 +53,11 @@ pub fn encoded(value: &Value<'_>) -> Result<(Parameter, Type), Failure> {
     Ok((Parameter((!value.is_null()).then_some(bytes)), ty))
 }
 
-/// Runs a statement and returns its rows of this many columns.
+/// Runs a statement and returns its rows, with this number of columns.
 ///
 /// # Errors
 ///
-/// What the client says; see [`failure`].
+/// The error of the client; see [`failure`].
 pub fn rows_of(
     client: &mut Client,
     text: &str,
@@ -74,11 +74,11 @@ pub fn rows_of(
     Ok(rows.finish())
 }
 
-/// Returns what an error of a statement that was sent allows.
+/// Converts the error of a statement that was sent into a failure.
 pub fn failure(error: &postgres::Error) -> Failure {
     match error.as_db_error() {
-        Some(told) => {
-            Failure::reported(told.code().code(), told.constraint(), told.message()).with_detail(told.detail())
+        Some(error) => {
+            Failure::reported(error.code().code(), error.constraint(), error.message()).with_detail(error.detail())
         }
         None => Failure::no_reply(error.to_string()),
     }

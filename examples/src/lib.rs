@@ -1,40 +1,40 @@
-//! What the examples share: the job they work on, and bytes in and out of the `postgres` crate.
+//! Code that the examples share: their payload, and encoded values for the `postgres` crate.
 
 pub mod bytes;
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A mail to be sent.
+/// The payload: a mail to be sent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Mail {
-    /// Who gets it.
+    /// The address of the recipient.
     pub to: String,
-    /// How long it takes, in milliseconds.
+    /// How long sending it takes, in milliseconds.
     pub takes_ms: u64,
 }
 
 impl Mail {
-    /// Returns whose server gets it.
+    /// Returns the domain of the recipient.
     ///
     /// # Panics
     ///
-    /// When it is addressed to no one: a handler's bug, for which a worker must be prepared.
+    /// When the address has no `@`. This stands for a bug in a handler, which a worker must survive.
     pub fn domain(&self) -> &str {
         self.to.split_once('@').expect("an address has an @").1
     }
 
-    /// Returns how long it takes.
+    /// Returns how long sending it takes.
     pub fn takes(&self) -> Duration {
         Duration::from_millis(self.takes_ms)
     }
 }
 
-/// Returns where the database is: what `DATABASE_URL` says.
+/// Returns the URL of the database from the environment variable `DATABASE_URL`.
 ///
 /// # Errors
 ///
-/// When it says nothing.
+/// When the variable is not set.
 pub fn database_url() -> Result<String, String> {
-    std::env::var("DATABASE_URL").map_err(|_| "set DATABASE_URL, to postgres://localhost/app for example".to_owned())
+    std::env::var("DATABASE_URL").map_err(|_| "set DATABASE_URL, for example to postgres://localhost/app".to_owned())
 }

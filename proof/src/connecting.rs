@@ -1,20 +1,21 @@
-//! Connection strings, password files and service files: any text is understood or refused, and no password is shown.
+//! Fuzzes connection strings, password files and service files: any text is accepted or refused, and no password is
+//! shown.
 
 use pm_queue::ConnectOptions;
 use pm_queue::connecting::{Surroundings, Target};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Reads bytes as a connection string and, after a NUL, as every file that it may lead to.
+/// Reads bytes as a connection string and, after a NUL, the content of every file that it may refer to.
 ///
 /// # Panics
 ///
-/// When a refusal says nothing, or a result shows its password.
+/// If an error has no message, or a result shows its password.
 pub fn connecting(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (string, file) = text.split_once('\0').unwrap_or((&text, ""));
-    let everywhere = Everywhere(file.to_owned());
-    match Target::resolve(string, &ConnectOptions::default(), &everywhere) {
+    let surroundings = SameFile(file.to_owned());
+    match Target::resolve(string, &ConnectOptions::default(), &surroundings) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok(target) => {
             assert!(!target.places.is_empty());
@@ -26,10 +27,10 @@ pub fn connecting(bytes: &[u8]) {
     }
 }
 
-/// One text in every file.
-struct Everywhere(String);
+/// Surroundings in which every file has this content.
+struct SameFile(String);
 
-impl Surroundings for Everywhere {
+impl Surroundings for SameFile {
     fn variable(&self, name: &str) -> Option<String> {
         (name == "PGPASSFILE").then(|| "passwords".to_owned())
     }

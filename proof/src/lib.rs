@@ -1,7 +1,7 @@
-//! What the fuzzer runs: one function a target, each taking any bytes and panicking when something is wrong.
+//! The functions that the fuzzer runs, one per target. Each takes any bytes and panics if something is wrong.
 //!
-//! The targets in `fuzz/` call them and nothing else. `proof/tests/corpus.rs` runs them on the committed corpora, so that
-//! what was found once stays mended.
+//! The targets in `fuzz/` only call them. `proof/tests/corpus.rs` runs them on the committed corpora, so that fixed
+//! bugs stay fixed.
 
 mod connecting;
 mod cron;
@@ -18,11 +18,11 @@ pub use reply::{reply, reply_to};
 pub use wire::wire;
 pub use worker::worker;
 
-/// Reads bytes as the configuration file of `pm` (the first one even) or as its arguments, a line each (odd).
+/// Reads bytes as the configuration file of `pm`, if the first one is even, or as its arguments, one per line.
 ///
 /// # Panics
 ///
-/// When a refusal is not fit to be seen.
+/// If an error has no proper message.
 pub fn config(bytes: &[u8]) {
     let Some((first, text)) = bytes.split_first() else { return };
     let text = String::from_utf8_lossy(text);

@@ -1,13 +1,13 @@
-//! What people type for names.
+//! Fuzzes names, id suffixes and notifications.
 
 use pm_core::op::Notification;
 use pm_core::{Codec, Error, IdSuffix, QueueName, SchemaName, State};
 
-/// Reads bytes as the name of a queue, a schema, a state and a codec, as the end of an id, and as a notification.
+/// Reads bytes as the name of a queue, a schema, a state and a codec, as an id suffix, and as a notification.
 ///
 /// # Panics
 ///
-/// When something is accepted that must not be, or does not come out as it went in.
+/// If an invalid value is accepted, or a valid one does not round-trip.
 pub fn names(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
     if let Some(name) = checked(QueueName::new(text)) {
@@ -37,7 +37,7 @@ pub fn names(bytes: &[u8]) {
     }
 }
 
-/// Returns what was accepted; a refusal says why.
+/// Returns the accepted value; checks that an error has a message.
 fn checked<T>(outcome: Result<T, Error>) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),

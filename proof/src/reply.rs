@@ -1,4 +1,4 @@
-//! Any rows into the reading of any operation.
+//! Fuzzes the interpretation of replies.
 
 use crate::rows::rows;
 use arbitrary::{Result, Unstructured};
@@ -11,16 +11,16 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Made once: it takes longer than all the rest.
+/// Created once, because that takes longer than everything else here.
 pub(crate) static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::new(&SchemaName::default()));
 
-/// Reads bytes as the reply to a statement that the first two name, and interprets it.
+/// Reads bytes as a statement and the reply to it, and interprets the reply.
 ///
 /// # Panics
 ///
-/// When an interpretation does; refusing is an answer like any other.
+/// If the interpretation panics; an error is fine.
 pub fn reply(bytes: &[u8]) {
-    // Bytes that are used up are no fault: the fuzzer adds more.
+    // Too few bytes are not an error: the fuzzer adds more.
     let _done_or_used_up = read(&mut Unstructured::new(bytes));
 }
 
@@ -31,11 +31,11 @@ fn read(bytes: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Interprets rows as the reply to a statement about two or three things; returns whether it knows the statement.
+/// Interprets rows as the reply to a statement with two or three items; returns whether it knows the statement.
 ///
 /// # Panics
 ///
-/// When the interpretation does.
+/// If the interpretation panics.
 pub fn reply_to(statement: StatementId, rows: &Rows) -> bool {
     match statement {
         StatementId::Enqueue
@@ -55,13 +55,13 @@ pub fn reply_to(statement: StatementId, rows: &Rows) -> bool {
         _ => {
             operator_on_queues(statement, rows)
                 || operator_on_jobs(statement, rows)
-                || onlooker(statement, rows)
+                || reader(statement, rows)
                 || schedules(statement, rows)
         }
     }
 }
 
-/// Interprets; whatever comes of it is fine, as long as an error can be shown.
+/// Interprets rows; an error must have a message.
 fn interpret<O: Operation>(operation: O, rows: &Rows) -> bool {
     if let Err(error) = operation.interpret(rows) {
         let error: Error = error;
@@ -71,7 +71,7 @@ fn interpret<O: Operation>(operation: O, rows: &Rows) -> bool {
 }
 
 fn name() -> QueueName {
-    QueueName::new("a").expect("it is a name")
+    QueueName::new("a").expect("a valid name")
 }
 
 fn ids() -> Vec<Uuid> {
@@ -145,7 +145,7 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
         StatementId::Job => interpret(GetJob { id }, rows),
         StatementId::Payload => interpret(Payload { id }, rows),
         StatementId::ResolveSuffix => {
-            let suffix = IdSuffix::new("1").expect("it is a digit");
+            let suffix = IdSuffix::new("1").expect("a valid suffix");
             interpret(ResolveSuffix { suffix, newest: None }, rows)
         }
         StatementId::Attempts => interpret(Attempts { id }, rows),
@@ -166,7 +166,7 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
     }
 }
 
-fn onlooker(statement: StatementId, rows: &Rows) -> bool {
+fn reader(statement: StatementId, rows: &Rows) -> bool {
     let threshold = Duration::from_secs(60);
     match statement {
         StatementId::Activity => interpret(Activity { window: threshold }, rows),
@@ -182,11 +182,11 @@ fn onlooker(statement: StatementId, rows: &Rows) -> bool {
 }
 
 fn schedules(statement: StatementId, rows: &Rows) -> bool {
-    let schedule_name = ScheduleName::new("s").expect("it is a name");
+    let schedule_name = ScheduleName::new("s").expect("a valid name");
     match statement {
         StatementId::ListSchedules => {
             let reading = ListSchedules { name: None }.interpret(rows);
-            // Going on from what was read must not panic either.
+            // Operations made from the reply must not panic either.
             reading.iter().flat_map(|reading| &reading.schedules).for_each(|found| drop(HoldSchedule::resume(found)));
             interpret(ListSchedules { name: None }, rows)
         }
@@ -194,7 +194,7 @@ fn schedules(statement: StatementId, rows: &Rows) -> bool {
             let schedule = NewSchedule {
                 name: schedule_name,
                 queue: name(),
-                cron: Cron::new("* * * * *", "UTC").expect("it is an expression"),
+                cron: Cron::new("* * * * *", "UTC").expect("a valid expression"),
                 missed: Missed::default(),
                 overlap: Overlap::default(),
                 payload: Default::default(),

@@ -1,4 +1,4 @@
-//! Replies made of bytes: most of them in shape, with values that mean something.
+//! Replies generated from bytes, most of them of the right shape and with meaningful values.
 
 use arbitrary::{Result, Unstructured};
 use bytes::BytesMut;
@@ -8,8 +8,8 @@ use uuid::Uuid;
 const NUMBERS: [i64; 14] = [0, 1, 2, 3, 4, 7, 100, 500, -1, 60_000, 1 << 40, i64::MAX, i64::MIN, i64::MIN + 1];
 const TEXTS: [&str; 7] = ["a", "b", "", "w", "{\"n\": 1}", "* * * * *", "UTC"];
 
-/// Makes a reply with these columns, at most six rows; one row in four has a cell, and one reply in sixteen a number of
-/// columns, that does not belong there.
+/// Generates a reply with these columns and at most six rows. One row in four has a cell of arbitrary bytes, and one
+/// reply in sixteen has the wrong number of columns.
 pub(crate) fn rows(bytes: &mut Unstructured<'_>, columns: &[Type]) -> Result<Rows> {
     let mut columns = columns.to_vec();
     match bytes.int_in_range(0..=31)? {
@@ -20,8 +20,8 @@ pub(crate) fn rows(bytes: &mut Unstructured<'_>, columns: &[Type]) -> Result<Row
     let mut rows = Rows::builder(columns.len());
     for _ in 0..bytes.int_in_range(0..=6)? {
         let odd = bytes.int_in_range(0..=4 * columns.len())?;
-        for (place, ty) in columns.iter().enumerate() {
-            match place == odd {
+        for (index, ty) in columns.iter().enumerate() {
+            match index == odd {
                 true => {
                     let length = bytes.int_in_range(0..=24)?;
                     rows.push(Some(bytes.bytes(length.min(bytes.len()))?));
@@ -41,14 +41,14 @@ fn push(rows: &mut pm_core::wire::RowsBuilder, bytes: &mut Unstructured<'_>, ty:
     Ok(())
 }
 
-/// One byte decides about most cells, so that the fuzzer's changes stay where they are made.
+/// Generates a value, of most types from one byte, so that a mutation of the fuzzer changes only one cell.
 fn value(bytes: &mut Unstructured<'_>, ty: Type) -> Result<Value<'static>> {
     let choice: u8 = bytes.arbitrary()?;
     if choice >= 0xF0 {
         return Ok(Value::Null(ty));
     }
     let number = NUMBERS[usize::from(choice) % NUMBERS.len()];
-    let several = |most: u8| usize::from(choice % most);
+    let length = |below: u8| usize::from(choice % below);
     Ok(match ty {
         Type::Bool => Value::Bool(choice % 2 == 1),
         Type::Int2 => Value::Int2(i16::from(choice % 16)),
@@ -57,8 +57,8 @@ fn value(bytes: &mut Unstructured<'_>, ty: Type) -> Result<Value<'static>> {
         Type::Text => Value::Text(TEXTS[usize::from(choice) % TEXTS.len()]),
         Type::Uuid => Value::Uuid(Uuid::from_u128(u128::from(choice % 16))),
         Type::Timestamp => Value::Timestamp(Timestamp::from_unix_us(number)),
-        Type::Int4Array => Value::Int4Array((0..several(8)).map(|n| Some(n as i32)).collect()),
-        Type::Int8Array => Value::Int8Array(vec![Some(number.saturating_abs()); several(70)]),
+        Type::Int4Array => Value::Int4Array((0..length(8)).map(|n| Some(n as i32)).collect()),
+        Type::Int8Array => Value::Int8Array(vec![Some(number.saturating_abs()); length(70)]),
         Type::Bytes => Value::Bytes(b"{}"),
         _ => Value::Bytes(b"odd"),
     })

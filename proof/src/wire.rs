@@ -1,4 +1,4 @@
-//! Cells of replies, read as `postgres-types` reads them.
+//! Fuzzes the decoding of cells, compared with `postgres-types`.
 
 use bytes::{Bytes, BytesMut};
 use pm_core::wire::FromCell;
@@ -7,11 +7,11 @@ use postgres_types::{FromSql, Timestamp as TheirTimestamp, Type as TheirType};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
-/// Reads bytes, of which the first names a type, as a cell; writes what was read and reads it again.
+/// Reads the first byte as a type and the others as a cell; encodes the decoded value and decodes it again.
 ///
 /// # Panics
 ///
-/// When we and the oracle do not agree on what the cell holds, or what was written does not read back.
+/// If the value differs from that of `postgres-types`, or does not round-trip.
 pub fn wire(bytes: &[u8]) {
     let Some((first, cell)) = bytes.split_first() else { return };
     match first % 10 {
@@ -51,12 +51,12 @@ fn agree<'a, Ours, Theirs>(
     assert_eq!(read_by_us, Theirs::from_sql(ty, cell).ok().map(ours), "{ty}");
     if let Some(read_by_us) = read_by_us {
         let mut written = BytesMut::new();
-        value(&read_by_us).encode(&mut written).expect("it came in, so it is not too long");
+        value(&read_by_us).encode(&mut written).expect("a decoded value is not too long");
         assert_eq!(read::<Ours>(&written), Some(read_by_us));
     }
 }
 
-/// Does the same for an array. The oracle believes what an array says of its length, and reserves so much memory.
+/// Does the same for an array. `postgres-types` trusts the length in the array's header and allocates as much memory.
 fn agree_on_array<'a, T>(cell: &'a [u8], ty: &TheirType, value: impl for<'b> Fn(&'b Vec<T>) -> Value<'b>)
 where
     Vec<T>: FromCell,
@@ -69,7 +69,7 @@ where
     }
 }
 
-/// Returns the oracle's time as ours, which ends a moment before infinity.
+/// Converts a time of `postgres-types`; the latest finite time is one microsecond before infinity.
 fn our_time(time: TheirTimestamp<SystemTime>) -> Timestamp {
     let micros = |distance: Duration| i64::try_from(distance.as_micros()).unwrap_or(i64::MAX - 1);
     match time {

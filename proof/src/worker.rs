@@ -1,4 +1,4 @@
-//! Any inputs in any order into the worker machine.
+//! Fuzzes the worker machine with any inputs in any order.
 
 use crate::reply::CATALOG;
 use crate::rows::rows;
@@ -11,26 +11,26 @@ use pm_core::{Backoff, Failure, Instant, Lease, QueueName, Reason, StatementId, 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The most jobs in one statement.
+/// The maximum number of jobs in one statement.
 const MAX_BATCH: usize = 500;
 
-/// Reads bytes as what time, the database, other processes and users do to a worker, in whatever order.
+/// Reads bytes as a sequence of actions of time, the database, other processes and users on a worker.
 ///
 /// # Panics
 ///
-/// When the worker panics or spins, sends two requests of a kind or more than it may, locks jobs in another order than
-/// that of their ids, tells a user twice, or does not tell at all.
+/// If the worker panics or loops, has two requests of a kind in flight, exceeds the limits of a batch, locks jobs in
+/// another order than that of their ids, or reports no or two outcomes of a request.
 pub fn worker(bytes: &[u8]) {
     let mut bytes = Unstructured::new(bytes);
-    if let Ok(mut stage) = Stage::new(&mut bytes) {
-        while !bytes.is_empty() && stage.step(&mut bytes).is_ok() {
-            stage.pump();
+    if let Ok(mut scenario) = Scenario::new(&mut bytes) {
+        while !bytes.is_empty() && scenario.step(&mut bytes).is_ok() {
+            scenario.pump();
         }
-        stage.end();
+        scenario.end();
     }
 }
 
-/// Numbers that differ, and nothing else: chance comes from the bytes.
+/// Distinct numbers: the bytes provide the randomness.
 struct Counting(u64);
 
 impl Entropy for Counting {
@@ -40,26 +40,26 @@ impl Entropy for Counting {
     }
 }
 
-struct Stage {
+struct Scenario {
     worker: Worker,
     entropy: Counting,
     now: Instant,
     prefetch: usize,
     in_flight: Vec<WorkerRequest>,
-    hands: Vec<TakenJob>,
-    /// What users wait for.
+    taken_jobs: Vec<TakenJob>,
+    /// Requests of users without an outcome.
     waiting: BTreeSet<RequestId>,
-    /// What was told: to users, or to nobody when the worker gave something back by itself.
-    told: BTreeSet<RequestId>,
+    /// Requests with an outcome, including the releases that the worker itself makes.
+    finished: BTreeSet<RequestId>,
 }
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-impl Stage {
+impl Scenario {
     fn new(bytes: &mut Unstructured<'_>) -> Result<Self> {
-        let names = ["a", "b"].map(|name| QueueName::new(name).expect("it is a name"));
+        let names = ["a", "b"].map(|name| QueueName::new(name).expect("a valid name"));
         let prefetch = usize::from(bytes.int_in_range(0..=12u8)?);
         let options = WorkerOptions {
             queues: names[..bytes.int_in_range(0..=2)?].to_vec(),
@@ -73,18 +73,18 @@ impl Stage {
             statement_timeout: ms(700),
         };
         let now = Instant::from_start(ms(1_000));
-        let mut stage = Stage {
+        let mut scenario = Scenario {
             worker: Worker::new(options, now),
             entropy: Counting(1),
             now,
             prefetch,
             in_flight: Vec::new(),
-            hands: Vec::new(),
+            taken_jobs: Vec::new(),
             waiting: BTreeSet::new(),
-            told: BTreeSet::new(),
+            finished: BTreeSet::new(),
         };
-        stage.pump();
-        Ok(stage)
+        scenario.pump();
+        Ok(scenario)
     }
 
     fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
@@ -94,10 +94,10 @@ impl Stage {
             4 => self.fail(bytes)?,
             5 => self.now = now + ms(bytes.arbitrary::<u16>()?.into()),
             6 => self.now = self.worker.poll_timeout().map_or(now, |(at, _)| at.max(now)),
-            7..=8 => self.hands.extend(self.worker.next_job(now)),
+            7..=8 => self.taken_jobs.extend(self.worker.next_job(now)),
             9 => self.settle(bytes)?,
             10 => {
-                if let Some(taken) = self.hands.last() {
+                if let Some(taken) = self.taken_jobs.last() {
                     self.waiting.insert(self.worker.extend(taken.job.lease));
                 }
             }
@@ -118,30 +118,30 @@ impl Stage {
             0 => self.worker.shut_down(self.now),
             1 => self.worker.handle_lost_claim(bytes.int_in_range(0..=3)?, self.now),
             2 => {
-                if let Some(taken) = self.hands.pop() {
+                if let Some(taken) = self.taken_jobs.pop() {
                     self.worker.forget(&taken.job.lease);
                 }
             }
             3..=4 => {
-                if let Some(taken) = self.hands.last() {
+                if let Some(taken) = self.taken_jobs.last() {
                     let length = ms(bytes.arbitrary::<u16>()?.into());
                     self.worker.adopt(&taken.job, self.now - ms(5), length, &Backoff::default(), self.now);
                 }
             }
             5 => {
-                if let Some(taken) = self.hands.last() {
+                if let Some(taken) = self.taken_jobs.last() {
                     self.worker.rest(taken.job.lease);
                 }
             }
             6 => {
-                if let Some(lease) = self.hands.last().map(|taken| taken.job.lease) {
+                if let Some(lease) = self.taken_jobs.last().map(|taken| taken.job.lease) {
                     match bytes.arbitrary()? {
                         true => self.waiting.extend(self.worker.resume_and_extend(lease, self.now)),
                         false => self.worker.resume(lease),
                     }
                 }
             }
-            // A word about a lease that nobody ever had.
+            // Settles a lease that never existed.
             _ => {
                 let lease = Lease { job: uuid::Uuid::from_u128(bytes.int_in_range(0..=3)?), number: 7 };
                 self.waiting.insert(self.worker.settle(lease, Verdict::Commit, self.now, 0));
@@ -151,10 +151,10 @@ impl Stage {
     }
 
     fn settle(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
-        if self.hands.is_empty() {
+        if self.taken_jobs.is_empty() {
             return Ok(());
         }
-        let taken = self.hands.swap_remove(bytes.choose_index(self.hands.len())?);
+        let taken = self.taken_jobs.swap_remove(bytes.choose_index(self.taken_jobs.len())?);
         let verdict = match bytes.int_in_range(0..=3u8)? {
             0 => Verdict::Release,
             1 => Verdict::SoftFail(Reason::new("no")),
@@ -193,7 +193,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Does what a driver does after each input.
+    /// Does the steps of a driver after each input.
     fn pump(&mut self) {
         self.worker.handle_timeout(self.now);
         while let Some(request) = self.worker.poll_request(self.now, &mut self.entropy) {
@@ -205,7 +205,7 @@ impl Stage {
                 WorkerEvent::Settled { request_id, .. } | WorkerEvent::Extended { request_id, .. } => *request_id,
                 WorkerEvent::LeaseLost(_) | WorkerEvent::Failed(_) => continue,
             };
-            assert!(self.told.insert(request_id), "told twice: {event:?}");
+            assert!(self.finished.insert(request_id), "two outcomes: {event:?}");
             self.waiting.remove(&request_id);
         }
         let next = self.worker.poll_timeout();
@@ -224,7 +224,7 @@ impl Stage {
         }
     }
 
-    /// Stops the worker and lets everything it still sends fail for good: then all users must be told.
+    /// Shuts the worker down and fails all its requests permanently: then every request of a user must have an outcome.
     fn end(&mut self) {
         self.worker.shut_down(self.now);
         for _ in 0..4 * (self.waiting.len() + 20) {
@@ -240,6 +240,6 @@ impl Stage {
                 },
             }
         }
-        assert!(self.waiting.is_empty(), "never told: {:?} {:#?}", self.waiting, self.worker);
+        assert!(self.waiting.is_empty(), "without outcome: {:?} {:#?}", self.waiting, self.worker);
     }
 }

@@ -1,4 +1,4 @@
-//! The committed corpora of the fuzzer, replayed: what was found once stays mended, and every target still does something.
+//! Replays the committed corpora of the fuzzer, so that fixed bugs stay fixed and no target becomes useless.
 
 use pm_core::{Rows, StatementId};
 use std::fs;
@@ -53,7 +53,7 @@ fn cron() {
 }
 
 #[test]
-fn the_reply_to_every_statement_is_read() {
+fn the_reply_to_every_statement_is_interpreted() {
     for statement in StatementId::ALL {
         let rows = Rows::builder(1).finish();
         assert!(pm_proof::reply_to(statement, &rows), "add {statement:?} to proof/src/reply.rs");

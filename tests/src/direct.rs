@@ -1,10 +1,10 @@
-//! Below the façade: a connection of one's own, on which operations are planned, run and read by hand.
+//! Below the façade: a private connection on which tests plan, run and interpret operations by hand.
 
 use pm_core::{Catalog, Operation, SchemaName};
 use pm_driver_tokio_postgres::{Executor, InTransaction};
 use tokio_postgres::{Client, NoTls, Transaction};
 
-/// A connection of one's own.
+/// A private connection.
 #[derive(Debug)]
 pub struct Direct {
     /// The connection, to open transactions on.
@@ -16,31 +16,31 @@ impl Direct {
     ///
     /// # Panics
     ///
-    /// When there is none to be had.
+    /// When the connection fails.
     pub async fn to(url: &str) -> Direct {
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("it can be connected to");
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("connecting succeeds");
         tokio::spawn(connection);
         Direct { client }
     }
 
-    /// Does one operation in a transaction of its own.
+    /// Runs one operation in its own transaction.
     pub async fn run<O: Operation>(&mut self, operation: O) -> O::Output {
-        let transaction = self.client.transaction().await.expect("the connection is good");
+        let transaction = self.client.transaction().await.expect("the transaction begins");
         let output = run_in(&transaction, operation).await;
-        transaction.commit().await.expect("what ran can be committed");
+        transaction.commit().await.expect("the transaction commits");
         output
     }
 }
 
-/// Does one operation in a transaction: the whole of what a driver and its caller do with the pure core.
+/// Runs one operation in a transaction: everything that a driver and its caller do with the pure core.
 ///
 /// # Panics
 ///
-/// When the database or the core refuses.
+/// When the database or the core returns an error.
 pub async fn run_in<O: Operation>(transaction: &Transaction<'_>, operation: O) -> O::Output {
     let catalog = Catalog::new(&SchemaName::default());
     let plan = operation.plan();
     let rows = InTransaction(transaction).run(catalog.statement(plan.statement), &plan.params).await;
     drop(plan);
-    operation.interpret(&rows.expect("the statement runs")).expect("the reply is good")
+    operation.interpret(&rows.expect("the statement runs")).expect("the reply is valid")
 }

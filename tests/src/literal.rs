@@ -29,7 +29,7 @@ pub fn type_name(ty: Type) -> &'static str {
 ///
 /// # Panics
 ///
-/// For a time, or bytes that stand alone.
+/// For a time, or for bytes outside an array.
 pub fn literal(value: &Value<'_>) -> String {
     fn array<T>(items: &[Option<T>], text: impl Fn(&T) -> String) -> String {
         let items = items.iter().map(|item| item.as_ref().map_or_else(|| "null".to_owned(), &text));
@@ -51,7 +51,7 @@ pub fn literal(value: &Value<'_>) -> String {
         Value::TextArray(items) => array(items, |text| format!("\"{text}\"")),
         Value::BytesArray(items) => array(items, |bytes| format!("\"\\\\x{}\"", hex(bytes))),
         Value::UuidArray(items) => array(items, Uuid::to_string),
-        Value::TimestampArray(items) => array(items, |_| unreachable!("no probe has a time")),
-        Value::Bytes(_) | Value::Timestamp(_) => unreachable!("no probe has one"),
+        Value::TimestampArray(items) => array(items, |_| unreachable!("no test uses a time")),
+        Value::Bytes(_) | Value::Timestamp(_) => unreachable!("no test uses one"),
     }
 }

@@ -1,4 +1,4 @@
-//! A wire between a queue and its server that can be cut at a chosen moment.
+//! A proxy between a queue and its server that can cut connections at a chosen moment.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -16,16 +16,16 @@ use tokio_postgres::config::Host;
 /// What is lost of a statement's reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// The connection is cut as soon as the statement was forwarded: it may run before, during or after the cut.
+    /// The connection is cut as soon as the statement is forwarded: it may run before, during or after the cut.
     AtOnce,
-    /// The reply is held back, and the connection cut when it is complete: the statement surely ran.
+    /// The reply is withheld, and the connection cut when it is complete: the statement has certainly run.
     Reply,
 }
 
-/// So many bytes are on their way through a throttled proxy at once: more are left to the server to hold.
+/// At most this many bytes of replies are in flight in a throttled proxy; the rest stays with the server.
 const WINDOW: usize = 64 << 10;
 
-/// Forwards to a server, and cuts connections when told to.
+/// Forwards to a server, and cuts connections on request.
 #[derive(Debug)]
 pub struct Proxy {
     url: String,
@@ -37,39 +37,39 @@ pub struct Proxy {
 struct Shared {
     /// Where new connections lead to.
     socket: Mutex<PathBuf>,
-    /// Statements whose next use cuts their connection: a part of their text, and how.
+    /// Statements whose next execution cuts their connection: a part of their text, and how.
     traps: Mutex<Vec<(String, Loss)>>,
     cuts: AtomicUsize,
     /// How often each statement was executed, by its text.
     executions: Mutex<HashMap<String, usize>>,
     largest: AtomicUsize,
-    /// How long replies are held back, in microseconds.
+    /// How long replies are delayed one after another, in microseconds.
     delay_us: AtomicU64,
-    /// How long each reply is on its way, in microseconds, beside the others.
+    /// How long each reply is in flight, in microseconds, in parallel with the others.
     latency_us: AtomicU64,
-    /// How many bytes a second pass in each direction; any number when zero.
+    /// How many bytes a second pass in each direction; unlimited when zero.
     bytes_a_second: AtomicU64,
     /// Whether nothing passes any more, in either direction.
     is_black_hole: watch::Sender<bool>,
 }
 
 impl Proxy {
-    /// Returns a proxy before the server of this URL, which is that of a Unix socket.
+    /// Returns a proxy in front of the server of this URL, which names a Unix socket.
     pub async fn before(url: &str) -> Proxy {
-        let (socket, database) = place_of(url);
+        let (socket, database) = socket_of(url);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let shared = Arc::new(Shared::default());
         *shared.socket() = socket;
         let accepting = tokio::spawn(accept(listener, shared.clone()));
-        // It reads what passes, so nothing may be encrypted.
+        // The proxy reads the messages, so they must not be encrypted.
         let url = format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable");
         Proxy { url, shared, accepting }
     }
 
-    /// Leads new connections to the server of this URL, as an address that moves to a standby does.
+    /// Directs new connections to the server of this URL, like an address that moves to a standby.
     pub fn lead_to(&self, url: &str) {
-        *self.shared.socket() = place_of(url).0;
+        *self.shared.socket() = socket_of(url).0;
     }
 
     /// Returns the URL of the database through this proxy.
@@ -77,45 +77,46 @@ impl Proxy {
         &self.url
     }
 
-    /// Cuts the connection on which a statement with `text` in it is executed next; once.
+    /// Cuts the connection on which a statement that contains `text` is executed next; once.
     pub fn trap(&self, text: &str, loss: Loss) {
         self.shared.traps().push((text.to_owned(), loss));
     }
 
-    /// Holds every reply back for so long, as a distant server's would be.
+    /// Delays every reply by `delay`, one after another.
     pub fn delay_replies(&self, delay: Duration) {
         self.shared.delay_us.store(delay.as_micros() as u64, Ordering::SeqCst);
     }
 
-    /// Lets every reply take so long, as a link of this latency does: the next one is on its way meanwhile.
+    /// Delays every reply by `latency`, as a link of this latency does: replies are in flight in parallel.
     pub fn late_replies(&self, latency: Duration) {
         self.shared.latency_us.store(latency.as_micros() as u64, Ordering::SeqCst);
     }
 
-    /// Lets no more than so many bytes a second pass in each direction of a connection, from now on; zero for any number.
+    /// Limits each direction of a connection to this many bytes a second from now on; zero removes the limit.
     pub fn throttle(&self, bytes_a_second: u64) {
         self.shared.bytes_a_second.store(bytes_a_second, Ordering::SeqCst);
     }
 
-    /// Swallows whatever is sent, in either direction, without a word, until `black_hole(false)`.
+    /// Drops everything that is sent, in either direction, without closing connections, until `black_hole(false)`.
     ///
-    /// Connections that were open or opened meanwhile stay silent for ever, as behind a firewall that forgot them.
+    /// Connections that are open then, or opened until then, stay silent for ever, as behind a firewall that has lost
+    /// its state.
     pub fn black_hole(&self, is_black_hole: bool) {
         self.shared.is_black_hole.send_replace(is_black_hole);
     }
 
-    /// Returns how many statements with `text` in them were executed so far.
+    /// Returns how many statements that contain `text` have been executed so far.
     pub fn executions(&self, text: &str) -> usize {
         let executions = self.shared.executions.lock().unwrap_or_else(PoisonError::into_inner);
         executions.iter().filter(|(statement, _)| statement.contains(text)).map(|(_, times)| times).sum()
     }
 
-    /// Returns how many bytes the largest message of a client had.
+    /// Returns the size in bytes of the largest message of a client.
     pub fn largest_request(&self) -> usize {
         self.shared.largest.load(Ordering::SeqCst)
     }
 
-    /// Returns how many connections were cut.
+    /// Returns how many connections have been cut.
     pub fn cuts(&self) -> usize {
         self.shared.cuts.load(Ordering::SeqCst)
     }
@@ -136,7 +137,7 @@ impl Shared {
         self.traps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note that a statement is executed; returns how its reply is to be lost when a trap springs.
+    /// Records the execution of a statement; returns how its reply is to be lost if a trap matches.
     fn execute(&self, text: &str) -> Option<Loss> {
         let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
         match executions.get_mut(text) {
@@ -149,7 +150,7 @@ impl Shared {
         self.spring(text)
     }
 
-    /// Returns how long so many bytes take on their way through the throttle.
+    /// Returns how long this many bytes take through the throttle.
     fn transfer(&self, bytes: usize) -> Duration {
         match self.bytes_a_second.load(Ordering::SeqCst) {
             0 => Duration::ZERO,
@@ -159,14 +160,14 @@ impl Shared {
 
     fn spring(&self, text: &str) -> Option<Loss> {
         let mut traps = self.traps();
-        let place = traps.iter().position(|(part, _)| text.contains(part.as_str()))?;
-        Some(traps.remove(place).1)
+        let index = traps.iter().position(|(part, _)| text.contains(part.as_str()))?;
+        Some(traps.remove(index).1)
     }
 }
 
-/// Returns the Unix socket and the name of the database that a URL of the sandbox leads to.
-fn place_of(url: &str) -> (PathBuf, String) {
-    let config: tokio_postgres::Config = url.parse().expect("the sandbox makes good URLs");
+/// Returns the Unix socket and the database name of a URL of the sandbox.
+fn socket_of(url: &str) -> (PathBuf, String) {
+    let config: tokio_postgres::Config = url.parse().expect("the sandbox makes valid URLs");
     let (host, port) = (config.get_hosts().first(), config.get_ports().first());
     let (Some(Host::Unix(dir)), Some(port)) = (host, port) else { panic!("no Unix socket in {url}") };
     (dir.join(format!(".s.PGSQL.{port}")), config.get_dbname().unwrap_or("postgres").to_owned())
@@ -177,13 +178,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let (socket, shared) = (shared.socket().clone(), shared.clone());
         tokio::spawn(async move {
             let Ok(server) = UnixStream::connect(socket).await else { return };
-            client.set_nodelay(true).expect("a socket can be told so");
+            client.set_nodelay(true).expect("the option can be set");
             let mut is_black_hole = shared.is_black_hole.subscribe();
             let mut wire = Wire::new(client, server, &shared);
             tokio::select! {
                 biased;
                 _ = is_black_hole.wait_for(|is_black_hole| *is_black_hole) => {}
-                // Either end may go away at any time; the connection then goes as a whole.
+                // Either end may close at any time; then both are closed.
                 outcome = wire.run() => {
                     if matches!(outcome, Ok(true)) {
                         shared.cuts.fetch_add(1, Ordering::SeqCst);
@@ -191,7 +192,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                     return;
                 }
             }
-            // Both ends stay open and hear nothing.
+            // Both ends stay open and receive nothing.
             std::future::pending::<()>().await;
             drop(wire);
         });
@@ -205,48 +206,48 @@ struct Wire<'a> {
     shared: &'a Shared,
     /// The texts of prepared statements, by name.
     prepared: HashMap<String, String>,
-    asked: Half,
-    answered: Half,
-    /// How many replies the client may still see, once a trap has sprung.
+    requests: Half,
+    replies: Half,
+    /// How many replies the client may still receive, once a trap has matched.
     last: Option<usize>,
 }
 
-/// One direction: bytes not yet forwarded, and how many requests or replies went by.
+/// One direction: bytes not yet forwarded, and how many requests or replies have passed.
 #[derive(Default)]
 struct Half {
-    /// Bytes on their way, and when they arrive.
-    under_way: VecDeque<(Instant, Vec<u8>)>,
-    under_way_bytes: usize,
+    /// Bytes in flight, and when they arrive.
+    in_flight: VecDeque<(Instant, Vec<u8>)>,
+    in_flight_bytes: usize,
     buffer: Vec<u8>,
     count: usize,
 }
 
 impl Half {
-    /// Sends bytes, read now, on a way that takes them so long beside others, and so long alone.
+    /// Sends bytes, read now, over a link with this latency, which they occupy for the time `transfer`.
     fn send(&mut self, bytes: &[u8], latency: Duration, transfer: Duration) {
-        if latency.is_zero() && transfer.is_zero() && self.under_way.is_empty() {
+        if latency.is_zero() && transfer.is_zero() && self.in_flight.is_empty() {
             self.buffer.extend_from_slice(bytes);
             return;
         }
         let at = Instant::now() + latency;
-        // The bytes before these come first, and leave the link to them.
-        let arrives_at = self.under_way.back().map_or(at, |(last, _)| at.max(*last)) + transfer;
-        self.under_way_bytes += bytes.len();
-        self.under_way.push_back((arrives_at, bytes.to_vec()));
+        // The bytes before these arrive first, and occupy the link until then.
+        let arrives_at = self.in_flight.back().map_or(at, |(last, _)| at.max(*last)) + transfer;
+        self.in_flight_bytes += bytes.len();
+        self.in_flight.push_back((arrives_at, bytes.to_vec()));
     }
 
-    /// Waits until the next bytes arrive; for ever when none are on their way. May be dropped at any time.
+    /// Waits until the next bytes arrive; for ever when none are in flight. Cancel-safe.
     async fn arrival(&self) {
-        match self.under_way.front() {
+        match self.in_flight.front() {
             Some((at, _)) => tokio::time::sleep_until(*at).await,
             None => std::future::pending().await,
         }
     }
 
-    /// Takes what arrived.
+    /// Takes the bytes that have arrived.
     fn arrive(&mut self) {
-        if let Some((_, bytes)) = self.under_way.pop_front() {
-            self.under_way_bytes -= bytes.len();
+        if let Some((_, bytes)) = self.in_flight.pop_front() {
+            self.in_flight_bytes -= bytes.len();
             self.buffer.extend_from_slice(&bytes);
         }
     }
@@ -254,7 +255,7 @@ impl Half {
     /// Returns the next whole message with its type byte, or the start-up message.
     fn message(&mut self, is_startup: bool) -> Option<Vec<u8>> {
         let start = usize::from(!is_startup);
-        let length = self.buffer.get(start..start + 4)?.try_into().expect("four bytes were taken");
+        let length = self.buffer.get(start..start + 4)?.try_into().expect("the slice has four bytes");
         let end = start + u32::from_be_bytes(length) as usize;
         (self.buffer.len() >= end).then(|| self.buffer.drain(..end).collect())
     }
@@ -262,32 +263,32 @@ impl Half {
 
 impl<'a> Wire<'a> {
     fn new(client: TcpStream, server: UnixStream, shared: &'a Shared) -> Self {
-        let (asked, answered) = (Half::default(), Half::default());
-        Wire { client, server, shared, prepared: HashMap::new(), asked, answered, last: None }
+        let (requests, replies) = (Half::default(), Half::default());
+        Wire { client, server, shared, prepared: HashMap::new(), requests, replies, last: None }
     }
 
-    /// Forwards until an end goes away or a trap springs; returns whether it was a trap.
+    /// Forwards until an end closes or a trap matches; returns whether it was a trap.
     async fn run(&mut self) -> io::Result<bool> {
         let (mut from_client, mut from_server) = ([0; 8192], [0; 8192]);
         loop {
-            let is_full = self.answered.under_way_bytes >= WINDOW && self.shared.transfer(1) > Duration::ZERO;
+            let is_full = self.replies.in_flight_bytes >= WINDOW && self.shared.transfer(1) > Duration::ZERO;
             tokio::select! {
-                () = self.asked.arrival() => {
-                    self.asked.arrive();
+                () = self.requests.arrival() => {
+                    self.requests.arrive();
                     if self.forward_requests().await? {
                         return Ok(true);
                     }
                 }
-                () = self.answered.arrival() => {
-                    self.answered.arrive();
+                () = self.replies.arrival() => {
+                    self.replies.arrive();
                     if self.forward_replies().await? {
                         return Ok(true);
                     }
                 }
-                // All the client sends is taken in at once: TCP reopens a full window in steps of 200 ms and more.
+                // What the client sends is read without limit: TCP reopens a full window in steps of 200 ms and more.
                 read = self.client.read(&mut from_client) => {
                     let Some(bytes) = received(&from_client, read?) else { return Ok(false) };
-                    self.asked.send(bytes, Duration::ZERO, self.shared.transfer(bytes.len()));
+                    self.requests.send(bytes, Duration::ZERO, self.shared.transfer(bytes.len()));
                     if self.forward_requests().await? {
                         return Ok(true);
                     }
@@ -299,7 +300,7 @@ impl<'a> Wire<'a> {
                     if delay_us > 0 {
                         tokio::time::sleep(Duration::from_micros(delay_us)).await;
                     }
-                    self.answered.send(bytes, latency, self.shared.transfer(bytes.len()));
+                    self.replies.send(bytes, latency, self.shared.transfer(bytes.len()));
                     if self.forward_replies().await? {
                         return Ok(true);
                     }
@@ -310,45 +311,45 @@ impl<'a> Wire<'a> {
 
     /// Forwards whole messages; returns whether to cut now.
     async fn forward_requests(&mut self) -> io::Result<bool> {
-        while let Some(message) = self.asked.message(self.asked.count == 0) {
-            let is_startup = self.asked.count == 0;
+        while let Some(message) = self.requests.message(self.requests.count == 0) {
+            let is_startup = self.requests.count == 0;
             self.shared.largest.fetch_max(message.len(), Ordering::SeqCst);
             let kind = if is_startup { b'S' } else { message[0] };
-            let loss = if is_startup { None } else { self.look_at(&message) };
+            let loss = if is_startup { None } else { self.record(&message) };
             self.server.write_all(&message).await?;
             if let Some(loss) = loss {
-                // The replies up to the one before this statement's still pass.
-                self.last = Some(self.asked.count);
+                // The replies before this statement's still pass.
+                self.last = Some(self.requests.count);
                 if loss == Loss::AtOnce {
                     self.forward_rest(kind).await?;
                     return Ok(true);
                 }
             }
-            self.asked.count += usize::from(matches!(kind, b'S' | b'Q'));
+            self.requests.count += usize::from(matches!(kind, b'S' | b'Q'));
         }
         Ok(false)
     }
 
-    /// Forwards the statement to its end, without which the server would not run it.
+    /// Forwards the rest of the statement; without it the server would not run it.
     async fn forward_rest(&mut self, mut kind: u8) -> io::Result<()> {
         let mut bytes = [0; 8192];
         while !matches!(kind, b'S' | b'Q') {
-            match self.asked.message(false) {
+            match self.requests.message(false) {
                 Some(message) => {
                     kind = message[0];
                     self.server.write_all(&message).await?;
                 }
                 None => {
                     let read = self.client.read(&mut bytes).await?;
-                    self.asked.buffer.extend_from_slice(&bytes[..read]);
+                    self.requests.buffer.extend_from_slice(&bytes[..read]);
                 }
             }
         }
         self.server.flush().await
     }
 
-    /// Takes note of prepared statements; returns how the reply is to be lost when a trap springs.
-    fn look_at(&mut self, message: &[u8]) -> Option<Loss> {
+    /// Records prepared statements; returns how the reply is to be lost if a trap matches.
+    fn record(&mut self, message: &[u8]) -> Option<Loss> {
         let mut texts = message[5..].split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
         let (first, second) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
         match message[0] {
@@ -364,12 +365,12 @@ impl<'a> Wire<'a> {
 
     /// Forwards whole messages; returns whether to cut now, because the reply to be lost is complete.
     async fn forward_replies(&mut self) -> io::Result<bool> {
-        while let Some(message) = self.answered.message(false) {
-            if self.last.is_none_or(|last| self.answered.count < last) {
+        while let Some(message) = self.replies.message(false) {
+            if self.last.is_none_or(|last| self.replies.count < last) {
                 self.client.write_all(&message).await?;
             }
-            self.answered.count += usize::from(message[0] == b'Z');
-            if self.last.is_some_and(|last| self.answered.count > last) {
+            self.replies.count += usize::from(message[0] == b'Z');
+            if self.last.is_some_and(|last| self.replies.count > last) {
                 return Ok(true);
             }
         }

@@ -1,4 +1,4 @@
-//! A word once said is on its way, and an ack never vanishes in silence.
+//! A settlement is sent even if its future is dropped, and a dropped ack soft-fails its job.
 
 use pm_driver_tokio_postgres::{Ending, EnqueueOptions, ErrorKind, JobAck, SettingsChange, State};
 use pm_tests::{Fixture, TIMEOUT, eventually, next, take, within};
@@ -12,7 +12,7 @@ async fn taken(fixture: &Fixture) -> JobAck {
     next(&mut jobs).await.into_parts().1
 }
 
-/// Retries later, so that a job that failed stays where it is.
+/// Retries after an hour, so that a soft-failed job is not claimed again during the test.
 fn later() -> SettingsChange {
     SettingsChange::new().backoff(vec![Duration::from_secs(3_600)])
 }
@@ -23,40 +23,40 @@ async fn an_ack_dropped_on_a_thread_without_a_runtime_soft_fails_its_job() {
     let ack = taken(&fixture).await;
     let id = ack.id();
     thread::spawn(move || drop(ack)).join().unwrap();
-    eventually("the job failed softly", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
+    eventually("the job is soft-failed", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
     let job = fixture.job(id).await;
     assert_eq!((job.retry_count, job.reason.as_deref()), (1, Some("dropped without ack")));
     assert_eq!(fixture.queue.attempts(id).await.unwrap()[0].ending, Ending::SoftFail);
 }
 
 #[tokio::test]
-async fn an_ack_dropped_by_a_panic_says_so() {
+async fn an_ack_dropped_by_a_panic_records_the_panic() {
     let fixture = Fixture::with(later()).await;
     let ack = taken(&fixture).await;
     let id = ack.id();
     let thread = thread::spawn(move || {
         let handler = AssertUnwindSafe(|| {
-            let _held = ack;
+            let _ack = ack;
             panic!("a handler's bug, on purpose");
         });
         catch_unwind(handler).is_err()
     });
     assert!(thread.join().unwrap(), "it panicked");
-    eventually("the job failed softly", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
+    eventually("the job is soft-failed", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
     assert_eq!(fixture.reason(id).await, "panicked");
 }
 
 #[tokio::test]
-async fn an_ack_dropped_by_a_panicking_task_says_so() {
+async fn an_ack_dropped_by_a_panicking_task_records_the_panic() {
     let fixture = Fixture::with(later()).await;
     let ack = taken(&fixture).await;
     let id = ack.id();
     let task = tokio::spawn(async move {
-        let _held = ack;
+        let _ack = ack;
         panic!("a handler's bug, on purpose");
     });
     assert!(task.await.unwrap_err().is_panic());
-    eventually("the job failed softly", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
+    eventually("the job is soft-failed", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
     assert_eq!(fixture.reason(id).await, "panicked");
 }
 
@@ -68,45 +68,45 @@ async fn dropping_a_job_is_dropping_its_ack() {
     let job = next(&mut jobs).await;
     assert_eq!((job.id(), *job.payload(), job.metadata().attempt), (id, 1, 1));
     drop(job);
-    eventually("the job failed softly", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
+    eventually("the job is soft-failed", TIMEOUT, async || fixture.state(id).await == State::Pending).await;
     assert_eq!(fixture.reason(id).await, "dropped without ack");
 }
 
 #[tokio::test]
-async fn a_commit_whose_future_is_dropped_counts() {
+async fn a_commit_whose_future_is_dropped_is_applied() {
     let fixture = Fixture::new().await;
     let ack = taken(&fixture).await;
     let id = ack.id();
     drop(ack.commit());
-    eventually("the job finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
+    eventually("the job is finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
 }
 
 #[tokio::test]
-async fn a_commit_given_up_halfway_counts() {
+async fn a_commit_cancelled_halfway_is_applied() {
     let fixture = Fixture::new().await;
     let ack = taken(&fixture).await;
     let id = ack.id();
-    let gave_up = tokio::time::timeout(Duration::ZERO, ack.commit()).await;
-    eventually("the job finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
-    drop(gave_up);
+    let timed_out = tokio::time::timeout(Duration::ZERO, ack.commit()).await;
+    eventually("the job is finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
+    drop(timed_out);
 }
 
 #[tokio::test]
-async fn words_can_be_said_and_awaited_on_threads_without_a_runtime() {
+async fn jobs_can_be_settled_on_threads_without_a_runtime() {
     let fixture = Fixture::new().await;
     let ack = taken(&fixture).await;
     let id = ack.id();
     let thread = thread::spawn(move || ack.commit().detach());
     thread.join().unwrap();
-    eventually("the job finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
+    eventually("the job is finished", TIMEOUT, async || fixture.state(id).await == State::Finished).await;
 
     let ack = taken(&fixture).await;
-    let told = tokio::task::spawn_blocking(move || wait_here(ack.commit())).await.unwrap();
-    told.unwrap();
+    let outcome = tokio::task::spawn_blocking(move || block_on(ack.commit())).await.unwrap();
+    outcome.unwrap();
 }
 
 /// Waits for a future by parking the thread.
-fn wait_here<F: Future>(future: F) -> F::Output {
+fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {
@@ -124,7 +124,7 @@ fn wait_here<F: Future>(future: F) -> F::Output {
 }
 
 #[tokio::test]
-async fn closing_waits_for_every_word_said_and_every_ack_dropped() {
+async fn closing_waits_for_every_settlement_and_every_dropped_ack() {
     const JOBS: u64 = 200;
     let fixture = Fixture::with(later()).await;
     fixture.put_many(JOBS).await;
@@ -155,22 +155,22 @@ fn an_ack_that_outlives_its_runtime_can_be_dropped() {
     });
     drop(runtime);
     drop(ack);
-    let refused = wait_here(late.commit()).expect_err("nobody can settle it");
-    assert_eq!(refused.kind(), ErrorKind::Unavailable, "whether the lease is lost is not known: {refused}");
-    assert_eq!(fixture.jobs_in(State::InProgress), 2, "their leases end by themselves");
+    let refused = block_on(late.commit()).expect_err("there is no runtime to settle it");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "it is unknown whether the lease is lost: {refused}");
+    assert_eq!(fixture.jobs_in(State::InProgress), 2, "they stay leased until their leases expire");
 }
 
 #[tokio::test]
-async fn what_a_handler_learns_of_a_job_is_what_was_put_in() {
+async fn a_handler_sees_a_job_as_it_was_enqueued() {
     let fixture = Fixture::new().await;
     let options = EnqueueOptions::default().priority(7).description("a mail").key("mail 1");
     let id = fixture.put_with(5, options).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let job = next(&mut jobs).await;
-    let known = job.metadata();
-    assert_eq!((known.id, &*known.queue, known.priority, known.attempt, known.retry_count), (id, "tasks", 7, 1, 0));
-    assert_eq!((known.description.as_deref(), known.key.as_deref()), (Some("a mail"), Some("mail 1")));
-    assert_eq!(known.created_at, fixture.job(id).await.created_at);
+    let seen = job.metadata();
+    assert_eq!((seen.id, &*seen.queue, seen.priority, seen.attempt, seen.retry_count), (id, "tasks", 7, 1, 0));
+    assert_eq!((seen.description.as_deref(), seen.key.as_deref()), (Some("a mail"), Some("mail 1")));
+    assert_eq!(seen.created_at, fixture.job(id).await.created_at);
     let (payload, ack) = job.into_parts();
     assert_eq!((payload, ack.id(), ack.attempt(), ack.lease().job), (5, id, 1, id));
     assert_eq!(fixture.job(id).await.lease, Some(ack.lease().number));

@@ -1,12 +1,13 @@
-//! Bad input has a clear error of the right kind.
+//! Bad input fails with a clear error of the right kind.
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use pm_core::{JobOptions, MAX_PAYLOAD_BYTES, NewJob, job_id};
 use pm_driver_tokio_postgres::{
-    Codec, ConnectOptions, EnqueueOptions, Error, ErrorKind, JobFilter, QueueName, RawPayload, RunAt, SettingsChange,
-    State, StreamOptions, Timestamp, connect,
+    Codec, ConnectOptions, EnqueueOptions, Error, ErrorKind, InitialState, JobAck, JobFilter, QueueName, RawPayload,
+    RunAt, SettingsChange, State, StreamOptions, Timestamp, connect,
 };
-use pm_tests::{Fixture, next, within};
+use pm_tests::{Fixture, next, take, within};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -36,7 +37,7 @@ async fn bad_queue_names_are_refused_everywhere_with_the_reason() {
     for (name, why) in bad_names() {
         let name = name.as_str();
         let filter = JobFilter::default().queue(name);
-        let words = [
+        let messages = [
             assert_kind(ErrorKind::Invalid, queue.create_queue(name, false).await),
             assert_kind(ErrorKind::Invalid, queue.pause_queue(name).await),
             assert_kind(ErrorKind::Invalid, queue.resume_queue(name).await),
@@ -48,7 +49,7 @@ async fn bad_queue_names_are_refused_everywhere_with_the_reason() {
             assert_kind(ErrorKind::Invalid, queue.enqueue_many(name, [(1, EnqueueOptions::default())]).await),
             assert_kind(ErrorKind::Invalid, queue.try_stream_jobs::<u64>(name).next().await.expect("an error first")),
         ];
-        assert!(words.iter().all(|words| words.contains(why)), "{why}: {words:?}");
+        assert!(messages.iter().all(|message| message.contains(why)), "{why}: {messages:?}");
     }
     assert!(queue.list_queues().await.unwrap().is_empty());
 }
@@ -69,11 +70,11 @@ async fn odd_but_good_queue_names_work() {
 }
 
 #[tokio::test]
-async fn an_unknown_queue_is_told_by_name() {
+async fn an_unknown_queue_is_reported_by_name() {
     let Fixture { queue, database: _kept } = Fixture::new().await;
     let filter = JobFilter::default().queue("nowhere");
     let many = [(1, EnqueueOptions::default()), (2, EnqueueOptions::default())];
-    for words in [
+    for message in [
         assert_kind(ErrorKind::QueueNotFound, queue.enqueue("nowhere", 1, EnqueueOptions::default()).await),
         assert_kind(ErrorKind::QueueNotFound, queue.enqueue_many("nowhere", many).await),
         assert_kind(ErrorKind::QueueNotFound, queue.pause_queue("nowhere").await),
@@ -83,16 +84,16 @@ async fn an_unknown_queue_is_told_by_name() {
         assert_kind(ErrorKind::QueueNotFound, queue.list_jobs(filter).await),
         assert_kind(ErrorKind::QueueNotFound, queue.list_pending("nowhere").await),
     ] {
-        assert!(words.contains("\"nowhere\""), "{words}");
+        assert!(message.contains("\"nowhere\""), "{message}");
     }
 }
 
 #[tokio::test]
-async fn a_stream_of_an_unknown_queue_says_so_once_and_ends() {
+async fn a_stream_of_an_unknown_queue_reports_it_once_and_ends() {
     let fixture = Fixture::new().await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("nowhere");
-    let words = assert_kind(ErrorKind::QueueNotFound, within("the error", jobs.next()).await.unwrap());
-    assert!(words.contains("\"nowhere\""), "{words}");
+    let message = assert_kind(ErrorKind::QueueNotFound, within("the error", jobs.next()).await.unwrap());
+    assert!(message.contains("\"nowhere\""), "{message}");
     assert!(within("the end", jobs.next()).await.is_none());
     assert!(within("the end, again", jobs.next()).await.is_none());
 }
@@ -117,7 +118,7 @@ async fn a_stream_of_no_queue_is_refused() {
 }
 
 #[tokio::test]
-async fn texts_that_cannot_be_kept_are_refused_before_anything_is_sent() {
+async fn texts_that_cannot_be_stored_are_refused_before_anything_is_sent() {
     let fixture = Fixture::new().await;
     let options = EnqueueOptions::default;
     for (options, why) in [
@@ -131,14 +132,14 @@ async fn texts_that_cannot_be_kept_are_refused_before_anything_is_sent() {
         (options().max_retries(u32::MAX), "million"),
         (options().jitter_percent(101), "100%"),
     ] {
-        let words = assert_kind(ErrorKind::Invalid, fixture.queue.enqueue("tasks", 1, options).await);
-        assert!(words.contains(why), "{why}: {words}");
+        let message = assert_kind(ErrorKind::Invalid, fixture.queue.enqueue("tasks", 1, options).await);
+        assert!(message.contains(why), "{why}: {message}");
     }
     assert_eq!(fixture.number("select count(*) from pm.job"), 0);
 }
 
 #[tokio::test]
-async fn a_time_that_no_database_can_keep_is_refused() {
+async fn a_time_that_the_database_cannot_store_is_refused() {
     let fixture = Fixture::new().await;
     for run_at in [
         RunAt::At(Timestamp::INFINITY),
@@ -171,7 +172,7 @@ async fn a_due_time_of_infinity_put_in_by_sql_does_not_stop_the_workers() {
     assert_eq!(fixture.job(never).await.run_at, Some(Timestamp::INFINITY));
 }
 
-/// Every timeout, at both ends, on both drivers: refused in words, or taken by the server as it is.
+/// Every timeout, at both limits, on both drivers: refused with a clear error, or accepted by the server unchanged.
 #[tokio::test]
 async fn timeouts_that_the_server_would_not_take_are_refused_by_name() {
     type Change = fn(ConnectOptions, Duration) -> ConnectOptions;
@@ -219,7 +220,7 @@ async fn durations_longer_than_any_calendar_mean_for_ever() {
 }
 
 #[tokio::test]
-async fn a_workers_name_is_kept_as_far_as_it_can_be() {
+async fn a_workers_name_is_stored_as_far_as_possible() {
     let fixture = Fixture::new().await;
     for (name, kept) in [("a\0b", "a\u{fffd}b".to_owned()), (&"é".repeat(50_000), "é".repeat(100))] {
         let id = fixture.put(1).await;
@@ -248,13 +249,13 @@ async fn a_nul_in_a_reason_is_replaced_and_a_long_one_cut_between_characters() {
 }
 
 #[tokio::test]
-async fn a_payload_of_another_type_puts_its_job_off_with_the_decoders_words() {
+async fn a_payload_of_another_type_delays_its_job_with_the_decoders_message() {
     let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::from_secs(3_600)])).await;
     let bad = fixture.queue.enqueue("tasks", "seven", EnqueueOptions::default()).await.unwrap();
     let good = fixture.put(7).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
-    let words = assert_kind(ErrorKind::Payload, within("the error", jobs.next()).await.unwrap());
-    assert!(words.contains(&bad.to_string()), "{words}");
+    let message = assert_kind(ErrorKind::Payload, within("the error", jobs.next()).await.unwrap());
+    assert!(message.contains(&bad.to_string()), "{message}");
     let job = next(&mut jobs).await;
     assert_eq!((job.id(), *job.payload()), (good, 7));
     job.into_parts().1.commit().await.unwrap();
@@ -262,7 +263,7 @@ async fn a_payload_of_another_type_puts_its_job_off_with_the_decoders_words() {
 
     let other = fixture.another(Default::default()).await;
     let job = other.job(bad).await.unwrap();
-    assert_eq!((job.state, job.retry_count), (State::Pending, 0), "a later deployment can still take it");
+    assert_eq!((job.state, job.retry_count), (State::Pending, 0), "a later deployment can still run it");
     let reason = job.reason.unwrap();
     assert!(reason.contains("invalid type: string") && reason.contains("u64"), "{reason}");
 }
@@ -291,7 +292,7 @@ async fn the_raw_codec_takes_bytes_and_refuses_structs() {
 fn a_payload_over_the_limit_is_refused_before_it_is_sent() {
     let job = |size| NewJob {
         id: job_id(0, [0; 10]),
-        queue: QueueName::new("tasks").expect("a good name"),
+        queue: QueueName::new("tasks").expect("the name is valid"),
         payload: vec![0; size].into(),
         options: JobOptions::default(),
     };
@@ -301,22 +302,23 @@ fn a_payload_over_the_limit_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_told_within_5_s_and_never_with_the_password() {
+async fn a_server_that_is_down_is_reported_within_5_s_without_the_password() {
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let places = [unused.to_string(), silent.local_addr().unwrap().to_string(), "no-such-host.invalid:5432".to_owned()];
-    for place in places {
+    let addresses =
+        [unused.to_string(), silent.local_addr().unwrap().to_string(), "no-such-host.invalid:5432".to_owned()];
+    for address in addresses {
         let start = Instant::now();
-        let error = connect(&format!("postgres://me:s3cret@{place}/db")).await.unwrap_err();
+        let error = connect(&format!("postgres://me:s3cret@{address}/db")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert!(start.elapsed() < Duration::from_millis(5_800), "{:?} for {place}", start.elapsed());
-        assert!(error.to_string().contains(&place), "{error}");
+        assert!(start.elapsed() < Duration::from_millis(5_800), "{:?} for {address}", start.elapsed());
+        assert!(error.to_string().contains(&address), "{error}");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
     }
 }
 
 #[tokio::test]
-async fn a_missing_unix_socket_is_told_by_its_directory() {
+async fn a_missing_unix_socket_is_reported_by_its_directory() {
     let error = connect("postgres://me:s3cret@%2Fnowhere%2Fat-all/db").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("/nowhere/at-all"), "{error}");
@@ -334,7 +336,7 @@ async fn a_bad_url_is_refused_without_its_password() {
 }
 
 #[tokio::test]
-async fn a_missing_database_or_role_is_told_in_the_servers_words() {
+async fn a_missing_database_or_role_is_reported_with_the_servers_message() {
     let fixture = Fixture::new().await;
     let url = fixture.database.url();
     let error = connect(&url.replace(fixture.database.name(), "no_such_database")).await.unwrap_err();
@@ -363,12 +365,64 @@ async fn settings_out_of_range_are_refused() {
 }
 
 #[tokio::test]
-async fn a_job_that_does_not_exist_is_told_by_its_id() {
+async fn a_job_that_does_not_exist_is_reported_by_its_id() {
     let Fixture { queue, database: _kept } = Fixture::new().await;
     let id = job_id(1, [7; 10]);
     assert_eq!(queue.get_job(id).await.unwrap(), None);
     assert_eq!(queue.payload(id).await.unwrap(), None);
     assert!(queue.attempts(id).await.unwrap().is_empty());
-    let words = assert_kind(ErrorKind::JobNotFound, queue.job(id).await);
-    assert!(words.contains(&id.to_string()), "{words}");
+    let message = assert_kind(ErrorKind::JobNotFound, queue.job(id).await);
+    assert!(message.contains(&id.to_string()), "{message}");
+}
+
+#[tokio::test]
+async fn an_unknown_queue_is_reported_whatever_the_initial_state() {
+    let fixture = Fixture::new().await;
+    for state in [InitialState::Auto, InitialState::Pending, InitialState::Paused] {
+        let options = EnqueueOptions::default().initial_state(state);
+        let error = fixture.queue.enqueue("nowhere", 1u64, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QueueNotFound, "{state:?}");
+    }
+}
+
+/// An item that the database refuses for good fails alone, in a batch of enqueues or of settlements.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_bad_item_does_not_fail_its_neighbours() {
+    const JOBS: usize = 200;
+    let fixture = Fixture::new().await;
+    fixture
+        .database
+        .execute(
+            "create function refuse() returns trigger language plpgsql as
+             $$ begin raise exception 'poison is refused here'; end $$;
+             create trigger bad before insert on pm.job for each row when (new.description = 'poison') execute function refuse();
+             create trigger worse before update on pm.job for each row when (new.reason = 'poison') execute function refuse();",
+        )
+        .unwrap();
+    let description = |n| if n == JOBS / 2 { "poison" } else { "food" };
+    let put = |n| fixture.put_with_outcome(n as u64, EnqueueOptions::default().description(description(n)));
+    for (n, outcome) in within("all enqueues", join_all((0..JOBS).map(put))).await.into_iter().enumerate() {
+        match outcome {
+            Ok(_) => assert_ne!(n, JOBS / 2),
+            Err(error) => {
+                assert_eq!(n, JOBS / 2, "{error}");
+                assert!(
+                    error.kind() == ErrorKind::Database && error.to_string().contains("poison is refused"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
+    let taken = take(&mut jobs, JOBS - 1).await;
+    let poisoned = taken[70].id();
+    let settle = |ack: JobAck| {
+        if ack.id() == poisoned { ack.hard_fail("poison") } else { ack.hard_fail("food") }
+    };
+    let settlements: Vec<_> =
+        taken.into_iter().map(|job| job.into_parts().1).map(|ack| (ack.id(), settle(ack))).collect();
+    for (id, settlement) in settlements {
+        assert_eq!(within("the answer", settlement).await.is_ok(), id != poisoned);
+    }
+    assert_eq!((fixture.jobs_in(State::Failed), fixture.jobs_in(State::InProgress)), (JOBS as i64 - 2, 1));
 }

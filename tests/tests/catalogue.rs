@@ -1,4 +1,4 @@
-//! Every statement is what it says it is: the server's description against the declared types.
+//! Every statement has the types it declares, according to the server's description.
 
 use pm_core::{Catalog, SchemaName, StatementId};
 use pm_tests::Fixture;

@@ -1,10 +1,10 @@
-//! The database's clock decides: a client's may be years off.
+//! The database's clock decides; a client's may be years off.
 
 use futures_util::FutureExt;
 use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, Queue, RunAt, Schedule, SettingsChange, State, Tick, Timestamp, TokioPostgres,
 };
-use pm_tests::{Elsewhere, Fixture, TIMEOUT, eventually, next, take, within};
+use pm_tests::{Fixture, SkewedRuntime, TIMEOUT, eventually, next, take, within};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ const TEN_YEARS_MS: i64 = 10 * 365 * 86_400_000;
 async fn queue_on_a_machine_off_by(fixture: &Fixture, off_ms: i64) -> Queue {
     let options = ConnectOptions::default();
     let driver = TokioPostgres::new(&fixture.database.url(), &options).unwrap();
-    let runtime = Elsewhere::new(Duration::from_millis(off_ms.unsigned_abs()), move |_| off_ms);
+    let runtime = SkewedRuntime::new(Duration::from_millis(off_ms.unsigned_abs()), move |_| off_ms);
     Queue::open(Arc::new(driver), Arc::new(runtime), &options).await.unwrap()
 }
 
 #[tokio::test]
-async fn due_times_and_leases_go_by_the_databases_clock_whatever_the_clients_say() {
+async fn due_times_and_leases_follow_the_databases_clock() {
     let fixture = Fixture::with(SettingsChange::new().lease(SECOND * 6).backoff(vec![Duration::ZERO])).await;
     let early = queue_on_a_machine_off_by(&fixture, -TEN_YEARS_MS).await;
     let late = queue_on_a_machine_off_by(&fixture, TEN_YEARS_MS).await;
@@ -30,21 +30,21 @@ async fn due_times_and_leases_go_by_the_databases_clock_whatever_the_clients_say
         assert_eq!(job.run_at.unwrap().unix_us() - job.created_at.unix_us(), 1_000_000);
         assert!((job.read_at.unix_us() - job.created_at.unix_us()).abs() < 60_000_000, "it was created just now");
     }
-    // A moment named by its date is that moment, for whoever enqueues.
+    // An absolute time means the same whichever client enqueues.
     let past = Timestamp::from_unix_us(fixture.job(ids[0]).await.read_at.unix_us() - 1_000_000);
     let at = EnqueueOptions::default().run_at(RunAt::At(past));
     let ready = early.enqueue("tasks", 3u64, at).await.unwrap();
     assert_eq!(fixture.job(ready).await.run_at, None, "it is due already");
 
     let mut theirs = late.try_stream_jobs::<u64>("tasks");
-    let held = take(&mut theirs, 3).await;
+    let taken = take(&mut theirs, 3).await;
     let lease = "select (extract(epoch from max(lease_expires_at) - now()) <= 6)::int from pm.job";
     assert_eq!(fixture.number(lease), 1);
     let mut ours = early.try_stream_jobs::<u64>("tasks");
     let stolen = tokio::time::timeout(SECOND * 10, next(&mut ours)).await;
-    assert!(stolen.is_err(), "kept alive, the leases hold against a reaper that lives ten years earlier");
-    for job in held {
-        job.into_parts().1.commit().await.expect("they are still the holder's");
+    assert!(stolen.is_err(), "extended leases are not reaped by a client whose clock is ten years behind");
+    for job in taken {
+        job.into_parts().1.commit().await.expect("the leases are valid");
     }
     assert_eq!(fixture.jobs_in(State::Finished), 3);
 }
@@ -68,7 +68,7 @@ async fn jobs_of_clients_with_clocks_years_apart_come_in_the_order_they_became_r
 }
 
 #[tokio::test]
-async fn ticks_go_by_the_databases_clock_whatever_the_clients_say() {
+async fn ticks_follow_the_databases_clock() {
     let fixture = Fixture::new().await;
     let ahead = queue_on_a_machine_off_by(&fixture, TEN_YEARS_MS).await;
     let behind = queue_on_a_machine_off_by(&fixture, -TEN_YEARS_MS).await;
@@ -81,7 +81,7 @@ async fn ticks_go_by_the_databases_clock_whatever_the_clients_say() {
         assert!(queue.pause_schedule(name).await.unwrap() && queue.resume_schedule(name).await.unwrap());
         assert!(queue.schedule(name).await.unwrap().unwrap().next_tick >= planned.next_tick, "{name}");
     }
-    // Both are due, and the two who look live twenty years apart.
+    // Both are due, and the two clients' clocks differ by twenty years.
     fixture.database.execute("update pm.schedule set next_tick = date_trunc('minute', now())").unwrap();
     let (one, other) = tokio::join!(ahead.fire_schedules(), behind.fire_schedules());
     let made = one.unwrap().0 + other.unwrap().0 + fixture.queue.fire_schedules().await.unwrap().0;
@@ -96,19 +96,19 @@ async fn ticks_go_by_the_databases_clock_whatever_the_clients_say() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ended_while_the_machine_was_suspended_is_lost_soon_after_it_wakes() {
+async fn a_lease_that_ended_while_the_machine_was_suspended_is_lost_soon_after_it_resumes() {
     let fixture = Fixture::new().await;
     let options = ConnectOptions::default();
     let driver = TokioPostgres::new(&fixture.database.url(), &options).unwrap();
-    let machine = Arc::new(Elsewhere::new(Duration::ZERO, |_| 0));
+    let machine = Arc::new(SkewedRuntime::new(Duration::ZERO, |_| 0));
     let queue = Queue::open(Arc::new(driver), machine.clone(), &options).await.unwrap();
     let id = fixture.put(1).await;
     let ack = queue.fetch_job::<u64>(id).await.unwrap().expect("it is ready").into_parts().1;
     let mut lost = ack.lost();
-    assert!((&mut lost).now_or_never().is_none(), "it is ours for 20 min");
+    assert!((&mut lost).now_or_never().is_none(), "the lease lasts 20 min");
     machine.suspend(3_600_000);
-    assert!(ack.lost().now_or_never().is_some(), "who asks is told at once");
-    let rings = tokio::spawn(lost);
-    within("the loss", rings).await.unwrap();
-    assert!((ack.commit().await).is_ok(), "nobody else has it: the database decides");
+    assert!(ack.lost().now_or_never().is_some(), "a new future is ready at once");
+    let notified = tokio::spawn(lost);
+    within("the loss", notified).await.unwrap();
+    assert!((ack.commit().await).is_ok(), "no other worker has the job: the database decides");
 }

@@ -1,4 +1,4 @@
-//! The end: nothing is lost, nothing is left in progress, and nobody waits for ever.
+//! Closing: no job is lost, none is left in progress, and no caller waits for ever.
 
 use futures_util::{FutureExt, StreamExt};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, SettingsChange, State};
@@ -6,7 +6,7 @@ use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::Duration;
 
 #[tokio::test]
-async fn closing_ends_streams_and_gives_back_what_was_not_started() {
+async fn closing_ends_streams_and_releases_unstarted_jobs() {
     let fixture = Fixture::new().await;
     fixture.put_many(300).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
@@ -37,15 +37,15 @@ async fn closing_waits_for_the_acks_handed_out() {
     let fixture = Fixture::new().await;
     fixture.put_many(2).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
-    let mut held: Vec<_> = take(&mut jobs, 2).await.into_iter().map(|job| job.into_parts().1).collect();
+    let mut acks: Vec<_> = take(&mut jobs, 2).await.into_iter().map(|job| job.into_parts().1).collect();
     let mut closing = Box::pin(fixture.queue.close());
     let not_yet = async |closing: &mut (dyn Future<Output = ()> + Unpin)| {
         tokio::time::timeout(Duration::from_millis(300), closing).await.is_err()
     };
-    assert!(not_yet(&mut closing).await, "two acks are out");
-    held.remove(0).commit().await.unwrap();
-    assert!(not_yet(&mut closing).await, "one ack is out");
-    drop(held);
+    assert!(not_yet(&mut closing).await, "two acks are unsettled");
+    acks.remove(0).commit().await.unwrap();
+    assert!(not_yet(&mut closing).await, "one ack is unsettled");
+    drop(acks);
     within("the end of close", closing).await;
     assert_eq!(fixture.jobs_in(State::Finished), 1);
     assert_eq!(fixture.number("select count(*) from pm.job where reason = 'dropped without ack'"), 1);
@@ -58,7 +58,7 @@ async fn closing_within_a_time_waits_no_longer_for_the_acks_handed_out() {
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
     assert!(!within("the deadline", fixture.queue.close_within(Duration::from_millis(50))).await);
-    ack.commit().await.expect("an ack is good for as long as its lease");
+    ack.commit().await.expect("an ack is valid for as long as its lease");
     assert!(within("the end of close", fixture.queue.close_within(TIMEOUT)).await);
     assert_eq!(fixture.jobs_in(State::Finished), 1);
 }
@@ -70,12 +70,12 @@ async fn closing_waits_for_an_ack_no_longer_than_its_lease() {
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let ack = next(&mut jobs).await.into_parts().1;
     within("the end of close", fixture.queue.close()).await;
-    assert_eq!(fixture.jobs_in(State::InProgress), 1, "it is for a reaper now");
+    assert_eq!(fixture.jobs_in(State::InProgress), 1, "it is left to a reaper");
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
 
 #[tokio::test]
-async fn after_closing_every_call_says_so() {
+async fn after_closing_every_call_is_refused() {
     let fixture = Fixture::new().await;
     let id = fixture.put(1).await;
     let queue = fixture.queue.clone();
@@ -107,11 +107,11 @@ async fn after_closing_every_call_says_so() {
     assert!(jobs.next().await.is_none());
     let connections =
         "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'pm'";
-    eventually("its connections are gone", TIMEOUT, async || fixture.number(connections) == 0).await;
+    eventually("its connections are closed", TIMEOUT, async || fixture.number(connections) == 0).await;
 }
 
 #[tokio::test]
-async fn other_handles_are_not_closed_along() {
+async fn other_handles_are_not_closed_with_it() {
     let fixture = Fixture::new().await;
     let other = fixture.another(ConnectOptions::default()).await;
     other.close().await;
@@ -119,7 +119,7 @@ async fn other_handles_are_not_closed_along() {
 }
 
 #[tokio::test]
-async fn dropping_a_stream_gives_back_the_unstarted_and_keeps_the_acks_valid() {
+async fn dropping_a_stream_releases_unstarted_jobs_and_keeps_the_acks_valid() {
     let fixture = Fixture::new().await;
     fixture.put_many(200).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
@@ -129,8 +129,8 @@ async fn dropping_a_stream_gives_back_the_unstarted_and_keeps_the_acks_valid() {
         job.into_parts().1.commit().await.unwrap();
     }
     drop(jobs);
-    let given_back = async || fixture.jobs_in(State::InProgress) == 10;
-    eventually("only those handed out are in progress", TIMEOUT, given_back).await;
+    let released = async || fixture.jobs_in(State::InProgress) == 10;
+    eventually("only those handed out are in progress", TIMEOUT, released).await;
     for job in taken {
         job.into_parts().1.commit().await.unwrap();
     }
@@ -154,7 +154,7 @@ async fn dropping_every_handle_leaves_streams_and_acks_working() {
 }
 
 #[tokio::test]
-async fn an_enqueue_given_up_after_it_was_polled_goes_in_even_when_every_handle_is_dropped() {
+async fn an_enqueue_cancelled_after_it_was_polled_goes_in_even_when_every_handle_is_dropped() {
     let fixture = Fixture::new().await;
     let other = fixture.another(ConnectOptions::default()).await;
     for n in 0..20 {
@@ -163,13 +163,13 @@ async fn an_enqueue_given_up_after_it_was_polled_goes_in_even_when_every_handle_
     }
     drop(other.enqueue("tasks", 99, EnqueueOptions::default()));
     drop(other);
-    eventually("all are there", TIMEOUT, async || fixture.number("select count(*) from pm.job") == 20).await;
+    eventually("all are enqueued", TIMEOUT, async || fixture.number("select count(*) from pm.job") == 20).await;
     let never_polled = "select count(*) from pm.job where convert_from(payload, 'utf8') = '99'";
     assert_eq!(fixture.number(never_polled), 0);
 }
 
 #[tokio::test]
-async fn closing_sends_the_enqueues_on_their_way() {
+async fn closing_completes_the_enqueues_in_flight() {
     let fixture = Fixture::new().await;
     let other = fixture.another(ConnectOptions::default()).await;
     for n in 0..2_500 {
@@ -180,7 +180,7 @@ async fn closing_sends_the_enqueues_on_their_way() {
 }
 
 #[tokio::test]
-async fn next_can_be_given_up_at_any_time_without_losing_a_job() {
+async fn next_can_be_cancelled_at_any_time_without_losing_a_job() {
     const JOBS: u64 = 300;
     let fixture = Fixture::new().await;
     fixture.put_many(JOBS).await;
@@ -189,8 +189,8 @@ async fn next_can_be_given_up_at_any_time_without_losing_a_job() {
     let mut tries = 0u64;
     while seen < JOBS {
         tries += 1;
-        let patience = Duration::from_micros(tries * 37 % 3_000);
-        if let Ok(job) = tokio::time::timeout(patience, jobs.next()).await {
+        let timeout = Duration::from_micros(tries * 37 % 3_000);
+        if let Ok(job) = tokio::time::timeout(timeout, jobs.next()).await {
             job.unwrap().unwrap().into_parts().1.commit().detach();
             seen += 1;
         }
@@ -211,7 +211,7 @@ async fn a_stream_dropped_in_the_middle_of_a_claim_strands_nothing() {
             job.unwrap().into_parts().1.release().detach();
         }
     }
-    let given_back = async || fixture.jobs_in(State::InProgress) == 0;
-    eventually("nothing is in progress", TIMEOUT, given_back).await;
+    let released = async || fixture.jobs_in(State::InProgress) == 0;
+    eventually("nothing is in progress", TIMEOUT, released).await;
     assert_eq!(fixture.number("select count(*) from pm.job where state = 0 and retry_count = 0"), 50);
 }

@@ -3,7 +3,7 @@
 use libtest_mimic::{Arguments, Trial};
 use pm_tests::cases::{self, Memory, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres};
 
-/// What is tested: a line for each driver on each runtime, and for each behind a PgBouncer.
+/// The stacks under test: each driver on each runtime, and behind a PgBouncer.
 fn stacks() -> Vec<Stack> {
     vec![
         Stack::of::<TokioPostgres, OnTokio>(),
@@ -30,7 +30,7 @@ fn main() {
         cases::all().into_iter().filter(move |case| case.fits(stack)).map(move |case| {
             let name = format!("{}::{}", case.name, stack.name());
             Trial::test(name, move || {
-                case.play(stack);
+                case.run(stack);
                 Ok(())
             })
         })

@@ -20,11 +20,11 @@ async fn connect(driver: &str, url: &str, options: ConnectOptions) -> Result<Que
     }
 }
 
-fn patient(timeout: Duration) -> ConnectOptions {
+fn with_timeout(timeout: Duration) -> ConnectOptions {
     ConnectOptions::default().connect_timeout(timeout)
 }
 
-/// A host that says nothing: it takes connections as long as its backlog has room, and then not even those.
+/// A host that sends nothing: it accepts connections as long as its backlog has room, and then not even those.
 struct Mute {
     address: SocketAddr,
     _listener: std::net::TcpListener,
@@ -51,12 +51,12 @@ impl Mute {
     }
 }
 
-/// Returns the host and port of a place where nothing listens.
+/// Returns an address at which no server listens.
 async fn dead() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
 
-/// Returns a server of this test process's that listens on TCP as well.
+/// Returns the server of this test process, which listens on TCP as well.
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
@@ -65,13 +65,13 @@ fn server() -> &'static Server {
     })
 }
 
-/// Makes a database; returns the place of its server and its name.
+/// Creates a database; returns the address of its server and its name.
 fn database(name: &str) -> (String, String) {
     server().create_database(name).unwrap();
     (format!("127.0.0.1:{}", server().port()), name.to_owned())
 }
 
-/// Puts a job on a queue of its own and takes it off again.
+/// Creates a queue, and enqueues and commits a job on it.
 async fn works(queue: &Queue) {
     queue.create_queue("tasks", false).await.unwrap();
     let id = queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
@@ -83,32 +83,32 @@ async fn works(queue: &Queue) {
 
 #[tokio::test]
 async fn a_host_that_is_silent_or_gone_is_passed_over_for_the_next() {
-    let (place, database) = database("passed_over");
+    let (address, database) = database("passed_over");
     let (mute, full, gone) = (Mute::new(), Mute::full().await, dead().await);
     for driver in DRIVERS {
         for first in [mute.address, full.address, gone] {
-            let url = format!("postgres://postgres@{first},{place}/{database}");
-            let queue = connect(driver, &url, patient(SECOND)).await;
+            let url = format!("postgres://postgres@{first},{address}/{database}");
+            let queue = connect(driver, &url, with_timeout(SECOND)).await;
             works(&queue.unwrap_or_else(|error| panic!("{driver}, {first}: {error}"))).await;
         }
         let socket = server().socket_dir().display();
         let (port, mute) = (server().port(), mute.address.port());
         let pairs = format!("host=127.0.0.1,{socket} port={mute},{port} user=postgres dbname={database}");
-        works(&connect(driver, &pairs, patient(SECOND)).await.unwrap()).await;
+        works(&connect(driver, &pairs, with_timeout(SECOND)).await.unwrap()).await;
     }
 }
 
 #[tokio::test]
-async fn the_timeout_of_the_url_holds_for_each_host_and_the_error_names_them_all() {
+async fn the_timeout_of_the_url_applies_to_each_host_and_the_error_names_them_all() {
     let (first, second, gone) = (Mute::new(), Mute::new(), dead().await);
     for driver in DRIVERS {
-        let places = format!("{},{},{gone}", first.address, second.address);
-        let url = format!("postgres://ada:hunter2@{places}/app?connect_timeout=1");
-        let error = connect(driver, &url, patient(SECOND * 600)).await.unwrap_err();
+        let hosts = format!("{},{},{gone}", first.address, second.address);
+        let url = format!("postgres://ada:hunter2@{hosts}/app?connect_timeout=1");
+        let error = connect(driver, &url, with_timeout(SECOND * 600)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{driver}: {error}");
         let text = error.to_string();
-        for place in [first.address, second.address, gone] {
-            assert!(text.contains(&place.to_string()), "{driver}: {text}");
+        for address in [first.address, second.address, gone] {
+            assert!(text.contains(&address.to_string()), "{driver}: {text}");
         }
         assert!(text.contains("no answer within 1s") && !text.contains("hunter2"), "{driver}: {text}");
     }
@@ -116,29 +116,29 @@ async fn the_timeout_of_the_url_holds_for_each_host_and_the_error_names_them_all
 
 #[tokio::test]
 async fn a_socket_whose_server_is_silent_is_passed_over_too() {
-    let (place, database) = database("silent_socket");
+    let (address, database) = database("silent_socket");
     let directory = tempdir("silent-socket");
     let _listener = UnixListener::bind(directory.join(".s.PGSQL.5432")).unwrap();
     for driver in DRIVERS {
         let host = directory.display().to_string().replace('/', "%2F");
-        let url = format!("postgres://postgres@{host}:5432,{place}/{database}");
-        works(&connect(driver, &url, patient(SECOND)).await.unwrap()).await;
+        let url = format!("postgres://postgres@{host}:5432,{address}/{database}");
+        works(&connect(driver, &url, with_timeout(SECOND)).await.unwrap()).await;
     }
     std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[tokio::test]
 async fn a_login_that_is_refused_is_final() {
-    let (place, _) = database("refused_login");
+    let (address, _) = database("refused_login");
     let mute = Mute::new();
     for driver in DRIVERS {
-        let url = format!("postgres://postgres@{place},{}/no_such_database", mute.address);
-        let error = connect(driver, &url, patient(SECOND * 600)).await.unwrap_err();
+        let url = format!("postgres://postgres@{address},{}/no_such_database", mute.address);
+        let error = connect(driver, &url, with_timeout(SECOND * 600)).await.unwrap_err();
         assert!(error.to_string().contains("no_such_database"), "{driver}: {error}");
     }
 }
 
-/// A directory of this test process's own.
+/// Creates a directory for this test process.
 fn tempdir(name: &str) -> std::path::PathBuf {
     let directory = std::env::temp_dir().join(format!("pm-{name}-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
@@ -159,7 +159,7 @@ impl Pair {
         let primary = Server::start_with(options()).expect("a private Postgres starts");
         primary.create_database("app").unwrap();
         let standby_dir = std::env::temp_dir().join(format!("pm-{name}-{}", std::process::id()));
-        primary.copy_as_standby(&standby_dir).expect("it can be copied");
+        primary.copy_as_standby(&standby_dir).expect("copying succeeds");
         let standby = Server::start_with(options().data_dir(&standby_dir)).expect("the copy starts");
         Pair { primary, standby, standby_dir }
     }
@@ -169,7 +169,7 @@ impl Pair {
         format!("postgres://postgres@127.0.0.1:{first},127.0.0.1:{second}/app?{parameters}")
     }
 
-    /// Returns the same places, the standby first.
+    /// Returns the same hosts, the standby first.
     fn url_backwards(&self, parameters: &str) -> String {
         let (first, second) = (self.standby.port(), self.primary.port());
         format!("postgres://postgres@127.0.0.1:{first},127.0.0.1:{second}/app?{parameters}")
@@ -188,7 +188,7 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        // The servers end with the process; what the standby still holds open stays readable for it.
+        // The servers end with the process. Files that the standby has open stay readable to it.
         std::fs::remove_dir_all(&self.standby_dir).ok();
     }
 }
@@ -196,7 +196,7 @@ impl Drop for Pair {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn target_session_attrs_choose_the_server_and_a_failover_is_followed() {
     let pair = Pair::start("attrs");
-    let migrated = connect("tokio-postgres", &pair.url(""), patient(SECOND)).await.unwrap();
+    let migrated = connect("tokio-postgres", &pair.url(""), with_timeout(SECOND)).await.unwrap();
     migrated.create_queue("tasks", false).await.unwrap();
     migrated.close().await;
     pair.catch_up().await;
@@ -215,7 +215,7 @@ async fn target_session_attrs_choose_the_server_and_a_failover_is_followed() {
             ("target_session_attrs=standby", false),
             ("target_session_attrs=prefer-standby", false),
         ] {
-            let options = patient(SECOND * 10).migrate(false);
+            let options = with_timeout(SECOND * 10).migrate(false);
             let queue = connect(driver, &pair.url_backwards(attrs), options).await;
             let queue = queue.unwrap_or_else(|error| panic!("{driver}, {attrs}: {error}"));
             let paused = queue.pause_queue("tasks").await;
@@ -224,18 +224,18 @@ async fn target_session_attrs_choose_the_server_and_a_failover_is_followed() {
         }
         let port = pair.standby.port();
         let only = format!("postgres://postgres@127.0.0.1:{port}/app?target_session_attrs=read-write");
-        let error = connect(driver, &only, patient(SECOND * 10)).await.unwrap_err();
+        let error = connect(driver, &only, with_timeout(SECOND * 10)).await.unwrap_err();
         assert!(error.to_string().contains("it takes no writes"), "{driver}: {error}");
     }
     follow_a_failover(pair).await;
 }
 
-/// The primary falls silent without closing a connection; the standby becomes the primary.
+/// The primary stops responding without closing a connection; the standby becomes the primary.
 async fn follow_a_failover(pair: Pair) {
     let mut queues = Vec::new();
     for driver in DRIVERS {
-        // Short, so that a statement to the silent server is given up soon: a second and the façade's five.
-        let options = patient(SECOND).statement_timeout(SECOND);
+        // Short, so that a statement to the silent server is given up soon: after this second and the façade's five.
+        let options = with_timeout(SECOND).statement_timeout(SECOND);
         let queue = connect(driver, &pair.url("target_session_attrs=read-write"), options).await.unwrap();
         queue.create_queue(driver, false).await.unwrap();
         let jobs = Box::pin(queue.try_stream_jobs::<u64>(driver));
@@ -252,7 +252,7 @@ async fn follow_a_failover(pair: Pair) {
         let goes_in = async || match queue.enqueue(driver, 2u64, EnqueueOptions::default()).await {
             Ok(_) => true,
             Err(error) => {
-                // Shown when the test fails.
+                // Printed when the test fails.
                 println!("{driver}: {error}");
                 false
             }
@@ -264,10 +264,10 @@ async fn follow_a_failover(pair: Pair) {
     }
     let listening = "select count(*) from pg_stat_activity where query ilike '%listen \"%'";
     let all_listen = async || pair.standby.execute("app", listening).unwrap()[0][0].as_deref() == Some("2");
-    eventually("both listen at the new primary", TIMEOUT * 3, all_listen).await;
+    eventually("both listen on the new primary", TIMEOUT * 3, all_listen).await;
 }
 
-/// The processes of a server, stopped as on a machine that hangs: their sockets stay open. They go on when it is dropped.
+/// The processes of a server, stopped as on a machine that hangs: their sockets stay open. Dropping this resumes them.
 struct Stopped(Vec<String>);
 
 impl Stopped {
@@ -282,7 +282,7 @@ impl Stopped {
 
     fn signal(&self, signal: &str) {
         // One of them may have ended, which is an error of the command.
-        Command::new("kill").arg(signal).args(&self.0).stderr(Stdio::null()).status().expect("there is such a command");
+        Command::new("kill").arg(signal).args(&self.0).stderr(Stdio::null()).status().expect("the command exists");
     }
 }
 
@@ -293,7 +293,7 @@ impl Drop for Stopped {
 }
 
 #[tokio::test]
-async fn hosts_are_balanced_over_both_places() {
+async fn connections_are_balanced_over_both_hosts() {
     let fixture = Fixture::new().await;
     let socket = fixture.database.url();
     let target = pm_driver_tokio_postgres::connecting::Target::read(&socket, &ConnectOptions::default()).unwrap();
@@ -304,8 +304,8 @@ async fn hosts_are_balanced_over_both_places() {
         let socket = format!("{directory}/.s.PGSQL.{port}");
         std::os::unix::fs::symlink(socket, link.join(format!(".s.PGSQL.{port}"))).unwrap();
     }
-    let places = format!("host={},{} port={port}", one.display(), two.display());
-    let text = format!("{places} user=postgres dbname={name} load_balance_hosts=random");
+    let hosts = format!("host={},{} port={port}", one.display(), two.display());
+    let text = format!("{hosts} user=postgres dbname={name} load_balance_hosts=random");
     let target = pm_driver_tokio_postgres::connecting::Target::read(&text, &ConnectOptions::default()).unwrap();
     let route = pm_driver_tokio_postgres::connecting::Route::new(target);
     let runtime = pm_driver_tokio_postgres::runtime::Tokio::current();
@@ -319,7 +319,7 @@ async fn hosts_are_balanced_over_both_places() {
     }
     assert!(firsts.iter().all(|count| *count > 0), "{firsts:?}");
     for driver in DRIVERS {
-        connect(driver, &text, patient(SECOND)).await.unwrap();
+        connect(driver, &text, with_timeout(SECOND)).await.unwrap();
     }
     std::fs::remove_dir_all(one).and_then(|()| std::fs::remove_dir_all(two)).unwrap();
 }

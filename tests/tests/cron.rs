@@ -1,4 +1,4 @@
-//! Schedules: each tick makes one job, whoever fires it, whatever goes wrong meanwhile.
+//! Schedules: each tick makes one job, whichever process fires it and whatever fails in between.
 
 use futures_util::future::join_all;
 use pm_core::op::{DueSchedules, FireSchedules, SetSchedule};
@@ -18,7 +18,7 @@ fn half_an_hour_off(fixture: &Fixture) -> String {
     format!("{minute} * * * *")
 }
 
-/// Lets the next tick of all schedules be one that lies so many hours back, and the last one as much earlier.
+/// Moves the next and the last tick of all schedules back by `hours`.
 fn miss(fixture: &Fixture, hours: u32) {
     let sql = format!(
         "update pm.schedule set next_tick = next_tick - interval '{hours} h', last_tick = last_tick - interval '{hours} h'
@@ -27,23 +27,23 @@ fn miss(fixture: &Fixture, hours: u32) {
     fixture.database.execute(&sql).unwrap();
 }
 
-/// Returns the ticks whose jobs there are, oldest first.
+/// Returns the ticks of the existing jobs, oldest first.
 fn ticks(fixture: &Fixture) -> Vec<Timestamp> {
     let keys = fixture.column("select key from pm.job order by key collate \"C\"");
-    keys.iter().map(|key| Tick::from_key(key).expect("the key of a scheduled job says its tick").at).collect()
+    keys.iter().map(|key| Tick::from_key(key).expect("the key of a scheduled job names its tick").at).collect()
 }
 
 fn jobs(fixture: &Fixture) -> i64 {
     fixture.number("select count(*) from pm.job")
 }
 
-/// Takes the index of keys away: it would hide that a tick was fired twice.
-fn without_the_second_guard(fixture: &Fixture) {
+/// Drops the unique index on keys, which would hide that a tick was fired twice.
+fn drop_key_index(fixture: &Fixture) {
     fixture.database.execute("drop index pm.job_key").unwrap();
 }
 
 async fn next_tick(fixture: &Fixture, name: &str) -> Option<Timestamp> {
-    fixture.queue.schedule(name).await.unwrap().expect("it is there").next_tick
+    fixture.queue.schedule(name).await.unwrap().expect("the schedule exists").next_tick
 }
 
 /// Returns a database with a schedule `s` on `tasks` whose last tick is half an hour old.
@@ -60,7 +60,7 @@ async fn each_tick_makes_one_job_however_many_processes_fire() {
     const SCHEDULES: i64 = 30;
     let fixture = Fixture::new().await;
     let schedule = Schedule::new("tasks", half_an_hour_off(&fixture)).missed(Missed::All(2));
-    without_the_second_guard(&fixture);
+    drop_key_index(&fixture);
     for n in 0..SCHEDULES {
         fixture.queue.set_schedule(&format!("s{n}"), schedule.clone(), n).await.unwrap();
     }
@@ -71,7 +71,7 @@ async fn each_tick_makes_one_job_however_many_processes_fire() {
     for round in 1..=ROUNDS {
         miss(&fixture, 2);
         let made = join_all(processes.iter().map(async |process| process.fire_schedules().await.unwrap().0)).await;
-        eventually("all have moved on", TIMEOUT, async || {
+        eventually("all have advanced", TIMEOUT, async || {
             fixture.queue.fire_schedules().await.unwrap();
             fixture.number("select count(*) from pm.schedule where next_tick > now()") == SCHEDULES
         })
@@ -85,21 +85,22 @@ async fn each_tick_makes_one_job_however_many_processes_fire() {
 #[tokio::test]
 async fn eight_running_streams_fire_a_tick_once_and_work_on_its_job() {
     let fixture = fixture_with(|schedule| schedule).await;
-    without_the_second_guard(&fixture);
+    drop_key_index(&fixture);
     let mut streams = Vec::new();
     for _ in 0..8 {
         let process = fixture.another(ConnectOptions::default()).await;
         streams.push((process.try_stream_jobs::<u64>("tasks"), process));
     }
     miss(&fixture, 1);
-    // Whichever stream gets it.
+    // Any of the streams may get it.
     let taken = futures_util::future::select_all(streams.iter_mut().map(|(jobs, _)| Box::pin(next(jobs)))).await.0;
-    let tick = Tick::from_key(taken.metadata().key.as_deref().unwrap()).expect("the key says the tick");
+    let tick = Tick::from_key(taken.metadata().key.as_deref().unwrap()).expect("the key names the tick");
     assert_eq!((taken.payload(), tick.schedule.as_str()), (&7, "s"));
     let stored = fixture.queue.schedule("s").await.unwrap().unwrap();
     assert_eq!((stored.last_tick, stored.last_job), (Some(tick.at), Some(taken.id())));
     taken.into_parts().1.commit().await.unwrap();
-    eventually("it has moved on", TIMEOUT, async || next_tick(&fixture, "s").await > Some(stored.read_at)).await;
+    eventually("the schedule has advanced", TIMEOUT, async || next_tick(&fixture, "s").await > Some(stored.read_at))
+        .await;
     assert_eq!((jobs(&fixture), fixture.jobs_in(State::Finished)), (1, 1));
 }
 
@@ -107,7 +108,7 @@ async fn eight_running_streams_fire_a_tick_once_and_work_on_its_job() {
 async fn a_firing_whose_reply_is_lost_makes_one_job() {
     for loss in [Loss::Reply, Loss::AtOnce] {
         let fixture = fixture_with(|schedule| schedule).await;
-        without_the_second_guard(&fixture);
+        drop_key_index(&fixture);
         let proxy = Proxy::before(&fixture.database.url()).await;
         let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
         miss(&fixture, 1);
@@ -115,7 +116,7 @@ async fn a_firing_whose_reply_is_lost_makes_one_job() {
         let mut stream = queue.try_stream_jobs::<u64>("tasks");
         next(&mut stream).await.into_parts().1.commit().await.unwrap();
         assert_eq!(proxy.cuts(), 1);
-        eventually("it looks again", TIMEOUT, async || {
+        eventually("it polls again", TIMEOUT, async || {
             fixture.number("select count(*) from pm.schedule where next_tick > now()") == 1
         })
         .await;
@@ -144,7 +145,7 @@ async fn a_firing_sent_again_finds_nothing_even_when_its_job_is_gone() {
 }
 
 #[tokio::test]
-async fn a_firing_reckoned_before_someone_changed_the_schedule_does_nothing() {
+async fn a_firing_computed_before_the_schedule_changed_does_nothing() {
     let fixture = fixture_with(|schedule| schedule).await;
     let changed = || Schedule::new("tasks", half_an_hour_off(&fixture)).priority(5);
     for change in ["set", "pause", "delete", "delete queue"] {
@@ -154,7 +155,7 @@ async fn a_firing_reckoned_before_someone_changed_the_schedule_does_nothing() {
         assert_eq!(reply.due.len(), 1, "before {change}");
         let fire = FireSchedules::of(&reply, || 4);
         match change {
-            "set" => assert!(!fixture.queue.set_schedule("s", changed(), 8u64).await.unwrap(), "it is there"),
+            "set" => assert!(!fixture.queue.set_schedule("s", changed(), 8u64).await.unwrap(), "it exists"),
             "pause" => assert!(fixture.queue.pause_schedule("s").await.unwrap()),
             "delete" => assert!(fixture.queue.delete_schedule("s").await.unwrap()),
             _ => drop(fixture.queue.delete_queue("tasks").await.unwrap()),
@@ -169,7 +170,7 @@ async fn a_firing_reckoned_before_someone_changed_the_schedule_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_tick_is_fired_once_also_when_its_schedule_is_given_other_times_meanwhile() {
+async fn a_tick_is_fired_once_even_when_its_schedule_changes_concurrently() {
     let fixture = fixture_with(|schedule| schedule).await;
     miss(&fixture, 1);
     let due = next_tick(&fixture, "s").await;
@@ -186,18 +187,18 @@ async fn a_tick_is_fired_once_also_when_its_schedule_is_given_other_times_meanwh
     assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 1);
     let fired = fixture.column("select id from pm.job")[0].parse().unwrap();
     fixture.queue.finish_jobs(&[fired]).await.unwrap();
-    // Reckoned before the firing, heard after it.
+    // Computed before the firing, applied after it.
     let mut direct = Direct::to(&fixture.database.url()).await;
-    assert!(!direct.run(SetSchedule { schedule, next_tick: due }).await, "it is there");
+    assert!(!direct.run(SetSchedule { schedule, next_tick: due }).await, "it exists");
     assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 0, "that tick was fired");
-    assert!(next_tick(&fixture, "s").await > due, "but the schedule moves on");
+    assert!(next_tick(&fixture, "s").await > due, "but the schedule advances");
     assert_eq!(jobs(&fixture), 1);
     miss(&fixture, 1);
     assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 1, "and fires the next one");
 }
 
 #[tokio::test]
-async fn missed_ticks_are_skipped_fired_once_or_all_as_the_schedule_says() {
+async fn missed_ticks_are_skipped_fired_once_or_all_fired_by_policy() {
     for (missed, hours, expected) in [
         (Missed::Skip, 5, 0),
         (Missed::Once, 5, 1),
@@ -208,7 +209,7 @@ async fn missed_ticks_are_skipped_fired_once_or_all_as_the_schedule_says() {
         let fixture = fixture_with(|schedule| schedule.missed(missed)).await;
         let first = next_tick(&fixture, "s").await.unwrap();
         miss(&fixture, hours);
-        // The process that was there has gone; this one starts later.
+        // The old process has ended; this one starts later.
         fixture.queue.close().await;
         let restarted = fixture.another(ConnectOptions::default()).await;
         let (made, next) = restarted.fire_schedules().await.unwrap();
@@ -220,7 +221,7 @@ async fn missed_ticks_are_skipped_fired_once_or_all_as_the_schedule_says() {
         assert_eq!(
             restarted.schedule("s").await.unwrap().unwrap().next_tick,
             Some(first),
-            "{missed}: it goes on as planned"
+            "{missed}: the next tick is as planned"
         );
         assert_eq!(restarted.fire_schedules().await.unwrap().0, 0, "{missed}");
         let mut stream = restarted.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -243,7 +244,7 @@ async fn a_tick_on_time_is_fired_under_every_policy() {
 #[tokio::test]
 async fn with_overlap_skip_a_tick_is_dropped_while_the_last_job_has_not_ended() {
     let fixture = fixture_with(|schedule| schedule.overlap(Overlap::Skip).missed(Missed::All(10))).await;
-    without_the_second_guard(&fixture);
+    drop_key_index(&fixture);
     let fire = async || {
         miss(&fixture, 4);
         fixture.queue.fire_schedules().await.unwrap().0
@@ -251,25 +252,25 @@ async fn with_overlap_skip_a_tick_is_dropped_while_the_last_job_has_not_ended() 
     assert_eq!(fire().await, 1, "of several at once only the latest");
     assert_eq!(fire().await, 0, "the first is pending");
     fixture.queue.pause_queue("tasks").await.unwrap();
-    assert_eq!(fire().await, 0, "it is held");
+    assert_eq!(fire().await, 0, "it is paused");
     fixture.queue.resume_queue("tasks").await.unwrap();
     let mut stream = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let (_, ack) = next(&mut stream).await.into_parts();
     assert_eq!(fire().await, 0, "it is in progress");
-    assert!(next_tick(&fixture, "s").await.is_some(), "dropped ticks are behind it");
+    assert!(next_tick(&fixture, "s").await.is_some(), "dropped ticks are in the past");
     ack.commit().await.unwrap();
     assert_eq!(fire().await, 1, "it has ended");
     let (_, ack) = next(&mut stream).await.into_parts();
     ack.hard_fail("no").await.unwrap();
-    assert_eq!(fire().await, 1, "it has failed, which is an end too");
+    assert_eq!(fire().await, 1, "it has failed, which counts as ended");
     fixture.database.execute("delete from pm.job").unwrap();
-    assert_eq!(fire().await, 1, "it is gone");
+    assert_eq!(fire().await, 1, "it is deleted");
 }
 
 #[tokio::test]
 async fn with_overlap_allow_jobs_pile_up() {
     let fixture = fixture_with(|schedule| schedule).await;
-    without_the_second_guard(&fixture);
+    drop_key_index(&fixture);
     for _ in 1..=3 {
         miss(&fixture, 1);
         assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 1);
@@ -285,7 +286,7 @@ async fn a_paused_schedule_has_no_ticks_and_none_is_missed_when_it_is_resumed() 
     assert!(fixture.queue.pause_schedule("s").await.unwrap());
     assert!(fixture.queue.pause_schedule("s").await.unwrap(), "again");
     assert_eq!(fixture.queue.fire_schedules().await.unwrap(), (0, None));
-    // A new version of the program does not undo what an operator did.
+    // A new version of the program does not undo an operator's pause.
     let changed = Schedule::new("tasks", "0 * * * *");
     assert!(!fixture.queue.set_schedule("s", changed, 1u64).await.unwrap());
     let stored = fixture.queue.schedule("s").await.unwrap().unwrap();
@@ -307,7 +308,7 @@ async fn a_paused_schedule_has_no_ticks_and_none_is_missed_when_it_is_resumed() 
 }
 
 #[tokio::test]
-async fn setting_a_schedule_again_loses_no_tick_that_is_due_and_other_times_plan_anew() {
+async fn setting_a_schedule_again_keeps_a_due_tick_and_changed_times_are_planned_anew() {
     let fixture = fixture_with(|schedule| schedule).await;
     miss(&fixture, 3);
     let due = next_tick(&fixture, "s").await;
@@ -317,15 +318,15 @@ async fn setting_a_schedule_again_loses_no_tick_that_is_due_and_other_times_plan
     assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 2);
     assert_eq!(fixture.column("select distinct priority || ' ' || convert_from(payload, 'UTF8') from pm.job"), ["3 8"]);
     miss(&fixture, 3);
-    let elsewhere = Schedule::new("tasks", half_an_hour_off(&fixture)).zone("Asia/Kathmandu");
-    fixture.queue.set_schedule("s", elsewhere, 8u64).await.unwrap();
+    let other_zone = Schedule::new("tasks", half_an_hour_off(&fixture)).zone("Asia/Kathmandu");
+    fixture.queue.set_schedule("s", other_zone, 8u64).await.unwrap();
     let planned = fixture.queue.schedule("s").await.unwrap().unwrap();
     assert!(planned.next_tick > Some(planned.read_at), "{planned:?}");
     assert_eq!((planned.zone.as_str(), planned.last_tick.is_some()), ("Asia/Kathmandu", true));
 }
 
 #[tokio::test]
-async fn a_paused_queue_holds_the_jobs_of_its_schedules() {
+async fn jobs_of_a_schedule_on_a_paused_queue_are_paused() {
     let fixture = fixture_with(|schedule| schedule).await;
     fixture.queue.pause_queue("tasks").await.unwrap();
     miss(&fixture, 1);
@@ -392,7 +393,7 @@ async fn more_schedules_than_one_step_takes_are_all_fired() {
 }
 
 #[tokio::test]
-async fn a_schedule_that_this_version_cannot_read_holds_up_nobody() {
+async fn a_schedule_that_this_version_cannot_read_delays_no_other() {
     let fixture = fixture_with(|schedule| schedule).await;
     for odd in ["odd", "odd policy"] {
         fixture.queue.set_schedule(odd, Schedule::new("tasks", "@daily"), 1u64).await.unwrap();
@@ -406,8 +407,8 @@ async fn a_schedule_that_this_version_cannot_read_holds_up_nobody() {
     assert_eq!(jobs(&fixture), 1);
     assert_eq!(fixture.queue.schedule("odd").await.unwrap().unwrap().zone, "Europe/Atlantis");
     let listed = fixture.queue.list_schedules().await.unwrap();
-    let told: Vec<_> = listed.iter().map(|schedule| (&*schedule.name, schedule.overlap)).collect();
-    assert_eq!(told, [("odd", Overlap::Allow), ("odd policy", Overlap::Unknown(7)), ("s", Overlap::Allow)]);
+    let found: Vec<_> = listed.iter().map(|schedule| (&*schedule.name, schedule.overlap)).collect();
+    assert_eq!(found, [("odd", Overlap::Allow), ("odd policy", Overlap::Unknown(7)), ("s", Overlap::Allow)]);
     let refused = Schedule::new("tasks", "@daily").overlap(Overlap::Unknown(7));
     assert_eq!(fixture.queue.set_schedule("copy", refused, 1u64).await.unwrap_err().kind(), ErrorKind::Invalid);
     assert!(fixture.queue.pause_schedule("odd policy").await.unwrap());
@@ -432,40 +433,40 @@ async fn hundreds_of_schedules_that_this_version_cannot_read_keep_no_other_from_
 }
 
 #[tokio::test]
-async fn a_queue_or_a_schedule_that_someone_has_locked_holds_up_no_other_schedule() {
+async fn a_locked_queue_or_schedule_delays_no_other_schedule() {
     for table in ["queue", "schedule"] {
         let fixture = fixture_with(|schedule| schedule).await;
         fixture.queue.create_queue("locked", false).await.unwrap();
-        let there = Schedule::new("locked", half_an_hour_off(&fixture));
-        fixture.queue.set_schedule("locked", there, 8u64).await.unwrap();
+        let blocked = Schedule::new("locked", half_an_hour_off(&fixture));
+        fixture.queue.set_schedule("locked", blocked, 8u64).await.unwrap();
         miss(&fixture, 1);
         let mut direct = Direct::to(&fixture.database.url()).await;
-        let idle = direct.client.transaction().await.unwrap();
+        let locking = direct.client.transaction().await.unwrap();
         let lock = format!("select from pm.{table} where name = 'locked' for update");
-        idle.execute(lock.as_str(), &[]).await.unwrap();
-        assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 1, "beside a locked {table}");
+        locking.execute(lock.as_str(), &[]).await.unwrap();
+        assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 1, "with a locked {table}");
         let mut stream = fixture.queue.try_stream_jobs::<u64>(["tasks", "locked"]);
         let job = next(&mut stream).await;
         assert_eq!(job.payload(), &7);
         job.into_parts().1.commit().await.unwrap();
-        idle.rollback().await.unwrap();
+        locking.rollback().await.unwrap();
         assert_eq!(next(&mut stream).await.payload(), &8);
     }
 }
 
 #[tokio::test]
-async fn a_job_fired_elsewhere_wakes_a_sleeping_worker() {
+async fn a_job_fired_by_another_process_notifies_an_idle_worker() {
     let fixture = fixture_with(|schedule| schedule).await;
     let hour = Duration::from_secs(3_600);
     let seldom = StreamOptions::default().poll(hour, hour).idle_poll(hour).reaper(false);
     let other = fixture.another(ConnectOptions::default()).await;
     let mut stream = other.try_stream_jobs_with::<u64>("tasks", seldom);
-    let asleep = async || {
+    let idle = async || {
         fixture.queue.resume_queue("tasks").await.unwrap();
         other.is_listening() && fixture.number("select count(*) from pm.queue where idle_until > now()") == 1
     };
     let waiting = async {
-        eventually("it sleeps", TIMEOUT, asleep).await;
+        eventually("the worker is idle", TIMEOUT, idle).await;
         miss(&fixture, 1);
         assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 1);
     };
@@ -480,7 +481,7 @@ async fn a_reaper_fires_without_any_stream() {
     let reaper = fixture.another(ConnectOptions::default()).await;
     let fired = eventually("it fires", TIMEOUT, async || jobs(&fixture) == 1);
     tokio::select! {
-        () = reaper.run_reaper() => panic!("it ends when its queue is closed"),
+        () = reaper.run_reaper() => panic!("the reaper runs until its queue is closed"),
         () = fired => {}
     }
 }
@@ -520,7 +521,7 @@ async fn what_cannot_be_a_schedule_is_refused() {
 }
 
 #[tokio::test]
-async fn a_schedule_without_a_tick_before_the_year_10000_rests() {
+async fn a_schedule_without_a_tick_before_the_year_10000_does_not_fire() {
     let fixture = fixture_with(|schedule| schedule).await;
     // As if the database's clock had come to the end of the calendar.
     fixture.database.execute("update pm.schedule set next_tick = null").unwrap();

@@ -1,4 +1,4 @@
-//! Schedules over days, in virtual time: what running streams of several processes make of clocks that change.
+//! Schedules over days, in virtual time: running streams of several processes, across clock changes.
 
 use futures_util::StreamExt;
 use pm_driver_memory::{Database, Missed, Queue, Schedule, Tick, Timestamp, VirtualTime, queue_on};
@@ -9,27 +9,27 @@ use std::time::Duration;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A database and processes on it; virtual time starts with 2026.
-struct Place {
+struct Fixture {
     time: VirtualTime,
     database: Database,
     queue: Queue,
 }
 
-impl Place {
-    async fn on_day(day: u32) -> Place {
+impl Fixture {
+    async fn on_day(day: u32) -> Fixture {
         let time = VirtualTime::new();
         time.advance(DAY * (day - 1));
         let database = Database::with_clock(time.clone());
         let queue = queue_on(database.clone(), Arc::new(time.on(Tokio::current())));
         queue.create_queue("tasks", false).await.unwrap();
-        Place { time, database, queue }
+        Fixture { time, database, queue }
     }
 
     fn another(&self) -> Queue {
         queue_on(self.database.clone(), Arc::new(self.time.on(Tokio::current())))
     }
 
-    /// Works on `count` jobs, in two processes; returns their ticks in order.
+    /// Commits `count` jobs, in two processes; returns their ticks in order.
     async fn work(&self, count: usize) -> Vec<Timestamp> {
         let processes = [self.another(), self.another()];
         let mut streams = processes.each_ref().map(|process| process.try_stream_jobs::<u64>("tasks"));
@@ -53,34 +53,34 @@ fn minutes(ticks: &[Timestamp]) -> Vec<i64> {
 // Days of 2026 by number: clocks in Berlin go forward on day 88 (29 March) and back on day 298 (25 October).
 
 #[tokio::test]
-async fn a_nightly_schedule_fires_every_night_also_when_clocks_change() {
+async fn a_nightly_schedule_fires_every_night_even_when_clocks_change() {
     // The second night has no 02:30, or two.
     for (day, expected) in [(87, [0, 1_410, 2_820, 4_260]), (297, [0, 1_440, 2_940, 4_380])] {
-        let place = Place::on_day(day).await;
+        let fixture = Fixture::on_day(day).await;
         let nightly = Schedule::new("tasks", "30 2 * * *").zone("Europe/Berlin");
-        place.queue.set_schedule("nightly", nightly, 1u64).await.unwrap();
-        assert_eq!(minutes(&place.work(4).await), expected);
+        fixture.queue.set_schedule("nightly", nightly, 1u64).await.unwrap();
+        assert_eq!(minutes(&fixture.work(4).await), expected);
     }
 }
 
 #[tokio::test]
 async fn an_hourly_schedule_fires_every_hour_of_real_time() {
     for day in [87, 297] {
-        let place = Place::on_day(day).await;
+        let fixture = Fixture::on_day(day).await;
         let hourly = Schedule::new("tasks", "30 * * * *").zone("Europe/Berlin").missed(Missed::All(100));
-        place.queue.set_schedule("hourly", hourly, 1u64).await.unwrap();
-        assert_eq!(minutes(&place.work(50).await), (0..50).map(|hour| hour * 60).collect::<Vec<_>>());
+        fixture.queue.set_schedule("hourly", hourly, 1u64).await.unwrap();
+        assert_eq!(minutes(&fixture.work(50).await), (0..50).map(|hour| hour * 60).collect::<Vec<_>>());
     }
 }
 
 #[tokio::test]
 async fn a_weekend_without_any_process_is_made_up_for_on_monday() {
     // Friday, 2 January.
-    let place = Place::on_day(2).await;
+    let fixture = Fixture::on_day(2).await;
     let daily = Schedule::new("tasks", "0 9 * * *").missed(Missed::All(2));
-    place.queue.set_schedule("daily", daily, 1u64).await.unwrap();
-    place.time.advance(DAY * 3);
-    let ticks = place.work(4).await;
+    fixture.queue.set_schedule("daily", daily, 1u64).await.unwrap();
+    fixture.time.advance(DAY * 3);
+    let ticks = fixture.work(4).await;
     let days: Vec<_> = ticks.iter().map(|tick| tick.unix_us() / 86_400_000_000 - 20_454).collect();
     assert_eq!(days, [2, 3, 4, 5], "Saturday and Sunday late, then Monday");
 }

@@ -1,4 +1,4 @@
-//! What makes queues sick is found on a real Postgres, and the remedy helps.
+//! The doctor finds problems on a real Postgres, and its remedies fix them.
 
 use pm_driver_tokio_postgres::{
     Check, ConnectOptions, EnqueueOptions, Finding, Queue, Remedy, Runtime, TokioPostgres, runtime,
@@ -12,7 +12,7 @@ use tokio_postgres::NoTls;
 const MINUTE: Duration = Duration::from_secs(60);
 
 async fn findings(fixture: &Fixture) -> Vec<Finding> {
-    fixture.queue.doctor(MINUTE).await.expect("it can be examined")
+    fixture.queue.doctor(MINUTE).await.expect("the doctor runs")
 }
 
 async fn found(fixture: &Fixture) -> Vec<Check> {
@@ -26,9 +26,9 @@ async fn only(fixture: &Fixture, check: Check) -> Finding {
     findings.remove(0)
 }
 
-/// Does what a finding says to do.
+/// Runs the SQL of a finding's remedy.
 fn remedy(fixture: &Fixture, finding: &Finding) {
-    let Remedy::Sql(sql) = &finding.remedy else { panic!("{:?} is no SQL", finding.remedy) };
+    let Remedy::Sql(sql) = &finding.remedy else { panic!("{:?} is not SQL", finding.remedy) };
     for statement in sql.split("; ") {
         fixture.database.execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
@@ -62,16 +62,16 @@ async fn an_open_transaction_is_named_with_its_process_and_application() {
     let connection = tokio::spawn(connection);
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
     client.batch_execute("begin isolation level repeatable read; select 1").await.unwrap();
-    assert_eq!(findings(&fixture).await, [], "it may take a minute");
+    assert_eq!(findings(&fixture).await, [], "a transaction may last a minute");
     let findings = fixture.queue.doctor(Duration::ZERO).await.unwrap();
-    let held = findings.iter().find(|finding| finding.check == Check::HeldRows).expect("it is found");
-    assert!(held.what.contains(&format!("process {pid} of application late report")), "{}", held.what);
-    assert!(held.what.contains("idle in transaction"), "{}", held.what);
-    remedy(&fixture, held);
-    // The server ended it.
+    let finding = findings.iter().find(|finding| finding.check == Check::HeldRows).expect("it is found");
+    assert!(finding.what.contains(&format!("process {pid} of application late report")), "{}", finding.what);
+    assert!(finding.what.contains("idle in transaction"), "{}", finding.what);
+    remedy(&fixture, finding);
+    // The server has terminated the connection.
     drop(connection.await);
-    let gone = async || fixture.queue.doctor(Duration::ZERO).await.unwrap().is_empty();
-    eventually("the holder is gone", TIMEOUT, gone).await;
+    let healthy = async || fixture.queue.doctor(Duration::ZERO).await.unwrap().is_empty();
+    eventually("the transaction is gone", TIMEOUT, healthy).await;
 }
 
 #[tokio::test]
@@ -88,8 +88,9 @@ async fn prepared_transactions_and_a_server_without_autovacuum_are_found() {
         let Remedy::Sql(sql) = &finding.remedy else { panic!("{finding:?}") };
         sql.split("; ").for_each(|sql| assert!(server.execute("clinic", sql).is_ok(), "{sql}"));
     }
-    let held = async || queue.doctor(Duration::ZERO).await.unwrap().iter().any(|it| it.check == Check::HeldRows);
-    assert!(!held().await);
+    let has_held_rows =
+        async || queue.doctor(Duration::ZERO).await.unwrap().iter().any(|it| it.check == Check::HeldRows);
+    assert!(!has_held_rows().await);
     queue.close().await;
 }
 
@@ -100,14 +101,14 @@ async fn dead_rows_are_found_and_vacuumed() {
     fill(&fixture, 12_000);
     fixture.database.execute("update pm.job set description = 'x'").unwrap();
     // Statistics lag behind.
-    let sick = async || found(&fixture).await == [Check::DeadRows, Check::NoAutovacuum];
-    eventually("dead rows are found", TIMEOUT, sick).await;
+    let is_found = async || found(&fixture).await == [Check::DeadRows, Check::NoAutovacuum];
+    eventually("dead rows are found", TIMEOUT, is_found).await;
     findings(&fixture).await.iter().for_each(|finding| remedy(&fixture, finding));
     eventually("they are gone", TIMEOUT, async || findings(&fixture).await.is_empty()).await;
 }
 
 #[tokio::test]
-async fn each_index_is_missed_and_made_again() {
+async fn each_missing_index_is_found_and_recreated() {
     let fixture = Fixture::new().await;
     let indexes = "select indexname from pg_indexes where schemaname = 'pm' and tablename <> 'migration'";
     let names = fixture.column(indexes);
@@ -123,7 +124,7 @@ async fn each_index_is_missed_and_made_again() {
         let finding = only(&fixture, Check::MissingIndex).await;
         assert!(finding.what.contains(&format!("index {name} ")), "{}", finding.what);
         remedy(&fixture, &finding);
-        assert_eq!(findings(&fixture).await, [], "{name} is there again");
+        assert_eq!(findings(&fixture).await, [], "{name} is recreated");
     }
     let mut again = fixture.column(indexes);
     again.sort();
@@ -133,14 +134,14 @@ async fn each_index_is_missed_and_made_again() {
 }
 
 #[tokio::test]
-async fn an_index_whose_building_broke_off_is_invalid() {
+async fn an_index_whose_build_failed_is_invalid() {
     let fixture = Fixture::new().await;
     let definition = fixture.column("select indexdef from pg_indexes where indexname = 'job_key'")[0].clone();
     fixture.database.execute("drop index pm.job_key").unwrap();
     let ids = fixture.put_many(2).await;
     fixture.database.execute("update pm.job set key = 'k', reserved_key = 'k'").unwrap();
     let concurrently = definition.replace("INDEX ", "INDEX CONCURRENTLY ");
-    fixture.database.execute(&concurrently).expect_err("two jobs hold one key");
+    fixture.database.execute(&concurrently).expect_err("two jobs have the same key");
     let finding = only(&fixture, Check::InvalidIndex).await;
     fixture.queue.delete_jobs(&ids[..1]).await.unwrap();
     remedy(&fixture, &finding);
@@ -158,16 +159,16 @@ async fn frequent_reads_of_the_whole_table_are_found() {
     let finding = only(&fixture, Check::Scans).await;
     assert!(finding.what.contains("table job was read from end to end "), "{}", finding.what);
     remedy(&fixture, &finding);
-    eventually("the count begins anew", TIMEOUT, async || findings(&fixture).await.is_empty()).await;
+    eventually("the count is reset", TIMEOUT, async || findings(&fixture).await.is_empty()).await;
 }
 
 #[tokio::test]
-async fn leases_that_nobody_reaps_are_found() {
+async fn leases_that_are_not_reaped_are_found() {
     let fixture = Fixture::new().await;
     fixture.put_many(3).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     for _ in 0..2 {
-        // As if their worker had died.
+        // Simulates that their worker died.
         std::mem::forget(next(&mut jobs).await);
     }
     let expire = |ago: &str| {
@@ -175,7 +176,7 @@ async fn leases_that_nobody_reaps_are_found() {
         fixture.database.execute(&sql).unwrap();
     };
     expire("50 s");
-    assert_eq!(findings(&fixture).await, [], "a reaper may come yet");
+    assert_eq!(findings(&fixture).await, [], "a reaper may still come");
     expire("70 s");
     let finding = only(&fixture, Check::StaleLeases).await;
     assert_eq!(finding.remedy, Remedy::Command("pm db reap".to_owned()));
@@ -188,12 +189,12 @@ async fn leases_that_nobody_reaps_are_found() {
 async fn a_queue_without_workers_is_found() {
     let fixture = Fixture::new().await;
     fixture.put_with(1, EnqueueOptions::default().priority(3)).await;
-    assert_eq!(findings(&fixture).await, [], "it has only just come in");
+    assert_eq!(findings(&fixture).await, [], "it was enqueued just now");
     fixture.database.execute("update pm.job set created_at = now() - interval '2 h'").unwrap();
     let finding = only(&fixture, Check::UnservedQueue).await;
     assert_eq!(finding.remedy.command(), "pm work tasks -- COMMAND");
     fixture.queue.pause_queue("tasks").await.unwrap();
-    assert_eq!(findings(&fixture).await, [], "somebody wants it so");
+    assert_eq!(findings(&fixture).await, [], "the pause is deliberate");
     fixture.queue.resume_queue("tasks").await.unwrap();
     only(&fixture, Check::UnservedQueue).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -259,7 +260,7 @@ async fn a_table_that_is_not_frozen_in_time_is_found() {
 }
 
 #[tokio::test]
-async fn what_is_left_of_deleted_jobs_is_found_and_so_is_why() {
+async fn rows_left_behind_by_deleted_jobs_are_found_with_their_cause() {
     let fixture = Fixture::new().await;
     let id = fixture.put_with(1, EnqueueOptions::default().max_retries(0)).await;
     fixture.queue.fail_jobs(&[id], "no").await.unwrap();
@@ -288,12 +289,12 @@ async fn a_search_path_that_puts_a_schema_before_the_servers_own_is_found_wherev
     let role = format!("{database}_odd \"role\"");
     let quoted = role.replace('"', "\"\"");
     fixture.database.execute(&format!("create role \"{quoted}\"")).unwrap();
-    let places = [
+    let settings = [
         (format!("alter role \"{quoted}\" in database \"{database}\""), format!("role {role:?} in database")),
         (format!("alter role \"{quoted}\""), format!("role {role:?} start")),
         (format!("alter database \"{database}\""), format!("database {database:?}")),
     ];
-    for (alter, whose) in &places {
+    for (alter, whose) in &settings {
         for fine in ["public", "pg_catalog, public", "\"$user\", public"] {
             fixture.database.execute(&format!("{alter} set search_path = {fine}")).unwrap();
             assert_eq!(findings(&fixture).await, [], "{fine}");

@@ -1,4 +1,4 @@
-//! Jobs go in, are worked on and end: the ordinary life, in quantity.
+//! The normal life of many jobs: they are enqueued, handled and ended.
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{EnqueueOptions, SettingsChange, State};
@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What a handler is to do: commit, soft-fail once, always soft-fail, hard-fail, drop.
-const WAYS: u64 = 5;
+/// What handlers do: commit, soft-fail once, always soft-fail, hard-fail, drop.
+const BEHAVIOURS: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_jobs_of_mixed_verdicts_end_exactly_once() {
@@ -29,7 +29,7 @@ async fn twenty_thousand_jobs_of_mixed_verdicts_end_exactly_once() {
         let (n, ack) = job.unwrap().into_parts();
         let attempt = ack.attempt();
         *handled.lock().unwrap().entry(n).or_default() += 1;
-        let last = match n % WAYS {
+        let last = match n % BEHAVIOURS {
             0 => ack.commit().await.map(|()| true),
             1 if attempt == 1 => ack.soft_fail("once").await.map(|()| false),
             1 => ack.commit().await.map(|()| true),
@@ -49,12 +49,12 @@ async fn twenty_thousand_jobs_of_mixed_verdicts_end_exactly_once() {
     .await;
 
     for (n, times) in handled.into_inner().unwrap() {
-        let expected = if matches!(n % WAYS, 0 | 3) { 1 } else { 2 };
+        let expected = if matches!(n % BEHAVIOURS, 0 | 3) { 1 } else { 2 };
         assert_eq!(times, expected, "job {n}");
     }
     fixture.queue.close().await;
-    assert_eq!(fixture.jobs_in(State::Finished), 2 * (JOBS / WAYS) as i64);
-    assert_eq!(fixture.jobs_in(State::Failed), 3 * (JOBS / WAYS) as i64);
+    assert_eq!(fixture.jobs_in(State::Finished), 2 * (JOBS / BEHAVIOURS) as i64);
+    assert_eq!(fixture.jobs_in(State::Failed), 3 * (JOBS / BEHAVIOURS) as i64);
     assert_eq!(fixture.number("select count(*) from pm.job where seq is not null or lease_expires_at is not null"), 0);
-    assert_eq!(fixture.number("select count(*) from pm.attempt"), (1 + 2 + 1 + 2) * (JOBS / WAYS) as i64);
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), (1 + 2 + 1 + 2) * (JOBS / BEHAVIOURS) as i64);
 }

@@ -1,5 +1,5 @@
-//! Databases of other encodings than UTF-8: a settlement always counts, texts for people are stored with substitutes,
-//! names and keys are refused clearly, and neither costs a neighbour or a caller's transaction anything.
+//! Databases with other encodings than UTF-8: a settlement is always applied, human-readable texts are stored with
+//! substitutes, names and keys are refused with a clear error, and no other job or transaction of the caller fails.
 
 use futures_util::future::join_all;
 use pm_driver_tokio_postgres::{
@@ -8,7 +8,7 @@ use pm_driver_tokio_postgres::{
 use pm_sandbox::{Pooler, TestDatabase};
 use pm_tests::{Direct, take};
 
-/// Encodings, each with what becomes of [`TEXT`].
+/// Encodings, each with the stored form of [`TEXT`].
 const ENCODINGS: [(&str, &str); 6] = [
     ("LATIN1", "é \\u{2192} \\u{1f980}"),
     ("LATIN2", "\\u{e9} \\u{2192} \\u{1f980}"),
@@ -17,19 +17,19 @@ const ENCODINGS: [(&str, &str); 6] = [
     ("SQL_ASCII", TEXT),
     ("UTF8", TEXT),
 ];
-/// The crab is in no other encoding than UTF-8; the arrow in some, the accent in more.
+/// The crab exists only in UTF-8, the arrow in some encodings, the accent in more.
 const TEXT: &str = "é → 🦀";
 
-/// A database of some encoding, and handles on it by each driver, with and without a pooler.
-struct Place {
+/// A database with some encoding, and handles on it by each driver, with and without a pooler.
+struct Fixture {
     queues: Vec<Queue>,
     _pooler: Pooler,
     database: TestDatabase,
 }
 
-impl Place {
-    async fn new(encoding: &str) -> Place {
-        let database = TestDatabase::create_encoded(encoding).expect("the server knows the encoding");
+impl Fixture {
+    async fn new(encoding: &str) -> Fixture {
+        let database = TestDatabase::create_encoded(encoding).expect("the server supports the encoding");
         let pooler = Pooler::before(&database.url()).expect("a private PgBouncer starts");
         let pooled = ConnectOptions::default().pooler(true);
         let (direct, through) = (database.url(), pooler.url_of(database.name()));
@@ -40,7 +40,7 @@ impl Place {
             pm_driver_sqlx::connect_with(&through, pooled).await.unwrap(),
         ];
         assert!(queues[0].create_queue("tasks", false).await.unwrap());
-        Place { queues, _pooler: pooler, database }
+        Fixture { queues, _pooler: pooler, database }
     }
 
     async fn close(self) {
@@ -50,18 +50,18 @@ impl Place {
     }
 }
 
-/// A hard failure whose reason the database cannot store ends the job all the same, and so do its neighbours.
+/// A hard failure whose reason the database cannot store is applied, and so are its neighbours.
 #[tokio::test]
-async fn a_settlement_counts_whatever_its_reason() {
+async fn a_settlement_is_applied_whatever_its_reason() {
     for (encoding, stored) in ENCODINGS {
-        let place = Place::new(encoding).await;
-        for queue in &place.queues {
+        let fixture = Fixture::new(encoding).await;
+        for queue in &fixture.queues {
             let jobs = (0..20u64).map(|n| (n, EnqueueOptions::default()));
             queue.enqueue_many("tasks", jobs).await.unwrap();
             let mut jobs = queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().listen(false));
             let acks: Vec<_> = take(&mut jobs, 20).await.into_iter().map(|job| job.into_parts().1).collect();
             let ids: Vec<_> = acks.iter().map(|ack| ack.lease().job).collect();
-            // It would take the job that is retried.
+            // Otherwise the stream would claim the retried job.
             drop(jobs);
             let settled = join_all(acks.into_iter().zip(0..).map(async |(ack, n)| match n {
                 7 => ack.hard_fail(TEXT).await,
@@ -81,16 +81,16 @@ async fn a_settlement_counts_whatever_its_reason() {
             assert_eq!(queue.job(ids[8]).await.unwrap().reason.unwrap(), "plain", "{encoding}");
             queue.delete_jobs(&ids).await.unwrap();
         }
-        place.close().await;
+        fixture.close().await;
     }
 }
 
-/// What people wrote for people goes in everywhere, with substitutes: descriptions, worker names, operators' reasons.
+/// Human-readable texts are stored with substitutes: descriptions, worker names, operators' reasons.
 #[tokio::test]
-async fn texts_for_people_are_stored_with_substitutes() {
+async fn human_readable_texts_are_stored_with_substitutes() {
     for (encoding, stored) in ENCODINGS {
-        let place = Place::new(encoding).await;
-        for queue in &place.queues {
+        let fixture = Fixture::new(encoding).await;
+        for queue in &fixture.queues {
             let described = || EnqueueOptions::default().description(TEXT);
             let id = queue.enqueue("tasks", 1u64, described().key("k")).await.unwrap();
             assert_eq!(queue.job(id).await.unwrap().description.unwrap(), stored, "{encoding}");
@@ -108,16 +108,16 @@ async fn texts_for_people_are_stored_with_substitutes() {
             drop(jobs);
             queue.delete_jobs(&[id, copy]).await.unwrap();
         }
-        place.close().await;
+        fixture.close().await;
     }
 }
 
-/// What identifies something is never changed on the way in: it is refused as bad input, and fails no neighbour.
+/// Identifiers are never changed: they are refused as bad input, and no neighbour fails.
 #[tokio::test]
 async fn names_and_keys_that_cannot_be_stored_are_refused_clearly() {
     for (encoding, _) in ENCODINGS.into_iter().take(4) {
-        let place = Place::new(encoding).await;
-        for queue in &place.queues {
+        let fixture = Fixture::new(encoding).await;
+        for queue in &fixture.queues {
             let refused = queue.create_queue(TEXT, false).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Invalid, "{encoding}: {refused}");
             assert!(refused.to_string().contains("cannot store"), "{refused}");
@@ -129,17 +129,17 @@ async fn names_and_keys_that_cannot_be_stored_are_refused_clearly() {
             let ids: Vec<_> = good.into_iter().map(Result::unwrap).collect();
             queue.delete_jobs(&ids).await.unwrap();
         }
-        place.close().await;
+        fixture.close().await;
     }
 }
 
-/// An error would abort the caller's transaction: texts for people are fitted to the encoding before they are sent.
+/// An error would abort the caller's transaction: human-readable texts are converted before they are sent.
 #[tokio::test]
-async fn a_description_costs_no_caller_the_transaction() {
+async fn a_description_does_not_abort_the_callers_transaction() {
     for (encoding, stored) in ENCODINGS {
-        let place = Place::new(encoding).await;
-        let queue = &place.queues[0];
-        let mut direct = Direct::to(&place.database.url()).await;
+        let fixture = Fixture::new(encoding).await;
+        let queue = &fixture.queues[0];
+        let mut direct = Direct::to(&fixture.database.url()).await;
         for n in 0..2u64 {
             let transaction = direct.client.transaction().await.unwrap();
             let options = EnqueueOptions::default().description(TEXT);
@@ -148,23 +148,23 @@ async fn a_description_costs_no_caller_the_transaction() {
             transaction.commit().await.unwrap();
             assert_eq!(queue.job(id).await.unwrap().description.unwrap(), stored, "{encoding}");
         }
-        place.close().await;
+        fixture.close().await;
     }
 }
 
-/// A pool whose connections exchange texts in another encoding is refused: names would change on their way.
+/// A pool whose connections use another client encoding is refused: names would change in transit.
 #[tokio::test]
-async fn a_pool_that_speaks_another_encoding_is_refused() {
-    let place = Place::new("LATIN1").await;
-    let speaks = sqlx::postgres::PgPoolOptions::new().after_connect(|connection, _| {
+async fn a_pool_with_another_client_encoding_is_refused() {
+    let fixture = Fixture::new("LATIN1").await;
+    let in_latin1 = sqlx::postgres::PgPoolOptions::new().after_connect(|connection, _| {
         Box::pin(async move {
             sqlx::query("set client_encoding = 'LATIN1'").execute(connection).await?;
             Ok(())
         })
     });
-    let pool = speaks.connect(&place.database.url()).await.unwrap();
+    let pool = in_latin1.connect(&fixture.database.url()).await.unwrap();
     let refused = pm_driver_sqlx::from_pool(pool, ConnectOptions::default()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
     assert!(refused.to_string().contains("client_encoding of the connections is LATIN1"), "{refused}");
-    place.close().await;
+    fixture.close().await;
 }

@@ -1,4 +1,4 @@
-//! The example of the documentation, run for real.
+//! The example of the documentation, executed.
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, State};

@@ -1,4 +1,4 @@
-//! Whatever SQL can store in pm's tables about one queue, its jobs and schedules: it stops no other queue.
+//! No value that SQL can store in pm's tables about one queue, its jobs and schedules stops another queue.
 
 use pm_core::op::{
     Activity, Claim, CopyJob, DueSchedules, Enqueue, Extend, FireSchedules, GetJob, JobFilter, LineCursor, ListJobs,
@@ -10,10 +10,10 @@ use pm_tests::{Direct, Fixture};
 use std::time::Duration;
 use tokio_postgres::Transaction;
 
-/// The lease of the job in progress that is not over.
-const HELD: i64 = 41;
+/// The lease of the job in progress whose lease has not expired.
+const LEASE: i64 = 41;
 
-/// Returns values that a column of this type can be set to.
+/// Returns extreme values for a column of this type.
 fn extremes(ty: &str) -> &'static [&'static str] {
     match ty {
         "smallint" => &["-32768", "-1", "0", "1", "32767"],
@@ -44,7 +44,7 @@ fn extremes(ty: &str) -> &'static [&'static str] {
     }
 }
 
-/// Which rows of a table are about the queue `odd`.
+/// Returns a condition for the rows of a table that belong to the queue `odd`.
 fn odd_rows(table: &str) -> &'static str {
     match table {
         "queue" => "name = 'odd'",
@@ -54,19 +54,19 @@ fn odd_rows(table: &str) -> &'static str {
             "job_id in (select job.id from pm.job join pm.queue on queue.id = queue_id where name = 'odd')"
         }
         "payload" => "true",
-        other => panic!("a new table, {other}: say which of its rows are about one queue"),
+        other => panic!("a new table, {other}: add which of its rows belong to one queue"),
     }
 }
 
-/// Puts a job of every kind on a queue, and a schedule that is due.
+/// Enqueues a job of every kind on a queue, and sets a schedule that is due.
 async fn fill(fixture: &Fixture, direct: &mut Direct, name: &str) {
     fixture.queue.create_queue(name, false).await.unwrap();
     let settings = SettingsChange::new().backoff(vec![Duration::ZERO, Duration::from_secs(60)]).jitter_percent(0);
     fixture.queue.set_queue_settings(name, settings).await.unwrap();
     let put = async |options| fixture.queue.enqueue(name, 1u64, options).await.unwrap();
     let plain = EnqueueOptions::default;
-    let [held, expired] = [put(plain().key("held")).await, put(plain().priority(3)).await];
-    for (id, number) in [(held, HELD), (expired, HELD + 1)] {
+    let [leased, expired] = [put(plain().key("leased")).await, put(plain().priority(3)).await];
+    for (id, number) in [(leased, LEASE), (expired, LEASE + 1)] {
         let fetch = pm_core::op::FetchJob { lease: Lease { job: id, number }, worker: "worker".to_owned() };
         assert!(direct.run(fetch).await.is_some());
     }
@@ -89,7 +89,7 @@ async fn fill(fixture: &Fixture, direct: &mut Direct, name: &str) {
     fixture.database.execute(&sql).unwrap();
 }
 
-/// Does one operation; an error of the database or of the reading is told.
+/// Runs one operation; returns errors of the database and of reading the reply.
 async fn run<O: Operation>(transaction: &Transaction<'_>, operation: O) -> Result<O::Output, String> {
     let catalog = Catalog::new(&SchemaName::default());
     let plan = operation.plan();
@@ -97,11 +97,11 @@ async fn run<O: Operation>(transaction: &Transaction<'_>, operation: O) -> Resul
     let rows = InTransaction(transaction).run(catalog.statement(statement), &plan.params).await;
     drop(plan);
     let rows = rows.map_err(|failure| format!("{statement:?}: {failure}"))?;
-    operation.interpret(&rows).map_err(|error| format!("{statement:?} is not read: {error}"))
+    operation.interpret(&rows).map_err(|error| format!("the reply to {statement:?} cannot be read: {error}"))
 }
 
-/// Does what workers, reapers and operators do all the time; returns what went wrong for the queue `good`.
-async fn live(transaction: &Transaction<'_>, held: Uuid) -> Result<(), String> {
+/// Runs the operations of workers, reapers and operators; returns what went wrong for the queue `good`.
+async fn run_all(transaction: &Transaction<'_>, leased: Uuid) -> Result<(), String> {
     let good = QueueName::new("good").unwrap();
     let named = |name: &str| QueueName::new(name).unwrap();
     let wrong = |what: &str| Err(what.to_owned());
@@ -124,13 +124,13 @@ async fn live(transaction: &Transaction<'_>, held: Uuid) -> Result<(), String> {
     });
     let claim = Claim { lines: lines.collect(), limit: 100, lease: 50, worker: "w".to_owned(), due_bound: None };
     let claimed = run(transaction, claim).await?;
-    // One that was put in, one reaped, one due, one with its copy, and one of the schedule.
+    // One enqueued, one reaped, one due, one with its copy, and one of the schedule.
     let ours = claimed.jobs.iter().filter(|job| job.queue_id == queue_id).count();
     if ours != 6 {
         return Err(format!("{ours} jobs of the queue are claimed"));
     }
     let mut items = vec![SettleItem {
-        lease: Lease { job: held, number: HELD },
+        lease: Lease { job: leased, number: LEASE },
         verdict: Verdict::Commit,
         state: State::Finished,
         delay: None,
@@ -153,30 +153,31 @@ async fn live(transaction: &Transaction<'_>, held: Uuid) -> Result<(), String> {
     run(transaction, ListSchedules::default()).await?;
     run(transaction, NextJobs { queue: named("good"), limit: 10 }).await?;
     run(transaction, ListJobs { filter: JobFilter::default() }).await?;
-    if run(transaction, GetJob { id: held }).await?.is_none_or(|job| job.state != State::Finished) {
-        return wrong("a commit does not count");
+    if run(transaction, GetJob { id: leased }).await?.is_none_or(|job| job.state != State::Finished) {
+        return wrong("a commit is not applied");
     }
     let job =
         NewJob { id: Uuid::from_u128(1), queue: good.clone(), payload: "1".into(), options: JobOptions::default() };
     run(transaction, Enqueue { jobs: &[job] }).await?;
     let copy =
-        CopyJob { source: held, id: Uuid::from_u128(2), queue: good, priority: None, options: JobOptions::default() };
+        CopyJob { source: leased, id: Uuid::from_u128(2), queue: good, priority: None, options: JobOptions::default() };
     run(transaction, copy).await?;
     Ok(())
 }
 
-/// Promise: one bad row stops neither poll, claim, reap, promotion and firing of other queues, nor a listing.
+/// One bad row stops neither polling, claiming, reaping, promoting and firing for other queues, nor a listing.
 #[tokio::test]
 async fn no_value_of_any_column_stops_another_queue() {
     let fixture = Fixture::without_queue().await;
     let mut direct = Direct::to(&fixture.database.url()).await;
-    // As on pm's own connections: otherwise each of thousands of statements is compiled first.
+    // As on pm's own connections: otherwise each of thousands of statements is JIT-compiled.
     direct.client.batch_execute("set jit = off").await.unwrap();
     for name in ["odd", "good"] {
         fill(&fixture, &mut direct, name).await;
     }
-    let held = "select job.id from pm.job join pm.queue on queue.id = queue_id where key = 'held' and name = 'good'";
-    let held: Uuid = fixture.column(held)[0].parse().unwrap();
+    let leased =
+        "select job.id from pm.job join pm.queue on queue.id = queue_id where key = 'leased' and name = 'good'";
+    let leased: Uuid = fixture.column(leased)[0].parse().unwrap();
     let columns = fixture.column(
         "select concat_ws('|', table_name, column_name, data_type, is_nullable) from information_schema.columns
          where table_schema = 'pm' and table_name <> 'migration' and is_identity = 'NO' order by 1",
@@ -192,7 +193,7 @@ async fn no_value_of_any_column_stops_another_queue() {
                 continue;
             }
             tried += 1;
-            if let Err(problem) = live(&transaction, held).await {
+            if let Err(problem) = run_all(&transaction, leased).await {
                 wrong.push(format!("{table}.{column} = {value}: {problem}"));
             }
             transaction.rollback().await.unwrap();

@@ -1,4 +1,4 @@
-//! What the façade promises beside the lifecycle: bounds in bytes, patience, health, names.
+//! What the façade promises besides the lifecycle: limits in bytes, retry deadlines, health, application names.
 
 use pm_core::op::{Claim, JobFilter as ListedJobs, LineCursor, ListJobs};
 use pm_driver_tokio_postgres::{Codec, ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, State, connect_with};
@@ -11,14 +11,14 @@ use tokio_postgres::Transaction;
 const MIB: usize = 1 << 20;
 const ENQUEUE: &str = "placed as (";
 
-/// Puts payloads of so many MiB on `tasks`, raw.
+/// Enqueues `count` raw payloads of `mib` MiB on `tasks`.
 async fn put_large(fixture: &Fixture, count: usize, mib: usize) {
     let options = || EnqueueOptions::default().codec(Codec::Raw);
     let jobs = (0..count).map(|_| (ByteBuf::from(vec![7; mib * MIB]), options()));
-    within("all", fixture.queue.enqueue_many("tasks", jobs)).await.expect("they go in");
+    within("all", fixture.queue.enqueue_many("tasks", jobs)).await.expect("the jobs are enqueued");
 }
 
-/// Ruling 13: a claim is bounded in bytes, shared payloads counted, and always brings a job.
+/// A claim is limited in bytes, shared payloads included, and always returns a job.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_stops_at_the_job_that_completes_16_mib() {
     let fixture = Fixture::new().await;
@@ -44,9 +44,9 @@ async fn a_claim_stops_at_the_job_that_completes_16_mib() {
     assert_eq!(sizes, [16, 16, 16, 16, 16, 40], "MiB by claim");
 }
 
-/// Ruling 13, from the other end: what is enqueued together travels in statements of 16 MiB.
+/// Jobs enqueued together are sent in statements of up to 16 MiB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_enqueued_together_travels_in_statements_of_16_mib() {
+async fn jobs_enqueued_together_are_sent_in_statements_of_16_mib() {
     let fixture = Fixture::new().await;
     let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
@@ -54,27 +54,27 @@ async fn what_is_enqueued_together_travels_in_statements_of_16_mib() {
     let jobs: Vec<_> = (0..100).map(|_| (ByteBuf::from(vec![7; MIB / 2]), raw())).collect();
     assert_eq!(within("all", queue.enqueue_many("tasks", jobs)).await.unwrap().len(), 100);
     let largest = proxy.largest_request();
-    assert!((2 * MIB..=17 * MIB).contains(&largest), "{largest} bytes at once, of 50 MiB");
+    assert!((2 * MIB..=17 * MIB).contains(&largest), "{largest} bytes in one message, of 50 MiB");
 }
 
-/// Ruling 16: an enqueue that never gets a reply is sent again for 30 s, makes one job, and says that it does not know.
+/// An enqueue that never gets a reply is sent again for 30 s, makes one job, and returns an unknown outcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enqueue_that_never_gets_a_reply_is_given_up_and_makes_one_job() {
     let fixture = Fixture::new().await;
     let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
     (0..10_000).for_each(|_| proxy.trap(ENQUEUE, Loss::Reply));
-    let patience = Duration::from_secs(90);
-    let outcome = tokio::time::timeout(patience, queue.enqueue("tasks", 1, EnqueueOptions::default())).await;
-    let refused = outcome.expect("it is given up").expect_err("nobody said that it went in");
+    let timeout = Duration::from_secs(90);
+    let outcome = tokio::time::timeout(timeout, queue.enqueue("tasks", 1, EnqueueOptions::default())).await;
+    let refused = outcome.expect("the enqueue fails in time").expect_err("no reply confirmed it");
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
     assert!(proxy.cuts() > 3, "it was sent again, {} times", proxy.cuts());
     assert_eq!(fixture.number("select count(*) from pm.job"), 1, "however often it was sent");
 }
 
-/// Ruling 19: whoever lists the failed jobs does not walk over the finished ones; nor does a page walk over those before.
+/// Listing failed jobs does not scan the finished ones, and a page does not scan the pages before it.
 #[tokio::test]
-async fn a_page_of_failed_jobs_or_of_old_ones_is_found_without_a_walk() {
+async fn a_page_of_failed_or_old_jobs_is_found_without_a_scan() {
     let fixture = Fixture::new().await;
     let ids = fixture.put_many(3).await;
     fixture.queue.fail_jobs(&ids, "no").await.unwrap();
@@ -101,48 +101,47 @@ async fn a_page_of_failed_jobs_or_of_old_ones_is_found_without_a_walk() {
 async fn pages_read(transaction: &Transaction<'_>) -> i64 {
     let read = "select (pg_stat_get_xact_blocks_fetched('pm.job'::regclass)
                 + sum(pg_stat_get_xact_blocks_fetched(indexrelid)))::int8 from pg_index where indrelid = 'pm.job'::regclass";
-    transaction.query_one(read, &[]).await.expect("it can be asked").get(0)
+    transaction.query_one(read, &[]).await.expect("the query succeeds").get(0)
 }
 
-/// Ruling 24: trouble with the connection is healed in silence, and shown by `health`.
+/// Connection failures are retried without an error of the stream, and shown by `health`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn trouble_is_shown_by_health_and_goes_away_with_it() {
+async fn connection_failures_are_shown_by_health_until_they_end() {
     let mut server = Server::start_with(ServerOptions::default().durable(true)).expect("a private Postgres starts");
     let queue = connect_with(&server.url(), ConnectOptions::default()).await.unwrap();
     queue.create_queue("tasks", false).await.unwrap();
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
-    let well = queue.health();
-    assert_eq!((well.failures, well.last_failure), (0, None));
+    let healthy = queue.health();
+    assert_eq!((healthy.failures, healthy.last_failure), (0, None));
     server.kill();
-    eventually("the trouble is seen", TIMEOUT, async || queue.health().failures > 0).await;
-    let told = queue.health().last_failure.expect("it is told");
-    assert!(!told.is_empty(), "{told}");
-    server.restart().expect("it comes back");
-    eventually("it has passed", TIMEOUT, async || queue.health().failures == 0).await;
+    eventually("the failure is shown", TIMEOUT, async || queue.health().failures > 0).await;
+    let failure = queue.health().last_failure.expect("the failure is shown");
+    assert!(!failure.is_empty(), "{failure}");
+    server.restart().expect("the server restarts");
+    eventually("the failures are cleared", TIMEOUT, async || queue.health().failures == 0).await;
     queue.enqueue("tasks", 2u64, EnqueueOptions::default()).await.unwrap();
-    assert_eq!(next(&mut jobs).await.into_parts().0, 2, "the stream showed no error");
+    assert_eq!(next(&mut jobs).await.into_parts().0, 2, "the stream yields no error");
 }
 
-/// Ruling 26: a bound on unsettled words is none on jobs in hand.
+/// The limit on unacknowledged settlements does not limit the jobs handed out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_hands_out_more_jobs_than_words_may_be_unsettled() {
+async fn a_stream_hands_out_more_jobs_than_settlements_may_be_unacknowledged() {
     const JOBS: usize = 10_500;
     let fixture = Fixture::new().await;
     fixture.put_many(JOBS as u64).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let held = take(&mut jobs, JOBS).await;
-    for job in held {
+    let taken = take(&mut jobs, JOBS).await;
+    for job in taken {
         job.into_parts().1.commit().detach();
     }
-    within("all words", fixture.queue.close()).await;
+    within("all settlements", fixture.queue.close()).await;
     assert_eq!(fixture.jobs_in(State::Finished), JOBS as i64);
 }
 
-/// Ruling 27.
 #[tokio::test]
-async fn connections_carry_the_name_of_the_application() {
+async fn connections_have_the_application_name() {
     let fixture = Fixture::new().await;
     let named = fixture.another(ConnectOptions::default().application_name("billing")).await;
     named.enqueue("tasks", 1, EnqueueOptions::default()).await.unwrap();
@@ -150,7 +149,7 @@ async fn connections_carry_the_name_of_the_application() {
 }
 
 #[tokio::test]
-async fn a_name_of_the_application_that_cannot_be_sent_is_refused_at_once() {
+async fn an_application_name_that_cannot_be_sent_is_refused_at_once() {
     let fixture = Fixture::new().await;
     let url = fixture.database.url();
     let join = if url.contains('?') { '&' } else { '?' };

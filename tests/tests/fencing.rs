@@ -1,16 +1,18 @@
-//! A late word changes nothing and is told so, alone and in a batch beside good ones.
+//! A late settlement changes nothing and is refused, alone and in a batch with valid ones.
 
 use futures_util::future::join_all;
+use pm_core::op::{Claim, DeleteJobs, Enqueue, LineCursor, Outcome, Precondition, Settle, SettleItem};
+use pm_core::{JobOptions, Lease, NewJob, QueueName, Verdict};
 use pm_driver_tokio_postgres::{ErrorKind, JobAck, SettingsChange, State, Uuid};
-use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
+use pm_tests::{Direct, Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::Duration;
 
-/// A lease that is over soon, and retries at once.
+/// Settings with a short lease and immediate retries.
 fn short() -> SettingsChange {
     SettingsChange::new().lease(Duration::from_millis(400)).backoff(vec![Duration::ZERO])
 }
 
-/// Takes a job whose lease nobody keeps alive.
+/// Claims a job whose lease is not extended.
 async fn stale_ack(fixture: &Fixture) -> JobAck {
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -18,7 +20,7 @@ async fn stale_ack(fixture: &Fixture) -> JobAck {
 }
 
 async fn reap_one(fixture: &Fixture) {
-    let reaped = async || fixture.queue.reap().await.expect("it can be reaped").0 == 1;
+    let reaped = async || fixture.queue.reap().await.expect("the reap succeeds").0 == 1;
     eventually("the lease is reaped", TIMEOUT, reaped).await;
 }
 
@@ -26,7 +28,7 @@ fn restart_by_force(fixture: &Fixture, ids: &[Uuid]) {
     let ids: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
     let sql = "update pm.job set state = 0, lease = null, lease_expires_at = null, worker = null,
         seq = nextval('pm.job_seq') where state = 1 and id in";
-    fixture.database.execute(&format!("{sql} ({})", ids.join(","))).expect("an operator may");
+    fixture.database.execute(&format!("{sql} ({})", ids.join(","))).expect("the statement is valid");
 }
 
 #[tokio::test]
@@ -42,17 +44,17 @@ async fn a_commit_after_the_reap_is_refused() {
 }
 
 #[tokio::test]
-async fn a_commit_after_the_lease_but_before_the_reap_counts() {
+async fn a_commit_after_the_lease_but_before_the_reap_is_applied() {
     let fixture = Fixture::with(short()).await;
     let ack = stale_ack(&fixture).await;
     let id = ack.id();
-    within("the end of trust", ack.lost()).await;
+    within("the loss", ack.lost()).await;
     ack.commit().await.unwrap();
     assert_eq!(fixture.state(id).await, State::Finished);
 }
 
 #[tokio::test]
-async fn every_word_after_a_forced_restart_is_refused() {
+async fn every_settlement_after_a_forced_restart_is_refused() {
     let fixture = Fixture::new().await;
     fixture.put_many(4).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -65,8 +67,8 @@ async fn every_word_after_a_forced_restart_is_refused() {
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     let mut acks = acks.into_iter();
     let mut ack = || acks.next().unwrap();
-    let words = [ack().commit(), ack().soft_fail("late"), ack().hard_fail("late"), ack().release()];
-    for outcome in join_all(words).await {
+    let settlements = [ack().commit(), ack().soft_fail("late"), ack().hard_fail("late"), ack().release()];
+    for outcome in join_all(settlements).await {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::LeaseLost);
     }
     for id in ids {
@@ -77,7 +79,7 @@ async fn every_word_after_a_forced_restart_is_refused() {
 }
 
 #[tokio::test]
-async fn a_word_about_a_deleted_job_is_refused() {
+async fn a_settlement_of_a_deleted_job_is_refused() {
     let fixture = Fixture::new().await;
     let ack = stale_ack(&fixture).await;
     fixture.database.execute("delete from pm.job").unwrap();
@@ -85,7 +87,7 @@ async fn a_word_about_a_deleted_job_is_refused() {
 }
 
 #[tokio::test]
-async fn a_word_about_a_job_that_someone_else_has_leaves_it_to_them() {
+async fn a_late_settlement_leaves_the_job_to_its_new_holder() {
     let fixture = Fixture::with(short()).await;
     let late = stale_ack(&fixture).await;
     reap_one(&fixture).await;
@@ -102,7 +104,7 @@ async fn a_word_about_a_job_that_someone_else_has_leaves_it_to_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stale_words_in_a_batch_do_not_harm_the_good_ones_beside_them() {
+async fn stale_settlements_in_a_batch_do_not_affect_the_valid_ones() {
     const JOBS: u64 = 300;
     let fixture = Fixture::new().await;
     fixture.put_many(JOBS).await;
@@ -114,19 +116,52 @@ async fn stale_words_in_a_batch_do_not_harm_the_good_ones_beside_them() {
     let gone: Vec<_> = of_kind(2).iter().map(|id| format!("'{id}'")).collect();
     fixture.database.execute(&format!("delete from pm.job where id in ({})", gone.join(","))).unwrap();
 
-    // All words are said before the first answer is awaited: they travel together.
-    let words: Vec<_> = taken.into_iter().map(|(n, ack)| (n, ack.id(), ack.commit())).collect();
+    // All settlements are started before the first result is awaited, so they are sent in batches.
+    let settlements: Vec<_> = taken.into_iter().map(|(n, ack)| (n, ack.id(), ack.commit())).collect();
     let statements_at_most = 20;
-    for (n, id, word) in words {
-        let outcome = within("an answer", word).await;
+    for (n, id, settlement) in settlements {
+        let outcome = within("an answer", settlement).await;
         if n % 3 == 0 {
             outcome.unwrap();
-            assert_eq!(fixture.number(&format!("select state from pm.job where id = '{id}'")), 2, "durable when told");
+            assert_eq!(
+                fixture.number(&format!("select state from pm.job where id = '{id}'")),
+                2,
+                "durable when confirmed"
+            );
         } else {
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::LeaseLost, "job {n}");
         }
     }
     let versions = fixture.number("select count(distinct xmin::text) from pm.job where state = 2");
-    assert!(versions <= statements_at_most, "{versions} statements for 300 words: no batch");
+    assert!(versions <= statements_at_most, "{versions} statements for 300 settlements: not batched");
     assert_eq!((fixture.jobs_in(State::Finished), fixture.jobs_in(State::Pending)), (100, 100));
+}
+
+/// Enqueues the job with this id and claims it under this lease number, by hand.
+async fn enqueue_and_claim(fixture: &Fixture, direct: &mut Direct, id: Uuid, lease: i64) {
+    let queue = QueueName::new("tasks").expect("the name is valid");
+    let job = NewJob { id, queue, payload: "1".into(), options: JobOptions::default() };
+    assert!(direct.run(Enqueue { jobs: &[job] }).await.present.is_empty());
+    let queue_id = fixture.number("select id from pm.queue") as i32;
+    let lines = vec![LineCursor { queue_id, priority: 0, cursor: 0 }];
+    let claim = Claim { lines, limit: 10, lease, worker: "by hand".to_owned(), due_bound: None };
+    let claimed = direct.run(claim).await.jobs;
+    assert_eq!((claimed.len(), claimed[0].attempt, claimed[0].lease.number), (1, 1, lease));
+}
+
+/// A resent enqueue may create a deleted job again under its id: the lease number, unlike the attempt, distinguishes
+/// the two.
+#[tokio::test]
+async fn a_settlement_of_a_job_deleted_and_created_again_is_refused() {
+    let fixture = Fixture::new().await;
+    let (mut direct, id) = (Direct::to(&fixture.database.url()).await, Uuid::from_u128(1));
+    for lease in [7, 8] {
+        direct.run(DeleteJobs { ids: vec![id], precondition: Precondition::default() }).await;
+        enqueue_and_claim(&fixture, &mut direct, id, lease).await;
+    }
+    let late = Lease { job: id, number: 7 };
+    let late = [SettleItem { lease: late, verdict: Verdict::Commit, state: State::Finished, delay: None }];
+    assert_eq!(direct.run(Settle { items: &late, passes: false }).await.missed, [0], "the first item changed nothing");
+    assert_eq!(direct.run(Outcome { items: &late }).await, [false], "and had not been applied before");
+    assert_eq!(fixture.jobs_in(State::InProgress), 1);
 }

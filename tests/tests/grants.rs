@@ -1,4 +1,4 @@
-//! What `pm db grants` prints is enough for each kind of role, and none of it is too much.
+//! What `pm db grants` prints is enough for each kind of role, and nothing in it is unnecessary.
 
 use futures_util::StreamExt;
 use pm_core::grants::{Grant, RoleKind, grant_script};
@@ -12,7 +12,7 @@ use tokio_postgres::{Client, NoTls};
 
 const KINDS: [RoleKind; 4] = [RoleKind::Reader, RoleKind::Enqueuer, RoleKind::Worker, RoleKind::Operator];
 
-/// A role of a test's own, dropped with what it was granted.
+/// A role for one test, dropped with its privileges.
 struct Role<'a> {
     fixture: &'a Fixture,
     name: String,
@@ -22,7 +22,7 @@ impl<'a> Role<'a> {
     /// Returns a new role with the privileges of a kind.
     fn of(fixture: &'a Fixture, kind: RoleKind) -> Role<'a> {
         let role = Role::without(fixture, kind.name());
-        // As hardened databases have it.
+        // As in hardened databases.
         role.sql("revoke execute on all functions in schema pm from public");
         role.sql(&grant_script(kind, &role.name, &SchemaName::default(), None));
         role
@@ -44,7 +44,7 @@ impl<'a> Role<'a> {
         self.fixture.database.execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// Takes a privilege away, or gives it back.
+    /// Revokes a privilege, or grants it again.
     fn change(&self, verb: &str, grant: &Grant) {
         let column = grant.column.map(|column| format!(" ({column})")).unwrap_or_default();
         let object = match grant.object {
@@ -60,9 +60,9 @@ impl<'a> Role<'a> {
     fn url(&self) -> String {
         let encoded: String = self.name.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let url = self.fixture.database.url();
-        let (before, after) = url.split_once("://").expect("it is a URL");
-        let place = after.split_once('@').map_or(after, |(_, place)| place);
-        format!("{before}://{encoded}@{place}")
+        let (before, after) = url.split_once("://").expect("the URL is valid");
+        let host = after.split_once('@').map_or(after, |(_, host)| host);
+        format!("{before}://{encoded}@{host}")
     }
 
     async fn connect(&self, driver: Driver) -> Result<Queue, Error> {
@@ -87,7 +87,7 @@ enum Driver {
     Sqlx,
 }
 
-/// A session of a role, for statements that are planned and not run: the server looks at privileges all the same.
+/// A session of a role, for statements that are planned but not run: planning checks privileges too.
 struct Session(Client);
 
 impl Session {
@@ -117,14 +117,14 @@ impl Session {
         }
     }
 
-    /// Returns whether the role may delete jobs: the trigger of the deletion is not explained.
+    /// Returns whether the role may delete jobs: `explain` does not cover the deletion's trigger.
     async fn may_delete(&self) -> bool {
         self.0.batch_execute("delete from pm.job where false").await.is_ok()
     }
 }
 
-/// Each kind may run its statements; without any one of its privileges it may not run all of them. What only running
-/// shows, privileges on sequences, the tests below show.
+/// Each kind may run its statements; without any one of its privileges it may not run all of them. Privileges on
+/// sequences are only checked when a statement runs; the tests below cover them.
 #[tokio::test]
 async fn the_grants_of_each_kind_are_enough_and_none_is_too_much() {
     let fixture = Fixture::new().await;
@@ -154,7 +154,7 @@ async fn the_grants_of_each_kind_are_enough_and_none_is_too_much() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// With the grants of a worker alone, everything that a worker does is done.
+/// The grants of a worker are enough for everything a worker does.
 #[tokio::test]
 async fn a_worker_works_with_its_grants() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
@@ -181,7 +181,7 @@ async fn a_worker_works_with_its_grants() {
     }
 }
 
-/// With the grants of an enqueuer alone, everything that enqueueing can be is done, and no more.
+/// The grants of an enqueuer are enough for every kind of enqueue, and for nothing else.
 #[tokio::test]
 async fn an_enqueuer_enqueues_with_its_grants() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
@@ -199,7 +199,7 @@ async fn an_enqueuer_enqueues_with_its_grants() {
     }
 }
 
-/// With the grants of a reader alone, everything can be looked at and nothing changed.
+/// The grants of a reader are enough to read everything and to change nothing.
 #[tokio::test]
 async fn a_reader_reads_with_its_grants() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
@@ -219,7 +219,7 @@ async fn a_reader_reads_with_its_grants() {
     }
 }
 
-/// Without usage of the sequence a ready job cannot go in.
+/// Without usage of the sequence, a ready job cannot be enqueued.
 #[tokio::test]
 async fn drawing_positions_needs_the_sequence() {
     let fixture = Fixture::new().await;
@@ -236,7 +236,7 @@ async fn drawing_positions_needs_the_sequence() {
     }
 }
 
-/// A missing privilege surfaces where it is missed: the error names privilege, table, role and what to do.
+/// A missing privilege is reported by the call that needs it: the error names privilege, table, role and remedy.
 #[tokio::test]
 async fn a_missing_privilege_is_named_with_its_remedy() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
@@ -247,10 +247,10 @@ async fn a_missing_privilege_is_named_with_its_remedy() {
         queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
         let mut jobs = queue.try_stream_jobs::<u64>("tasks");
         let refused = next(&mut jobs).await.into_parts().1.hard_fail("never").await.unwrap_err();
-        let words = refused.to_string();
-        assert_eq!(refused.kind(), ErrorKind::Forbidden, "{words}");
+        let message = refused.to_string();
+        assert_eq!(refused.kind(), ErrorKind::Forbidden, "{message}");
         for part in ["insert on table attempt", &format!("{:?}", role.name), "pm db grants --role", "--for worker"] {
-            assert!(words.contains(part), "{part}: {words}");
+            assert!(message.contains(part), "{part}: {message}");
         }
         let findings = queue.doctor(Duration::from_secs(300)).await.unwrap();
         let found = findings.iter().find(|finding| finding.check.name() == "missing_grant").expect("it is found");
@@ -259,23 +259,23 @@ async fn a_missing_privilege_is_named_with_its_remedy() {
     }
 }
 
-/// A worker that may not claim says so, instead of idling.
+/// A worker without the privilege to claim reports that instead of idling.
 #[tokio::test]
-async fn a_stream_without_the_privilege_to_claim_tells() {
+async fn a_stream_without_the_privilege_to_claim_reports_it() {
     let fixture = Fixture::new().await;
     let role = Role::of(&fixture, RoleKind::Worker);
     role.sql(&format!("revoke update on pm.job from {}", role.quoted()));
     fixture.put(1).await;
     let queue = role.connect(Driver::TokioPostgres).await.unwrap();
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
-    let refused = within("the stream tells", jobs.next()).await.unwrap().unwrap_err();
+    let refused = within("the error", jobs.next()).await.unwrap().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Forbidden, "{refused}");
     drop(jobs);
 }
 
-/// What can never work is said when connecting, and no role is sent to migrate because it may not look.
+/// Missing access is reported when connecting; a role that may not read the schema is not advised to migrate.
 #[tokio::test]
-async fn a_role_without_access_is_told_so_when_connecting() {
+async fn a_role_without_access_is_refused_when_connecting() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
         let fixture = Fixture::new().await;
         let role = Role::without(&fixture, "stranger");
@@ -285,14 +285,14 @@ async fn a_role_without_access_is_told_so_when_connecting() {
             }
             let refused = role.connect(driver).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Forbidden, "{refused}");
-            let words = refused.to_string();
-            assert!(words.contains("select on table migration") && words.contains("pm db grants"), "{words}");
-            assert!(!words.contains("pm db migrate"), "{words}");
+            let message = refused.to_string();
+            assert!(message.contains("select on table migration") && message.contains("pm db grants"), "{message}");
+            assert!(!message.contains("pm db migrate"), "{message}");
         }
     }
 }
 
-/// Row-level security on any table is named when connecting: rows that are hidden cause no error later.
+/// Row-level security on any table is reported when connecting: hidden rows cause no error later.
 #[tokio::test]
 async fn row_level_security_is_named_when_connecting() {
     for driver in [Driver::TokioPostgres, Driver::Sqlx] {
@@ -302,8 +302,8 @@ async fn row_level_security_is_named_when_connecting() {
             role.sql(&format!("alter table pm.{table} enable row level security"));
             let refused = role.connect(driver).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Forbidden, "{refused}");
-            let words = refused.to_string();
-            assert!(words.contains(&format!("table {table}")) && words.contains("row-level security"), "{words}");
+            let message = refused.to_string();
+            assert!(message.contains(&format!("table {table}")) && message.contains("row-level security"), "{message}");
             let findings = fixture.queue.doctor(Duration::from_secs(300)).await.unwrap();
             let found = findings.iter().find(|finding| finding.check.name() == "row_security").expect("it is found");
             fixture.database.execute(found.remedy.sql().expect("it is SQL")).unwrap();
@@ -313,7 +313,7 @@ async fn row_level_security_is_named_when_connecting() {
     }
 }
 
-/// A migrator with its grants alone makes the tables; it needs nothing on the database.
+/// The grants of a migrator are enough to create the tables; it needs no privilege on the database.
 #[tokio::test]
 async fn a_migrator_migrates_with_its_grants() {
     let fixture = Fixture::new().await;
@@ -326,7 +326,7 @@ async fn a_migrator_migrates_with_its_grants() {
     queue.close().await;
 }
 
-/// Tables of later migrations are granted with them.
+/// Default privileges cover the tables of later migrations.
 #[tokio::test]
 async fn later_tables_of_the_migrator_are_granted_too() {
     let fixture = Fixture::new().await;
@@ -342,7 +342,7 @@ async fn later_tables_of_the_migrator_are_granted_too() {
 }
 
 #[tokio::test]
-async fn a_refused_call_in_a_transaction_needs_more_than_an_enqueuer_may_only_to_take_jobs_back() {
+async fn a_refused_call_in_a_transaction_needs_more_privileges_only_to_remove_its_jobs() {
     let fixture = Fixture::new().await;
     fixture.put_with(0, EnqueueOptions::default().key("once")).await;
     let refuse = || EnqueueOptions::default().key("once").on_conflict(OnConflict::Refuse);
@@ -357,7 +357,7 @@ async fn a_refused_call_in_a_transaction_needs_more_than_an_enqueuer_may_only_to
         assert_eq!(refused.kind(), ErrorKind::KeyConflict, "{kind:?}: {refused}");
         let nowhere = queue.enqueue_in(&inside, "nowhere", 1u64, EnqueueOptions::default()).await.unwrap_err();
         assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound, "{kind:?}: {nowhere}");
-        transaction.batch_execute("select 1").await.expect("the transaction goes on");
+        transaction.batch_execute("select 1").await.expect("the transaction is usable");
         let call = [(1u64, EnqueueOptions::default()), (2, refuse())];
         let forbidden = queue.enqueue_many_in(&inside, "tasks", call).await.unwrap_err();
         assert_eq!(forbidden.kind(), ErrorKind::Forbidden, "{kind:?}: {forbidden}");

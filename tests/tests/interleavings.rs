@@ -1,4 +1,5 @@
-//! What happens between a statement's look and its lock: made to happen by a role that waits to look at jobs.
+//! Changes that commit between a statement's snapshot and its row lock. A role that waits before it reads jobs makes
+//! them happen.
 
 use pm_core::op::{
     Claim, CopyJob, DeleteJobs, EndJobs, Extend, FetchJob, HoldSchedule, LineCursor, MoveJobs, Precondition, PruneJobs,
@@ -10,39 +11,39 @@ use pm_tests::{Direct, Fixture, LOCK_WAITS, TIMEOUT, eventually, run_in};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// An operation whose statement has its snapshot, and has not looked at any job.
+/// An operation whose statement has its snapshot, and has not read any job.
 struct Halfway<T> {
     holder: Direct,
     running: JoinHandle<T>,
 }
 
 impl<T> Halfway<T> {
-    /// Begins `operation` as a role that waits for an advisory lock whenever it looks at jobs.
+    /// Begins `operation` as a role that waits for an advisory lock whenever it reads jobs.
     async fn through<O>(fixture: &Fixture, operation: O) -> Halfway<T>
     where
         O: Operation<Output = T> + Send + 'static,
         T: Send + 'static,
     {
-        let role = format!("{}_patient", fixture.database.name());
-        let mut patient = Direct::to(&fixture.database.url()).await;
+        let role = format!("{}_waiting", fixture.database.name());
+        let mut waiting = Direct::to(&fixture.database.url()).await;
         let setup = format!(
             "create or replace function pm.wait() returns bool language plpgsql as
                'begin perform pg_advisory_lock_shared(1); perform pg_advisory_unlock_shared(1); return true; end';
              alter table pm.job enable row level security;
              create role {role}; grant all on schema pm to {role}; grant all on all tables in schema pm to {role};
              grant all on all sequences in schema pm to {role};
-             create policy patience on pm.job to {role} using (pm.wait());
+             create policy waits on pm.job to {role} using (pm.wait());
              set role {role}"
         );
-        patient.client.batch_execute(&setup).await.unwrap();
+        waiting.client.batch_execute(&setup).await.unwrap();
         let holder = Direct::to(&fixture.database.url()).await;
         holder.client.batch_execute("select pg_advisory_lock(1)").await.unwrap();
-        let running = tokio::spawn(async move { patient.run(operation).await });
+        let running = tokio::spawn(async move { waiting.run(operation).await });
         eventually("it waits", TIMEOUT, async || fixture.number(LOCK_WAITS) > 0).await;
         Halfway { holder, running }
     }
 
-    /// Lets it go on to its end.
+    /// Lets it run to its end.
     async fn finish(self) -> T {
         self.holder.client.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
         self.running.await.unwrap()
@@ -62,7 +63,7 @@ async fn with_an_old_job() -> (Fixture, Uuid) {
 const ALL: PruneJobs = PruneJobs { after: None, page: 100, queue_id: None };
 
 #[tokio::test]
-async fn an_old_job_is_swept_by_a_role_that_waits_too() {
+async fn an_old_job_is_pruned_by_a_role_that_waits_too() {
     let (fixture, id) = with_an_old_job().await;
     let prune = Halfway::through(&fixture, ALL).await;
     assert_eq!(prune.finish().await.deleted, 1);
@@ -70,7 +71,7 @@ async fn an_old_job_is_swept_by_a_role_that_waits_too() {
 }
 
 #[tokio::test]
-async fn a_sweep_leaves_a_job_that_was_restarted_meanwhile() {
+async fn pruning_leaves_a_job_that_was_restarted_concurrently() {
     let (fixture, id) = with_an_old_job().await;
     let prune = Halfway::through(&fixture, ALL).await;
     assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
@@ -79,7 +80,7 @@ async fn a_sweep_leaves_a_job_that_was_restarted_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_sweep_leaves_a_job_that_was_restarted_and_ended_once_more_meanwhile() {
+async fn pruning_leaves_a_job_that_was_restarted_and_ended_again_concurrently() {
     let (fixture, id) = with_an_old_job().await;
     let prune = Halfway::through(&fixture, ALL).await;
     assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
@@ -89,7 +90,7 @@ async fn a_sweep_leaves_a_job_that_was_restarted_and_ended_once_more_meanwhile()
 }
 
 #[tokio::test]
-async fn a_sweep_leaves_a_job_that_was_moved_to_a_queue_that_keeps_it() {
+async fn pruning_leaves_a_job_that_was_moved_to_a_queue_that_keeps_it() {
     let (fixture, id) = with_an_old_job().await;
     fixture.queue.create_queue("archive", false).await.unwrap();
     let prune = Halfway::through(&fixture, ALL).await;
@@ -99,7 +100,7 @@ async fn a_sweep_leaves_a_job_that_was_moved_to_a_queue_that_keeps_it() {
 }
 
 #[tokio::test]
-async fn a_sweep_of_a_deleted_queue_leaves_a_job_that_was_moved_out_of_it() {
+async fn pruning_a_deleted_queue_leaves_a_job_that_was_moved_out_of_it() {
     let (fixture, id) = with_an_old_job().await;
     fixture.queue.create_queue("archive", false).await.unwrap();
     drop(fixture.queue.begin_deletion("tasks").await.unwrap());
@@ -110,7 +111,8 @@ async fn a_sweep_of_a_deleted_queue_leaves_a_job_that_was_moved_out_of_it() {
     assert_eq!(fixture.job(id).await.queue, "archive");
 }
 
-/// The source lets go of a payload younger than its snapshot after the copy did: neither sees the other's.
+/// The source's deletion releases a payload that is younger than its snapshot, after the copy's did: neither sees the
+/// other's reference.
 #[tokio::test]
 async fn a_copy_made_and_deleted_while_its_source_is_deleted_leaves_no_bytes() {
     let fixture = Fixture::new().await;
@@ -124,7 +126,7 @@ async fn a_copy_made_and_deleted_while_its_source_is_deleted_leaves_no_bytes() {
     assert_eq!(fixture.number("select count(*) from pm.payload"), 0);
 }
 
-/// Replacing a holder lets go of its payload too: one that a copy made shared while the statement waited.
+/// Replacing a holder releases its payload too, which a copy made shared while the statement waited.
 #[tokio::test]
 async fn a_copy_made_and_deleted_while_its_source_is_replaced_leaves_no_bytes() {
     let fixture = Fixture::new().await;
@@ -135,14 +137,14 @@ async fn a_copy_made_and_deleted_while_its_source_is_replaced_leaves_no_bytes() 
     let replace = Halfway::through(&fixture, ReplaceJobs { jobs }).await;
     let copy = fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
     assert_eq!(fixture.queue.delete_jobs(&[copy]).await.unwrap(), 1);
-    assert_eq!(replace.finish().await, [None], "it is looked at again");
+    assert_eq!(replace.finish().await, [None], "it has to be tried again");
     let again = Direct::to(&fixture.database.url()).await.run(ReplaceJobs { jobs }).await;
     assert!(again[0].is_some_and(|holder| holder.replaced && holder.id == source));
     assert_eq!(fixture.number("select count(*) from pm.payload"), 0);
 }
 
-/// Settles or replaces a job while its deletion waits for it, and then looks for what is left.
-async fn nothing_is_left_of<T: Send + 'static>(fixture: &Fixture, id: Uuid, lease: Option<Lease>, delete: Halfway<T>) {
+/// Settles or replaces a job while its deletion waits for it, and checks that the deletion leaves no rows.
+async fn assert_nothing_left<T: Send + 'static>(fixture: &Fixture, id: Uuid, lease: Option<Lease>, delete: Halfway<T>) {
     let mut direct = Direct::to(&fixture.database.url()).await;
     match lease {
         Some(lease) => {
@@ -162,31 +164,31 @@ async fn nothing_is_left_of<T: Send + 'static>(fixture: &Fixture, id: Uuid, leas
     assert_eq!(fixture.number(left), 0, "settled: {}", lease.is_some());
 }
 
-/// What a settlement or a replacement commits while a deletion waits for the job is younger than the deletion's
-/// snapshot, and goes with the job all the same.
+/// Rows that a settlement or a replacement commits while a deletion waits for the job are younger than the deletion's
+/// snapshot, and are deleted nevertheless.
 #[tokio::test]
-async fn what_came_while_a_job_was_being_deleted_goes_with_it() {
+async fn rows_added_while_a_job_is_deleted_are_deleted_with_it() {
     for settles in [false, true] {
         let fixture = Fixture::new().await;
         let id = fixture.put_with(1, EnqueueOptions::default().key("k")).await;
         let lease = if settles { Some(leased(&fixture, id).await) } else { None };
         let delete =
             Halfway::through(&fixture, DeleteJobs { ids: vec![id], precondition: Precondition::default() }).await;
-        nothing_is_left_of(&fixture, id, lease, delete).await;
+        assert_nothing_left(&fixture, id, lease, delete).await;
     }
 }
 
 #[tokio::test]
-async fn what_came_while_the_jobs_of_a_deleted_queue_were_being_swept_goes_with_them() {
+async fn rows_added_while_the_jobs_of_a_deleted_queue_are_pruned_are_deleted_with_them() {
     for settles in [false, true] {
         let fixture = Fixture::new().await;
         let id = fixture.put_with(1, EnqueueOptions::default().key("k")).await;
         let lease = if settles { Some(leased(&fixture, id).await) } else { None };
         drop(fixture.queue.begin_deletion("tasks").await.unwrap());
         let prune = Halfway::through(&fixture, ALL).await;
-        // The prune has its snapshot; an enqueue finds the queue by its name.
+        // The prune has its snapshot; the enqueue below needs the queue's name.
         fixture.database.execute("update pm.queue set name = 'tasks'").unwrap();
-        nothing_is_left_of(&fixture, id, lease, prune).await;
+        assert_nothing_left(&fixture, id, lease, prune).await;
     }
 }
 
@@ -208,7 +210,7 @@ async fn two_first_copies_at_once_share_one_payload() {
 }
 
 #[tokio::test]
-async fn a_copy_whose_source_is_deleted_meanwhile_finds_no_job_and_leaves_nothing() {
+async fn a_copy_whose_source_is_deleted_concurrently_finds_no_job_and_leaves_nothing() {
     let fixture = Fixture::new().await;
     let source = fixture.put(1).await;
     fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
@@ -253,7 +255,7 @@ async fn a_job_named_twice_is_restarted_once_and_keeps_its_key() {
     assert_eq!(fixture.column("select reserved_key from pm.job"), ["k"]);
 }
 
-/// Takes a job, as a worker does; returns the lease.
+/// Fetches a job as a worker does; returns the lease.
 async fn leased(fixture: &Fixture, id: Uuid) -> Lease {
     let lease = Lease { job: id, number: 7 };
     let fetch = FetchJob { lease, worker: "holder".to_owned() };
@@ -266,23 +268,23 @@ fn commit(lease: Lease) -> SettleItem {
 }
 
 #[tokio::test]
-async fn a_commit_of_a_job_that_is_moved_meanwhile_counts_once_passing_by_or_not() {
+async fn a_commit_of_a_job_that_is_moved_concurrently_is_applied_once() {
     for passes in [false, true] {
         let fixture = Fixture::new().await;
-        fixture.queue.create_queue("elsewhere", false).await.unwrap();
+        fixture.queue.create_queue("other", false).await.unwrap();
         let id = fixture.put(1).await;
         let items = Vec::leak(vec![commit(leased(&fixture, id).await)]);
         let settle = Halfway::through(&fixture, Settle { items, passes }).await;
-        assert_eq!(fixture.queue.move_jobs(&[id], "elsewhere").await.unwrap(), 1);
+        assert_eq!(fixture.queue.move_jobs(&[id], "other").await.unwrap(), 1);
         let unsettled = settle.finish().await;
         assert!(unsettled.missed.is_empty() && unsettled.locked.is_empty(), "{passes}: {unsettled:?}");
         let job = fixture.job(id).await;
-        assert_eq!((job.state, job.queue.as_str()), (State::Finished, "elsewhere"));
+        assert_eq!((job.state, job.queue.as_str()), (State::Finished, "other"));
     }
 }
 
 #[tokio::test]
-async fn a_commit_of_a_job_that_is_deleted_or_restarted_meanwhile_is_never_done() {
+async fn a_commit_of_a_job_that_is_deleted_or_restarted_concurrently_is_never_applied() {
     for (passes, deletes) in [(false, false), (false, true), (true, false), (true, true)] {
         let fixture = Fixture::new().await;
         let id = fixture.put(1).await;
@@ -299,7 +301,7 @@ async fn a_commit_of_a_job_that_is_deleted_or_restarted_meanwhile_is_never_done(
 }
 
 #[tokio::test]
-async fn a_reaper_leaves_a_lease_that_was_refreshed_meanwhile() {
+async fn a_reaper_leaves_a_lease_that_was_extended_concurrently() {
     let fixture = Fixture::new().await;
     let id = fixture.put(1).await;
     let lease = leased(&fixture, id).await;
@@ -312,22 +314,22 @@ async fn a_reaper_leaves_a_lease_that_was_refreshed_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_job_in_progress_that_is_moved_halfway_through_its_taking_stays_within_the_reapers_reach() {
+async fn a_job_that_is_moved_while_it_is_fetched_stays_within_the_reapers_reach() {
     let fixture = Fixture::new().await;
-    fixture.queue.create_queue("elsewhere", false).await.unwrap();
+    fixture.queue.create_queue("other", false).await.unwrap();
     let id = fixture.put(1).await;
-    let (ids, queue) = (vec![id], QueueName::new("elsewhere").unwrap());
+    let (ids, queue) = (vec![id], QueueName::new("other").unwrap());
     let halfway = Halfway::through(&fixture, MoveJobs { ids, queue, precondition: Precondition::default() }).await;
     leased(&fixture, id).await;
     assert_eq!(halfway.finish().await.changes.len(), 1);
     let job = fixture.job(id).await;
-    assert_eq!((job.state, job.queue.as_str()), (State::InProgress, "elsewhere"));
+    assert_eq!((job.state, job.queue.as_str()), (State::InProgress, "other"));
     fixture.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
     assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
 }
 
 #[tokio::test]
-async fn a_job_that_ends_before_it_is_declared_failed_keeps_its_end() {
+async fn a_job_that_ends_before_an_operator_fails_it_keeps_its_outcome() {
     let fixture = Fixture::new().await;
     let id = fixture.put(1).await;
     let lease = leased(&fixture, id).await;
@@ -343,7 +345,7 @@ async fn a_job_that_ends_before_it_is_declared_failed_keeps_its_end() {
 const OUT_OF_REACH: &str = "select count(*) from pm.job left join pm.claim_frontier using (queue_id, priority)
     where state = 1 and coalesce(job.seq > claim_frontier.seq, true)";
 
-/// Puts a line out of use: its frontier is far behind another's, and no job stands in it.
+/// Makes a line unused: its frontier is far behind another's, and it has no jobs.
 async fn with_an_unused_line(fixture: &Fixture) {
     let id = fixture.put_with(1, EnqueueOptions::default().priority(5)).await;
     leased(fixture, id).await;
@@ -357,7 +359,7 @@ async fn with_an_unused_line(fixture: &Fixture) {
 async fn retire(fixture: &Fixture) {
     fixture.queue.reap().await.unwrap();
     let retired = "select count(*) from pm.claim_frontier where retired_at is not null";
-    assert_eq!(fixture.number(retired), 1, "the line is empty and far behind");
+    assert_eq!(fixture.number(retired), 1, "the line is empty and its frontier far behind");
 }
 
 async fn delete_retired(fixture: &Fixture) {
@@ -383,36 +385,37 @@ async fn a_frontier_is_kept_while_its_line_is_used() {
     retire(&fixture).await;
     let id = fixture.put_with(1, EnqueueOptions::default().priority(5)).await;
     delete_retired(&fixture).await;
-    assert_eq!(fixture.number("select count(*) from pm.claim_frontier"), 2, "a job stands in the line");
+    assert_eq!(fixture.number("select count(*) from pm.claim_frontier"), 2, "the line has a job");
     leased(&fixture, id).await;
     assert_eq!(fixture.number("select count(*) from pm.claim_frontier where retired_at is not null"), 0);
     assert_eq!(fixture.number(OUT_OF_REACH), 0);
 }
 
-/// Retires or deletes the frontier of the line while something that has seen it takes a job.
-async fn clear_during<T: Send + 'static>(fixture: &Fixture, deletes: bool, halfway: Halfway<T>) -> T {
+/// Retires or deletes the frontier of the line while an operation that has read it takes a job.
+async fn retire_during<T: Send + 'static>(fixture: &Fixture, deletes: bool, halfway: Halfway<T>) -> T {
     let line = "priority = 5 and queue_id = (select id from pm.queue where name = 'tasks')";
-    let clear = if deletes {
+    let sql = if deletes {
         format!("delete from pm.claim_frontier where {line}")
     } else {
         format!("update pm.claim_frontier set retired_at = now() where {line}")
     };
-    fixture.database.execute(&clear).unwrap();
+    fixture.database.execute(&sql).unwrap();
     halfway.finish().await
 }
 
-/// Whatever takes a job has seen the frontier before it was retired, or deleted: the reaper finds the job all the same.
+/// An operation takes a job after it has read a frontier that is then retired or deleted: the reaper still finds the
+/// job.
 #[tokio::test]
-async fn a_job_taken_while_its_frontier_goes_stays_within_the_reapers_reach() {
+async fn a_job_taken_while_its_frontier_is_retired_or_deleted_stays_within_the_reapers_reach() {
     for takes in ["claim", "fetch", "move"] {
         for deletes in [false, true] {
             let fixture = Fixture::new().await;
             with_an_unused_line(&fixture).await;
-            fixture.queue.create_queue("elsewhere", false).await.unwrap();
+            fixture.queue.create_queue("other", false).await.unwrap();
             if deletes {
                 retire(&fixture).await;
             }
-            let from = if takes == "move" { "elsewhere" } else { "tasks" };
+            let from = if takes == "move" { "other" } else { "tasks" };
             let id = fixture.queue.enqueue(from, 2u64, EnqueueOptions::default().priority(5)).await.unwrap();
             let (worker, precondition, queue) =
                 ("worker".to_owned(), Precondition::default(), QueueName::new("tasks").unwrap());
@@ -422,17 +425,17 @@ async fn a_job_taken_while_its_frontier_goes_stays_within_the_reapers_reach() {
                     let lines = vec![LineCursor { queue_id, priority: 5, cursor: 0 }];
                     let claim = Claim { lines, limit: 1, lease: 8, worker, due_bound: None };
                     let halfway = Halfway::through(&fixture, claim).await;
-                    assert_eq!(clear_during(&fixture, deletes, halfway).await.jobs.len(), 1);
+                    assert_eq!(retire_during(&fixture, deletes, halfway).await.jobs.len(), 1);
                 }
                 "fetch" => {
                     let fetch = FetchJob { lease: Lease { job: id, number: 8 }, worker };
                     let halfway = Halfway::through(&fixture, fetch).await;
-                    assert!(clear_during(&fixture, deletes, halfway).await.is_some());
+                    assert!(retire_during(&fixture, deletes, halfway).await.is_some());
                 }
                 _ => {
                     leased(&fixture, id).await;
                     let halfway = Halfway::through(&fixture, MoveJobs { ids: vec![id], queue, precondition }).await;
-                    clear_during(&fixture, deletes, halfway).await;
+                    retire_during(&fixture, deletes, halfway).await;
                 }
             }
             assert_eq!(fixture.number("select count(*) from pm.job where state = 1"), 1);
@@ -441,7 +444,7 @@ async fn a_job_taken_while_its_frontier_goes_stays_within_the_reapers_reach() {
     }
 }
 
-/// What someone else has locked counts for no limit: leases behind it are reaped.
+/// Leases that another session has locked do not count towards the limit: those behind them are reaped.
 #[tokio::test]
 async fn locked_leases_do_not_hide_the_others_from_the_reaper() {
     let fixture = Fixture::new().await;

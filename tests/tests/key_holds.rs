@@ -1,4 +1,4 @@
-//! Keys: how long they hold, and what replaces what.
+//! Keys: how long they stay reserved, and which job replaces which.
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{
@@ -20,8 +20,8 @@ async fn a_job_that_has_not_started_becomes_what_replaces_it() {
     let fixture = Fixture::new().await;
     let first = fixture.queue.enqueue("tasks", "old", keyed().priority(1).description("old")).await.unwrap();
     let new = replacing().priority(5).description("new").codec(Codec::MessagePack);
-    let told = fixture.queue.enqueue_with_outcome("tasks", "new", new).await.unwrap();
-    assert_eq!(told, Enqueued::Replaced(first));
+    let outcome = fixture.queue.enqueue_with_outcome("tasks", "new", new).await.unwrap();
+    assert_eq!(outcome, Enqueued::Replaced(first));
     let job = fixture.queue.job(first).await.unwrap();
     assert_eq!((job.priority, job.description.as_deref(), job.codec), (5, Some("new"), Codec::MessagePack));
     let later = replacing().run_at(RunAt::In(Duration::from_secs(3_600)));
@@ -48,9 +48,9 @@ async fn a_job_that_failed_before_is_not_replaced() {
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().prefetch(1));
     jobs.next().await.unwrap().unwrap().into_parts().1.soft_fail("once").await.unwrap();
     drop(jobs);
-    let told = fixture.queue.enqueue_with_outcome("tasks", 2u64, replacing()).await.unwrap();
-    assert_eq!(told.id(), first);
-    assert!(matches!(told, Enqueued::Existing(..)), "{told:?}");
+    let outcome = fixture.queue.enqueue_with_outcome("tasks", 2u64, replacing()).await.unwrap();
+    assert_eq!(outcome.id(), first);
+    assert!(matches!(outcome, Enqueued::Existing(..)), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -63,10 +63,10 @@ async fn the_last_of_a_batch_replaces_and_its_neighbours_go_in() {
         4 => (n, keyed()),
         _ => (n, EnqueueOptions::default()),
     });
-    let told = fixture.queue.enqueue_many("tasks", batch).await.unwrap();
-    assert_eq!(told[..3], [Enqueued::Replaced(holder); 3]);
-    assert_eq!(told[3], Enqueued::existing(holder, State::Paused));
-    assert!(told[4..].iter().all(|one| matches!(one, Enqueued::Inserted(_))));
+    let outcomes = fixture.queue.enqueue_many("tasks", batch).await.unwrap();
+    assert_eq!(outcomes[..3], [Enqueued::Replaced(holder); 3]);
+    assert_eq!(outcomes[3], Enqueued::existing(holder, State::Paused));
+    assert!(outcomes[4..].iter().all(|one| matches!(one, Enqueued::Inserted(_))));
     let payload = fixture.queue.payload(holder).await.unwrap().unwrap();
     assert_eq!(&payload.bytes[..], b"3");
 }
@@ -86,7 +86,7 @@ async fn replacing_a_copy_leaves_the_shared_payload_to_the_others() {
 }
 
 #[tokio::test]
-async fn a_key_is_held_as_long_as_was_asked() {
+async fn a_key_is_reserved_for_as_long_as_requested() {
     let fixture = Fixture::new().await;
     let far = Timestamp::from_unix_us(4_102_444_800_000_000);
     let past = Timestamp::from_unix_us(1_000_000_000_000_000);
@@ -107,7 +107,7 @@ async fn a_key_is_held_as_long_as_was_asked() {
 }
 
 #[tokio::test]
-async fn a_hold_that_has_lapsed_is_let_go_at_the_next_enqueue() {
+async fn a_lapsed_key_is_released_at_the_next_enqueue() {
     let fixture = Fixture::new().await;
     let far = Timestamp::from_unix_us(4_102_444_800_000_000);
     for options in [keyed().key_hold(KeyHold::Until(far)), replacing().key_hold(KeyHold::Until(far))] {
@@ -116,8 +116,8 @@ async fn a_hold_that_has_lapsed_is_let_go_at_the_next_enqueue() {
         assert_eq!(fixture.queue.enqueue("tasks", 2u64, options.clone()).await.unwrap(), id);
         fixture
             .column("update pm.job set key_until = now() - interval '1 s' where reserved_key is not null returning 1");
-        let told = fixture.queue.enqueue_with_outcome("tasks", 3u64, options).await.unwrap();
-        assert!(matches!(told, Enqueued::Inserted(_)), "{told:?}");
-        fixture.queue.delete_jobs(&[told.id()]).await.unwrap();
+        let outcome = fixture.queue.enqueue_with_outcome("tasks", 3u64, options).await.unwrap();
+        assert!(matches!(outcome, Enqueued::Inserted(_)), "{outcome:?}");
+        fixture.queue.delete_jobs(&[outcome.id()]).await.unwrap();
     }
 }

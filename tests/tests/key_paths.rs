@@ -1,4 +1,5 @@
-//! Every way to a key, beside every state of the job that has or had it: one job of a queue holds a key, or none.
+//! Every operation that can reserve a key, in every state of the job that has or had it: at most one job of a queue has
+//! a key reserved.
 
 use futures_util::StreamExt;
 use pm_core::op::{Change, Precondition};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 const KEY: &str = "report";
 
-/// What the job that has or had the key is doing.
+/// The state of the job that has or had the key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Holder {
     Absent,
@@ -21,9 +22,9 @@ enum Holder {
     BackingOff,
     Finished,
     Failed,
-    EndedButHeldUntilLater,
-    EndedButHeldForEver,
-    /// It was to be held beyond its end, and that time has passed since.
+    EndedWithKeyUntilLater,
+    EndedWithKeyForEver,
+    /// It kept the key beyond its end, until a time that has passed.
     Lapsed,
     Deleted,
 }
@@ -38,23 +39,23 @@ const HOLDERS: [Holder; 11] = [
     BackingOff,
     Finished,
     Failed,
-    EndedButHeldUntilLater,
-    EndedButHeldForEver,
+    EndedWithKeyUntilLater,
+    EndedWithKeyForEver,
     Lapsed,
     Deleted,
 ];
 
 impl Holder {
-    fn holds(self) -> bool {
-        matches!(self, Pending | Paused | InProgress | BackingOff | EndedButHeldUntilLater | EndedButHeldForEver)
+    fn has_key(self) -> bool {
+        matches!(self, Pending | Paused | InProgress | BackingOff | EndedWithKeyUntilLater | EndedWithKeyForEver)
     }
 
-    /// Brings such a job about in the queue `tasks`.
-    async fn stand(self, fixture: &Fixture) {
+    /// Creates such a job in the queue `tasks`.
+    async fn create(self, fixture: &Fixture) {
         let far = Timestamp::from_unix_us(4_102_444_800_000_000);
         let hold = match self {
-            EndedButHeldUntilLater | Lapsed => KeyHold::Until(far),
-            EndedButHeldForEver => KeyHold::ForEver,
+            EndedWithKeyUntilLater | Lapsed => KeyHold::Until(far),
+            EndedWithKeyForEver => KeyHold::ForEver,
             _ => KeyHold::WhileActive,
         };
         let mut options = keyed().key_hold(hold);
@@ -68,8 +69,8 @@ impl Holder {
         match self {
             InProgress => {
                 let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-                let held = next(&mut jobs).await;
-                held.into_parts().1.leave();
+                let job = next(&mut jobs).await;
+                job.into_parts().1.leave();
                 drop(jobs);
             }
             BackingOff => {
@@ -77,7 +78,7 @@ impl Holder {
                 let ack = jobs.next().await.unwrap().unwrap().into_parts().1;
                 ack.soft_fail("once").await.unwrap();
             }
-            Finished | EndedButHeldUntilLater | EndedButHeldForEver | Lapsed => {
+            Finished | EndedWithKeyUntilLater | EndedWithKeyForEver | Lapsed => {
                 assert_eq!(fixture.queue.finish_jobs(&[id]).await.unwrap(), 1);
             }
             Failed => assert_eq!(fixture.queue.fail_jobs(&[id], "no").await.unwrap(), 1),
@@ -94,10 +95,10 @@ fn keyed() -> EnqueueOptions {
     EnqueueOptions::default().key(KEY)
 }
 
-/// How a job comes to hold the key in the queue `tasks`.
+/// The operations by which a job can reserve the key in the queue `tasks`.
 const PATHS: [&str; 7] = ["enqueue", "replace", "restart", "restart by force", "restart of two", "move", "copy"];
 
-/// Makes the job that is to come by this path; it has the key in another queue, or had it in this one.
+/// Creates the job that will take this path; it has the key in another queue, or had it in this one.
 async fn prepare(path: &str, fixture: &Fixture) -> Vec<Uuid> {
     let count = if path == "restart of two" { 2 } else { 1 };
     let mut ids = Vec::new();
@@ -108,25 +109,25 @@ async fn prepare(path: &str, fixture: &Fixture) -> Vec<Uuid> {
                 assert_eq!(fixture.queue.fail_jobs(&[id], "no").await.unwrap(), 1);
                 ids.push(id);
             }
-            "move" | "copy" => ids.push(fixture.queue.enqueue("elsewhere", 1u64, keyed()).await.unwrap()),
+            "move" | "copy" => ids.push(fixture.queue.enqueue("other", 1u64, keyed()).await.unwrap()),
             _ => {}
         }
     }
     ids
 }
 
-/// Goes the path; returns how many jobs came to hold the key.
-async fn go(path: &str, fixture: &Fixture, ids: &[Uuid], holder: Holder) -> usize {
+/// Takes the path; returns how many jobs reserved the key.
+async fn take(path: &str, fixture: &Fixture, ids: &[Uuid], holder: Holder) -> usize {
     let changes = match path {
         "enqueue" | "replace" => {
             let on_conflict = if path == "replace" { OnConflict::Replace } else { OnConflict::Keep };
-            let told =
+            let outcome =
                 fixture.queue.enqueue_with_outcome("tasks", 2u64, keyed().on_conflict(on_conflict)).await.unwrap();
             if path == "replace" {
-                let is_replaced = matches!(told, Enqueued::Replaced(_));
-                assert_eq!(is_replaced, matches!(holder, Pending | Paused), "{holder:?}: {told:?}");
+                let is_replaced = matches!(outcome, Enqueued::Replaced(_));
+                assert_eq!(is_replaced, matches!(holder, Pending | Paused), "{holder:?}: {outcome:?}");
             }
-            return matches!(told, Enqueued::Inserted(_)).into();
+            return matches!(outcome, Enqueued::Inserted(_)).into();
         }
         "copy" => {
             return match fixture.queue.copy_job(ids[0], "tasks", keyed()).await {
@@ -160,33 +161,33 @@ async fn go(path: &str, fixture: &Fixture, ids: &[Uuid], holder: Holder) -> usiz
     changes.iter().filter(|change| **change == Change::Changed).count()
 }
 
-/// Promise: whether a key is free is judged alike on every path, and a job never becomes active beside its holder.
+/// Every path judges in the same way whether a key is free, and no job becomes active while another has its key.
 #[tokio::test]
-async fn every_path_takes_a_free_key_and_leaves_a_held_one() {
+async fn every_path_takes_a_free_key_and_leaves_a_reserved_one() {
     let an_hour = SettingsChange::new().backoff(vec![Duration::from_secs(3_600)]);
     let fixture = Fixture::with(an_hour).await;
-    fixture.queue.create_queue("elsewhere", false).await.unwrap();
+    fixture.queue.create_queue("other", false).await.unwrap();
     for path in PATHS {
         for holder in HOLDERS {
             fixture.database.execute("delete from pm.job").unwrap();
             let ids = prepare(path, &fixture).await;
-            holder.stand(&fixture).await;
-            let came = go(path, &fixture, &ids, holder).await;
-            assert_eq!(came, usize::from(!holder.holds()), "{path} beside {holder:?}");
+            holder.create(&fixture).await;
+            let reserved = take(path, &fixture, &ids, holder).await;
+            assert_eq!(reserved, usize::from(!holder.has_key()), "{path} with {holder:?}");
             let in_tasks = "from pm.job where queue_id = (select id from pm.queue where name = 'tasks')";
             let active = fixture.number(&format!("select count(*) {in_tasks} and state < 2 and key = '{KEY}'"));
-            assert!(active <= 1, "{path} beside {holder:?}: {active} active jobs with the key");
-            let holding = fixture.number(&format!("select count(*) {in_tasks} and reserved_key = '{KEY}'"));
-            assert_eq!(holding, 1, "{path} beside {holder:?}: one job holds the key");
+            assert!(active <= 1, "{path} with {holder:?}: {active} active jobs with the key");
+            let reserved = fixture.number(&format!("select count(*) {in_tasks} and reserved_key = '{KEY}'"));
+            assert_eq!(reserved, 1, "{path} with {holder:?}: one job has the key");
         }
     }
 }
 
-/// A hold that has lapsed is the source's own, or that of a job restarted beside: it goes with what is done to that job.
+/// A lapsed key of the source of a copy, or of a job that is restarted or moved, is released by that action itself.
 #[tokio::test]
-async fn a_lapsed_hold_of_a_job_that_is_changed_itself_is_in_no_ones_way() {
+async fn a_lapsed_key_does_not_block_an_action_on_its_own_job() {
     let fixture = Fixture::new().await;
-    Lapsed.stand(&fixture).await;
+    Lapsed.create(&fixture).await;
     let id: Uuid = fixture.column("select id from pm.job")[0].parse().unwrap();
     let copy = fixture.queue.copy_job(id, "tasks", keyed()).await.unwrap();
     assert_eq!(fixture.column("select id from pm.job where reserved_key is not null"), [copy.to_string()]);
@@ -200,16 +201,16 @@ async fn a_lapsed_hold_of_a_job_that_is_changed_itself_is_in_no_ones_way() {
     assert_eq!(refused, [Change::KeyTaken]);
 
     fixture.database.execute("delete from pm.job").unwrap();
-    Lapsed.stand(&fixture).await;
+    Lapsed.create(&fixture).await;
     let lapsed: Uuid = fixture.column("select id from pm.job")[0].parse().unwrap();
     assert_eq!(fixture.queue.restart_jobs(&[lapsed], false).await.unwrap(), 1);
     assert_eq!(fixture.column("select reserved_key from pm.job"), [KEY]);
 
     fixture.database.execute("delete from pm.job").unwrap();
-    fixture.queue.create_queue("elsewhere", false).await.unwrap();
-    Lapsed.stand(&fixture).await;
-    let there = fixture.queue.enqueue("elsewhere", 1u64, keyed()).await.unwrap();
+    fixture.queue.create_queue("other", false).await.unwrap();
+    Lapsed.create(&fixture).await;
+    let there = fixture.queue.enqueue("other", 1u64, keyed()).await.unwrap();
     let lapsed: Uuid = fixture.column(&format!("select id from pm.job where id <> '{there}'"))[0].parse().unwrap();
-    assert_eq!(fixture.queue.move_jobs(&[lapsed], "elsewhere").await.unwrap(), 1, "it claims no key there");
+    assert_eq!(fixture.queue.move_jobs(&[lapsed], "other").await.unwrap(), 1, "it needs no key there");
     assert_eq!(fixture.column("select id from pm.job where reserved_key is not null"), [there.to_string()]);
 }

@@ -1,7 +1,8 @@
-//! A key keeps a second job for the same work off the queue while the first has not ended.
+//! A key keeps a second job for the same work out of the queue while the first has not ended.
 
 use pm_driver_tokio_postgres::{
-    ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, InitialState, OnConflict, SettingsChange, State,
+    BulkAction, Change, ConnectOptions, EnqueueOptions, Enqueued, ErrorKind, InitialState, OnConflict, Precondition,
+    QueueName, SettingsChange, State,
 };
 use pm_tests::{Fixture, next, within};
 use std::collections::HashSet;
@@ -25,7 +26,7 @@ async fn a_second_job_with_the_same_key_is_the_first() {
 }
 
 #[tokio::test]
-async fn a_key_is_of_its_queue_and_other_keys_are_other_keys() {
+async fn keys_are_scoped_to_their_queue_and_compared_exactly() {
     let fixture = Fixture::new().await;
     fixture.queue.create_queue("other", false).await.unwrap();
     let ids = [
@@ -39,20 +40,20 @@ async fn a_key_is_of_its_queue_and_other_keys_are_other_keys() {
 }
 
 #[tokio::test]
-async fn the_state_of_the_holder_is_told() {
+async fn the_state_of_the_holder_is_reported() {
     let fixture = Fixture::new().await;
     let id = fixture.put_with(1, key("a").initial_state(InitialState::Paused)).await;
-    let told = fixture.queue.enqueue_with_outcome("tasks", 2, key("a")).await.unwrap();
-    assert_eq!(told, Enqueued::Existing(id, State::Paused));
+    let outcome = fixture.queue.enqueue_with_outcome("tasks", 2, key("a")).await.unwrap();
+    assert_eq!(outcome, Enqueued::Existing(id, State::Paused));
     fixture.queue.resume_queue("tasks").await.unwrap();
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
-    let _held = next(&mut jobs).await;
-    let told = fixture.queue.enqueue_with_outcome("tasks", 2, key("a")).await.unwrap();
-    assert_eq!(told, Enqueued::Existing(id, State::InProgress));
+    let _job = next(&mut jobs).await;
+    let outcome = fixture.queue.enqueue_with_outcome("tasks", 2, key("a")).await.unwrap();
+    assert_eq!(outcome, Enqueued::Existing(id, State::InProgress));
 }
 
 #[tokio::test]
-async fn a_caller_who_wants_so_is_refused_with_the_holders_id() {
+async fn on_conflict_refuse_fails_with_the_holders_id() {
     let fixture = Fixture::new().await;
     let refuse = || key("a").on_conflict(OnConflict::Refuse);
     let id = fixture.put_with(1, refuse()).await;
@@ -65,7 +66,7 @@ async fn a_caller_who_wants_so_is_refused_with_the_holders_id() {
 }
 
 #[tokio::test]
-async fn a_key_is_free_again_when_its_holder_has_ended_however() {
+async fn a_key_is_free_again_however_its_holder_ended() {
     let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::ZERO]).max_retries(1)).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let mut ids = HashSet::new();
@@ -78,7 +79,7 @@ async fn a_key_is_free_again_when_its_holder_has_ended_however() {
             1 => ack.hard_fail("no").await.unwrap(),
             2 => {
                 ack.soft_fail("again").await.unwrap();
-                assert_eq!(fixture.put_with(9, key("a")).await, id, "a retry still holds it");
+                assert_eq!(fixture.put_with(9, key("a")).await, id, "a retry keeps the key");
                 next(&mut jobs).await.into_parts().1.soft_fail("enough").await.unwrap();
             }
             _ => {
@@ -96,15 +97,15 @@ async fn a_key_is_free_again_when_its_holder_was_reaped_for_the_last_time() {
     let fixture = Fixture::with(SettingsChange::new().lease(Duration::from_millis(100)).max_retries(0)).await;
     let first = fixture.put_with(1, key("a")).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
-    let held = next(&mut jobs).await;
-    let reaped = async || fixture.queue.reap().await.expect("it can be reaped").0 == 1;
+    let job = next(&mut jobs).await;
+    let reaped = async || fixture.queue.reap().await.expect("the reap succeeds").0 == 1;
     pm_tests::eventually("it is reaped", pm_tests::TIMEOUT, reaped).await;
     assert_ne!(fixture.put_with(2, key("a")).await, first);
-    drop(held);
+    drop(job);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_16_racing_enqueuers_one_wins_and_all_learn_who() {
+async fn of_16_racing_enqueuers_one_wins_and_all_get_its_id() {
     let fixture = Fixture::new().await;
     let mut handles = Vec::new();
     for _ in 0..16 {
@@ -114,25 +115,23 @@ async fn of_16_racing_enqueuers_one_wins_and_all_learn_who() {
         let tasks: Vec<_> = (0..16)
             .map(|n| {
                 let (queue, options) = (handles[n].clone(), key(&format!("round {round}")));
-                tokio::spawn(
-                    async move { queue.enqueue_with_outcome("tasks", n, options).await.expect("it is answered") },
-                )
+                tokio::spawn(async move { queue.enqueue_with_outcome("tasks", n, options).await.expect("it succeeds") })
             })
             .collect();
-        let mut told = Vec::new();
+        let mut outcomes = Vec::new();
         for task in tasks {
-            told.push(within("the answer", task).await.unwrap());
+            outcomes.push(within("the answer", task).await.unwrap());
         }
-        let inserted: Vec<_> = told.iter().filter(|one| matches!(one, Enqueued::Inserted(_))).collect();
-        assert_eq!(inserted.len(), 1, "{told:?}");
+        let inserted: Vec<_> = outcomes.iter().filter(|one| matches!(one, Enqueued::Inserted(_))).collect();
+        assert_eq!(inserted.len(), 1, "{outcomes:?}");
         let winner = inserted[0].id();
-        assert!(told.iter().all(|one| one.id() == winner), "{told:?}");
+        assert!(outcomes.iter().all(|one| one.id() == winner), "{outcomes:?}");
     }
     assert_eq!(fixture.number("select count(*) from pm.job"), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn enqueuers_racing_with_workers_always_get_a_job_that_was_there() {
+async fn enqueuers_racing_with_workers_always_get_a_job_that_existed() {
     let fixture = Fixture::new().await;
     let queue = fixture.queue.clone();
     let worker = tokio::spawn(async move {
@@ -147,7 +146,7 @@ async fn enqueuers_racing_with_workers_always_get_a_job_that_was_there() {
             tokio::spawn(async move {
                 let mut ids = Vec::new();
                 for n in 0..100 {
-                    ids.push(queue.enqueue("tasks", n, key("the one")).await.expect("it is answered"));
+                    ids.push(queue.enqueue("tasks", n, key("the one")).await.expect("it succeeds"));
                 }
                 ids
             })
@@ -160,18 +159,79 @@ async fn enqueuers_racing_with_workers_always_get_a_job_that_was_there() {
     within("the end", fixture.queue.close()).await;
     worker.await.unwrap();
     assert_eq!(fixture.number("select count(*) from pm.job"), ids.len() as i64);
-    assert!(ids.len() > 1, "the key came free in between");
+    assert!(ids.len() > 1, "the key was free in between");
 }
 
 #[tokio::test]
-async fn keys_hold_within_one_enqueue_of_many_too() {
+async fn keys_are_unique_within_one_enqueue_of_many_too() {
     let fixture = Fixture::new().await;
     let jobs = (0..300u64).map(|n| (n, key(&format!("key {}", n % 3))));
-    let told = fixture.queue.enqueue_many("tasks", jobs).await.unwrap();
-    for (n, one) in told.iter().enumerate() {
-        assert_eq!(one.id(), told[n % 3].id());
+    let outcomes = fixture.queue.enqueue_many("tasks", jobs).await.unwrap();
+    for (n, one) in outcomes.iter().enumerate() {
+        assert_eq!(one.id(), outcomes[n % 3].id());
         assert_eq!(matches!(one, Enqueued::Inserted(_)), n < 3, "job {n}: {one:?}");
     }
     let payloads: HashSet<_> = fixture.column("select convert_from(payload, 'utf8') from pm.job").into_iter().collect();
     assert_eq!(payloads, ["0", "1", "2"].map(str::to_owned).into());
+}
+
+/// A restarted job reserves its key again. While another job has the key, it is not restarted: two active jobs would
+/// have one key.
+#[tokio::test]
+async fn a_job_whose_key_is_reserved_by_another_is_not_restarted() {
+    let fixture = Fixture::new().await;
+    let one = || key("one");
+    let first = fixture.put_with(1, one()).await;
+    fixture.queue.finish_jobs(&[first]).await.unwrap();
+    let second = fixture.put_with(2, one()).await;
+    assert_ne!(first, second, "the key was free");
+    assert_eq!(fixture.queue.restart_jobs(&[first], false).await.unwrap(), 0);
+    assert_eq!(fixture.state(first).await, State::Finished);
+    assert_eq!(fixture.put_with(3, one()).await, second, "the second job still has it");
+    fixture.queue.finish_jobs(&[second]).await.unwrap();
+    let third = fixture.put_with(4, one()).await;
+    assert!(third != first && third != second);
+    fixture.queue.finish_jobs(&[third]).await.unwrap();
+    assert_eq!(fixture.queue.restart_jobs(&[third], false).await.unwrap(), 1);
+    assert_eq!(fixture.put_with(5, one()).await, third, "it has reserved its key again");
+}
+
+#[tokio::test]
+async fn a_job_whose_key_is_reserved_in_the_target_queue_is_not_moved_there() {
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("other", false).await.unwrap();
+    let one = || key("one");
+    let here = fixture.put_with(1, one()).await;
+    let there = fixture.queue.enqueue("other", 2u64, one()).await.unwrap();
+    let outcomes = fixture
+        .queue
+        .change_jobs(&BulkAction::Move { to: QueueName::new("other").unwrap() }, &[here], &Precondition::default())
+        .await
+        .unwrap()
+        .changes()
+        .to_vec();
+    assert_eq!(outcomes, [Change::KeyTaken]);
+    assert_eq!(fixture.job(here).await.queue, "tasks");
+    fixture.queue.finish_jobs(&[there]).await.unwrap();
+    assert_eq!(
+        fixture
+            .queue
+            .change_jobs(&BulkAction::Move { to: QueueName::new("other").unwrap() }, &[here], &Precondition::default())
+            .await
+            .unwrap()
+            .changes()
+            .to_vec(),
+        [Change::Changed]
+    );
+    let holder = fixture.queue.enqueue("other", 3u64, one()).await.unwrap();
+    assert_eq!(holder, here, "it has reserved its key there");
+}
+
+#[tokio::test]
+async fn a_copy_whose_key_is_reserved_is_a_key_conflict() {
+    let fixture = Fixture::new().await;
+    let keyed = || key("one");
+    let source = fixture.put_with(1, keyed()).await;
+    let refused = fixture.queue.copy_job(source, "tasks", keyed()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::KeyConflict);
 }

@@ -1,4 +1,4 @@
-//! A lease lasts as long as someone keeps it, and is trusted no longer than it holds.
+//! A lease lasts as long as it is extended, and is trusted no longer than it lasts.
 
 use pm_driver_tokio_postgres::{Ending, ErrorKind, SettingsChange, State, StreamOptions};
 use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
@@ -11,7 +11,7 @@ fn lease(lease: Duration) -> SettingsChange {
 }
 
 #[tokio::test]
-async fn a_lease_of_a_second_is_kept_alive_for_a_handler_that_works_for_four() {
+async fn a_lease_of_one_second_is_extended_for_a_handler_that_takes_four() {
     let fixture = Fixture::with(lease(SECOND)).await;
     let id = fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
@@ -19,7 +19,7 @@ async fn a_lease_of_a_second_is_kept_alive_for_a_handler_that_works_for_four() {
     let mut others = fixture.another(Default::default()).await.try_stream_jobs::<u64>("tasks");
     tokio::select! {
         () = ack.lost() => panic!("the lease was lost"),
-        _ = next(&mut others) => panic!("someone else got the job"),
+        _ = next(&mut others) => panic!("another worker got the job"),
         // The handler's work.
         () = tokio::time::sleep(SECOND * 4) => {}
     }
@@ -30,14 +30,14 @@ async fn a_lease_of_a_second_is_kept_alive_for_a_handler_that_works_for_four() {
 }
 
 #[tokio::test]
-async fn many_leases_are_kept_alive_together() {
+async fn many_leases_are_extended_together() {
     const JOBS: u64 = 700;
     let fixture = Fixture::with(lease(SECOND * 2)).await;
     fixture.put_many(JOBS).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
-    let held = take(&mut jobs, JOBS as usize).await;
+    let taken = take(&mut jobs, JOBS as usize).await;
     tokio::time::sleep(SECOND * 4).await;
-    for job in held {
+    for job in taken {
         job.into_parts().1.commit().detach();
     }
     within("the end", fixture.queue.close()).await;
@@ -46,7 +46,7 @@ async fn many_leases_are_kept_alive_together() {
 }
 
 #[tokio::test]
-async fn keeping_alive_ends_at_its_bound() {
+async fn the_heartbeat_ends_at_its_limit() {
     let fixture = Fixture::with(lease(SECOND)).await;
     fixture.put(1).await;
     let options = StreamOptions::default().heartbeat(Some(SECOND * 2));
@@ -60,7 +60,7 @@ async fn keeping_alive_ends_at_its_bound() {
 }
 
 #[tokio::test]
-async fn without_heartbeat_someone_else_gets_the_job_and_the_first_is_told() {
+async fn without_heartbeat_another_worker_gets_the_job_and_the_first_is_notified() {
     let fixture = Fixture::with(lease(SECOND)).await;
     let id = fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -78,7 +78,7 @@ async fn without_heartbeat_someone_else_gets_the_job_and_the_first_is_told() {
     assert_eq!((theirs.id(), theirs.metadata().attempt, theirs.metadata().retry_count), (id, 2, 1));
     let lost_at = within("the loss", lost_at).await.unwrap();
     assert!(lost_at <= theirs_at, "never two trusted leases");
-    assert!(lost_at - start >= SECOND / 2, "trusted for most of its length");
+    assert!(lost_at - start >= SECOND / 2, "trusted for most of its duration");
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     theirs.into_parts().1.commit().await.unwrap();
     let attempts = fixture.queue.attempts(id).await.unwrap();
@@ -87,7 +87,7 @@ async fn without_heartbeat_someone_else_gets_the_job_and_the_first_is_told() {
 }
 
 #[tokio::test]
-async fn a_refresh_tells_what_remains_and_never_shortens() {
+async fn an_extension_returns_the_remaining_time_and_never_shortens_the_lease() {
     let fixture = Fixture::with(lease(SECOND * 600)).await;
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -101,7 +101,7 @@ async fn a_refresh_tells_what_remains_and_never_shortens() {
 }
 
 #[tokio::test]
-async fn a_handler_can_keep_its_lease_by_itself() {
+async fn a_handler_can_extend_its_lease_by_hand() {
     let fixture = Fixture::with(lease(SECOND)).await;
     let id = fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -116,13 +116,13 @@ async fn a_handler_can_keep_its_lease_by_itself() {
 }
 
 #[tokio::test]
-async fn an_expired_lease_can_be_refreshed_until_it_is_reaped() {
+async fn an_expired_lease_can_be_extended_until_it_is_reaped() {
     let fixture = Fixture::with(lease(SECOND / 5)).await;
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let mut ack = next(&mut jobs).await.into_parts().1;
-    let over = async || fixture.number("select count(*) from pm.job where lease_expires_at < now()") == 1;
-    eventually("the lease is over", TIMEOUT, over).await;
+    let expired = async || fixture.number("select count(*) from pm.job where lease_expires_at < now()") == 1;
+    eventually("the lease has expired", TIMEOUT, expired).await;
     ack.refresh_lock().await.unwrap();
     eventually("it is reaped", TIMEOUT, async || fixture.queue.reap().await.unwrap().0 == 1).await;
     assert_eq!(ack.refresh_lock().await.unwrap_err().kind(), ErrorKind::LeaseLost);
@@ -135,15 +135,15 @@ async fn lost_ends_when_an_operator_breaks_the_lease() {
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().reaper(false));
     let ack = next(&mut jobs).await.into_parts().1;
-    let kept = tokio::time::timeout(SECOND * 2, ack.lost()).await;
-    assert!(kept.is_err(), "it is kept alive");
+    let timed_out = tokio::time::timeout(SECOND * 2, ack.lost()).await;
+    assert!(timed_out.is_err(), "the heartbeat extends it");
     fixture.database.execute("update pm.job set state = 3, lease = null, lease_expires_at = null, seq = null").unwrap();
     within("the loss", ack.lost()).await;
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
 
 #[tokio::test]
-async fn lost_ends_when_the_word_is_said() {
+async fn lost_ends_when_the_job_is_settled() {
     let fixture = Fixture::new().await;
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
@@ -155,24 +155,24 @@ async fn lost_ends_when_the_word_is_said() {
 }
 
 #[tokio::test]
-async fn reaping_tells_how_many_and_when_the_next_lease_ends() {
+async fn reaping_reports_how_many_and_when_the_next_lease_ends() {
     let fixture = Fixture::with(lease(SECOND * 600)).await;
     assert_eq!(fixture.queue.reap().await.unwrap(), (0, None), "nothing is in progress");
     fixture.put_many(3).await;
-    assert_eq!(fixture.queue.reap().await.unwrap(), (0, None), "nor is what waits");
+    assert_eq!(fixture.queue.reap().await.unwrap(), (0, None), "pending jobs do not count");
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let held = take(&mut jobs, 3).await;
+    let taken = take(&mut jobs, 3).await;
     let (reaped, next_expiry) = fixture.queue.reap().await.unwrap();
     let next_expiry = next_expiry.unwrap();
     assert_eq!(reaped, 0);
     assert!(next_expiry <= SECOND * 600 && next_expiry > SECOND * 590, "{next_expiry:?}");
 
-    let expire = format!("update pm.job set lease_expires_at = now() where id = '{}'", held[0].id());
+    let expire = format!("update pm.job set lease_expires_at = now() where id = '{}'", taken[0].id());
     fixture.database.execute(&expire).unwrap();
     let (reaped, next_expiry) = fixture.queue.reap().await.unwrap();
     assert_eq!(reaped, 1);
     assert!(next_expiry.unwrap() > SECOND * 590, "of the other two");
-    for job in held.into_iter().skip(1) {
+    for job in taken.into_iter().skip(1) {
         job.into_parts().1.commit().await.unwrap();
     }
     drop(jobs);
@@ -186,7 +186,7 @@ async fn two_reapers_at_once_share_the_work() {
     let fixture = Fixture::with(lease(SECOND * 600)).await;
     fixture.put_many(JOBS).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let held = take(&mut jobs, JOBS as usize).await;
+    let taken = take(&mut jobs, JOBS as usize).await;
     fixture.database.execute("update pm.job set lease_expires_at = now() where state = 1").unwrap();
     drop(jobs);
     let other = fixture.another(Default::default()).await;
@@ -196,5 +196,32 @@ async fn two_reapers_at_once_share_the_work() {
     assert_eq!(reaped, JOBS);
     assert_eq!(fixture.number("select count(*) from pm.attempt where verdict = 4"), JOBS as i64);
     assert_eq!(fixture.number("select max(retry_count) from pm.job"), 1);
-    drop(held);
+    drop(taken);
+}
+
+#[tokio::test]
+async fn a_stream_recovers_expired_leases_of_other_queues_without_a_reaper() {
+    let fixture = Fixture::with(lease(SECOND / 5)).await;
+    fixture.queue.create_queue("other", false).await.unwrap();
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let _job = next(&mut jobs).await;
+    drop(jobs);
+    let mut others = fixture.queue.try_stream_jobs::<u64>("other");
+    assert!(futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut others)).is_none());
+    let recovered = async || fixture.job(id).await.retry_count == 1;
+    eventually("it is reaped by a stream of another queue", TIMEOUT, recovered).await;
+}
+
+#[tokio::test]
+async fn a_lease_has_the_length_set_when_it_was_claimed_whichever_process_reaps() {
+    let fixture = Fixture::with(lease(SECOND * 600)).await;
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let job = next(&mut jobs).await;
+    fixture.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND)).await.unwrap();
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!(fixture.another(Default::default()).await.reap().await.unwrap().0, 0);
+    assert_eq!(fixture.state(id).await, State::InProgress);
+    within("the commit", job.into_parts().1.commit()).await.unwrap();
 }

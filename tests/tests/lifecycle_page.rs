@@ -1,4 +1,4 @@
-//! The page on the lifecycle is printed from the code, and the tests it names exist.
+//! The table on the lifecycle page matches the code, and the tests that the page names exist.
 
 use pm_core::{Event, State};
 use std::collections::BTreeSet;
@@ -41,7 +41,7 @@ fn the_table_of_transitions_is_the_code() {
         let after = State::ALL.map(|state| state.after(event).map_or("–", State::name)).join(" | ");
         table.push_str(&format!("| {name} | {after} |\n"));
     }
-    assert!(page().contains(&table), "docs/lifecycle.md should hold this table:\n{table}");
+    assert!(page().contains(&table), "docs/lifecycle.md should contain this table:\n{table}");
 }
 
 #[test]
@@ -50,9 +50,9 @@ fn every_test_the_page_names_exists() {
     let named: BTreeSet<_> = page.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();
     assert!(named.len() >= 10, "each promise names its test: {named:?}");
     for name in named {
-        let (file, test) = name.split_once("::").expect("it was filtered for that");
+        let (file, test) = name.split_once("::").expect("names without `::` were filtered out");
         let text = std::fs::read_to_string(root().join(format!("tests/tests/{file}.rs")));
-        let text = text.unwrap_or_else(|_| panic!("{name}: there is no tests/tests/{file}.rs"));
-        assert!(text.contains(&format!("fn {test}(")), "{name}: there is no such test");
+        let text = text.unwrap_or_else(|_| panic!("{name}: tests/tests/{file}.rs does not exist"));
+        assert!(text.contains(&format!("fn {test}(")), "{name}: the test does not exist");
     }
 }

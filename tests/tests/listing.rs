@@ -1,4 +1,4 @@
-//! What is shown is what is there.
+//! Lists and details show what is stored.
 
 use pm_driver_tokio_postgres::{
     Codec, EnqueueOptions, ErrorKind, InitialState, JobFilter, RawPayload, RunAt, SettingsChange, State, Uuid,
@@ -7,7 +7,7 @@ use pm_tests::{Fixture, next};
 use std::time::Duration;
 
 async fn ids(fixture: &Fixture, filter: JobFilter) -> Vec<Uuid> {
-    let jobs = fixture.queue.list_jobs(filter).await.expect("it can be listed");
+    let jobs = fixture.queue.list_jobs(filter).await.expect("listing succeeds");
     jobs.into_iter().map(|job| job.id).collect()
 }
 
@@ -20,22 +20,22 @@ async fn mixed(fixture: &Fixture) -> Vec<(State, Vec<Uuid>)> {
         let id = put(EnqueueOptions::default()).await;
         let ack = next(&mut jobs).await.into_parts().1;
         match n {
-            0..3 => ack.commit().await.expect("ours"),
-            _ => ack.hard_fail("no").await.expect("ours"),
+            0..3 => ack.commit().await.expect("the lease is valid"),
+            _ => ack.hard_fail("no").await.expect("the lease is valid"),
         }
         ended.push(id);
     }
     let in_progress = put(EnqueueOptions::default()).await;
-    let held = next(&mut jobs).await;
+    let job = next(&mut jobs).await;
     drop(jobs);
-    // Its lease is left to end by itself: twenty minutes are long enough.
-    std::mem::forget(held);
+    // It stays in progress: its lease of twenty minutes outlasts the test.
+    std::mem::forget(job);
     let waits = put(EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(3_600)))).await;
     let ready = put(EnqueueOptions::default()).await;
     let mut paused = vec![put(EnqueueOptions::default().initial_state(InitialState::Paused)).await];
     fixture.queue.create_queue("other", true).await.expect("it is new");
     for _ in 0..2 {
-        paused.push(fixture.queue.enqueue("other", 1, EnqueueOptions::default()).await.expect("it goes in"));
+        paused.push(fixture.queue.enqueue("other", 1, EnqueueOptions::default()).await.expect("the job is enqueued"));
     }
     let failed = ended.split_off(3);
     let by_state = [vec![waits, ready], paused, vec![in_progress], ended, failed];
@@ -72,8 +72,8 @@ async fn jobs_in_progress_come_in_pages_too() {
     let fixture = Fixture::new().await;
     fixture.put_many(30).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
-    let held = pm_tests::take(&mut jobs, 7).await;
-    let mut expected: Vec<_> = held.iter().map(|job| job.id()).collect();
+    let taken = pm_tests::take(&mut jobs, 7).await;
+    let mut expected: Vec<_> = taken.iter().map(|job| job.id()).collect();
     drop(jobs);
     expected.sort_unstable();
     expected.reverse();
@@ -108,7 +108,7 @@ async fn a_long_list_comes_in_pages() {
 }
 
 #[tokio::test]
-async fn a_job_is_shown_with_all_that_is_known_of_it() {
+async fn a_job_is_shown_with_all_its_fields() {
     let fixture = Fixture::with(SettingsChange::new().max_retries(3)).await;
     let options = EnqueueOptions::default().priority(-3).description("äöü 🐘").key("k").max_retries(7);
     let id = fixture.put_with(12_345, options).await;
@@ -148,7 +148,7 @@ async fn a_payload_is_shown_as_it_is_stored() {
     }
     let odd = RawPayload { codec: Codec::MessagePack, bytes: vec![0xc1, 0, 255].into() };
     let id = fixture.queue.enqueue("tasks", odd.clone(), EnqueueOptions::default()).await.unwrap();
-    assert_eq!(fixture.queue.payload(id).await.unwrap(), Some(odd.clone()), "passed through unread");
+    assert_eq!(fixture.queue.payload(id).await.unwrap(), Some(odd.clone()), "passed through unchanged");
     let mut jobs = fixture.queue.try_stream_jobs::<RawPayload>("tasks");
     let (read, ack) = next(&mut jobs).await.into_parts();
     assert_eq!(read, odd);
@@ -197,7 +197,7 @@ async fn ids_are_found_by_suffixes_of_every_length() {
 }
 
 #[tokio::test]
-async fn a_suffix_that_fits_many_jobs_names_eleven_and_one_that_fits_none_names_none() {
+async fn a_suffix_of_many_jobs_finds_eleven_and_one_of_none_finds_none() {
     let fixture = Fixture::new().await;
     let fill = "insert into pm.job (id, queue_id, priority, codec, payload, state)
                 select ('01890000-0000-7000-8000-0000000' || lpad(n::text, 2, '0') || 'abc')::uuid, 1, 0, 0, '1', 2
@@ -245,7 +245,7 @@ async fn queues_are_listed_by_name_with_exact_counts() {
 }
 
 #[tokio::test]
-async fn counts_beyond_ten_thousand_are_near() {
+async fn counts_beyond_ten_thousand_are_close_estimates() {
     let fixture = Fixture::new().await;
     let fill = "insert into pm.job (id, queue_id, priority, codec, payload, state, seq, ended_at, failed_at)
                 select gen_random_uuid(), 1, 0, 0, '1', n % 4 / 2 * (2 + n % 2), case when n % 4 < 2 then nextval('pm.job_seq') end,
@@ -258,4 +258,14 @@ async fn counts_beyond_ten_thousand_are_near() {
         assert!((shown - expected).abs() * 20 <= expected, "{state}: {shown}, not about {expected}");
     }
     assert_eq!(fixture.queue.pause_queue("tasks").await.unwrap(), 30_000, "pausing counts exactly");
+}
+
+#[tokio::test]
+async fn a_list_is_as_long_as_its_limit() {
+    let fixture = Fixture::new().await;
+    fixture.put_many(5).await;
+    for (limit, listed) in [(0, 0), (1, 1), (5, 5), (6, 5)] {
+        assert_eq!(fixture.queue.list_jobs(JobFilter::default().limit(limit)).await.unwrap().len(), listed);
+    }
+    assert_eq!(fixture.queue.list_jobs(JobFilter::default()).await.unwrap().len(), 5);
 }

@@ -1,4 +1,4 @@
-//! How long enqueues wait beside locks, what they answer, and in which order they lock.
+//! How long enqueues wait for locks, what they return, and in which order they lock.
 
 use futures_util::future::join_all;
 use pm_core::op::EnqueueKeyed;
@@ -7,12 +7,12 @@ use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, Queue,
 use pm_tests::{Direct, Fixture, within};
 use std::time::Duration;
 
-/// Guards: an enqueue that waits for a locked queue is given up after 5 s, says that it is not in, and is not; `close`
-/// waits no longer than that.
-async fn enqueues_are_answered_within_their_patience(fixture: &Fixture, queue: Queue, count: u64) {
+/// An enqueue that waits for a locked queue fails after 5 s, reports that the job was not enqueued, and that is true;
+/// `close` waits no longer.
+async fn assert_enqueues_fail_at_their_deadline(fixture: &Fixture, queue: Queue, count: u64) {
     const LOCK: &str = "select from pm.queue where name = 'tasks' for update";
-    let mut someone = Direct::to(&fixture.database.url()).await;
-    let transaction = someone.client.transaction().await.unwrap();
+    let mut session = Direct::to(&fixture.database.url()).await;
+    let transaction = session.client.transaction().await.unwrap();
     transaction.batch_execute(LOCK).await.unwrap();
     let early = tokio::spawn({
         let queue = queue.clone();
@@ -20,9 +20,9 @@ async fn enqueues_are_answered_within_their_patience(fixture: &Fixture, queue: Q
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
     transaction.rollback().await.unwrap();
-    let early = within("an enqueue that waits for less than its patience", early).await.unwrap().unwrap();
+    let early = within("an enqueue that waits until shortly before its deadline", early).await.unwrap().unwrap();
     assert_eq!(fixture.queue.delete_jobs(&[early]).await.unwrap(), 1);
-    let transaction = someone.client.transaction().await.unwrap();
+    let transaction = session.client.transaction().await.unwrap();
     transaction.batch_execute(LOCK).await.unwrap();
     let options = |n| match n % 2 {
         0 => EnqueueOptions::default(),
@@ -45,24 +45,24 @@ async fn enqueues_are_answered_within_their_patience(fixture: &Fixture, queue: Q
     let (late, ()) = within("the end", async { futures_util::join!(late, queue.close()) }).await;
     assert!(late.is_err());
     transaction.rollback().await.unwrap();
-    assert_eq!(fixture.number("select count(*) from pm.job"), 0, "what was answered as not in is not in");
+    assert_eq!(fixture.number("select count(*) from pm.job"), 0, "refused jobs are not enqueued");
     fixture.put(1).await;
 }
 
 #[tokio::test]
-async fn enqueues_to_a_locked_queue_are_answered_within_their_patience() {
+async fn enqueues_to_a_locked_queue_fail_at_their_deadline() {
     let options = || ConnectOptions::default().lock_timeout(Duration::from_secs(1));
     let [first, second, third] = [Fixture::new().await, Fixture::new().await, Fixture::new().await];
     let (tokio, other) = (first.another(options()).await, second.another(ConnectOptions::default()).await);
     let sqlx = pm_driver_sqlx::connect_with(&third.database.url(), options()).await.unwrap();
     futures_util::join!(
-        enqueues_are_answered_within_their_patience(&first, tokio, 64),
-        enqueues_are_answered_within_their_patience(&second, other, 2_000),
-        enqueues_are_answered_within_their_patience(&third, sqlx, 64),
+        assert_enqueues_fail_at_their_deadline(&first, tokio, 64),
+        assert_enqueues_fail_at_their_deadline(&second, other, 2_000),
+        assert_enqueues_fail_at_their_deadline(&third, sqlx, 64),
     );
 }
 
-/// Guards: batches of jobs with the same keys, in whatever order, wait for one another and never deadlock.
+/// Batches of jobs with the same keys, in any order, wait for one another and never deadlock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_with_the_same_keys_in_different_orders_do_not_deadlock() {
     const KEYS: u64 = 500;
@@ -83,7 +83,7 @@ async fn batches_with_the_same_keys_in_different_orders_do_not_deadlock() {
     for round in 0..40 {
         let batches = [batch(round, 0), batch(round, 1)];
         let [first, second] = &mut sides;
-        // In transactions, so that they wait as long as it takes. A deadlock is a panic.
+        // In transactions, so that they wait without a limit. A deadlock panics.
         let (first, second) = futures_util::join!(
             first.run(EnqueueKeyed { jobs: &batches[0], in_transaction: true }),
             second.run(EnqueueKeyed { jobs: &batches[1], in_transaction: true }),
@@ -92,9 +92,9 @@ async fn batches_with_the_same_keys_in_different_orders_do_not_deadlock() {
     }
 }
 
-/// Guards: however its keys sort, the jobs of a batch stand in line in the order they were given in.
+/// However its keys sort, the jobs of a batch keep the order in which they were given.
 #[tokio::test]
-async fn jobs_of_a_batch_with_keys_stand_in_line_as_they_were_given() {
+async fn jobs_of_a_batch_with_keys_keep_their_order() {
     let fixture = Fixture::new().await;
     let mut direct = Direct::to(&fixture.database.url()).await;
     let job = |n: u64| NewJob {

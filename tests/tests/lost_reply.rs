@@ -1,4 +1,4 @@
-//! The connection dies after a statement was sent: what is ambiguous is resolved, not hidden.
+//! The connection breaks after a statement was sent: the ambiguity is resolved, not hidden.
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -13,15 +13,16 @@ const ENQUEUE: &str = "placed as (";
 const ENQUEUE_KEYED: &str = "awaited as materialized (";
 const EXTEND: &str = "as remaining_ms";
 
-/// Long leases: whatever comes back soon, it is not because a lease ended.
+/// With long leases: no job becomes ready during the test because its lease expired.
 async fn fixture_and_proxy() -> (Fixture, Proxy, Queue) {
     let fixture = Fixture::new().await;
     let proxy = Proxy::before(&fixture.database.url()).await;
-    let queue = connect_with(proxy.url(), ConnectOptions::default()).await.expect("the proxy lets everything through");
+    let queue =
+        connect_with(proxy.url(), ConnectOptions::default()).await.expect("connecting through the proxy succeeds");
     (fixture, proxy, queue)
 }
 
-/// Works jobs until `count` of them are committed; returns how often each was handed out.
+/// Commits `count` jobs; returns how often each was handed out.
 async fn work(queue: &Queue, count: usize) -> HashMap<u64, u32> {
     let mut handled: HashMap<u64, u32> = HashMap::new();
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
@@ -29,13 +30,13 @@ async fn work(queue: &Queue, count: usize) -> HashMap<u64, u32> {
     while committed < count {
         let (n, ack) = next(&mut jobs).await.into_parts();
         *handled.entry(n).or_default() += 1;
-        ack.commit().await.expect("the lease is ours");
+        ack.commit().await.expect("the lease is valid");
         committed += 1;
     }
     handled
 }
 
-async fn lost_claim_is_given_back(loss: Loss) {
+async fn lost_claim_is_released(loss: Loss) {
     const JOBS: u64 = 40;
     let (fixture, proxy, queue) = fixture_and_proxy().await;
     fixture.put_many(JOBS).await;
@@ -44,34 +45,34 @@ async fn lost_claim_is_given_back(loss: Loss) {
     let start = Instant::now();
     let handled = work(&queue, JOBS as usize).await;
     assert_eq!(proxy.cuts(), 1);
-    assert!(start.elapsed() < Duration::from_secs(15), "not by the end of the 20 min lease");
+    assert!(start.elapsed() < Duration::from_secs(15), "earlier than the end of the 20 min lease");
     assert_eq!(handled.len(), JOBS as usize);
     assert!(handled.values().all(|times| *times == 1), "each once: {handled:?}");
     assert_eq!(fixture.jobs_in(State::Finished), JOBS as i64);
-    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0, "it cost no retry");
-    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0, "and is no attempt that failed");
+    assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0, "no retry is counted");
+    assert_eq!(fixture.number("select count(*) from pm.attempt"), 0, "and no failed attempt");
 }
 
 #[tokio::test]
-async fn a_claim_whose_reply_is_lost_gives_its_jobs_back_within_seconds() {
-    lost_claim_is_given_back(Loss::Reply).await;
+async fn a_claim_whose_reply_is_lost_releases_its_jobs_within_seconds() {
+    lost_claim_is_released(Loss::Reply).await;
 }
 
 #[tokio::test]
-async fn a_claim_cut_off_when_it_was_sent_gives_its_jobs_back_within_seconds() {
-    lost_claim_is_given_back(Loss::AtOnce).await;
+async fn a_claim_cut_off_when_it_was_sent_releases_its_jobs_within_seconds() {
+    lost_claim_is_released(Loss::AtOnce).await;
 }
 
 #[tokio::test]
 async fn a_big_claim_that_is_lost_leaves_its_jobs_to_others() {
     const JOBS: u64 = 400;
     let (fixture, proxy, _) = fixture_and_proxy().await;
-    // Closing waits for so long, and a moment, until the server has surely stopped working on the claim.
+    // Closing waits that long, and a moment, until the server has certainly stopped running the claim.
     let options = ConnectOptions::default().statement_timeout(Duration::from_secs(3));
-    let queue = connect_with(proxy.url(), options).await.expect("the proxy lets everything through");
+    let queue = connect_with(proxy.url(), options).await.expect("connecting through the proxy succeeds");
     fixture.put_many(JOBS).await;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
-    // The stream has seen that its handlers are quick, and claims many.
+    // The stream has measured that its handlers are quick, and claims many jobs.
     for job in take(&mut jobs, 100).await {
         job.into_parts().1.commit().detach();
     }
@@ -84,7 +85,7 @@ async fn a_big_claim_that_is_lost_leaves_its_jobs_to_others() {
     };
     eventually("a claim is lost", TIMEOUT, cut).await;
     within("the end of close", queue.close()).await;
-    assert_eq!(fixture.jobs_in(State::InProgress), 0, "closing waits for a lost claim to be given back");
+    assert_eq!(fixture.jobs_in(State::InProgress), 0, "closing waits until a lost claim is released");
     let left = (JOBS as i64 - fixture.jobs_in(State::Finished)) as usize;
     let mut others = fixture.queue.try_stream_jobs::<u64>("tasks");
     for job in take(&mut others, left).await {
@@ -94,20 +95,20 @@ async fn a_big_claim_that_is_lost_leaves_its_jobs_to_others() {
     assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0);
 }
 
-async fn lost_settle_answers_once(loss: Loss) {
+async fn lost_settle_is_applied_once(loss: Loss) {
     const JOBS: usize = 20;
     let (fixture, proxy, queue) = fixture_and_proxy().await;
     fixture.put_many(JOBS as u64).await;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     let acks: Vec<_> = take(&mut jobs, JOBS).await.into_iter().map(|job| job.into_parts()).collect();
     proxy.trap(SETTLE, loss);
-    let words = acks.into_iter().map(|(n, ack)| match n % 3 {
+    let settlements = acks.into_iter().map(|(n, ack)| match n % 3 {
         0 => ack.commit(),
         1 => ack.soft_fail("try again later"),
         _ => ack.hard_fail("never"),
     });
-    for outcome in within("all answers", join_all(words)).await {
-        outcome.expect("every word is answered Ok");
+    for outcome in within("all answers", join_all(settlements)).await {
+        outcome.expect("every settlement succeeds");
     }
     assert_eq!(proxy.cuts(), 1);
     let (finished, failed) = (fixture.jobs_in(State::Finished), fixture.jobs_in(State::Failed));
@@ -117,29 +118,30 @@ async fn lost_settle_answers_once(loss: Loss) {
 }
 
 #[tokio::test]
-async fn a_settle_whose_reply_is_lost_is_answered_and_counts_once() {
-    lost_settle_answers_once(Loss::Reply).await;
+async fn a_settle_whose_reply_is_lost_succeeds_and_is_applied_once() {
+    lost_settle_is_applied_once(Loss::Reply).await;
 }
 
 #[tokio::test]
-async fn a_settle_cut_off_when_it_was_sent_is_answered_and_counts_once() {
-    lost_settle_answers_once(Loss::AtOnce).await;
+async fn a_settle_cut_off_when_it_was_sent_succeeds_and_is_applied_once() {
+    lost_settle_is_applied_once(Loss::AtOnce).await;
 }
 
 async fn lost_enqueue_makes_one_job(loss: Loss) {
     let (fixture, proxy, queue) = fixture_and_proxy().await;
     proxy.trap(ENQUEUE, loss);
-    let id = within("the answer", queue.enqueue("tasks", 1, EnqueueOptions::default())).await.expect("it went in");
+    let id =
+        within("the answer", queue.enqueue("tasks", 1, EnqueueOptions::default())).await.expect("the job is enqueued");
     assert_eq!(proxy.cuts(), 1);
     assert_eq!(fixture.column("select id from pm.job"), [id.to_string()]);
 
     proxy.trap(ENQUEUE_KEYED, loss);
     let jobs = (0..100).map(|n| (n, EnqueueOptions::default().key(format!("key {}", n % 50))));
-    let enqueued = within("the answers", queue.enqueue_many("tasks", jobs)).await.expect("they went in");
+    let enqueued = within("the answers", queue.enqueue_many("tasks", jobs)).await.expect("the jobs are enqueued");
     assert_eq!(proxy.cuts(), 2);
     assert_eq!(fixture.number("select count(*) from pm.job"), 51);
     for n in 0..50 {
-        assert_eq!(enqueued[n].id(), enqueued[n + 50].id(), "both stand for the one job of the key");
+        assert_eq!(enqueued[n].id(), enqueued[n + 50].id(), "both are the job with the key");
     }
 }
 
@@ -154,7 +156,7 @@ async fn an_enqueue_cut_off_when_it_was_sent_makes_one_job() {
 }
 
 #[tokio::test]
-async fn a_refresh_whose_reply_is_lost_is_asked_again() {
+async fn an_extension_whose_reply_is_lost_is_sent_again() {
     let (fixture, proxy, queue) = fixture_and_proxy().await;
     fixture.put(1).await;
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");

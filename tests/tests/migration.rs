@@ -1,4 +1,4 @@
-//! The schema comes into being once, beside whatever else is in the database.
+//! The schema is created once, whatever else is in the database.
 
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, SCHEMA_VERSION, connect, connect_with};
 use pm_sandbox::TestDatabase;
@@ -65,14 +65,14 @@ async fn migrating_twice_changes_nothing() {
     assert_eq!(fixture.number("select count(*) from pm.queue"), 1);
 }
 
-/// Returns the URL of the same database for a role without any right but to log in.
+/// Returns the URL of the same database for a new role that may only log in.
 fn url_of_new_role(database: &TestDatabase, role: &str) -> String {
     database.execute(&format!("drop role if exists {role}; create role {role} login")).expect("we are superuser");
     database.url().replacen("postgres@", &format!("{role}@"), 1)
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_create_works_once_someone_migrated() {
+async fn a_role_that_may_not_create_works_once_the_schema_is_migrated() {
     let database = empty();
     let role = format!("{}_worker", database.name());
     let url = url_of_new_role(&database, &role);
@@ -115,13 +115,13 @@ async fn a_migration_that_was_refused_can_be_tried_again_on_the_same_handle() {
 }
 
 #[tokio::test]
-async fn a_missing_schema_is_told_with_a_hint_when_it_must_not_be_made() {
+async fn a_missing_schema_is_reported_with_a_hint_when_it_must_not_be_created() {
     let database = empty();
     let error = connect_with(&database.url(), ConnectOptions::default().migrate(false)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema);
-    let words = error.to_string();
-    assert!(words.contains("\"pm\"") && words.contains("pm db migrate"), "{words}");
-    assert!(column(&database, TABLES).is_empty(), "nothing was made");
+    let message = error.to_string();
+    assert!(message.contains("\"pm\"") && message.contains("pm db migrate"), "{message}");
+    assert!(column(&database, TABLES).is_empty(), "no table was created");
 
     let queue = connect_with(&database.url(), ConnectOptions::default().check_schema(false)).await.unwrap();
     let error = queue.enqueue("tasks", 1, EnqueueOptions::default()).await.unwrap_err();
@@ -131,7 +131,7 @@ async fn a_missing_schema_is_told_with_a_hint_when_it_must_not_be_made() {
 }
 
 #[tokio::test]
-async fn a_stream_without_a_schema_says_so_once_and_ends() {
+async fn a_stream_without_a_schema_reports_it_once_and_ends() {
     use futures_util::StreamExt;
     let database = empty();
     let queue = connect_with(&database.url(), ConnectOptions::default().check_schema(false)).await.unwrap();
@@ -157,10 +157,10 @@ async fn a_schema_made_by_another_text_of_the_migrations_is_refused_with_the_rem
         let migrated = fixture.queue.migrate().await;
         let version = fixture.queue.schema_version().await.map(drop);
         for answer in [connect(&url).await, sqlx, without_migrating].map(|answer| answer.map(drop)) {
-            assert_tells_the_remedy(&answer.unwrap_err(), change);
+            assert_names_the_remedy(&answer.unwrap_err(), change);
         }
-        assert_tells_the_remedy(&migrated.unwrap_err(), change);
-        assert_tells_the_remedy(&version.unwrap_err(), change);
+        assert_names_the_remedy(&migrated.unwrap_err(), change);
+        assert_names_the_remedy(&version.unwrap_err(), change);
         let script = pm_core::migration_script(&pm_core::SchemaName::default());
         let refused = fixture.database.execute(&script).unwrap_err().to_string();
         assert!(refused.contains("another development version"), "{change}: {refused}");
@@ -171,16 +171,16 @@ async fn a_schema_made_by_another_text_of_the_migrations_is_refused_with_the_rem
 }
 
 #[track_caller]
-fn assert_tells_the_remedy(error: &pm_driver_tokio_postgres::Error, change: &str) {
+fn assert_names_the_remedy(error: &pm_driver_tokio_postgres::Error, change: &str) {
     assert_eq!(error.kind(), ErrorKind::Schema, "{change}: {error}");
-    let words = error.to_string();
+    let message = error.to_string();
     for part in ["rename to", "drop it", "pm db migrate", "\"pm\""] {
-        assert!(words.contains(part), "{change}: {part} is not in: {words}");
+        assert!(message.contains(part), "{change}: {part} is not in: {message}");
     }
 }
 
 #[tokio::test]
-async fn who_owns_the_schema_and_nothing_else_installs_and_upgrades() {
+async fn the_owner_of_the_schema_can_install_and_upgrade() {
     let database = empty();
     let role = format!("{}_owner", database.name());
     let url = url_of_new_role(&database, &role);
@@ -216,24 +216,24 @@ async fn who_owns_the_schema_and_nothing_else_installs_and_upgrades() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_told_with_both_versions() {
+async fn a_newer_schema_is_reported_with_both_versions() {
     let fixture = Fixture::without_queue().await;
     let newer = SCHEMA_VERSION + 41;
     fixture.database.execute(&format!("insert into pm.migration (version, name) values ({newer}, 'future')")).unwrap();
     let error = connect(&fixture.database.url()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema);
-    let words = error.to_string();
+    let message = error.to_string();
     for part in [newer.to_string(), SCHEMA_VERSION.to_string(), "upgrade".to_owned()] {
-        assert!(words.contains(&part), "{part} is not in: {words}");
+        assert!(message.contains(&part), "{part} is not in: {message}");
     }
-    assert_eq!(fixture.queue.migrate().await.unwrap_err().kind(), ErrorKind::Schema, "nor is it migrated down");
+    assert_eq!(fixture.queue.migrate().await.unwrap_err().kind(), ErrorKind::Schema, "it is not migrated down either");
 }
 
 #[tokio::test]
-async fn two_schemas_of_one_database_know_nothing_of_each_other() {
+async fn two_schemas_in_one_database_are_independent() {
     let fixture = Fixture::new().await;
     let other = fixture.another(ConnectOptions::default().schema("other jobs")).await;
-    assert!(other.create_queue("tasks", false).await.unwrap(), "a queue of that name is only in the first");
+    assert!(other.create_queue("tasks", false).await.unwrap(), "only the first has a queue of that name");
     let mine = fixture.put(1).await;
     let theirs = other.enqueue("tasks", 2, EnqueueOptions::default()).await.unwrap();
     assert_eq!(other.get_job(mine).await.unwrap(), None);
@@ -248,7 +248,7 @@ async fn two_schemas_of_one_database_know_nothing_of_each_other() {
 }
 
 #[tokio::test]
-async fn a_schema_name_that_cannot_be_one_is_refused() {
+async fn an_invalid_schema_name_is_refused() {
     let database = empty();
     for name in ["", "a\"b", "pg_jobs", "a\0b"] {
         let error = connect_with(&database.url(), ConnectOptions::default().schema(name)).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Tables that are not where or what one thinks are found, with a remedy that helps.
+//! The doctor finds tables that are of the wrong kind or in the wrong schema, and its remedies fix them.
 
 use pm_driver_tokio_postgres::{ConnectOptions, Finding, Remedy};
 use pm_tests::Fixture;
@@ -10,11 +10,11 @@ async fn found(fixture: &Fixture, check: &str) -> Vec<Finding> {
     findings.into_iter().filter(|finding| finding.check.name() == check).collect()
 }
 
-/// Asserts that one thing is found, that its words are these, and that its SQL mends it.
-async fn mend(fixture: &Fixture, check: &str, words: &str) {
+/// Asserts that there is one finding with this text, and that its SQL fixes it.
+async fn fix(fixture: &Fixture, check: &str, text: &str) {
     let found_now = found(fixture, check).await;
     let [finding] = &found_now[..] else { panic!("{check}: {found_now:#?}") };
-    assert!(finding.what.contains(words), "{}", finding.what);
+    assert!(finding.what.contains(text), "{}", finding.what);
     let sql = finding.remedy.sql().unwrap_or_else(|| panic!("{finding:?}"));
     fixture.database.execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     assert_eq!(found(fixture, check).await, [], "{sql}");
@@ -42,15 +42,15 @@ async fn triggers_and_rules_are_named() {
         .database
         .execute("create trigger \"to audit\" before insert on pm.job for each row execute function public.noted()")
         .unwrap();
-    mend(&fixture, "trigger", "table job has a trigger of its own, to audit").await;
+    fix(&fixture, "trigger", "table job has a trigger that is not pm's: to audit").await;
     fixture.database.execute("create rule keep as on delete to pm.attempt do instead nothing").unwrap();
-    mend(&fixture, "trigger", "table attempt has a rule of its own, keep").await;
+    fix(&fixture, "trigger", "table attempt has a rule that is not pm's: keep").await;
 }
 
 #[tokio::test]
 async fn distributed_tables_are_found() {
     let fixture = Fixture::new().await;
-    // What Citus leaves on a table that it distributes.
+    // Citus creates this trigger on a table that it distributes.
     let function = "create function public.citus_truncate_trigger() returns trigger language plpgsql as $$ begin return null; end $$";
     fixture.database.execute(function).unwrap();
     fixture.database.execute("create trigger truncate_trigger_1 after truncate on pm.job execute function public.citus_truncate_trigger()").unwrap();
@@ -66,11 +66,11 @@ async fn views_partitioned_and_foreign_tables_are_found() {
     let swap = |with: &str| {
         fixture.database.execute(&format!("alter table pm.attempt rename to attempt_before; {with}")).unwrap();
     };
-    for (with, words, undo) in [
+    for (with, kind, undo) in [
         ("create view pm.attempt as select * from pm.attempt_before", "is a view, not a table", "drop view pm.attempt"),
         (
             "create table pm.attempt (like pm.attempt_before) partition by range (ended_at)",
-            "is cut into partitions",
+            "is partitioned",
             "drop table pm.attempt",
         ),
         (
@@ -82,13 +82,13 @@ async fn views_partitioned_and_foreign_tables_are_found() {
     ] {
         swap(with);
         let tables = found(&fixture, "odd_table").await;
-        assert!(tables.iter().any(|it| it.what == format!("attempt {words}")), "{words}: {tables:?}");
+        assert!(tables.iter().any(|it| it.what == format!("attempt {kind}")), "{kind}: {tables:?}");
         fixture.database.execute(&format!("{undo}; alter table pm.attempt_before rename to attempt")).unwrap();
     }
     assert_eq!(found(&fixture, "odd_table").await, []);
 }
 
-/// A schema without queues beside another with tables of pm: perhaps the other one was meant.
+/// A schema without queues, and another schema with tables of pm: perhaps the other one was meant.
 #[tokio::test]
 async fn another_schema_that_may_be_meant_is_named() {
     let fixture = Fixture::without_queue().await;
@@ -101,15 +101,15 @@ async fn another_schema_that_may_be_meant_is_named() {
     assert_eq!(found(&fixture, "other_schema").await, []);
 }
 
-/// Without tables where it looks, connecting names the schema in which there are some.
+/// If the configured schema has no tables, the error names a schema that has.
 #[tokio::test]
 async fn connecting_to_the_wrong_schema_names_the_right_one() {
     let fixture = Fixture::new().await;
-    let options = ConnectOptions::default().schema("elsewhere").migrate(false);
+    let options = ConnectOptions::default().schema("other").migrate(false);
     let refused = pm_driver_tokio_postgres::connect_with(&fixture.database.url(), options).await.unwrap_err();
-    let words = refused.to_string();
+    let message = refused.to_string();
     assert!(
-        words.contains("no schema \"elsewhere\"") && words.contains("there are tables of pm in schema \"pm\""),
-        "{words}"
+        message.contains("no schema \"other\"") && message.contains("there are tables of pm in schema \"pm\""),
+        "{message}"
     );
 }

@@ -1,11 +1,11 @@
-//! What operators do to queues and jobs.
+//! Operators' actions on queues and jobs.
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{
     BulkAction, Change, EnqueueOptions, ErrorKind, JobFilter, Precondition, Queue, QueueName, RunAt, SettingsChange,
     State, StreamOptions, Uuid,
 };
-use pm_tests::{Direct, Fixture, TIMEOUT, eventually, within};
+use pm_tests::{Direct, Fixture, TIMEOUT, eventually, next, within};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ async fn enqueue(queue: &Queue, n: u64) -> Uuid {
     queue.enqueue("tasks", n, EnqueueOptions::default()).await.unwrap()
 }
 
-/// Returns a stream that does nothing by itself beyond handing out jobs.
+/// Returns options of a stream without heartbeat and without reaper.
 fn plain() -> StreamOptions {
     StreamOptions::default().heartbeat(None).reaper(false)
 }
@@ -24,7 +24,7 @@ async fn a_restarted_job_has_a_clean_slate_and_runs_again() {
     let id = enqueue(&fixture.queue, 1).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     jobs.next().await.unwrap().unwrap().into_parts().1.hard_fail("broken").await.unwrap();
-    // It would claim ahead what is restarted.
+    // Otherwise the stream would claim the restarted job ahead.
     drop(jobs);
     assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
     let job = fixture.queue.job(id).await.unwrap();
@@ -57,34 +57,34 @@ async fn a_job_in_progress_is_restarted_only_by_force_and_its_holder_is_refused(
     assert_eq!(fixture.queue.attempts(id).await.unwrap()[0].ending.name(), "restart");
 }
 
-/// A list of finished jobs is old by the time the deletion comes: one that was started again meanwhile must live.
+/// A list of finished jobs may be outdated when the deletion runs: a job that was restarted since must not be deleted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_changes_while_it_is_locked_is_judged_as_it_is_then() {
+async fn a_job_that_changes_while_it_is_locked_is_judged_by_its_new_state() {
     let fixture = Fixture::new().await;
     fixture.queue.create_queue("other", false).await.unwrap();
     let ids = fixture.put_many(3).await;
     fixture.queue.finish_jobs(&ids).await.unwrap();
-    let mut someone = Direct::to(&fixture.database.url()).await;
-    let transaction = someone.client.transaction().await.unwrap();
+    let mut session = Direct::to(&fixture.database.url()).await;
+    let transaction = session.client.transaction().await.unwrap();
     let restart = format!("update pm.job set state = 0, ended_at = null, seq = 1 where id = '{}'", ids[0]);
-    let elsewhere = "(select id from pm.queue where name = 'other')";
-    let another = format!("update pm.job set queue_id = {elsewhere} where id = '{}'", ids[1]);
+    let other = "(select id from pm.queue where name = 'other')";
+    let another = format!("update pm.job set queue_id = {other} where id = '{}'", ids[1]);
     transaction.batch_execute(&format!("{restart}; {another}")).await.unwrap();
     let (queue, listed) = (fixture.queue.clone(), ids.clone());
     let precondition =
         Precondition { state: Some(State::Finished), queue: Some(QueueName::new("tasks").unwrap()), lease: None };
     let delete = tokio::spawn(async move { queue.change_jobs(&BulkAction::Delete, &listed, &precondition).await });
-    let spared = format!("select count(*) from pm.job where id = '{}'", ids[2]);
-    eventually("the delete has passed the locked ones by", TIMEOUT, async || fixture.number(&spared) == 0).await;
+    let remaining = format!("select count(*) from pm.job where id = '{}'", ids[2]);
+    eventually("the delete has skipped the locked jobs", TIMEOUT, async || fixture.number(&remaining) == 0).await;
     transaction.commit().await.unwrap();
-    let told = within("the delete", delete).await.unwrap().unwrap();
-    assert_eq!(told.changes(), [Change::Refused(State::Pending), Change::Elsewhere, Change::Changed]);
+    let report = within("the delete", delete).await.unwrap().unwrap();
+    assert_eq!(report.changes(), [Change::Refused(State::Pending), Change::Elsewhere, Change::Changed]);
     assert_eq!(fixture.state(ids[0]).await, State::Pending);
     assert_eq!(fixture.job(ids[1]).await.queue, "other");
 }
 
 #[tokio::test]
-async fn a_commit_sent_again_after_a_restart_is_told_that_it_counted() {
+async fn a_commit_sent_again_after_a_restart_reports_that_it_was_applied() {
     let fixture = Fixture::new().await;
     let id = enqueue(&fixture.queue, 1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
@@ -93,26 +93,26 @@ async fn a_commit_sent_again_after_a_restart_is_told_that_it_counted() {
     ack.commit().await.unwrap();
     fixture.queue.restart_jobs(&[id], false).await.unwrap();
     let job = jobs.next().await.unwrap().unwrap();
-    let told = format!("select count(*) from pm.attempt where job_id = '{id}' and lease = {lease} and verdict = 0");
-    assert_eq!(fixture.number(&told), 1);
+    let recorded = format!("select count(*) from pm.attempt where job_id = '{id}' and lease = {lease} and verdict = 0");
+    assert_eq!(fixture.number(&recorded), 1);
     job.into_parts().1.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_operator_ends_jobs_in_any_state_but_an_ended_one() {
     let fixture = Fixture::new().await;
-    let [pending, held] = [enqueue(&fixture.queue, 1).await, enqueue(&fixture.queue, 2).await];
+    let [leased, pending] = [enqueue(&fixture.queue, 1).await, enqueue(&fixture.queue, 2).await];
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
-    assert_eq!(ack.id(), pending);
-    assert_eq!(fixture.queue.finish_jobs(&[pending, held]).await.unwrap(), 2);
+    assert_eq!(ack.id(), leased);
+    assert_eq!(fixture.queue.finish_jobs(&[leased, pending]).await.unwrap(), 2);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(
         fixture
             .queue
             .change_jobs(
                 &BulkAction::Fail { reason: "no".to_owned() },
-                &[pending, Uuid::nil()],
+                &[leased, Uuid::nil()],
                 &Precondition::default()
             )
             .await
@@ -134,7 +134,7 @@ async fn a_deleted_job_is_gone_for_its_holder_too() {
     let id = enqueue(&fixture.queue, 1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", plain());
     let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
-    assert_eq!(fixture.queue.delete_jobs(&[id, id, Uuid::nil()]).await.unwrap(), 2, "told twice, gone once");
+    assert_eq!(fixture.queue.delete_jobs(&[id, id, Uuid::nil()]).await.unwrap(), 2, "reported twice, deleted once");
     assert_eq!(ack.soft_fail("late").await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(fixture.queue.get_job(id).await.unwrap(), None);
     assert_eq!(fixture.number("select count(*) from pm.job") + fixture.number("select count(*) from pm.attempt"), 0);
@@ -158,7 +158,7 @@ async fn a_moved_job_keeps_everything_and_obeys_the_targets_pause() {
 }
 
 #[tokio::test]
-async fn a_job_moved_in_progress_is_still_its_holders_and_still_reaped() {
+async fn a_job_moved_in_progress_stays_leased_and_is_still_reaped() {
     let fixture = Fixture::new().await;
     fixture.queue.create_queue("other", false).await.unwrap();
     fixture.queue.set_queue_settings("tasks", SettingsChange::new().lease(Duration::from_millis(300))).await.unwrap();
@@ -222,7 +222,7 @@ async fn a_fetched_job_is_the_one_asked_for() {
     fixture.queue.resume_queue("tasks").await.unwrap();
     let wrong = fixture.queue.fetch_job::<String>(ids[0]).await.unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::Payload);
-    pm_tests::eventually("it is given back", Duration::from_secs(10), async || {
+    pm_tests::eventually("it is released", Duration::from_secs(10), async || {
         fixture.queue.job(ids[0]).await.unwrap().state == State::Pending
     })
     .await;
@@ -230,7 +230,7 @@ async fn a_fetched_job_is_the_one_asked_for() {
     let waiting = fixture.queue.enqueue("tasks", 3u64, later).await.unwrap();
     assert!(fixture.queue.fetch_job::<u64>(waiting).await.unwrap().is_none(), "it is not due");
     drop(fixture.queue.fetch_job::<u64>(ids[0]).await.unwrap().expect("it is ready again"));
-    pm_tests::eventually("the drop counts", Duration::from_secs(10), async || {
+    pm_tests::eventually("the drop is applied", Duration::from_secs(10), async || {
         fixture.queue.job(ids[0]).await.unwrap().retry_count == 1
     })
     .await;
@@ -242,7 +242,7 @@ async fn a_fetched_job_is_reaped_like_any_other() {
     fixture.queue.set_queue_settings("tasks", SettingsChange::new().lease(Duration::from_millis(200))).await.unwrap();
     let id = enqueue(&fixture.queue, 1).await;
     let job = fixture.queue.fetch_job::<u64>(id).await.unwrap().expect("it is ready");
-    // Its heartbeat goes with the process; here the lease is cut short instead.
+    // A killed process would stop the heartbeat; here the lease is set to have expired.
     fixture
         .column(&format!("update pm.job set lease_expires_at = now() - interval '1 s' where id = '{id}' returning 1"));
     assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
@@ -289,14 +289,18 @@ async fn a_deletion_dropped_between_two_steps_is_finished_by_a_prune() {
     let fixture = Fixture::new().await;
     fixture.put_many(5_001).await;
     let mut deletion = fixture.queue.begin_deletion("tasks").await.unwrap();
-    assert_eq!(fixture.number("select count(*) from pm.queue where name is not null"), 0, "nothing finds it any more");
+    assert_eq!(
+        fixture.number("select count(*) from pm.queue where name is not null"),
+        0,
+        "the queue is not found any more"
+    );
     assert!(deletion.step().await.unwrap(), "there is more to do");
     assert_eq!((deletion.seen(), deletion.deleted()), (5_000, 5_000));
     drop(deletion);
     let mut prune = fixture.queue.begin_prune();
     assert!(!prune.step().await.unwrap());
     assert_eq!((prune.seen(), prune.deleted()), (1, 1));
-    assert!(!prune.step().await.unwrap(), "nothing comes after the end");
+    assert!(!prune.step().await.unwrap(), "there is no further step");
     assert_eq!(fixture.number("select count(*) from pm.queue"), 0);
 }
 
@@ -324,4 +328,28 @@ async fn pruning_follows_each_queues_retention_and_finishes_interrupted_deletes(
     assert_eq!(left, BTreeSet::from([ids[3], ids[2]]));
     assert_eq!(fixture.number("select count(*) from pm.queue"), 2);
     assert_eq!(fixture.number("select count(*) from pm.attempt"), 0);
+}
+
+/// When another queue takes the name, the stream serves that one.
+#[tokio::test]
+async fn a_stream_follows_its_queue_by_name() {
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("spare", false).await.unwrap();
+    let options = StreamOptions::default().poll(Duration::from_millis(20), Duration::from_millis(100)).listen(false);
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>(&["tasks", "spare"], options);
+    fixture.put(1).await;
+    next(&mut jobs).await.into_parts().1.commit().await.unwrap();
+    let other = fixture.another(Default::default()).await;
+    other.rename_queue("tasks", "old").await.unwrap();
+    let missed = within("the error", jobs.next()).await.expect("the stream goes on");
+    assert_eq!(
+        missed.unwrap_err().kind(),
+        ErrorKind::QueueNotFound,
+        "reported once, because there is another queue to serve"
+    );
+    other.create_queue("tasks", false).await.unwrap();
+    let old = other.enqueue("old", 2u64, EnqueueOptions::default()).await.unwrap();
+    let new = other.enqueue("tasks", 3u64, EnqueueOptions::default()).await.unwrap();
+    assert_eq!(next(&mut jobs).await.id(), new);
+    assert_eq!(fixture.state(old).await, State::Pending);
 }

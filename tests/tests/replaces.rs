@@ -1,4 +1,4 @@
-//! An enqueue that replaces a waiting job: it counts once, also when its reply is lost and it is sent again.
+//! An enqueue that replaces a pending job: it is applied once, even when its reply is lost and it is sent again.
 
 use pm_core::op::{EnqueueKeyed, FetchJob, Holder, ReplaceJobs, Settle, SettleItem};
 use pm_core::{Codec, JobOptions, Lease, NewJob, OnConflict, QueueName, Reason, Verdict};
@@ -27,14 +27,14 @@ fn update(number: u128) -> NewJob {
     NewJob { id: Uuid::from_u128(number), queue: QueueName::new("tasks").unwrap(), payload, options }
 }
 
-/// Sends a job as a producer does: an enqueue, and its follow-up when something is there already.
+/// Sends a job as a producer does: an enqueue, and its follow-up if the key is taken.
 async fn send(direct: &mut Direct, job: &NewJob) -> Option<Holder> {
     let jobs = std::slice::from_ref(job);
     let reply = direct.run(EnqueueKeyed { jobs, in_transaction: true }).await;
     if reply.present.is_empty() { None } else { direct.run(ReplaceJobs { jobs }).await[0] }
 }
 
-/// Takes a job as a worker does and ends the lease.
+/// Fetches a job as a worker does and ends the lease.
 async fn work(direct: &mut Direct, id: Uuid, number: i64, verdict: Verdict, state: State) {
     let lease = Lease { job: id, number };
     direct.run(FetchJob { lease, worker: "worker".to_owned() }).await.expect("it is ready");
@@ -71,10 +71,10 @@ async fn happen(event: &str, fixture: &Fixture, direct: &mut Direct, id: Uuid) {
             work(direct, id, 1, Verdict::Commit, State::Finished).await;
         }
         "moved" => {
-            fixture.queue.create_queue("elsewhere", false).await.unwrap();
-            assert_eq!(fixture.queue.move_jobs(&[id], "elsewhere").await.unwrap(), 1);
+            fixture.queue.create_queue("other", false).await.unwrap();
+            assert_eq!(fixture.queue.move_jobs(&[id], "other").await.unwrap(), 1);
         }
-        "renamed" => fixture.queue.rename_queue("tasks", "elsewhere").await.unwrap(),
+        "renamed" => fixture.queue.rename_queue("tasks", "other").await.unwrap(),
         "restarted" => {
             work(direct, id, 1, Verdict::Commit, State::Finished).await;
             assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
@@ -83,14 +83,14 @@ async fn happen(event: &str, fixture: &Fixture, direct: &mut Direct, id: Uuid) {
     }
 }
 
-/// Promise: an enqueue that replaced a job is answered so when it is sent again, and replaces and inserts nothing.
+/// An enqueue that replaced a job returns the same answer when it is sent again, and replaces and inserts nothing.
 #[tokio::test]
-async fn a_replacement_sent_again_is_answered_as_the_first_time_whatever_became_of_the_job() {
+async fn a_replacement_sent_again_returns_the_first_answer_whatever_happened_to_the_job() {
     for event in EVENTS {
         let fixture = Fixture::new().await;
         let mut direct = Direct::to(&fixture.database.url()).await;
         let id = fixture.put_with(0, keyed()).await;
-        let first = send(&mut direct, &update(7)).await.expect("the key is held");
+        let first = send(&mut direct, &update(7)).await.expect("the key is taken");
         assert!(first.replaced && first.id == id, "{event}: {first:?}");
         happen(event, &fixture, &mut direct, id).await;
         if event == "renamed" {
@@ -105,7 +105,7 @@ async fn a_replacement_sent_again_is_answered_as_the_first_time_whatever_became_
     }
 }
 
-/// A deleted job takes what is known of its replacements with it: as with any deleted job, an enqueue sent again is new.
+/// The record of a job's replacements is deleted with it: as with any deleted job, an enqueue sent again is a new job.
 #[tokio::test]
 async fn a_replacement_sent_again_after_its_job_was_deleted_is_a_new_job() {
     let fixture = Fixture::new().await;
@@ -118,9 +118,9 @@ async fn a_replacement_sent_again_after_its_job_was_deleted_is_a_new_job() {
     assert_eq!(fixture.column("select id from pm.job"), [update(7).id.to_string()]);
 }
 
-/// A holder that is replaced all the time does not gather replacements for ever.
+/// The records of a job that is replaced often are not kept for ever.
 #[tokio::test]
-async fn replacements_older_than_a_day_are_forgotten_at_the_next() {
+async fn replacement_records_older_than_a_day_are_deleted_at_the_next() {
     let fixture = Fixture::new().await;
     let mut direct = Direct::to(&fixture.database.url()).await;
     fixture.put_with(0, keyed()).await;
@@ -132,35 +132,36 @@ async fn replacements_older_than_a_day_are_forgotten_at_the_next() {
     assert_eq!(fixture.column("select id from pm.replacement"), [update(4).id.to_string()]);
 }
 
-/// The whole way, with workers that take the job while the reply is lost: each payload that was answered runs once.
+/// End to end, with workers that take the job while the reply is lost: each confirmed payload runs once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payload_whose_replacement_lost_its_reply_runs_once() {
     let fixture = Fixture::new().await;
     let proxy = Proxy::before(&fixture.database.url()).await;
-    let queue = connect_with(proxy.url(), ConnectOptions::default()).await.expect("the proxy lets it through");
+    let queue =
+        connect_with(proxy.url(), ConnectOptions::default()).await.expect("connecting through the proxy succeeds");
     for round in 0..20u64 {
         fixture.queue.pause_queue("tasks").await.unwrap();
         let id = fixture.put_with(round * 2, keyed()).await;
         proxy.trap("share as (", Loss::Reply);
         let (enqueuing, payload) = (queue.clone(), round * 2 + 1);
         let enqueue = tokio::spawn(async move {
-            enqueuing.enqueue_with_outcome("tasks", payload, replacing()).await.expect("answered")
+            enqueuing.enqueue_with_outcome("tasks", payload, replacing()).await.expect("the enqueue succeeds")
         });
         let is_cut = async || proxy.cuts() == round as usize + 1;
         pm_tests::eventually("the reply is lost", pm_tests::TIMEOUT, is_cut).await;
         fixture.queue.finish_jobs(&[id]).await.unwrap();
-        let told = within("the answer", enqueue).await.unwrap();
+        let outcome = within("the answer", enqueue).await.unwrap();
         let ran = format!("select count(*) from pm.job where convert_from(payload, 'utf8') = '{payload}'");
-        assert_eq!(fixture.number(&ran), 1, "round {round}: {told:?}");
-        assert_eq!(told, Enqueued::Replaced(id), "round {round}");
+        assert_eq!(fixture.number(&ran), 1, "round {round}: {outcome:?}");
+        assert_eq!(outcome, Enqueued::Replaced(id), "round {round}");
         fixture.queue.resume_queue("tasks").await.unwrap();
         fixture.database.execute("delete from pm.job").unwrap();
     }
 }
 
-/// Promise: what a worker claimed ahead and released is not started; what it may have begun is.
+/// A job that a worker claimed ahead and released counts as not started; one that it may have begun counts as started.
 #[tokio::test]
-async fn a_job_is_replaced_until_a_worker_keeps_it() {
+async fn a_job_can_be_replaced_until_a_handler_starts_it() {
     let ends: [(&str, bool); 8] = [
         ("never claimed", true),
         ("released", true),
@@ -204,8 +205,8 @@ async fn a_job_is_replaced_until_a_worker_keeps_it() {
             }
             _ => {}
         }
-        let told = fixture.queue.enqueue_with_outcome("tasks", 1u64, replacing()).await.unwrap();
+        let outcome = fixture.queue.enqueue_with_outcome("tasks", 1u64, replacing()).await.unwrap();
         let expected = if is_replaced { Enqueued::Replaced(id) } else { Enqueued::existing(id, State::Pending) };
-        assert_eq!(told, expected, "{end}");
+        assert_eq!(outcome, expected, "{end}");
     }
 }

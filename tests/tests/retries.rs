@@ -1,4 +1,4 @@
-//! Soft failures are tried again, by the table of their queue or their own.
+//! Soft failures are retried, by the backoff table of the queue or of the job.
 
 use pm_driver_tokio_postgres::{
     Backoff, Ending, EnqueueOptions, JobMetadata, QueueSettings, SettingsChange, State, Uuid,
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Makes a job that waits for its retry ready now, as if the time had come.
+/// Makes a job that waits for its retry due now.
 fn make_ready(fixture: &Fixture, id: Uuid) {
     let sql = format!("update pm.job set run_at = now() where id = '{id}' and run_at is not null");
     fixture.database.execute(&sql).expect("the statement is valid");
 }
 
-/// Returns for how long the job still waits, as the database sees it.
+/// Returns for how long the job still waits, by the database's clock.
 fn wait(job: &JobMetadata) -> Option<Duration> {
     let us = job.run_at?.unix_us() - job.read_at.unix_us();
     Some(Duration::from_micros(us.max(0).unsigned_abs()))
@@ -33,7 +33,7 @@ async fn fail_next(fixture: &Fixture, reason: &str) -> u32 {
     let ack = next(&mut jobs).await.into_parts().1;
     drop(jobs);
     let attempt = ack.attempt();
-    ack.soft_fail(reason).await.expect("the lease is ours");
+    ack.soft_fail(reason).await.expect("the lease is valid");
     attempt
 }
 
@@ -59,8 +59,8 @@ async fn the_default_table_shows_in_the_due_times_and_the_ninth_failure_is_final
     assert_eq!((job.reason.as_deref(), job.run_at), (Some("the last"), None));
     assert!(job.ended_at.is_some());
     let attempts = fixture.queue.attempts(id).await.unwrap();
-    let told: Vec<_> = attempts.iter().map(|attempt| (attempt.attempt, attempt.ending)).collect();
-    assert_eq!(told, (1..=9).map(|n| (n, Ending::SoftFail)).collect::<Vec<_>>());
+    let found: Vec<_> = attempts.iter().map(|attempt| (attempt.attempt, attempt.ending)).collect();
+    assert_eq!(found, (1..=9).map(|n| (n, Ending::SoftFail)).collect::<Vec<_>>());
     assert_eq!(attempts[3].reason.as_deref(), Some("failure 4"));
     assert!(attempts.iter().all(|attempt| attempt.worker.is_some()));
     assert!(attempts.is_sorted_by_key(|attempt| attempt.ended_at));
@@ -129,16 +129,16 @@ async fn a_jobs_own_retries_and_delays_win_over_its_queues() {
 }
 
 #[tokio::test]
-async fn reaping_goes_by_the_same_table() {
+async fn reaping_follows_the_same_table() {
     let settings = SettingsChange::new().lease(Duration::from_millis(100)).backoff(vec![MINUTE * 10]).max_retries(1);
     let fixture = Fixture::with(settings).await;
     let id = fixture.put(1).await;
     let own = fixture.put_with(2, EnqueueOptions::default().max_retries(0)).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
-    let held = pm_tests::take(&mut jobs, 2).await;
+    let taken = pm_tests::take(&mut jobs, 2).await;
     let mut reaped = 0;
     eventually("both are reaped", TIMEOUT, async || {
-        reaped += fixture.queue.reap().await.expect("it can be reaped").0;
+        reaped += fixture.queue.reap().await.expect("the reap succeeds").0;
         reaped == 2
     })
     .await;
@@ -150,14 +150,14 @@ async fn reaping_goes_by_the_same_table() {
     assert!(job.ended_at.is_some());
     let attempts = fixture.queue.attempts(own).await.unwrap();
     assert_eq!((attempts.len(), attempts[0].ending, attempts[0].attempt), (1, Ending::Reap, 1));
-    drop(held);
+    drop(taken);
 }
 
 #[tokio::test]
-async fn a_release_keeps_place_and_retry_count_and_leaves_no_trace() {
+async fn a_release_keeps_position_and_retry_count_and_records_no_attempt() {
     let fixture = Fixture::new().await;
     let id = fixture.put(1).await;
-    let place = fixture.number("select seq from pm.job");
+    let position = fixture.number("select seq from pm.job");
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
     drop(jobs);
@@ -165,7 +165,7 @@ async fn a_release_keeps_place_and_retry_count_and_leaves_no_trace() {
     let job = fixture.job(id).await;
     assert_eq!((job.state, job.retry_count, job.attempt, job.reason), (State::Pending, 0, 1, None));
     assert_eq!((job.lease, job.lease_expires_at), (None, None));
-    assert_eq!(fixture.number("select seq from pm.job"), place);
+    assert_eq!(fixture.number("select seq from pm.job"), position);
     assert!(fixture.queue.attempts(id).await.unwrap().is_empty());
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     assert_eq!(next(&mut jobs).await.metadata().attempt, 2, "attempts count claims");
@@ -183,24 +183,24 @@ async fn jitter_scatters_the_delays_within_its_bounds() {
     assert_scattered(&fixture);
 }
 
-/// The database scatters these, from a seed of the reaper's: its statement has no delays of jobs it has not seen.
+/// The database adds the jitter here, from the reaper's seed: the reaper does not know the jobs in advance.
 #[tokio::test]
 async fn jitter_scatters_the_delays_of_the_reaped_too() {
     let settings = SettingsChange::new().backoff(vec![MINUTE * 100]).jitter_percent(50);
     let fixture = Fixture::with(settings.lease(Duration::from_secs(1))).await;
     fixture.put_many(40).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let held = pm_tests::take(&mut jobs, 40).await;
+    let taken = pm_tests::take(&mut jobs, 40).await;
     let reaped = async || {
-        fixture.queue.reap().await.expect("it reaps");
+        fixture.queue.reap().await.expect("the reap succeeds");
         fixture.number("select count(*) from pm.job where reason = 'lease expired'") == 40
     };
     eventually("all are reaped", TIMEOUT, reaped).await;
     assert_scattered(&fixture);
-    drop(held);
+    drop(taken);
 }
 
-/// Jobs that fail together, because what all of them need is down, are not tried again together.
+/// Jobs that fail together, because something they all need is down, are not retried together.
 #[tokio::test]
 async fn the_first_retries_are_spread_over_two_seconds_by_default() {
     let fixture = Fixture::new().await;
@@ -218,7 +218,7 @@ async fn the_first_retries_are_spread_over_two_seconds_by_default() {
     }
 }
 
-/// Checks that 40 delays of 100 min lie within half of that more, and not together.
+/// Asserts that 40 delays of 100 min with 50 % jitter are within bounds and spread out.
 fn assert_scattered(fixture: &Fixture) {
     let waits = fixture.column("select extract(epoch from run_at - now())::int8 / 60 from pm.job order by 1");
     let minutes: Vec<i64> = waits.iter().map(|wait| wait.parse().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Sequences that stand behind what they number, as after a failover by logical replication or a partial restore.
+//! Sequences that are behind the rows they number, as after a failover by logical replication or a partial restore.
 
 use deadpool_postgres::{Manager, Pool};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Finding, Queue};
@@ -9,7 +9,7 @@ use tokio_postgres::NoTls;
 
 const SEQUENCES: [&str; 4] = ["job_seq", "queue_id_seq", "payload_id_seq", "schedule_id_seq"];
 
-/// Sets sequences back, as on a server that got the rows and not the sequences.
+/// Resets sequences, as on a server to which only the rows were copied.
 fn fall_behind(fixture: &Fixture) {
     for sequence in SEQUENCES {
         fixture.database.execute(&format!("select setval('pm.{sequence}', 1, false)")).unwrap();
@@ -21,7 +21,7 @@ async fn lagging(queue: &Queue) -> Vec<Finding> {
     findings.into_iter().filter(|finding| finding.check.name() == "lagging_sequence").collect()
 }
 
-/// Puts jobs in such that every sequence has drawn.
+/// Adds rows so that every sequence is used.
 async fn use_every_sequence(fixture: &Fixture) {
     let id = fixture.put(0).await;
     fixture.queue.copy_job(id, "tasks", EnqueueOptions::default()).await.unwrap();
@@ -35,7 +35,7 @@ async fn use_every_sequence(fixture: &Fixture) {
 }
 
 #[tokio::test]
-async fn each_sequence_that_is_behind_is_found_and_mended() {
+async fn each_sequence_that_is_behind_is_found_and_fixed() {
     let fixture = Fixture::new().await;
     use_every_sequence(&fixture).await;
     assert_eq!(lagging(&fixture.queue).await, []);
@@ -45,7 +45,7 @@ async fn each_sequence_that_is_behind_is_found_and_mended() {
     for sequence in SEQUENCES {
         let finding = found.iter().find(|finding| finding.what.starts_with(&format!("sequence {sequence} "))).unwrap();
         fixture.database.execute(finding.remedy.sql().unwrap()).unwrap();
-        // Run again beside workers that have drawn since, it goes back for nobody.
+        // Run again after the sequence was used, the remedy does not set it back.
         let before = fixture.number(&format!("select nextval('pm.{sequence}')"));
         fixture.database.execute(finding.remedy.sql().unwrap()).unwrap();
         assert!(fixture.number(&format!("select nextval('pm.{sequence}')")) > before, "{sequence}");
@@ -54,7 +54,7 @@ async fn each_sequence_that_is_behind_is_found_and_mended() {
     fixture.queue.create_queue("more", false).await.unwrap();
 }
 
-/// A line whose jobs are all taken and ended tells how far positions have come by its claim frontier.
+/// If all jobs of a line have ended, its claim frontier shows how far positions have come.
 #[tokio::test]
 async fn a_sequence_behind_the_claim_frontier_is_found() {
     let fixture = Fixture::new().await;
@@ -62,7 +62,7 @@ async fn a_sequence_behind_the_claim_frontier_is_found() {
     assert_eq!(lagging(&fixture.queue).await.len(), 1);
 }
 
-/// Whatever way a handle comes by its connections, what it puts in stands behind what was there before.
+/// However a handle gets its connections, its jobs come after those that were enqueued before.
 #[tokio::test]
 async fn a_new_job_is_never_put_before_older_ones() {
     for way in ["own", "sqlx", "pool", "pooler"] {
@@ -100,9 +100,9 @@ async fn a_new_job_is_never_put_before_older_ones() {
     }
 }
 
-/// A handle that lives through a failover opens new connections, and these advance the sequence before the first job.
+/// A handle that survives a failover opens new connections, and these advance the sequence before the first job.
 #[tokio::test]
-async fn a_handle_that_lives_through_a_failover_puts_no_job_before_older_ones() {
+async fn a_handle_that_survives_a_failover_puts_no_job_before_older_ones() {
     for sqlx in [false, true] {
         let fixture = Fixture::new().await;
         fixture.put_many(100).await;
@@ -120,7 +120,7 @@ async fn a_handle_that_lives_through_a_failover_puts_no_job_before_older_ones() 
     }
 }
 
-/// Many handles that connect at once set the sequence forward once, and never back.
+/// Many handles that connect at once advance the sequence once, and never set it back.
 #[tokio::test]
 async fn many_handles_that_connect_at_once_keep_positions_apart() {
     let fixture = Fixture::new().await;
@@ -137,9 +137,10 @@ async fn many_handles_that_connect_at_once_keep_positions_apart() {
     assert_eq!(fixture.number("select count(*) from pm.job where seq > 1000"), 12);
 }
 
-/// A claim raises the frontier of its line up to 1,000 beyond what it took: nothing is behind then, and nothing advances.
+/// A claim raises the frontier of its line up to 1,000 beyond what it took: the sequence is not behind, and is not
+/// advanced.
 #[tokio::test]
-async fn connecting_beside_claims_leaves_the_sequence_alone() {
+async fn connecting_after_claims_does_not_change_the_sequence() {
     let fixture = Fixture::new().await;
     fixture.put_many(20).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());

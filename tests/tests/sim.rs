@@ -1,18 +1,18 @@
-//! The simulation: some hundred worlds in the ordinary run; `scripts/sim` lives through more.
+//! The simulation: some hundred worlds in a normal test run; `scripts/sim` runs more.
 
 use pm_tests::sim::{Bug, live_bytes, run, run_with};
 use std::path::Path;
 
-/// How many worlds the ordinary run lives through, in so many tests at once.
+/// How many worlds a normal test run has, and into how many tests they are divided.
 const WORLDS: u64 = 500;
 const SHARES: u64 = 4;
-/// Seeds in which something was wrong once, and what.
+/// Seeds that once had a violation, and which.
 const REGRESSIONS: [(u64, &str); 0] = [];
-/// A planted bug must be found within so many worlds; more would take longer than a test may.
-const TIMEOUT: u64 = 200;
+/// A planted bug must be found within this many worlds; more would take too long for a test.
+const MOST_WORLDS: u64 = 200;
 
-/// Lives through the worlds of a share; or through that of `PM_SEED` alone.
-fn live_through(share: u64) {
+/// Runs the worlds of a share, or only that of `PM_SEED`.
+fn run_share(share: u64) {
     let chosen = std::env::var("PM_SEED").ok().map(|seed| seed.parse::<u64>().expect("PM_SEED is a number"));
     let each = WORLDS / SHARES;
     let seeds = match chosen {
@@ -22,35 +22,35 @@ fn live_through(share: u64) {
     };
     for seed in seeds {
         if let Some(violation) = run(seed).violation {
-            panic!("{violation}\nreplay it: PM_SEED={seed} scripts/sim");
+            panic!("{violation}\nreplay: PM_SEED={seed} scripts/sim");
         }
     }
 }
 
 #[test]
 fn every_promise_holds_in_the_first_share_of_worlds() {
-    live_through(0);
+    run_share(0);
 }
 
 #[test]
 fn every_promise_holds_in_the_second_share_of_worlds() {
-    live_through(1);
+    run_share(1);
 }
 
 #[test]
 fn every_promise_holds_in_the_third_share_of_worlds() {
-    live_through(2);
+    run_share(2);
 }
 
 #[test]
 fn every_promise_holds_in_the_fourth_share_of_worlds() {
-    live_through(3);
+    run_share(3);
 }
 
 #[test]
-fn what_was_wrong_once_is_right() {
+fn violations_of_the_past_do_not_recur() {
     for (seed, what) in REGRESSIONS {
-        assert_eq!(run(seed).violation, None, "again: {what}; PM_SEED={seed} scripts/sim");
+        assert_eq!(run(seed).violation, None, "{what}; PM_SEED={seed} scripts/sim");
     }
 }
 
@@ -72,7 +72,7 @@ fn the_bytes_of_a_seed_give_its_world_and_more_of_them_choose_within_it() {
 
 /// The committed corpus of the fuzzer, replayed.
 #[test]
-fn every_promise_holds_in_the_worlds_that_bytes_chose() {
+fn every_promise_holds_in_the_worlds_of_the_fuzz_corpus() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/sim");
     let mut files: Vec<_> = corpus.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -87,7 +87,7 @@ fn every_promise_holds_in_the_worlds_that_bytes_chose() {
 fn every_planted_bug_is_found() {
     let mut missed = Vec::new();
     for (bug, what) in Bug::ALL {
-        let found = (1..=TIMEOUT).find_map(|seed| Some((seed, run_with(seed, Some(bug)).violation?)));
+        let found = (1..=MOST_WORLDS).find_map(|seed| Some((seed, run_with(seed, Some(bug)).violation?)));
         match found {
             Some((seed, violation)) => {
                 let head: String = violation.lines().next().unwrap_or_default().chars().take(110).collect();
@@ -96,5 +96,5 @@ fn every_planted_bug_is_found() {
             None => missed.push(what),
         }
     }
-    assert!(missed.is_empty(), "not found within {TIMEOUT} worlds: {missed:?}");
+    assert!(missed.is_empty(), "not found within {MOST_WORLDS} worlds: {missed:?}");
 }

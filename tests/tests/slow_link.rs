@@ -18,7 +18,7 @@ async fn connect(driver: Driver, proxy: &Proxy, options: ConnectOptions) -> Queu
         Driver::TokioPostgres => pm_driver_tokio_postgres::connect_with(proxy.url(), options).await,
         Driver::Sqlx => pm_driver_sqlx::connect_with(proxy.url(), options).await,
     };
-    connected.expect("the proxy lets it through")
+    connected.expect("connecting through the proxy succeeds")
 }
 
 async fn fixture_and_proxy(lease: Duration) -> (Fixture, Proxy) {
@@ -31,13 +31,13 @@ fn payload(bytes: usize) -> RawPayload {
     RawPayload { codec: Codec::Raw, bytes: vec![7; bytes].into() }
 }
 
-/// Works one job, so that connections are open and statements prepared.
+/// Commits one job, so that connections are open and statements prepared.
 async fn warm_up(fixture: &Fixture, jobs: &mut JobStream<RawPayload>) {
     fixture.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
     next(jobs).await.into_parts().1.commit().await.unwrap();
 }
 
-/// Replies later than a job may wait for a handler.
+/// Replies come later than a job may wait for a handler.
 async fn late_replies(driver: Driver, lease: Duration, latency: Duration) {
     let (fixture, proxy) = fixture_and_proxy(lease).await;
     let options = ConnectOptions::default().connect_timeout(TIMEOUT * 2).statement_timeout(TIMEOUT * 2);
@@ -48,25 +48,25 @@ async fn late_replies(driver: Driver, lease: Duration, latency: Duration) {
     let id = fixture.queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
     let came = tokio::time::timeout(TIMEOUT * 3, jobs.next()).await.expect("it comes in time");
     let (_, ack) = came.expect("the stream goes on").unwrap().into_parts();
-    assert_eq!((ack.id(), ack.attempt()), (id, 1), "it was not given back and claimed again");
-    ack.commit().await.expect("the lease is ours");
+    assert_eq!((ack.id(), ack.attempt()), (id, 1), "it was not released and claimed again");
+    ack.commit().await.expect("the lease is valid");
     let job = fixture.job(id).await;
     assert_eq!((job.state, job.retry_count), (State::Finished, 0));
 }
 
 #[tokio::test]
-async fn a_job_whose_reply_is_late_is_worked_on_the_first_time() {
+async fn a_job_whose_reply_is_late_is_handled_at_the_first_attempt() {
     // A quarter of the lease.
     late_replies(Driver::TokioPostgres, Duration::from_secs(8), Duration::from_millis(2_100)).await;
 }
 
 #[tokio::test]
-async fn a_job_whose_reply_is_late_is_worked_on_the_first_time_over_sqlx() {
-    // 5 s; until a new connection has brought the job, five replies come.
+async fn a_job_whose_reply_is_late_is_handled_at_the_first_attempt_over_sqlx() {
+    // 5 s; a new connection needs five replies to deliver the job.
     late_replies(Driver::Sqlx, Duration::from_secs(60), Duration::from_millis(5_100)).await;
 }
 
-/// A payload that is on its way for half its lease.
+/// A payload whose transfer takes half its lease.
 async fn long_transfer(driver: Driver) {
     let (fixture, proxy) = fixture_and_proxy(Duration::from_secs(8)).await;
     let queue = connect(driver, &proxy, ConnectOptions::default()).await;
@@ -76,20 +76,21 @@ async fn long_transfer(driver: Driver) {
     let id = fixture.queue.enqueue("tasks", payload(2_000_000), EnqueueOptions::default()).await.unwrap();
     let (got, ack) = next(&mut jobs).await.into_parts();
     assert_eq!((ack.id(), ack.attempt(), got.bytes.len()), (id, 1, 2_000_000));
-    ack.commit().await.expect("the lease is ours");
+    ack.commit().await.expect("the lease is valid");
 }
 
 #[tokio::test]
-async fn a_job_that_takes_half_its_lease_to_arrive_is_worked_on_the_first_time() {
+async fn a_job_that_takes_half_its_lease_to_arrive_is_handled_at_the_first_attempt() {
     long_transfer(Driver::TokioPostgres).await;
 }
 
 #[tokio::test]
-async fn a_job_that_takes_half_its_lease_to_arrive_is_worked_on_the_first_time_over_sqlx() {
+async fn a_job_that_takes_half_its_lease_to_arrive_is_handled_at_the_first_attempt_over_sqlx() {
     long_transfer(Driver::Sqlx).await;
 }
 
-/// A payload whose sending takes longer than the statement timeout: an error says so, and a longer timeout helps.
+/// A payload whose transfer takes longer than the statement timeout: an error reports that, and a longer timeout fixes
+/// it.
 async fn short_timeout(driver: Driver) {
     let (fixture, proxy) = fixture_and_proxy(Duration::from_secs(600)).await;
     let options = ConnectOptions::default().statement_timeout(Duration::from_millis(300));
@@ -98,41 +99,41 @@ async fn short_timeout(driver: Driver) {
     warm_up(&fixture, &mut jobs).await;
     proxy.throttle(200_000);
     let id = fixture.queue.enqueue("tasks", payload(500_000), EnqueueOptions::default()).await.unwrap();
-    let told = tokio::time::timeout(TIMEOUT * 3, jobs.next()).await.expect("it is told in time");
-    let error = told.expect("the stream goes on").expect_err("the job cannot come");
+    let item = tokio::time::timeout(TIMEOUT * 3, jobs.next()).await.expect("the error comes in time");
+    let error = item.expect("the stream goes on").expect_err("the job cannot be transferred");
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("statement timeout of 300ms"), "{error}");
     drop(jobs);
-    let patient = connect(driver, &proxy, ConnectOptions::default()).await;
-    let mut jobs = patient.try_stream_jobs::<RawPayload>("tasks");
+    let queue = connect(driver, &proxy, ConnectOptions::default()).await;
+    let mut jobs = queue.try_stream_jobs::<RawPayload>("tasks");
     let (_, ack) = next(&mut jobs).await.into_parts();
     assert_eq!(ack.id(), id);
-    ack.commit().await.expect("the lease is ours");
+    ack.commit().await.expect("the lease is valid");
 }
 
 #[tokio::test]
-async fn a_statement_timeout_too_short_for_a_payload_is_named() {
+async fn a_statement_timeout_too_short_for_a_payload_is_reported() {
     short_timeout(Driver::TokioPostgres).await;
 }
 
 #[tokio::test]
-async fn a_statement_timeout_too_short_for_a_payload_is_named_over_sqlx() {
+async fn a_statement_timeout_too_short_for_a_payload_is_reported_over_sqlx() {
     short_timeout(Driver::Sqlx).await;
 }
 
-/// A payload whose way to the server takes longer than the statement timeout and the 5 s beyond.
+/// A payload whose upload takes longer than the statement timeout plus 5 s.
 async fn long_upload(driver: Driver) {
     let (fixture, proxy) = fixture_and_proxy(Duration::from_secs(600)).await;
     let options = ConnectOptions::default().statement_timeout(Duration::from_millis(500));
     let queue = connect(driver, &proxy, options).await;
     queue.enqueue("tasks", payload(1), EnqueueOptions::default()).await.unwrap();
     proxy.throttle(200_000);
-    let id = queue.enqueue("tasks", payload(1_500_000), EnqueueOptions::default()).await.expect("it goes in");
+    let id = queue.enqueue("tasks", payload(1_500_000), EnqueueOptions::default()).await.expect("the job is enqueued");
     assert_eq!(fixture.number("select count(*) from pm.job"), 2, "once");
     assert_eq!(fixture.job(id).await.payload_bytes, 1_500_000);
     queue.close().await;
     let connections = "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()";
-    eventually("nothing is left at work", TIMEOUT, async || fixture.number(connections) == 0).await;
+    eventually("no statement is active", TIMEOUT, async || fixture.number(connections) == 0).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! How the queues are doing, on a real Postgres.
+//! Statistics of queues and tables, on a real Postgres.
 
 use pm_driver_tokio_postgres::{ConnectOptions, Count, EnqueueOptions, InitialState, QueueStats, RunAt, State};
 use pm_tests::{Fixture, next, take, unattended};
@@ -9,12 +9,12 @@ fn exactly(jobs: u64) -> Count {
 }
 
 async fn tasks(fixture: &Fixture) -> QueueStats {
-    let stats = fixture.queue.stats().await.expect("it can be asked");
-    stats.queues.into_iter().find(|stats| stats.queue.name == "tasks").expect("it is there")
+    let stats = fixture.queue.stats().await.expect("reading the statistics succeeds");
+    stats.queues.into_iter().find(|stats| stats.queue.name == "tasks").expect("the queue exists")
 }
 
 #[tokio::test]
-async fn a_fresh_database_has_nothing_to_tell_but_its_tables() {
+async fn a_fresh_database_reports_only_its_tables() {
     let fixture = Fixture::without_queue().await;
     let stats = fixture.queue.stats().await.unwrap();
     assert_eq!((stats.queues, stats.window), (vec![], Duration::from_secs(300)));
@@ -27,7 +27,7 @@ async fn a_fresh_database_has_nothing_to_tell_but_its_tables() {
 }
 
 #[tokio::test]
-async fn what_came_in_and_ended_lately_is_counted() {
+async fn jobs_enqueued_and_ended_recently_are_counted() {
     let fixture = Fixture::new().await;
     assert_eq!(tasks(&fixture).await.oldest_waiting, None);
     fixture.put_many(6).await;
@@ -53,15 +53,15 @@ async fn what_came_in_and_ended_lately_is_counted() {
 }
 
 #[tokio::test]
-async fn the_oldest_ready_job_tells_how_long_it_waits() {
+async fn the_age_of_the_oldest_ready_job_is_reported() {
     let fixture = Fixture::new().await;
     let age = async |id, minutes: u32| {
         let sql = format!("update pm.job set created_at = now() - interval '{minutes} min' where id = '{id}'");
         fixture.database.execute(&sql).unwrap();
     };
     let waits_min = async || tasks(&fixture).await.oldest_waiting.map(|waits| waits.as_secs() / 60);
-    let held = fixture.put_with(1, EnqueueOptions::default().initial_state(InitialState::Paused)).await;
-    age(held, 90).await;
+    let paused = fixture.put_with(1, EnqueueOptions::default().initial_state(InitialState::Paused)).await;
+    age(paused, 90).await;
     let later = fixture.put_with(1, EnqueueOptions::default().run_at(RunAt::In(Duration::from_secs(60)))).await;
     age(later, 80).await;
     assert_eq!(waits_min().await, None, "neither is ready");
@@ -78,13 +78,13 @@ async fn the_oldest_ready_job_tells_how_long_it_waits() {
         .database
         .execute(&format!("update pm.job set run_at = now() - interval '50 min' where id = '{later}'"))
         .unwrap();
-    assert_eq!(waits_min().await, Some(50), "it is due, and nobody gave it its place in the line");
+    assert_eq!(waits_min().await, Some(50), "it is due and has no position yet");
 }
 
-/// Each statement may take 5 s: a hundred times what it needs, and a fraction of what it would if queues were compared
-/// with each other.
+/// Each statement may take 5 s: a hundred times what it needs, and a fraction of what it would need if it compared
+/// every queue with every other.
 #[tokio::test]
-async fn ten_thousand_queues_are_served_and_told_of() {
+async fn ten_thousand_queues_are_served_and_listed() {
     const QUEUES: usize = 10_000;
     let fixture = Fixture::without_queue().await;
     let add = "insert into pm.queue (name) select 'q' || n from generate_series(1, 10000) n; \
@@ -95,14 +95,14 @@ async fn ten_thousand_queues_are_served_and_told_of() {
     fixture.database.execute(add).unwrap();
     let queue = fixture.another(ConnectOptions::default().statement_timeout(Duration::from_secs(5))).await;
     let mut jobs = queue.try_stream_jobs::<u64>((1..=QUEUES).map(|n| format!("q{n}")).collect::<Vec<_>>());
-    let held = take(&mut jobs, 100).await;
+    let taken = take(&mut jobs, 100).await;
     let stats = queue.stats().await.unwrap();
     assert_eq!(stats.queues.len(), QUEUES);
-    let pending = |told: &QueueStats| told.queue.count(State::Pending).jobs;
+    let pending = |stats: &QueueStats| stats.queue.count(State::Pending).jobs;
     let claimed = fixture.jobs_in(State::InProgress) as u64;
     assert!((100..=QUEUES as u64).contains(&claimed));
-    assert!(stats.queues.iter().all(|told| (1..=2).contains(&pending(told))));
-    drop(held);
+    assert!(stats.queues.iter().all(|stats| (1..=2).contains(&pending(stats))));
+    drop(taken);
 }
 
 #[tokio::test]
@@ -115,9 +115,9 @@ async fn a_job_in_progress_does_not_wait() {
     drop(job);
 }
 
-/// 100,000 jobs take more pages than the sample has.
+/// 100,000 jobs take more pages than the sample.
 #[tokio::test]
-async fn rates_beyond_the_newest_jobs_are_near() {
+async fn rates_beyond_the_newest_jobs_are_close_estimates() {
     let fixture = Fixture::new().await;
     let fill = "insert into pm.job (id, queue_id, priority, codec, payload, state, created_at, ended_at, failed_at)
                 select lpad(to_hex(n), 32, '0')::uuid, 1, 0, 0, convert_to(repeat('x', 300), 'UTF8'), 2 + (n % 5 / 4),

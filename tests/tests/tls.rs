@@ -1,4 +1,4 @@
-//! TLS as libpq's `sslmode` has it, on both drivers: what is encrypted, what is refused, and what the refusal says.
+//! TLS like libpq's `sslmode`, on both drivers: what is encrypted, what is refused, and the errors.
 
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, Queue};
 use pm_sandbox::{Pooler, Server, ServerOptions};
@@ -18,10 +18,11 @@ async fn connect(driver: &str, text: &str, options: ConnectOptions) -> Result<Qu
     }
 }
 
-/// A server with TLS, and the certificates around it. It lives as long as the test process.
+/// A server with TLS, and its certificates. It lives as long as the test process.
 struct Tls {
     server: Server,
-    /// Where the certificates are, owned by the server's account: `ca`, `server`, `client` and `other`, `.crt` and `.key`.
+    /// Where the certificates are, owned by the server's account: `ca`, `server`, `client` and `other`, `.crt` and
+    /// `.key`.
     dir: PathBuf,
 }
 
@@ -68,12 +69,12 @@ impl Tls {
         server.execute("postgres", "select pg_reload_conf()").unwrap();
         let deadline = std::time::Instant::now() + pm_tests::TIMEOUT;
         while server.execute("postgres", "show ssl").unwrap()[0][0].as_deref() != Some("on") {
-            assert!(std::time::Instant::now() < deadline, "the server switches TLS on: {}", server.log());
+            assert!(std::time::Instant::now() < deadline, "the server enables TLS: {}", server.log());
         }
         Tls { server, dir }
     }
 
-    /// Makes a database, and returns how to connect to it at `host`.
+    /// Creates a database, and returns a connection string for it at `host`.
     fn database(&self, name: &str, host: &str) -> String {
         // Another test of this process may have made it.
         drop(self.server.create_database(name));
@@ -84,14 +85,14 @@ impl Tls {
         self.dir.join(name).display().to_string()
     }
 
-    /// Returns whether the connections to a database are encrypted, all alike.
+    /// Returns whether the connections to a database are encrypted, which must be the same for all.
     fn is_encrypted(&self, database: &str) -> bool {
         let sql = format!(
             "select distinct ssl from pg_stat_ssl join pg_stat_activity using (pid)
              where datname = '{database}' and application_name = 'pm'"
         );
         let rows = self.server.execute("postgres", &sql).unwrap();
-        assert_eq!(rows.len(), 1, "all alike: {rows:?}");
+        assert_eq!(rows.len(), 1, "the same for all: {rows:?}");
         rows[0][0].as_deref() == Some("t")
     }
 }
@@ -101,7 +102,7 @@ fn openssl(dir: &Path, arguments: &[&str]) {
     assert!(ran.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Makes a certificate that signs others.
+/// Creates a certificate that signs others.
 fn authority(dir: &Path, name: &str) {
     let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
     let subject = format!("/CN={name}");
@@ -109,7 +110,7 @@ fn authority(dir: &Path, name: &str) {
     openssl(dir, &[&request[..], &["-keyout", &key, "-out", &certificate, "-subj", &subject, "-days", "2"]].concat());
 }
 
-/// Makes a certificate signed by `ca`; that of the server bears the name localhost.
+/// Creates a certificate signed by `ca`, for the name localhost.
 fn certificate(dir: &Path, name: &str, subject: &str) {
     let (key, request, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
     let make = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -120,7 +121,7 @@ fn certificate(dir: &Path, name: &str, subject: &str) {
     openssl(dir, &[&sign[..], &["-in", &request, "-out", &certificate]].concat());
 }
 
-/// Connects, puts a job in and takes it off again, so that statements and the listener have their connections.
+/// Connects, and enqueues and commits a job, so that statements and the listener have their connections.
 async fn works(driver: &str, text: &str) -> Queue {
     let queue = connect(driver, text, ConnectOptions::default()).await;
     let queue = queue.unwrap_or_else(|error| panic!("{driver}, {text}: {error}"));
@@ -136,7 +137,7 @@ async fn refused(driver: &str, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn connections_are_encrypted_when_the_mode_wants_it_and_the_server_can() {
+async fn connections_are_encrypted_when_the_mode_asks_for_it_and_the_server_supports_it() {
     let tls = Tls::server();
     for driver in DRIVERS {
         for (mode, encrypted) in [
@@ -156,7 +157,7 @@ async fn connections_are_encrypted_when_the_mode_wants_it_and_the_server_can() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_the_other_way_gets_it_from_allow_and_prefer() {
+async fn allow_and_prefer_fall_back_to_what_the_server_requires() {
     let tls = Tls::server();
     for driver in DRIVERS {
         let queue = works(driver, &format!("{} sslmode=allow", tls.database("tls_only", "127.0.0.1"))).await;
@@ -171,7 +172,7 @@ async fn a_server_that_wants_the_other_way_gets_it_from_allow_and_prefer() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_spoken_to_in_plain_text_unless_the_mode_forbids_it() {
+async fn a_server_without_tls_is_used_in_plain_text_unless_the_mode_forbids_it() {
     let server = Server::start_with(ServerOptions::default().tcp(true)).expect("a private Postgres starts");
     let url = server.tcp_url_of("postgres").unwrap();
     for driver in DRIVERS {
@@ -180,7 +181,7 @@ async fn a_server_without_tls_is_spoken_to_in_plain_text_unless_the_mode_forbids
             let error = refused(driver, &format!("{url}?sslmode={mode}")).await;
             assert!(error.contains("sslmode=prefer"), "{driver}: {error}");
         }
-        // A Unix socket needs none.
+        // A Unix socket needs no TLS.
         works(driver, &format!("{}?sslmode=require", server.url())).await.close().await;
     }
 }
@@ -213,7 +214,7 @@ async fn the_issuer_and_the_name_of_a_certificate_are_verified() {
             assert!(error.contains(advice), "{driver}, {bad}: {error}");
         }
     }
-    // The driver that names the host and its address apart verifies the name.
+    // The driver that passes host and address separately verifies the name.
     let port = tls.server.port();
     let apart =
         format!("host=localhost hostaddr=127.0.0.1 port={port} user=postgres dbname=verified sslmode=verify-full");
@@ -254,7 +255,7 @@ async fn a_password_is_bound_to_the_connection_where_the_driver_can() {
 }
 
 #[tokio::test]
-async fn a_pooler_with_tls_is_spoken_to_like_a_server() {
+async fn a_pooler_with_tls_is_used_like_a_server() {
     let tls = Tls::server();
     drop(tls.server.create_database("pooled"));
     // Poolers of other test processes have the same port on other addresses of the loopback.

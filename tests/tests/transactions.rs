@@ -1,4 +1,4 @@
-//! Enqueue and commit inside a transaction that the caller owns.
+//! Enqueueing and settling in the caller's transaction.
 
 use futures_util::{FutureExt, StreamExt};
 use pm_core::{Failure, Rows, Statement, Value};
@@ -7,7 +7,7 @@ use pm_driver_tokio_postgres::{
     SettingsChange, State, StreamOptions, WithoutNotify,
 };
 use pm_sandbox::{Server, ServerOptions};
-use pm_tests::{Fixture, TIMEOUT, eventually};
+use pm_tests::{Fixture, TIMEOUT, eventually, unattended, within};
 use std::error::Error as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ async fn a_commit_makes_job_and_ending_visible_and_a_rollback_neither() {
 }
 
 #[tokio::test]
-async fn after_a_rollback_the_ack_can_be_settled_otherwise() {
+async fn after_a_rollback_the_ack_can_be_settled_again() {
     let fixture = Fixture::new().await;
     let mut client = client(&fixture).await;
     let id = fixture.queue.enqueue("tasks", 1u64, EnqueueOptions::default()).await.unwrap();
@@ -64,9 +64,9 @@ async fn after_a_rollback_the_ack_can_be_settled_otherwise() {
 }
 
 /// A handler in REPEATABLE READ whose work takes longer than a third of the lease: the extension during its first try
-/// costs that try, and none falls into the second.
+/// fails that try, and there is none during the second.
 #[tokio::test]
-async fn a_second_try_has_most_of_the_lease_for_itself() {
+async fn a_second_try_has_most_of_the_lease() {
     const LEASE: Duration = Duration::from_secs(15);
     let fixture = Fixture::with(SettingsChange::new().lease(LEASE)).await;
     let mut client = client(&fixture).await;
@@ -108,7 +108,7 @@ async fn a_stale_ack_is_refused_in_a_transaction_too() {
 }
 
 #[tokio::test]
-async fn many_go_in_together_and_keys_are_told() {
+async fn many_jobs_go_in_together_and_key_conflicts_are_reported() {
     let fixture = Fixture::new().await;
     let mut client = client(&fixture).await;
     let keyed = || EnqueueOptions::default().key("once");
@@ -129,10 +129,10 @@ async fn many_go_in_together_and_keys_are_told() {
     assert_eq!(refused.kind(), ErrorKind::KeyConflict);
     let nowhere = fixture.queue.enqueue_in(&inside, "nowhere", 0u64, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound);
-    transaction.commit().await.expect("a refusal leaves the transaction alive");
+    transaction.commit().await.expect("a refusal leaves the transaction usable");
 }
 
-/// Carries statements to a transaction, and keeps how many bytes of texts and payloads each had.
+/// Runs statements in a transaction, and records how many bytes of payloads each had.
 #[derive(Debug)]
 struct Scale<'t>(InTransaction<'t>, Mutex<Vec<usize>>);
 
@@ -148,7 +148,7 @@ impl Executor for Scale<'_> {
 }
 
 #[tokio::test]
-async fn what_goes_in_with_a_transaction_travels_in_statements_of_16_mib() {
+async fn jobs_enqueued_in_a_transaction_are_sent_in_statements_of_16_mib() {
     let fixture = Fixture::new().await;
     let mut client = client(&fixture).await;
     let transaction = client.transaction().await.unwrap();
@@ -168,20 +168,20 @@ async fn what_goes_in_with_a_transaction_travels_in_statements_of_16_mib() {
 }
 
 #[tokio::test]
-async fn a_sleeping_worker_hears_of_it_at_the_commit() {
+async fn an_idle_worker_is_notified_at_the_commit() {
     let fixture = Fixture::new().await;
     let mut client = client(&fixture).await;
     let hour = Duration::from_secs(3_600);
     let options = StreamOptions::default().poll(hour, hour).idle_poll(hour);
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", options);
     let worker = tokio::spawn(async move { jobs.next().await.unwrap().unwrap().into_parts().1.commit().await });
-    let asleep = "select count(*) from pm.queue where idle_until > now()";
-    eventually("the worker sleeps", Duration::from_secs(10), async || fixture.number(asleep) == 1).await;
+    let idle = "select count(*) from pm.queue where idle_until > now()";
+    eventually("the worker is idle", Duration::from_secs(10), async || fixture.number(idle) == 1).await;
     let producer = fixture.another(ConnectOptions::default()).await;
     let transaction = client.transaction().await.unwrap();
     producer.enqueue_in(&InTransaction(&transaction), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
     transaction.commit().await.unwrap();
-    tokio::time::timeout(Duration::from_secs(20), worker).await.expect("it is found").unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), worker).await.expect("the job is found").unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ fn is_of_the_server(error: &Error) -> bool {
     error.source().is_some_and(|source| source.is::<Failure>())
 }
 
-/// What pm itself refuses leaves the transaction usable; what the server refuses says so by its source.
+/// An error of pm itself leaves the transaction usable; an error of the server has it as its source.
 #[tokio::test]
 async fn whether_a_refusal_has_ended_the_transaction_shows_in_its_source() {
     let fixture = Fixture::new().await;
@@ -213,7 +213,7 @@ async fn whether_a_refusal_has_ended_the_transaction_shows_in_its_source() {
     let [own, nowhere] = [put("tasks", long).await, put("nowhere", EnqueueOptions::default()).await];
     for error in [own.unwrap_err(), nowhere.unwrap_err()] {
         assert!(!is_of_the_server(&error), "{error:?}");
-        transaction.batch_execute("select 1").await.expect("the transaction goes on");
+        transaction.batch_execute("select 1").await.expect("the transaction is usable");
     }
     transaction.batch_execute("set local search_path = public, pg_catalog").await.unwrap();
     let error = put("tasks", EnqueueOptions::default()).await.unwrap_err();
@@ -222,7 +222,7 @@ async fn whether_a_refusal_has_ended_the_transaction_shows_in_its_source() {
     transaction.batch_execute("select 1").await.expect_err("the server has aborted it");
 }
 
-/// Counts statements on their way to a transaction.
+/// Runs statements in a transaction, and counts them.
 struct Counting<'t>(InTransaction<'t>, AtomicUsize);
 
 impl Executor for Counting<'_> {
@@ -232,9 +232,9 @@ impl Executor for Counting<'_> {
     }
 }
 
-/// A job that holds a key and is locked, though nobody changes it: the call waits for it without asking all the time.
+/// A job that has the key is locked but not changed: the call waits for it without sending statements all the time.
 #[tokio::test]
-async fn a_call_whose_key_is_held_by_a_locked_job_asks_seldom_and_ends() {
+async fn a_call_whose_key_is_reserved_by_a_locked_job_polls_seldom_and_ends() {
     let fixture = Fixture::new().await;
     let replace = || EnqueueOptions::default().key("once").on_conflict(OnConflict::Replace);
     let id = fixture.put_with(0, replace()).await;
@@ -249,8 +249,8 @@ async fn a_call_whose_key_is_held_by_a_locked_job_asks_seldom_and_ends() {
             let refused = call.await.unwrap_err();
             assert!(refused.to_string().contains("locked") && is_of_the_server(&refused), "{refused}");
         } else {
-            let given_up = tokio::time::timeout(Duration::from_secs(1), call).await;
-            assert!(given_up.is_err(), "{given_up:?}");
+            let timed_out = tokio::time::timeout(Duration::from_secs(1), call).await;
+            assert!(timed_out.is_err(), "{timed_out:?}");
         }
         let sent = counting.1.into_inner();
         assert!(sent <= 2 * 15, "{sent} statements");
@@ -262,12 +262,12 @@ async fn a_call_whose_key_is_held_by_a_locked_job_asks_seldom_and_ends() {
     assert_eq!(call.unwrap(), [Enqueued::Replaced(id)]);
 }
 
-/// A transaction that is prepared for a commit in two phases: never refused because a worker happens to be idle.
+/// A transaction prepared for two-phase commit is not refused because a worker is idle.
 #[tokio::test]
 async fn a_transaction_that_notifies_nothing_can_be_prepared_while_workers_are_idle() {
     let options = ServerOptions::shared().setting("max_prepared_transactions", "4");
     let server = Server::start_with(options).expect("a private Postgres starts");
-    let url = server.create_database("prepared").expect("it can be made");
+    let url = server.create_database("prepared").expect("the database is created");
     let connect = async || pm_driver_tokio_postgres::connect(&url).await.unwrap();
     let (queue, worker) = (connect().await, connect().await);
     queue.create_queue("tasks", false).await.unwrap();
@@ -284,7 +284,7 @@ async fn a_transaction_that_notifies_nothing_can_be_prepared_while_workers_are_i
     let transaction = client.transaction().await.unwrap();
     queue.enqueue_in(&InTransaction(&transaction), "tasks", 1u64, EnqueueOptions::default()).await.unwrap();
     let refused = transaction.batch_execute("prepare transaction 'one'").await.unwrap_err();
-    assert_eq!(refused.code().unwrap().code(), "0A000", "what is to be avoided is there: {refused}");
+    assert_eq!(refused.code().unwrap().code(), "0A000", "without WithoutNotify it is refused: {refused}");
     transaction.rollback().await.unwrap();
 
     let transaction = client.transaction().await.unwrap();
@@ -292,12 +292,12 @@ async fn a_transaction_that_notifies_nothing_can_be_prepared_while_workers_are_i
     let many = (0..3u64).map(|n| (n, EnqueueOptions::default()));
     queue.enqueue_many_in(&WithoutNotify(&inside), "tasks", many).await.unwrap();
     transaction.batch_execute("prepare transaction 'two'").await.unwrap();
-    // It is over for this session; tokio-postgres rolls back what is not there.
+    // The session's transaction has ended; the rollback of tokio-postgres has no effect.
     drop(transaction);
     client.batch_execute("commit prepared 'two'").await.unwrap();
     queue.wake_workers().await.unwrap();
     for _ in 0..3 {
-        let job = tokio::time::timeout(TIMEOUT, jobs.next()).await.expect("it is woken").unwrap().unwrap();
+        let job = tokio::time::timeout(TIMEOUT, jobs.next()).await.expect("the worker is notified").unwrap().unwrap();
         let (_, mut ack) = job.into_parts();
         let transaction = client.transaction().await.unwrap();
         let settlement = ack.commit_in(&InTransaction(&transaction)).await.unwrap();
@@ -308,4 +308,69 @@ async fn a_transaction_that_notifies_nothing_can_be_prepared_while_workers_are_i
     }
     let finished = server.execute("prepared", "select count(*) from pm.job where state = 2").unwrap();
     assert_eq!(finished[0][0].as_deref(), Some("3"));
+}
+
+/// A handler that commits its job and enqueues the next one in a transaction: if the next queue is missing, both roll
+/// back.
+#[tokio::test]
+async fn a_chain_into_a_missing_queue_does_not_finish_its_source() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
+    let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
+    let mut client = client(&fixture).await;
+
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let settlement = ack.commit_in(&inside).await.unwrap();
+    let missing = fixture.queue.enqueue_in(&inside, "next", 2u64, EnqueueOptions::default()).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::QueueNotFound);
+    transaction.rollback().await.unwrap();
+    drop(settlement);
+    assert_eq!(fixture.state(id).await, State::InProgress, "nothing has changed");
+
+    fixture.queue.create_queue("next", false).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let inside = InTransaction(&transaction);
+    let settlement = ack.commit_in(&inside).await.unwrap();
+    let successor = fixture.queue.enqueue_in(&inside, "next", 2u64, EnqueueOptions::default()).await.unwrap();
+    transaction.commit().await.unwrap();
+    settlement.committed();
+    assert_eq!((fixture.state(id).await, fixture.state(successor).await), (State::Finished, State::Pending));
+}
+
+/// Under a stricter isolation level than READ COMMITTED a conflict is an error that the caller retries.
+#[tokio::test]
+async fn a_key_conflict_in_a_repeatable_read_transaction_surfaces_as_40001() {
+    let fixture = Fixture::new().await;
+    let mut client = client(&fixture).await;
+    let transaction = client.transaction().await.unwrap();
+    transaction
+        .batch_execute("set transaction isolation level repeatable read; select count(*) from pm.job")
+        .await
+        .unwrap();
+    let key = || EnqueueOptions::default().key("one");
+    let first = fixture.put_with(1, key()).await;
+    let refused = fixture.queue.enqueue_in(&InTransaction(&transaction), "tasks", 2u64, key()).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::Database && refused.to_string().contains("40001"), "{refused}");
+    transaction.rollback().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let again = fixture.queue.enqueue_in(&InTransaction(&transaction), "tasks", 2u64, key()).await.unwrap();
+    assert_eq!(again, first, "under READ COMMITTED the answer is exact");
+}
+
+#[tokio::test]
+async fn lost_ends_when_the_transaction_that_settled_the_job_has_committed() {
+    let fixture = Fixture::new().await;
+    fixture.put(1).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let (_, mut ack) = jobs.next().await.unwrap().unwrap().into_parts();
+    let lost = tokio::spawn(ack.lost());
+    tokio::task::yield_now().await;
+    let mut client = client(&fixture).await;
+    let transaction = client.transaction().await.unwrap();
+    let settlement = ack.commit_in(&InTransaction(&transaction)).await.unwrap();
+    transaction.commit().await.unwrap();
+    settlement.committed();
+    within("the end of lost()", lost).await.unwrap();
 }

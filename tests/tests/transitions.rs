@@ -1,33 +1,33 @@
-//! The table of transitions against the real database: every state, every event, by its real operation.
+//! The transition table, checked on a real database: every state and every event, with the real operation.
 
 use pm_core::{Event, State};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, InitialState, JobAck, SettingsChange, Uuid};
 use pm_tests::{Fixture, TIMEOUT, eventually, next, unattended, within};
 use std::time::Duration;
 
-/// How a job comes to be paused: with its queue, or by itself.
+/// How a job is paused: with its queue, or individually.
 #[derive(Clone, Copy, PartialEq)]
-enum Held {
-    WithItsQueue,
-    ByItself,
+enum Paused {
+    WithQueue,
+    Individually,
 }
 
-/// Whose word it is: the holder's of the lease the job has, or of one it had before.
+/// A database with one job.
 struct Harness {
     fixture: Fixture,
     id: Uuid,
-    /// The last holder's right to speak, if the job was ever claimed.
+    /// The ack of the job's current or last lease, if it was ever claimed.
     ack: Option<JobAck>,
 }
 
 impl Harness {
-    /// Brings a job into `state`; an event that gives up is its last retry's.
-    async fn set(state: State, event: Event, held: Held) -> Harness {
+    /// Brings a job into `state`; it has no retry left for an event that exhausts its retries.
+    async fn set(state: State, event: Event, paused: Paused) -> Harness {
         let retries = if matches!(event, Event::LastSoftFail | Event::LastReap) { 0 } else { 3 };
         let quick = SettingsChange::new().backoff(vec![Duration::ZERO]).max_retries(retries);
         let fixture = Fixture::with(quick).await;
-        let by_itself = state == State::Paused && held == Held::ByItself;
-        let initial = if by_itself { InitialState::Paused } else { InitialState::Auto };
+        let individually = state == State::Paused && paused == Paused::Individually;
+        let initial = if individually { InitialState::Paused } else { InitialState::Auto };
         let id = fixture.put_with(1, EnqueueOptions::default().initial_state(initial)).await;
         if event == Event::LastUnreadable {
             fixture.database.execute("update pm.job set unreadable_since = now() - interval '24 h'").unwrap();
@@ -40,35 +40,35 @@ impl Harness {
         match state {
             State::Finished => assert_eq!(harness.fixture.queue.finish_jobs(&[id]).await.unwrap(), 1),
             State::Failed => assert_eq!(harness.fixture.queue.fail_jobs(&[id], "given up").await.unwrap(), 1),
-            State::Paused if !by_itself => assert_eq!(harness.fixture.queue.pause_queue("tasks").await.unwrap(), 1),
+            State::Paused if !individually => assert_eq!(harness.fixture.queue.pause_queue("tasks").await.unwrap(), 1),
             _ => {}
         }
         assert_eq!(harness.fixture.state(id).await, state);
         harness
     }
 
-    /// Returns all that is stored of the job.
+    /// Returns the job's row.
     fn row(&self) -> Vec<String> {
         self.fixture.column(&format!("select job::text from pm.job where id = '{}'", self.id))
     }
 
-    /// Says a word as its holder, or as one whose lease is not the job's; returns whether it was heard.
-    async fn say(&mut self, word: impl FnOnce(JobAck) -> pm_driver_tokio_postgres::Settling) -> bool {
+    /// Settles the job with its current or an old ack; returns whether the settlement was applied.
+    async fn settle(&mut self, verdict: impl FnOnce(JobAck) -> pm_driver_tokio_postgres::Settling) -> bool {
         match self.ack.take() {
-            Some(ack) => match word(ack).await {
+            Some(ack) => match verdict(ack).await {
                 Ok(()) => true,
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
                     false
                 }
             },
-            // Nobody ever had a lease on it, so nobody can say a word.
+            // The job was never leased, so there is no ack.
             None => false,
         }
     }
 
-    /// Lets an event happen by its real operation; returns whether it was accepted.
-    async fn happen(&mut self, event: Event) -> bool {
+    /// Runs the real operation of an event; returns whether it was accepted.
+    async fn run(&mut self, event: Event) -> bool {
         let (queue, ids) = (self.fixture.queue.clone(), [self.id]);
         match event {
             Event::Claim => {
@@ -77,11 +77,11 @@ impl Harness {
                 self.ack = fetched.map(|job| job.into_parts().1).or(self.ack.take());
                 claimed
             }
-            Event::Commit => self.say(JobAck::commit).await,
-            Event::SoftFail | Event::LastSoftFail => self.say(|ack| ack.soft_fail("broken")).await,
-            Event::HardFail => self.say(|ack| ack.hard_fail("broken")).await,
-            Event::Release => self.say(JobAck::release).await,
-            Event::Unreadable | Event::LastUnreadable => self.say(|ack| ack.unreadable("what is this?")).await,
+            Event::Commit => self.settle(JobAck::commit).await,
+            Event::SoftFail | Event::LastSoftFail => self.settle(|ack| ack.soft_fail("broken")).await,
+            Event::HardFail => self.settle(|ack| ack.hard_fail("broken")).await,
+            Event::Release => self.settle(JobAck::release).await,
+            Event::Unreadable | Event::LastUnreadable => self.settle(|ack| ack.unreadable("what is this?")).await,
             Event::Extend => match &mut self.ack {
                 Some(ack) => ack.refresh_lock().await.is_ok(),
                 None => false,
@@ -101,79 +101,79 @@ impl Harness {
     }
 }
 
-async fn check(state: State, event: Event, held: Held) {
-    let mut harness = Harness::set(state, event, held).await;
+async fn check(state: State, event: Event, paused: Paused) {
+    let mut harness = Harness::set(state, event, paused).await;
     let before = harness.row();
-    let accepted = harness.happen(event).await;
+    let accepted = harness.run(event).await;
     let shown = harness.fixture.state(harness.id).await;
     let name = format!("{state} and {event:?}");
     match state.after(event) {
         // A job that returns to pending while its queue is paused is shown as paused.
-        Some(State::Pending) if state == State::Paused && held == Held::WithItsQueue && event != Event::Resume => {
+        Some(State::Pending) if state == State::Paused && paused == Paused::WithQueue && event != Event::Resume => {
             assert_eq!((accepted, shown), (true, State::Paused), "{name}");
         }
         Some(after) => assert_eq!((accepted, shown), (true, after), "{name}"),
-        // A queue's pause counts what it holds, and a job that is held already is held still.
+        // Pausing a queue counts the jobs that are paused already; they stay paused.
         None if (state, event) == (State::Paused, Event::Pause) => assert_eq!((before, shown), (harness.row(), state)),
         None => assert_eq!((accepted, before, shown), (false, harness.row(), state), "{name} should change nothing"),
     }
-    // Closing waits for an ack in hand.
+    // Closing waits for unsettled acks.
     drop(harness.ack.take());
     within("the end", harness.fixture.queue.close()).await;
 }
 
 async fn check_all_of(state: State) {
     for event in Event::ALL {
-        check(state, event, Held::WithItsQueue).await;
+        check(state, event, Paused::WithQueue).await;
     }
 }
 
 #[tokio::test]
-async fn a_pending_job_goes_where_the_table_says() {
+async fn a_pending_job_follows_the_table() {
     check_all_of(State::Pending).await;
 }
 
 #[tokio::test]
-async fn a_job_of_a_paused_queue_goes_where_the_table_says() {
+async fn a_job_of_a_paused_queue_follows_the_table() {
     check_all_of(State::Paused).await;
 }
 
 #[tokio::test]
-async fn a_job_paused_by_itself_goes_where_the_table_says() {
+async fn an_individually_paused_job_follows_the_table() {
     for event in Event::ALL {
-        check(State::Paused, event, Held::ByItself).await;
+        check(State::Paused, event, Paused::Individually).await;
     }
 }
 
 #[tokio::test]
-async fn a_job_in_progress_goes_where_the_table_says() {
+async fn a_job_in_progress_follows_the_table() {
     check_all_of(State::InProgress).await;
 }
 
 #[tokio::test]
-async fn a_finished_job_goes_where_the_table_says() {
+async fn a_finished_job_follows_the_table() {
     check_all_of(State::Finished).await;
 }
 
 #[tokio::test]
-async fn a_failed_job_goes_where_the_table_says() {
+async fn a_failed_job_follows_the_table() {
     check_all_of(State::Failed).await;
 }
 
 #[tokio::test]
 async fn a_dropped_ack_is_a_soft_fail_in_the_table_too() {
     for event in [Event::SoftFail, Event::LastSoftFail] {
-        let mut harness = Harness::set(State::InProgress, event, Held::WithItsQueue).await;
+        let mut harness = Harness::set(State::InProgress, event, Paused::WithQueue).await;
         drop(harness.ack.take());
         let after = State::InProgress.after(event).unwrap();
-        eventually("the drop counts", TIMEOUT, async || harness.fixture.state(harness.id).await == after).await;
+        eventually("the drop is applied", TIMEOUT, async || harness.fixture.state(harness.id).await == after).await;
         assert_eq!(harness.fixture.job(harness.id).await.retry_count, 1);
     }
 }
 
 #[test]
 fn every_event_is_listed() {
-    // A new event breaks this match, and is to be added to the list.
+    // A new event breaks this match; add it to the list too.
     for event in Event::ALL {
         match event {
             Event::Claim | Event::Commit | Event::SoftFail | Event::LastSoftFail | Event::HardFail => {}

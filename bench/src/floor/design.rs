@@ -1,7 +1,7 @@
-//! Two tables by hand.
+//! Two hand-written table designs.
 
-/// Tables and statements. A claim takes position, limit and lease, and returns tickets and payloads; an ack takes
-/// tickets and their lease.
+/// Tables and statements. A claim takes the last position, a limit and a lease number, and returns positions and
+/// payloads. An ack takes positions and their lease number.
 pub(crate) trait Design {
     const NAME: &'static str;
     const SCHEMA: &'static str;
@@ -10,7 +10,8 @@ pub(crate) trait Design {
     const COUNT_ENDED: &'static str;
 }
 
-/// Everything in one table, found by id for ever; the line is a partial index. This is the floor of the targets.
+/// All jobs in one table, where they can be found by id for ever; the line is a partial index. The performance targets
+/// are relative to this design.
 pub(crate) struct OneTable;
 
 impl Design for OneTable {
@@ -36,7 +37,7 @@ impl Design for OneTable {
     const COUNT_ENDED: &'static str = "select count(*) from job where ended_at is not null";
 }
 
-/// The least that keeps a history: it moves to a table that nothing can be looked up in. For orientation only.
+/// The cheapest design that keeps a history: ended jobs move to a table without an index. For orientation only.
 pub(crate) struct Lean;
 
 impl Design for Lean {

@@ -1,15 +1,15 @@
-//! The floor: SQL by hand over the same client library, for these jobs and nothing else.
+//! The floor: hand-written SQL with the same client library, which can do nothing but these benchmarks.
 //!
-//! It gives what ours gives where it counts: every commit is durable, an ack is fenced by its lease, history is kept,
-//! batches are pipelined. It has one queue, one priority, one verdict and no timers.
+//! It has the same guarantees as pm where they cost something: commits are durable, acks are fenced by the lease, the
+//! history is kept, batches are pipelined. It has one queue, one priority, one verdict and no timers.
 
 mod design;
 
 pub(crate) use design::{Lean, OneTable};
 
 use crate::Result;
-use crate::contender::{Contender, Mail, Way, handle};
-use crate::ground::connect;
+use crate::contender::{Commits, Contender, Mail, handle};
+use crate::testbed::connect;
 use design::Design;
 use futures_util::future::{try_join, try_join_all};
 use std::collections::VecDeque;
@@ -20,35 +20,35 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
-/// How many jobs travel together when nobody waits for them.
+/// The batch size when commits are not awaited.
 const LARGE: usize = 500;
-/// How many jobs a lone handler claims ahead.
+/// How many jobs a single handler claims ahead.
 const AHEAD: usize = 100;
-/// How many jobs travel together on their way in.
+/// The batch size of enqueues.
 const BULK: usize = 1_000;
 
 pub(crate) struct Floor<D> {
-    lines: [Arc<Line>; 2],
+    sessions: [Arc<Session>; 2],
     design: PhantomData<D>,
 }
 
-/// A job on its way in: its id and its payload.
-type Written = (Uuid, Vec<u8>);
+/// A new job: its id and its encoded payload.
+type EncodedJob = (Uuid, Vec<u8>);
 
 /// A connection with its prepared statements.
-struct Line {
+struct Session {
     client: Client,
     enqueue: Statement,
     claim: Statement,
     ack: Statement,
-    /// The highest ticket claimed here.
+    /// The highest position claimed on this connection.
     cursor: AtomicI64,
 }
 
-/// Jobs of one claim.
+/// The jobs of one claim.
 struct Claimed {
     lease: i64,
-    tickets: Vec<i64>,
+    positions: Vec<i64>,
     mails: VecDeque<Mail>,
 }
 
@@ -59,17 +59,17 @@ impl<D: Design> Contender for Floor<D> {
 
     async fn open(url: &str) -> Result<Self> {
         connect(url).await?.batch_execute(D::SCHEMA).await?;
-        let lines = [Arc::new(Line::open::<D>(url).await?), Arc::new(Line::open::<D>(url).await?)];
-        Ok(Floor { lines, design: PhantomData })
+        let sessions = [Arc::new(Session::open::<D>(url).await?), Arc::new(Session::open::<D>(url).await?)];
+        Ok(Floor { sessions, design: PhantomData })
     }
 
     async fn enqueue_many(&self, jobs: usize) -> Result<()> {
         let batches = (0..jobs).step_by(BULK).map(|start| start..jobs.min(start + BULK));
-        // One statement is on its way while the next is written.
+        // One statement is in flight while the next batch is encoded.
         let mut before = None;
         for batch in batches {
-            let line = self.lines[0].clone();
-            let next = tokio::spawn(async move { line.enqueue(batch.map(written).collect()).await });
+            let session = self.sessions[0].clone();
+            let next = tokio::spawn(async move { session.enqueue(batch.map(encoded_job).collect()).await });
             if let Some(before) = before.replace(next) {
                 before.await??;
             }
@@ -83,18 +83,18 @@ impl<D: Design> Contender for Floor<D> {
     async fn enqueue_each(&self, jobs: usize, tasks: usize) -> Result<()> {
         if tasks == 1 {
             for number in 0..jobs {
-                self.lines[0].enqueue(vec![written(number)]).await?;
+                self.sessions[0].enqueue(vec![encoded_job(number)]).await?;
             }
             return Ok(());
         }
-        let (sender, crowd) = mpsc::channel(BULK);
-        let gatherer = tokio::spawn(gather(self.lines[0].clone(), crowd));
+        let (sender, receiver) = mpsc::channel(BULK);
+        let batching = tokio::spawn(batch_enqueues(self.sessions[0].clone(), receiver));
         let tasks = (0..tasks).map(|task| {
             let sender = sender.clone();
             tokio::spawn(async move {
                 for number in (task..jobs).step_by(tasks) {
                     let (done, is_done) = oneshot::channel();
-                    sender.send((written(number), done)).await?;
+                    sender.send((encoded_job(number), done)).await?;
                     is_done.await?;
                 }
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
@@ -104,15 +104,15 @@ impl<D: Design> Contender for Floor<D> {
             task.await??;
         }
         drop(sender);
-        Ok(gatherer.await??)
+        Ok(batching.await??)
     }
 
-    async fn drain(&self, _jobs: usize, way: Way) -> Result<()> {
-        match way {
-            Way::Awaited(1) => self.lines[0].drain_one_by_one().await?,
-            Way::Awaited(handlers) => self.lines[0].drain(handlers).await?,
-            Way::Detached(_) => {
-                try_join_all(self.lines.iter().map(|line| line.drain(LARGE))).await?;
+    async fn drain(&self, _jobs: usize, commits: Commits) -> Result<()> {
+        match commits {
+            Commits::Awaited(1) => self.sessions[0].drain_one_by_one().await?,
+            Commits::Awaited(handlers) => self.sessions[0].drain(handlers).await?,
+            Commits::Detached(_) => {
+                try_join_all(self.sessions.iter().map(|session| session.drain(LARGE))).await?;
             }
         }
         Ok(())
@@ -123,8 +123,8 @@ impl<D: Design> Contender for Floor<D> {
     }
 }
 
-impl Line {
-    async fn open<D: Design>(url: &str) -> Result<Line> {
+impl Session {
+    async fn open<D: Design>(url: &str) -> Result<Session> {
         let client = connect(url).await?;
         client
             .batch_execute(
@@ -134,10 +134,10 @@ impl Line {
             .await?;
         let enqueue = client.prepare("insert into job (id, payload) select * from unnest($1::uuid[], $2::bytea[])");
         let (enqueue, claim, ack) = (enqueue.await?, client.prepare(D::CLAIM).await?, client.prepare(D::ACK).await?);
-        Ok(Line { client, enqueue, claim, ack, cursor: AtomicI64::new(0) })
+        Ok(Session { client, enqueue, claim, ack, cursor: AtomicI64::new(0) })
     }
 
-    async fn enqueue(&self, jobs: Vec<Written>) -> Result<(), Error> {
+    async fn enqueue(&self, jobs: Vec<EncodedJob>) -> Result<(), Error> {
         let (ids, payloads): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
         self.client.execute(&self.enqueue, &[&ids, &payloads]).await.map(drop)
     }
@@ -146,61 +146,64 @@ impl Line {
         let (cursor, limit) = (self.cursor.load(Ordering::Relaxed), i64::try_from(limit)?);
         let lease = i64::from_ne_bytes(*Uuid::now_v7().as_bytes().last_chunk().expect("16 bytes are more than 8"));
         let rows = self.client.query(&self.claim, &[&cursor, &limit, &lease]).await?;
-        let tickets: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-        let last = tickets.iter().copied().max().unwrap_or(cursor);
+        let positions: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        let last = positions.iter().copied().max().unwrap_or(cursor);
         self.cursor.store(last, Ordering::Relaxed);
         let mails = rows.iter().map(|row| serde_json::from_slice(row.get(1))).collect::<Result<_, _>>()?;
-        Ok(Claimed { lease, tickets, mails })
+        Ok(Claimed { lease, positions, mails })
     }
 
-    async fn ack(&self, tickets: &[i64], lease: i64) -> Result<()> {
-        let acked = self.client.execute(&self.ack, &[&tickets, &lease]).await?;
-        if acked != tickets.len() as u64 {
+    async fn ack(&self, positions: &[i64], lease: i64) -> Result<()> {
+        let acked = self.client.execute(&self.ack, &[&positions, &lease]).await?;
+        if acked != positions.len() as u64 {
             return Err("a lease was lost".into());
         }
         Ok(())
     }
 
-    /// Claims the next batch behind the ack of the last one, in one round trip.
+    /// Claims the next batch in the same round trip as the ack of the last one.
     async fn drain(&self, limit: usize) -> Result<()> {
         let mut batch = self.claim(limit).await?;
-        while !batch.tickets.is_empty() {
+        while !batch.positions.is_empty() {
             batch.mails.iter().for_each(handle);
-            let (_, next) = try_join(self.ack(&batch.tickets, batch.lease), self.claim(limit)).await?;
+            let (_, next) = try_join(self.ack(&batch.positions, batch.lease), self.claim(limit)).await?;
             batch = next;
         }
         Ok(())
     }
 
-    /// Claims ahead, and acks one job after the other.
+    /// Claims ahead, and acks the jobs one by one.
     async fn drain_one_by_one(&self) -> Result<()> {
         loop {
             let batch = self.claim(AHEAD).await?;
-            if batch.tickets.is_empty() {
+            if batch.positions.is_empty() {
                 return Ok(());
             }
-            for (ticket, mail) in batch.tickets.iter().zip(&batch.mails) {
+            for (position, mail) in batch.positions.iter().zip(&batch.mails) {
                 handle(mail);
-                self.ack(&[*ticket], batch.lease).await?;
+                self.ack(&[*position], batch.lease).await?;
             }
         }
     }
 }
 
-/// Sends what has come together by the time the last statement is done.
-async fn gather(line: Arc<Line>, mut crowd: mpsc::Receiver<(Written, oneshot::Sender<()>)>) -> Result<(), Error> {
+/// Sends the jobs that have accumulated while the last statement was running.
+async fn batch_enqueues(
+    session: Arc<Session>,
+    mut jobs: mpsc::Receiver<(EncodedJob, oneshot::Sender<()>)>,
+) -> Result<(), Error> {
     let mut gathered = Vec::new();
-    while crowd.recv_many(&mut gathered, BULK).await > 0 {
-        let (jobs, waiting): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
-        line.enqueue(jobs).await?;
-        // A task that no longer waits needs no answer.
+    while jobs.recv_many(&mut gathered, BULK).await > 0 {
+        let (batch, waiting): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
+        session.enqueue(batch).await?;
+        // A task may have stopped waiting.
         waiting.into_iter().for_each(|done| done.send(()).unwrap_or(()));
-        // The same tasks come back at once: let them.
+        // The same tasks enqueue again at once; let them run first.
         tokio::task::yield_now().await;
     }
     Ok(())
 }
 
-fn written(number: usize) -> Written {
-    (Uuid::now_v7(), serde_json::to_vec(&Mail::new(number)).expect("a plain struct can be written"))
+fn encoded_job(number: usize) -> EncodedJob {
+    (Uuid::now_v7(), serde_json::to_vec(&Mail::new(number)).expect("a plain struct can be encoded"))
 }

@@ -1,4 +1,4 @@
-//! Takes one job after another for some seconds, and tells how long a claim and its awaited commit took.
+//! Takes one job after another for some seconds, and prints how long a claim and its awaited commit took.
 //!
 //! `claim_latency URL QUEUE SECONDS`; `scripts/bench-cli` runs it beside a bulk delete.
 

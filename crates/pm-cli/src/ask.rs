@@ -1,15 +1,15 @@
-//! Asking before something is lost.
+//! Confirmation prompts.
 
 use crate::error::CommandError;
 use crate::render::{printable, write_stderr};
 use std::io::{self, BufRead, IsTerminal};
 
-/// Returns whether there is someone to ask: a terminal to read from and one to write to.
+/// Returns whether the user can be asked: stdin and stderr are terminals.
 pub(crate) fn is_possible() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks a question and returns when the answer is yes; anything else is no.
+/// Asks a question; every answer but yes is a no.
 ///
 /// # Errors
 ///
@@ -17,8 +17,8 @@ pub(crate) fn is_possible() -> bool {
 pub(crate) fn confirm(question: &str) -> Result<(), CommandError> {
     write_stderr(&format!("{} [y/N] ", printable(question)));
     let mut answer = String::new();
-    // A terminal that cannot be read has not said yes.
+    // A failed read counts as no.
     let is_yes = io::stdin().lock().read_line(&mut answer).is_ok()
         && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str());
-    if is_yes { Ok(()) } else { Err(CommandError::refused("nothing was done")) }
+    if is_yes { Ok(()) } else { Err(CommandError::refused("Cancelled.")) }
 }

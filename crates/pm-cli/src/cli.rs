@@ -1,4 +1,4 @@
-//! The command line: its tree, the options every command has, and the way from arguments to an exit code.
+//! The command line: the command tree, the global options, and the entry point.
 
 use crate::commands::Command;
 use crate::context::Context;
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 /// Operates pm, a job queue in Postgres
 ///
-/// Results go to stdout, sentences to stderr.
-/// Exit codes: 0 done, 1 nothing matched or something was refused, 2 bad usage or input,
-/// 3 trouble with the database.
+/// Results go to stdout, messages to stderr.
+/// Exit codes: 0 success, 1 nothing matched or something was refused, 2 invalid usage or input,
+/// 3 database error.
 ///
-/// The database is named by --db, or PM_DATABASE_URL, or DATABASE_URL, or by
-/// `database_url` in ~/.config/postmodern/config.toml ($XDG_CONFIG_HOME counts),
-/// or by PGHOST, PGSERVICE and their kind. What it leaves open comes from these and
-/// from ~/.pgpass, as for psql.
+/// The database is set by the first of these: --db, PM_DATABASE_URL, DATABASE_URL,
+/// `database_url` in ~/.config/postmodern/config.toml ($XDG_CONFIG_HOME is respected), or the
+/// variables of psql (PGHOST, PGPORT, PGDATABASE, PGUSER, PGSERVICE). What a URL leaves out comes
+/// from the variables of psql and from ~/.pgpass.
 ///
 /// Example:
 ///   pm demo
@@ -33,39 +33,39 @@ pub(crate) struct Cli {
     command: Command,
 }
 
-/// The options that every command has.
+/// The global options.
 #[derive(clap::Args, Clone)]
-#[command(next_help_heading = "Everywhere")]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// The database, like postgres://user@host:5432/database, or key=value pairs as for psql
+    /// The database: a URL like postgres://user@host:5432/database, or key=value pairs as in psql
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) db: Option<String>,
-    /// The schema that holds pm's tables [default: pm; or PM_SCHEMA, or `schema` in the file]
+    /// The schema of pm's tables [default: PM_SCHEMA, then `schema` in the configuration file, then pm]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) schema: Option<String>,
-    /// How long to wait for each host, unless the URL says connect_timeout
+    /// How long to wait for each host, unless the URL sets connect_timeout
     #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = parse_timeout)]
     pub(crate) connect_timeout: Duration,
-    /// Print one JSON document, for programs
+    /// Print a single JSON document
     #[arg(long, global = true, conflicts_with = "ndjson")]
     json: bool,
-    /// Print JSON, one line a row, for programs
+    /// Print JSON, one row per line
     #[arg(long, global = true)]
     ndjson: bool,
 }
 
 impl GlobalArgs {
-    /// Returns the form in which results are wanted.
+    /// Returns the requested output format.
     pub(crate) fn format(&self) -> Format {
         match (self.json, self.ndjson) {
             (true, _) => Format::Json,
             (_, true) => Format::Ndjson,
-            _ => Format::People,
+            _ => Format::Human,
         }
     }
 }
 
-/// Runs what the arguments of this process say; returns its exit code.
+/// Runs the command given by this process's arguments; returns the exit code.
 pub fn run() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == crate::commands::guard::ARGUMENT) {
         return crate::commands::guard::run();
@@ -75,14 +75,14 @@ pub fn run() -> ExitCode {
     }
     match Cli::try_parse() {
         Ok(cli) => execute(cli),
-        Err(error) => show(&error),
+        Err(error) => show_parser_output(&error),
     }
 }
 
 fn execute(cli: Cli) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return ended(&CommandError::trouble(format!("cannot start: {error}")), &Default::default()),
+        Err(error) => return report(&CommandError::trouble(format!("cannot start: {error}")), &Default::default()),
     };
     runtime.block_on(async {
         let mut context = Context::new(cli.global);
@@ -90,27 +90,29 @@ fn execute(cli: Cli) -> ExitCode {
         let (written, secrets) = context.finish().await;
         match result.and(written) {
             Ok(()) => ExitCode::from(Exit::Done as u8),
-            Err(error) => ended(&error, &secrets),
+            Err(error) => report(&error, &secrets),
         }
     })
 }
 
-fn ended(error: &CommandError, secrets: &crate::redact::Secrets) -> ExitCode {
+fn report(error: &CommandError, secrets: &crate::redact::Secrets) -> ExitCode {
     write_stderr(&error.report(secrets));
     ExitCode::from(error.exit() as u8)
 }
 
-/// Shows help, or what is wrong with the arguments, which may hold a URL in the wrong place.
-fn show(error: &clap::Error) -> ExitCode {
+/// Prints help or an argument error. The error may quote a URL, so passwords are hidden.
+fn show_parser_output(error: &clap::Error) -> ExitCode {
     let text = error.render();
-    let colour = |is_terminal: bool| is_terminal && crate::render::may_colour();
-    let form = |colour: bool| if colour { text.ansi().to_string() } else { text.to_string() };
+    let render = |is_terminal: bool| match is_terminal && crate::render::may_colour() {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
     if error.use_stderr() {
-        write_stderr(&hide_in_urls(&form(colour(io::stderr().is_terminal()))));
+        write_stderr(&hide_in_urls(&render(io::stderr().is_terminal())));
     } else {
         let mut stdout = io::stdout().lock();
-        // A reader that has gone away wants no help.
-        drop(stdout.write_all(form(colour(stdout.is_terminal())).as_bytes()));
+        // A closed pipe is not an error.
+        drop(stdout.write_all(render(stdout.is_terminal()).as_bytes()));
     }
     ExitCode::from(if error.exit_code() == 0 { Exit::Done as u8 } else { Exit::Usage as u8 })
 }
@@ -120,15 +122,15 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    /// Returns every command with its path, like `pm job ls`; hidden ones are not for people.
+    /// Returns every command that is not hidden, with its path, like `pm job ls`.
     fn commands() -> Vec<(String, clap::Command)> {
         let mut root = Cli::command();
         root.build();
         let mut found = Vec::new();
-        let mut open = vec![("pm".to_owned(), root)];
-        while let Some((path, command)) = open.pop() {
+        let mut remaining = vec![("pm".to_owned(), root)];
+        while let Some((path, command)) = remaining.pop() {
             for child in command.get_subcommands().filter(|child| !child.is_hide_set() && child.get_name() != "help") {
-                open.push((format!("{path} {}", child.get_name()), child.clone()));
+                remaining.push((format!("{path} {}", child.get_name()), child.clone()));
             }
             found.push((path, command));
         }
@@ -137,20 +139,20 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_of_commands_is_consistent() {
+    fn the_command_tree_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn every_help_has_an_example_of_its_own_command() {
+    fn every_help_text_has_an_example_of_its_command() {
         for (path, mut command) in commands() {
             let help = command.render_long_help().to_string();
             let (_, examples) = help.split_once("Example:").unwrap_or_else(|| panic!("{path} has no example"));
-            assert!(examples.contains(&format!("  {path}")), "{path}: the example shows another command");
+            assert!(examples.contains(&format!("  {path}")), "{path}: the example is of another command");
         }
     }
 
-    /// Write `pm(&["queue", "ls", …])` in a test and this one is content.
+    /// A command counts as tested when a test contains `pm(&["queue", "ls", …])`.
     #[test]
     fn every_command_has_a_test() {
         let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli");
@@ -158,14 +160,14 @@ mod tests {
         let sources = files.filter(|path| path.extension().is_some_and(|it| it == "rs"));
         let text: String = sources.map(|path| std::fs::read_to_string(path).unwrap()).collect();
         for (path, _) in commands().into_iter().filter(|(_, command)| !command.has_subcommands()) {
-            let words: Vec<_> = path.split(' ').skip(1).map(|word| format!("\"{word}\"")).collect();
-            assert!(text.contains(&format!("[{}", words.join(", "))), "no test runs `{path}`");
+            let names: Vec<_> = path.split(' ').skip(1).map(|name| format!("\"{name}\"")).collect();
+            assert!(text.contains(&format!("[{}", names.join(", "))), "no test runs `{path}`");
         }
     }
 
-    /// The snapshot is written anew by `PM_UPDATE_SNAPSHOTS=1 cargo test -p pm-cli`.
+    /// `PM_UPDATE_SNAPSHOTS=1 cargo test -p pm-cli` updates the snapshot.
     #[test]
-    fn the_whole_help_is_as_in_the_snapshot() {
+    fn the_help_matches_the_snapshot() {
         let mut help = String::new();
         for (path, command) in commands() {
             let rendered = command.term_width(100).render_long_help().to_string();
@@ -177,7 +179,7 @@ mod tests {
             std::fs::write(path, &help).unwrap();
         }
         let expected = std::fs::read_to_string(path).unwrap_or_default();
-        let odd = help.lines().zip(expected.lines()).find(|(now, then)| now != then);
-        assert!(help == expected, "the help differs from {path}; first at {odd:?}");
+        let difference = help.lines().zip(expected.lines()).find(|(now, then)| now != then);
+        assert!(help == expected, "the help differs from {path}; first at {difference:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Where the database is: the command line, the environment, then a file.
+//! Settings, from the command line, the environment and the configuration file, in this order.
 
 use crate::cli::GlobalArgs;
 use crate::error::CommandError;
@@ -12,28 +12,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The variable that names the database for pm alone.
+/// The database, for pm only.
 pub(crate) const URL_VARIABLE: &str = "PM_DATABASE_URL";
-/// The variable that names the database for everything.
+/// The database, shared with other programs.
 pub(crate) const COMMON_URL_VARIABLE: &str = "DATABASE_URL";
-/// The variable that names the schema.
+/// The schema of pm's tables.
 pub(crate) const SCHEMA_VARIABLE: &str = "PM_SCHEMA";
 
-/// The settings of this run.
+/// The settings of this process.
 pub(crate) struct Settings {
     url: Option<String>,
-    /// The schema that holds pm's tables.
+    /// The schema of pm's tables.
     pub(crate) schema: SchemaName,
-    /// How long to wait for a connection.
+    /// How long to wait for each host.
     pub(crate) connect_timeout: Duration,
 }
 
 impl Settings {
-    /// Reads the settings. The file is looked at only for what is said nowhere else.
+    /// Reads the settings. The file is read only when the command line and the environment leave something unset.
     ///
     /// # Errors
     ///
-    /// Exit code 2 for a file or a value that cannot be read; that no database is named is told by [`Settings::url`].
+    /// Exit code 2 for a file or a value that cannot be read. A missing database is an error of [`Settings::url`] only.
     pub(crate) fn read(args: &GlobalArgs) -> Result<Self, CommandError> {
         let mut url = first_set(args.db.as_deref(), "--db", &[URL_VARIABLE, COMMON_URL_VARIABLE])?;
         let mut schema = first_set(args.schema.as_deref(), "--schema", &[SCHEMA_VARIABLE])?;
@@ -47,8 +47,8 @@ impl Settings {
         Self::checked(url, schema, args.connect_timeout)
     }
 
-    /// Checks what was said, each with who said it.
-    fn checked(url: Option<Said>, schema: Option<Said>, connect_timeout: Duration) -> Result<Self, CommandError> {
+    /// Checks the values; errors name the source of the value.
+    fn checked(url: Option<Sourced>, schema: Option<Sourced>, connect_timeout: Duration) -> Result<Self, CommandError> {
         if let Some((source, url)) = &url {
             check_url(url).map_err(|problem| problem.within(source))?;
         }
@@ -59,35 +59,35 @@ impl Settings {
         Ok(Settings { url: url.map(|(_, url)| url), schema, connect_timeout })
     }
 
-    /// Returns the settings of a run without arguments and environment, and with a file that says `text`.
+    /// Returns the settings from a file with this text alone.
     pub(crate) fn of_file(text: &str) -> Result<Self, CommandError> {
         let path = Path::new("config.toml");
         let file = FileSettings::parse(text, path)?;
         Self::checked(file.url(path), file.schema(path), Duration::ZERO)
     }
 
-    /// Returns the database's URL. It may hold a password: it goes to the driver, never into a message.
+    /// Returns the database's URL. It may contain a password: never put it into a message.
     ///
     /// # Errors
     ///
-    /// Exit code 2 when nothing names a database; the hint says what could.
+    /// Exit code 2 when no database is set; the hint lists the ways to set it.
     pub(crate) fn url(&self) -> Result<&str, CommandError> {
-        // What the URL leaves open comes from the environment anyway: it may be all of it.
-        let named_elsewhere = || Target::is_named_by(&System).then_some("");
-        self.url.as_deref().or_else(named_elsewhere).ok_or_else(no_url)
+        // The variables of psql fill in what the URL leaves out, so they also work with an empty one.
+        let from_variables = || Target::is_named_by(&System).then_some("");
+        self.url.as_deref().or_else(from_variables).ok_or_else(no_url)
     }
 
-    /// Returns the passwords that no message may hold.
+    /// Returns the passwords, to be hidden in messages.
     pub(crate) fn secrets(&self) -> Secrets {
         let secrets = self.url.as_deref().map(Secrets::of_connection).unwrap_or_default();
         secrets.and(env::var("PGPASSWORD").ok())
     }
 }
 
-/// A value, after who said it.
-type Said = (String, String);
+/// A source, like `--db`, and the value it gives.
+type Sourced = (String, String);
 
-/// What the file may say.
+/// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileSettings {
@@ -97,9 +97,9 @@ struct FileSettings {
 
 impl FileSettings {
     fn read(path: &Path) -> Result<Self, CommandError> {
-        // A FIFO could be waited for without end.
+        // Reading a FIFO could block forever.
         let regular =
-            |file: fs::Metadata| if file.is_file() { Ok(()) } else { Err(io::Error::other("it is no regular file")) };
+            |file: fs::Metadata| if file.is_file() { Ok(()) } else { Err(io::Error::other("not a regular file")) };
         let text = match fs::metadata(path).and_then(regular).and_then(|()| fs::read_to_string(path)) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -110,16 +110,16 @@ impl FileSettings {
         Self::parse(&text, path)
     }
 
-    fn url(&self, path: &Path) -> Option<Said> {
+    fn url(&self, path: &Path) -> Option<Sourced> {
         Some((format!("database_url in {}", path.display()), self.database_url.clone()?))
     }
 
-    fn schema(&self, path: &Path) -> Option<Said> {
+    fn schema(&self, path: &Path) -> Option<Sourced> {
         Some((format!("schema in {}", path.display()), self.schema.clone()?))
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, CommandError> {
-        // The error's own Display quotes the line, which may hold a password.
+        // The error's Display quotes the line, which may contain a password.
         toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             let secrets = Secrets::of_connection(text);
@@ -128,8 +128,8 @@ impl FileSettings {
     }
 }
 
-/// Returns the first value that is set and not empty, and who said it.
-fn first_set(flag: Option<&str>, flag_name: &str, variables: &[&str]) -> Result<Option<Said>, CommandError> {
+/// Returns the first value that is set and not empty, with its source.
+fn first_set(flag: Option<&str>, flag_name: &str, variables: &[&str]) -> Result<Option<Sourced>, CommandError> {
     if let Some(value) = flag {
         return Ok(Some((flag_name.to_owned(), value.to_owned())));
     }
@@ -143,7 +143,7 @@ fn first_set(flag: Option<&str>, flag_name: &str, variables: &[&str]) -> Result<
     Ok(None)
 }
 
-/// Returns where the file is, or would be.
+/// Returns the path of the configuration file, whether it exists or not.
 fn file_path() -> Option<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
@@ -152,23 +152,23 @@ fn file_path() -> Option<PathBuf> {
 
 fn no_url() -> CommandError {
     let path = file_path().map_or("~/.config/postmodern/config.toml".to_owned(), |path| path.display().to_string());
-    CommandError::usage("no database is named").hint(format!(
-        "name it in one of five ways; the first that is set counts:\n  \
+    CommandError::usage("no database is set").hint(format!(
+        "set it in one of these ways; the first that is set is used:\n  \
          --db postgres://user@host:5432/database\n  \
          {URL_VARIABLE} in the environment\n  \
          {COMMON_URL_VARIABLE} in the environment\n  \
          database_url = \"postgres://…\" in {path}\n  \
-         PGHOST, PGDATABASE, PGSERVICE and their kind in the environment, as for psql"
+         PGHOST, PGPORT, PGDATABASE, PGUSER or PGSERVICE in the environment, as for psql"
     ))
 }
 
-/// Refuses what cannot be a connection string, before anything of it can get into a message.
+/// Rejects what cannot be a connection string, without quoting it.
 fn check_url(url: &str) -> Result<(), CommandError> {
-    let form = |error: CommandError| error.hint("write it like postgres://user@host:5432/database");
+    let with_hint = |error: CommandError| error.hint("write it like postgres://user@host:5432/database");
     if url.trim().is_empty() {
-        return Err(form(CommandError::usage("this is no Postgres URL")));
+        return Err(with_hint(CommandError::usage("this is not a Postgres URL")));
     }
-    Target::check(url).map_err(|error| form(CommandError::usage(error.to_string())))
+    Target::check(url).map_err(|error| with_hint(CommandError::usage(error.to_string())))
 }
 
 #[cfg(test)]
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connection_strings_pass_and_others_do_not() {
+    fn only_connection_strings_are_accepted() {
         for good in [
             "postgres://localhost/app",
             "postgresql://ada:secret@localhost:5432/app?sslmode=disable",

@@ -1,4 +1,4 @@
-//! What every command has at hand: the settings, the connection, and where its words go.
+//! What every command uses: settings, connection, output.
 
 use crate::cli::GlobalArgs;
 use crate::config::Settings;
@@ -11,21 +11,21 @@ use pm_driver_tokio_postgres::{ConnectOptions, Error, Failure, Queue, connect_wi
 use std::error::Error as _;
 use std::time::Duration;
 
-/// How long the goodbye to the server may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long closing the connection may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The surroundings of one run of a command.
+/// The context of one run of a command.
 pub(crate) struct Context {
-    /// The options that every command has.
+    /// The global options.
     pub(crate) args: GlobalArgs,
-    /// Where results and sentences go.
+    /// Where results and messages go.
     pub(crate) output: Output,
     secrets: Secrets,
     connected: Option<Queue>,
 }
 
 impl Context {
-    /// Returns the surroundings for these options; nothing is read or connected yet.
+    /// Returns a context for these options; nothing is read or connected yet.
     pub(crate) fn new(args: GlobalArgs) -> Self {
         let output = Output::new(args.format());
         Context { args, output, secrets: Secrets::default(), connected: None }
@@ -51,16 +51,16 @@ impl Context {
         Ok(self.settings()?.schema)
     }
 
-    /// Connects to a database that has pm's tables, and writes nothing.
+    /// Connects to a database that has pm's tables; writes nothing.
     ///
     /// # Errors
     ///
-    /// Exit code 2 when no database is named, 3 when it cannot be used.
+    /// Exit code 2 when no database is set, 3 when it cannot be used.
     pub(crate) async fn connect(&mut self) -> Result<Queue, CommandError> {
         self.connect_checked(true).await
     }
 
-    /// Connects to a database whatever is in it: for `db migrate` and `db doctor`.
+    /// Connects without checking for pm's tables: for `db migrate` and `db doctor`.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Context {
         self.connect_with(options(&settings).check_schema(check_schema)).await
     }
 
-    /// Connects as these options say, and through a transaction pooler if one turns up.
+    /// Connects with these options; reconnects in pooler mode when a transaction pooler is detected.
     ///
     /// # Errors
     ///
@@ -82,13 +82,13 @@ impl Context {
     pub(crate) async fn connect_with(&mut self, options: ConnectOptions) -> Result<Queue, CommandError> {
         let settings = self.settings()?;
         for warning in Target::read(settings.url()?, &options)?.warnings {
-            self.output.say(&format!("Warning: {warning}"));
+            self.output.message(&format!("Warning: {warning}"));
         }
         let mut connected = connect_with(settings.url()?, options.clone()).await;
         if !options.check_schema
             && let Ok(queue) = &connected
         {
-            // Nothing had to be asked yet, so a pooler has not shown itself. Other trouble shows in what comes next.
+            // No statement has run yet, so a pooler has not been detected. Other errors surface in the command itself.
             connected = match queue.schema_version().await {
                 Err(error) if shows_pooler(&error) => Err(error),
                 _ => connected,
@@ -102,17 +102,17 @@ impl Context {
         Ok(queue)
     }
 
-    /// Says goodbye to the server, writes what is still held back, and returns the passwords no message may hold.
+    /// Closes the connection and flushes the output; returns the passwords to hide in messages.
     pub(crate) async fn finish(mut self) -> (Result<(), CommandError>, Secrets) {
         if let Some(queue) = self.connected.take() {
-            // The server copes with a client that just leaves.
-            drop(tokio::time::timeout(GOODBYE, queue.close()).await);
+            // The server copes with a client that disconnects without closing.
+            drop(tokio::time::timeout(CLOSE_TIMEOUT, queue.close()).await);
         }
         (self.output.flush(), self.secrets)
     }
 }
 
-/// Returns how to connect for one command: one connection, nothing migrated.
+/// Returns the options for one command: one connection, no migration.
 pub(crate) fn options(settings: &Settings) -> ConnectOptions {
     ConnectOptions::default()
         .schema(settings.schema.as_str())

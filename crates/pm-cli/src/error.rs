@@ -1,4 +1,4 @@
-//! What a command says when it does not do what was asked, and the exit code that goes with it.
+//! Errors of commands, with hints and exit codes.
 
 use crate::redact::Secrets;
 use crate::render::printable;
@@ -6,23 +6,23 @@ use pm_driver_tokio_postgres::{Error, ErrorKind};
 use std::fmt;
 use std::io;
 
-/// The advice for a database without pm's tables, or with old ones.
+/// The hint for a database without pm's tables, or with old ones.
 const MIGRATE: &str = "run: pm db migrate";
 
-/// How a command ends. The numbers are documented and stay.
+/// The exit codes. The numbers are documented: do not change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// It did what was asked.
+    /// Success.
     Done = 0,
-    /// Nothing matched, or some were refused.
+    /// Nothing matched, or something was refused.
     Refused = 1,
-    /// The arguments, the configuration or the input are wrong.
+    /// The arguments, the configuration or the input are invalid.
     Usage = 2,
-    /// The database or the server is in trouble.
+    /// The database or the system failed.
     Trouble = 3,
 }
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct CommandError {
     exit: Exit,
@@ -31,46 +31,46 @@ pub(crate) struct CommandError {
 }
 
 impl CommandError {
-    /// Returns the error for what matched nothing or was refused.
+    /// Returns the error of a command that matched nothing or was refused.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         CommandError { exit: Exit::Refused, message: message.into(), hints: Vec::new() }
     }
 
-    /// Returns the error for wrong arguments, configuration or input.
+    /// Returns the error for invalid arguments, configuration or input.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         CommandError { exit: Exit::Usage, ..Self::refused(message) }
     }
 
-    /// Returns the error for trouble with the database or a server.
+    /// Returns the error for a failure of the database or the system.
     pub(crate) fn trouble(message: impl Into<String>) -> Self {
         CommandError { exit: Exit::Trouble, ..Self::refused(message) }
     }
 
-    /// Adds a line that says what to do.
+    /// Adds a hint.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Puts words before the message.
-    pub(crate) fn within(mut self, words: impl fmt::Display) -> Self {
-        self.message = format!("{words}: {}", self.message);
+    /// Prefixes the message.
+    pub(crate) fn within(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
         self
     }
 
-    /// Returns how the command ends.
+    /// Returns the exit code.
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
 
-    /// Returns what goes to stderr: nothing when the reader of stdout has gone away, which is a success.
+    /// Returns the text for stderr; empty for a closed stdout pipe, which counts as success.
     pub(crate) fn report(&self, secrets: &Secrets) -> String {
         if self.exit == Exit::Done {
             return String::new();
         }
-        let mut report = format!("Error: {}\n", lines(&self.message));
+        let mut report = format!("Error: {}\n", printable_lines(&self.message));
         for hint in &self.hints {
-            report.push_str(&format!("Hint: {}\n", lines(hint)));
+            report.push_str(&format!("Hint: {}\n", printable_lines(hint)));
         }
         secrets.hide(&report)
     }
@@ -80,12 +80,12 @@ impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error.kind() {
-            ErrorKind::QueueNotFound => Self::refused(message).hint("see them all: pm queue ls"),
+            ErrorKind::QueueNotFound => Self::refused(message).hint("list queues: pm queue ls"),
             ErrorKind::QueueExists | ErrorKind::JobNotFound | ErrorKind::LeaseLost | ErrorKind::KeyConflict => {
                 Self::refused(message)
             }
             ErrorKind::Payload | ErrorKind::Invalid => Self::usage(message),
-            ErrorKind::Schema => schema(&message),
+            ErrorKind::Schema => schema_error(&message),
             _ => Self::trouble(message),
         }
     }
@@ -103,7 +103,7 @@ impl From<pm_sandbox::Error> for CommandError {
     }
 }
 
-/// An error of writing results; one of reading is told with more words where it happens.
+/// An error of writing results. Errors of reading are converted where they happen, with more context.
 impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -113,8 +113,8 @@ impl From<io::Error> for CommandError {
     }
 }
 
-/// Makes a hint of the façade's advice to migrate; a newer schema comes without.
-fn schema(message: &str) -> CommandError {
+/// Turns the advice to migrate into a hint; the error for a newer schema has none.
+fn schema_error(message: &str) -> CommandError {
     match message.split_once(MIGRATE) {
         Some((before, after)) => {
             let message = format!("{}{after}", before.trim_end().trim_end_matches([';', ',']));
@@ -124,8 +124,8 @@ fn schema(message: &str) -> CommandError {
     }
 }
 
-/// Returns the text with its lines kept and everything else that could move a terminal's cursor escaped.
-fn lines(text: &str) -> String {
+/// Returns the text with its line breaks, and all other control characters escaped.
+fn printable_lines(text: &str) -> String {
     let lines: Vec<_> = text.trim_end().split('\n').map(printable).collect();
     lines.join("\n")
 }
@@ -140,21 +140,21 @@ mod tests {
 
     #[test]
     fn advice_to_migrate_becomes_the_hint() {
-        let error = schema("the database has no schema \"pm\" of pm; run: pm db migrate");
-        assert_eq!(report(&error), "Error: the database has no schema \"pm\" of pm\nHint: run: pm db migrate\n");
-        let error = schema("tables are missing; run: pm db migrate (undefined table)");
+        let error = schema_error("pm is not installed in schema \"pm\"; run: pm db migrate");
+        assert_eq!(report(&error), "Error: pm is not installed in schema \"pm\"\nHint: run: pm db migrate\n");
+        let error = schema_error("tables are missing; run: pm db migrate (undefined table)");
         assert_eq!(report(&error), "Error: tables are missing (undefined table)\nHint: run: pm db migrate\n");
     }
 
     #[test]
-    fn a_newer_schema_comes_without_advice_to_migrate() {
-        let error = schema("version 99 is newer than 1: upgrade the program");
+    fn a_newer_schema_has_no_advice_to_migrate() {
+        let error = schema_error("version 99 is newer than 1: upgrade the program");
         assert!(!report(&error).contains("Hint"));
         assert_eq!(error.exit(), Exit::Trouble);
     }
 
     #[test]
-    fn a_closed_pipe_is_a_success_without_words() {
+    fn a_closed_pipe_is_a_silent_success() {
         let error = CommandError::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((error.exit(), report(&error)), (Exit::Done, String::new()));
         let error = CommandError::from(io::Error::from(io::ErrorKind::StorageFull));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_keep_lines_and_lose_control_characters() {
+    fn messages_keep_line_breaks_and_escape_control_characters() {
         let error = CommandError::usage("a\u{1b}[31m\nb");
         assert_eq!(report(&error), "Error: a\\u{1b}[31m\nb\n");
     }

@@ -1,4 +1,4 @@
-//! What the fuzzer feeds `pm`: whatever is in its file or in its arguments is understood or refused in words.
+//! Entry points of the fuzzer: any configuration file and any arguments are accepted or rejected with a message.
 
 use crate::cli::Cli;
 use crate::config::Settings;
@@ -10,7 +10,7 @@ use clap::Parser;
 ///
 /// # Panics
 ///
-/// When the refusal is none in words, or could move the cursor of a terminal.
+/// When the error is not a message, or contains control characters.
 pub fn file(text: &str) {
     let Err(error) = Settings::of_file(text) else { return };
     let report = error.report(&Secrets::of_connection(text));
@@ -19,13 +19,13 @@ pub fn file(text: &str) {
     assert!(!report.chars().any(|c| c.is_control() && c != '\n'), "{report:?}");
 }
 
-/// Reads `words` as the arguments after `pm`, and does nothing of what they say.
+/// Parses the arguments after `pm`, and does not run the command.
 ///
 /// # Panics
 ///
-/// When the refusal shows what another look would hide.
-pub fn arguments<'a>(words: impl Iterator<Item = &'a str>) {
-    let Err(error) = Cli::try_parse_from(std::iter::once("pm").chain(words)) else { return };
+/// When a second pass over the error would hide more.
+pub fn arguments<'a>(arguments: impl Iterator<Item = &'a str>) {
+    let Err(error) = Cli::try_parse_from(std::iter::once("pm").chain(arguments)) else { return };
     let shown = hide_in_urls(&error.render().to_string());
     assert_eq!(hide_in_urls(&shown), shown);
 }

@@ -1,7 +1,7 @@
 //! `pm`, the operations tool of the pm job queue.
 //!
-//! Each command is one file under `commands`, named as it is typed; the doc comment of its arguments is its help.
-//! What people and programs read is made in `render`; what goes wrong becomes hints and exit codes in `error`.
+//! Each command has a file of its name under `commands`; the doc comment of its arguments is its help. `render` formats
+//! the output; `error` turns errors into hints and exit codes.
 
 mod ask;
 mod cli;

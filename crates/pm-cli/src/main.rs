@@ -1,4 +1,4 @@
-//! The `pm` binary; all of it is in the library beside it.
+//! The `pm` binary; the code is in the library of this crate.
 
 use std::process::ExitCode;
 

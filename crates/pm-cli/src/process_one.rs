@@ -1,7 +1,7 @@
-//! Being the first process of a container.
+//! Running as process 1 of a container.
 //!
-//! The kernel gives process 1 every orphan of the container, and a signal that it does not handle does nothing. So `pm`
-//! does its work in a child then: process 1 passes signals on, reaps whatever ends, and ends as its child did.
+//! Process 1 inherits every orphan of the container, and signals that it does not handle have no effect. So `pm` runs
+//! the command in a child: process 1 forwards signals, reaps processes, and exits with the child's exit code.
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use std::io::IsTerminal;
@@ -23,30 +23,30 @@ pub(crate) fn run() -> ExitCode {
         ExitCode::from(crate::error::Exit::Trouble as u8)
     };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(attend()).unwrap_or_else(failed),
+        Ok(runtime) => runtime.block_on(supervise()).unwrap_or_else(failed),
         Err(error) => failed(error),
     }
 }
 
-async fn attend() -> std::io::Result<ExitCode> {
+async fn supervise() -> std::io::Result<ExitCode> {
     let mut ended = signal(SignalKind::child())?;
-    let (passed, mut to_pass) = tokio::sync::mpsc::unbounded_channel();
-    for (kind, passed_as) in SIGNALS {
-        let (mut arrived, passed) = (signal(kind)?, passed.clone());
-        tokio::spawn(async move { while arrived.recv().await.is_some() && passed.send(passed_as).is_ok() {} });
+    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
+    for (kind, number) in SIGNALS {
+        let (mut arrivals, sender) = (signal(kind)?, sender.clone());
+        tokio::spawn(async move { while arrivals.recv().await.is_some() && sender.send(number).is_ok() {} });
     }
-    // A terminal sends its signals to a process group: the child gets each once, from here or from there.
+    // A terminal signals a whole process group. In its own group, the child gets each signal once.
     let child = Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).process_group(0).spawn()?;
     let child = Pid::from_child(&child);
     if std::io::stdin().is_terminal() {
-        // Of the terminal now, so that the child may read from it and write to it.
+        // Make the child's group the foreground group, so that it may use the terminal.
         rustix::termios::tcsetpgrp(std::io::stdin(), child).ok();
-        // It was stopped if it has used the terminal before.
+        // The child is stopped if it used the terminal before that.
         kill_process(child, Signal::CONT).ok();
     }
     loop {
         tokio::select! {
-            Some(passed) = to_pass.recv() => drop(kill_process(child, passed)),
+            Some(number) = received.recv() => drop(kill_process(child, number)),
             _ = ended.recv() => {
                 while let Ok(Some((process, status))) = wait(WaitOptions::NOHANG) {
                     if process == child {

@@ -1,32 +1,33 @@
-//! Being asked to stop: Ctrl-C, a polite SIGTERM, or the SIGHUP of a terminal that is closed.
+//! Requests to stop: SIGINT (Ctrl-C), SIGTERM, and SIGHUP, which a closed terminal sends.
 
 use crate::error::CommandError;
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Hears Ctrl-C, SIGTERM and SIGHUP, which end the process no more by themselves.
+/// Receives SIGINT, SIGTERM and SIGHUP, which then no longer end the process.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` for who was told to outlive its terminal, as by `nohup`.
+    /// `None` when SIGHUP is ignored, as by `nohup`.
     hangup: Option<Signal>,
 }
 
 impl Stop {
-    /// Begins to listen.
+    /// Installs the signal handlers.
     ///
     /// # Errors
     ///
     /// Exit code 3 when the system refuses.
     pub(crate) fn listen() -> Result<Self, CommandError> {
-        let listen =
-            |kind| signal(kind).map_err(|error| CommandError::trouble(format!("cannot await signals: {error}")));
+        let listen = |kind| {
+            signal(kind).map_err(|error| CommandError::trouble(format!("cannot install signal handlers: {error}")))
+        };
         let hangup = if ignores_hangups() { None } else { Some(listen(SignalKind::hangup())?) };
         Ok(Stop { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())?, hangup })
     }
 
-    /// Returns when the process is asked to stop. It loses nothing when dropped and called again.
-    pub(crate) async fn asked(&mut self) {
+    /// Returns when the process is asked to stop. Cancel-safe.
+    pub(crate) async fn requested(&mut self) {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -40,13 +41,13 @@ impl Stop {
         }
     }
 
-    /// Returns whether the process was asked to stop, for loops whose steps are not to be cut short.
-    pub(crate) fn was_asked(&mut self) -> bool {
-        self.asked().now_or_never().is_some()
+    /// Returns whether the process was asked to stop, for loops that check between steps.
+    pub(crate) fn was_requested(&mut self) -> bool {
+        self.requested().now_or_never().is_some()
     }
 }
 
-/// Returns whether SIGHUP is ignored, also where nobody can tell: then it stays as it is.
+/// Returns whether SIGHUP is ignored; true when that is unknown, so that its handling stays unchanged.
 fn ignores_hangups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

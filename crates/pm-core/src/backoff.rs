@@ -1,4 +1,4 @@
-//! When a job that failed is tried again.
+//! The delays before retries.
 
 use crate::Error;
 use crate::time::{from_ms, whole_ms};
@@ -6,9 +6,10 @@ use std::time::Duration;
 
 /// How often and how soon soft failures are retried.
 ///
-/// Soft failure number n waits `table[min(n, length)]`, counted from 1, and a random part of the jitter's share of that
-/// delay more. The first retry, and one without a delay, waits up to 2 s more at least, so that jobs that failed together
-/// are not tried again together; a jitter of 0 % turns that off as well. One more failure than `max_retries` is final.
+/// After soft failure number n the job waits for `table[min(n, length)]`, counted from 1, plus a random part of
+/// `jitter_percent` of that delay. For the first retry, and for one without a delay, the random part may be up to 2 s
+/// even if the jitter is smaller, so that jobs that failed together are not retried together; a jitter of 0 % disables
+/// that too. A job fails for good with soft failure number `max_retries` + 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     table: Vec<Duration>,
@@ -17,15 +18,15 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The most delays a table may hold.
+    /// The maximum number of delays in a table.
     pub const MAX_TABLE: usize = 64;
 
-    /// Returns the backoff with these delays, retries, and jitter in percent.
+    /// Returns a backoff with these delays, this number of retries, and this jitter in percent.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for an empty table or one of more than 64 delays, a delay over ten years,
-    /// more than a million retries, or a jitter over 100 percent.
+    /// [`Error::Invalid`] for an empty table or one of more than 64 delays, a delay over ten years, more than a million
+    /// retries, or a jitter over 100 percent.
     pub fn new(table: Vec<Duration>, max_retries: u32, jitter_percent: u8) -> Result<Self, Error> {
         check_table(&table)?;
         check_retries(max_retries)?;
@@ -33,17 +34,17 @@ impl Backoff {
         Ok(Backoff { table, max_retries, jitter_percent })
     }
 
-    /// Returns the backoff that is nearest to this one and in range.
+    /// Returns a backoff with these values, each clamped to its valid range.
     pub(crate) fn nearest(mut table: Vec<Duration>, max_retries: u32, jitter_percent: u8) -> Self {
         table.truncate(Backoff::MAX_TABLE);
         table.iter_mut().for_each(|delay| *delay = (*delay).min(TEN_YEARS));
         if table.is_empty() {
             table.push(Duration::ZERO);
         }
-        Backoff { table, max_retries: max_retries.min(MOST_RETRIES), jitter_percent: jitter_percent.min(100) }
+        Backoff { table, max_retries: max_retries.min(MAX_RETRIES), jitter_percent: jitter_percent.min(100) }
     }
 
-    /// Returns the delays: `first`, then `base`, each next one twice the one before, `length` in all.
+    /// Returns a table of `length` delays: `first`, then `base`, then each twice the one before.
     ///
     /// The default table is `exponential(0, 25 min, 8)`: 0, 25, 50, 100, 200, 400, 800, 1600 min, about 53 h.
     pub fn exponential(first: Duration, base: Duration, length: usize) -> Vec<Duration> {
@@ -51,9 +52,9 @@ impl Backoff {
         std::iter::once(first).chain(doubled).take(length).collect()
     }
 
-    /// Returns the delay before the next try after soft failure number `failures`, `None` when that one was final.
+    /// Returns the delay before the retry after soft failure number `failures`; `None` if no retry is left.
     ///
-    /// `random` chooses the point within the jitter; with no jitter it has no effect.
+    /// The low 20 bits of `random` choose the jitter.
     pub fn delay(&self, failures: u32, random: u64) -> Option<Duration> {
         if failures > self.max_retries {
             return None;
@@ -62,19 +63,19 @@ impl Backoff {
         let delay_ms = i128::from(whole_ms(self.table[index]));
         let mut spread_ms = delay_ms * i128::from(self.jitter_percent) / 100;
         if self.jitter_percent > 0 && (failures <= 1 || delay_ms == 0) {
-            spread_ms = spread_ms.max(LEAST_SPREAD_MS);
+            spread_ms = spread_ms.max(MIN_SPREAD_MS);
         }
-        // 20 random bits make a factor from 0 to 1; the reaper's SQL computes the same.
+        // The 20 random bits are a factor in [0, 1). The SQL of the reaper uses the same formula.
         let more_ms = (spread_ms * i128::from(random & 0xF_FFFF)) >> 20;
         Some(from_ms(i64::try_from(delay_ms + more_ms).unwrap_or(i64::MAX)))
     }
 
-    /// Returns the delays.
+    /// Returns the table of delays.
     pub fn table(&self) -> &[Duration] {
         &self.table
     }
 
-    /// Returns how many soft failures are retried.
+    /// Returns the number of soft failures that are retried.
     pub fn max_retries(&self) -> u32 {
         self.max_retries
     }
@@ -92,9 +93,9 @@ impl Default for Backoff {
     }
 }
 
-/// The first retry, and one without a delay, is spread over as much at least, if there is any jitter.
-const LEAST_SPREAD_MS: i128 = 2_000;
-const MOST_RETRIES: u32 = 1_000_000;
+/// The minimum of the maximum jitter of a first retry, and of one without a delay, unless the jitter is 0 %.
+const MIN_SPREAD_MS: i128 = 2_000;
+const MAX_RETRIES: u32 = 1_000_000;
 const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 
 pub(crate) fn check_table(table: &[Duration]) -> Result<(), Error> {
@@ -108,7 +109,7 @@ pub(crate) fn check_table(table: &[Duration]) -> Result<(), Error> {
 }
 
 pub(crate) fn check_retries(max_retries: u32) -> Result<(), Error> {
-    if max_retries > MOST_RETRIES {
+    if max_retries > MAX_RETRIES {
         return Err(Error::invalid(format!("{max_retries} retries"), "are more than a million"));
     }
     Ok(())
@@ -127,7 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_default_is_the_documented_table() {
+    fn the_default_table_is_as_documented() {
         let backoff = Backoff::default();
         let minutes: Vec<_> = (1..=9).map(|n| backoff.delay(n, 0).map(|delay| delay.as_secs() / 60)).collect();
         let expected = [0, 25, 50, 100, 200, 400, 800, 1600].map(Some);
@@ -137,7 +138,6 @@ mod tests {
         assert_eq!(total, 53 * 60 - 5, "about 53 h: 52 h 55 min");
     }
 
-    /// Failures of one moment, as when a service that all jobs need goes down, come back one by one.
     #[test]
     fn retries_of_jobs_that_failed_together_are_spread() {
         let backoff = Backoff::default();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn values_out_of_range_are_refused() {
         assert!(Backoff::new(vec![], 1, 0).is_err());
         assert!(Backoff::new(vec![Duration::ZERO; 65], 1, 0).is_err());
         assert!(Backoff::new(vec![Duration::MAX], 1, 0).is_err());
@@ -162,7 +162,7 @@ mod tests {
         assert!(Backoff::new(vec![Duration::ZERO], 1, 101).is_err());
     }
 
-    /// Whole milliseconds, up to the ten years that are allowed.
+    /// Delays of whole milliseconds, up to the maximum of ten years.
     fn any_backoff() -> impl Strategy<Value = Backoff> {
         let delays = prop::collection::vec((0..=TEN_YEARS.as_millis() as u64).prop_map(Duration::from_millis), 1..=64);
         (delays, 0u32..80, 0u8..=100).prop_map(|(table, retries, jitter)| Backoff::new(table, retries, jitter).unwrap())
@@ -186,11 +186,11 @@ mod tests {
             let (delay, base) = (backoff.delay(failures, random), plain.delay(failures, random));
             prop_assert_eq!(delay.is_some(), failures <= backoff.max_retries);
             if let (Some(delay), Some(base)) = (delay, base) {
-                let more = delay.checked_sub(base).expect("jitter makes no delay shorter");
+                let more = delay.checked_sub(base).expect("jitter never shortens a delay");
                 let share = base * u32::from(backoff.jitter_percent) / 100;
                 let is_early = backoff.jitter_percent > 0 && (failures <= 1 || base.is_zero());
-                let least = if is_early { Duration::from_secs(2) } else { Duration::ZERO };
-                prop_assert!(more <= share.max(least), "{delay:?} for {base:?}");
+                let min_spread = if is_early { Duration::from_secs(2) } else { Duration::ZERO };
+                prop_assert!(more <= share.max(min_spread), "{delay:?} for {base:?}");
             }
         }
 

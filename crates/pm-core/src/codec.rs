@@ -1,26 +1,26 @@
-//! How payloads are written down.
+//! The encodings of payloads.
 
 use std::fmt;
 
-/// The codec of a stored payload. Readers go by it, whatever they would have written themselves.
+/// The encoding of a stored payload. Readers decode a payload by its stored codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Codec {
     /// JSON text in UTF-8: the default, readable by SQL and by other languages.
     #[default]
     Json,
-    /// MessagePack with field names, for payloads with much binary in them.
+    /// MessagePack with field names, for payloads with much binary data.
     MessagePack,
-    /// The bytes as they are: for bytes and strings.
+    /// The bytes unchanged, for bytes and strings.
     Raw,
-    /// One that this version does not know, by its number: it can be carried, not read.
+    /// A codec that this version does not know, with its number. The payload can be stored and moved, but not decoded.
     Unknown(i16),
 }
 
 impl Codec {
-    /// All codecs this version knows.
+    /// All codecs that this version knows.
     pub const ALL: [Codec; 3] = [Codec::Json, Codec::MessagePack, Codec::Raw];
 
-    /// Returns the name the CLI uses: `json`, `msgpack`, `raw`; `unknown` for one of a newer version.
+    /// Returns the name that the CLI uses: `json`, `msgpack`, `raw`, or `unknown`.
     pub fn name(self) -> &'static str {
         match self {
             Codec::Json => "json",
@@ -30,14 +30,14 @@ impl Codec {
         }
     }
 
-    /// Returns the codec of this name.
+    /// Returns the codec with this name: `json`, `msgpack` or `raw`.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Invalid`] lists the names.
+    /// [`crate::Error::Invalid`] for any other name; the message lists the names.
     pub fn from_name(name: &str) -> Result<Codec, crate::Error> {
         let found = Codec::ALL.into_iter().find(|codec| codec.name() == name);
-        found.ok_or_else(|| crate::Error::invalid(format!("codec {name:?}"), "is none of json, msgpack, raw"))
+        found.ok_or_else(|| crate::Error::invalid(format!("codec {name:?}"), "is not one of json, msgpack, raw"))
     }
 
     pub(crate) fn code(self) -> i16 {

@@ -1,4 +1,4 @@
-//! What makes queues sick, why that matters, and what to do about it: pure judgement of what was measured.
+//! Diagnoses common problems from measurements and suggests fixes. It reads nothing itself.
 
 mod access;
 mod sequences;
@@ -13,107 +13,107 @@ use crate::op::{
 };
 use std::time::Duration;
 
-/// So many dead rows are not worth a word.
+/// A table with at most this many dead rows is not reported.
 const FEW_DEAD: u64 = 10_000;
-/// Dead rows are too many beyond this share of the live ones: ten times what sets autovacuum off.
+/// A table is reported when it has more than one dead row per this many live ones: ten times what triggers autovacuum.
 const DEAD_PER_LIVE: u64 = 5;
-/// A standby or slot may lag by so many transactions.
-const LAG: u64 = 1_000_000;
-/// Reading a table of fewer rows from end to end is cheap.
-const LARGE: u64 = 10_000;
-/// So many such reads may have had their reasons: a backup, someone curious.
-const SCANS: u64 = 20;
-/// And so many an hour.
-const SCANS_AN_HOUR: f64 = 6.0;
-/// Clocks may differ by this much.
-const CLOCK_OFFSET: Duration = Duration::from_secs(5);
+/// How many transactions a standby or slot may lag.
+const MAX_LAG: u64 = 1_000_000;
+/// Full scans of fewer rows are cheap and not reported.
+const MIN_SCANNED_ROWS: u64 = 10_000;
+/// Fewer full scans are not reported: a backup or an ad-hoc query may cause them.
+const MIN_SCANS: u64 = 20;
+/// Full scans at a lower rate are not reported.
+const MIN_SCANS_PER_HOUR: f64 = 6.0;
+/// How much clocks may differ.
+const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(5);
 
-/// What was measured, for [`examine`].
+/// The measurements that [`examine`] judges.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Symptoms {
-    /// Who keeps old row versions alive.
+    /// What keeps vacuum from removing old row versions: transactions, standbys and slots.
     pub holders: Vec<RowHolder>,
-    /// How tables are looked after.
+    /// Row counts, scans and vacuum settings of each table.
     pub tables: Vec<TableHealth>,
-    /// Which indexes there are.
+    /// The indexes that exist.
     pub indexes: Vec<IndexHealth>,
-    /// Whether jobs are looked after, queue by queue.
+    /// Jobs in progress and expired leases of each queue.
     pub queues: Vec<QueueHealth>,
-    /// Who waits how long.
+    /// How long the ready jobs of each queue have waited.
     pub activity: Vec<QueueActivity>,
-    /// What stands in the schema, and which other schemas look like it.
+    /// The tables and sequences of the schema, and other schemas with tables like pm's.
     pub relations: Vec<Relation>,
-    /// How far each sequence has drawn.
+    /// The last value of each sequence, and the highest value in use.
     pub sequences: Vec<SequenceReading>,
-    /// What is left of jobs that are gone.
+    /// Rows whose job no longer exists, by table.
     pub orphans: Vec<OrphanCount>,
-    /// Which search paths sessions start with.
+    /// The `search_path` settings that new sessions start with.
     pub search_paths: Vec<SearchPath>,
-    /// By how much this machine's clock surely differs from the database's.
+    /// A lower bound of the difference between this machine's clock and the database's.
     pub clock_offset: Duration,
 }
 
-/// Something that makes queues sick.
+/// A problem, with its consequences and a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What kind of thing.
+    /// The kind of problem.
     pub check: Check,
-    /// What was found.
+    /// The problem itself, with names and numbers.
     pub what: String,
     /// Why it matters.
     pub why: &'static str,
-    /// What to do about it.
+    /// How to fix it.
     pub remedy: Remedy,
 }
 
-/// What is looked for.
+/// The kinds of problems that are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// Row-level security hides rows.
+    /// Row-level security may hide rows.
     RowSecurity,
     /// A role lacks a privilege.
     MissingGrant,
-    /// A table is not an ordinary, logged table of this server.
+    /// A table is not an ordinary, logged, local table.
     OddTable,
     /// A table has a trigger or a rule that is not pm's.
     Trigger,
-    /// The trigger that deletes what belongs to a job is missing or off.
+    /// The trigger that deletes the dependent rows of a job is missing or disabled.
     MissingTrigger,
-    /// Something is left of jobs that are gone.
+    /// Rows belong to jobs that no longer exist.
     Orphans,
-    /// Sessions start with a search path that lets other objects stand in for the server's own.
+    /// Sessions start with a `search_path` in which another schema precedes `pg_catalog`.
     SearchPath,
-    /// Another schema may be meant.
+    /// The schema has no queues, and another schema has tables like pm's: perhaps that one was meant.
     OtherSchema,
-    /// A sequence is behind what it numbers.
+    /// A sequence is behind the numbers in use.
     LaggingSequence,
-    /// A transaction, standby or slot keeps old row versions alive.
+    /// A transaction, standby or slot keeps vacuum from removing dead rows.
     HeldRows,
-    /// Dead rows pile up.
+    /// A table has many dead rows.
     DeadRows,
-    /// An index is not there.
+    /// An index is missing.
     MissingIndex,
-    /// An index is there and cannot be used.
+    /// An index exists but is invalid.
     InvalidIndex,
-    /// Statements read a large table from end to end.
+    /// A large table is often scanned in full.
     Scans,
-    /// Leases ran out and nobody reaps.
+    /// Leases have expired and are not reaped.
     StaleLeases,
     /// This machine's clock differs from the database's.
     ClockOffset,
-    /// Jobs are ready and nobody claims.
+    /// A queue has ready jobs, and none are in progress.
     UnservedQueue,
     /// Autovacuum is off.
     NoAutovacuum,
-    /// Transaction numbers run out.
+    /// A table approaches transaction id wraparound.
     Wraparound,
-    /// A deleted queue's jobs are still there.
+    /// A queue was deleted, but its jobs still exist.
     DeletedQueue,
 }
 
 impl Check {
-    /// All checks.
+    /// All checks, in the order in which findings are reported.
     pub const ALL: [Check; 20] = [
         Check::RowSecurity,
         Check::MissingGrant,
@@ -137,7 +137,7 @@ impl Check {
         Check::DeletedQueue,
     ];
 
-    /// Returns its name for programs, which stays.
+    /// Returns the stable, machine-readable name, like `missing_index`.
     pub fn name(self) -> &'static str {
         match self {
             Check::RowSecurity => "row_security",
@@ -164,17 +164,17 @@ impl Check {
     }
 }
 
-/// What to do about a finding.
+/// How to fix a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remedy {
-    /// SQL to run as a role that may.
+    /// SQL statements, separated by `; `, for a role with the necessary privileges.
     Sql(String),
-    /// A command of a shell.
+    /// A shell command.
     Command(String),
 }
 
 impl Remedy {
-    /// Returns the SQL, if that is what it is.
+    /// Returns the SQL, or `None` for a shell command.
     pub fn sql(&self) -> Option<&str> {
         match self {
             Remedy::Sql(sql) => Some(sql),
@@ -182,7 +182,7 @@ impl Remedy {
         }
     }
 
-    /// Returns what to type into a shell; SQL goes to psql, which finds the database in `PM_DATABASE_URL`.
+    /// Returns a shell command. It runs SQL with psql on the database in `PM_DATABASE_URL`.
     pub fn command(&self) -> String {
         match self {
             Remedy::Sql(sql) => {
@@ -194,9 +194,11 @@ impl Remedy {
     }
 }
 
-/// Returns what is wrong, in the order of [`Check::ALL`].
+/// Returns the problems found, in the order of [`Check::ALL`].
 ///
-/// `threshold` is how long a transaction may be open, a lease be run out, and a ready job wait.
+/// A transaction open for longer than `threshold`, or a ready job that has waited for longer on a queue with none in
+/// progress, is a problem. Any expired lease counted in `symptoms.queues` is one too: the measurement itself leaves out
+/// leases that expired less than the threshold ago.
 pub fn examine(symptoms: &Symptoms, schema: &SchemaName, threshold: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(symptoms.orphans.iter().filter_map(|found| orphans(found, schema)));
@@ -222,27 +224,27 @@ fn orphans(found: &OrphanCount, schema: &SchemaName) -> Option<Finding> {
     let (name, job) = (table_of(schema, table), table_of(schema, "job"));
     (*rows > 0).then(|| Finding {
         check: Check::Orphans,
-        what: format!("{rows} of the newest rows of table {table} belong to jobs that are gone"),
-        why: "nothing deletes them: jobs were deleted while pm's trigger was off, by SQL of others or in a restore",
+        what: format!("{rows} of the newest rows of table {table} belong to jobs that no longer exist"),
+        why: "pm does not delete them: their jobs were deleted while pm's trigger was off, by other SQL or in a restore",
         remedy: Remedy::Sql(format!("delete from {name} where not exists (select from {job} where id = job_id)")),
     })
 }
 
 fn held_rows(holder: &RowHolder, threshold: Duration) -> Option<Finding> {
     let RowHolder { kind, name, role, application, state, age, transactions } = holder;
-    let is_wrong = age.map_or(*transactions > LAG, |age| age > threshold);
-    let of = |who: &Option<String>, words: &str| {
-        let who = who.as_deref().filter(|who| !who.is_empty());
-        who.map(|who| format!("{words}{who}")).unwrap_or_default()
+    let is_wrong = age.map_or(*transactions > MAX_LAG, |age| age > threshold);
+    let of = |name: &Option<String>, prefix: &str| {
+        let name = name.as_deref().filter(|name| !name.is_empty());
+        name.map(|name| format!("{prefix}{name}")).unwrap_or_default()
     };
     let open = age.map(length).unwrap_or_default();
     let (what, remedy) = match kind {
         RowHolderKind::Session => (
             format!(
-                "process {name}{}{}{} has a transaction open for {open}",
+                "process {name}{}{} has had a transaction open for {open}{}",
                 of(application, " of application "),
                 of(role, " as role "),
-                of(state, ", "),
+                of(state, ", state: "),
             ),
             format!("select pg_terminate_backend({name})"),
         ),
@@ -252,20 +254,20 @@ fn held_rows(holder: &RowHolder, threshold: Duration) -> Option<Finding> {
         ),
         RowHolderKind::Prepared => (
             format!(
-                "transaction {name:?}{} is prepared for {open} and neither committed nor rolled back",
+                "transaction {name:?}{} was prepared {open} ago and neither committed nor rolled back",
                 of(role, " of role ")
             ),
             format!("rollback prepared {}", literal(name)),
         ),
         RowHolderKind::Slot => (
-            format!("replication slot {name:?}{} holds rows for {transactions} transactions", of(state, ", ")),
+            format!("replication slot {name:?}{} lags by {transactions} transactions", of(state, ", state: ")),
             format!("select pg_drop_replication_slot({})", literal(name)),
         ),
     };
     is_wrong.then_some(Finding {
         check: Check::HeldRows,
         what,
-        why: "while it lasts no dead row of any table can be removed: tables and indexes grow, and every claim walks over what is dead",
+        why: "until it ends, vacuum cannot remove dead rows from any table: tables and indexes grow, and every claim scans dead rows",
         remedy: Remedy::Sql(remedy),
     })
 }
@@ -274,8 +276,8 @@ fn dead_rows(table: &TableHealth, schema: &SchemaName) -> Option<Finding> {
     let TableHealth { name, live, dead, .. } = table;
     (*dead > FEW_DEAD && dead.saturating_mul(DEAD_PER_LIVE) > *live).then(|| Finding {
         check: Check::DeadRows,
-        what: format!("table {name} has about {dead} dead rows beside {live} live ones"),
-        why: "claims and look-ups walk over dead rows, and the table grows; vacuum does not keep up, or is kept from it",
+        what: format!("table {name} has about {dead} dead rows and {live} live ones"),
+        why: "claims and look-ups scan dead rows, and the table grows; vacuum does not keep up or is blocked",
         remedy: Remedy::Sql(format!("vacuum (analyze) {}", table_of(schema, name))),
     })
 }
@@ -287,14 +289,14 @@ fn indexes(present: &[IndexHealth], schema: &SchemaName) -> Vec<Finding> {
             Some(index) if index.is_valid => continue,
             Some(_) => Finding {
                 check: Check::InvalidIndex,
-                what: format!("index {name} cannot be used: building it was broken off, or is going on"),
-                why: "it costs every write and serves no statement, which scan instead",
+                what: format!("index {name} is invalid: its build failed or is still running"),
+                why: "it slows down every write, and statements that need it read whole tables",
                 remedy: Remedy::Sql(format!("reindex index concurrently {}", table_of(schema, &name))),
             },
             None => Finding {
                 check: Check::MissingIndex,
                 what: format!("index {name} is missing"),
-                why: "statements that need it read whole tables, or a promise it enforces is not kept",
+                why: "statements that need it read whole tables, or the constraint that it enforces is not checked",
                 remedy: Remedy::Sql(sql),
             },
         };
@@ -305,12 +307,12 @@ fn indexes(present: &[IndexHealth], schema: &SchemaName) -> Vec<Finding> {
 
 fn scans(table: &TableHealth, schema: &SchemaName) -> Option<Finding> {
     let TableHealth { name, scans, scanned_rows, counted, .. } = table;
-    let an_hour = *scans as f64 / (counted.as_secs_f64() / 3_600.0).max(f64::MIN_POSITIVE);
+    let per_hour = *scans as f64 / (counted.as_secs_f64() / 3_600.0).max(f64::MIN_POSITIVE);
     let rows = scanned_rows / (*scans).max(1);
-    (rows >= LARGE && *scans >= SCANS && an_hour >= SCANS_AN_HOUR).then(|| Finding {
+    (rows >= MIN_SCANNED_ROWS && *scans >= MIN_SCANS && per_hour >= MIN_SCANS_PER_HOUR).then(|| Finding {
         check: Check::Scans,
         what: format!("table {name} was read from end to end {scans} times in {}, {rows} rows each time", length(*counted)),
-        why: "none of pm's statements does so: an index is missing, or another program reads pm's tables; it slows everyone down",
+        why: "pm's statements do not read it from end to end: an index is missing, or another program reads pm's tables and slows down all sessions",
         remedy: Remedy::Sql(format!(
             "select pid, application_name, query from pg_stat_activity where query like '%{name}%'; \
              select pg_stat_reset_single_table_counters({}::regclass)",
@@ -324,17 +326,17 @@ fn stale_leases(queue: &QueueHealth) -> Option<Finding> {
     let name = name.as_deref()?;
     (*stale > 0).then(|| Finding {
         check: Check::StaleLeases,
-        what: format!("{} of queue {name:?} ran out up to {} ago, and nobody reaped", count(*stale, "lease"), length(*overdue)),
-        why: "the jobs of workers that died are not tried again until someone reaps: running workers do, and so does pm reap",
+        what: format!("{} of queue {name:?} ran out up to {} ago without being reaped", count(*stale, "lease"), length(*overdue)),
+        why: "the jobs of crashed workers are not retried until their leases are reaped: running workers do that, and so does pm reap",
         remedy: Remedy::Command("pm db reap".to_owned()),
     })
 }
 
 fn clock_offset(offset: Duration) -> Option<Finding> {
-    (offset > CLOCK_OFFSET).then(|| Finding {
+    (offset > MAX_CLOCK_OFFSET).then(|| Finding {
         check: Check::ClockOffset,
         what: format!("the clock of this machine and that of the database differ by {}", length(offset)),
-        why: "leases and due times go by the database's clock alone; but ids carry the clocks of those who add jobs, so lists are out of order, and a due time reckoned here is off",
+        why: "leases and due times follow the database's clock alone, but job ids carry the clock of the machine that adds the job: lists are out of order, and a due time computed on this machine is off",
         remedy: Remedy::Command("timedatectl set-ntp true".to_owned()),
     })
 }
@@ -352,7 +354,7 @@ fn unserved(queue: &QueueHealth, activity: &[QueueActivity], threshold: Duration
 }
 
 fn no_autovacuum(tables: &[TableHealth], schema: &SchemaName) -> Vec<Finding> {
-    const WHY: &str = "nobody removes dead rows nor freezes old ones: tables grow without end, and in the end the server stops to accept writes";
+    const WHY: &str = "dead rows are not removed and old rows are not frozen: tables grow without bound, and eventually the server stops accepting writes";
     let finding = |what: String, remedy: String| Finding {
         check: Check::NoAutovacuum,
         what,
@@ -364,11 +366,11 @@ fn no_autovacuum(tables: &[TableHealth], schema: &SchemaName) -> Vec<Finding> {
         return vec![finding("autovacuum is off on this server".to_owned(), remedy.to_owned())];
     }
     let off = tables.iter().filter(|table| !table.has_autovacuum);
-    let told = |table: &TableHealth| {
+    let off_for_table = |table: &TableHealth| {
         let remedy = format!("alter table {} reset (autovacuum_enabled)", table_of(schema, &table.name));
         finding(format!("autovacuum is off for table {}", table.name), remedy)
     };
-    off.map(told).collect()
+    off.map(off_for_table).collect()
 }
 
 fn wraparound(table: &TableHealth, schema: &SchemaName) -> Option<Finding> {
@@ -378,7 +380,7 @@ fn wraparound(table: &TableHealth, schema: &SchemaName) -> Option<Finding> {
         what: format!(
             "table {name} was last frozen {age} transactions ago; autovacuum should have done so at {freeze_age}"
         ),
-        why: "at two thousand million the server stops to accept writes; something keeps vacuum from its work",
+        why: "at two billion transactions the server stops accepting writes; something blocks vacuum",
         remedy: Remedy::Sql(format!("vacuum (freeze) {}", table_of(schema, name))),
     })
 }
@@ -388,25 +390,25 @@ fn deleted_queues(queues: &[QueueHealth]) -> Option<Finding> {
     (left > 0).then(|| Finding {
         check: Check::DeletedQueue,
         what: format!(
-            "{} with jobs still in the tables, unless that is being done at this moment",
+            "{} with jobs still in the tables; perhaps the deletion is still running",
             count(left, "deleted queue")
         ),
-        why: "deleting was broken off; what is left takes room and serves nobody",
+        why: "a deletion was interrupted; the jobs left take up space and are never claimed",
         remedy: Remedy::Command("pm db prune".to_owned()),
     })
 }
 
-/// Returns the name with its schema, quoted.
+/// Returns the table's name, qualified with the quoted schema.
 fn table_of(schema: &SchemaName, name: &str) -> String {
     format!("\"{schema}\".{name}")
 }
 
-/// Returns the text as SQL has it.
+/// Returns the text as an SQL string literal.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Returns the text as a word of a shell.
+/// Returns the text quoted as one argument of a shell command.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     match text.chars().all(is_plain) && !text.starts_with('-') {

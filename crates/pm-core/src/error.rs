@@ -1,40 +1,40 @@
-//! What an operation can refuse, as data about the caller's options.
+//! The errors of operations and of checked input.
 
 use crate::{State, StatementId};
 use std::fmt;
 use uuid::Uuid;
 
-/// Why an operation did not do what was asked.
+/// Why an operation failed or an input was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// No queue of this name exists; create it first.
+    /// No queue with this name exists.
     QueueNotFound(String),
-    /// A queue of this name exists already.
+    /// A queue with this name exists already.
     QueueExists(String),
-    /// No job of this id exists.
+    /// No job with this id exists.
     JobNotFound(Uuid),
-    /// Someone else has the job: the lease was reaped, settled or broken.
+    /// The lease has ended: it was reaped or settled, or an operator broke it.
     LeaseLost,
-    /// The key is held by another job, and the caller asked to refuse.
+    /// The key is reserved by another job, and the caller chose to be refused in that case.
     KeyConflict {
-        /// The job that holds the key.
+        /// The job that reserves the key.
         holder: Uuid,
-        /// Its state when asked.
+        /// Its state at the time of the conflict.
         state: State,
     },
     /// The caller's input breaks a rule.
     Invalid {
-        /// What was given.
+        /// The input.
         what: String,
-        /// Which rule it breaks.
+        /// The rule it breaks.
         problem: String,
     },
-    /// The database answered in an unexpected shape: another program's tables, or another version of the schema.
+    /// A reply has an unexpected shape: the tables are another program's, or of another version of the schema.
     Reply {
-        /// The statement that was answered.
+        /// The statement that was sent.
         statement: StatementId,
-        /// What was odd.
+        /// What is unexpected about its reply.
         problem: String,
     },
 }
@@ -51,8 +51,8 @@ impl fmt::Display for Error {
             Error::QueueNotFound(name) => write!(f, "queue {name:?} not found"),
             Error::QueueExists(name) => write!(f, "queue {name:?} exists already"),
             Error::JobNotFound(id) => write!(f, "job {id} not found"),
-            Error::LeaseLost => f.write_str("lease lost: someone else has the job"),
-            Error::KeyConflict { holder, state } => write!(f, "the key is held by job {holder}, which is {state}"),
+            Error::LeaseLost => f.write_str("lease lost: the job is no longer leased to this worker"),
+            Error::KeyConflict { holder, state } => write!(f, "the key is reserved by job {holder}, which is {state}"),
             Error::Invalid { what, problem } => write!(f, "{what} {problem}"),
             Error::Reply { statement, problem } => write!(f, "unexpected reply to {statement:?}: {problem}"),
         }

@@ -1,9 +1,9 @@
-//! What went wrong between us and the database, and what may be done about it.
+//! Failures between the program and the database, classified by what can be done about them.
 
-use crate::statement::SEARCH_PATH_SETTING;
+use crate::render::SEARCH_PATH_SETTING;
 use std::fmt;
 
-/// Why a statement has no reply.
+/// Why a statement did not return rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     class: Class,
@@ -12,21 +12,21 @@ pub struct Failure {
     message: String,
 }
 
-/// What a failure allows. This is the only place that looks at SQLSTATE.
+/// What a failure means for the statement. Only this module interprets SQLSTATEs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// It surely did not run; the same statement may succeed later.
+    /// The statement did not take effect; the same statement may succeed later.
     Retry,
-    /// It surely did not run, because rows are locked or it took too long; a smaller batch may pass.
+    /// The statement did not take effect, because rows are locked or it took too long; a smaller batch may succeed.
     Blocked,
-    /// It may have run: the connection was lost, or no reply came in time.
+    /// The statement may have taken effect: the connection was lost, or no reply came in time.
     Unknown,
-    /// It did not run and never will as it is.
+    /// The statement did not take effect, and the same statement never will.
     Permanent,
 }
 
 impl Failure {
-    /// Returns the failure that the server reported with this SQLSTATE (Postgres manual, appendix A).
+    /// Returns the failure that a server reported with this SQLSTATE (PostgreSQL manual, appendix A).
     pub fn reported(sqlstate: &str, constraint: Option<&str>, message: impl Into<String>) -> Self {
         Failure {
             class: classify(sqlstate),
@@ -36,36 +36,36 @@ impl Failure {
         }
     }
 
-    /// Returns the failure of a statement that was never sent: no connection could be had.
+    /// Returns the failure of a statement that was never sent, because there was no connection.
     pub fn not_sent(message: impl Into<String>) -> Self {
         Failure { class: Class::Retry, sqlstate: None, constraint: None, message: message.into() }
     }
 
-    /// Returns the failure of a statement that was sent and not answered.
+    /// Returns the failure of a statement that was sent and got no reply.
     pub fn no_reply(message: impl Into<String>) -> Self {
         Failure { class: Class::Unknown, sqlstate: None, constraint: None, message: message.into() }
     }
 
-    /// Returns the failure of a statement that cannot be sent at all: a value that the protocol cannot carry.
+    /// Returns the failure of a statement that cannot be sent, because the protocol cannot encode one of its values.
     pub fn unsendable(message: impl Into<String>) -> Self {
         Failure { class: Class::Permanent, sqlstate: None, constraint: None, message: message.into() }
     }
 
-    /// Returns the failure of a word about a job that someone has locked: as the server reports a lock it cannot have.
+    /// Returns the failure to settle a job that another transaction has locked, as the server reports a lock timeout.
     pub(crate) fn locked() -> Self {
         Failure::reported("55P03", None, "another transaction has locked the job")
     }
 
-    /// Returns the failure to connect to a server: what that server told, if it told something clear, or else where it
-    /// should be, and why nothing came of it. `place` must hold no password.
-    ///
-    /// Whatever went wrong: no statement was sent.
-    pub fn unreachable(place: &str, told: Option<Failure>, why: impl fmt::Display) -> Self {
-        let clear = |told: &Failure| told.class != Class::Unknown || told.is_pooler();
-        told.filter(clear).unwrap_or_else(|| Failure::not_sent(format!("cannot connect to {place}: {why}")))
+    /// Returns the failure to connect to a server: the error that the server `reported`, if it is conclusive, or else
+    /// one of class [`Class::Retry`] that names the `address` and the cause. The address must not contain a password.
+    pub fn unreachable(address: &str, reported: Option<Failure>, cause: impl fmt::Display) -> Self {
+        let is_conclusive = |failure: &Failure| failure.class != Class::Unknown || failure.is_pooler();
+        reported
+            .filter(is_conclusive)
+            .unwrap_or_else(|| Failure::not_sent(format!("cannot connect to {address}: {cause}")))
     }
 
-    /// Returns the failure with what the server said in detail, if it did.
+    /// Returns the failure with the detail that the server reported, if any, appended to its message in parentheses.
     pub fn with_detail(mut self, detail: Option<&str>) -> Self {
         if let Some(detail) = detail {
             self.message = format!("{} ({detail})", self.message);
@@ -73,27 +73,27 @@ impl Failure {
         self
     }
 
-    /// Returns what the failure allows.
+    /// Returns the class of the failure.
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// Returns the server's code, if it was the server that spoke.
+    /// Returns the SQLSTATE, or `None` if the failure was not reported by a server.
     pub fn sqlstate(&self) -> Option<&str> {
         self.sqlstate.as_deref()
     }
 
-    /// Returns the constraint that refused, if one did.
+    /// Returns the name of the violated constraint, if any.
     pub fn constraint(&self) -> Option<&str> {
         self.constraint.as_deref()
     }
 
-    /// Returns the words of the server or the driver.
+    /// Returns the message of the server or the driver.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Returns whether pm's tables are missing or not as this version expects them.
+    /// Returns whether pm's tables or functions are missing, or differ from what this version expects.
     pub fn is_schema(&self) -> bool {
         // invalid_schema_name, undefined_table, undefined_column, undefined_function
         matches!(self.sqlstate(), Some("3F000" | "42P01" | "42703" | "42883"))
@@ -105,58 +105,59 @@ impl Failure {
         self.sqlstate() == Some("42501")
     }
 
-    /// Returns whether the encoding of the database cannot store a character of a text.
+    /// Returns whether the database's encoding cannot store a character of a text.
     pub fn is_unstorable(&self) -> bool {
         // character_not_in_repertoire, untranslatable_character
         matches!(self.sqlstate(), Some("22021" | "22P05"))
     }
 
-    /// Returns whether the statement was refused because a schema stands before `pg_catalog` in the `search_path`:
-    /// operators of that schema would have run in place of Postgres's own.
+    /// Returns whether the statement was refused because another schema precedes `pg_catalog` in the `search_path`: the
+    /// operators of that schema could have replaced Postgres's own.
     pub fn is_search_path(&self) -> bool {
         // undefined_object
         self.sqlstate() == Some("42704") && self.message.contains(SEARCH_PATH_SETTING)
     }
 
-    /// Returns whether a transaction pooler shows itself: what is said of a session is lost between two statements.
+    /// Returns whether the failure reveals a transaction pooler, which loses the state of a session between statements.
     pub fn is_pooler(&self) -> bool {
         match self.sqlstate() {
             // PgBouncer, when a connection starts with settings
             Some("08P01") => self.message.contains("unsupported startup parameter"),
-            // Amazon's proxy, likewise
+            // Amazon RDS Proxy, likewise
             Some("0A000") => self.message.contains("command-line options"),
-            // invalid_sql_statement_name, duplicate_prepared_statement: other sessions prepared and forgot on our server
+            // invalid_sql_statement_name, duplicate_prepared_statement: another client shares the server connection
             Some(code) => matches!(code, POOLER_SQLSTATE | "26000" | "42P05"),
             None => false,
         }
     }
 
-    /// Returns whether the server ended the statement because it took too long, for whatever reason.
+    /// Returns whether the server canceled the statement, as it does after `statement_timeout`.
     pub(crate) fn took_too_long(&self) -> bool {
         self.sqlstate() == Some("57014")
     }
 
-    /// Returns whether the server takes no writes: a standby, or one told so.
+    /// Returns whether the server refuses writes: it is a standby, or is set to read-only.
     pub fn is_read_only(&self) -> bool {
         self.sqlstate() == Some("25006")
     }
 
-    /// Returns whether the connection it happened on is good for further statements: the server itself has spoken.
+    /// Returns whether the connection can still be used: the server itself reported the failure.
     ///
-    /// One that takes no writes may have been the primary until a moment ago: a new connection may lead elsewhere.
+    /// Not after a refused write: the server may have been the primary until now, and a new connection may reach the
+    /// current one.
     pub fn spares_connection(&self) -> bool {
-        // in_failed_sql_transaction: another user of the pool left it so.
+        // in_failed_sql_transaction: another user of the pool left the transaction open.
         self.sqlstate.is_some() && !self.is_read_only() && !self.ends_session() && self.sqlstate() != Some("25P02")
     }
 
-    /// Returns whether the server ended the session with it, so that a new connection is needed.
+    /// Returns whether the server ended the session, so that a new connection is needed.
     pub fn ends_session(&self) -> bool {
         // idle_in_transaction_session_timeout, transaction_timeout, admin_shutdown, crash_shutdown, database_dropped,
         // idle_session_timeout
         matches!(self.sqlstate(), Some("25P03" | "25P04" | "57P01" | "57P02" | "57P04" | "57P05"))
     }
 
-    /// Returns whether no server could be reached, or none answered.
+    /// Returns whether no server could be reached, or it did not reply.
     pub fn is_connection(&self) -> bool {
         match self.sqlstate() {
             _ if self.is_pooler() => false,
@@ -166,25 +167,25 @@ impl Failure {
     }
 }
 
-/// What a session that has lost its own settings is told; see [`Failure::is_pooler`].
+/// The SQLSTATE that pm raises in a session that has lost its settings; see [`Failure::is_pooler`].
 pub const POOLER_SQLSTATE: &str = "PM001";
 
 fn classify(sqlstate: &str) -> Class {
     match sqlstate {
         // lock_not_available, query_canceled (statement_timeout), transaction_timeout
         "55P03" | "57014" | "25P04" => Class::Blocked,
-        // admin_shutdown, crash_shutdown: the backend went away, perhaps after the commit
+        // admin_shutdown, crash_shutdown: the backend exited, perhaps after the commit
         "57P01" | "57P02" => Class::Unknown,
         // sqlclient_unable_to_establish_sqlconnection, sqlserver_rejected_establishment_of_sqlconnection
         "08001" | "08004" => Class::Retry,
         // statement_completion_unknown
         "40003" => Class::Unknown,
-        // object_in_use and its kind; read_only_sql_transaction (a standby after a failover); in_failed_sql_transaction and
-        // idle_in_transaction_session_timeout (of a transaction that someone left open on a pool's connection);
+        // object_in_use; read_only_sql_transaction (a standby after a failover); in_failed_sql_transaction and
+        // idle_in_transaction_session_timeout (of a transaction that another user left open on a pooled connection);
         // snapshot_too_old
         "55006" | "25006" | "25P02" | "25P03" | "72000" => Class::Retry,
         _ => match sqlstate.get(..2) {
-            // connection exceptions: PgBouncer says 08P01 when its server went away in the middle of a statement
+            // connection exceptions: PgBouncer reports 08P01 when its server disappears during a statement
             Some("08") => Class::Unknown,
             // transaction rollback, insufficient resources, operator intervention, system error
             Some("40" | "53" | "57" | "58") => Class::Retry,
@@ -209,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_trouble_has_its_class() {
+    fn each_sqlstate_has_its_class() {
         for (code, class) in [
             ("40P01", Class::Retry),
             ("40001", Class::Retry),
@@ -243,7 +244,7 @@ mod tests {
             ("54000", Class::Permanent),
             ("55000", Class::Permanent),
             ("0A000", Class::Permanent),
-            // Bugs and broken files must be seen.
+            // internal_error, data_corrupted: not retried, so that they are seen.
             ("XX000", Class::Permanent),
             ("XX001", Class::Permanent),
             ("23505", Class::Permanent),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_ends_with_the_session_is_sent_again_on_a_new_connection() {
+    fn a_statement_is_sent_again_on_a_new_connection_when_the_session_ends() {
         for code in ["25P03", "25P04", "57P01", "57P02", "57P04", "57P05"] {
             let failure = Failure::reported(code, None, "terminating connection");
             assert!(failure.ends_session() && !failure.spares_connection() && failure.is_connection(), "{code}");
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pooler_shows_itself() {
+    fn poolers_are_recognised() {
         for (code, message) in [
             ("08P01", "unsupported startup parameter: extra_float_digits"),
             ("08P01", "unsupported startup parameter in options: pm.session"),
@@ -281,17 +282,17 @@ mod tests {
         ] {
             let failure = Failure::reported(code, None, message);
             assert!(failure.is_pooler() && !failure.is_connection(), "{code}");
-            assert_eq!(Failure::unreachable("there:1", Some(failure.clone()), "why"), failure);
+            assert_eq!(Failure::unreachable("host:1", Some(failure.clone()), "cause"), failure);
         }
         assert!(!Failure::reported("08P01", None, "server conn crashed?").is_pooler());
         assert!(!Failure::reported("0A000", None, "cross-database references are not implemented").is_pooler());
-        let unclear = Failure::reported("08P01", None, "server conn crashed?");
-        let unreachable = Failure::unreachable("there:1", Some(unclear), "server conn crashed?");
-        assert_eq!(unreachable, Failure::not_sent("cannot connect to there:1: server conn crashed?"));
+        let inconclusive = Failure::reported("08P01", None, "server conn crashed?");
+        let unreachable = Failure::unreachable("host:1", Some(inconclusive), "server conn crashed?");
+        assert_eq!(unreachable, Failure::not_sent("cannot connect to host:1: server conn crashed?"));
     }
 
     #[test]
-    fn silence_after_sending_is_unknown() {
+    fn a_missing_reply_leaves_the_outcome_unknown() {
         assert_eq!(Failure::no_reply("cut").class(), Class::Unknown);
         assert_eq!(Failure::not_sent("refused").class(), Class::Retry);
         assert!(Failure::no_reply("cut").is_connection());

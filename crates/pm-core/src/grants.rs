@@ -1,33 +1,33 @@
-//! What each kind of role must be allowed to do, in one place: printed as SQL, looked at by doctor, named in errors.
+//! The privileges that each kind of role needs. They are printed as SQL, checked by doctor, and named in errors.
 
-use crate::{SchemaName, StatementId};
+use crate::SchemaName;
 use std::fmt;
 
-/// What a role is for.
+/// The purposes of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RoleKind {
-    /// Makes pm's tables and changes them; owns what it makes.
+    /// Creates pm's tables and changes them; owns what it creates.
     Migrator,
-    /// Looks at everything and changes nothing.
+    /// Reads everything and changes nothing.
     Reader,
-    /// Puts jobs on queues, and replaces those that wait; sees jobs and their attempts.
+    /// Enqueues jobs, and replaces those that have not started; reads jobs and their attempts.
     Enqueuer,
-    /// Works on jobs and puts further ones on queues, reaps, promotes and fires schedules; looks at everything.
+    /// Works on jobs, enqueues, reaps, promotes and fires schedules; reads everything.
     Worker,
-    /// Does all that pm does, migrating excepted.
+    /// Does everything except migrations.
     Operator,
 }
 
-/// One privilege on one thing in pm's schema.
+/// One privilege on one object in pm's schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Grant {
-    /// The table, sequence or function; none for the schema itself.
+    /// The name of the table, sequence or function; `None` for the schema itself.
     pub object: Option<&'static str>,
-    /// Whether it is a sequence.
+    /// Whether the object is a sequence.
     pub is_sequence: bool,
-    /// `select`, `insert`, `update`, `delete`, `usage` or `create`; `execute` of a function.
+    /// The privilege: `select`, `insert`, `update`, `delete`, `usage` or `create`; `execute` for a function.
     pub privilege: &'static str,
-    /// The only column of the table that is needed, if not all are.
+    /// The column of the table, if the privilege is needed on only one.
     pub column: Option<&'static str>,
 }
 
@@ -44,8 +44,7 @@ const READER: &[OnTable] = &[
     ("replacement", &["select"]),
     ("schedule", &["select"]),
 ];
-/// Replacing the payload of a job whose payload is shared changes the shared one; whether the job has started shows in its
-/// attempts.
+/// Replacing a job with a shared payload changes the shared one. Whether a job has started is read from its attempts.
 const ENQUEUER: &[OnTable] = &[
     ("migration", &["select"]),
     ("queue", &["select", "update (idle_until)"]),
@@ -74,25 +73,25 @@ const OPERATOR: &[OnTable] = &[
     ("replacement", &["select", "insert", "delete"]),
     ("schedule", &["select", "insert", "update", "delete"]),
 ];
-/// Drawing positions needs usage; advancing the sequence when a failover left it behind needs update.
-const DRAWS: &[OnTable] = &[("job_seq", &["usage", "update"])];
-/// Looking whether a sequence is behind needs select, or usage.
-const SEES: &[OnTable] = &[
+/// Drawing positions needs `usage`; advancing the sequence if it is behind after a failover needs `update`.
+const DRAW_POSITIONS: &[OnTable] = &[("job_seq", &["usage", "update"])];
+/// Checking whether a sequence is behind needs `select` or `usage`.
+const READ_SEQUENCES: &[OnTable] = &[
     ("job_seq", &["select"]),
     ("payload_id_seq", &["select"]),
     ("queue_id_seq", &["select"]),
     ("schedule_id_seq", &["select"]),
 ];
 
-/// Puts in a job whose key may be locked. Databases may keep PUBLIC from executing functions.
+/// Inserts a job whose key may be locked. It is granted because a database may revoke `execute` from PUBLIC.
 const INSERT_JOB: &str = "insert_job";
 
 impl RoleKind {
-    /// All kinds, each after those whose privileges it has too.
+    /// All kinds. A kind comes after those whose privileges it includes.
     pub const ALL: [RoleKind; 5] =
         [RoleKind::Migrator, RoleKind::Reader, RoleKind::Enqueuer, RoleKind::Worker, RoleKind::Operator];
 
-    /// Returns its name for programs, which stays.
+    /// Returns the name for programs. It never changes.
     pub fn name(self) -> &'static str {
         match self {
             RoleKind::Migrator => "migrator",
@@ -103,7 +102,7 @@ impl RoleKind {
         }
     }
 
-    /// Returns its name with an article, for sentences.
+    /// Returns the name with an article, for sentences.
     pub fn article(self) -> &'static str {
         match self {
             RoleKind::Migrator => "a migrator",
@@ -114,20 +113,20 @@ impl RoleKind {
         }
     }
 
-    /// Returns the kind of this name.
+    /// Returns the kind with this name.
     pub fn from_name(name: &str) -> Option<RoleKind> {
         RoleKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Returns everything that a role of this kind needs and nothing more.
+    /// Returns exactly the privileges that a role of this kind needs.
     pub fn grants(self) -> Vec<Grant> {
         let schema = |privilege| Grant { object: None, is_sequence: false, privilege, column: None };
         let (tables, sequences) = match self {
             RoleKind::Migrator => return vec![schema("usage"), schema("create")],
-            RoleKind::Reader => (READER, SEES.to_vec()),
-            RoleKind::Enqueuer => (ENQUEUER, DRAWS.to_vec()),
-            RoleKind::Worker => (WORKER, [DRAWS, &SEES[1..]].concat()),
-            RoleKind::Operator => (OPERATOR, [DRAWS, &SEES[1..]].concat()),
+            RoleKind::Reader => (READER, READ_SEQUENCES.to_vec()),
+            RoleKind::Enqueuer => (ENQUEUER, DRAW_POSITIONS.to_vec()),
+            RoleKind::Worker => (WORKER, [DRAW_POSITIONS, &READ_SEQUENCES[1..]].concat()),
+            RoleKind::Operator => (OPERATOR, [DRAW_POSITIONS, &READ_SEQUENCES[1..]].concat()),
         };
         let mut grants = vec![schema("usage")];
         for (table, privileges) in tables {
@@ -143,17 +142,7 @@ impl RoleKind {
         grants
     }
 
-    /// Returns whether a role of this kind runs this statement.
-    pub fn runs(self, statement: StatementId) -> bool {
-        self == RoleKind::Operator || kinds_of(statement).contains(&self)
-    }
-
-    /// Returns the kind of role that runs this statement and needs least.
-    pub fn least_for(statement: StatementId) -> RoleKind {
-        kinds_of(statement).first().copied().unwrap_or(RoleKind::Operator)
-    }
-
-    /// Returns which privileges a role of this kind has on tables that later migrations add.
+    /// Returns the privileges of a role of this kind on tables that later migrations add.
     fn later_privileges(self) -> Option<&'static str> {
         match self {
             RoleKind::Migrator => None,
@@ -166,12 +155,12 @@ impl RoleKind {
 }
 
 impl Grant {
-    /// Returns whether it is on a function.
+    /// Returns whether the object is a function.
     pub fn is_function(&self) -> bool {
         self.privilege == "execute"
     }
 
-    /// Returns what it is on, as SQL has it: `table`, `sequence`, `function` or `schema`.
+    /// Returns the type of the object in SQL: `table`, `sequence`, `function` or `schema`.
     fn object_type(&self) -> &'static str {
         match self.object {
             None => "schema",
@@ -183,7 +172,7 @@ impl Grant {
 }
 
 impl fmt::Display for Grant {
-    /// Writes it for people: `insert on table attempt`.
+    /// Writes a human-readable form: `insert on table attempt`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.object, self.column) {
             (None, _) => write!(f, "{} on the schema", self.privilege),
@@ -193,9 +182,9 @@ impl fmt::Display for Grant {
     }
 }
 
-/// Returns the SQL that gives a role what it needs as one of this kind. It can be run again.
+/// Returns SQL that grants a role the privileges of this kind. It can be run repeatedly.
 ///
-/// `migrator` is the role that migrates: what its later migrations add is granted too.
+/// `migrator` is the role that runs migrations: privileges on objects that later migrations add are granted by default.
 pub fn grant_script(kind: RoleKind, role: &str, schema: &SchemaName, migrator: Option<&str>) -> String {
     let (role, schema) = (quoted(role), quoted(schema.as_str()));
     let mut script = format!("-- {role} as {} of schema {schema}\n", kind.name());
@@ -228,10 +217,11 @@ pub fn grant_script(kind: RoleKind, role: &str, schema: &SchemaName, migrator: O
     script
 }
 
-/// Returns what a role lacks of what it is meant for, and as which kind of role; nothing when it lacks nothing.
+/// Guesses for which kind a role is meant, and returns the kind and the privileges that the role lacks for it; `None`
+/// if it lacks none, or is meant for no kind.
 ///
-/// It is meant for a kind when it has at least half of the privileges that tell this kind from lesser ones: a role that
-/// only reads is no worker that lacks much. `holds` says whether the role has a privilege.
+/// A role is meant for a kind if it has at least half of the privileges that distinguish this kind from lesser ones: a
+/// role that can only read is not a worker that lacks privileges. `holds` returns whether the role has a privilege.
 pub fn missing(holds: impl Fn(&Grant) -> bool) -> Option<(RoleKind, Vec<Grant>)> {
     const MEANT: [(RoleKind, &[RoleKind]); 4] = [
         (RoleKind::Operator, &[RoleKind::Worker]),
@@ -242,13 +232,13 @@ pub fn missing(holds: impl Fn(&Grant) -> bool) -> Option<(RoleKind, Vec<Grant>)>
     for (kind, lesser) in MEANT {
         let lesser: Vec<_> = lesser.iter().flat_map(|kind| kind.grants()).collect();
         let (own, shared): (Vec<_>, Vec<_>) = kind.grants().into_iter().partition(|grant| !lesser.contains(grant));
-        let held = own.iter().filter(|grant| holds(grant)).count();
-        if held > 0 && held * 2 >= own.len() {
-            let lacked: Vec<_> = shared.into_iter().chain(own).filter(|grant| !holds(grant)).collect();
-            if !lacked.is_empty() || kind != RoleKind::Enqueuer {
-                return (!lacked.is_empty()).then_some((kind, lacked));
+        let count = own.iter().filter(|grant| holds(grant)).count();
+        if count > 0 && count * 2 >= own.len() {
+            let lacking: Vec<_> = shared.into_iter().chain(own).filter(|grant| !holds(grant)).collect();
+            if !lacking.is_empty() || kind != RoleKind::Enqueuer {
+                return (!lacking.is_empty()).then_some((kind, lacking));
             }
-            // An enqueuer may be a reader as well.
+            // An enqueuer that lacks nothing may be meant to read as well.
         }
     }
     None
@@ -262,55 +252,7 @@ fn on_table(table: &'static str, privilege: &'static str) -> Grant {
     Grant { object: Some(table), is_sequence: false, privilege, column }
 }
 
-/// Returns the kinds of roles that run a statement, beside operators, who run them all; the one that needs least first.
-fn kinds_of(statement: StatementId) -> &'static [RoleKind] {
-    use RoleKind::{Enqueuer, Reader, Worker};
-    match statement {
-        StatementId::SchemaVersion | StatementId::Encoding | StatementId::Relations | StatementId::Privileges => {
-            &[Reader, Enqueuer, Worker]
-        }
-        StatementId::Enqueue
-        | StatementId::EnqueueKeyed
-        | StatementId::EnqueueEach
-        | StatementId::KeyHolder
-        | StatementId::ReplaceJobs
-        | StatementId::Notify => &[Enqueuer, Worker],
-        StatementId::Claim
-        | StatementId::Poll
-        | StatementId::Settle
-        | StatementId::Outcome
-        | StatementId::Extend
-        | StatementId::Reap
-        | StatementId::Promote
-        | StatementId::ReleaseClaim
-        | StatementId::NotifyIdle
-        | StatementId::FetchJob
-        | StatementId::DueSchedules
-        | StatementId::FireSchedules => &[Worker],
-        StatementId::CountPending
-        | StatementId::ListQueues
-        | StatementId::Activity
-        | StatementId::TableSizes
-        | StatementId::RowHolders
-        | StatementId::TableHealth
-        | StatementId::IndexHealth
-        | StatementId::QueueHealth
-        | StatementId::QueueSettings
-        | StatementId::ListJobs
-        | StatementId::Job
-        | StatementId::Payload
-        | StatementId::ResolveSuffix
-        | StatementId::Attempts
-        | StatementId::NextJobs
-        | StatementId::ListSchedules
-        | StatementId::Sequences
-        | StatementId::Orphans
-        | StatementId::SearchPaths => &[Reader, Worker],
-        _ => &[],
-    }
-}
-
-/// Returns a name as SQL has it.
+/// Returns a name as a quoted SQL identifier.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -332,7 +274,7 @@ mod tests {
         }
     }
 
-    /// Whatever one privilege a role of some kind lacks, it is found, and a role with all of them lacks nothing.
+    /// Each privilege that a role of some kind may lack is found, and a role with all of them lacks nothing.
     #[test]
     fn each_lacking_privilege_is_found() {
         for kind in RoleKind::ALL.into_iter().filter(|kind| *kind != RoleKind::Migrator) {
@@ -345,15 +287,15 @@ mod tests {
                 assert_eq!(found, Some((kind, vec![*lacking])), "{kind:?} without {lacking}");
             }
         }
-        assert_eq!(missing(|_| false), None, "a role without any is meant for nothing");
+        assert_eq!(missing(|_| false), None, "a role without privileges is meant for no kind");
     }
 
     #[test]
-    fn a_role_that_may_read_and_enqueue_is_no_worker() {
+    fn a_role_that_may_read_and_enqueue_is_not_taken_for_a_worker() {
         let both = [RoleKind::Reader.grants(), RoleKind::Enqueuer.grants()].concat();
         assert_eq!(missing(|grant| both.contains(grant)), None);
         let worker = RoleKind::Worker.grants();
         let broad = |grant: &Grant| worker.contains(grant) || grant.privilege == "insert";
-        assert_eq!(missing(broad), None, "a worker that may add rows to all tables is no operator");
+        assert_eq!(missing(broad), None, "a worker that may insert into all tables is not taken for an operator");
     }
 }

@@ -1,16 +1,16 @@
-//! Job ids, and the suffixes people type for them.
+//! Job ids, and the suffixes by which users refer to them.
 
 use crate::Error;
 use uuid::Uuid;
 
-/// Returns the id of a job made at `unix_ms` milliseconds since 1970 with ten random bytes (UUIDv7, RFC 9562 section 5.7).
+/// Returns a job id: the UUIDv7 (RFC 9562 section 5.7) of `unix_ms` milliseconds since 1970 and ten random bytes.
 ///
-/// Ids made in a later millisecond sort after those made earlier. The time is the client's and decides nothing.
+/// Ids of later milliseconds sort after earlier ones. The time is the client's and is used for nothing else.
 pub fn job_id(unix_ms: u64, random: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid()
 }
 
-/// The last 1 to 32 hex digits of a job id, as people type them; dashes are allowed anywhere.
+/// The last 1 to 32 hex digits of a job id, as a user types them; dashes are allowed anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdSuffix(String);
 
@@ -19,13 +19,13 @@ impl IdSuffix {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] when there is no digit, one that is not hex, or more than 32.
+    /// [`Error::Invalid`] when there are no digits, a character that is not a hex digit, or more than 32 digits.
     pub fn new(text: &str) -> Result<Self, Error> {
         let digits: String = text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
         let problem = if digits.is_empty() {
             "has no hex digit".to_owned()
         } else if let Some(odd) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
-            format!("contains {odd:?}, which is no hex digit (0-9, a-f)")
+            format!("contains {odd:?}, which is not a hex digit (0-9, a-f)")
         } else if digits.len() > 32 {
             format!("has {} hex digits; an id has 32", digits.len())
         } else {
@@ -34,12 +34,12 @@ impl IdSuffix {
         Err(Error::invalid(format!("job id {text:?}"), problem))
     }
 
-    /// Returns the digits, lower case, without dashes.
+    /// Returns the digits in lower case, without dashes.
     pub fn digits(&self) -> &str {
         &self.0
     }
 
-    /// Returns the whole id when all 32 digits were given.
+    /// Returns the id if all 32 digits were given.
     pub fn whole_id(&self) -> Option<Uuid> {
         (self.0.len() == 32).then(|| Uuid::try_parse(&self.0).ok()).flatten()
     }
@@ -67,13 +67,13 @@ mod tests {
             expected.sort();
             prop_assert_eq!(read, expected);
             let texts: Vec<_> = ids.iter().map(Uuid::to_string).collect();
-            prop_assert!(texts.is_sorted(), "what people see sorts alike");
+            prop_assert!(texts.is_sorted(), "the text form must sort in the same order");
         }
 
         #[test]
-        fn the_same_time_and_bits_make_the_same_id_and_other_bits_another(at in 0u64..1 << 48, a: [u8; 10], b: [u8; 10]) {
+        fn ids_of_one_time_differ_exactly_when_their_random_bits_do(at in 0u64..1 << 48, a: [u8; 10], b: [u8; 10]) {
             prop_assert_eq!(job_id(at, a), job_id(at, a));
-            // Six of the 80 bits make room for the version and the variant.
+            // The version and the variant replace six of the 80 bits.
             let kept = |mut bits: [u8; 10]| { bits[0] &= 0x0F; bits[2] &= 0x3F; bits };
             prop_assert_eq!(job_id(at, a) == job_id(at, b), kept(a) == kept(b));
         }
@@ -89,13 +89,13 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text in "\\PC*") {
-            // Refusing is an answer like any other; only a panic would fail here.
+            // An error is fine; only a panic fails the test.
             drop(IdSuffix::new(&text));
         }
     }
 
     #[test]
-    fn bad_suffixes_are_told_why() {
+    fn errors_name_the_problem_of_a_suffix() {
         for (text, why) in
             [("", "no hex digit"), ("--", "no hex digit"), ("xyz", "'x'"), (&"a".repeat(33), "33 hex digits")]
         {

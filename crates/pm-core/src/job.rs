@@ -1,4 +1,4 @@
-//! Jobs, as they are put in, claimed and shown.
+//! Jobs as they are enqueued, claimed and shown.
 
 use crate::lease::{MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, check_text};
 use crate::wire::Row;
@@ -7,92 +7,91 @@ use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The largest payload, in bytes; what is larger is refused before anything is sent.
+/// The maximum size of a payload, in bytes. Larger ones are refused before anything is sent.
 pub const MAX_PAYLOAD_BYTES: usize = 1_000_000_000;
 
-/// A job to be put on a queue.
+/// A job to be enqueued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
-    /// Made by the client, so that sending the job twice means once.
+    /// Its id, chosen by the client, so that a job sent twice is inserted once.
     pub id: Uuid,
-    /// Where it goes.
+    /// Its queue.
     pub queue: QueueName,
-    /// What the handler gets.
+    /// The encoded payload, at most [`MAX_PAYLOAD_BYTES`].
     pub payload: Bytes,
-    /// Everything else.
+    /// All other attributes.
     pub options: JobOptions,
 }
 
-/// What may be said of a job besides its payload.
+/// The optional attributes of a new job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobOptions {
-    /// How the payload is written.
+    /// The codec of the payload.
     pub codec: Codec,
-    /// Higher first.
+    /// The priority; jobs with a higher one are claimed first.
     pub priority: i32,
-    /// Whether this job alone waits until its queue is resumed.
+    /// Whether this job is paused until its queue is resumed.
     pub paused: bool,
-    /// For people; at most 8 KiB.
+    /// A human-readable description of at most 8 KiB.
     pub description: Option<String>,
-    /// When to start, if not at once.
+    /// When the job becomes due; `None` is at once.
     pub run_at: Option<RunAt>,
-    /// Keeps another job with the same key off the queue; 1 to 1,000 bytes.
+    /// A key that keeps another job with the same key out of the queue: 1 to 1,000 bytes.
     pub key: Option<String>,
-    /// For how long the key is held.
+    /// For how long the job reserves its key.
     pub key_hold: KeyHold,
-    /// What to do when another job holds the key.
+    /// What to do if another job has reserved the key.
     pub on_conflict: OnConflict,
-    /// How many soft failures of this job are retried, if not as many as its queue says.
+    /// How many soft failures are retried; `None` follows the queue's setting.
     pub max_retries: Option<u32>,
-    /// The delays of this job, if not its queue's.
+    /// The delays before retries; `None` follows the queue's setting.
     pub backoff: Option<Vec<Duration>>,
-    /// The jitter of this job's delays in percent, if not its queue's.
+    /// The jitter of the delays, in percent; `None` follows the queue's setting.
     pub jitter_percent: Option<u8>,
 }
 
-/// For how long a key keeps other jobs off its queue. A job that is deleted lets go of its key, also when the retention of its
-/// queue deletes it.
+/// For how long a job reserves its key. Deleting the job frees the key, also when the queue's retention deletes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyHold {
-    /// Until its job has finished or failed.
+    /// Until the job has finished or failed.
     #[default]
     WhileActive,
-    /// Until its job has ended, and at least until this time.
+    /// Until the job has ended, and at least until this time.
     Until(Timestamp),
-    /// Until its job is deleted.
+    /// Until the job is deleted.
     ForEver,
 }
 
-/// What to do when another job holds the key.
+/// What an enqueue does if another job has reserved the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnConflict {
-    /// Keep the other job; its id is returned.
+    /// Enqueue nothing and return the id of the other job.
     #[default]
     Keep,
-    /// Make the other job what this one would have been, under its id, if it has not started; else keep it.
+    /// Replace the payload and options of the other job, which keeps its id, if it has not started; otherwise keep it.
     ///
-    /// A job has started when a worker claimed it and did not release it: one that waits for a retry or was restarted
-    /// after an attempt has; one that was claimed ahead and released has not.
+    /// A job has started if a worker has claimed it and not released it. So a job that waits for a retry, or was
+    /// restarted after an attempt, has started; one that was prefetched and released has not.
     Replace,
-    /// Refuse.
+    /// Fail with a key conflict.
     Refuse,
 }
 
-/// When a job becomes due, in the years 1 to 9999 and within 1,000 years. The database's clock decides.
+/// When a job becomes due, by the database's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunAt {
-    /// At this time.
+    /// At this time, in the years 1 to 9999.
     At(Timestamp),
-    /// So long after the database hears of it.
+    /// This long after the database inserts it, at most 1,000 years.
     In(Duration),
 }
 
 impl NewJob {
-    /// Returns whether the job can be sent at all.
+    /// Checks the limits of the payload and the options, so that the database will not refuse them.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says what breaks which rule.
+    /// [`Error::Invalid`] for the first value that breaks a rule.
     pub fn check(&self) -> Result<(), Error> {
         let options = &self.options;
         if self.payload.len() > MAX_PAYLOAD_BYTES {
@@ -117,22 +116,22 @@ impl NewJob {
         options.jitter_percent.map_or(Ok(()), crate::backoff::check_jitter)
     }
 
-    /// Returns whether the job may replace the one that holds its key.
+    /// Returns whether the job replaces the one that has reserved its key.
     pub fn replaces(&self) -> bool {
         self.options.on_conflict == OnConflict::Replace && self.options.key.is_some()
     }
 
-    /// Returns the priority of the line that the job is on at once, none when it is due later.
+    /// Returns the priority of the job's line if it is ready at once, or `None` if it may be due later.
     pub fn ready_line(&self) -> Option<i32> {
         match self.options.run_at {
             None => Some(self.options.priority),
             Some(RunAt::In(delay)) => delay.is_zero().then_some(self.options.priority),
-            // Whether that time has come only the database knows.
+            // Only the database knows whether that time has come.
             Some(RunAt::At(_)) => None,
         }
     }
 
-    /// Returns about how many bytes the job takes in a statement.
+    /// Returns the approximate size of the job in a statement, in bytes.
     pub fn weight(&self) -> usize {
         let texts = [&self.options.description, &self.options.key];
         100 + self.payload.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
@@ -152,44 +151,43 @@ fn check_run_at(run_at: RunAt) -> Result<(), Error> {
     }
 }
 
-/// A job in a worker's hands.
+/// A claimed job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimedJob {
-    /// The right to work on it.
+    /// Its lease.
     pub lease: Lease,
-    /// Where it was found.
+    /// The id of its queue.
     pub queue_id: i32,
-    /// Higher first.
+    /// Its priority.
     pub priority: i32,
-    /// Its position for the line.
+    /// Its position in the line of its queue and priority.
     pub seq: i64,
-    /// How often the job was claimed, this time included.
+    /// How often the job was claimed, this claim included.
     pub attempt: u32,
-    /// Soft failures since it was created or last restarted.
+    /// The soft failures since it was created or last restarted.
     pub retry_count: u32,
-    /// When it was put on a queue.
+    /// When it was enqueued.
     pub created_at: Timestamp,
-    /// How its payload is written.
+    /// The codec of its payload.
     pub codec: Codec,
-    /// For people.
+    /// Its human-readable description.
     pub description: Option<String>,
     /// Its key.
     pub key: Option<String>,
-    /// What the handler gets.
+    /// Its encoded payload.
     pub payload: Bytes,
-    /// For how long workers have not been able to decode its payload; none when this is the first try, or the last one
-    /// ended otherwise.
+    /// For how long workers have been unable to decode its payload; `None` unless the last attempt ended that way.
     pub unreadable_for: Option<Duration>,
-    /// Its own retries, if not its queue's.
+    /// How many soft failures are retried; `None` follows the queue's setting.
     pub max_retries: Option<u32>,
-    /// Its own delays, if not its queue's.
+    /// The delays before retries; `None` follows the queue's setting.
     pub backoff: Option<Vec<Duration>>,
-    /// Its own jitter in percent, if not its queue's.
+    /// The jitter of the delays, in percent; `None` follows the queue's setting.
     pub jitter_percent: Option<u8>,
 }
 
 impl ClaimedJob {
-    /// Returns a job that has nothing but its lease.
+    /// Returns a job with this lease and otherwise default values.
     #[cfg(test)]
     pub(crate) fn for_tests(lease: Lease) -> ClaimedJob {
         ClaimedJob {
@@ -211,7 +209,7 @@ impl ClaimedJob {
         }
     }
 
-    /// Returns the backoff that holds for this job on a queue with the given one.
+    /// Returns the backoff of this job: its own values, and those of `queue` where it has none.
     pub(crate) fn effective_backoff(&self, queue: &Backoff) -> Backoff {
         let table = self.backoff.clone().unwrap_or_else(|| queue.table().to_vec());
         let max_retries = self.max_retries.unwrap_or(queue.max_retries());
@@ -230,41 +228,41 @@ impl ClaimedJob {
 pub struct JobMetadata {
     /// Its id.
     pub id: Uuid,
-    /// Where it is.
+    /// The name of its queue.
     pub queue: String,
-    /// What it is doing.
+    /// Its state.
     pub state: State,
-    /// Higher first.
+    /// Its priority; jobs with a higher one are claimed first.
     pub priority: i32,
     /// How often it was claimed.
     pub attempt: u32,
-    /// Soft failures since it was created or last restarted.
+    /// The soft failures since it was created or last restarted.
     pub retry_count: u32,
     /// How many soft failures are retried.
     pub max_retries: u32,
-    /// How its payload is written.
+    /// The codec of its payload.
     pub codec: Codec,
-    /// When it was put on a queue.
+    /// When it was enqueued.
     pub created_at: Timestamp,
-    /// When it becomes due, if that is still to come.
+    /// When it becomes due, if it is scheduled.
     pub run_at: Option<Timestamp>,
     /// When it finished or failed.
     pub ended_at: Option<Timestamp>,
-    /// When its lease ends.
+    /// When its lease expires, if it is in progress.
     pub lease_expires_at: Option<Timestamp>,
-    /// The number of its lease.
+    /// The number of its lease, if it is in progress.
     pub lease: Option<i64>,
-    /// Who claimed it last.
+    /// The name of the worker that claimed it last.
     pub worker: Option<String>,
     /// Its key.
     pub key: Option<String>,
-    /// For people.
+    /// Its human-readable description.
     pub description: Option<String>,
     /// Why its last attempt failed.
     pub reason: Option<String>,
-    /// The size of its payload.
+    /// The size of its payload, in bytes.
     pub payload_bytes: u64,
-    /// The database's time when this was read, for "due in 24 min".
+    /// The database's time when this was read, to compute relative times.
     pub read_at: Timestamp,
 }
 
@@ -296,7 +294,7 @@ impl JobMetadata {
 }
 
 pub(crate) fn read_state(row: &mut Row<'_>) -> Result<State, Error> {
-    // Another was written by someone else. Nothing runs such a job, and a restart mends it, as with one that failed.
+    // pm never writes another code. No worker runs such a job and a restart repairs it, as with a failed one.
     Ok(State::from_code(row.read()?).unwrap_or(State::Failed))
 }
 
@@ -305,7 +303,7 @@ pub(crate) fn read_codec(row: &mut Row<'_>) -> Result<Codec, Error> {
 }
 
 pub(crate) fn read_count(row: &mut Row<'_>) -> Result<u32, Error> {
-    // A negative one was written by someone else, and is no reason not to see the job.
+    // pm never writes a negative count; one must not prevent the job from being read.
     Ok(u32::try_from(row.read::<i32>()?).unwrap_or(0))
 }
 
@@ -319,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_someone_else_wrote_reads_as_failed() {
+    fn an_unknown_state_is_read_as_failed() {
         let read = |code: i16| {
             let mut rows = Rows::builder(1);
             rows.push(Some(&code.to_be_bytes()));
@@ -346,12 +344,12 @@ mod tests {
         ] {
             assert!(matches!(job(options.clone()).check(), Err(Error::Invalid { .. })), "{options:?}");
         }
-        let fine = JobOptions {
+        let valid = JobOptions {
             description: text(8_192),
             key: text(1_000),
             run_at: Some(RunAt::In(Duration::ZERO)),
             ..JobOptions::default()
         };
-        assert_eq!(job(fine).check(), Ok(()));
+        assert_eq!(job(valid).check(), Ok(()));
     }
 }

@@ -1,13 +1,13 @@
-//! The right to work on one job for a while.
+//! Leases, and how they end.
 
 use crate::Error;
 use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The right to work on one job, named by the job and a number that never repeats.
+/// The right to work on one job for a limited time, identified by the job and a lease number.
 ///
-/// The number is the fencing token: 63 random bits made by the claimer, one per claim.
+/// The number is the fencing token: 63 random bits chosen by the claiming worker, new for each claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lease {
     /// The job.
@@ -17,7 +17,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Returns a lease number made of 63 of these random bits.
+    /// Returns a lease number made of 63 of the random bits.
     pub fn number_from(random: u64) -> i64 {
         i64::try_from(random >> 1).unwrap_or_default()
     }
@@ -29,33 +29,35 @@ impl fmt::Display for Lease {
     }
 }
 
-/// Returns for how long after sending the claim a lease of this length is trusted.
+/// Returns for how long after sending the claim a worker may rely on a lease of this length.
 ///
-/// The margin is the longer of 50 ms and a twentieth of the lease, against drift between two clocks.
+/// The margin of 50 ms or a twentieth of the lease, whichever is longer, covers drift between two clocks.
 pub fn trusted_for(lease: Duration) -> Duration {
     lease.saturating_sub((lease / 20).max(Duration::from_millis(50)))
 }
 
-/// How a holder ends its lease.
+/// How a worker settles a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The job is done.
     Commit,
-    /// The job failed; it is retried while retries are left.
+    /// The attempt failed; the job is retried if retries are left.
     SoftFail(Reason),
-    /// The job failed and is not retried.
+    /// The job failed, without another retry.
     HardFail(Reason),
-    /// The job was not tried: it goes back to its place in the line.
+    /// The job was not tried. It keeps its position in the line, and no attempt is counted.
     Release,
-    /// The job was not tried, since this worker cannot decode its payload; it waits for one that can. No retry is
-    /// counted. It comes back after 1 min, 5 min and 25 min, then every 25 min, and fails after [24 h](UNREADABLE_FOR).
+    /// The job was not tried, because the worker cannot decode its payload; another worker may be able to. No retry is
+    /// counted. The job is offered again after 1 min, 5 min and 25 min, then every 25 min, and fails after
+    /// [24 h](UNREADABLE_FOR).
     Unreadable(Reason),
 }
 
-/// A job whose payload no worker could decode for so long fails.
+/// A job fails when workers have been unable to decode its payload for this long.
 pub const UNREADABLE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Returns the delay before a job is tried again whose payload has been unreadable for so long; none when it fails.
+/// Returns the delay before the next try of a job whose payload has been unreadable for `unreadable_for`; `None` if the
+/// job fails.
 pub(crate) fn delay_of_unreadable(unreadable_for: Option<Duration>) -> Option<Duration> {
     const MINUTE: Duration = Duration::from_secs(60);
     match unreadable_for {
@@ -85,15 +87,16 @@ impl Verdict {
     }
 }
 
-/// Why a job failed, in at most 8 KiB of text without NUL.
+/// Why an attempt failed: at most 8 KiB of text without NUL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason(String);
 
 impl Reason {
-    /// The longest reason, in bytes.
+    /// The maximum length of a reason, in bytes.
     pub const MAX_BYTES: usize = 8 * 1024;
 
-    /// Returns the reason, cut on a character boundary, every NUL (which Postgres cannot store) replaced by U+FFFD.
+    /// Returns the text as a reason: cut at a character boundary, with every NUL (which Postgres cannot store) replaced
+    /// by U+FFFD.
     pub fn new(text: &str) -> Self {
         let mut text = text.replace('\0', "\u{fffd}");
         text.truncate(text.floor_char_boundary(Self::MAX_BYTES));
@@ -106,7 +109,7 @@ impl Reason {
     }
 }
 
-/// How an attempt ended.
+/// How an attempt ended, as recorded in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// Committed by its worker.
@@ -115,22 +118,22 @@ pub enum Ending {
     SoftFail,
     /// Hard-failed by its worker.
     HardFail,
-    /// Given back untried.
+    /// Released by its worker.
     Release,
-    /// The lease expired.
+    /// Reaped after its lease expired.
     Reap,
-    /// Declared done by an operator.
+    /// Marked as finished by an operator.
     Done,
-    /// Declared failed by an operator.
+    /// Marked as failed by an operator.
     Fail,
-    /// Taken away by an operator who restarted the job.
+    /// Restarted by an operator.
     Restart,
-    /// Given back by its worker, which could not decode the payload.
+    /// Returned by its worker, which could not decode the payload.
     Unreadable,
 }
 
 impl Ending {
-    /// Returns a word for the ending: `commit`, `soft fail`, `hard fail`, `release`, `reap`, `done`, `fail`, `restart`,
+    /// Returns the name: `commit`, `soft fail`, `hard fail`, `release`, `reap`, `done`, `fail`, `restart` or
     /// `unreadable`.
     pub fn name(self) -> &'static str {
         match self {
@@ -161,9 +164,9 @@ impl Ending {
     }
 }
 
-/// The longest description, in bytes.
+/// The maximum length of a description, in bytes.
 pub const MAX_DESCRIPTION_BYTES: usize = 8 * 1024;
-/// The longest key, in bytes.
+/// The maximum length of a key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1_000;
 
 pub(crate) fn check_text(what: &str, text: &str, max_bytes: usize) -> Result<(), Error> {
@@ -198,9 +201,8 @@ mod tests {
         }
     }
 
-    /// 1, 5 and 25 min, then every 25 min until 24 h have passed.
     #[test]
-    fn an_unreadable_job_is_put_off_for_a_day() {
+    fn an_unreadable_job_is_retried_for_a_day() {
         let (mut at, mut delays) = (None, Vec::new());
         while let Some(delay) = delay_of_unreadable(at) {
             delays.push(delay.as_secs() / 60);

@@ -1,15 +1,16 @@
-//! The pure heart of pm, a Postgres job queue: it decides, a driver carries, the façade waits.
+//! The sans-I/O core of pm, a Postgres job queue.
 //!
-//! There is no socket, clock, randomness, thread or `async` in here. Time and random bits are arguments.
+//! It has no sockets, clocks, randomness, threads or `async`: time and random bits are arguments.
 //!
-//! * **Operations** turn what you want into a [`Plan`] (a statement and its parameters) and read the rows that come back:
-//!   build one, send its plan by whatever means, hand the rows to [`Operation::interpret`].
-//! * **Machines** ([`machine::Worker`], [`machine::Producer`]) decide over time which operations to send:
-//!   claims with prefetch, batches, leases and their trust, reaping, polling, retries, shutdown.
+//! * **Operations** become a [`Plan`] (a statement and its parameters) and interpret the rows of its reply: build one,
+//!   send its plan in any way, and pass the rows to [`Operation::interpret`].
+//! * **Machines** ([`machine::Worker`], [`machine::Producer`]) decide over time which operations to send: claims with
+//!   prefetch, batches, extending and trusting leases, reaping, polling, retries, shutdown.
 //!
-//! Most programs want the façade, `pm_driver_tokio_postgres`, and never see this crate.
+//! Most programs use `pm_driver_tokio_postgres` and never see this crate.
 
 mod backoff;
+mod catalogue;
 mod codec;
 mod cron;
 pub mod doctor;
@@ -25,6 +26,7 @@ mod name;
 pub mod op;
 mod operation;
 mod prose;
+mod render;
 mod schedule;
 mod settings;
 mod state;
@@ -33,6 +35,7 @@ mod time;
 pub mod wire;
 
 pub use backoff::Backoff;
+pub use catalogue::Catalog;
 pub use codec::Codec;
 pub use cron::Cron;
 pub use error::Error;
@@ -50,6 +53,6 @@ pub use prose::FittedTexts;
 pub use schedule::{MAX_SCHEDULE_PAYLOAD_BYTES, Missed, NewSchedule, Overlap, ScheduleMetadata, TICK_GRACE, Tick};
 pub use settings::{QueueSettings, SettingsChange};
 pub use state::{Event, State};
-pub use statement::{Catalog, ConnectionClass, Plan, Statement, StatementId};
+pub use statement::{ConnectionClass, Plan, Statement, StatementId};
 pub use time::{Instant, Timestamp};
 pub use wire::{Params, Rows, Type, Value};

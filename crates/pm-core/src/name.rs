@@ -1,21 +1,21 @@
-//! Names that were checked once, where they came in.
+//! Checked names.
 
 use crate::Error;
 use std::fmt;
 
-/// A valid queue name: 1 to 200 bytes of UTF-8, no control characters, no blank at either end.
+/// A valid queue name: 1 to 200 bytes of UTF-8, without control characters, and without white space at either end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueName(String);
 
 impl QueueName {
-    /// The longest name, in bytes.
+    /// The maximum length of a name, in bytes.
     pub const MAX_BYTES: usize = 200;
 
-    /// Returns the checked name.
+    /// Checks a name.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says which rule `name` breaks.
+    /// [`Error::Invalid`] if `name` breaks one of the rules; the message names the rule.
     pub fn new(name: &str) -> Result<Self, Error> {
         check("queue", name)?;
         Ok(QueueName(name.to_owned()))
@@ -33,16 +33,16 @@ impl fmt::Display for QueueName {
     }
 }
 
-/// A valid name of a schedule: as for a queue.
+/// A valid schedule name, by the rules of [`QueueName`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScheduleName(String);
 
 impl ScheduleName {
-    /// Returns the checked name.
+    /// Checks a name.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says which rule `name` breaks.
+    /// [`Error::Invalid`] if `name` breaks one of the rules; the message names the rule.
     pub fn new(name: &str) -> Result<Self, Error> {
         check("schedule", name)?;
         Ok(ScheduleName(name.to_owned()))
@@ -75,28 +75,28 @@ fn check(what: &str, name: &str) -> Result<(), Error> {
     Err(Error::invalid(format!("{what} name {name:?}"), problem))
 }
 
-/// A valid name of the schema that holds pm's tables: 1 to 63 bytes, no control characters, no quotes, none of
-/// Postgres's own.
+/// A valid name for the schema of pm's tables: 1 to 63 bytes, without control characters, quotes, backslashes, dollar
+/// signs and braces, and not one of Postgres's own schemas.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SchemaName(String);
 
 impl SchemaName {
-    /// Returns the checked name.
+    /// Checks a name.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says which rule `name` breaks.
+    /// [`Error::Invalid`] if `name` breaks one of the rules; the message names the rule.
     pub fn new(name: &str) -> Result<Self, Error> {
         let problem = if name.is_empty() {
             "is empty"
         } else if name.len() > 63 {
-            "is longer than the 63 bytes Postgres keeps of a name"
+            "is longer than 63 bytes, the limit of Postgres"
         } else if name.chars().any(|c| c.is_control() || matches!(c, '"' | '\'' | '\\' | '$' | '{' | '}')) {
             "contains a quote, backslash, dollar sign, brace or control character"
         } else if name.starts_with("pg_") {
-            "starts with pg_, which Postgres keeps for itself"
+            "starts with pg_, which Postgres reserves"
         } else if name == "information_schema" {
-            "is that of the SQL standard's own views"
+            "is the schema of the SQL standard's views"
         } else {
             return Ok(SchemaName(name.to_owned()));
         };
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Names near the border of what is allowed, more often than chance would make them.
+    /// Names near the limits of the rules, more often than random text would be.
     fn texts() -> impl Strategy<Value = String> {
         prop_oneof![
             any::<String>(),
@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn queue_names_are_what_the_contract_allows_and_stay_as_written(text in texts()) {
+        fn exactly_the_documented_queue_names_are_accepted_and_kept_unchanged(text in texts()) {
             let blank = |c: Option<char>| c.is_none_or(char::is_whitespace);
             let allowed = (1..=200).contains(&text.len())
                 && !text.chars().any(|c| matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'))
@@ -157,20 +157,20 @@ mod tests {
         fn schema_names_stay_inside_their_quotes(text in texts()) {
             let Ok(name) = SchemaName::new(&text) else { return Ok(()) };
             prop_assert!((1..=63).contains(&name.as_str().len()) && name.to_string() == text);
-            let rendered = crate::statement::render("select 1 from {schema}.job -- {schema}\n", &name);
+            let rendered = crate::render::render("select 1 from {schema}.job -- {schema}\n", &name);
             prop_assert_eq!(rendered, format!("select 1 from \"{text}\".job -- \"{text}\""));
         }
     }
 
     #[test]
-    fn good_queue_names_pass() {
+    fn valid_queue_names_are_accepted() {
         for name in ["a", "mail", "e-mail/out 2", "Grüße 🦀", &"x".repeat(200)] {
             assert_eq!(QueueName::new(name).unwrap().as_str(), name);
         }
     }
 
     #[test]
-    fn bad_queue_names_are_told_why() {
+    fn errors_name_the_rule_that_a_name_breaks() {
         let long = "x".repeat(201);
         for (name, why) in [
             ("", "is empty"),

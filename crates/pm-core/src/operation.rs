@@ -1,33 +1,33 @@
-//! What every operation has: a statement, its parameters, and a reading of the reply.
+//! The trait of all operations: a statement, its parameters, and the interpretation of its reply.
 
 use crate::wire::Rows;
 use crate::{Error, Failure, Params, Plan, StatementId};
 
-/// One thing to do in the database, in one statement.
+/// One thing to be done in the database, in one statement.
 ///
-/// Build it, send what [`Operation::plan`] says by whatever means, and hand the rows to [`Operation::interpret`].
+/// Build it, send its [`plan`](Operation::plan) in any way, and pass the rows of the reply to [`Operation::interpret`].
 pub trait Operation {
-    /// What the reply means.
+    /// The meaning of the reply.
     type Output;
-    /// The statement it sends.
+    /// The statement that it sends.
     const STATEMENT: StatementId;
 
-    /// Returns the statement's parameters; texts and payloads are borrowed.
+    /// Returns the parameters of the statement. Texts and payloads are borrowed.
     fn params(&self) -> Params<'_>;
 
-    /// Returns what the reply means.
+    /// Returns the meaning of the reply.
     ///
     /// # Errors
     ///
-    /// What the database refused, or [`Error::Reply`] when the rows are not of the expected shape.
+    /// If the database refused the operation, or with [`Error::Reply`] if the rows do not have the expected shape.
     fn interpret(self, rows: &Rows) -> Result<Self::Output, Error>;
 
-    /// Returns what to send.
+    /// Returns the statement and its parameters.
     fn plan(&self) -> Plan<'_> {
         Plan { statement: Self::STATEMENT, params: self.params() }
     }
 
-    /// Returns the refusal that a failure stands for, such as a name that is taken.
+    /// Returns the refusal that a failure of the statement means, such as a name that is taken, if it means one.
     fn refusal(&self, failure: &Failure) -> Option<Error> {
         let _no_constraint_of_this_operation_refuses = failure;
         None

@@ -1,26 +1,27 @@
-//! Texts for people in databases whose encoding cannot store every character.
+//! Human-readable text in databases whose encoding cannot store every character.
 
 use crate::wire::Value;
 use crate::{Plan, Reason, StatementId};
 use std::borrow::Cow;
 
-/// The texts for people of one plan, fitted to a database's encoding.
+/// The human-readable texts of one plan, escaped for a database's encoding.
 ///
-/// Descriptions, reasons and names of workers may be stored with substitutes: what they belong to must not fail for
-/// their sake. Every other text identifies something and is sent as it is; the database refuses it if it must.
+/// Descriptions, reasons and names of workers are stored with escapes where necessary, because an operation must not
+/// fail only for their sake. Every other text identifies something and is sent unchanged, and the database refuses it
+/// if it cannot store it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FittedTexts(Vec<(usize, Vec<Option<String>>)>);
 
 impl Plan<'_> {
-    /// Returns whether a text for people has a character outside ASCII, which some encoding cannot store.
+    /// Returns whether a human-readable text has a character outside ASCII, which some encodings cannot store.
     pub fn has_uncommon_text(&self) -> bool {
-        self.texts_for_people().any(|(_, texts)| texts.into_iter().flatten().any(|text| !text.is_ascii()))
+        self.human_texts().any(|(_, texts)| texts.into_iter().flatten().any(|text| !text.is_ascii()))
     }
 
-    /// Returns the texts for people with substitutes like `\u{2192}` for what `encoding`, as `getdatabaseencoding()`
-    /// names it, cannot store; `None` when it can store them all.
+    /// Returns the human-readable texts with escapes like `\u{2192}` for characters that `encoding`, as named by
+    /// `getdatabaseencoding()`, cannot store; `None` when it can store them all.
     ///
-    /// Of an encoding it knows nothing about it expects ASCII alone. A fitted text keeps the bound of 8 KiB.
+    /// An unknown encoding is expected to store ASCII only. An escaped text is cut at 8 KiB, never inside an escape.
     pub fn fitted_texts(&self, encoding: &str) -> Option<FittedTexts> {
         let can_store: fn(char) -> bool = match encoding {
             // The server keeps bytes as they are in a database of SQL_ASCII.
@@ -30,29 +31,29 @@ impl Plan<'_> {
         };
         let fit_all = |texts: Vec<Option<&str>>| texts.into_iter().map(|text| Some(fit(text?, can_store))).collect();
         let fits = |texts: &[Option<&str>]| texts.iter().flatten().all(|text| text.chars().all(can_store));
-        let unfit = self.texts_for_people().filter(|(_, texts)| !fits(texts));
-        let fitted: Vec<_> = unfit.map(|(place, texts)| (place, fit_all(texts))).collect();
+        let unfit = self.human_texts().filter(|(_, texts)| !fits(texts));
+        let fitted: Vec<_> = unfit.map(|(index, texts)| (index, fit_all(texts))).collect();
         (!fitted.is_empty()).then_some(FittedTexts(fitted))
     }
 
-    /// Returns the parameters that hold texts for people, by their places.
-    fn texts_for_people(&self) -> impl Iterator<Item = (usize, Vec<Option<&str>>)> {
-        let texts = |place: usize| match self.params.get(place)? {
-            Value::Text(text) => Some((place, vec![Some(*text)])),
-            Value::TextArray(texts) => Some((place, texts.iter().map(Option::as_deref).collect())),
+    /// Returns the parameters that hold human-readable text, with their indexes.
+    fn human_texts(&self) -> impl Iterator<Item = (usize, Vec<Option<&str>>)> {
+        let texts = |index: usize| match self.params.get(index)? {
+            Value::Text(text) => Some((index, vec![Some(*text)])),
+            Value::TextArray(texts) => Some((index, texts.iter().map(Option::as_deref).collect())),
             _ => None,
         };
-        places(self.statement).iter().filter_map(move |place| texts(*place))
+        text_indexes(self.statement).iter().filter_map(move |index| texts(*index))
     }
 }
 
 impl FittedTexts {
-    /// Returns the plan with these texts in place of its own.
+    /// Returns the plan with these texts instead of the original ones.
     pub fn plan<'a>(&'a self, plan: &'a Plan<'a>) -> Plan<'a> {
         let mut fitted = plan.clone();
-        for (place, texts) in &self.0 {
+        for (index, texts) in &self.0 {
             let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
-            match (&mut fitted.params[*place], texts.as_slice()) {
+            match (&mut fitted.params[*index], texts.as_slice()) {
                 (Value::Text(old), [Some(new)]) => *old = new,
                 (Value::TextArray(old), new) => *old = new.iter().map(text).collect(),
                 _ => {}
@@ -62,8 +63,8 @@ impl FittedTexts {
     }
 }
 
-/// Returns which parameters of a statement, from 0, hold texts for people.
-fn places(statement: StatementId) -> &'static [usize] {
+/// Returns the indexes, from 0, of the parameters that hold human-readable text.
+fn text_indexes(statement: StatementId) -> &'static [usize] {
     match statement {
         StatementId::FetchJob => &[2],
         StatementId::CopyJob => &[4],
@@ -115,8 +116,8 @@ mod tests {
         NewJob { id: Uuid::nil(), queue: QueueName::new("очередь").unwrap(), payload: Bytes::new(), options }
     }
 
-    /// Runs `look` on the plan of each statement that carries a text for people.
-    fn each_plan(mut look: impl FnMut(Plan<'_>)) {
+    /// Calls `visit` with a plan of each statement that carries human-readable text.
+    fn each_plan(mut visit: impl FnMut(Plan<'_>)) {
         let lease = Lease { job: Uuid::nil(), number: 1 };
         let job = new_job();
         let (queue, options) = (job.queue.clone(), job.options.clone());
@@ -132,22 +133,21 @@ mod tests {
             options: JobOptions { key: None, ..options.clone() },
         };
         let worker = TEXT.to_owned();
-        look(Claim { lines: Vec::new(), limit: 1, lease: 1, worker: worker.clone(), due_bound: None }.plan());
-        look(FetchJob { lease, worker }.plan());
-        look(Settle { items: &items, passes: false }.plan());
-        look(EnqueueKeyed { jobs: std::slice::from_ref(&job), in_transaction: false }.plan());
-        look(EnqueueEach { jobs: std::slice::from_ref(&job) }.plan());
+        visit(Claim { lines: Vec::new(), limit: 1, lease: 1, worker: worker.clone(), due_bound: None }.plan());
+        visit(FetchJob { lease, worker }.plan());
+        visit(Settle { items: &items, passes: false }.plan());
+        visit(EnqueueKeyed { jobs: std::slice::from_ref(&job), in_transaction: false }.plan());
+        visit(EnqueueEach { jobs: std::slice::from_ref(&job) }.plan());
         let keyless = NewJob { options: JobOptions { key: None, ..options.clone() }, ..job.clone() };
-        look(Enqueue { jobs: &[keyless] }.plan());
-        look(ReplaceJobs { jobs: std::slice::from_ref(&job) }.plan());
-        look(CopyJob { source: Uuid::nil(), id: Uuid::nil(), queue, priority: None, options }.plan());
-        look(SetSchedule::new(schedule, Timestamp::from_unix_us(0)).unwrap().plan());
-        look(EndJobs::failed(vec![Uuid::nil()], TEXT).plan());
+        visit(Enqueue { jobs: &[keyless] }.plan());
+        visit(ReplaceJobs { jobs: std::slice::from_ref(&job) }.plan());
+        visit(CopyJob { source: Uuid::nil(), id: Uuid::nil(), queue, priority: None, options }.plan());
+        visit(SetSchedule::new(schedule, Timestamp::from_unix_us(0)).unwrap().plan());
+        visit(EndJobs::failed(vec![Uuid::nil()], TEXT).plan());
     }
 
-    /// Texts for people are found wherever they stand, and names and keys are left alone.
     #[test]
-    fn texts_for_people_are_fitted_and_names_and_keys_are_not() {
+    fn human_texts_are_escaped_and_names_and_keys_are_not() {
         let mut statements = Vec::new();
         each_plan(|plan| {
             assert!(plan.has_uncommon_text(), "{:?}", plan.statement);
@@ -161,12 +161,12 @@ mod tests {
             }
             statements.push(plan.statement);
         });
-        let with_places = StatementId::ALL.into_iter().filter(|id| !places(*id).is_empty()).count();
-        assert_eq!(statements.len(), with_places, "{statements:?}");
+        let with_texts = StatementId::ALL.into_iter().filter(|id| !text_indexes(*id).is_empty()).count();
+        assert_eq!(statements.len(), with_texts, "{statements:?}");
     }
 
     #[test]
-    fn a_fitted_text_keeps_its_bound_and_whole_substitutes() {
+    fn an_escaped_text_is_bounded_and_not_cut_inside_an_escape() {
         let fitted = fit(&"→".repeat(2_000), |c| c.is_ascii());
         assert!(fitted.len() <= Reason::MAX_BYTES && fitted.ends_with("\\u{2192}"), "{}", fitted.len());
         assert_eq!(fit("plain", |c| c.is_ascii()), "plain");

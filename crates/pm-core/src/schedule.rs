@@ -1,4 +1,4 @@
-//! Schedules: jobs that are made again and again.
+//! Schedules, which enqueue jobs by cron.
 
 use crate::job::read_codec;
 use crate::lease::{MAX_DESCRIPTION_BYTES, check_text};
@@ -10,37 +10,37 @@ use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The largest payload of a schedule, in bytes: each of its jobs has a copy.
+/// The maximum size of a schedule's payload, in bytes. Each of its jobs has a copy.
 pub const MAX_SCHEDULE_PAYLOAD_BYTES: usize = 100_000;
 
-/// A tick that nobody fired for longer than this counts as missed.
+/// A tick that has not been fired for longer than this is missed.
 pub const TICK_GRACE: Duration = Duration::from_secs(60);
 
-/// What becomes of ticks that nobody fired in time, because no process was there to do it.
+/// What to do with missed ticks: those that were not fired in time because no process was running.
 ///
-/// Ticks in a pause are not missed: there are none.
+/// A paused schedule has no ticks, so it misses none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Missed {
-    /// They are dropped; so is every tick that is over 60 s late ([`TICK_GRACE`]).
+    /// Drop every tick that is over 60 s late ([`TICK_GRACE`]).
     Skip,
-    /// The latest one is fired and stands for all of them.
+    /// Fire the latest one only.
     #[default]
     Once,
-    /// The latest so many are fired, 1 to 100, a job each; earlier ones are dropped.
+    /// Fire the latest 1 to 100 of them, each with a job, and drop earlier ones.
     All(u16),
-    /// One that this version does not know, by its number: its schedule is left to a version that does.
+    /// A policy that this version does not know, with its number. Such a schedule is fired by newer versions only.
     Unknown(i16),
 }
 
 impl Missed {
-    /// The most ticks that are fired at once.
+    /// The maximum number of ticks that are fired at once.
     pub const MOST: u16 = 100;
 
     pub(crate) fn code(self) -> (i16, Option<i16>) {
         match self {
             Missed::Skip => (0, None),
             Missed::Once => (1, None),
-            Missed::All(most) => (2, i16::try_from(most).ok()),
+            Missed::All(limit) => (2, i16::try_from(limit).ok()),
             Missed::Unknown(code) => (code, None),
         }
     }
@@ -49,7 +49,7 @@ impl Missed {
         match (code, limit.map(u16::try_from)) {
             (0, _) => Missed::Skip,
             (1, _) => Missed::Once,
-            (2, Some(Ok(most))) => Missed::All(most),
+            (2, Some(Ok(limit))) => Missed::All(limit),
             (code, _) => Missed::Unknown(code),
         }
     }
@@ -60,21 +60,21 @@ impl fmt::Display for Missed {
         match self {
             Missed::Skip => f.write_str("skip"),
             Missed::Once => f.write_str("once"),
-            Missed::All(most) => write!(f, "all:{most}"),
+            Missed::All(limit) => write!(f, "all:{limit}"),
             Missed::Unknown(_) => f.write_str("unknown"),
         }
     }
 }
 
-/// What becomes of a tick while the job of the tick before has not ended.
+/// What to do with a tick if the job of the previous tick has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Overlap {
-    /// It is fired all the same.
+    /// Fire it.
     #[default]
     Allow,
-    /// It is dropped. Of several ticks that are due together, only the latest is fired.
+    /// Drop it. Of several ticks that are due together, only the latest is fired.
     Skip,
-    /// One that this version does not know, by its number: its schedule is left to a version that does.
+    /// A policy that this version does not know, with its number. Such a schedule is fired by newer versions only.
     Unknown(i16),
 }
 
@@ -109,31 +109,31 @@ pub(crate) fn read_policies(row: &mut Row<'_>) -> Result<(Missed, Overlap), Erro
     Ok((Missed::from_code(missed, limit), Overlap::from_code(overlap)))
 }
 
-/// A schedule to be made, or to take the place of another.
+/// A schedule to be created, or to replace the one with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSchedule {
-    /// Its name, by which it is found and replaced.
+    /// Its unique name.
     pub name: ScheduleName,
-    /// Where its jobs go.
+    /// The queue of its jobs.
     pub queue: QueueName,
     /// When it fires.
     pub cron: Cron,
-    /// What becomes of missed ticks.
+    /// What to do with missed ticks.
     pub missed: Missed,
-    /// What becomes of ticks that come too soon.
+    /// What to do with a tick if the previous job has not ended.
     pub overlap: Overlap,
-    /// What the handlers get, each time.
+    /// The encoded payload of its jobs, at most [`MAX_SCHEDULE_PAYLOAD_BYTES`].
     pub payload: Bytes,
-    /// What else is said of its jobs; key and due time are the schedule's to make.
+    /// The options of its jobs, without key, due time and pause: the schedule itself sets the keys.
     pub options: JobOptions,
 }
 
 impl NewSchedule {
-    /// Returns whether the schedule can be sent at all.
+    /// Checks the limits of the schedule, so that the database will not refuse it.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says what breaks which rule.
+    /// [`Error::Invalid`] for the first value that breaks a rule.
     pub fn check(&self) -> Result<(), Error> {
         let options = &self.options;
         if self.payload.len() > MAX_SCHEDULE_PAYLOAD_BYTES {
@@ -141,17 +141,17 @@ impl NewSchedule {
             let problem = format!("is over {MAX_SCHEDULE_PAYLOAD_BYTES}");
             return Err(Error::invalid(format!("a schedule's payload of {size} bytes"), problem));
         }
-        if let Missed::All(most) = self.missed
-            && !(1..=Missed::MOST).contains(&most)
+        if let Missed::All(limit) = self.missed
+            && !(1..=Missed::MOST).contains(&limit)
         {
             let problem = format!("is not between 1 and {}", Missed::MOST);
-            return Err(Error::invalid(format!("a number of {most} missed ticks to fire"), problem));
+            return Err(Error::invalid(format!("a limit of {limit} missed ticks"), problem));
         }
         if matches!(self.missed, Missed::Unknown(_)) || matches!(self.overlap, Overlap::Unknown(_)) {
             return Err(Error::invalid("a schedule", "has a policy that only a newer version knows"));
         }
         if options.key.is_some() || options.run_at.is_some() || options.paused {
-            return Err(Error::invalid("a schedule", "makes the key and the due time of its jobs, and none is paused"));
+            return Err(Error::invalid("a schedule", "cannot have a key or a due time for its jobs, nor pause them"));
         }
         if let Some(description) = &options.description {
             check_text("the description", description, MAX_DESCRIPTION_BYTES)?;
@@ -168,41 +168,41 @@ impl NewSchedule {
 pub struct ScheduleMetadata {
     /// Its name.
     pub name: String,
-    /// Where its jobs go.
+    /// The name of the queue of its jobs.
     pub queue: String,
     /// Its cron expression.
     pub cron: String,
-    /// The time zone whose clock the expression names.
+    /// The time zone of the expression.
     pub zone: String,
-    /// What becomes of missed ticks.
+    /// What to do with missed ticks.
     pub missed: Missed,
-    /// What becomes of ticks that come too soon.
+    /// What to do with a tick if the previous job has not ended.
     pub overlap: Overlap,
-    /// Whether it rests until it is resumed.
+    /// Whether it is paused.
     pub paused: bool,
-    /// When it fires next, by the database's clock; in the past while nobody fires. None while it is paused.
+    /// When it fires next, by the database's clock: in the past while no process fires it, `None` while it is paused.
     pub next_tick: Option<Timestamp>,
-    /// The latest tick that made a job.
+    /// The latest tick that enqueued a job.
     pub last_tick: Option<Timestamp>,
-    /// That job, which may be gone by now.
+    /// The id of that job, which may have been deleted.
     pub last_job: Option<Uuid>,
-    /// The priority of its jobs; higher first.
+    /// The priority of its jobs; jobs with a higher one are claimed first.
     pub priority: i32,
     /// The description of its jobs.
     pub description: Option<String>,
-    /// How many soft failures of its jobs are retried, if not as many as the queue says.
+    /// How many soft failures of its jobs are retried; `None` follows the queue's setting.
     pub max_retries: Option<u32>,
-    /// The delays of its jobs, if not the queue's.
+    /// The delays before retries of its jobs; `None` follows the queue's setting.
     pub backoff: Option<Vec<Duration>>,
-    /// The jitter of these delays in percent, if not the queue's.
+    /// The jitter of these delays, in percent; `None` follows the queue's setting.
     pub jitter_percent: Option<u8>,
-    /// How its payload is written.
+    /// The codec of its payload.
     pub codec: Codec,
-    /// The size of its payload in bytes.
+    /// The size of its payload, in bytes.
     pub payload_bytes: u64,
-    /// Its payload, when the schedule was asked for by its name.
+    /// Its encoded payload, if the schedule was read by its name.
     pub payload: Option<Bytes>,
-    /// How often people changed it, itself counted.
+    /// How often it was changed, its creation included.
     pub revision: i64,
     /// The database's time when this was read.
     pub read_at: Timestamp,
@@ -241,22 +241,22 @@ impl ScheduleMetadata {
     }
 }
 
-/// One moment at which a schedule fires. The key of the job it makes says which: `nightly@2026-03-29T01:00:00Z`.
+/// An instant at which a schedule fires. It is part of the key of the job: `nightly@2026-03-29T01:00:00Z`.
 ///
-/// So a handler knows its tick, has a name for what it does that is the same in every attempt, and no second job for
-/// the tick can be active beside it.
+/// So a handler knows its tick and has an idempotency key that is the same in every attempt, and no two jobs of one
+/// tick can be active at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick {
     /// The schedule's name.
     pub schedule: String,
-    /// When.
+    /// The instant.
     pub at: Timestamp,
 }
 
 impl Tick {
-    /// Returns the tick that the key of a job names; `None` for a key of another form.
+    /// Returns the tick in the key of a job; `None` for a key of another form.
     ///
-    /// A key of the same form that a user made up cannot be told apart.
+    /// A key of the same form that was set by a user cannot be distinguished.
     pub fn from_key(key: &str) -> Option<Tick> {
         let (schedule, at) = key.rsplit_once('@')?;
         let at: jiff::Timestamp = at.parse().ok()?;
@@ -264,7 +264,7 @@ impl Tick {
         (tick.key() == key).then_some(tick)
     }
 
-    /// Returns the key of the job that this tick makes.
+    /// Returns the key of the job that this tick enqueues.
     pub fn key(&self) -> String {
         let at = jiff::Timestamp::from_microsecond(self.at.unix_us()).unwrap_or(jiff::Timestamp::MAX);
         format!("{}@{at}", self.schedule)
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_says_which_tick_made_the_job() {
+    fn the_key_of_a_job_contains_its_tick() {
         let tick = Tick { schedule: "n@ghtly".to_owned(), at: Timestamp::from_unix_us(1_774_746_000_000_000) };
         assert_eq!(tick.key(), "n@ghtly@2026-03-29T01:00:00Z");
         assert_eq!(Tick::from_key(&tick.key()), Some(tick));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_are_read_back() {
+    fn policies_round_trip() {
         for missed in [Missed::Skip, Missed::Once, Missed::All(1), Missed::All(100)] {
             let (code, limit) = missed.code();
             assert_eq!(Missed::from_code(code, limit), missed);
@@ -298,8 +298,8 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_cannot_be_kept_is_refused_before_it_is_sent() {
-        let fine = NewSchedule {
+    fn a_schedule_that_the_database_would_refuse_is_refused_before_it_is_sent() {
+        let valid = NewSchedule {
             name: ScheduleName::new("nightly").unwrap(),
             queue: QueueName::new("tasks").unwrap(),
             cron: Cron::new("@daily", "UTC").unwrap(),
@@ -308,15 +308,15 @@ mod tests {
             payload: Bytes::from(vec![0; MAX_SCHEDULE_PAYLOAD_BYTES]),
             options: JobOptions { description: Some("x".repeat(8_192)), ..JobOptions::default() },
         };
-        assert_eq!(fine.check(), Ok(()));
-        let with = |options: JobOptions| NewSchedule { options, ..fine.clone() };
+        assert_eq!(valid.check(), Ok(()));
+        let with = |options: JobOptions| NewSchedule { options, ..valid.clone() };
         let payload = Bytes::from(vec![0; MAX_SCHEDULE_PAYLOAD_BYTES + 1]);
         for bad in [
-            NewSchedule { payload, ..fine.clone() },
-            NewSchedule { missed: Missed::All(0), ..fine.clone() },
-            NewSchedule { missed: Missed::All(101), ..fine.clone() },
-            NewSchedule { missed: Missed::Unknown(3), ..fine.clone() },
-            NewSchedule { overlap: Overlap::Unknown(2), ..fine.clone() },
+            NewSchedule { payload, ..valid.clone() },
+            NewSchedule { missed: Missed::All(0), ..valid.clone() },
+            NewSchedule { missed: Missed::All(101), ..valid.clone() },
+            NewSchedule { missed: Missed::Unknown(3), ..valid.clone() },
+            NewSchedule { overlap: Overlap::Unknown(2), ..valid.clone() },
             with(JobOptions { description: Some("x".repeat(8_193)), ..JobOptions::default() }),
             with(JobOptions { key: Some("k".to_owned()), ..JobOptions::default() }),
             with(JobOptions { run_at: Some(crate::RunAt::In(Duration::ZERO)), ..JobOptions::default() }),

@@ -1,15 +1,15 @@
-//! Settings of a queue. They are rows in the database: changing them needs no deployment.
+//! The settings of a queue. They are stored in the database, so that a change needs no deployment.
 
 use crate::backoff::{check_jitter, check_retries, check_table};
 use crate::wire::Row;
 use crate::{Backoff, Error};
 use std::time::Duration;
 
-/// The settings of one queue as they stand.
+/// The current settings of one queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueSettings {
-    /// How long a claimed job may be worked on before someone else may have it (default 20 min).
+    /// The length of a lease: how long a claimed job belongs to its worker unless extended (default 20 min).
     pub lease: Duration,
     /// How often and how soon soft failures are retried.
     pub backoff: Backoff,
@@ -32,8 +32,8 @@ impl QueueSettings {
     }
 }
 
-/// Reads `lease_ms, max_retries, backoff_ms, jitter_percent`. What is out of range was written by someone else, and is read
-/// as the nearest that is in range: one queue's settings stop no worker that follows others too.
+/// Reads `lease_ms, max_retries, backoff_ms, jitter_percent`. Values out of range, which pm never writes, are clamped:
+/// the settings of one queue must not stop a worker that also follows others.
 pub(crate) fn read_lease_and_backoff(row: &mut Row<'_>) -> Result<(Duration, Backoff), Error> {
     let lease = crate::time::from_ms(row.read()?);
     let (max_retries, table, jitter) = (row.read::<i32>()?, row.read::<Vec<i64>>()?, row.read::<i16>()?);
@@ -41,7 +41,7 @@ pub(crate) fn read_lease_and_backoff(row: &mut Row<'_>) -> Result<(Duration, Bac
     Ok((lease, Backoff::nearest(table, max_retries.max(0).unsigned_abs(), jitter.clamp(0, 100).unsigned_abs() as u8)))
 }
 
-/// Which settings of a queue to change; what is `None` stays as it is.
+/// A change of some settings of a queue. Settings that are not named stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct SettingsChange {
@@ -54,12 +54,12 @@ pub struct SettingsChange {
 }
 
 impl SettingsChange {
-    /// Returns a change of nothing.
+    /// Returns an empty change.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Changes the lease, 100 ms to 1 year, for claims to come.
+    /// Changes the lease, 100 ms to 1 year, of future claims.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
         self
@@ -83,13 +83,13 @@ impl SettingsChange {
         self
     }
 
-    /// Changes how long ended jobs are kept, at least 1 min; `None` means for ever.
+    /// Changes how long ended jobs are kept, 1 min to 100 years; `None` means for ever.
     pub fn retain(mut self, retain: Option<Duration>) -> Self {
         self.retain = Some(retain);
         self
     }
 
-    /// Returns the change that sets everything to `settings`.
+    /// Returns the change that sets all settings to `settings`.
     pub fn to(settings: QueueSettings) -> Self {
         let QueueSettings { lease, backoff, retain } = settings;
         Self::new()
@@ -100,7 +100,7 @@ impl SettingsChange {
             .retain(retain)
     }
 
-    /// Returns whether nothing would change.
+    /// Returns whether the change names no settings.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

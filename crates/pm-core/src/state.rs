@@ -1,58 +1,58 @@
-//! The states of a job and what leads from one to another.
+//! The states of a job and the events that change them.
 
 use std::fmt;
 
-/// What a job is doing. The five names are what the CLI and the API print.
+/// The state of a job. The CLI and the API print [`State::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// Waits to be claimed, now or when it is due.
     Pending,
-    /// Waits, and is not claimed before its queue is resumed.
+    /// Waits, and cannot be claimed until its queue is resumed.
     Paused,
     /// Leased to a worker.
     InProgress,
-    /// Done.
+    /// Ended successfully.
     Finished,
-    /// Given up.
+    /// Ended unsuccessfully, without further retries.
     Failed,
 }
 
-/// What can happen to a job.
+/// An event that can change the state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
-    /// A worker takes it.
+    /// A worker claims the job.
     Claim,
-    /// Its worker says it is done.
+    /// Its worker commits it.
     Commit,
-    /// Its worker failed, and retries are left.
+    /// Its worker soft-fails it, and retries are left.
     SoftFail,
-    /// Its worker failed, and no retry is left.
+    /// Its worker soft-fails it, and no retries are left.
     LastSoftFail,
-    /// Its worker says that it can never succeed.
+    /// Its worker hard-fails it.
     HardFail,
-    /// Its worker gives it back untried.
+    /// Its worker releases it, without counting an attempt.
     Release,
     /// Its worker cannot decode its payload.
     Unreadable,
-    /// No worker could decode its payload for a day.
+    /// No worker has been able to decode its payload for a day.
     LastUnreadable,
     /// Its worker extends the lease.
     Extend,
-    /// Its lease ended, and retries are left.
+    /// Its lease is reaped, and retries are left.
     Reap,
-    /// Its lease ended, and no retry is left.
+    /// Its lease is reaped, and no retries are left.
     LastReap,
     /// Its queue, or the job itself, is paused.
     Pause,
     /// Its queue is resumed.
     Resume,
-    /// An operator starts it again.
+    /// An operator restarts it, unless it is in progress.
     Restart,
-    /// An operator starts it again, even from a worker's hands.
+    /// An operator restarts it, even while it is in progress.
     ForceRestart,
-    /// An operator says it is done.
+    /// An operator marks it as finished.
     Done,
-    /// An operator gives it up.
+    /// An operator marks it as failed.
     Fail,
 }
 
@@ -80,13 +80,13 @@ impl Event {
 }
 
 impl State {
-    /// All states, in the order of a job's life.
+    /// All states, in the order of a job's life cycle.
     pub const ALL: [State; 5] = [State::Pending, State::Paused, State::InProgress, State::Finished, State::Failed];
 
-    /// Returns the state after `event`, or `None` when the event is refused and nothing changes.
+    /// Returns the state after `event`, or `None` if the event is refused and nothing changes.
     ///
-    /// This table is the contract: SQL and the model are tested against it. A job that returns to
-    /// `Pending` while its queue is paused is *shown* as `Paused`.
+    /// This table is the contract: the SQL and the model are tested against it. A job that returns to `Pending` while
+    /// its queue is paused is *shown* as `Paused`.
     pub fn after(self, event: Event) -> Option<State> {
         use Event::*;
         use State::*;
@@ -122,22 +122,22 @@ impl State {
         }
     }
 
-    /// Returns the state of this name; `-` and `_` mean the same.
+    /// Returns the state with this name; `-` and `_` are equivalent.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Invalid`] lists the five names.
+    /// [`crate::Error::Invalid`] for an unknown name; the message lists the names.
     pub fn from_name(name: &str) -> Result<State, crate::Error> {
         let wanted = name.replace('-', "_");
         State::ALL.into_iter().find(|state| state.name() == wanted).ok_or_else(|| {
             crate::Error::invalid(
                 format!("state {name:?}"),
-                "is none of pending, paused, in-progress, finished, failed",
+                "is not one of pending, paused, in-progress, finished, failed",
             )
         })
     }
 
-    /// Returns the number that stands for the state in replies; `Paused` is computed, never stored.
+    /// Returns the number that represents the state in replies; `Paused` is computed, never stored.
     pub(crate) fn code(self) -> i16 {
         match self {
             State::Pending => 0,
@@ -164,7 +164,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What each event makes of each state, in the order of [`State::ALL`]; `.` is refused.
+    /// The state after each event in each state, in the order of [`State::ALL`]: P pending, H paused, I in progress,
+    /// F finished, X failed; `.` is refused.
     const TABLE: [(Event, &str); 17] = [
         (Event::Claim, "I...."),
         (Event::Commit, "..F.."),
@@ -186,7 +187,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_event_makes_of_every_state_what_the_table_says() {
+    fn every_event_in_every_state_does_what_the_table_lists() {
         assert_eq!(TABLE.map(|(event, _)| event), Event::ALL);
         for (event, row) in TABLE {
             for (state, expected) in State::ALL.into_iter().zip(row.chars()) {
@@ -201,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_happens_a_job_ends_once_between_restarts(events in prop::collection::vec(0..15usize, 0..200)) {
+        fn whatever_happens_a_job_ends_once_between_restarts(events in prop::collection::vec(0..Event::ALL.len(), 0..200)) {
             let (mut state, mut endings) = (State::Pending, 0);
             for event in events.into_iter().map(|n| Event::ALL[n]) {
                 let Some(next) = state.after(event) else { continue };
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_leads_to_an_ending_by_what_workers_reapers_and_operators_do() {
+    fn every_state_can_lead_to_both_endings() {
         for state in State::ALL {
             let mut reached = vec![state];
             for _ in State::ALL {
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_begins_with_a_claim_alone() {
+    fn a_lease_begins_only_with_a_claim() {
         for state in State::ALL {
             for event in Event::ALL {
                 if state != State::InProgress && state.after(event) == Some(State::InProgress) {
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_has_no_word_about_a_job_it_does_not_hold() {
+    fn a_job_that_is_not_in_progress_cannot_be_settled_extended_or_reaped() {
         use Event::*;
         for state in State::ALL.into_iter().filter(|state| *state != State::InProgress) {
             for event in [Commit, SoftFail, LastSoftFail, HardFail, Release, Extend, Reap, LastReap] {

@@ -1,21 +1,21 @@
-//! Two clocks, two types, and no conversion between them.
+//! Points in time on two clocks: two types, with no conversion between them.
 
 use std::time::Duration;
 
-/// A point in time on the worker's own monotonic clock.
+/// A point in time on the program's monotonic clock.
 ///
-/// The façade measures it from an arbitrary start, on a clock that goes on while the machine sleeps.
-/// Timers and the trust in a lease are reckoned with it; it never reaches the database.
+/// The façade measures it from an arbitrary start, on a clock that continues while the machine is suspended. Timers and
+/// the trust in leases are computed with it; it is never sent to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(Duration);
 
 impl Instant {
-    /// Returns the instant that lies `since_start` after the clock's start.
+    /// Returns the instant `since_start` after the start of the clock.
     pub const fn from_start(since_start: Duration) -> Self {
         Instant(since_start)
     }
 
-    /// Returns the time from `earlier` to this instant, zero when `earlier` is later.
+    /// Returns the time from `earlier` to this instant, or zero if `earlier` is later.
     pub fn since(self, earlier: Instant) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -39,11 +39,11 @@ impl std::ops::Sub<Duration> for Instant {
 
 /// A point in time on the database's clock, in microseconds since 1970-01-01 00:00 UTC.
 ///
-/// Due times and lease ends are kept in it. The database's clock is the only authority for it.
+/// Due times and the ends of leases are stored as timestamps. Only the database's clock decides about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// Microseconds from 1970-01-01 to 2000-01-01, where Postgres counts from.
+/// Microseconds from 1970-01-01 to 2000-01-01, the epoch of Postgres.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 impl Timestamp {
@@ -77,7 +77,7 @@ impl Timestamp {
     }
 }
 
-/// The longest duration that is sent: added to the present or taken from it, it still gives a time that Postgres knows.
+/// The maximum duration that is sent. Added to or subtracted from the present, it gives a valid time in Postgres.
 pub(crate) const THOUSAND_YEARS: Duration = Duration::from_secs(1_000 * 366 * 86_400);
 
 /// Returns `duration` in whole milliseconds, at most a thousand years.
@@ -85,7 +85,7 @@ pub(crate) fn whole_ms(duration: Duration) -> i64 {
     i64::try_from(duration.min(THOUSAND_YEARS).as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Returns a duration of `ms` milliseconds, zero when `ms` is negative.
+/// Returns a duration of `ms` milliseconds, or zero if `ms` is negative.
 pub(crate) fn from_ms(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
@@ -97,14 +97,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_timestamp_survives_the_wire(us in (i64::MIN / 2)..(i64::MAX / 2)) {
+        fn timestamps_round_trip(us in (i64::MIN / 2)..(i64::MAX / 2)) {
             let timestamp = Timestamp::from_unix_us(us);
             prop_assert_eq!(Timestamp::from_postgres(timestamp.to_postgres()), timestamp);
         }
     }
 
     #[test]
-    fn infinities_survive_the_wire() {
+    fn infinities_round_trip() {
         for timestamp in [Timestamp::INFINITY, Timestamp::NEG_INFINITY] {
             assert_eq!(Timestamp::from_postgres(timestamp.to_postgres()), timestamp);
         }

@@ -1,4 +1,5 @@
-//! A batcher in any interleaving of pushes, answers, failures, follow-ups and time: no item is lost, none is told twice.
+//! The batcher in random interleavings of pushes, replies, failures, follow-ups and time: every item has exactly one
+//! outcome.
 
 use pm_core::machine::{Batch, BatchLimits, Batched, Batcher, Entropy, RequestId, RetryDeadlines};
 use pm_core::{Class, Failure, Instant};
@@ -34,10 +35,10 @@ impl Batched for Item {
     }
 }
 
-/// No chance at all: pauses of equal length collide as often as they can.
-struct Even;
+/// No randomness: pauses of equal length end at the same time.
+struct NoEntropy;
 
-impl Entropy for Even {
+impl Entropy for NoEntropy {
     fn next_u64(&mut self) -> u64 {
         0
     }
@@ -51,22 +52,22 @@ enum Step {
     },
     Wait(u64),
     Poll,
-    /// The batch in flight is answered; about those items of the mask more must be asked, as after a fenced word; if it
-    /// passes by locked rows, it says which were.
+    /// The batch in flight gets a reply. The items of mask `open` need a follow-up, as after a settlement that missed.
+    /// If the batch skips locked rows, those of mask `locked` were locked.
     Answer {
-        asked: u8,
+        open: u8,
         locked: u8,
     },
-    Fail(Trouble),
-    /// What was asked is answered: those of the mask are sent again, the others are told.
+    Fail(Cause),
+    /// The follow-up gets a reply: the items of the mask are sent again, the others are done.
     AnswerFollowUp {
         again: u8,
     },
-    FailFollowUp(Trouble),
+    FailFollowUp(Cause),
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Trouble {
+enum Cause {
     Unsent,
     NoReply,
     Deadlock,
@@ -74,34 +75,34 @@ enum Trouble {
     Bad,
 }
 
-impl Trouble {
+impl Cause {
     fn failure(self) -> Failure {
         match self {
-            Trouble::Unsent => Failure::not_sent("refused"),
-            Trouble::NoReply => Failure::no_reply("cut"),
-            Trouble::Deadlock => Failure::reported("40P01", None, "deadlock"),
-            Trouble::Locked => Failure::reported("55P03", None, "locked"),
-            Trouble::Bad => Failure::reported("22021", None, "bad"),
+            Cause::Unsent => Failure::not_sent("refused"),
+            Cause::NoReply => Failure::no_reply("cut"),
+            Cause::Deadlock => Failure::reported("40P01", None, "deadlock"),
+            Cause::Locked => Failure::reported("55P03", None, "locked"),
+            Cause::Bad => Failure::reported("22021", None, "bad"),
         }
     }
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    use Trouble::{Bad, Deadlock, Locked, NoReply, Unsent};
-    let trouble = || prop::sample::select(vec![Unsent, NoReply, Deadlock, Locked, Bad]);
+    use Cause::{Bad, Deadlock, Locked, NoReply, Unsent};
+    let cause = || prop::sample::select(vec![Unsent, NoReply, Deadlock, Locked, Bad]);
     prop_oneof![
         6 => (1usize..80, 0..9u8).prop_map(|(weight, lock)| Step::Push { weight, lock }),
-        // The ends of pauses and of deadlines are met exactly.
+        // Multiples of 50 ms, so that the ends of pauses and deadlines are met exactly.
         4 => (0..100u64).prop_map(|n| Step::Wait(50 * n)),
         8 => Just(Step::Poll),
-        3 => any::<(u8, u8)>().prop_map(|(asked, locked)| Step::Answer { asked, locked }),
-        4 => trouble().prop_map(Step::Fail),
+        3 => any::<(u8, u8)>().prop_map(|(open, locked)| Step::Answer { open, locked }),
+        4 => cause().prop_map(Step::Fail),
         3 => any::<u8>().prop_map(|again| Step::AnswerFollowUp { again }),
-        2 => trouble().prop_map(Step::FailFollowUp),
+        2 => cause().prop_map(Step::FailFollowUp),
     ]
 }
 
-/// A batcher with everything that was taken out of it and what ought to become of each item.
+/// A batcher, the batches that it returned, and the expected state of each item.
 struct Scenario {
     batcher: Batcher<Item>,
     passes: bool,
@@ -110,7 +111,7 @@ struct Scenario {
     may_have_run: BTreeSet<RequestId>,
     /// Those that were put back or set aside before.
     blocked: BTreeSet<RequestId>,
-    told: BTreeSet<RequestId>,
+    finished: BTreeSet<RequestId>,
     flight: Option<Batch<Item>>,
     follow_up: Option<Batch<Item>>,
 }
@@ -124,7 +125,7 @@ impl Scenario {
             pushed: BTreeMap::new(),
             may_have_run: BTreeSet::new(),
             blocked: BTreeSet::new(),
-            told: BTreeSet::new(),
+            finished: BTreeSet::new(),
             flight: None,
             follow_up: None,
         }
@@ -135,63 +136,63 @@ impl Scenario {
             Step::Push { weight, lock } => self.push(weight, lock),
             Step::Wait(ms) => self.now = self.now + Duration::from_millis(ms),
             Step::Poll => self.poll(),
-            Step::Answer { asked, locked } => {
-                // As the worker does: it asks about one batch at a time.
+            Step::Answer { open, locked } => {
+                // As in the worker, at most one follow-up is in flight.
                 if let Some(batch) = self.flight.take_if(|_| self.follow_up.is_none()) {
-                    self.answer(batch, asked, locked);
+                    self.answer(batch, open, locked);
                 }
             }
-            Step::Fail(trouble) => {
+            Step::Fail(cause) => {
                 if let Some(batch) = self.flight.take() {
-                    self.fail(batch, trouble, false);
+                    self.fail(batch, cause, false);
                 }
             }
             Step::AnswerFollowUp { again } => {
                 if let Some(batch) = self.follow_up.take() {
-                    let places = places(again, &batch);
-                    let (again, done) = batch.partition(&places);
+                    let indexes = indexes(again, &batch);
+                    let (again, done) = batch.partition(&indexes);
                     let expected: Vec<_> = again.items.iter().map(|item| item.request_id).collect();
                     let is_given_up = |request_id: &RequestId| match self.blocked.contains(request_id) {
-                        true => self.is_at_its_end(*request_id),
+                        true => self.is_past_deadline(*request_id),
                         false => self.now >= self.pushed[request_id] + SENT,
                     };
                     let request_ids: BTreeSet<_> = expected.iter().copied().collect();
                     let expected: Vec<_> = expected.into_iter().filter(is_given_up).collect();
                     self.blocked.extend(request_ids);
-                    let given_up = self.batcher.put_back(again, self.now, &mut Even);
+                    let given_up = self.batcher.put_back(again, self.now, &mut NoEntropy);
                     assert_eq!(
                         given_up.items.iter().map(|item| item.request_id).collect::<Vec<_>>(),
                         expected,
                         "put back"
                     );
-                    self.tell(given_up);
-                    self.tell(done);
+                    self.finish(given_up);
+                    self.finish(done);
                 }
             }
-            Step::FailFollowUp(trouble) => {
+            Step::FailFollowUp(cause) => {
                 if let Some(batch) = self.follow_up.take() {
-                    self.fail(batch, trouble, true);
+                    self.fail(batch, cause, true);
                 }
             }
         }
     }
 
-    fn answer(&mut self, batch: Batch<Item>, asked: u8, locked: u8) {
+    fn answer(&mut self, batch: Batch<Item>, open: u8, locked: u8) {
         self.batcher.handle_done();
-        let asked = places(asked, &batch);
-        let locked = if batch.passes { places(locked, &batch) } else { Vec::new() };
-        let [done, open, locked, ..] = batch.divide([&asked, &locked, &[], &[]]);
+        let open = indexes(open, &batch);
+        let locked = if batch.passes { indexes(locked, &batch) } else { Vec::new() };
+        let [done, open, locked, ..] = batch.divide([&open, &locked, &[], &[]]);
         self.follow_up = (!open.items.is_empty()).then_some(open);
-        self.tell(done);
+        self.finish(done);
         let request_ids = locked.items.iter().map(|item| item.request_id);
         self.blocked.extend(request_ids.clone());
-        let expected: Vec<_> = request_ids.filter(|request_id| self.is_at_its_end(*request_id)).collect();
-        let given_up = self.batcher.set_aside(locked, self.now, &mut Even);
-        assert_eq!(given_up.items.iter().map(|item| item.request_id).collect::<Vec<_>>(), expected, "passed by");
-        self.tell(given_up);
+        let expected: Vec<_> = request_ids.filter(|request_id| self.is_past_deadline(*request_id)).collect();
+        let given_up = self.batcher.set_aside(locked, self.now, &mut NoEntropy);
+        assert_eq!(given_up.items.iter().map(|item| item.request_id).collect::<Vec<_>>(), expected, "set aside");
+        self.finish(given_up);
     }
 
-    fn is_at_its_end(&self, request_id: RequestId) -> bool {
+    fn is_past_deadline(&self, request_id: RequestId) -> bool {
         let deadlines = if self.may_have_run.contains(&request_id) { SENT } else { UNSENT };
         self.now >= self.pushed[&request_id] + deadlines
     }
@@ -206,22 +207,22 @@ impl Scenario {
     fn give_up(&mut self) {
         while let Some((given_up, _)) = self.batcher.poll_given_up(self.now) {
             assert!(
-                given_up.items.iter().all(|item| self.is_at_its_end(item.request_id)),
+                given_up.items.iter().all(|item| self.is_past_deadline(item.request_id)),
                 "given up early: {given_up:?}"
             );
-            self.tell(given_up);
+            self.finish(given_up);
         }
     }
 
     fn poll(&mut self) {
         self.give_up();
-        assert!(self.batcher.expires_at().is_none_or(|at| at > self.now), "it has just looked");
+        assert!(self.batcher.expires_at().is_none_or(|at| at > self.now), "expired items were just returned");
         let is_due = self.batcher.retry_at().is_none_or(|at| at <= self.now);
         let has_some = self.flight.is_none() && !self.batcher.is_empty();
         let batch = self.batcher.poll_batch(self.now);
         self.give_up();
         let has_some = has_some && !self.batcher.is_empty();
-        assert!(batch.is_some() || !(is_due && has_some), "something waits, and for nothing");
+        assert!(batch.is_some() || !(is_due && has_some), "an item is due and not sent");
         let Some(batch) = batch else { return };
         assert!(self.flight.is_none(), "two batches are in flight");
         let (count, bytes) = (batch.items.len(), batch.items.iter().map(Item::weight).sum::<usize>());
@@ -231,47 +232,47 @@ impl Scenario {
         self.flight = Some(batch);
     }
 
-    fn fail(&mut self, batch: Batch<Item>, trouble: Trouble, was_answered: bool) {
-        let failure = trouble.failure();
+    fn fail(&mut self, batch: Batch<Item>, cause: Cause, is_follow_up: bool) {
+        let failure = cause.failure();
         let request_ids: Vec<_> = batch.items.iter().map(|item| item.request_id).collect();
         let passes_next = failure.class() == Class::Blocked && self.passes && !batch.passes;
-        let cut = request_ids.len() > 1 && (failure.class() == Class::Permanent || passes_next);
+        let halved = request_ids.len() > 1 && (failure.class() == Class::Permanent || passes_next);
         if failure.class() == Class::Unknown {
             self.may_have_run.extend(&request_ids);
         }
         if passes_next && request_ids.len() == 1 {
             self.blocked.extend(&request_ids);
         }
-        let given_up = match was_answered {
-            true => self.batcher.handle_follow_up_failure(batch, &failure, self.now, &mut Even),
-            false => self.batcher.handle_failure(batch, &failure, self.now, &mut Even),
+        let given_up = match is_follow_up {
+            true => self.batcher.handle_follow_up_failure(batch, &failure, self.now, &mut NoEntropy),
+            false => self.batcher.handle_failure(batch, &failure, self.now, &mut NoEntropy),
         };
-        let expected = request_ids
-            .into_iter()
-            .filter(|request_id| !cut && (failure.class() == Class::Permanent || self.is_at_its_end(*request_id)));
+        let expected = request_ids.into_iter().filter(|request_id| {
+            !halved && (failure.class() == Class::Permanent || self.is_past_deadline(*request_id))
+        });
         let expected: Vec<_> = expected.collect();
-        assert_eq!(given_up.items.iter().map(|item| item.request_id).collect::<Vec<_>>(), expected, "{trouble:?}");
-        self.tell(given_up);
+        assert_eq!(given_up.items.iter().map(|item| item.request_id).collect::<Vec<_>>(), expected, "{cause:?}");
+        self.finish(given_up);
     }
 
-    fn tell(&mut self, batch: Batch<Item>) {
+    fn finish(&mut self, batch: Batch<Item>) {
         for (request_id, item) in batch.into_entries() {
-            assert_eq!(request_id, item.request_id, "a request_id came away from its item");
-            assert!(self.told.insert(request_id), "{request_id:?} is told twice");
+            assert_eq!(request_id, item.request_id, "an item has another's request id");
+            assert!(self.finished.insert(request_id), "{request_id:?} has two outcomes");
         }
     }
 
     fn check(&self) {
-        let asked = self.follow_up.as_ref().map_or(0, |batch| batch.items.len());
-        assert_eq!(self.told.len() + self.batcher.len() + asked, self.pushed.len(), "an item is lost or doubled");
+        let open = self.follow_up.as_ref().map_or(0, |batch| batch.items.len());
+        assert_eq!(self.finished.len() + self.batcher.len() + open, self.pushed.len(), "an item is lost or doubled");
         assert!(self.batcher.retry_at().is_none() || self.flight.is_none(), "a timer runs while a batch is in flight");
     }
 
-    /// Answers everything from here on.
+    /// Answers all batches until nothing is left.
     fn drain(&mut self) {
         for _ in 0..=2 * self.pushed.len() {
             self.apply(Step::AnswerFollowUp { again: 0 });
-            self.apply(Step::Answer { asked: 0, locked: 0 });
+            self.apply(Step::Answer { open: 0, locked: 0 });
             self.check();
             self.now = self.batcher.retry_at().unwrap_or(self.now).max(self.now);
             self.poll();
@@ -279,14 +280,14 @@ impl Scenario {
     }
 }
 
-/// Returns the places of a batch of five that a mask chooses.
-fn places(mask: u8, batch: &Batch<Item>) -> Vec<usize> {
-    (0..batch.items.len()).filter(|place| mask & (1 << place) != 0).collect()
+/// Returns the indexes of the items of a batch of up to five that a mask selects.
+fn indexes(mask: u8, batch: &Batch<Item>) -> Vec<usize> {
+    (0..batch.items.len()).filter(|index| mask & (1 << index) != 0).collect()
 }
 
-/// Guards: what finds its place neither free nor taken, because someone has locked the row, does not ask all the time.
+/// An item that is put back because another transaction has locked its row must not be sent in a busy loop.
 #[test]
-fn what_is_put_back_a_second_time_waits_before_it_is_sent_again() {
+fn an_item_that_is_put_back_twice_waits_before_it_is_sent_again() {
     let mut batcher = Batcher::new(LIMITS);
     let now = Instant::default();
     let deadlines = RetryDeadlines { unsent: now + UNSENT, sent: now + SENT };
@@ -294,7 +295,7 @@ fn what_is_put_back_a_second_time_waits_before_it_is_sent_again() {
     for is_at_once in [true, false] {
         let batch = batcher.poll_batch(now).expect("it is sent");
         batcher.handle_done();
-        assert!(batcher.put_back(batch, now, &mut Even).items.is_empty());
+        assert!(batcher.put_back(batch, now, &mut NoEntropy).items.is_empty());
         assert_eq!(batcher.retry_at().is_none_or(|at| at <= now), is_at_once);
     }
     assert!(batcher.poll_batch(now).is_none());
@@ -303,7 +304,7 @@ fn what_is_put_back_a_second_time_waits_before_it_is_sent_again() {
 
 proptest! {
     #[test]
-    fn no_item_is_lost_or_doubled_whatever_interleaves(passes: bool, steps in prop::collection::vec(step(), 0..200)) {
+    fn no_item_is_lost_or_doubled_in_any_interleaving(passes: bool, steps in prop::collection::vec(step(), 0..200)) {
         let mut scenario = Scenario::new(passes);
         for step in steps {
             scenario.apply(step);
@@ -311,6 +312,6 @@ proptest! {
         }
         scenario.drain();
         prop_assert!(scenario.batcher.is_empty(), "{:?}", scenario.batcher);
-        prop_assert_eq!(scenario.told.len(), scenario.pushed.len());
+        prop_assert_eq!(scenario.finished.len(), scenario.pushed.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The binary forms of values, held against those of `postgres-types`, which real servers have confirmed for years.
+//! The binary forms of values, compared with those of `postgres-types`.
 
 use bytes::{Bytes, BytesMut};
 use pm_core::wire::FromCell;
@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::time::{Duration, UNIX_EPOCH};
 use uuid::Uuid;
 
-/// Microseconds from 1970 to 2000, where Postgres counts from.
+/// Microseconds from 1970 to 2000, the epoch of Postgres.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
 const TYPES: [Type; 16] = [
@@ -54,7 +54,7 @@ fn their_type(ty: Type) -> TheirType {
     }
 }
 
-/// Returns the same point in time as the oracle has it.
+/// Returns the same point in time as a type of `postgres-types`.
 fn their_time(at: Timestamp) -> TheirTimestamp<impl ToSql + for<'a> FromSql<'a> + PartialEq> {
     let distance = Duration::from_micros(at.unix_us().unsigned_abs());
     match at {
@@ -78,22 +78,22 @@ fn their_bytes(value: &impl ToSql, ty: Type) -> Vec<u8> {
     out.to_vec()
 }
 
-/// Reads a cell as a driver hands it over.
+/// Reads a cell as a driver passes it.
 fn read<T: FromCell>(cell: Option<&[u8]>) -> Result<T, pm_core::Error> {
     let mut rows = Rows::builder(1);
     rows.push(cell);
     rows.finish().only(StatementId::Job)?.read()
 }
 
-/// Asserts that both write the same bytes, and that the oracle reads ours.
+/// Asserts that both write the same bytes, and that `postgres-types` reads ours.
 #[track_caller]
 fn assert_written_alike<T: ToSql + for<'a> FromSql<'a> + PartialEq + Debug>(ours: &Value<'_>, theirs: &T) {
     let bytes = our_bytes(ours);
     assert_eq!(bytes, their_bytes(theirs, ours.ty()), "{ours:?}");
-    assert_eq!(&T::from_sql(&their_type(ours.ty()), &bytes).expect("the oracle reads it"), theirs);
+    assert_eq!(&T::from_sql(&their_type(ours.ty()), &bytes).expect("it is readable"), theirs);
 }
 
-/// Asserts the same, and that we read what the oracle wrote.
+/// Asserts the same, and that we read the bytes of `postgres-types`.
 #[track_caller]
 fn assert_alike<T, R>(ours: &Value<'_>, theirs: &T, read_back: &R)
 where
@@ -101,15 +101,15 @@ where
     R: FromCell + PartialEq + Debug,
 {
     assert_written_alike(ours, theirs);
-    assert_eq!(&read::<R>(Some(&their_bytes(theirs, ours.ty()))).expect("we read it"), read_back);
+    assert_eq!(&read::<R>(Some(&their_bytes(theirs, ours.ty()))).expect("it is readable"), read_back);
 }
 
-/// Any time that Postgres can store without rounding it to the end of its range, the ends often.
+/// Any time that is stored without clamping it to the range of Postgres, often one near a limit.
 fn time() -> impl Strategy<Value = Timestamp> {
-    let least = i64::MIN + 1 + EPOCH_US;
-    let near = |at: i64| (at.saturating_sub(3).max(least)..=at.saturating_add(3).min(i64::MAX - 1)).boxed();
-    let ends = [least, -1, 0, EPOCH_US, i64::MAX - 1].map(near);
-    let finite = prop_oneof![least..i64::MAX, prop::sample::select(ends.to_vec()).prop_flat_map(|range| range)];
+    let min = i64::MIN + 1 + EPOCH_US;
+    let near = |at: i64| (at.saturating_sub(3).max(min)..=at.saturating_add(3).min(i64::MAX - 1)).boxed();
+    let ends = [min, -1, 0, EPOCH_US, i64::MAX - 1].map(near);
+    let finite = prop_oneof![min..i64::MAX, prop::sample::select(ends.to_vec()).prop_flat_map(|range| range)];
     prop_oneof![
         10 => finite.prop_map(Timestamp::from_unix_us),
         1 => Just(Timestamp::INFINITY),
@@ -117,7 +117,7 @@ fn time() -> impl Strategy<Value = Timestamp> {
     ]
 }
 
-fn several<T: Debug + Clone>(element: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<Option<T>>> {
+fn nullable_array<T: Debug + Clone>(element: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<Option<T>>> {
     vec(of(element), 0..20)
 }
 
@@ -127,7 +127,7 @@ fn uuid() -> impl Strategy<Value = Uuid> {
 
 proptest! {
     #[test]
-    fn scalars_are_written_and_read_as_the_oracle_does(
+    fn scalars_are_encoded_and_decoded_as_by_postgres_types(
         (flag, small, middle, large) in any::<(bool, i16, i32, i64)>(),
         text in any::<String>(),
         raw in any::<Vec<u8>>(),
@@ -145,11 +145,11 @@ proptest! {
     }
 
     #[test]
-    fn arrays_with_nulls_are_written_as_the_oracle_does(
-        (flags, small) in (several(any::<bool>()), several(any::<i16>())),
-        (middle, large) in (several(any::<i32>()), several(any::<i64>())),
-        (texts, raw) in (several(any::<String>()), several(any::<Vec<u8>>())),
-        (ids, times) in (several(uuid()), several(time())),
+    fn arrays_with_nulls_are_encoded_as_by_postgres_types(
+        (flags, small) in (nullable_array(any::<bool>()), nullable_array(any::<i16>())),
+        (middle, large) in (nullable_array(any::<i32>()), nullable_array(any::<i64>())),
+        (texts, raw) in (nullable_array(any::<String>()), nullable_array(any::<Vec<u8>>())),
+        (ids, times) in (nullable_array(uuid()), nullable_array(time())),
     ) {
         assert_written_alike(&Value::BoolArray(flags.clone()), &flags);
         assert_written_alike(&Value::Int2Array(small.clone()), &small);
@@ -165,9 +165,9 @@ proptest! {
     }
 
     #[test]
-    fn arrays_are_read_as_the_oracle_wrote_them_and_refused_where_they_hold_a_null(
-        middle in several(any::<i32>()),
-        large in several(any::<i64>()),
+    fn arrays_of_postgres_types_are_decoded_and_those_with_nulls_refused(
+        middle in nullable_array(any::<i32>()),
+        large in nullable_array(any::<i64>()),
     ) {
         let (bytes, whole) = (their_bytes(&middle, Type::Int4Array), middle.iter().copied().collect::<Option<Vec<_>>>());
         prop_assert_eq!(read::<Vec<i32>>(Some(&bytes)).ok(), whole);
@@ -176,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn times_keep_their_order_on_the_wire_and_only_infinity_is_infinite(a: i64, b: i64) {
+    fn encoded_times_keep_their_order_and_only_infinity_is_infinite(a: i64, b: i64) {
         let stored = |us| {
             let bytes = our_bytes(&Value::Timestamp(Timestamp::from_unix_us(us)));
             i64::from_be_bytes(bytes.try_into().expect("a timestamp has 8 bytes"))
@@ -189,7 +189,7 @@ proptest! {
 }
 
 #[test]
-fn types_have_the_oracles_object_ids_and_elements() {
+fn types_have_the_object_ids_and_elements_of_postgres_types() {
     for ty in TYPES {
         assert_eq!(ty.oid(), their_type(ty).oid(), "{ty:?}");
     }
@@ -199,7 +199,7 @@ fn types_have_the_oracles_object_ids_and_elements() {
 }
 
 #[test]
-fn a_null_of_every_type_is_one_and_takes_no_bytes() {
+fn a_null_of_every_type_is_encoded_as_nothing() {
     for ty in TYPES {
         let null = Value::Null(ty);
         assert_eq!((null.is_null(), null.ty(), our_bytes(&null)), (true, ty, Vec::new()));

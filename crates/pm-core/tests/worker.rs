@@ -1,6 +1,6 @@
-//! The machines, driven through their public face against a tiny database in memory.
+//! Tests of the machines through their public interface, against a small in-memory database.
 //!
-//! Named examples first; then random interleavings of time, replies, faults, operators and users.
+//! First examples, then random interleavings of time, replies, faults, and actions of operators and users.
 
 mod machines {
     mod fake;

@@ -1,4 +1,4 @@
-//! A database in memory, and how statements reach it.
+//! The in-memory database, and the driver that runs statements on it.
 
 use crate::engine::{self, tables::Tables};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -7,15 +7,15 @@ use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Rows, Statement, 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a database takes its time from.
+/// The clock of a database.
 pub trait Clock: Send + Sync + 'static {
-    /// Returns the time.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// A database in memory; clones are the same database, as several processes see it.
+/// A database in memory. Clones share their data, as several processes share a database.
 ///
-/// Statements run one at a time, and each walks all jobs: it is made for thousands of jobs, not for millions.
+/// Statements run one at a time, and each scans all jobs: it is made for thousands of jobs, not for millions.
 #[derive(Clone)]
 pub struct Database(Arc<Inner>);
 
@@ -31,11 +31,11 @@ struct State {
 }
 
 impl State {
-    fn say(&mut self, said: BTreeSet<(String, String)>) {
+    fn notify_listeners(&mut self, notifications: BTreeSet<(String, String)>) {
         self.listeners.retain(|(_, listener)| !listener.is_closed());
-        for (channel, payload) in said {
+        for (channel, payload) in notifications {
             for (_, listener) in self.listeners.iter().filter(|(other, _)| *other == channel) {
-                // One that has gone since misses nothing.
+                // A listener that was dropped in the meantime needs no notification.
                 drop(listener.unbounded_send(payload.clone()));
             }
         }
@@ -66,61 +66,62 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// Returns an empty database on the system's clock.
+    /// Returns an empty database with the system's clock.
     pub fn new() -> Self {
         Database::with_clock(SystemClock)
     }
 
-    /// Returns an empty database on a clock of the caller's.
+    /// Returns an empty database with this clock.
     pub fn with_clock(clock: impl Clock) -> Self {
         Database(Arc::new(Inner { clock: Box::new(clock), state: Mutex::default() }))
     }
 
-    /// Returns a copy of the tables, for tests that look closer than the API does. It costs as much as there is in them.
+    /// Returns a copy of the tables, for tests that need more than the API shows. The cost is linear in their size.
     pub fn tables(&self) -> Tables {
         self.lock().tables.clone()
     }
 
-    /// Shows the tables to `look`; nothing else runs meanwhile.
+    /// Calls `look` with the tables. Statements wait until it returns.
     pub fn look<T>(&self, look: impl FnOnce(&Tables) -> T) -> T {
         look(&self.lock().tables)
     }
 
-    /// Changes the tables, for tests that need what the API does not make; nothing else runs meanwhile.
+    /// Calls `change` with the tables, for tests that need states the API cannot create. Statements wait until it
+    /// returns.
     pub fn change<T>(&self, change: impl FnOnce(&mut Tables) -> T) -> T {
         change(&mut self.lock().tables)
     }
 
-    /// Runs one statement at once.
+    /// Runs one statement and returns its reply.
     ///
     /// # Errors
     ///
-    /// What Postgres would report: a name or a key that is taken.
+    /// The failures that Postgres would report, such as a name or a key that is taken.
     pub fn answer(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
         let now = self.0.clock.now();
         let mut state = self.lock();
-        // A set: Postgres says the same only once for one statement.
-        let mut said = BTreeSet::new();
-        let rows = engine::run(&mut state.tables, statement, params, now, &mut said)?;
-        state.say(said);
+        // A set: Postgres sends equal notifications of one statement only once.
+        let mut notifications = BTreeSet::new();
+        let rows = engine::run(&mut state.tables, statement, params, now, &mut notifications)?;
+        state.notify_listeners(notifications);
         Ok(rows)
     }
 
-    /// Does something with the tables and the time; nothing else runs meanwhile.
-    pub(crate) fn aside<T>(&self, work: impl FnOnce(&mut Tables, Timestamp) -> T) -> T {
+    /// Calls `work` with the tables and the time. Statements wait until it returns.
+    pub(crate) fn with_tables<T>(&self, work: impl FnOnce(&mut Tables, Timestamp) -> T) -> T {
         let now = self.0.clock.now();
         work(&mut self.lock().tables, now)
     }
 
-    /// Changes the tables, and then says this to listeners, by channel, unless the change failed.
+    /// Changes the tables and then sends the notifications (channel and payload), unless the change fails.
     pub(crate) fn commit(
         &self,
         change: impl FnOnce(&mut Tables) -> Result<(), Failure>,
-        said: BTreeSet<(String, String)>,
+        notifications: BTreeSet<(String, String)>,
     ) -> Result<(), Failure> {
         let mut state = self.lock();
         change(&mut state.tables)?;
-        state.say(said);
+        state.notify_listeners(notifications);
         Ok(())
     }
 
@@ -136,7 +137,7 @@ impl Executor for Database {
 }
 
 impl Driver for Database {
-    /// Does nothing: there is no schema to migrate.
+    /// Does nothing, as there is no schema to migrate.
     fn run_script<'a>(&'a self, _script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async { Ok(()) })
     }
@@ -148,7 +149,7 @@ impl Driver for Database {
     }
 }
 
-/// Hears one channel.
+/// A listener on one channel.
 struct Channel(UnboundedReceiver<String>);
 
 impl Listener for Channel {

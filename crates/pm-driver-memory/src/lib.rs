@@ -1,7 +1,7 @@
 //! pm, a job queue, in memory: for unit tests of programs that use pm.
 //!
-//! It does what pm does on Postgres, without a server: the same conformance suite holds it to that, and random lists of
-//! operations are run on both and compared. It is no queue for production: nothing survives the process.
+//! It behaves as pm on Postgres does, without a server: it passes the same conformance suite, and tests compare the
+//! results of random lists of operations on both. It is not for production: no data survives the process.
 //!
 //! ```
 //! use futures_util::StreamExt;
@@ -15,7 +15,7 @@
 //! let id = queue.enqueue("mails", "hello", EnqueueOptions::default()).await?;
 //!
 //! let mut jobs = queue.try_stream_jobs::<String>("mails");
-//! let (payload, ack) = jobs.next().await.expect("the stream goes on")?.into_parts();
+//! let (payload, ack) = jobs.next().await.expect("the stream does not end")?.into_parts();
 //! assert_eq!(payload, "hello");
 //! ack.commit().await?;
 //! assert_eq!(queue.job(id).await?.state, State::Finished);
@@ -25,9 +25,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! [`VirtualTime`] makes hours pass in a moment; [`Database`] is the database that several handles share, as several
-//! processes would. [`Database::begin`] makes a [`Transaction`] for [`Queue::enqueue_in`],
-//! [`JobAck::commit_in`] and their like.
+//! With [`VirtualTime`] hours pass in a moment. Several handles can share a [`Database`], as several processes do.
+//! [`Database::begin`] begins a [`Transaction`] for methods like [`Queue::enqueue_in`] and [`JobAck::commit_in`].
 
 mod database;
 mod engine;
@@ -43,19 +42,19 @@ pub use transaction::Transaction;
 use futures_util::FutureExt;
 use std::sync::Arc;
 
-/// Returns a handle on a new, empty database. To be called in a tokio runtime, which then drives everything.
+/// Returns a handle on a new, empty database, whose tasks run on the current tokio runtime.
 ///
 /// # Panics
 ///
-/// Outside a tokio runtime; see [`queue_on`].
+/// If it is called outside a tokio runtime; see [`queue_on`].
 #[cfg(feature = "tokio")]
 pub fn queue() -> Queue {
     queue_on(Database::new(), Arc::new(runtime::Tokio::current()))
 }
 
-/// Returns a handle on a database, driven by the given runtime.
+/// Returns a handle on a database, whose tasks run on the given runtime.
 pub fn queue_on(database: Database, runtime: Arc<dyn Runtime>) -> Queue {
     let options = ConnectOptions::default().check_schema(false);
     let opened = Queue::open(Arc::new(database), runtime, &options).now_or_never();
-    opened.and_then(Result::ok).expect("there is no schema to look at, and nothing to connect to")
+    opened.and_then(Result::ok).expect("there is no schema to check and no server to connect to")
 }

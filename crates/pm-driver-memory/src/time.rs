@@ -1,4 +1,4 @@
-//! Time that passes when a test says so.
+//! A clock that tests control.
 
 use crate::Clock;
 use futures_channel::oneshot;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// 2026-01-01 00:00 UTC, where virtual time starts.
 const START_US: i64 = 1_767_225_600_000_000;
 
-/// The clock of a database and of its workers, which stands still until it is told to go on. Clones are the same clock.
+/// A clock for a database and its workers that advances only when a test advances it. Clones share the time.
 ///
 /// ```
 /// # use pm_driver_memory::{Database, EnqueueOptions, RunAt, VirtualTime, queue_on, runtime::Tokio};
@@ -29,7 +29,7 @@ const START_US: i64 = 1_767_225_600_000_000;
 /// queue.enqueue("reminders", "tea", EnqueueOptions::default().run_at(RunAt::In(hour))).await?;
 /// let mut jobs = queue.try_stream_jobs::<String>("reminders");
 /// let job = time.pass(hour / 60, jobs.next()).await; // a moment later
-/// job.expect("the stream goes on")?.into_parts().1.commit().await?;
+/// job.expect("the stream does not end")?.into_parts().1.commit().await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -39,45 +39,46 @@ pub struct VirtualTime(Arc<Mutex<Passed>>);
 #[derive(Debug, Default)]
 struct Passed {
     since_start: Duration,
-    sleepers: BTreeMap<(Duration, u64), oneshot::Sender<()>>,
-    last_sleeper: u64,
+    timers: BTreeMap<(Duration, u64), oneshot::Sender<()>>,
+    last_timer: u64,
 }
 
 impl VirtualTime {
-    /// Returns a clock that stands at the start of 2026.
+    /// Returns a clock set to the start of 2026.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves the clock on, and wakes whoever slept until then.
+    /// Advances the clock, and completes the sleeps that end by then.
     ///
-    /// What was to happen meanwhile happens late: advance by less than a third of a lease to have leases kept alive.
+    /// Timers that were due before the new time fire late. Advance by less than a third of a lease at a time, so that
+    /// heartbeats can extend leases.
     pub fn advance(&self, by: Duration) {
         let mut passed = self.lock();
         passed.since_start += by;
         let now = passed.since_start;
-        let later = passed.sleepers.split_off(&(now, u64::MAX));
-        for sleeper in std::mem::replace(&mut passed.sleepers, later).into_values() {
-            // Whoever slept may have lost interest.
-            sleeper.send(()).unwrap_or_default();
+        let later = passed.timers.split_off(&(now, u64::MAX));
+        for timer in std::mem::replace(&mut passed.timers, later).into_values() {
+            // The receiver may have been dropped.
+            timer.send(()).unwrap_or_default();
         }
     }
 
-    /// Returns what `future` says; the clock moves on by `step` whenever it waits and others have had their turn.
+    /// Awaits `future` and returns its output. While it is pending, the clock advances by `step` and other tasks run.
     pub async fn pass<T>(&self, step: Duration, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|cx| {
-            let answer = future.as_mut().poll(cx);
-            if answer.is_pending() {
+            let output = future.as_mut().poll(cx);
+            if output.is_pending() {
                 self.advance(step);
                 cx.waker().wake_by_ref();
             }
-            answer
+            output
         })
         .await
     }
 
-    /// Returns a runtime that runs tasks on `runtime`, in this time.
+    /// Returns a runtime that runs its tasks on `runtime` and takes its time from this clock.
     pub fn on(&self, runtime: impl Runtime) -> impl Runtime {
         InVirtualTime { time: self.clone(), runtime }
     }
@@ -108,11 +109,11 @@ impl<R: Runtime> Runtime for InVirtualTime<R> {
         let mut passed = self.time.lock();
         let until = passed.since_start.saturating_add(duration);
         if until > passed.since_start {
-            passed.last_sleeper += 1;
-            let sleeper = passed.last_sleeper;
-            passed.sleepers.insert((until, sleeper), sender);
+            passed.last_timer += 1;
+            let timer = passed.last_timer;
+            passed.timers.insert((until, timer), sender);
         }
-        // It also ends when its sender is dropped.
+        // An error means that the sender was dropped: at once if the duration is zero.
         Box::pin(receiver.map(|_| ()))
     }
 

@@ -1,4 +1,4 @@
-//! Transactions: what is done in one is there for others when it commits, or not at all.
+//! Transactions: their changes become visible to others when they commit.
 
 use crate::Database;
 use crate::engine::tables::Tables;
@@ -6,12 +6,12 @@ use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-/// A transaction on a [`Database`], for [`Queue::enqueue_in`](crate::Queue::enqueue_in),
-/// [`JobAck::commit_in`](crate::JobAck::commit_in) and their like.
+/// A transaction on a [`Database`], for methods like [`Queue::enqueue_in`](crate::Queue::enqueue_in) and
+/// [`JobAck::commit_in`](crate::JobAck::commit_in).
 ///
-/// Each statement sees what others have committed by then, as under READ COMMITTED. Rows are not locked: where Postgres
-/// makes another session wait for a row that this transaction has changed, here that session goes on, and this
-/// transaction fails with SQLSTATE 40001, at its next statement or its commit. Dropping it rolls it back.
+/// Each statement sees what others have committed by then, as with READ COMMITTED. Rows are not locked: where on
+/// Postgres another session would wait for a row that this transaction has changed, here it does not wait, and this
+/// transaction fails with SQLSTATE 40001 at its next statement or commit. Dropping a transaction rolls it back.
 ///
 /// ```
 /// # use pm_driver_memory::{Database, EnqueueOptions, queue_on, runtime::Tokio};
@@ -37,13 +37,13 @@ pub struct Transaction {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The tables as others have left them, when the last statement ran.
+    /// The committed tables as of the last statement.
     base: Tables,
-    /// The same, with what this transaction has changed.
+    /// The same with the changes of this transaction.
     mine: Tables,
-    /// What is said to listeners at the commit, by channel.
-    said: BTreeSet<(String, String)>,
-    /// Whether a statement failed: then nothing but a rollback is left.
+    /// The notifications (channel and payload) to be sent at the commit.
+    notifications: BTreeSet<(String, String)>,
+    /// Whether a statement failed, so that the transaction can only be rolled back.
     aborted: bool,
 }
 
@@ -55,21 +55,21 @@ impl Database {
 }
 
 impl Transaction {
-    /// Makes what was done visible to others.
+    /// Commits the changes.
     ///
     /// # Errors
     ///
-    /// A failure with SQLSTATE 40001 when another session has changed the same rows meanwhile, with 25P02 after a
-    /// statement that failed. Then nothing was done.
+    /// A failure with SQLSTATE 40001 if another session has changed the same rows, or with 25P02 after a statement that
+    /// failed. Then nothing is changed.
     pub fn commit(self) -> Result<(), Failure> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if state.aborted {
             return Err(aborted());
         }
-        self.database.commit(|tables| merged(&state.base, &state.mine, tables), state.said)
+        self.database.commit(|tables| merged(&state.base, &state.mine, tables), state.notifications)
     }
 
-    /// Forgets what was done.
+    /// Discards the changes.
     pub fn rollback(self) {}
 
     fn answer(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
@@ -77,19 +77,19 @@ impl Transaction {
         if state.aborted {
             return Err(aborted());
         }
-        let State { base, mine, said, aborted } = &mut *state;
-        let answer = self.database.aside(|theirs, now| {
+        let State { base, mine, notifications, aborted } = &mut *state;
+        let reply = self.database.with_tables(|theirs, now| {
             let mut fresh = theirs.clone();
             merged(base, mine, &mut fresh)?;
             (*base, *mine) = (theirs.clone(), fresh);
-            let answer = crate::engine::run(mine, statement, params, now, said);
-            // Numbers once drawn are drawn for all, whatever becomes of the transaction.
-            theirs.take_numbers_of(mine);
-            base.take_numbers_of(mine);
-            answer
+            let reply = crate::engine::run(mine, statement, params, now, notifications);
+            // Sequences are not transactional.
+            theirs.advance_sequences(mine);
+            base.advance_sequences(mine);
+            reply
         });
-        *aborted = answer.is_err();
-        answer
+        *aborted = reply.is_err();
+        reply
     }
 }
 
@@ -99,7 +99,7 @@ impl Executor for Transaction {
     }
 }
 
-/// Changes `theirs` by what led from `base` to `mine`.
+/// Applies the changes from `base` to `mine` to `theirs`.
 fn merged(base: &Tables, mine: &Tables, theirs: &mut Tables) -> Result<(), Failure> {
     let mut changed = theirs.clone();
     merge(&base.queue, &mine.queue, &mut changed.queue)?;

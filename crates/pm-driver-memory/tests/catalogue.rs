@@ -1,10 +1,10 @@
-//! The memory driver knows every statement there is, and answers each in its shape.
+//! The memory driver knows every statement of the catalogue.
 
 use pm_core::{Catalog, Rows, SchemaName, StatementId, Type, Value};
 use pm_driver_memory::Database;
 
 #[test]
-fn every_statement_of_the_catalogue_is_answered() {
+fn every_statement_of_the_catalogue_has_a_reply() {
     let catalog = Catalog::new(&SchemaName::default());
     for id in StatementId::ALL {
         let statement = catalog.statement(id);
@@ -15,13 +15,13 @@ fn every_statement_of_the_catalogue_is_answered() {
 }
 
 #[test]
-fn a_queue_is_made_and_listed() {
+fn a_queue_is_created_and_listed() {
     let catalog = Catalog::new(&SchemaName::default());
     let database = Database::new();
     let name = [Value::Text("tasks"), Value::Bool(true)];
-    let made = |rows: Rows| rows.len();
-    assert_eq!(made(database.answer(catalog.statement(StatementId::CreateQueue), &name).unwrap()), 1);
-    assert_eq!(made(database.answer(catalog.statement(StatementId::CreateQueue), &name).unwrap()), 0, "it exists");
+    let created = |rows: Rows| rows.len();
+    assert_eq!(created(database.answer(catalog.statement(StatementId::CreateQueue), &name).unwrap()), 1);
+    assert_eq!(created(database.answer(catalog.statement(StatementId::CreateQueue), &name).unwrap()), 0, "it exists");
     let all = [Value::Null(Type::Text)];
     let listed = database.answer(catalog.statement(StatementId::ListQueues), &all).unwrap();
     let mut row = listed.only(StatementId::ListQueues).unwrap();

@@ -1,4 +1,4 @@
-//! A pool, and what goes over it.
+//! The driver: statements and scripts over a pool.
 
 use crate::listener::ChannelListener;
 use crate::server::Server;
@@ -14,22 +14,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-/// How long a connection may have lain idle before it is asked whether it lives.
+/// A connection that was idle for longer than this is pinged before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 
-/// Carries statements over a pool.
+/// A driver that runs statements on a pool.
 pub struct Sqlx {
     pool: RwLock<PgPool>,
     room: Room,
-    /// Where the pool leads, unless it is the caller's, which stays open.
+    /// The server of the driver's own pool; none for the caller's pool.
     server: Option<Server>,
-    /// Where notifications are heard, if not where the pool leads.
+    /// The listener's server, if it differs from that of the pool.
     listener: Option<Server>,
-    /// Whether a transaction pooler stands between: nothing may be kept in a session.
+    /// Whether connections go through a transaction pooler, so that no state may be kept in a session.
     pooler: bool,
-    /// What each statement's transaction begins with, in sessions that are not our own.
+    /// The script that begins each statement's transaction, in sessions that pm shares with others.
     beginning: Option<Arc<str>>,
-    /// Whether sessions were seen to be kept, or a pooler was spoken of.
+    /// Whether the check for an unexpected pooler has passed, or is not needed.
     probed: AtomicBool,
     connect_timeout: Duration,
 }
@@ -41,11 +41,12 @@ impl std::fmt::Debug for Sqlx {
 }
 
 impl Sqlx {
-    /// Returns a driver for the database at `url`; no connection is opened yet.
+    /// Returns a driver for the database at `url`, with its own pool. Opens no connection yet.
     ///
     /// # Errors
     ///
-    /// `Invalid` when `url` is not a Postgres URL or key-value string.
+    /// `Invalid` when `url` is not a Postgres URL or key-value string, or asks for something that sqlx does not
+    /// support.
     pub fn new(url: &str, options: &ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Self, Error> {
         let server = Server::new(url, options, runtime.clone())?;
         let (room, connections) = Room::of_own_pool(options);
@@ -54,7 +55,7 @@ impl Sqlx {
         Sqlx::over((pool, room), Some(server), options, runtime)
     }
 
-    /// Returns a driver over a pool of the caller's.
+    /// Returns a driver over the caller's pool.
     ///
     /// # Errors
     ///
@@ -70,14 +71,14 @@ impl Sqlx {
         options: &ConnectOptions,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, Error> {
-        let foreign = server.is_none();
+        let is_shared = server.is_none();
         Ok(Sqlx {
             pool: RwLock::new(pool),
             room,
             server,
             listener: options.listens_at().map(|url| Server::new(url, options, runtime)).transpose()?,
             pooler: options.pooler,
-            beginning: (foreign || options.pooler).then(|| options.transaction_script().into()),
+            beginning: (is_shared || options.pooler).then(|| options.transaction_script().into()),
             probed: AtomicBool::new(options.pooler),
             connect_timeout: options.connect_timeout,
         })
@@ -87,10 +88,10 @@ impl Sqlx {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns a connection of the pool.
+    /// Borrows a connection from the pool.
     async fn borrow(&self) -> Result<BorrowedConnection<PoolConnection<Postgres>>, Failure> {
         match &self.server {
-            Some(server) if !server.is_chosen() => server.choose(|chosen| self.lead_to(chosen)).await?,
+            Some(server) if !server.is_chosen() => server.choose(|chosen| self.switch_to(chosen)).await?,
             None if !self.probed.load(Ordering::Acquire) => {
                 self.probe().await?;
                 self.probed.store(true, Ordering::Release);
@@ -102,24 +103,24 @@ impl Sqlx {
         Ok(BorrowedConnection::new(connection, |connection| drop(connection.detach())))
     }
 
-    /// Makes the pool lead to a server. What runs over the old pool ends there, and with that the old pool.
-    fn lead_to(&self, chosen: PgConnectOptions) {
+    /// Replaces the pool by one for this server. Statements on the old pool finish there, and then it is dropped.
+    fn switch_to(&self, chosen: PgConnectOptions) {
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
         *pool = pool.options().clone().connect_lazy_with(chosen);
     }
 
-    /// Returns what makes the server be chosen again, unless it is dismissed.
+    /// Returns a guard that makes the server be chosen again, unless it is dismissed.
     fn doubt(&self) -> Doubt<'_> {
         Doubt { server: self.server.as_ref() }
     }
 
-    /// Looks whether sessions are kept. sqlx names prepared statements alike on all its connections: a transaction pooler
-    /// that nobody spoke of would run one for another, and some of them in silence.
+    /// Checks that there is no transaction pooler. sqlx uses the same names for prepared statements on all
+    /// connections, so through a pooler one statement might run in options of another, and sometimes without an error.
     async fn probe(&self) -> Result<(), Failure> {
         let server = self.pool().connect_options().as_ref().clone().options([SESSION_MARK]);
         let pool = pool_of(server, 1, self.connect_timeout, String::new());
-        let looked = sqlx::raw_sql(AssertSqlSafe(session_guard())).execute(&pool).await;
-        looked.map(drop).map_err(|error| unreachable(&pool, error))
+        let checked = sqlx::raw_sql(AssertSqlSafe(session_guard())).execute(&pool).await;
+        checked.map(drop).map_err(|error| unreachable(&pool, error))
     }
 
     async fn answer(
@@ -131,9 +132,9 @@ impl Sqlx {
         let Some(beginning) = &self.beginning else {
             return rows(connection, statement, params, true).await;
         };
-        // Timeouts and settings hold for this transaction and leave nothing behind. Through a pooler it is needed anyway:
-        // sqlx parses in one round trip and runs in the next: only a transaction keeps a pooler from giving them to two
-        // servers, the second of which would run whatever was parsed there last.
+        // Timeouts and settings apply to this transaction only. Through a pooler the transaction is needed in any
+        // case: sqlx parses a statement in one round trip and runs it in the next. Without a transaction the pooler
+        // might send them to two servers, the second of which would run the statement that was parsed there last.
         let mut transaction = connection.begin_with(AssertSqlSafe(beginning.clone())).await?;
         let rows = rows(&mut transaction, statement, params, !self.pooler).await?;
         transaction.commit().await?;
@@ -141,7 +142,7 @@ impl Sqlx {
     }
 }
 
-/// A statement under way: if its future is dropped or fails with the connection, the server is chosen again.
+/// Guards a statement in flight: if its future is dropped or its connection fails, the server is chosen again.
 struct Doubt<'a> {
     server: Option<&'a Server>,
 }
@@ -160,7 +161,7 @@ impl Drop for Doubt<'_> {
     }
 }
 
-/// Returns a pool that connects when needed, keeps its connections, and needs no task to look after them.
+/// Returns a pool that connects on demand, keeps its connections open, and needs no maintenance task.
 fn pool_of(server: PgConnectOptions, connections: u32, timeout: Duration, script: String) -> PgPool {
     let script: Arc<str> = script.into();
     PgPoolOptions::new()
@@ -205,7 +206,8 @@ impl Driver for Sqlx {
 
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
-            // Never given back: a script that fails inside its transaction leaves the connection in there.
+            // Not returned to the pool, because a script that fails leaves its connection inside the failed
+            // transaction.
             let mut doubt = self.doubt();
             let mut borrowed = self.borrow().await?;
             let done = sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut **borrowed.connection()).await;
@@ -220,23 +222,23 @@ impl Driver for Sqlx {
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
         Box::pin(async move {
             let own = self.server.as_ref().filter(|_| !self.pooler);
-            let (place, timeout) = match self.listener.as_ref().or(own) {
+            let (options, timeout) = match self.listener.as_ref().or(own) {
                 Some(server) => (server.find(true).await?, server.connect_timeout()),
                 None if self.pooler => return Ok(None),
                 None => {
-                    let place = self.pool().connect_options().as_ref().clone().options([SESSION_MARK]);
-                    (place, self.connect_timeout)
+                    let options = self.pool().connect_options().as_ref().clone().options([SESSION_MARK]);
+                    (options, self.connect_timeout)
                 }
             };
-            // While connecting, so that the pool's timeout bounds it.
-            let listener = ChannelListener::new(&pool_of(place, 1, timeout, listen_script(channel))).await?;
+            // `LISTEN` is sent while connecting, so that the pool's timeout applies to it.
+            let listener = ChannelListener::new(&pool_of(options, 1, timeout, listen_script(channel))).await?;
             Ok(Some(Box::new(listener) as Box<dyn Listener>))
         })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         if self.server.is_some() {
-            // Nothing looks after the old pool but what runs on it: with that it ends.
+            // Only the statements that run on the old pool keep it alive.
             let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
             *pool = pool.options().clone().connect_lazy_with(pool.connect_options().as_ref().clone());
         }

@@ -1,6 +1,6 @@
-//! pm, a Postgres job queue, on sqlx.
+//! pm, a Postgres job queue, with the client library sqlx.
 //!
-//! Put jobs on queues, take them off as a stream, say how each ended. Jobs are plain serde types.
+//! Enqueue jobs, take them as a stream, and settle each one. Payloads are serde types.
 //!
 //! ```no_run
 //! use futures_util::StreamExt;
@@ -21,7 +21,7 @@
 //!
 //! # #[cfg(feature = "tokio")]
 //! # async fn shop() -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = sqlx::PgPool::connect("postgres://localhost/app").await?; // the one that the app has anyway
+//! let pool = sqlx::PgPool::connect("postgres://localhost/app").await?; // the application's own pool
 //! let queue = pm_driver_sqlx::from_pool(pool.clone(), ConnectOptions::default()).await?;
 //! queue.create_queue("mails", false).await?;
 //!
@@ -57,12 +57,12 @@
 //!
 //! # Features
 //!
-//! * `tokio` (default), `smol`, `async-std`: the runtimes, any number of them in one program. The [`Runtime`] given to
-//!   [`connect_on`] or [`from_pool_on`] drives everything; its feature has to be on in this crate, because sqlx needs to
-//!   know it too. sqlx itself gives connections back in small tasks of its own: on tokio where a tokio runtime is
-//!   entered, else on smol's global executor when that feature is on, else on async-std's.
-//! * `tls`: TLS over rustls, as libpq's `sslmode` has it. Without it, connections are not encrypted, and an `sslmode`
-//!   that wants encryption is refused.
+//! * `tokio` (default), `smol`, `async-std`: the runtimes. A program may use several. All tasks run on the [`Runtime`]
+//!   passed to [`connect_on`] or [`from_pool_on`]; enable its feature in this crate, because sqlx needs it too. sqlx
+//!   returns connections to a pool in its own small tasks: on tokio inside a tokio runtime, otherwise on smol's global
+//!   executor if that feature is enabled, otherwise on that of async-std.
+//! * `tls`: TLS with rustls, controlled by `sslmode` as in libpq. Without it, connections are not encrypted, and an
+//!   `sslmode` that requires encryption is refused.
 
 mod driver;
 mod listener;
@@ -77,42 +77,43 @@ pub use transaction::InTransaction;
 use sqlx::PgPool;
 use std::sync::Arc;
 
-/// Returns a handle on the queues of the database at `url`, with default [`ConnectOptions`].
+/// Opens a handle on the queues of the database at `url`, with default [`ConnectOptions`].
 ///
-/// It migrates an empty or older schema. To be called in a tokio runtime, which then drives everything.
+/// Migrates a missing or older schema. Call it in a tokio runtime, which then runs all tasks of the handle.
 ///
 /// # Errors
 ///
-/// `Invalid` for a bad URL; `Unavailable` when no server answers within 5 s; `Schema` when the schema is newer than this
-/// program; `Database` when the role may not create what is missing.
+/// `Invalid` for a bad URL; `Unavailable` when no server answers within 5 s; `Schema` when the schema is newer than
+/// this program; `Forbidden` when the role lacks a privilege, for example to create missing tables.
 #[cfg(feature = "tokio")]
 pub async fn connect(url: &str) -> Result<Queue, Error> {
     connect_with(url, ConnectOptions::default()).await
 }
 
-/// Returns a handle on the queues of the database at `url`. To be called in a tokio runtime.
+/// Opens a handle on the queues of the database at `url`, with these options. Call it in a tokio runtime.
 ///
 /// # Errors
 ///
-/// As [`connect`]; `Schema` also when the schema is missing or older and the options say not to migrate.
+/// As [`connect`]; `Schema` also when the schema is missing or older while [`ConnectOptions::migrate`] is off.
 #[cfg(feature = "tokio")]
 pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Queue, Error> {
     connect_on(url, options, Arc::new(runtime::Tokio::current())).await
 }
 
-/// Returns a handle on the queues of the database at `url`, driven by the given runtime.
+/// Opens a handle on the queues of the database at `url`, on the given runtime.
 ///
-/// The URL, or `key=value` pairs, is read as libpq reads it, `PGHOST`, `PGPASSWORD` and their kind included:
-/// `docs/connecting.md`. The handle has a pool of its own.
+/// `url` is a URL or `key=value` pairs, read as libpq does: parameters that it does not set come from `PGHOST`,
+/// `PGPASSWORD` and the other environment variables, and from the password file. See `docs/connecting.md`. The handle
+/// has its own pool.
 ///
 /// # Errors
 ///
-/// `Invalid` for a bad URL; `Unavailable`, `Schema` and `Database` as [`Queue::open`].
+/// `Invalid` for a bad URL; otherwise as [`Queue::open`].
 pub async fn connect_on(url: &str, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
     Queue::open(Arc::new(Sqlx::new(url, &options, runtime.clone())?), runtime, &options).await
 }
 
-/// Returns a handle on the queues of the database that a pool of the caller's leads to. To be called in a tokio runtime.
+/// Opens a handle on the queues of a database, over the caller's pool. Call it in a tokio runtime.
 ///
 /// See [`from_pool_on`].
 ///
@@ -124,20 +125,20 @@ pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, E
     from_pool_on(pool, options, Arc::new(runtime::Tokio::current())).await
 }
 
-/// Returns a handle on the queues of the database that a pool of the caller's leads to, driven by the given runtime.
+/// Opens a handle on the queues of a database, over the caller's pool and on the given runtime.
 ///
-/// Statements run on connections of the pool, one at a time each, in transactions that begin with timeouts and settings for
-/// their plans: three round trips each, and nothing is left in the pool's sessions. One
-/// further connection listens beside the pool, while a stream wants notifications; one looks, before the first statement,
-/// whether the pool leads to a transaction pooler of which the options say nothing. Closing the queue leaves the pool
-/// open. Of the options, those that concern single connections have no effect.
+/// Each connection of the pool carries one statement at a time. Each statement runs in a transaction that begins with
+/// timeouts and planner settings, in three round trips, and leaves the sessions of the pool unchanged. A separate
+/// connection listens while a stream uses notifications. Before the first statement, another one checks whether the
+/// pool leads to a transaction pooler although [`ConnectOptions::pooler`] is not set. Closing the queue does not close
+/// the pool. Options about single connections have no effect.
 ///
 /// # Errors
 ///
 /// As [`Queue::open`].
 pub async fn from_pool_on(pool: PgPool, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
     let queue = Queue::open(Arc::new(Sqlx::of_pool(pool, &options, runtime.clone())?), runtime, &options).await?;
-    // Through a pooler it has been done.
+    // With `options.pooler`, `Queue::open` has done so.
     if options.check_schema && !options.pooler {
         queue.advance_positions().await;
     }

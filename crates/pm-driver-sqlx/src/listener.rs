@@ -1,18 +1,18 @@
-//! A connection of its own that hears notifications.
+//! The listener: a separate connection that receives notifications.
 
 use crate::statement::{failure, unreachable};
 use pm_queue::{BoxFuture, Failure, Listener};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 
-/// Hears the channel that its connection listens on.
+/// Receives the notifications of the channel on which its connection listens.
 pub(crate) struct ChannelListener(PgListener);
 
 impl ChannelListener {
-    /// Takes a connection of a pool of its own, which listens from the start.
+    /// Takes a connection from a pool whose connections listen from the start.
     pub(crate) async fn new(pool: &PgPool) -> Result<Self, Failure> {
         let mut listener = PgListener::connect_with(pool).await.map_err(|error| unreachable(pool, error))?;
-        // Whoever listens has to look for what was missed meanwhile.
+        // The caller must learn of a lost connection, to poll for jobs whose notifications it missed.
         listener.eager_reconnect(false);
         Ok(ChannelListener(listener))
     }
@@ -23,7 +23,7 @@ impl Listener for ChannelListener {
         Box::pin(async {
             match self.0.try_recv().await {
                 Ok(Some(notification)) => Ok(notification.payload().to_owned()),
-                Ok(None) => Err(Failure::no_reply("the connection ended")),
+                Ok(None) => Err(Failure::no_reply("the connection was closed")),
                 Err(error) => Err(failure(error)),
             }
         })

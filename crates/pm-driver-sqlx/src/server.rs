@@ -1,4 +1,4 @@
-//! The server that a pool of our own leads to: chosen among the places of a connection string, and again when in doubt.
+//! The server of a driver's own pool: chosen among the hosts of a connection string, and again after a failure.
 
 use crate::statement::failure;
 use futures_util::lock::Mutex;
@@ -10,27 +10,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The pause after a failure to connect doubles from this to [`LONGEST_PAUSE`]; who asks meanwhile waits and shares
-/// the next attempt.
+/// The pause after a failure to connect doubles from this to [`LONGEST_PAUSE`]. Tasks that need a connection during it
+/// wait, and share the next attempt.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The places of a connection string, and which of them was chosen.
+/// The route to the hosts of a connection string, and whether one of them is chosen.
 pub(crate) struct Server {
     route: Route,
     runtime: Arc<dyn Runtime>,
-    /// Whether a transaction pooler was spoken of.
+    /// Whether the options announce a transaction pooler.
     pooler: bool,
     is_chosen: AtomicBool,
-    /// Held while choosing, so that many tasks share one choice, or one failure.
+    /// Locked while choosing, so that concurrent tasks share one choice, or one failure.
     choosing: Mutex<Option<Failed>>,
 }
 
-/// The last failure to choose, since when nothing else was tried.
+/// The last failure to choose a server, with no attempt since.
 struct Failed {
     at: Instant,
     failure: Failure,
-    /// How many there were in a row.
+    /// The number of consecutive failures.
     times: u32,
 }
 
@@ -39,11 +39,11 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// `Invalid` as [`Target::read`], and for what sqlx cannot do.
+    /// `Invalid` as [`Target::read`], and for parameters that sqlx does not support.
     pub(crate) fn new(url: &str, options: &ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Self, Error> {
         let target = Target::read(url, options)?;
         check(&target)?;
-        // sqlx names the host that it connects to when it asks for TLS, which some proxies need to know.
+        // With TLS, sqlx sends the host name that it connects to, which some proxies need.
         let by_name = target.tls.mode.is_strict();
         Ok(Server {
             route: Route::new(target).by_name(by_name),
@@ -54,12 +54,12 @@ impl Server {
         })
     }
 
-    /// Returns how long one address may take.
+    /// Returns the time limit for opening a session on one address.
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.route.target().connect_timeout.unwrap_or(Duration::from_secs(86_400))
     }
 
-    /// Returns how to connect to the first place, before one is chosen.
+    /// Returns the options for connecting to the first host, before a server is chosen.
     pub(crate) fn first(&self) -> PgConnectOptions {
         let target = self.route.target();
         let address = match target.places.first() {
@@ -85,12 +85,13 @@ impl Server {
         }
     }
 
-    /// Chooses a server that answers and will do, unless another task just has; hands it to `use_it`.
+    /// Chooses an acceptable server and passes it to `use_it`, unless another task has just chosen one.
     ///
     /// # Errors
     ///
-    /// As [`Route::connect`]; one that shows the pooler if one stands between and nobody spoke of it: sqlx names prepared
-    /// statements alike on all its connections, and a transaction pooler would run one for another.
+    /// As [`Route::connect`]; and a failure that shows a transaction pooler, if there is one that the options do not
+    /// announce. sqlx uses the same names for prepared statements on all connections, so a pooler might run one
+    /// statement in place of another.
     pub(crate) async fn choose(&self, use_it: impl FnOnce(PgConnectOptions)) -> Result<(), Failure> {
         let asked_at = Instant::now();
         let mut failed = self.choosing.lock().await;
@@ -120,7 +121,7 @@ impl Server {
         }
     }
 
-    /// Returns how to connect to the first address that answers and will do.
+    /// Returns the options for connecting to the first acceptable server.
     pub(crate) async fn find(&self, marked: bool) -> Result<PgConnectOptions, Failure> {
         let open = |attempt| -> BoxFuture<'_, _> { Box::pin(self.try_once(attempt, marked)) };
         self.route.connect(&*self.runtime, &open).await
@@ -141,7 +142,7 @@ impl Server {
             }
             false => None,
         };
-        // The server copes with a client that just leaves.
+        // An error while closing does not matter.
         drop(connection.close().await);
         Ok((options, role))
     }
@@ -154,7 +155,7 @@ impl Server {
             .application_name(&target.application_name)
             .username(&target.user)
             .database(&target.database)
-            // Without one the variable would count, which is read already.
+            // An empty password keeps sqlx from reading PGPASSWORD, which the target already includes.
             .password(place.and_then(|place| place.password.as_ref()).map_or("", |password| password.reveal()));
         options = match &attempt.address {
             Address::Socket(directory, port) => options.socket(directory).port(*port),
@@ -176,7 +177,7 @@ impl Server {
             options = options.ssl_client_cert(certificate).ssl_client_key(key);
         }
         match (self.pooler, marked) {
-            // Poolers refuse start-up parameters that they do not know.
+            // Poolers refuse unknown start-up parameters.
             (true, false) => options.extra_float_digits(None),
             (_, true) => options.options([SESSION_MARK]),
             (false, false) => options,
@@ -184,8 +185,8 @@ impl Server {
     }
 }
 
-/// Returns options that start with these settings, in the form of the start-up parameter. sqlx takes that form out of a
-/// URL only.
+/// Returns options with these session settings, given in the form of the start-up parameter. sqlx only parses that
+/// form in a URL.
 fn settings(settings: Option<&str>) -> PgConnectOptions {
     let Some(settings) = settings else { return PgConnectOptions::new_without_pgpass() };
     let encoded: String = settings.bytes().map(|byte| format!("%{byte:02x}")).collect();
@@ -193,10 +194,10 @@ fn settings(settings: Option<&str>) -> PgConnectOptions {
     read.unwrap_or_else(|_| PgConnectOptions::new_without_pgpass())
 }
 
-/// Refuses what sqlx cannot do.
+/// Refuses parameters that sqlx does not support.
 fn check(target: &Target) -> Result<(), Error> {
     let renamed = |host: &Host| matches!(host, Host::Address(address, name) if *name != address.to_string());
-    let lacking = if target.tls.direct {
+    let unsupported = if target.tls.direct {
         "sslnegotiation=direct"
     } else if target.tls.channel_binding == ChannelBinding::Require {
         "channel_binding=require"
@@ -205,7 +206,7 @@ fn check(target: &Target) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::invalid(format!("sqlx cannot do {lacking}: leave it out, or use pm-driver-tokio-postgres")))
+    Err(Error::invalid(format!("sqlx does not support {unsupported}: leave it out, or use pm-driver-tokio-postgres")))
 }
 
 fn refusal(error: sqlx::Error) -> Refusal {
@@ -216,7 +217,7 @@ fn refusal(error: sqlx::Error) -> Refusal {
     };
     let why = error.to_string();
     let advice = match why.as_str() {
-        why if why.contains("built without TLS") => " (add the feature \"tls\" of pm-driver-sqlx)",
+        why if why.contains("built without TLS") => " (enable the feature \"tls\" of pm-driver-sqlx)",
         why => Refusal::advice(why),
     };
     let why = format!("{why}{advice}");

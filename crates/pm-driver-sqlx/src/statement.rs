@@ -1,4 +1,4 @@
-//! Values as bytes, past sqlx' own types, and rows out of its streams.
+//! Values as bytes, bypassing the types of sqlx, and rows from its streams.
 
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
@@ -14,7 +14,7 @@ struct Parameter<'a>(&'a Value<'a>);
 
 impl Type<Postgres> for Parameter<'_> {
     fn type_info() -> PgTypeInfo {
-        // Unknown: each value says its own.
+        // The type `unknown`; `produces` returns each value's own type.
         PgTypeInfo::with_oid(Oid(705))
     }
 }
@@ -48,29 +48,29 @@ pub(crate) async fn rows(
     let mut collected = Rows::builder(statement.columns.len());
     while let Some(row) = answer.try_next().await? {
         for column in 0..row.len() {
-            // Only a null has no bytes.
+            // Only NULL has no bytes.
             collected.push(row.try_get_raw(column)?.as_bytes().ok());
         }
     }
     Ok(collected.finish())
 }
 
-/// Returns the failure to get a connection of a pool.
+/// Converts an error of acquiring a connection into a failure.
 pub(crate) fn unreachable(pool: &PgPool, error: Error) -> Failure {
     let (server, why) = (pool.connect_options(), error.to_string());
-    let told = matches!(error, Error::Database(_)).then(|| failure(error));
+    let reported = matches!(error, Error::Database(_)).then(|| failure(error));
     let host = server.get_socket().map_or_else(|| server.get_host().into(), |path| path.to_string_lossy());
-    Failure::unreachable(&format!("{host}:{}", server.get_port()), told, why)
+    Failure::unreachable(&format!("{host}:{}", server.get_port()), reported, why)
 }
 
-/// Returns what an error of a statement under way allows.
+/// Converts an error of a running statement into a failure.
 pub(crate) fn failure(error: Error) -> Failure {
     match error {
         Error::Database(reported) => {
             let detail = reported.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::detail);
-            let told =
+            let failure =
                 Failure::reported(&reported.code().unwrap_or_default(), reported.constraint(), reported.message());
-            told.with_detail(detail)
+            failure.with_detail(detail)
         }
         Error::Encode(_) => Failure::unsendable(error.to_string()),
         Error::BeginFailed => Failure::not_sent(error.to_string()),

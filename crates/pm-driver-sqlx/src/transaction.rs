@@ -1,12 +1,11 @@
-//! A transaction of the caller's.
+//! Running statements in a caller's transaction.
 
 use crate::statement::{failure, rows};
 use futures_util::lock::Mutex;
 use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use sqlx::{Connection, PgConnection};
 
-/// Runs pm's statements inside a transaction that the caller owns: a `Transaction<Postgres>`, or the `PgConnection` of
-/// one.
+/// Runs pm's statements inside the caller's transaction: a `Transaction<Postgres>`, or the `PgConnection` of one.
 ///
 /// ```no_run
 /// # use pm_driver_sqlx::{EnqueueOptions, InTransaction, Queue};
@@ -20,13 +19,13 @@ use sqlx::{Connection, PgConnection};
 /// # }
 /// ```
 ///
-/// It borrows the connection until it is last used, and lends it to one statement at a time: futures that share it wait
-/// for each other. Statements are not kept prepared: each takes two round trips and is planned for what the tables hold
-/// now. For the levels of isolation see [`Queue::enqueue_in`](crate::Queue::enqueue_in) and
+/// It borrows the connection for as long as it is used, and runs one statement at a time: concurrent calls wait for
+/// each other. Statements are not kept prepared: each takes two round trips, and is planned for the current contents
+/// of the tables. For isolation levels see [`Queue::enqueue_in`](crate::Queue::enqueue_in) and
 /// [`JobAck::commit_in`](crate::JobAck::commit_in).
 ///
-/// A connection on which sqlx has begun no transaction is refused with an error of kind `Database`: a `BEGIN` sent as
-/// plain SQL is not seen.
+/// If sqlx has not begun a transaction on the connection, statements fail with an error of kind `Database`. sqlx does
+/// not detect a `BEGIN` that was sent as plain SQL.
 #[derive(Debug)]
 pub struct InTransaction<'c>(Mutex<&'c mut PgConnection>);
 
@@ -43,7 +42,7 @@ impl Executor for InTransaction<'_> {
         Box::pin(async move {
             let mut connection = self.0.lock().await;
             if !connection.is_in_transaction() {
-                return Err(Failure::unsendable("the connection is in no transaction: begin one with sqlx first"));
+                return Err(Failure::unsendable("the connection is not in a transaction: begin one with sqlx first"));
             }
             rows(&mut connection, statement, params, false).await.map_err(failure)
         })

@@ -1,4 +1,4 @@
-//! What is special about sqlx: pools of the caller's, connections in no transaction, statements given up.
+//! Tests specific to sqlx: the caller's pool, connections outside a transaction, abandoned statements.
 
 use futures_util::StreamExt;
 use pm_driver_sqlx::{
@@ -10,11 +10,11 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use std::time::Duration;
 
 async fn pool(database: &TestDatabase, size: u32) -> PgPool {
-    PgPoolOptions::new().max_connections(size).connect(&database.url()).await.expect("it can be connected to")
+    PgPoolOptions::new().max_connections(size).connect(&database.url()).await.expect("the server accepts connections")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_live_their_life_on_a_pool_of_the_callers() {
+async fn jobs_are_enqueued_and_worked_off_on_the_callers_pool() {
     let database = TestDatabase::create().unwrap();
     let pool = pool(&database, 3).await;
     let queue = from_pool(pool.clone(), ConnectOptions::default()).await.unwrap();
@@ -28,25 +28,25 @@ async fn jobs_live_their_life_on_a_pool_of_the_callers() {
     jobs.for_each_concurrent(8, async |job| job.unwrap().into_parts().1.commit().await.unwrap()).await;
     assert_eq!(queue.list_queues().await.unwrap()[0].count(State::Finished).jobs, 500);
     queue.close().await;
-    assert!(pool.acquire().await.is_ok(), "the pool stays the caller's");
+    assert!(pool.acquire().await.is_ok(), "the pool stays open");
 }
 
 #[tokio::test]
-async fn a_stream_listens_beside_a_pool_that_has_no_connection_to_spare() {
+async fn a_stream_listens_beside_a_pool_with_a_single_connection() {
     let database = TestDatabase::create().unwrap();
     let queue = from_pool(pool(&database, 1).await, ConnectOptions::default()).await.unwrap();
     queue.create_queue("tasks", false).await.unwrap();
     let _jobs = queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default());
-    let hears = async {
+    let listening = async {
         while !queue.is_listening() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), hears).await.expect("it hears");
+    tokio::time::timeout(Duration::from_secs(20), listening).await.expect("the listener connects");
 }
 
 #[tokio::test]
-async fn a_connection_in_no_transaction_is_refused() {
+async fn a_connection_outside_a_transaction_is_refused() {
     let database = TestDatabase::create().unwrap();
     let pool = pool(&database, 2).await;
     let queue = from_pool(pool.clone(), ConnectOptions::default()).await.unwrap();
@@ -55,12 +55,12 @@ async fn a_connection_in_no_transaction_is_refused() {
     let inside = InTransaction::new(&mut connection);
     let refused = queue.enqueue_in(&inside, "tasks", 1u64, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Database);
-    assert!(refused.to_string().contains("in no transaction"), "{refused}");
+    assert!(refused.to_string().contains("not in a transaction"), "{refused}");
     assert!(queue.list_pending("tasks").await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_statement_given_up_takes_its_connection_along() {
+async fn the_connection_of_an_abandoned_statement_is_closed() {
     let database = TestDatabase::create().unwrap();
     let driver = Sqlx::new(
         &database.url(),
@@ -76,7 +76,7 @@ async fn a_statement_given_up_takes_its_connection_along() {
     };
     let (slow, quick) = (statement("select 1 from pg_sleep(60)"), statement("select 2"));
     assert!(tokio::time::timeout(Duration::from_millis(300), driver.run(&slow, &[])).await.is_err());
-    let rows = tokio::time::timeout(Duration::from_secs(5), driver.run(&quick, &[])).await.expect("at once").unwrap();
+    let rows = tokio::time::timeout(Duration::from_secs(5), driver.run(&quick, &[])).await.expect("in time").unwrap();
     let mut row = rows.only(quick.id).unwrap();
-    assert_eq!(row.read::<i32>(), Ok(2), "the answer to this statement, not to that");
+    assert_eq!(row.read::<i32>(), Ok(2), "the reply to this statement, not to the abandoned one");
 }

@@ -1,4 +1,4 @@
-//! Values as bytes, past tokio-postgres' own types.
+//! Values as bytes, bypassing the types of tokio-postgres.
 
 use bytes::BytesMut;
 use pm_queue::Value;

@@ -1,4 +1,4 @@
-//! One pipelined connection and its prepared statements.
+//! A connection on which statements are pipelined, with its prepared statements.
 
 use crate::cell::{Cell, Parameter};
 use crate::enclosing::Enclosing;
@@ -13,25 +13,25 @@ use std::time::Instant;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, RowStream};
 
-/// A connection. Statements of many tasks are pipelined on it.
+/// A connection on which the statements of many tasks are pipelined.
 pub(crate) struct Connection {
     client: Client,
-    /// What each statement's transaction begins with, through a transaction pooler; otherwise the session keeps settings and
-    /// prepared statements.
+    /// Runs each statement in its own transaction, through a transaction pooler. Without it the session keeps settings
+    /// and prepared statements.
     enclosing: Option<Enclosing>,
     prepared: Mutex<HashMap<StatementId, tokio_postgres::Statement>>,
     in_flight: AtomicUsize,
-    /// When it was last idle or answered, in milliseconds after `opened_at`.
-    moved_at: AtomicU64,
+    /// When it was last idle or received a reply, in milliseconds after `opened_at`.
+    active_at: AtomicU64,
     opened_at: Instant,
-    /// Whether no further statement is sent: one timed out, or was told that this is no primary.
+    /// Whether no further statement is sent: one has timed out, or the server does not accept writes.
     retired: AtomicBool,
 }
 
-/// A connection that has not answered for so long is held up, by a lock perhaps.
-const HELD_UP_MS: u64 = 50;
+/// A connection without a reply for this time counts as blocked, perhaps by a lock.
+const BLOCKED_AFTER_MS: u64 = 50;
 
-/// Counts a statement in flight; retires the connection when the statement is dropped unanswered.
+/// Counts a statement in flight. Retires the connection if the statement is dropped before its reply.
 struct InFlight<'a> {
     connection: &'a Connection,
     retires: bool,
@@ -40,7 +40,7 @@ struct InFlight<'a> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.connection.moved();
+        self.connection.mark_active();
         if self.retires {
             self.connection.retired.store(true, Ordering::Relaxed);
         }
@@ -54,21 +54,21 @@ impl Connection {
             enclosing,
             prepared: Mutex::default(),
             in_flight: AtomicUsize::new(0),
-            moved_at: AtomicU64::new(0),
+            active_at: AtomicU64::new(0),
             opened_at: Instant::now(),
             retired: AtomicBool::new(false),
         }
     }
 
-    /// Returns how many statements wait for their answer; far more when none has been answered for a while.
+    /// Returns the number of statements in flight, plus a large number if there was no reply for a while.
     pub(crate) fn load(&self) -> usize {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        let since = self.age_ms().saturating_sub(self.moved_at.load(Ordering::Relaxed));
-        in_flight + if in_flight > 0 && since > HELD_UP_MS { usize::MAX / 2 } else { 0 }
+        let inactive_ms = self.age_ms().saturating_sub(self.active_at.load(Ordering::Relaxed));
+        in_flight + if in_flight > 0 && inactive_ms > BLOCKED_AFTER_MS { usize::MAX / 2 } else { 0 }
     }
 
-    fn moved(&self) {
-        self.moved_at.store(self.age_ms(), Ordering::Relaxed);
+    fn mark_active(&self) {
+        self.active_at.store(self.age_ms(), Ordering::Relaxed);
     }
 
     fn age_ms(&self) -> u64 {
@@ -82,7 +82,7 @@ impl Connection {
 
     pub(crate) async fn run(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.moved();
+            self.mark_active();
         }
         let mut in_flight = InFlight { connection: self, retires: true };
         let answer = self.answer(statement, params).await.map_err(|error| self.failure(&error));
@@ -143,16 +143,16 @@ pub(crate) async fn collect(rows: RowStream, statement: &Statement) -> Result<Ro
     Ok(collected.finish())
 }
 
-/// Returns what an error allows, for a connection that is closed or not.
+/// Converts an error into a failure; `closed` is whether the connection is closed.
 pub(crate) fn failure(error: &Error, closed: bool) -> Failure {
     if let Some(reported) = error.as_db_error() {
-        let told = Failure::reported(reported.code().code(), reported.constraint(), reported.message());
-        return told.with_detail(reported.detail());
+        let failure = Failure::reported(reported.code().code(), reported.constraint(), reported.message());
+        return failure.with_detail(reported.detail());
     }
     let broken = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
     match closed || broken || error.is_closed() {
-        true => Failure::no_reply(words(error)),
-        false => Failure::unsendable(words(error)),
+        true => Failure::no_reply(message_chain(error)),
+        false => Failure::unsendable(message_chain(error)),
     }
 }
 
@@ -160,16 +160,16 @@ fn postgres_type(oid: u32) -> Option<Type> {
     Type::from_oid(oid)
 }
 
-/// Returns an error with its causes in one line.
-pub(crate) fn words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
+/// Returns the messages of an error and its causes in one line.
+pub(crate) fn message_chain(error: &dyn std::error::Error) -> String {
+    let mut messages = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {
-        let said = source.to_string();
-        if !words.contains(&said) {
-            words = format!("{words}: {said}");
+        let message = source.to_string();
+        if !messages.contains(&message) {
+            messages = format!("{messages}: {message}");
         }
         cause = source.source();
     }
-    words
+    messages
 }

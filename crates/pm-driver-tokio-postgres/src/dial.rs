@@ -1,4 +1,4 @@
-//! Opening connections, with TLS or without.
+//! Opening connections, with or without TLS.
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use pm_queue::connecting::{Address, Attempt, ChannelBinding, Host, SslMode, Target};
@@ -7,23 +7,23 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, config};
 
-/// What a connection hears besides answers. It has to be polled for the connection to move at all.
+/// The asynchronous messages of a connection, such as notifications. Polling this stream drives the connection.
 pub type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 
-/// Why a connection could not be opened: an [`Error`](tokio_postgres::Error) of tokio-postgres, or another.
+/// Why a connection could not be opened: an [`Error`](tokio_postgres::Error) of tokio-postgres, or another error.
 pub type DialError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A runtime that opens connections for this driver: [`runtime::Tokio`](crate::runtime::Tokio), and with features
-/// `smol` and `async-std` those.
+/// A runtime that opens connections for this driver: [`runtime::Tokio`](crate::runtime::Tokio) and, with the features
+/// `smol` and `async-std`, these runtimes.
 ///
-/// Implement it for sockets or TLS of your own: open a stream to the one address of [`Dial::config`], log in with
-/// `Config::connect_raw`, and return what [`opened`] makes of that.
+/// To use your own sockets or TLS, implement it for your own runtime: open a stream to the one address of
+/// [`Dial::config`], log in with `Config::connect_raw`, and pass the result to [`opened`].
 pub trait Sockets: Runtime {
-    /// Opens a connection to one address. The driver bounds its time.
+    /// Opens a connection to one address. The driver limits its time.
     fn dial<'a>(&'a self, dial: &'a Dial) -> BoxFuture<'a, Result<(Client, Messages), DialError>>;
 }
 
-/// One address to connect to, and how.
+/// One address to connect to, with all parameters of the connection.
 #[derive(Debug)]
 pub struct Dial {
     config: Config,
@@ -32,35 +32,35 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// Returns how to connect to the first place of a connection string: for connections beside those of the driver.
+    /// Returns the parameters for the first host of a connection string. For connections besides those of the driver.
     ///
     /// # Errors
     ///
-    /// `Invalid` when the string or a certificate cannot be read.
+    /// `Invalid` when the string cannot be parsed or a certificate cannot be read.
     pub fn first_of(url: &str, options: &ConnectOptions) -> Result<Dial, Error> {
         let target = Target::read(url, options)?;
-        let there = target.places.first().ok_or_else(|| Error::invalid("the database URL names no host"))?;
-        let address = match &there.host {
-            Host::Socket(directory) => Address::Socket(directory.clone(), there.port),
-            Host::Name(name) => Address::Name(name.clone(), there.port),
-            Host::Address(address, _) => Address::Ip(*address, there.port),
+        let first = target.places.first().ok_or_else(|| Error::invalid("the database URL has no host"))?;
+        let address = match &first.host {
+            Host::Socket(directory) => Address::Socket(directory.clone(), first.port),
+            Host::Name(name) => Address::Name(name.clone(), first.port),
+            Host::Address(address, _) => Address::Ip(*address, first.port),
         };
         let mode = if matches!(address, Address::Socket(..)) { SslMode::Disable } else { target.tls.mode };
         Dial::new(&target, &Attempt { place: 0, address, mode }, None)
     }
 
-    /// Returns how to open this attempt's connection.
+    /// Returns the parameters of this attempt's connection.
     ///
     /// # Errors
     ///
     /// `Invalid` when a certificate cannot be read.
-    pub(crate) fn new(target: &Target, attempt: &Attempt, mark: Option<(&str, &str)>) -> Result<Dial, Error> {
+    pub(crate) fn new(target: &Target, attempt: &Attempt, session_mark: Option<(&str, &str)>) -> Result<Dial, Error> {
         #[cfg(feature = "tls")]
         let tls = match attempt.mode {
             SslMode::Disable => None,
             mode => Some(crate::tls::connector(&target.tls, mode)?),
         };
-        let config = config(target, attempt, mark);
+        let config = config(target, attempt, session_mark);
         Ok(Dial {
             config,
             #[cfg(feature = "tls")]
@@ -68,31 +68,31 @@ impl Dial {
         })
     }
 
-    /// Returns what tokio-postgres needs to know: one place, which is a socket's directory or an address with the name
-    /// that the certificate has to bear, and how to log in there.
+    /// Returns the configuration for tokio-postgres: one host, which is the directory of a Unix socket or an address
+    /// with the host name for the certificate, and the login.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Returns how to encrypt, if the connection is to be encrypted.
+    /// Returns the TLS connector, if the connection is to be encrypted.
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<crate::tls::Connector> {
         self.tls.clone()
     }
 }
 
-/// Refuses a target that wants what this build lacks.
+/// Refuses a target that needs a feature which this build lacks.
 ///
 /// # Errors
 ///
-/// `Invalid`, with the feature that is missing.
+/// `Invalid`, naming the missing feature.
 pub(crate) fn check(target: &Target) -> Result<(), Error> {
     let mode = target.tls.mode;
     let wants_tls = mode.is_strict() || target.tls.channel_binding == ChannelBinding::Require;
     match wants_tls && !cfg!(feature = "tls") {
         true => Err(Error::invalid(format!(
-            "sslmode={} with channel_binding={:?} needs TLS, which this program was built without: \
-             add the feature \"tls\" of pm-driver-tokio-postgres",
+            "sslmode={} with channel_binding={:?} needs TLS, but this program was built without it: \
+             enable the feature \"tls\" of pm-driver-tokio-postgres",
             mode.name(),
             target.tls.channel_binding
         ))),
@@ -100,7 +100,7 @@ pub(crate) fn check(target: &Target) -> Result<(), Error> {
     }
 }
 
-fn config(target: &Target, attempt: &Attempt, mark: Option<(&str, &str)>) -> Config {
+fn config(target: &Target, attempt: &Attempt, session_mark: Option<(&str, &str)>) -> Config {
     let mut config = Config::new();
     config.user(&target.user).dbname(&target.database).application_name(&target.application_name);
     let place = target.places.get(attempt.place);
@@ -121,9 +121,9 @@ fn config(target: &Target, attempt: &Attempt, mark: Option<(&str, &str)>) -> Con
     if let Some(password) = place.and_then(|place| place.password.as_ref()) {
         config.password(password.reveal());
     }
-    // What shows a pooler comes first: whoever sets it again wants it so.
-    let mark = mark.map(|(name, value)| format!("-c {name}={value}"));
-    let options: Vec<_> = mark.as_deref().into_iter().chain(target.options.as_deref()).collect();
+    // The session mark that detects a pooler comes first, so that the caller's options can override it.
+    let session_mark = session_mark.map(|(name, value)| format!("-c {name}={value}"));
+    let options: Vec<_> = session_mark.as_deref().into_iter().chain(target.options.as_deref()).collect();
     if !options.is_empty() {
         config.options(options.join(" "));
     }
@@ -164,7 +164,7 @@ impl Sockets for pm_queue::runtime::Tokio {
     }
 }
 
-/// Returns a connection as the driver uses it: for implementations of [`Sockets`].
+/// Converts a connection into the form that the driver uses. For implementations of [`Sockets`].
 pub fn opened<S, T>((client, mut connection): (Client, Connection<S, T>)) -> (Client, Messages)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,

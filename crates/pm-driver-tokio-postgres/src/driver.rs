@@ -1,4 +1,4 @@
-//! A small set of connections that heal themselves.
+//! The driver: a small set of connections that are reopened when lost.
 
 use crate::dial::Sockets;
 use crate::server::Server;
@@ -6,7 +6,7 @@ use crate::sets::ConnectionSets;
 use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Room, Rows, Statement, Value};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Carries statements over a few pipelined connections, opened when first needed and again when lost.
+/// A driver that pipelines statements on a few connections, which it opens on demand and again when they are lost.
 pub struct TokioPostgres {
     server: Arc<Server>,
     sets: RwLock<Arc<ConnectionSets>>,
@@ -20,7 +20,8 @@ impl std::fmt::Debug for TokioPostgres {
 }
 
 impl TokioPostgres {
-    /// Returns a driver for the database at `url` on the tokio runtime this is called in; no connection is opened yet.
+    /// Returns a driver for the database at `url`, on the tokio runtime in which this is called. Opens no connection
+    /// yet.
     ///
     /// # Errors
     ///
@@ -34,11 +35,11 @@ impl TokioPostgres {
         TokioPostgres::on(url, options, Arc::new(pm_queue::runtime::Tokio::current()))
     }
 
-    /// Returns a driver for the database at `url` on a runtime; no connection is opened yet.
+    /// Returns a driver for the database at `url`, on a given runtime. Opens no connection yet.
     ///
     /// # Errors
     ///
-    /// `Invalid` when `url` is not a Postgres URL or key-value string.
+    /// `Invalid` when `url` is not a Postgres URL or key-value string, or needs TLS without the feature `tls`.
     pub fn on(url: &str, options: &ConnectOptions, sockets: Arc<dyn Sockets>) -> Result<Self, Error> {
         let server = Arc::new(Server::new(url, options, sockets)?);
         Ok(TokioPostgres {
@@ -68,7 +69,7 @@ impl Driver for TokioPostgres {
     }
 
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
-        // On a connection of its own: a script that fails inside its transaction leaves the connection in there.
+        // On a separate connection, because a script that fails leaves its connection inside the failed transaction.
         Box::pin(async move { self.server.connect().await?.run_script(script).await })
     }
 
@@ -77,7 +78,7 @@ impl Driver for TokioPostgres {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        // What is being opened still goes into the old places, and ends with them.
+        // A connection that is being opened still goes into the old slots, and is dropped with them.
         *self.sets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ConnectionSets::new(&self.options));
         Box::pin(async {})
     }

@@ -1,4 +1,4 @@
-//! A transaction around one statement, in one round trip.
+//! Running one statement in its own transaction, in one round trip.
 
 use crate::connection::{collect, typed};
 use futures_util::future::join3;
@@ -8,22 +8,22 @@ use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use tokio_postgres::{Client, Error};
 
-/// Runs statements in sessions that keep nothing of ours: each in a transaction that begins with its settings.
+/// Runs statements without changing the session: each in a transaction that begins with the settings it needs.
 ///
-/// Beginning, statement and commit are written at once, before anything is waited for. So it takes one round trip, and a
-/// future that is dropped leaves no transaction open: the server has its commit already.
+/// Begin, statement and commit are written together, before the first reply. So it takes one round trip, and dropping
+/// the future leaves no transaction open, because the server already has the commit.
 pub(crate) struct Enclosing {
     beginning: String,
-    /// Held while the three are written, so that those of another task do not come between.
-    turn: Mutex<()>,
+    /// Locked while the three are written, so that another task's messages do not come between them.
+    write_lock: Mutex<()>,
 }
 
 impl Enclosing {
     pub(crate) fn new(options: &ConnectOptions) -> Self {
-        Enclosing { beginning: options.transaction_script(), turn: Mutex::new(()) }
+        Enclosing { beginning: options.transaction_script(), write_lock: Mutex::new(()) }
     }
 
-    /// Runs a statement. What the statement says is returned before what its commit says.
+    /// Runs a statement. An error of the statement takes precedence over one of its commit.
     pub(crate) async fn run(
         &self,
         client: &Client,
@@ -31,10 +31,10 @@ impl Enclosing {
         params: &[Value<'_>],
     ) -> Result<Rows, Error> {
         let rows = async { collect(client.query_typed_raw(&statement.text, typed(params)).await?, statement).await };
-        // Each is written when first polled, one after the other.
+        // Each is written when first polled, in this order.
         let mut all = pin!(join3(client.batch_execute(&self.beginning), rows, client.batch_execute("commit")));
         let (begun, rows, committed) = poll_fn(|cx| {
-            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let _write_lock = self.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
             all.as_mut().poll(cx)
         })
         .await;

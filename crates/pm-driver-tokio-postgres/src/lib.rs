@@ -1,6 +1,6 @@
-//! pm, a Postgres job queue, on tokio-postgres.
+//! pm, a Postgres job queue, with the client library tokio-postgres.
 //!
-//! Put jobs on queues, take them off as a stream, say how each ended. Jobs are plain serde types.
+//! Enqueue jobs, take them as a stream, and settle each one. Payloads are serde types.
 //!
 //! ```no_run
 //! use futures_util::StreamExt;
@@ -48,15 +48,14 @@
 //! # Ok(())
 //! # }
 //! ```
-
 //!
 //! # Features
 //!
-//! * `tokio` (default), `smol`, `async-std`: the runtimes, any number of them in one program: see [`connect_on`]. The
-//!   last two need no tokio runtime.
-//! * `tls`: TLS over rustls, as libpq's `sslmode` has it. Without it, connections are not encrypted, and an `sslmode`
-//!   that wants encryption is refused.
-//! * `deadpool`: `from_pool`, on a pool of the caller's.
+//! * `tokio` (default), `smol`, `async-std`: the runtimes. A program may use several; see [`connect_on`]. The last two
+//!   need no tokio runtime.
+//! * `tls`: TLS with rustls, controlled by `sslmode` as in libpq. Without it, connections are not encrypted, and an
+//!   `sslmode` that requires encryption is refused.
+//! * `deadpool`: `from_pool`, for a deadpool-postgres pool of the caller's.
 
 mod cell;
 mod connection;
@@ -86,42 +85,42 @@ pub use transaction::InTransaction;
 
 use std::sync::Arc;
 
-// The program in the README is compiled with the examples in here.
+// Compiles the program in the README as a doctest.
 #[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-/// Returns a handle on the queues of the database at `url`, with default [`ConnectOptions`].
+/// Opens a handle on the queues of the database at `url`, with default [`ConnectOptions`].
 ///
-/// It migrates an empty or older schema. To be called in a tokio runtime, which then drives everything.
+/// Migrates a missing or older schema. Call it in a tokio runtime, which then runs all tasks of the handle.
 ///
 /// # Errors
 ///
-/// `Invalid` for a bad URL; `Unavailable` when no server answers within 5 s; `Schema` when the schema is newer than this
-/// program; `Database` when the role may not create what is missing.
+/// `Invalid` for a bad URL; `Unavailable` when no server answers within 5 s; `Schema` when the schema is newer than
+/// this program; `Forbidden` when the role lacks a privilege, for example to create missing tables.
 #[cfg(feature = "tokio")]
 pub async fn connect(url: &str) -> Result<Queue, Error> {
     connect_with(url, ConnectOptions::default()).await
 }
 
-/// Returns a handle on the queues of the database at `url`. To be called in a tokio runtime.
+/// Opens a handle on the queues of the database at `url`, with these options. Call it in a tokio runtime.
 ///
 /// # Errors
 ///
-/// As [`connect`]; `Schema` also when the schema is missing or older and the options say not to migrate.
+/// As [`connect`]; `Schema` also when the schema is missing or older while [`ConnectOptions::migrate`] is off.
 #[cfg(feature = "tokio")]
 pub async fn connect_with(url: &str, options: ConnectOptions) -> Result<Queue, Error> {
     connect_on(url, options, Arc::new(runtime::Tokio::current())).await
 }
 
-/// Returns a handle on the queues of the database at `url`, driven by the given runtime.
+/// Opens a handle on the queues of the database at `url`, on the given runtime.
 ///
-/// The URL, or `key=value` pairs, is read as libpq reads it; what it leaves open comes from `PGHOST`, `PGPASSWORD` and
-/// their kind, and from the password file: `docs/connecting.md`.
+/// `url` is a URL or `key=value` pairs, read as libpq does: parameters that it does not set come from `PGHOST`,
+/// `PGPASSWORD` and the other environment variables, and from the password file. See `docs/connecting.md`.
 ///
 /// # Errors
 ///
-/// `Invalid` for a bad URL; `Unavailable`, `Schema` and `Database` as [`Queue::open`].
+/// `Invalid` for a bad URL; otherwise as [`Queue::open`].
 pub async fn connect_on(url: &str, options: ConnectOptions, runtime: Arc<dyn Sockets>) -> Result<Queue, Error> {
     let driver = TokioPostgres::on(url, &options, runtime.clone())?;
     Queue::open(Arc::new(driver), runtime, &options).await

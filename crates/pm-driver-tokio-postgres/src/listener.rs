@@ -1,6 +1,6 @@
-//! A connection of its own that hears notifications.
+//! The listener: a separate connection that receives notifications.
 
-use crate::connection::{failure, words};
+use crate::connection::{failure, message_chain};
 use crate::dial::Messages;
 use crate::server::role;
 use futures_util::{FutureExt, StreamExt};
@@ -9,7 +9,7 @@ use pm_queue::{BoxFuture, Failure, Listener, listen_script};
 use std::pin::pin;
 use tokio_postgres::{AsyncMessage, Client, Error};
 
-/// Hears one channel.
+/// Receives the notifications of one channel.
 pub(crate) struct ChannelListener {
     /// Keeps the connection open.
     _client: Client,
@@ -17,7 +17,7 @@ pub(crate) struct ChannelListener {
 }
 
 impl ChannelListener {
-    /// Listens on `channel` with a connection that was just made; asks what the server is if `asks_role`.
+    /// Listens on `channel` with a new connection; returns the server's role too, if `asks_role`.
     pub(crate) async fn new(
         client: Client,
         mut messages: Messages,
@@ -28,7 +28,7 @@ impl ChannelListener {
         let script = listen_script(channel);
         let start = async {
             let role = if asks_role { Some(role(&client).await?) } else { None };
-            // A standby has no notifications, and says so: what it is counts more than that.
+            // LISTEN fails on a standby; its role is the better reason to refuse it.
             match role {
                 Some(role) if role.is_standby => {}
                 _ => client.batch_execute(&script).await?,
@@ -36,7 +36,7 @@ impl ChannelListener {
             Ok(role)
         };
         let role = {
-            // The connection only moves while its messages are read.
+            // The connection only makes progress while its messages are read.
             let mut answer = pin!(start.fuse());
             loop {
                 let message = futures_util::select_biased! {
@@ -46,7 +46,7 @@ impl ChannelListener {
                 match message {
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(failed(error)),
-                    None => return Err(Failure::no_reply("the connection ended")),
+                    None => return Err(Failure::no_reply("the connection was closed")),
                 }
             }
         };
@@ -61,8 +61,8 @@ impl Listener for ChannelListener {
                 match self.messages.next().await {
                     Some(Ok(AsyncMessage::Notification(notification))) => return Ok(notification.payload().to_owned()),
                     Some(Ok(_)) => {}
-                    Some(Err(error)) => return Err(Failure::no_reply(words(&error))),
-                    None => return Err(Failure::no_reply("the connection ended")),
+                    Some(Err(error)) => return Err(Failure::no_reply(message_chain(&error))),
+                    None => return Err(Failure::no_reply("the connection was closed")),
                 }
             }
         })

@@ -1,6 +1,6 @@
-//! A pool of the caller's.
+//! The driver over the caller's deadpool-postgres pool.
 
-use crate::connection::{failure, words};
+use crate::connection::{failure, message_chain};
 use crate::enclosing::Enclosing;
 use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
@@ -8,12 +8,13 @@ use pm_queue::runtime::Tokio;
 use pm_queue::{BorrowedConnection, BoxFuture, Driver, Executor, Failure, Listener, Room, Rows, Statement, Value};
 use std::sync::Arc;
 
-/// Returns a handle on the queues of a database that a pool of the caller's leads to.
+/// Opens a handle on the queues of a database, over the caller's pool. Call it in a tokio runtime.
 ///
-/// Statements run on connections of the pool, one at a time each, and are sent whole each time, so that the pool may lead
-/// to a transaction pooler: [`connect`](crate::connect) is faster. Each runs in a transaction that begins with timeouts
-/// and settings for its plan, all in one round trip, so that nothing is left in the pool's sessions. There are no notifications, and idle streams poll, unless the options name a `listener_url`. Closing the queue leaves
-/// the pool open. Of the other options, those that concern single connections have no effect.
+/// Each connection of the pool carries one statement at a time. Statements are not prepared, so the pool may lead to a
+/// transaction pooler, but [`connect`](crate::connect) is faster. Each statement runs in a transaction that begins
+/// with timeouts and planner settings, all in one round trip, and leaves the sessions of the pool unchanged. There are
+/// no notifications unless the options set a `listener_url`, so idle streams poll. Closing the queue does not close
+/// the pool. Options about single connections have no effect.
 ///
 /// # Errors
 ///
@@ -23,18 +24,18 @@ pub async fn from_pool(pool: Pool, options: ConnectOptions) -> Result<Queue, Err
     let listener = options.listens_at().map(|url| TokioPostgres::on(url, &options, runtime.clone())).transpose()?;
     let driver = PoolDriver { pool, enclosing: Enclosing::new(&options), listener };
     let queue = Queue::open(Arc::new(driver), runtime, &options).await?;
-    // Through a pooler it has been done.
+    // With `options.pooler`, `Queue::open` has done so.
     if options.check_schema && !options.pooler {
         queue.advance_positions().await;
     }
     Ok(queue)
 }
 
-/// Carries statements over a pool of the caller's.
+/// Carries statements over the caller's pool.
 struct PoolDriver {
     pool: Pool,
     enclosing: Enclosing,
-    /// Carries no statements, only notifications, if they can be heard at all.
+    /// Opens the listener's connection, if the options set its URL; carries no statements.
     listener: Option<TokioPostgres>,
 }
 
@@ -42,7 +43,7 @@ impl PoolDriver {
     async fn client(&self) -> Result<Object, Failure> {
         self.pool.get().await.map_err(|error| match &error {
             PoolError::Backend(backend) if backend.as_db_error().is_some() => failure(backend, true),
-            other => Failure::not_sent(format!("no connection from the pool: {}", words(other))),
+            other => Failure::not_sent(format!("no connection from the pool: {}", message_chain(other))),
         })
     }
 }
@@ -66,7 +67,7 @@ impl Driver for PoolDriver {
 
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
-            // Taken out of the pool: a script that fails inside its transaction leaves the connection in there.
+            // Taken out of the pool, because a script that fails leaves its connection inside the failed transaction.
             let client = Object::take(self.client().await?);
             client.batch_execute(script).await.map_err(|error| failure(&error, client.is_closed()))
         })

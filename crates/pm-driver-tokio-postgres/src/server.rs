@@ -1,6 +1,6 @@
-//! A server to connect to.
+//! Connecting to the server.
 
-use crate::connection::{Connection, words};
+use crate::connection::{Connection, message_chain};
 use crate::dial::{self, Dial, Messages, Sockets};
 use crate::enclosing::Enclosing;
 use crate::listener::ChannelListener;
@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-/// Where the server is, and how connections to it begin.
+/// Opens and sets up connections to the server.
 pub(crate) struct Server {
     route: Arc<Route>,
-    /// Where notifications are heard, if anywhere.
+    /// The route of the listener; none if it cannot listen.
     listener: Option<Arc<Route>>,
     sockets: Arc<dyn Sockets>,
     session_script: String,
     options: ConnectOptions,
-    /// Whether a transaction pooler stands between: nothing may be kept in a session.
+    /// Whether connections go through a transaction pooler, so that no state may be kept in a session.
     pooler: bool,
 }
 
@@ -45,7 +45,7 @@ impl Server {
         self.sockets.sleep(duration)
     }
 
-    /// Returns a new connection, ready for statements.
+    /// Opens a connection that is ready for statements.
     pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
         let open = |attempt| -> BoxFuture<'_, _> { Box::pin(self.establish(attempt)) };
         self.route.connect(&*self.sockets, &open).await
@@ -53,7 +53,7 @@ impl Server {
 
     async fn establish(&self, attempt: Attempt) -> Result<(Connection, Option<Role>), Refusal> {
         let (client, mut messages) = self.dial(&self.route, &attempt, !self.pooler).await?;
-        // The end of the connection is seen by whoever uses it next.
+        // The next statement on the connection notices if it has ended.
         self.sockets.spawn(Box::pin(async move { while let Some(Ok(_)) = messages.next().await {} }));
         let role = match self.route.asks_role() {
             true => Some(role(&client).await.map_err(|error| refusal(&error))?),
@@ -71,11 +71,11 @@ impl Server {
         let dial = Dial::new(route.target(), attempt, marked.then_some(SESSION_MARK)).map_err(unusable)?;
         self.sockets.dial(&dial).await.map_err(|error| match error.downcast_ref() {
             Some(error) => refusal(error),
-            None => Refusal { reported: None, why: words(&*error), is_tls: false },
+            None => Refusal { reported: None, why: message_chain(&*error), is_tls: false },
         })
     }
 
-    /// Returns a listener on a channel, if notifications are heard anywhere.
+    /// Opens a listener on a channel, if there is a route for it.
     pub(crate) async fn listen(&self, channel: &str) -> Result<Option<Box<dyn Listener>>, Failure> {
         let Some(route) = &self.listener else { return Ok(None) };
         let open = |attempt| -> BoxFuture<'_, _> {
@@ -89,9 +89,11 @@ impl Server {
                 let (listener, role) =
                     ChannelListener::new(client, messages, channel, route.asks_role()).await.map_err(failed)?;
                 match role.is_some_and(|role| role.is_standby) {
-                    true => {
-                        Err(Refusal { reported: None, why: "a standby has no notifications".into(), is_tls: false })
-                    }
+                    true => Err(Refusal {
+                        reported: None,
+                        why: "LISTEN is not possible on a standby".into(),
+                        is_tls: false,
+                    }),
                     false => Ok((listener, role)),
                 }
             })
@@ -106,7 +108,7 @@ fn route(url: &str, options: &ConnectOptions) -> Result<Arc<Route>, Error> {
     Ok(Arc::new(Route::new(target)))
 }
 
-/// Asks a server what it is.
+/// Queries the role of a server.
 pub(crate) async fn role(client: &Client) -> Result<Role, tokio_postgres::Error> {
     let messages = client.simple_query(Role::STATEMENT).await?;
     let row = messages.iter().find_map(|message| match message {
@@ -117,9 +119,10 @@ pub(crate) async fn role(client: &Client) -> Result<Role, tokio_postgres::Error>
 }
 
 fn refusal(error: &tokio_postgres::Error) -> Refusal {
-    let reported = error.as_db_error().map(|told| Failure::reported(told.code().code(), None, told.message()));
-    let why = words(error);
-    // What the server reports is about the login, whatever names it quotes.
+    let reported =
+        error.as_db_error().map(|reported| Failure::reported(reported.code().code(), None, reported.message()));
+    let why = message_chain(error);
+    // An error that the server reports is not one of TLS, even if its text contains the word.
     let is_tls = reported.is_none() && why.contains("TLS");
     Refusal { reported, is_tls, why: format!("{why}{}", Refusal::advice(&why)) }
 }

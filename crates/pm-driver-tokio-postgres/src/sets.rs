@@ -1,4 +1,4 @@
-//! The connections of each class of statements.
+//! The sets of connections, one for each class of statements.
 
 use crate::connection::Connection;
 use crate::server::Server;
@@ -10,66 +10,69 @@ use std::sync::Arc;
 /// All connections of a driver, by class.
 pub(crate) struct ConnectionSets {
     hot: ConnectionSet,
-    /// Of those classes that have connections of their own; otherwise they share the hot ones.
-    apart: Option<Apart>,
+    /// The sets of the other classes; without them, all classes share the hot connections.
+    separate: Option<SeparateSets>,
 }
 
-struct Apart {
+struct SeparateSets {
     extend: ConnectionSet,
     keyed: ConnectionSet,
     operator: ConnectionSet,
 }
 
-/// Connections that share the statements of one class.
+/// The connections for statements of one class.
 pub(crate) struct ConnectionSet {
     slots: Arc<[Slot]>,
-    /// Whether a statement rather waits for a new connection than for another statement.
-    is_exclusive: bool,
+    /// Whether a statement waits for a new connection instead of sharing a busy one.
+    avoids_sharing: bool,
 }
 
 impl ConnectionSets {
-    /// Returns places for connections, all empty.
+    /// Returns sets without connections.
     pub(crate) fn new(options: &ConnectOptions) -> Self {
-        let apart = || Apart {
+        let separate = || SeparateSets {
             extend: ConnectionSet::new(1, false),
             keyed: ConnectionSet::new(1, false),
             operator: ConnectionSet::new(options.waiting_connections, true),
         };
         ConnectionSets {
             hot: ConnectionSet::new(options.connections.max(1), false),
-            apart: (options.waiting_connections > 0).then(apart),
+            separate: (options.waiting_connections > 0).then(separate),
         }
     }
 
-    /// Returns the set for statements of a class.
+    /// Returns the connections for a class of statements.
     pub(crate) fn of(&self, class: ConnectionClass) -> &ConnectionSet {
-        match (&self.apart, class) {
+        match (&self.separate, class) {
             (None, _) | (_, ConnectionClass::Hot) => &self.hot,
-            (Some(apart), ConnectionClass::Extend) => &apart.extend,
-            (Some(apart), ConnectionClass::Keyed) => &apart.keyed,
-            (Some(apart), ConnectionClass::Operator) => &apart.operator,
+            (Some(separate), ConnectionClass::Extend) => &separate.extend,
+            (Some(separate), ConnectionClass::Keyed) => &separate.keyed,
+            (Some(separate), ConnectionClass::Operator) => &separate.operator,
         }
     }
 
-    /// Returns how many connections there may be.
+    /// Returns the maximum number of connections.
     pub(crate) fn len(&self) -> usize {
-        let apart = self.apart.iter().flat_map(|apart| [&apart.extend, &apart.keyed, &apart.operator]);
-        apart.chain([&self.hot]).map(|set| set.slots.len()).sum()
+        let separate =
+            self.separate.iter().flat_map(|separate| [&separate.extend, &separate.keyed, &separate.operator]);
+        separate.chain([&self.hot]).map(|set| set.slots.len()).sum()
     }
 }
 
 impl ConnectionSet {
-    fn new(connections: usize, is_exclusive: bool) -> Self {
-        ConnectionSet { slots: (0..connections).map(|_| Slot::default()).collect(), is_exclusive }
+    fn new(connections: usize, avoids_sharing: bool) -> Self {
+        ConnectionSet { slots: (0..connections).map(|_| Slot::default()).collect(), avoids_sharing }
     }
 
-    /// Returns the least busy connection; when all are busy and there is room, one more is opened meanwhile.
+    /// Returns the least busy connection. If all are busy and there is an empty slot, another one is opened in the
+    /// background.
     ///
-    /// One that has not answered for a while is busier than any other: what runs on it may wait for a lock.
+    /// A connection that has not answered for a while counts as busier than any other, because its statement may be
+    /// waiting for a lock.
     pub(crate) async fn connection(&self, server: &Arc<Server>) -> Result<Arc<Connection>, Failure> {
         let mut least_busy: Option<(usize, Arc<Connection>)> = None;
         let mut empty = None;
-        for (place, slot) in self.slots.iter().enumerate() {
+        for (index, slot) in self.slots.iter().enumerate() {
             match slot.usable() {
                 Some(connection) => match connection.load() {
                     0 => return Ok(connection),
@@ -78,22 +81,22 @@ impl ConnectionSet {
                     }
                     _ => {}
                 },
-                None => empty = empty.or(Some(place)),
+                None => empty = empty.or(Some(index)),
             }
         }
         match (empty, least_busy) {
-            (Some(place), least_busy) if self.is_exclusive || least_busy.is_none() => {
-                self.slots[place].open(server).await
+            (Some(index), least_busy) if self.avoids_sharing || least_busy.is_none() => {
+                self.slots[index].open(server).await
             }
-            (Some(place), Some((_, busy))) => {
-                if let Some(spare) = self.slots[place].spare() {
+            (Some(index), Some((_, busy))) => {
+                if let Some(spare) = self.slots[index].spare() {
                     let (spares_server, slots) = (server.clone(), self.slots.clone());
-                    server.spawn(Box::pin(async move { slots[place].open_spare(&spares_server, spare).await }));
+                    server.spawn(Box::pin(async move { slots[index].open_spare(&spares_server, spare).await }));
                 }
                 Ok(busy)
             }
             (None, Some((_, busy))) => Ok(busy),
-            (_, None) => Err(Failure::not_sent("there is no room for a connection")),
+            (_, None) => Err(Failure::not_sent("no connection is allowed")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A place for one connection, which is opened when needed and again when lost.
+//! A slot for one connection, which is opened on demand and again when lost.
 
 use crate::connection::Connection;
 use crate::server::Server;
@@ -7,35 +7,36 @@ use pm_queue::Failure;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// A place for one connection.
+/// A slot for one connection.
 #[derive(Default)]
 pub(crate) struct Slot {
     current: RwLock<Option<Arc<Connection>>>,
-    /// Held while connecting, so that many tasks open one connection, or share one failure to.
+    /// Locked while connecting, so that tasks which need the connection at the same time share it, or share the
+    /// failure.
     connecting: Arc<Mutex<Option<Failed>>>,
 }
 
-/// The right to open a connection that others can do without; nobody else connects while it is held.
+/// The right to open a connection in the background. While it exists, no other task connects.
 pub(crate) struct Spare(OwnedMutexGuard<Option<Failed>>);
 
-/// The last failure to connect, since when nothing else was tried.
+/// The last failure to connect, with no attempt since.
 struct Failed {
     at: Instant,
     failure: Failure,
-    /// How many there were in a row.
+    /// The number of consecutive failures.
     times: u32,
 }
 
 impl Failed {
-    /// Returns until when nobody tries again, however many want to.
+    /// Returns the earliest time of the next attempt.
     fn pause_until(&self) -> Instant {
         let pause = SHORTEST_PAUSE * 2u32.saturating_pow(self.times.saturating_sub(1));
         self.at + pause.min(LONGEST_PAUSE)
     }
 }
 
-/// The pause after a failure to connect doubles from this to [`LONGEST_PAUSE`]; who asks meanwhile waits and shares
-/// the next attempt.
+/// The pause after a failure to connect doubles from this to [`LONGEST_PAUSE`]. Tasks that need the connection during
+/// it wait, and share the next attempt.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,7 +46,7 @@ impl Slot {
         current.clone().filter(|connection| connection.is_usable())
     }
 
-    /// Returns its connection, opened if need be.
+    /// Returns the connection, opening it if necessary.
     pub(crate) async fn open(&self, server: &Server) -> Result<Arc<Connection>, Failure> {
         let asked_at = Instant::now();
         let mut failed = self.connecting.lock().await;
@@ -61,16 +62,17 @@ impl Slot {
         self.connect_into(server, &mut failed).await
     }
 
-    /// Returns the right to open a spare connection: not while somebody connects, nor in the pause after a failure.
+    /// Returns the right to open the connection in the background; none while another task connects, during the pause
+    /// after a failure, or when the connection is open.
     pub(crate) fn spare(&self) -> Option<Spare> {
         let failed = self.connecting.try_lock_owned()?;
         let pauses = failed.as_ref().is_some_and(|failed| failed.pause_until() > Instant::now());
         (!pauses && self.usable().is_none()).then_some(Spare(failed))
     }
 
-    /// Opens a spare connection.
+    /// Opens the connection in the background.
     pub(crate) async fn open_spare(&self, server: &Server, mut spare: Spare) {
-        // A failure is noted there, and nobody waits for it.
+        // `connect_into` records a failure; no caller waits for the result.
         drop(self.connect_into(server, &mut spare.0).await);
     }
 

@@ -1,4 +1,4 @@
-//! Connections without tokio: `connect_raw` over the sockets that smol and async-std share.
+//! Connections for smol and async-std: `connect_raw` over their common sockets.
 
 use crate::dial::{Dial, DialError, Messages, Sockets, opened};
 use async_net::TcpStream;
@@ -43,7 +43,7 @@ async fn dial(dial: &Dial) -> Result<(Client, Messages), DialError> {
     }
 }
 
-/// Sets what lets a dead peer be noticed, as the URL says.
+/// Sets the socket options that detect a dead peer.
 fn tuned(config: &Config, stream: TcpStream) -> Result<TcpStream, DialError> {
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
@@ -62,7 +62,7 @@ fn tuned(config: &Config, stream: TcpStream) -> Result<TcpStream, DialError> {
     Ok(stream)
 }
 
-/// Logs in over a stream to the host of this name, which a certificate has to bear.
+/// Logs in over a stream. `name` is the host name for the certificate.
 async fn start<S>(dial: &Dial, stream: S, name: &str) -> Result<(Client, Messages), DialError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -74,6 +74,6 @@ where
         let tls = MakeTlsConnect::<tokio_util::compat::Compat<S>>::make_tls_connect(&mut tls, name)?;
         return Ok(opened(dial.config().connect_raw(stream, tls).await?));
     }
-    let _only_a_certificate_bears_it = name;
+    let _only_used_for_tls = name;
     Ok(opened(dial.config().connect_raw(stream, NoTls).await?))
 }

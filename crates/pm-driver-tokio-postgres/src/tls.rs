@@ -1,4 +1,4 @@
-//! TLS as libpq's `sslmode` has it, over rustls.
+//! TLS with rustls, controlled by `sslmode` as in libpq.
 
 use pm_queue::Error;
 use pm_queue::connecting::{Roots, SslMode, Tls};
@@ -11,7 +11,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// Encrypts connections: hand it to `Config::connect`.
+/// A TLS connector for `Config::connect` of tokio-postgres.
 #[derive(Clone)]
 pub struct Connector(tokio_postgres_rustls::MakeRustlsConnect);
 
@@ -34,27 +34,29 @@ where
     }
 }
 
-/// Returns what encrypts as `tls` says, in this mode. Files are read anew each time, so that renewed certificates count.
+/// Returns a connector with these parameters, in this mode. Files are read each time, so that renewed certificates are
+/// used.
 ///
 /// # Errors
 ///
-/// `Invalid` with the file that cannot be used.
+/// `Invalid`, naming the file that cannot be used.
 pub(crate) fn connector(tls: &Tls, mode: SslMode) -> Result<Connector, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .expect("ring speaks the default versions");
+        .expect("ring supports the default versions");
     let builder = match mode {
         SslMode::VerifyFull => builder.with_root_certificates(roots(&tls.roots)?),
         SslMode::VerifyCa => {
             let verifier = WebPkiServerVerifier::builder_with_provider(roots(&tls.roots)?, provider.clone()).build();
-            let verifier = verifier.map_err(|error| Error::invalid(format!("no certificate is trusted: {error}")))?;
-            let looks = Looks { provider, at_signature: Some(verifier) };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(looks))
+            let verifier =
+                verifier.map_err(|error| Error::invalid(format!("no root certificate can be used: {error}")))?;
+            let verifier = Verifier { provider, signature: Some(verifier) };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
         SslMode::Require | SslMode::Prefer | SslMode::Allow | SslMode::Disable => {
-            let looks = Looks { provider, at_signature: None };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(looks))
+            let verifier = Verifier { provider, signature: None };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
     let mut config = match &tls.client {
@@ -81,7 +83,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(failed)?.collect();
     let found = found.map_err(failed)?;
     match found.is_empty() {
-        true => Err(unusable("the certificate", path, "the file holds none in PEM form")),
+        true => Err(unusable("the certificate", path, "the file contains none in PEM format")),
         false => Ok(found),
     }
 }
@@ -99,7 +101,7 @@ fn roots(roots: &Roots) -> Result<Arc<RootCertStore>, Error> {
     }
 }
 
-/// Returns what the system trusts, read once: it is long.
+/// Returns the system's root certificates. They are read once, because there are many.
 fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let read = || {
@@ -110,25 +112,25 @@ fn system_roots() -> Arc<RootCertStore> {
     ROOTS.get_or_init(read).clone()
 }
 
-/// Looks at who signed a certificate, or at nothing of it; never at the name it bears. That the server has its key is
-/// looked at always.
+/// Verifies who signed a certificate, or nothing at all; never the host name. That the server has the certificate's
+/// private key is always verified.
 #[derive(Debug)]
-struct Looks {
+struct Verifier {
     provider: Arc<CryptoProvider>,
-    at_signature: Option<Arc<WebPkiServerVerifier>>,
+    signature: Option<Arc<WebPkiServerVerifier>>,
 }
 
-impl ServerCertVerifier for Looks {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(verifier) = &self.at_signature else { return Ok(ServerCertVerified::assertion()) };
-        match verifier.verify_server_cert(certificate, between, name, ocsp_response, now) {
+        let Some(verifier) = &self.signature else { return Ok(ServerCertVerified::assertion()) };
+        match verifier.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

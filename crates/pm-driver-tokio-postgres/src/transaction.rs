@@ -1,10 +1,10 @@
-//! A transaction of the caller's.
+//! Running statements in a caller's transaction.
 
 use crate::connection::{collect, failure, typed};
 use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use tokio_postgres::Transaction;
 
-/// Runs pm's statements inside a transaction that the caller owns.
+/// Runs pm's statements inside the caller's transaction.
 ///
 /// ```no_run
 /// # use pm_driver_tokio_postgres::{EnqueueOptions, InTransaction, Queue};
@@ -17,8 +17,9 @@ use tokio_postgres::Transaction;
 /// # }
 /// ```
 ///
-/// Statements are not prepared: each takes one round trip and is planned for what the tables hold now. For the levels of
-/// isolation see [`Queue::enqueue_in`](crate::Queue::enqueue_in) and [`JobAck::commit_in`](crate::JobAck::commit_in).
+/// Statements are not prepared: each takes one round trip, and is planned for the current contents of the tables. For
+/// isolation levels see [`Queue::enqueue_in`](crate::Queue::enqueue_in) and
+/// [`JobAck::commit_in`](crate::JobAck::commit_in).
 #[derive(Clone, Copy)]
 pub struct InTransaction<'a>(pub &'a Transaction<'a>);
 

@@ -1,8 +1,8 @@
-//! The right to say what became of a job.
+//! Acks: settling a job and extending its lease.
 
 use crate::Error;
 use crate::link::Link;
-use crate::task::{Shared, note_waker};
+use crate::task::{Shared, add_waker};
 use pm_core::machine::RequestId;
 use pm_core::{Lease, Reason, Verdict};
 use std::pin::Pin;
@@ -13,42 +13,42 @@ use uuid::Uuid;
 
 pub(crate) type Worker = Shared<pm_core::machine::Worker>;
 
-/// The right to say what became of a job: the holder's end of its lease.
+/// The handle by which a worker settles a job: commit, soft fail, hard fail or release.
 ///
-/// A word is queued the moment it is said, and sent by the worker's task together with others; dropping the returned
-/// future does not take it back. Dropping the ack without a word soft-fails the job (`dropped without ack`, or
-/// `panicked` while unwinding): on any thread, in or out of a runtime, without blocking. With
-/// [`catch_panic`](crate::catch_panic) the reason has the panic's text.
+/// Calling one of these methods queues the settlement at once; the worker's task sends it together with others.
+/// Dropping the returned future does not cancel it. Dropping the ack without settling soft-fails the job, with the
+/// reason `dropped without ack`, or `panicked` while unwinding. That works on any thread, inside or outside a runtime,
+/// and does not block. With [`catch_panic`](crate::catch_panic) the reason contains the panic's message.
 #[must_use = "dropping an ack soft-fails its job"]
 pub struct JobAck {
     worker: Arc<Worker>,
     link: Arc<Link>,
     lease: Lease,
     attempt: u32,
-    stance: Stance,
-    /// Why the payload could not be read; a drop says so then.
+    state: AckState,
+    /// Why the payload could not be decoded; dropping the ack then settles the job as unreadable.
     unreadable: Option<Reason>,
 }
 
-/// What dropping an ack does.
+/// Decides what dropping an ack does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stance {
-    /// It soft-fails the job, or says that its payload cannot be read.
+pub(crate) enum AckState {
+    /// Dropping the ack soft-fails the job, or settles it as unreadable.
     Live,
-    /// A transaction of the caller's, which may still be open, settles the job: its lease is left to end.
+    /// A caller's transaction, which may still be open, settles the job: dropping the ack leaves the lease to expire.
     InTransaction,
-    /// The holder has left the job in progress: its lease is left to end.
+    /// [`JobAck::leave`] was called: the lease is left to expire.
     Left,
-    /// The job is settled, or will be by what was queued.
+    /// The settlement is queued or applied.
     Settled,
 }
 
 impl JobAck {
     pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32) -> Self {
-        JobAck { worker, link, lease, attempt, stance: Stance::Live, unreadable: None }
+        JobAck { worker, link, lease, attempt, state: AckState::Live, unreadable: None }
     }
 
-    /// Returns the ack of a job whose payload cannot be read, for this reason.
+    /// Marks the job's payload as unreadable, for this reason.
     pub(crate) fn of_unreadable(mut self, reason: Reason) -> Self {
         self.unreadable = Some(reason);
         self
@@ -59,32 +59,33 @@ impl JobAck {
         self.lease.job
     }
 
-    /// Returns how often the job was claimed, this time included.
+    /// Returns the number of attempts, this one included. The first attempt is 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Returns the lease: the job's id, and the number that fences every word about it.
+    /// Returns the lease: the job's id and the lease number, which is the fencing token of its settlement.
     pub fn lease(&self) -> Lease {
         self.lease
     }
 
-    /// Says that the job is done.
+    /// Finishes the job: the work is done.
     ///
-    /// The future resolves to `Ok` when that is durable. It costs a share of one statement: what is said while one is
-    /// in flight goes together next.
+    /// The future resolves to `Ok` when the settlement is durable. Settlements queued while a statement is in flight
+    /// share the next one, so each costs only a part of a statement.
     ///
     /// # Errors
     ///
-    /// `LeaseLost` when someone else has the job; `Unavailable` when the database could not be reached until 30 s
-    /// after the lease's end, or the runtime that served the queue is gone.
+    /// `LeaseLost` when another worker or an operator has taken the job; `Unavailable` when the database could not be
+    /// reached until 30 s after the lease's end, or the runtime that served the queue has ended.
     pub fn commit(self) -> Settling {
         self.settle(Verdict::Commit)
     }
 
-    /// Says that the job failed; it is retried after the queue's backoff while retries are left.
+    /// Soft-fails the job: it is retried after the next delay of its backoff, or has failed if no retry is left.
     ///
-    /// The reason is kept with the job: at most 8 KiB, NUL replaced, and what the encoding of the database cannot store.
+    /// The reason is stored with the job: the first 8 KiB, with NUL and the characters that the database's encoding
+    /// cannot store replaced.
     ///
     /// # Errors
     ///
@@ -93,7 +94,7 @@ impl JobAck {
         self.settle(Verdict::SoftFail(Reason::new(reason.as_ref())))
     }
 
-    /// Says that the job failed and can never succeed.
+    /// Hard-fails the job: it has failed, and is not retried. The reason is stored as for a soft fail.
     ///
     /// # Errors
     ///
@@ -102,10 +103,10 @@ impl JobAck {
         self.settle(Verdict::HardFail(Reason::new(reason.as_ref())))
     }
 
-    /// Gives the job back untried: it keeps its place in the line and its retry count.
+    /// Releases the job without counting an attempt: it keeps its position and its retry count.
     ///
-    /// It leaves no trace in the job's history: when the reply is lost and someone has claimed the job since, the answer
-    /// is `LeaseLost` although the word took effect.
+    /// A release leaves no record in the job's history. So if its reply is lost and another worker has claimed the job
+    /// since, the result is `LeaseLost` although the release was applied.
     ///
     /// # Errors
     ///
@@ -114,11 +115,11 @@ impl JobAck {
         self.settle(Verdict::Release)
     }
 
-    /// Says that this worker cannot read the job's payload: it waits for one that can.
+    /// Puts the job back for another worker, because this one cannot decode its payload.
     ///
-    /// For those who decode payloads themselves; a stream does it for the types it is given. No retry is counted. The job
-    /// comes back after 1, 5 and 25 minutes, then every 25 minutes, and fails with this reason when no worker could read
-    /// it for 24 hours.
+    /// For workers that decode payloads themselves; a stream does this for its payload type. No retry is counted. The
+    /// job becomes ready again after 1, 5 and 25 minutes, then every 25 minutes, and fails with this reason if no
+    /// worker could decode it for 24 hours.
     ///
     /// # Errors
     ///
@@ -127,27 +128,28 @@ impl JobAck {
         self.settle(Verdict::Unreadable(Reason::new(reason.as_ref())))
     }
 
-    /// Says nothing and leaves the job in progress; returns the lease, under which someone else may end it.
+    /// Gives up the ack without settling, and returns the lease; the job stays in progress.
     ///
-    /// The lease is no longer kept alive: when it ends, the job is reaped. For hand-overs between processes, with
-    /// [`Queue::change_jobs`](crate::Queue::change_jobs) and the lease as a precondition at the other end.
+    /// The lease is no longer extended: when it expires, the job is reaped. To hand the job over to another process,
+    /// pass it the lease; it ends the job with [`Queue::change_jobs`](crate::Queue::change_jobs) and the lease as
+    /// precondition.
     pub fn leave(mut self) -> Lease {
-        self.stance = Stance::Left;
+        self.state = AckState::Left;
         self.lease
     }
 
-    /// Extends the lease to its full length from now and returns what remains.
+    /// Extends the lease to its full length from now and returns the time that remains.
     ///
-    /// Streams do this by themselves for up to an hour; see
+    /// The heartbeat does this automatically for up to an hour; see
     /// [`StreamOptions::heartbeat`](crate::StreamOptions::heartbeat).
     ///
     /// # Errors
     ///
-    /// `LeaseLost` when someone else has the job; `Unavailable` when the database could not be reached before the
-    /// lease's end.
+    /// `LeaseLost` when another worker or an operator has taken the job; `Unavailable` when the database could not be
+    /// reached before the lease's end.
     pub async fn refresh_lock(&mut self) -> Result<Duration, Error> {
         let (lease, now) = (self.lease, self.link.now());
-        let request_id = self.worker.tell(|state| {
+        let request_id = self.worker.update(|state| {
             if let Some(error) = state.closed(now) {
                 return Err(error);
             }
@@ -158,10 +160,11 @@ impl JobAck {
         Extending { worker: self.worker.clone(), request_id }.await
     }
 
-    /// Returns a future that ends when the lease must no longer be trusted: stop working, someone else may have the job.
+    /// Returns a future that completes when the lease can no longer be trusted. Stop working then: another worker may
+    /// have the job.
     ///
-    /// It ends as well once the ack was used or dropped. It borrows nothing. After a suspend of the machine it ends within
-    /// 5 s: the runtime's timers stood still.
+    /// It also completes once the ack was used or dropped. It borrows nothing. After the machine was suspended it
+    /// completes within 5 s, because the runtime's timers may stop during a suspend.
     pub fn lost(&self) -> Lost {
         Lost { worker: self.worker.clone(), link: self.link.clone(), lease: self.lease }
     }
@@ -174,28 +177,28 @@ impl JobAck {
         &self.worker
     }
 
-    pub(crate) fn stance(&self) -> Stance {
-        self.stance
+    pub(crate) fn state(&self) -> AckState {
+        self.state
     }
 
-    pub(crate) fn set_stance(&mut self, stance: Stance) {
-        self.stance = stance;
+    pub(crate) fn set_state(&mut self, state: AckState) {
+        self.state = state;
     }
 
-    /// Returns what scatters the retry that a verdict leads to.
+    /// Returns the random bits for the jitter of a retry.
     pub(crate) fn random_for(&self, verdict: &Verdict) -> u64 {
         if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 }
     }
 
     pub(crate) fn settle(mut self, verdict: Verdict) -> Settling {
-        self.say(verdict)
+        self.queue_settlement(verdict)
     }
 
-    fn say(&mut self, verdict: Verdict) -> Settling {
-        self.stance = Stance::Settled;
+    fn queue_settlement(&mut self, verdict: Verdict) -> Settling {
+        self.state = AckState::Settled;
         let (lease, now) = (self.lease, self.link.now());
         let random = self.random_for(&verdict);
-        let (answer, wakers) = self.worker.tell(|state| {
+        let (answer, wakers) = self.worker.update(|state| {
             let wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
             if let Some(error) = state.closed(now) {
                 return (Err(error), wakers);
@@ -217,40 +220,40 @@ impl std::fmt::Debug for JobAck {
 
 impl Drop for JobAck {
     fn drop(&mut self) {
-        match self.stance {
-            Stance::Settled => {}
-            Stance::InTransaction | Stance::Left => {
+        match self.state {
+            AckState::Settled => {}
+            AckState::InTransaction | AckState::Left => {
                 let lease = self.lease;
-                let wakers = self.worker.tell(|state| {
+                let wakers = self.worker.update(|state| {
                     state.machine.forget(&lease);
                     state.waiters.losses.remove(&lease).unwrap_or_default()
                 });
                 wakers.into_iter().for_each(std::task::Waker::wake);
             }
-            Stance::Live => {
+            AckState::Live => {
                 let verdict = match self.unreadable.take() {
                     Some(reason) => Verdict::Unreadable(reason),
                     None if std::thread::panicking() => Verdict::SoftFail(Reason::new("panicked")),
                     None => Verdict::SoftFail(Reason::new("dropped without ack")),
                 };
-                drop(self.say(verdict));
+                drop(self.queue_settlement(verdict));
             }
         }
     }
 }
 
-/// The answer to a word about a job; dropping it does not take the word back.
-#[must_use = "the word is on its way, but whether it counts is only known after awaiting; say .detach() if you do not care"]
+/// The outcome of a settlement, as a future. Dropping it does not cancel the settlement.
+#[must_use = "the settlement is queued but not confirmed: `.await` it, or call `.detach()`"]
 pub struct Settling {
     worker: Arc<Worker>,
     answer: Option<Result<RequestId, Error>>,
 }
 
 impl Settling {
-    /// Does not wait for the answer.
+    /// Drops the future without waiting for the outcome; the settlement is sent all the same.
     ///
-    /// The word is sent all the same. The stream holds back further jobs while 10,000 words are unsettled, and
-    /// [`Queue::close`](crate::Queue::close) waits for all.
+    /// A stream yields no further job while 10,000 settlements are not applied, and
+    /// [`Queue::close`](crate::Queue::close) waits for all of them.
     pub fn detach(self) {}
 }
 
@@ -280,7 +283,7 @@ impl Drop for Settling {
     }
 }
 
-/// The answer to an extension.
+/// The outcome of an extension, as a future: the time that remains of the lease.
 pub(crate) struct Extending {
     pub(crate) worker: Arc<Worker>,
     pub(crate) request_id: RequestId,
@@ -300,7 +303,7 @@ impl Drop for Extending {
     }
 }
 
-/// Ends when a lease must no longer be trusted.
+/// A future that completes when a lease can no longer be trusted; see [`JobAck::lost`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Lost {
     worker: Arc<Worker>,
@@ -313,10 +316,10 @@ impl Future for Lost {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.worker.lock();
-        if state.gone || !state.machine.is_trusted(&self.lease, self.link.now()) {
+        if state.has_ended || !state.machine.is_trusted(&self.lease, self.link.now()) {
             return Poll::Ready(());
         }
-        note_waker(state.waiters.losses.entry(self.lease).or_default(), cx);
+        add_waker(state.waiters.losses.entry(self.lease).or_default(), cx);
         Poll::Pending
     }
 }

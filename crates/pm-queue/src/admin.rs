@@ -1,6 +1,6 @@
-//! What operators do with queues: make, set, pause, rename, reap.
+//! Operations on queues: create, configure, pause, rename, reap.
 
-use crate::{Error, ErrorKind, Queue};
+use crate::{Error, Queue};
 use pm_core::op::{
     CountPending, CreateQueue, GetSettings, ListQueues, Notification, NotifyIdle, PauseQueue, Promote, QueueSummary,
     Reap, RenameQueue, ResumeQueue, SetQueue,
@@ -8,61 +8,58 @@ use pm_core::op::{
 use pm_core::{QueueName, QueueSettings, SettingsChange};
 use std::time::Duration;
 
-/// A reaper looks at least this often: nobody tells it of a new schedule.
-const LONGEST_REAP: Duration = Duration::from_secs(60);
-/// A reaper waits this long after a failure.
-const REAP_AGAIN: Duration = Duration::from_secs(10);
-/// The most leases one statement reaps.
-const REAPED_AT_ONCE: usize = 500;
-/// The most jobs one statement promotes.
-const PROMOTED_AT_ONCE: usize = 1_000;
+/// The maximum number of leases that one statement reaps.
+const REAP_BATCH: usize = 500;
+/// The maximum number of jobs that one statement promotes.
+const PROMOTE_BATCH: usize = 1_000;
 
 impl Queue {
     /// Creates a queue, paused or not; returns whether it was created.
     ///
-    /// One of that name that exists is left as it is, its pause included.
+    /// A queue that exists already is left as it is, paused or not.
     ///
     /// # Errors
     ///
     /// `Invalid` for a bad name: 1 to 200 bytes, no control characters, no blank at either end.
     pub async fn create_queue(&self, name: &str, paused: bool) -> Result<bool, Error> {
         let created = self.run(CreateQueue { name: QueueName::new(name)?, paused }).await?;
-        self.notice_change();
+        self.notify_local_workers();
         Ok(created)
     }
 
-    /// Pauses a queue; returns how many jobs are now held.
+    /// Pauses a queue; returns how many of its jobs are now paused.
     ///
-    /// One write, whatever the number of jobs: claims read the flag, so nothing that waits, comes in or is retried
-    /// leaks. Work in progress goes on. Counting costs about 0.2 µs a job.
+    /// Sets one flag, which every claim reads. So no pending, new or retried job is claimed any more; jobs in progress
+    /// go on. Counting the jobs costs about 0.2 µs per job.
     ///
     /// # Errors
     ///
     /// `QueueNotFound`.
     pub async fn pause_queue(&self, name: &str) -> Result<u64, Error> {
         let queue_id = self.run(PauseQueue { name: QueueName::new(name)? }).await?;
-        self.notice_change();
-        self.notify_change(queue_id);
+        self.notify_local_workers();
+        self.notify_other_processes(queue_id);
         self.run(CountPending { queue_id }).await
     }
 
-    /// Resumes a queue; returns how many jobs are set free, those enqueued as `Paused` included.
+    /// Resumes a queue; returns how many jobs are no longer paused, including those enqueued as
+    /// [`InitialState::Paused`](crate::InitialState::Paused).
     ///
     /// # Errors
     ///
     /// `QueueNotFound`.
     pub async fn resume_queue(&self, name: &str) -> Result<u64, Error> {
         let resumed = self.run(ResumeQueue { name: QueueName::new(name)? }).await?;
-        self.notice_change();
-        self.notify_change(resumed.queue_id);
+        self.notify_local_workers();
+        self.notify_other_processes(resumed.queue_id);
         Ok(resumed.freed)
     }
 
-    /// Returns all queues by name, with settings and the number of their jobs by state.
+    /// Returns all queues, sorted by name, with their settings and the numbers of their jobs by state.
     ///
-    /// The cost is bounded however large the tables are: counts are exact up to 10,000 and estimated beyond from a
-    /// sample of at most 64 MB; finished jobs are exact while the table is no larger than that, pending ones while no
-    /// more than 1,000,000 jobs of all queues wait for their time.
+    /// The cost is bounded however large the tables are. Counts are exact up to 10,000; larger ones are estimated from
+    /// a sample of at most 64 MB. The number of finished jobs is exact while the table is no larger than that sample,
+    /// and the number of pending ones while no more than 1,000,000 jobs of all queues are scheduled.
     ///
     /// # Errors
     ///
@@ -80,10 +77,10 @@ impl Queue {
         self.run(GetSettings { name: QueueName::new(name)? }).await
     }
 
-    /// Changes settings of a queue, all or some; returns them as they stand then.
+    /// Changes all or some settings of a queue; returns all settings after the change.
     ///
-    /// Takes a whole [`QueueSettings`] or a [`SettingsChange`]. Claims to come go by the new lease; workers take up
-    /// the new backoff with their next claim.
+    /// Takes a complete [`QueueSettings`], or a [`SettingsChange`] for some of them. A new lease length applies to
+    /// later claims; workers learn a new backoff with their next claim.
     ///
     /// # Errors
     ///
@@ -96,10 +93,11 @@ impl Queue {
         self.run(SetQueue::new(QueueName::new(name)?, settings.into())?).await
     }
 
-    /// Ends expired leases with the reason `lease expired`; returns how many, and the time until the next one ends.
+    /// Ends expired leases with the reason `lease expired`; returns how many, and the time until the next lease
+    /// expires.
     ///
-    /// `None` when nothing is in progress. Streams do this by themselves. Two at once share the work. The cost grows
-    /// with the jobs in progress, not with the backlog.
+    /// The time is `None` when no job is in progress. Streams reap automatically. Concurrent calls share the work. The
+    /// cost grows with the number of jobs in progress, not with the backlog.
     ///
     /// # Errors
     ///
@@ -107,29 +105,30 @@ impl Queue {
     pub async fn reap(&self) -> Result<(u64, Option<Duration>), Error> {
         let mut total = 0;
         loop {
-            let reaped = self.run(Reap { limit: REAPED_AT_ONCE, seed: self.random_seed() }).await?;
+            let reaped = self.run(Reap { limit: REAP_BATCH, seed: self.random_seed() }).await?;
             total += reaped.reaped;
-            if reaped.reaped < REAPED_AT_ONCE as u64 {
+            if reaped.reaped < REAP_BATCH as u64 {
                 self.notify_idle(total).await;
                 return Ok((total, reaped.next_expiry));
             }
         }
     }
 
-    /// Makes idle workers look again after so many jobs were put back in line.
+    /// Notifies idle workers, if any jobs became ready.
     pub(crate) async fn notify_idle(&self, jobs: u64) {
         if jobs == 0 {
             return;
         }
-        self.notice_change();
+        self.notify_local_workers();
         let channel = Notification::channel(self.link().catalog.schema());
-        // Should it fail, they look for themselves in the end.
+        // If this fails, the workers find the jobs when they poll.
         drop(self.run(NotifyIdle { channel }).await);
     }
 
-    /// Gives jobs that have become due their place in the line; returns how many, and the time until the next is due.
+    /// Makes scheduled jobs ready that have become due; returns how many, and the time until the next one is due.
     ///
-    /// Streams do this by themselves. Two at once share the work. About 9 µs a job, and flat in the number waiting.
+    /// Streams promote automatically. Concurrent calls share the work. The cost is about 9 µs per promoted job, and
+    /// does not depend on the number of scheduled jobs.
     ///
     /// # Errors
     ///
@@ -137,9 +136,9 @@ impl Queue {
     pub async fn promote(&self) -> Result<(u64, Option<Duration>), Error> {
         let (mut total, mut bound) = (0, None);
         loop {
-            let promoted = self.run(Promote { limit: PROMOTED_AT_ONCE, bound }).await?;
+            let promoted = self.run(Promote { limit: PROMOTE_BATCH, bound }).await?;
             total += promoted.promoted;
-            if promoted.promoted < PROMOTED_AT_ONCE as u64 {
+            if promoted.promoted < PROMOTE_BATCH as u64 {
                 self.notify_idle(total).await;
                 return Ok((total, promoted.next_due));
             }
@@ -147,44 +146,18 @@ impl Queue {
         }
     }
 
-    /// Reaps and fires schedules for as long as the queue is open: when a lease ends or a tick comes, and at least once
-    /// a minute.
+    /// Renames a queue; its jobs, schedules, settings and leases stay.
     ///
-    /// For set-ups without streams; every stream does both by itself. Trouble with the database is waited out. It
-    /// returns only when the queue was closed.
-    pub async fn run_reaper(&self) {
-        loop {
-            let wait = match self.reap_and_fire().await {
-                Ok(next) => next.map_or(LONGEST_REAP, |next| next.clamp(Duration::from_millis(100), LONGEST_REAP)),
-                Err(error) if error.kind() == ErrorKind::Closed => return,
-                Err(_) => REAP_AGAIN,
-            };
-            // Reapers of many processes spread over a twentieth of the wait, 50 ms at most.
-            let jitter = (wait / 20).min(Duration::from_millis(50));
-            let share = u32::try_from(self.random_seed() & 0xFF).unwrap_or_default();
-            self.sleep(wait + jitter * share / 0xFF).await;
-        }
-    }
-
-    /// Reaps, and fires schedules; returns when there is more to do.
-    async fn reap_and_fire(&self) -> Result<Option<Duration>, Error> {
-        let (_, next_expiry) = self.reap().await?;
-        let (_, next_tick) = self.fire_schedules().await?;
-        Ok(next_expiry.into_iter().chain(next_tick).min())
-    }
-
-    /// Gives a queue another name; jobs, schedules, settings and leases stay.
-    ///
-    /// One write, whatever the number of jobs. Streams that follow the old name get `QueueNotFound` and end.
+    /// One write, whatever the number of jobs. Streams of the old name yield `QueueNotFound` and end.
     ///
     /// # Errors
     ///
-    /// `QueueNotFound`; `QueueExists` when the new name is taken; `Database` when an open transaction holds on to the
-    /// queue longer than the lock timeout.
+    /// `QueueNotFound`; `QueueExists` when the new name is taken; `Database` when another transaction locks the queue
+    /// for longer than the lock timeout.
     pub async fn rename_queue(&self, from: &str, to: &str) -> Result<(), Error> {
         let queue_id = self.run(RenameQueue { from: QueueName::new(from)?, to: QueueName::new(to)? }).await?;
-        self.notice_change();
-        self.notify_change(queue_id);
+        self.notify_local_workers();
+        self.notify_other_processes(queue_id);
         Ok(())
     }
 }

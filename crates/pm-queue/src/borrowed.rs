@@ -1,32 +1,33 @@
-//! A connection of somebody's pool, for one statement.
+//! A connection borrowed from the caller's pool for one statement.
 
 use pm_core::Failure;
 
-/// A connection out of a pool, for drivers over one: it goes back with a clear answer.
+/// A connection borrowed from a pool, for one statement. For driver authors.
 ///
-/// Otherwise it is taken out of the pool and closed, also when the statement is given up and this is dropped: nobody knows
-/// what such a connection still says.
+/// It goes back to the pool after a definite reply. Otherwise, also when the statement is abandoned and this is
+/// dropped, it is taken out of the pool and closed, because a late reply might still arrive on it.
 pub struct BorrowedConnection<C> {
     connection: Option<C>,
-    take_out: fn(C),
+    discard: fn(C),
 }
 
 impl<C> BorrowedConnection<C> {
-    /// Returns a borrowing of this connection; `take_out` takes it out of its pool and closes it.
-    pub fn new(connection: C, take_out: fn(C)) -> Self {
-        BorrowedConnection { connection: Some(connection), take_out }
+    /// Wraps a borrowed connection; `discard` takes it out of its pool and closes it.
+    pub fn new(connection: C, discard: fn(C)) -> Self {
+        BorrowedConnection { connection: Some(connection), discard }
     }
 
     /// Returns the connection.
     pub fn connection(&mut self) -> &mut C {
-        self.connection.as_mut().expect("it is borrowed until it is given back, which ends this")
+        self.connection.as_mut().expect("give_back consumes self, and nothing else takes the connection")
     }
 
-    /// Returns what was answered; the connection goes back if it is [good for more](Failure::spares_connection).
+    /// Passes the statement's result on, and returns the connection to the pool if it is [still
+    /// usable](Failure::spares_connection).
     ///
     /// # Errors
     ///
-    /// As answered.
+    /// The error in `answer`.
     pub fn give_back<T>(mut self, answer: Result<T, Failure>) -> Result<T, Failure> {
         if answer.as_ref().err().is_none_or(Failure::spares_connection) {
             drop(self.connection.take());
@@ -44,7 +45,7 @@ impl<C> std::fmt::Debug for BorrowedConnection<C> {
 impl<C> Drop for BorrowedConnection<C> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            (self.take_out)(connection);
+            (self.discard)(connection);
         }
     }
 }

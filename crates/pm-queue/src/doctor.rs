@@ -1,4 +1,4 @@
-//! Finding out what makes queues sick.
+//! Diagnosing common problems.
 
 use crate::{Error, Queue};
 use pm_core::doctor::{Finding, Symptoms, examine, examine_access};
@@ -8,12 +8,12 @@ use pm_core::op::{
 use std::time::Duration;
 
 impl Queue {
-    /// Returns what is wrong with the database as far as queues are concerned; nothing when all is well.
+    /// Diagnoses common problems of the database and its queues; returns one finding for each, with a remedy.
     ///
-    /// `threshold` is how long a transaction may be open, a lease be run out, and a ready job of a queue without any in
-    /// progress wait; 5 min is a good value. It writes nothing. The cost is bounded: that of [`Queue::activity`], and
-    /// about 0.3 µs a job in progress. A role that is not a member of `pg_read_all_stats` does not see the transactions
-    /// of other roles.
+    /// The list is empty if there are none. `threshold` is how long a transaction may be open, a lease may be expired,
+    /// and a ready job of a queue with no job in progress may wait before that counts as a problem; 5 min is a good
+    /// value. Only reads. The cost is bounded: that of [`Queue::activity`], and about 0.3 µs per job in progress. A
+    /// role that is not a member of `pg_read_all_stats` does not see the transactions of other roles.
     ///
     /// # Errors
     ///
@@ -29,7 +29,7 @@ impl Queue {
         };
         match measured {
             Ok(symptoms) => findings.extend(examine(&Symptoms { relations, ..symptoms }, schema, threshold)),
-            // What can be told without looking at the tables says why nobody can.
+            // The findings so far explain why the tables cannot be read.
             Err(_) if !findings.is_empty() => {}
             Err(error) => return Err(error),
         }
@@ -58,7 +58,7 @@ impl Queue {
     }
 }
 
-/// Returns how far a time surely lies from a span on another clock within which it was read.
+/// Returns the least difference between two clocks, one of which was read between two times on the other.
 fn distance(time_ms: u64, before_ms: u64, after_ms: u64) -> Duration {
     Duration::from_millis(before_ms.saturating_sub(time_ms).max(time_ms.saturating_sub(after_ms)))
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_may_be_right_is_not_blamed() {
+    fn a_clock_that_may_be_right_has_no_offset() {
         for (time_ms, expected_ms) in [(100, 0), (105, 0), (110, 0), (99, 1), (112, 2)] {
             assert_eq!(distance(time_ms, 100, 110), Duration::from_millis(expected_ms), "{time_ms}");
         }

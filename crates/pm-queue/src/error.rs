@@ -1,4 +1,4 @@
-//! One error for everything: a kind that says what to do, and where it came from.
+//! The error type of this crate: a kind to act on, a message, and the cause.
 
 use crate::ack::JobAck;
 use pm_core::machine::Trouble;
@@ -7,57 +7,58 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Why something did not come about.
+/// The error of every call: a kind to act on, a message, and the cause as its [source](std::error::Error::source).
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     is_unknown: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    /// Of a job that came from a stream and cannot be read.
+    /// The ack of a job that a stream yielded but could not decode.
     ack: Option<Arc<Mutex<Option<JobAck>>>>,
 }
 
-/// What kind of trouble it is. Each kind asks for another action.
+/// The kind of an error. Each kind calls for a different action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The queue does not exist: create it.
     QueueNotFound,
-    /// A queue of that name exists already: choose another name.
+    /// A queue of this name exists already: choose another name.
     QueueExists,
     /// The job does not exist.
     JobNotFound,
-    /// Someone else has the job: stop working on it, its outcome is theirs to tell.
+    /// The lease is no longer valid: it has ended, or another worker or an operator has the job now. Stop working on
+    /// it.
     LeaseLost,
-    /// The key is held by another job.
+    /// Another job has reserved the key.
     KeyConflict,
-    /// The payload cannot be written, or not be read as the wanted type.
+    /// The payload cannot be encoded, or cannot be decoded as the requested type.
     Payload,
-    /// The input breaks a rule: the message says which.
+    /// The input is not valid: the message explains why.
     Invalid,
     /// pm's tables are missing, older or newer than this program: migrate, or upgrade the program.
     Schema,
-    /// The role may not do this, or does not see all rows: the message says what to grant.
+    /// The role lacks a privilege, or row-level security hides rows from it: the message lists what to grant.
     Forbidden,
     /// The database cannot be reached or does not answer: try again later.
     Unavailable,
-    /// The queue was closed by this program.
+    /// This program has closed the queue.
     Closed,
-    /// The database refused for another reason: its words are in the message.
+    /// The database reported another error, which the message contains.
     Database,
 }
 
 impl Error {
-    /// Returns what kind of trouble it is.
+    /// Returns the kind of error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Returns whether what was asked for may have been done all the same, or may still be: it was sent, and no reply
-    /// came.
+    /// Returns whether the operation may have been done in spite of the error, or may still be: it was sent, and no
+    /// reply came.
     ///
-    /// An enqueue that failed otherwise is not in and will not be. After an unknown outcome look for the job, or enqueue
+    /// If this is false, a failed enqueue has added no job and never will. If it is true, look for the job, or enqueue
     /// it again with the same key.
     pub fn is_outcome_unknown(&self) -> bool {
         self.is_unknown
@@ -72,10 +73,10 @@ impl Error {
         self
     }
 
-    /// Says that it came while a call that was refused was being taken back.
+    /// Adds that the error occurred while the jobs of a refused call were being deleted.
     pub(crate) fn after(mut self, refusal: &Error) -> Self {
         self.message = format!(
-            "{}; it came while deleting what had gone in of a call that was refused: {refusal}; roll the transaction back",
+            "{}; this happened while deleting jobs of a call that was refused: {refusal}; roll the transaction back",
             self.message
         );
         self
@@ -86,28 +87,29 @@ impl Error {
         self
     }
 
-    /// Returns the ack of the job that this error is about, once: of an error of kind `Payload` that a stream yields.
+    /// Takes the ack of the job that could not be decoded, out of an error of kind `Payload` that a stream yielded.
     ///
-    /// With it a worker decides what becomes of a job whose payload it cannot read. Left in the error, it goes with the
-    /// last clone of it, and the job waits for a worker that can: [`JobAck::unreadable`].
+    /// With it the worker decides how to settle the job. If the ack is not taken, dropping the last clone of the error
+    /// settles the job as [`JobAck::unreadable`] does, so that another worker can try it. Later calls return `None`.
     pub fn take_ack(&self) -> Option<JobAck> {
         self.ack.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn closed() -> Self {
-        Error::new(ErrorKind::Closed, "the queue was closed by this program")
+        Error::new(ErrorKind::Closed, "this program has closed the queue")
     }
 
     pub(crate) fn no_task() -> Self {
-        Error { is_unknown: true, ..Error::new(ErrorKind::Unavailable, "the runtime that served this queue is gone") }
+        Error { is_unknown: true, ..Error::new(ErrorKind::Unavailable, "the runtime that served this queue has ended") }
     }
 
-    /// Returns the error for a database's URL that cannot be read, for drivers. `why` must hold no password.
+    /// Returns the error for a database URL that cannot be parsed. For driver authors. `why` must not contain a
+    /// password.
     pub fn bad_url(why: impl fmt::Display) -> Self {
         Error::invalid(format!("the database URL is not valid: {why}"))
     }
 
-    /// Returns the error for input that breaks a rule, for drivers.
+    /// Returns an error of kind `Invalid`. For driver authors.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Invalid, message)
     }
@@ -143,10 +145,11 @@ impl From<CoreError> for Error {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let (kind, message) = if failure.is_schema() {
-            let advice = "pm's tables are missing or of another version; run: pm db migrate";
+            let advice = "pm's tables are missing or have another version; run: pm db migrate";
             (ErrorKind::Schema, format!("{advice} ({failure})"))
         } else if failure.is_pooler() {
-            let advice = "a transaction pooler stands before the database: go past it, or set ConnectOptions::pooler";
+            let advice = "the connection goes through a transaction pooler: connect to the server itself, or set \
+                          ConnectOptions::pooler";
             (ErrorKind::Invalid, format!("{advice} ({failure})"))
         } else if failure.is_forbidden() {
             (ErrorKind::Forbidden, format!("the role may not do this: {failure}"))
@@ -154,16 +157,16 @@ impl From<Failure> for Error {
             let advice = "the encoding of the database cannot store a character of a name or key: use others";
             (ErrorKind::Invalid, format!("{advice} ({failure})"))
         } else if failure.is_search_path() {
-            let advice = "a schema stands before pg_catalog in the search_path of this session, and its operators would \
-                          run in place of Postgres's own: leave pg_catalog out of the search_path, or put it first";
+            let advice = "a schema comes before pg_catalog in the search_path of this session, and its operators \
+                          would replace those of Postgres: leave pg_catalog out of the search_path, or put it first";
             (ErrorKind::Invalid, format!("{advice} ({failure})"))
         } else if failure.is_read_only() {
-            let advice = "the server takes no writes: it is a standby, or default_transaction_read_only is on";
+            let advice = "the server takes no writes: it is a standby, or default_transaction_read_only is set";
             (ErrorKind::Database, format!("{advice} ({failure})"))
         } else if failure.is_connection() {
             (ErrorKind::Unavailable, format!("the database is unavailable: {failure}"))
         } else {
-            (ErrorKind::Database, format!("the database refused: {failure}"))
+            (ErrorKind::Database, format!("the database reported an error: {failure}"))
         };
         Error::new(kind, message).with_source(failure)
     }
@@ -176,7 +179,7 @@ impl From<Trouble> for Error {
             Trouble::Failed(failure) => failure.into(),
             Trouble::Unknown(trouble) => {
                 let error = Error::from(*trouble);
-                let message = format!("{}; it was sent before without a reply, and may have been done", error.message);
+                let message = format!("{}; an earlier try got no reply and may have succeeded", error.message);
                 Error { message, is_unknown: true, ..error }
             }
         }

@@ -1,4 +1,4 @@
-//! Taking one job by its id.
+//! Fetching one job by its id.
 
 use crate::ack::{JobAck, Worker};
 use crate::job::PendingJob;
@@ -11,16 +11,16 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 impl Queue {
-    /// Takes one job by its id, if it is ready and its queue is not paused.
+    /// Leases one job by its id, if it is ready and its queue is not paused; returns `None` otherwise.
     ///
-    /// Its lease is kept alive as a stream does it. Given back, the job stands near the head of its line. Dropping the
-    /// future gives the job back.
+    /// The heartbeat extends its lease as for a job from a stream. If the job is released, it goes near the front of
+    /// its line. Dropping the future releases the job.
     ///
     /// # Errors
     ///
-    /// `Payload` when the payload cannot be read as `T`: the job is given back. `Closed`, also when the queue was closed
-    /// meanwhile: the job is given back too. `Unavailable`, also when the reply took longer than the job's lease: then it is
-    /// given back. `Schema`, `Database`.
+    /// `Payload` when the payload cannot be decoded as `T`; `Closed`, also when the queue is closed during the call;
+    /// `Unavailable`, also when the reply took longer than the job's lease; `Schema`, `Database`. If the job was
+    /// leased all the same, it is released.
     pub async fn fetch_job<T: DeserializeOwned + Send + 'static>(
         &self,
         id: Uuid,
@@ -33,7 +33,7 @@ impl Queue {
     }
 }
 
-/// A fetched job on its way to whoever asked for it: given back, and not failed, if nobody is there any longer.
+/// A fetched job on its way to the caller. It is released, not soft-failed, if the caller has dropped the future.
 struct Handover<T>(Option<PendingJob<T>>);
 
 impl<T> Handover<T> {
@@ -60,43 +60,44 @@ async fn fetched<T: DeserializeOwned + 'static>(
     link: &Arc<Link>,
 ) -> Result<Option<PendingJob<T>>, Error> {
     let (lease, sent_at) = (fetch.lease, link.now());
-    let rows = link.send(&fetch.plan()).await.map_err(|failure| lost(failure, lease, worker, link))?;
-    let fetched = fetch.interpret(&rows).inspect_err(|_| give_back(lease, worker, link))?;
+    let rows = link.send(&fetch.plan()).await.map_err(|failure| release_if_unknown(failure, lease, worker, link))?;
+    let fetched = fetch.interpret(&rows).inspect_err(|_| release_lost_claim(lease, worker, link))?;
     let Some(FetchedJob { job, queue, length, backoff }) = fetched else { return Ok(None) };
     if sent_at + trusted_for(length) <= link.now() {
-        give_back(lease, worker, link);
+        release_lost_claim(lease, worker, link);
         let took = link.now().since(sent_at);
         let message = format!("fetching job {} took {took:?}, longer than its lease of {length:?}", lease.job);
         return Err(Error::new(ErrorKind::Unavailable, message));
     }
-    let is_served = worker.tell(|state| {
+    let is_running = worker.update(|state| {
         state.machine.adopt(&job, sent_at, length, &backoff, link.now());
-        !state.gone
+        !state.has_ended
     });
-    if !is_served {
-        // The queue was closed or dropped meanwhile: nobody would hear a word about the job. If this fails, its lease ends.
+    if !is_running {
+        // The queue was closed or dropped in the meantime, so no settlement would be sent. If this fails, the lease
+        // expires.
         drop(link.run(ReleaseClaim { lease: lease.number }).await);
         return Err(Error::closed());
     }
     let ack = JobAck::new(worker.clone(), link.clone(), lease, job.attempt);
     match crate::codec::decode(job.codec, job.payload.clone()) {
         Ok(payload) => Ok(Some(PendingJob::new(payload, job, queue.into(), ack))),
-        Err(words) => {
+        Err(problem) => {
             ack.release().detach();
-            let message = format!("the payload of job {} cannot be read: {words}", lease.job);
+            let message = format!("the payload of job {} cannot be read: {problem}", lease.job);
             Err(Error::new(ErrorKind::Payload, message))
         }
     }
 }
 
-/// Sees to it that a fetch that may have run gives its job back.
-fn lost(failure: Failure, lease: Lease, worker: &Worker, link: &Link) -> Error {
+/// Releases the job of a fetch that may have run.
+fn release_if_unknown(failure: Failure, lease: Lease, worker: &Worker, link: &Link) -> Error {
     if failure.class() == Class::Unknown {
-        give_back(lease, worker, link);
+        release_lost_claim(lease, worker, link);
     }
     failure.into()
 }
 
-fn give_back(lease: Lease, worker: &Worker, link: &Link) {
-    worker.tell(|state| state.machine.handle_lost_claim(lease.number, link.now()));
+fn release_lost_claim(lease: Lease, worker: &Worker, link: &Link) {
+    worker.update(|state| state.machine.handle_lost_claim(lease.number, link.now()));
 }

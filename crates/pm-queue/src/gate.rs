@@ -1,4 +1,4 @@
-//! How many statements of a class are under way at once.
+//! Bounds on the number of statements of a class that are sent at a time.
 
 use crate::ConnectOptions;
 use futures_channel::oneshot;
@@ -8,49 +8,51 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How many statements of each class a driver carries at once; `None` where they share connections without a bound.
+/// How many statements of each class a driver carries at the same time; `None` for no bound.
 ///
-/// Of a pool, in which each connection carries one statement at a time, it leaves room for the classes that must not
-/// wait: extensions of leases always find a connection, and claims and settles find one beside whatever waits for locks.
+/// In a pool each connection carries one statement at a time. The bounds keep connections free for the classes that
+/// must not wait: an extension of leases always finds one, and claims and settlements find one while other statements
+/// wait for locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Room {
-    /// For [`ConnectionClass::Hot`].
+    /// The bound for [`ConnectionClass::Hot`].
     pub hot: Option<usize>,
-    /// For [`ConnectionClass::Keyed`].
+    /// The bound for [`ConnectionClass::Keyed`].
     pub keyed: Option<usize>,
-    /// For [`ConnectionClass::Operator`].
+    /// The bound for [`ConnectionClass::Operator`].
     pub operator: Option<usize>,
-    /// Whether keyed enqueues and operators' statements are counted together, by `operator`.
+    /// Whether keyed enqueues and operators' statements share the bound `operator`.
     pub keyed_is_operator: bool,
 }
 
 impl Room {
-    /// Returns the room of a driver with connections of its own on which statements are pipelined.
+    /// Returns the bounds for a driver that pipelines statements on its own connections.
     ///
-    /// Operators' statements go one a connection: what is pipelined behind one that waits for a lock waits with it.
+    /// Operators' statements are sent one per connection: a statement pipelined behind one that waits for a lock would
+    /// wait too.
     pub fn of_pipelined(options: &ConnectOptions) -> Room {
         let operator = (options.waiting_connections > 0).then_some(options.waiting_connections);
         Room { operator, ..Room::default() }
     }
 
-    /// Returns the room of a pool of the driver's own, and how many connections it may open for that.
+    /// Returns the bounds for a driver's own pool, and the number of connections that the pool needs for them.
     pub fn of_own_pool(options: &ConnectOptions) -> (Room, usize) {
         let (hot, waiting) = (options.connections.max(1), options.waiting_connections);
         match waiting {
             0 => (Room::default(), hot),
             _ => {
                 let room = Room { hot: Some(hot), keyed: Some(1), operator: Some(waiting), keyed_is_operator: false };
-                // One extends leases.
+                // One more extends leases.
                 (room, hot + 1 + 1 + waiting)
             }
         }
     }
 
-    /// Returns the room of a pool of the caller's with so many connections.
+    /// Returns the bounds for the caller's pool of this many connections.
     ///
-    /// From 4 connections on, all classes are kept apart. With 2 or 3, claims, settles and extensions find a connection
-    /// beside what may wait, but not beside several settles that wait for locked jobs. A single connection keeps
-    /// nothing apart: everything waits for whatever waits, `lock_timeout` at most each.
+    /// With 4 connections or more, the classes do not wait for each other. With 2 or 3, claims, settlements and
+    /// extensions find a connection while other classes wait, but not while several settlements wait for locked jobs.
+    /// With a single connection every statement waits for the one before it, up to `lock_timeout` each time.
     pub fn of_pool(connections: usize) -> Room {
         let (keyed, operator) = match connections {
             0..5 => (0, 1),
@@ -67,7 +69,7 @@ impl Room {
     }
 }
 
-/// The gates of a handle, by class.
+/// The gates of a queue handle, by class.
 pub(crate) struct Gates {
     hot: Option<Arc<Gate>>,
     keyed: Option<Arc<Gate>>,
@@ -81,11 +83,11 @@ impl Gates {
         Gates { hot: room.hot.map(Gate::new), keyed, operator }
     }
 
-    /// Returns the right to send a statement of this class, once there is room; `sleep` bounds the wait.
+    /// Returns a permit to send a statement of this class, as soon as there is room; none if the class has no bound.
     ///
     /// # Errors
     ///
-    /// That it was not sent, when there was no room in time.
+    /// A failure of the statement that was not sent, when there was no room within `timeout`, which `sleep` waits for.
     pub(crate) async fn enter(
         &self,
         class: ConnectionClass,
@@ -106,14 +108,14 @@ impl Gates {
         match select(waiting, sleep(timeout)).await {
             Either::Left((Ok(permit), _)) => Ok(Some(permit)),
             Either::Left((Err(_), _)) | Either::Right(_) => Err(Failure::not_sent(format!(
-                "no free connection within {timeout:?}: all connections for this kind of statement are busy, perhaps \
-                 waiting for locks"
+                "no connection became free within {timeout:?}: all connections for this kind of statement are busy, \
+                 perhaps waiting for locks"
             ))),
         }
     }
 }
 
-/// Lets a number of statements through at once, in the order they came.
+/// Admits a fixed number of statements at a time, in the order of their arrival.
 struct Gate(Mutex<Waiting>);
 
 struct Waiting {
@@ -121,7 +123,7 @@ struct Waiting {
     queue: VecDeque<oneshot::Sender<Permit>>,
 }
 
-/// The right to send one statement; given back when dropped.
+/// The right to send one statement; returned to the gate when dropped.
 pub(crate) struct Permit(Arc<Gate>);
 
 enum Entering {
@@ -145,7 +147,7 @@ impl Gate {
             return Entering::Now(Permit(self.clone()));
         }
         let (sender, receiver) = oneshot::channel();
-        // Those that gave up meanwhile are not kept.
+        // Remove those that have given up.
         waiting.queue.retain(|other| !other.is_canceled());
         waiting.queue.push_back(sender);
         Entering::Later(receiver)
@@ -163,7 +165,7 @@ impl Drop for Permit {
             next
         };
         if let Some(next) = next {
-            // One that gives up at this very moment drops the permit, which then goes to the one after it.
+            // If the receiver gives up at this moment, the permit is dropped and goes to the next one.
             drop(next.send(Permit(self.0.clone())));
         }
     }
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_wait_enter_in_their_order_and_one_that_gave_up_holds_up_no_other() {
+    fn permits_are_granted_in_order_and_skip_one_that_has_given_up() {
         let gates = Gates::new(Room { operator: Some(1), ..Room::default() });
         let first = enter(&gates, ConnectionClass::Operator).now_or_never().unwrap().unwrap().unwrap();
         let [mut second, mut third, mut fourth] = [(); 3].map(|()| enter(&gates, ConnectionClass::Operator));
@@ -188,7 +190,7 @@ mod tests {
         }
         assert!(
             enter(&gates, ConnectionClass::Hot).now_or_never().unwrap().unwrap().is_none(),
-            "others are not held up"
+            "other classes do not wait"
         );
         drop(second);
         drop(first);
@@ -196,26 +198,27 @@ mod tests {
         let third = third.now_or_never().unwrap().unwrap().unwrap();
         drop(third);
         fourth.now_or_never().unwrap().unwrap().unwrap();
-        enter(&gates, ConnectionClass::Operator).now_or_never().unwrap().unwrap().expect("all was given back");
+        enter(&gates, ConnectionClass::Operator).now_or_never().unwrap().unwrap().expect("all permits were returned");
     }
 
     #[test]
-    fn a_statement_without_room_in_time_was_not_sent() {
+    fn a_statement_that_finds_no_room_in_time_is_not_sent() {
         let gates = Gates::new(Room::of_pool(1));
         let _first = enter(&gates, ConnectionClass::Operator).now_or_never().unwrap().unwrap().unwrap();
         let late = gates.enter(ConnectionClass::Keyed, Duration::from_secs(1), |_| Box::pin(async {}));
-        let failure = late.now_or_never().unwrap().err().expect("operators' statements count with it");
+        let failure = late.now_or_never().unwrap().err().expect("operators' statements share the bound");
         assert_eq!(failure.class(), pm_core::Class::Retry);
     }
 
     #[test]
-    fn a_pool_leaves_room_for_what_must_not_wait() {
+    fn a_pool_keeps_connections_for_classes_that_must_not_wait() {
         for connections in 0..40 {
             let room = Room::of_pool(connections);
             let may_wait = room.keyed.unwrap_or(0) + room.operator.unwrap_or(0);
             let hot = room.hot.unwrap_or(usize::MAX);
             assert!(connections < 2 || hot >= 2 && may_wait < connections, "{connections}: {room:?}");
-            assert!(connections < 4 || hot + may_wait < connections, "an extension finds one: {connections}: {room:?}");
+            let is_left = hot + may_wait < connections;
+            assert!(connections < 4 || is_left, "none is left for extensions: {connections}: {room:?}");
         }
     }
 }

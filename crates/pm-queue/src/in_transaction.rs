@@ -1,4 +1,4 @@
-//! Enqueueing inside a transaction that the caller owns.
+//! Enqueueing inside a caller's transaction.
 
 use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, Executor, OnConflict, Queue};
@@ -13,32 +13,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The most jobs in one statement.
-const AT_ONCE: usize = 1_000;
-/// How long to wait before jobs are sent again whose rivals for a key went away, the first time.
+/// The maximum number of jobs in one statement.
+const MAX_BATCH: usize = 1_000;
+/// The pause before jobs are first sent again whose keys were neither free nor reserved by a known job. It doubles
+/// each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// The same, when it has happened many times.
+/// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// So many times jobs are sent again: for about 8 s.
-const PAUSES: u32 = 14;
+/// The number of such pauses, together about 8 s.
+const MAX_PAUSES: u32 = 14;
 
 impl Queue {
-    /// Puts a job on a queue inside a transaction of the caller's: it is there when the transaction commits.
+    /// Enqueues a job inside the caller's transaction: the job exists when the transaction commits.
     ///
-    /// The driver makes an [`Executor`] of a transaction. One statement; two when a key is held, or when workers may be
-    /// idle: then the transaction also notifies them, which costs about 0.1 ms at the commit. A transaction that is to be
-    /// prepared (`PREPARE TRANSACTION`) must not notify: see [`WithoutNotify`](crate::WithoutNotify).
+    /// `transaction` is the driver's wrapper of a transaction. Runs one statement, or two if the key is reserved or
+    /// workers may be idle. Idle workers are notified when the transaction commits, which adds about 0.1 ms to the
+    /// commit. A transaction that will be prepared (`PREPARE TRANSACTION`) must not notify: see
+    /// [`WithoutNotify`](crate::WithoutNotify).
     ///
-    /// Under READ COMMITTED, the default, answers are exact. Under REPEATABLE READ and SERIALIZABLE a key that another
-    /// transaction took since the snapshot ends in an error of kind `Database` with SQLSTATE 40001: try the whole
-    /// transaction again.
+    /// Under READ COMMITTED, the default, outcomes are exact. Under REPEATABLE READ and SERIALIZABLE, a key that
+    /// another transaction reserved after the snapshot leads to an error of kind `Database` with SQLSTATE 40001: run
+    /// the whole transaction again.
     ///
     /// # Errors
     ///
-    /// As [`Queue::enqueue`]; nothing is sent again. What pm itself refuses leaves the transaction usable and nothing of
-    /// the call in it: `QueueNotFound`, `KeyConflict`, `Payload`, and `Invalid` unless its
-    /// [source](std::error::Error::source) is a [`Failure`](crate::Failure). After every other error, and when the future
-    /// is dropped before its end, roll back: the server has aborted the transaction, or what was done is not known.
+    /// As [`Queue::enqueue`], without its retries. After `QueueNotFound`, `KeyConflict`, `Payload`, and an `Invalid`
+    /// whose [source](std::error::Error::source) is not a [`Failure`](crate::Failure), the transaction is usable and
+    /// contains no job of this call. After any other error, or if the future is dropped before it completes, roll
+    /// back: the server has aborted the transaction, or its state is unknown.
     pub async fn enqueue_in<T: Serialize>(
         &self,
         transaction: &dyn Executor,
@@ -50,15 +52,16 @@ impl Queue {
         enqueued.first().map(Enqueued::id).ok_or_else(|| Error::invalid("nothing was enqueued"))
     }
 
-    /// Puts many jobs on a queue inside a transaction of the caller's, 1,000 in a statement: all or none.
+    /// Enqueues many jobs inside the caller's transaction, all or none, with up to 1,000 in one statement.
     ///
-    /// With [`OnConflict::Refuse`] a key that is held, also by an earlier job of the same call, refuses the whole call.
-    /// A refusal that shows only after other jobs went in costs one more statement for each 1,000 of them: they are
-    /// deleted again, in the same transaction. That takes the privileges of an operator (`pm db grants --for operator`).
+    /// With [`OnConflict::Refuse`], a key that is reserved, or that an earlier job of the same call has, refuses the
+    /// whole call. If jobs were inserted before the conflict was found, they are deleted again in the same
+    /// transaction, with one statement per 1,000 jobs. That takes the privileges of an operator
+    /// (`pm db grants --for operator`).
     ///
     /// # Errors
     ///
-    /// As [`Queue::enqueue_in`]; `Forbidden` when what went in cannot be deleted again.
+    /// As [`Queue::enqueue_in`]; `Forbidden` when the role may not delete inserted jobs.
     pub async fn enqueue_many_in<T: Serialize>(
         &self,
         transaction: &dyn Executor,
@@ -66,9 +69,9 @@ impl Queue {
         jobs: impl IntoIterator<Item = (T, EnqueueOptions)>,
     ) -> Result<Vec<Enqueued>, Error> {
         let queue = QueueName::new(queue)?;
-        let jobs = jobs.into_iter().map(|(payload, options)| self.written_job(&queue, &payload, options));
+        let jobs = jobs.into_iter().map(|(payload, options)| self.encoded_job(&queue, &payload, options));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
-        refuse_doubles(&jobs)?;
+        refuse_duplicate_keys(&jobs)?;
         let mut call = Call {
             queue: self,
             transaction,
@@ -77,25 +80,25 @@ impl Queue {
             idle_queue: None,
             has_failed: false,
         };
-        let done = async {
-            call.put_in().await?;
+        let enqueueing = async {
+            call.enqueue().await?;
             call.notify().await
         };
-        match done.await {
+        match enqueueing.await {
             Ok(()) => Ok(call.enqueued.into_iter().flatten().collect()),
-            // The server has aborted the transaction, or its connection is lost.
+            // The server has aborted the transaction, or the connection is lost.
             Err(error) if call.has_failed => Err(error),
-            Err(refusal) => match call.take_back().await {
+            Err(refusal) => match call.delete_inserted().await {
                 Ok(()) => Err(refusal),
                 Err(error) => Err(error.after(&refusal)),
             },
         }
     }
 
-    /// Makes idle workers look at their queues at once, in this process and in others.
+    /// Makes idle workers poll their queues at once, in this process and in others. Runs one statement.
     ///
-    /// For jobs that came in without a notification: by a transaction that was prepared (see
-    /// [`WithoutNotify`](crate::WithoutNotify)), or by SQL of the program's own. One statement.
+    /// For jobs that were enqueued without a notification: by a prepared transaction (see
+    /// [`WithoutNotify`](crate::WithoutNotify)), or by the program's own SQL.
     ///
     /// # Errors
     ///
@@ -103,7 +106,7 @@ impl Queue {
     pub async fn wake_workers(&self) -> Result<(), Error> {
         let channel = Notification::channel(self.link().catalog.schema());
         self.run(NotifyIdle { channel }).await?;
-        self.notice_change();
+        self.notify_local_workers();
         Ok(())
     }
 }
@@ -113,24 +116,24 @@ struct Call<'a> {
     queue: &'a Queue,
     transaction: &'a dyn Executor,
     jobs: &'a [NewJob],
-    /// What became of each job, once that is known.
+    /// The outcome of each job, as far as it is known.
     enqueued: Vec<Option<Enqueued>>,
-    /// The queue's number, if its workers may be idle.
+    /// The queue's id, if workers may be idle.
     idle_queue: Option<i32>,
-    /// Whether a statement has failed: the transaction is aborted then, or lost.
+    /// Whether a statement has failed: then the transaction is aborted, or the connection lost.
     has_failed: bool,
 }
 
 impl Call<'_> {
-    /// Puts the jobs in. What may be refused is decided before anything is replaced, which cannot be taken back.
-    async fn put_in(&mut self) -> Result<(), Error> {
+    /// Enqueues the jobs. Possible refusals come before any job is replaced, because a replacement cannot be undone.
+    async fn enqueue(&mut self) -> Result<(), Error> {
         let (mut replacing, mut pauses) = (Vec::new(), 0);
-        // A second round only for jobs whose rival for the key went away between two statements.
+        // Further rounds are only for jobs whose key was released between two statements.
         let mut rest: Vec<usize> = (0..self.jobs.len()).collect();
         while !rest.is_empty() {
-            let present = self.insert(&rest).await?;
+            let existing = self.insert(&rest).await?;
             let (replaces, keeps): (Vec<_>, Vec<_>) =
-                present.into_iter().partition(|place| self.jobs[*place].replaces());
+                existing.into_iter().partition(|index| self.jobs[*index].replaces());
             replacing.extend(replaces);
             rest = self.keep(&keeps).await?;
             self.pause_before(&rest, &mut pauses).await?;
@@ -143,14 +146,14 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Waits before jobs are sent again whose keys are neither free nor held by a job that can be named: as a rule
-    /// another transaction has locked that job.
+    /// Waits before jobs are sent again whose keys are neither free nor reserved by a known job. Usually another
+    /// transaction has locked that job.
     async fn pause_before(&mut self, again: &[usize], pauses: &mut u32) -> Result<(), Error> {
-        let Some(place) = again.first() else { return Ok(()) };
-        if *pauses == PAUSES {
-            let key = self.jobs[*place].options.key.as_deref().unwrap_or_default();
-            let message = format!("another transaction has locked the job that holds the key {key:?}");
-            // What was replaced by then cannot be taken back.
+        let Some(index) = again.first() else { return Ok(()) };
+        if *pauses == MAX_PAUSES {
+            let key = self.jobs[*index].options.key.as_deref().unwrap_or_default();
+            let message = format!("another transaction has locked the job that has reserved the key {key:?}");
+            // Replacements that were made before cannot be undone.
             self.has_failed = true;
             return Err(Failure::reported("55P03", None, message).into());
         }
@@ -160,48 +163,48 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Sends the jobs at these places; returns the places of those whose ids or keys are there already.
-    async fn insert(&mut self, places: &[usize]) -> Result<Vec<usize>, Error> {
-        let mut all_present = Vec::new();
-        for places in self.batches(places) {
-            let batch = self.batch(places);
+    /// Inserts the jobs at these indices; returns the indices of those whose id or key exists already.
+    async fn insert(&mut self, indices: &[usize]) -> Result<Vec<usize>, Error> {
+        let mut all_existing = Vec::new();
+        for indices in self.batches(indices) {
+            let batch = self.batch(indices);
             let enqueue = EnqueueKeyed { jobs: &batch, in_transaction: true };
-            let EnqueueReply { unknown_queue, present, idle, .. } = self.run(enqueue).await?;
-            places.iter().for_each(|place| self.enqueued[*place] = Some(Enqueued::Inserted(self.jobs[*place].id)));
-            unknown_queue.iter().chain(&present).for_each(|at| self.enqueued[places[*at]] = None);
-            if let Some(place) = unknown_queue.first() {
-                return Err(CoreError::QueueNotFound(batch[*place].queue.to_string()).into());
+            let EnqueueReply { unknown_queue, present: existing, idle, .. } = self.run(enqueue).await?;
+            indices.iter().for_each(|index| self.enqueued[*index] = Some(Enqueued::Inserted(self.jobs[*index].id)));
+            unknown_queue.iter().chain(&existing).for_each(|at| self.enqueued[indices[*at]] = None);
+            if let Some(index) = unknown_queue.first() {
+                return Err(CoreError::QueueNotFound(batch[*index].queue.to_string()).into());
             }
             self.idle_queue = idle.first().map(|(_, queue_id)| *queue_id).or(self.idle_queue);
-            all_present.extend(present.into_iter().map(|place| places[place]));
+            all_existing.extend(existing.into_iter().map(|index| indices[index]));
         }
-        Ok(all_present)
+        Ok(all_existing)
     }
 
-    /// Asks which jobs stand for those that are there already; returns the places of those whose rivals went away.
-    async fn keep(&mut self, places: &[usize]) -> Result<Vec<usize>, Error> {
-        let mut gone = Vec::new();
-        for places in self.batches(places) {
-            let holders = self.run(KeyHolder { jobs: &self.batch(places) }).await?;
-            gone.extend(self.record(places, holders)?);
+    /// Looks up the existing jobs that have these ids or keys; returns the indices for which there is none any more.
+    async fn keep(&mut self, indices: &[usize]) -> Result<Vec<usize>, Error> {
+        let mut released = Vec::new();
+        for indices in self.batches(indices) {
+            let holders = self.run(KeyHolder { jobs: &self.batch(indices) }).await?;
+            released.extend(self.record(indices, holders)?);
         }
-        Ok(gone)
+        Ok(released)
     }
 
-    /// Makes the holders what the jobs at these places say; returns the places of those whose rivals went away.
-    async fn replace(&mut self, places: &[usize]) -> Result<Vec<usize>, Error> {
-        let mut gone = Vec::new();
-        for places in self.batches(places) {
-            let holders = self.run(ReplaceJobs { jobs: &self.batch(places) }).await?;
-            gone.extend(self.record(places, holders)?);
+    /// Replaces the jobs that have reserved the keys; returns the indices for which there is none any more.
+    async fn replace(&mut self, indices: &[usize]) -> Result<Vec<usize>, Error> {
+        let mut released = Vec::new();
+        for indices in self.batches(indices) {
+            let holders = self.run(ReplaceJobs { jobs: &self.batch(indices) }).await?;
+            released.extend(self.record(indices, holders)?);
         }
-        Ok(gone)
+        Ok(released)
     }
 
-    fn record(&mut self, places: &[usize], holders: Vec<Option<Holder>>) -> Result<Vec<usize>, Error> {
-        let mut gone = Vec::new();
-        for (place, holder) in places.iter().zip(holders) {
-            let job = &self.jobs[*place];
+    fn record(&mut self, indices: &[usize], holders: Vec<Option<Holder>>) -> Result<Vec<usize>, Error> {
+        let mut released = Vec::new();
+        for (index, holder) in indices.iter().zip(holders) {
+            let job = &self.jobs[*index];
             let enqueued = match holder {
                 Some(Holder { id, replaced: true, .. }) => Enqueued::Replaced(id),
                 Some(Holder { id, .. }) if id == job.id => Enqueued::Inserted(id),
@@ -210,16 +213,16 @@ impl Call<'_> {
                 }
                 Some(Holder { id, state, .. }) => Enqueued::existing(id, state),
                 None => {
-                    gone.push(*place);
+                    released.push(*index);
                     continue;
                 }
             };
-            self.enqueued[*place] = Some(enqueued);
+            self.enqueued[*index] = Some(enqueued);
         }
-        Ok(gone)
+        Ok(released)
     }
 
-    /// Notifies idle workers of other processes of every line that got a job.
+    /// Notifies idle workers of other processes about each line that got a job.
     async fn notify(&mut self) -> Result<(), Error> {
         let Some(queue_id) = self.idle_queue.filter(|_| self.transaction.notifies()) else { return Ok(()) };
         let added = self
@@ -236,14 +239,14 @@ impl Call<'_> {
         self.run(Notify { channel, notifications: notifications.into_iter().collect() }).await
     }
 
-    /// Deletes what has gone in.
-    async fn take_back(&mut self) -> Result<(), Error> {
+    /// Deletes the jobs that this call has inserted.
+    async fn delete_inserted(&mut self) -> Result<(), Error> {
         let inserted = self.enqueued.iter().filter_map(|enqueued| match enqueued {
             Some(Enqueued::Inserted(id)) => Some(*id),
             _ => None,
         });
         let ids: Vec<_> = inserted.collect();
-        for ids in ids.chunks(AT_ONCE) {
+        for ids in ids.chunks(MAX_BATCH) {
             self.run(DeleteJobs { ids: ids.to_vec(), precondition: Precondition::default() }).await?;
         }
         Ok(())
@@ -255,32 +258,32 @@ impl Call<'_> {
         outcome
     }
 
-    fn batch(&self, places: &[usize]) -> Vec<NewJob> {
-        places.iter().map(|place| self.jobs[*place].clone()).collect()
+    fn batch(&self, indices: &[usize]) -> Vec<NewJob> {
+        indices.iter().map(|index| self.jobs[*index].clone()).collect()
     }
 
-    /// Returns the places in parts that fit in one statement.
-    fn batches<'p>(&self, mut places: &'p [usize]) -> Vec<&'p [usize]> {
-        let limits = BatchLimits::of_items(AT_ONCE);
+    /// Splits the indices into parts that fit into one statement each.
+    fn batches<'p>(&self, mut indices: &'p [usize]) -> Vec<&'p [usize]> {
+        let limits = BatchLimits::of_items(MAX_BATCH);
         let mut batches = Vec::new();
-        while !places.is_empty() {
-            let fit = limits.together(places.iter().map(|place| self.jobs[*place].weight()));
-            let (batch, rest) = places.split_at(fit);
+        while !indices.is_empty() {
+            let fit = limits.together(indices.iter().map(|index| self.jobs[*index].weight()));
+            let (batch, rest) = indices.split_at(fit);
             batches.push(batch);
-            places = rest;
+            indices = rest;
         }
         batches
     }
 }
 
-/// Refuses a call in which a job that is to be refused has the key of an earlier one: whatever the database holds.
-fn refuse_doubles(jobs: &[NewJob]) -> Result<(), Error> {
+/// Refuses a call in which a job with [`OnConflict::Refuse`] has the key of an earlier one.
+fn refuse_duplicate_keys(jobs: &[NewJob]) -> Result<(), Error> {
     let mut seen = BTreeMap::new();
-    for (place, job) in jobs.iter().enumerate() {
+    for (index, job) in jobs.iter().enumerate() {
         let Some(key) = job.options.key.as_deref() else { continue };
-        match seen.insert(key, place) {
+        match seen.insert(key, index) {
             Some(earlier) if job.options.on_conflict == OnConflict::Refuse => {
-                let message = format!("job {place} of the call (from 0) has the key of job {earlier} of the same call");
+                let message = format!("jobs {earlier} and {index} of the call (counted from 0) have the same key");
                 return Err(Error::new(ErrorKind::KeyConflict, message));
             }
             _ => {}

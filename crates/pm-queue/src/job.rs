@@ -1,13 +1,13 @@
-//! Jobs as handlers get them.
+//! The jobs that handlers get.
 
 use crate::ack::JobAck;
 use pm_core::{ClaimedJob, Codec, Timestamp};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A job in a handler's hands: its payload, what is known of it, and its ack.
+/// A claimed job: its payload, its metadata and its ack.
 ///
-/// Dropping it is dropping its ack: the job is soft-failed.
+/// Take it apart with [`PendingJob::into_parts`] and settle the job through the ack. Dropping it soft-fails the job.
 #[derive(Debug)]
 #[must_use = "dropping a job soft-fails it"]
 pub struct PendingJob<T> {
@@ -16,27 +16,27 @@ pub struct PendingJob<T> {
     ack: JobAck,
 }
 
-/// What a handler may know of a job besides its payload.
+/// The metadata of a claimed job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingMetadata {
-    /// Its id.
+    /// The job's id.
     pub id: Uuid,
-    /// The queue it was found on.
+    /// The queue it was claimed from.
     pub queue: Arc<str>,
-    /// Higher first.
+    /// The priority; higher comes first.
     pub priority: i32,
-    /// How often it was claimed, this time included.
+    /// The number of attempts, this one included. The first attempt is 1.
     pub attempt: u32,
-    /// Soft failures since it was created or last restarted.
+    /// The number of soft failures since the job was created or last restarted.
     pub retry_count: u32,
-    /// When it was put on a queue, by the database's clock.
+    /// When it was enqueued, by the database's clock.
     pub created_at: Timestamp,
-    /// How its payload is written.
+    /// How the payload is encoded.
     pub codec: Codec,
-    /// For people.
+    /// The description, a text for humans.
     pub description: Option<String>,
-    /// Its key.
+    /// The key, which keeps a second job of the same work off the queue.
     pub key: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl<T> PendingJob<T> {
         self.metadata.id
     }
 
-    /// Returns what is known of the job.
+    /// Returns the job's metadata.
     pub fn metadata(&self) -> &PendingMetadata {
         &self.metadata
     }
@@ -71,7 +71,7 @@ impl<T> PendingJob<T> {
         &self.payload
     }
 
-    /// Returns the payload and the ack, each to go its own way.
+    /// Returns the payload and the ack.
     pub fn into_parts(self) -> (T, JobAck) {
         (self.payload, self.ack)
     }

@@ -1,4 +1,4 @@
-//! What operators do with jobs: look at them, restart, end, delete, move, copy.
+//! Operations on jobs: list, show, restart, end, delete, move, copy.
 
 use crate::codec::RawPayload;
 use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
@@ -10,78 +10,81 @@ use pm_core::{Codec, Failure, IdSuffix, JobMetadata, Operation, QueueName, State
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A suffix is first looked for among so many of the newest jobs.
-const NEWEST: usize = 20_000;
-/// The most jobs that `list_pending` returns.
-const MOST_PENDING: usize = 10_000;
-/// The most jobs that one statement changes.
-const CHANGED_AT_ONCE: usize = 1_000;
-/// How long to wait before locked jobs are tried again, the first time; twice as long each time after.
+/// How many of the newest jobs are searched for a suffix before all jobs are.
+const NEWEST_JOBS: usize = 20_000;
+/// The maximum number of jobs that `list_pending` returns.
+const MAX_PENDING: usize = 10_000;
+/// The maximum number of jobs that one statement changes.
+const MAX_BATCH: usize = 1_000;
+/// The pause before the first retry of locked jobs; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// How long to wait at most.
+/// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// What an operator wants done to jobs.
+/// What to do to a list of jobs; see [`Queue::change_jobs`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BulkAction {
     /// Make them pending again; see [`Queue::restart_jobs`].
     Restart {
-        /// Whether jobs in progress are taken from their holders.
+        /// Whether to restart jobs in progress too; their workers lose their leases.
         force: bool,
     },
-    /// Declare them finished; see [`Queue::finish_jobs`].
+    /// Mark them as finished; see [`Queue::finish_jobs`].
     Finish,
-    /// Declare them failed; see [`Queue::fail_jobs`].
+    /// Mark them as failed; see [`Queue::fail_jobs`].
     Fail {
-        /// Why.
+        /// The reason, which is stored with the jobs.
         reason: String,
     },
     /// Delete them; see [`Queue::delete_jobs`].
     Delete,
-    /// Move them; see [`Queue::move_jobs`].
+    /// Move them to another queue; see [`Queue::move_jobs`].
     Move {
-        /// The queue they go to.
+        /// The target queue.
         to: QueueName,
     },
 }
 
-/// What became of each of many jobs.
+/// The outcomes of a bulk action, job by job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BulkReport {
     changes: Vec<Change>,
 }
 
 impl BulkReport {
-    /// Returns what became of each job, in the order of the ids given.
+    /// Returns the outcome for each job, in the order of the ids given.
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
 
-    /// Returns how many jobs were changed.
+    /// Returns the number of jobs that were changed.
     pub fn changed(&self) -> u64 {
         self.count(Change::Changed)
     }
 
-    /// Returns of how many jobs this became.
+    /// Returns the number of jobs with this outcome.
     pub fn count(&self, change: Change) -> u64 {
         self.changes.iter().filter(|one| **one == change).count() as u64
     }
 }
 
 impl Queue {
-    /// Returns the jobs of a queue that are pending, newest first, at most 10,000.
+    /// Returns the pending jobs of a queue without their payloads, newest first, at most 10,000.
+    ///
+    /// While the queue is paused its jobs count as paused, not as pending.
     ///
     /// # Errors
     ///
     /// `QueueNotFound`.
     pub async fn list_pending(&self, queue: &str) -> Result<Vec<JobMetadata>, Error> {
-        self.list_jobs(JobFilter::default().queue(queue).state(State::Pending).limit(MOST_PENDING)).await
+        self.list_jobs(JobFilter::default().queue(queue).state(State::Pending).limit(MAX_PENDING)).await
     }
 
     /// Returns jobs without their payloads, newest first.
     ///
-    /// The cost is that of the rows walked until the limit is met.
+    /// Reads jobs from the newest on until `filter.limit` of them match: with a rare state or queue that may be the
+    /// whole table. For failed jobs and jobs in progress an index is used.
     ///
     /// # Errors
     ///
@@ -98,7 +101,7 @@ impl Queue {
 
     /// Returns the jobs of a queue that would be claimed next, without their payloads, and whether the queue is paused.
     ///
-    /// It writes nothing and takes nothing: a moment later someone else may have the jobs. The cost is flat in the
+    /// Only reads: another worker may claim the jobs at any moment. The cost does not depend on the size of the
     /// backlog.
     ///
     /// # Errors
@@ -127,7 +130,7 @@ impl Queue {
         self.get_job(id).await?.ok_or_else(missing)
     }
 
-    /// Returns the payload of a job as it is stored, if the job exists.
+    /// Returns the stored payload of a job, without decoding it, if the job exists.
     ///
     /// # Errors
     ///
@@ -137,9 +140,9 @@ impl Queue {
         Ok(stored.map(|stored| RawPayload { codec: stored.codec, bytes: stored.bytes }))
     }
 
-    /// Returns the attempts of a job that ended otherwise than in success, oldest first.
+    /// Returns the unsuccessful attempts of a job, oldest first.
     ///
-    /// The successful one is told by the job itself. Jobs given back untried leave none.
+    /// The job itself records the successful one. A release leaves no record.
     ///
     /// # Errors
     ///
@@ -150,31 +153,32 @@ impl Queue {
 
     /// Returns the jobs whose id ends in these 1 to 32 hex digits, newest first, at most 11.
     ///
-    /// Dashes are allowed anywhere. The newest 20,000 jobs are searched first, and all when none of them fits: then
-    /// the whole table is read. So a suffix that fits a recent job may fit an older one as well; see
-    /// [`Queue::resolve_ids_among_all`].
+    /// Dashes are allowed anywhere. The newest 20,000 jobs are searched first; if none matches, the whole table is
+    /// read. So a suffix that matches a recent job may also match an older one; [`Queue::resolve_ids_among_all`] finds
+    /// both.
     ///
     /// # Errors
     ///
-    /// `Invalid` when it is no suffix of an id.
+    /// `Invalid` when `suffix` is not 1 to 32 hex digits.
     pub async fn resolve_ids(&self, suffix: &str) -> Result<Vec<JobMatch>, Error> {
         let suffix = IdSuffix::new(suffix)?;
         if let Some(id) = suffix.whole_id() {
             let job = self.get_job(id).await?;
             return Ok(job.map(|job| JobMatch { id, queue: job.queue, state: job.state }).into_iter().collect());
         }
-        let recent = self.run(ResolveSuffix { suffix: suffix.clone(), newest: Some(NEWEST) }).await?;
+        let recent = self.run(ResolveSuffix { suffix: suffix.clone(), newest: Some(NEWEST_JOBS) }).await?;
         match recent.is_empty() {
             true => self.run(ResolveSuffix { suffix, newest: None }).await,
             false => Ok(recent),
         }
     }
 
-    /// Does what [`Queue::resolve_ids`] does, always among all jobs: for what must not hit the wrong one.
+    /// Does what [`Queue::resolve_ids`] does, but always searches all jobs. For actions that must not hit the wrong
+    /// job.
     ///
     /// # Errors
     ///
-    /// `Invalid` when it is no suffix of an id.
+    /// `Invalid` when `suffix` is not 1 to 32 hex digits.
     pub async fn resolve_ids_among_all(&self, suffix: &str) -> Result<Vec<JobMatch>, Error> {
         let suffix = IdSuffix::new(suffix)?;
         match suffix.whole_id() {
@@ -183,22 +187,22 @@ impl Queue {
         }
     }
 
-    /// Makes jobs pending again, ready at once, and resets their retry count; returns how many.
+    /// Makes jobs pending and ready again and resets their retry count; returns how many.
     ///
-    /// Jobs in progress are only restarted with `force`: their holders then get `LeaseLost`. A paused queue still holds
-    /// what was restarted. A job takes its key again; it is refused while another job of its queue has reserved that, also
-    /// with `force`.
+    /// Jobs in progress are only restarted with `force`; their workers then get `LeaseLost`. Jobs restarted on a
+    /// paused queue are paused. A restarted job reserves its key again; it is refused, even with `force`, while
+    /// another job of its queue has reserved the key.
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Schema` or `Database`; after an error some of the jobs may be changed. A job that another transaction
-    /// has locked is tried again for [`lock_timeout`](crate::ConnectOptions::lock_timeout) and holds up no other; if it is
-    /// locked still, the error is `Database`, with SQLSTATE 55P03.
+    /// `Unavailable`, `Schema` or `Database`; after an error some of the jobs may have been changed. Jobs that another
+    /// transaction has locked are retried for [`lock_timeout`](crate::ConnectOptions::lock_timeout) without delaying
+    /// the others; if one is still locked then, the error is `Database`, with SQLSTATE 55P03.
     pub async fn restart_jobs(&self, ids: &[Uuid], force: bool) -> Result<u64, Error> {
         self.changed(BulkAction::Restart { force }, ids).await
     }
 
-    /// Declares jobs failed, whoever holds them; returns how many. Jobs that ended already are refused.
+    /// Marks jobs as failed, even if they are in progress; returns how many. Jobs that have already ended are refused.
     ///
     /// # Errors
     ///
@@ -207,7 +211,8 @@ impl Queue {
         self.changed(BulkAction::Fail { reason: reason.to_owned() }, ids).await
     }
 
-    /// Declares jobs finished, whoever holds them; returns how many. Jobs that ended already are refused.
+    /// Marks jobs as finished, even if they are in progress; returns how many. Jobs that have already ended are
+    /// refused.
     ///
     /// # Errors
     ///
@@ -216,7 +221,7 @@ impl Queue {
         self.changed(BulkAction::Finish, ids).await
     }
 
-    /// Deletes jobs in any state; returns how many. The holder of one in progress gets `LeaseLost`.
+    /// Deletes jobs in any state; returns how many. The worker of a job in progress gets `LeaseLost`.
     ///
     /// # Errors
     ///
@@ -227,8 +232,8 @@ impl Queue {
 
     /// Moves jobs to another queue; returns how many. They keep id, payload, priority and description.
     ///
-    /// The lease of a job in progress stays valid. The jobs obey the target's pause. A job whose key is reserved in the
-    /// target queue is refused.
+    /// The lease of a job in progress stays valid. If the target queue is paused, so are the moved jobs. A job whose
+    /// key is reserved in the target queue is refused.
     ///
     /// # Errors
     ///
@@ -248,15 +253,16 @@ impl Queue {
         }
     }
 
-    /// Does what an operator wants to jobs that still meet the precondition, and reports what became of each.
+    /// Applies an action to those of the jobs that meet the precondition, and returns the outcome for each job.
     ///
-    /// It is done to 1,000 jobs at once. Jobs that another transaction has locked are tried again, apart from the others,
-    /// for [`lock_timeout`](crate::ConnectOptions::lock_timeout). The cost is about 20 us a job.
+    /// One statement changes up to 1,000 jobs. Jobs that another transaction has locked are retried for
+    /// [`lock_timeout`](crate::ConnectOptions::lock_timeout) without delaying the others. The cost is about 20 µs per
+    /// job.
     ///
     /// # Errors
     ///
-    /// `QueueNotFound` when jobs are to be moved to a queue that does not exist; `Unavailable`, `Schema` or `Database`; after
-    /// an error some of the jobs may be changed.
+    /// `QueueNotFound` when the target queue of a move does not exist; `Unavailable`, `Schema` or `Database`; after an
+    /// error some of the jobs may have been changed.
     pub async fn change_jobs(
         &self,
         action: &BulkAction,
@@ -283,46 +289,46 @@ impl Queue {
         }
     }
 
-    /// Makes a new job with the payload of another and returns its id; the payload is stored once and shared.
+    /// Creates a job with the payload of another and returns its id. The payload is stored once and shared.
     ///
-    /// Priority, description and number of retries are inherited unless the options give others (a priority of 0
-    /// inherits), delays and jitter always. Of the options, codec, `key_hold`, `on_conflict`, `backoff` and
-    /// `jitter_percent` have no effect: a key is held while the copy is active.
+    /// The copy inherits priority (unless the options give one other than 0), description and number of retries unless
+    /// the options give others, and always the delays and the jitter. The options `codec`, `key_hold`, `on_conflict`,
+    /// `backoff` and `jitter_percent` have no effect: a key is reserved while the copy is active.
     ///
     /// # Errors
     ///
-    /// `JobNotFound`, `QueueNotFound`; `KeyConflict` when the key is held in the queue; `Invalid`.
+    /// `JobNotFound`, `QueueNotFound`; `KeyConflict` when the key is reserved in the queue; `Invalid`.
     pub async fn copy_job(&self, id: Uuid, queue: &str, options: EnqueueOptions) -> Result<Uuid, Error> {
         let priority = Some(options.priority).filter(|priority| *priority != 0);
         let new = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options.into_core(Codec::default()))?;
         let copy = CopyJob { source: id, id: new.id, queue: new.queue, priority, options: new.options };
         let copied = copy.id;
-        let queue_id = self.run(copy).await.map_err(taken_key)?;
-        self.notice_change();
-        self.notify_change(queue_id);
+        let queue_id = self.run(copy).await.map_err(key_conflict)?;
+        self.notify_local_workers();
+        self.notify_other_processes(queue_id);
         Ok(copied)
     }
 
-    /// Changes jobs, a thousand at once. Those that another transaction has locked are tried again, apart from the
-    /// others, for as long as a statement may wait for a lock.
+    /// Changes jobs, 1,000 in one statement. Those that another transaction has locked are retried, apart from the
+    /// others, until the lock timeout has passed.
     async fn in_bulk<O>(&self, ids: &[Uuid], operation: impl Fn(Vec<Uuid>) -> O) -> Result<BulkReport, Error>
     where
         O: Operation<Output = BulkReply> + Clone + Send + Sync + 'static,
     {
         let link = self.link();
         let mut changes = vec![Change::Locked; ids.len()];
-        let mut left: Vec<usize> = (0..ids.len()).collect();
+        let mut remaining: Vec<usize> = (0..ids.len()).collect();
         let (mut deadline, mut pause) = (None, FIRST_PAUSE);
         loop {
-            for places in left.chunks(CHANGED_AT_ONCE) {
-                let reply = self.run(operation(places.iter().map(|place| ids[*place]).collect())).await?;
-                reply.queues.into_iter().for_each(|queue_id| self.notify_change(queue_id));
-                places.iter().zip(reply.changes).for_each(|(place, change)| changes[*place] = change);
+            for indices in remaining.chunks(MAX_BATCH) {
+                let reply = self.run(operation(indices.iter().map(|index| ids[*index]).collect())).await?;
+                reply.queues.into_iter().for_each(|queue_id| self.notify_other_processes(queue_id));
+                indices.iter().zip(reply.changes).for_each(|(index, change)| changes[*index] = change);
             }
-            self.notice_change();
-            left.retain(|place| changes[*place] == Change::Locked);
+            self.notify_local_workers();
+            remaining.retain(|index| changes[*index] == Change::Locked);
             let deadline = *deadline.get_or_insert_with(|| link.now() + link.lock_timeout);
-            if left.is_empty() || link.now() + pause > deadline {
+            if remaining.is_empty() || link.now() + pause > deadline {
                 return Ok(BulkReport { changes });
             }
             self.sleep(pause).await;
@@ -331,12 +337,12 @@ impl Queue {
     }
 }
 
-/// Returns the error of a copy, by its own kind when it is that the key is held.
-fn taken_key(error: Error) -> Error {
+/// Turns the violation of the unique index on keys into a `KeyConflict`.
+fn key_conflict(error: Error) -> Error {
     let failure = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Failure>());
     match failure {
         Some(failure) if failure.constraint() == Some("job_key") => {
-            let message = "the key is held by another job of the queue";
+            let message = "another job of the queue has reserved the key";
             Error::new(ErrorKind::KeyConflict, message).with_source(failure.clone())
         }
         _ => error,

@@ -1,7 +1,10 @@
-//! The async façade of pm, a Postgres job queue: it asks, waits and wakes; [`pm_core`] decides, a driver carries.
+//! The async API of pm, a Postgres job queue.
 //!
-//! Programs depend on the crate of one driver, `pm_driver_tokio_postgres` for example, which re-exports all of this.
-//! To write a driver, implement [`Driver`] and [`Executor`] and hand them to [`Queue::open`] with a [`Runtime`].
+//! [`Queue`] enqueues jobs, streams them to handlers and manages queues. A handler gets a [`PendingJob`] and settles
+//! it through its [`JobAck`]. The logic is in [`pm_core`], which does no I/O; a [`Driver`] carries its statements to
+//! the database, and a [`Runtime`] spawns tasks and provides timers. Programs depend on a driver crate,
+//! `pm_driver_tokio_postgres` or `pm_driver_sqlx`, which re-exports this one. To write a driver, implement [`Driver`]
+//! and [`Executor`] and pass them to [`Queue::open`] with a [`Runtime`].
 
 mod ack;
 mod admin;
@@ -18,6 +21,7 @@ mod job;
 mod jobs;
 mod link;
 mod listening;
+mod maintenance;
 mod options;
 mod panic;
 mod producer;
@@ -40,6 +44,7 @@ pub use error::{Error, ErrorKind};
 pub use gate::Room;
 pub use job::{PendingJob, PendingMetadata};
 pub use jobs::{BulkAction, BulkReport};
+pub use maintenance::{Maintenance, MaintenanceReport};
 pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
 pub use panic::{Panicked, catch_panic};
 pub use pm_core::doctor::{Check, Finding, Remedy};

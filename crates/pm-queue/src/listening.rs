@@ -1,4 +1,4 @@
-//! The one listener of a process.
+//! The listener for notifications, one for each queue handle and its clones.
 
 use crate::link::Link;
 use crate::worker::LocalWorkers;
@@ -11,10 +11,12 @@ use std::time::Duration;
 /// The pause before listening again after a failure doubles from this to [`LONGEST_PAUSE`], half of it random.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often an unwanted listener looks whether it may end.
-const LOOK_ROUND: Duration = Duration::from_secs(10);
+/// How often the listener checks whether it is still needed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs at most one listener for the workers of a queue handle and its clones.
+///
+/// It runs while a worker needs it, and reconnects after a failure.
 #[derive(Default)]
 pub(crate) struct Listening {
     state: Mutex<ListenerState>,
@@ -24,33 +26,33 @@ pub(crate) struct Listening {
 enum ListenerState {
     #[default]
     Absent,
-    /// Its task runs; it has no connection yet, or lost it.
+    /// The task runs, but has no connection yet, or has lost it.
     Connecting,
-    Hearing,
+    Connected,
 }
 
 impl Listening {
-    /// Sees to it that a listener runs, and tells a new worker whether it hears.
-    pub(crate) fn want(listening: &Arc<Listening>, link: &Arc<Link>, workers: &Arc<LocalWorkers>) {
+    /// Starts the listener unless it runs, and reports to a new worker whether it is connected.
+    pub(crate) fn ensure_started(listening: &Arc<Listening>, link: &Arc<Link>, workers: &Arc<LocalWorkers>) {
         let mut state = listening.lock();
         match *state {
             ListenerState::Absent => {
                 *state = ListenerState::Connecting;
                 let listener =
-                    Listen { listening: listening.clone(), workers: Arc::downgrade(workers), link: link.clone() };
+                    ListenerTask { listening: listening.clone(), workers: Arc::downgrade(workers), link: link.clone() };
                 link.runtime.spawn(Box::pin(listener.run()));
             }
             ListenerState::Connecting => {}
-            ListenerState::Hearing => {
+            ListenerState::Connected => {
                 drop(state);
                 workers.set_listening(true, link.now());
             }
         }
     }
 
-    /// Returns whether notifications are heard.
-    pub(crate) fn is_hearing(&self) -> bool {
-        *self.lock() == ListenerState::Hearing
+    /// Returns whether the listener is connected.
+    pub(crate) fn is_listening(&self) -> bool {
+        *self.lock() == ListenerState::Connected
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ListenerState> {
@@ -63,22 +65,22 @@ impl Listening {
 }
 
 /// The listener's task.
-struct Listen {
+struct ListenerTask {
     listening: Arc<Listening>,
     workers: Weak<LocalWorkers>,
     link: Arc<Link>,
 }
 
-impl Listen {
-    /// Listens for as long as some worker wants it; after a failure again, ever more patiently.
+impl ListenerTask {
+    /// Listens while a worker needs it. After a failure it reconnects, with growing pauses.
     async fn run(self) {
         let channel = Notification::channel(self.link.catalog.schema());
         let mut pause = SHORTEST_PAUSE;
-        while self.goes_on() {
+        while self.should_continue() {
             match self.link.driver.listen(&channel).await {
                 Ok(Some(listener)) => {
                     pause = SHORTEST_PAUSE;
-                    self.hear(listener).await;
+                    self.forward(listener).await;
                 }
                 Ok(None) => return self.listening.set(ListenerState::Absent),
                 Err(_) => pause = (pause * 2).min(LONGEST_PAUSE),
@@ -89,48 +91,49 @@ impl Listen {
         }
     }
 
-    /// Returns whether some worker wants the listener; otherwise it is absent from now on.
-    fn goes_on(&self) -> bool {
+    /// Returns whether a worker still needs the listener; otherwise marks it as absent.
+    fn should_continue(&self) -> bool {
         let mut state = self.listening.lock();
-        let wanted = self.is_wanted();
-        if !wanted {
+        let needed = self.is_needed();
+        if !needed {
             *state = ListenerState::Absent;
         }
-        wanted
+        needed
     }
 
-    /// Passes on what is heard, until the connection is lost or nobody wants it any longer.
-    async fn hear(&self, mut listener: Box<dyn Listener>) {
-        self.listening.set(ListenerState::Hearing);
-        // Whatever was said before we listened is found by looking.
-        self.tell(|workers| workers.set_listening(true, self.link.now()));
-        let mut look_round: BoxFuture<'_, ()> = self.link.runtime.sleep(LOOK_ROUND);
+    /// Passes notifications to the workers until the connection is lost or no worker needs the listener.
+    async fn forward(&self, mut listener: Box<dyn Listener>) {
+        self.listening.set(ListenerState::Connected);
+        // Jobs added before this moment are found by polling.
+        self.with_workers(|workers| workers.set_listening(true, self.link.now()));
+        let mut check: BoxFuture<'_, ()> = self.link.runtime.sleep(CHECK_INTERVAL);
         let lost_servers = self.link.lost_servers();
         loop {
-            match select(listener.next(), look_round).await {
+            match select(listener.next(), check).await {
                 Either::Left((Ok(payload), rest)) => {
-                    look_round = rest;
+                    check = rest;
                     if let Some(notification) = Notification::parse(&payload) {
-                        self.tell(|workers| workers.handle_notification(notification, self.link.now()));
+                        self.with_workers(|workers| workers.handle_notification(notification, self.link.now()));
                     }
                 }
                 Either::Left((Err(_), _)) => break,
-                // A server that has stopped without closing its connections sends nothing here either: statements notification.
-                Either::Right(_) if !self.is_wanted() || self.link.lost_servers() != lost_servers => break,
-                Either::Right(_) => look_round = self.link.runtime.sleep(LOOK_ROUND),
+                // A server that stopped without closing its connections sends nothing here; failing statements reveal
+                // it.
+                Either::Right(_) if !self.is_needed() || self.link.lost_servers() != lost_servers => break,
+                Either::Right(_) => check = self.link.runtime.sleep(CHECK_INTERVAL),
             }
         }
         self.listening.set(ListenerState::Connecting);
-        self.tell(|workers| workers.set_listening(false, self.link.now()));
+        self.with_workers(|workers| workers.set_listening(false, self.link.now()));
     }
 
-    fn is_wanted(&self) -> bool {
-        self.workers.upgrade().is_some_and(|workers| workers.want_listener())
+    fn is_needed(&self) -> bool {
+        self.workers.upgrade().is_some_and(|workers| workers.need_listener())
     }
 
-    fn tell(&self, say: impl FnOnce(&LocalWorkers)) {
+    fn with_workers(&self, report: impl FnOnce(&LocalWorkers)) {
         if let Some(workers) = self.workers.upgrade() {
-            say(&workers);
+            report(&workers);
         }
     }
 }

@@ -7,52 +7,54 @@ use pm_core::{Codec, JobOptions, KeyHold, OnConflict, QueueName, RunAt, SchemaNa
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How to connect.
+/// How to connect, and how the connections behave.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectOptions {
     /// The schema that holds pm's tables (default `pm`).
     pub schema: String,
-    /// Whether an empty or older schema is migrated (default yes).
+    /// Whether a missing or older schema is migrated when connecting (default true).
     pub migrate: bool,
-    /// Whether the schema's version is looked at (default yes).
+    /// Whether the schema's version is checked when connecting (default true).
     pub check_schema: bool,
-    /// How many connections at most for statements that hardly ever wait for a lock (default 2; statements share them).
+    /// The maximum number of connections for statements that hardly ever wait for a lock (default 2).
     ///
-    /// Further ones are opened when first needed: see [`waiting_connections`](Self::waiting_connections). A stream that
-    /// listens has one more.
+    /// Each carries many statements at a time, if the driver pipelines. Connections are opened on demand. There are
+    /// more for other statements, see [`waiting_connections`](Self::waiting_connections), and one for the listener.
     pub connections: usize,
-    /// How many further connections at most for operators' statements, which may wait for a lock or read many rows
-    /// (default 2). Besides, one carries enqueues with keys, and one extends leases.
+    /// The maximum number of connections for operators' statements, which may wait for a lock or read many rows
+    /// (default 2).
     ///
-    /// So claims, settles, extensions and enqueues without keys never wait behind them. With 0 there are none of these
-    /// connections, and everything shares `connections`: for a program that does one thing after another.
+    /// Unless this is 0, there is also one connection for enqueues with keys and one for extending leases, so that
+    /// claims, settles, extensions and enqueues without keys never wait behind these statements. With 0, all
+    /// statements share `connections`: for a program that does one thing after another.
     pub waiting_connections: usize,
-    /// How long one address of the server may take until its session is ready (default 5 s). 1 ms to 24.8 days, as all
-    /// timeouts. `connect_timeout` in the URL comes before it, and `PGCONNECT_TIMEOUT` before its default.
+    /// The time limit for opening a session on one address of the server (default 5 s). Like all timeouts, 1 ms to
+    /// 24.8 days. `connect_timeout` in the URL overrides it; `PGCONNECT_TIMEOUT` overrides its default.
     pub connect_timeout: Duration,
-    /// After how long the server gives up a statement (default 30 s). On sessions that are not our own it travels with each
-    /// statement, and a shorter one of theirs stays.
+    /// The server's `statement_timeout` for pm's statements (default 30 s). On sessions of the caller's pool it is set
+    /// for each statement, and a shorter timeout of the session is kept.
     ///
-    /// The time it takes to send the rows counts: a job of 300 MB needs 24 s over 100 Mbit/s. An answer is waited for 5 s
-    /// longer, and a second more for every 128 KiB of payloads sent.
+    /// The time to send the rows counts: a job of 300 MB needs 24 s over 100 Mbit/s. The client waits 5 s longer for
+    /// the reply, and one more second for every 128 KiB of payloads sent.
     pub statement_timeout: Duration,
-    /// After how long a statement that waits for a lock is given up (default 5 s), likewise. Enqueues outside a transaction
-    /// of the caller's wait 50 ms at most, whatever this says, and are then sent again.
+    /// The server's `lock_timeout` for pm's statements (default 5 s), set in the same way. Enqueues outside a caller's
+    /// transaction wait at most 50 ms for a lock, whatever this is, and are then sent again.
     pub lock_timeout: Duration,
-    /// The name the server shows (default `pm`). `application_name` in the URL comes before it, and `PGAPPNAME` before
-    /// its default.
+    /// The `application_name` of the sessions (default `pm`). `application_name` in the URL overrides it; `PGAPPNAME`
+    /// overrides its default.
     pub application_name: String,
-    /// Whether a transaction pooler, PgBouncer for example, stands between (default no).
+    /// Whether the connections go through a transaction pooler such as PgBouncer (default false).
     ///
-    /// Then nothing is kept in a session: statements are sent whole each time, each in a transaction that begins with
-    /// timeouts and settings for its plan, and there are no notifications without [`listener_url`](Self::listener_url): idle streams poll.
-    /// One that stands there unsaid is noticed when a connection is opened, with an error of kind `Invalid`.
+    /// If so, no state is kept in a session: each statement is sent unprepared, in a transaction that begins with
+    /// timeouts and planner settings. There are no notifications without [`listener_url`](Self::listener_url), so idle
+    /// streams poll. If this is false and there is a pooler, opening a connection fails with an error of kind
+    /// `Invalid`.
     pub pooler: bool,
     listener_url: Option<Hidden>,
 }
 
-/// A URL, whose password nobody is shown.
+/// A URL whose `Debug` output does not contain the password.
 #[derive(Clone)]
 struct Hidden(String);
 
@@ -81,80 +83,82 @@ impl Default for ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Changes the schema.
+    /// Sets the schema.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
         self
     }
 
-    /// Changes whether an empty or older schema is migrated.
+    /// Sets whether a missing or older schema is migrated when connecting.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
         self
     }
 
-    /// Changes whether the schema's version is looked at.
+    /// Sets whether the schema's version is checked when connecting.
     pub fn check_schema(mut self, check_schema: bool) -> Self {
         self.check_schema = check_schema;
         self
     }
 
-    /// Changes how many connections there may be, at least 1.
+    /// Sets the maximum number of connections; at least 1.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
         self
     }
 
-    /// Changes how many further connections there may be for operators' statements; with 0, these and extensions of
-    /// leases share the others.
+    /// Sets the maximum number of connections for operators' statements; with 0, all statements share `connections`.
     pub fn waiting_connections(mut self, waiting_connections: usize) -> Self {
         self.waiting_connections = waiting_connections;
         self
     }
 
-    /// Changes how long to wait for a connection.
+    /// Sets the time limit for opening a session on one address of the server.
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
         self
     }
 
-    /// Changes after how long the server gives up a statement.
+    /// Sets the server's `statement_timeout` for pm's statements.
     pub fn statement_timeout(mut self, statement_timeout: Duration) -> Self {
         self.statement_timeout = statement_timeout;
         self
     }
 
-    /// Changes after how long a statement that waits for a lock is given up.
+    /// Sets the server's `lock_timeout` for pm's statements.
     pub fn lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
         self
     }
 
-    /// Changes the name the server shows.
+    /// Sets the `application_name` of the sessions.
     pub fn application_name(mut self, application_name: impl Into<String>) -> Self {
         self.application_name = application_name.into();
         self
     }
 
-    /// Changes whether a transaction pooler stands between.
+    /// Sets whether the connections go through a transaction pooler.
     pub fn pooler(mut self, pooler: bool) -> Self {
         self.pooler = pooler;
         self
     }
 
-    /// Changes where notifications are heard (default: where statements go): one connection past a pooler, for example.
+    /// Sets the URL on which the listener connects (default: the same as for statements). With a pooler, give the URL
+    /// of the server itself.
     pub fn listener_url(mut self, listener_url: impl Into<String>) -> Self {
         self.listener_url = Some(Hidden(listener_url.into()));
         self
     }
 
-    /// Returns where notifications are heard, if not where statements go: for drivers.
+    /// Returns the listener's URL, if it differs from the one for statements. For driver authors.
     pub fn listens_at(&self) -> Option<&str> {
         self.listener_url.as_ref().map(|Hidden(url)| url.as_str())
     }
 
-    /// Returns the SQL that sets timeouts, and plans that stay on the indexes whatever the tables held when the
-    /// statements were prepared: for sessions that nobody else uses. Drivers send [`opening_script`](crate::opening_script).
+    /// Returns the SQL that sets timeouts and planner settings in a session that only pm uses. The planner settings
+    /// keep plans on the indexes, whatever the tables contained when a statement was prepared.
+    ///
+    /// For driver authors; most send [`opening_script`](crate::opening_script), which includes it.
     pub fn session_script(&self) -> String {
         let (statement_ms, lock_ms) = (setting_ms(self.statement_timeout), setting_ms(self.lock_timeout));
         format!(
@@ -164,10 +168,10 @@ impl ConnectOptions {
         )
     }
 
-    /// Returns the SQL that begins a transaction in which the same holds, for sessions that others use too: those of a
-    /// pool of the caller's, or of a transaction pooler. Send it as a simple query, together with the statement it is for.
+    /// Returns the SQL that begins a transaction with the same settings, for sessions that pm shares: those of the
+    /// caller's pool or of a transaction pooler. Send it as a simple query, before the statement it is for.
     ///
-    /// A timeout of the session that is shorter stays.
+    /// For driver authors. A shorter timeout of the session is kept.
     pub fn transaction_script(&self) -> String {
         let at_most = |name: &str, limit: Duration| {
             let (ms, theirs) = (setting_ms(limit), format!("current_setting('{name}')"));
@@ -176,26 +180,27 @@ impl ConnectOptions {
         };
         format!(
             "begin isolation level read committed; set local search_path = pg_catalog; \
-             select set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true), \
-             set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), {}, {}",
+             select set_config('plan_cache_mode', 'force_generic_plan', true), \
+             set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), \
+             set_config('jit', 'off', true), {}, {}",
             at_most("statement_timeout", self.statement_timeout),
             at_most("lock_timeout", self.lock_timeout),
         )
     }
 }
 
-/// Returns a timeout as the server takes it, in milliseconds.
+/// Returns a timeout in milliseconds, in the type of the server's settings.
 fn setting_ms(timeout: Duration) -> i32 {
     i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
 }
 
-/// The shortest timeout: Postgres reckons in milliseconds, and zero means none to it.
+/// The shortest timeout: Postgres counts milliseconds, and zero turns a timeout off.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
-/// The longest timeout that Postgres takes: 24 days, 20 h, 31 min, 23.647 s.
+/// The longest timeout that Postgres accepts: 24 days, 20 h, 31 min, 23.647 s.
 const LONGEST_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl ConnectOptions {
-    /// Returns an error of kind `Invalid` for a timeout that the server would not take, or would take for none.
+    /// Refuses a timeout that the server would reject, or would treat as no timeout.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let timeouts = [
             ("connect_timeout", self.connect_timeout),
@@ -211,115 +216,115 @@ impl ConnectOptions {
     }
 }
 
-/// In which state a job starts.
+/// The state in which a job starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum InitialState {
-    /// Pending, held while its queue is paused.
+    /// Pending; not claimed while its queue is paused.
     #[default]
     Auto,
-    /// The same as `Auto`: a queue's pause is never overruled.
+    /// The same as `Auto`: a paused queue takes precedence.
     Pending,
-    /// Paused by itself, until its queue is resumed.
+    /// Paused, even if its queue is not, until the queue is resumed.
     Paused,
 }
 
-/// What may be said of a job besides its payload.
+/// The properties of a new job besides its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EnqueueOptions {
-    /// In which state it starts.
+    /// The state in which the job starts.
     pub initial_state: InitialState,
-    /// Higher first (default 0).
+    /// The priority; higher comes first (default 0).
     pub priority: i32,
-    /// For people; at most 8 KiB.
+    /// A text for humans, at most 8 KiB.
     pub description: Option<String>,
-    /// Keeps another job with the same key off the queue until this one has ended; 1 to 1,000 bytes.
+    /// While this job reserves the key, no other job with the same key can be on the queue. 1 to 1,000 bytes.
     pub key: Option<String>,
-    /// For how long the key is held (default until the job has ended).
+    /// How long the key is reserved (default: until the job has ended).
     pub key_hold: KeyHold,
-    /// What to do when another job holds the key (default: keep that one).
+    /// What to do when another job has reserved the key (default: keep that job).
     pub on_conflict: OnConflict,
-    /// When to start, if not at once.
+    /// When the job becomes ready (default: at once).
     pub run_at: Option<RunAt>,
-    /// How the payload is written (default JSON).
+    /// How the payload is encoded (default JSON).
     pub codec: Codec,
-    /// How many soft failures are retried, if not as many as the queue says.
+    /// How many soft failures are retried (default: the queue's setting).
     pub max_retries: Option<u32>,
-    /// The delays before retries, if not the queue's; the last one repeats.
+    /// The delays before retries, 1 to 64 of them (default: the queue's setting). The last one repeats.
     pub backoff: Option<Vec<Duration>>,
-    /// The jitter of the delays in percent, if not the queue's.
+    /// The jitter of the delays, 0 to 100 percent (default: the queue's setting).
     pub jitter_percent: Option<u8>,
 }
 
 impl EnqueueOptions {
-    /// Changes in which state the job starts.
+    /// Sets the state in which the job starts.
     pub fn initial_state(mut self, initial_state: InitialState) -> Self {
         self.initial_state = initial_state;
         self
     }
 
-    /// Changes the priority; higher first.
+    /// Sets the priority; higher comes first.
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
         self
     }
 
-    /// Changes the description.
+    /// Sets the description.
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
         self
     }
 
-    /// Changes the key.
+    /// Sets the key.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Changes for how long the key is held.
+    /// Sets how long the key is reserved.
     pub fn key_hold(mut self, key_hold: KeyHold) -> Self {
         self.key_hold = key_hold;
         self
     }
 
-    /// Changes what to do when another job holds the key.
+    /// Sets what to do when another job has reserved the key.
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
         self.on_conflict = on_conflict;
         self
     }
 
-    /// Changes when the job starts.
+    /// Sets when the job becomes ready.
     pub fn run_at(mut self, run_at: RunAt) -> Self {
         self.run_at = Some(run_at);
         self
     }
 
-    /// Changes how the payload is written.
+    /// Sets how the payload is encoded.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Changes how many soft failures of this job are retried.
+    /// Sets how many soft failures of this job are retried.
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.max_retries = Some(max_retries);
         self
     }
 
-    /// Changes the delays before retries of this job, 1 to 64 of them.
+    /// Sets the delays before retries of this job, 1 to 64 of them; the last one repeats.
     pub fn backoff(mut self, backoff: Vec<Duration>) -> Self {
         self.backoff = Some(backoff);
         self
     }
 
-    /// Changes the jitter of this job's delays, 0 to 100 percent.
+    /// Sets the jitter of this job's delays, 0 to 100 percent.
     pub fn jitter_percent(mut self, jitter_percent: u8) -> Self {
         self.jitter_percent = Some(jitter_percent);
         self
     }
 
-    /// Returns the options as the core has them, for a payload written with `codec`.
+    /// Returns the core's form of the options, for a payload encoded with `codec`.
     pub(crate) fn into_core(self, codec: Codec) -> JobOptions {
         JobOptions {
             codec,
@@ -337,27 +342,30 @@ impl EnqueueOptions {
     }
 }
 
-/// How a stream takes jobs.
+/// How a stream claims jobs.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StreamOptions {
-    /// How many jobs are claimed ahead at most (default 1,000); never more than were taken in the last second, or, where a
-    /// claim takes longer than that, four times what the last claim brought.
+    /// The maximum number of jobs claimed ahead of the handlers (default 1,000). The stream claims no more than the
+    /// handlers took in the last second or, if a claim takes longer than that, four times what the last claim
+    /// returned.
     pub prefetch: usize,
-    /// For how long the lease of a job in a handler's hands is kept alive (default 1 h), if at all.
+    /// How long the heartbeat extends the lease of a job that a handler works on (default 1 h); `None` turns it off.
     pub heartbeat: Option<Duration>,
-    /// The shortest time between two looks at a dry queue (default 20 ms).
+    /// The first interval between polls of an empty queue (default 20 ms); it grows while the queue stays empty.
     pub poll_least: Duration,
-    /// The longest time between two looks at a dry queue while no listener is there (default 1 s).
+    /// The longest interval between polls of an empty queue while no listener is connected (default 1 s).
     pub poll_most: Duration,
-    /// Whether to be woken by notifications of other processes (default yes): one listener serves all streams of a
-    /// queue handle, on a connection of its own. While it hears, `idle_poll` holds instead of `poll_most`.
+    /// Whether notifications of other processes wake the stream (default true). One listener, on its own connection,
+    /// serves all streams of a queue handle. While it is connected, `idle_poll` applies instead of `poll_most`.
     pub listen: bool,
-    /// The longest time between two looks at a dry queue while a listener is there (default 30 s, at most a day).
+    /// The longest interval between polls of an empty queue while the listener is connected (default 30 s, at most a
+    /// day).
     pub idle_poll: Duration,
-    /// Whether the stream reaps expired leases of anyone (default yes).
+    /// Whether the stream reaps expired leases, of other workers too, and fires schedules (default true).
     pub reaper: bool,
-    /// Who works, for people (default host and process id).
+    /// The worker's name, for humans (default: process id and host). The first 200 bytes are kept, and every NUL is
+    /// replaced.
     pub worker_name: Option<String>,
 }
 
@@ -377,43 +385,44 @@ impl Default for StreamOptions {
 }
 
 impl StreamOptions {
-    /// Changes how many jobs are claimed ahead, at least 1.
+    /// Sets the maximum number of jobs claimed ahead; at least 1.
     pub fn prefetch(mut self, prefetch: usize) -> Self {
         self.prefetch = prefetch.max(1);
         self
     }
 
-    /// Changes for how long leases are kept alive; `None` leaves that to the handlers.
+    /// Sets how long the heartbeat extends leases; with `None`, handlers extend them with `JobAck::refresh_lock`.
     pub fn heartbeat(mut self, heartbeat: Option<Duration>) -> Self {
         self.heartbeat = heartbeat;
         self
     }
 
-    /// Changes how often a dry queue is looked at: at first after `least`, ever later, at last after `most`.
+    /// Sets the intervals between polls of an empty queue: `least` at first, growing up to `most`. `least` is at least
+    /// 1 ms.
     pub fn poll(mut self, least: Duration, most: Duration) -> Self {
         (self.poll_least, self.poll_most) = (least.max(Duration::from_millis(1)), most.max(least));
         self
     }
 
-    /// Changes whether to be woken by notifications of other processes.
+    /// Sets whether notifications of other processes wake the stream.
     pub fn listen(mut self, listen: bool) -> Self {
         self.listen = listen;
         self
     }
 
-    /// Changes how long a dry queue may go unlooked at while a listener is there.
+    /// Sets the longest interval between polls of an empty queue while the listener is connected.
     pub fn idle_poll(mut self, idle_poll: Duration) -> Self {
         self.idle_poll = idle_poll;
         self
     }
 
-    /// Changes whether the stream reaps.
+    /// Sets whether the stream reaps expired leases and fires schedules.
     pub fn reaper(mut self, reaper: bool) -> Self {
         self.reaper = reaper;
         self
     }
 
-    /// Changes who works, for people: the first 200 bytes are kept, and every NUL is replaced.
+    /// Sets the worker's name. The first 200 bytes are kept, and every NUL is replaced.
     pub fn worker_name(mut self, worker_name: impl Into<String>) -> Self {
         self.worker_name = Some(worker_name.into());
         self
@@ -428,7 +437,7 @@ impl StreamOptions {
     ) -> WorkerOptions {
         WorkerOptions {
             queues,
-            worker: kept_name(self.worker_name.as_deref().unwrap_or(worker)),
+            worker: stored_name(self.worker_name.as_deref().unwrap_or(worker)),
             prefetch: self.prefetch,
             heartbeat: self.heartbeat,
             poll_least: self.poll_least,
@@ -440,23 +449,23 @@ impl StreamOptions {
     }
 }
 
-/// Returns a worker's name as it is kept: without NUL, which Postgres cannot store, and no longer than a queue's.
-fn kept_name(name: &str) -> String {
+/// Returns a worker's name as it is stored: without NUL, which Postgres cannot store, and no longer than a queue's.
+fn stored_name(name: &str) -> String {
     let name = name.replace('\0', "\u{fffd}");
     name[..name.floor_char_boundary(QueueName::MAX_BYTES)].to_owned()
 }
 
-/// Which jobs to list, newest first.
+/// Which jobs to list. Jobs are listed newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobFilter {
     /// Only jobs of this queue.
     pub queue: Option<String>,
-    /// Only jobs in this state, as shown.
+    /// Only jobs in this state; [`State::Paused`] also means the pending jobs of a paused queue.
     pub state: Option<State>,
-    /// Only jobs older than this one: the last id of the page before.
+    /// Only jobs older than this one. To get the next page, give the last id of the page before.
     pub after: Option<Uuid>,
-    /// How many at most (default 100).
+    /// The maximum number of jobs to return (default 100).
     pub limit: usize,
 }
 
@@ -467,25 +476,25 @@ impl Default for JobFilter {
 }
 
 impl JobFilter {
-    /// Changes the queue.
+    /// Lists only jobs of this queue.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.queue = Some(queue.into());
         self
     }
 
-    /// Changes the state.
+    /// Lists only jobs in this state.
     pub fn state(mut self, state: State) -> Self {
         self.state = Some(state);
         self
     }
 
-    /// Changes where to go on.
+    /// Lists only jobs older than this one.
     pub fn after(mut self, after: Uuid) -> Self {
         self.after = Some(after);
         self
     }
 
-    /// Changes how many at most.
+    /// Sets the maximum number of jobs to return.
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
         self
@@ -497,7 +506,7 @@ impl JobFilter {
     }
 }
 
-/// One queue name or several.
+/// One queue name or several: a string, or a slice, array or vector of strings.
 pub trait QueueNames {
     /// Returns the names.
     fn into_names(self) -> Vec<String>;

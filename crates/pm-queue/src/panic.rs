@@ -1,14 +1,14 @@
-//! Panics of handlers, as errors.
+//! Turning the panics of handlers into errors.
 
 use futures_util::FutureExt;
 use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 
-/// Runs a handler; a panic in it becomes an error with its text.
+/// Runs a handler and turns a panic into an error that contains its message.
 ///
-/// For the loop around a stream: without it one panicking handler ends the loop, and with it every other job that the
-/// loop works on. Keep the ack outside, so that the job can be soft-failed with the panic's text:
+/// Use it in the loop over a stream. Otherwise a panicking handler ends the loop, and interrupts every other job that
+/// the loop works on. Keep the ack outside, so that the job can be soft-failed with the panic's message:
 ///
 /// ```no_run
 /// # use pm_queue::{PendingJob, catch_panic};
@@ -24,9 +24,9 @@ use std::panic::AssertUnwindSafe;
 /// # }
 /// ```
 ///
-/// What the handler was changing when it panicked may be half changed, as after any early return: state that handlers
-/// share must bear that. The panic hook runs as usual, which by default prints to stderr. In programs built with
-/// `panic = "abort"` a panic ends the process, and its jobs are tried again when their leases end.
+/// State that the handler was changing when it panicked may be half changed, as after any early return; state that
+/// handlers share must tolerate that. The panic hook runs as usual, and by default prints to stderr. In programs built
+/// with `panic = "abort"` a panic ends the process, and its jobs are retried when their leases expire.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ pub async fn catch_panic<T>(handler: impl Future<Output = T>) -> Result<T, Panic
     AssertUnwindSafe(handler).catch_unwind().await.map_err(|panic| Panicked::new(&*panic))
 }
 
-/// A handler panicked. It displays as `panicked: ` and the panic's text.
+/// The panic of a handler. It displays as `panicked: ` followed by the panic's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Panicked(String);
 
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_becomes_its_text_and_a_result_stays() {
+    fn a_panic_becomes_its_message_and_a_result_is_returned() {
         assert_eq!(caught(async { 7 }), Ok(7));
         assert_eq!(caught(async { panic!("no @ in it") }), Err("panicked: no @ in it".to_owned()));
         let count = 3;

@@ -1,7 +1,7 @@
-//! Enqueues, gathered into batches by a task of the queue.
+//! Enqueues, which a task of the queue gathers into batches.
 
 use crate::link::Link;
-use crate::task::{Answers, Driven, Shared, State, Task, note_waker};
+use crate::task::{Driven, Outcomes, Shared, State, Task, add_waker};
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
 use pm_core::machine::{Enqueued, Producer, ProducerEvent, RequestId};
@@ -11,10 +11,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// Who waits on a producer.
+/// The futures that wait on a producer.
 pub(crate) struct ProducerWaiters {
-    answers: Answers<Enqueued>,
-    /// Whether no further job will come.
+    outcomes: Outcomes<Enqueued>,
+    /// Whether no further job is accepted.
     closing: bool,
     closers: Vec<Waker>,
     workers: Arc<LocalWorkers>,
@@ -27,7 +27,7 @@ impl Driven for Producer {
         while let Some(event) = state.machine.poll_event() {
             match event {
                 ProducerEvent::Enqueued { request_id, outcome } => {
-                    state.waiters.answers.deliver(request_id, outcome.map_err(Error::from), wake);
+                    state.waiters.outcomes.deliver(request_id, outcome.map_err(Error::from), wake);
                 }
                 ProducerEvent::Ready { queue, priority } => {
                     state.waiters.workers.wake_up(queue.as_str(), priority, now)
@@ -36,23 +36,23 @@ impl Driven for Producer {
         }
     }
 
-    fn is_over(state: &State<Self>, _now: Instant) -> bool {
+    fn is_finished(state: &State<Self>, _now: Instant) -> bool {
         state.waiters.closing && state.machine.is_empty()
     }
 
     fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
-        state.waiters.answers.deliver_all(Error::no_task, wake);
+        state.waiters.outcomes.deliver_all(Error::no_task, wake);
         wake.append(&mut state.waiters.closers);
     }
 }
 
-/// The way to a queue's producer.
+/// A handle on the task that sends a queue's enqueues.
 pub(crate) struct ProducerHandle(Arc<Shared<Producer>>);
 
 impl ProducerHandle {
     pub(crate) fn spawn(link: &Arc<Link>, workers: &Arc<LocalWorkers>) -> Self {
         let waiters = ProducerWaiters {
-            answers: Answers::default(),
+            outcomes: Outcomes::default(),
             closing: false,
             closers: Vec::new(),
             workers: workers.clone(),
@@ -62,43 +62,43 @@ impl ProducerHandle {
         ProducerHandle(shared)
     }
 
-    /// Queues a job for sending. From here on it goes in, whether or not the answer is awaited. One that goes `behind_keyed`
-    /// does not overtake jobs with keys.
+    /// Queues a job for sending. From here on it is enqueued, whether or not the outcome is awaited. With
+    /// `behind_keyed` it does not overtake jobs with keys.
     pub(crate) fn enqueue(&self, job: NewJob, behind_keyed: bool, now: Instant) -> Result<Enqueueing, Error> {
-        let request_id = self.0.tell(|state| {
+        let request_id = self.0.update(|state| {
             if state.waiters.closing {
                 return Err(Error::closed());
             }
-            if state.gone {
+            if state.has_ended {
                 return Err(Error::no_task());
             }
             let request_id = match behind_keyed {
                 true => state.machine.enqueue_behind_keyed(job, now),
                 false => state.machine.enqueue(job, now),
             };
-            state.waiters.answers.expect(request_id);
+            state.waiters.outcomes.expect(request_id);
             Ok(request_id)
         })?;
         Ok(Enqueueing { shared: self.0.clone(), request_id })
     }
 
-    /// Queues a notification to workers of other processes.
+    /// Queues a notification for the workers of other processes.
     pub(crate) fn notify(&self, notification: Notification) {
-        self.0.tell(|state| state.machine.notify(notification));
+        self.0.update(|state| state.machine.notify(notification));
     }
 
-    /// Takes no further job.
+    /// Refuses further jobs.
     pub(crate) fn close(&self) {
-        self.0.tell(|state| state.waiters.closing = true);
+        self.0.update(|state| state.waiters.closing = true);
     }
 
-    /// Returns when every job taken has its answer.
+    /// Is ready when every job that was accepted has its outcome.
     pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
-        if state.gone {
+        if state.has_ended {
             return Poll::Ready(());
         }
-        note_waker(&mut state.waiters.closers, cx);
+        add_waker(&mut state.waiters.closers, cx);
         Poll::Pending
     }
 }
@@ -109,7 +109,7 @@ impl Drop for ProducerHandle {
     }
 }
 
-/// An enqueue under way.
+/// An enqueue in progress.
 pub(crate) struct Enqueueing {
     shared: Arc<Shared<Producer>>,
     request_id: RequestId,
@@ -119,20 +119,20 @@ impl Future for Enqueueing {
     type Output = Result<Enqueued, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.shared.lock().waiters.answers.poll(self.request_id, cx)
+        self.shared.lock().waiters.outcomes.poll(self.request_id, cx)
     }
 }
 
 impl Drop for Enqueueing {
     fn drop(&mut self) {
-        self.shared.lock().waiters.answers.forget(self.request_id);
+        self.shared.lock().waiters.outcomes.forget(self.request_id);
     }
 }
 
-/// Returns the error for a key that another job holds.
+/// Returns the error for a key that another job has reserved.
 pub(crate) fn key_conflict(enqueued: Enqueued) -> Error {
     match enqueued {
         Enqueued::Existing(holder, state) => pm_core::Error::KeyConflict { holder, state }.into(),
-        _ => Error::new(ErrorKind::KeyConflict, "the key is held by another job"),
+        _ => Error::new(ErrorKind::KeyConflict, "another job has reserved the key"),
     }
 }

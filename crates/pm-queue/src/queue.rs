@@ -1,4 +1,4 @@
-//! The handle on the database through which everything goes.
+//! `Queue`: the handle on the queues of a database.
 
 use crate::ack::Worker;
 use crate::codec::RawPayload;
@@ -29,28 +29,29 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How many jobs of one `enqueue_many` are written ahead of the statements that carry them.
-const WRITTEN_AHEAD: usize = 4_000;
+/// How many jobs of one `enqueue_many` are encoded ahead of the statements that carry them.
+const ENCODED_AHEAD: usize = 4_000;
 
-/// A handle on the queues of one database.
+/// A handle on the queues of one database: enqueues jobs, streams them to handlers, and manages queues, jobs and
+/// schedules. A driver's `connect` returns one.
 ///
-/// It is cheap to clone; all clones share connections, and their enqueues share statements. When the last clone is
-/// dropped, jobs on their way in are still sent, and streams and acks go on.
+/// Cloning it is cheap. All clones share connections, and concurrent enqueues share statements. After the last clone
+/// is dropped, enqueues that were started are still sent, and streams and acks keep working.
 #[derive(Clone)]
 pub struct Queue {
     inner: Arc<Inner>,
 }
 
-/// How things stand between a handle and the database.
+/// The state of the connection between a handle and the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// How many statements in a row found no database, or how many claims in a row were refused, if that is more;
-    /// zero when all is well.
+    /// The number of consecutive statements that could not reach the database, or of consecutive claims that failed,
+    /// whichever is larger. Zero when the connection is healthy.
     pub failures: u32,
-    /// What the last such failure said, however long ago.
+    /// The message of the most recent such failure, if there ever was one.
     pub last_failure: Option<String>,
-    /// Whether notifications of other processes are heard.
+    /// Whether the listener is connected: then other processes wake this one's idle streams through `NOTIFY`.
     pub listening: bool,
 }
 
@@ -61,14 +62,14 @@ struct Inner {
     listening: Arc<Listening>,
     closed: AtomicBool,
     worker_name: String,
-    /// Looks after jobs that were fetched by their ids.
+    /// Settles and extends the jobs fetched by id; started by the first fetch.
     fetching: OnceLock<Arc<Worker>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(worker) = self.fetching.get() {
-            worker.tell(|state| state.machine.shut_down(self.link.now()));
+            worker.update(|state| state.machine.shut_down(self.link.now()));
         }
     }
 }
@@ -80,15 +81,16 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// Returns a handle over a driver and a runtime, for drivers; programs call their driver's `connect`.
+    /// Opens a handle over a driver and a runtime. For driver authors; programs call their driver's `connect`.
     ///
-    /// Unless told not to, it looks at the schema's version, and migrates an empty or older schema.
+    /// Checks the schema's version and migrates a missing or older schema, unless the options turn that off.
     ///
     /// # Errors
     ///
     /// `Unavailable` when the database cannot be reached; `Schema` when the schema is newer than this program, or is
-    /// missing or older and must not be migrated; `Invalid` for a schema name that cannot be one, or a timeout that is not
-    /// between 1 ms and 24.8 days.
+    /// missing or older while [`ConnectOptions::migrate`] is off; `Invalid` for a bad schema name, or a timeout that
+    /// is not between 1 ms and 24.8 days; `Forbidden` when the role lacks a privilege or row-level security hides rows
+    /// from it.
     pub async fn open(
         driver: Arc<dyn Driver>,
         runtime: Arc<dyn Runtime>,
@@ -97,7 +99,7 @@ impl Queue {
         Queue::open_with(driver, runtime, Arc::new(SystemRandomness), options).await
     }
 
-    /// Does what [`Queue::open`] does, with randomness of the caller's: for simulations.
+    /// Does what [`Queue::open`] does, with the caller's source of randomness. For simulations.
     ///
     /// # Errors
     ///
@@ -133,7 +135,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Looks whether the tables are there and can be worked with as they are.
+    /// Checks that the tables exist, at a version this program can use, and migrates them if `migrate` is set.
     pub(crate) async fn check_schema(&self, migrate: bool) -> Result<(), Error> {
         let schema = self.inner.link.catalog.schema();
         let relations = self.run(Relations).await?;
@@ -149,13 +151,12 @@ impl Queue {
             _ if migrate => self.migrate().await,
             0 => {
                 let others: Vec<_> = other_schemas(&relations).iter().map(|name| format!("{name:?}")).collect();
-                let elsewhere = match others.is_empty() {
+                let hint = match others.is_empty() {
                     true => String::new(),
-                    false => format!(", but there are tables of pm in schema {}: name it,", others.join(" and ")),
+                    false => format!(", but there are tables of pm in schema {}: use that one", others.join(" and ")),
                 };
-                let elsewhere = elsewhere.trim_end_matches(',');
                 let message = format!(
-                    "the database has no schema {schema:?} of pm{elsewhere}; run: pm db migrate",
+                    "the database has no schema {schema:?} of pm{hint}; run: pm db migrate",
                     schema = schema.as_str()
                 );
                 Err(Error::new(ErrorKind::Schema, message))
@@ -170,28 +171,29 @@ impl Queue {
         }
     }
 
-    /// Advances the sequence of positions when it is behind those that jobs have, as after a failover by logical
-    /// replication, so that new jobs are not put before older ones.
+    /// Advances the sequence of positions when it is behind the positions that jobs already have. That happens after a
+    /// failover to a logical replica, and would put new jobs ahead of older ones.
     ///
-    /// For drivers over connections that they do not open: others do so with
-    /// [`opening_script`](crate::opening_script). It is tried once, and does nothing when nothing is behind.
+    /// For drivers over connections that they do not open themselves; other drivers send
+    /// [`opening_script`](crate::opening_script), which does the same. One attempt; does nothing when the sequence is
+    /// not behind.
     pub async fn advance_positions(&self) {
         let script = advance_positions_script(self.inner.link.catalog.schema());
         let driver = self.inner.link.driver.clone();
-        // Should it fail, doctor finds the sequence.
+        // After a failure, `doctor` reports the sequence.
         drop(self.spawned(async move { Ok(driver.run_script(&script).await?) }).await);
     }
 
-    /// Brings the schema to the version this program works with; creates it when it is missing.
+    /// Migrates the schema to the version this program works with, creating it if it does not exist.
     ///
-    /// Any number of processes may do so at once. It is one transaction and waits at most 10 s for a lock.
+    /// Runs in one transaction and waits at most 10 s for a lock. Several processes may call it at the same time.
     ///
     /// # Errors
     ///
-    /// `Schema` when the schema is newer than this program, or made by another development version of it; `Database`
-    /// when the role may not create tables, or the schema when it is missing.
+    /// `Schema` when the schema is newer than this program or was made by another development version of it;
+    /// `Forbidden` when the role may not create tables, or may not create the schema if it does not exist.
     pub async fn migrate(&self) -> Result<(), Error> {
-        self.open_or_closed()?;
+        self.check_open()?;
         let found = self.schema_version().await?;
         let schema = self.inner.link.catalog.schema().clone();
         if found > SCHEMA_VERSION {
@@ -210,7 +212,7 @@ impl Queue {
         .await
     }
 
-    /// Returns the version of the schema, 0 when there is none.
+    /// Returns the version of the schema, or 0 if it does not exist.
     ///
     /// # Errors
     ///
@@ -225,24 +227,25 @@ impl Queue {
         }
     }
 
-    /// Puts a job on a queue and returns the id of the job that now stands for this work.
+    /// Enqueues a job and returns its id, or the id of the existing job that holds the same key.
     ///
-    /// When it returns `Ok`, the job is durable. Calls made at the same time share a statement by themselves; a lone
-    /// one leaves at once. When the connection is lost it is sent again, with the same id, for up to 30 s: the job goes in
-    /// once. When it surely has not run it is tried for 5 s: no server can be reached, or another transaction has locked
-    /// the queue's row or the key, which holds up no other enqueue. Dropping the future after it was polled does not
-    /// take the job back.
+    /// When it returns `Ok`, the job is committed. Concurrent calls share a statement; a single call is sent at once.
+    /// If the connection is lost, the job is sent again with the same id for up to 30 s, so it is never enqueued
+    /// twice. If the job was certainly not enqueued, because no server can be reached or another transaction has
+    /// locked the queue's row or the key, it is retried for 5 s; other enqueues do not wait for it. Dropping the
+    /// future after its first poll does not cancel the enqueue.
     ///
     /// # Errors
     ///
-    /// `QueueNotFound`; `Payload` when the payload cannot be written; `Invalid` for a payload over 1 GB, or a text
-    /// that is too long or holds NUL; `KeyConflict` when the key is held and the options say to refuse; `Unavailable`;
-    /// `Database`, also when a lock was not to be had. The job is not in, unless [`Error::is_outcome_unknown`].
+    /// `QueueNotFound`; `Payload` when the payload cannot be encoded; `Invalid` for a payload over 1 GB, or a text
+    /// that is too long or contains NUL; `KeyConflict` when the key is reserved and the options say
+    /// [`OnConflict::Refuse`]; `Unavailable`; `Database`, also when a lock was not granted in time. After an error the
+    /// job is not enqueued, unless [`Error::is_outcome_unknown`] returns true.
     pub async fn enqueue<T: Serialize>(&self, queue: &str, payload: T, options: EnqueueOptions) -> Result<Uuid, Error> {
         self.enqueue_with_outcome(queue, payload, options).await.map(|enqueued| enqueued.id())
     }
 
-    /// Does what [`Queue::enqueue`] does, and tells whether the job is new or which one holds its key.
+    /// Does what [`Queue::enqueue`] does, and returns whether the job is new or which job holds its key.
     ///
     /// # Errors
     ///
@@ -254,17 +257,18 @@ impl Queue {
         options: EnqueueOptions,
     ) -> Result<Enqueued, Error> {
         let refuses = options.on_conflict == OnConflict::Refuse;
-        let job = self.written_job(&QueueName::new(queue)?, &payload, options)?;
+        let job = self.encoded_job(&QueueName::new(queue)?, &payload, options)?;
         drop(payload);
         let enqueueing = self.inner.producer.enqueue(job, false, self.inner.link.now())?;
-        told(enqueueing.await?, refuses)
+        enqueue_outcome(enqueueing.await?, refuses)
     }
 
-    /// Puts many jobs on a queue, up to 1,000 in one statement, and returns what became of each, in order.
+    /// Enqueues many jobs, up to 1,000 in one statement, and returns their outcomes in the order given.
     ///
-    /// Each statement is atomic, the whole is not: after an error, jobs before the failing one are in, and some after
-    /// it may be. About 4,000 jobs are written ahead of the statements that carry them. They become ready in their
-    /// order, but for one whose key another transaction has locked: it comes when that ends.
+    /// Each statement is atomic, the whole call is not: after an error, the jobs before the failing one are enqueued,
+    /// and some after it may be. About 4,000 jobs are encoded ahead of the statements that carry them. The jobs become
+    /// ready in the order given, except one whose key another transaction has locked: it is enqueued when that
+    /// transaction ends.
     ///
     /// # Errors
     ///
@@ -275,45 +279,45 @@ impl Queue {
         I::IntoIter: Send,
     {
         let queue = QueueName::new(queue)?;
-        let mut under_way: VecDeque<(Enqueueing, bool)> = VecDeque::new();
+        let mut in_flight: VecDeque<(Enqueueing, bool)> = VecDeque::new();
         let mut enqueued = Vec::new();
         let mut jobs = jobs.into_iter();
         let mut has_keys = false;
         loop {
-            while under_way.len() < WRITTEN_AHEAD
+            while in_flight.len() < ENCODED_AHEAD
                 && let Some((payload, options)) = jobs.next()
             {
                 let refuses = options.on_conflict == OnConflict::Refuse;
-                let job = self.written_job(&queue, &payload, options)?;
+                let job = self.encoded_job(&queue, &payload, options)?;
                 drop(payload);
                 if !has_keys && job.options.key.is_some() {
-                    // From here on all travel with those that have keys; to keep the order, those before go in first.
+                    // From here on all jobs are sent with the keyed ones. To keep the order, wait for those before.
                     has_keys = true;
-                    for (enqueueing, refuses) in std::mem::take(&mut under_way) {
-                        enqueued.push(told(enqueueing.await?, refuses)?);
+                    for (enqueueing, refuses) in std::mem::take(&mut in_flight) {
+                        enqueued.push(enqueue_outcome(enqueueing.await?, refuses)?);
                     }
                 }
                 let enqueueing = self.inner.producer.enqueue(job, has_keys, self.inner.link.now())?;
-                under_way.push_back((enqueueing, refuses));
+                in_flight.push_back((enqueueing, refuses));
             }
-            let Some((enqueueing, refuses)) = under_way.pop_front() else { return Ok(enqueued) };
-            enqueued.push(told(enqueueing.await?, refuses)?);
+            let Some((enqueueing, refuses)) = in_flight.pop_front() else { return Ok(enqueued) };
+            enqueued.push(enqueue_outcome(enqueueing.await?, refuses)?);
         }
     }
 
-    /// Returns a job with its payload written.
-    pub(crate) fn written_job<T: Serialize>(
+    /// Returns a new job with its payload encoded.
+    pub(crate) fn encoded_job<T: Serialize>(
         &self,
         queue: &QueueName,
         payload: &T,
         options: EnqueueOptions,
     ) -> Result<NewJob, Error> {
-        self.open_or_closed()?;
+        self.check_open()?;
         let RawPayload { codec, bytes } = crate::codec::encode(options.codec, payload)?;
         self.new_job(queue.clone(), bytes, options.into_core(codec))
     }
 
-    /// Returns a job with an id of its own.
+    /// Returns a new job with a fresh id.
     pub(crate) fn new_job(
         &self,
         queue: QueueName,
@@ -328,16 +332,16 @@ impl Queue {
         Ok(job)
     }
 
-    /// Returns a stream of the jobs of one queue, or several.
+    /// Returns a stream of the jobs of one or more queues, with the default [`StreamOptions`].
     ///
-    /// It starts claiming when first polled, and works with the default [`StreamOptions`].
+    /// It starts claiming when first polled. See [`JobStream`] for how it behaves.
     pub fn try_stream_jobs<T: DeserializeOwned + 'static>(&self, queues: impl QueueNames) -> JobStream<T> {
         self.try_stream_jobs_with(queues, StreamOptions::default())
     }
 
-    /// Returns a stream of the jobs of one queue, or several, that works as `options` say.
+    /// Returns a stream of the jobs of one or more queues, configured by `options`.
     ///
-    /// Trouble, a bad name for example, is the stream's first item.
+    /// An error in the arguments, a bad name for example, is the stream's only item.
     pub fn try_stream_jobs_with<T: DeserializeOwned + 'static>(
         &self,
         queues: impl QueueNames,
@@ -350,7 +354,7 @@ impl Queue {
     }
 
     fn start_worker(&self, queues: Vec<String>, options: StreamOptions) -> Result<Arc<Worker>, Error> {
-        self.open_or_closed()?;
+        self.check_open()?;
         let mut names = queues.iter().map(|name| QueueName::new(name)).collect::<Result<Vec<_>, _>>()?;
         names.sort_unstable();
         names.dedup();
@@ -360,9 +364,9 @@ impl Queue {
         Ok(self.spawn_worker(names, options))
     }
 
-    /// Returns the worker for jobs fetched by their ids, started when first needed.
+    /// Returns the worker for jobs fetched by id, which the first call starts.
     pub(crate) fn fetching_worker(&self) -> Result<Arc<Worker>, Error> {
-        self.open_or_closed()?;
+        self.check_open()?;
         let start = || self.spawn_worker(Vec::new(), StreamOptions::default().listen(false));
         Ok(self.inner.fetching.get_or_init(start).clone())
     }
@@ -375,23 +379,23 @@ impl Queue {
         let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::new(idle_poll));
         self.inner.workers.add(&worker);
         if self.inner.closed.load(Ordering::Acquire) {
-            // Closed since that was looked at, perhaps before this worker could be told.
+            // The queue was closed after the caller's check, perhaps before this worker was in the list.
             self.inner.workers.close(link.now());
         }
         Task::spawn(&worker, link);
         if idle_poll.is_some() {
-            Listening::want(&self.inner.listening, link, &self.inner.workers);
+            Listening::ensure_started(&self.inner.listening, link, &self.inner.workers);
         }
         worker
     }
 
-    /// Stops this queue and its clones; returns when nothing is left to settle.
+    /// Closes this handle and its clones; returns when nothing is left to settle.
     ///
-    /// Streams end, jobs not started are given back, jobs on their way in are sent, and every ack handed out is waited
-    /// for: until it is used or dropped, or its lease ends. A claim whose reply was lost is given
-    /// back, again and again until the server has surely stopped working on it: for the statement timeout after the reply
-    /// was lost. While the database is away that is tried for 30 s more; jobs that such a claim took come back when their
-    /// leases end. Later calls get an error of kind `Closed`.
+    /// Streams end, jobs that no handler has started are released, and enqueues that were started are sent. Every ack
+    /// that was handed out is waited for until it is used or dropped, or its lease ends. A claim whose reply was lost
+    /// is released repeatedly until the server has certainly stopped working on it: for the statement timeout after
+    /// the reply was lost. While the database is unreachable this goes on for 30 s more; jobs that such a claim took
+    /// become ready again when their leases end. Calls after this one get an error of kind `Closed`.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.workers.close(self.inner.link.now());
@@ -401,27 +405,26 @@ impl Queue {
         self.inner.link.driver.close().await;
     }
 
-    /// Stops this queue and its clones as [`Queue::close`] does, but waits no longer than `time`; returns whether nothing
-    /// was left to settle.
+    /// Does what [`Queue::close`] does, but waits for `time` at most; returns whether everything was settled.
     ///
-    /// What was left goes on for as long as this process does. Jobs whose acks are still out come back when their leases
-    /// end, if nothing settles them before.
+    /// After a timeout, pending enqueues and settlements are still sent in the background while the process runs. Jobs
+    /// whose acks are never used become ready again when their leases end.
     pub async fn close_within(&self, time: Duration) -> bool {
         let (close, deadline) = (pin!(self.close()), self.inner.link.runtime.sleep(time));
         matches!(select(close, deadline).await, Either::Left(_))
     }
 
-    /// Does one operation in a task of its own, so that dropping the future never leaves a connection in doubt.
+    /// Runs one operation in its own task, so that dropping the future does not abandon a statement half-way.
     pub(crate) async fn run<O>(&self, operation: O) -> Result<O::Output, Error>
     where
         O: Operation<Output: Send + 'static> + Clone + Send + Sync + 'static,
     {
-        self.open_or_closed()?;
+        self.check_open()?;
         let link = self.inner.link.clone();
         self.spawned(async move { link.run(operation).await }).await
     }
 
-    /// Does `work` in a task of its own. What comes of it is dropped when nobody waits for it any longer.
+    /// Runs `work` in its own task. If the caller drops the future, the result is dropped.
     pub(crate) async fn spawned<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -433,27 +436,27 @@ impl Queue {
         answered.await.unwrap_or_else(|_| Err(Error::no_task()))
     }
 
-    /// Tells the workers of other processes that something about a queue changed.
-    pub(crate) fn notify_change(&self, queue_id: i32) {
+    /// Notifies the workers of other processes that something about a queue changed.
+    pub(crate) fn notify_other_processes(&self, queue_id: i32) {
         self.inner.producer.notify(Notification { queue_id, priority: None });
     }
 
-    /// Returns how things stand between this handle and the database. Costs nothing.
+    /// Returns the state of the connection between this handle and the database. Sends no statement.
     ///
-    /// Streams do not show trouble with the connection, because it heals by itself: this does.
+    /// Streams do not yield connection errors, because they reconnect on their own; use this to monitor them.
     pub fn health(&self) -> Health {
-        let (failures, last_failure) = self.inner.link.trouble();
+        let (failures, last_failure) = self.inner.link.health();
         Health { failures, last_failure, listening: self.is_listening() }
     }
 
-    /// Returns whether notifications of other processes are heard; without, streams poll more often.
+    /// Returns whether the listener is connected. While it is not, idle streams poll more often.
     pub fn is_listening(&self) -> bool {
-        self.inner.listening.is_hearing()
+        self.inner.listening.is_listening()
     }
 
-    /// Tells the workers of this process that something about the queues changed.
-    pub(crate) fn notice_change(&self) {
-        self.inner.workers.change(self.inner.link.now());
+    /// Notifies the workers of this process that something about the queues changed.
+    pub(crate) fn notify_local_workers(&self) {
+        self.inner.workers.handle_change(self.inner.link.now());
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -473,7 +476,7 @@ impl Queue {
         pm_core::Lease::number_from(self.inner.link.randomness.next_u64())
     }
 
-    fn open_or_closed(&self) -> Result<(), Error> {
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
         match self.inner.closed.load(Ordering::Acquire) {
             true => Err(Error::closed()),
             false => Ok(()),
@@ -481,7 +484,8 @@ impl Queue {
     }
 }
 
-fn told(enqueued: Enqueued, refuses: bool) -> Result<Enqueued, Error> {
+/// Turns an existing job into an error, for an enqueue that refuses a reserved key.
+fn enqueue_outcome(enqueued: Enqueued, refuses: bool) -> Result<Enqueued, Error> {
     match enqueued {
         Enqueued::Existing(..) if refuses => Err(key_conflict(enqueued)),
         enqueued => Ok(enqueued),
@@ -490,7 +494,7 @@ fn told(enqueued: Enqueued, refuses: bool) -> Result<Enqueued, Error> {
 
 fn newer_schema(schema: &str, found: u32) -> Error {
     let message = format!(
-        "schema {schema:?} is at version {found}, newer than the {SCHEMA_VERSION} this program knows: upgrade the program"
+        "schema {schema:?} is at version {found}, newer than the {SCHEMA_VERSION} of this program: upgrade the program"
     );
     Error::new(ErrorKind::Schema, message)
 }

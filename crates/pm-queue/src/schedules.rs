@@ -1,4 +1,4 @@
-//! What operators and programs do with schedules: set, list, pause, fire.
+//! Operations on schedules: set, list, pause, fire.
 
 use crate::link::CoreEntropy;
 use crate::{Error, Queue};
@@ -8,41 +8,41 @@ use pm_core::{Codec, Cron, JobOptions, Missed, NewSchedule, Overlap, QueueName, 
 use serde::Serialize;
 use std::time::Duration;
 
-/// How often a resume is reckoned anew when someone changes the schedule meanwhile.
-const MOST_TRIES: u32 = 5;
+/// How often a resume is tried when another session changes the schedule at the same time.
+const MAX_TRIES: u32 = 5;
 
-/// When jobs are to be made by themselves, and what is said of them besides their payload.
+/// A cron rule and the properties of the jobs that it creates, besides their payload.
 ///
-/// The expression and the rule for clocks that change are those of [`Cron`].
+/// [`Cron`] describes the expression, and what happens when clocks change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Schedule {
-    /// Where the jobs go.
+    /// The queue on which the jobs are put.
     pub queue: String,
-    /// Five fields: minute, hour, day of the month, month, weekday.
+    /// The cron expression, with five fields: minute, hour, day of the month, month, weekday.
     pub cron: String,
-    /// The IANA time zone whose clock the fields name (default `UTC`).
+    /// The IANA time zone of the expression (default `UTC`).
     pub zone: String,
-    /// What becomes of ticks that nobody fired in time (default: the latest stands for all of them).
+    /// What to do with ticks that were not fired in time (default: only the latest is fired).
     pub missed: Missed,
-    /// What becomes of a tick while the job of the one before has not ended (default: it is fired all the same).
+    /// What to do with a tick while the job of the previous tick has not ended (default: fire it).
     pub overlap: Overlap,
-    /// The priority of the jobs; higher first (default 0).
+    /// The priority of the jobs; higher comes first (default 0).
     pub priority: i32,
     /// The description of the jobs; at most 8 KiB.
     pub description: Option<String>,
-    /// How the payload is written (default JSON).
+    /// How the payload is encoded (default JSON).
     pub codec: Codec,
-    /// How many soft failures of a job are retried, if not as many as the queue says.
+    /// How many soft failures of a job are retried (default: the queue's setting).
     pub max_retries: Option<u32>,
-    /// The delays before retries, if not the queue's; the last one repeats.
+    /// The delays before retries, 1 to 64 of them (default: the queue's setting). The last one repeats.
     pub backoff: Option<Vec<Duration>>,
-    /// The jitter of the delays in percent, if not the queue's.
+    /// The jitter of the delays, 0 to 100 percent (default: the queue's setting).
     pub jitter_percent: Option<u8>,
 }
 
 impl Schedule {
-    /// Returns a schedule that puts jobs on `queue` whenever the clock of UTC fits `cron`.
+    /// Returns a schedule that puts a job on `queue` whenever the time in UTC matches `cron`.
     pub fn new(queue: impl Into<String>, cron: impl Into<String>) -> Self {
         Schedule {
             queue: queue.into(),
@@ -59,61 +59,61 @@ impl Schedule {
         }
     }
 
-    /// Changes the time zone, `Europe/Berlin` for example.
+    /// Sets the time zone, `Europe/Berlin` for example.
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
         self.zone = zone.into();
         self
     }
 
-    /// Changes what becomes of ticks that nobody fired in time.
+    /// Sets what to do with ticks that were not fired in time.
     pub fn missed(mut self, missed: Missed) -> Self {
         self.missed = missed;
         self
     }
 
-    /// Changes what becomes of a tick while the job of the one before has not ended.
+    /// Sets what to do with a tick while the job of the previous tick has not ended.
     pub fn overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
         self
     }
 
-    /// Changes the priority of the jobs; higher first.
+    /// Sets the priority of the jobs; higher comes first.
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
         self
     }
 
-    /// Changes the description of the jobs.
+    /// Sets the description of the jobs.
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
         self
     }
 
-    /// Changes how the payload is written.
+    /// Sets how the payload is encoded.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Changes how many soft failures of a job are retried.
+    /// Sets how many soft failures of a job are retried.
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.max_retries = Some(max_retries);
         self
     }
 
-    /// Changes the delays before retries of the jobs, 1 to 64 of them.
+    /// Sets the delays before retries of the jobs, 1 to 64 of them; the last one repeats.
     pub fn backoff(mut self, backoff: Vec<Duration>) -> Self {
         self.backoff = Some(backoff);
         self
     }
 
-    /// Changes the jitter of these delays, 0 to 100 percent.
+    /// Sets the jitter of these delays, 0 to 100 percent.
     pub fn jitter_percent(mut self, jitter_percent: u8) -> Self {
         self.jitter_percent = Some(jitter_percent);
         self
     }
 
-    /// Returns the schedule as the core has it, with its payload written.
+    /// Returns the core's form of the schedule, with its payload encoded.
     fn into_core<T: Serialize>(self, name: ScheduleName, payload: &T) -> Result<NewSchedule, Error> {
         let written = crate::codec::encode(self.codec, payload)?;
         let options = JobOptions {
@@ -138,33 +138,34 @@ impl Schedule {
 }
 
 impl Queue {
-    /// Makes a schedule, or puts it in the place of the one of that name; returns whether it was made.
+    /// Creates a schedule, or replaces the one of this name; returns whether it was created.
     ///
-    /// From its next tick on, whichever process looks first puts a job with a copy of this payload on the queue: every
-    /// running stream does so, [`Queue::run_reaper`] and `pm reap`; without any of them, nothing is fired. Each tick
-    /// makes one job, however many look. Its key is the [`Tick`](pm_core::Tick) that made it.
+    /// From the next tick on, every tick puts one job with a copy of this payload on the queue. Streams fire schedules
+    /// unless [`StreamOptions::reaper`](crate::StreamOptions::reaper) is off, and so do [`Queue::run_reaper`] and
+    /// `pm reap`; if none of them runs, no tick is fired. However many processes fire schedules, each tick creates one
+    /// job. Its key is its [`Tick`](pm_core::Tick).
     ///
-    /// To be called at every start of a program: while expression and zone stay the same, so does the next tick, and a
-    /// tick that was missed meanwhile is still treated as the policy says. A schedule that is paused stays so. Two
-    /// statements, the first of which asks for the database's time.
+    /// Call it at every start of a program. While expression and zone stay the same, so does the next tick, and ticks
+    /// that were missed while the program was down are still treated as `missed` says. A paused schedule stays paused.
+    /// Runs two statements, the first of which reads the database's time.
     ///
     /// # Errors
     ///
-    /// `Invalid` for a bad name (as for queues), expression, zone or policy, or a payload over 100 kB; `QueueNotFound`;
-    /// `Payload` when the payload cannot be written.
+    /// `Invalid` for a bad name (the rule is that for queues), expression, zone or policy, or a payload over 100 kB;
+    /// `QueueNotFound`; `Payload` when the payload cannot be encoded.
     pub async fn set_schedule<T: Serialize>(&self, name: &str, schedule: Schedule, payload: T) -> Result<bool, Error> {
         let new = schedule.into_core(ScheduleName::new(name)?, &payload)?;
         drop(payload);
         new.check()?;
         let now = self.run(ListSchedules { name: Some(new.name.clone()) }).await?.now;
         let made = self.run(SetSchedule::new(new, now)?).await?;
-        self.wake_for_tick().await;
+        self.notify_of_tick().await;
         Ok(made)
     }
 
-    /// Returns all schedules by name, without their payloads.
+    /// Returns all schedules, sorted by name, without their payloads.
     ///
-    /// A policy that only a newer version knows is told as `Unknown`; such a schedule is fired by that version alone.
+    /// A policy that only a newer version knows is returned as `Unknown`; only that version fires such a schedule.
     ///
     /// # Errors
     ///
@@ -183,9 +184,9 @@ impl Queue {
         Ok(self.run(ListSchedules { name }).await?.schedules.pop())
     }
 
-    /// Pauses a schedule: it has no ticks until it is resumed; returns whether there is one of that name.
+    /// Pauses a schedule, so that it has no ticks until it is resumed; returns whether it exists.
     ///
-    /// Jobs it has made go on.
+    /// Jobs that it has created are not affected.
     ///
     /// # Errors
     ///
@@ -194,28 +195,29 @@ impl Queue {
         self.run(HoldSchedule::pause(ScheduleName::new(name)?)).await
     }
 
-    /// Lets a paused schedule go on, from its next tick after now; returns whether there is one of that name.
+    /// Resumes a paused schedule from its next tick after now; returns whether it exists.
     ///
-    /// What would have been ticks in the pause does not count as missed. One that is not paused is left as it is.
+    /// Ticks during the pause do not count as missed. A schedule that is not paused is left as it is.
     ///
     /// # Errors
     ///
-    /// `Invalid` for a bad name; `Database` when someone keeps changing the schedule.
+    /// `Invalid` for a bad name; `Database` when other sessions change the schedule during each of five tries.
     pub async fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
         let name = ScheduleName::new(name)?;
-        for _ in 0..MOST_TRIES {
+        for _ in 0..MAX_TRIES {
             let found = self.run(ListSchedules { name: Some(name.clone()) }).await?.schedules.pop();
             let Some(found) = found else { return Ok(false) };
             let Some(resume) = HoldSchedule::resume(&found)? else { return Ok(true) };
             if self.run(resume).await? {
-                self.wake_for_tick().await;
+                self.notify_of_tick().await;
                 return Ok(true);
             }
         }
-        Err(Error::new(crate::ErrorKind::Database, format!("schedule {:?} keeps being changed", name.as_str())))
+        let message = format!("other sessions keep changing schedule {:?}", name.as_str());
+        Err(Error::new(crate::ErrorKind::Database, message))
     }
 
-    /// Deletes a schedule; returns whether there was one of that name. The jobs it has made stay.
+    /// Deletes a schedule; returns whether it existed. Jobs that it has created stay.
     ///
     /// # Errors
     ///
@@ -224,39 +226,39 @@ impl Queue {
         self.run(DeleteSchedule { name: ScheduleName::new(name)? }).await
     }
 
-    /// Makes the jobs of ticks that have come; returns how many, and the time until the next tick.
+    /// Creates the jobs of ticks that are due; returns how many, and the time until the next tick.
     ///
-    /// `None` when no schedule has a tick to come. Streams do this by themselves. Two at once make each job once. About
-    /// 30 µs a schedule that is due.
+    /// The time is `None` when no schedule has a further tick. Streams fire schedules automatically. Concurrent calls
+    /// create each job once. The cost is about 30 µs per schedule that is due.
     ///
     /// # Errors
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn fire_schedules(&self) -> Result<(u64, Option<Duration>), Error> {
-        let (mut made, mut look) = (0, DueSchedules::default());
+        let (mut made, mut due) = (0, DueSchedules::default());
         loop {
-            let reply = self.run(look).await?;
+            let reply = self.run(due).await?;
             let mut entropy = CoreEntropy(&*self.link().randomness);
             let fire = FireSchedules::of(&reply, || entropy.next_u64());
             if fire.is_empty()
-                && let Some(beyond) = look.beyond(&reply)
+                && let Some(beyond) = due.beyond(&reply)
             {
-                look = beyond;
+                due = beyond;
                 continue;
             }
-            look = DueSchedules::default();
+            due = DueSchedules::default();
             let fired = if fire.is_empty() { None } else { Some(self.run(fire).await?) };
             made += fired.map_or(0, |fired| fired.jobs);
             if fired.is_none_or(|fired| fired.schedules == 0) {
-                // What is due and was not fired, someone else fires at this moment, or cannot be read by this version.
+                // Another session is firing the schedules that are still due, or this version cannot read them.
                 self.notify_idle(made).await;
                 return Ok((made, reply.next_tick));
             }
         }
     }
 
-    /// Tells workers that there is a tick to wait for.
-    async fn wake_for_tick(&self) {
+    /// Notifies idle workers, which then learn the time of the next tick.
+    async fn notify_of_tick(&self) {
         self.notify_idle(1).await;
     }
 }

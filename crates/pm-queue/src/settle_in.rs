@@ -1,6 +1,6 @@
-//! Settling a job inside a transaction that the caller owns.
+//! Settling a job inside a caller's transaction.
 
-use crate::ack::{Extending, JobAck, Stance};
+use crate::ack::{AckState, Extending, JobAck};
 use crate::task::State;
 use crate::{Error, Executor};
 use futures_util::future::select;
@@ -12,13 +12,13 @@ use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-/// How long a settlement waits at most for an extension of its lease that is under way.
+/// How long a settlement waits at most for an extension of its lease that is in flight.
 const EXTENSION_WAIT: Duration = Duration::from_secs(1);
 
 impl JobAck {
-    /// Finishes the job inside a transaction of the caller's: it counts when the transaction commits.
+    /// Finishes the job inside the caller's transaction: the job is finished when the transaction commits.
     ///
-    /// The returned [`Settlement`] borrows the ack until you know how the transaction ended:
+    /// The returned [`Settlement`] borrows the ack until the outcome of the transaction is known:
     ///
     /// ```no_run
     /// # use pm_queue::{Error, Executor, JobAck};
@@ -26,34 +26,36 @@ impl JobAck {
     /// # impl Transaction { async fn commit(self) -> Result<(), Error> { Ok(()) } }
     /// # async fn handle(ack: &mut JobAck, inside: &dyn Executor, transaction: Transaction) -> Result<(), Error> {
     /// let settlement = ack.commit_in(inside).await?;
-    /// transaction.commit().await?; // if this fails, the settlement is dropped, and the ack counts again
+    /// transaction.commit().await?; // on failure the settlement is dropped, and the ack is live again
     /// settlement.committed();
     /// # Ok(())
     /// # }
     /// ```
     ///
-    /// One statement. Once it has run, the job is locked: no other worker gets it before the transaction ends, however
-    /// long that takes. Dropping the future before its end is like dropping the settlement.
+    /// Runs one statement. After it the job's row is locked: no other worker can claim the job before the transaction
+    /// ends, however long that takes. Dropping the future before it completes is like dropping the settlement.
     ///
     /// # Isolation
     ///
-    /// READ COMMITTED, the default, needs no care. Under REPEATABLE READ and SERIALIZABLE the lease must not have been
-    /// extended since the transaction's snapshot, or the error is of kind `Database` with SQLSTATE 40001. Extension rests
-    /// from here on; so settle first thing in the transaction, before its other statements, and this cannot happen. A
-    /// settlement at the end of a transaction that is older than a third of the lease may fail once: then the lease is
-    /// extended at once, and not again for two thirds of its length, so that the second try succeeds within that time.
+    /// READ COMMITTED, the default, needs no care. Under REPEATABLE READ and SERIALIZABLE, the call fails with kind
+    /// `Database` and SQLSTATE 40001 if the lease was extended after the transaction's snapshot was taken. This call
+    /// stops the heartbeat. So settle before the other statements of the transaction, and this cannot happen. A
+    /// settlement at the end of a transaction that is older than a third of the lease may fail once; then the lease is
+    /// extended at once, and not again for two thirds of its length, so that a second try within that time succeeds.
     ///
     /// # Errors
     ///
-    /// `LeaseLost` when another worker has the job, or an operator ended it, or an earlier transaction of this handler
-    /// did commit although its reply was lost: roll back. `Unavailable` or `Database`: roll back; the ack counts as before.
+    /// `LeaseLost` when another worker has the job, or an operator has ended it, or an earlier transaction of this
+    /// handler did commit although its reply was lost. `Unavailable` or `Database` for other failures; the ack is then
+    /// live again. After any error, roll back.
     pub async fn commit_in(&mut self, transaction: &dyn Executor) -> Result<Settlement<'_>, Error> {
         self.settle_in(transaction, Verdict::Commit).await
     }
 
-    /// Soft-fails the job inside a transaction of the caller's: for what the handler wants to keep although it failed.
+    /// Soft-fails the job inside the caller's transaction. For changes that the handler wants to keep although it
+    /// failed.
     ///
-    /// As [`JobAck::commit_in`] otherwise; see [`JobAck::soft_fail`] for what a soft fail is.
+    /// Otherwise as [`JobAck::commit_in`]; see [`JobAck::soft_fail`] for what a soft fail is.
     ///
     /// # Errors
     ///
@@ -67,9 +69,10 @@ impl JobAck {
         self.settle_in(transaction, verdict).await
     }
 
-    /// Fails the job for good inside a transaction of the caller's: "mark the order as refused, and never try again".
+    /// Hard-fails the job inside the caller's transaction, for example to mark an order as refused and never try
+    /// again.
     ///
-    /// As [`JobAck::commit_in`] otherwise.
+    /// Otherwise as [`JobAck::commit_in`]; see [`JobAck::hard_fail`] for what a hard fail is.
     ///
     /// # Errors
     ///
@@ -103,39 +106,38 @@ impl JobAck {
     }
 }
 
-/// A settlement made in a transaction of the caller's, which counts when that commits.
+/// A settlement in a caller's transaction, which takes effect when the transaction commits.
 ///
-/// While it lives, the job's lease is not extended and its ack can neither be used nor dropped. Call
-/// [`Settlement::committed`] once the transaction has committed. Otherwise drop it, which `?` does by itself: the ack is
-/// live again, so settle or drop that, and the job is tried again without waiting for its lease. That is right when the
-/// transaction was rolled back, and when its commit failed in a way that leaves the outcome unknown, too: the lease
-/// number fences a second settlement off if the first one took effect.
+/// While it exists, the job's lease is not extended, and its ack can neither be used nor dropped. Call
+/// [`Settlement::committed`] after the transaction has committed. In all other cases drop it, as `?` does: the ack is
+/// live again, so settle it or drop it, and the job is retried without waiting for its lease. Drop it also when the
+/// commit failed and its outcome is unknown: if it took effect, the lease number fences off a second settlement.
 ///
-/// In whatever order transaction, settlement and ack are dropped, none blocks. One that is leaked
-/// (`std::mem::forget`) leaves the job to its lease.
+/// Transaction, settlement and ack may be dropped in any order without blocking. After a leak (`std::mem::forget`) the
+/// job stays in progress until its lease expires.
 #[must_use = "call .committed() when the transaction has committed; when it is dropped the ack is live again"]
 pub struct Settlement<'a> {
     ack: &'a mut JobAck,
-    /// What the transaction was asked for; none until it has answered.
+    /// The settlement that the transaction has run; none before its reply.
     item: Option<SettleItem>,
 }
 
 impl<'a> Settlement<'a> {
     fn begin(ack: &'a mut JobAck) -> Self {
         let lease = ack.lease();
-        ack.worker().tell(|state| state.machine.rest(lease));
-        ack.set_stance(Stance::InTransaction);
+        ack.worker().update(|state| state.machine.rest(lease));
+        ack.set_state(AckState::InTransaction);
         Settlement { ack, item: None }
     }
 
     /// Records that the transaction has committed: the job is settled, and its ack is used up.
     ///
-    /// It wakes idle workers if the job is to be tried again at once.
+    /// Wakes idle workers if the job is to be retried at once.
     pub fn committed(mut self) {
         let Some(item) = self.item.take() else { return };
         let (lease, now) = (item.lease, self.ack.link().now());
-        self.ack.set_stance(Stance::Settled);
-        let wakers = self.ack.worker().tell(|state| {
+        self.ack.set_state(AckState::Settled);
+        let wakers = self.ack.worker().update(|state| {
             state.machine.handle_settled_elsewhere(&item, now);
             state.waiters.losses.remove(&lease).unwrap_or_default()
         });
@@ -147,10 +149,10 @@ impl<'a> Settlement<'a> {
         self.ack.worker().lock().machine.settlement(self.ack.lease(), verdict, random)
     }
 
-    /// Waits until no extension of the lease is under way: it might be newer than the snapshot of the transaction.
+    /// Waits until no extension of the lease is in flight, which might be newer than the transaction's snapshot.
     async fn wait_for_extension(&self) {
         let lease = self.ack.lease();
-        let is_extending = |state: &State<Worker>| !state.gone && state.machine.is_extending(&lease);
+        let is_extending = |state: &State<Worker>| !state.has_ended && state.machine.is_extending(&lease);
         if !is_extending(&self.ack.worker().lock()) {
             return;
         }
@@ -163,22 +165,22 @@ impl<'a> Settlement<'a> {
             state.waiters.no_longer_extending.push((lease, cx.waker().clone()));
             Poll::Pending
         });
-        // If it takes longer, a stricter isolation than READ COMMITTED may ask for another try.
+        // If it takes longer, an isolation level above READ COMMITTED may need a second try.
         drop(select(pin!(is_over), self.ack.link().runtime.sleep(EXTENSION_WAIT)).await);
     }
 
-    /// Extends the lease, so that the caller's next try has all of it.
+    /// Extends the lease to its full length for the caller's next try.
     async fn extend_for_another_try(&self) {
         let (lease, now) = (self.ack.lease(), self.ack.link().now());
         let worker = self.ack.worker();
-        let request_id = worker.tell(|state| {
-            let request_id = state.machine.resume_and_extend(lease, now).filter(|_| !state.gone)?;
+        let request_id = worker.update(|state| {
+            let request_id = state.machine.resume_and_extend(lease, now).filter(|_| !state.has_ended)?;
             state.waiters.extended.expect(request_id);
             Some(request_id)
         });
         if let Some(request_id) = request_id {
             let extended = Extending { worker: worker.clone(), request_id };
-            // Whatever comes of it: if it fails, a lease that is too short shows at the next try.
+            // The outcome does not matter: if the extension fails, the next try fails too.
             drop(select(extended, self.ack.link().runtime.sleep(EXTENSION_WAIT)).await);
         }
     }
@@ -192,10 +194,10 @@ impl std::fmt::Debug for Settlement<'_> {
 
 impl Drop for Settlement<'_> {
     fn drop(&mut self) {
-        if self.ack.stance() == Stance::InTransaction {
+        if self.ack.state() == AckState::InTransaction {
             let lease = self.ack.lease();
-            self.ack.set_stance(Stance::Live);
-            self.ack.worker().tell(|state| state.machine.resume(lease));
+            self.ack.set_state(AckState::Live);
+            self.ack.worker().update(|state| state.machine.resume(lease));
         }
     }
 }

@@ -1,47 +1,47 @@
-//! How the queues are doing.
+//! Statistics of the queues.
 
 use crate::{Error, Queue};
 use pm_core::op::{Activity, Count, QueueActivity, QueueSummary, TableSize, TableSizes};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How far [`Queue::stats`] looks back.
+/// The time span of [`Queue::stats`].
 const WINDOW: Duration = Duration::from_secs(5 * 60);
 
-/// How the queues of a database are doing.
+/// Statistics of the queues of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The queues, by name.
+    /// The queues, sorted by name.
     pub queues: Vec<QueueStats>,
-    /// How far back "lately" reaches: 5 min.
+    /// The time span, up to now, of the counts in [`QueueStats`]: 5 min.
     pub window: Duration,
-    /// How large pm's tables and indexes are, each table followed by its indexes.
+    /// The sizes of pm's tables and indexes, each table followed by its indexes.
     pub tables: Vec<TableSize>,
 }
 
-/// How one queue is doing.
+/// Statistics of one queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStats {
-    /// The queue with its settings and the number of its jobs by state.
+    /// The queue with its settings and the numbers of its jobs by state.
     pub queue: QueueSummary,
-    /// How long the ready job that has waited longest was added or became due ago; `None` when none is ready.
+    /// How long ago the ready job that has waited longest was enqueued or became due; `None` when no job is ready.
     pub oldest_waiting: Option<Duration>,
-    /// How many jobs came in lately.
+    /// The number of jobs enqueued within [`Stats::window`].
     pub enqueued: Count,
-    /// How many jobs finished lately.
+    /// The number of jobs finished within [`Stats::window`].
     pub finished: Count,
-    /// How many jobs failed for good lately.
+    /// The number of jobs failed, without a retry left, within [`Stats::window`].
     pub failed: Count,
 }
 
 impl Queue {
-    /// Returns how the queues are doing: jobs by state, who waits how long, what came in and ended in the last 5 min,
-    /// and the sizes of the tables.
+    /// Returns statistics of the queues: jobs by state, the longest wait, the jobs enqueued and ended in the last 5
+    /// min, and the sizes of the tables.
     ///
-    /// The cost is bounded however large the tables are. Of jobs by state see [`Queue::list_queues`], of what came in
-    /// and ended lately [`QueueActivity`]. It reads three snapshots, a moment apart.
+    /// The cost is bounded however large the tables are; see [`Queue::list_queues`] and [`QueueActivity`]. The values
+    /// come from three snapshots, taken one after the other.
     ///
     /// # Errors
     ///
@@ -49,10 +49,10 @@ impl Queue {
     pub async fn stats(&self) -> Result<Stats, Error> {
         let queues = self.list_queues().await?;
         let activities = self.activity(WINDOW).await?;
-        let mut activities: BTreeMap<_, _> = activities.into_iter().map(|told| (told.queue.clone(), told)).collect();
+        let mut activities: BTreeMap<_, _> = activities.into_iter().map(|one| (one.queue.clone(), one)).collect();
         let tables = self.run(TableSizes).await?;
         let with_activity = |queue: QueueSummary| {
-            // A queue of this moment has seen nothing yet.
+            // The queue was created between the two statements.
             let activity = activities.remove(&queue.name).unwrap_or_default();
             let QueueActivity { oldest_waiting, enqueued, finished, failed, .. } = activity;
             QueueStats { queue, oldest_waiting, enqueued, finished, failed }
@@ -60,7 +60,7 @@ impl Queue {
         Ok(Stats { queues: queues.into_iter().map(with_activity).collect(), window: WINDOW, tables })
     }
 
-    /// Returns what happened on the queues within the last `window`, by name.
+    /// Returns the activity of the queues within the last `window`, sorted by name.
     ///
     /// # Errors
     ///

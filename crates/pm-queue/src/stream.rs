@@ -1,4 +1,4 @@
-//! Streams of jobs.
+//! The stream of jobs that a worker gets.
 
 use crate::ack::{JobAck, Worker};
 use crate::job::PendingJob;
@@ -14,19 +14,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Jobs of one queue or several, as they become ready.
+/// A stream of the jobs of one or more queues, as they become ready.
 ///
-/// It ends after [`Queue::close`](crate::Queue::close), and after an error of kind `QueueNotFound` for its last queue
-/// or of kind `Schema`. A queue that is missing beside others is told once, and served as soon as there is one of its
-/// name. An error of kind `Payload` concerns one job, whose payload cannot be read as `T`: a newer worker may be able to.
-/// It carries the job's ack ([`Error::take_ack`]); when it is dropped with it, the job waits for another worker, as
-/// [`JobAck::unreadable`] says.
-/// Trouble with the connection is not shown: it heals, and the stream goes on.
+/// It ends after [`Queue::close`](crate::Queue::close), after an error of kind `QueueNotFound` for its last queue, and
+/// after one of kind `Schema`. If one of several queues does not exist, the stream yields `QueueNotFound` once and
+/// serves the queue as soon as it is created. An error of kind `Payload` concerns one job, whose payload cannot be
+/// decoded as `T`; a newer worker may be able to. The error carries the job's ack ([`Error::take_ack`]); unless it is
+/// taken, the job waits for another worker, as [`JobAck::unreadable`] describes. Connection errors are not yielded:
+/// the stream reconnects and continues.
 ///
-/// It claims ahead, at most as many jobs as were taken in the last second, and gives back what no handler took within
-/// 5 s of its arrival. A job that arrives when its lease can no longer be trusted is given back too; when every job does,
-/// an error of kind `Invalid` names the lease that is too short for this link. It also reaps, and promotes jobs that are due. Dropping it gives back what was not started; acks handed out
-/// stay valid.
+/// The stream claims ahead, at most as many jobs as its handlers took in the last second, and releases what no handler
+/// took within 5 s. It also releases a job that arrives when its lease can no longer be trusted; when that happens to
+/// every job, it yields an error of kind `Invalid` that names the lease as too short for this connection. It reaps,
+/// promotes due jobs and fires schedules as well. Dropping the stream releases the jobs that no handler took; acks
+/// that were handed out stay valid.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless polled"]
 pub struct JobStream<T> {
@@ -38,10 +39,10 @@ enum Source {
     Running {
         worker: Arc<Worker>,
         link: Arc<Link>,
-        /// Kept for the listener, which serves them for as long as a stream lives.
+        /// Keeps the listener running while the stream exists.
         _workers: Arc<LocalWorkers>,
     },
-    /// It could not be started.
+    /// The arguments were refused; the error is yielded once.
     Refused(Option<Error>),
 }
 
@@ -80,12 +81,12 @@ impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
             }
             match state.machine.next_job(now) {
                 Some(taken) => taken,
-                None if state.gone || state.machine.is_draining() => return Poll::Ready(None),
+                None if state.has_ended || state.machine.is_draining() => return Poll::Ready(None),
                 None => {
                     state.waiters.stream = Some(cx.waker().clone());
                     drop(state);
-                    // The machine now knows that someone waits, and may want to claim.
-                    worker.tell(|_| ());
+                    // The machine has recorded that the stream waits, and may send a claim.
+                    worker.update(|_| ());
                     return Poll::Pending;
                 }
             }
@@ -94,7 +95,7 @@ impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
     }
 }
 
-/// Returns the job with its payload read, or an error that has the ack of a job whose payload cannot be read.
+/// Returns the job with its payload decoded, or an error that carries its ack.
 fn decoded<T: DeserializeOwned + 'static>(
     taken: TakenJob,
     worker: &Arc<Worker>,
@@ -104,8 +105,8 @@ fn decoded<T: DeserializeOwned + 'static>(
     let ack = JobAck::new(worker.clone(), link.clone(), job.lease, job.attempt);
     match crate::codec::decode(job.codec, job.payload.clone()) {
         Ok(payload) => Ok(PendingJob::new(payload, job, queue, ack)),
-        Err(words) => {
-            let message = format!("the payload of job {} cannot be read: {words}", job.lease.job);
+        Err(problem) => {
+            let message = format!("the payload of job {} cannot be read: {problem}", job.lease.job);
             let ack = ack.of_unreadable(Reason::new(&message));
             Err(Error::new(ErrorKind::Payload, message).with_ack(ack))
         }
@@ -116,7 +117,7 @@ impl<T> Drop for JobStream<T> {
     fn drop(&mut self) {
         if let Source::Running { worker, link, .. } = &self.source {
             let now = link.now();
-            worker.tell(|state| state.machine.shut_down(now));
+            worker.update(|state| state.machine.shut_down(now));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The task that drives a machine, and what it shares with the handles.
+//! The task that drives a state machine, and the state it shares with the handles.
 
 use crate::link::{CoreEntropy, Link};
 use crate::{BoxFuture, Error};
@@ -12,37 +12,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// A machine with those who wait on it.
+/// A state machine, with the futures that wait for its events.
 pub(crate) trait Driven: Machine<Request: Send + 'static> + Send + Sized + 'static {
-    /// Who waits for what.
+    /// The wakers and outcomes of these futures.
     type Waiters: Send + 'static;
 
-    /// Tells the waiters what happened; those to be woken go to `wake`.
+    /// Hands the machine's events to the waiters and adds the wakers to call to `wake`.
     fn dispatch(state: &mut State<Self>, now: Instant, wake: &mut Vec<Waker>);
 
     /// Returns whether the task may end.
-    fn is_over(state: &State<Self>, now: Instant) -> bool;
+    fn is_finished(state: &State<Self>, now: Instant) -> bool;
 
-    /// Returns when to look again whether the task may end, if that comes by itself.
-    fn over_at(state: &State<Self>) -> Option<Instant> {
-        let _it_does_not = state;
+    /// Returns when to check [`is_finished`](Self::is_finished) again, if it can become true by time alone.
+    fn finished_at(state: &State<Self>) -> Option<Instant> {
+        let _time_does_not_matter = state;
         None
     }
 
-    /// Takes note that nobody drives the machine any longer.
+    /// Fails all waiters, because the task has ended.
     fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>);
 }
 
-/// What a task and the handles share, under one lock that is never held across a wait.
+/// The state that a task and the handles share, under one lock that is never held across an await.
 pub(crate) struct State<M: Driven> {
     pub(crate) machine: M,
     pub(crate) waiters: M::Waiters,
     /// Wakes the task.
     task: Option<Waker>,
-    /// How often someone said something.
-    told: u64,
-    /// Whether the task has ended: no verb will be heard any more.
-    pub(crate) gone: bool,
+    /// The number of updates by handles.
+    updates: u64,
+    /// Whether the task has ended: the machine's requests are no longer sent.
+    pub(crate) has_ended: bool,
 }
 
 pub(crate) struct Shared<M: Driven> {
@@ -51,53 +51,53 @@ pub(crate) struct Shared<M: Driven> {
 
 impl<M: Driven> Shared<M> {
     pub(crate) fn new(machine: M, waiters: M::Waiters) -> Arc<Self> {
-        Arc::new(Shared { state: Mutex::new(State { machine, waiters, task: None, told: 0, gone: false }) })
+        Arc::new(Shared { state: Mutex::new(State { machine, waiters, task: None, updates: 0, has_ended: false }) })
     }
 
-    /// Returns the state. A panic while it was locked leaves it as it was: the machine's own steps do not panic.
+    /// Locks the state. A poisoned lock is used as it is: the machine's own steps do not panic.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and wakes the task, after the lock is let go.
-    pub(crate) fn tell<T>(&self, change: impl FnOnce(&mut State<M>) -> T) -> T {
-        let (told, task) = {
+    /// Changes the state, and wakes the task after releasing the lock.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut State<M>) -> T) -> T {
+        let (output, task) = {
             let mut state = self.lock();
-            state.told = state.told.wrapping_add(1);
-            let told = change(&mut state);
-            (told, state.task.take())
+            state.updates = state.updates.wrapping_add(1);
+            let output = change(&mut state);
+            (output, state.task.take())
         };
         task.into_iter().for_each(Waker::wake);
-        told
+        output
     }
 }
 
 type Reply<R> = (R, Result<Rows, Failure>);
 
-/// Drives a machine until it is over: the six steps of [`pm_core::machine`].
+/// Drives a machine until it is finished, in the six steps of [`pm_core::machine`].
 pub(crate) struct Task<M: Driven> {
     shared: Arc<Shared<M>>,
     link: Arc<Link>,
     in_flight: FuturesUnordered<BoxFuture<'static, Reply<M::Request>>>,
-    alarm: Option<(Instant, BoxFuture<'static, ()>)>,
+    timer: Option<(Instant, BoxFuture<'static, ()>)>,
     gathering: Gathering,
 }
 
-/// No timer of the runtime is set for longer: it may stand still while the machine is suspended, and our clock does not.
+/// The longest timer that is set: the runtime's timers may stop while the computer is suspended, our clock does not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
-/// How often others may run first while a batch gathers.
-const MOST_YIELDS: u16 = 1_000;
-/// How often in a row they may do so without saying anything.
-const MOST_SILENT: u16 = 16;
+/// How often the task yields to others while a batch gathers.
+const MAX_YIELDS: u16 = 1_000;
+/// How often in a row it yields without an update in between.
+const MAX_IDLE_YIELDS: u16 = 16;
 
-/// How often others were let run first, for a fuller batch.
+/// How often the task has yielded to others, to get a fuller batch.
 #[derive(Default)]
 struct Gathering {
     yields: u16,
-    /// How many of these, at last, were for nothing.
-    silent: u16,
-    /// What had been said by then.
-    told: u64,
+    /// How many of the last yields brought no update.
+    idle_yields: u16,
+    /// The number of updates at the last yield.
+    updates: u64,
 }
 
 impl<M: Driven> Task<M> {
@@ -107,36 +107,39 @@ impl<M: Driven> Task<M> {
             shared: shared.clone(),
             link: link.clone(),
             in_flight: FuturesUnordered::new(),
-            alarm: None,
+            timer: None,
             gathering: Gathering::default(),
         };
         link.runtime.spawn(Box::pin(task));
     }
 
-    fn take_in_replies(&mut self, cx: &mut Context<'_>) {
+    fn receive_replies(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some((request, reply))) = Pin::new(&mut self.in_flight).poll_next(cx) {
             let mut entropy = CoreEntropy(&*self.link.randomness);
             self.shared.lock().machine.handle_reply(request, reply, self.link.now(), &mut entropy);
         }
     }
 
-    /// Returns whether the batch is likely to grow if others run first, and tells those who wait for answers.
+    /// Returns whether the batch is likely to grow if other tasks run first; if so, delivers the outcomes they wait
+    /// for.
     ///
-    /// A crowd that was answered comes back one by one, perhaps on another thread: while some come, it waits for all.
+    /// Tasks that got an outcome often enqueue or settle again, one by one and perhaps on another thread. While
+    /// updates arrive, this waits for more.
     fn gathers(&mut self, wake: &mut Vec<Waker>) -> bool {
         let mut state = self.shared.lock();
-        let Gathering { yields, silent, told } = self.gathering;
-        let silent = if told == state.told { silent } else { 0 };
-        if yields == MOST_YIELDS || silent == MOST_SILENT || !state.machine.is_gathering() {
+        let Gathering { yields, idle_yields, updates } = self.gathering;
+        let idle_yields = if updates == state.updates { idle_yields } else { 0 };
+        if yields == MAX_YIELDS || idle_yields == MAX_IDLE_YIELDS || !state.machine.is_gathering() {
             self.gathering = Gathering::default();
             return false;
         }
-        self.gathering = Gathering { yields: yields + 1, silent: silent + 1, told: state.told };
+        self.gathering = Gathering { yields: yields + 1, idle_yields: idle_yields + 1, updates: state.updates };
         M::dispatch(&mut state, self.link.now(), wake);
         true
     }
 
-    /// Lets the machine act; returns whether it sent something and when it wants to be woken, or `None` when it is over.
+    /// Runs one step of the machine. Returns whether it sent something and its next deadline, or `None` when it is
+    /// finished.
     fn step(&mut self, cx: &mut Context<'_>, wake: &mut Vec<Waker>) -> Option<(bool, Option<Instant>)> {
         let now = self.link.now();
         let shared = self.shared.clone();
@@ -153,32 +156,32 @@ impl<M: Driven> Task<M> {
             sent = true;
         }
         M::dispatch(&mut state, now, wake);
-        if !sent && self.in_flight.is_empty() && M::is_over(&state, now) {
+        if !sent && self.in_flight.is_empty() && M::is_finished(&state, now) {
             return None;
         }
         let deadline = state.machine.poll_timeout().map(|(at, _)| at);
-        // What is over by time and goes on all the same waits for an answer: an alarm would ring for nothing, again and again.
-        let deadlines = [deadline, M::over_at(&state).filter(|at| *at > now)];
+        // After `finished_at` the task only waits for replies; a timer in the past would expire again and again.
+        let deadlines = [deadline, M::finished_at(&state).filter(|at| *at > now)];
         Some((sent, deadlines.into_iter().flatten().min()))
     }
 
-    /// Returns whether the deadline has come.
-    fn alarm_rings(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> bool {
+    /// Polls the timer; returns whether it has expired.
+    fn timer_expires(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = deadline else {
-            self.alarm = None;
+            self.timer = None;
             return false;
         };
-        // An alarm set too early rings once for nothing, which is cheaper than setting it anew each time.
-        if self.alarm.as_ref().is_none_or(|(at, _)| *at > deadline) {
+        // A timer that is too early expires once in vain, which is cheaper than resetting it each time.
+        if self.timer.as_ref().is_none_or(|(at, _)| *at > deadline) {
             let now = self.link.now();
             let at = deadline.min(now + LONGEST_SLEEP);
-            self.alarm = Some((at, self.link.runtime.sleep(at.since(now))));
+            self.timer = Some((at, self.link.runtime.sleep(at.since(now))));
         }
-        let rings = self.alarm.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
-        if rings {
-            self.alarm = None;
+        let has_expired = self.timer.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
+        if has_expired {
+            self.timer = None;
         }
-        rings
+        has_expired
     }
 }
 
@@ -188,11 +191,11 @@ impl<M: Driven> Future for Task<M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
         loop {
-            task.take_in_replies(cx);
+            task.receive_replies(cx);
             let mut wake = Vec::new();
             if task.gathers(&mut wake) {
                 wake.into_iter().for_each(Waker::wake);
-                // Those who were woken may wait for this very processor.
+                // The woken tasks may need this very CPU.
                 std::thread::yield_now();
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -200,7 +203,7 @@ impl<M: Driven> Future for Task<M> {
             let step = task.step(cx, &mut wake);
             wake.into_iter().for_each(Waker::wake);
             let Some((sent, deadline)) = step else { return Poll::Ready(()) };
-            if !sent && !task.alarm_rings(deadline, cx) {
+            if !sent && !task.timer_expires(deadline, cx) {
                 return Poll::Pending;
             }
         }
@@ -208,12 +211,12 @@ impl<M: Driven> Future for Task<M> {
 }
 
 impl<M: Driven> Drop for Task<M> {
-    /// Whether it ended or its runtime went away: nobody waits for ever.
+    /// Fails all waiters, whether the task has finished or its runtime was shut down.
     fn drop(&mut self) {
         let mut wake = Vec::new();
         {
             let mut state = self.shared.lock();
-            state.gone = true;
+            state.has_ended = true;
             M::abandon(&mut state, &mut wake);
         }
         wake.into_iter().for_each(Waker::wake);
@@ -221,65 +224,65 @@ impl<M: Driven> Drop for Task<M> {
 }
 
 /// Adds the waker of `cx` to `wakers`, unless one that wakes the same task is there.
-pub(crate) fn note_waker(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
+pub(crate) fn add_waker(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
     if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
         wakers.push(cx.waker().clone());
     }
 }
 
-/// Answers by request id, for those who still want them.
-pub(crate) struct Answers<T>(HashMap<RequestId, Slot<T>>);
+/// Outcomes by request id, for the futures that still wait for them.
+pub(crate) struct Outcomes<T>(HashMap<RequestId, Slot<T>>);
 
 enum Slot<T> {
     Waiting(Option<Waker>),
-    Here(Result<T, Error>),
+    Delivered(Result<T, Error>),
 }
 
-impl<T> Default for Answers<T> {
+impl<T> Default for Outcomes<T> {
     fn default() -> Self {
-        Answers(HashMap::new())
+        Outcomes(HashMap::new())
     }
 }
 
-impl<T> Answers<T> {
-    /// Takes note that someone wants the answer.
+impl<T> Outcomes<T> {
+    /// Registers a request whose outcome will be awaited.
     pub(crate) fn expect(&mut self, request_id: RequestId) {
         self.0.insert(request_id, Slot::Waiting(None));
     }
 
-    /// Takes note that nobody wants the answer any longer.
+    /// Discards the outcome of a request, which is no longer awaited.
     pub(crate) fn forget(&mut self, request_id: RequestId) {
         self.0.remove(&request_id);
     }
 
-    /// Delivers an answer, if someone wants it.
-    pub(crate) fn deliver(&mut self, request_id: RequestId, answer: Result<T, Error>, wake: &mut Vec<Waker>) {
+    /// Delivers the outcome of a request, if it is still awaited.
+    pub(crate) fn deliver(&mut self, request_id: RequestId, outcome: Result<T, Error>, wake: &mut Vec<Waker>) {
         if let Some(slot) = self.0.get_mut(&request_id)
-            && let Slot::Waiting(waker) = std::mem::replace(slot, Slot::Here(answer))
+            && let Slot::Waiting(waker) = std::mem::replace(slot, Slot::Delivered(outcome))
         {
             wake.extend(waker);
         }
     }
 
-    /// Answers everyone who waits.
-    pub(crate) fn deliver_all(&mut self, answer: impl Fn() -> Error, wake: &mut Vec<Waker>) {
+    /// Delivers this error to all requests without an outcome.
+    pub(crate) fn deliver_all(&mut self, error: impl Fn() -> Error, wake: &mut Vec<Waker>) {
         for slot in self.0.values_mut() {
             if let Slot::Waiting(waker) = slot {
                 wake.extend(waker.take());
-                *slot = Slot::Here(Err(answer()));
+                *slot = Slot::Delivered(Err(error()));
             }
         }
     }
 
-    /// Returns the answer if it is here; otherwise `cx` is woken when it comes.
+    /// Returns the outcome if it has been delivered; otherwise `cx` is woken when it is.
     pub(crate) fn poll(&mut self, request_id: RequestId, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
         match self.0.get_mut(&request_id) {
             Some(Slot::Waiting(waker)) => {
                 *waker = Some(cx.waker().clone());
                 Poll::Pending
             }
-            Some(Slot::Here(_)) | None => match self.0.remove(&request_id) {
-                Some(Slot::Here(answer)) => Poll::Ready(answer),
+            Some(Slot::Delivered(_)) | None => match self.0.remove(&request_id) {
+                Some(Slot::Delivered(outcome)) => Poll::Ready(outcome),
                 Some(Slot::Waiting(_)) | None => Poll::Ready(Err(Error::no_task())),
             },
         }

@@ -1,7 +1,7 @@
-//! Workers of this process: what their tasks share with streams and acks.
+//! The workers of this process, and what their tasks share with streams and acks.
 
 use crate::Error;
-use crate::task::{Answers, Driven, Shared, State, note_waker};
+use crate::task::{Driven, Outcomes, Shared, State, add_waker};
 use pm_core::machine::{Worker, WorkerEvent};
 use pm_core::op::Notification;
 use pm_core::{Error as CoreError, Instant, Lease};
@@ -10,31 +10,31 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// The most errors that wait for a stream to be polled.
-const MOST_ERRORS: usize = 16;
+/// The maximum number of errors kept for a stream that is not polled.
+const MAX_ERRORS: usize = 16;
 
-/// Who waits on a worker.
+/// The futures that wait on a worker.
 #[derive(Default)]
 pub(crate) struct WorkerWaiters {
-    pub(crate) settled: Answers<()>,
-    pub(crate) extended: Answers<Duration>,
-    /// What the stream shall show besides jobs.
+    pub(crate) settled: Outcomes<()>,
+    pub(crate) extended: Outcomes<Duration>,
+    /// The errors that the stream yields next.
     pub(crate) errors: VecDeque<Error>,
     /// Wakes the stream.
     pub(crate) stream: Option<Waker>,
-    /// Who wants to know when a lease is lost.
+    /// The futures that wait for the loss of a lease.
     pub(crate) losses: HashMap<Lease, Vec<Waker>>,
-    /// Who wants to know when the extension of a lease is no longer under way.
+    /// The futures that wait until a lease is not being extended.
     pub(crate) no_longer_extending: Vec<(Lease, Waker)>,
-    /// How long a dry queue may go unlooked at while a listener is there; none for a worker that only polls.
+    /// The longest interval between polls while the listener is connected; none for a worker without listener.
     pub(crate) idle_poll: Option<Duration>,
-    /// Whether leases that ended by themselves count as settled.
+    /// Whether leases that have expired count as settled.
     closing: bool,
     closers: Vec<Waker>,
 }
 
 impl WorkerWaiters {
-    /// Returns nobody, waiting on a worker that may sleep for up to `idle_poll` while a listener is there.
+    /// Returns no waiters, for a worker that polls every `idle_poll` while the listener is connected.
     pub(crate) fn new(idle_poll: Option<Duration>) -> Self {
         WorkerWaiters { idle_poll, ..WorkerWaiters::default() }
     }
@@ -54,12 +54,12 @@ impl Driven for Worker {
                     waiters.extended.deliver(request_id, outcome.map_err(Error::from), wake);
                 }
                 WorkerEvent::LeaseLost(lease) => wake.extend(waiters.losses.remove(&lease).unwrap_or_default()),
-                // A stream that nobody polls need not be told of every failure.
-                WorkerEvent::Failed(_) if waiters.errors.len() >= MOST_ERRORS => {}
+                // A stream that is not polled does not need every failure.
+                WorkerEvent::Failed(_) if waiters.errors.len() >= MAX_ERRORS => {}
                 WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble.into()),
             }
         }
-        // Only then: a stream polled by the same task would wake this one again, and so on.
+        // Only in these cases: a stream polled by the same task would otherwise wake this task again and again.
         wake.extend(
             waiters
                 .no_longer_extending
@@ -71,11 +71,11 @@ impl Driven for Worker {
         }
     }
 
-    fn is_over(state: &State<Self>, now: Instant) -> bool {
+    fn is_finished(state: &State<Self>, now: Instant) -> bool {
         state.machine.is_drained() || (state.waiters.closing && state.machine.is_drained_or_ended(now))
     }
 
-    fn over_at(state: &State<Self>) -> Option<Instant> {
+    fn finished_at(state: &State<Self>) -> Option<Instant> {
         state.waiters.closing.then(|| state.machine.last_lease_end()).flatten()
     }
 
@@ -91,10 +91,10 @@ impl Driven for Worker {
 }
 
 impl State<Worker> {
-    /// Returns why no settlement is sent any more, if so.
+    /// Returns the error for a settlement if the task has ended, so that none is sent any more.
     pub(crate) fn closed(&self, now: Instant) -> Option<Error> {
         let ended = self.machine.is_drained_or_ended(now);
-        self.gone.then(|| if ended { CoreError::LeaseLost.into() } else { Error::no_task() })
+        self.has_ended.then(|| if ended { CoreError::LeaseLost.into() } else { Error::no_task() })
     }
 }
 
@@ -109,70 +109,70 @@ impl LocalWorkers {
         workers.push(Arc::downgrade(worker));
     }
 
-    fn living(&self) -> Vec<Arc<Shared<Worker>>> {
+    fn alive(&self) -> Vec<Arc<Shared<Worker>>> {
         let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         workers.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Tells the workers that jobs were put on a line, or on a queue for later.
+    /// Wakes the workers after jobs were added: ready ones to a line, or scheduled ones to a queue (no `priority`).
     pub(crate) fn wake_up(&self, queue: &str, priority: Option<i32>, now: Instant) {
-        for worker in self.living() {
-            worker.tell(|state| match priority {
+        for worker in self.alive() {
+            worker.update(|state| match priority {
                 Some(priority) => state.machine.handle_wake_up(queue, priority, now),
                 None => state.machine.handle_change(now),
             });
         }
     }
 
-    /// Tells the workers what another process said.
+    /// Passes a notification of another process to the workers.
     pub(crate) fn handle_notification(&self, notification: Notification, now: Instant) {
-        for worker in self.living() {
-            worker.tell(|state| state.machine.handle_notification(notification, now));
+        for worker in self.alive() {
+            worker.update(|state| state.machine.handle_notification(notification, now));
         }
     }
 
-    /// Tells the workers that a listener came or went.
+    /// Reports to the workers whether the listener is connected.
     pub(crate) fn set_listening(&self, listening: bool, now: Instant) {
-        for worker in self.living() {
-            worker.tell(|state| {
+        for worker in self.alive() {
+            worker.update(|state| {
                 let idle_poll = state.waiters.idle_poll.filter(|_| listening);
                 state.machine.set_listening(idle_poll, now);
             });
         }
     }
 
-    /// Returns whether some worker wants to be woken by other processes.
-    pub(crate) fn want_listener(&self) -> bool {
-        self.living().iter().any(|worker| {
+    /// Returns whether any worker needs the listener.
+    pub(crate) fn need_listener(&self) -> bool {
+        self.alive().iter().any(|worker| {
             let state = worker.lock();
-            state.waiters.idle_poll.is_some() && !state.gone && !state.machine.is_draining()
+            state.waiters.idle_poll.is_some() && !state.has_ended && !state.machine.is_draining()
         })
     }
 
-    /// Tells the workers that something about the queues changed.
-    pub(crate) fn change(&self, now: Instant) {
-        for worker in self.living() {
-            worker.tell(|state| state.machine.handle_change(now));
+    /// Reports to the workers that something about the queues changed.
+    pub(crate) fn handle_change(&self, now: Instant) {
+        for worker in self.alive() {
+            worker.update(|state| state.machine.handle_change(now));
         }
     }
 
-    /// Stops all claims; jobs in hands can still be settled.
+    /// Stops all claims; jobs that handlers have can still be settled.
     pub(crate) fn close(&self, now: Instant) {
-        for worker in self.living() {
-            worker.tell(|state| {
+        for worker in self.alive() {
+            worker.update(|state| {
                 state.waiters.closing = true;
                 state.machine.shut_down(now);
             });
         }
     }
 
-    /// Returns when every job handed out is settled or its lease has ended.
+    /// Is ready when every job that was handed out is settled or its lease has expired.
     pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut all = Poll::Ready(());
-        for worker in self.living() {
+        for worker in self.alive() {
             let mut state = worker.lock();
-            if !state.gone {
-                note_waker(&mut state.waiters.closers, cx);
+            if !state.has_ended {
+                add_waker(&mut state.waiters.closers, cx);
                 all = Poll::Pending;
             }
         }

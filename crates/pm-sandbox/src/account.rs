@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Error;
 
-/// Who the server runs as: ourselves, or another account if we are root, which Postgres refuses.
+/// The account that the server runs as: the current one, or another one if that is root, as which
+/// Postgres refuses to run.
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) name: String,
@@ -27,12 +28,12 @@ impl Account {
             let gid = rustix::process::getegid().as_raw();
             return Ok(Self { name: "self".into(), uid: uid.as_raw(), gid, is_other: false });
         }
-        let accounts = fs::read_to_string("/etc/passwd").map_err(Error::io("can not read /etc/passwd"))?;
+        let accounts = fs::read_to_string("/etc/passwd").map_err(Error::io("cannot read /etc/passwd"))?;
         ["postgres", "nobody"].iter().find_map(|name| find(&accounts, name)).ok_or(Error::NoAccount)
     }
 
-    /// Returns a command that runs as this account, with an environment that says nothing about
-    /// other servers, languages or time zones, and no standard input.
+    /// Returns a command that runs as this account, without the `PG*` environment variables, in
+    /// the locale C and time zone UTC, and without standard input.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
@@ -48,15 +49,15 @@ impl Account {
     }
 }
 
-/// Runs a command to its end and returns what it printed on both streams.
+/// Runs a command to completion and returns its output on both streams.
 pub(crate) fn run(command: &mut Command, name: &'static str, seconds: u64) -> Result<String, Error> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    let doing = || Error::io(format!("can not run {}", command.get_program().display()));
+    let doing = || Error::io(format!("cannot run {}", command.get_program().display()));
     let failed = doing();
     let (mut reader, writer) = io::pipe().map_err(doing())?;
     let second_writer = writer.try_clone().map_err(doing())?;
     let child = command.stdout(writer).stderr(second_writer).spawn();
-    // The command owns our ends for writing; without this the pipe would never close.
+    // `command` holds our copies of the write end; drop them, or the pipe would never close.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = child.map_err(failed)?;
 
@@ -64,7 +65,7 @@ pub(crate) fn run(command: &mut Command, name: &'static str, seconds: u64) -> Re
     let mut chunk = [0; 4096];
     loop {
         if !readable(&reader, deadline).map_err(Error::io(name))? {
-            // It may have ended in between, which is as well.
+            // It may have ended in the meantime.
             child.kill().ok();
             child.wait().map_err(Error::io(name))?;
             let output = String::from_utf8_lossy(&output).into_owned();
@@ -83,7 +84,8 @@ pub(crate) fn run(command: &mut Command, name: &'static str, seconds: u64) -> Re
     }
 }
 
-/// Waits until there is something to read, the end included; `false` if the deadline came first.
+/// Waits until there is data or the end of the stream; returns `false` if the deadline comes
+/// first.
 pub(crate) fn readable(source: impl AsFd, deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -115,13 +117,13 @@ mod tests {
     #[test]
     fn account_is_found_by_its_whole_name() {
         let accounts = "root:x:0:0::/:/bin/sh\npostgres2:x:7:7::/:/bin/sh\npostgres:x:101:104::/:/\n";
-        let account = find(accounts, "postgres").expect("it is there");
+        let account = find(accounts, "postgres").expect("the account is listed");
         assert_eq!((account.uid, account.gid), (101, 104));
         assert!(find(accounts, "nobody").is_none());
     }
 
     #[test]
-    fn command_that_takes_too_long_is_ended() {
+    fn command_that_takes_too_long_is_killed() {
         let mut command = Command::new("sleep");
         command.arg("30");
         let error = run(&mut command, "sleep", 0).expect_err("30 is more than 0");
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_carries_the_programs_words() {
+    fn failure_contains_the_programs_output() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo no luck >&2; exit 3"]);
         let error = run(&mut command, "sh", 10).expect_err("it exits with 3");

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// Where a server's Unix socket is.
+/// The Unix socket of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) socket_dir: PathBuf,
@@ -10,7 +10,7 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Parses a URL that [`url_of`](Self::url_of) made, whatever its database.
+    /// Parses a URL that [`url_of`](Self::url_of) has made, and ignores its database.
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
         let parsed = || {
             let (host, _) = url.strip_prefix(PREFIX)?.split_once('/')?;
@@ -69,11 +69,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn url_is_understood_by_us_and_by_tokio_postgres() {
+    fn url_is_parsed_by_us_and_by_tokio_postgres() {
         let address = Address { socket_dir: "/tmp/ä %?:/pm-x".into(), port: 5433 };
         let url = address.url_of("a/b @c");
         assert_eq!(url, "postgres://postgres@%2Ftmp%2F%C3%A4%20%25%3F%3A%2Fpm-x:5433/a%2Fb%20%40c");
-        assert_eq!(Address::parse(&url).expect("it is ours"), address);
+        assert_eq!(Address::parse(&url).expect("the URL is ours"), address);
 
         let config: Config = url.parse().expect("it is a URL");
         assert_eq!(config.get_hosts(), [Host::Unix(address.socket_dir)]);

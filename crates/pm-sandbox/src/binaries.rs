@@ -5,30 +5,31 @@ use std::process::{Command, Stdio};
 
 use crate::Error;
 
-/// A directory that holds `initdb` and `postgres`.
+/// A directory that contains `initdb` and `postgres`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
     bin_dir: PathBuf,
 }
 
 impl Binaries {
-    /// Returns the binaries that this machine offers.
+    /// Finds the binaries on this machine.
     ///
-    /// If `PM_PG_BINDIR` is set, only that directory counts. Else the first of: the directories of
-    /// `PATH`, what `pg_config --bindir` says, `/usr/lib/postgresql/*/bin` and
-    /// `/usr/pgsql-*/bin` (highest version first), Homebrew's, Postgres.app's.
+    /// If the environment variable `PM_PG_BINDIR` is set, only that directory is used. Otherwise
+    /// these are searched in order: the directories of `PATH`, the output of `pg_config --bindir`,
+    /// `/usr/lib/postgresql/*/bin` and `/usr/pgsql-*/bin` (highest version first), and the
+    /// directories of Homebrew and Postgres.app.
     ///
     /// # Errors
     ///
-    /// [`Error::NotABinaryDirectory`] if the variable names the wrong directory,
-    /// [`Error::NotFound`] if there is nothing in all the places.
+    /// [`Error::NotABinaryDirectory`] if `PM_PG_BINDIR` does not contain the binaries;
+    /// [`Error::NotFound`] if none of the searched directories does.
     pub fn find() -> Result<Self, Error> {
         if let Some(dir) = env::var_os("PM_PG_BINDIR") {
             return Self::at(dir);
         }
         let mut searched = Vec::new();
-        for place in PLACES {
-            for dir in place() {
+        for candidates in CANDIDATES {
+            for dir in candidates() {
                 match Self::at(&dir) {
                     Ok(binaries) => return Ok(binaries),
                     Err(_) => searched.push(dir),
@@ -42,7 +43,7 @@ impl Binaries {
     ///
     /// # Errors
     ///
-    /// [`Error::NotABinaryDirectory`] if it lacks `initdb` or `postgres`.
+    /// [`Error::NotABinaryDirectory`] if it does not contain `initdb` and `postgres`.
     pub fn at(bin_dir: impl Into<PathBuf>) -> Result<Self, Error> {
         let bin_dir = bin_dir.into();
         let bin_dir = std::path::absolute(&bin_dir).unwrap_or(bin_dir);
@@ -58,37 +59,36 @@ impl Binaries {
         &self.bin_dir
     }
 
-    /// Returns the version as `postgres --version` says it, for example `17.2`.
+    /// Returns the version that `postgres --version` prints, for example `17.2`.
     ///
     /// # Errors
     ///
-    /// If `postgres` can not be run, or says something else.
+    /// If `postgres` cannot be run, or prints something else.
     pub fn version(&self) -> Result<String, Error> {
         let account = crate::account::Account::for_server()?;
         let mut command = account.command(&self.program("postgres"));
         command.arg("--version");
-        let said = match crate::account::run(&mut command, "postgres", VERSION_SECONDS) {
+        let output = match crate::account::run(&mut command, "postgres", VERSION_SECONDS) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 let bin_dir = self.bin_dir.clone();
                 return Err(Error::Inaccessible { bin_dir, account: account.name });
             }
-            said => said?,
+            output => output?,
         };
-        parse_version(&said)
-            .map(str::to_owned)
-            .ok_or(Error::Program { name: "postgres --version".into(), output: said })
+        parse_version(&output).map(str::to_owned).ok_or(Error::Program { name: "postgres --version".into(), output })
     }
 
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin_dir.join(name)
     }
 
-    /// Returns the place of a program that may lie only where the server's own really is, behind a symbolic link.
+    /// Returns the path of a program that may only exist in the directory to which the symbolic
+    /// link `postgres` points.
     pub(crate) fn tool(&self, name: &str) -> PathBuf {
         let beside = self.program(name);
         let server = self.program("postgres").canonicalize();
         match server.ok().and_then(|server| Some(server.parent()?.join(name))) {
-            Some(behind) if !beside.exists() => behind,
+            Some(target) if !beside.exists() => target,
             _ => beside,
         }
     }
@@ -96,7 +96,7 @@ impl Binaries {
 
 const VERSION_SECONDS: u64 = 10;
 
-const PLACES: [fn() -> Vec<PathBuf>; 6] = [
+const CANDIDATES: [fn() -> Vec<PathBuf>; 6] = [
     || env::var_os("PATH").map_or(Vec::new(), |path| env::split_paths(&path).collect()),
     pg_config,
     || versioned("/usr/lib/postgresql", "", "bin"),
@@ -121,11 +121,11 @@ const PLACES: [fn() -> Vec<PathBuf>; 6] = [
 
 fn pg_config() -> Vec<PathBuf> {
     let command = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output();
-    let said = command.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    if said.is_empty() { Vec::new() } else { vec![said.into()] }
+    let dir = command.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    if dir.is_empty() { Vec::new() } else { vec![dir.into()] }
 }
 
-/// Returns `parent/prefix<version>/bin` for each version there is, the highest first.
+/// Returns `parent/prefix<version>/bin` for each existing version, the highest first.
 fn versioned(parent: &str, prefix: &str, bin: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
     let mut found: Vec<(Vec<u32>, PathBuf)> = entries
@@ -141,8 +141,8 @@ fn versioned(parent: &str, prefix: &str, bin: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, dir)| dir).collect()
 }
 
-fn parse_version(said: &str) -> Option<&str> {
-    let (_, rest) = said.split_once("(PostgreSQL) ")?;
+fn parse_version(output: &str) -> Option<&str> {
+    let (_, rest) = output.split_once("(PostgreSQL) ")?;
     rest.split_whitespace().next()
 }
 
@@ -151,9 +151,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn version_is_read_from_what_postgres_says() {
-        let said = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n";
-        assert_eq!(parse_version(said), Some("15.18"));
+    fn version_is_parsed_from_the_output_of_postgres() {
+        let output = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n";
+        assert_eq!(parse_version(output), Some("15.18"));
         assert_eq!(parse_version("postgres (PostgreSQL) 18beta1\n"), Some("18beta1"));
         assert_eq!(parse_version("pg_ctl: no such thing"), None);
     }

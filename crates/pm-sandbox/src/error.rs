@@ -2,46 +2,48 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a server could not be found, started, asked or stopped.
+/// Why a server could not be found, started, queried or stopped.
 ///
-/// The `Display` text says what to do about it.
+/// Its `Display` output includes advice where there is some.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// No Postgres server binaries are on this machine.
+    /// There are no Postgres server binaries on this machine.
     NotFound {
-        /// The directories that were looked into.
+        /// The directories that were searched.
         searched: Vec<PathBuf>,
     },
-    /// PgBouncer is not on this machine.
+    /// There is no PgBouncer on this machine.
     NoPooler,
-    /// The directory that the caller or `PM_PG_BINDIR` names holds no `initdb` and `postgres`.
+    /// The directory given by the caller or by `PM_PG_BINDIR` does not contain `initdb` and
+    /// `postgres`.
     NotABinaryDirectory(PathBuf),
-    /// The account that the server must run as can not run the binaries.
+    /// The account that the server must run as cannot run the binaries.
     Inaccessible {
         /// The directory of the binaries.
         bin_dir: PathBuf,
         /// The name of the account.
         account: String,
     },
-    /// We are root, and there is no account `postgres` or `nobody` to run the server as.
+    /// The process runs as root, and there is no account `postgres` or `nobody` to run the server
+    /// as.
     NoAccount,
-    /// No directory for the server could be made; holds the words of `mktemp`.
+    /// No directory could be created for the server; contains the output of `mktemp`.
     NoDirectory(String),
-    /// A program failed or said something unexpected.
+    /// A program failed or printed something unexpected.
     Program {
-        /// The program: `initdb`, `postgres`, …
+        /// The name of the program: `initdb`, `postgres`, …
         name: String,
-        /// What it printed, or the end of its log.
+        /// Its output, or the end of its log.
         output: String,
     },
-    /// Something took longer than its bound.
+    /// Something took longer than its time limit.
     Deadline {
         /// What was waited for.
         waiting_for: &'static str,
-        /// The bound, in seconds.
+        /// The time limit, in seconds.
         seconds: u64,
-        /// What the program printed so far, or the end of its log.
+        /// The program's output so far, or the end of its log.
         output: String,
     },
     /// The server refused a statement or a connection.
@@ -51,9 +53,9 @@ pub enum Error {
         /// The server's message.
         message: String,
     },
-    /// The URL of a test server is not one that this crate prints.
+    /// This URL is not one of a test server, which `pm-sandbox` prints.
     ServerUrl(String),
-    /// The operating system refused something.
+    /// The operating system reported an error.
     Io {
         /// What was being done.
         doing: String,
@@ -81,7 +83,7 @@ impl fmt::Display for Error {
                      or set PM_PG_BINDIR to the directory that holds initdb and postgres",
                 )?;
                 if !searched.is_empty() {
-                    f.write_str("; looked into")?;
+                    f.write_str("; searched")?;
                 }
                 for (index, dir) in searched.iter().enumerate() {
                     let separator = if index == 0 { " " } else { ", " };
@@ -98,25 +100,23 @@ impl fmt::Display for Error {
             Self::NotABinaryDirectory(dir) => write!(
                 f,
                 "{} holds no initdb and postgres; set PM_PG_BINDIR to the directory that does, \
-                 or unset it to look in the usual places",
+                 or unset it to search the usual directories",
                 dir.display()
             ),
             Self::Inaccessible { bin_dir, account } => write!(
                 f,
-                "Postgres refuses to run as root, and the account \"{account}\" can not run the \
-                 binaries in {}; move them to a directory that every user may read, or run as \
-                 another user than root",
+                "Postgres refuses to run as root, and the account \"{account}\" cannot run the \
+                 binaries in {}; move them to a directory that every user can read, or run as a \
+                 user other than root",
                 bin_dir.display()
             ),
             Self::NoAccount => f.write_str(
                 "Postgres refuses to run as root, and /etc/passwd has no account \"postgres\" or \
-                 \"nobody\" to run it as; run as another user than root",
+                 \"nobody\" to run it as; run as a user other than root",
             ),
-            Self::NoDirectory(output) => write!(
-                f,
-                "no temporary directory can be made; set TMPDIR to a directory that may be \
-                 written to: {output}"
-            ),
+            Self::NoDirectory(output) => {
+                write!(f, "cannot create a temporary directory; set TMPDIR to a writable directory: {output}")
+            }
             Self::Program { name, output } => write!(f, "{name} failed: {}", output.trim_end()),
             Self::Deadline { waiting_for, seconds, output } => {
                 write!(f, "{waiting_for} took longer than {seconds} s: {}", output.trim_end())
@@ -124,7 +124,7 @@ impl fmt::Display for Error {
             Self::Sql { sqlstate, message } => write!(f, "{message} (SQLSTATE {sqlstate})"),
             Self::ServerUrl(url) => write!(
                 f,
-                "\"{url}\" is no URL of a test server; start one with `pm-sandbox` and set \
+                "\"{url}\" is not the URL of a test server; start one with `pm-sandbox` and set \
                  PM_TEST_SERVER to the URL that it prints, or unset it"
             ),
             Self::Io { doing, source } => write!(f, "{doing}: {source}"),
@@ -146,14 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn not_found_says_how_to_install() {
+    fn not_found_explains_how_to_install() {
         let text = Error::NotFound { searched: vec!["/a".into(), "/b".into()] }.to_string();
         for part in [
             "apt-get install -y postgresql",
             "dnf install postgresql-server",
             "brew install postgresql@17",
             "PM_PG_BINDIR",
-            "looked into /a, /b",
+            "searched /a, /b",
         ] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }

@@ -1,8 +1,9 @@
-//! A private, throwaway Postgres server for tests, benches and demos.
+//! A private, temporary Postgres server for tests, benchmarks and demos.
 //!
-//! [`Server::start`] finds Postgres on this machine, makes a data directory under the system's
-//! temporary directory and starts a server that only this process's user can reach. Dropping the
-//! [`Server`] stops it and removes everything; so does the end of the process, even by SIGKILL.
+//! [`Server::start`] finds Postgres on this machine, creates a data directory under the system's
+//! temporary directory and starts a server that only the user of this process can reach. Dropping
+//! the [`Server`] stops it and removes its files. The same happens when the process ends in any
+//! other way, even by SIGKILL.
 //!
 //! ```no_run
 //! let server = pm_sandbox::Server::start()?;
@@ -11,9 +12,9 @@
 //! # Ok::<(), pm_sandbox::Error>(())
 //! ```
 //!
-//! A test asks for a [`TestDatabase`]: an empty database of its own, on the server that the
-//! variable `PM_TEST_SERVER` names, or on one that the test process starts for itself. The binary
-//! `pm-sandbox` starts that shared server: `pm-sandbox cargo nextest run`.
+//! A test uses a [`TestDatabase`]: its own empty database on the server given by the environment
+//! variable `PM_TEST_SERVER`, or on a server that the test process starts. The binary `pm-sandbox`
+//! starts a shared server and sets that variable: `pm-sandbox cargo nextest run`.
 //!
 //! All calls block the calling thread, each for a bounded time.
 
@@ -36,5 +37,5 @@ pub use pooler::Pooler;
 pub use server::Server;
 pub use test_database::{TEST_SERVER_VARIABLE, TestDatabase};
 
-/// The rows of a query: each value as Postgres prints it, `None` for NULL.
+/// The rows of a query. Each value is text as Postgres prints it, or `None` for NULL.
 pub type Rows = Vec<Vec<Option<String>>>;

@@ -1,8 +1,8 @@
-//! Runs a throwaway server that test processes share.
+//! Runs a temporary server for several test processes.
 //!
-//! `pm-sandbox` prints `PM_TEST_SERVER=<url>` and runs until its standard input ends or a signal
-//! ends it. `pm-sandbox COMMAND ARGUMENT…` runs the command with that variable set and passes on
-//! its exit status.
+//! `pm-sandbox` prints `PM_TEST_SERVER=<url>` and runs until its standard input is closed or a
+//! signal terminates it. `pm-sandbox COMMAND ARGUMENT…` runs the command with that variable set,
+//! and exits with its exit status.
 
 use std::env;
 use std::error::Error;
@@ -32,7 +32,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         .args(arguments)
         .env(TEST_SERVER_VARIABLE, server.url())
         .status()
-        .map_err(|error| format!("can not run {}: {error}", program.display()))?;
+        .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
     server.stop()?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))

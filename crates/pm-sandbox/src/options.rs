@@ -1,43 +1,46 @@
 use std::path::PathBuf;
 
-/// How a [`Server`](crate::Server) is to run.
+/// The options of a [`Server`](crate::Server).
 ///
-/// The default is a throwaway server: nothing is synced to disk, only a Unix socket listens.
+/// The default is a temporary server that syncs nothing to disk and listens on a Unix socket only.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// Whether fsync, synchronous_commit and full_page_writes are on, as in production.
+    /// Whether fsync, synchronous_commit and full_page_writes are on, as in production (default
+    /// false).
     ///
-    /// Off by default. Benches and tests of faults need it; `data_dir` implies it.
+    /// Benchmarks and tests of faults need it. `data_dir` implies it.
     pub durable: bool,
-    /// Whether the server also listens on a free TCP port of 127.0.0.1. Off by default.
+    /// Whether the server also listens on a free TCP port of 127.0.0.1 (default false).
     ///
-    /// Anyone on this machine may then connect as superuser: there is no password.
+    /// Any user of this machine can then connect as superuser, because there is no password.
     pub tcp: bool,
-    /// Postgres settings, name and value; a later one wins over an earlier one and over ours.
+    /// Postgres settings, name and value. A later one overrides an earlier one, and those of this
+    /// crate.
     pub settings: Vec<(String, String)>,
-    /// Where to keep the data after the server stops; a temporary directory if `None`.
+    /// The directory of the data, which is kept after the server stops; `None` for a temporary
+    /// directory.
     ///
-    /// Made on first use, found again on the next.
+    /// It is created on first use.
     pub data_dir: Option<PathBuf>,
-    /// The directory of `initdb` and `postgres`; searched for if `None`.
+    /// The directory that contains `initdb` and `postgres`; `None` to search for it.
     pub bin_dir: Option<PathBuf>,
 }
 
 impl ServerOptions {
-    /// Returns the options of a throwaway server that many tests share: 200 connections.
+    /// Returns the options of a temporary server that many tests share, with 200 connections.
     pub fn shared() -> Self {
         Self::default().setting("max_connections", "200")
     }
 
-    /// Turns fsync, synchronous_commit and full_page_writes on or off.
+    /// Sets whether fsync, synchronous_commit and full_page_writes are on.
     #[must_use]
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
         self
     }
 
-    /// Makes the server listen on a free TCP port of 127.0.0.1 too, or not.
+    /// Sets whether the server also listens on a free TCP port of 127.0.0.1.
     #[must_use]
     pub fn tcp(mut self, tcp: bool) -> Self {
         self.tcp = tcp;
@@ -51,14 +54,14 @@ impl ServerOptions {
         self
     }
 
-    /// Keeps the data in this directory, durably.
+    /// Sets the directory of the data, which is kept after the server stops.
     #[must_use]
     pub fn data_dir(mut self, data_dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(data_dir.into());
         self
     }
 
-    /// Runs the binaries of this directory instead of searching for some.
+    /// Sets the directory of the binaries, instead of searching for it.
     #[must_use]
     pub fn bin_dir(mut self, bin_dir: impl Into<PathBuf>) -> Self {
         self.bin_dir = Some(bin_dir.into());
@@ -67,17 +70,22 @@ impl ServerOptions {
 
     pub(crate) fn arguments(&self) -> Vec<String> {
         let durable = if self.durable || self.data_dir.is_some() { "on" } else { "off" };
-        let ours = [
+        let defaults = [
             ("fsync", durable),
             ("synchronous_commit", durable),
             ("full_page_writes", durable),
             ("listen_addresses", if self.tcp { "127.0.0.1" } else { "" }),
             ("unix_socket_permissions", "0700"),
             ("logging_collector", "off"),
-            // Files in the data directory, which do not outlive a killed server.
+            // Shared memory as files in the data directory, which are removed with it after a
+            // crash.
             ("dynamic_shared_memory_type", "mmap"),
         ];
-        let theirs = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        ours.into_iter().chain(theirs).flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
+        let given = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        defaults
+            .into_iter()
+            .chain(given)
+            .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")])
+            .collect()
     }
 }

@@ -12,28 +12,31 @@ use crate::account::Account;
 use crate::address::Address;
 use crate::wire::Connection;
 
-/// A private PgBouncer in transaction mode before a server; stopped and removed when dropped.
+/// A private PgBouncer in transaction mode, in front of a server. Stopped and removed when
+/// dropped.
 ///
-/// It is removed as well when this process ends in any other way. It has two connections to the
-/// server for each database and takes them in turn, so that whoever relies on a session is found out.
-/// Like a fresh installation, it refuses start-up parameters that it does not know.
+/// It is also removed when this process ends in any other way. It has two connections to the
+/// server for each database and uses them in turn, so that code which relies on a session fails.
+/// Like a fresh installation, it refuses unknown start-up parameters.
 pub struct Pooler {
     shell: Child,
     address: Address,
 }
 
 impl Pooler {
-    /// Starts a pooler before the server of this URL, whatever its database. When it returns, it answers.
+    /// Starts a pooler in front of the server of this URL, whose database is ignored. Returns when
+    /// it answers.
     ///
     /// # Errors
     ///
-    /// [`Error::ServerUrl`] if the URL is not one of this crate's; [`Error::NoPooler`] without
-    /// PgBouncer on this machine; [`Error::Program`] with its log if it does not start.
+    /// [`Error::ServerUrl`] if the URL is not one of this crate's; [`Error::NoPooler`] if there is
+    /// no PgBouncer on this machine; [`Error::Program`] with its log if it does not start.
     pub fn before(server_url: &str) -> Result<Self, Error> {
         Self::before_with(server_url, &[])
     }
 
-    /// Does what [`before`](Self::before) does, with further settings of PgBouncer, name and value.
+    /// Does what [`before`](Self::before) does, with additional PgBouncer settings, name and
+    /// value.
     ///
     /// # Errors
     ///
@@ -47,7 +50,7 @@ impl Pooler {
             .replace("{host}", &server.socket_dir.to_string_lossy())
             .replace("{port}", &server.port.to_string())
             + &further;
-        let failed = || Error::io("can not start sh");
+        let failed = || Error::io("cannot start sh");
         let mut shell = account
             .command(Path::new("sh"))
             .args(["-c", include_str!("pooler.sh"), "pm-pooler"])
@@ -60,8 +63,8 @@ impl Pooler {
             .spawn()
             .map_err(failed())?;
         let mut dir = String::new();
-        if let Some(said) = shell.stdout.take() {
-            BufReader::new(said).read_line(&mut dir).map_err(failed())?;
+        if let Some(output) = shell.stdout.take() {
+            BufReader::new(output).read_line(&mut dir).map_err(failed())?;
         }
         let pooler = Self { shell, address: Address { socket_dir: dir.trim_end().into(), port: PORT } };
         pooler.wait_until_it_answers()?;
@@ -89,7 +92,7 @@ impl Pooler {
 impl Drop for Pooler {
     fn drop(&mut self) {
         drop(self.shell.stdin.take());
-        // Nobody is left to tell.
+        // `drop` cannot report an error.
         self.shell.wait().ok();
     }
 }
@@ -123,7 +126,7 @@ admin_users = postgres
 
 fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // Debian keeps it where only root looks.
+    // Debian installs it in a directory that is only in root's PATH.
     let dirs = env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     dirs.map(|dir| dir.join("pgbouncer")).find(|program| program.is_file())
 }

@@ -1,6 +1,6 @@
-# Owns a PgBouncer and its directory until the end of standard input, which the owner's death brings about too.
+# Runs PgBouncer in its own directory until standard input is closed, which also happens when the parent process dies.
 #
-# Arguments: the program; its settings, in which {dir} stands for the directory. Standard output: the directory.
+# Arguments: the program; its settings, in which {dir} is replaced by the directory. Standard output: the directory.
 
 program=$1 settings=$2 pooler=
 umask 077

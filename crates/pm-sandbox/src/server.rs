@@ -14,11 +14,11 @@ use crate::template::{self, Sync};
 use crate::wire::{Connection, quoted};
 use crate::{Binaries, Error, Rows, ServerOptions};
 
-/// A running private server; stopped and removed when dropped.
+/// A running private server. Stopped and removed when dropped.
 ///
-/// It is removed as well when this process ends in any other way, SIGKILL included. Only the
-/// account that it runs as, and root, can reach its socket. Its superuser is `postgres`, without a
-/// password. The locale is C, the encoding UTF-8, the time zone UTC.
+/// It is also removed when this process ends in any other way, even by SIGKILL. Only root and the
+/// account that it runs as can reach its socket. Its superuser is `postgres`, without a password.
+/// The locale is C, the encoding UTF-8, the time zone UTC.
 pub struct Server {
     supervisor: Supervisor,
     binaries: Binaries,
@@ -28,8 +28,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a throwaway server that syncs nothing to disk: for tests. Takes some 0.2 s, and a
-    /// second more on a machine's first time.
+    /// Starts a temporary server for tests, which syncs nothing to disk. Takes about 0.2 s, and a
+    /// second more for the first one on a machine.
     ///
     /// # Errors
     ///
@@ -38,13 +38,13 @@ impl Server {
         Self::start_with(ServerOptions::default())
     }
 
-    /// Starts a server. When it returns, the server answers.
+    /// Starts a server with these options. Returns when it answers.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] without Postgres on this machine; [`Error::Program`] with the log's end
-    /// if the server does not start; [`Error::Deadline`] if it does not answer within 30 s; others
-    /// if the machine is in the way.
+    /// [`Error::NotFound`] if there is no Postgres on this machine; [`Error::Program`] with the
+    /// end of the log if the server does not start; [`Error::Deadline`] if it does not answer
+    /// within 30 s; other errors for problems of the machine.
     pub fn start_with(options: ServerOptions) -> Result<Self, Error> {
         let binaries = match &options.bin_dir {
             Some(dir) => Binaries::at(dir)?,
@@ -52,7 +52,7 @@ impl Server {
         };
         let account = Account::for_server()?;
         let kept = match &options.data_dir {
-            Some(dir) => Some(std::path::absolute(dir).map_err(Error::io(format!("can not find {}", dir.display())))?),
+            Some(dir) => Some(std::path::absolute(dir).map_err(Error::io(format!("cannot find {}", dir.display())))?),
             None => None,
         };
         let postgres = binaries.program("postgres");
@@ -78,14 +78,14 @@ impl Server {
         Ok(server)
     }
 
-    /// Returns the URL of the database `postgres`, over the Unix socket.
+    /// Returns the URL of the database `postgres`, through the Unix socket.
     pub fn url(&self) -> String {
         self.url_of("postgres")
     }
 
-    /// Returns the URL of a database, over the Unix socket, whether it exists or not.
+    /// Returns the URL of a database, which need not exist, through the Unix socket.
     ///
-    /// psql, tokio-postgres and sqlx understand it.
+    /// psql, tokio-postgres and sqlx accept it.
     pub fn url_of(&self, database: &str) -> String {
         self.address.url_of(database)
     }
@@ -97,52 +97,53 @@ impl Server {
         self.tcp.then(|| format!("postgres://postgres@127.0.0.1:{port}/{database}"))
     }
 
-    /// Returns the directory of the Unix socket.
+    /// Returns the directory that contains the Unix socket.
     pub fn socket_dir(&self) -> &Path {
         &self.address.socket_dir
     }
 
-    /// Returns the port: part of the socket's name, and the TCP port if there is one.
+    /// Returns the port, which is part of the socket's name, and the TCP port if there is one.
     pub fn port(&self) -> u16 {
         self.address.port
     }
 
-    /// Returns the process id of the postmaster's latest start.
+    /// Returns the process id of the postmaster, which changes with each start.
     pub fn pid(&self) -> u32 {
         self.supervisor.pid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())
     }
 
-    /// Returns whether any process of the server is left.
+    /// Returns whether any process of the server is running.
     pub fn is_running(&self) -> bool {
-        // A server that cannot be watched is not known to have ended.
-        !self.supervisor.gone_by(Instant::now()).unwrap_or(false)
+        // If the server cannot be watched, assume that it is running.
+        !self.supervisor.has_ended_by(Instant::now()).unwrap_or(false)
     }
 
-    /// Returns the directory of the data.
+    /// Returns the data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// Returns the end of the server's log, at most 16 KiB; empty if it can not be read.
+    /// Returns the end of the server's log, at most 16 KiB; empty if it cannot be read.
     pub fn log(&self) -> String {
         tail(&self.supervisor.dir().join("log"))
     }
 
-    /// Makes an empty database and returns its URL.
+    /// Creates an empty database and returns its URL.
     ///
     /// # Errors
     ///
-    /// [`Error::Sql`] if there is one of that name.
+    /// [`Error::Sql`] if a database of this name exists.
     pub fn create_database(&self, name: &str) -> Result<String, Error> {
         self.execute("postgres", &format!("CREATE DATABASE {}", quoted(name)))?;
         Ok(self.url_of(name))
     }
 
-    /// Makes a copy of the database `template` and returns its URL.
+    /// Creates a copy of the database `template` and returns its URL.
     ///
     /// # Errors
     ///
-    /// [`Error::Sql`] if there is one of that name, or if someone is connected to the template.
+    /// [`Error::Sql`] if a database of this name exists, or if a session is connected to the
+    /// template.
     pub fn create_database_from(&self, name: &str, template: &str) -> Result<String, Error> {
         let (quoted_name, template) = (quoted(name), quoted(template));
         let sql = format!("CREATE DATABASE {quoted_name} TEMPLATE {template}");
@@ -150,28 +151,29 @@ impl Server {
         Ok(self.url_of(name))
     }
 
-    /// Runs statements on a connection of their own and returns the rows of all of them.
+    /// Runs statements on a new connection and returns the rows of all of them.
     ///
-    /// For tests: one call, one connection, values as text, no COPY.
+    /// For tests: each call opens a connection, values are text, and COPY is not supported.
     ///
     /// # Errors
     ///
-    /// [`Error::Sql`] if the server refuses; [`Error::Io`] if it is not there, or silent for 60 s.
+    /// [`Error::Sql`] if the server reports an error; [`Error::Io`] if it cannot be reached, or
+    /// does not answer for 60 s.
     pub fn execute(&self, database: &str, sql: &str) -> Result<Rows, Error> {
         Connection::open(&self.address.socket(), database)?.query(sql)
     }
 
-    /// Copies this running server into a new directory, ready to follow it as a streaming standby.
+    /// Copies this running server into a new directory, for a streaming standby.
     ///
-    /// Start it with [`ServerOptions::data_dir`]; it follows until this one is gone and `pg_promote()` is called on it.
-    /// Who made the directory removes it.
+    /// Start the standby with [`ServerOptions::data_dir`]. It follows this server until it is
+    /// promoted, by `pg_promote()` for example. The caller removes the directory.
     ///
     /// # Errors
     ///
-    /// [`Error::Program`] if there is no `pg_basebackup` beside `postgres`, or if it fails; others if the machine is in
-    /// the way.
+    /// [`Error::Program`] if there is no `pg_basebackup` beside `postgres`, or if it fails; other
+    /// errors for problems of the machine.
     pub fn copy_as_standby(&self, data_dir: &Path) -> Result<(), Error> {
-        let failed = || Error::io(format!("can not make {}", data_dir.display()));
+        let failed = || Error::io(format!("cannot create {}", data_dir.display()));
         DirBuilder::new().mode(0o700).create(data_dir).map_err(failed())?;
         let account = self.supervisor.account();
         if account.is_other {
@@ -183,17 +185,18 @@ impl Server {
         run(&mut command, "pg_basebackup", BACKUP_SECONDS).map(drop)
     }
 
-    /// Kills the postmaster with SIGKILL: a crash. Nothing if it is not running.
+    /// Kills the postmaster with SIGKILL, to simulate a crash. Does nothing if it is not running.
     ///
-    /// Returns when its backends are gone too, which have noticed, but after at most 10 s. Then
-    /// [`restart`](Self::restart) recovers; data survive only with [`ServerOptions::durable`].
+    /// Returns when its backends have ended too, but after 10 s at most.
+    /// [`restart`](Self::restart) recovers the server. Data only survive with
+    /// [`ServerOptions::durable`].
     pub fn kill(&mut self) {
-        // Neither can fail for our own child; if they do, restart says so.
+        // Neither can fail for our own child; if one does, `restart` reports it.
         self.supervisor.signal(Signal::KILL).ok();
-        self.supervisor.gone_by(Instant::now() + STOP).ok();
+        self.supervisor.has_ended_by(Instant::now() + STOP).ok();
     }
 
-    /// Starts the server again, on the same data and port; stops it first if it is running.
+    /// Starts the server again, with the same data and port. Stops it first if it is running.
     ///
     /// # Errors
     ///
@@ -201,18 +204,18 @@ impl Server {
     pub fn restart(&mut self) -> Result<(), Error> {
         for signal in [Signal::INT, Signal::QUIT, Signal::KILL] {
             self.supervisor.signal(signal)?;
-            if self.supervisor.gone_by(Instant::now() + STOP)? {
+            if self.supervisor.has_ended_by(Instant::now() + STOP)? {
                 return self.launch();
             }
         }
         Err(self.deadline("stopping", STOP * 3))
     }
 
-    /// Stops the server and removes its directory. Dropping does the same, and tells nothing.
+    /// Stops the server and removes its directory. Dropping it does the same, but ignores errors.
     ///
     /// # Errors
     ///
-    /// [`Error::Deadline`] if that takes longer than 30 s; then it is killed.
+    /// [`Error::Deadline`] if that takes longer than 30 s; the server is then killed.
     pub fn stop(mut self) -> Result<(), Error> {
         self.supervisor.finish()
     }
@@ -224,19 +227,20 @@ impl Server {
             if Connection::open(&self.address.socket(), "postgres").is_ok() {
                 return Ok(());
             }
-            if self.supervisor.gone_by(Instant::now() + READY_INTERVAL)? {
+            if self.supervisor.has_ended_by(Instant::now() + READY_INTERVAL)? {
                 return Err(Error::Program { name: "postgres".into(), output: self.log() });
             }
         }
         Err(self.deadline("starting", START))
     }
 
-    /// Another process may take a free port before the server does; then the next is tried.
+    /// Starts the server on a free port. If another process takes the port first, tries another
+    /// one.
     fn launch_on_free_port(&mut self) -> Result<(), Error> {
         let mut attempts = 1;
         loop {
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            self.address.port = free.map_err(Error::io("no TCP port is free"))?.port();
+            self.address.port = free.map_err(Error::io("no TCP port is available"))?.port();
             match self.launch() {
                 Err(Error::Program { output, .. })
                     if attempts < PORT_ATTEMPTS && output.contains("any TCP/IP sockets") =>
@@ -268,12 +272,12 @@ const UNFINISHED_NAMES: u32 = 1_000;
 const LOG_TAIL: u64 = 16 << 10;
 const BACKUP_SECONDS: u64 = 60;
 
-/// Makes a data directory that is to stay, unless it is there. It appears when it is complete.
+/// Creates a data directory that is kept, unless it exists. It gets its name when it is complete.
 fn keep(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result<(), Error> {
     if data_dir.join("PG_VERSION").exists() {
         return Ok(());
     }
-    let failed = || Error::io(format!("can not make {}", data_dir.display()));
+    let failed = || Error::io(format!("cannot create {}", data_dir.display()));
     if let Some(parent) = data_dir.parent() {
         fs::create_dir_all(parent).map_err(failed())?;
     }
@@ -281,17 +285,17 @@ fn keep(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result
     let made = fill(&unfinished, supervisor, binaries);
     let made = made.and_then(|()| fs::rename(&unfinished, data_dir).map_err(failed()));
     if made.is_err() {
-        // What matters is why; nobody but us has put anything into it.
+        // The first error matters; the directory contains only our own files.
         fs::remove_dir_all(&unfinished).ok();
     }
     made
 }
 
-/// Makes a directory of a name that nobody has, so that nothing of anybody's is ever in it.
+/// Creates a directory with an unused name, so that it contains no foreign files.
 fn create_beside(data_dir: &Path) -> io::Result<PathBuf> {
     let mut number = 1;
     loop {
-        // Put together anew it ends with its name, not with a slash.
+        // Collecting the components removes a trailing slash.
         let mut unfinished = data_dir.components().collect::<PathBuf>().into_os_string();
         unfinished.push(format!(".unfinished-{number}"));
         match DirBuilder::new().mode(0o700).create(&unfinished) {
@@ -304,7 +308,7 @@ fn create_beside(data_dir: &Path) -> io::Result<PathBuf> {
 fn fill(unfinished: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result<(), Error> {
     let account = supervisor.account();
     if account.is_other {
-        let failed = Error::io(format!("can not give away {}", unfinished.display()));
+        let failed = Error::io(format!("cannot change the owner of {}", unfinished.display()));
         chown(unfinished, Some(account.uid), Some(account.gid)).map_err(failed)?;
     }
     template::initdb(unfinished, supervisor, binaries, Sync::On)

@@ -12,13 +12,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Error;
 use crate::account::{Account, readable};
 
-/// A shell that owns a server's directory and its processes, and outlives us to clean up.
+/// A shell process that owns a server's directory and processes, and cleans up even after this
+/// process has ended.
 ///
-/// Our end of its standard input is closed by the kernel when we die, however we die.
+/// However this process ends, the kernel closes the shell's standard input.
 pub(crate) struct Supervisor {
     account: Account,
     shell: Child,
-    /// `None` once it is told to finish.
+    /// The shell's standard input, to which a port is written for each start; `None` once the
+    /// shell is to finish.
     ports: Option<ChildStdin>,
     replies: ChildStdout,
     alive: File,
@@ -27,20 +29,21 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Makes the directory; `server` is the command that will run.
+    /// Starts the shell, which creates the directory; `server` and `arguments` are the command
+    /// that it will run.
     pub(crate) fn start(
         account: Account,
         server: &Path,
         arguments: &[String],
         data_dir: Option<&Path>,
     ) -> Result<Self, Error> {
-        let failed = || Error::io("can not start sh");
+        let failed = || Error::io("cannot start sh");
         let mut shell = account
             .command(Path::new("sh"))
             .args(["-c", include_str!("supervisor.sh"), "pm-supervisor"])
             .args([base().as_path(), data_dir.unwrap_or(Path::new("")), server])
             .args(arguments)
-            // Ctrl-C in a terminal is for us alone.
+            // Ctrl-C in a terminal must not reach the shell.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -59,32 +62,34 @@ impl Supervisor {
         Ok(Self { account, shell, ports: Some(ports), replies, alive, dir, pid: None })
     }
 
-    /// Returns the directory: the socket is in it, the log, and the data unless kept elsewhere.
+    /// Returns the directory, which contains the socket, the log and, unless they are kept, the
+    /// data.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Returns who the server runs as.
+    /// Returns the account that the server runs as.
     pub(crate) fn account(&self) -> &Account {
         &self.account
     }
 
-    /// Returns a command that runs as the server's account. The directory stays until it ends, even
-    /// if we die before; this has to be dropped before the server starts.
+    /// Returns a command that runs as the server's account. The directory is kept until the
+    /// command has ended, even if this process ends before. It must be dropped before the server
+    /// starts.
     pub(crate) fn command(&self, program: &Path) -> Result<Command, Error> {
         let mut command = self.account.command(program);
         command.stdin(open_alive(&self.dir, true)?);
         Ok(command)
     }
 
-    /// Returns the process id of the server's latest start.
+    /// Returns the process id of the server since its last start.
     pub(crate) fn pid(&self) -> Option<Pid> {
         self.pid
     }
 
     /// Starts the server, which must not be running.
     pub(crate) fn launch(&mut self, port: u16) -> Result<(), Error> {
-        let failed = || Error::io("the server's supervisor is gone");
+        let failed = || Error::io("the server's supervisor has ended");
         let Some(ports) = &mut self.ports else {
             return Err(failed()(io::ErrorKind::BrokenPipe.into()));
         };
@@ -94,28 +99,29 @@ impl Supervisor {
         if self.pid.is_some() { Ok(()) } else { Err(failed()(io::ErrorKind::InvalidData.into())) }
     }
 
-    /// Waits until every process of the server is gone; `false` if the deadline came first.
-    pub(crate) fn gone_by(&self, deadline: Instant) -> Result<bool, Error> {
+    /// Waits until every process of the server has ended; returns `false` if the deadline comes
+    /// first.
+    pub(crate) fn has_ended_by(&self, deadline: Instant) -> Result<bool, Error> {
         match self.pid {
             None => Ok(true),
-            Some(_) => readable(&self.alive, deadline).map_err(Error::io("can not watch the server")),
+            Some(_) => readable(&self.alive, deadline).map_err(Error::io("cannot watch the server")),
         }
     }
 
-    /// Sends a signal to the server, if it is still there.
+    /// Sends a signal to the server, if it is running.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {
         match self.pid {
-            Some(pid) if !self.gone_by(Instant::now())? => match kill_process(pid, signal) {
+            Some(pid) if !self.has_ended_by(Instant::now())? => match kill_process(pid, signal) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-                Err(error) => Err(Error::io("can not signal the server")(error.into())),
+                Err(error) => Err(Error::io("cannot signal the server")(error.into())),
             },
             _ => Ok(()),
         }
     }
 
-    /// Has the server stopped and the directory removed. Takes at most 30 s; again does nothing.
+    /// Stops the server and removes the directory, within 30 s. A second call does nothing.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        let failed = || Error::io("can not stop the server");
+        let failed = || Error::io("cannot stop the server");
         if self.ports.take().is_none() {
             return Ok(());
         }
@@ -138,7 +144,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        // Nobody is left to tell; `Server::stop` is for those who want to know.
+        // `drop` cannot report an error; `Server::stop` does.
         self.finish().ok();
     }
 }
@@ -146,10 +152,10 @@ impl Drop for Supervisor {
 const FINISH: Duration = Duration::from_secs(30);
 const REPLY: Duration = Duration::from_secs(10);
 
-/// What fits into a socket's address on every system, without the final zero.
+/// The longest path of a Unix socket that every system supports, without the final zero byte.
 const SOCKET_PATH_LIMIT: usize = 103;
 
-/// Returns the temporary directory, or `/tmp` if a socket's path in the former would be too long.
+/// Returns the system's temporary directory, or `/tmp` if a socket's path in it would be too long.
 fn base() -> PathBuf {
     let longest = "/pm-XXXXXX/.s.PGSQL.65535".len();
     std::path::absolute(env::temp_dir())
@@ -164,7 +170,7 @@ fn open_alive(dir: &Path, write: bool) -> Result<File, Error> {
         .write(write)
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
         .open(dir.join("alive"))
-        .map_err(Error::io(format!("can not open a file in {}", dir.display())))
+        .map_err(Error::io(format!("cannot open a file in {}", dir.display())))
 }
 
 fn read_line(source: &mut ChildStdout) -> io::Result<String> {

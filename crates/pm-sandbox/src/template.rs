@@ -1,8 +1,9 @@
-//! A fresh data directory, copied from one that `initdb` made earlier.
+//! Creating a data directory by copying a template that `initdb` made earlier.
 //!
-//! Templates lie in a directory that belongs to the server's account and that nobody else may
-//! write to. A template's name says how many files and bytes it has, so that one that a cleaner of
-//! temporary files has been at is noticed and made anew.
+//! Templates are kept in a directory that belongs to the server's account and that no other
+//! account may write to. A template's name contains the numbers of its files and bytes. If a
+//! cleaner of temporary files has removed some of it, that is detected, and the template is made
+//! again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,7 +19,7 @@ use crate::account::run;
 use crate::supervisor::Supervisor;
 use crate::{Binaries, Error};
 
-/// Fills a data directory that does not exist yet. Templates are kept beside the supervisor's
+/// Creates a data directory that does not exist yet. Templates are kept beside the supervisor's
 /// directory.
 pub(crate) fn fill(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result<(), Error> {
     let key = key(binaries)?;
@@ -31,7 +32,7 @@ pub(crate) fn fill(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries
     if !cache.lock(File::try_lock)? {
         return initdb(data_dir, supervisor, binaries, Sync::Off);
     }
-    // Another process may have made it while we waited.
+    // Another process may have made it during the wait.
     if cache.copy_to(data_dir)? {
         return Ok(());
     }
@@ -40,14 +41,14 @@ pub(crate) fn fill(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries
     cache.store(data_dir)
 }
 
-/// Whether `initdb` waits until the disk has it all.
+/// Whether `initdb` syncs its files to disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sync {
     On,
     Off,
 }
 
-/// Makes a data directory with the superuser `postgres`, who needs no password.
+/// Creates a data directory with `initdb`, with the superuser `postgres` without a password.
 pub(crate) fn initdb(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries, sync: Sync) -> Result<(), Error> {
     let mut command = supervisor.command(&binaries.program("initdb"))?;
     command.args(["-U", "postgres", "-A", "trust", "--encoding=UTF8", "--locale=C"]);
@@ -67,12 +68,12 @@ struct Cache<'a> {
 }
 
 impl<'a> Cache<'a> {
-    /// Returns `None` if the directory can not be made or is not to be trusted.
+    /// Returns `None` if the directory cannot be created or cannot be trusted.
     fn open(supervisor: &'a Supervisor, key: String) -> Option<Self> {
         let account = supervisor.account();
         let dir = supervisor.dir().parent()?.join(format!("pm-sandbox-{}", account.uid));
         let mut mkdir = account.command(Path::new("mkdir"));
-        // It fails if another process was first, or if it is not allowed; opening tells.
+        // It fails if the directory exists or cannot be created; opening it shows which.
         run(mkdir.args(["-m", "700"]).arg(&dir), "mkdir", COPY_SECONDS).ok();
         let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
         let handle = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&dir).ok()?;
@@ -81,9 +82,9 @@ impl<'a> Cache<'a> {
         trusted.then_some(Self { supervisor, dir, handle, key })
     }
 
-    /// Locks the cache; `false` if others hold it for too long.
+    /// Locks the cache; returns `false` if other processes hold the lock for too long.
     fn lock(&self, attempt: fn(&File) -> Result<(), TryLockError>) -> Result<bool, Error> {
-        let failed = || Error::io(format!("can not lock {}", self.dir.display()));
+        let failed = || Error::io(format!("cannot lock {}", self.dir.display()));
         let deadline = Instant::now() + LOCK;
         self.handle.unlock().map_err(failed())?;
         loop {
@@ -91,13 +92,13 @@ impl<'a> Cache<'a> {
                 Ok(()) => return Ok(true),
                 Err(TryLockError::Error(error)) => return Err(failed()(error)),
                 Err(TryLockError::WouldBlock) if Instant::now() > deadline => return Ok(false),
-                // There is no lock that waits for a bounded time.
+                // File locks have no timeout.
                 Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
             }
         }
     }
 
-    /// Copies the template; `false` if there is none, or a damaged one.
+    /// Copies the template; returns `false` if there is none, or if it is damaged.
     fn copy_to(&self, data_dir: &Path) -> Result<bool, Error> {
         let entries = self.entries()?;
         let Some((template, name)) = entries.iter().find_map(|entry| {
@@ -115,7 +116,7 @@ impl<'a> Cache<'a> {
     }
 
     fn store(&self, data_dir: &Path) -> Result<(), Error> {
-        let failed = || Error::io(format!("can not write in {}", self.dir.display()));
+        let failed = || Error::io(format!("cannot write to {}", self.dir.display()));
         let measure = measure(data_dir).map_err(failed())?;
         let unfinished = self.dir.join(format!("{}{UNFINISHED}{}", self.key, std::process::id()));
         self.copy(data_dir, &unfinished)?;
@@ -123,13 +124,13 @@ impl<'a> Cache<'a> {
         fs::rename(unfinished, finished).map_err(failed())
     }
 
-    /// Removes what an interrupted [`store`](Self::store) left, and a damaged template.
+    /// Removes a damaged template, and the remains of an interrupted [`store`](Self::store).
     fn clear(&self) -> Result<(), Error> {
         self.entries()?.iter().try_for_each(|entry| remove(entry))
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>, Error> {
-        let failed = || Error::io(format!("can not read {}", self.dir.display()));
+        let failed = || Error::io(format!("cannot read {}", self.dir.display()));
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed())? {
             let entry = entry.map_err(failed())?;
@@ -146,14 +147,15 @@ impl<'a> Cache<'a> {
     }
 }
 
-/// Change it when [`initdb`] does something else than before.
+/// Change this when [`initdb`] changes.
 const FORMAT: u32 = 1;
 const UNFINISHED: &str = "unfinished-";
 const LOCK: Duration = Duration::from_secs(60);
 const INITDB_SECONDS: u64 = 60;
 const COPY_SECONDS: u64 = 30;
 
-/// Builds of one version may differ in what their `initdb` writes, so their place counts too.
+/// Returns the prefix of a template's name. It depends on the directory of the binaries too,
+/// because builds of one version may differ in what their `initdb` writes.
 fn key(binaries: &Binaries) -> Result<String, Error> {
     let mut hasher = DefaultHasher::new();
     binaries.bin_dir().hash(&mut hasher);
@@ -180,7 +182,7 @@ fn measure(dir: &Path) -> io::Result<String> {
 fn remove(dir: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io(format!("can not remove {}", dir.display()))(error))
+            Err(Error::io(format!("cannot remove {}", dir.display()))(error))
         }
         _ => Ok(()),
     }

@@ -7,13 +7,13 @@ use crate::address::Address;
 use crate::wire::{Connection, quoted};
 use crate::{Error, Rows, Server, ServerOptions};
 
-/// The variable that names the test processes' common server.
+/// The environment variable with the URL of the server that test processes share.
 pub const TEST_SERVER_VARIABLE: &str = "PM_TEST_SERVER";
 
-/// A database of one test's own; dropped when this is.
+/// A database for one test. It is dropped from the server when this value is dropped.
 ///
-/// It is on the server of `PM_TEST_SERVER`, or without that variable on one that this process
-/// starts for all of its test databases and that ends with the process.
+/// It is on the server given by `PM_TEST_SERVER`. Without that variable it is on a server that
+/// this process starts for all its test databases, and that ends with the process.
 #[derive(Debug)]
 pub struct TestDatabase {
     own_server: Option<Arc<Server>>,
@@ -22,17 +22,18 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Makes an empty database with a name that no other has.
+    /// Creates an empty database with a unique name.
     ///
     /// # Errors
     ///
-    /// [`Error::ServerUrl`] if `PM_TEST_SERVER` is no URL that `pm-sandbox` printed; else as
-    /// [`Server::start`] and [`Server::create_database`].
+    /// [`Error::ServerUrl`] if `PM_TEST_SERVER` is not a URL that `pm-sandbox` printed; otherwise
+    /// as [`Server::start`] and [`Server::create_database`].
     pub fn create() -> Result<Self, Error> {
         Self::create_from("template1")
     }
 
-    /// Makes a copy of another database of the same server, to which nobody may be connected.
+    /// Creates a copy of another database of the same server, to which no session may be
+    /// connected.
     ///
     /// # Errors
     ///
@@ -41,11 +42,12 @@ impl TestDatabase {
         Self::create_as(&format!("TEMPLATE {}", quoted(template)))
     }
 
-    /// Makes an empty database of another encoding than UTF-8: `LATIN1`, `SQL_ASCII`, `EUC_JP`.
+    /// Creates an empty database with an encoding other than UTF-8: `LATIN1`, `SQL_ASCII`,
+    /// `EUC_JP`.
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create), and the server's when it does not know the encoding.
+    /// As [`create`](Self::create); [`Error::Sql`] when the server does not know the encoding.
     pub fn create_encoded(encoding: &str) -> Result<Self, Error> {
         Self::create_as(&format!("TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'"))
     }
@@ -68,7 +70,7 @@ impl TestDatabase {
         Ok(Self { own_server, address, name })
     }
 
-    /// Returns the database's URL, over a Unix socket; its user is a superuser.
+    /// Returns the database's URL, through a Unix socket. Its user is a superuser.
     pub fn url(&self) -> String {
         self.address.url_of(&self.name)
     }
@@ -78,9 +80,9 @@ impl TestDatabase {
         &self.name
     }
 
-    /// Returns this process's own server, or `None` on the common one.
+    /// Returns the server that this process has started, or `None` for a shared one.
     ///
-    /// Other tests may be using it: a test that stops or kills a server starts its own.
+    /// Other tests may be using it. A test that stops or kills a server must start its own.
     pub fn server(&self) -> Option<&Server> {
         self.own_server.as_deref()
     }
@@ -98,12 +100,13 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&self.name));
-        // What stays behind goes with the server.
+        // If this fails, the database is removed with the server.
         Connection::open(&self.address.socket(), "postgres").and_then(|mut connection| connection.query(&sql)).ok();
     }
 }
 
-/// Returns the server of this process. It is never dropped: its supervisor sees our end.
+/// Returns the server of this process. It is never dropped: its supervisor stops it when the
+/// process ends.
 fn own_server() -> Result<Arc<Server>, Error> {
     static OWN: Mutex<Option<Arc<Server>>> = Mutex::new(None);
     let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +121,7 @@ fn own_server() -> Result<Arc<Server>, Error> {
 fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    // A clock before 1970 is as good as any: the process id and the count tell names apart.
+    // A clock before 1970 does no harm: process id and count make the name unique.
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
     format!("test_{}_{count}_{time:x}", std::process::id())
 }

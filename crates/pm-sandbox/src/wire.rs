@@ -1,4 +1,5 @@
-//! As much of the Postgres protocol as a simple query over a Unix socket without password needs.
+//! The part of the Postgres protocol that a simple query needs, through a Unix socket and without
+//! a password.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,9 +13,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects as `postgres`. A reply may take 60 s.
+    /// Connects as `postgres`. The timeout of each reply is 60 s.
     pub(crate) fn open(socket: &Path, database: &str) -> Result<Self, Error> {
-        let failed = || Error::io(format!("can not connect to {}", socket.display()));
+        let failed = || Error::io(format!("cannot connect to {}", socket.display()));
         let stream = UnixStream::connect(socket).map_err(failed())?;
         stream.set_read_timeout(Some(REPLY)).map_err(failed())?;
         stream.set_write_timeout(Some(REPLY)).map_err(failed())?;
@@ -48,7 +49,7 @@ impl Connection {
         self.stream.write_all(&message).map_err(lost())
     }
 
-    /// Reads until the server is ready for the next query.
+    /// Reads messages until the server is ready for the next query.
     fn read_reply(&mut self) -> Result<Rows, Error> {
         let mut rows = Vec::new();
         let mut refusal = None;
@@ -56,10 +57,10 @@ impl Connection {
             let (kind, body) = self.read_message()?;
             match kind {
                 b'Z' => return refusal.map_or(Ok(rows), Err),
-                b'D' => rows.push(row(&body).ok_or_else(|| malformed("a row is cut short"))?),
+                b'D' => rows.push(row(&body).ok_or_else(|| malformed("a row is truncated"))?),
                 b'E' => {
                     let error = refused(&body);
-                    // A connection that is refused ends here, without a 'Z'.
+                    // If the connection is refused, no 'Z' follows.
                     if error_field(&body, b'S').is_some_and(|severity| severity == "FATAL") {
                         return Err(error);
                     }
@@ -68,7 +69,7 @@ impl Connection {
                 b'R' if body != [0; 4] => {
                     return Err(malformed("the server asks for a password"));
                 }
-                b'G' | b'H' | b'W' => return Err(malformed("COPY is not supported here")),
+                b'G' | b'H' | b'W' => return Err(malformed("COPY is not supported")),
                 _ => {}
             }
         }
@@ -89,16 +90,16 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// Waits for the backend's end, so that its database may be dropped or copied right away.
+    /// Waits until the backend has ended, so that its database can be dropped or copied at once.
     fn drop(&mut self) {
         if self.send(Some(b'X'), &[]).is_ok() {
-            // An error is an end too.
+            // After an error the connection is closed as well.
             io::copy(&mut self.stream, &mut io::sink()).ok();
         }
     }
 }
 
-/// Returns a name as SQL wants it, in double quotes.
+/// Quotes an SQL identifier.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -142,11 +143,11 @@ fn error_field(body: &[u8], kind: u8) -> Option<String> {
 }
 
 fn lost() -> impl FnOnce(io::Error) -> Error {
-    Error::io("the connection to the server is lost")
+    Error::io("the connection to the server was lost")
 }
 
 fn malformed(what: &str) -> Error {
-    Error::Program { name: "the conversation with the server".into(), output: what.into() }
+    Error::Program { name: "communication with the server".into(), output: what.into() }
 }
 
 #[cfg(test)]
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn row_that_is_cut_short_is_none() {
+    fn truncated_row_is_none() {
         let body = [0, 2, 0, 0, 0, 1, b'7', 255, 255, 255, 255];
         for length in 0..body.len() {
             assert_eq!(row(&body[..length]), None, "at {length}");

@@ -1,4 +1,4 @@
-//! Other processes, which run the binary: killed ones, several at once, and another account.
+//! The binary `pm-sandbox` in other processes: killed, several at a time, and as another account.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 #[test]
 fn killed_process_leaves_neither_server_nor_directory() {
-    let place = Place::new();
-    let mut sandbox = Sandbox::spawn(&mut place.command());
+    let scratch = ScratchDir::new();
+    let mut sandbox = Sandbox::spawn(&mut scratch.command());
     let (dir, pid) = (sandbox.socket_dir(), sandbox.postmaster());
     assert!(is_running(pid));
 
@@ -23,18 +23,18 @@ fn killed_process_leaves_neither_server_nor_directory() {
 
     eventually("the server is gone", || !is_running(pid));
     eventually("the directory is gone", || !dir.exists());
-    eventually("only templates are left", || place.entries().iter().all(|name| is_cache(name)));
+    eventually("only templates are left", || scratch.entries().iter().all(|name| is_cache(name)));
 }
 
 #[test]
 fn children_of_a_killed_process_do_not_keep_the_server_alive() {
-    let place = Place::new();
+    let scratch = ScratchDir::new();
     let script = "echo PM_TEST_SERVER=$PM_TEST_SERVER; echo $$; exec sleep 60";
-    let mut child = spawn(place.command().args(["sh", "-c", script]));
+    let mut child = spawn(scratch.command().args(["sh", "-c", script]));
     let output = child.stdout.take().expect("it is piped");
     let mut lines = BufReader::new(output).lines().map(|line| line.expect("it can be read"));
     let url = lines.next().expect("there is a first line");
-    let sleeper = lines.next().and_then(|line| line.parse().ok()).expect("it is a number");
+    let grandchild = lines.next().and_then(|line| line.parse().ok()).expect("it is a number");
     let sandbox = Sandbox::of(child, &url);
     let (dir, pid) = (sandbox.socket_dir(), sandbox.postmaster());
 
@@ -44,29 +44,29 @@ fn children_of_a_killed_process_do_not_keep_the_server_alive() {
     eventually("the server is gone", || !is_running(pid));
     eventually("the directory is gone", || !dir.exists());
 
-    assert!(is_running(sleeper));
-    let sleeper = Pid::from_raw(sleeper.cast_signed()).expect("it is not zero");
-    kill_process(sleeper, Signal::KILL).expect("it is running");
+    assert!(is_running(grandchild));
+    let grandchild = Pid::from_raw(grandchild.cast_signed()).expect("it is not zero");
+    kill_process(grandchild, Signal::KILL).expect("it is running");
 }
 
 #[test]
 fn process_killed_while_it_starts_leaves_nothing() {
-    let place = Place::new();
+    let scratch = ScratchDir::new();
     for wait_ms in [0, 20, 100, 300, 600] {
-        let mut child = place.command().stdin(Stdio::piped()).spawn().expect("it runs");
-        // There is no signal to wait for: any moment of the start will do.
+        let mut child = scratch.command().stdin(Stdio::piped()).spawn().expect("it runs");
+        // Kill the process at several moments of its start; there is no event to wait for.
         std::thread::sleep(Duration::from_millis(wait_ms));
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
     }
-    eventually("only templates are left", || place.entries().iter().all(|name| is_cache(name)));
-    Sandbox::spawn(&mut place.command()).finish();
+    eventually("only templates are left", || scratch.entries().iter().all(|name| is_cache(name)));
+    Sandbox::spawn(&mut scratch.command()).finish();
 }
 
 #[test]
 fn end_of_input_ends_the_server() {
-    let place = Place::new();
-    let sandbox = Sandbox::spawn(&mut place.command());
+    let scratch = ScratchDir::new();
+    let sandbox = Sandbox::spawn(&mut scratch.command());
     let (dir, pid) = (sandbox.socket_dir(), sandbox.postmaster());
     sandbox.finish();
     assert!(!is_running(pid));
@@ -75,9 +75,9 @@ fn end_of_input_ends_the_server() {
 
 #[test]
 fn command_is_given_the_server() {
-    let place = Place::new();
+    let scratch = ScratchDir::new();
     let script = "echo $PM_TEST_SERVER; exit 7";
-    let output = place.command().args(["sh", "-c", script]).output().expect("it runs");
+    let output = scratch.command().args(["sh", "-c", script]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(7));
     let url = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(url.starts_with("postgres://postgres@%2F"), "{url}");
@@ -85,37 +85,37 @@ fn command_is_given_the_server() {
 
 #[test]
 fn four_processes_make_one_template() {
-    let place = Place::new();
-    let children: Vec<_> = (0..4).map(|_| spawn(&mut place.command())).collect();
+    let scratch = ScratchDir::new();
+    let children: Vec<_> = (0..4).map(|_| spawn(&mut scratch.command())).collect();
     for sandbox in children.into_iter().map(Sandbox::wait_for) {
         sandbox.finish();
     }
-    assert_eq!(place.templates().len(), 1, "{:?}", place.templates());
+    assert_eq!(scratch.templates().len(), 1, "{:?}", scratch.templates());
 }
 
 #[test]
-fn damaged_template_is_made_anew() {
-    let place = Place::new();
-    Sandbox::spawn(&mut place.command()).finish();
-    let [template] = place.templates().try_into().expect("there is one");
+fn damaged_template_is_made_again() {
+    let scratch = ScratchDir::new();
+    Sandbox::spawn(&mut scratch.command()).finish();
+    let [template] = scratch.templates().try_into().expect("there is one");
     fs::remove_file(template.join("global/pg_control")).expect("it is there");
 
-    Sandbox::spawn(&mut place.command()).finish();
-    let templates = place.templates();
+    Sandbox::spawn(&mut scratch.command()).finish();
+    let templates = scratch.templates();
     assert_eq!(templates.len(), 1, "{templates:?}");
     assert!(templates[0].join("global/pg_control").exists());
 }
 
 #[test]
 fn template_that_others_may_write_is_not_trusted() {
-    let place = Place::new();
-    Sandbox::spawn(&mut place.command()).finish();
-    let [template] = place.templates().try_into().expect("there is one");
+    let scratch = ScratchDir::new();
+    Sandbox::spawn(&mut scratch.command()).finish();
+    let [template] = scratch.templates().try_into().expect("there is one");
     let cache = template.parent().expect("it has one");
     fs::set_permissions(cache, fs::Permissions::from_mode(0o777)).expect("it is there");
     fs::write(template.join("postgresql.conf"), "nonsense").expect("it is there");
 
-    Sandbox::spawn(&mut place.command()).finish();
+    Sandbox::spawn(&mut scratch.command()).finish();
     let left = fs::read_to_string(template.join("postgresql.conf")).expect("it is there");
     assert_eq!(left, "nonsense");
 }
@@ -125,25 +125,25 @@ fn template_of_another_account_is_not_trusted() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let place = Place::new();
-    Sandbox::spawn(&mut place.command()).finish();
-    let [template] = place.templates().try_into().expect("there is one");
+    let scratch = ScratchDir::new();
+    Sandbox::spawn(&mut scratch.command()).finish();
+    let [template] = scratch.templates().try_into().expect("there is one");
     let cache = template.parent().expect("it has one");
     chown(cache, Some(12345), None).expect("we are root");
     fs::write(template.join("postgresql.conf"), "nonsense").expect("it is there");
 
-    Sandbox::spawn(&mut place.command()).finish();
+    Sandbox::spawn(&mut scratch.command()).finish();
 }
 
 #[test]
-fn ordinary_account_can_run_it_and_be_killed() {
+fn unprivileged_account_can_run_it_and_be_killed() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let place = Place::new();
-    let program = place.dir.join("sandbox-copy");
+    let scratch = ScratchDir::new();
+    let program = scratch.dir.join("sandbox-copy");
     fs::copy(env!("CARGO_BIN_EXE_pm-sandbox"), &program).expect("the directory is ours");
-    let mut command = place.command_of(&program);
+    let mut command = scratch.command_of(&program);
     command.uid(NOBODY).gid(NOBODY).current_dir("/");
 
     let mut sandbox = Sandbox::spawn(&mut command);
@@ -157,17 +157,17 @@ fn ordinary_account_can_run_it_and_be_killed() {
 
 #[test]
 fn temporary_directory_with_a_long_path_is_not_used() {
-    let place = Place::new();
-    let long = place.dir.join("x".repeat(90));
+    let scratch = ScratchDir::new();
+    let long = scratch.dir.join("x".repeat(90));
     fs::create_dir(&long).expect("the directory is ours");
     fs::set_permissions(&long, fs::Permissions::from_mode(0o1777)).expect("it is ours");
-    let sandbox = Sandbox::spawn(place.command().env("TMPDIR", &long));
+    let sandbox = Sandbox::spawn(scratch.command().env("TMPDIR", &long));
     assert_eq!(sandbox.socket_dir().parent(), Some(Path::new("/tmp")));
     sandbox.finish();
 }
 
 #[test]
-fn wrong_binary_directory_says_what_to_set() {
+fn wrong_binary_directory_names_the_variable_to_set() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pm-sandbox"));
     let output = command.env("PM_PG_BINDIR", "/nowhere").output().expect("it runs");
     assert!(!output.status.success());
@@ -177,18 +177,18 @@ fn wrong_binary_directory_says_what_to_set() {
 }
 
 const NOBODY: u32 = 65534;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A temporary directory of a test's own, with no template in it yet.
-struct Place {
+/// A temporary directory for one test, without a template.
+struct ScratchDir {
     dir: PathBuf,
 }
 
-impl Place {
+impl ScratchDir {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("pm-place-{}-{count}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("pm-scratch-{}-{count}", std::process::id()));
         fs::create_dir(&dir).expect("is new");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777)).expect("is ours");
         Self { dir }
@@ -218,9 +218,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
-        // What stays behind is in the temporary directory.
+        // If this fails, the system's temporary directory keeps the rest.
         fs::remove_dir_all(&self.dir).ok();
     }
 }
@@ -278,11 +278,11 @@ fn is_running(pid: u32) -> bool {
     !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 
-/// Waits for what other processes do on their own, at most 30 s.
+/// Waits until a condition that other processes bring about is true, 30 s at most.
 fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
-        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,4 +1,4 @@
-//! One process, its servers and databases.
+//! The servers and databases of one process.
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -37,13 +37,13 @@ fn database_is_created_and_copied() {
     let url = server.create_database("a \"b\"/c").expect("is new");
     assert_eq!(url, server.url_of("a \"b\"/c"));
     server.execute("a \"b\"/c", "CREATE TABLE jobs AS SELECT 7 AS id").expect("runs");
-    server.create_database_from("copy", "a \"b\"/c").expect("nobody is connected");
+    server.create_database_from("copy", "a \"b\"/c").expect("no session is connected");
     let rows = server.execute("copy", "SELECT id FROM jobs").expect("the table is there");
     assert_eq!(rows, vec![vec![Some("7".to_owned())]]);
 }
 
 #[test]
-fn refused_statement_says_why() {
+fn refused_statement_reports_the_servers_error() {
     let server = Server::start().expect("it starts");
     let error = server.execute("postgres", "SELECT 1/0").expect_err("it is refused");
     assert!(matches!(&error, Error::Sql { sqlstate, .. } if sqlstate == "22012"), "{error}");
@@ -96,7 +96,7 @@ fn tcp_port_is_open_only_if_asked_for() {
     TcpStream::connect(&address).expect("it listens");
     let url = server.tcp_url_of("postgres").expect("it listens");
     assert_eq!(url, format!("postgres://postgres@{address}/postgres"));
-    server.execute("postgres", "SELECT 1").expect("the socket is there too");
+    server.execute("postgres", "SELECT 1").expect("it also listens on the socket");
 
     let server = Server::start().expect("it starts");
     assert_eq!(server.tcp_url_of("postgres"), None);
@@ -114,14 +114,14 @@ fn settings_reach_the_server() {
 }
 
 #[test]
-fn server_that_does_not_start_says_why() {
+fn failed_start_reports_the_log() {
     let options = ServerOptions::default().setting("work_mem", "plenty");
     let error = Server::start_with(options).expect_err("the setting is wrong");
     assert!(error.to_string().contains("invalid value for parameter \"work_mem\""), "{error}");
 }
 
 #[test]
-fn kept_data_outlive_the_server() {
+fn kept_data_outlives_the_server() {
     let parent = Scratch::new("kept");
     let options = ServerOptions::default().data_dir(parent.0.join("data"));
     let server = Server::start_with(options.clone()).expect("it starts");
@@ -138,7 +138,7 @@ fn kept_data_outlive_the_server() {
 }
 
 #[test]
-fn what_stands_beside_kept_data_is_left_alone() {
+fn files_beside_kept_data_are_not_touched() {
     let parent = Scratch::new("beside");
     let beside = [parent.0.join("data.unfinished"), parent.0.join("data.unfinished-1")];
     for dir in &beside {
@@ -152,7 +152,7 @@ fn what_stands_beside_kept_data_is_left_alone() {
 }
 
 #[test]
-fn full_directory_is_refused_for_data_and_nothing_is_left_beside_it() {
+fn nonempty_data_directory_is_refused_and_nothing_is_left_beside_it() {
     let parent = Scratch::new("full");
     let novel = parent.0.join("data/novel");
     std::fs::create_dir(parent.0.join("data")).expect("is new");
@@ -164,7 +164,7 @@ fn full_directory_is_refused_for_data_and_nothing_is_left_beside_it() {
 }
 
 #[test]
-fn second_server_on_kept_data_is_refused_and_the_first_lives_on() {
+fn second_server_on_kept_data_is_refused_and_the_first_keeps_running() {
     let parent = Scratch::new("twice");
     let options = ServerOptions::default().data_dir(parent.0.join("data"));
     let mut server = Server::start_with(options.clone()).expect("it starts");
@@ -178,14 +178,14 @@ fn second_server_on_kept_data_is_refused_and_the_first_lives_on() {
 }
 
 #[test]
-fn test_databases_are_apart_and_dropped() {
+fn test_databases_are_separate_and_dropped() {
     let one = TestDatabase::create().expect("it is made");
     let other = TestDatabase::create().expect("it is made too");
     one.execute("CREATE TABLE jobs ()").expect("runs");
     other.execute("SELECT * FROM jobs").expect_err("the table is in the other one");
     assert_ne!(one.url(), other.url());
 
-    let copy = TestDatabase::create_from(one.name()).expect("nobody is connected");
+    let copy = TestDatabase::create_from(one.name()).expect("no session is connected");
     copy.execute("SELECT * FROM jobs").expect("the table is copied");
 
     let name = one.name().to_owned();
@@ -209,7 +209,7 @@ fn is_running(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// A directory that goes with the test.
+/// A directory that is removed at the end of the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -222,7 +222,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays behind is in the temporary directory.
+        // If this fails, the system's temporary directory keeps the rest.
         std::fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -1,6 +1,6 @@
-//! A web service on axum and deadpool-postgres: `POST /signups` writes a row and puts its mail on a queue, in one transaction; the same
-//! process sends the mails. It ends on SIGTERM: requests and mails under way are finished. A handler that panics costs its
-//! own job one try; if the worker itself ends, so does the service.
+//! A web service with axum and deadpool-postgres. `POST /signups` inserts a row and enqueues a mail in one
+//! transaction; the same process sends the mails. On SIGTERM it finishes its requests and running jobs, then exits. A
+//! panic in a handler soft-fails only its own job. If the worker itself ends, the service exits with an error.
 
 use axum::extract::{Json, State};
 use axum::http::StatusCode;
@@ -46,9 +46,9 @@ async fn send_mails(queue: Queue) {
     queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
 }
 
-/// Sends a mail and settles its job. A panic soft-fails this job, with its text as the reason; the others go on.
+/// Sends a mail and settles its job. A panic soft-fails this job, with its message as the reason; the others go on.
 async fn send(job: Result<PendingJob<Mail>, Error>) {
-    // A payload that is no mail, for example: the job waits for a worker that can read it.
+    // For example a payload that is not a `Mail`: the job waits for a worker that can decode it.
     let (mail, ack) = match job {
         Ok(job) => job.into_parts(),
         Err(error) => return eprintln!("{error}"),
@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = database_url()?;
     let pool = Pool::builder(Manager::new(url.parse()?, NoTls)).build()?;
     pool.get().await?.batch_execute("create table if not exists signup (address text primary key)").await?;
-    // Statements take a connection of the pool; one further connection hears what comes in.
+    // Statements use connections of the pool; one more connection listens for new jobs.
     let queue = from_pool(pool.clone(), ConnectOptions::default().listener_url(&url)).await?;
     queue.create_queue("mails", false).await?;
     let mut mails = tokio::spawn(send_mails(queue.clone()));
@@ -82,14 +82,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on {}", listener.local_addr()?);
     let mut terminate = signal(SignalKind::terminate())?;
-    let asked_to_end = async move {
+    let terminated = async move {
         terminate.recv().await;
     };
-    let serving = axum::serve(listener, routes).with_graceful_shutdown(asked_to_end);
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(terminated);
     tokio::select! {
         served = serving.into_future() => served?,
-        // A service that takes mails and sends none must not look healthy: end, and be started again.
-        ended = &mut mails => return Err(format!("the worker has ended before its time: {ended:?}").into()),
+        // A service that accepts mails but sends none must not look healthy: exit, and be restarted.
+        ended = &mut mails => return Err(format!("the worker has ended unexpectedly: {ended:?}").into()),
     }
 
     queue.close().await;

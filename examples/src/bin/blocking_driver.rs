@@ -1,5 +1,5 @@
-//! A driver of one's own, over the blocking `postgres` crate: it carries statements and rows, and knows nothing of them.
-//! The program sends one mail with it.
+//! A custom driver over the blocking `postgres` crate. It carries statements and rows without interpreting them. The
+//! program sends one mail with it.
 
 use futures_util::StreamExt;
 use pm_examples::bytes::{encoded, failure, rows_of};
@@ -13,7 +13,7 @@ use std::error::Error;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Connections that wait for a statement.
+/// The driver: the URL of the database, and the idle connections.
 #[derive(Clone)]
 struct Blocking {
     url: String,
@@ -22,7 +22,7 @@ struct Blocking {
 }
 
 impl Blocking {
-    /// Does something with a connection, on a thread where blocking harms nobody.
+    /// Runs `work` with a connection, on a thread that may block.
     async fn with_client<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
@@ -36,7 +36,7 @@ impl Blocking {
             }
             answer
         });
-        done.await.unwrap_or_else(|_| Err(Failure::no_reply("the thread is gone")))
+        done.await.unwrap_or_else(|_| Err(Failure::no_reply("the thread has ended")))
     }
 
     fn client(&self) -> Result<Client, Failure> {
@@ -77,7 +77,7 @@ impl Driver for Blocking {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         let driver = self.clone();
-        // Clients wait for their goodbye, which an async thread must not.
+        // Dropping a client blocks until it has closed its connection, so it needs another thread.
         Box::pin(async move { drop(tokio::task::spawn_blocking(move || driver.idle().clear()).await) })
     }
 }

@@ -1,5 +1,5 @@
-//! The pure core with nothing but the `postgres` crate: no façade, no async. Build an operation, send what its plan says,
-//! hand the rows back.
+//! The pure core with only the `postgres` crate, without `pm-queue` and without async. Build an operation, send the
+//! statement of its plan, and pass the rows back to the operation.
 
 use pm_core::op::{Claim, CreateQueue, Enqueue, LineCursor, Settle, SettleItem};
 use pm_core::{
@@ -19,13 +19,13 @@ struct Database {
 }
 
 impl Database {
-    /// Does one operation: one statement, in a transaction of its own.
+    /// Runs one operation: one statement, in its own transaction.
     fn run<O: Operation>(&mut self, operation: O) -> Result<O::Output, Box<dyn Error>> {
         let plan = operation.plan();
         let statement = self.catalog.statement(plan.statement);
         let params = plan.params.iter().map(encoded).collect::<Result<Vec<_>, _>>()?;
         let rows = rows_of(&mut self.client, &statement.text, &params, statement.columns.len());
-        // A refusal, of a name that is taken for example, comes as a failure, too.
+        // The database reports a refusal, for example of a name that is taken, as a failure too.
         let rows = rows.map_err(|error| {
             let failure = failure(&error);
             operation.refusal(&failure).map_or_else(|| Box::from(failure), Box::<dyn Error>::from)
@@ -35,7 +35,7 @@ impl Database {
     }
 }
 
-/// The core draws no randomness of its own.
+/// Returns random bytes; the core does not generate any itself.
 fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
@@ -51,13 +51,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let queue = QueueName::new("mails")?;
     println!("created: {}", database.run(CreateQueue { name: queue.clone(), paused: false })?);
 
-    // The id is made here, so that sending the job twice means once.
+    // The client creates the id, so that sending the job twice enqueues it once.
     let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     let options = JobOptions { codec: Codec::Json, ..JobOptions::default() };
     let job = NewJob { id: job_id(now_ms, random()?), queue, payload: br#"{"to":"ada"}"#.as_slice().into(), options };
     database.run(Enqueue { jobs: std::slice::from_ref(&job) })?;
 
-    // A line is one priority of one queue. The lease number is made here, too.
+    // A line is one queue and priority. The client also creates the lease number.
     let row = database.client.query_one("select id from pm.queue where name = 'mails'", &[])?;
     let line = LineCursor { queue_id: row.get(0), priority: 0, cursor: 0 };
     let lease = i64::from_be_bytes(random()?) & i64::MAX;
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for claimed in database.run(claim)?.jobs {
         println!("{} to do: {}", claimed.lease.job, String::from_utf8_lossy(&claimed.payload));
         let item = SettleItem { lease: claimed.lease, verdict: Verdict::Commit, state: State::Finished, delay: None };
-        // What comes back is what someone else has or has locked.
+        // `missed` lists the jobs that another worker has leased or another transaction has locked.
         let unsettled = database.run(Settle { items: &[item], passes: false })?;
         println!("{}", if unsettled.missed.is_empty() { "done" } else { "lost" });
     }

@@ -1,4 +1,4 @@
-//! The program of the README.
+//! The program in the README.
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{EnqueueOptions, Error, catch_panic, connect};

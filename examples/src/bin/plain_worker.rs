@@ -1,5 +1,5 @@
-//! A plain worker: takes jobs off the queue `mails`, eight at once, until SIGTERM or Ctrl-C. Then it finishes what it has
-//! begun, gives back what it has not, and ends. A handler that panics costs its own job one try, and nothing else.
+//! A plain worker: works on jobs of the queue `mails`, eight at a time, until SIGTERM or Ctrl-C. Then it finishes the
+//! running jobs, releases the others, and exits. A panic in a handler soft-fails only its own job.
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{Error, PendingJob, Queue, catch_panic};
@@ -13,16 +13,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(close_on_signal(queue.clone()));
     println!("ready");
 
-    // The stream ends when the queue is closed; handlers that run are waited for.
+    // The stream ends when the queue is closed, and running handlers are waited for.
     queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
     queue.close().await;
     println!("done");
     Ok(())
 }
 
-/// Sends a mail and settles its job. A panic soft-fails this job, with its text as the reason; the others go on.
+/// Sends a mail and settles its job. A panic soft-fails this job, with its message as the reason; the others go on.
 async fn send(job: Result<PendingJob<Mail>, Error>) {
-    // A payload that is no mail, for example: the job waits for a worker that can read it.
+    // For example a payload that is not a `Mail`: the job waits for a worker that can decode it.
     let (mail, ack) = match job {
         Ok(job) => job.into_parts(),
         Err(error) => return eprintln!("{error}"),
@@ -42,7 +42,7 @@ async fn deliver(mail: &Mail) {
 }
 
 async fn close_on_signal(queue: Queue) {
-    let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened to");
+    let mut terminate = signal(SignalKind::terminate()).expect("a signal handler can be installed");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}

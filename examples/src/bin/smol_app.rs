@@ -1,5 +1,5 @@
-//! A program on smol, without a tokio runtime: it puts a mail on a queue when it starts, sends what is there, eight at
-//! once, and ends cleanly on SIGTERM or Ctrl-C.
+//! A program on smol, without a tokio runtime: it enqueues a mail when it starts, sends the queued mails, eight at a
+//! time, and exits cleanly on SIGTERM or Ctrl-C.
 
 use async_signal::{Signal, Signals};
 use futures_util::StreamExt;
@@ -30,9 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
-/// Sends a mail and settles its job. A panic soft-fails this job, with its text as the reason; the others go on.
+/// Sends a mail and settles its job. A panic soft-fails this job, with its message as the reason; the others go on.
 async fn send(job: Result<PendingJob<Mail>, Error>) {
-    // A payload that is no mail, for example: the job waits for a worker that can read it.
+    // For example a payload that is not a `Mail`: the job waits for a worker that can decode it.
     let (mail, ack) = match job {
         Ok(job) => job.into_parts(),
         Err(error) => return eprintln!("{error}"),

@@ -1,15 +1,15 @@
-//! Two workers, two jobs, an operator, time and a network that loses replies: everything they can do to leases.
+//! A model of leases: two workers, two jobs, an operator, the reaper, time, and a network that loses replies.
 //!
-//! What a job becomes is asked of [`State::after`], so that this model and the table cannot drift apart.
-//! Lease numbers that nobody remembers any more are used again, which makes the model finite and changes nothing.
+//! The next state of a job is that of [`State::after`], so that the model and the table cannot drift apart. Lease
+//! numbers that occur nowhere in a scenario are reused, which makes the model finite without changing its behaviour.
 
 use pm_core::{Event, State};
 use stateright::{Model, Property};
 
-/// How long a lease is, in ticks of the clock.
+/// The length of a lease, in ticks of the clock.
 const LEASE: u8 = 2;
-/// How much earlier its holder stops trusting it. The database's clock may run ahead by so much in the meantime, so that
-/// a lease may be found expired that much earlier.
+/// How much earlier its holder stops trusting it. The database's clock may run ahead by as much, so that the lease may
+/// expire that much earlier.
 const MARGIN: u8 = 1;
 /// How many soft failures are retried.
 const MAX_RETRIES: u8 = 1;
@@ -17,26 +17,26 @@ const MAX_RETRIES: u8 = 1;
 /// A mistake that the design guards against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Mistake {
-    /// A word counts for whoever has the job.
+    /// A settlement counts even if another worker has the job.
     NoFence,
-    /// A word counts in whatever state the job is.
+    /// A settlement counts in any state of the job.
     BlindSettle,
-    /// The reaper takes leases that have not expired.
+    /// The reaper ends leases that have not expired.
     EarlyReap,
-    /// A holder trusts its lease to the last tick.
+    /// A holder trusts its lease until the last tick.
     NoMargin,
-    /// A holder trusts its lease from when the claim was answered, not from when it was sent.
+    /// A holder measures its trust from the reply to the claim instead of its sending.
     TrustFromReply,
-    /// A restart forgets what became of the lease before.
+    /// A restart does not keep the record of how the previous lease ended.
     ForgetfulRestart,
 }
 
 /// The model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leases {
-    /// How many words are under way at most.
-    pub(crate) most_words: usize,
-    /// Which mistake is made, if any.
+    /// The maximum number of settlements in flight.
+    pub(crate) max_settlements: usize,
+    /// The mistake that is made, if any.
     pub(crate) mistake: Option<Mistake>,
 }
 
@@ -45,20 +45,20 @@ type Number = u8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Job {
     pub(crate) state: State,
-    /// Who may speak for it.
+    /// The lease that may settle it.
     lease: Option<Number>,
-    /// Ticks until its lease may be found expired.
+    /// Ticks until its lease may expire.
     left: u8,
     failures: u8,
     /// How often it ended since the last restart.
     endings: u8,
 }
 
-/// What a claim has come to in the database.
+/// The state of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Claim {
-    UnderWay,
-    Took { job: usize },
+    InFlight,
+    Claimed { job: usize },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,8 +69,8 @@ pub(crate) enum Worker {
         age: u8,
         claim: Claim,
     },
-    /// The claim's reply was lost: what it took, or will take, is given back.
-    GivingBack {
+    /// The reply to the claim was lost: the job that it has claimed, or will claim, is released.
+    Releasing {
         lease: Number,
         has_run: bool,
     },
@@ -79,27 +79,27 @@ pub(crate) enum Worker {
         job: usize,
         trust: u8,
     },
-    /// A word was said and is repeated until it is answered.
+    /// The worker repeats a settlement until it gets a reply.
     Settling {
-        word: Word,
+        settlement: Settlement,
     },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Word {
+pub(crate) struct Settlement {
     lease: Number,
     job: usize,
     event: Event,
 }
 
-/// What is known of a lease besides who holds it.
+/// What has happened to a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Past {
-    /// What the database remembers to have heard.
-    heard: Option<Event>,
-    /// Which of its words counted, which only the auditor knows.
+pub(crate) struct History {
+    /// The settlement that the database has recorded.
+    recorded: Option<Event>,
+    /// The settlement that counted, which only the model knows.
     counted: Option<Event>,
-    /// Whether an operator took the job away.
+    /// Whether an operator broke the lease.
     broken: bool,
 }
 
@@ -107,32 +107,32 @@ pub(crate) struct Past {
 pub(crate) struct Scenario {
     pub(crate) jobs: [Job; 2],
     pub(crate) workers: [Worker; 2],
-    /// Words under way, which may arrive in any order, late, or not at all.
-    words: Vec<Word>,
-    pasts: Vec<Past>,
-    late_word_counted: bool,
-    told_wrong: bool,
-    reaped_at_work: bool,
+    /// The settlements in flight, which may arrive in any order, late, or never.
+    settlements: Vec<Settlement>,
+    histories: Vec<History>,
+    late_settlement_counted: bool,
+    wrong_answer: bool,
+    reaped_while_working: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
     SendClaim(usize),
     RunClaim(usize, usize),
-    /// The claim finds nothing, and nobody minds whether it is told.
+    /// The claim finds no job; whether its reply is lost makes no difference.
     RunEmptyClaim(usize),
     AnswerClaim(usize),
     LoseReply(usize),
     ReleaseClaim(usize),
     Extend(usize),
     ExtendUnanswered(usize),
-    Say(usize, Event),
+    Settle(usize, Event),
     Repeat(usize),
-    /// It settled the job in a transaction of its own, does not know whether that has committed, and soft-fails the job.
+    /// The worker settled the job in a transaction, does not know whether that has committed, and soft-fails the job.
     Doubt(usize),
-    Deliver(Word),
-    DeliverUnanswered(Word),
-    DropWord(Word),
+    Deliver(Settlement),
+    DeliverUnanswered(Settlement),
+    DropSettlement(Settlement),
     Crash(usize),
     Tick,
     Reap(usize),
@@ -141,7 +141,7 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// Whether it is what workers, reapers and time do by themselves while nothing breaks and nobody intervenes.
+    /// Returns whether the action needs neither a fault nor an operator.
     pub(crate) fn is_ordinary(self) -> bool {
         use Action::*;
         !matches!(
@@ -150,7 +150,7 @@ impl Action {
                 | ExtendUnanswered(_)
                 | Doubt(_)
                 | DeliverUnanswered(_)
-                | DropWord(_)
+                | DropSettlement(_)
                 | Crash(_)
                 | Restart(_)
                 | Done(_)
@@ -165,8 +165,8 @@ impl Job {
 }
 
 impl Worker {
-    fn word(&self) -> Option<Word> {
-        if let Worker::Settling { word } = self { Some(*word) } else { None }
+    fn settlement(&self) -> Option<Settlement> {
+        if let Worker::Settling { settlement } = self { Some(*settlement) } else { None }
     }
 }
 
@@ -176,23 +176,23 @@ impl Scenario {
         Scenario {
             jobs: [job; 2],
             workers: [Worker::Idle; 2],
-            words: Vec::new(),
-            pasts: Vec::new(),
-            late_word_counted: false,
-            told_wrong: false,
-            reaped_at_work: false,
+            settlements: Vec::new(),
+            histories: Vec::new(),
+            late_settlement_counted: false,
+            wrong_answer: false,
+            reaped_while_working: false,
         }
     }
 
-    /// Lets an event happen to a job, if the table has it.
-    fn happen(&mut self, job: usize, event: Event) -> bool {
+    /// Applies an event to a job; returns whether the state table allows it.
+    fn apply(&mut self, job: usize, event: Event) -> bool {
         let row = &mut self.jobs[job];
         let Some(next) = row.state.after(event) else { return false };
-        self.become_of(job, event, next);
+        self.change_state(job, event, next);
         true
     }
 
-    fn become_of(&mut self, job: usize, event: Event, next: State) {
+    fn change_state(&mut self, job: usize, event: Event, next: State) {
         let row = &mut self.jobs[job];
         match event {
             Event::SoftFail | Event::LastSoftFail | Event::Reap | Event::LastReap => row.failures += 1,
@@ -213,58 +213,60 @@ impl Scenario {
         let jobs = self.jobs.iter_mut().filter_map(|job| job.lease.as_mut());
         let workers = self.workers.iter_mut().filter_map(|worker| match worker {
             Worker::Idle => None,
-            Worker::Claiming { lease, .. } | Worker::GivingBack { lease, .. } | Worker::Working { lease, .. } => {
+            Worker::Claiming { lease, .. } | Worker::Releasing { lease, .. } | Worker::Working { lease, .. } => {
                 Some(lease)
             }
-            Worker::Settling { word } => Some(&mut word.lease),
+            Worker::Settling { settlement } => Some(&mut settlement.lease),
         });
-        jobs.chain(workers).chain(self.words.iter_mut().map(|word| &mut word.lease))
+        jobs.chain(workers).chain(self.settlements.iter_mut().map(|settlement| &mut settlement.lease))
     }
 
-    /// Makes one scenario of all that differ only in the names of jobs, workers and leases or in what nobody asks for.
+    /// Normalizes the scenario: those that differ only in the order of jobs and workers, in lease numbers, or in data
+    /// that is not used any more become equal.
     fn simplify(&mut self) {
         if self.jobs[0].key() > self.jobs[1].key() {
             self.jobs.swap(0, 1);
-            self.held_jobs().for_each(|job| *job = 1 - *job);
+            self.job_indexes().for_each(|job| *job = 1 - *job);
         }
         self.renumber();
         self.workers.sort();
-        self.words.sort();
+        self.settlements.sort();
         self.renumber();
-        let said: Vec<_> = self.words.iter().copied().chain(self.workers.iter().filter_map(Worker::word)).collect();
-        for (number, past) in self.pasts.iter_mut().enumerate() {
-            match said.iter().any(|word| usize::from(word.lease) == number) {
-                true => past.broken = false,
-                false => *past = Past { broken: past.broken, ..Past::default() },
+        let used: Vec<_> =
+            self.settlements.iter().copied().chain(self.workers.iter().filter_map(Worker::settlement)).collect();
+        for (number, history) in self.histories.iter_mut().enumerate() {
+            match used.iter().any(|settlement| usize::from(settlement.lease) == number) {
+                true => history.broken = false,
+                false => *history = History { broken: history.broken, ..History::default() },
             }
         }
     }
 
-    /// Numbers leases in the order in which they are met, and forgets those that nobody remembers.
+    /// Numbers leases in the order of their occurrence, and drops the histories of those that do not occur.
     fn renumber(&mut self) {
         let mut order: Vec<Number> = Vec::new();
         for number in self.lease_numbers() {
-            let place = order.iter().position(|other| other == number).unwrap_or_else(|| {
+            let index = order.iter().position(|other| other == number).unwrap_or_else(|| {
                 order.push(*number);
                 order.len() - 1
             });
-            *number = place as Number;
+            *number = index as Number;
         }
-        self.pasts = order.iter().map(|number| self.pasts[usize::from(*number)]).collect();
+        self.histories = order.iter().map(|number| self.histories[usize::from(*number)]).collect();
     }
 
-    fn held_jobs(&mut self) -> impl Iterator<Item = &mut usize> {
+    fn job_indexes(&mut self) -> impl Iterator<Item = &mut usize> {
         let workers = self.workers.iter_mut().filter_map(|worker| match worker {
-            Worker::Claiming { claim: Claim::Took { job }, .. } | Worker::Working { job, .. } => Some(job),
-            Worker::Settling { word } => Some(&mut word.job),
-            Worker::Idle | Worker::Claiming { .. } | Worker::GivingBack { .. } => None,
+            Worker::Claiming { claim: Claim::Claimed { job }, .. } | Worker::Working { job, .. } => Some(job),
+            Worker::Settling { settlement } => Some(&mut settlement.job),
+            Worker::Idle | Worker::Claiming { .. } | Worker::Releasing { .. } => None,
         });
-        workers.chain(self.words.iter_mut().map(|word| &mut word.job))
+        workers.chain(self.settlements.iter_mut().map(|settlement| &mut settlement.job))
     }
 
     fn is_trusted(&self, worker: usize, job: usize) -> bool {
-        let Worker::Working { lease, job: held, trust, .. } = self.workers[worker] else { return false };
-        held == job && trust > 0 && !self.pasts[usize::from(lease)].broken
+        let Worker::Working { lease, job: leased, trust, .. } = self.workers[worker] else { return false };
+        leased == job && trust > 0 && !self.histories[usize::from(lease)].broken
     }
 }
 
@@ -281,31 +283,31 @@ impl Leases {
 
     /// Runs a claim in the database.
     fn run_claim(self, scenario: &mut Scenario, job: usize, lease: Number) -> Option<Claim> {
-        scenario.happen(job, Event::Claim).then(|| {
+        scenario.apply(job, Event::Claim).then(|| {
             let row = &mut scenario.jobs[job];
             (row.lease, row.left) = (Some(lease), LEASE - MARGIN);
-            Claim::Took { job }
+            Claim::Claimed { job }
         })
     }
 
-    /// Runs a word in the database; returns whether it is told that it counts.
-    fn run_word(self, scenario: &mut Scenario, word: Word) -> bool {
-        let is_holder = scenario.jobs[word.job].lease == Some(word.lease);
+    /// Runs a settlement in the database; returns whether its reply reports that it counts.
+    fn run_settlement(self, scenario: &mut Scenario, settlement: Settlement) -> bool {
+        let is_holder = scenario.jobs[settlement.job].lease == Some(settlement.lease);
         let counts = if self.makes(Mistake::BlindSettle) {
-            let next = State::InProgress.after(word.event);
+            let next = State::InProgress.after(settlement.event);
             next.is_some_and(|next| {
-                scenario.become_of(word.job, word.event, next);
+                scenario.change_state(settlement.job, settlement.event, next);
                 true
             })
         } else {
-            (is_holder || self.makes(Mistake::NoFence)) && scenario.happen(word.job, word.event)
+            (is_holder || self.makes(Mistake::NoFence)) && scenario.apply(settlement.job, settlement.event)
         };
-        let past = &mut scenario.pasts[usize::from(word.lease)];
+        let history = &mut scenario.histories[usize::from(settlement.lease)];
         if counts {
-            scenario.late_word_counted |= !is_holder;
-            (past.heard, past.counted) = (Some(word.event), Some(word.event));
+            scenario.late_settlement_counted |= !is_holder;
+            (history.recorded, history.counted) = (Some(settlement.event), Some(settlement.event));
         }
-        counts || past.heard == Some(word.event)
+        counts || history.recorded == Some(settlement.event)
     }
 
     fn extend(self, scenario: &mut Scenario, worker: usize, is_answered: bool) {
@@ -322,66 +324,69 @@ impl Leases {
         }
     }
 
-    fn take_away(self, scenario: &mut Scenario, job: usize, event: Event) -> bool {
+    fn break_lease(self, scenario: &mut Scenario, job: usize, event: Event) -> bool {
         let holder = scenario.jobs[job].lease;
         if self.makes(Mistake::ForgetfulRestart) && event == Event::ForceRestart {
-            let repeated = scenario.workers.iter().filter_map(Worker::word);
-            for word in scenario.words.iter().copied().chain(repeated).filter(|word| word.job == job) {
-                scenario.pasts[usize::from(word.lease)].heard = None;
+            let repeated = scenario.workers.iter().filter_map(Worker::settlement);
+            for settlement in
+                scenario.settlements.iter().copied().chain(repeated).filter(|settlement| settlement.job == job)
+            {
+                scenario.histories[usize::from(settlement.lease)].recorded = None;
             }
         }
-        let happened = scenario.happen(job, event);
-        if let Some(lease) = holder.filter(|_| happened) {
-            scenario.pasts[usize::from(lease)].broken = true;
+        let is_applied = scenario.apply(job, event);
+        if let Some(lease) = holder.filter(|_| is_applied) {
+            scenario.histories[usize::from(lease)].broken = true;
         }
-        happened
+        is_applied
     }
 
-    fn deliver(self, scenario: &mut Scenario, word: Word, is_answered: bool) {
-        drop_word(scenario, word);
-        let told = self.run_word(scenario, word);
-        let waits = |worker: &&mut Worker| **worker == Worker::Settling { word };
+    fn deliver(self, scenario: &mut Scenario, settlement: Settlement, is_answered: bool) {
+        drop_settlement(scenario, settlement);
+        let answer = self.run_settlement(scenario, settlement);
+        let waits = |worker: &&mut Worker| **worker == Worker::Settling { settlement };
         if let Some(worker) = scenario.workers.iter_mut().find(waits).filter(|_| is_answered) {
-            scenario.told_wrong |= told != (scenario.pasts[usize::from(word.lease)].counted == Some(word.event));
+            scenario.wrong_answer |=
+                answer != (scenario.histories[usize::from(settlement.lease)].counted == Some(settlement.event));
             *worker = Worker::Idle;
         }
     }
 
-    /// What a worker does; `None` when it cannot.
+    /// Applies an action of a worker; `None` if it is impossible.
     fn work(self, scenario: &mut Scenario, action: Action) -> Option<()> {
         match action {
             Action::SendClaim(worker) => {
-                let lease = scenario.pasts.len() as Number;
-                scenario.pasts.push(Past::default());
-                scenario.workers[worker] = Worker::Claiming { lease, age: 0, claim: Claim::UnderWay };
+                let lease = scenario.histories.len() as Number;
+                scenario.histories.push(History::default());
+                scenario.workers[worker] = Worker::Claiming { lease, age: 0, claim: Claim::InFlight };
             }
             Action::RunClaim(worker, job) => match scenario.workers[worker] {
                 Worker::Claiming { lease, age, .. } => {
                     let claim = self.run_claim(scenario, job, lease)?;
                     scenario.workers[worker] = Worker::Claiming { lease, age, claim };
                 }
-                Worker::GivingBack { lease, .. } => {
+                Worker::Releasing { lease, .. } => {
                     self.run_claim(scenario, job, lease)?;
-                    scenario.workers[worker] = Worker::GivingBack { lease, has_run: true };
+                    scenario.workers[worker] = Worker::Releasing { lease, has_run: true };
                 }
                 _ => return None,
             },
             Action::AnswerClaim(worker) => {
                 let Worker::Claiming { lease, age, claim } = scenario.workers[worker] else { return None };
                 scenario.workers[worker] = match claim {
-                    Claim::Took { job } => Worker::Working { lease, job, trust: self.trust(age) },
-                    Claim::UnderWay => return None,
+                    Claim::Claimed { job } => Worker::Working { lease, job, trust: self.trust(age) },
+                    Claim::InFlight => return None,
                 };
             }
             Action::LoseReply(worker) => {
                 let Worker::Claiming { lease, claim, .. } = scenario.workers[worker] else { return None };
-                scenario.workers[worker] = Worker::GivingBack { lease, has_run: claim != Claim::UnderWay };
+                scenario.workers[worker] = Worker::Releasing { lease, has_run: claim != Claim::InFlight };
             }
             Action::RunEmptyClaim(worker) | Action::Crash(worker) => scenario.workers[worker] = Worker::Idle,
             Action::ReleaseClaim(worker) => {
-                let Worker::GivingBack { lease, has_run } = scenario.workers[worker] else { return None };
+                let Worker::Releasing { lease, has_run } = scenario.workers[worker] else { return None };
                 if let Some(job) = scenario.jobs.iter().position(|job| job.lease == Some(lease)) {
-                    scenario.happen(job, Event::Release);
+                    scenario.apply(job, Event::Release);
                 }
                 if has_run {
                     scenario.workers[worker] = Worker::Idle;
@@ -389,20 +394,20 @@ impl Leases {
             }
             Action::Extend(worker) => self.extend(scenario, worker, true),
             Action::ExtendUnanswered(worker) => self.extend(scenario, worker, false),
-            Action::Say(worker, event) => {
+            Action::Settle(worker, event) => {
                 let Worker::Working { lease, job, .. } = scenario.workers[worker] else { return None };
-                let word = Word { lease, job, event };
-                scenario.workers[worker] = Worker::Settling { word };
-                scenario.words.push(word);
+                let settlement = Settlement { lease, job, event };
+                scenario.workers[worker] = Worker::Settling { settlement };
+                scenario.settlements.push(settlement);
             }
             Action::Repeat(worker) => {
-                let Worker::Settling { word } = scenario.workers[worker] else { return None };
-                scenario.words.push(word);
+                let Worker::Settling { settlement } = scenario.workers[worker] else { return None };
+                scenario.settlements.push(settlement);
             }
             Action::Doubt(worker) => {
-                let Worker::Settling { word } = scenario.workers[worker] else { return None };
-                let event = soft_fail(&scenario.jobs[word.job]);
-                scenario.workers[worker] = Worker::Settling { word: Word { event, ..word } };
+                let Worker::Settling { settlement } = scenario.workers[worker] else { return None };
+                let event = soft_fail(&scenario.jobs[settlement.job]);
+                scenario.workers[worker] = Worker::Settling { settlement: Settlement { event, ..settlement } };
             }
             _ => return None,
         }
@@ -414,10 +419,10 @@ fn soft_fail(job: &Job) -> Event {
     if job.failures == MAX_RETRIES { Event::LastSoftFail } else { Event::SoftFail }
 }
 
-fn drop_word(scenario: &mut Scenario, word: Word) {
-    let place = scenario.words.iter().position(|other| *other == word);
-    if let Some(place) = place {
-        scenario.words.remove(place);
+fn drop_settlement(scenario: &mut Scenario, settlement: Settlement) {
+    let index = scenario.settlements.iter().position(|other| *other == settlement);
+    if let Some(index) = index {
+        scenario.settlements.remove(index);
     }
 }
 
@@ -429,7 +434,7 @@ fn tick(scenario: &mut Scenario) {
         match worker {
             Worker::Claiming { age, .. } => *age = (*age + 1).min(LEASE - MARGIN),
             Worker::Working { trust, .. } => *trust = trust.saturating_sub(1),
-            Worker::Idle | Worker::GivingBack { .. } | Worker::Settling { .. } => {}
+            Worker::Idle | Worker::Releasing { .. } | Worker::Settling { .. } => {}
         }
     }
 }
@@ -444,33 +449,37 @@ impl Model for Leases {
 
     fn actions(&self, scenario: &Scenario, actions: &mut Vec<Action>) {
         for (n, worker) in scenario.workers.iter().enumerate() {
-            let room = scenario.words.len() < self.most_words;
+            let room = scenario.settlements.len() < self.max_settlements;
             match *worker {
                 Worker::Idle => actions.push(Action::SendClaim(n)),
-                Worker::Claiming { claim: Claim::UnderWay, .. } | Worker::GivingBack { has_run: false, .. } => {
+                Worker::Claiming { claim: Claim::InFlight, .. } | Worker::Releasing { has_run: false, .. } => {
                     actions.extend([Action::RunClaim(n, 0), Action::RunClaim(n, 1), Action::RunEmptyClaim(n)]);
-                    let is_lost = matches!(worker, Worker::GivingBack { .. });
+                    let is_lost = matches!(worker, Worker::Releasing { .. });
                     actions.push(if is_lost { Action::ReleaseClaim(n) } else { Action::LoseReply(n) });
                 }
                 Worker::Claiming { .. } => actions.extend([Action::AnswerClaim(n), Action::LoseReply(n)]),
-                Worker::GivingBack { .. } => actions.extend([Action::ReleaseClaim(n), Action::Crash(n)]),
+                Worker::Releasing { .. } => actions.extend([Action::ReleaseClaim(n), Action::Crash(n)]),
                 Worker::Working { job, .. } => {
                     actions.extend([Action::Extend(n), Action::ExtendUnanswered(n), Action::Crash(n)]);
-                    // It was told how often the job has failed when it claimed it.
+                    // The claim returned how often the job has failed.
                     let events = [Event::Commit, soft_fail(&scenario.jobs[job])];
-                    actions.extend(events.map(|event| Action::Say(n, event)).into_iter().filter(|_| room));
+                    actions.extend(events.map(|event| Action::Settle(n, event)).into_iter().filter(|_| room));
                 }
-                Worker::Settling { word } => {
+                Worker::Settling { settlement } => {
                     actions.push(Action::Crash(n));
-                    actions.extend((word.event == Event::Commit).then_some(Action::Doubt(n)));
+                    actions.extend((settlement.event == Event::Commit).then_some(Action::Doubt(n)));
                     actions.extend(room.then_some(Action::Repeat(n)));
                 }
             }
         }
-        let mut words = scenario.words.clone();
-        words.dedup();
-        for word in words {
-            actions.extend([Action::Deliver(word), Action::DeliverUnanswered(word), Action::DropWord(word)]);
+        let mut settlements = scenario.settlements.clone();
+        settlements.dedup();
+        for settlement in settlements {
+            actions.extend([
+                Action::Deliver(settlement),
+                Action::DeliverUnanswered(settlement),
+                Action::DropSettlement(settlement),
+            ]);
         }
         for job in 0..scenario.jobs.len() {
             actions.extend([Action::Reap(job), Action::Restart(job), Action::Done(job)]);
@@ -486,18 +495,18 @@ impl Model for Leases {
                 let Job { left, failures, lease, .. } = scenario.jobs[job];
                 let is_expired = left == 0 || self.makes(Mistake::EarlyReap);
                 let event = if failures < MAX_RETRIES { Event::Reap } else { Event::LastReap };
-                if !is_expired || !scenario.happen(job, event) {
+                if !is_expired || !scenario.apply(job, event) {
                     return None;
                 }
-                let at_work =
-                    |worker: &Worker| matches!(worker, Worker::Working { lease: held, .. } if Some(*held) == lease);
-                scenario.reaped_at_work |= scenario.workers.iter().any(at_work);
+                let is_working =
+                    |worker: &Worker| matches!(worker, Worker::Working { lease: other, .. } if Some(*other) == lease);
+                scenario.reaped_while_working |= scenario.workers.iter().any(is_working);
             }
-            Action::Restart(job) => self.take_away(&mut scenario, job, Event::ForceRestart).then_some(())?,
-            Action::Done(job) => self.take_away(&mut scenario, job, Event::Done).then_some(())?,
-            Action::Deliver(word) => self.deliver(&mut scenario, word, true),
-            Action::DeliverUnanswered(word) => self.deliver(&mut scenario, word, false),
-            Action::DropWord(word) => drop_word(&mut scenario, word),
+            Action::Restart(job) => self.break_lease(&mut scenario, job, Event::ForceRestart).then_some(())?,
+            Action::Done(job) => self.break_lease(&mut scenario, job, Event::Done).then_some(())?,
+            Action::Deliver(settlement) => self.deliver(&mut scenario, settlement, true),
+            Action::DeliverUnanswered(settlement) => self.deliver(&mut scenario, settlement, false),
+            Action::DropSettlement(settlement) => drop_settlement(&mut scenario, settlement),
             action => self.work(&mut scenario, action)?,
         }
         scenario.simplify();
@@ -512,9 +521,9 @@ impl Model for Leases {
             Property::always(ONE_ENDING, |_, scenario: &Scenario| {
                 scenario.jobs.iter().all(|job| job.endings == u8::from(job.state.is_ended()))
             }),
-            Property::always(LATE_WORD, |_, scenario: &Scenario| !scenario.late_word_counted),
-            Property::always(TRUE_ANSWER, |_, scenario: &Scenario| !scenario.told_wrong),
-            Property::sometimes(EXPIRY, |_, scenario: &Scenario| scenario.reaped_at_work),
+            Property::always(LATE_SETTLEMENT, |_, scenario: &Scenario| !scenario.late_settlement_counted),
+            Property::always(TRUE_ANSWER, |_, scenario: &Scenario| !scenario.wrong_answer),
+            Property::sometimes(EXPIRY, |_, scenario: &Scenario| scenario.reaped_while_working),
             Property::sometimes(ALL_DONE, |_, scenario: &Scenario| {
                 scenario.jobs.iter().all(|job| job.state.is_ended())
             }),
@@ -524,7 +533,7 @@ impl Model for Leases {
 
 pub(crate) const TWO_TRUSTED: &str = "never two trusted leases";
 pub(crate) const ONE_ENDING: &str = "one ending between restarts";
-pub(crate) const LATE_WORD: &str = "a late word changes nothing";
-pub(crate) const TRUE_ANSWER: &str = "an answer says what became of the word";
+pub(crate) const LATE_SETTLEMENT: &str = "a late settlement changes nothing";
+pub(crate) const TRUE_ANSWER: &str = "an answer reports what became of the settlement";
 const EXPIRY: &str = "a lease expires while its holder works";
 const ALL_DONE: &str = "all jobs end";

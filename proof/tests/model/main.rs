@@ -1,46 +1,49 @@
-//! The life of a lease, checked exhaustively: every order of everything that two workers, two jobs, an operator, the
-//! reaper, time and a lossy network can do. And the design's safeguards taken away one by one: each must be missed.
+//! Exhaustive checks of the model of leases: every order of the actions of two workers, an operator, the reaper, time
+//! and a lossy network on two jobs. Each safeguard of the design is also removed in turn, and the checker must find a
+//! counterexample.
 
 mod leases;
 
-use leases::{LATE_WORD, Leases, Mistake, ONE_ENDING, Scenario, TRUE_ANSWER, TWO_TRUSTED};
+use leases::{LATE_SETTLEMENT, Leases, Mistake, ONE_ENDING, Scenario, TRUE_ANSWER, TWO_TRUSTED};
 use stateright::{Checker, HasDiscoveries, Model};
 use std::collections::HashMap;
 
-const SOUND: Leases = Leases { most_words: 1, mistake: None };
+const SOUND: Leases = Leases { max_settlements: 1, mistake: None };
 
-/// Returns how many words may be under way at once: one, in seconds, or more, in minutes (`PM_MODEL_WORDS`).
-fn most_words() -> usize {
-    std::env::var("PM_MODEL_WORDS").map_or(1, |words| words.parse().expect("PM_MODEL_WORDS is a number"))
+/// Returns how many settlements may be in flight (`PM_MODEL_WORDS`): one takes seconds, more take minutes.
+fn max_settlements() -> usize {
+    std::env::var("PM_MODEL_WORDS").map_or(1, |number| number.parse().expect("PM_MODEL_WORDS is a number"))
 }
 
 #[test]
-fn nothing_that_can_happen_breaks_a_promise() {
-    let checker = Leases { most_words: most_words(), ..SOUND }.checker().threads(2).spawn_bfs().join();
+fn every_property_holds_in_all_scenarios() {
+    let checker = Leases { max_settlements: max_settlements(), ..SOUND }.checker().threads(2).spawn_bfs().join();
     checker.assert_properties();
     println!("{} states, {} deep", checker.unique_state_count(), checker.max_depth());
 }
 
 #[test]
-fn without_a_safeguard_the_checker_finds_how_its_promise_breaks() {
-    for (mistake, promise) in [
-        (Mistake::NoFence, LATE_WORD),
+fn without_a_safeguard_the_checker_finds_a_counterexample() {
+    for (mistake, property) in [
+        (Mistake::NoFence, LATE_SETTLEMENT),
         (Mistake::BlindSettle, ONE_ENDING),
         (Mistake::EarlyReap, TWO_TRUSTED),
         (Mistake::NoMargin, TWO_TRUSTED),
         (Mistake::TrustFromReply, TWO_TRUSTED),
         (Mistake::ForgetfulRestart, TRUE_ANSWER),
     ] {
-        let found = HasDiscoveries::AnyOf([promise].into());
-        let checker = Leases { mistake: Some(mistake), most_words: 2 }.checker().finish_when(found).spawn_bfs().join();
-        let path = checker.assert_any_discovery(promise);
-        println!("{mistake:?} breaks \"{promise}\": {:?}", path.into_actions());
+        let found = HasDiscoveries::AnyOf([property].into());
+        let checker =
+            Leases { mistake: Some(mistake), max_settlements: 2 }.checker().finish_when(found).spawn_bfs().join();
+        let path = checker.assert_any_discovery(property);
+        println!("{mistake:?} breaks \"{property}\": {:?}", path.into_actions());
     }
 }
 
-/// Forwards through all scenarios, then backwards from those in which all jobs have ended, along ordinary steps only.
+/// Searches forwards through all scenarios, then backwards from those in which all jobs have ended, along ordinary
+/// actions only.
 #[test]
-fn from_wherever_trouble_leads_every_job_can_end_without_more_of_it() {
+fn from_every_scenario_all_jobs_can_end_without_further_faults() {
     let model = SOUND;
     let mut scenarios = model.init_states();
     let mut numbers: HashMap<_, _> = scenarios.iter().cloned().zip(0..).collect();
@@ -59,8 +62,8 @@ fn from_wherever_trouble_leads_every_job_can_end_without_more_of_it() {
         }
         at += 1;
     }
-    let is_over = |scenario: &Scenario| scenario.jobs.iter().all(|job| job.state.is_ended());
-    let mut open: Vec<_> = (0..scenarios.len()).filter(|number| is_over(&scenarios[*number])).collect();
+    let is_ended = |scenario: &Scenario| scenario.jobs.iter().all(|job| job.state.is_ended());
+    let mut open: Vec<_> = (0..scenarios.len()).filter(|number| is_ended(&scenarios[*number])).collect();
     let mut can_end = vec![false; scenarios.len()];
     while let Some(number) = open.pop() {
         if !std::mem::replace(&mut can_end[number], true) {
@@ -68,5 +71,5 @@ fn from_wherever_trouble_leads_every_job_can_end_without_more_of_it() {
         }
     }
     let stuck = can_end.iter().position(|can_end| !can_end);
-    assert!(stuck.is_none(), "no job ends from here: {:#?}", stuck.map(|number| &scenarios[number]));
+    assert!(stuck.is_none(), "the jobs cannot end from here: {:#?}", stuck.map(|number| &scenarios[number]));
 }

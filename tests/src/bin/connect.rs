@@ -1,4 +1,4 @@
-//! A process of its own that connects, which migrates, creates a queue, and has a job of it done.
+//! A process that connects (which migrates), creates a queue, and enqueues and commits one job.
 
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, Sockets, connect_on, runtime};

@@ -1,4 +1,4 @@
-//! Runs worlds of the simulation, many at once: `sim --seeds 10000`, `sim --minutes 60`, `PM_SEED=7 sim`.
+//! Runs many worlds of the simulation in parallel: `sim --seeds 10000`, `sim --minutes 60`, `PM_SEED=7 sim`.
 
 use pm_tests::sim::{Report, Tally, run};
 use std::sync::Mutex;
@@ -20,16 +20,16 @@ fn main() {
                         return;
                     }
                     let report = run(seed);
-                    total.lock().expect("no panic with it").add(&report);
+                    total.lock().expect("the lock is not poisoned").add(&report);
                     if let Some(violation) = report.violation {
                         broken.store(true, Ordering::Relaxed);
-                        println!("{violation}\nreplay it: PM_SEED={seed} scripts/sim");
+                        println!("{violation}\nreplay: PM_SEED={seed} scripts/sim");
                     }
                 }
             });
         }
     });
-    total.into_inner().expect("no panic with it").print(start.elapsed());
+    total.into_inner().expect("the lock is not poisoned").print(start.elapsed());
     std::process::exit(i32::from(broken.into_inner()));
 }
 
@@ -68,7 +68,7 @@ impl Limits {
     }
 }
 
-/// What all worlds saw together.
+/// Totals over all worlds.
 #[derive(Default)]
 struct Total {
     worlds: u64,
@@ -90,9 +90,9 @@ impl Total {
     fn print(&self, elapsed: Duration) {
         let [statements, jobs, ticks, endings, reaped, lost, crashes] = self.counts;
         let (worlds, hours, seconds) = (self.worlds, self.lasted.as_secs() / 3_600, elapsed.as_secs());
-        println!("{worlds} worlds, {hours} h of their time in {seconds} s, hash {:016x}", self.hash);
+        println!("{worlds} worlds, {hours} h of virtual time in {seconds} s, hash {:016x}", self.hash);
         println!(
-            "{statements} statements, {jobs} jobs, {ticks} of them by schedules, {endings} endings, {reaped} reaped, {lost} words refused, {crashes} crashes"
+            "{statements} statements, {jobs} jobs, {ticks} of them by schedules, {endings} endings, {reaped} reaped, {lost} settlements refused, {crashes} crashes"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What is said of a job, and by whom it may be said.
+//! Settling jobs: each verdict, and who may settle.
 
 use super::Harness;
 use crate::unattended;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Gives `tasks` leases of this length, and retries at once.
+/// Gives `tasks` leases of this length and immediate retries.
 async fn lease(harness: &Harness, lease: Duration) {
     let settings = SettingsChange::new().lease(lease).backoff(vec![Duration::ZERO]).jitter_percent(0);
     harness.queue.set_queue_settings("tasks", settings).await.unwrap();
 }
 
-pub(super) async fn each_word_has_its_ending(harness: Harness) {
+pub(super) async fn each_verdict_has_its_ending(harness: Harness) {
     let hour = EnqueueOptions::default().backoff(vec![SECOND * 3_600]).max_retries(3);
     let mut ids = Vec::new();
     for n in 0..5 {
@@ -32,18 +32,18 @@ pub(super) async fn each_word_has_its_ending(harness: Harness) {
     ack().hard_fail("never").await.unwrap();
     ack().release().await.unwrap();
     drop(ack());
-    harness.eventually("the drop counts", async || harness.job(ids[4]).await.retry_count == 1).await;
-    let mut told = Vec::new();
+    harness.eventually("the drop is applied", async || harness.job(ids[4]).await.retry_count == 1).await;
+    let mut found = Vec::new();
     for id in ids {
         let job = harness.job(id).await;
-        told.push((job.state, job.retry_count, job.reason, job.run_at.is_some()));
+        found.push((job.state, job.retry_count, job.reason, job.run_at.is_some()));
     }
     let reason = |reason: &str| Some(reason.to_owned());
-    assert_eq!(told[0], (State::Finished, 0, None, false));
-    assert_eq!(told[1], (State::Pending, 1, reason("try again"), true));
-    assert_eq!(told[2], (State::Failed, 0, reason("never"), false));
-    assert_eq!(told[3], (State::Pending, 0, None, false));
-    assert_eq!(told[4], (State::Pending, 1, reason("dropped without ack"), true));
+    assert_eq!(found[0], (State::Finished, 0, None, false));
+    assert_eq!(found[1], (State::Pending, 1, reason("try again"), true));
+    assert_eq!(found[2], (State::Failed, 0, reason("never"), false));
+    assert_eq!(found[3], (State::Pending, 0, None, false));
+    assert_eq!(found[4], (State::Pending, 1, reason("dropped without ack"), true));
 }
 
 pub(super) async fn retries_run_out(harness: Harness) {
@@ -62,7 +62,7 @@ pub(super) async fn retries_run_out(harness: Harness) {
     assert!(attempts.iter().all(|one| one.worker.is_some() && one.reason.is_some()));
 }
 
-pub(super) async fn a_refresh_extends_the_lease(harness: Harness) {
+pub(super) async fn refresh_lock_extends_the_lease(harness: Harness) {
     lease(&harness, SECOND * 600).await;
     let id = harness.put(1).await;
     let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -74,17 +74,17 @@ pub(super) async fn a_refresh_extends_the_lease(harness: Harness) {
     ack.commit().await.unwrap();
 }
 
-pub(super) async fn a_kept_lease_is_not_lost(harness: Harness) {
+pub(super) async fn an_extended_lease_is_not_lost(harness: Harness) {
     lease(&harness, SECOND).await;
     let id = harness.put(1).await;
     let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default());
     let (_, ack) = harness.take(&mut jobs).await;
-    assert_eq!(harness.before(SECOND * 5 / 2, ack.lost()).await, None, "it is kept alive");
+    assert_eq!(harness.before(SECOND * 5 / 2, ack.lost()).await, None, "the heartbeat extends it");
     ack.commit().await.unwrap();
     assert_eq!((harness.state(id).await, harness.job(id).await.attempt), (State::Finished, 1));
 }
 
-pub(super) async fn a_lost_lease_is_told_and_refused(harness: Harness) {
+pub(super) async fn a_lost_lease_is_reported_and_refused(harness: Harness) {
     lease(&harness, SECOND).await;
     let id = harness.put(1).await;
     let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().reaper(false));

@@ -1,4 +1,4 @@
-//! What goes in.
+//! Enqueueing.
 
 use super::Harness;
 use pm_queue::{Codec, EnqueueOptions, Enqueued, ErrorKind, OnConflict, RunAt, State};
@@ -46,16 +46,16 @@ pub(super) async fn many_jobs_come_out_in_order_and_once(harness: Harness) {
     assert_eq!(harness.finished_at_once().await, JOBS);
 }
 
-pub(super) async fn a_held_key_keeps_a_second_job_out(harness: Harness) {
+pub(super) async fn a_reserved_key_keeps_a_second_job_out(harness: Harness) {
     let keyed = || EnqueueOptions::default().key("once");
     let first = harness.put_with(1, keyed()).await;
-    let told = harness.queue.enqueue_with_outcome("tasks", 2u64, keyed()).await.unwrap();
-    assert_eq!(told, Enqueued::Existing(first, State::Pending));
+    let outcome = harness.queue.enqueue_with_outcome("tasks", 2u64, keyed()).await.unwrap();
+    assert_eq!(outcome, Enqueued::Existing(first, State::Pending));
     let refused = harness.queue.enqueue("tasks", 3u64, keyed().on_conflict(OnConflict::Refuse)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::KeyConflict);
     assert_eq!(harness.queue.finish_jobs(&[first]).await.unwrap(), 1);
-    let told = harness.queue.enqueue_with_outcome("tasks", 5u64, keyed()).await.unwrap();
-    assert!(matches!(told, Enqueued::Inserted(id) if id != first), "{told:?}");
+    let outcome = harness.queue.enqueue_with_outcome("tasks", 5u64, keyed()).await.unwrap();
+    assert!(matches!(outcome, Enqueued::Inserted(id) if id != first), "{outcome:?}");
 }
 
 pub(super) async fn a_job_waits_for_its_time(harness: Harness) {

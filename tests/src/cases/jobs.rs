@@ -1,4 +1,4 @@
-//! What is shown of jobs, and what operators do to them.
+//! Showing jobs, and operators' actions on them.
 
 use super::Harness;
 use crate::unattended;
@@ -53,14 +53,14 @@ pub(super) async fn an_operator_restarts_fails_finishes_and_deletes(harness: Har
     let (_, ack) = harness.take(&mut jobs).await;
     assert_eq!(ack.id(), ids[0]);
     drop(jobs);
-    let told = harness
+    let outcomes = harness
         .queue
         .change_jobs(&BulkAction::Restart { force: false }, &[ids[0], Uuid::nil()], &Precondition::default())
         .await
         .unwrap()
         .changes()
         .to_vec();
-    assert_eq!(told, [Change::Refused(State::InProgress), Change::NotFound]);
+    assert_eq!(outcomes, [Change::Refused(State::InProgress), Change::NotFound]);
     assert_eq!(harness.queue.restart_jobs(&ids[..1], true).await.unwrap(), 1);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(harness.queue.fail_jobs(&ids[1..2], "with\0NUL").await.unwrap(), 1);
@@ -73,20 +73,20 @@ pub(super) async fn an_operator_restarts_fails_finishes_and_deletes(harness: Har
     assert!(harness.jobs().await.is_empty());
 }
 
-pub(super) async fn a_job_that_is_not_what_it_was_chosen_for_is_spared(harness: Harness) {
+pub(super) async fn a_job_that_does_not_meet_the_precondition_is_left_unchanged(harness: Harness) {
     harness.queue.create_queue("other", false).await.unwrap();
     let id = harness.put(1).await;
     let queue = &harness.queue;
     let precondition = |state| Precondition { state, queue: Some(QueueName::new("tasks").unwrap()), lease: None };
-    let of_every_word = async |precondition: &Precondition| {
-        let mut told = queue
+    let by_every_action = async |precondition: &Precondition| {
+        let mut outcomes = queue
             .change_jobs(&BulkAction::Restart { force: true }, &[id], precondition)
             .await
             .unwrap()
             .changes()
             .to_vec();
-        told.extend(queue.change_jobs(&BulkAction::Finish, &[id], precondition).await.unwrap().changes().to_vec());
-        told.extend(
+        outcomes.extend(queue.change_jobs(&BulkAction::Finish, &[id], precondition).await.unwrap().changes().to_vec());
+        outcomes.extend(
             queue
                 .change_jobs(&BulkAction::Fail { reason: "no".to_owned() }, &[id], precondition)
                 .await
@@ -94,8 +94,8 @@ pub(super) async fn a_job_that_is_not_what_it_was_chosen_for_is_spared(harness: 
                 .changes()
                 .to_vec(),
         );
-        told.extend(queue.change_jobs(&BulkAction::Delete, &[id], precondition).await.unwrap().changes().to_vec());
-        told.extend(
+        outcomes.extend(queue.change_jobs(&BulkAction::Delete, &[id], precondition).await.unwrap().changes().to_vec());
+        outcomes.extend(
             queue
                 .change_jobs(&BulkAction::Move { to: QueueName::new("other").unwrap() }, &[id], precondition)
                 .await
@@ -103,15 +103,15 @@ pub(super) async fn a_job_that_is_not_what_it_was_chosen_for_is_spared(harness: 
                 .changes()
                 .to_vec(),
         );
-        told
+        outcomes
     };
     let finished = precondition(Some(State::Finished));
-    assert_eq!(of_every_word(&finished).await, [Change::Refused(State::Pending); 5]);
+    assert_eq!(by_every_action(&finished).await, [Change::Refused(State::Pending); 5]);
     queue.pause_queue("tasks").await.unwrap();
     let pending = precondition(Some(State::Pending));
-    assert_eq!(of_every_word(&pending).await, [Change::Refused(State::Paused); 5]);
-    let under = Precondition { lease: Some(7), ..Precondition::default() };
-    assert_eq!(of_every_word(&under).await, [Change::Refused(State::Paused); 5]);
+    assert_eq!(by_every_action(&pending).await, [Change::Refused(State::Paused); 5]);
+    let other_lease = Precondition { lease: Some(7), ..Precondition::default() };
+    assert_eq!(by_every_action(&other_lease).await, [Change::Refused(State::Paused); 5]);
     let paused = precondition(Some(State::Paused));
     assert_eq!(
         queue
@@ -122,7 +122,7 @@ pub(super) async fn a_job_that_is_not_what_it_was_chosen_for_is_spared(harness: 
             .to_vec(),
         [Change::Changed]
     );
-    assert_eq!(of_every_word(&paused).await, [Change::Elsewhere; 5]);
+    assert_eq!(by_every_action(&paused).await, [Change::Elsewhere; 5]);
     assert_eq!((harness.state(id).await, harness.job(id).await.queue.as_str()), (State::Pending, "other"));
     let anywhere = Precondition { state: Some(State::Pending), ..Precondition::default() };
     assert_eq!(
@@ -168,5 +168,5 @@ pub(super) async fn a_job_is_fetched_by_its_id(harness: Harness) {
     assert!(harness.queue.fetch_job::<u64>(ids[0]).await.unwrap().is_none(), "its queue is paused");
     harness.queue.resume_queue("tasks").await.unwrap();
     assert_eq!(harness.queue.fetch_job::<String>(ids[0]).await.unwrap_err().kind(), ErrorKind::Payload);
-    harness.eventually("it is given back", async || harness.state(ids[0]).await == State::Pending).await;
+    harness.eventually("it is released", async || harness.state(ids[0]).await == State::Pending).await;
 }

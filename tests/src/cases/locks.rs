@@ -1,4 +1,4 @@
-//! Enqueues beside open transactions that hold a queue's row or a key.
+//! Enqueues while open transactions lock a queue's row or a key.
 
 use super::{Harness, Transaction};
 use futures_util::FutureExt;
@@ -16,7 +16,7 @@ async fn lock_tasks(transaction: &mut Box<dyn Transaction>) {
     transaction.inside().run(catalog.statement(plan.statement), &plan.params).await.unwrap();
 }
 
-pub(super) async fn a_locked_queue_holds_up_no_other_queue(harness: Harness) {
+pub(super) async fn a_locked_queue_delays_no_other_queue(harness: Harness) {
     harness.queue.create_queue("other", false).await.unwrap();
     let mut transaction = harness.begin().await;
     lock_tasks(&mut transaction).await;
@@ -25,18 +25,18 @@ pub(super) async fn a_locked_queue_holds_up_no_other_queue(harness: Harness) {
         let options = if key { options.key(n.to_string()) } else { options };
         harness.queue.enqueue(queue, n, options)
     };
-    let mut held = Box::pin(join_all((0..64).map(|n| put("tasks", n, n % 2 == 0))));
-    assert!((&mut held).now_or_never().is_none(), "they are on their way");
+    let mut blocked = Box::pin(join_all((0..64).map(|n| put("tasks", n, n % 2 == 0))));
+    assert!((&mut blocked).now_or_never().is_none(), "they are sent and block");
     harness.within("the other queue", join_all((0..64).map(|n| put("other", n, n % 2 == 0)))).await;
-    assert!((&mut held).now_or_never().is_none(), "they wait");
+    assert!((&mut blocked).now_or_never().is_none(), "they still wait");
     transaction.end(false).await;
-    for outcome in harness.within("those that waited", held).await {
-        outcome.expect("it goes in once the lock is gone");
+    for outcome in harness.within("the blocked enqueues", blocked).await {
+        outcome.expect("the job is enqueued once the lock is released");
     }
     assert_eq!(harness.number("select count(*) from pm.job"), 128);
 }
 
-pub(super) async fn a_locked_key_holds_up_no_other(harness: Harness) {
+pub(super) async fn a_locked_key_delays_no_other(harness: Harness) {
     let keyed = |n: u64| EnqueueOptions::default().key(format!("key {n}"));
     let mut transaction = harness.begin().await;
     let inside = transaction.inside();
@@ -45,17 +45,17 @@ pub(super) async fn a_locked_key_holds_up_no_other(harness: Harness) {
     drop(inside);
     let blocked = locked.iter().map(|n| harness.queue.enqueue_with_outcome("tasks", *n, keyed(*n)));
     let mut blocked = Box::pin(join_all(blocked));
-    assert!((&mut blocked).now_or_never().is_none(), "they are on their way");
+    assert!((&mut blocked).now_or_never().is_none(), "they are sent and block");
     let neighbours = (0..250).filter(|n| n % 50 > 0).map(|n| harness.queue.enqueue("tasks", n, keyed(n)));
     let plain = (0..250).map(|n| harness.queue.enqueue("tasks", n, EnqueueOptions::default()));
     let others = join_all(neighbours.collect::<Vec<_>>());
     // Far less than the 5 s for which a statement waits for a lock by default.
     let others = harness.before(Duration::from_millis(4_000), others);
     let (plain, others) = futures_util::join!(harness.within("those without keys", join_all(plain)), others);
-    assert!(plain.into_iter().chain(others.expect("they wait for no lock of others")).all(|outcome| outcome.is_ok()));
-    assert!((&mut blocked).now_or_never().is_none(), "they wait");
+    assert!(plain.into_iter().chain(others.expect("they wait for no other lock")).all(|outcome| outcome.is_ok()));
+    assert!((&mut blocked).now_or_never().is_none(), "they still wait");
     transaction.end(false).await;
-    for outcome in harness.within("those that waited", blocked).await {
+    for outcome in harness.within("the blocked enqueues", blocked).await {
         assert!(matches!(outcome, Ok(Enqueued::Inserted(_))), "{outcome:?}");
     }
     assert_eq!(harness.number("select count(*) from pm.job"), 500);

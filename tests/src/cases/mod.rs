@@ -1,7 +1,7 @@
 //! The conformance suite: what every driver on every runtime must do, as plain async cases on a concrete `Queue`.
 //!
-//! A case gets a [`Harness`]: a migrated database of its own with a queue named `tasks`, and a handle on it made by the
-//! stack under test. It waits by the stack's runtime only, so that nothing else has to run beside it.
+//! A case gets a [`Harness`]: a private migrated database with a queue named `tasks`, and a handle on it made by the
+//! stack under test. It waits with the stack's runtime only, so that it needs no second runtime.
 
 mod acks;
 mod enqueues;
@@ -19,18 +19,18 @@ mod transactions;
 
 pub use harness::Harness;
 pub use outage::a_killed_server_costs_no_job_and_ends_no_stream;
-pub use stack::{Client, Home, Memory, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres, Transaction};
+pub use stack::{AsyncRuntime, Client, Memory, OnAsyncStd, OnSmol, OnTokio, Sqlx, Stack, TokioPostgres, Transaction};
 
 use futures_util::future::LocalBoxFuture;
 
-/// A case: its name, and what it does.
+/// A case: its name and its function.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     /// Its name, a sentence.
     pub name: &'static str,
-    /// Whether it needs a server: SQL of its own, transactions, connections that break.
+    /// Whether it needs a server: for SQL, transactions, or broken connections.
     needs_server: bool,
-    act: fn(Harness) -> LocalBoxFuture<'static, ()>,
+    run: fn(Harness) -> LocalBoxFuture<'static, ()>,
 }
 
 impl Case {
@@ -39,22 +39,22 @@ impl Case {
         stack.has_server() || !self.needs_server
     }
 
-    /// Plays the case on a fresh harness of this stack, to its end.
-    pub fn play(self, stack: Stack) {
+    /// Runs the case on a fresh harness of this stack.
+    pub fn run(self, stack: Stack) {
         stack.run(Box::pin(async move {
             let harness = Harness::new(stack).await;
-            (self.act)(harness).await;
+            (self.run)(harness).await;
         }));
     }
 }
 
-/// Makes cases of async functions, named after them.
+/// Makes cases from async functions, with the functions' names.
 macro_rules! cases {
-    ($needs_server:literal; $($room:ident: $($case:ident),*;)*) => {
+    ($needs_server:literal; $($module:ident: $($case:ident),*;)*) => {
         [$($(Case {
             name: stringify!($case),
             needs_server: $needs_server,
-            act: |harness| Box::pin($room::$case(harness)),
+            run: |harness| Box::pin($module::$case(harness)),
         }),*),*]
     };
 }
@@ -65,7 +65,7 @@ pub fn all() -> Vec<Case> {
         enqueues:
             a_job_comes_out_as_it_went_in,
             many_jobs_come_out_in_order_and_once,
-            a_held_key_keeps_a_second_job_out,
+            a_reserved_key_keeps_a_second_job_out,
             a_job_waits_for_its_time,
             unicode_survives_everywhere,
             a_payload_of_100_mb_goes_through,
@@ -77,24 +77,24 @@ pub fn all() -> Vec<Case> {
             a_worker_may_decide_about_a_job_it_cannot_read,
             two_workers_never_get_the_same_job;
         acks:
-            each_word_has_its_ending,
+            each_verdict_has_its_ending,
             retries_run_out,
-            a_refresh_extends_the_lease,
-            a_kept_lease_is_not_lost,
-            a_lost_lease_is_told_and_refused,
+            refresh_lock_extends_the_lease,
+            an_extended_lease_is_not_lost,
+            a_lost_lease_is_reported_and_refused,
             a_reaped_job_goes_to_another_worker;
         queues:
-            a_paused_queue_holds_its_jobs,
+            a_paused_queue_hands_out_no_jobs,
             settings_are_kept_and_obeyed,
             queues_are_listed_with_their_jobs,
-            stats_tell_who_waits_and_what_ended,
+            stats_report_what_waits_and_what_ended,
             a_renamed_queue_keeps_its_jobs,
             a_deleted_queue_goes_with_its_jobs;
         jobs:
             jobs_are_found_by_page_state_and_suffix,
             a_payload_is_shown_as_it_is_stored,
             an_operator_restarts_fails_finishes_and_deletes,
-            a_job_that_is_not_what_it_was_chosen_for_is_spared,
+            a_job_that_does_not_meet_the_precondition_is_left_unchanged,
             a_moved_job_obeys_its_new_queue,
             a_copy_shares_the_payload,
             a_job_is_fetched_by_its_id;
@@ -107,27 +107,27 @@ pub fn all() -> Vec<Case> {
             a_call_into_a_missing_queue_leaves_the_transaction_usable;
         settlements:
             after_a_rollback_a_drop_of_the_ack_soft_fails_its_job,
-            an_early_return_from_a_handler_makes_the_ack_count_again,
-            a_drop_after_a_commit_in_the_dark_changes_nothing,
-            a_settlement_given_up_halfway_leaves_the_ack_live,
+            an_early_return_from_a_handler_drops_the_ack,
+            a_drop_after_a_commit_of_unknown_outcome_changes_nothing,
+            a_settlement_cancelled_halfway_leaves_the_ack_live,
             a_leaked_settlement_leaves_the_job_to_its_lease,
-            verdicts_in_a_transaction_count_when_it_commits,
+            verdicts_in_a_transaction_are_applied_when_it_commits,
             a_retry_from_a_transaction_is_found_at_once;
         faults:
-            close_gives_back_what_was_not_started;
+            close_releases_unstarted_jobs;
     };
     let on_a_server = cases! { true;
         streams:
-            an_idle_stream_is_woken_by_another_process;
+            an_idle_stream_is_notified_by_another_process;
         locks:
-            a_locked_queue_holds_up_no_other_queue,
-            a_locked_key_holds_up_no_other,
+            a_locked_queue_delays_no_other_queue,
+            a_locked_key_delays_no_other,
             jobs_with_and_without_keys_keep_their_order;
         schedules:
-            a_missed_tick_makes_one_job_that_knows_it;
+            a_missed_tick_makes_one_job_that_names_it;
         transactions:
-            many_go_in_with_the_transaction_and_keys_are_told,
-            a_holder_that_commits_meanwhile_refuses_the_whole_call,
+            many_jobs_go_in_with_the_transaction_and_conflicts_are_reported,
+            a_holder_that_commits_concurrently_refuses_the_whole_call,
             nothing_is_kept_in_a_session_of_a_pooler;
         settlements:
             a_transaction_older_than_an_extension_succeeds_the_second_time,
@@ -135,8 +135,8 @@ pub fn all() -> Vec<Case> {
         faults:
             all_backends_are_killed_and_every_job_is_done,
             a_lost_listener_comes_back,
-            trouble_on_the_way_has_its_kind,
-            a_lock_held_too_long_is_told;
+            connection_failures_have_their_kind,
+            a_lock_timeout_is_reported;
     };
     anywhere.into_iter().chain(on_a_server).collect()
 }

@@ -1,4 +1,4 @@
-//! The end of a server in mid-stream.
+//! The server is killed while a stream runs.
 
 use super::Stack;
 use crate::TIMEOUT;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 const BACKLOG: u64 = 400;
 
-/// What a producer and a worker of one process saw.
+/// What a producer and a worker of one process recorded.
 #[derive(Default)]
 struct Tally {
     stop: AtomicBool,
     stopped: AtomicBool,
-    told: Mutex<Vec<Uuid>>,
+    confirmed: Mutex<Vec<Uuid>>,
     commits: Mutex<BTreeMap<Uuid, u32>>,
 }
 
@@ -30,7 +30,7 @@ impl Tally {
 async fn produce(queue: Queue, tally: Arc<Tally>) {
     for n in BACKLOG.. {
         match queue.enqueue("tasks", n, EnqueueOptions::default()).await {
-            Ok(id) => tally.told.lock().unwrap().push(id),
+            Ok(id) => tally.confirmed.lock().unwrap().push(id),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
         }
         if tally.stop.load(Ordering::Acquire) {
@@ -43,28 +43,28 @@ async fn produce(queue: Queue, tally: Arc<Tally>) {
 async fn work(queue: Queue, tally: Arc<Tally>) {
     let options = StreamOptions::default().reaper(false).prefetch(50);
     let work = queue.try_stream_jobs_with::<u64>("tasks", options).for_each_concurrent(4, |job| {
-        let ack = job.expect("a stream shows no trouble of the connection").into_parts().1;
+        let ack = job.expect("a stream reports no connection failure").into_parts().1;
         let tally = tally.clone();
         async move {
             let id = ack.id();
-            ack.commit().await.expect("no lease of 20 min ended meanwhile");
+            ack.commit().await.expect("a lease of 20 min does not expire during the test");
             *tally.commits.lock().unwrap().entry(id).or_default() += 1;
         }
     });
     work.await;
 }
 
-/// Kills the server of a stack with SIGKILL while it works, and restarts it: the same process does every job, once.
+/// Kills the server of a stack with SIGKILL under load, and restarts it: the same process commits every job once.
 pub fn a_killed_server_costs_no_job_and_ends_no_stream(stack: Stack) {
     stack.run(Box::pin(async move {
-        // What was told to be in must survive the crash of the server; not that of the machine.
+        // Confirmed enqueues must survive the crash of the server; not that of the machine.
         let options = ServerOptions::default().setting("synchronous_commit", "on");
         let mut server = Server::start_with(options).expect("a private Postgres starts");
-        let url = server.create_database("outage").expect("a database can be made");
-        let queue = stack.connect(url, ConnectOptions::default()).await.expect("it can be connected to");
+        let url = server.create_database("outage").expect("a database can be created");
+        let queue = stack.connect(url, ConnectOptions::default()).await.expect("connecting succeeds");
         queue.create_queue("tasks", false).await.expect("a queue can be created");
         let backlog = (0..BACKLOG).map(|n| (n, EnqueueOptions::default()));
-        queue.enqueue_many("tasks", backlog).await.expect("they go in");
+        queue.enqueue_many("tasks", backlog).await.expect("the jobs are enqueued");
         let (runtime, tally) = (stack.runtime(), Arc::new(Tally::default()));
         runtime.spawn(Box::pin(produce(queue.clone(), tally.clone())));
         runtime.spawn(Box::pin(work(queue.clone(), tally.clone())));
@@ -77,7 +77,7 @@ pub fn a_killed_server_costs_no_job_and_ends_no_stream(stack: Stack) {
         };
 
         eventually("the work has begun", &|| tally.commits() > 100).await;
-        // The others run on threads of the runtime meanwhile.
+        // Producer and worker go on, on the runtime's threads.
         server.kill();
         std::thread::sleep(Duration::from_millis(300));
         server.restart().expect("it recovers");
@@ -92,12 +92,15 @@ pub fn a_killed_server_costs_no_job_and_ends_no_stream(stack: Stack) {
         };
         eventually("all jobs have finished", &|| number("select count(*) from pm.job where state <> 2") == 0).await;
         let jobs = number("select count(*) from pm.job");
-        eventually("all words have come back", &|| tally.commits() == jobs).await;
+        eventually("all commits have returned", &|| tally.commits() == jobs).await;
         queue.close().await;
         assert_eq!(number("select count(distinct payload) from pm.job"), jobs, "no enqueue went in twice");
         let commits = tally.commits.lock().unwrap();
         assert!(commits.values().all(|times| *times == 1), "each was committed once");
-        assert!(tally.told.lock().unwrap().iter().all(|id| commits.contains_key(id)), "what was told to be in is done");
-        assert_eq!(number("select max(retry_count) from pm.job"), 0, "the server's end is no job's fault");
+        assert!(
+            tally.confirmed.lock().unwrap().iter().all(|id| commits.contains_key(id)),
+            "every confirmed enqueue is done"
+        );
+        assert_eq!(number("select max(retry_count) from pm.job"), 0, "the server's outage costs no job a retry");
     }));
 }

@@ -1,4 +1,4 @@
-//! What is done to queues.
+//! Operations on queues.
 
 use super::Harness;
 use crate::unattended;
@@ -6,11 +6,11 @@ use futures_util::StreamExt;
 use pm_queue::{EnqueueOptions, ErrorKind, InitialState, SettingsChange, State};
 use std::time::Duration;
 
-pub(super) async fn a_paused_queue_holds_its_jobs(harness: Harness) {
+pub(super) async fn a_paused_queue_hands_out_no_jobs(harness: Harness) {
     harness.put(1).await;
     assert_eq!(harness.queue.pause_queue("tasks").await.unwrap(), 1);
-    let held = harness.put_with(2, EnqueueOptions::default().initial_state(InitialState::Paused)).await;
-    assert_eq!(harness.state(held).await, State::Paused);
+    let paused = harness.put_with(2, EnqueueOptions::default().initial_state(InitialState::Paused)).await;
+    assert_eq!(harness.state(paused).await, State::Paused);
     let mut jobs = harness.queue.try_stream_jobs::<u64>("tasks");
     assert!(harness.before(Duration::from_millis(300), jobs.next()).await.is_none());
     assert_eq!(harness.queue.resume_queue("tasks").await.unwrap(), 2);
@@ -24,9 +24,9 @@ pub(super) async fn settings_are_kept_and_obeyed(harness: Harness) {
     let minute = Duration::from_secs(60);
     let change =
         SettingsChange::new().lease(minute * 9).max_retries(5).backoff(vec![minute, minute * 2]).retain(Some(minute));
-    let told = harness.queue.set_queue_settings("tasks", change).await.unwrap();
-    assert_eq!(harness.queue.queue_settings("tasks").await.unwrap(), told);
-    assert_eq!((told.lease, told.retain), (minute * 9, Some(minute)));
+    let changed = harness.queue.set_queue_settings("tasks", change).await.unwrap();
+    assert_eq!(harness.queue.queue_settings("tasks").await.unwrap(), changed);
+    assert_eq!((changed.lease, changed.retain), (minute * 9, Some(minute)));
     let id = harness.put(1).await;
     let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let (_, ack) = harness.take(&mut jobs).await;
@@ -36,16 +36,16 @@ pub(super) async fn settings_are_kept_and_obeyed(harness: Harness) {
     assert_eq!(job.max_retries, 5);
     ack.soft_fail("later").await.unwrap();
     assert!(harness.job(id).await.run_at.is_some());
-    assert_eq!(harness.queue.set_queue_settings("tasks", told.clone()).await.unwrap(), told);
+    assert_eq!(harness.queue.set_queue_settings("tasks", changed.clone()).await.unwrap(), changed);
     let bad = harness.queue.set_queue_settings("tasks", SettingsChange::new().lease(Duration::ZERO)).await.unwrap_err();
     assert_eq!(bad.kind(), ErrorKind::Invalid);
 }
 
 pub(super) async fn queues_are_listed_with_their_jobs(harness: Harness) {
     assert!(!harness.queue.create_queue("tasks", true).await.unwrap(), "it exists");
-    assert!(harness.queue.create_queue("held", true).await.unwrap());
+    assert!(harness.queue.create_queue("paused", true).await.unwrap());
     for n in 0..3 {
-        harness.queue.enqueue("held", n, EnqueueOptions::default()).await.unwrap();
+        harness.queue.enqueue("paused", n, EnqueueOptions::default()).await.unwrap();
     }
     let ids = harness.put_many(4).await;
     harness.queue.finish_jobs(&ids[..1]).await.unwrap();
@@ -53,9 +53,9 @@ pub(super) async fn queues_are_listed_with_their_jobs(harness: Harness) {
     let queues = harness.queue.list_queues().await.unwrap();
     assert_eq!(
         queues.iter().map(|queue| (queue.name.as_str(), queue.paused)).collect::<Vec<_>>(),
-        [("held", true), ("tasks", false)]
+        [("paused", true), ("tasks", false)]
     );
-    let counts = |place: usize| State::ALL.map(|state| queues[place].count(state).jobs);
+    let counts = |index: usize| State::ALL.map(|state| queues[index].count(state).jobs);
     assert_eq!((counts(0), counts(1)), ([0, 3, 0, 0, 0], [2, 0, 0, 1, 1]));
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn a_deleted_queue_goes_with_its_jobs(harness: Harness) {
     assert_eq!(harness.queue.prune().await.unwrap(), 0);
 }
 
-pub(super) async fn stats_tell_who_waits_and_what_ended(harness: Harness) {
+pub(super) async fn stats_report_what_waits_and_what_ended(harness: Harness) {
     let ids = harness.put_many(5).await;
     harness.queue.finish_jobs(&ids[..2]).await.unwrap();
     harness.queue.fail_jobs(&ids[2..3], "no").await.unwrap();

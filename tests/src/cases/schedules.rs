@@ -1,11 +1,11 @@
-//! What makes jobs by itself.
+//! Schedules.
 
 use super::Harness;
 use pm_queue::{Codec, ConnectOptions, ErrorKind, Missed, Overlap, Schedule, ScheduleMetadata, State, Tick};
 use std::time::Duration;
 
 async fn read(harness: &Harness, name: &str) -> ScheduleMetadata {
-    harness.queue.schedule(name).await.unwrap().expect("it is there")
+    harness.queue.schedule(name).await.unwrap().expect("the schedule exists")
 }
 
 pub(super) async fn a_schedule_is_set_shown_paused_resumed_and_deleted(harness: Harness) {
@@ -44,7 +44,7 @@ pub(super) async fn a_schedule_is_set_shown_paused_resumed_and_deleted(harness: 
     let listed = harness.queue.list_schedules().await.unwrap();
     let named: Vec<_> = listed.iter().map(|schedule| (schedule.name.as_str(), schedule.cron.as_str())).collect();
     assert_eq!(named, [("daily", "@daily"), ("nightly", "@hourly")]);
-    assert!(listed.iter().all(|schedule| schedule.payload.is_none()), "not in a list");
+    assert!(listed.iter().all(|schedule| schedule.payload.is_none()), "a list leaves the payload out");
     assert!(harness.queue.delete_schedule("nightly").await.unwrap());
     assert!(!harness.queue.delete_schedule("nightly").await.unwrap());
     assert_eq!(harness.queue.schedule("nightly").await.unwrap(), None);
@@ -54,10 +54,10 @@ pub(super) async fn a_schedule_is_set_shown_paused_resumed_and_deleted(harness: 
     let nowhere = harness.queue.set_schedule("s", Schedule::new("nowhere", "@daily"), ()).await.unwrap_err();
     assert_eq!(nowhere.kind(), ErrorKind::QueueNotFound);
     harness.queue.delete_queue("tasks").await.unwrap();
-    assert_eq!(harness.queue.list_schedules().await.unwrap(), [], "they go with their queue");
+    assert_eq!(harness.queue.list_schedules().await.unwrap(), [], "schedules are deleted with their queue");
 }
 
-pub(super) async fn a_missed_tick_makes_one_job_that_knows_it(harness: Harness) {
+pub(super) async fn a_missed_tick_makes_one_job_that_names_it(harness: Harness) {
     // Half an hour from now, and half an hour ago.
     let minute = harness.number("select extract(minute from now() at time zone 'UTC' + interval '30 min')::int");
     let hourly = Schedule::new("tasks", format!("{minute} * * * *")).priority(9).description("hourly");
@@ -68,14 +68,14 @@ pub(super) async fn a_missed_tick_makes_one_job_that_knows_it(harness: Harness) 
     let theirs = other.try_stream_jobs::<Vec<u64>>("tasks");
     harness.number("with late as (update pm.schedule set next_tick = next_tick - interval '5 h' returning 1) select count(*) from late");
     let job = harness.next(&mut futures_util::stream::select(&mut ours, theirs)).await;
-    let tick = Tick::from_key(job.metadata().key.as_deref().unwrap()).expect("its key says its tick");
+    let tick = Tick::from_key(job.metadata().key.as_deref().unwrap()).expect("its key names its tick");
     assert_eq!((tick.schedule.as_str(), tick.at.unix_us()), ("s", first.unix_us() - 3_600_000_000));
     assert_eq!((job.payload(), job.metadata().priority), (&vec![1, 2], 9));
     assert_eq!(job.metadata().description.as_deref(), Some("hourly"));
     let id = job.id();
     job.into_parts().1.commit().await.unwrap();
     assert_eq!(harness.state(id).await, State::Finished);
-    harness.eventually("it has moved on", async || read(&harness, "s").await.next_tick == Some(first)).await;
+    harness.eventually("the schedule has advanced", async || read(&harness, "s").await.next_tick == Some(first)).await;
     assert_eq!(harness.queue.fire_schedules().await.unwrap().0, 0);
     assert_eq!(harness.number("select count(*) from pm.job"), 1);
 }

@@ -1,4 +1,4 @@
-//! Settling in a transaction of the caller's: what the ack does when that commits, rolls back, or ends in the dark.
+//! Settling in the caller's transaction: what the ack does when that commits, rolls back, or ends with unknown outcome.
 
 use super::Harness;
 use crate::unattended;
@@ -12,7 +12,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Returns a job of which the handler has the ack; it is retried after an hour.
+/// Returns a claimed job and its ack; a retry comes after an hour.
 async fn job(harness: &Harness) -> (Uuid, JobAck) {
     let id = harness.put_with(1, EnqueueOptions::default().backoff(vec![HOUR]).max_retries(3)).await;
     let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
@@ -27,7 +27,7 @@ async fn expect_dropped(harness: &Harness, id: Uuid, what: &str) {
     assert_eq!(harness.job(id).await.reason.as_deref(), Some("dropped without ack"), "{what}");
 }
 
-/// The order of drops does not matter, and none of them waits for the lease.
+/// The order of drops does not matter, and the job does not wait for its lease.
 pub(super) async fn after_a_rollback_a_drop_of_the_ack_soft_fails_its_job(harness: Harness) {
     let (id, mut ack) = job(&harness).await;
     let mut transaction = harness.begin().await;
@@ -57,11 +57,11 @@ pub(super) async fn after_a_rollback_a_drop_of_the_ack_soft_fails_its_job(harnes
     drop(ack.commit_in(&*transaction.inside()).await.unwrap());
     transaction.end(false).await;
     ack.hard_fail("the order was refused").await.unwrap();
-    assert_eq!(harness.state(id).await, State::Failed, "or it is settled otherwise");
+    assert_eq!(harness.state(id).await, State::Failed, "the ack can be settled with another verdict");
 }
 
-/// `?` in a handler is enough: what it leaves behind is dropped in the right order.
-pub(super) async fn an_early_return_from_a_handler_makes_the_ack_count_again(harness: Harness) {
+/// `?` in a handler is enough: its values are dropped in the right order.
+pub(super) async fn an_early_return_from_a_handler_drops_the_ack(harness: Harness) {
     async fn handle(harness: &Harness, mut ack: JobAck) -> Result<(), Error> {
         let mut transaction = harness.begin().await;
         let inside = transaction.inside();
@@ -77,14 +77,14 @@ pub(super) async fn an_early_return_from_a_handler_makes_the_ack_count_again(har
     expect_dropped(&harness, id, "an early return").await;
 }
 
-/// A commit whose reply is lost: the handler treats it as failed, and the lease number fences its drop off.
-pub(super) async fn a_drop_after_a_commit_in_the_dark_changes_nothing(harness: Harness) {
+/// A commit whose reply is lost: the handler treats it as failed, and the lease number fences off its drop.
+pub(super) async fn a_drop_after_a_commit_of_unknown_outcome_changes_nothing(harness: Harness) {
     let (id, mut ack) = job(&harness).await;
     let mut transaction = harness.begin().await;
     let settlement = ack.commit_in(&*transaction.inside()).await.unwrap();
     transaction.end(true).await;
     drop(settlement);
-    // A second try of the transaction is refused: rolled back, its rows are written once.
+    // A second try of the transaction is refused and rolled back, so its rows are written once.
     let mut again = harness.begin().await;
     let refused = ack.commit_in(&*again.inside()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::LeaseLost);
@@ -95,7 +95,7 @@ pub(super) async fn a_drop_after_a_commit_in_the_dark_changes_nothing(harness: H
     assert!(harness.queue.attempts(id).await.unwrap().is_empty());
 }
 
-/// Runs statements, and answers none of them.
+/// Runs statements and never returns their replies.
 struct Unanswered<'a>(&'a dyn Executor);
 
 impl Executor for Unanswered<'_> {
@@ -107,8 +107,8 @@ impl Executor for Unanswered<'_> {
     }
 }
 
-/// A settlement given up before its answer came leaves the ack as it was, however the transaction ends.
-pub(super) async fn a_settlement_given_up_halfway_leaves_the_ack_live(harness: Harness) {
+/// A settlement cancelled before its reply leaves the ack as it was, however the transaction ends.
+pub(super) async fn a_settlement_cancelled_halfway_leaves_the_ack_live(harness: Harness) {
     for commits in [false, true] {
         let (id, mut ack) = job(&harness).await;
         let mut transaction = harness.begin().await;
@@ -119,12 +119,12 @@ pub(super) async fn a_settlement_given_up_halfway_leaves_the_ack_live(harness: H
         drop(ack);
         match commits {
             true => assert_eq!(harness.state(id).await, State::Finished),
-            false => expect_dropped(&harness, id, "given up").await,
+            false => expect_dropped(&harness, id, "cancelled").await,
         }
     }
 }
 
-/// A settlement that is leaked leaves the job to its lease: a drop of the ack sends nothing into an open transaction.
+/// A leaked settlement leaves the job leased: dropping the ack sends nothing into an open transaction.
 pub(super) async fn a_leaked_settlement_leaves_the_job_to_its_lease(harness: Harness) {
     let (id, mut ack) = job(&harness).await;
     let other = harness.put(2).await;
@@ -141,36 +141,36 @@ pub(super) async fn a_leaked_settlement_leaves_the_job_to_its_lease(harness: Har
 }
 
 #[derive(Clone, Copy)]
-enum Ends {
+enum Verdict {
     Commit,
     SoftFail,
     HardFail,
 }
 
-async fn settle<'a>(ack: &'a mut JobAck, inside: &dyn Executor, ends: Ends) -> Result<Settlement<'a>, Error> {
-    match ends {
-        Ends::Commit => ack.commit_in(inside).await,
-        Ends::SoftFail => ack.soft_fail_in(inside, "later").await,
-        Ends::HardFail => ack.hard_fail_in(inside, "never").await,
+async fn settle<'a>(ack: &'a mut JobAck, inside: &dyn Executor, verdict: Verdict) -> Result<Settlement<'a>, Error> {
+    match verdict {
+        Verdict::Commit => ack.commit_in(inside).await,
+        Verdict::SoftFail => ack.soft_fail_in(inside, "later").await,
+        Verdict::HardFail => ack.hard_fail_in(inside, "never").await,
     }
 }
 
-/// Every verdict that a transaction can give: nothing before the commit, nothing of it after a rollback.
-pub(super) async fn verdicts_in_a_transaction_count_when_it_commits(harness: Harness) {
+/// Every verdict in a transaction: no effect before the commit, and none after a rollback.
+pub(super) async fn verdicts_in_a_transaction_are_applied_when_it_commits(harness: Harness) {
     let hour = || EnqueueOptions::default().backoff(vec![HOUR]);
     let cases = [
-        (Ends::Commit, hour(), (State::Finished, 0, None, false)),
-        (Ends::SoftFail, hour(), (State::Pending, 1, Some("later"), true)),
-        (Ends::SoftFail, hour().max_retries(0), (State::Failed, 1, Some("later"), false)),
-        (Ends::HardFail, hour(), (State::Failed, 0, Some("never"), false)),
+        (Verdict::Commit, hour(), (State::Finished, 0, None, false)),
+        (Verdict::SoftFail, hour(), (State::Pending, 1, Some("later"), true)),
+        (Verdict::SoftFail, hour().max_retries(0), (State::Failed, 1, Some("later"), false)),
+        (Verdict::HardFail, hour(), (State::Failed, 0, Some("never"), false)),
     ];
-    for (ends, options, (state, retries, reason, waits)) in cases {
+    for (verdict, options, (state, retries, reason, waits)) in cases {
         let id = harness.put_with(1, options).await;
         let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
         let (_, mut ack) = harness.take(&mut jobs).await;
         for commits in [false, true] {
             let mut transaction = harness.begin().await;
-            let settlement = settle(&mut ack, &*transaction.inside(), ends).await.unwrap();
+            let settlement = settle(&mut ack, &*transaction.inside(), verdict).await.unwrap();
             assert_eq!(harness.state(id).await, State::InProgress, "not before the commit");
             transaction.end(commits).await;
             match commits {
@@ -191,7 +191,7 @@ pub(super) async fn verdicts_in_a_transaction_count_when_it_commits(harness: Har
     }
 }
 
-/// A soft fail that is retried at once is found by the stream as soon as its transaction has committed.
+/// After a soft fail without delay, the stream finds the job as soon as the transaction has committed.
 pub(super) async fn a_retry_from_a_transaction_is_found_at_once(harness: Harness) {
     let id = harness.put_with(1, EnqueueOptions::default().backoff(vec![Duration::ZERO]).jitter_percent(0)).await;
     let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default().poll(HOUR, HOUR));
@@ -205,7 +205,7 @@ pub(super) async fn a_retry_from_a_transaction_is_found_at_once(harness: Harness
     again.commit().await.unwrap();
 }
 
-/// Under REPEATABLE READ a lease that was extended since the snapshot costs one try, not every one.
+/// Under REPEATABLE READ, a lease that was extended after the snapshot fails one try, not every one.
 pub(super) async fn a_transaction_older_than_an_extension_succeeds_the_second_time(harness: Harness) {
     harness.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND * 3)).await.unwrap();
     let snapshot = "set transaction isolation level repeatable read; select from pm.job";
@@ -229,7 +229,7 @@ pub(super) async fn a_transaction_older_than_an_extension_succeeds_the_second_ti
     assert_eq!((harness.state(id).await, harness.job(id).await.attempt), (State::Finished, 1));
 }
 
-/// A transaction that settles first thing may take longer than the lease: no other worker gets the job meanwhile.
+/// A transaction that starts by settling may take longer than the lease: no other worker gets the job until it ends.
 pub(super) async fn a_transaction_that_settles_first_may_outlast_the_lease(harness: Harness) {
     harness.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND)).await.unwrap();
     let id = harness.put(1).await;
@@ -240,7 +240,7 @@ pub(super) async fn a_transaction_that_settles_first_may_outlast_the_lease(harne
     let settlement = ack.commit_in(&*transaction.inside()).await.unwrap();
     let ended = "select count(*) from pm.job where lease_expires_at < now()";
     harness.eventually("the lease has ended", async || harness.number(ended) == 1).await;
-    assert_eq!(harness.queue.reap().await.unwrap().0, 0, "the open transaction keeps it");
+    assert_eq!(harness.queue.reap().await.unwrap().0, 0, "the open transaction has it locked");
     assert!(harness.next_job_is_absent(&mut jobs), "no other handler gets it");
     transaction.end(true).await;
     settlement.committed();

@@ -1,4 +1,4 @@
-//! What is put together: a driver, and the runtime that drives it.
+//! A stack: a driver, and the runtime that drives it.
 
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A driver, as the cases need it.
+/// A driver, as the cases use it.
 pub trait Client: 'static {
     /// Its name.
     const NAME: &'static str;
@@ -25,24 +25,24 @@ pub trait Client: 'static {
         runtime: Arc<dyn Sockets>,
     ) -> BoxFuture<'static, Result<Queue, Error>>;
 
-    /// Begins a transaction on a connection of its own, as a program does that has one anyway; through a pooler or not.
+    /// Begins a transaction on a separate connection, like a program that has its own; through a pooler or not.
     fn begin(url: String, pooled: bool, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>>;
 }
 
-/// A transaction of the caller's.
+/// The caller's transaction.
 pub trait Transaction: Send {
-    /// Returns what pm's statements run on.
+    /// Returns an executor that runs pm's statements in it.
     fn inside(&mut self) -> Box<dyn Executor + '_>;
 
-    /// Runs a script of the program's own in it.
+    /// Runs a script of the caller's in it.
     fn execute<'a>(&'a mut self, script: &'static str) -> BoxFuture<'a, ()>;
 
     /// Ends it.
     fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()>;
 }
 
-/// A runtime, as the cases need it.
-pub trait Home: 'static {
+/// A runtime, as the cases use it.
+pub trait AsyncRuntime: 'static {
     /// Its name.
     const NAME: &'static str;
 
@@ -71,7 +71,7 @@ pub struct Stack {
 
 impl Stack {
     /// Returns this driver on this runtime.
-    pub fn of<C: Client, H: Home>() -> Stack {
+    pub fn of<C: Client, H: AsyncRuntime>() -> Stack {
         Stack {
             driver: C::NAME,
             home: H::NAME,
@@ -89,7 +89,7 @@ impl Stack {
         self.has_server
     }
 
-    /// Returns this stack behind a PgBouncer in transaction mode; notifications go past it.
+    /// Returns this stack behind a PgBouncer in transaction mode; the listener bypasses it.
     pub fn behind_pooler(mut self) -> Stack {
         self.pooled = true;
         self
@@ -100,7 +100,7 @@ impl Stack {
         format!("{}::{}{}", self.driver, self.home, if self.pooled { "::pgbouncer" } else { "" })
     }
 
-    /// Returns whether a pooler stands between.
+    /// Returns whether the connections go through a pooler.
     pub fn is_pooled(self) -> bool {
         self.pooled
     }
@@ -139,12 +139,12 @@ impl Client for TokioPostgres {
 
     fn begin(url: String, _pooled: bool, runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
         Box::pin(async move {
-            let dial = Dial::first_of(&url, &ConnectOptions::default()).expect("it is a URL");
-            let (client, mut messages) = runtime.dial(&dial).await.expect("it answers");
+            let dial = Dial::first_of(&url, &ConnectOptions::default()).expect("the URL is valid");
+            let (client, mut messages) = runtime.dial(&dial).await.expect("connecting succeeds");
             runtime.spawn(Box::pin(async move { while messages.next().await.is_some() {} }));
-            // It ends with its database; a transaction that owns its client cannot be had otherwise.
+            // It is closed with its database. A transaction cannot own its client, so the client is leaked.
             let client: &'static mut tokio_postgres::Client = Box::leak(Box::new(client));
-            let transaction = client.transaction().await.expect("it begins");
+            let transaction = client.transaction().await.expect("the transaction begins");
             Box::new(transaction) as Box<dyn Transaction>
         })
     }
@@ -162,7 +162,7 @@ impl Transaction for tokio_postgres::Transaction<'static> {
     fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let ended = if commits { self.commit().await } else { self.rollback().await };
-            ended.expect("it ends");
+            ended.expect("the transaction ends");
         })
     }
 }
@@ -184,12 +184,12 @@ impl Client for Sqlx {
 
     fn begin(url: String, pooled: bool, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
         Box::pin(async move {
-            let mut server: PgConnectOptions = url.parse().expect("it is a URL");
+            let mut server: PgConnectOptions = url.parse().expect("the URL is valid");
             if pooled {
                 server = server.statement_cache_capacity(0).extra_float_digits(None);
             }
-            let pool = sqlx::PgPool::connect_with(server).await.expect("it answers");
-            Box::new(pool.begin().await.expect("it begins")) as Box<dyn Transaction>
+            let pool = sqlx::PgPool::connect_with(server).await.expect("connecting succeeds");
+            Box::new(pool.begin().await.expect("the transaction begins")) as Box<dyn Transaction>
         })
     }
 }
@@ -208,16 +208,16 @@ impl Transaction for sqlx::Transaction<'static, Postgres> {
     fn end(self: Box<Self>, commits: bool) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let ended = if commits { self.commit().await } else { self.rollback().await };
-            ended.expect("it ends");
+            ended.expect("the transaction ends");
         })
     }
 }
 
-/// The memory driver. A URL is any text; the same text leads to the same database.
+/// The memory driver. A URL is any text; equal texts name the same database.
 #[derive(Debug)]
 pub struct Memory;
 
-/// The databases in memory, by URL, for as long as the process lives.
+/// The databases in memory, by URL. They live as long as the process.
 static DATABASES: Mutex<BTreeMap<String, Database>> = Mutex::new(BTreeMap::new());
 
 impl Client for Memory {
@@ -229,12 +229,12 @@ impl Client for Memory {
         _options: ConnectOptions,
         runtime: Arc<dyn Sockets>,
     ) -> BoxFuture<'static, Result<Queue, Error>> {
-        let database = DATABASES.lock().expect("nobody panics with it").entry(url).or_default().clone();
+        let database = DATABASES.lock().expect("the lock is not poisoned").entry(url).or_default().clone();
         Box::pin(async move { Ok(pm_driver_memory::queue_on(database, runtime)) })
     }
 
     fn begin(url: String, _pooled: bool, _runtime: Arc<dyn Sockets>) -> BoxFuture<'static, Box<dyn Transaction>> {
-        let database = DATABASES.lock().expect("no case panics with it").entry(url).or_default().clone();
+        let database = DATABASES.lock().expect("the lock is not poisoned").entry(url).or_default().clone();
         Box::pin(async move { Box::new(database.begin()) as Box<dyn Transaction> })
     }
 }
@@ -271,7 +271,7 @@ impl Executor for Borrowed<'_> {
 #[derive(Debug)]
 pub struct OnTokio;
 
-impl Home for OnTokio {
+impl AsyncRuntime for OnTokio {
     const NAME: &'static str = "tokio";
 
     fn run(future: LocalBoxFuture<'static, ()>) {
@@ -290,7 +290,7 @@ impl Home for OnTokio {
 #[derive(Debug)]
 pub struct OnSmol;
 
-impl Home for OnSmol {
+impl AsyncRuntime for OnSmol {
     const NAME: &'static str = "smol";
 
     fn run(future: LocalBoxFuture<'static, ()>) {
@@ -306,7 +306,7 @@ impl Home for OnSmol {
 #[derive(Debug)]
 pub struct OnAsyncStd;
 
-impl Home for OnAsyncStd {
+impl AsyncRuntime for OnAsyncStd {
     const NAME: &'static str = "async_std";
 
     fn run(future: LocalBoxFuture<'static, ()>) {

@@ -1,4 +1,4 @@
-//! What comes out.
+//! Streams.
 
 use super::Harness;
 use crate::unattended;
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 pub(super) async fn the_highest_priority_of_many_queues_comes_first(harness: Harness) {
-    let names: Vec<String> = (0..5).map(|n| format!("line {n}")).collect();
+    let names: Vec<String> = (0..5).map(|n| format!("queue {n}")).collect();
     for name in &names {
         harness.queue.create_queue(name, false).await.unwrap();
     }
@@ -29,7 +29,7 @@ pub(super) async fn the_highest_priority_of_many_queues_comes_first(harness: Har
         job.into_parts().1.commit().await.unwrap();
     }
     assert_eq!(harness.jobs().await.iter().filter(|job| job.state == State::Finished).count(), 50);
-    assert_eq!(harness.queue.list_pending("tasks").await.unwrap().len(), 1, "that queue was not asked for");
+    assert_eq!(harness.queue.list_pending("tasks").await.unwrap().len(), 1, "the stream does not read that queue");
 }
 
 pub(super) async fn a_payload_of_another_type_does_not_end_the_stream(harness: Harness) {
@@ -42,15 +42,15 @@ pub(super) async fn a_payload_of_another_type_does_not_end_the_stream(harness: H
     assert_eq!(payload, 7);
     ack.commit().await.unwrap();
     drop(error);
-    harness.eventually("the bad one says why", async || harness.job(id).await.reason.is_some()).await;
+    harness.eventually("the unreadable job has a reason", async || harness.job(id).await.reason.is_some()).await;
 }
 
-/// During a deployment workers of the version before meet payloads of the new one.
+/// During a deployment, workers of the old version receive payloads of the new one.
 pub(super) async fn an_unreadable_payload_waits_for_a_worker_that_can_read_it(harness: Harness) {
     let id = harness.queue.enqueue("tasks", "of the new version", EnqueueOptions::default()).await.unwrap();
     let mut old = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     drop(harness.within("the error", old.next()).await.unwrap().unwrap_err());
-    harness.eventually("it is put off", async || harness.job(id).await.state == State::Pending).await;
+    harness.eventually("it is delayed", async || harness.job(id).await.state == State::Pending).await;
     drop(old);
     let job = harness.job(id).await;
     assert_eq!((job.retry_count, job.attempt), (0, 1), "no retry is counted");
@@ -75,16 +75,16 @@ pub(super) async fn a_worker_may_decide_about_a_job_it_cannot_read(harness: Harn
     assert_eq!((job.state, job.reason.as_deref()), (State::Failed, Some("never")));
 }
 
-pub(super) async fn an_idle_stream_is_woken_by_another_process(harness: Harness) {
+pub(super) async fn an_idle_stream_is_notified_by_another_process(harness: Harness) {
     let hour = Duration::from_secs(3_600);
     let producer = harness.another(ConnectOptions::default()).await;
     let options = StreamOptions::default().poll(hour, hour).idle_poll(hour);
     let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", options);
     for n in 0..5 {
         let waiting = async {
-            harness.eventually("the listener hears", async || harness.queue.is_listening()).await;
-            let asleep = "select count(*) from pm.queue where idle_until > now()";
-            harness.eventually("the worker sleeps", async || harness.number(asleep) == 1).await;
+            harness.eventually("the listener is connected", async || harness.queue.is_listening()).await;
+            let idle = "select count(*) from pm.queue where idle_until > now()";
+            harness.eventually("the worker is idle", async || harness.number(idle) == 1).await;
             producer.enqueue("tasks", n, EnqueueOptions::default()).await.unwrap();
         };
         let ((payload, ack), ()) = futures_util::future::join(harness.take(&mut jobs), waiting).await;

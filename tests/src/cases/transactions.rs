@@ -1,4 +1,4 @@
-//! What happens inside a transaction of the caller's, and what a transaction pooler allows.
+//! Inside the caller's transaction, and through a transaction pooler.
 
 use super::Harness;
 use crate::{LOCK_WAITS, unattended};
@@ -41,7 +41,7 @@ pub(super) async fn a_stale_ack_is_refused_in_a_transaction(harness: Harness) {
     transaction.end(false).await;
 }
 
-pub(super) async fn many_go_in_with_the_transaction_and_keys_are_told(harness: Harness) {
+pub(super) async fn many_jobs_go_in_with_the_transaction_and_conflicts_are_reported(harness: Harness) {
     let keyed = || EnqueueOptions::default().key("once");
     let holder = harness.put_with(0, keyed()).await;
     let mut transaction = harness.begin().await;
@@ -60,19 +60,19 @@ pub(super) async fn many_go_in_with_the_transaction_and_keys_are_told(harness: H
     assert_eq!(harness.number("select count(*) from pm.job"), 2_500);
 }
 
-/// A call of 1, 3 or 1,500 jobs one of which is refused puts none in, also when the caller goes on and commits.
+/// A call of 1, 3 or 1,500 jobs of which one is refused enqueues none, even when the caller commits afterwards.
 pub(super) async fn a_refused_item_keeps_all_of_its_call_out(harness: Harness) {
-    let holder = harness.put_with(0, EnqueueOptions::default().key("held")).await;
+    let holder = harness.put_with(0, EnqueueOptions::default().key("taken")).await;
     let refuse = |key: &str| EnqueueOptions::default().key(key).on_conflict(OnConflict::Refuse);
     let keep = EnqueueOptions::default;
-    let replace = || keep().key("held").on_conflict(OnConflict::Replace).priority(9);
+    let replace = || keep().key("taken").on_conflict(OnConflict::Replace).priority(9);
     let calls: Vec<(&str, Vec<EnqueueOptions>)> = vec![
-        ("one job", vec![refuse("held")]),
-        ("the second of three", vec![keep(), refuse("held"), keep()]),
-        ("one that would replace goes first", vec![replace(), keep(), refuse("held")]),
-        ("the key is held by an earlier job of the call", vec![keep().key("mine"), keep(), refuse("mine")]),
-        ("the last of 1,500", (1..1_500).map(|_| keep()).chain([refuse("held")]).collect()),
-        ("the first of 1,500", [refuse("held")].into_iter().chain((1..1_500).map(|_| keep())).collect()),
+        ("one job", vec![refuse("taken")]),
+        ("the second of three", vec![keep(), refuse("taken"), keep()]),
+        ("one that would replace goes first", vec![replace(), keep(), refuse("taken")]),
+        ("the key is reserved by an earlier job of the call", vec![keep().key("mine"), keep(), refuse("mine")]),
+        ("the last of 1,500", (1..1_500).map(|_| keep()).chain([refuse("taken")]).collect()),
+        ("the first of 1,500", [refuse("taken")].into_iter().chain((1..1_500).map(|_| keep())).collect()),
         ("two of 1,500, the second in the second statement", {
             let filler = (0..1_400).map(|_| keep());
             [keep().key("far")]
@@ -101,7 +101,7 @@ pub(super) async fn a_refused_item_keeps_all_of_its_call_out(harness: Harness) {
     }
 }
 
-/// A missing queue, and input that is refused, put nothing in either, and the transaction goes on.
+/// A missing queue and invalid input enqueue nothing either, and the transaction stays usable.
 pub(super) async fn a_call_into_a_missing_queue_leaves_the_transaction_usable(harness: Harness) {
     let mut transaction = harness.begin().await;
     let inside = transaction.inside();
@@ -119,8 +119,8 @@ pub(super) async fn a_call_into_a_missing_queue_leaves_the_transaction_usable(ha
     assert_eq!(harness.jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
 }
 
-/// A key whose holder is put in by a transaction that commits while the call waits for it refuses the call as well.
-pub(super) async fn a_holder_that_commits_meanwhile_refuses_the_whole_call(harness: Harness) {
+/// A key whose holder is enqueued by a transaction that commits while the call waits for it refuses the call too.
+pub(super) async fn a_holder_that_commits_concurrently_refuses_the_whole_call(harness: Harness) {
     let keyed = || EnqueueOptions::default().key("raced");
     let mut theirs = harness.begin().await;
     let holder = harness.queue.enqueue_in(&*theirs.inside(), "tasks", 0u64, keyed()).await.unwrap();
@@ -157,7 +157,7 @@ pub(super) async fn nothing_is_kept_in_a_session_of_a_pooler(harness: Harness) {
         ack.commit().await.unwrap();
     }
     assert_eq!(queue.list_queues().await.unwrap()[0].count(State::Finished).jobs, 20);
-    assert!(harness.is_pooled() || !queue.is_listening(), "unless it goes past the pooler");
+    assert!(harness.is_pooled() || !queue.is_listening(), "it listens only if the listener bypasses the pooler");
     let open = "select count(*) from pg_stat_activity where application_name = 'pooled' and xact_start is not null";
     harness.eventually("no transaction is left open", async || harness.number(open) == 0).await;
 }

@@ -1,5 +1,5 @@
-//! Bugs planted on purpose, to see whether the simulator finds them. They stand around the database and before the
-//! network; nothing that ships knows of them.
+//! Bugs planted on purpose, to check that the simulation finds them. They wrap the database and the network; shipped
+//! code does not contain them.
 
 use super::faults::Fate;
 use super::pool::{LONGEST_WAIT_US, passes_locked_jobs};
@@ -15,7 +15,7 @@ const EARLY_US: i64 = 5_000_000;
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)] // what each does stands at its name below
+#[allow(missing_docs)] // see the descriptions in `ALL`
 pub enum Bug {
     SettleUnfenced,
     ReapEarly,
@@ -25,13 +25,13 @@ pub enum Bug {
     ClaimOfPaused,
     ClaimResent,
     ExtendRevives,
-    WakeUpLost,
+    NotificationSkipped,
     SettleForgotten,
-    LostSettleBelieved,
+    LostSettleTrusted,
     EnqueueForgotten,
     EnqueueUnderNewId,
     TrustFromReply,
-    DropUnsaid,
+    DropNotSettled,
     MoveBreaksLease,
     RestartUnforced,
     KeyTwice,
@@ -40,11 +40,11 @@ pub enum Bug {
     TickKeyShared,
     OverlapIgnored,
     TickEarly,
-    SetReplans,
-    TickUntold,
+    SetRecomputes,
+    NextTickHidden,
     TextRefused,
     IdleFromSending,
-    GivenBackOnce,
+    ReleasedOnce,
     LockRetried,
     LockNotPassed,
     KeysMixed,
@@ -54,56 +54,56 @@ pub enum Bug {
     FrontierDropped,
     OperatorsUnbounded,
     GivenUpLivesOn,
-    RollbackUnheeded,
+    RollbackIgnored,
     RollbackTakenForCommit,
     RefusedCallStays,
-    LockedUnfound,
+    LockedNotFound,
 }
 
 impl Bug {
     /// All bugs, with what each does.
     pub const ALL: [(Bug, &'static str); 41] = [
-        (Bug::SettleUnfenced, "a settle counts whatever its lease number"),
-        (Bug::ReapEarly, "the reaper does not ask whether a lease is over"),
-        (Bug::ReapStrands, "a reaped job gets neither a place in line nor a due time"),
+        (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
+        (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
+        (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
         (Bug::ReleaseBlames, "a release raises the retry count"),
-        (Bug::ReleaseOfAll, "giving back a lost claim gives back what others hold too"),
-        (Bug::ClaimOfPaused, "a claim does not read the pause"),
+        (Bug::ReleaseOfAll, "releasing a lost claim also releases jobs of other holders"),
+        (Bug::ClaimOfPaused, "a claim ignores the pause"),
         (Bug::ClaimResent, "a claim whose reply was lost is sent again"),
         (Bug::ExtendRevives, "an extension revives a lease that was reaped"),
-        (Bug::WakeUpLost, "an enqueue does not tell that a worker sleeps"),
-        (Bug::SettleForgotten, "one settle in eight is answered and not done"),
-        (Bug::LostSettleBelieved, "a settle whose reply was lost is not sent again and counts as done"),
+        (Bug::NotificationSkipped, "an enqueue does not report that a worker is idle"),
+        (Bug::SettleForgotten, "one settlement in eight is answered and not done"),
+        (Bug::LostSettleTrusted, "a settlement whose reply was lost is not sent again and counts as done"),
         (Bug::EnqueueForgotten, "one enqueue in eight is answered and not done"),
         (Bug::EnqueueUnderNewId, "an enqueue whose reply was lost is sent again under a new id"),
         (Bug::TrustFromReply, "trust in a lease is measured from the reply"),
-        (Bug::DropUnsaid, "a dropped ack does not soft-fail its job"),
+        (Bug::DropNotSettled, "a dropped ack does not soft-fail its job"),
         (Bug::MoveBreaksLease, "a move takes a job in progress from its holder"),
         (Bug::RestartUnforced, "a restart without force takes jobs in progress"),
-        (Bug::KeyTwice, "a key does not keep others out"),
-        (Bug::FireOfChanged, "a firing asks for neither revision nor next tick"),
-        (Bug::TickStays, "a firing does not move its schedules on"),
+        (Bug::KeyTwice, "a reserved key does not keep other jobs out"),
+        (Bug::FireOfChanged, "a firing checks neither revision nor next tick"),
+        (Bug::TickStays, "a firing does not advance its schedules"),
         (Bug::TickKeyShared, "the ticks of a schedule share one key"),
-        (Bug::OverlapIgnored, "a tick does not wait for the job of the last one"),
+        (Bug::OverlapIgnored, "a tick does not wait for the job of the previous one"),
         (Bug::TickEarly, "a schedule counts as due five seconds before its tick"),
-        (Bug::SetReplans, "setting a schedule again plans its next tick anew"),
-        (Bug::TickUntold, "nobody is told when the next tick comes"),
-        (Bug::TextRefused, "a reason that the database cannot store is sent again as it is"),
+        (Bug::SetRecomputes, "setting a schedule again computes its next tick anew"),
+        (Bug::NextTickHidden, "workers do not learn when the next tick comes"),
+        (Bug::TextRefused, "a reason that the database cannot store is sent again unchanged"),
         (Bug::IdleFromSending, "waiting for a handler is counted from when the claim was sent"),
-        (Bug::GivenBackOnce, "a lost claim is given back once, while the server may still work on it"),
-        (Bug::LockRetried, "an enqueue to a locked queue is sent again whatever its patience"),
-        (Bug::LockNotPassed, "a batch of enqueues does not pass a locked key by"),
+        (Bug::ReleasedOnce, "a lost claim is released once, while the server may still work on it"),
+        (Bug::LockRetried, "an enqueue to a locked queue is sent again past its retry deadline"),
+        (Bug::LockNotPassed, "a batch of enqueues does not pass by a locked key"),
         (Bug::KeysMixed, "enqueues without keys wait for the keys of others"),
-        (Bug::ReplaceForgotten, "which enqueue replaced a job is not remembered"),
+        (Bug::ReplaceForgotten, "which enqueue replaced a job is not recorded"),
         (Bug::AttemptsStay, "the attempts of a deleted job stay"),
-        (Bug::RestartKeyless, "a job is restarted beside another that holds its key"),
+        (Bug::RestartKeyless, "a job is restarted while another job has reserved its key"),
         (Bug::FrontierDropped, "the claim frontier of a line in use is deleted"),
         (Bug::OperatorsUnbounded, "operators' statements take every connection"),
         (Bug::GivenUpLivesOn, "a statement that waits for a lock is given up by its client only"),
-        (Bug::RollbackUnheeded, "an ack does not come back from a transaction that was rolled back"),
+        (Bug::RollbackIgnored, "an ack does not come back from a transaction that was rolled back"),
         (Bug::RollbackTakenForCommit, "a settlement that was rolled back counts as committed"),
         (Bug::RefusedCallStays, "a refused call in a transaction leaves its other jobs in"),
-        (Bug::LockedUnfound, "a job that is locked is told to operators as not there"),
+        (Bug::LockedNotFound, "a locked job is reported to operators as missing"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -121,7 +121,7 @@ impl Bug {
             (Bug::SettleUnfenced, StatementId::Settle) => {
                 each_lease(&mut params, |id, lease, _| before.job.get(&id).and_then(|job| job.lease).unwrap_or(lease))
             }
-            (Bug::DropUnsaid, StatementId::Settle) => each_lease(&mut params, |_, lease, reason| match reason {
+            (Bug::DropNotSettled, StatementId::Settle) => each_lease(&mut params, |_, lease, reason| match reason {
                 Some("dropped without ack") => -1,
                 _ => lease,
             }),
@@ -131,10 +131,12 @@ impl Bug {
             {
                 return Ok(Rows::builder(3).finish());
             }
-            (Bug::LockNotPassed, StatementId::EnqueueEach) if !before.locked_keys.is_empty() => return Err(waited()),
-            (Bug::KeysMixed, StatementId::Enqueue) if !before.locked_keys.is_empty() => return Err(waited()),
+            (Bug::LockNotPassed, StatementId::EnqueueEach) if !before.locked_keys.is_empty() => {
+                return Err(lock_timeout());
+            }
+            (Bug::KeysMixed, StatementId::Enqueue) if !before.locked_keys.is_empty() => return Err(lock_timeout()),
             (Bug::TickKeyShared, StatementId::FireSchedules) => share_keys(&mut params),
-            (Bug::LockedUnfound, statement) if passes_locked_jobs(statement) => {
+            (Bug::LockedNotFound, statement) if passes_locked_jobs(statement) => {
                 if let Value::UuidArray(ids) = &mut params[0] {
                     let locked = ids.iter_mut().filter(|id| id.is_some_and(|id| before.locked_jobs.contains(&id)));
                     locked.for_each(|id| *id = Some(Uuid::nil()));
@@ -148,8 +150,8 @@ impl Bug {
         match (self, statement, fate) {
             (Bug::TrustFromReply, StatementId::Claim | StatementId::Extend, Fate::Runs { answers_us, .. }) => {
                 let late_ms = (world.now_us() - sent_at + answers_us) / 1_000;
-                let place = if statement == StatementId::Claim { 3 } else { 1 };
-                answer.map(|rows| later(&rows, world.catalog.statement(statement), place, late_ms as i64))
+                let column = if statement == StatementId::Claim { 3 } else { 1 };
+                answer.map(|rows| later(&rows, world.catalog.statement(statement), column, late_ms as i64))
             }
             (Bug::TickEarly, StatementId::DueSchedules, _) => {
                 answer.map(|rows| later(&rows, world.catalog.statement(statement), 8, EARLY_US))
@@ -169,7 +171,7 @@ impl Bug {
             (Bug::ClaimOfPaused, StatementId::Claim) => {
                 tables.queue.values_mut().for_each(|queue| queue.paused = false)
             }
-            (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
+            (Bug::NotificationSkipped, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 tables.queue.values_mut().for_each(|queue| queue.idle_until = None);
             }
             (Bug::KeyTwice, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
@@ -217,10 +219,10 @@ impl Bug {
                 let early = |at: Timestamp| Timestamp::from_unix_us(at.unix_us() - EARLY_US);
                 all.for_each(|schedule| schedule.next_tick = schedule.next_tick.map(early));
             }
-            (Bug::SetReplans, StatementId::SetSchedule, [Value::Text(name), ..]) => {
+            (Bug::SetRecomputes, StatementId::SetSchedule, [Value::Text(name), ..]) => {
                 all.filter(|schedule| schedule.name == **name).for_each(|schedule| schedule.next_tick = None);
             }
-            (Bug::TickUntold, StatementId::Poll | StatementId::DueSchedules, _) => {
+            (Bug::NextTickHidden, StatementId::Poll | StatementId::DueSchedules, _) => {
                 all.for_each(|schedule| schedule.next_tick = schedule.next_tick.filter(|tick| *tick <= now));
             }
             _ => {}
@@ -249,7 +251,7 @@ impl Bug {
                     queue.paused = before.queue.get(id).is_some_and(|queue| queue.paused);
                 }
             }
-            (Bug::WakeUpLost, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
+            (Bug::NotificationSkipped, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
                 for (id, queue) in &mut tables.queue {
                     queue.idle_until = before.queue.get(id).and_then(|queue| queue.idle_until);
                 }
@@ -282,7 +284,7 @@ impl Bug {
                 (Bug::OverlapIgnored, StatementId::FireSchedules) => schedule.overlap = old.overlap,
                 (Bug::TickStays, StatementId::FireSchedules)
                 | (Bug::TickEarly, StatementId::DueSchedules)
-                | (Bug::TickUntold, StatementId::Poll | StatementId::DueSchedules) => {
+                | (Bug::NextTickHidden, StatementId::Poll | StatementId::DueSchedules) => {
                     schedule.next_tick = old.next_tick
                 }
                 _ => {}
@@ -299,9 +301,9 @@ pub(super) async fn send(
     params: &[Value<'_>],
 ) -> Option<Result<Rows, Failure>> {
     let sent_at = world.now_us();
-    if world.bug == Some(Bug::GivenBackOnce)
+    if world.bug == Some(Bug::ReleasedOnce)
         && let (StatementId::ReleaseClaim, Some(Value::Int8(lease))) = (statement, params.first())
-        && world.given_back.lock().expect("no panic with it").contains(lease)
+        && world.released.lock().expect("the lock is not poisoned").contains(lease)
     {
         let mut none = Rows::builder(1);
         none.push(Some(&0i64.to_be_bytes()));
@@ -311,7 +313,7 @@ pub(super) async fn send(
     let is_lost = answer.as_ref().is_err_and(|failure| failure.class() == pm_core::Class::Unknown);
     match (world.bug, statement) {
         (Some(Bug::ClaimResent), StatementId::Claim) if is_lost => world.send(process, statement, params).await.ok(),
-        (Some(Bug::LostSettleBelieved), StatementId::Settle) if is_lost => Some(Ok(Rows::builder(1).finish())),
+        (Some(Bug::LostSettleTrusted), StatementId::Settle) if is_lost => Some(Ok(Rows::builder(1).finish())),
         (Some(Bug::EnqueueUnderNewId), StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
             if is_lost =>
         {
@@ -325,9 +327,9 @@ pub(super) async fn send(
         (Some(Bug::TextRefused), StatementId::Settle) if params.iter().any(is_fitted) => {
             Some(Err(Failure::reported("22P05", None, "a character has no equivalent")))
         }
-        (Some(Bug::GivenBackOnce), StatementId::ReleaseClaim) => {
+        (Some(Bug::ReleasedOnce), StatementId::ReleaseClaim) => {
             if let (Ok(_), Some(Value::Int8(lease))) = (&answer, params.first()) {
-                world.given_back.lock().expect("no panic with it").insert(*lease);
+                world.released.lock().expect("the lock is not poisoned").insert(*lease);
             }
             Some(answer)
         }
@@ -335,7 +337,7 @@ pub(super) async fn send(
             let may_wait_us = (world.lease_ms as u64 * 1_000 / 4).min(5 * SECOND);
             match answer {
                 Ok(rows) if world.now_us() - sent_at >= may_wait_us => {
-                    // What the release says changes nothing: if it fails, the leases end.
+                    // The result of the release does not matter: if it fails, the leases expire.
                     drop(world.send(process, StatementId::ReleaseClaim, &params[4..5]).await);
                     Some(Ok(without_jobs(&rows, world.catalog.statement(statement))))
                 }
@@ -345,9 +347,9 @@ pub(super) async fn send(
         (Some(Bug::LockRetried), StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach) => {
             let mut answer = answer;
             while answer.as_ref().is_ok_and(|rows| names_locked(rows, statement)) {
-                let (waiting, woken) = futures_channel::oneshot::channel();
-                world.at(world.now_us() + SECOND, Entry::Wake(waiting));
-                woken.await.ok()?;
+                let (timer, fired) = futures_channel::oneshot::channel();
+                world.at(world.now_us() + SECOND, Entry::Timer(timer));
+                fired.await.ok()?;
                 answer = sent(world, process, statement, params).await?;
             }
             Some(answer)
@@ -361,7 +363,7 @@ fn is_fitted(param: &Value<'_>) -> bool {
     matches!(param, Value::TextArray(texts) if texts.iter().flatten().any(|text| text.contains("\\u{")))
 }
 
-/// Sends a statement under the auditor's eyes.
+/// Sends a statement and shows it to the auditor.
 async fn sent(
     world: &World,
     process: usize,
@@ -375,7 +377,7 @@ async fn sent(
     answer
 }
 
-/// Returns whether the reply to an enqueue says that a queue's row is locked.
+/// Returns whether the reply to an enqueue reports that a queue's row is locked.
 fn names_locked(rows: &Rows, statement: StatementId) -> bool {
     rows.iter(statement).any(|mut row| {
         let outcome: Option<i16> = row.read::<i64>().and_then(|_| row.read()).ok();
@@ -383,27 +385,27 @@ fn names_locked(rows: &Rows, statement: StatementId) -> bool {
     })
 }
 
-/// Returns the failure of a statement that waited for a lock in vain.
-fn waited() -> Failure {
+/// Returns the failure of a statement whose wait for a lock timed out.
+fn lock_timeout() -> Failure {
     Failure::reported("55P03", None, "canceling statement due to lock timeout")
 }
 
-/// Changes the lease numbers of a settle, going by job, number and reason.
+/// Changes the lease numbers of a settle, depending on job, number and reason.
 fn each_lease(params: &mut [Value<'_>], number: impl Fn(Uuid, i64, Option<&str>) -> i64) {
     let [Value::UuidArray(ids), Value::Int8Array(leases), _, _, _, reasons, ..] = params else {
-        panic!("a settle has other parameters than the planted bugs know: {params:?}");
+        panic!("the planted bugs do not know these parameters of a settle: {params:?}");
     };
     for (n, (id, lease)) in ids.iter().zip(leases).enumerate() {
         let reason = match reasons {
             Value::TextArray(reasons) => reasons[n].as_deref(),
             Value::Null(_) => None,
-            odd => panic!("no reasons but {odd:?}"),
+            odd => panic!("no reasons: {odd:?}"),
         };
         *lease = id.zip(*lease).map(|(id, lease)| number(id, lease, reason));
     }
 }
 
-/// Gives the jobs of a firing keys that do not say their tick.
+/// Gives the jobs of a firing keys that do not name their tick.
 fn share_keys(params: &mut [Value<'_>]) {
     if let Some(Value::TextArray(keys)) = params.last_mut() {
         for key in keys.iter_mut().flatten() {
@@ -425,14 +427,14 @@ fn without_jobs(rows: &Rows, statement: &Statement) -> Rows {
     changed.finish()
 }
 
-/// Returns a reply with one column, milliseconds or a time, greater by so much.
-fn later(rows: &Rows, statement: &Statement, place: usize, by: i64) -> Rows {
+/// Returns a reply in which one column, milliseconds or a time, is greater by `by`.
+fn later(rows: &Rows, statement: &Statement, index: usize, by: i64) -> Rows {
     let columns = statement.columns.len();
     let mut changed = Rows::builder(columns);
     for mut row in rows.iter(statement.id) {
         for column in 0..columns {
             let cell: Option<Bytes> = row.read().ok().flatten();
-            let number = cell.as_deref().filter(|_| column == place).and_then(|cell| cell.try_into().ok());
+            let number = cell.as_deref().filter(|_| column == index).and_then(|cell| cell.try_into().ok());
             match number.map(i64::from_be_bytes) {
                 Some(number) => changed.push(Some(&(number + by).to_be_bytes())),
                 None => changed.push(cell.as_deref()),

@@ -1,4 +1,4 @@
-//! What producers and operators do, at any moment and several things at once.
+//! Producers and operators, which act at any moment and concurrently.
 
 use super::auditor::Call;
 use super::schedules::schedule;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Puts jobs in and meddles with them, until there is peace.
+/// Enqueues jobs and operates on them until faults end.
 pub(super) async fn produce_and_operate(process: Arc<Process>, queue: Queue) {
     if process.world.below(2) == 0 {
         let (reaper, of) = (queue.clone(), process.clone());
@@ -28,18 +28,18 @@ pub(super) async fn produce_and_operate(process: Arc<Process>, queue: Queue) {
                 _ => produce(&client, &queue).await,
             }
         };
-        let (of, patience_us) =
+        let (of, timeout_us) =
             (process.clone(), [SECOND / 10, SECOND, 3_600 * SECOND][process.world.below(3) as usize]);
         process.world.executor.spawn(
             process.number,
-            // Cancelled when it takes too long.
-            Box::pin(async move { of.within_us(patience_us, action).await.unwrap_or_default() }),
+            // Cancelled when it takes longer.
+            Box::pin(async move { of.within_us(timeout_us, action).await.unwrap_or_default() }),
         );
         process.sleep_us(process.world.below(SECOND * 3 / 2)).await;
     }
 }
 
-/// Puts one job in, or some.
+/// Enqueues one job, or several.
 pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
     let name = QUEUES[process.world.below(3) as usize];
     let jobs = if process.world.below(4) == 0 { 1 + process.world.below(8) } else { 1 };
@@ -58,12 +58,12 @@ pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
         let payloads: Vec<_> = jobs.iter().map(|(payload, _)| *payload).collect();
         for (payload, enqueued) in payloads.into_iter().zip(queue.enqueue_many(name, jobs).await.into_iter().flatten())
         {
-            told(process, payload, &Ok(enqueued));
+            answered(process, payload, &Ok(enqueued));
         }
     }
 }
 
-fn told(process: &Process, payload: u64, answer: &Result<Enqueued, Error>) {
+fn answered(process: &Process, payload: u64, answer: &Result<Enqueued, Error>) {
     process.world.auditor().enqueued(payload.to_string().as_bytes(), answer);
 }
 
@@ -72,7 +72,7 @@ fn drawn_job(process: &Process) -> (u64, EnqueueOptions) {
     let mut seed = process.world.chance();
     let mut options = EnqueueOptions::default().priority(seed.pick(&[0, 0, 0, 5, -1]));
     match seed.below(12) {
-        // In peace nobody would set a held job free, and endings are waited for.
+        // After the faults, no operator would resume a paused job, and every job must end.
         0 | 1 if process.world.is_peaceful() => {}
         0 => options = options.run_at(RunAt::In(Duration::from_millis(seed.below(8_000)))),
         1 => options = options.initial_state(InitialState::Paused),
@@ -88,7 +88,7 @@ fn drawn_job(process: &Process) -> (u64, EnqueueOptions) {
     (payload, options)
 }
 
-/// Does what operators do, to some job or queue. What is refused is refused.
+/// Does an operator's action on some job or queue. Errors are ignored.
 async fn operate(process: &Arc<Process>, queue: &Queue) {
     let world = &process.world;
     let ids = some_jobs(process);
@@ -133,16 +133,16 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
     }
 }
 
-/// Lets the auditor judge what operators hear of jobs.
+/// Lets the auditor judge an operator's report.
 fn judge(process: &Process, ids: &[Uuid], report: Result<BulkReport, Error>) {
     let report = report.unwrap_or_default();
     let missing = ids.iter().zip(report.changes()).filter(|(_, change)| **change == Change::NotFound);
     let missing: Vec<Uuid> = missing.map(|(id, _)| *id).collect();
     let world = &process.world;
-    world.database.look(|tables| world.auditor().told_missing(&missing, tables));
+    world.database.look(|tables| world.auditor().reported_missing(&missing, tables));
 }
 
-/// Returns up to three jobs, whatever they are doing.
+/// Returns up to three jobs in any state.
 fn some_jobs(process: &Process) -> Vec<Uuid> {
     let all: Vec<Uuid> = process.world.database.look(|tables| tables.job.keys().copied().collect());
     let mut seed = process.world.chance();
@@ -150,9 +150,9 @@ fn some_jobs(process: &Process) -> Vec<Uuid> {
     (0..count).map(|_| all[seed.below(all.len() as u64) as usize]).collect()
 }
 
-/// Sets right what operators left: every queue exists and is open, and deleted ones are gone. Twice, because enqueues
-/// with lost replies are sent again for 30 s, held jobs among them.
-pub(super) async fn set_right(process: Arc<Process>, queue: Queue) {
+/// Restores the queues: each exists and is active, and the deletion of deleted ones is complete. Twice, because
+/// enqueues with lost replies are sent again for 30 s, with paused jobs among them.
+pub(super) async fn restore_queues(process: Arc<Process>, queue: Queue) {
     for _ in 0..2 {
         for name in ALL_QUEUES {
             while queue.create_queue(name, false).await.is_err() || queue.resume_queue(name).await.is_err() {

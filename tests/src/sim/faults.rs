@@ -1,23 +1,23 @@
-//! What can go wrong on the way to the database, and how often in this world.
+//! Faults between a process and the database, and how often they happen in a world.
 
 use super::world::{MS, SECOND};
 use crate::Seed;
 use std::collections::BTreeMap;
 
-/// What becomes of a statement.
+/// What happens to a statement.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fate {
-    /// No connection can be had.
+    /// No connection is available.
     Unsent,
-    /// The connection breaks before the server hears of it.
+    /// The connection breaks before the server receives it.
     LostBefore { fails_us: u64 },
-    /// The server works on it. Its reply may be lost.
+    /// The server runs it. Its reply may be lost.
     Runs { runs_us: u64, answers_us: u64, is_lost: bool },
-    /// The connection breaks, and the server works on it afterwards.
+    /// The connection breaks, and the server runs it afterwards.
     Straggles { fails_us: u64, runs_us: u64 },
 }
 
-/// How often what goes wrong, in one of a thousand statements. Each world has its own mixture.
+/// How many of a thousand statements meet each fault. Each world has its own mixture.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     unsent: u64,
@@ -28,9 +28,9 @@ pub(super) struct Faults {
     pub(super) notification_lost: u64,
     pub(super) notification_doubled: u64,
     pub(super) notification_late: u64,
-    /// Nobody can connect until then: the server restarts.
+    /// No process can connect until then: the server restarts.
     pub(super) down_until: u64,
-    /// Someone's open transaction holds locks until then, for which operators' statements wait.
+    /// An open transaction holds locks until then, and operators' statements wait for them.
     pub(super) locked_until: u64,
     /// A process cannot connect until then.
     pub(super) cut_off_until: BTreeMap<usize, u64>,

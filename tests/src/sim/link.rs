@@ -1,4 +1,4 @@
-//! How slow the network is, all along and also in peace.
+//! How slow the network is, during and after the faults.
 
 use super::world::SECOND;
 use crate::Seed;
@@ -8,15 +8,15 @@ use pm_queue::{Failure, Rows, Uuid};
 /// The network between processes and server.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Link {
-    /// Every reply takes so long.
+    /// How long every reply takes.
     latency_us: u64,
-    /// A claim's reply takes so long for each of its jobs, as large payloads do.
+    /// How long a claim's reply takes for each of its jobs, as with large payloads.
     per_job_us: u64,
 }
 
 impl Link {
-    /// Returns a network on which in one world of six replies take a good part of a lease, and in one of six claims of
-    /// many jobs take longer than one.
+    /// Returns a network. In one world of six, replies take a large part of a lease; in one of six, claims of many jobs
+    /// take longer than a lease.
     pub(super) fn drawn(lease_ms: i64, seed: &mut Seed) -> Link {
         let lease_us = lease_ms.unsigned_abs() * 1_000;
         let part = |percent: u64| lease_us * percent / 100;
@@ -27,10 +27,10 @@ impl Link {
         }
     }
 
-    /// Returns how long a reply is on its way.
+    /// Returns how long a reply is in flight.
     pub(super) fn takes_us(&self, statement: StatementId, answer: &Result<Rows, Failure>) -> u64 {
         let jobs = match answer {
-            // Its other rows are about queues.
+            // The other rows of the reply describe queues.
             Ok(rows) if statement == StatementId::Claim => {
                 rows.iter(statement).filter_map(|mut row| row.read::<Option<Uuid>>().ok().flatten()).count()
             }
@@ -39,15 +39,16 @@ impl Link {
         self.latency_us + self.per_job_us * jobs as u64
     }
 
-    /// Returns how long to wait for what takes so long on a fast network.
-    pub(super) fn patience_us(&self, us: u64) -> u64 {
+    /// Returns how long to wait for something that takes `us` on a fast network.
+    pub(super) fn timeout_us(&self, us: u64) -> u64 {
         match self.latency_us + self.per_job_us {
             0 => us,
             slow_us => us + 30 * slow_us.max(SECOND),
         }
     }
 
-    /// Returns whether a worker can keep all its leases: on a slow network a settle may wait for several replies.
+    /// Returns whether a worker can keep all its leases. On a slow network it cannot: a settle may wait for several
+    /// replies.
     pub(super) fn keeps_leases(&self) -> bool {
         self.latency_us + self.per_job_us == 0
     }

@@ -1,7 +1,7 @@
 //! A simulation: workers, producers, operators and reapers on the real façade and machines, over the memory driver, on
-//! one thread, in virtual time, from one seed. Everything that can go wrong does; an auditor watches every step.
+//! one thread, in virtual time, from one seed, with injected faults. An auditor checks every step.
 //!
-//! First there is chaos for a while. Then faults end, operators set right what they left, and every job must end.
+//! A world starts with a phase of faults. Then the faults end, operators restore the queues, and every job must end.
 
 mod auditor;
 mod bug;

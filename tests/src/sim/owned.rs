@@ -1,4 +1,4 @@
-//! Parameters that outlive the statement's future: a server works on, whoever has gone.
+//! Parameters that outlive the statement's future: the server runs it even if the client has dropped it.
 
 use pm_queue::Value;
 
@@ -39,7 +39,7 @@ impl Owned {
         }
     }
 
-    pub(super) fn lend(&self) -> Value<'_> {
+    pub(super) fn borrow(&self) -> Value<'_> {
         match self {
             Owned::Text(text) => Value::Text(text),
             Owned::Bytes(bytes) => Value::Bytes(bytes),
@@ -49,7 +49,7 @@ impl Owned {
     }
 }
 
-/// Returns the values of an array without nulls; nothing for anything else.
+/// Returns the leases that a statement names in its first two parameters; empty for other parameters.
 pub(super) fn leases_of(params: &[Value<'_>]) -> Vec<(uuid::Uuid, i64)> {
     match params {
         [Value::UuidArray(ids), Value::Int8Array(leases), ..] => {

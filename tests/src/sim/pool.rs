@@ -1,4 +1,4 @@
-//! The connections of a process, and what waits for locks on them.
+//! The connections of a process, and the statements that wait for locks on them.
 
 use super::bug::Bug;
 use super::stack::{Process, Stack};
@@ -9,22 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// After how long the server gives up a statement, and one that waits for a lock.
+/// After how long the server cancels a statement, and one that waits for a lock.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_TIMEOUT_US: u64 = SECOND;
-/// After how long the façade gives up a statement that was not answered.
+/// After how long the façade gives up a statement without a reply.
 const GIVEN_UP_AFTER_US: u64 = 10 * SECOND;
-/// How long a statement may wait for a connection: for as long as that, in a process that stands still then.
+/// How long a statement may wait for a connection: that long, plus the longest suspension of a process.
 pub(super) const LONGEST_WAIT_US: u64 = GIVEN_UP_AFTER_US + 8 * SECOND;
-/// How many sessions of a process may be left waiting, by statements that it has given up.
+/// How many sessions of a process may still wait for a statement that it has given up.
 const MOST_LEFT: usize = 2;
 
 /// The connections of a process.
 pub(super) struct Pool {
-    /// How many there are, each for one statement at a time; without a bound where statements share them.
+    /// How many there are, each for one statement at a time; `None` where statements share connections.
     size: Option<usize>,
     taken: AtomicUsize,
-    /// How many of the server's sessions wait for a lock although nothing waits for their answer.
+    /// How many sessions of the server wait for a lock although the client has given the statement up.
     left: AtomicUsize,
 }
 
@@ -43,11 +43,11 @@ impl Pool {
     }
 }
 
-/// A connection taken out of the pool for other statements than extensions of leases, for as long as this lives.
+/// A connection taken from the pool, for any statement but an extension, until this is dropped.
 pub(super) struct Taken(Option<Arc<Process>>);
 
 impl Taken {
-    /// Takes a connection. Whatever else is under way, one is left for extensions, which never wait for a lock.
+    /// Takes a connection. One is always left for extensions, which never wait for a lock.
     pub(super) fn out_of(process: &Arc<Process>, class: ConnectionClass) -> Self {
         if class == ConnectionClass::Extend {
             return Taken(None);
@@ -79,26 +79,26 @@ struct WaitsForLock {
 impl Drop for WaitsForLock {
     fn drop(&mut self) {
         let world = &self.process.world;
-        // One that is dropped earlier goes with its process.
+        // One that is dropped earlier belongs to a crashed process.
         if self.is_over || world.now_us() < self.since_us + GIVEN_UP_AFTER_US {
             return;
         }
         let left = self.process.pool.left.fetch_add(1, Ordering::Relaxed) + 1;
         if left > MOST_LEFT {
-            world.auditor().violate(format!("the server is told: {left} sessions wait on after they were given up"));
+            world.auditor().violate(format!("abandoned statements end on the server: {left} sessions still wait"));
         }
     }
 }
 
-/// Returns whether a statement passes by the jobs that another transaction has locked.
+/// Returns whether a statement skips the jobs that another transaction has locked.
 pub(super) fn passes_locked_jobs(statement: StatementId) -> bool {
     use StatementId::{DeleteJobs, EndJobs, MoveJobs, RestartJobs};
     matches!(statement, RestartJobs | EndJobs | DeleteJobs | MoveJobs)
 }
 
-/// Waits for a lock as the server does, if someone holds one and it is an operator's statement that waits.
+/// Waits for a lock like the server, if another transaction has one and the statement is an operator's.
 pub(super) async fn wait_for_lock(process: &Arc<Process>, statement: StatementId) -> Result<(), Failure> {
-    // Those that enqueues wait for are the tables' own.
+    // The memory driver's tables implement the locks that enqueues wait for.
     if statement.class() != ConnectionClass::Operator || passes_locked_jobs(statement) {
         return Ok(());
     }
@@ -108,11 +108,11 @@ pub(super) async fn wait_for_lock(process: &Arc<Process>, statement: StatementId
         return Ok(());
     }
     let lives_on = world.bug == Some(Bug::GivenUpLivesOn);
-    let patience_us = if lives_on { u64::MAX } else { LOCK_TIMEOUT_US };
+    let timeout_us = if lives_on { u64::MAX } else { LOCK_TIMEOUT_US };
     let mut waits = WaitsForLock { process: process.clone(), since_us: now, is_over: false };
-    Stack(process.clone()).sleep(Duration::from_micros(patience_us.min(until - now))).await;
+    Stack(process.clone()).sleep(Duration::from_micros(timeout_us.min(until - now))).await;
     waits.is_over = true;
-    match until - now > patience_us {
+    match until - now > timeout_us {
         true => Err(Failure::reported("55P03", None, "canceling statement due to lock timeout")),
         false => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! What operators do to schedules, and schedules that nobody fired for long.
+//! Operators' actions on schedules, and schedules that have not been fired for a long time.
 
 use super::stack::Process;
 use super::worker::QUEUES;
@@ -10,22 +10,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const NAMES: [&str; 3] = ["often", "seldom", "never twice"];
-/// Ticks come every so many minutes; each divides the hour.
+/// Minutes between ticks; each divides the hour.
 const EVERY: [i64; 3] = [1, 2, 5];
 const MISSED: [Missed; 4] = [Missed::Skip, Missed::Once, Missed::All(2), Missed::All(100)];
 const OVERLAP: [Overlap; 2] = [Overlap::Allow, Overlap::Skip];
 const MINUTE_US: i64 = 60_000_000;
-/// The most schedules that there are then.
+/// How many schedules `neglect` leaves at most.
 const MOST: usize = 5;
 
-/// Does what operators do to a schedule. What is refused is refused.
+/// Does an operator's action on a schedule. Errors are ignored.
 pub(super) async fn schedule(process: &Arc<Process>, queue: &Queue) {
     let world = &process.world;
     let name = NAMES[world.below(3) as usize];
     match world.below(12) {
         0..4 => {
-            let (home, every, missed, overlap) = drawn(world);
-            let set = Schedule::new(home, expression(every)).missed(missed).overlap(overlap);
+            let (queue_name, every, missed, overlap) = drawn(world);
+            let set = Schedule::new(queue_name, expression(every)).missed(missed).overlap(overlap);
             drop(queue.set_schedule(name, set, 0u64).await);
         }
         4 => drop(queue.pause_schedule(name).await),
@@ -36,7 +36,7 @@ pub(super) async fn schedule(process: &Arc<Process>, queue: &Queue) {
     }
 }
 
-/// Makes a schedule that nobody fired for up to 20 minutes; the oldest makes room for it.
+/// Adds a schedule that has not been fired for up to 20 minutes; deletes the oldest if there are too many.
 pub(super) fn neglect(world: &World) {
     if !world.has_schedules {
         return;
@@ -46,14 +46,14 @@ pub(super) fn neglect(world: &World) {
             tables.schedule.pop_first();
         }
     });
-    let (home, every, missed, overlap) = drawn(world);
+    let (queue_name, every, missed, overlap) = drawn(world);
     let late = world.below(20 * MINUTE_US as u64) as i64;
     let then = (world.now().unix_us() - late) / (every * MINUTE_US) * every * MINUTE_US;
     let schedule = NewSchedule {
         name: ScheduleName::new(&format!("old {}", world.intents.fetch_add(1, Ordering::Relaxed)))
-            .expect("a good name"),
-        queue: QueueName::new(home).expect("a good name"),
-        cron: Cron::new(&expression(every), "UTC").expect("a good expression"),
+            .expect("the name is valid"),
+        queue: QueueName::new(queue_name).expect("the name is valid"),
+        cron: Cron::new(&expression(every), "UTC").expect("the expression is valid"),
         missed,
         overlap,
         payload: "0".into(),
@@ -64,7 +64,7 @@ pub(super) fn neglect(world: &World) {
     world.database.answer(statement, &set.params()).expect("it can be set");
 }
 
-/// Returns a queue, how many minutes lie between ticks, and the policies.
+/// Returns a queue, the minutes between ticks, and the policies.
 fn drawn(world: &World) -> (&'static str, i64, Missed, Overlap) {
     let mut seed = world.chance();
     (seed.pick(&QUEUES), seed.pick(&EVERY), seed.pick(&MISSED), seed.pick(&OVERLAP))

@@ -1,4 +1,4 @@
-//! What a process stands on: driver, runtime, clock and randomness, all of the world's making.
+//! The environment of a process: driver, runtime, clock and randomness, all simulated.
 
 use super::pool::{Pool, Taken, wait_for_lock};
 use super::world::{Entry, World};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A process, as its queue's driver and runtime know it.
+/// A process, as seen by its queue's driver and runtime.
 pub(super) struct Process {
     pub(super) world: Arc<World>,
     pub(super) number: usize,
@@ -20,7 +20,7 @@ pub(super) struct Process {
     started_at: Duration,
     /// How wrong its wall clock is, in milliseconds.
     pub(super) wrong_ms: AtomicI64,
-    /// Whether it closes its queue: another process takes its place.
+    /// Whether it closes its queue: another process replaces it.
     pub(super) retires: AtomicBool,
     random: Mutex<Seed>,
     pub(super) pool: Pool,
@@ -44,7 +44,7 @@ impl Process {
     }
 
     pub(super) fn cut_listener(&self) {
-        self.listener.lock().expect("no panic with it").take();
+        self.listener.lock().expect("the lock is not poisoned").take();
     }
 }
 
@@ -58,11 +58,11 @@ impl Runtime for Stack {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let (sleeper, woken) = oneshot::channel();
+        let (timer, fired) = oneshot::channel();
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         // Never early: whole microseconds, rounded up.
-        self.0.world.at(self.0.world.now_us().saturating_add(us).saturating_add(1), Entry::Wake(sleeper));
-        Box::pin(woken.map(|_| ()))
+        self.0.world.at(self.0.world.now_us().saturating_add(us).saturating_add(1), Entry::Timer(timer));
+        Box::pin(fired.map(|_| ()))
     }
 
     fn now(&self) -> Instant {
@@ -77,7 +77,7 @@ impl Runtime for Stack {
 
 impl Randomness for Stack {
     fn next_u64(&self) -> u64 {
-        self.0.random.lock().expect("no panic with it").next_u64()
+        self.0.random.lock().expect("the lock is not poisoned").next_u64()
     }
 }
 
@@ -88,7 +88,7 @@ impl Executor for Stack {
             let _counted = super::auditor::InFlight::count(&self.0, statement.id);
             wait_for_lock(&self.0, statement.id).await?;
             let answer = super::bug::send(&self.0.world, self.0.number, statement.id, params).await;
-            answer.unwrap_or_else(|| Err(Failure::no_reply("the server has forgotten it")))
+            answer.unwrap_or_else(|| Err(Failure::no_reply("the server has lost it")))
         })
     }
 }
@@ -110,31 +110,31 @@ impl Driver for Stack {
                 return Err(Failure::not_sent("no connection"));
             }
             let inner = world.database.listen(channel).await?.expect("the memory driver listens");
-            let (keeper, cut) = oneshot::channel();
-            *self.0.listener.lock().expect("no panic with it") = Some(keeper);
-            let hears = Hears { process: self.0.clone(), inner, cut, again: None };
-            Ok(Some(Box::new(hears) as Box<dyn Listener>))
+            let (cutter, cut) = oneshot::channel();
+            *self.0.listener.lock().expect("the lock is not poisoned") = Some(cutter);
+            let faulty = FaultyListener { process: self.0.clone(), inner, cut, again: None };
+            Ok(Some(Box::new(faulty) as Box<dyn Listener>))
         })
     }
 }
 
-/// Hears what is said, unless that is lost on the way; late, or twice.
-struct Hears {
+/// A listener whose notifications may be lost, late or doubled.
+struct FaultyListener {
     process: Arc<Process>,
     inner: Box<dyn Listener>,
     cut: oneshot::Receiver<()>,
     again: Option<String>,
 }
 
-impl Listener for Hears {
+impl Listener for FaultyListener {
     fn next(&mut self) -> BoxFuture<'_, Result<String, Failure>> {
         Box::pin(async {
             if let Some(again) = self.again.take() {
                 return Ok(again);
             }
             loop {
-                let heard = match select(self.inner.next(), &mut self.cut).await {
-                    Either::Left((heard, _)) => heard?,
+                let received = match select(self.inner.next(), &mut self.cut).await {
+                    Either::Left((received, _)) => received?,
                     Either::Right(_) => return Err(Failure::no_reply("the listener's connection is cut")),
                 };
                 let world = &self.process.world;
@@ -154,8 +154,8 @@ impl Listener for Hears {
                     let us = world.below(2_000_000);
                     Stack(self.process.clone()).sleep(Duration::from_micros(us)).await;
                 }
-                self.again = doubled.then(|| heard.clone());
-                return Ok(heard);
+                self.again = doubled.then(|| received.clone());
+                return Ok(received);
             }
         })
     }

@@ -1,4 +1,4 @@
-//! Transactions of handlers and producers: what is done in one is judged when it commits.
+//! Transactions of handlers and producers. Their changes are judged at the commit.
 
 use super::bug::Bug;
 use super::owned::Owned;
@@ -8,7 +8,7 @@ use pm_core::StatementId;
 use pm_queue::{BoxFuture, EnqueueOptions, Executor, Failure, JobAck, OnConflict, Queue, Rows, Statement, Value};
 use std::sync::{Arc, Mutex};
 
-/// A transaction on a connection of the process's own.
+/// A transaction on a separate connection of the process.
 struct Transaction {
     process: Arc<Process>,
     inner: pm_driver_memory::Transaction,
@@ -28,10 +28,10 @@ impl Transaction {
         let has_committed = commits && self.inner.commit().is_ok();
         let mut auditor = world.auditor();
         auditor.note(&format!("transaction of {} {has_committed} {}", self.process.number, world.now_us()));
-        let ran = self.ran.into_inner().expect("no panic with it");
-        // All that it changed is judged by its first statement, which the others only follow up.
+        let ran = self.ran.into_inner().expect("the lock is not poisoned");
+        // All its changes are judged as its first statement's; the others only follow it up.
         if let (true, Some((statement, params))) = (has_committed, ran.first()) {
-            let params: Vec<_> = params.iter().map(Owned::lend).collect();
+            let params: Vec<_> = params.iter().map(Owned::borrow).collect();
             world.database.look(|after| auditor.judge(*statement, &params, &before, after, world.now()));
         }
         has_committed
@@ -50,19 +50,20 @@ impl Executor for Transaction {
                 return Ok(Rows::builder(statement.columns.len()).finish());
             }
             let params_ran = params.iter().map(Owned::of).collect();
-            self.ran.lock().expect("no panic with it").push((statement.id, params_ran));
+            self.ran.lock().expect("the lock is not poisoned").push((statement.id, params_ran));
             self.inner.run(statement, params).await
         })
     }
 }
 
-/// Settles a job in a transaction that commits, rolls back, or ends in the dark; returns the ack while it is live.
+/// Settles a job in a transaction that commits, rolls back, or ends with unknown outcome; returns the ack if it is
+/// live.
 pub(super) async fn settle(process: &Arc<Process>, mut ack: JobAck) -> Option<JobAck> {
-    let is_used_up = settle_by(process, &mut ack).await;
+    let is_used_up = settle_inside(process, &mut ack).await;
     (!is_used_up).then_some(ack)
 }
 
-async fn settle_by(process: &Arc<Process>, ack: &mut JobAck) -> bool {
+async fn settle_inside(process: &Arc<Process>, ack: &mut JobAck) -> bool {
     let world = &process.world;
     let transaction = Transaction::begin(process);
     let settlement = match world.below(4) {
@@ -79,7 +80,7 @@ async fn settle_by(process: &Arc<Process>, ack: &mut JobAck) -> bool {
     let is_known = has_committed && world.below(4) > 0;
     match (is_known, world.bug) {
         (true, _) => settlement.committed(),
-        (false, Some(Bug::RollbackUnheeded)) => std::mem::forget(settlement),
+        (false, Some(Bug::RollbackIgnored)) => std::mem::forget(settlement),
         (false, Some(Bug::RollbackTakenForCommit)) => settlement.committed(),
         // Rolled back, or the reply to its commit is lost.
         (false, _) => drop(settlement),
@@ -87,14 +88,14 @@ async fn settle_by(process: &Arc<Process>, ack: &mut JobAck) -> bool {
     is_known
 }
 
-/// Puts some jobs in with a transaction that commits whatever it was answered: all of them, or none.
+/// Enqueues some jobs in a transaction that commits even if they were refused: all of them go in, or none.
 pub(super) async fn produce(process: &Arc<Process>, queue: &Queue, name: &str, payloads: Vec<u64>) {
     let world = &process.world;
     let transaction = Transaction::begin(process);
     let key = world.chance().pick(&["x", "y"]);
-    let place = world.below(payloads.len() as u64) as usize;
+    let refused_index = world.below(payloads.len() as u64) as usize;
     let refuse = EnqueueOptions::default().key(key).on_conflict(OnConflict::Refuse);
-    let options = |n| if n == place { refuse.clone() } else { EnqueueOptions::default() };
+    let options = |n| if n == refused_index { refuse.clone() } else { EnqueueOptions::default() };
     let jobs: Vec<_> = payloads.iter().enumerate().map(|(n, payload)| (*payload, options(n))).collect();
     let answer = queue.enqueue_many_in(&transaction, name, jobs).await;
     let is_refused = answer.as_ref().is_err_and(|error| error.kind() != pm_queue::ErrorKind::Unavailable);
@@ -107,7 +108,7 @@ pub(super) async fn produce(process: &Arc<Process>, queue: &Queue, name: &str, p
     let added = world.database.look(|tables| tables.job.len()) - before;
     let expected = if is_refused || !has_committed { 0 } else { payloads.len() };
     if added != expected {
-        let told = format!("a call in a transaction is all or none: {added} of {} jobs went in", payloads.len());
-        world.auditor().violate(told);
+        let problem = format!("a call in a transaction is all or none: {added} of {} jobs went in", payloads.len());
+        world.auditor().violate(problem);
     }
 }

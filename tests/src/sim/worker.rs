@@ -1,4 +1,4 @@
-//! What worker processes do: streams and handlers, which come, go, dawdle and are dropped.
+//! Worker processes: streams and handlers, which start, end, take long and are dropped.
 
 use super::stack::{Process, Stack};
 use super::world::SECOND;
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-/// The queues that jobs are put on; `c` is also deleted, made again, and renamed to `d` and back.
+/// The queues that jobs are enqueued on; `c` is also deleted, created again, and renamed to `d` and back.
 pub(super) const QUEUES: [&str; 3] = ["a", "b", "c"];
 pub(super) const ALL_QUEUES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -22,7 +22,7 @@ impl Process {
         Stack(self.clone()).sleep(Duration::from_micros(us)).await;
     }
 
-    /// Returns what a future says, unless it takes longer: then it is dropped.
+    /// Returns the output of a future, or drops it after `us`.
     pub(super) async fn within_us<T>(self: &Arc<Self>, us: u64, future: impl Future<Output = T>) -> Option<T> {
         match select(pin!(future), Stack(self.clone()).sleep(Duration::from_micros(us))).await {
             Either::Left((answer, _)) => Some(answer),
@@ -37,7 +37,7 @@ enum Next {
     Alarm,
 }
 
-/// Works for as long as its process lives, or until it closed its queue.
+/// Works for as long as its process lives, or until it closes its queue.
 pub(super) async fn work(process: Arc<Process>, queue: Queue) {
     loop {
         let (options, handlers) = drawn_options(&process);
@@ -72,7 +72,7 @@ pub(super) async fn work(process: Arc<Process>, queue: Queue) {
             }
         }
         match process.world.below(4) {
-            // Handlers in the middle of something are dropped, and their acks with them.
+            // Running handlers are dropped, and their acks with them.
             0 => drop(active),
             1 if !process.world.is_peaceful() => {
                 process.world.executor.spawn(process.number, Box::pin(active.collect()));
@@ -100,25 +100,25 @@ fn drawn_options(process: &Process) -> (StreamOptions, usize) {
     (options, 1 + seed.below(4) as usize)
 }
 
-/// Believes in a lease for as long as it lives.
-struct Belief(Arc<Process>, Lease);
+/// A handler's trust in a lease, until it is dropped.
+struct Trust(Arc<Process>, Lease);
 
-impl Drop for Belief {
+impl Drop for Trust {
     fn drop(&mut self) {
-        self.0.world.auditor().let_go(self.1);
+        self.0.world.auditor().distrust(self.1);
     }
 }
 
-/// Does a job, and says something about it, or nothing. Its handler has it from this call on.
+/// Handles a job, and settles it or not. The handler has the job from this call on.
 pub(super) fn handle(process: Arc<Process>, job: PendingJob<u64>) -> impl Future<Output = ()> + Send + 'static {
     let (_, ack) = job.into_parts();
     let lease = ack.lease();
-    process.world.auditor().take(process.number, lease);
-    let belief = Belief(process.clone(), lease);
-    work_on(process, ack, belief)
+    process.world.auditor().trust(process.number, lease);
+    let trust = Trust(process.clone(), lease);
+    work_on(process, ack, trust)
 }
 
-async fn work_on(process: Arc<Process>, mut ack: JobAck, belief: Belief) {
+async fn work_on(process: Arc<Process>, mut ack: JobAck, trust: Trust) {
     let peaceful = process.world.is_peaceful();
     let takes_us = match process.world.below(8) {
         _ if peaceful => process.world.below(50_000),
@@ -131,21 +131,21 @@ async fn work_on(process: Arc<Process>, mut ack: JobAck, belief: Belief) {
     let is_lost = process.within_us(takes_us, lost).await.is_some();
     if !is_lost && !peaceful && process.world.below(8) == 0 {
         let lost = ack.lost();
-        // Whether it worked is told by what follows.
+        // The following steps show whether it worked.
         drop(select(pin!(ack.refresh_lock()), lost).await);
     }
-    drop(belief);
+    drop(trust);
     let settled = match process.world.below(5) {
         0 => super::transaction::settle(&process, ack).await,
         _ => Some(ack),
     };
     let Some(ack) = settled else { return };
-    speak(&process, ack, if peaceful { process.world.below(10) * 8 } else { process.world.below(80) }).await;
+    settle(&process, ack, if peaceful { process.world.below(10) * 8 } else { process.world.below(80) }).await;
 }
 
-async fn speak(process: &Arc<Process>, ack: JobAck, die: u64) {
+async fn settle(process: &Arc<Process>, ack: JobAck, roll: u64) {
     let lease = ack.lease();
-    let (verdict, settling): (i16, Settling) = match die {
+    let (verdict, settling): (i16, Settling) = match roll {
         0..3 => return drop(ack),
         3..6 if !process.world.is_peaceful() => {
             ack.leave();
@@ -156,11 +156,11 @@ async fn speak(process: &Arc<Process>, ack: JobAck, die: u64) {
         20..24 => (3, ack.release()),
         _ => (0, ack.commit()),
     };
-    let patience_us = match process.world.below(6) {
+    let timeout_us = match process.world.below(6) {
         0 if !process.world.is_peaceful() => process.world.below(SECOND),
         _ => 3_600 * SECOND,
     };
-    if let Some(answer) = process.within_us(patience_us, settling).await {
+    if let Some(answer) = process.within_us(timeout_us, settling).await {
         process.world.auditor().settled(&process.world, lease, verdict, &answer);
     }
 }

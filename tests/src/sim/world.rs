@@ -1,4 +1,4 @@
-//! The database server, the network before it, and everything that happens at a time.
+//! The database server, the network, and the agenda of future events.
 
 use super::auditor::Auditor;
 use super::bug::Bug;
@@ -16,17 +16,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// 15 s before 2026-01-01 00:00 UTC, when every world begins by the database's clock: ticks come at whole minutes.
+/// 15 s before 2026-01-01 00:00 UTC: the database's time when a world begins. Ticks come at whole minutes.
 pub(super) const START_US: i64 = 1_767_225_585_000_000;
 /// How long an enqueue waits for a key that another transaction has locked.
 const WAIT_FOR_KEYS: u64 = 50 * MS;
-/// So many steps at one instant are a busy loop.
+/// More steps than this at one instant are a busy loop.
 const MOST_STEPS_AT_ONCE: u64 = 200_000;
 
 pub(super) const MS: u64 = 1_000;
 pub(super) const SECOND: u64 = 1_000_000;
 
-/// Everything there is.
+/// The state of a world.
 pub(super) struct World {
     pub(super) time: Time,
     pub(super) executor: Executor,
@@ -40,21 +40,21 @@ pub(super) struct World {
     pub(super) link: Link,
     /// Whether each connection carries one statement at a time.
     pub(super) is_pooled: bool,
-    /// Lost claims that were given back once, with that bug.
-    pub(super) given_back: Mutex<BTreeSet<i64>>,
+    /// Lost claims that were released once, for that planted bug.
+    pub(super) released: Mutex<BTreeSet<i64>>,
     /// Whether there are schedules.
     pub(super) has_schedules: bool,
-    /// The number of the next payload, each of which is put in once.
+    /// The number of the next payload; each is enqueued once.
     pub(super) intents: AtomicU64,
     peaceful: AtomicBool,
-    /// What locks are drawn from: the other choices stay as they are in a world without.
+    /// The generator of locks, separate so that the other choices do not depend on them.
     locks: Mutex<Seed>,
-    /// What locks that operators' statements wait for are drawn from, for the same reason.
+    /// The generator of the locks that operators' statements wait for, separate for the same reason.
     operators_locks: Mutex<Seed>,
     agenda: Mutex<Agenda>,
 }
 
-/// What will happen when.
+/// Future events.
 #[derive(Default)]
 struct Agenda {
     entries: BTreeMap<(u64, u64), Entry>,
@@ -64,25 +64,25 @@ struct Agenda {
 }
 
 pub(super) enum Entry {
-    Wake(oneshot::Sender<()>),
-    /// The server works on a statement.
+    Timer(oneshot::Sender<()>),
+    /// The server runs a statement.
     Execute(u64),
-    /// The answer arrives.
+    /// The reply arrives.
     Answer(u64, Result<Rows, Failure>),
-    /// A process that stood still goes on.
+    /// A suspended process resumes.
     GoOn(usize),
-    /// A transaction that locked something for enqueues ends.
+    /// A transaction ends whose lock enqueues wait for.
     Unlock(Lock),
 }
 
-/// What an open transaction keeps from enqueues: the row of a queue, or a key.
+/// What an open transaction has locked: the row of a queue, or a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Lock {
     pub(super) queue: String,
     pub(super) key: Option<String>,
 }
 
-/// A statement on its way.
+/// A statement in flight.
 struct Flight {
     process: usize,
     statement: StatementId,
@@ -116,7 +116,7 @@ impl World {
             lease_ms,
             link,
             is_pooled: lease_ms % 2 == 0,
-            given_back: Mutex::default(),
+            released: Mutex::default(),
             has_schedules: seed.below(2) == 0,
             seed: Mutex::new(seed),
             intents: AtomicU64::new(1),
@@ -131,13 +131,13 @@ impl World {
         self.time.now_us()
     }
 
-    /// Returns the time by the database's clock.
+    /// Returns the database's time.
     pub(super) fn now(&self) -> Timestamp {
         Clock::now(&ServerClock(self.time.clone()))
     }
 
     pub(super) fn chance(&self) -> MutexGuard<'_, Seed> {
-        self.seed.lock().expect("no panic with it")
+        self.seed.lock().expect("the lock is not poisoned")
     }
 
     pub(super) fn below(&self, bound: u64) -> u64 {
@@ -145,14 +145,14 @@ impl World {
     }
 
     pub(super) fn auditor(&self) -> MutexGuard<'_, Auditor> {
-        self.auditor.lock().expect("no panic with it")
+        self.auditor.lock().expect("the lock is not poisoned")
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().expect("no panic with it")
+        self.faults.lock().expect("the lock is not poisoned")
     }
 
-    /// Returns whether chaos is over.
+    /// Returns whether the faults have ended.
     pub(super) fn is_peaceful(&self) -> bool {
         self.peaceful.load(Ordering::Relaxed)
     }
@@ -162,7 +162,7 @@ impl World {
     }
 
     fn agenda(&self) -> MutexGuard<'_, Agenda> {
-        self.agenda.lock().expect("no panic with it")
+        self.agenda.lock().expect("the lock is not poisoned")
     }
 
     pub(super) fn at(&self, us: u64, entry: Entry) {
@@ -172,7 +172,7 @@ impl World {
         agenda.entries.insert(key, entry);
     }
 
-    /// Runs until `is_over`, a violation, or the given time; returns whether it was over by then.
+    /// Runs until `is_over`, a violation, or the given time; returns whether one of the first two came.
     pub(super) fn run_until(&self, until_us: u64, mut is_over: impl FnMut(&World) -> bool) -> bool {
         let mut steps = 0u64;
         loop {
@@ -182,7 +182,7 @@ impl World {
             if self.executor.poll_one(&self.seed) {
                 steps += 1;
                 if steps > MOST_STEPS_AT_ONCE {
-                    self.auditor().violate("bounded: something spins without time passing".to_owned());
+                    self.auditor().violate("bounded: a busy loop without time passing".to_owned());
                 }
                 continue;
             }
@@ -205,8 +205,8 @@ impl World {
 
     fn happen(&self, entry: Entry) {
         match entry {
-            // Whoever slept may have gone.
-            Entry::Wake(sleeper) => sleeper.send(()).unwrap_or_default(),
+            // The waiting task may be gone.
+            Entry::Timer(timer) => timer.send(()).unwrap_or_default(),
             Entry::Execute(flight) => self.execute(flight),
             Entry::Answer(flight, answer) => self.answer(flight, answer),
             Entry::GoOn(process) => self.executor.go_on(process),
@@ -215,7 +215,7 @@ impl World {
     }
 
     /// Gives every queue short leases and quick retries: a world lasts minutes.
-    pub(super) fn hurry(&self) {
+    pub(super) fn shorten_settings(&self) {
         self.database.change(|tables| {
             for queue in tables.queue.values_mut() {
                 (queue.lease_ms, queue.max_retries) = (self.lease_ms, 3);
@@ -224,10 +224,10 @@ impl World {
         });
     }
 
-    /// Lets a transaction lock a queue's row or a key now and then, for seconds or until there is peace.
+    /// Sometimes lets a transaction lock a queue's row or a key, for seconds or until the faults end.
     pub(super) fn lock_something(&self) {
         let (lock, lasts) = {
-            let mut seed = self.locks.lock().expect("no panic with it");
+            let mut seed = self.locks.lock().expect("the lock is not poisoned");
             if seed.below(4) > 0 {
                 return;
             }
@@ -239,15 +239,15 @@ impl World {
         self.at(self.now_us() + lasts, Entry::Unlock(lock));
     }
 
-    /// Lets a transaction lock what operators' statements change now and then, for up to 24 s.
+    /// Sometimes lets a transaction lock what operators' statements change, for up to 24 s.
     pub(super) fn lock_for_operators(&self) {
-        let mut seed = self.operators_locks.lock().expect("no panic with it");
+        let mut seed = self.operators_locks.lock().expect("the lock is not poisoned");
         if seed.below(13) == 0 {
             self.faults().locked_until = self.now_us() + seed.below(24 * SECOND);
         }
     }
 
-    /// Ends all transactions that lock something.
+    /// Ends all transactions that have locks.
     pub(super) fn unlock_all(&self) {
         let open = self.auditor().open_locks();
         open.iter().for_each(|lock| self.set_lock(lock, false));
@@ -258,7 +258,7 @@ impl World {
         self.database.change(|tables| {
             let named = |queue: &&pm_driver_memory::QueueRow| queue.name.as_deref() == Some(lock.queue.as_str());
             let Some(id) = tables.queue.values().find(named).map(|queue| queue.id) else { return };
-            let _was_it_otherwise = match (&lock.key, locked) {
+            let _changed = match (&lock.key, locked) {
                 (None, true) => tables.locked_queues.insert(id),
                 (None, false) => tables.locked_queues.remove(&id),
                 (Some(key), true) => tables.locked_keys.insert((id, key.clone())),
@@ -267,7 +267,7 @@ impl World {
         });
     }
 
-    /// Takes a statement on its way, to a fate that chance decides.
+    /// Sends a statement, with a random fate.
     pub(super) fn send(
         &self,
         process: usize,
@@ -303,7 +303,7 @@ impl World {
 
     fn execute(&self, number: u64) {
         let Some(mut flight) = self.agenda().flights.remove(&number) else { return };
-        let params: Vec<Value<'_>> = flight.params.iter().map(Owned::lend).collect();
+        let params: Vec<Value<'_>> = flight.params.iter().map(Owned::borrow).collect();
         let answer = self.work_on(flight.process, flight.statement, &params, flight.sent_at, flight.fate);
         drop(params);
         let Fate::Runs { answers_us, is_lost, .. } = flight.fate else { return };
@@ -316,14 +316,14 @@ impl World {
         self.at(self.now_us() + answers_us, Entry::Answer(number, answer));
     }
 
-    /// Has every other job locked for as long as someone's open transaction holds locks.
+    /// Locks every other job while the open transaction holds locks.
     fn lock_jobs(&self) {
         let is_locked = self.faults().locked_until > self.now_us();
         let is_among_them = |id: &&Uuid| is_locked && id.as_u128().is_multiple_of(2);
         self.database.change(|tables| tables.locked_jobs = tables.job.keys().filter(is_among_them).copied().collect());
     }
 
-    /// Runs a statement under the auditor's eyes.
+    /// Runs a statement and lets the auditor judge it.
     fn work_on(
         &self,
         process: usize,
@@ -341,7 +341,7 @@ impl World {
             None => self.database.answer(self.catalog.statement(statement), params),
         };
         if statement == StatementId::CreateQueue {
-            self.hurry();
+            self.shorten_settings();
         }
         let now = self.now();
         let mut auditor = self.auditor();
@@ -354,7 +354,7 @@ impl World {
     fn answer(&self, number: u64, answer: Result<Rows, Failure>) {
         let asker = {
             let mut agenda = self.agenda();
-            // A straggler is still at work.
+            // The server has yet to run a straggler.
             match agenda.flights.get_mut(&number) {
                 Some(flight) if matches!(flight.fate, Fate::Straggles { .. }) => flight.asker.take(),
                 Some(_) => agenda.flights.remove(&number).and_then(|flight| flight.asker),
@@ -362,13 +362,13 @@ impl World {
             }
         };
         if let Some(asker) = asker {
-            // Whoever asked may have gone.
+            // The caller may be gone.
             drop(asker.send(answer));
         }
     }
 
-    /// Cuts what is under way: of one process, or of all when the server restarts. What the server has not begun to
-    /// work on it may work on later, unless it restarts.
+    /// Cuts statements in flight: of one process, or of all when the server restarts. The server may still run later
+    /// what it has not begun, unless it restarts.
     pub(super) fn cut(&self, of: Option<usize>) {
         let mut cut = Vec::new();
         {
@@ -387,7 +387,7 @@ impl World {
             }
         }
         for asker in cut {
-            // Whoever asked may have gone.
+            // The caller may be gone.
             drop(asker.send(Err(match of {
                 Some(_) => Failure::no_reply("the connection is cut"),
                 None => Failure::reported("57P01", None, "terminating connection"),

@@ -1,16 +1,16 @@
-//! What a list is made of, and how it is drawn.
+//! The actions of a list, and how they are generated.
 
 use pm_core::State;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// One thing to do. Jobs, leases and queues are named by places in what there is then.
+/// One action. Jobs, leases and queues are given by index among those that exist then.
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
     /// Time passes, in minutes.
     Pass(u64),
     Enqueue(Vec<Item>),
-    /// The follow-up of an enqueue: who holds the keys?
+    /// The follow-up of an enqueue: which jobs have the keys?
     KeyHolder(Vec<Item>),
     Replace(Vec<Item>),
     Claim {
@@ -18,7 +18,7 @@ pub(crate) enum Action {
         limit: usize,
     },
     Fetch(usize),
-    /// Words about leases, each of another job; a delay only alone.
+    /// Settles leases, each of another job; a delay only for a single one.
     Settle {
         leases: Vec<usize>,
         verdict: u8,
@@ -56,21 +56,21 @@ pub(crate) enum Action {
     Restart {
         jobs: Vec<usize>,
         force: bool,
-        still: Still,
+        condition: Condition,
     },
     End {
         jobs: Vec<usize>,
         fails: bool,
-        still: Still,
+        condition: Condition,
     },
     Delete {
         jobs: Vec<usize>,
-        still: Still,
+        condition: Condition,
     },
     Move {
         jobs: Vec<usize>,
         queue: usize,
-        still: Still,
+        condition: Condition,
     },
     Copy {
         job: usize,
@@ -78,23 +78,23 @@ pub(crate) enum Action {
         key: Option<usize>,
         paused: bool,
     },
-    /// Everything that only looks.
+    /// All operations that only read.
     Look {
         job: usize,
         queue: usize,
         limit: usize,
     },
-    /// What an idle worker asks.
+    /// The poll of an idle worker.
     Poll {
         queue: usize,
-        sleeps: bool,
+        idles: bool,
     },
     NotifyIdle,
-    /// Something about schedules.
+    /// An action on schedules.
     Schedule(ScheduleAction),
 }
 
-/// Something to do about schedules, named by numbers. `stale` goes by what was read before.
+/// An action on schedules, given by number. With `stale`, it uses what was read before.
 #[derive(Debug, Clone)]
 pub(crate) enum ScheduleAction {
     Set {
@@ -117,28 +117,28 @@ pub(crate) enum ScheduleAction {
         limit: usize,
         skip: usize,
     },
-    /// Someone may take the key of a tick on this queue before it is fired.
+    /// The key of a tick may be taken on this queue before the tick is fired.
     Fire {
         stale: bool,
         taken: Option<usize>,
     },
 }
 
-/// What jobs must still be to be changed.
+/// The precondition of an operator's action.
 #[derive(Debug, Clone)]
-pub(crate) struct Still {
+pub(crate) struct Condition {
     pub(crate) state: Option<State>,
     pub(crate) queue: Option<usize>,
-    pub(crate) under: Option<usize>,
+    pub(crate) lease: Option<usize>,
 }
 
-/// A job to be put in.
+/// A job to be enqueued.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub(crate) queue: usize,
     pub(crate) priority: i32,
     pub(crate) paused: bool,
-    /// Only alone in its statement: nobody says in which order jobs of one moment become due.
+    /// Only alone in its statement: the order in which jobs with the same due time become ready is undefined.
     pub(crate) delayed: bool,
     pub(crate) key: Option<usize>,
     pub(crate) hold: u8,
@@ -155,7 +155,7 @@ pub(crate) fn lists() -> impl Strategy<Value = Vec<Action>> {
 const QUEUES: usize = 4;
 /// The key of this number is that of a tick, if one was found due.
 pub(crate) const TICK_KEY: usize = 2;
-/// How many schedules there are names for. No two of them ever have a tick at the same time.
+/// The number of schedule names. No two schedules ever have a tick at the same time.
 pub(crate) const SCHEDULES: usize = 3;
 
 fn items() -> impl Strategy<Value = Vec<Item>> {
@@ -182,14 +182,14 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
     proptest::collection::vec(item, 1..4)
 }
 
-fn still() -> impl Strategy<Value = Still> {
+fn condition() -> impl Strategy<Value = Condition> {
     let (state, lease) = (select(State::ALL.to_vec()), 0..24usize);
-    let still = (
+    let condition = (
         proptest::option::weighted(0.4, state),
         proptest::option::weighted(0.3, 0..QUEUES),
         proptest::option::weighted(0.15, lease),
     );
-    still.prop_map(|(state, queue, under)| Still { state, queue, under })
+    condition.prop_map(|(state, queue, lease)| Condition { state, queue, lease })
 }
 
 fn actions() -> impl Strategy<Value = Action> {
@@ -218,14 +218,17 @@ fn actions() -> impl Strategy<Value = Action> {
         1 => queue().prop_map(Action::BeginDeletion),
         1 => (1..9usize).prop_map(|page| Action::PruneJobs { page }),
         1 => Just(Action::DeleteEmptyQueues),
-        2 => (jobs(), any::<bool>(), still()).prop_map(|(jobs, force, still)| Action::Restart { jobs, force, still }),
-        2 => (jobs(), any::<bool>(), still()).prop_map(|(jobs, fails, still)| Action::End { jobs, fails, still }),
-        1 => (jobs(), still()).prop_map(|(jobs, still)| Action::Delete { jobs, still }),
-        2 => (jobs(), queue(), still()).prop_map(|(jobs, queue, still)| Action::Move { jobs, queue, still }),
+        2 => (jobs(), any::<bool>(), condition())
+            .prop_map(|(jobs, force, condition)| Action::Restart { jobs, force, condition }),
+        2 => (jobs(), any::<bool>(), condition())
+            .prop_map(|(jobs, fails, condition)| Action::End { jobs, fails, condition }),
+        1 => (jobs(), condition()).prop_map(|(jobs, condition)| Action::Delete { jobs, condition }),
+        2 => (jobs(), queue(), condition())
+            .prop_map(|(jobs, queue, condition)| Action::Move { jobs, queue, condition }),
         2 => (job(), queue(), proptest::option::weighted(0.3, 0..=TICK_KEY), proptest::bool::weighted(0.2))
             .prop_map(|(job, queue, key, paused)| Action::Copy { job, queue, key, paused }),
         2 => (job(), queue(), 1..9usize).prop_map(|(job, queue, limit)| Action::Look { job, queue, limit }),
-        1 => (queue(), any::<bool>()).prop_map(|(queue, sleeps)| Action::Poll { queue, sleeps }),
+        1 => (queue(), any::<bool>()).prop_map(|(queue, idles)| Action::Poll { queue, idles }),
         1 => Just(Action::NotifyIdle),
         10 => schedule_actions().prop_map(Action::Schedule),
     ]

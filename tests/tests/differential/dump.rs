@@ -1,23 +1,23 @@
-//! The tables of either side in the same words.
+//! The tables of each side in the same text form.
 
 use crate::sides::grains;
 use pm_driver_memory::Tables;
 use pm_queue::Timestamp;
 use tokio_postgres::SimpleQueryMessage;
 
-/// Empties the tables, and starts all numbers anew.
+/// Empties the tables and resets the sequences.
 pub(crate) const EMPTY: &str = "
     delete from pm.job; delete from pm.queue; delete from pm.attempt; delete from pm.payload; delete from pm.replacement;
     delete from pm.claim_frontier; delete from pm.schedule;
     select setval('pm.job_seq', 1, false), setval(pg_get_serial_sequence('pm.queue', 'id'), 1, false),
       setval(pg_get_serial_sequence('pm.schedule', 'id'), 1, false)";
 
-/// Does the same, and gives back the room of what was deleted: slower.
+/// The same, but returns the disk space of deleted rows; slower.
 pub(crate) const EMPTY_AND_SHRINK: &str = "
     truncate pm.job, pm.queue, pm.attempt, pm.payload, pm.replacement, pm.claim_frontier, pm.schedule restart identity;
     alter sequence pm.job_seq restart";
 
-/// Moves everything back in time.
+/// Moves all times back.
 pub(crate) const SHIFT: &str = "
     update pm.job set run_at = run_at - interval '{seconds} s', lease_expires_at = lease_expires_at - interval '{seconds} s',
       created_at = created_at - interval '{seconds} s', ended_at = ended_at - interval '{seconds} s',
@@ -29,8 +29,9 @@ pub(crate) const SHIFT: &str = "
     update pm.queue set idle_until = idle_until - interval '{seconds} s';
     update pm.schedule set next_tick = next_tick - interval '{seconds} s', last_tick = last_tick - interval '{seconds} s'";
 
-/// Gives waiting jobs that are due within one half minute its middle as their due time, in the order of their ids.
-pub(crate) const PART_EQUAL_TIMES: &str = "
+/// Sets the due times of jobs that are due within the same half minute to its middle, one microsecond apart, in the
+/// order of their ids.
+pub(crate) const SEPARATE_EQUAL_TIMES: &str = "
     update pm.job set run_at = statement_timestamp() + ranked.grain * interval '30 s' + (ranked.rank - 1) * interval '1 us'
     from (select id, grain, row_number() over (partition by grain order by id) as rank
           from (select id, floor((extract(epoch from run_at - statement_timestamp()) + 15) / 30) as grain
@@ -60,7 +61,7 @@ const SCHEDULES: &str = "
 
 const REPLACEMENTS: &str = "select id, job_id, {replaced_at} from pm.replacement order by id";
 
-/// Rows that belong to no job, and shared payloads that are counted wrong.
+/// Rows that belong to no job, and shared payloads with a wrong reference count.
 pub(crate) const ORPHANS: &str = "
     select 'attempt of ' || job_id from pm.attempt where job_id not in (select id from pm.job)
     union all
@@ -76,7 +77,7 @@ const FRONTIERS: &str =
 pub(crate) async fn of_postgres(client: &tokio_postgres::Client) -> Vec<String> {
     let mut rows = Vec::new();
     let sql = in_grains(&[QUEUES, JOBS, ATTEMPTS, REPLACEMENTS, SCHEDULES, FRONTIERS].join(";"));
-    for message in client.simple_query(&sql).await.expect("it can be read") {
+    for message in client.simple_query(&sql).await.expect("the tables can be read") {
         if let SimpleQueryMessage::Row(row) = message {
             let cells = (0..row.len()).map(|column| row.get(column).unwrap_or("-").to_owned());
             rows.push(cells.collect::<Vec<_>>().join(" | "));
@@ -85,7 +86,7 @@ pub(crate) async fn of_postgres(client: &tokio_postgres::Client) -> Vec<String> 
     rows
 }
 
-/// Replaces `{time}` by that time in half minutes from now.
+/// Replaces `{column}` by that time in half minutes from now.
 fn in_grains(sql: &str) -> String {
     let mut text = sql.to_owned();
     let columns = [
@@ -168,7 +169,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
         );
     }
     for ((job, attempt), row) in &tables.attempt {
-        let told = [
+        let cells = [
             job.to_string(),
             attempt.to_string(),
             shown(row.lease),
@@ -177,7 +178,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
             shown(row.worker.as_ref()),
             shown(row.reason.as_ref()),
         ];
-        rows.push(told.join(" | "));
+        rows.push(cells.join(" | "));
     }
     for (id, (job, replaced_at)) in &tables.replacement {
         rows.push(format!("{id} | {job} | {}", at(Some(*replaced_at))));

@@ -1,6 +1,6 @@
-//! What a list comes to: its actions as operations, on whatever there is by then.
+//! Runs a list: turns its actions into operations on whatever exists by then.
 
-use crate::action::{Action, Item, Still, TICK_KEY};
+use crate::action::{Action, Condition, Item, TICK_KEY};
 use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
@@ -17,13 +17,13 @@ use pm_core::{
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Times lie at odd multiples of this from each other, and pass in even ones: no two sides can differ in what is due.
+/// Times differ by odd multiples of this, and time passes in even ones: the sides always agree on what is due.
 pub(crate) const HALF_MINUTE: Duration = Duration::from_secs(30);
 const MOST_JITTER: u8 = 3;
 const EXACT_DELAYS: [Duration; 2] = [Duration::ZERO, HALF_MINUTE.saturating_mul(5)];
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
-/// A list under way.
+/// A running list.
 pub(crate) struct History<'a> {
     pub(crate) sides: &'a Sides,
     sent: Vec<NewJob>,
@@ -47,7 +47,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Does one action on all sides; the difference, if there is one.
+    /// Runs one action on all sides; returns a difference as the error.
     pub(crate) async fn act(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Pass(minutes) => return self.sides.pass(HALF_MINUTE * 2 * *minutes as u32).await,
@@ -82,14 +82,13 @@ impl<'a> History<'a> {
             Action::Extend(lease) => drop(self.run(&Extend { leases: vec![self.lease(*lease)] }).await?),
             Action::Reap => {
                 self.run(&Reap { limit: 500, seed: 7 }).await?;
-                // The reaped ones of one statement are due at one moment, or scattered about one, and nobody says in
-                // which order.
-                self.sides.part_equal_times().await?;
+                // Jobs reaped by one statement are due at the same time, or spread around it, in an undefined order.
+                self.sides.separate_equal_times().await?;
             }
             Action::Promote(limit) => drop(self.run(&Promote { limit: *limit, bound: None }).await?),
             Action::ReleaseClaim(lease) => drop(self.run(&ReleaseClaim { lease: self.lease(*lease).number }).await?),
-            Action::Poll { queue, sleeps } => {
-                let sleep = sleeps.then_some(HALF_MINUTE * 3);
+            Action::Poll { queue, idles } => {
+                let sleep = idles.then_some(HALF_MINUTE * 3);
                 self.run(&Poll { queues: vec![name(*queue)], due_bound: None, sleep }).await?;
             }
             Action::NotifyIdle => drop(self.run(&NotifyIdle { channel: "pm_pm".to_owned() }).await?),
@@ -111,7 +110,7 @@ impl<'a> History<'a> {
         match action {
             Action::CreateQueue { queue, paused } => {
                 self.run(&CreateQueue { name: name(*queue), paused: *paused }).await?;
-                // Times must not meet by chance.
+                // Due times must not coincide by chance.
                 let odd = SettingsChange::new().lease(HALF_MINUTE * 3).backoff(EXACT_DELAYS.to_vec()).jitter_percent(0);
                 self.run(&SetQueue::new(name(*queue), odd).expect("in range")).await?;
             }
@@ -121,8 +120,8 @@ impl<'a> History<'a> {
                 let lease = HALF_MINUTE * if *lease_long { 41 } else { 3 };
                 let retain = lease_long.then_some(HALF_MINUTE * 21);
                 let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain);
-                // Of delays of some minutes that is less than a quarter of a minute. A retry without a delay would be
-                // spread over two seconds, in which the sides differ.
+                // Of delays of some minutes, this jitter is less than a quarter of a minute. A retry without a delay
+                // would be spread over two seconds, in which the sides would differ.
                 let change = match jitter {
                     true => change.backoff(EXACT_DELAYS[1..].to_vec()).jitter_percent(MOST_JITTER),
                     false => change.backoff(EXACT_DELAYS.to_vec()).jitter_percent(0),
@@ -141,20 +140,20 @@ impl<'a> History<'a> {
 
     async fn operate(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::Restart { jobs, force, still } => {
-                let (ids, precondition) = (self.ids_of(jobs), self.precondition(still));
+            Action::Restart { jobs, force, condition } => {
+                let (ids, precondition) = (self.ids_of(jobs), self.precondition(condition));
                 self.run(&RestartJobs { ids, force: *force, precondition }).await?;
             }
-            Action::End { jobs, fails, still } => {
+            Action::End { jobs, fails, condition } => {
                 let ids = self.ids_of(jobs);
                 let end = if *fails { EndJobs::failed(ids, "enough") } else { EndJobs::done(ids) };
-                self.run(&end.only_if(self.precondition(still))).await?;
+                self.run(&end.only_if(self.precondition(condition))).await?;
             }
-            Action::Delete { jobs, still } => {
-                self.run(&DeleteJobs { ids: self.ids_of(jobs), precondition: self.precondition(still) }).await?;
+            Action::Delete { jobs, condition } => {
+                self.run(&DeleteJobs { ids: self.ids_of(jobs), precondition: self.precondition(condition) }).await?;
             }
-            Action::Move { jobs, queue, still } => {
-                let (ids, precondition) = (self.ids_of(jobs), self.precondition(still));
+            Action::Move { jobs, queue, condition } => {
+                let (ids, precondition) = (self.ids_of(jobs), self.precondition(condition));
                 self.run(&MoveJobs { ids, queue: name(*queue), precondition }).await?;
             }
             Action::Copy { job, queue, key, paused } => {
@@ -168,9 +167,9 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    fn precondition(&self, still: &Still) -> Precondition {
-        let lease = still.under.map(|lease| self.lease(lease).number);
-        Precondition { state: still.state, queue: still.queue.map(name), lease }
+    fn precondition(&self, condition: &Condition) -> Precondition {
+        let lease = condition.lease.map(|lease| self.lease(lease).number);
+        Precondition { state: condition.state, queue: condition.queue.map(name), lease }
     }
 
     async fn look(&self, job: usize, queue: usize, limit: usize) -> Result<(), String> {
@@ -224,8 +223,8 @@ impl<'a> History<'a> {
         self.sides.run(&operation.plan()).await
     }
 
-    /// Puts a job with a key in.
-    pub(crate) async fn put_in(&mut self, queue: usize, key: usize) -> Result<(), String> {
+    /// Enqueues a job with a key.
+    pub(crate) async fn enqueue_keyed(&mut self, queue: usize, key: usize) -> Result<(), String> {
         let options = JobOptions { codec: Codec::Raw, key: Some(self.key(key)), ..JobOptions::default() };
         let job = NewJob { id: self.new_id(), queue: name(queue), payload: "by hand".into(), options };
         self.run(&EnqueueKeyed { jobs: &[job], in_transaction: false }).await.map(drop)
@@ -265,7 +264,7 @@ impl<'a> History<'a> {
     fn new_id(&mut self) -> Uuid {
         let number = self.made;
         self.made += 1;
-        // Ids are not in the order of time: a client's clock may be years off.
+        // Ids are not in time order: a client's clock may be years off.
         let id = job_id(1_700_000_000_000 + u64::from(number.reverse_bits()), [number; 10]);
         self.ids.push(id);
         id
@@ -281,20 +280,20 @@ impl<'a> History<'a> {
         self.drawn as i64
     }
 
-    /// Returns the job at a place counted from the newest; one that never was when there is none.
-    fn id(&self, place: usize) -> Uuid {
-        self.ids.iter().rev().nth(place).copied().unwrap_or(Uuid::max())
+    /// Returns the job at an index counted from the newest, or one that never existed.
+    fn id(&self, index: usize) -> Uuid {
+        self.ids.iter().rev().nth(index).copied().unwrap_or(Uuid::max())
     }
 
-    fn ids_of(&self, places: &[usize]) -> Vec<Uuid> {
-        let mut ids: Vec<_> = places.iter().map(|place| self.id(*place)).collect();
+    fn ids_of(&self, indexes: &[usize]) -> Vec<Uuid> {
+        let mut ids: Vec<_> = indexes.iter().map(|index| self.id(*index)).collect();
         let mut seen = std::collections::BTreeSet::new();
         ids.retain(|id| seen.insert(*id));
         ids
     }
 
-    fn lease(&self, place: usize) -> Lease {
-        self.leases.iter().rev().nth(place).copied().unwrap_or(Lease { job: Uuid::max(), number: 0 })
+    fn lease(&self, index: usize) -> Lease {
+        self.leases.iter().rev().nth(index).copied().unwrap_or(Lease { job: Uuid::max(), number: 0 })
     }
 }
 
@@ -310,5 +309,5 @@ fn settled(lease: Lease, verdict: u8, delay: Option<Duration>) -> SettleItem {
 }
 
 pub(crate) fn name(queue: usize) -> QueueName {
-    QueueName::new(NAMES[queue]).expect("a good name")
+    QueueName::new(NAMES[queue]).expect("the name is valid")
 }

@@ -1,8 +1,8 @@
-//! Random lists of operations on the memory driver and on Postgres behind both drivers: what they say and what the
-//! tables hold must be equal after every step.
+//! Random lists of operations on the memory driver and on Postgres behind both drivers: replies and tables must be
+//! equal after every step.
 //!
-//! `PM_LISTS=5000` with `cargo test` tries more lists than the ordinary run (nextest stops what takes over five minutes),
-//! `PM_SEED=…` the same ones again.
+//! `PM_LISTS=5000` with `cargo test` tries more lists than a normal run (nextest stops tests that take over five
+//! minutes), `PM_SEED=…` the same ones again.
 
 mod action;
 mod dump;
@@ -16,7 +16,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use sides::Sides;
 use std::cell::RefCell;
 
-/// How many lists the ordinary run tries.
+/// How many lists a normal run tries.
 const LISTS: u32 = 300;
 
 #[test]
@@ -24,8 +24,7 @@ fn the_model_and_postgres_do_the_same() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seed = number("PM_SEED").unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(1, |now| now.as_secs()));
     let cases = number("PM_LISTS").map_or(LISTS, |lists| lists as u32);
-    let replay =
-        format!("replay it: PM_SEED={seed} PM_LISTS={cases} cargo nextest run -p pm-tests --test differential");
+    let replay = format!("replay: PM_SEED={seed} PM_LISTS={cases} cargo nextest run -p pm-tests --test differential");
     println!("{replay}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it can be built");
     let sides = RefCell::new(runtime.block_on(Sides::new()));
@@ -39,7 +38,7 @@ fn the_model_and_postgres_do_the_same() {
     };
     let outcome = TestRunner::new(config).run(&action::lists(), |list| {
         let mut sides = sides.borrow_mut();
-        match runtime.block_on(play(&mut sides, &list)) {
+        match runtime.block_on(run(&mut sides, &list)) {
             Err(_) if sides.is_late() => *late.borrow_mut() += 1,
             outcome => return outcome.map_err(TestCaseError::fail),
         }
@@ -49,18 +48,18 @@ fn the_model_and_postgres_do_the_same() {
         panic!("{difference}\n{replay}");
     }
     let late = late.into_inner();
-    assert!(late * 10 < cases, "{late} of {cases} lists took so long that they say nothing");
+    assert!(late * 10 < cases, "{late} of {cases} lists took too long to compare");
 }
 
-/// Plays a list that showed a difference once.
+/// Runs a list that once showed a difference.
 fn replay(list: &[Action]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it can be built");
     let mut sides = runtime.block_on(Sides::new());
-    runtime.block_on(play(&mut sides, list)).unwrap_or_else(|difference| panic!("{difference}"));
+    runtime.block_on(run(&mut sides, list)).unwrap_or_else(|difference| panic!("{difference}"));
 }
 
 #[test]
-fn a_tick_whose_key_is_taken_draws_a_ticket_all_the_same() {
+fn a_tick_whose_key_is_taken_draws_a_position_nevertheless() {
     let (schedule, queue, every, missed, look) = (0, 0, 0, 4, 0);
     let set = ScheduleAction::Set { schedule, queue, every, missed, skips_overlap: false, look, stale: false };
     replay(&[
@@ -73,7 +72,7 @@ fn a_tick_whose_key_is_taken_draws_a_ticket_all_the_same() {
 }
 
 #[test]
-fn a_job_sent_twice_over_is_answered_once_for_each() {
+fn a_job_sent_twice_in_a_batch_is_answered_twice() {
     let item = |queue, key, resent| action::Item {
         queue,
         priority: 0,
@@ -92,7 +91,7 @@ fn a_job_sent_twice_over_is_answered_once_for_each() {
     ]);
 }
 
-async fn play(sides: &mut Sides, list: &[Action]) -> Result<(), String> {
+async fn run(sides: &mut Sides, list: &[Action]) -> Result<(), String> {
     sides.start_anew().await;
     let mut history = History::new(sides);
     for action in [0, 1, 2].map(|queue| Action::CreateQueue { queue, paused: false }).iter().chain(list) {

@@ -1,4 +1,4 @@
-//! What a list does to schedules.
+//! Actions on schedules.
 
 use crate::action::{SCHEDULES, ScheduleAction, TICK_KEY};
 use crate::history::{HALF_MINUTE, History, name};
@@ -10,7 +10,7 @@ use pm_core::{
 };
 use std::time::Duration;
 
-/// What was read of schedules, by which something may be done later.
+/// What was read of schedules, for later use by stale actions.
 #[derive(Default)]
 pub(crate) struct Readings {
     listed: Option<ScheduleReading>,
@@ -31,7 +31,7 @@ impl History<'_> {
                     self.readings.found[*schedule] = rows.schedules.into_iter().next();
                 }
                 let Some(found) = &self.readings.found[*schedule] else { return Ok(()) };
-                let Some(resume) = HoldSchedule::resume(found).expect("its expression is good") else { return Ok(()) };
+                let Some(resume) = HoldSchedule::resume(found).expect("its expression is valid") else { return Ok(()) };
                 self.run(&resume).await.map(drop)
             }
             ScheduleAction::Delete(schedule) => self.run(&DeleteSchedule { name: named(*schedule) }).await.map(drop),
@@ -65,7 +65,7 @@ impl History<'_> {
         let new = NewSchedule {
             name: named(*schedule),
             queue: name(*queue),
-            cron: Cron::new(&expression, "UTC").expect("a good expression"),
+            cron: Cron::new(&expression, "UTC").expect("the expression is valid"),
             missed: [Missed::Skip, Missed::Once, Missed::All(1), Missed::All(2), Missed::All(100)][*missed as usize],
             overlap: if *skips_overlap { Overlap::Skip } else { Overlap::Allow },
             payload: format!("payload of {schedule}").into(),
@@ -75,13 +75,13 @@ impl History<'_> {
         self.run(&set).await.map(drop)
     }
 
-    /// Fires what is due, or what was due at an earlier look, whether that was fired or not.
+    /// Fires what is due, or what was due at an earlier read, whether that was fired or not.
     async fn fire(&mut self, stale: bool, taken: Option<usize>) -> Result<(), String> {
         if !stale || self.readings.due.is_none() {
             self.look_for_due(DueSchedules::default()).await?;
         }
         if let Some(queue) = taken {
-            self.put_in(queue, TICK_KEY).await?;
+            self.enqueue_keyed(queue, TICK_KEY).await?;
         }
         let due = self.readings.due.as_ref().expect("it was read above");
         let drawn = &mut self.drawn;
@@ -90,7 +90,7 @@ impl History<'_> {
             drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15)
         });
         if let [.., Value::UuidArray(ids), _, _] = &fire.params()[..] {
-            // The latest few: others are to be met again, too.
+            // Only the latest few, so that older jobs are used again too.
             self.ids.extend(ids.iter().flatten().rev().take(3));
         }
         self.run(&fire).await.map(drop)
@@ -114,5 +114,5 @@ impl History<'_> {
 }
 
 fn named(schedule: usize) -> ScheduleName {
-    ScheduleName::new(&format!("schedule {schedule}")).expect("a good name")
+    ScheduleName::new(&format!("schedule {schedule}")).expect("the name is valid")
 }

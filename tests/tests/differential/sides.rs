@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
 
-/// Half a minute past 2026-01-01 00:00 UTC: ticks lie at whole minutes, and time passes in whole minutes.
+/// Half a minute past 2026-01-01 00:00 UTC: ticks are at whole minutes, and time passes in whole minutes.
 const START_US: i64 = 1_767_225_630_000_000;
-/// What is compared of a time: it is told apart from another by half a minute.
+/// The resolution in which times are compared: half a minute.
 pub(crate) const GRAIN_S: i64 = 30;
-/// A list that takes longer than this on a busy machine says nothing: its own time would count.
+/// A list that takes longer than this on a busy machine is not compared: the elapsed time would matter.
 const LONGEST: Duration = Duration::from_secs(8);
 
 /// The model's clock.
@@ -25,7 +25,7 @@ struct ModelClock(Arc<AtomicI64>);
 
 impl Clock for ModelClock {
     fn now(&self) -> Timestamp {
-        // A little passes with every look, so that statements have an order in time.
+        // A little time passes with every read, so that statements have an order in time.
         Timestamp::from_unix_us(START_US + self.0.fetch_add(1_000, Ordering::Relaxed))
     }
 }
@@ -45,7 +45,7 @@ pub(crate) struct Sides {
     postgres: Vec<Postgres>,
     catalog: Catalog,
     started: Instant,
-    /// What to take from a time of the model to have it as Postgres has it by now.
+    /// How far the model's times are ahead of Postgres's.
     ahead_us: AtomicI64,
     lists: u64,
 }
@@ -61,11 +61,11 @@ impl Sides {
             let driver: Arc<dyn Executor> = match name {
                 "sqlx" => {
                     let runtime = Arc::new(pm_driver_sqlx::runtime::Tokio::current());
-                    Arc::new(pm_driver_sqlx::Sqlx::new(&url, &options, runtime).expect("a good URL"))
+                    Arc::new(pm_driver_sqlx::Sqlx::new(&url, &options, runtime).expect("the URL is valid"))
                 }
-                _ => Arc::new(pm_driver_tokio_postgres::TokioPostgres::new(&url, &options).expect("a good URL")),
+                _ => Arc::new(pm_driver_tokio_postgres::TokioPostgres::new(&url, &options).expect("the URL is valid")),
             };
-            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("it answers");
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connecting succeeds");
             tokio::spawn(connection);
             postgres.push(Postgres { name, driver, client, _database: database });
         }
@@ -95,12 +95,12 @@ impl Sides {
         self.ahead_us = AtomicI64::new(START_US - postgres_us);
     }
 
-    /// Returns whether the list took so long that its own time would count.
+    /// Returns whether the list took so long that the elapsed time would matter.
     pub(crate) fn is_late(&self) -> bool {
         self.started.elapsed() > LONGEST
     }
 
-    /// Lets time pass: the model's clock goes on, in Postgres everything moves back.
+    /// Lets time pass: the model's clock advances, and in Postgres all times move back.
     pub(crate) async fn pass(&self, time: Duration) -> Result<(), String> {
         self.clock.0.fetch_add(time.as_micros() as i64, Ordering::Relaxed);
         self.ahead_us.fetch_add(time.as_micros() as i64, Ordering::Relaxed);
@@ -111,8 +111,9 @@ impl Sides {
         Ok(())
     }
 
-    /// Gives waiting jobs that are due within one half minute its middle as their due time, in the order of their ids.
-    pub(crate) async fn part_equal_times(&self) -> Result<(), String> {
+    /// Sets the due times of jobs that are due within the same half minute to its middle, one microsecond apart, in the
+    /// order of their ids.
+    pub(crate) async fn separate_equal_times(&self) -> Result<(), String> {
         let now_us = START_US + self.clock.0.load(Ordering::Relaxed);
         self.model.change(|tables| {
             let mut ranks = BTreeMap::new();
@@ -125,22 +126,22 @@ impl Sides {
             }
         });
         for side in &self.postgres {
-            side.client.batch_execute(dump::PART_EQUAL_TIMES).await.map_err(|error| error.to_string())?;
+            side.client.batch_execute(dump::SEPARATE_EQUAL_TIMES).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
-    /// Runs a statement on all sides and compares what they say; returns the model's rows.
+    /// Runs a statement on all sides and compares the replies; returns the model's rows.
     pub(crate) async fn run(&self, plan: &Plan<'_>) -> Result<Option<Rows>, String> {
         let statement = self.catalog.statement(plan.statement);
         let model = self.model.answer(statement, &plan.params);
         let now = Timestamp::from_unix_us(START_US + self.clock.0.load(Ordering::Relaxed));
-        let expected = told(statement, &model, now);
+        let expected = shown(statement, &model, now);
         let params: Vec<_> = plan.params.iter().map(|value| self.in_postgres(value)).collect();
         let answers = join_all(self.postgres.iter().map(|side| side.driver.run(statement, &params))).await;
         for (side, answer) in self.postgres.iter().zip(answers) {
             let now = pm_driver_memory::SystemClock.now();
-            let found = told(statement, &answer, now);
+            let found = shown(statement, &answer, now);
             if found != expected {
                 let (name, statement) = (side.name, plan.statement);
                 return Err(format!("{statement:?} on {name}:\n  model:    {expected:?}\n  Postgres: {found:?}"));
@@ -149,7 +150,7 @@ impl Sides {
         Ok(model.ok())
     }
 
-    /// Returns a parameter with the model's times as Postgres has them.
+    /// Returns a parameter with the model's times converted to Postgres's.
     fn in_postgres<'a>(&self, value: &Value<'a>) -> Value<'a> {
         let ahead_us = self.ahead_us.load(Ordering::Relaxed);
         let moved = |at: &Timestamp| match *at {
@@ -186,13 +187,13 @@ impl Sides {
     }
 }
 
-/// Returns an answer in words: times as seconds from now, in half minutes; rows without an order sorted.
-fn told(statement: &Statement, answer: &Result<Rows, Failure>, now: Timestamp) -> Vec<String> {
+/// Returns a reply as text: times in half minutes from now; rows without a defined order are sorted.
+fn shown(statement: &Statement, answer: &Result<Rows, Failure>, now: Timestamp) -> Vec<String> {
     let rows = match answer {
         Ok(rows) => rows,
         Err(failure) => return vec![format!("{:?} {:?}", failure.sqlstate(), failure.constraint())],
     };
-    let mut told: Vec<String> = rows
+    let mut lines: Vec<String> = rows
         .iter(statement.id)
         .map(|mut row| {
             let cells = statement.columns.iter().enumerate().map(|(column, ty)| {
@@ -212,12 +213,12 @@ fn told(statement: &Statement, answer: &Result<Rows, Failure>, now: Timestamp) -
             | StatementId::DueSchedules
     );
     if !is_ordered {
-        told.sort();
+        lines.sort();
     }
-    told
+    lines
 }
 
-/// Returns which columns say how long until something.
+/// Returns which columns are durations in milliseconds.
 fn milliseconds_in(statement: StatementId) -> &'static [usize] {
     match statement {
         StatementId::Claim => &[3, 7],

@@ -1,4 +1,4 @@
-//! Clients do not know what time it is.
+//! Clients have wrong clocks.
 
 use crate::ledger::now_us;
 use crate::scenario::{SECOND, Scenario, TIMEOUT};
@@ -16,7 +16,7 @@ async fn clocks_a_year_off_cost_nothing() {
     eventually("all work", TIMEOUT, async || scenario.number(each) == 3).await;
     scenario.under_way().await;
     scenario.go_on(SECOND * 8).await;
-    // All hands are full when it is killed.
+    // All its handlers are busy when it is killed.
     scenario.put(1_000).await;
     scenario.endings(now_us(), 50).await;
     let victim = scenario.workers.remove(0);

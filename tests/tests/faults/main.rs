@@ -1,7 +1,7 @@
 //! Real faults on a durable server: `scripts/test --faults`. Most print a line of the table in docs/reliability.md:
 //! fault, jobs in, jobs finished, runs beyond the first, time to recover.
 //!
-//! Workers are processes, half of them on each driver; what they and the producers said is audited against the tables.
+//! Workers are processes, half of them on each driver; their logs and the producers' are audited against the tables.
 
 mod clocks;
 mod disk;

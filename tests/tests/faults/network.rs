@@ -1,4 +1,4 @@
-//! The network swallows everything, or is slow.
+//! The network drops everything, or is slow.
 
 use crate::ledger::now_us;
 use crate::processes::range;
@@ -6,7 +6,7 @@ use crate::scenario::{SECOND, Scenario, TIMEOUT};
 use pm_tests::{Proxy, eventually};
 use std::time::Duration;
 
-/// Orders for workers behind the proxy: they give a statement up after 2 s, and its answer 5 s later.
+/// Settings of workers behind the proxy: a statement times out after 2 s, and its reply is given up 5 s later.
 const BEHIND: [&str; 2] = ["statement_timeout_ms=2000", "connect_timeout_ms=1000"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +31,7 @@ async fn a_black_hole_costs_no_job() {
         recoveries.push(Duration::from_micros(now_us() - healed));
     }
     let recovery = format!("{} after it let new connections through (statement timeout 2 s)", range(recoveries));
-    scenario.finish("all packets of 2 of 3 workers swallowed for 2 and 12 s, lease 4 s", &recovery).await;
+    scenario.finish("all packets of 2 of 3 workers dropped for 2 and 12 s, lease 4 s", &recovery).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,11 +46,11 @@ async fn a_slow_network_costs_time_only() {
     proxy.delay_replies(Duration::from_millis(700));
     let slowed = now_us();
     scenario.go_on(SECOND * 15).await;
-    let meanwhile = scenario.ledger.endings_since(slowed);
-    assert!(meanwhile > 0, "work goes on");
+    let endings = scenario.ledger.endings_since(slowed);
+    assert!(endings > 0, "work goes on");
     proxy.delay_replies(Duration::ZERO);
     let recovery = format!("{:.1} s", scenario.recovered(now_us()).await.as_secs_f64());
     let pause = scenario.ledger.longest_pause(slowed);
-    let recovery = format!("{recovery}; {meanwhile} endings in the 15 s, at most {:.1} s apart", pause.as_secs_f64());
+    let recovery = format!("{recovery}; {endings} endings in the 15 s, at most {:.1} s apart", pause.as_secs_f64());
     scenario.finish("replies pass one by one, each after 0.7 s, for 15 s", &recovery).await;
 }

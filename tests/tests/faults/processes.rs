@@ -1,4 +1,4 @@
-//! Processes die: workers, a backend, the server.
+//! Processes are killed: workers, a backend, the server.
 
 use crate::ledger::now_us;
 use crate::scenario::{SECOND, Scenario, TIMEOUT};
@@ -6,7 +6,7 @@ use pm_tests::{Seed, eventually};
 use std::process::Command;
 use std::time::Duration;
 
-/// Returns the shortest and the longest of some durations, for people.
+/// Formats the shortest and the longest of some durations.
 pub(crate) fn range(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let (Some(first), Some(last)) = (times.first(), times.last()) else { return "none".to_owned() };
@@ -21,29 +21,29 @@ async fn killed_workers_cost_a_lease_each_and_no_job() {
     scenario.produce(4, Duration::from_millis(20));
     (0..4).for_each(|_| scenario.work(&[]));
     scenario.under_way().await;
-    let mut held = Vec::new();
+    let mut victims = Vec::new();
     for _ in 0..KILLS {
         let victim = scenario.workers.remove(seed.below(4) as usize);
         let at = now_us();
-        held.push((at, victim.kill()));
+        victims.push((at, victim.kill()));
         scenario.work(&[]);
-        // The next falls in the middle of work, too.
+        // The next one is killed in the middle of work, too.
         scenario.endings(at, 5).await;
         scenario.go_on(Duration::from_millis(seed.below(150))).await;
     }
-    let jobs: usize = held.iter().map(|(_, jobs)| jobs.len()).sum();
+    let jobs: usize = victims.iter().map(|(_, jobs)| jobs.len()).sum();
     assert!(jobs > 100, "they were killed in the middle of work: {jobs}");
-    let all_ended = async || held.iter().flat_map(|(_, jobs)| jobs).all(|n| scenario.ended_at_us(*n).is_some());
-    eventually("what they held has ended", TIMEOUT, all_ended).await;
+    let all_ended = async || victims.iter().flat_map(|(_, jobs)| jobs).all(|n| scenario.ended_at_us(*n).is_some());
+    eventually("the jobs of the killed workers have ended", TIMEOUT, all_ended).await;
     let wait = |at: u64, n| Some(Duration::from_micros(scenario.ended_at_us(n)?.checked_sub(at)?));
-    let waits = held.iter().flat_map(|(at, jobs)| jobs.iter().filter_map(|n| wait(*at, *n)));
-    let recovery = format!("{} ({jobs} jobs held by the killed, lease 3 s)", range(waits.collect()));
+    let waits = victims.iter().flat_map(|(at, jobs)| jobs.iter().filter_map(|n| wait(*at, *n)));
+    let recovery = format!("{} ({jobs} jobs leased by the killed workers, lease 3 s)", range(waits.collect()));
     scenario.finish("SIGKILL of 100 worker processes at work", &recovery).await;
 }
 
-/// Kills a process that is none of our children.
+/// Kills a process that is not a child of this one.
 fn kill(pid: &str) {
-    assert!(Command::new("kill").args(["-9", pid]).status().expect("there is such a command").success());
+    assert!(Command::new("kill").args(["-9", pid]).status().expect("the command exists").success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,13 +12,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-/// How long a test waits for things to be well again.
+/// How long a test waits for recovery.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const DATABASE: &str = "faults";
 /// How many commits show that work goes on.
 const GOES_ON: usize = 20;
 
-/// Everything that a fault can befall.
+/// The server, producers and workers of a fault test.
 pub(crate) struct Scenario {
     pub(crate) server: Server,
     /// The producers' handle, on tokio-postgres.
@@ -30,7 +30,7 @@ pub(crate) struct Scenario {
     started: usize,
 }
 
-/// A worker process, and a thread that writes down what it says.
+/// A worker process, and a thread that records its output.
 pub(crate) struct WorkerProcess {
     child: Child,
     number: usize,
@@ -39,22 +39,22 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    fn start(number: usize, url: &str, orders: &[&str], ledger: &Arc<Ledger>) -> WorkerProcess {
+    fn start(number: usize, url: &str, settings: &[&str], ledger: &Arc<Ledger>) -> WorkerProcess {
         let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
             .arg(url)
             .arg(format!("name=worker-{number}"))
-            .args(orders)
+            .args(settings)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("a worker can be started");
         let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
-        let noting = ledger.clone();
+        let recording = ledger.clone();
         let reading = std::thread::spawn(move || {
             // A killed process may leave half a line, without its end.
             for line in lines.map_while(Result::ok) {
-                noting.note(number, &line);
+                recording.note(number, &line);
             }
         });
         WorkerProcess { child, number, reading: Some(reading), ledger: ledger.clone() }
@@ -67,7 +67,7 @@ impl WorkerProcess {
 
     fn end(&mut self) -> Vec<u64> {
         self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it was our child");
+        self.child.wait().expect("it is a child of this process");
         self.reading.take().expect("it ends once").join().expect("reading does not panic");
         self.ledger.note_death(self.number)
     }
@@ -75,9 +75,9 @@ impl WorkerProcess {
     /// Ends its standard input, so that it closes its queue, and waits until it is gone.
     async fn close(mut self) {
         drop(self.child.stdin.take());
-        let gone = async || self.child.try_wait().expect("it is our child").is_some();
+        let gone = async || self.child.try_wait().expect("it is a child of this process").is_some();
         eventually("a worker closes", TIMEOUT, gone).await;
-        assert!(self.child.wait().expect("it was our child").success(), "it ends well");
+        assert!(self.child.wait().expect("it is a child of this process").success(), "it exits with success");
         self.reading.take().expect("it ends once").join().expect("reading does not panic");
         assert!(self.ledger.note_death(self.number).is_empty(), "no handler was left");
     }
@@ -91,23 +91,23 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// Returns the options of a server as in production: everything is synced to disk.
+/// Returns the options of a server as in production: every commit is synced to disk.
 pub(crate) fn durable() -> ServerOptions {
     ServerOptions::default().durable(true)
 }
 
-/// Returns what the producers connect with: they hear soon that nobody answers.
-pub(crate) fn impatient() -> ConnectOptions {
+/// Returns the producers' options, with short timeouts.
+pub(crate) fn short_timeouts() -> ConnectOptions {
     ConnectOptions::default().statement_timeout(SECOND * 3).connect_timeout(SECOND)
 }
 
 impl Scenario {
-    /// Starts a durable server with a queue `tasks`, whose leases are so long.
+    /// Starts a durable server with a queue `tasks` that has this lease.
     pub(crate) async fn with_leases_of(lease: Duration) -> Scenario {
         Scenario::on(Server::start_with(durable()).expect("a private Postgres starts"), lease).await
     }
 
-    /// Makes a database with a queue `tasks` on a server, whose leases are so long.
+    /// Creates a database with a queue `tasks` that has this lease, on a server.
     pub(crate) async fn on(server: Server, lease: Duration) -> Scenario {
         server.create_database(DATABASE).expect("it is a new server");
         let on = |name: &str| server.execute(DATABASE, &format!("show {name}")).expect("it is a setting")[0][0].clone();
@@ -118,13 +118,13 @@ impl Scenario {
         Scenario::at(server, &url, lease).await
     }
 
-    /// Makes a queue `tasks` in the database that producers shall find at `url`.
+    /// Creates a queue `tasks` in the database at `url`, which producers use too.
     pub(crate) async fn at(server: Server, url: &str, lease: Duration) -> Scenario {
-        let queue = pm_driver_tokio_postgres::connect_with(url, impatient()).await.expect("the server is there");
+        let queue = pm_driver_tokio_postgres::connect_with(url, short_timeouts()).await.expect("connecting succeeds");
         queue.create_queue("tasks", false).await.expect("it is a new database");
         let settings =
             SettingsChange::new().lease(lease).backoff(vec![Duration::ZERO]).jitter_percent(0).max_retries(1_000);
-        queue.set_queue_settings("tasks", settings).await.expect("the settings are good");
+        queue.set_queue_settings("tasks", settings).await.expect("the settings are valid");
         let (ledger, stop) = (Arc::new(Ledger::default()), Arc::default());
         Scenario { server, queue, ledger, workers: Vec::new(), producers: Vec::new(), stop, started: 0 }
     }
@@ -139,9 +139,9 @@ impl Scenario {
         self.server.execute(DATABASE, sql).expect("the statement is valid")
     }
 
-    /// Returns the number that a query answers.
+    /// Returns the number that a query returns.
     pub(crate) fn number(&self, sql: &str) -> i64 {
-        self.sql(sql)[0][0].as_ref().and_then(|cell| cell.parse().ok()).expect("it answers a number")
+        self.sql(sql)[0][0].as_ref().and_then(|cell| cell.parse().ok()).expect("it returns a number")
     }
 
     /// Returns when a job finished, in microseconds since 1970, if it has.
@@ -153,57 +153,57 @@ impl Scenario {
         rows.first()?[0].as_ref()?.parse().ok()
     }
 
-    /// Starts producers, each of which puts a job on `tasks` and takes a moment before the next.
-    pub(crate) fn produce(&mut self, producers: u64, moment: Duration) {
-        for lane in 0..producers {
+    /// Starts producers, each of which enqueues jobs on `tasks` with a pause after each.
+    pub(crate) fn produce(&mut self, producers: u64, pause: Duration) {
+        for producer in 0..producers {
             let (queue, ledger, stop) = (self.queue.clone(), self.ledger.clone(), self.stop.clone());
-            let first = (self.producers.len() as u64 + lane + 1) << 32;
+            let first = (self.producers.len() as u64 + producer + 1) << 32;
             self.producers.push(tokio::spawn(async move {
                 for n in first.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
                     match queue.enqueue("tasks", n, EnqueueOptions::default()).await {
-                        Ok(id) => assert!(ledger.lock().told.insert(n, id).is_none()),
+                        Ok(id) => assert!(ledger.lock().confirmed.insert(n, id).is_none()),
                         Err(error) => {
                             assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Database), "{error}");
-                            let said = format!("{:?} {error}", error.kind());
-                            *ledger.lock().refusals.entry(said).or_default() += 1;
+                            let message = format!("{:?} {error}", error.kind());
+                            *ledger.lock().refusals.entry(message).or_default() += 1;
                         }
                     }
-                    tokio::time::sleep(moment).await;
+                    tokio::time::sleep(pause).await;
                 }
             }));
         }
     }
 
-    /// Puts so many jobs on `tasks`.
+    /// Enqueues `count` jobs on `tasks`.
     pub(crate) async fn put(&self, count: u64) {
-        let first = self.ledger.lock().told.range(..1 << 32).count() as u64;
+        let first = self.ledger.lock().confirmed.range(..1 << 32).count() as u64;
         let jobs = (first..first + count).map(|n| (n, EnqueueOptions::default()));
-        let enqueued = self.queue.enqueue_many("tasks", jobs).await.expect("they go in");
-        let told = (first..).zip(enqueued).map(|(n, job)| (n, job.id()));
-        self.ledger.lock().told.extend(told);
+        let enqueued = self.queue.enqueue_many("tasks", jobs).await.expect("the jobs are enqueued");
+        let confirmed = (first..).zip(enqueued).map(|(n, job)| (n, job.id()));
+        self.ledger.lock().confirmed.extend(confirmed);
     }
 
     /// Starts a worker process on the database, every second one on sqlx.
-    pub(crate) fn work(&mut self, orders: &[&str]) {
+    pub(crate) fn work(&mut self, settings: &[&str]) {
         let driver = if self.started.is_multiple_of(2) { "driver=tokio-postgres" } else { "driver=sqlx" };
-        self.work_at(&self.url(), &[&[driver], orders].concat());
+        self.work_at(&self.url(), &[&[driver], settings].concat());
     }
 
-    /// Starts a worker process that finds the database at `url`.
-    pub(crate) fn work_at(&mut self, url: &str, orders: &[&str]) {
-        self.workers.push(WorkerProcess::start(self.started, url, orders, &self.ledger));
+    /// Starts a worker process with the database at `url`.
+    pub(crate) fn work_at(&mut self, url: &str, settings: &[&str]) {
+        self.workers.push(WorkerProcess::start(self.started, url, settings, &self.ledger));
         self.started += 1;
     }
 
-    /// Waits until so many commits were answered after `from_us`.
+    /// Waits until `count` commits have succeeded after `from_us`.
     pub(crate) async fn endings(&self, from_us: u64, count: usize) {
         eventually("work goes on", TIMEOUT, async || self.ledger.endings_since(from_us) >= count).await;
     }
 
-    /// Waits until work is well under way.
+    /// Waits until work is in full progress.
     pub(crate) async fn under_way(&self) {
         self.endings(now_us(), 100).await;
     }
@@ -211,7 +211,7 @@ impl Scenario {
     /// Waits until work goes on after `from_us` and returns how long that took.
     pub(crate) async fn recovered(&self, from_us: u64) -> Duration {
         self.endings(from_us, GOES_ON).await;
-        self.ledger.ending_after(from_us, GOES_ON).expect("that many there are")
+        self.ledger.ending_after(from_us, GOES_ON).expect("there are that many")
     }
 
     /// Lets work go on for a while.
@@ -219,7 +219,7 @@ impl Scenario {
         tokio::time::sleep(time).await;
     }
 
-    /// Ends producers, waits until every job has ended, closes the workers, audits, and prints the line of the table.
+    /// Stops the producers, waits until every job has ended, closes the workers, audits, and prints the table row.
     pub(crate) async fn finish(mut self, fault: &str, recovery: &str) -> Figures {
         self.stop.store(true, Ordering::Relaxed);
         for producer in self.producers.drain(..) {
@@ -236,11 +236,11 @@ impl Scenario {
         within("the producers' handle closes", self.queue.close()).await;
         let figures = audit(&self.ledger, |sql| self.sql(sql));
         let entries = self.ledger.lock();
-        for (said, times) in &entries.refusals {
-            println!("{times} enqueues were told: {said}");
+        for (message, times) in &entries.refusals {
+            println!("{times} enqueues failed: {message}");
         }
-        if !entries.late_words.is_empty() {
-            println!("commits that were refused: {:?}", entries.late_words);
+        if !entries.failed_commits.is_empty() {
+            println!("failed commits: {:?}", entries.failed_commits);
         }
         let (jobs, finished, duplicates) = (figures.jobs, figures.finished, figures.duplicates);
         println!("| {fault} | {jobs} | {finished} | {duplicates} | {recovery} |");

@@ -7,12 +7,12 @@ use pm_tests::{Proxy, eventually};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A directory that goes with the test.
+/// A directory that is removed at the end of the test.
 struct Directory(PathBuf);
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // It is in the temporary directory: what is left there is pruned by others.
+        // It is in the temporary directory, so a failure to remove it does not matter.
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
@@ -22,17 +22,17 @@ async fn a_synchronous_standby_takes_over_without_a_loss() {
     let directory = Directory(std::env::temp_dir().join(format!("pm-standby-{}", std::process::id())));
     let primary = Server::start_with(durable()).expect("a private Postgres starts");
     primary.create_database(DATABASE).expect("it is a new server");
-    primary.copy_as_standby(&directory.0).expect("it can be copied");
+    primary.copy_as_standby(&directory.0).expect("copying succeeds");
     let standby = Server::start_with(durable().data_dir(&directory.0)).expect("a standby starts");
     primary.execute("postgres", "alter system set synchronous_standby_names = '*'").unwrap();
     primary.execute("postgres", "select pg_reload_conf()").unwrap();
-    eventually("the standby follows in step", TIMEOUT, async || {
+    eventually("the standby is synchronous", TIMEOUT, async || {
         let states = primary.execute("postgres", "select sync_state from pg_stat_replication").unwrap();
         states.first().is_some_and(|row| row[0].as_deref() == Some("sync"))
     })
     .await;
 
-    // Some name both servers, some have an address that moves.
+    // Some clients name both servers, some use an address that moves.
     let (first, second) = (primary.socket_dir().display(), standby.socket_dir().display());
     let ports = format!("{},{}", primary.port(), standby.port());
     let both =

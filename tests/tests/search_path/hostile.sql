@@ -1,6 +1,6 @@
--- Fills the schema public with what another role could put there: operators and functions of the names that pm's
--- statements use, for arguments that pg_catalog has no exact match for, and types, tables and sequences of our names.
--- Each operator and function counts that it was called and raises. $operators and $functions are arrays of names.
+-- Fills the schema public with what another role could put there: operators and functions with names that pm's
+-- statements use, for arguments that pg_catalog has no exact match for, and types, tables and sequences with pm's names.
+-- Each operator and function records that it was called and raises. $operators and $functions are arrays of names.
 create sequence public.sprung;
 grant usage on sequence public.sprung to public;
 

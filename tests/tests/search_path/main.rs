@@ -1,4 +1,4 @@
-//! What another role puts into a schema of the search path is never run by pm's statements, whoever owns the session.
+//! pm's statements never run what another role puts into a schema of the search path, whoever opened the session.
 
 use pm_core::{Catalog, SchemaName, Statement, StatementId, Type, migration_script};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, ErrorKind, OnConflict, Queue};
@@ -16,7 +16,7 @@ fn texts() -> Vec<String> {
     statements.chain([migration_script(&schema)]).collect()
 }
 
-/// Makes a hostile schema `public`, for every operator and function whose name is in the texts.
+/// Makes the schema `public` hostile, for every operator and function whose name is in the texts.
 async fn make_hostile(direct: &Direct) {
     let texts = texts().concat();
     let mut names = Vec::new();
@@ -38,7 +38,7 @@ async fn make_hostile(direct: &Direct) {
     direct.client.batch_execute(&script).await.unwrap_or_else(|error| panic!("{error:?}"));
 }
 
-/// Returns what of the schema `public` an object of the catalogue `class` depends on.
+/// Returns the objects of the schema `public` on which an object of the catalogue `class` depends.
 async fn depends_on_public(direct: &Direct, class: &str, objects: &str) -> BTreeSet<String> {
     let sql = format!(
         "set search_path = pg_catalog;
@@ -54,7 +54,8 @@ async fn depends_on_public(direct: &Direct, class: &str, objects: &str) -> BTree
     rows.into_iter().filter_map(row).collect()
 }
 
-/// Returns what of `public` a statement would run: the server parses it as the body of a function, which keeps a record.
+/// Returns what of `public` a statement would run: the server parses it as the body of a function, and records the
+/// function's dependencies.
 async fn traps_of(direct: &Direct, statement: &Statement) -> Result<BTreeSet<String>, tokio_postgres::Error> {
     let types: Vec<_> = statement.params.iter().map(|ty| format!("pg_catalog.{}", type_name(*ty))).collect();
     let function = format!(
@@ -100,13 +101,14 @@ async fn no_statement_runs_what_another_schema_of_the_search_path_holds() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Returns the URL with a `search_path` that every session of it starts with.
+/// Returns the URL with a `search_path` for every session.
 fn with_search_path(url: &str, path: &str) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}options=-c%20search_path%3D{}", path.replace(',', "%2C").replace('"', "%22"))
 }
 
-/// Puts an operator before pg_catalog's own that counts its calls, for types and names that every statement uses.
+/// Creates operators that count their calls, in a schema before pg_catalog, for types and names that all statements
+/// use.
 const TRAPS_BEFORE: &str = "
     create schema before; grant usage on schema before to public;
     do $do$ declare found record; begin
@@ -133,7 +135,7 @@ fn sprung(database: &TestDatabase) -> bool {
     rows[0][0].as_deref() == Some("t")
 }
 
-/// Puts jobs in, takes them, ends them, and does what operators do.
+/// Enqueues, claims and settles jobs, and runs operators' actions.
 async fn use_everything(queue: &Queue) {
     queue.create_queue("tasks", false).await.unwrap();
     let keyed = |conflict| EnqueueOptions::default().key("key").on_conflict(conflict);
@@ -162,8 +164,8 @@ fn deadpool(url: &str) -> deadpool_postgres::Pool {
     deadpool_postgres::Pool::builder(manager).max_size(4).build().unwrap()
 }
 
-/// Sessions of pm's own set their path, and so does each statement on a pool, whatever its sessions say. The role owns
-/// nothing.
+/// pm's own sessions set their path, and so does each statement on a pool, whatever the path of its sessions. The role
+/// owns nothing.
 #[tokio::test]
 async fn no_trap_is_sprung_by_a_worker_on_its_own_connections_or_on_a_pool() {
     let database = TestDatabase::create().unwrap();

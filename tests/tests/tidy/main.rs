@@ -1,5 +1,4 @@
-//! House rules that a machine can hold. Each is run on the tree, and on a bad sample, because a rule that cannot
-//! fail is worth nothing.
+//! House rules that can be checked by a program. Each is run on the tree, and on a bad sample to show that it can fail.
 
 mod rules;
 
@@ -10,14 +9,14 @@ use std::path::Path;
 
 /// Returns all text files of the repository except build products.
 fn tree() -> Vec<File> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the repository");
     let mut files = Vec::new();
     let mut dirs = vec![root.to_path_buf()];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).expect("a directory of the tree is readable") {
             let path = entry.expect("a directory of the tree is readable").path();
             let name = path.file_name().unwrap_or_default();
-            // A directory, and in a further work tree a file that says where that is.
+            // A directory, or in a linked work tree a file.
             if name == ".git" {
                 continue;
             }
@@ -27,7 +26,7 @@ fn tree() -> Vec<File> {
                 }
             } else if let Ok(text) = fs::read_to_string(&path) {
                 let mode = path.metadata().expect("a file of the tree has metadata").permissions().mode();
-                let path = path.strip_prefix(root).expect("the walk began at the root");
+                let path = path.strip_prefix(root).expect("the walk starts at the root");
                 files.push(File { path: path.display().to_string(), text, executable: mode & 0o111 == 0o111 });
             }
         }
@@ -46,11 +45,11 @@ fn assert_kept(rule: Rule) {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
-/// Asserts that the rule finds something in a tree of this one file, and nothing once `mended` stands in its place.
+/// Asserts that the rule finds something in a tree with only this file, and nothing with `good` in its place.
 #[track_caller]
-fn assert_bites(rule: Rule, path: &str, bad: &str, mended: &str) {
+fn assert_bites(rule: Rule, path: &str, bad: &str, good: &str) {
     assert!(!rule(&[file(path, bad)]).is_empty(), "nothing found in the bad {path}");
-    assert_eq!(rule(&[file(path, mended)]), Vec::<String>::new());
+    assert_eq!(rule(&[file(path, good)]), Vec::<String>::new());
 }
 
 fn file(path: &str, text: &str) -> File {
@@ -77,10 +76,25 @@ fn nothing_is_left_behind() {
 
 #[test]
 fn a_thing_left_behind_is_found() {
-    for word in LEFT_BEHIND {
-        assert_bites(left_behind, "a.rs", &format!("fn f() {{}}\n  {word}(1)\n"), "fn f() {}\n");
+    for needle in LEFT_BEHIND {
+        assert_bites(left_behind, "a.rs", &format!("fn f() {{}}\n  {needle}(1)\n"), "fn f() {}\n");
     }
     assert_eq!(left_behind(&[file("scripts/a", &format!("\n# {}", LEFT_BEHIND[3]))]).len(), 1);
+}
+
+#[test]
+fn no_retired_word_is_used() {
+    assert_kept(retired_words);
+}
+
+#[test]
+fn a_retired_word_is_found() {
+    for word in RETIRED {
+        let capital = format!("{}{}", word[..1].to_uppercase(), &word[1..]);
+        for line in [format!("a {word}."), format!("fn last_{word}_of()"), format!("struct My{capital}Here;")] {
+            assert_bites(retired_words, "a/b.rs", &line, "a name");
+        }
+    }
 }
 
 #[test]
@@ -121,7 +135,7 @@ fn an_unused_sql_file_is_found() {
 }
 
 #[test]
-fn every_sql_file_says_what_it_locks_and_costs() {
+fn every_sql_file_states_what_it_locks_and_costs() {
     assert_kept(sql_without_header);
 }
 
@@ -166,7 +180,7 @@ fn a_malformed_decision_record_is_found() {
     bite("# 0001: Title", "# Title");
     bite("## Context\n", "");
     bite("## What we lose", "## Consequences");
-    assert_eq!(record_form(&[file("docs/adr/0002-a.md", good)]).len(), 1, "it is named otherwise than its title");
+    assert_eq!(record_form(&[file("docs/adr/0002-a.md", good)]).len(), 1, "its name does not match its title");
     let twice = [file("docs/adr/0001-a.md", good), file("docs/adr/0001-b.md", good)];
     assert!(!record_form(&twice).is_empty(), "a number is used twice");
 }

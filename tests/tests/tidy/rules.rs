@@ -1,4 +1,4 @@
-//! The rules: functions from the files of the tree to what is wrong with them.
+//! The rules: functions that take the files of the tree and return what is wrong.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -26,6 +26,34 @@ pub(crate) const HOSTS: [&str; 5] = [
     concat!("python", "hosted."),
     concat!("npm", "js."),
     concat!("debian", ".org"),
+];
+
+/// Words of pm's earlier dialect, in pieces; `docs/glossary.md` has what is used instead.
+pub(crate) const RETIRED: [&str; 24] = [
+    concat!("tick", "et"),
+    concat!("tick", "ets"),
+    concat!("sleep", "er"),
+    concat!("sleep", "ers"),
+    concat!("un", "heard"),
+    concat!("de", "af"),
+    concat!("de", "ed"),
+    concat!("de", "eds"),
+    concat!("do", "ings"),
+    concat!("wi", "sh"),
+    concat!("wi", "shes"),
+    concat!("con", "demn"),
+    concat!("sw", "eep"),
+    concat!("sw", "ept"),
+    concat!("pro", "long"),
+    concat!("pro", "longs"),
+    concat!("un", "tried"),
+    concat!("be", "fall"),
+    concat!("home", "less"),
+    concat!("doo", "med"),
+    concat!("la", "ne"),
+    concat!("la", "nes"),
+    concat!("pat", "ience"),
+    concat!("ent", "rant"),
 ];
 
 /// A text file of the tree.
@@ -65,11 +93,38 @@ pub(crate) fn too_long(files: &[File]) -> Vec<String> {
 
 pub(crate) fn left_behind(files: &[File]) -> Vec<String> {
     let is_code = |file: &&File| file.has_extension("rs") || file.has_extension("sql") || file.is_script();
-    let find = |line: &str| LEFT_BEHIND.iter().find(|word| line.contains(**word)).map(ToString::to_string);
+    let find = |line: &str| LEFT_BEHIND.iter().find(|needle| line.contains(**needle)).map(ToString::to_string);
     files.iter().filter(is_code).flat_map(|file| lines_with(file, find)).collect()
 }
 
-/// Finds absolute paths of somebody's machine, and host names of package registries.
+/// Finds retired words, also as a part of a name. The changelog quotes the past.
+pub(crate) fn retired_words(files: &[File]) -> Vec<String> {
+    let is_prose_or_code = |file: &&File| {
+        let extensions = ["rs", "sql", "md", "toml", "sh"];
+        let has_words = extensions.iter().any(|extension| file.has_extension(extension)) || file.is_script();
+        has_words && file.path != "CHANGELOG.md"
+    };
+    let find = |line: &str| words(line).into_iter().find(|word| RETIRED.contains(&word.as_str()));
+    files.iter().filter(is_prose_or_code).flat_map(|file| lines_with(file, find)).collect()
+}
+
+/// Returns the words of a line in lower case; names are split at underscores and capitals.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_lower = false;
+    for c in line.chars() {
+        if !c.is_alphabetic() || (was_lower && c.is_uppercase()) {
+            words.push(String::new());
+        }
+        if c.is_alphabetic() {
+            words.last_mut().expect("the list starts with one").extend(c.to_lowercase());
+        }
+        was_lower = c.is_lowercase();
+    }
+    words
+}
+
+/// Finds absolute paths of a developer's machine, and host names of package registries.
 pub(crate) fn tied_to_a_machine(files: &[File]) -> Vec<String> {
     let find = |line: &str| {
         let host = HOSTS.iter().find(|host| line.contains(**host));
@@ -79,7 +134,7 @@ pub(crate) fn tied_to_a_machine(files: &[File]) -> Vec<String> {
     files.iter().filter(|file| !file.path.ends_with("Cargo.lock")).flat_map(|file| lines_with(file, find)).collect()
 }
 
-/// Tells whether the line names a path under `home`. Homebrew's fixed place on Linux is nobody's home.
+/// Returns whether the line names a path under `home`. Homebrew's fixed path on Linux does not count.
 pub(crate) fn names_home(line: &str, home: &str) -> bool {
     line.match_indices(home).any(|(at, _)| {
         let begins = !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-}*~$/".contains(c));
@@ -106,7 +161,7 @@ pub(crate) fn unused_sql(files: &[File]) -> Vec<String> {
         .collect()
 }
 
-/// Finds statements that do not say what they lock and cost. A list of columns (`*_columns.sql`) is no statement.
+/// Finds statements that do not state what they lock and cost. A list of columns (`*_columns.sql`) is not a statement.
 pub(crate) fn sql_without_header(files: &[File]) -> Vec<String> {
     let is_statement = |file: &&File| {
         file.path.starts_with("crates/pm-core/") && file.has_extension("sql") && !file.path.ends_with("_columns.sql")
@@ -115,8 +170,8 @@ pub(crate) fn sql_without_header(files: &[File]) -> Vec<String> {
     for file in files.iter().filter(is_statement) {
         let header: Vec<&str> = file.text.lines().take_while(|line| line.starts_with("--")).collect();
         for heading in SQL_HEADINGS {
-            let said = |line: &&str| line.strip_prefix(heading).is_some_and(|rest| !rest.trim().is_empty());
-            if !header.iter().any(said) {
+            let is_filled = |line: &&str| line.strip_prefix(heading).is_some_and(|rest| !rest.trim().is_empty());
+            if !header.iter().any(is_filled) {
                 found.push(format!("{}: its opening comment has no line `{heading} …`", file.path));
             }
         }
@@ -147,7 +202,7 @@ pub(crate) fn changelog_form(files: &[File]) -> Vec<String> {
     found
 }
 
-/// Tells whether the text looks like `[1.2.3] - 2026-01-31`.
+/// Returns whether the text looks like `[1.2.3] - 2026-01-31`.
 fn is_release(text: &str) -> bool {
     let numbers = |text: &str, separator: char, widths: &[usize]| {
         let parts: Vec<&str> = text.split(separator).collect();
@@ -172,7 +227,7 @@ pub(crate) fn record_form(files: &[File]) -> Vec<String> {
         if !path.starts_with(&format!("docs/adr/{number:04}-")) || !record.has_extension("md") {
             found.push(format!("{path}: a record is named docs/adr/0001-title.md"));
         }
-        // Records that are written at the same time land in any order: numbers may be missing, and none is used twice.
+        // Records written at the same time are merged in any order: numbers may be missing, but none is used twice.
         if number <= last {
             found.push(format!("{path}: record {number} comes after record {last}"));
         }
@@ -228,10 +283,10 @@ pub(crate) fn dead_paths(files: &[File]) -> Vec<String> {
         let below = format!("{path}/");
         files.iter().any(|file| file.path == path || file.path.starts_with(&below))
     };
-    let named = |word: &&str| {
-        ["crates/", "docs/", "scripts/", "tests/"].iter().any(|dir| word.starts_with(dir))
-            && !word.contains("NNNN")
-            && !word.contains(' ')
+    let named = |text: &&str| {
+        ["crates/", "docs/", "scripts/", "tests/"].iter().any(|dir| text.starts_with(dir))
+            && !text.contains("NNNN")
+            && !text.contains(' ')
     };
     let find = |line: &str| {
         let dead = line.split(['`', '(', ')']).filter(named).find(|path| !exists(path));
@@ -244,10 +299,10 @@ pub(crate) fn dead_paths(files: &[File]) -> Vec<String> {
 pub(crate) fn unread_replies(files: &[File]) -> Vec<String> {
     let text = |path: &str| files.iter().find(|file| file.path == path).map_or("", |file| &file.text);
     let (catalogue, readings) = (text("crates/pm-core/src/statement.rs"), text("proof/src/reply.rs"));
-    let is_name = |word: &&str| word.chars().all(char::is_alphanumeric);
+    let is_name = |text: &&str| text.chars().all(char::is_alphanumeric);
     let listed = catalogue.lines().filter_map(|line| line.trim().strip_prefix("StatementId::")?.strip_suffix(','));
-    let words = readings.split("StatementId::").filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
-    let read: BTreeSet<_> = words.collect();
+    let names = readings.split("StatementId::").filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
+    let read: BTreeSet<_> = names.collect();
     listed
         .filter(is_name)
         .filter(|name| !read.contains(name))

@@ -6,7 +6,7 @@ use crate::error::CommandError;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-/// Prints a script that completes pm's commands and options in a shell
+/// Prints a shell completion script
 ///
 /// Example:
 ///   pm completions bash > ~/.local/share/bash-completion/completions/pm
@@ -15,7 +15,7 @@ use clap_complete::Shell;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct CompletionsArgs {
-    /// Which shell
+    /// The shell
     #[arg(value_name = "SHELL", value_enum)]
     shell: Shell,
 }

@@ -10,15 +10,15 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How often to see whether the server still runs.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often to check that the server is running.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Runs a private Postgres for development, with pm's tables in it, until Ctrl-C
+/// Runs a private Postgres for development, with pm's tables, until Ctrl-C
 ///
-/// It prints the URL as soon as the database answers: give it to your program and to pm. Only
-/// this user, and root, can reach the server; there is no password. When it ends, by Ctrl-C,
-/// SIGTERM or SIGHUP, the server is stopped. Without --data everything is gone then; with
-/// --data it is kept, durably, and found again at the next start, under another URL.
+/// It prints the URL as soon as the database is ready: use it in your program and for pm. Only
+/// this user and root can connect; there is no password. Ctrl-C, SIGTERM and SIGHUP stop the
+/// server. Without --data all data is deleted then; with --data it is kept, durably, and is
+/// available at the next start, which has another URL.
 ///
 /// Example:
 ///   pm dev
@@ -27,10 +27,10 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct DevArgs {
-    /// Keep the data in this directory, made at the first start
+    /// Keep the data in this directory; it is created if missing
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Listen on a free TCP port of 127.0.0.1 too: anyone on this machine may connect
+    /// Also listen on a free TCP port of 127.0.0.1: every user of this machine may connect
     #[arg(long)]
     tcp: bool,
 }
@@ -44,7 +44,7 @@ struct Running<'a> {
 
 pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), CommandError> {
     if context.args.db.is_some() {
-        return Err(CommandError::usage("pm dev starts a server of its own; leave out --db"));
+        return Err(CommandError::usage("pm dev starts its own server; leave out --db"));
     }
     let schema = context.schema()?;
     let mut stop = Stop::listen()?;
@@ -53,36 +53,36 @@ pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), Com
     let options = ConnectOptions::default().schema(schema.as_str()).connections(1).application_name("pm dev");
     let migrated = tokio::select! {
         migrated = connect_with(&url, options.migrate(true)) => migrated,
-        () = stop.asked() => return end(server).await,
+        () = stop.requested() => return stop_server(server).await,
     };
     migrated?.close().await;
     match context.output.format() {
-        Format::People => context.output.line(&url)?,
+        Format::Human => context.output.line(&url)?,
         _ => {
             let running = Running { url: &url, pid: server.pid(), data: args.data.as_ref() };
             context.output.done(&running, "")?;
             context.output.flush()?;
         }
     }
-    context.output.say(&match &args.data {
-        Some(data) => format!("Postgres runs, its data in {}; Ctrl-C stops it.", data.display()),
-        None => "Postgres runs; Ctrl-C stops it, and its data go.".to_owned(),
+    context.output.message(&match &args.data {
+        Some(data) => format!("Postgres is running, with its data in {}; Ctrl-C stops it.", data.display()),
+        None => "Postgres is running; Ctrl-C stops it and deletes its data.".to_owned(),
     });
     let has_ended = tokio::select! {
-        () = stop.asked() => false,
-        () = until_it_ends(&server) => true,
+        () = stop.requested() => false,
+        () = wait_for_exit(&server) => true,
     };
-    end(server).await?;
+    stop_server(server).await?;
     if has_ended {
-        return Err(CommandError::trouble("Postgres has ended by itself"));
+        return Err(CommandError::trouble("Postgres stopped unexpectedly"));
     }
-    context.output.say("Stopped.");
+    context.output.message("Stopped.");
     Ok(())
 }
 
-async fn until_it_ends(server: &Server) {
+async fn wait_for_exit(server: &Server) {
     while server.is_running() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -95,7 +95,7 @@ async fn start(args: &DevArgs) -> Result<Server, CommandError> {
     Ok(started.map_err(|error| CommandError::trouble(format!("cannot start Postgres: {error}")))??)
 }
 
-async fn end(server: Server) -> Result<(), CommandError> {
+async fn stop_server(server: Server) -> Result<(), CommandError> {
     let stopped = tokio::task::spawn_blocking(move || server.stop()).await;
     Ok(stopped.map_err(|error| CommandError::trouble(format!("cannot stop Postgres: {error}")))??)
 }

@@ -6,7 +6,7 @@ use crate::error::CommandError;
 use clap::CommandFactory;
 use std::path::PathBuf;
 
-/// Prints the manual page of a command, or writes all pages into a directory
+/// Prints the man page of a command, or writes all man pages to a directory
 ///
 /// Example:
 ///   pm man job add | man -l -
@@ -14,10 +14,10 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ManArgs {
-    /// The command; pm itself when left out
+    /// The command [default: pm itself]
     #[arg(value_name = "COMMAND", conflicts_with = "dir")]
     command: Vec<String>,
-    /// Write the pages of all commands there
+    /// Write the pages of all commands to this directory
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -30,9 +30,9 @@ pub(super) fn run(context: &mut Context, args: &ManArgs) -> Result<(), CommandEr
         return std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(root, dir)).map_err(failed);
     }
     let mut command = &root;
-    for word in &args.command {
+    for name in &args.command {
         let unknown = || CommandError::usage(format!("there is no command `pm {}`", args.command.join(" ")));
-        command = command.find_subcommand(word).filter(|command| !command.is_hide_set()).ok_or_else(unknown)?;
+        command = command.find_subcommand(name).filter(|command| !command.is_hide_set()).ok_or_else(unknown)?;
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;

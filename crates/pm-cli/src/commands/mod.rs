@@ -1,4 +1,4 @@
-//! The commands, one file each, named as they are typed.
+//! The commands; each has a file of its name.
 
 mod completions;
 mod db;
@@ -18,7 +18,7 @@ pub(crate) use work::guard;
 use crate::context::Context;
 use crate::error::CommandError;
 
-/// What to do.
+/// A command.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     #[command(subcommand)]
@@ -43,11 +43,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     ///
     /// # Errors
     ///
-    /// Each error says what to do and carries the exit code.
+    /// The error determines the exit code.
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
             Command::Queue(command) => command.run(context).await,

@@ -1,27 +1,27 @@
-//! Conditions on jobs as people write them: `priority>=5`, `reason~timeout`, `created<2026-01-01`.
+//! Conditions of `--where`: `priority>=5`, `reason~timeout`, `created<2026-01-01`.
 
 use super::parse_time;
 use pm_core::{JobMetadata, Timestamp};
 use std::cmp::Ordering;
 
-/// The operators, longer ones first.
+/// The operators; a longer one comes before its prefix.
 const OPERATORS: [&str; 8] = ["!=", "!~", "<=", ">=", "=", "~", "<", ">"];
 const FORM: &str = "write a condition like description~invoice, priority>=5 or created<2026-01-01";
 const FIELDS: &str =
     "fields are description, key, reason, worker, priority, attempts, retries, bytes, created, ended and due";
 
-/// One thing that must hold of a job.
+/// A condition on a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// A text of the job; one that it has not counts as empty.
+    /// A text field; a missing text counts as empty.
     Text(TextField, TextTest, String),
-    /// A number of the job.
+    /// A numeric field.
     Number(NumberField, Comparison, i64),
-    /// A time of the job; one that it has not fits nothing.
+    /// A time field; a missing time matches no condition.
     Time(TimeField, Comparison, Timestamp),
 }
 
-/// A text of a job.
+/// A text field of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TextField {
     Description,
@@ -30,17 +30,17 @@ pub(crate) enum TextField {
     Worker,
 }
 
-/// How a text is tested.
+/// A test of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TextTest {
     Is,
     IsNot,
-    /// Whatever the case.
+    /// Case-insensitive.
     Contains,
     ContainsNot,
 }
 
-/// A number of a job.
+/// A numeric field of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NumberField {
     Priority,
@@ -49,7 +49,7 @@ pub(crate) enum NumberField {
     Bytes,
 }
 
-/// A time of a job.
+/// A time field of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeField {
     Created,
@@ -57,7 +57,7 @@ pub(crate) enum TimeField {
     Due,
 }
 
-/// How numbers and times are compared.
+/// A comparison of numbers or times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Comparison {
     Equal,
@@ -69,8 +69,8 @@ pub(crate) enum Comparison {
 }
 
 impl Condition {
-    /// Returns whether it holds of the job.
-    pub(crate) fn holds(&self, job: &JobMetadata) -> bool {
+    /// Returns whether the job meets the condition.
+    pub(crate) fn matches(&self, job: &JobMetadata) -> bool {
         match self {
             Condition::Text(field, test, wanted) => {
                 let text = match field {
@@ -79,7 +79,7 @@ impl Condition {
                     TextField::Reason => &job.reason,
                     TextField::Worker => &job.worker,
                 };
-                test.holds(text.as_deref().unwrap_or_default(), wanted)
+                test.matches(text.as_deref().unwrap_or_default(), wanted)
             }
             Condition::Number(field, comparison, wanted) => {
                 let number = match field {
@@ -88,7 +88,7 @@ impl Condition {
                     NumberField::Retries => job.retry_count.into(),
                     NumberField::Bytes => i64::try_from(job.payload_bytes).unwrap_or(i64::MAX),
                 };
-                comparison.holds(number.cmp(wanted))
+                comparison.matches(number.cmp(wanted))
             }
             Condition::Time(field, comparison, wanted) => {
                 let time = match field {
@@ -96,14 +96,14 @@ impl Condition {
                     TimeField::Ended => job.ended_at,
                     TimeField::Due => job.run_at,
                 };
-                time.is_some_and(|time| comparison.holds(time.cmp(wanted)))
+                time.is_some_and(|time| comparison.matches(time.cmp(wanted)))
             }
         }
     }
 }
 
 impl TextTest {
-    fn holds(self, text: &str, wanted: &str) -> bool {
+    fn matches(self, text: &str, wanted: &str) -> bool {
         match self {
             TextTest::Is => text == wanted,
             TextTest::IsNot => text != wanted,
@@ -114,7 +114,7 @@ impl TextTest {
 }
 
 impl Comparison {
-    fn holds(self, order: Ordering) -> bool {
+    fn matches(self, order: Ordering) -> bool {
         match self {
             Comparison::Equal => order.is_eq(),
             Comparison::Unequal => order.is_ne(),
@@ -126,7 +126,7 @@ impl Comparison {
     }
 }
 
-/// What can stand on the left.
+/// A field of a job.
 #[derive(Clone, Copy)]
 enum Field {
     Text(TextField),
@@ -134,37 +134,42 @@ enum Field {
     Time(TimeField),
 }
 
-/// Reads one condition. Everything after the operator is its value, blanks inside included.
+/// Parses a condition. Everything after the operator is the value, spaces inside it included.
 pub(crate) fn parse_condition(text: &str) -> Result<Condition, String> {
     let at = text
         .find(['=', '!', '~', '<', '>'])
-        .ok_or_else(|| told(text, text.len(), &format!("an operator is missing; {FORM}")))?;
+        .ok_or_else(|| with_caret(text, text.len(), &format!("missing operator; {FORM}")))?;
     let operator = OPERATORS.iter().find(|operator| text[at..].starts_with(**operator));
-    let operator = operator.ok_or_else(|| told(text, at, "operators are =, !=, ~, !~, <, <=, > and >="))?;
+    let operator = operator.ok_or_else(|| with_caret(text, at, "operators are =, !=, ~, !~, <, <=, > and >="))?;
     let name = text[..at].trim();
     let name_at = text.len() - text.trim_start().len();
-    let field = field(name).ok_or_else(|| told(text, name_at, FIELDS))?;
+    let field = field(name).ok_or_else(|| with_caret(text, name_at, FIELDS))?;
     let value_at = at + operator.len();
     let value = text[value_at..].trim();
     let value_at = value_at + (text[value_at..].len() - text[value_at..].trim_start().len());
     match field {
         Field::Text(field) => {
-            let test = text_test(operator).ok_or_else(|| told(text, at, "a text is tested by =, !=, ~ and !~"))?;
+            let test =
+                text_test(operator).ok_or_else(|| with_caret(text, at, "text fields support =, !=, ~ and !~"))?;
             if value.is_empty() && matches!(test, TextTest::Contains | TextTest::ContainsNot) {
-                return Err(told(text, value_at, "every text contains nothing; without a value use = or !="));
+                return Err(with_caret(
+                    text,
+                    value_at,
+                    "a value is missing here; to test for an empty text use = or !=",
+                ));
             }
             Ok(Condition::Text(field, test, value.to_owned()))
         }
         Field::Number(field) => {
-            let comparison =
-                comparison(operator).ok_or_else(|| told(text, at, "a number is compared by =, !=, <, <=, > and >="))?;
-            let number = value.parse().map_err(|_| told(text, value_at, "a whole number is missing here"))?;
+            let comparison = comparison(operator)
+                .ok_or_else(|| with_caret(text, at, "numeric fields support =, !=, <, <=, > and >="))?;
+            let number = value.parse().map_err(|_| with_caret(text, value_at, "expected an integer here"))?;
             Ok(Condition::Number(field, comparison, number))
         }
         Field::Time(field) => {
-            let comparison =
-                comparison(operator).ok_or_else(|| told(text, at, "a time is compared by =, !=, <, <=, > and >="))?;
-            let time = parse_time(value).map_err(|problem| told(text, value_at, &problem))?;
+            let comparison = comparison(operator)
+                .ok_or_else(|| with_caret(text, at, "time fields support =, !=, <, <=, > and >="))?;
+            let time = parse_time(value).map_err(|problem| with_caret(text, value_at, &problem))?;
             Ok(Condition::Time(field, comparison, time))
         }
     }
@@ -212,8 +217,8 @@ fn comparison(operator: &str) -> Option<Comparison> {
     Some(comparison)
 }
 
-/// Returns the problem with a caret under its place.
-fn told(text: &str, at: usize, problem: &str) -> String {
+/// Returns the problem, and the text with a caret under position `at`.
+fn with_caret(text: &str, at: usize, problem: &str) -> String {
     let shown = crate::render::printable(text);
     let before = crate::render::width(&crate::render::printable(&text[..at]));
     format!("{problem}\n  {shown}\n  {}^", " ".repeat(before))
@@ -225,7 +230,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn conditions_are_read_as_people_write_them() {
+    fn conditions_are_parsed() {
         let text = |field, test, text: &str| Condition::Text(field, test, text.to_owned());
         for (written, expected) in [
             ("description~two words", text(TextField::Description, TextTest::Contains, "two words")),
@@ -250,32 +255,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_pointed_at() {
-        for (written, column, words) in [
-            ("", 0, "operator is missing"),
-            ("description", 11, "operator is missing"),
+    fn errors_point_at_the_problem() {
+        for (written, column, expected) in [
+            ("", 0, "missing operator"),
+            ("description", 11, "missing operator"),
             ("descriptoin~x", 0, "fields are description"),
             ("=x", 0, "fields are"),
             ("priority!5", 8, "operators are"),
-            ("priority~5", 8, "a number is compared by"),
-            ("priority>=high", 10, "a whole number"),
-            ("priority> 99999999999999999999", 10, "a whole number"),
-            ("key<a", 3, "a text is tested by"),
-            ("reason~", 7, "contains nothing"),
-            ("created~2026", 7, "a time is compared by"),
+            ("priority~5", 8, "numeric fields support"),
+            ("priority>=high", 10, "an integer"),
+            ("priority> 99999999999999999999", 10, "an integer"),
+            ("key<a", 3, "text fields support"),
+            ("reason~", 7, "a value is missing"),
+            ("created~2026", 7, "time fields support"),
             ("created<soon", 8, "2030-05-01"),
             ("日本~x", 0, "fields are"),
         ] {
             let problem = parse_condition(written).unwrap_err();
             let caret = problem.lines().last().unwrap();
-            assert!(problem.contains(words), "{written}: {problem}");
+            assert!(problem.contains(expected), "{written}: {problem}");
             assert_eq!(caret.chars().count() - 3, column, "{written}: {problem}");
         }
     }
 
     #[test]
-    fn tests_and_comparisons_mean_what_they_say() {
-        for (test, text, wanted, holds) in [
+    fn tests_and_comparisons_of_all_kinds() {
+        for (test, text, wanted, expected) in [
             (TextTest::Is, "a", "a", true),
             (TextTest::Is, "A", "a", false),
             (TextTest::IsNot, "", "", false),
@@ -285,7 +290,7 @@ mod tests {
             (TextTest::ContainsNot, "", "a", true),
             (TextTest::ContainsNot, "BAD", "a", false),
         ] {
-            assert_eq!(test.holds(text, wanted), holds, "{test:?} {text:?} {wanted:?}");
+            assert_eq!(test.matches(text, wanted), expected, "{test:?} {text:?} {wanted:?}");
         }
         let all = [
             (Comparison::Equal, [false, true, false]),
@@ -296,14 +301,13 @@ mod tests {
             (Comparison::AtLeast, [false, true, true]),
         ];
         for (comparison, expected) in all {
-            assert_eq!([1, 2, 3].map(|number| comparison.holds(number.cmp(&2))), expected, "{comparison:?}");
+            assert_eq!([1, 2, 3].map(|number| comparison.matches(number.cmp(&2))), expected, "{comparison:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_reading_panic(text in "[a-z=!~<> 日\\-0-9]{0,20}") {
-            // Refusing is an answer like any other.
+        fn parsing_never_panics(text in "[a-z=!~<> 日\\-0-9]{0,20}") {
             drop(parse_condition(&text));
         }
     }

@@ -1,12 +1,12 @@
-//! Durations as people write them: `90s`, `5m`, `1h30m`, `7d`.
+//! Durations as text: `90s`, `5m`, `1h30m`, `7d`.
 
 use jiff::{Span, SpanRelativeTo};
 use std::time::Duration;
 
-/// The units a duration is shown in, in milliseconds, largest first.
+/// The units of [`show_duration`] in milliseconds, largest first.
 const UNITS: [(u128, &str); 5] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
 
-/// Reads a duration like `90s`, `5m`, `1h30m`, `250ms` or `7d`. A day has 24 hours.
+/// Parses a duration like `90s`, `5m`, `1h30m`, `250ms` or `7d`. A day has 24 hours.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     const FORM: &str = "write a duration like 90s, 5m, 1h30m or 7d";
     if text.trim().parse::<f64>().is_ok() {
@@ -18,17 +18,17 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| format!("a duration cannot be negative; {FORM}"))
 }
 
-/// Reads a timeout: a duration that neither the server nor libpq takes for none, or refuses.
+/// Parses a timeout: a duration that is neither rejected by the server or libpq nor means "no timeout" to them.
 pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(24 * 86_400);
     let timeout = parse_duration(text)?;
     match (Duration::from_millis(1)..=LONGEST).contains(&timeout) {
         true => Ok(timeout),
-        false => Err("a timeout lies between 1ms and 24d".to_owned()),
+        false => Err("a timeout must be between 1ms and 24d".to_owned()),
     }
 }
 
-/// Returns the duration as [`parse_duration`] reads it: `1h30m`. What is shorter than a millisecond is left out.
+/// Formats a duration as [`parse_duration`] reads it: `1h30m`. Fractions of a millisecond are left out.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let mut rest_ms = duration.as_millis();
     let mut text = String::new();
@@ -41,7 +41,7 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// Returns the duration in whole seconds for a sentence: `19m 59s`.
+/// Formats a duration in whole seconds: `19m 59s`.
 pub(crate) fn show_seconds(duration: Duration) -> String {
     let compact = show_duration(Duration::from_secs(duration.as_secs()));
     let mut text = String::new();
@@ -60,7 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn durations_are_read_as_people_write_them() {
+    fn durations_are_parsed() {
         for (text, ms) in [
             ("0s", 0),
             ("250ms", 250),
@@ -77,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn sentences_have_whole_seconds_and_blanks() {
+    fn seconds_are_shown_with_spaces() {
         for (ms, text) in [(999, "0s"), (1_199_999, "19m 59s"), (90_061_000, "1d 1h 1m 1s"), (3_600_000, "1h")] {
             assert_eq!(show_seconds(Duration::from_millis(ms)), text);
         }
     }
 
     #[test]
-    fn bad_durations_are_told_why() {
+    fn errors_of_durations_give_the_reason() {
         for (text, why) in
             [("5", "unit"), ("", "like 90s"), ("soon", "like 90s"), ("-5m", "negative"), ("1mo", "months")]
         {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_that_mean_none_or_cannot_be_sent_are_refused() {
+    fn timeouts_out_of_range_are_refused() {
         for text in ["0s", "0.5ms", "24d1ms", "1000w"] {
             assert!(parse_timeout(text).is_err_and(|error| error.contains("between")), "{text}");
         }
@@ -105,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(ms in 0u64..100_000_000_000) {
+        fn formatted_durations_can_be_parsed(ms in 0u64..100_000_000_000) {
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
         }

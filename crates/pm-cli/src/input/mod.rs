@@ -1,4 +1,4 @@
-//! From what people type to checked values.
+//! Parsers of arguments.
 
 mod condition;
 mod duration;
@@ -13,7 +13,7 @@ mod time;
 pub(crate) use condition::{Condition, parse_condition};
 pub(crate) use duration::{parse_duration, parse_timeout, show_duration, show_seconds};
 pub(crate) use path::{Path, Step, parse_path};
-pub(crate) use payload::{Source, read_all, stored};
+pub(crate) use payload::{Source, encode, read_all};
 pub(crate) use schedule::{parse_missed, parse_overlap, parse_schedule};
 pub(crate) use settings::SettingsArgs;
 pub(crate) use time::parse_time;
@@ -22,22 +22,22 @@ use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 use pm_core::{Codec, IdSuffix, QueueName, State};
 
-/// Reads the name of a queue.
+/// Parses the name of a queue.
 pub(crate) fn parse_queue(text: &str) -> Result<QueueName, String> {
     QueueName::new(text).map_err(|error| error.to_string())
 }
 
-/// Reads a job's id, or the end of one.
+/// Parses a job's id or the end of one.
 pub(crate) fn parse_id(text: &str) -> Result<IdSuffix, String> {
     IdSuffix::new(text).map_err(|error| error.to_string())
 }
 
-/// Reads a state; `in_progress` and `in-progress` mean the same.
+/// Parses a state; `in_progress` and `in-progress` are the same.
 pub(crate) fn parse_state(text: &str) -> Result<State, String> {
     State::from_name(text).map_err(|error| error.to_string())
 }
 
-/// Returns the parser of codecs, which lists them in the help.
+/// Returns a parser of codecs; the help lists them.
 pub(crate) fn codec_parser() -> impl TypedValueParser<Value = Codec> {
     PossibleValuesParser::new(Codec::ALL.map(Codec::name)).map(|name| Codec::from_name(&name).unwrap_or_default())
 }

@@ -5,13 +5,13 @@ use std::fmt;
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Into a map, by its key.
+    /// A key of a map.
     Key(String),
-    /// Into a list, by its place from 0.
+    /// An index into a list, from 0.
     Index(usize),
 }
 
-/// A way into a payload; without steps it is the whole payload.
+/// A path into a payload; without steps it is the whole payload.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Path(pub(crate) Vec<Step>);
 
@@ -23,7 +23,7 @@ impl fmt::Display for Path {
         for (index, step) in self.0.iter().enumerate() {
             match step {
                 Step::Index(at) => write!(f, "[{at}]")?,
-                Step::Key(key) if key.is_empty() || key.contains(['.', '[', ']', '"']) || !is_visible(key) => {
+                Step::Key(key) if key.is_empty() || key.contains(['.', '[', ']', '"']) || !has_no_spaces(key) => {
                     write!(f, "[{}]", serde_json::Value::from(key.as_str()))?;
                 }
                 Step::Key(key) => write!(f, "{}{key}", if index > 0 { "." } else { "" })?,
@@ -33,16 +33,16 @@ impl fmt::Display for Path {
     }
 }
 
-fn is_visible(key: &str) -> bool {
+fn has_no_spaces(key: &str) -> bool {
     !key.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
-/// Reads a path. `.` and nothing at all are the whole payload; a dot at the beginning does no harm.
+/// Parses a path. `.` and the empty text are the whole payload; a leading dot is ignored.
 pub(crate) fn parse_path(text: &str) -> Result<Path, String> {
     let mut steps = Vec::new();
     let mut at = usize::from(text.starts_with('.') && !text.starts_with(".."));
     let is_done = |at: usize| at == text.len();
-    // At the beginning a key needs no dot.
+    // The first key needs no dot.
     let mut wants_key = !is_done(at) && !text[at..].starts_with('[');
     while !is_done(at) {
         let rest = &text[at..];
@@ -60,35 +60,35 @@ pub(crate) fn parse_path(text: &str) -> Result<Path, String> {
             steps.push(step);
             at += length;
         } else {
-            return Err(problem(text, at, "a . or a [ belongs here"));
+            return Err(problem(text, at, "expected . or [ here"));
         }
     }
     if wants_key { Err(problem(text, at, "a key is missing here")) } else { Ok(Path(steps)) }
 }
 
-/// Reads `[0]` or `["key"]` at `at`, and returns how long it is.
+/// Parses `[0]` or `["key"]` at `at`; returns the step and its length in bytes.
 fn in_brackets(text: &str, at: usize) -> Result<(Step, usize), String> {
     let inner = &text[at + 1..];
     let (step, length) = if inner.starts_with('"') {
         let end = closing_quote(inner).ok_or_else(|| problem(text, text.len(), "the closing \" is missing"))?;
-        let key = serde_json::from_str(&inner[..=end])
-            .map_err(|_| problem(text, at + 1, "this is no text in double quotes, as JSON has it"))?;
+        let key =
+            serde_json::from_str(&inner[..=end]).map_err(|_| problem(text, at + 1, "this is not a JSON string"))?;
         (Step::Key(key), end + 1)
     } else {
         let digits = inner.find(|c: char| !c.is_ascii_digit()).unwrap_or(inner.len());
         if digits == 0 {
-            return Err(problem(text, at + 1, "a number or a \"key\" belongs here"));
+            return Err(problem(text, at + 1, "expected a number or a \"key\" here"));
         }
         let index = inner[..digits].parse().map_err(|_| problem(text, at + 1, "this number is too large"))?;
         (Step::Index(index), digits)
     };
     match inner[length..].starts_with(']') {
         true => Ok((step, length + 2)),
-        false => Err(problem(text, at + 1 + length, "a ] belongs here")),
+        false => Err(problem(text, at + 1 + length, "expected ] here")),
     }
 }
 
-/// Returns where the quote is that ends the text beginning with one.
+/// Returns the position of the closing quote of a text that begins with a quote.
 fn closing_quote(text: &str) -> Option<usize> {
     let mut is_escaped = false;
     text.char_indices().skip(1).find_map(|(at, c)| {
@@ -98,10 +98,10 @@ fn closing_quote(text: &str) -> Option<usize> {
     })
 }
 
-/// Returns the words, with a caret under the place.
-fn problem(text: &str, at: usize, words: &str) -> String {
+/// Returns the message, and the text with a caret under position `at`.
+fn problem(text: &str, at: usize, message: &str) -> String {
     let before = crate::render::width(&crate::render::printable(&text[..at]));
-    format!("{words}\n  {}\n  {}^", crate::render::printable(text), " ".repeat(before))
+    format!("{message}\n  {}\n  {}^", crate::render::printable(text), " ".repeat(before))
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_all_forms_are_read() {
+    fn paths_of_all_forms_are_parsed() {
         for (text, steps) in [
             ("", vec![]),
             (".", vec![]),
@@ -133,34 +133,34 @@ mod tests {
     }
 
     #[test]
-    fn a_caret_stands_under_the_bad_place() {
-        for (text, words, column) in [
+    fn a_caret_points_at_the_problem() {
+        for (text, expected, column) in [
             ("a..b", "a key is missing", 2),
             ("..", "a key is missing", 0),
             ("a.", "a key is missing", 2),
-            ("items[0]pdf", "a . or a [", 8),
+            ("items[0]pdf", "expected . or [", 8),
             ("items[", "a number or a \"key\"", 6),
             ("items[x]", "a number or a \"key\"", 6),
             ("items[-1]", "a number or a \"key\"", 6),
-            ("items[0", "a ] belongs", 7),
-            ("items[0 ]", "a ] belongs", 7),
+            ("items[0", "expected ]", 7),
+            ("items[0 ]", "expected ]", 7),
             ("items[\"a", "closing \"", 8),
-            ("items[\"a\"", "a ] belongs", 9),
-            ("items[\"\\x\"]", "no text in double quotes", 6),
+            ("items[\"a\"", "expected ]", 9),
+            ("items[\"\\x\"]", "not a JSON string", 6),
             ("items[99999999999999999999999]", "too large", 6),
             ("日本[", "a number", 5),
-            ("a]", "a . or a [", 1),
+            ("a]", "expected . or [", 1),
         ] {
-            let said = parse_path(text).unwrap_err();
-            let lines: Vec<_> = said.lines().collect();
-            assert!(lines[0].contains(words), "{text}: {said}");
-            assert_eq!(lines[2].find('^'), Some(2 + column), "{said}");
+            let error = parse_path(text).unwrap_err();
+            let lines: Vec<_> = error.lines().collect();
+            assert!(lines[0].contains(expected), "{text}: {error}");
+            assert_eq!(lines[2].find('^'), Some(2 + column), "{error}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(
+        fn formatted_paths_can_be_parsed(
             steps in prop::collection::vec(prop_oneof![
                 any::<usize>().prop_map(Step::Index),
                 any::<String>().prop_map(Step::Key),
@@ -172,7 +172,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in any::<String>(), odd in "[a.\\[\\]\"\\\\0]{0,8}") {
+        fn parsing_never_panics(text in any::<String>(), odd in "[a.\\[\\]\"\\\\0]{0,8}") {
             drop((parse_path(&text), parse_path(&odd)));
         }
     }

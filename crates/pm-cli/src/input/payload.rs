@@ -1,6 +1,6 @@
-//! Payloads as people hand them over.
+//! Payloads from arguments, files and stdin.
 
-use super::members::OnceEach;
+use super::members::UniqueMembers;
 use super::scalars::{check_depth, check_numbers, check_strings};
 use crate::error::CommandError;
 use pm_core::{Codec, MAX_PAYLOAD_BYTES};
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// Reads the whole of a source, at most as much as a payload may be.
+/// Reads a source to its end, up to the maximum size of a payload.
 ///
 /// # Errors
 ///
@@ -55,18 +55,18 @@ pub(crate) fn read_all(source: &Source) -> Result<Vec<u8>, CommandError> {
     let limit = MAX_PAYLOAD_BYTES as u64 + 1;
     source.open()?.take(limit).read_to_end(&mut bytes).map_err(|error| source.unreadable(&error))?;
     if bytes.len() > MAX_PAYLOAD_BYTES {
-        return Err(CommandError::usage(format!("the payload is over {MAX_PAYLOAD_BYTES} bytes")));
+        return Err(CommandError::usage(format!("the payload is larger than {MAX_PAYLOAD_BYTES} bytes")));
     }
     Ok(bytes)
 }
 
-/// Returns the payload to store: JSON as written, without blanks around it; MessagePack from JSON, or as it is when
-/// it is MessagePack already; raw bytes as they are.
+/// Returns the payload to store: JSON as written, without surrounding whitespace; MessagePack converted from JSON, or
+/// unchanged when it is MessagePack already; raw bytes unchanged.
 ///
 /// # Errors
 ///
-/// Exit code 2 says what is wrong and where.
-pub(crate) fn stored(codec: Codec, bytes: Vec<u8>) -> Result<RawPayload, CommandError> {
+/// Exit code 2 with the problem and its position.
+pub(crate) fn encode(codec: Codec, bytes: Vec<u8>) -> Result<RawPayload, CommandError> {
     let bytes = match codec {
         Codec::Json => {
             json(&bytes)?;
@@ -80,40 +80,44 @@ pub(crate) fn stored(codec: Codec, bytes: Vec<u8>) -> Result<RawPayload, Command
 
 fn json(bytes: &[u8]) -> Result<&str, CommandError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        CommandError::usage(format!("the payload is no JSON: byte {} is not UTF-8", error.valid_up_to() + 1))
+        CommandError::usage(format!("the payload is not valid JSON: byte {} is not UTF-8", error.valid_up_to() + 1))
     })?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
-        let error = CommandError::usage(format!("the payload is no JSON: {error}"));
+        let error = CommandError::usage(format!("the payload is not valid JSON: {error}"));
         let is_bare_word = !text.trim().is_empty() && !text.trim_start().starts_with(['{', '[', '"']);
-        if is_bare_word { error.hint("a text needs double quotes: '\"like this\"'; or use --codec raw") } else { error }
+        if is_bare_word {
+            error.hint("a JSON string needs double quotes: '\"like this\"'; or use --codec raw")
+        } else {
+            error
+        }
     })?;
     check_depth(text).map_err(|problem| CommandError::usage(format!("the payload cannot be read: {problem}")))?;
-    check_strings(text).map_err(|problem| CommandError::usage(format!("the payload is no JSON: {problem}")))?;
+    check_strings(text).map_err(|problem| CommandError::usage(format!("the payload is not valid JSON: {problem}")))?;
     Ok(text)
 }
 
-/// JSON is tried first: of all JSON texts only a lone digit would be MessagePack too.
+/// Tries JSON first: the only JSON texts that are also MessagePack are single digits.
 fn message_pack(bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
-    let refused = match json(&bytes) {
-        Ok(text) => return message_pack_of(text),
-        Err(refused) => refused,
+    let not_json = match json(&bytes) {
+        Ok(text) => return message_pack_from_json(text),
+        Err(error) => error,
     };
     let mut rest = bytes.as_slice();
     let is_message_pack = rmpv::decode::read_value_ref(&mut rest).is_ok() && rest.is_empty();
-    if is_message_pack { Ok(bytes) } else { Err(refused.within("the payload is no MessagePack either")) }
+    if is_message_pack { Ok(bytes) } else { Err(not_json.within("the payload is not MessagePack either")) }
 }
 
-fn message_pack_of(json: &str) -> Result<Vec<u8>, CommandError> {
+fn message_pack_from_json(json: &str) -> Result<Vec<u8>, CommandError> {
     check_numbers(json).map_err(|problem| {
-        CommandError::usage(problem).hint("write it in quotes, as a string; or use --codec json, which keeps it")
+        CommandError::usage(problem).hint("write it as a string, in quotes; or use --codec json, which keeps it")
     })?;
-    serde_json::from_str::<OnceEach>(json).map_err(|error| {
-        CommandError::usage(format!("MessagePack would keep one of two members: {error}"))
-            .hint("leave one out; or use --codec json, which keeps both")
+    serde_json::from_str::<UniqueMembers>(json).map_err(|error| {
+        CommandError::usage(format!("MessagePack would keep only one of the members: {error}"))
+            .hint("remove one; or use --codec json, which keeps both")
     })?;
-    let unwritable = |problem: String| CommandError::usage(format!("the payload cannot be written: {problem}"));
-    let value: Value = serde_json::from_str(json).map_err(|error| unwritable(error.to_string()))?;
-    rmp_serde::to_vec_named(&value).map_err(|error| unwritable(error.to_string()))
+    let unencodable = |problem: String| CommandError::usage(format!("the payload cannot be encoded: {problem}"));
+    let value: Value = serde_json::from_str(json).map_err(|error| unencodable(error.to_string()))?;
+    rmp_serde::to_vec_named(&value).map_err(|error| unencodable(error.to_string()))
 }
 
 #[cfg(test)]
@@ -121,7 +125,7 @@ mod tests {
     use super::*;
 
     fn bytes(codec: Codec, text: &[u8]) -> Vec<u8> {
-        stored(codec, text.to_vec()).unwrap().bytes.to_vec()
+        encode(codec, text.to_vec()).unwrap().bytes.to_vec()
     }
 
     #[test]
@@ -130,48 +134,48 @@ mod tests {
     }
 
     #[test]
-    fn message_pack_is_made_of_json_or_taken_as_it_is() {
+    fn message_pack_is_converted_from_json_or_kept_as_it_is() {
         assert_eq!(bytes(Codec::MessagePack, b"{\"a\":1}"), b"\x81\xa1a\x01");
         assert_eq!(bytes(Codec::MessagePack, b"\x81\xa1a\x01"), b"\x81\xa1a\x01");
-        let error = stored(Codec::MessagePack, b"{a".to_vec()).unwrap_err();
+        let error = encode(Codec::MessagePack, b"{a".to_vec()).unwrap_err();
         assert!(error.report(&Default::default()).contains("line 1 column 2"));
-        assert!(stored(Codec::MessagePack, b"\x81\xa1".to_vec()).is_err(), "cut off");
+        assert!(encode(Codec::MessagePack, b"\x81\xa1".to_vec()).is_err(), "truncated");
     }
 
     #[test]
-    fn what_could_not_be_read_back_as_it_was_given_is_refused() {
+    fn payloads_that_could_not_be_decoded_unchanged_are_refused() {
         for codec in [Codec::Json, Codec::MessagePack] {
-            let error = stored(codec, br#"{"a": "\ud800"}"#.to_vec()).unwrap_err().report(&Default::default());
+            let error = encode(codec, br#"{"a": "\ud800"}"#.to_vec()).unwrap_err().report(&Default::default());
             assert!(error.contains("surrogate"), "{error}");
         }
-        let error = stored(Codec::MessagePack, b"18446744073709551616".to_vec()).unwrap_err();
+        let error = encode(Codec::MessagePack, b"18446744073709551616".to_vec()).unwrap_err();
         assert!(error.report(&Default::default()).contains("18446744073709551616"));
         assert_eq!(bytes(Codec::Json, b"18446744073709551616"), b"18446744073709551616", "JSON keeps any number");
         let twice = b"{\"a\":1,\"a\":2}";
-        let error = stored(Codec::MessagePack, twice.to_vec()).unwrap_err().report(&Default::default());
-        assert!(error.contains("\"a\" is there twice"), "{error}");
+        let error = encode(Codec::MessagePack, twice.to_vec()).unwrap_err().report(&Default::default());
+        assert!(error.contains("duplicate member \"a\""), "{error}");
         assert_eq!(bytes(Codec::Json, twice), twice, "JSON keeps both");
         let nested = |levels: usize| format!("{}\"[{{\"{}", "[".repeat(levels), "]".repeat(levels)).into_bytes();
         for codec in [Codec::Json, Codec::MessagePack] {
-            assert!(stored(codec, nested(127)).is_ok(), "{codec:?}");
+            assert!(encode(codec, nested(127)).is_ok(), "{codec:?}");
             assert!(serde_json::from_slice::<Value>(&nested(127)).is_ok(), "as deep as serde_json reads");
-            let error = stored(codec, nested(128)).unwrap_err().report(&Default::default());
+            let error = encode(codec, nested(128)).unwrap_err().report(&Default::default());
             assert!(error.contains("127 levels"), "{error}");
             assert!(serde_json::from_slice::<Value>(&nested(128)).is_err());
         }
     }
 
     #[test]
-    fn raw_bytes_are_left_alone() {
+    fn raw_bytes_are_not_changed() {
         assert_eq!(bytes(Codec::Raw, b" \x00\xff\n"), b" \x00\xff\n");
     }
 
     #[test]
-    fn bad_json_says_where() {
-        let said = |text: &[u8]| stored(Codec::Json, text.to_vec()).unwrap_err().report(&Default::default());
-        assert!(said(b"{\"a\": }").contains("line 1 column 7"), "{}", said(b"{\"a\": }"));
-        assert!(said(b"hello").contains("double quotes"));
-        assert!(said(b"\"\xff\"").contains("byte 2"));
-        assert!(said(b"").contains("EOF"));
+    fn errors_of_json_give_the_position() {
+        let report = |text: &[u8]| encode(Codec::Json, text.to_vec()).unwrap_err().report(&Default::default());
+        assert!(report(b"{\"a\": }").contains("line 1 column 7"), "{}", report(b"{\"a\": }"));
+        assert!(report(b"hello").contains("double quotes"));
+        assert!(report(b"\"\xff\"").contains("byte 2"));
+        assert!(report(b"").contains("EOF"));
     }
 }

@@ -1,6 +1,6 @@
-//! Checks of strings and numbers in JSON that a parser of its grammar lets pass.
+//! Checks of strings and numbers in JSON beyond the grammar.
 
-/// Returns the strings, with their quotes, and the numbers of well-formed JSON, each with the position of its first byte.
+/// Returns the strings, with their quotes, and the numbers of well-formed JSON, each with its byte offset.
 fn scalars(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -26,30 +26,27 @@ fn number_length(text: &[u8]) -> usize {
     end.unwrap_or(text.len())
 }
 
-/// Checks that no string of this well-formed JSON has half of a surrogate pair: no program can decode such a string.
+/// Checks that no string of this well-formed JSON has an unpaired surrogate: such strings cannot be decoded.
 ///
 /// # Errors
 ///
-/// Says where the string begins.
+/// The position of the string.
 pub(super) fn check_strings(text: &str) -> Result<(), String> {
     let is_broken = |scalar: &str| scalar.contains("\\u") && serde_json::from_str::<String>(scalar).is_err();
     match scalars(text).find(|(_, scalar)| is_broken(scalar)) {
-        Some((at, _)) => Err(format!(
-            "the string at byte {} has one half of a surrogate pair (\\ud800 to \\udfff) without the other",
-            at + 1
-        )),
+        Some((at, _)) => Err(format!("the string at byte {} has an unpaired surrogate (\\ud800 to \\udfff)", at + 1)),
         None => Ok(()),
     }
 }
 
-/// So many arrays and objects may stand in each other: serde_json, with which workers decode, reads no more.
-const MOST_LEVELS: usize = 127;
+/// The deepest nesting that serde_json, which workers use to decode, can read.
+const MAX_DEPTH: usize = 127;
 
 /// Checks that a JSON text is not nested deeper than workers can read.
 ///
 /// # Errors
 ///
-/// Says where it is.
+/// The position of the nesting.
 pub(crate) fn check_depth(json: &str) -> Result<(), String> {
     let (mut depth, mut is_string, mut is_escaped) = (0usize, false, false);
     for (at, byte) in json.bytes().enumerate() {
@@ -61,24 +58,24 @@ pub(crate) fn check_depth(json: &str) -> Result<(), String> {
             b']' | b'}' if !is_string => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > MOST_LEVELS {
-            return Err(format!("at byte {} it is nested deeper than {MOST_LEVELS} levels", at + 1));
+        if depth > MAX_DEPTH {
+            return Err(format!("at byte {} it is nested deeper than {MAX_DEPTH} levels", at + 1));
         }
     }
     Ok(())
 }
 
-/// Checks that MessagePack, which has integers of 64 bits and floats of 64 bits, can hold each number of this
-/// well-formed JSON exactly as it is written.
+/// Checks that MessagePack, which has 64-bit integers and floats, can store each number of this well-formed JSON
+/// without changing it.
 ///
 /// # Errors
 ///
-/// Names the number.
+/// The number and its position.
 pub(super) fn check_numbers(text: &str) -> Result<(), String> {
     let is_inexact = |scalar: &str| !scalar.starts_with('"') && !fits(scalar);
     match scalars(text).find(|(_, scalar)| is_inexact(scalar)) {
         Some((at, number)) => {
-            Err(format!("the number {number} at byte {} would be stored in MessagePack as another number", at + 1))
+            Err(format!("MessagePack cannot store the number {number} at byte {} without changing it", at + 1))
         }
         None => Ok(()),
     }
@@ -89,12 +86,12 @@ fn fits(number: &str) -> bool {
     if is_integer && (number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok()) {
         return true;
     }
-    // Rust writes the shortest decimal that reads back as the same float.
+    // Rust formats a float as the shortest decimal that parses to the same float.
     let is_same = |float: f64| float.is_finite() && decimal(&format!("{float:e}")) == decimal(number);
     !is_integer && number.parse::<f64>().is_ok_and(is_same)
 }
 
-/// Returns a decimal number as its digits, without zeros at either end, and the power of ten of its last digit.
+/// Returns the digits of a decimal number, without leading and trailing zeros, and the exponent of the last digit.
 fn decimal(number: &str) -> Option<(String, i64)> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) =
@@ -115,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn half_a_surrogate_pair_is_found_in_values_and_keys_and_a_whole_one_is_not() {
+    fn unpaired_surrogates_are_found_in_values_and_keys() {
         for text in [
             r#""\ud800""#,
             r#""\udfff""#,
@@ -134,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_would_change_are_found() {
+    fn numbers_that_message_pack_would_change_are_found() {
         for number in [
             "18446744073709551616",
             "-9223372036854775809",
@@ -172,14 +169,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_float_and_each_integer_of_64_bits_fits(float: f64, signed: i64, unsigned: u64) {
+        fn every_64_bit_float_and_integer_fits(float: f64, signed: i64, unsigned: u64) {
             prop_assume!(float.is_finite());
             let text = serde_json::to_string(&(float, signed, unsigned)).unwrap();
             prop_assert_eq!(check_numbers(&text), Ok(()));
         }
 
         #[test]
-        fn no_written_value_is_refused(texts in proptest::collection::vec((any::<String>(), any::<f64>()), 0..5)) {
+        fn serialized_values_are_accepted(texts in proptest::collection::vec((any::<String>(), any::<f64>()), 0..5)) {
             let text = serde_json::to_string_pretty(&texts).unwrap();
             prop_assert_eq!(check_strings(&text), Ok(()));
             let expected = texts.len() * 2 - texts.iter().filter(|(_, float)| !float.is_finite()).count();

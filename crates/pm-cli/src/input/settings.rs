@@ -1,4 +1,4 @@
-//! The settings of a queue as options of a command.
+//! The settings of a queue as command-line options.
 
 use super::duration::parse_duration;
 use crate::error::CommandError;
@@ -10,31 +10,31 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub(crate) struct SettingsArgs {
-    /// How long a job may be worked on before someone else may have it
+    /// How long a worker may work on a job before another worker may take it
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     lease: Option<Duration>,
-    /// How many soft failures of a job are retried
+    /// How many times a job is retried after soft failures
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
-    /// The delays before the retries, with commas; the last one repeats
+    /// The delays before the retries, separated by commas; the last one repeats
     #[arg(long, value_name = "TIMES", value_delimiter = ',', value_parser = parse_duration)]
     backoff: Option<Vec<Duration>>,
-    /// Random extra delay before a retry, as a share of the delay, like 10%; up to 2s or more
-    /// before the first, so that jobs that failed together do not come back together. 0% turns
-    /// it off
+    /// Random extra delay before a retry, as a percentage of the delay, like 10%; up to 2s or more
+    /// before the first retry, so that jobs that failed together are not retried together. 0%
+    /// turns it off
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     jitter: Option<u8>,
-    /// How long finished and failed jobs are kept, or `forever`
+    /// How long to keep finished and failed jobs, or `forever`
     #[arg(long, value_name = "TIME", value_parser = parse_retention)]
     retain: Option<Retention>,
 }
 
-/// For how long ended jobs are kept; `None` means for ever.
+/// How long ended jobs are kept; `None` means forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Retention(Option<Duration>);
 
 impl SettingsArgs {
-    /// Returns the checked change for this queue, `None` when no setting is given.
+    /// Returns the validated change for this queue, `None` when no setting is given.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl SettingsArgs {
         change = self.backoff.clone().into_iter().fold(change, SettingsChange::backoff);
         change = self.jitter.into_iter().fold(change, SettingsChange::jitter_percent);
         change = self.retain.into_iter().fold(change, |change, Retention(retain)| change.retain(retain));
-        // Only the operation checks; `queue create` must know before it creates.
+        // The operation validates the change; `queue create` needs that before it creates the queue.
         SetQueue::new(queue.clone(), change.clone())?;
         Ok((!change.is_empty()).then_some(change))
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentages_and_retentions_are_read() {
+    fn percentages_and_retentions_are_parsed() {
         assert_eq!((parse_percent("10%"), parse_percent("10"), parse_percent("0 %")), (Ok(10), Ok(10), Ok(0)));
         assert!(parse_percent("101%").is_err() && parse_percent("-1").is_err() && parse_percent("").is_err());
         assert_eq!(parse_retention("forever"), Ok(Retention(None)));

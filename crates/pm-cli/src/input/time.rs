@@ -1,10 +1,10 @@
-//! Points in time as people write them.
+//! Times as text.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-/// Reads a time: with an offset or zone as it stands, without one in the local zone.
+/// Parses a time; without an offset or zone it is in the local zone.
 pub(crate) fn parse_time(text: &str) -> Result<pm_core::Timestamp, String> {
     parse_time_in(text, &TimeZone::system()).map(|time| pm_core::Timestamp::from_unix_us(time.as_microsecond()))
 }
@@ -12,8 +12,8 @@ pub(crate) fn parse_time(text: &str) -> Result<pm_core::Timestamp, String> {
 fn parse_time_in(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
     const FORM: &str = "write a time like 2030-05-01T12:00, '2030-05-01 12:00:00' or 2030-05-01T12:00:00Z";
     let text = text.trim();
-    let spelled_out = text.parse::<Zoned>().map(|zoned| zoned.timestamp()).or_else(|_| text.parse::<Timestamp>());
-    if let Ok(time) = spelled_out {
+    let absolute = text.parse::<Zoned>().map(|zoned| zoned.timestamp()).or_else(|_| text.parse::<Timestamp>());
+    if let Ok(time) = absolute {
         return Ok(time);
     }
     let local: DateTime = text.parse().map_err(|_| FORM.to_owned())?;

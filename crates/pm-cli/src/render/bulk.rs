@@ -1,27 +1,27 @@
-//! What became of many jobs: told one by one to programs, summed up for people, in bounded memory.
+//! Reports of bulk commands: each job as JSON, or a human-readable summary; in bounded memory.
 
 use super::{Format, Output, jobs, json};
 use crate::error::CommandError;
 use pm_driver_tokio_postgres::Uuid;
 use serde::Serialize;
 
-/// So many refused jobs are named to people.
-const NAMED: usize = 10;
+/// How many refused jobs the summary lists.
+const MAX_LISTED: usize = 10;
 
-/// The words for what a command does to jobs.
+/// The texts of a bulk action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ActionWords {
+pub(crate) struct ActionText {
     /// Like "restart".
-    pub(crate) order: &'static str,
+    pub(crate) verb: &'static str,
     /// Like "Restarted".
     pub(crate) done: &'static str,
-    /// Like "Restarting".
+    /// Like "Restarting jobs".
     pub(crate) doing: &'static str,
-    /// What follows the jobs, like ` to queue "mail"`.
-    pub(crate) tail: String,
+    /// What follows the number of jobs, like ` to queue "mail"`.
+    pub(crate) suffix: String,
 }
 
-/// How many jobs came out how.
+/// The number of jobs by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(crate) struct Tally {
     pub(crate) changed: u64,
@@ -30,19 +30,19 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Returns how many jobs it was about.
-    pub(crate) fn all(self) -> u64 {
+    /// Returns the number of all jobs.
+    pub(crate) fn total(self) -> u64 {
         self.changed + self.skipped + self.not_found
     }
 }
 
-/// Tells what became of many jobs.
+/// The report of a bulk command.
 pub(crate) struct BulkReport {
-    words: ActionWords,
+    text: ActionText,
     tally: Tally,
-    /// The first refused jobs, and why.
-    named: Vec<String>,
-    /// Whether the JSON document was begun.
+    /// The first refused jobs, with the reason.
+    refusals: Vec<String>,
+    /// Whether the head of the JSON document was written.
     is_begun: bool,
 }
 
@@ -55,37 +55,37 @@ struct Entry<'a> {
 }
 
 impl BulkReport {
-    /// Returns a report that has nothing to tell yet.
-    pub(crate) fn new(words: ActionWords) -> Self {
-        BulkReport { words, tally: Tally::default(), named: Vec::new(), is_begun: false }
+    /// Returns an empty report.
+    pub(crate) fn new(text: ActionText) -> Self {
+        BulkReport { text, tally: Tally::default(), refusals: Vec::new(), is_begun: false }
     }
 
-    /// Returns how many jobs came out how so far.
+    /// Returns the number of jobs so far by outcome.
     pub(crate) fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// Tells that a job was changed.
+    /// Reports that a job was changed.
     pub(crate) fn changed(&mut self, output: &mut Output, id: Uuid) -> Result<(), CommandError> {
         self.tally.changed += 1;
         self.entry(output, &Entry { id: &id.to_string(), result: "changed", why: None })
     }
 
-    /// Tells that a job was left as it is, and why.
+    /// Reports that a job was skipped, and why.
     pub(crate) fn skipped(&mut self, output: &mut Output, id: Uuid, why: &str) -> Result<(), CommandError> {
         self.tally.skipped += 1;
-        self.name(format!("{id}: {why}"));
+        self.add_refusal(format!("{id}: {why}"));
         self.entry(output, &Entry { id: &id.to_string(), result: "skipped", why: Some(why) })
     }
 
-    /// Tells that there is no such job; it may be named by the end of an id.
+    /// Reports that a job was not found; `id` may be the end of an id.
     pub(crate) fn not_found(&mut self, output: &mut Output, id: &str) -> Result<(), CommandError> {
         self.tally.not_found += 1;
-        self.name(format!("{id}: not found"));
+        self.add_refusal(format!("{id}: not found"));
         self.entry(output, &Entry { id, result: "not_found", why: None })
     }
 
-    /// Ends the report and returns the sentence that sums up what was done.
+    /// Ends the report and returns a summary without a full stop.
     pub(crate) fn end(&mut self, output: &mut Output) -> Result<String, CommandError> {
         if output.format() == Format::Json {
             self.begin(output)?;
@@ -95,33 +95,33 @@ impl BulkReport {
             ))?;
         }
         output.flush()?;
-        Ok(format!("{} {}{}", self.words.done, jobs(self.tally.changed), self.words.tail))
+        Ok(format!("{} {}{}", self.text.done, jobs(self.tally.changed), self.text.suffix))
     }
 
-    /// Returns an error that names the jobs that were refused, if there are any.
+    /// Returns an error that lists the refused jobs, if there are any.
     pub(crate) fn refusal(&self) -> Option<CommandError> {
         let refused = self.tally.skipped + self.tally.not_found;
         if refused == 0 {
             return None;
         }
         let were = if refused == 1 { "was" } else { "were" };
-        let mut message = format!("{} {were} not {}:", jobs(refused), self.words.done.to_lowercase());
-        self.named.iter().for_each(|line| message.push_str(&format!("\n  {line}")));
-        if refused > self.named.len() as u64 {
-            message.push_str(&format!("\n  … and {} more", refused - self.named.len() as u64));
+        let mut message = format!("{} {were} not {}:", jobs(refused), self.text.done.to_lowercase());
+        self.refusals.iter().for_each(|line| message.push_str(&format!("\n  {line}")));
+        if refused > self.refusals.len() as u64 {
+            message.push_str(&format!("\n  … and {} more", refused - self.refusals.len() as u64));
         }
         Some(CommandError::refused(message))
     }
 
-    fn name(&mut self, line: String) {
-        if self.named.len() < NAMED {
-            self.named.push(line);
+    fn add_refusal(&mut self, line: String) {
+        if self.refusals.len() < MAX_LISTED {
+            self.refusals.push(line);
         }
     }
 
     fn entry(&mut self, output: &mut Output, entry: &Entry<'_>) -> Result<(), CommandError> {
         match output.format() {
-            Format::People => Ok(()),
+            Format::Human => Ok(()),
             Format::Ndjson => output.text(&format!("{}\n", json::line(entry))),
             Format::Json => {
                 let comma = if self.is_begun { "," } else { "" };

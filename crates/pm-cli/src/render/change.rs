@@ -1,19 +1,19 @@
-//! Changes of jobs as they are shown.
+//! Changes of jobs, for `pm job watch`.
 
 use super::time::{local, utc};
 use pm_core::{State, Timestamp};
 use pm_driver_tokio_postgres::{JobMetadata, Uuid};
 use serde::Serialize;
 
-/// A change of a job as programs get it. The names are documented and stay.
+/// A change of a job as JSON. The names are documented: do not change them.
 #[derive(Serialize)]
 pub(crate) struct ChangeView {
-    /// When it was seen; `null` for what is gone.
+    /// When the change was observed; `null` for a job that is gone.
     at: Option<String>,
     id: String,
-    /// `null` for what is gone from where it was.
+    /// `null` for a job that is gone.
     queue: Option<String>,
-    /// `null` for a job that was not there before.
+    /// `null` for a new job.
     from: Option<&'static str>,
     /// `null` for a job that was deleted or moved away.
     to: Option<&'static str>,
@@ -24,7 +24,7 @@ pub(crate) struct ChangeView {
 }
 
 impl ChangeView {
-    /// Returns what is shown of a job that is new or changed.
+    /// Returns the change of a job that is new or changed.
     pub(crate) fn new(job: &JobMetadata, from: Option<State>) -> Self {
         ChangeView {
             at: utc(job.read_at),
@@ -38,7 +38,7 @@ impl ChangeView {
         }
     }
 
-    /// Returns what is shown of a job that is not there any more.
+    /// Returns the change of a job that was deleted or moved away.
     pub(crate) fn gone(id: Uuid, from: State) -> Self {
         ChangeView {
             at: None,
@@ -52,7 +52,7 @@ impl ChangeView {
         }
     }
 
-    /// Returns the change in one line for people.
+    /// Returns the change as a human-readable line.
     pub(crate) fn line(&self) -> String {
         let at = self.seen_at.map_or_else(|| "-".repeat(25), local);
         let queue = self.queue.as_deref().unwrap_or("-");

@@ -1,10 +1,10 @@
-//! Values for programs that want them whole: nothing cut, nothing counted instead of shown.
+//! Complete values for programs: bytes are never abbreviated.
 
 use super::value::{Value, key_text};
 use crate::input::{Path, Step};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-/// JSON of a value with all its bytes, as `0x…`.
+/// JSON of a value, with all bytes as `0x…`.
 pub(super) struct Exact<'a>(pub(super) &'a Value);
 
 impl Serialize for Exact<'_> {
@@ -30,11 +30,11 @@ impl Serialize for Exact<'_> {
 }
 
 impl Value {
-    /// Returns what is at the end of the path; of a key that comes twice the last one counts.
+    /// Returns the value at a path; of a duplicate key the last one.
     ///
     /// # Errors
     ///
-    /// Says how far the path leads and what is there.
+    /// How much of the path exists, and the kind of value found there.
     pub(crate) fn at(&self, path: &Path) -> Result<&Value, String> {
         let mut value = self;
         for (depth, step) in path.0.iter().enumerate() {
@@ -51,26 +51,26 @@ impl Value {
             };
             value = next.ok_or_else(|| {
                 let parent = Path(path.0[..depth].to_vec());
-                format!("nothing is at {path}: {parent} is {}", value.kind())
+                format!("no value at {path}: {parent} is {}", value.kind())
             })?;
         }
         Ok(value)
     }
 
-    /// Returns what kind of value it is, like "a list of 3".
+    /// Returns the kind of value, like "a list of 3".
     fn kind(&self) -> String {
         match self {
             Value::Null => "null".to_owned(),
-            Value::Bool(_) => "true or false".to_owned(),
+            Value::Bool(_) => "a boolean".to_owned(),
             Value::Number(_) => "a number".to_owned(),
-            Value::Plain(_) | Value::Text(_) => "a text".to_owned(),
+            Value::Plain(_) | Value::Text(_) => "a string".to_owned(),
             Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
             Value::Extension(..) => "a MessagePack extension".to_owned(),
             Value::List(elements) => format!("a list of {}", elements.len()),
             Value::Map(entries) => {
-                const SHOWN: usize = 10;
-                let keys: Vec<_> = entries.iter().take(SHOWN).map(|(key, _)| key_text(key)).collect();
-                let more = if entries.len() > SHOWN { ", …" } else { "" };
+                const MAX_LISTED: usize = 10;
+                let keys: Vec<_> = entries.iter().take(MAX_LISTED).map(|(key, _)| key_text(key)).collect();
+                let more = if entries.len() > MAX_LISTED { ", …" } else { "" };
                 format!("a map with the keys {}{more}", keys.join(", "))
             }
         }

@@ -1,22 +1,22 @@
-//! What makes queues sick, as it is shown.
+//! Findings of `pm db doctor`.
 
 use super::printable;
 use pm_driver_tokio_postgres::Finding;
 use serde::Serialize;
 
-/// Something that is wrong, as programs get it. The names are documented and stay.
+/// A finding as JSON. The names are documented: do not change them.
 #[derive(Serialize)]
 pub(crate) struct FindingView {
-    /// Which check found it.
+    /// The name of the check.
     check: &'static str,
     what: String,
     why: &'static str,
-    /// What to type into a shell.
+    /// A shell command.
     remedy: String,
 }
 
 impl FindingView {
-    /// Returns what is shown of a finding.
+    /// Returns the view of a finding.
     pub(crate) fn new(finding: &Finding) -> Self {
         FindingView {
             check: finding.check.name(),
@@ -26,7 +26,7 @@ impl FindingView {
         }
     }
 
-    /// Returns the finding for people: its name in a colour, and a line each for what, why and what to do.
+    /// Returns the finding as a human-readable paragraph; the name of the check may be coloured.
     pub(crate) fn paragraph(&self, colour: bool) -> String {
         let check = if colour { format!("\u{1b}[31m{}\u{1b}[0m", self.check) } else { self.check.to_owned() };
         format!("{check}: {}\n  why: {}\n  run: {}\n", printable(&self.what), self.why, printable(&self.remedy))

@@ -1,14 +1,14 @@
-//! Jobs as they are shown.
+//! Jobs, for `pm job ls` and `pm job show`.
 
 use super::payload::decode;
 use super::table::{Colour, Column, Table};
 use super::time::{local, local_and_relative, relative, utc};
 use super::value::Value;
 use pm_core::Timestamp;
-use pm_driver_tokio_postgres::{AttemptRecord, JobMetadata, RawPayload};
+use pm_driver_tokio_postgres::{AttemptRecord, Ending, JobMetadata, RawPayload};
 use serde::Serialize;
 
-/// A job as programs get it. The names are documented and stay; times are RFC 3339 in UTC.
+/// A job as JSON. The names are documented: do not change them. Times are RFC 3339 in UTC.
 #[derive(Serialize)]
 pub(crate) struct JobView {
     id: String,
@@ -34,19 +34,19 @@ pub(crate) struct JobView {
     job: JobMetadata,
 }
 
-/// The right of a worker to a job. The number is text: it has more digits than many readers of JSON keep.
+/// A lease. The number is a string: it has more digits than many JSON parsers keep.
 #[derive(Serialize)]
 struct LeaseView {
     number: Option<String>,
     until: Option<String>,
 }
 
-/// What only `job show` tells.
+/// What only `job show` includes.
 #[derive(Serialize)]
 struct Details {
     attempts: Vec<AttemptView>,
     payload: Option<Value>,
-    /// Why the payload cannot be shown.
+    /// Why the payload cannot be decoded.
     payload_problem: Option<String>,
 }
 
@@ -62,7 +62,7 @@ struct AttemptView {
 }
 
 impl JobView {
-    /// Returns what is shown of a job in a list.
+    /// Returns the view of a job, without the details of `job show`.
     pub(crate) fn new(job: JobMetadata) -> Self {
         let lease = job.lease_expires_at.filter(|_| job.lease.is_some());
         JobView {
@@ -88,7 +88,7 @@ impl JobView {
         }
     }
 
-    /// Adds what only `job show` tells.
+    /// Adds the details of `job show`.
     pub(crate) fn with_details(mut self, attempts: Vec<AttemptRecord>, payload: Option<&RawPayload>) -> Self {
         let (payload, payload_problem) = match payload.map(decode) {
             Some(Ok(value)) => (Some(value), None),
@@ -100,12 +100,12 @@ impl JobView {
         self
     }
 
-    /// Returns its id, queue and status in one line.
+    /// Returns id, queue and status on one line.
     pub(super) fn line(&self) -> String {
         format!("{}  {}  {}", self.id, self.queue, self.status)
     }
 
-    /// Returns the job for people.
+    /// Returns the job as YAML for humans.
     pub(crate) fn yaml(&self) -> Value {
         let job = &self.job;
         let time = |time: Timestamp| Value::plain(local_and_relative(time, job.read_at));
@@ -153,10 +153,11 @@ impl AttemptView {
     }
 
     fn yaml(&self, now: Timestamp) -> Value {
+        let ending = if self.ending == Ending::Reap.name() { "lease expired" } else { self.ending };
         let mut entries = vec![
             ("attempt", Value::plain(self.attempt)),
             ("ended", Value::plain(local_and_relative(self.ended_at, now))),
-            ("ending", Value::plain(self.ending)),
+            ("ending", Value::plain(ending)),
         ];
         entries.extend(self.worker.clone().map(|worker| ("worker", Value::Text(worker))));
         entries.extend(self.reason.clone().map(|reason| ("reason", Value::Text(reason))));
@@ -164,14 +165,14 @@ impl AttemptView {
     }
 }
 
-/// Returns the job as `job show` prints it for people.
+/// Returns the job as `job show` prints it.
 pub(crate) fn job_document(job: &JobView) -> String {
     super::yaml::document(&job.yaml())
 }
 
 /// Returns the table of `job ls`.
 pub(crate) fn job_table(jobs: &[JobView]) -> Table {
-    /// Enough digits to tell a job from all others.
+    /// Enough digits to identify a job.
     const SHORT_ID: usize = 12;
     let column = |text: fn(&JobView) -> String| jobs.iter().map(text);
     Table::new(vec![

@@ -1,33 +1,33 @@
-//! JSON for programs, which may still end up on a terminal.
+//! JSON that is safe to print on a terminal.
 
 use super::text::is_unsafe;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io::{self, Write};
 
-/// Returns the value over several lines.
+/// Returns the value as indented JSON.
 pub(super) fn pretty<T: Serialize + ?Sized>(value: &T) -> String {
-    written(value, Escaping(PrettyFormatter::new()))
+    serialized(value, Escaping(PrettyFormatter::new()))
 }
 
-/// Returns the value in one line.
+/// Returns the value as JSON on one line.
 pub(super) fn line<T: Serialize + ?Sized>(value: &T) -> String {
-    written(value, Escaping(CompactFormatter))
+    serialized(value, Escaping(CompactFormatter))
 }
 
-fn written<T: Serialize + ?Sized, F: Formatter>(value: &T, formatter: Escaping<F>) -> String {
+fn serialized<T: Serialize + ?Sized, F: Formatter>(value: &T, formatter: Escaping<F>) -> String {
     let mut bytes = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    // Our views hold nothing that JSON cannot say, and a vector takes everything.
-    value.serialize(&mut serializer).expect("a view is JSON");
+    // Views contain only what JSON can represent, and writing to a vector cannot fail.
+    value.serialize(&mut serializer).expect("a view can be serialized");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Escapes in strings what JSON allows and a terminal obeys.
+/// A formatter that also escapes characters that JSON allows but terminals interpret.
 struct Escaping<F>(F);
 
-/// Hands methods of a formatter on to the wrapped one.
-macro_rules! hand_on {
+/// Delegates methods to the wrapped formatter.
+macro_rules! delegate {
     ($($method:ident($($argument:ident: $type:ty),*);)*) => {$(
         fn $method<W: ?Sized + Write>(&mut self, writer: &mut W $(, $argument: $type)*) -> io::Result<()> {
             self.0.$method(writer $(, $argument)*)
@@ -36,7 +36,7 @@ macro_rules! hand_on {
 }
 
 impl<F: Formatter> Formatter for Escaping<F> {
-    hand_on! {
+    delegate! {
         begin_array(); end_array(); begin_array_value(first: bool); end_array_value();
         begin_object(); end_object(); begin_object_key(first: bool); end_object_key();
         begin_object_value(); end_object_value();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_survive_and_are_safe_on_a_terminal() {
+    fn strings_round_trip_and_are_safe_on_a_terminal() {
         let odd = "a\u{1b}[31m\u{9b}\u{7f}\u{202e}\u{e0001}\"\\\n日本";
         for text in [line(odd), pretty(&[odd])] {
             assert!(!text.chars().any(|c| is_unsafe(c) && c != '\n'), "{text}");

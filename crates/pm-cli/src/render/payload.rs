@@ -1,18 +1,18 @@
-//! Reading payloads of any codec for people.
+//! Decoding payloads of any codec.
 
 use super::value::Value;
 use pm_core::Codec;
 use pm_driver_tokio_postgres::RawPayload;
 use serde_json::value::RawValue;
 
-/// JSON nested deeper than this is shown as it is written.
-const DEEPEST: usize = 100;
+/// JSON nested deeper than this is shown as text.
+const MAX_DEPTH: usize = 100;
 
-/// Returns what the payload holds.
+/// Decodes a payload.
 ///
 /// # Errors
 ///
-/// Says why it cannot be read, and its size.
+/// Why it cannot be decoded, and its size.
 pub(crate) fn decode(payload: &RawPayload) -> Result<Value, String> {
     let RawPayload { codec, bytes } = payload;
     let decoded = match codec {
@@ -21,12 +21,12 @@ pub(crate) fn decode(payload: &RawPayload) -> Result<Value, String> {
             .map_err(|error| error.to_string()),
         Codec::MessagePack => from_message_pack(bytes),
         Codec::Raw => Ok(Value::Bytes(bytes.to_vec())),
-        Codec::Unknown(number) => Err(format!("codec {number} is not known to this version of pm")),
+        Codec::Unknown(number) => Err(format!("this version of pm does not know codec {number}")),
     };
-    decoded.map_err(|problem| format!("<{} bytes that are no {codec}: {problem}>", bytes.len()))
+    decoded.map_err(|problem| format!("<{} bytes that are not valid {codec}: {problem}>", bytes.len()))
 }
 
-/// Walks once over JSON that is known to be well formed.
+/// A parser of well-formed JSON.
 struct Json<'a> {
     rest: &'a str,
 }
@@ -35,30 +35,30 @@ impl<'a> Json<'a> {
     fn value(&mut self, depth: usize) -> serde_json::Result<Value> {
         let opening = self.next_byte();
         Ok(match opening {
-            _ if depth > DEEPEST => Value::Text(self.take(whole(self.rest)).to_owned()),
+            _ if depth > MAX_DEPTH => Value::Text(self.take(value_length(self.rest)).to_owned()),
             b'{' => Value::Map(self.parts(|json| {
                 let key = json.text()?;
-                json.pass(b':');
+                json.skip(b':');
                 Ok((key, json.value(depth + 1)?))
             })?),
             b'[' => Value::List(self.parts(|json| json.value(depth + 1))?),
             b'"' => self.text()?,
-            b't' | b'f' => Value::Bool(serde_json::from_str(self.take(whole(self.rest)))?),
+            b't' | b'f' => Value::Bool(serde_json::from_str(self.take(value_length(self.rest)))?),
             b'n' => {
-                self.take(whole(self.rest));
+                self.take(value_length(self.rest));
                 Value::Null
             }
-            _ => Value::Number(self.take(whole(self.rest)).to_owned()),
+            _ => Value::Number(self.take(value_length(self.rest)).to_owned()),
         })
     }
 
-    /// Reads what is between two brackets, with commas between its parts.
+    /// Parses the comma-separated parts between two brackets.
     fn parts<T>(&mut self, part: impl Fn(&mut Self) -> serde_json::Result<T>) -> serde_json::Result<Vec<T>> {
         let mut parts = Vec::new();
         self.take(1);
         while !matches!(self.next_byte(), b']' | b'}' | 0) {
             parts.push(part(self)?);
-            self.pass(b',');
+            self.skip(b',');
         }
         self.take(1);
         Ok(parts)
@@ -66,16 +66,16 @@ impl<'a> Json<'a> {
 
     fn text(&mut self) -> serde_json::Result<Value> {
         self.next_byte();
-        Ok(Value::Text(serde_json::from_str(self.take(whole(self.rest)))?))
+        Ok(Value::Text(serde_json::from_str(self.take(value_length(self.rest)))?))
     }
 
-    fn pass(&mut self, byte: u8) {
+    fn skip(&mut self, byte: u8) {
         if self.next_byte() == byte {
             self.take(1);
         }
     }
 
-    /// Returns the byte after blanks; 0 at the end, where well-formed JSON never leads.
+    /// Skips whitespace and returns the next byte; 0 at the end, which well-formed JSON does not reach.
     fn next_byte(&mut self) -> u8 {
         self.rest = self.rest.trim_ascii_start();
         self.rest.as_bytes().first().copied().unwrap_or(0)
@@ -88,20 +88,20 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Returns how many bytes the value at the beginning has.
-fn whole(text: &str) -> usize {
-    let (mut open, mut in_text, mut is_escaped) = (0usize, false, false);
+/// Returns the length in bytes of the first value.
+fn value_length(text: &str) -> usize {
+    let (mut depth, mut in_text, mut is_escaped) = (0usize, false, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
-            b'"' if in_text && open == 0 => return at + 1,
+            b'"' if in_text && depth == 0 => return at + 1,
             b'"' => in_text = !in_text,
             _ if in_text => {}
-            b'[' | b'{' => open += 1,
-            b']' | b'}' if open == 1 => return at + 1,
-            b']' | b'}' if open > 1 => open -= 1,
-            b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n' if open == 0 => return at,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' if depth == 1 => return at + 1,
+            b']' | b'}' if depth > 1 => depth -= 1,
+            b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n' if depth == 0 => return at,
             _ => {}
         }
     }
@@ -112,12 +112,12 @@ fn from_message_pack(bytes: &[u8]) -> Result<Value, String> {
     let mut rest = bytes;
     let value = rmpv::decode::read_value(&mut rest).map_err(|error| error.to_string())?;
     match rest.len() {
-        0 => Ok(shown(value)),
+        0 => Ok(converted(value)),
         more => Err(format!("{more} bytes follow the value")),
     }
 }
 
-fn shown(value: rmpv::Value) -> Value {
+fn converted(value: rmpv::Value) -> Value {
     match value {
         rmpv::Value::Nil => Value::Null,
         rmpv::Value::Boolean(bool) => Value::Bool(bool),
@@ -129,9 +129,9 @@ fn shown(value: rmpv::Value) -> Value {
             None => Value::Bytes(text.into_bytes()),
         },
         rmpv::Value::Binary(bytes) => Value::Bytes(bytes),
-        rmpv::Value::Array(elements) => Value::List(elements.into_iter().map(shown).collect()),
+        rmpv::Value::Array(elements) => Value::List(elements.into_iter().map(converted).collect()),
         rmpv::Value::Map(entries) => {
-            Value::Map(entries.into_iter().map(|(key, value)| (shown(key), shown(value))).collect())
+            Value::Map(entries.into_iter().map(|(key, value)| (converted(key), converted(value))).collect())
         }
         rmpv::Value::Ext(tag, bytes) => Value::Extension(tag, bytes.len()),
     }
@@ -157,18 +157,18 @@ mod tests {
     }
 
     #[test]
-    fn deep_json_is_bounded() {
+    fn the_depth_of_json_is_bounded() {
         let text = format!("{}{}", "[".repeat(5_000_000), "]".repeat(5_000_000));
         let mut value = decoded(Codec::Json, text.as_bytes()).unwrap();
-        for _ in 0..=DEEPEST {
+        for _ in 0..=MAX_DEPTH {
             let Value::List(mut elements) = value else { panic!("{}", value.bytes_text().unwrap_or_default()) };
             value = elements.pop().unwrap();
         }
-        assert!(value == Value::text(&text[DEEPEST + 1..text.len() - DEEPEST - 1]));
+        assert!(value == Value::text(&text[MAX_DEPTH + 1..text.len() - MAX_DEPTH - 1]));
     }
 
     #[test]
-    fn json_with_blanks_and_brackets_in_texts_is_walked_to_its_end() {
+    fn json_with_spaces_and_with_brackets_in_strings_is_decoded() {
         let text = r#" { "a]\\" : [ ] , "b" : [ { } , "\"}," , -1.5e3 , [ false ] ] , "" : { "ä" : null } } "#;
         let list = Value::List(vec![
             Value::Map(vec![]),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn message_pack_of_all_kinds_is_read() {
+    fn message_pack_of_all_kinds_is_decoded() {
         let bytes = b"\x84\xa1a\xc0\x01\xc4\x02\x00\xff\xa1f\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00\xa1e\xd4\x05\x00";
         let expected = Value::Map(vec![
             (Value::text("a"), Value::Null),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_so_with_its_size() {
+    fn undecodable_payloads_give_the_reason_and_the_size() {
         for (codec, bytes) in [
             (Codec::Json, &b"{\"a\""[..]),
             (Codec::Json, b"\xff"),
@@ -206,8 +206,8 @@ mod tests {
             (Codec::MessagePack, b"\x01\x02"),
             (Codec::Unknown(9), b"abc"),
         ] {
-            let said = decoded(codec, bytes).unwrap_err();
-            assert!(said.contains(&format!("<{} bytes that are no {codec}", bytes.len())), "{said}");
+            let problem = decoded(codec, bytes).unwrap_err();
+            assert!(problem.contains(&format!("<{} bytes that are not valid {codec}", bytes.len())), "{problem}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Queues as they are shown.
+//! Queues and their settings.
 
 use super::table::{Colour, Column, Table};
 use super::value::Value;
@@ -9,13 +9,13 @@ use serde::Serialize;
 use std::borrow::Borrow;
 use std::time::Duration;
 
-/// A queue as programs get it. The names are documented and stay.
+/// A queue as JSON. The names are documented: do not change them.
 #[derive(Serialize)]
 pub(crate) struct QueueView {
     name: String,
     paused: bool,
     jobs: JobCounts,
-    /// The states whose number is estimated.
+    /// The states whose count is an estimate.
     estimated: Vec<&'static str>,
     settings: SettingsView,
 }
@@ -29,19 +29,19 @@ struct JobCounts {
     failed: u64,
 }
 
-/// The settings of a queue as programs get them.
+/// The settings of a queue as JSON.
 #[derive(Serialize)]
 pub(crate) struct SettingsView {
     lease_ms: u64,
     retries: u32,
     backoff_ms: Vec<u64>,
     jitter_percent: u8,
-    /// `null` means for ever.
+    /// `null` means forever.
     retain_ms: Option<u64>,
 }
 
 impl QueueView {
-    /// Returns what is shown of a queue.
+    /// Returns the view of a queue.
     pub(crate) fn new(queue: &QueueSummary) -> Self {
         let jobs = |state: State| queue.count(state).jobs;
         QueueView {
@@ -59,7 +59,7 @@ impl QueueView {
         }
     }
 
-    /// Returns the queue for people.
+    /// Returns the queue as YAML for humans.
     pub(crate) fn yaml(&self) -> Value {
         let jobs = State::ALL.iter().map(|state| (state.name(), Value::plain(self.count(*state)))).collect();
         Value::named(vec![
@@ -70,7 +70,7 @@ impl QueueView {
         ])
     }
 
-    /// Returns the number of jobs in a state, with `~` when it is estimated.
+    /// Returns the number of jobs in a state, with `~` for an estimate.
     fn count(&self, state: State) -> String {
         let jobs = match state {
             State::Pending => self.jobs.pending,
@@ -84,7 +84,7 @@ impl QueueView {
 }
 
 impl SettingsView {
-    /// Returns what is shown of the settings of a queue.
+    /// Returns the view of the settings of a queue.
     pub(crate) fn new(settings: &QueueSettings) -> Self {
         SettingsView {
             lease_ms: whole_ms(settings.lease),
@@ -95,7 +95,7 @@ impl SettingsView {
         }
     }
 
-    /// Returns the settings for people, as the options of `queue set` take them.
+    /// Returns the settings as YAML for humans, in the form that the options of `queue set` take.
     pub(crate) fn yaml(&self) -> Value {
         let show = |ms: u64| show_duration(Duration::from_millis(ms));
         let backoff: Vec<_> = self.backoff_ms.iter().copied().map(show).collect();
@@ -115,7 +115,7 @@ pub(crate) fn queue_table<Q: Borrow<QueueView>>(queues: &[Q]) -> Table {
     let counts = |state: State| queues.iter().map(move |queue| queue.count(state));
     Table::new(vec![
         Column::new("queue", queues.iter().map(|queue| queue.name.clone())).may_be_cut(),
-        Column::new("state", queues.iter().map(|queue| if queue.paused { "paused" } else { "open" }.to_owned()))
+        Column::new("state", queues.iter().map(|queue| if queue.paused { "paused" } else { "active" }.to_owned()))
             .coloured(|state| if state == "paused" { Colour::Magenta } else { Colour::Plain }),
         Column::numbers("pending", counts(State::Pending)),
         Column::numbers("paused", counts(State::Paused)),
@@ -126,12 +126,12 @@ pub(crate) fn queue_table<Q: Borrow<QueueView>>(queues: &[Q]) -> Table {
     ])
 }
 
-/// Returns the number, with `~` when it is estimated.
+/// Returns the number, with `~` for an estimate.
 fn show_count(count: Count) -> String {
     format!("{}{}", if count.is_estimate { "~" } else { "" }, count.jobs)
 }
 
-/// Returns the number in at most six columns, with `~` when it is estimated: `~1.2M`.
+/// Returns the number in at most six columns, with `~` for an estimate: `~1.2M`.
 pub(crate) fn compact_count(count: Count) -> String {
     let about = if count.is_estimate { "~" } else { "" };
     match count.jobs {

@@ -1,4 +1,4 @@
-//! Schedules as they are shown.
+//! Schedules.
 
 use super::payload::decode;
 use super::queue::whole_ms;
@@ -10,7 +10,7 @@ use pm_core::Timestamp;
 use pm_driver_tokio_postgres::{RawPayload, ScheduleMetadata};
 use serde::Serialize;
 
-/// A schedule as programs get it. The names are documented and stay; times are RFC 3339 in UTC.
+/// A schedule as JSON. The names are documented: do not change them. Times are RFC 3339 in UTC.
 #[derive(Serialize)]
 pub(crate) struct ScheduleView {
     name: String,
@@ -25,12 +25,12 @@ pub(crate) struct ScheduleView {
     last_job: Option<String>,
     priority: i32,
     description: Option<String>,
-    /// `null` where the queue decides.
+    /// `null` for the queue's setting.
     max_retries: Option<u32>,
     backoff_ms: Option<Vec<u64>>,
     codec: &'static str,
     payload_bytes: u64,
-    /// Only one schedule is shown with its payload.
+    /// Not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Value>,
     #[serde(skip)]
@@ -38,7 +38,7 @@ pub(crate) struct ScheduleView {
 }
 
 impl ScheduleView {
-    /// Returns what is shown of a schedule.
+    /// Returns the view of a schedule.
     pub(crate) fn new(schedule: ScheduleMetadata) -> Self {
         let payload = schedule.payload.clone().map(|bytes| decode(&RawPayload { codec: schedule.codec, bytes }));
         ScheduleView {
@@ -63,16 +63,16 @@ impl ScheduleView {
         }
     }
 
-    /// Returns when it fires next, for a sentence.
+    /// Returns when it fires next, as part of a sentence.
     pub(crate) fn next(&self) -> String {
         match self.schedule.next_tick {
             Some(at) => format!("next tick {}", local_and_relative(at, self.schedule.read_at)),
             None if self.paused => "it is paused".to_owned(),
-            None => "it has no tick any more".to_owned(),
+            None => "it has no more ticks".to_owned(),
         }
     }
 
-    /// Returns the schedule for people.
+    /// Returns the schedule as YAML for humans.
     pub(crate) fn yaml(&self) -> Value {
         let schedule = &self.schedule;
         let time = |time: Timestamp| Value::plain(local_and_relative(time, schedule.read_at));
@@ -102,16 +102,16 @@ impl ScheduleView {
 /// Returns the table of `schedule ls`.
 pub(crate) fn schedule_table(schedules: &[ScheduleView]) -> Table {
     let column = |text: fn(&ScheduleView) -> String| schedules.iter().map(text);
-    let read =
+    let relative_to_now =
         |at: Option<Timestamp>, view: &ScheduleView| at.map_or(String::new(), |at| relative(at, view.schedule.read_at));
-    let next = schedules.iter().map(|view| read(view.schedule.next_tick, view));
-    let last = schedules.iter().map(|view| read(view.schedule.last_tick, view));
+    let next = schedules.iter().map(|view| relative_to_now(view.schedule.next_tick, view));
+    let last = schedules.iter().map(|view| relative_to_now(view.schedule.last_tick, view));
     Table::new(vec![
         Column::new("schedule", column(|view| view.name.clone())).may_be_cut(),
         Column::new("queue", column(|view| view.queue.clone())).may_be_cut(),
         Column::new("cron", column(|view| view.cron.clone())),
         Column::new("zone", column(|view| view.zone.clone())).may_be_cut(),
-        Column::new("state", column(|view| if view.paused { "paused" } else { "on" }.to_owned()))
+        Column::new("state", column(|view| if view.paused { "paused" } else { "active" }.to_owned()))
             .coloured(|state| if state == "paused" { Colour::Magenta } else { Colour::Plain }),
         Column::new("next tick", column(|view| view.schedule.next_tick.map_or(String::new(), local))).or_shorter(next),
         Column::new("last tick", column(|view| view.schedule.last_tick.map_or(String::new(), local))).or_shorter(last),

@@ -1,4 +1,4 @@
-//! How the queues are doing, as it is shown.
+//! Statistics of queues and tables.
 
 use super::queue::{QueueView, queue_table, whole_ms};
 use super::table::{Colour, Column, Table};
@@ -9,10 +9,10 @@ use pm_driver_tokio_postgres::{Count, QueueStats, Stats, TableSize};
 use serde::Serialize;
 use std::time::Duration;
 
-/// How the queues are doing, as programs get it. The names are documented and stay.
+/// The statistics as JSON. The names are documented: do not change them.
 #[derive(Serialize)]
 pub(crate) struct StatsView {
-    /// How far back "lately" reaches.
+    /// The period of `lately`.
     window_ms: u64,
     queues: Vec<QueueStatsView>,
     tables: Vec<TableView>,
@@ -29,13 +29,13 @@ struct QueueStatsView {
     stats: QueueStats,
 }
 
-/// What happened within the window.
+/// The numbers of the last period.
 #[derive(Serialize)]
 struct Lately {
     enqueued: u64,
     finished: u64,
     failed: u64,
-    /// Which of them are estimated.
+    /// Which of them are estimates.
     estimated: Vec<&'static str>,
 }
 
@@ -55,7 +55,7 @@ struct IndexView {
 }
 
 impl StatsView {
-    /// Returns what is shown of how the queues are doing.
+    /// Returns the view of the statistics.
     pub(crate) fn new(stats: Stats) -> Self {
         let indexes = |table: &TableSize| {
             let of_table = stats.tables.iter().filter(|index| index.index_of.as_ref() == Some(&table.name));
@@ -74,13 +74,13 @@ impl StatsView {
         }
     }
 
-    /// Returns it for people: tables, each with its heading.
+    /// Returns human-readable tables, each with a heading.
     pub(crate) fn tables(&self) -> Vec<(String, Table)> {
         let window = show_duration(Duration::from_millis(self.window_ms));
         let mut tables = vec![("Tables".to_owned(), self.sizes())];
         if !self.queues.is_empty() {
             let views: Vec<_> = self.queues.iter().map(|queue| &queue.queue).collect();
-            tables.insert(0, (format!("Lately (a minute, over the last {window})"), self.rates()));
+            tables.insert(0, (format!("Rates (per minute, over the last {window})"), self.rates()));
             tables.insert(0, ("Jobs".to_owned(), queue_table(&views)));
         }
         tables
@@ -89,7 +89,7 @@ impl StatsView {
     fn rates(&self) -> Table {
         let window = Duration::from_millis(self.window_ms);
         let column = |count: fn(&QueueStats) -> Count| {
-            let cells = self.queues.iter().map(move |queue| a_minute(count(&queue.stats), window));
+            let cells = self.queues.iter().map(move |queue| per_minute(count(&queue.stats), window));
             cells.collect::<Vec<_>>().into_iter()
         };
         let name = |queue: &QueueStatsView| queue.stats.queue.name.clone();
@@ -129,8 +129,8 @@ impl QueueStatsView {
     }
 }
 
-/// Returns how many jobs that is a minute, with `~` when it is estimated.
-pub(crate) fn a_minute(count: Count, window: Duration) -> String {
+/// Returns the number of jobs per minute, with `~` for an estimate.
+pub(crate) fn per_minute(count: Count, window: Duration) -> String {
     let minutes = window.as_secs_f64() / 60.0;
     format!("{}{}", if count.is_estimate { "~" } else { "" }, rate(count.jobs as f64 / minutes.max(0.001)))
 }

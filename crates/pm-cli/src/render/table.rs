@@ -1,19 +1,19 @@
-//! Tables: box drawing on a terminal, columns and blanks elsewhere.
+//! Tables: with box drawing on a terminal, with spaces otherwise.
 
 use super::Screen;
 use super::text::{cut, printable, width};
 
-/// A column is not cut narrower than this while others have a shorter form.
+/// A column is not cut below this width while other columns have a shorter form.
 const COMFORTABLE: usize = 20;
-/// A column narrower than this says nothing.
+/// A column is never cut below this width.
 const NARROWEST: usize = 8;
 
-/// A table for people.
+/// A human-readable table.
 pub(crate) struct Table {
     columns: Vec<Column>,
 }
 
-/// A column of a table, and how it may shrink when the terminal is narrow.
+/// A column of a table, and how it may shrink on a narrow terminal.
 pub(crate) struct Column {
     title: &'static str,
     cells: Vec<String>,
@@ -31,7 +31,7 @@ enum Shrinks {
     To(Vec<String>),
 }
 
-/// The colour of a cell, as the terminal's theme has it: none that light or dark themes make hard to read.
+/// The colour of a cell, from the terminal's theme; all are readable in light and dark themes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colour {
     Plain,
@@ -54,13 +54,13 @@ impl Colour {
 }
 
 impl Column {
-    /// Returns a column of texts; what is unsafe in them is escaped.
+    /// Returns a column of texts; unsafe characters are escaped.
     pub(crate) fn new(title: &'static str, cells: impl Iterator<Item = String>) -> Self {
         let cells = cells.map(|cell| printable(&cell).into_owned()).collect();
         Column { title, cells, is_number: false, shrinks: Shrinks::Never, colours: None }
     }
 
-    /// Returns a column of numbers, which stand at the right.
+    /// Returns a right-aligned column of numbers.
     pub(crate) fn numbers(title: &'static str, cells: impl Iterator<Item = String>) -> Self {
         Column { is_number: true, ..Column::new(title, cells) }
     }
@@ -94,7 +94,7 @@ impl Table {
         Table { columns }
     }
 
-    /// Draws the table for the screen; full width when it is no terminal.
+    /// Draws the table for the screen; in full width when it is not a terminal.
     pub(crate) fn draw(mut self, screen: Screen) -> String {
         match screen.width {
             Some(columns) => {
@@ -105,7 +105,8 @@ impl Table {
         }
     }
 
-    /// Takes shorter forms until what may be cut keeps a comfortable width, then cuts, from the right in both.
+    /// Uses shorter forms until the columns that may be cut have a comfortable width, then cuts. Both go from right to
+    /// left.
     fn fit(&mut self, columns: usize) {
         let room = columns.saturating_sub(3 * self.columns.len() + 1);
         for index in (0..self.columns.len()).rev() {
@@ -173,10 +174,10 @@ impl Table {
         let mut line = left.to_owned();
         for (index, column) in self.columns.iter().enumerate() {
             let cell = cell(index);
-            let blanks = " ".repeat(widths[index].saturating_sub(shown_width(&cell)));
+            let padding = " ".repeat(widths[index].saturating_sub(shown_width(&cell)));
             match column.is_number {
-                true => line.extend([blanks.as_str(), &cell]),
-                false => line.extend([cell.as_str(), &blanks]),
+                true => line.extend([padding.as_str(), &cell]),
+                false => line.extend([cell.as_str(), &padding]),
             }
             if index + 1 < self.columns.len() {
                 line.push_str(between);
@@ -187,7 +188,7 @@ impl Table {
 }
 
 impl Column {
-    /// Returns the width below which it should not be cut without need.
+    /// Returns the width below which the column is cut only if necessary.
     fn comfortable_width(&self) -> usize {
         match self.shrinks {
             Shrinks::Cut => self.width().min(COMFORTABLE.max(width(self.title))),
@@ -205,7 +206,7 @@ fn paint(text: &str, code: &str, colour: bool) -> String {
     if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
-/// Returns the width of a cell without the colours that [`paint`] gave it.
+/// Returns the width of a cell without the colour codes of [`paint`].
 fn shown_width(cell: &str) -> usize {
     match cell.strip_prefix("\u{1b}[").and_then(|rest| rest.split_once('m')) {
         Some((_, rest)) => width(rest.strip_suffix("\u{1b}[0m").unwrap_or(rest)),
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_than_on_a_terminal_it_is_plain_and_whole() {
+    fn without_a_terminal_it_is_plain_and_complete() {
         let expected = "\
 ID                QUEUE  STATUS       RETRIES  DESCRIPTION
 0123456789abcdef  日本   in_progress        3  a rather long\\ndescription of it
@@ -256,12 +257,12 @@ fedcba9876543210  b      failed            10
     }
 
     #[test]
-    fn it_fits_whatever_the_width_and_never_cuts_a_status() {
+    fn it_fits_any_width_and_never_cuts_a_status() {
         for columns in 65..200 {
             let drawn = table().draw(Screen { width: Some(columns), colour: false });
             assert!(drawn.lines().all(|line| width(line) <= columns), "{columns}\n{drawn}");
             assert!(drawn.contains("│ in_progress │") && drawn.contains("89abcdef │"), "{columns}\n{drawn}");
-            assert_eq!(drawn.lines().count(), 6, "no cell is broken over lines");
+            assert_eq!(drawn.lines().count(), 6, "no cell is wrapped");
         }
     }
 

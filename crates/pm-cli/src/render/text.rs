@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use unicode_width::UnicodeWidthStr;
 
-/// Returns the text with every character that could move the cursor, or reorder or hide text, escaped.
+/// Returns the text with every character escaped that could move the cursor, or reorder or hide text.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
@@ -18,7 +18,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Returns whether a terminal may do something with the character other than show it, which is nothing for a few.
+/// Returns whether a terminal may interpret the character, or show nothing for it.
 pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -28,12 +28,12 @@ pub(crate) fn is_unsafe(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Returns how many columns the text takes, an emoji of several characters as one.
+/// Returns the width in columns; an emoji of several characters counts as one.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Returns the text cut to `columns`, with `…` in the last one when something is missing.
+/// Returns the text cut to `columns`, ending in `…` when something is missing.
 pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);
@@ -42,12 +42,12 @@ pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}…"))
 }
 
-/// Returns the text in pieces of at most so many columns.
+/// Returns the text in pieces of at most `columns`.
 pub(crate) fn wrapped(text: &str, columns: usize) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
-        // A character that is wider than all columns stands alone.
+        // A character wider than `columns` is a piece by itself.
         let least = text.chars().next().map_or(0, char::len_utf8);
         let (piece, more) = text.split_at(fitting(text, columns).max(least));
         rest = Some(more).filter(|more| !more.is_empty());
@@ -55,16 +55,16 @@ pub(crate) fn wrapped(text: &str, columns: usize) -> impl Iterator<Item = &str> 
     })
 }
 
-/// Returns how many bytes of the text fit into so many columns.
+/// Returns how many bytes of the text fit into `columns`.
 ///
-/// It looks at no more than 8 characters a column: a few marks on each, and not as many as somebody heaps up.
+/// It considers at most 8 characters per column, which bounds the work for text with many combining marks.
 fn fitting(text: &str, columns: usize) -> usize {
-    const MARKS: usize = 8;
-    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8()).take(columns * MARKS);
+    const MAX_CHARACTERS: usize = 8;
+    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8()).take(columns * MAX_CHARACTERS);
     ends.take_while(|end| width(&text[..*end]) <= columns).last().unwrap_or_default()
 }
 
-/// Returns a size as Postgres writes it: `326 MB`; a kB has 1024 bytes.
+/// Formats a size as Postgres does: `326 MB`; a kB has 1024 bytes.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
     let (mut size, mut unit) = (bytes as f64, 0);
@@ -76,7 +76,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{size:.digits$} {}", UNITS[unit])
 }
 
-/// Returns how often something happens, with one digit after the point when it is rare.
+/// Formats a rate; small ones have one decimal place.
 pub(crate) fn rate(times: f64) -> String {
     match times {
         0.0 => "0".to_owned(),
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_two_or_three_digits_that_count() {
+    fn sizes_have_two_or_three_significant_digits() {
         for (size, text) in [
             (0, "0 bytes"),
             (1_023, "1023 bytes"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_terminal_obeys_gets_through() {
+    fn control_characters_are_escaped() {
         let odd = "a\u{1b}[31mred\u{9b}0m\r\n\t\u{7f}\u{202e}txt\u{0}";
         let safe = printable(odd);
         assert!(!safe.chars().any(is_unsafe), "{safe}");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_hidden_or_turned_round() {
+    fn invisible_and_reordering_characters_are_escaped() {
         for odd in
             "\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180b}\u{180e}\u{200b}\u{3164}\u{ffa0}\u{e0100}".chars()
         {
@@ -131,14 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn harmless_text_stays() {
+    fn safe_text_is_unchanged() {
         for text in ["", "plain", "Grüße 🦀 日本", "a \\ \"b\"", "👩\u{200d}🚀", "❤\u{fe0f}"] {
             assert_eq!(printable(text), text);
         }
     }
 
     #[test]
-    fn cut_text_fits_and_says_so() {
+    fn cut_text_fits_and_is_marked() {
         assert_eq!(cut("abcdef", 6), "abcdef");
         assert_eq!(cut("abcdef", 4), "abc…");
         assert_eq!(cut("日本語", 4), "日…");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn wrapped_text_is_all_there() {
+    fn wrapped_text_is_complete() {
         for (text, columns) in
             [("", 3), ("abc", 3), ("abcdefg", 3), ("a日本b語", 3), ("日本", 1), ("👩\u{200d}🚀👩\u{200d}🚀", 3)]
         {

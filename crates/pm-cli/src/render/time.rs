@@ -1,4 +1,4 @@
-//! Times as people read them: in the local zone with its offset, and how long ago.
+//! Times: human-readable ones in the local zone, and UTC for programs.
 
 use jiff::tz::TimeZone;
 use pm_core::Timestamp;
@@ -9,13 +9,13 @@ pub(super) fn local(time: Timestamp) -> String {
     local_in(time, TimeZone::system())
 }
 
-/// Returns the time in UTC for programs, RFC 3339 with microseconds; null in JSON for what no calendar holds.
+/// Returns the time in UTC, RFC 3339 with microseconds; `None` for times that the calendar cannot represent.
 pub(super) fn utc(time: Timestamp) -> Option<String> {
     let time = jiff::Timestamp::from_microsecond(time.unix_us()).ok()?;
     Some(format!("{time:.6}"))
 }
 
-/// Returns how long `time` is from `now`: `3m ago`, `in 24m`, `now`.
+/// Returns the distance from `now`: `3m ago`, `in 24m`, `now`.
 pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     if [Timestamp::INFINITY, Timestamp::NEG_INFINITY].contains(&time) {
         return "never".to_owned();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn infinite_times_do_not_break_anything() {
+    fn infinite_times_are_formatted() {
         for time in [Timestamp::INFINITY, Timestamp::NEG_INFINITY, Timestamp::from_unix_us(i64::MAX - 1)] {
             assert!(!local_and_relative(time, NOON).is_empty());
             assert_eq!(utc(time), None);

@@ -1,25 +1,25 @@
-//! What is shown as YAML: payloads of any codec, and our own documents.
+//! Schemaless values: payloads of any codec, and the documents of commands.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
-/// Bytes up to so many are shown as they are.
-const SHOWN_BYTES: usize = 32;
-/// An array of so many numbers from 0 to 255 is bytes that someone wrote without saying so.
-const BYTES_IN_DISGUISE: usize = 10_000;
+/// More bytes than this are shown as their number.
+const MAX_SHOWN_BYTES: usize = 32;
+/// An array of at least this many numbers from 0 to 255 is taken for bytes.
+const MIN_BYTE_ARRAY: usize = 10_000;
 
 /// A value without a schema.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
-    /// Nothing.
+    /// Null.
     Null,
     /// True or false.
     Bool(bool),
-    /// A number, as it is written in JSON.
+    /// A number as written in JSON.
     Number(String),
-    /// A word of ours that needs no quotes: an id, a time, a status.
+    /// pm's own text that needs no quotes: an id, a time, a status.
     Plain(String),
-    /// Text of someone else's.
+    /// The user's text.
     Text(String),
     /// Bytes.
     Bytes(Vec<u8>),
@@ -27,7 +27,7 @@ pub(crate) enum Value {
     Extension(i8, usize),
     /// Values in order.
     List(Vec<Value>),
-    /// Keys and values in order; a key may come twice.
+    /// Keys and values in order; keys may be duplicate.
     Map(Vec<(Value, Value)>),
 }
 
@@ -37,26 +37,26 @@ impl Value {
         Value::Map(entries.into_iter().map(|(name, value)| (Value::Plain(name.to_owned()), value)).collect())
     }
 
-    /// Returns a word of ours.
-    pub(crate) fn plain(word: impl ToString) -> Self {
-        Value::Plain(word.to_string())
+    /// Returns pm's own text, which needs no quotes.
+    pub(crate) fn plain(text: impl ToString) -> Self {
+        Value::Plain(text.to_string())
     }
 
-    /// Returns text of someone else's.
+    /// Returns the user's text.
     pub(crate) fn text(text: impl Into<String>) -> Self {
         Value::Text(text.into())
     }
 
-    /// Returns the text that stands for bytes: `0x…` for a few, `<N bytes>` for many. `None` for what is no bytes.
+    /// Returns the text that represents bytes: `0x…` for a few, `<N bytes>` for many; `None` for other values.
     pub(super) fn bytes_text(&self) -> Option<String> {
         match self {
-            Value::Bytes(bytes) if bytes.len() <= SHOWN_BYTES => {
+            Value::Bytes(bytes) if bytes.len() <= MAX_SHOWN_BYTES => {
                 let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
                 Some(format!("0x{digits}"))
             }
             Value::Bytes(bytes) => Some(format!("<{} bytes>", bytes.len())),
             Value::Extension(tag, size) => Some(format!("<ext {tag}: {size} bytes>")),
-            Value::List(elements) if elements.len() >= BYTES_IN_DISGUISE && elements.iter().all(Value::is_byte) => {
+            Value::List(elements) if elements.len() >= MIN_BYTE_ARRAY && elements.iter().all(Value::is_byte) => {
                 Some(format!("<{} bytes>", elements.len()))
             }
             _ => None,
@@ -68,7 +68,7 @@ impl Value {
     }
 }
 
-/// JSON: numbers as they are, bytes as the text that stands for them, and keys that are no text as their JSON.
+/// JSON: numbers as written, bytes as the text that represents them, keys other than strings as their JSON.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if let Some(text) = self.bytes_text() {
@@ -97,7 +97,7 @@ impl Serialize for Value {
     }
 }
 
-/// Returns a key as text, as JSON and YAML want it.
+/// Returns a key as text, for JSON and YAML.
 pub(super) fn key_text(key: &Value) -> String {
     match key {
         Value::Plain(text) | Value::Text(text) | Value::Number(text) => text.clone(),
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_shown_up_to_32_and_counted_beyond() {
+    fn up_to_32_bytes_are_shown_and_more_are_counted() {
         assert_eq!(Value::Bytes(vec![0, 255]).bytes_text().as_deref(), Some("0x00ff"));
         assert_eq!(Value::Bytes(vec![]).bytes_text().as_deref(), Some("0x"));
         assert_eq!(Value::Bytes(vec![1; 32]).bytes_text().map(|text| text.len()), Some(66));

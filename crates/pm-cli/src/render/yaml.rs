@@ -1,9 +1,9 @@
-//! YAML for people, which a program may read as well.
+//! YAML output.
 
 use super::text::is_unsafe;
 use super::value::{Value, key_text};
 
-/// Returns the value as a document in block style.
+/// Returns the value as a YAML document in block style.
 pub(super) fn document(value: &Value) -> String {
     let mut out = String::new();
     match value {
@@ -19,7 +19,7 @@ pub(super) fn document(value: &Value) -> String {
     out
 }
 
-/// Writes `key: value` lines; the cursor stands where the first key goes.
+/// Writes `key: value` lines; the first key is written at the current position.
 fn block_map(entries: &[(Value, Value)], indent: usize, out: &mut String) {
     for (index, (key, value)) in entries.iter().enumerate() {
         if index > 0 {
@@ -51,7 +51,7 @@ fn block_map(entries: &[(Value, Value)], indent: usize, out: &mut String) {
     }
 }
 
-/// Writes `- value` lines; the cursor stands where the first dash goes.
+/// Writes `- value` lines; the first dash is written at the current position.
 fn block_list(elements: &[Value], indent: usize, out: &mut String) {
     for (index, element) in elements.iter().enumerate() {
         if index > 0 {
@@ -71,13 +71,13 @@ fn block_list(elements: &[Value], indent: usize, out: &mut String) {
     }
 }
 
-/// Writes what begins on the line of its key or dash; text of several lines goes on below, deeper than `indent`.
+/// Writes a value on the line of its key or dash; multi-line text continues below, indented deeper than `indent`.
 fn inline(value: &Value, indent: usize, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
         Value::Number(number) => out.push_str(&number_text(number)),
-        Value::Plain(word) => out.push_str(word),
+        Value::Plain(text) => out.push_str(text),
         Value::Text(text) if is_block(text) => {
             out.push_str(if text.ends_with('\n') { "|" } else { "|-" });
             for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
@@ -111,14 +111,14 @@ fn number_text(number: &str) -> String {
     }
 }
 
-/// Returns text on one line: bare when nobody can take it for anything else, quoted otherwise.
+/// Returns text on one line: bare when that is unambiguous, quoted otherwise.
 fn scalar(text: &str) -> String {
     if is_bare(text) { text.to_owned() } else { quoted(text) }
 }
 
-/// Returns whether text can stand without quotes and mean itself.
+/// Returns whether text is unambiguous without quotes.
 fn is_bare(text: &str) -> bool {
-    const WORDS: [&str; 8] = ["true", "false", "yes", "no", "on", "off", "null", "y"];
+    const RESERVED: [&str; 8] = ["true", "false", "yes", "no", "on", "off", "null", "y"];
     let starts_well = text.starts_with(|c: char| c.is_alphabetic() || matches!(c, '/' | '_' | '<'));
     let ends_well = !text.ends_with([' ', ':']);
     let lower = text.to_lowercase();
@@ -127,13 +127,13 @@ fn is_bare(text: &str) -> bool {
         && !text.contains(": ")
         && !text.contains(" #")
         && !text.contains(is_unsafe)
-        && text.chars().all(|c| c.is_alphanumeric() || is_plain_mark(c))
-        && !WORDS.contains(&lower.as_str())
+        && text.chars().all(|c| c.is_alphanumeric() || is_plain_punctuation(c))
+        && !RESERVED.contains(&lower.as_str())
         && lower != "n"
         && lower.parse::<f64>().is_err()
 }
 
-fn is_plain_mark(c: char) -> bool {
+fn is_plain_punctuation(c: char) -> bool {
     matches!(
         c,
         ' ' | '-'
@@ -158,7 +158,7 @@ fn is_plain_mark(c: char) -> bool {
     )
 }
 
-/// Returns whether text of several lines may stand as a literal block.
+/// Returns whether multi-line text may be a literal block.
 fn is_block(text: &str) -> bool {
     text.contains('\n')
         && !text.starts_with(['\n', ' '])
@@ -178,7 +178,7 @@ fn quoted(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             '\r' => quoted.push_str("\\r"),
-            c if !is_unsafe(c) && !is_nothing(c) => quoted.push(c),
+            c if !is_unsafe(c) && !is_noncharacter(c) => quoted.push(c),
             c if u32::from(c) < 0x100 => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
             c if u32::from(c) < 0x1_0000 => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
@@ -188,8 +188,8 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Returns whether the character is none, which YAML does not allow as it is.
-fn is_nothing(c: char) -> bool {
+/// Returns whether this is a Unicode noncharacter, which YAML does not allow unescaped.
+fn is_noncharacter(c: char) -> bool {
     matches!(u32::from(c) & 0xffff, 0xfffe | 0xffff)
 }
 
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_reads_like_this() {
+    fn a_document_has_block_style() {
         let value = Value::named(vec![
             ("id", Value::plain("0196-7")),
             ("reason", text("panicked:\n  at line 3\nbye")),
@@ -242,14 +242,14 @@ payload:
     }
 
     #[test]
-    fn words_that_mean_something_are_quoted() {
-        for word in
+    fn ambiguous_text_is_quoted() {
+        for text in
             ["", "true", "No", "null", "12", "1e3", "0x1f", "~", "- a", "a #b", "a:", "2030-05-01", "nan", "inf", "*a"]
         {
-            assert!(scalar(word).starts_with('"'), "{word}");
+            assert!(scalar(text).starts_with('"'), "{text}");
         }
-        for word in ["Ada", "lease expired", "Grüße", "host-7:12", "it's", "<3 bytes>"] {
-            assert_eq!(scalar(word), word);
+        for text in ["Ada", "lease expired", "Grüße", "host-7:12", "it's", "<3 bytes>"] {
+            assert_eq!(scalar(text), text);
         }
     }
 
@@ -291,7 +291,7 @@ payload:
 
     proptest! {
         #[test]
-        fn another_reader_of_yaml_finds_what_was_written(value in any_value()) {
+        fn another_parser_reads_the_same_value(value in any_value()) {
             let document = document(&value);
             let read = YamlLoader::load_from_str(&document);
             prop_assert!(read.is_ok(), "{:?}\n{}", read, document);
@@ -299,7 +299,7 @@ payload:
         }
 
         #[test]
-        fn nothing_that_a_terminal_obeys_is_written(text in any::<String>()) {
+        fn no_control_characters_are_written(text in any::<String>()) {
             prop_assert!(!document(&Value::Text(text)).chars().any(|c| c != '\n' && is_unsafe(c)));
         }
     }

@@ -1,46 +1,48 @@
-//! `pm db …`, and what stands in the way without pm's tables.
+//! `pm db …`, and databases without pm's tables.
 
-use crate::support::Place;
+use crate::support::{Fixture, run};
 use serde_json::json;
 
 #[test]
-fn migrating_makes_the_tables_once() {
-    let place = Place::empty();
-    place.pm(&["db", "migrate", "--check"]).assert_refused(1, &["has no tables of pm", "run: pm db migrate"]);
-    place.pm(&["db", "migrate"]).assert(0, "", "Created schema \"pm\", at version 2.\n");
-    place.pm(&["db", "migrate"]).assert(0, "", "Schema \"pm\" is up to date, at version 2.\n");
-    place.pm(&["db", "migrate", "--check"]).assert(0, "", "Schema \"pm\" is up to date, at version 2.\n");
-    let report = place.pm(&["db", "migrate", "--json"]).json();
+fn migrating_creates_the_tables_once() {
+    let fixture = Fixture::empty();
+    fixture
+        .pm(&["db", "migrate", "--check"])
+        .assert_refused(1, &["pm is not installed in schema \"pm\"", "run: pm db migrate"]);
+    fixture.pm(&["db", "migrate"]).assert(0, "", "Created schema \"pm\", at version 2.\n");
+    fixture.pm(&["db", "migrate"]).assert(0, "", "Schema \"pm\" is up to date, at version 2.\n");
+    fixture.pm(&["db", "migrate", "--check"]).assert(0, "", "Schema \"pm\" is up to date, at version 2.\n");
+    let report = fixture.pm(&["db", "migrate", "--json"]).json();
     assert_eq!(report, json!({"schema": "pm", "found": 2, "wanted": 2, "migrated": false}));
 }
 
 #[test]
-fn a_check_tells_programs_what_it_found() {
-    let place = Place::empty();
-    let ran = place.pm(&["db", "migrate", "--check", "--json"]);
+fn a_check_prints_json() {
+    let fixture = Fixture::empty();
+    let ran = fixture.pm(&["db", "migrate", "--check", "--json"]);
     assert_eq!(ran.status, 1);
     assert_eq!(ran.stdout, "{\"schema\":\"pm\",\"found\":0,\"wanted\":2,\"migrated\":false}\n");
-    assert_eq!(place.value("select count(*) from pg_namespace where nspname = 'pm'"), "0");
+    assert_eq!(fixture.value("select count(*) from pg_namespace where nspname = 'pm'"), "0");
 }
 
 #[test]
-fn the_printed_script_makes_the_tables() {
-    let place = Place::empty();
-    let mut command = place.home.command();
+fn the_printed_script_creates_the_tables() {
+    let fixture = Fixture::empty();
+    let mut command = fixture.home.command();
     let printed = crate::support::run(command.args(["db", "migrate", "--print", "--schema", "my jobs"]), b"");
     assert_eq!((printed.status, printed.stderr.as_str()), (0, ""), "no database is needed");
-    place.database.execute(&printed.stdout).unwrap();
-    place.pm(&["db", "migrate", "--check", "--schema", "my jobs"]).assert(
+    fixture.database.execute(&printed.stdout).unwrap();
+    fixture.pm(&["db", "migrate", "--check", "--schema", "my jobs"]).assert(
         0,
         "",
         "Schema \"my jobs\" is up to date, at version 2.\n",
     );
-    place.pm(&["db", "migrate", "--print", "--check"]).assert_refused(2, &["cannot be used"]);
+    fixture.pm(&["db", "migrate", "--print", "--check"]).assert_refused(2, &["cannot be used"]);
 }
 
 #[test]
-fn without_tables_commands_say_what_to_run_and_make_none() {
-    let place = Place::empty();
+fn without_tables_commands_suggest_to_migrate_and_create_none() {
+    let fixture = Fixture::empty();
     for arguments in [
         &["queue", "ls"][..],
         &["queue", "show", "mail"],
@@ -78,31 +80,31 @@ fn without_tables_commands_say_what_to_run_and_make_none() {
         &["schedule", "resume", "nightly"],
         &["schedule", "delete", "nightly"],
     ] {
-        place.pm(arguments).assert_refused(3, &["schema \"pm\"", "Hint: run: pm db migrate\n"]);
+        fixture.pm(arguments).assert_refused(3, &["schema \"pm\"", "Hint: run: pm db migrate\n"]);
     }
-    assert_eq!(place.value("select count(*) from pg_namespace where nspname = 'pm'"), "0");
+    assert_eq!(fixture.value("select count(*) from pg_namespace where nspname = 'pm'"), "0");
 }
 
 #[test]
-fn a_newer_schema_is_refused_naming_both_versions() {
-    let place = Place::with_queues(&["mail"]);
-    place.database.execute("insert into pm.migration (version, name) values (99, 'future')").unwrap();
+fn a_newer_schema_is_refused_with_both_versions() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    fixture.database.execute("insert into pm.migration (version, name) values (99, 'future')").unwrap();
     for arguments in
         [&["queue", "ls"][..], &["job", "add", "mail", "1"], &["db", "migrate"], &["db", "migrate", "--check"]]
     {
-        let ran = place.pm(arguments);
-        ran.assert_refused(3, &["version 99", " 2 this program knows", "upgrade"]);
+        let ran = fixture.pm(arguments);
+        ran.assert_refused(3, &["version 99", "newer than the 2 of this program", "upgrade"]);
         assert!(!ran.stderr.contains("pm db migrate"), "{}", ran.stderr);
     }
-    assert_eq!(place.value("select count(*) from pm.job"), "0");
+    assert_eq!(fixture.value("select count(*) from pm.job"), "0");
 }
 
 #[test]
 fn reading_commands_write_nothing() {
-    let place = Place::with_queues(&["mail"]);
-    let id = place.add(&["mail", "{\"word\": 1}"]);
-    let name = place.database.name();
-    place.database.execute(&format!("alter database \"{name}\" set default_transaction_read_only = on")).unwrap();
+    let fixture = Fixture::with_queues(&["mail"]);
+    let id = fixture.add(&["mail", "{\"word\": 1}"]);
+    let name = fixture.database.name();
+    fixture.database.execute(&format!("alter database \"{name}\" set default_transaction_read_only = on")).unwrap();
     for arguments in [
         &["queue", "ls"][..],
         &["queue", "show", "mail"],
@@ -118,32 +120,51 @@ fn reading_commands_write_nothing() {
         &["db", "migrate", "--check"],
         &["db", "migrate"],
     ] {
-        assert_eq!(place.pm(arguments).status, 0, "{arguments:?}: {}", place.pm(arguments).stderr);
+        assert_eq!(fixture.pm(arguments).status, 0, "{arguments:?}: {}", fixture.pm(arguments).stderr);
     }
-    place.pm(&["queue", "pause", "mail"]).assert_refused(3, &["read-only transaction"]);
+    fixture.pm(&["queue", "pause", "mail"]).assert_refused(3, &["read-only transaction"]);
 }
 
 #[test]
-fn each_schema_is_a_world_of_its_own() {
-    let place = Place::with_queues(&["mail"]);
-    assert_eq!(place.pm(&["db", "migrate", "--schema", "other"]).status, 0);
-    place.pm(&["queue", "ls", "--schema", "other"]).assert(0, "", "No queues.\n");
-    place.pm(&["queue", "ls", "--schema", "bad\"name"]).assert_refused(2, &["--schema", "quote"]);
-    place.pm(&["queue", "ls", "--schema", "absent"]).assert_refused(3, &["\"absent\"", "pm db migrate"]);
+fn schemas_are_independent() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    assert_eq!(fixture.pm(&["db", "migrate", "--schema", "other"]).status, 0);
+    fixture.pm(&["queue", "ls", "--schema", "other"]).assert(0, "", "No queues.\n");
+    fixture.pm(&["queue", "ls", "--schema", "bad\"name"]).assert_refused(2, &["--schema", "quote"]);
+    fixture.pm(&["queue", "ls", "--schema", "absent"]).assert_refused(3, &["\"absent\"", "pm db migrate"]);
 }
 
 #[test]
 fn commands_work_through_a_transaction_pooler() {
-    let place = Place::with_queues(&["mail"]);
-    let pooler = pm_sandbox::Pooler::before(&place.database.url()).unwrap();
-    let url = pooler.url_of(place.database.name());
-    let added = place.pm(&["job", "add", "mail", "{}", "--db", &url]);
+    let fixture = Fixture::with_queues(&["mail"]);
+    let pooler = pm_sandbox::Pooler::before(&fixture.database.url()).unwrap();
+    let url = pooler.url_of(fixture.database.name());
+    let added = fixture.pm(&["job", "add", "mail", "{}", "--db", &url]);
     assert_eq!(added.status, 0, "{}", added.stderr);
-    let shown = place.pm(&["job", "show", added.stdout.trim_end(), "--db", &url]);
+    let shown = fixture.pm(&["job", "show", added.stdout.trim_end(), "--db", &url]);
     assert!(shown.status == 0 && shown.stdout.contains("pending"), "{}", shown.stderr);
-    // So do those that look at nothing when they connect.
-    let migrated = place.pm(&["db", "migrate", "--schema", "other", "--db", &url]);
+    // So do commands that run no statement when they connect.
+    let migrated = fixture.pm(&["db", "migrate", "--schema", "other", "--db", &url]);
     assert_eq!(migrated.status, 0, "{}", migrated.stderr);
-    let examined = place.pm(&["db", "doctor", "--db", &url]);
+    let examined = fixture.pm(&["db", "doctor", "--db", &url]);
     assert_eq!(examined.status, 0, "{}", examined.stderr);
+}
+
+#[test]
+fn statements_are_listed_and_printed_as_they_are_sent() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    let sql = |arguments: &[&str]| run(fixture.home.command().args([&["db", "sql"], arguments].concat()), b"");
+    let listed = sql(&[]);
+    assert_eq!((listed.status, listed.stderr.as_str()), (0, ""));
+    assert!(listed.stdout.lines().any(|line| line == "claim"));
+    for name in listed.stdout.lines() {
+        let printed = sql(&[name]);
+        assert_eq!((printed.status, printed.stderr.as_str()), (0, ""), "{name}");
+        assert!(!printed.stdout.contains('{'), "{name} keeps a placeholder");
+        let text = &printed.stdout;
+        fixture.database.execute(&format!("prepare one as {text}; deallocate one")).unwrap_or_else(|error| {
+            panic!("{name} cannot be prepared: {error}");
+        });
+    }
+    sql(&["claims"]).assert_refused(2, &["there is no statement \"claims\"", "pm db sql"]);
 }

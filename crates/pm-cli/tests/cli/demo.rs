@@ -1,78 +1,78 @@
 //! `pm demo`
 
-use crate::support::{Home, Place, run};
+use crate::support::{Fixture, Home, run};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// The story takes three seconds; a busy machine may need more.
-const LONGEST: Duration = Duration::from_secs(10);
+/// The demo takes three seconds; a busy machine may need more.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[track_caller]
-fn assert_told(stdout: &str) {
-    for word in [
+fn assert_complete(stdout: &str) {
+    for text in [
         "priority 100",
-        "is at work, as process",
+        "started as process",
         "is killed by signal 9",
-        "its lease ends in",
+        "its lease expires in",
         "nobody at home",
         "no such address",
-        "That is the rescue",
+        "The job was reaped",
         "6 are finished and 1 failed",
         "$ pm queue ls\nQUEUE ",
         "$ pm job ls\nID ",
         "$ pm job show ",
-        "    ending: reap\n",
+        "    ending: lease expired\n",
         "    reason: lease expired\n",
         "  fate: courier_dies\n",
     ] {
-        assert!(stdout.contains(word), "{word:?} is missing in:\n{stdout}");
+        assert!(stdout.contains(text), "{text:?} is missing in:\n{stdout}");
     }
 }
 
-/// Asserts that everyone who works in the database leaves it soon.
+/// Asserts that all connections to the database are closed soon.
 #[track_caller]
-fn assert_nobody_is_connected(place: &Place) {
+fn assert_disconnected(fixture: &Fixture) {
     let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
     let begin = Instant::now();
-    while place.value(others) != "0" {
-        assert!(begin.elapsed() < LONGEST, "workers are still there");
+    while fixture.value(others) != "0" {
+        assert!(begin.elapsed() < TIMEOUT, "workers are still connected");
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn the_demo_tells_its_story_on_a_server_of_its_own() {
+fn the_demo_runs_on_a_private_server() {
     let home = Home::new();
     let begin = Instant::now();
-    // A database that is named elsewhere is left alone.
+    // The database of the environment is ignored.
     let mut command = home.command();
     let ran = run(command.args(["demo"]).env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nowhere"), b"");
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
-    assert_told(&ran.stdout);
-    assert!(begin.elapsed() < LONGEST, "{:?}", begin.elapsed());
+    assert_complete(&ran.stdout);
+    assert!(begin.elapsed() < TIMEOUT, "{:?}", begin.elapsed());
 }
 
 #[test]
-fn the_demo_leaves_a_database_as_it_found_it() {
-    let place = Place::with_queues(&["mail"]);
-    let id = place.add(&["mail", "1"]);
+fn the_demo_leaves_no_traces_in_a_database() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    let id = fixture.add(&["mail", "1"]);
     let schemas = "select string_agg(nspname, ',' order by nspname) from pg_namespace where nspname !~ '^pg_'";
-    let before = place.value(schemas);
-    let url = place.database.url();
-    let ran = run(place.home.command().args(["demo", "--db", &url]), b"");
+    let before = fixture.value(schemas);
+    let url = fixture.database.url();
+    let ran = run(fixture.home.command().args(["demo", "--db", &url]), b"");
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
-    assert_told(&ran.stdout);
-    assert_eq!(place.value(schemas), before);
-    assert_eq!(place.value("select id || ' ' || state from pm.job"), format!("{id} 0"));
-    assert_eq!(place.value("select count(*) from pm.queue"), "1");
+    assert_complete(&ran.stdout);
+    assert_eq!(fixture.value(schemas), before);
+    assert_eq!(fixture.value("select id || ' ' || state from pm.job"), format!("{id} 0"));
+    assert_eq!(fixture.value("select count(*) from pm.queue"), "1");
 }
 
 #[test]
 fn an_interrupted_demo_cleans_up() {
-    let place = Place::empty();
-    let url = place.database.url();
-    let mut command = place.home.command();
+    let fixture = Fixture::empty();
+    let url = fixture.database.url();
+    let mut command = fixture.home.command();
     let command = command.args(["demo", "--db", &url]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -84,26 +84,26 @@ fn an_interrupted_demo_cleans_up() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("stopped before the end"), "{stderr}");
-    assert_eq!(place.value("select count(*) from pg_namespace where nspname like 'pm_demo%'"), "0");
-    assert_nobody_is_connected(&place);
+    assert!(stderr.contains("interrupted"), "{stderr}");
+    assert_eq!(fixture.value("select count(*) from pg_namespace where nspname like 'pm_demo%'"), "0");
+    assert_disconnected(&fixture);
 }
 
 #[test]
 fn workers_do_not_outlive_a_demo_that_was_killed() {
-    let place = Place::empty();
-    let url = place.database.url();
-    let mut child = place.home.command().args(["demo", "--db", &url]).stdout(Stdio::piped()).spawn().unwrap();
+    let fixture = Fixture::empty();
+    let url = fixture.database.url();
+    let mut child = fixture.home.command().args(["demo", "--db", &url]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let at_work = lines.by_ref().map(Result::unwrap).filter(|line| line.contains("is at work"));
-    assert_eq!(at_work.take(3).count(), 3);
+    let started = lines.by_ref().map(Result::unwrap).filter(|line| line.contains("started as process"));
+    assert_eq!(started.take(3).count(), 3);
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_nobody_is_connected(&place);
+    assert_disconnected(&fixture);
 }
 
 #[test]
-fn a_machine_without_postgres_is_told_how_to_get_one() {
+fn without_postgres_the_demo_is_refused() {
     let home = Home::new();
     let mut command = home.command();
     let ran = run(command.args(["demo"]).env("PM_PG_BINDIR", home.path()), b"");
@@ -111,9 +111,9 @@ fn a_machine_without_postgres_is_told_how_to_get_one() {
 }
 
 #[test]
-fn the_demo_refuses_what_it_cannot_do() {
+fn unsupported_options_are_refused() {
     let home = Home::new();
-    run(home.command().args(["demo", "--json"]), b"").assert_refused(2, &["for people"]);
-    run(home.command().args(["demo", "--schema", "pm"]), b"").assert_refused(2, &["schema of its own"]);
+    run(home.command().args(["demo", "--json"]), b"").assert_refused(2, &["no JSON output"]);
+    run(home.command().args(["demo", "--schema", "pm"]), b"").assert_refused(2, &["its own schema"]);
     run(home.command().args(["demo", "--db", "nonsense"]), b"").assert_refused(2, &["--db"]);
 }

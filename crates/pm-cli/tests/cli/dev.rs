@@ -15,7 +15,7 @@ struct Dev {
 impl Dev {
     fn start(home: &Home, arguments: &[&str]) -> Dev {
         let mut command = home.command();
-        // What the environment says of other databases is not for it.
+        // `pm dev` ignores the database of the environment.
         command.arg("dev").args(arguments).env("PM_DATABASE_URL", "postgres://nobody@127.0.0.1:1/nowhere");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -28,7 +28,7 @@ impl Dev {
         run(home.command().args(arguments).env("PM_DATABASE_URL", &self.url), b"")
     }
 
-    /// Sends a signal, and returns the status and what was written on both streams since the URL.
+    /// Sends a signal; returns the status, and the rest of stdout and stderr after the URL.
     fn end(mut self, signal: Signal) -> (Option<i32>, String, String) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         let (mut out, mut err) = (String::new(), String::new());
@@ -40,14 +40,14 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
 #[test]
-fn it_runs_until_a_signal_and_leaves_nothing() {
+fn it_runs_until_a_signal_and_deletes_its_data() {
     let home = Home::new();
     for signal in [Signal::INT, Signal::TERM] {
         let dev = Dev::start(&home, &[]);
@@ -57,14 +57,14 @@ fn it_runs_until_a_signal_and_leaves_nothing() {
         let dir = dev.url.split(['@', ':']).nth(2).unwrap().replace("%2F", "/");
         assert!(std::path::Path::new(&dir).exists(), "{dir}");
         let (status, out, err) = dev.end(signal);
-        let said = "Postgres runs; Ctrl-C stops it, and its data go.\nStopped.\n";
-        assert_eq!((status, out.as_str(), err.as_str()), (Some(0), "", said));
+        let expected = "Postgres is running; Ctrl-C stops it and deletes its data.\nStopped.\n";
+        assert_eq!((status, out.as_str(), err.as_str()), (Some(0), "", expected));
         assert!(!std::path::Path::new(&dir).exists(), "{dir}");
     }
 }
 
 #[test]
-fn kept_data_are_found_again() {
+fn kept_data_is_available_after_a_restart() {
     let home = Home::new();
     let data = home.path().join("kept/data");
     let arguments = ["--data", data.to_str().unwrap()];
@@ -81,7 +81,7 @@ fn kept_data_are_found_again() {
 }
 
 #[test]
-fn it_ends_when_its_server_does() {
+fn it_exits_when_its_server_does() {
     let home = Home::new();
     let mut dev = Dev::start(&home, &["--json"]);
     let running: serde_json::Value = serde_json::from_str(&dev.url).unwrap();
@@ -90,11 +90,11 @@ fn it_ends_when_its_server_does() {
     let mut err = String::new();
     dev.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     assert_eq!(dev.child.wait().unwrap().code(), Some(3));
-    assert!(err.contains("Postgres has ended by itself"), "{err}");
+    assert!(err.contains("Postgres stopped unexpectedly"), "{err}");
 }
 
 #[test]
-fn programs_get_the_url_as_json_and_other_schemas_are_made() {
+fn the_url_is_printed_as_json_and_other_schemas_are_created() {
     let home = Home::new();
     let dev = Dev::start(&home, &["--json", "--tcp", "--schema", "other"]);
     let running: serde_json::Value = serde_json::from_str(&dev.url).unwrap();
@@ -107,7 +107,7 @@ fn programs_get_the_url_as_json_and_other_schemas_are_made() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn invalid_options_are_refused() {
     let home = Home::new();
     let dev = |arguments: &[&str]| run(home.command().args(["dev"]).args(arguments), b"");
     dev(&["--db", "postgres://localhost/app"]).assert_refused(2, &["leave out --db"]);

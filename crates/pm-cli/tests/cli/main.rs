@@ -1,6 +1,6 @@
-//! Runs the real `pm` against a real Postgres, and looks at what it prints and how it exits.
+//! Runs `pm` against a real Postgres, and checks its output and exit codes.
 
-// Clippy knows a test by its attribute, and not what only tests call.
+// Clippy recognizes tests by their attribute, but not functions that only tests call.
 #![allow(clippy::unwrap_used)]
 
 mod arguments;

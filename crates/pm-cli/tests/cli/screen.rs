@@ -1,6 +1,6 @@
-//! Someone at a terminal of their own: what `pm` shows, and what keys and signals do.
+//! Runs `pm` on a terminal: what it shows, and its reaction to keys and signals.
 
-use crate::support::{Place, open_terminal};
+use crate::support::{Fixture, open_terminal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
@@ -17,25 +17,25 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Terminal {
     child: Child,
     master: OwnedFd,
-    /// Keeps the terminal open, so that what it is set to can be asked afterwards.
+    /// Keeps the terminal open, so that its settings can be read afterwards.
     terminal: File,
     written: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
-    /// Runs `pm` at a terminal of so many columns and rows.
-    pub(crate) fn run(place: &Place, arguments: &[&str], size: (u16, u16)) -> Terminal {
-        Terminal::run_in(place, arguments, size, &[])
+    /// Runs `pm` on a terminal of this size, in columns and rows.
+    pub(crate) fn run(fixture: &Fixture, arguments: &[&str], size: (u16, u16)) -> Terminal {
+        Terminal::run_in(fixture, arguments, size, &[])
     }
 
-    /// Does that with these variables in the environment.
-    pub(crate) fn run_in(place: &Place, arguments: &[&str], size: (u16, u16), more: &[(&str, &str)]) -> Terminal {
+    /// Runs `pm` like [`Terminal::run`], with these additional variables in the environment.
+    pub(crate) fn run_in(fixture: &Fixture, arguments: &[&str], size: (u16, u16), more: &[(&str, &str)]) -> Terminal {
         let (master, terminal) = open_terminal(size);
-        // The program is to find this terminal whoever runs the test, and to hear of its size.
+        // `setsid --ctty` makes this the controlling terminal, so that the program receives changes of its size.
         let mut command = Command::new("setsid");
         command.args(["--ctty", env!("CARGO_BIN_EXE_pm")]).args(arguments);
-        let as_ours = place.command();
-        let variables = as_ours.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+        let plain = fixture.command();
+        let variables = plain.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
         command.env_clear().envs(variables).env("TERM", "xterm").env("PATH", std::env::var_os("PATH").unwrap());
         command.envs(more.iter().copied());
         let [input, out, err] = [(); 3].map(|()| terminal.try_clone().unwrap());
@@ -52,26 +52,26 @@ impl Terminal {
         Terminal { child, master, terminal, written }
     }
 
-    /// Changes the size to so many columns and rows.
+    /// Changes the size, in columns and rows.
     pub(crate) fn resize(&self, (columns, rows): (u16, u16)) {
         tcsetwinsize(&self.terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     }
 
-    /// Returns all that was written so far.
+    /// Returns everything written so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
     }
 
-    /// Waits until all of these words are on the screen.
+    /// Waits until all of these texts are on the screen.
     #[track_caller]
-    pub(crate) fn shows(&self, words: &[&str]) {
+    pub(crate) fn shows(&self, texts: &[&str]) {
         let begin = Instant::now();
         loop {
             let screen = screen(&self.text());
-            if words.iter().all(|word| screen.contains(word)) {
+            if texts.iter().all(|text| screen.contains(text)) {
                 return;
             }
-            assert!(begin.elapsed() < TIMEOUT, "{words:?} are not all on the screen:\n{screen}");
+            assert!(begin.elapsed() < TIMEOUT, "{texts:?} are not all on the screen:\n{screen}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -88,24 +88,24 @@ impl Terminal {
         !tcgetattr(self.terminal.as_fd()).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
     }
 
-    /// Waits for the end; returns the status and all that was written.
+    /// Waits for the process to exit; returns the status and everything written.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap().code();
-        assert!(!self.is_raw(), "the terminal is as it was");
-        // What was written arrives in order, so this comes last.
+        assert!(!self.is_raw(), "the terminal is restored");
+        // Output arrives in order, so this marker comes last.
         const END: &str = "\u{1}the end\u{1}";
         self.terminal.try_clone().unwrap().write_all(END.as_bytes()).unwrap();
         let begin = Instant::now();
         while !self.text().ends_with(END) {
-            assert!(begin.elapsed() < TIMEOUT, "the rest does not come: {:?}", self.text());
+            assert!(begin.elapsed() < TIMEOUT, "the rest does not arrive: {:?}", self.text());
             std::thread::sleep(Duration::from_millis(10));
         }
         (status, self.text().replace(END, ""))
     }
 }
 
-/// Returns what a terminal shows that was sent this: it knows how to place the cursor, and how to clear.
+/// Returns the screen of a terminal that received this output; supports cursor positioning and erasing.
 pub(crate) fn screen(sent: &str) -> String {
     let mut cells = BTreeMap::new();
     let (mut row, mut column) = (1, 1);
@@ -115,15 +115,15 @@ pub(crate) fn screen(sent: &str) -> String {
         match c {
             '\u{1b}' if rest.starts_with('[') => {
                 let Some(end) = rest.find(|c: char| c.is_ascii_alphabetic()) else { break };
-                let (order, arguments) = (rest.as_bytes()[end], &rest[1..end]);
+                let (command, arguments) = (rest.as_bytes()[end], &rest[1..end]);
                 rest = &rest[end + 1..];
-                match order {
+                match command {
                     b'H' => {
                         let mut numbers = arguments.split(';').map(|number| number.parse().unwrap_or(1));
                         (row, column) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
                     }
                     b'J' => cells.clear(),
-                    b'K' => cells.retain(|(other, place), _| (*other, *place) < (row, column) || *other > row),
+                    b'K' => cells.retain(|(line, cell), _| (*line, *cell) < (row, column) || *line > row),
                     _ => {}
                 }
             }
@@ -150,7 +150,7 @@ pub(crate) fn screen(sent: &str) -> String {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -1,4 +1,4 @@
-//! Runs `pm` in surroundings of its own: no configuration, no colours, a known time zone.
+//! Runs `pm` in a clean environment: no configuration, no colours, a known time zone.
 
 use pm_sandbox::TestDatabase;
 use rustix::fd::OwnedFd;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a run of `pm` left behind.
+/// The result of a run of `pm`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ran {
     pub(crate) status: i32,
@@ -26,12 +26,12 @@ impl Ran {
         assert_eq!((self.status, self.stdout.as_str(), self.stderr.as_str()), (status, stdout, stderr));
     }
 
-    /// Asserts that it failed like this, saying all of these words and writing no results.
+    /// Asserts that it failed with this status, with all of these texts on stderr and nothing on stdout.
     #[track_caller]
-    pub(crate) fn assert_refused(&self, status: i32, words: &[&str]) {
+    pub(crate) fn assert_refused(&self, status: i32, texts: &[&str]) {
         assert_eq!((self.status, self.stdout.as_str()), (status, ""), "{}", self.stderr);
-        for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is missing in: {}", self.stderr);
+        for text in texts {
+            assert!(self.stderr.contains(text), "{text:?} is missing in: {}", self.stderr);
         }
     }
 
@@ -42,26 +42,26 @@ impl Ran {
     }
 }
 
-/// A database of a test's own, and a home directory.
-pub(crate) struct Place {
+/// A database and a home directory for one test.
+pub(crate) struct Fixture {
     pub(crate) database: TestDatabase,
     pub(crate) home: Home,
 }
 
-impl Place {
+impl Fixture {
     /// Returns an empty database.
     pub(crate) fn empty() -> Self {
-        Place { database: TestDatabase::create().unwrap(), home: Home::new() }
+        Fixture { database: TestDatabase::create().unwrap(), home: Home::new() }
     }
 
     /// Returns a database with pm's tables and these queues.
     pub(crate) fn with_queues(queues: &[&str]) -> Self {
-        let place = Place::empty();
-        assert_eq!(place.pm(&["db", "migrate"]).status, 0);
+        let fixture = Fixture::empty();
+        assert_eq!(fixture.pm(&["db", "migrate"]).status, 0);
         for queue in queues {
-            assert_eq!(place.pm(&["queue", "create", queue]).status, 0);
+            assert_eq!(fixture.pm(&["queue", "create", queue]).status, 0);
         }
-        place
+        fixture
     }
 
     pub(crate) fn pm<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ran {
@@ -86,7 +86,7 @@ impl Place {
         ran.stdout.trim_end().to_owned()
     }
 
-    /// Returns the only value that the SQL finds.
+    /// Returns the single value that the SQL returns.
     #[track_caller]
     pub(crate) fn value(&self, sql: &str) -> String {
         let rows = self.database.execute(sql).unwrap();
@@ -94,7 +94,7 @@ impl Place {
     }
 }
 
-/// A home directory that goes when this does.
+/// A home directory that is deleted when this is dropped.
 pub(crate) struct Home(PathBuf);
 
 impl Home {
@@ -110,7 +110,7 @@ impl Home {
         &self.0
     }
 
-    /// Writes the configuration file where `$XDG_CONFIG_HOME` wants it, and returns its path.
+    /// Writes the configuration file under `$XDG_CONFIG_HOME`, and returns its path.
     pub(crate) fn configure(&self, text: &str) -> PathBuf {
         let path = self.0.join("config/postmodern/config.toml");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -118,11 +118,11 @@ impl Home {
         path
     }
 
-    /// Returns `pm` with nothing in its environment but this home.
+    /// Returns a command that runs `pm` with only this home directory in its environment.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pm"));
         command.env_clear().env("HOME", &self.0).env("XDG_CONFIG_HOME", self.0.join("config")).env("TZ", "UTC");
-        // Where to find Postgres, and where tests may write.
+        // To find Postgres, and for temporary files.
         for name in ["PATH", "TMPDIR", "PM_PG_BINDIR"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -138,7 +138,7 @@ impl Drop for Home {
 
 pub(crate) fn run(command: &mut Command, stdin: &[u8]) -> Ran {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // It need not read all that it is given.
+    // The program need not read all of stdin.
     child.stdin.take().unwrap().write_all(stdin).ok();
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -146,7 +146,7 @@ pub(crate) fn run(command: &mut Command, stdin: &[u8]) -> Ran {
     Ran { status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Opens a terminal of so many columns and rows: the end that we hold, and the one for a process.
+/// Opens a terminal of this size, in columns and rows; returns the master and the end for a process.
 pub(crate) fn open_terminal((columns, rows): (u16, u16)) -> (OwnedFd, File) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
@@ -157,15 +157,15 @@ pub(crate) fn open_terminal((columns, rows): (u16, u16)) -> (OwnedFd, File) {
     (master, terminal)
 }
 
-/// Returns all that is written to a terminal until nobody has it open any more, which is an error of reading.
+/// Returns everything written to a terminal until all processes have closed it, which ends reading with an error.
 pub(crate) fn read_terminal(master: OwnedFd) -> String {
     let mut bytes = Vec::new();
     File::from(master).read_to_end(&mut bytes).ok();
     String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
 }
 
-/// Runs `command` with someone at a terminal who types this; returns the status and all that was seen.
-pub(crate) fn asked(command: &mut Command, typed: &str) -> (i32, String) {
+/// Runs `command` on a terminal with this input; returns the status and everything shown.
+pub(crate) fn run_on_terminal(command: &mut Command, typed: &str) -> (i32, String) {
     let (master, terminal) = open_terminal((120, 50));
     let [out, err] = [(); 2].map(|()| terminal.try_clone().unwrap());
     File::from(master.try_clone().unwrap()).write_all(typed.as_bytes()).unwrap();
@@ -175,14 +175,14 @@ pub(crate) fn asked(command: &mut Command, typed: &str) -> (i32, String) {
     (child.wait().unwrap().code().unwrap_or(-1), text)
 }
 
-/// Replaces ids and times by `<id>` and `<time>`, and the relative ones by `<ago>`.
+/// Replaces ids by `<id>`, times by `<time>`, and relative times by `<ago>`.
 pub(crate) fn redact(text: &str) -> String {
     let mut redacted = String::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let (name, length) = [("<id>", ID), ("<time>", TIME)]
             .into_iter()
-            .find(|(_, form)| fits(rest, form))
+            .find(|(_, form)| matches_form(rest, form))
             .map_or(("", c.len_utf8()), |(name, form)| (name, form.len()));
         redacted.push_str(if name.is_empty() { &rest[..length] } else { name });
         rest = &rest[length..];
@@ -197,11 +197,13 @@ pub(crate) fn redact(text: &str) -> String {
 const ID: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 const TIME: &str = "dddd-dd-dd dd:dd:dd+00:00";
 
-fn fits(text: &str, form: &str) -> bool {
-    let fits = |(c, wanted): (char, char)| match wanted {
+fn matches_form(text: &str, form: &str) -> bool {
+    let matches = |(c, wanted): (char, char)| match wanted {
         'x' => c.is_ascii_hexdigit(),
         'd' => c.is_ascii_digit(),
         wanted => c == wanted,
     };
-    text.chars().count() >= form.len() && text.is_char_boundary(form.len()) && text.chars().zip(form.chars()).all(fits)
+    text.chars().count() >= form.len()
+        && text.is_char_boundary(form.len())
+        && text.chars().zip(form.chars()).all(matches)
 }

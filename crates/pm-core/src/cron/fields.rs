@@ -1,47 +1,48 @@
-//! The five fields: reading them, and the next minute that fits them on a clock that never changes.
+//! The five fields of a cron expression: parsing, and the next matching minute on a wall clock without offset changes.
 
 use jiff::ToSpan;
 use jiff::civil::{Date, DateTime, Time, date};
 
-/// Within so many years everything happens that ever does: 29 February on a given weekday, across a century, 40.
+/// How many years to search. Every expression that ever matches does so within 40: 29 February on a given weekday,
+/// across a century year that is not a leap year.
 const YEARS: i16 = 50;
 
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
-const MINUTE: Field = Field { name: "minute", least: 0, most: 59, names: &[] };
-const HOUR: Field = Field { name: "hour", least: 0, most: 23, names: &[] };
-const DAY: Field = Field { name: "day", least: 1, most: 31, names: &[] };
-const MONTH: Field = Field { name: "month", least: 1, most: 12, names: &MONTHS };
-const WEEKDAY: Field = Field { name: "weekday", least: 0, most: 7, names: &WEEKDAYS };
+const MINUTE: Field = Field { name: "minute", min: 0, max: 59, names: &[] };
+const HOUR: Field = Field { name: "hour", min: 0, max: 23, names: &[] };
+const DAY: Field = Field { name: "day", min: 1, max: 31, names: &[] };
+const MONTH: Field = Field { name: "month", min: 1, max: 12, names: &MONTHS };
+const WEEKDAY: Field = Field { name: "weekday", min: 0, max: 7, names: &WEEKDAYS };
 
-/// What one field may hold.
+/// The values that one field allows.
 struct Field {
     name: &'static str,
-    least: u8,
-    most: u8,
-    /// Names of its values, from the least on.
+    min: u8,
+    max: u8,
+    /// Names of its values, starting with `min`.
     names: &'static [&'static str],
 }
 
-/// What fits, as sets of bits.
+/// A parsed expression: the matching values of each field, as bit sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fields {
     minutes: u64,
     hours: u64,
     days: u64,
-    /// Whether the last day of a month fits.
+    /// Whether the last day of a month matches.
     last_day: bool,
     months: u64,
     weekdays: u64,
-    /// Whether day and weekday must both fit, and not either.
+    /// Whether day and weekday must both match; otherwise one suffices.
     both_days: bool,
     /// Whether the hour field begins with `*`.
     every_hour: bool,
 }
 
 impl Fields {
-    /// Reads an expression; the error says what is wrong with it.
+    /// Parses an expression; the error is a message like `is empty`.
     pub(super) fn parse(expression: &str) -> Result<Fields, String> {
         let expression = match expression.trim() {
             "@yearly" | "@annually" => "0 0 1 1 *",
@@ -49,17 +50,17 @@ impl Fields {
             "@weekly" => "0 0 * * 0",
             "@daily" | "@midnight" => "0 0 * * *",
             "@hourly" => "0 * * * *",
-            written => written,
+            other => other,
         };
         let fields: Vec<_> = expression.split_ascii_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields[..] else {
             return Err(match fields.len() {
                 0 => "is empty".to_owned(),
-                6 => "has 6 fields; there are five, none for seconds: minute hour day month weekday".to_owned(),
+                6 => "has 6 fields instead of five, none for seconds: minute hour day month weekday".to_owned(),
                 1 if expression.starts_with('@') => {
-                    "is none of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually".to_owned()
+                    "is not one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually".to_owned()
                 }
-                count => format!("has {count} of the five fields: minute hour day month weekday"),
+                count => format!("has {count} fields instead of five: minute hour day month weekday"),
             });
         };
         let (plain_days, last_day) = without_last_day(day);
@@ -81,15 +82,15 @@ impl Fields {
         self.every_hour
     }
 
-    /// Returns whether some moment fits.
+    /// Returns whether any minute matches.
     pub(super) fn ever_match(&self) -> bool {
         self.next(date(2000, 1, 1).at(0, 0, 0, 0)).is_some()
     }
 
-    /// Returns the first whole minute after `after` that fits, within the years that a calendar knows.
+    /// Returns the first matching whole minute after `after`; `None` if there is none before the year 10000.
     pub(super) fn next(&self, after: DateTime) -> Option<DateTime> {
-        let begun = after.date().at(after.hour(), after.minute(), 0, 0);
-        let first = begun.checked_add(1.minute()).ok()?;
+        let start_of_minute = after.date().at(after.hour(), after.minute(), 0, 0);
+        let first = start_of_minute.checked_add(1.minute()).ok()?;
         let mut day = first.date();
         if self.has_day(day)
             && let Some(time) = self.time_from(first.hour(), first.minute())
@@ -113,17 +114,17 @@ impl Fields {
         has(self.months, day.month()) && if self.both_days { in_month && in_week } else { in_month || in_week }
     }
 
-    /// Returns the first time of day that fits, from this minute on.
+    /// Returns the first matching time of day from this minute on.
     fn time_from(&self, hour: i8, minute: i8) -> Option<Time> {
-        let minutes = |from: i8| (from..60).find(|minute| has(self.minutes, *minute));
-        let now = has(self.hours, hour).then(|| minutes(minute)).flatten().map(|minute| (hour, minute));
-        let later = || Some(((hour + 1..24).find(|hour| has(self.hours, *hour))?, minutes(0)?));
-        let (hour, minute) = now.or_else(later)?;
+        let minute_from = |from: i8| (from..60).find(|minute| has(self.minutes, *minute));
+        let this_hour = has(self.hours, hour).then(|| minute_from(minute)).flatten().map(|minute| (hour, minute));
+        let later_hour = || Some(((hour + 1..24).find(|hour| has(self.hours, *hour))?, minute_from(0)?));
+        let (hour, minute) = this_hour.or_else(later_hour)?;
         Time::new(hour, minute, 0, 0).ok()
     }
 }
 
-/// Takes `L` out of a list of days; returns the rest and whether it was there.
+/// Removes `L` from a list of days; returns the rest, and whether `L` was in it.
 fn without_last_day(field: &str) -> (String, bool) {
     let (last, rest): (Vec<_>, Vec<_>) = field.split(',').partition(|item| item.eq_ignore_ascii_case("L"));
     (rest.join(","), !last.is_empty())
@@ -138,18 +139,18 @@ impl Field {
         text.split(',').try_fold(0, |set, item| Ok(set | self.item(item)?))
     }
 
-    /// Reads `*`, a number, a name or a range, with or without a step.
+    /// Parses `*`, a number, a name or a range, with or without a step.
     fn item(&self, item: &str) -> Result<u64, String> {
-        let Field { name, least, most, .. } = self;
+        let Field { name, min, max, .. } = self;
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(step)),
             None => (item, None),
         };
         let (from, to) = match range.split_once('-') {
-            _ if range == "*" => (*least, *most),
+            _ if range == "*" => (*min, *max),
             Some((from, to)) => (self.value(from)?, self.value(to)?),
             None if step.is_some() => {
-                return Err(format!("has a step after one {name}, {item:?}; write a range: {range}-{most}/…"));
+                return Err(format!("has a step after a single {name}, {item:?}; write a range: {range}-{max}/…"));
             }
             None => (self.value(range)?, self.value(range)?),
         };
@@ -158,19 +159,19 @@ impl Field {
         }
         let step = match step.map(str::parse::<u8>) {
             None => 1,
-            Some(Ok(step)) if step > 0 && step <= *most => step,
-            Some(_) => return Err(format!("has the {name} step {item:?}, which is not between 1 and {most}")),
+            Some(Ok(step)) if step > 0 && step <= *max => step,
+            Some(_) => return Err(format!("has the {name} step {item:?}, which is not between 1 and {max}")),
         };
         Ok((from..=to).step_by(usize::from(step)).fold(0, |set, value| set | 1 << value))
     }
 
     fn value(&self, text: &str) -> Result<u8, String> {
-        let named = self.names.iter().zip(self.least..).find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let named = self.names.iter().zip(self.min..).find(|(name, _)| name.eq_ignore_ascii_case(text));
         let digits = || text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         let value = named.map(|(_, value)| value).or_else(digits);
-        value.filter(|value| (self.least..=self.most).contains(value)).ok_or_else(|| {
-            let Field { name, least, most, .. } = self;
-            format!("has the {name} {text:?}, which is not between {least} and {most}")
+        value.filter(|value| (self.min..=self.max).contains(value)).ok_or_else(|| {
+            let Field { name, min, max, .. } = self;
+            format!("has the {name} {text:?}, which is not between {min} and {max}")
         })
     }
 }
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_field_is_read() {
+    fn each_kind_of_field_is_parsed() {
         for (expression, expected) in [
             ("* * * * *", ["2026-01-01T00:01:00", "2026-01-01T00:02:00"]),
             ("*/20 * * * *", ["2026-01-01T00:20:00", "2026-01-01T00:40:00"]),
@@ -203,7 +204,7 @@ mod tests {
             ("0 0 * * 7", ["2026-01-04T00:00:00", "2026-01-11T00:00:00"]),
             ("0 0 * * 5-7", ["2026-01-02T00:00:00", "2026-01-03T00:00:00"]),
             ("0 0 * JAN-mar,12 1", ["2026-01-05T00:00:00", "2026-01-12T00:00:00"]),
-            // Either of day and weekday; both when one begins with a star.
+            // Day or weekday; day and weekday when one of them begins with a star.
             ("0 0 13 * FRI", ["2026-01-02T00:00:00", "2026-01-09T00:00:00"]),
             ("0 0 */13 * FRI", ["2026-02-27T00:00:00", "2026-03-27T00:00:00"]),
             ("@hourly", ["2026-01-01T01:00:00", "2026-01-01T02:00:00"]),
@@ -217,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_problem() {
         for (expression, why) in [
             ("", "is empty"),
             ("  ", "is empty"),
-            ("* * * *", "has 4 of the five fields"),
+            ("* * * *", "has 4 fields instead of five"),
             ("0 * * * * *", "none for seconds"),
-            ("* * * * * * *", "has 7 of the five"),
-            ("@reboot", "is none of @hourly"),
+            ("* * * * * * *", "has 7 fields instead of five"),
+            ("@reboot", "is not one of @hourly"),
             ("60 * * * *", "minute \"60\""),
             ("* 24 * * *", "hour \"24\""),
             ("* * 0 * *", "day \"0\""),
@@ -248,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_never_comes_is_found_and_one_that_seldom_comes_is_not_mistaken_for_it() {
+    fn rare_expressions_are_not_mistaken_for_impossible_ones() {
         for never in ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "* * 30,31 feb */7"] {
             assert!(!Fields::parse(never).unwrap().ever_match(), "{never}");
         }
-        for seldom in ["0 0 29 2 *", "0 0 29 2 */7", "0 0 30 2 MON", "59 23 L 2 *"] {
-            assert!(Fields::parse(seldom).unwrap().ever_match(), "{seldom}");
+        for rare in ["0 0 29 2 *", "0 0 29 2 */7", "0 0 30 2 MON", "59 23 L 2 *"] {
+            assert!(Fields::parse(rare).unwrap().ever_match(), "{rare}");
         }
         // 29 February on a Sunday, from one century to the next.
         assert_eq!(after("0 0 29 2 */7", "2088-02-29T00:00:00", 1), ["2128-02-29T00:00:00"]);
@@ -268,14 +269,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "\\PC*", fields in "[-*/,0-9LA-C ]{0,40}") {
-            // Refusing is an answer like any other; only a panic would fail here.
+            // An error is fine; only a panic fails the test.
             for text in [text, fields] {
                 drop(Fields::parse(&text).map(|fields| fields.ever_match()));
             }
         }
 
         #[test]
-        fn the_next_is_later_and_fits_and_none_before_it_does(minute in 0u8..60, hour in 0u8..24, day in 1u8..32, at in 0i64..4_000_000) {
+        fn next_returns_the_first_later_match(minute in 0u8..60, hour in 0u8..24, day in 1u8..32, at in 0i64..4_000_000) {
             let fields = Fields::parse(&format!("{minute} {hour} {day} * *")).unwrap();
             let from = date(2020, 1, 1).at(0, 0, 0, 0).checked_add(at.minutes()).unwrap();
             let next = fields.next(from).unwrap();

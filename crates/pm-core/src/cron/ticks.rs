@@ -1,4 +1,4 @@
-//! From minutes on a wall clock to instants.
+//! The instants at which a cron expression matches, across offset changes of the time zone.
 
 use super::Cron;
 use crate::Timestamp;
@@ -6,26 +6,26 @@ use jiff::ToSpan;
 use jiff::civil::DateTime;
 use jiff::tz::AmbiguousOffset;
 
-/// Ticks are never this close to each other.
-const CLOSE_US: i64 = 1_000_000;
+/// No two ticks are this close to each other.
+const MIN_DISTANCE_US: i64 = 1_000_000;
 
 impl Cron {
-    /// Returns the first tick after `after`; `None` when there is none before the year 10000.
+    /// Returns the first tick after `after`; `None` if there is none before the year 10000.
     ///
-    /// Costs some microseconds; hundreds for an expression that comes once in years.
+    /// It takes a few microseconds, or hundreds of them for an expression that matches once in several years.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let after = jiff::Timestamp::from_microsecond(after.unix_us()).ok()?;
-        let next = if self.fields.every_hour() { self.next_shown(after) } else { self.next_named(after) };
+        let next = if self.fields.every_hour() { self.next_shown(after) } else { self.next_once(after) };
         next.map(|at| Timestamp::from_unix_us(at.as_microsecond()))
     }
 
-    /// Returns the latest ticks from `from` to `upto`, both included, at most `most` of them, oldest first.
+    /// Returns the latest ticks from `from` to `upto` (both inclusive), at most `limit` of them, oldest first.
     ///
-    /// The cost is that of about 40 [`Cron::next`] a tick, however many ticks lie between.
-    pub fn latest(&self, from: Timestamp, upto: Timestamp, most: usize) -> Vec<Timestamp> {
+    /// It costs about 40 calls of [`Cron::next`] per returned tick, however many ticks the range contains.
+    pub fn latest(&self, from: Timestamp, upto: Timestamp, limit: usize) -> Vec<Timestamp> {
         let mut ticks = Vec::new();
         let mut upto = upto.unix_us();
-        while ticks.len() < most
+        while ticks.len() < limit
             && let Some(tick) = self.last(from.unix_us(), upto)
         {
             ticks.push(Timestamp::from_unix_us(tick));
@@ -35,13 +35,13 @@ impl Cron {
         ticks
     }
 
-    /// Returns the last tick from `from` to `upto`: halves the time after the last one known until nothing fits in it.
+    /// Returns the last tick from `from` to `upto`, by bisection of the time after the last known tick.
     fn last(&self, from: i64, upto: i64) -> Option<i64> {
         let next = |after| self.next(Timestamp::from_unix_us(after)).map(Timestamp::unix_us).filter(|at| *at <= upto);
         let mut last = next(from.checked_sub(1)?)?;
-        // There is no tick after it; nor after the calendar's end, up to which nothing overflows.
+        // There is no tick after `end`. Up to the end of the calendar no sum overflows.
         let mut end = upto.min(jiff::Timestamp::MAX.as_microsecond());
-        while end - last > CLOSE_US {
+        while end - last > MIN_DISTANCE_US {
             let middle = last + (end - last) / 2;
             match next(middle) {
                 Some(tick) => last = tick,
@@ -51,7 +51,7 @@ impl Cron {
         Some(last)
     }
 
-    /// Returns the next instant at which the clock shows a minute that fits.
+    /// Returns the next instant at which the wall clock shows a matching minute.
     fn next_shown(&self, after: jiff::Timestamp) -> Option<jiff::Timestamp> {
         let zone = &self.time_zone;
         let (mut from, mut shown) = (after, zone.to_datetime(after));
@@ -62,7 +62,7 @@ impl Cron {
             match change.filter(|change| at.is_none_or(|at| *change <= at)) {
                 None => return at,
                 Some(change) => {
-                    // From here on the clock goes by another offset; its first minute may fit.
+                    // From here on another offset applies. Its first minute may match.
                     from = change;
                     shown = zone.to_datetime(change).checked_sub(1.second()).ok()?;
                 }
@@ -70,8 +70,8 @@ impl Cron {
         }
     }
 
-    /// Returns the next instant that stands for a minute that fits: each such minute has one.
-    fn next_named(&self, after: jiff::Timestamp) -> Option<jiff::Timestamp> {
+    /// Returns the next instant of a matching minute, if every such minute happens exactly once.
+    fn next_once(&self, after: jiff::Timestamp) -> Option<jiff::Timestamp> {
         let mut minute = self.time_zone.to_datetime(after);
         loop {
             minute = self.fields.next(minute)?;
@@ -82,13 +82,13 @@ impl Cron {
         }
     }
 
-    /// Returns the first instant at which the clock shows `minute`, or the end of the gap that it falls into.
+    /// Returns the first instant at which the wall clock shows `minute`, or the end of the gap in which it is skipped.
     fn instant_of(&self, minute: DateTime) -> Option<jiff::Timestamp> {
         match self.time_zone.to_ambiguous_timestamp(minute).offset() {
             AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(minute).ok(),
             AmbiguousOffset::Fold { before, .. } => before.to_timestamp(minute).ok(),
             AmbiguousOffset::Gap { after, .. } => {
-                // By the offset to come, a skipped minute lies before the change.
+                // With the offset after the change, a skipped minute comes before the change.
                 let before_change = after.to_timestamp(minute).ok()?;
                 self.time_zone.following(before_change).next().map(|change| change.timestamp())
             }
@@ -122,14 +122,14 @@ mod tests {
     const AUTUMN: (&str, &str) = ("2026-10-24T21:59:59Z", "2026-10-25T02:30:00Z");
 
     #[test]
-    fn a_named_minute_in_the_gap_happens_once_at_its_end() {
+    fn a_minute_of_a_fixed_hour_in_the_gap_happens_once_at_its_end() {
         let berlin = |expression| ticks(expression, "Europe/Berlin", SPRING.0, SPRING.1);
         assert_eq!(berlin("30 2 * * *"), ["2026-03-29T01:00:00Z"]);
         assert_eq!(berlin("0 2 * * *"), ["2026-03-29T01:00:00Z"]);
         assert_eq!(berlin("59 2 * * *"), ["2026-03-29T01:00:00Z"]);
         assert_eq!(berlin("59 1 * * *"), ["2026-03-29T00:59:00Z"]);
         assert_eq!(berlin("0 3 * * *"), ["2026-03-29T01:00:00Z"]);
-        // Several together are one tick, also with what comes at the gap's end anyway.
+        // Several skipped minutes are one tick, together with a match at the end of the gap.
         assert_eq!(berlin("*/15 2 * * *"), ["2026-03-29T01:00:00Z"]);
         assert_eq!(
             berlin("30 1-4 * * *"),
@@ -139,27 +139,27 @@ mod tests {
     }
 
     #[test]
-    fn a_named_minute_that_comes_twice_happens_the_first_time() {
+    fn a_minute_of_a_fixed_hour_that_is_repeated_happens_the_first_time() {
         let berlin = |expression| ticks(expression, "Europe/Berlin", AUTUMN.0, AUTUMN.1);
         assert_eq!(berlin("30 2 * * *"), ["2026-10-25T00:30:00Z"]);
         assert_eq!(berlin("0 2 * * *"), ["2026-10-25T00:00:00Z"]);
         assert_eq!(berlin("*/20 2 * * *"), ["2026-10-25T00:00:00Z", "2026-10-25T00:20:00Z", "2026-10-25T00:40:00Z"]);
         assert_eq!(berlin("0 1-3 * * *"), ["2026-10-24T23:00:00Z", "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z"]);
         let berlin = Cron::new("30 2 * * *", "Europe/Berlin").unwrap();
-        // Asked between the first and the second time, and after the second.
+        // Between the first and the second 02:30, and after the second.
         for late in ["2026-10-25T00:45:00Z", "2026-10-25T01:15:00Z", "2026-10-25T01:30:00Z", "2026-10-25T01:45:00Z"] {
             assert_eq!(berlin.next(at(late)).map(shown).unwrap(), "2026-10-26T01:30:00Z", "after {late}");
         }
     }
 
     #[test]
-    fn with_every_hour_ticks_are_what_the_clock_shows() {
+    fn with_every_hour_ticks_follow_the_wall_clock() {
         let berlin = |expression, (from, upto)| ticks(expression, "Europe/Berlin", from, upto);
         let half_past = |hours: &[&str]| hours.iter().map(|hour| format!("{hour}:30:00Z")).collect::<Vec<_>>();
         let spring = ["2026-03-28T23", "2026-03-29T00", "2026-03-29T01", "2026-03-29T02"];
         assert_eq!(berlin("30 * * * *", SPRING), half_past(&spring), "01:30 is followed by 03:30");
         let autumn = ["2026-10-24T22", "2026-10-24T23", "2026-10-25T00", "2026-10-25T01", "2026-10-25T02"];
-        assert_eq!(berlin("30 * * * *", AUTUMN), half_past(&autumn), "02:30 comes twice");
+        assert_eq!(berlin("30 * * * *", AUTUMN), half_past(&autumn), "02:30 happens twice");
         // 00:00 and 04:00: 02:00 is skipped; the next day has all.
         assert_eq!(berlin("0 */2 * * *", SPRING), ["2026-03-28T23:00:00Z", "2026-03-29T02:00:00Z"]);
         assert_eq!(
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn new_york_changes_at_its_own_hours() {
+    fn new_york_changes_clocks_at_other_hours() {
         // 8 March 2026 at 07:00 UTC, 1 November 2026 at 06:00 UTC.
         let new_york = |expression, from, upto| ticks(expression, "America/New_York", from, upto);
         assert_eq!(new_york("30 2 * * *", "2026-03-08T05:00:00Z", "2026-03-09T05:00:00Z"), ["2026-03-08T07:00:00Z"]);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn lord_howe_changes_by_half_an_hour() {
+    fn lord_howe_changes_clocks_by_half_an_hour() {
         // From 02:00 (+10:30) to 02:30 (+11) on 4 October 2026 at 15:30 UTC of the 3rd; back on 5 April at 15:00 UTC of the 4th.
         let lord_howe = |expression, from, upto| ticks(expression, "Australia/Lord_Howe", from, upto);
         let spring = ("2026-10-03T15:00:00Z", "2026-10-03T16:00:00Z");
@@ -197,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_was_left_out_happens_at_its_end() {
+    fn a_skipped_day_happens_at_its_end() {
         // Samoa had no 30 December 2011.
         let samoa = ticks("0 12 * * *", "Pacific/Apia", "2011-12-29T00:00:00Z", "2011-12-31T00:00:00Z");
         assert_eq!(samoa, ["2011-12-29T22:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T22:00:00Z"]);
     }
 
     #[test]
-    fn a_zone_is_found_by_any_spelling_and_unknown_ones_are_refused() {
+    fn zones_are_found_in_any_case_and_unknown_ones_are_refused() {
         assert_eq!(Cron::new("@daily", "europe/berlin").unwrap().zone(), "Europe/Berlin");
         assert_eq!(Cron::new(" 0  0 * *\t* ", "UTC").unwrap().to_string(), "0 0 * * * UTC");
         for zone in ["", "Europe/Atlantis", "CEST", "+02:00", "Europe/Berlin ", "../etc/passwd"] {
@@ -216,23 +216,23 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_tick_after_the_calendars_end() {
+    fn there_is_no_tick_after_the_end_of_the_calendar() {
         let cron = Cron::new("@yearly", "Europe/Berlin").unwrap();
         let last = cron.next(at("9998-06-01T00:00:00Z")).unwrap();
         assert_eq!(shown(last), "9998-12-31T23:00:00Z");
         for late in [last, at("9999-12-30T00:00:00Z"), Timestamp::INFINITY, Timestamp::from_unix_us(i64::MAX - 1)] {
             assert_eq!(cron.next(late), None);
         }
-        let ages = cron.latest(Timestamp::NEG_INFINITY, Timestamp::INFINITY, 2);
-        assert_eq!(ages, [], "nothing is known before the calendar's beginning");
+        let ticks = cron.latest(Timestamp::NEG_INFINITY, Timestamp::INFINITY, 2);
+        assert_eq!(ticks, [], "the calendar does not go back that far");
         for beginning in ["-009999-06-01T00:00:00Z", "1969-06-01T00:00:00Z", "1970-06-01T00:00:00Z"] {
-            let ages: Vec<_> = cron.latest(at(beginning), Timestamp::INFINITY, 2).into_iter().map(shown).collect();
-            assert_eq!(ages, ["9997-12-31T23:00:00Z", "9998-12-31T23:00:00Z"], "from {beginning}");
+            let ticks: Vec<_> = cron.latest(at(beginning), Timestamp::INFINITY, 2).into_iter().map(shown).collect();
+            assert_eq!(ticks, ["9997-12-31T23:00:00Z", "9998-12-31T23:00:00Z"], "from {beginning}");
         }
     }
 
     #[test]
-    fn the_latest_of_many_are_found_without_walking_them_all() {
+    fn latest_finds_the_last_of_many_ticks() {
         let cron = Cron::new("* * * * *", "Europe/Berlin").unwrap();
         let (from, upto) = (at("1990-01-01T00:00:00Z"), at("2026-11-22T16:30:00.5Z"));
         let found: Vec<_> = cron.latest(from, upto, 3).into_iter().map(shown).collect();
@@ -245,18 +245,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_latest_are_those_that_a_walk_ends_with(
+        fn latest_returns_the_end_of_an_enumeration(
             expression in prop::sample::select(&["*/7 * * * *", "30 2 * * *", "0,45 1-3 * * *", "0 */2 * * *", "15 2 L * 0"][..]),
             zone in prop::sample::select(&["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"][..]),
-            from in 1_767_225_600i64..1_798_761_600, length in 0i64..40 * 86_400, most in 0usize..8,
+            from in 1_767_225_600i64..1_798_761_600, length in 0i64..40 * 86_400, limit in 0usize..8,
         ) {
             let cron = Cron::new(expression, zone).unwrap();
             let (from, upto) = (Timestamp::from_unix_us(from * 1_000_000), Timestamp::from_unix_us((from + length) * 1_000_000));
             let before = Timestamp::from_unix_us(from.unix_us() - 1);
-            let walk = std::iter::successors(cron.next(before), |tick| cron.next(*tick));
-            let all: Vec<_> = walk.take_while(|tick| *tick <= upto).collect();
-            prop_assert!(all.is_sorted_by(|a, b| a < b), "ticks only go forward");
-            prop_assert_eq!(cron.latest(from, upto, most), &all[all.len().saturating_sub(most)..]);
+            let ticks = std::iter::successors(cron.next(before), |tick| cron.next(*tick));
+            let all: Vec<_> = ticks.take_while(|tick| *tick <= upto).collect();
+            prop_assert!(all.is_sorted_by(|a, b| a < b), "every tick is later than the one before");
+            prop_assert_eq!(cron.latest(from, upto, limit), &all[all.len().saturating_sub(limit)..]);
         }
     }
 }

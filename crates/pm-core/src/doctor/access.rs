@@ -1,4 +1,4 @@
-//! What stands between a role and pm's tables: privileges, row-level security, and tables that are none.
+//! Problems with access to pm's tables: privileges, row-level security, search paths, and relations of the wrong kind.
 
 use super::{Check, Finding, Remedy, quoted, table_of};
 use crate::SchemaName;
@@ -6,11 +6,11 @@ use crate::grants::{self, Grant};
 use crate::migration::{expected_relations, restored_delete_trigger};
 use crate::op::{HeldPrivileges, QueueActivity, Relation, RelationKind, SearchPath};
 
-const NOT_OURS: &str =
-    "pm locks and skips rows of ordinary tables of this server; on others it loses order, fences or speed";
-const HIDDEN: &str = "rows that a policy hides are never claimed, reaped or shown, and no error tells";
+const UNSUPPORTED: &str =
+    "pm needs the row locks of ordinary, local tables; on others, order, fencing or speed is not guaranteed";
+const HIDDEN: &str = "rows that a policy hides are never claimed, reaped or shown, and no error reports it";
 
-/// Returns why a role must not work with these tables, if row-level security filters what it sees.
+/// Returns an error message if row-level security filters the rows that the current role sees of pm's tables.
 pub fn hidden_rows(relations: &[Relation], schema: &SchemaName) -> Option<String> {
     let hidden: Vec<_> = expected(relations).filter(|relation| relation.is_filtered).collect();
     let role = &hidden.first()?.role;
@@ -23,21 +23,21 @@ pub fn hidden_rows(relations: &[Relation], schema: &SchemaName) -> Option<String
     ))
 }
 
-/// Returns why a connection must not be worked with, if it exchanges texts in another encoding than UTF-8.
+/// Returns an error message if the `client_encoding` of the connection is not UTF-8.
 pub fn foreign_encoding(relations: &[Relation]) -> Option<String> {
     let encoding = &relations.first()?.client_encoding;
     (encoding != "UTF8").then(|| {
-        format!("the client_encoding of the connections is {encoding}, and pm speaks UTF8: leave it unset on the pool")
+        format!("the client_encoding of the connections is {encoding}, and pm needs UTF8: leave it unset on the pool")
     })
 }
 
-/// Returns which other schemas hold tables that look like pm's.
+/// Returns the names of other schemas with tables that look like pm's.
 pub fn other_schemas(relations: &[Relation]) -> Vec<&str> {
     let others = relations.iter().filter(|relation| relation.kind == RelationKind::OtherSchema);
     others.map(|relation| relation.name.as_str()).collect()
 }
 
-/// Returns what is wrong with the tables themselves and with what the current role may do.
+/// Returns the problems with pm's relations and with the privileges of the current role, in no particular order.
 pub fn examine_access(relations: &[Relation], privileges: &HeldPrivileges, schema: &SchemaName) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(expected(relations).filter_map(|relation| row_security(relation, schema)));
@@ -50,7 +50,7 @@ pub fn examine_access(relations: &[Relation], privileges: &HeldPrivileges, schem
     findings
 }
 
-/// Returns the relations of pm's own.
+/// Returns the relations that pm's migrations create.
 fn expected(relations: &[Relation]) -> impl Iterator<Item = &Relation> {
     let names = expected_relations();
     relations.iter().filter(move |it| it.kind != RelationKind::OtherSchema && names.contains(&it.name))
@@ -58,13 +58,13 @@ fn expected(relations: &[Relation]) -> impl Iterator<Item = &Relation> {
 
 fn row_security(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
     let table = table_of(schema, &relation.name);
-    let whom = match relation.is_filtered {
+    let roles = match relation.is_filtered {
         true => format!("role {:?}", relation.role),
         false => "roles other than its owner".to_owned(),
     };
     relation.is_secured.then(|| Finding {
         check: Check::RowSecurity,
-        what: format!("row-level security of table {} filters what {whom} may see", relation.name),
+        what: format!("row-level security of table {} filters what {roles} may see", relation.name),
         why: HIDDEN,
         remedy: Remedy::Sql(format!("alter table {table} disable row level security")),
     })
@@ -76,7 +76,7 @@ fn missing_grants(privileges: &HeldPrivileges, schema: &SchemaName) -> Vec<Findi
     let finding = |grant: Grant| Finding {
         check: Check::MissingGrant,
         what: format!("role {role:?} lacks {grant}, which a role that is {} needs", kind.article()),
-        why: "statements that need it fail, some only when a job fails, a lease runs out or a schedule is due",
+        why: "statements that need it fail, some only when a job fails, a lease expires or a schedule is due",
         remedy: Remedy::Command(format!(
             "pm --schema {} db grants --role {} --for {} | psql \"$PM_DATABASE_URL\"",
             quoted(schema.as_str()),
@@ -96,14 +96,14 @@ fn odd_table(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
         remedy,
     };
     let table = table_of(schema, name);
-    let elsewhere = || Remedy::Command("pm --schema NAME db migrate".to_owned());
+    let new_schema = || Remedy::Command("pm --schema NAME db migrate".to_owned());
     match kind {
-        RelationKind::View => Some(finding("is a view, not a table", NOT_OURS, elsewhere())),
-        RelationKind::Foreign => Some(finding("is a table of another server", NOT_OURS, elsewhere())),
-        RelationKind::Partitioned => Some(finding("is cut into partitions", NOT_OURS, elsewhere())),
+        RelationKind::View => Some(finding("is a view, not a table", UNSUPPORTED, new_schema())),
+        RelationKind::Foreign => Some(finding("is a table of another server", UNSUPPORTED, new_schema())),
+        RelationKind::Partitioned => Some(finding("is partitioned", UNSUPPORTED, new_schema())),
         _ if relation.is_distributed => {
             let remedy = format!("select undistribute_table({})", super::literal(&table));
-            Some(finding("is distributed over several servers", NOT_OURS, Remedy::Sql(remedy)))
+            Some(finding("is distributed over several servers", UNSUPPORTED, Remedy::Sql(remedy)))
         }
         _ if relation.is_unlogged => Some(finding(
             "is unlogged",
@@ -125,8 +125,8 @@ fn triggers(relation: &Relation, schema: &SchemaName) -> Vec<Finding> {
     let each = |kind: &'static str, names: &Option<String>| {
         let finding = |name: &str| Finding {
             check: Check::Trigger,
-            what: format!("table {} has a {kind} of its own, {name}", relation.name),
-            why: "it runs inside pm's statements: it slows them down, can change or refuse what they write, and can lock what they need",
+            what: format!("table {} has a {kind} that is not pm's: {name}", relation.name),
+            why: "it runs inside pm's statements: it slows them down, can change or refuse what they write, and can lock rows that they need",
             remedy: Remedy::Sql(format!("drop {kind} \"{}\" on {table}", name.replace('"', "\"\""))),
         };
         names.iter().flat_map(|names| names.split(", ")).map(finding).collect::<Vec<_>>()
@@ -138,19 +138,19 @@ fn missing_trigger(relation: &Relation, schema: &SchemaName) -> Option<Finding> 
     let is_table = matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned);
     (is_table && relation.name == "job" && !relation.clears_up).then(|| Finding {
         check: Check::MissingTrigger,
-        what: "the trigger delete_with_job of table job is missing or off".to_owned(),
-        why: "attempts, replacements and shared payloads of deleted jobs stay for ever",
+        what: "the trigger delete_with_job of table job is missing or disabled".to_owned(),
+        why: "attempts, replacements and shared payloads of deleted jobs are never deleted",
         remedy: Remedy::Sql(restored_delete_trigger(schema)),
     })
 }
 
-/// Returns what is wrong with a search path that names `pg_catalog`, and not first.
+/// Returns a finding if the search path names `pg_catalog`, but not first.
 pub(super) fn search_path(found: &SearchPath) -> Option<Finding> {
     let SearchPath { role, database, schemas } = found;
     let listed: Vec<_> = schemas.split(',').map(str::trim).collect();
     let others: Vec<_> = listed.iter().copied().filter(|name| *name != "pg_catalog").collect();
     let is_behind = listed.len() > others.len() && listed[0] != "pg_catalog";
-    let (whose, setting) = match (role, database) {
+    let (owner, setting) = match (role, database) {
         (Some(role), Some(database)) => (
             format!("role {role:?} in database {database:?}"),
             format!("alter role {} in database {}", grants::quoted(role), grants::quoted(database)),
@@ -163,19 +163,19 @@ pub(super) fn search_path(found: &SearchPath) -> Option<Finding> {
     };
     is_behind.then(|| Finding {
         check: Check::SearchPath,
-        what: format!("sessions of {whose} start with the search_path {schemas}, in which pg_catalog is not first"),
-        why: "a role that may create in a schema before it can put functions and operators in place of the server's own; \
-              pm refuses to work in transactions and pools of such sessions",
+        what: format!("sessions of {owner} start with the search_path {schemas}, in which pg_catalog is not first"),
+        why: "a role that may create objects in a schema before it can override the server's own functions and operators; \
+              pm refuses to use transactions and pools of such sessions",
         remedy: Remedy::Sql(format!("{setting} set search_path = {}", others.join(", "))),
     })
 }
 
-/// Returns the schemas that look like pm's while this one has no queue: perhaps another one was meant.
+/// Returns a finding for each other schema with tables like pm's, if this one has no queue: perhaps another was meant.
 pub(super) fn other_schema(relations: &[Relation], activity: &[QueueActivity], schema: &SchemaName) -> Vec<Finding> {
     let finding = |name: &str| Finding {
         check: Check::OtherSchema,
-        what: format!("schema {:?} has no queue, and schema {name:?} holds tables of pm too", schema.as_str()),
-        why: "jobs put on queues of one schema are never seen by workers of another",
+        what: format!("schema {:?} has no queue, and schema {name:?} has tables of pm too", schema.as_str()),
+        why: "workers of one schema never see the jobs of another",
         remedy: Remedy::Command(format!("pm --schema {} db doctor", quoted(name))),
     };
     match activity.is_empty() {

@@ -1,18 +1,18 @@
-//! Sequences that are behind what they number.
+//! Sequences that are behind the numbers in use.
 
 use super::{Check, Finding, Remedy, literal, table_of};
 use crate::SchemaName;
 use crate::op::SequenceReading;
 
-/// How far beyond what is in use a sequence is set: what others draw at the same moment stays below.
+/// How far beyond the highest number in use a sequence is set, so that numbers drawn concurrently stay below it.
 const MARGIN: u64 = 1_000;
 
-/// Returns what is wrong with a sequence that draws numbers which are in use.
+/// Returns a finding if the sequence will draw numbers that are already in use.
 pub(super) fn lagging(reading: &SequenceReading, schema: &SchemaName) -> Option<Finding> {
     let SequenceReading { name, used, drawn } = reading;
     let why = match name.as_str() {
-        "job_seq" => "new jobs are put before older ones",
-        _ => "what it numbers cannot be made: its number is taken",
+        "job_seq" => "new jobs are ordered before older ones",
+        _ => "inserts fail: the sequence returns numbers that are taken",
     };
     let sequence = table_of(schema, name);
     let remedy = format!(

@@ -1,14 +1,14 @@
 use super::*;
 use crate::Timestamp;
 
-const PATIENCE: Duration = Duration::from_secs(300);
+const THRESHOLD: Duration = Duration::from_secs(300);
 
 fn checks(symptoms: &Symptoms) -> Vec<Check> {
     findings(symptoms).into_iter().map(|finding| finding.check).collect()
 }
 
 fn findings(symptoms: &Symptoms) -> Vec<Finding> {
-    examine(symptoms, &SchemaName::default(), PATIENCE)
+    examine(symptoms, &SchemaName::default(), THRESHOLD)
 }
 
 fn healthy() -> Symptoms {
@@ -55,19 +55,19 @@ fn holder(kind: RowHolderKind, age_s: Option<u64>, transactions: u64) -> RowHold
 }
 
 #[test]
-fn the_healthy_have_nothing_to_hear() {
+fn a_healthy_database_has_no_findings() {
     assert_eq!(findings(&healthy()), []);
 }
 
 #[test]
-fn each_check_has_a_name_of_its_own() {
+fn check_names_are_distinct() {
     let names: std::collections::BTreeSet<_> = Check::ALL.into_iter().map(Check::name).collect();
     assert_eq!(names.len(), Check::ALL.len());
     assert!(Check::ALL.is_sorted(), "findings come in this order");
 }
 
 #[test]
-fn holders_are_named_when_they_hold_too_long() {
+fn holders_of_old_rows_are_reported_above_the_threshold() {
     for (kind, age_s, transactions, is_wrong) in [
         (RowHolderKind::Session, Some(301), 0, true),
         (RowHolderKind::Session, Some(299), u64::MAX, false),
@@ -84,7 +84,7 @@ fn holders_are_named_when_they_hold_too_long() {
     let what = findings(&Symptoms { holders, ..healthy() }).remove(0).what;
     assert_eq!(
         what,
-        "process o'clock of application psql as role ada, idle in transaction has a transaction open for 12m 0s"
+        "process o'clock of application psql as role ada has had a transaction open for 12m 0s, state: idle in transaction"
     );
 }
 
@@ -95,13 +95,13 @@ fn names_do_not_break_out_of_remedies() {
     assert_eq!(remedy, Remedy::Sql("select pg_drop_replication_slot('o''clock')".to_owned()));
     let shell = "psql \"$PM_DATABASE_URL\" -c 'select pg_drop_replication_slot('\\''o'\\'''\\''clock'\\'')'";
     assert_eq!(remedy.command(), shell);
-    for (name, word) in [("mail", "mail"), ("my mail", "'my mail'"), ("-rf", "'-rf'"), ("a$b", "'a$b'")] {
-        assert_eq!(quoted(name), word);
+    for (name, argument) in [("mail", "mail"), ("my mail", "'my mail'"), ("-rf", "'-rf'"), ("a$b", "'a$b'")] {
+        assert_eq!(quoted(name), argument);
     }
 }
 
 #[test]
-fn dead_rows_count_when_they_are_many() {
+fn many_dead_rows_are_reported() {
     for (live, dead, is_wrong) in
         [(0, 10_000, false), (0, 10_001, true), (100_000, 20_000, false), (100_000, 20_001, true)]
     {
@@ -111,7 +111,7 @@ fn dead_rows_count_when_they_are_many() {
 }
 
 #[test]
-fn scans_count_when_they_are_large_and_frequent() {
+fn frequent_scans_of_large_tables_are_reported() {
     let hours = |hours: u64| Duration::from_secs(hours * 3_600);
     for (scans, rows, counted, is_wrong) in [
         (20, 10_000, hours(1), true),
@@ -127,7 +127,7 @@ fn scans_count_when_they_are_large_and_frequent() {
 }
 
 #[test]
-fn an_index_is_missed_or_found_invalid() {
+fn missing_and_invalid_indexes_are_reported() {
     let mut symptoms = healthy();
     symptoms.indexes.retain(|index| index.name != "job_line");
     symptoms.indexes.iter_mut().filter(|index| index.name == "job_wait").for_each(|index| index.is_valid = false);
@@ -156,14 +156,14 @@ fn a_queue_is_unserved_when_its_jobs_wait_and_none_is_in_progress() {
 }
 
 #[test]
-fn leases_clocks_vacuum_and_deleted_queues_are_looked_at() {
+fn leases_clocks_vacuum_and_deleted_queues_are_checked() {
     let stale = QueueHealth { stale: 1, in_progress: 1, overdue: Duration::from_secs(7_500), ..mail() };
     let found = findings(&Symptoms { queues: vec![stale], ..healthy() });
-    assert_eq!(found[0].what, "1 lease of queue \"mail\" ran out up to 2h 5m ago, and nobody reaped");
+    assert_eq!(found[0].what, "1 lease of queue \"mail\" ran out up to 2h 5m ago without being reaped");
     let clock_offset = Duration::from_secs(6);
     assert_eq!(checks(&Symptoms { clock_offset, ..healthy() }), [Check::ClockOffset]);
-    let gone = QueueHealth { name: None, ..mail() };
-    assert_eq!(checks(&Symptoms { queues: vec![gone], ..healthy() }), [Check::DeletedQueue]);
+    let deleted = QueueHealth { name: None, ..mail() };
+    assert_eq!(checks(&Symptoms { queues: vec![deleted], ..healthy() }), [Check::DeletedQueue]);
     let off = TableHealth { has_autovacuum: false, ..job_table() };
     let found = findings(&Symptoms { tables: vec![off.clone()], ..healthy() });
     assert_eq!(found[0].remedy, Remedy::Sql("alter table \"pm\".job reset (autovacuum_enabled)".to_owned()));

@@ -1,49 +1,50 @@
-//! Items that travel together in one statement.
+//! Items that are sent together in one statement.
 
 use crate::Instant;
 use std::fmt;
 
-/// Names something the user waits for.
+/// Identifies a request to a machine until its outcome is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// An item that can travel with others.
+/// An item that can be sent in a batch.
 pub trait Batched {
-    /// Names what another transaction may have locked: a queue's row, a key, a job.
+    /// Identifies something that another transaction may have locked: the row of a queue, a key, or a job.
     type Lock: Ord + Clone + fmt::Debug;
 
-    /// Returns about how many bytes it takes in a statement.
+    /// Returns the approximate size of the item in a statement, in bytes.
     fn weight(&self) -> usize;
 
-    /// Returns the locks that the item needs, the widest first. While one of them cannot be had, all items that need it
-    /// wait for it together, in their order.
+    /// Returns the locks that the item needs, the widest first. While another transaction has one of them, all items
+    /// that need it wait for it together, in order.
     fn locks(&self) -> [Option<Self::Lock>; 2];
 
-    /// Returns the order in which the items of a batch are sent: the order of locking. Equal items keep theirs.
+    /// Compares the item with another of its batch. Items are sent in this order, which must be that of locking; equal
+    /// items keep their order.
     fn order(&self, other: &Self) -> std::cmp::Ordering {
-        let _items_keep_the_order_they_came_in = other;
+        let _keeps_the_order_of_arrival = other;
         std::cmp::Ordering::Equal
     }
 }
 
-/// How much travels together.
+/// The limits of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// How many items at most.
+    /// The maximum number of items.
     pub items: usize,
-    /// How many bytes at most.
+    /// The maximum size in bytes.
     pub bytes: usize,
-    /// An item over so many bytes travels alone.
+    /// An item of more bytes is sent alone.
     pub alone_bytes: usize,
 }
 
 impl BatchLimits {
-    /// Returns limits of so many items and 16 MiB, items over 1 MiB alone.
+    /// Returns limits of `items` items and 16 MiB, with items over 1 MiB sent alone.
     pub const fn of_items(items: usize) -> Self {
         BatchLimits { items, bytes: 16 << 20, alone_bytes: 1 << 20 }
     }
 
-    /// Returns how many of the first items travel together, given their weights in bytes: one at least, if there is one.
+    /// Returns how many of the first items form a batch, given their sizes in bytes: at least one, if there are any.
     pub fn together(&self, weights: impl IntoIterator<Item = usize>) -> usize {
         let (mut bytes, mut count) = (0, 0);
         for weight in weights.into_iter().take(self.items) {
@@ -61,39 +62,39 @@ impl BatchLimits {
     }
 }
 
-/// Until when an item is sent again after failures.
+/// The retry deadlines of an item: until when it is sent again after failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryDeadlines {
-    /// When it surely has not run.
+    /// The deadline while it certainly has not run.
     pub unsent: Instant,
-    /// When it may have run.
+    /// The deadline once it may have run.
     pub sent: Instant,
 }
 
 /// Why an item waits to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Another transaction has locked what it needs.
+    /// Another transaction has a lock that it needs.
     Lock,
     /// The last statement failed.
     Failure,
 }
 
-/// What a batcher keeps of an item besides the item.
+/// The state of an item in a batcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ItemState {
     pub(super) request_id: RequestId,
     pub(super) deadlines: RetryDeadlines,
     pub(super) may_have_run: bool,
-    /// What it has waited for since it was sent, if it has.
+    /// Why it waits to be sent again, if it does.
     pub(super) waits: Option<Cause>,
-    /// How often it met a locked row.
+    /// How often a lock that it needs was taken.
     pub(super) blocked: u32,
 }
 
 impl ItemState {
-    /// Returns whether its item is sent again at `now`.
-    pub(super) fn is_patient(&self, now: Instant) -> bool {
+    /// Returns whether the item may still be sent again at `now`.
+    pub(super) fn may_retry(&self, now: Instant) -> bool {
         now < self.deadline()
     }
 
@@ -102,18 +103,18 @@ impl ItemState {
     }
 }
 
-/// Items that travel in one statement.
+/// The items of one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<I> {
     /// The items, in the order of locking.
     pub items: Vec<I>,
-    /// Whether the statement is to pass by rows that someone has locked, and tell them, instead of waiting for them.
+    /// Whether the statement skips and reports rows that another transaction has locked, instead of waiting for them.
     pub passes: bool,
     pub(super) states: Vec<ItemState>,
 }
 
 impl<I> Batch<I> {
-    /// Returns the items with their request ids, and whether an earlier statement whose reply was lost may have done them.
+    /// Returns the items with their request ids, and whether an earlier statement with a lost reply may have run them.
     pub fn into_outcomes(self) -> impl Iterator<Item = (I, RequestId, bool)> {
         self.items.into_iter().zip(self.states).map(|(item, state)| (item, state.request_id, state.may_have_run))
     }
@@ -123,25 +124,33 @@ impl<I> Batch<I> {
         self.states.into_iter().map(|state| state.request_id).zip(self.items)
     }
 
-    /// Returns two batches: the items at the given places, and all others.
-    pub fn partition(self, places: &[usize]) -> (Batch<I>, Batch<I>) {
-        let [others, chosen, ..] = self.divide([places, &[], &[], &[]]);
+    /// Splits the batch in two: the items at these indexes, and all others.
+    ///
+    /// # Panics
+    ///
+    /// If an index is out of range.
+    pub fn partition(self, indexes: &[usize]) -> (Batch<I>, Batch<I>) {
+        let [others, chosen, ..] = self.divide([indexes, &[], &[], &[]]);
         (chosen, others)
     }
 
-    /// Returns five batches: those at each of the given places, after all others. An item that is named twice goes by
-    /// the first.
-    pub fn divide(self, places: [&[usize]; 4]) -> [Batch<I>; 5] {
-        if places.iter().all(|places| places.is_empty()) {
+    /// Splits the batch in five: the items in none of the four lists of indexes, then those in each. An item in several
+    /// lists belongs to the first.
+    ///
+    /// # Panics
+    ///
+    /// If an index is out of range.
+    pub fn divide(self, indexes: [&[usize]; 4]) -> [Batch<I>; 5] {
+        if indexes.iter().all(|indexes| indexes.is_empty()) {
             let [first, second, third, fourth] = [(); 4].map(|()| [].into_iter().collect());
             return [self, first, second, third, fourth];
         }
-        let mut part = vec![0; self.items.len()];
-        for (n, places) in places.into_iter().enumerate().rev() {
-            places.iter().for_each(|place| part[*place] = n + 1);
+        let mut part_of = vec![0; self.items.len()];
+        for (n, indexes) in indexes.into_iter().enumerate().rev() {
+            indexes.iter().for_each(|index| part_of[*index] = n + 1);
         }
         let mut parts = [const { Vec::new() }; 5];
-        for (part, entry) in part.into_iter().zip(self.items.into_iter().zip(self.states)) {
+        for (part, entry) in part_of.into_iter().zip(self.items.into_iter().zip(self.states)) {
             parts[part].push(entry);
         }
         parts.map(|entries| Batch { passes: self.passes, ..entries.into_iter().collect() })

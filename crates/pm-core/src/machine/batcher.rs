@@ -1,4 +1,4 @@
-//! Self-clocking batches: what arrives while one is in flight goes together next.
+//! Self-clocking batches: items that arrive while a batch is in flight form the next one.
 
 use super::batch::{Batch, BatchLimits, Batched, Cause, ItemState, RequestId, RetryDeadlines};
 use super::{Entropy, retry_delay};
@@ -6,42 +6,44 @@ use crate::{Class, Failure, Instant};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// What waits for a locked row is tried again at least this often.
-const MOST_LOCK_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause before items that wait for a lock are tried again.
+const MAX_LOCK_PAUSE: Duration = Duration::from_secs(1);
 /// Items whose deadline passes within this time are given up together.
 const EXPIRY_STEP: Duration = Duration::from_millis(50);
 
 /// Items that wait, in order, for a row or a key that another transaction has locked.
 #[derive(Debug)]
-struct Held<I> {
+struct Waiters<I> {
     /// When the first of them is tried again.
     at: Instant,
-    /// Whether batches must pass by it: it is not named by those that do not.
+    /// Whether they may only be sent in batches that skip locked rows.
     passes: bool,
     entries: VecDeque<(I, ItemState)>,
 }
 
 /// Gathers items into batches, one batch in flight at a time, and sends them again after failures.
 ///
-/// A lone item leaves at once; a crowd shares a statement. Memory is bounded by the callers that push.
+/// An item is sent at once if no batch is in flight; items that arrive in the meantime share the next statement. The
+/// number of items is not bounded here: callers limit what they push.
 #[derive(Debug)]
 pub struct Batcher<I: Batched> {
     limits: BatchLimits,
-    /// Whether its batches can pass by locked rows.
+    /// Whether its batches can skip locked rows.
     can_pass: bool,
     fresh: VecDeque<(I, ItemState)>,
-    /// Batches to be sent before the fresh ones: after a failure, or cut in half after one.
-    again: VecDeque<Batch<I>>,
-    /// Items that wait for a lock; they hold up no others.
-    held: BTreeMap<I::Lock, Held<I>>,
-    /// Whether the last batch was one of held items: then fresh ones have their turn.
-    was_held: bool,
-    /// When to look next for items whose deadline has passed; never later than the first of them.
+    /// Batches to be sent before the fresh items: after a failure, or halved after one.
+    retries: VecDeque<Batch<I>>,
+    /// Items that wait for a lock. They do not delay others.
+    waiters: BTreeMap<I::Lock, Waiters<I>>,
+    /// Whether the last batch was one of waiters: the next one is of fresh items.
+    sent_waiters_last: bool,
+    /// When to look next for items whose deadline has passed; never later than the first deadline.
     expires_at: Option<Instant>,
-    /// Items whose deadline had passed when their turn came.
+    /// Items whose deadline had passed when they were to be sent.
     late: VecDeque<(I, ItemState)>,
-    /// How many items are in flight; none when zero.
+    /// How many items are in flight; zero if no batch is.
     in_flight: usize,
+    /// How many items the last batch had.
     last_flight: usize,
     failures: u32,
     last_failure: Option<Failure>,
@@ -55,9 +57,9 @@ impl<I: Batched> Batcher<I> {
             limits,
             can_pass: false,
             fresh: VecDeque::new(),
-            again: VecDeque::new(),
-            held: BTreeMap::new(),
-            was_held: false,
+            retries: VecDeque::new(),
+            waiters: BTreeMap::new(),
+            sent_waiters_last: false,
             expires_at: None,
             late: VecDeque::new(),
             in_flight: 0,
@@ -68,10 +70,10 @@ impl<I: Batched> Batcher<I> {
         }
     }
 
-    /// Returns an empty batcher whose batches can be sent so that they pass by locked rows: see [`Batch::passes`].
+    /// Returns an empty batcher whose batches can skip locked rows: see [`Batch::passes`].
     ///
-    /// That costs the server more than waiting does when nothing is locked. So they do only after a batch had to wait for
-    /// too long, and as long as some item waits for a locked row.
+    /// If nothing is locked, skipping costs the server more than waiting. So batches skip locked rows only after one
+    /// has waited too long, and while an item waits for a lock.
     pub fn passing_locks(limits: BatchLimits) -> Self {
         Batcher { can_pass: true, ..Batcher::new(limits) }
     }
@@ -86,30 +88,30 @@ impl<I: Batched> Batcher<I> {
 
     /// Returns how many items wait or are in flight.
     pub fn len(&self) -> usize {
-        let again: usize = self.again.iter().map(|batch| batch.items.len()).sum();
-        let held: usize = self.held.values().map(|held| held.entries.len()).sum();
-        self.fresh.len() + again + held + self.late.len() + self.in_flight
+        let retries: usize = self.retries.iter().map(|batch| batch.items.len()).sum();
+        let waiting: usize = self.waiters.values().map(|waiters| waiters.entries.len()).sum();
+        self.fresh.len() + retries + waiting + self.late.len() + self.in_flight
     }
 
-    /// Returns whether nothing waits and nothing is in flight.
+    /// Returns whether no item waits or is in flight.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns whether the crowd of the last batch has not come back yet.
+    /// Returns whether fewer items wait than the last batch had, so that more are likely to arrive soon.
     pub fn is_gathering(&self) -> bool {
         self.in_flight == 0 && !self.fresh.is_empty() && self.fresh.len() < self.last_flight
     }
 
-    /// Returns how many batches in a row failed.
+    /// Returns how many batches have failed in a row.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Returns when a batch will be sent again, if one waits for that and for nothing else.
+    /// Returns when a batch will be sent again; `None` if none waits, or while one is in flight.
     pub fn retry_at(&self) -> Option<Instant> {
-        let held = self.held.values().map(|held| held.at).min();
-        self.retry_at.or(held).filter(|_| self.in_flight == 0)
+        let waiters = self.waiters.values().map(|waiters| waiters.at).min();
+        self.retry_at.or(waiters).filter(|_| self.in_flight == 0)
     }
 
     /// Returns when to call [`Batcher::poll_given_up`] next.
@@ -117,28 +119,28 @@ impl<I: Batched> Batcher<I> {
         self.expires_at
     }
 
-    /// Returns items whose deadline has passed while they waited for a lock, or for the end of a pause after a failure.
-    /// The failure is what to report of them; none means that they waited for a lock.
+    /// Returns items whose deadline has passed while they waited for a lock or for a pause after a failure to end, with
+    /// the failure to report for them; `None` means that they waited for a lock.
     ///
-    /// To be called until it returns `None`, after [`Batcher::poll_batch`] and when [`Batcher::expires_at`] has come.
+    /// To be called until it returns `None`, after [`Batcher::poll_batch`] and at the time of [`Batcher::expires_at`].
     #[must_use]
     pub fn poll_given_up(&mut self, now: Instant) -> Option<(Batch<I>, Option<Failure>)> {
         if self.late.is_empty() {
             self.expires_at.filter(|at| *at <= now)?;
         }
         let mut given_up = Vec::from(std::mem::take(&mut self.late));
-        self.held.retain(|_, held| {
-            given_up.extend(take_impatient(&mut held.entries, now, |_| true));
-            !held.entries.is_empty()
+        self.waiters.retain(|_, waiters| {
+            given_up.extend(take_expired(&mut waiters.entries, now, |_| true));
+            !waiters.entries.is_empty()
         });
-        // A half of a batch with a bad item, for example, goes out at once and has not waited.
-        for batch in &mut self.again {
+        // Half of a batch with a bad item, for example, is sent at once and has not waited.
+        for batch in &mut self.retries {
             let Batch { items, states, passes } = std::mem::replace(batch, [].into_iter().collect());
             let mut entries = items.into_iter().zip(states).collect();
-            given_up.extend(take_impatient(&mut entries, now, |state| state.waits.is_some()));
+            given_up.extend(take_expired(&mut entries, now, |state| state.waits.is_some()));
             *batch = Batch { passes, ..entries.into_iter().collect() };
         }
-        self.again.retain(|batch| !batch.items.is_empty());
+        self.retries.retain(|batch| !batch.items.is_empty());
         let (locked, mut failed): (Vec<_>, Vec<_>) =
             given_up.into_iter().partition(|(_, state)| state.waits == Some(Cause::Lock));
         if !locked.is_empty() {
@@ -146,30 +148,29 @@ impl<I: Batched> Batcher<I> {
             return Some((locked.into_iter().collect(), None));
         }
         if self.failures > 0 {
-            failed.extend(take_impatient(&mut self.fresh, now, |_| true));
+            failed.extend(take_expired(&mut self.fresh, now, |_| true));
         }
         if !failed.is_empty() {
             return Some((failed.into_iter().collect(), self.last_failure.clone()));
         }
-        self.expires_at = self.first_end().map(|at| at.max(now + EXPIRY_STEP));
-        // Nothing is left to wait for.
+        self.expires_at = self.first_deadline().map(|at| at.max(now + EXPIRY_STEP));
         self.retry_at = self.retry_at.filter(|_| !self.is_empty());
         None
     }
 
-    /// Returns when the deadlines of a waiting item ends first.
-    fn first_end(&self) -> Option<Instant> {
-        let held = self.held.values().flat_map(|held| &held.entries).map(|(_, state)| state);
-        let failed = self.again.iter().flat_map(|batch| &batch.states).filter(|state| state.waits.is_some());
+    /// Returns the first deadline of a waiting item.
+    fn first_deadline(&self) -> Option<Instant> {
+        let waiting = self.waiters.values().flat_map(|waiters| &waiters.entries).map(|(_, state)| state);
+        let failed = self.retries.iter().flat_map(|batch| &batch.states).filter(|state| state.waits.is_some());
         let fresh = self.fresh.iter().map(|(_, state)| state).filter(|_| self.failures > 0);
-        held.chain(failed).chain(fresh).map(ItemState::deadline).min()
+        waiting.chain(failed).chain(fresh).map(ItemState::deadline).min()
     }
 
-    fn watch_deadline(&mut self, ends: Option<Instant>) {
-        self.expires_at = self.expires_at.into_iter().chain(ends).min();
+    fn watch_deadline(&mut self, deadline: Option<Instant>) {
+        self.expires_at = self.expires_at.into_iter().chain(deadline).min();
     }
 
-    /// Returns the next batch to send, unless one is in flight or a pause after a failure lasts.
+    /// Returns the next batch to send, unless one is in flight or a pause after a failure has not ended.
     #[must_use]
     pub fn poll_batch(&mut self, now: Instant) -> Option<Batch<I>> {
         if self.in_flight > 0 || self.retry_at.is_some_and(|at| at > now) {
@@ -177,52 +178,52 @@ impl<I: Batched> Batcher<I> {
         }
         self.retry_at = None;
         loop {
-            self.try_held(now);
-            let batch = self.again.pop_front().or_else(|| self.fresh_batch())?;
-            let batch = if self.held.is_empty() { batch } else { self.hold_back(batch, now) };
+            self.take_due_waiters(now);
+            let batch = self.retries.pop_front().or_else(|| self.fresh_batch())?;
+            let batch = if self.waiters.is_empty() { batch } else { self.without_waiters(batch, now) };
             let mut batch = self.without_late(batch, now);
             if !batch.items.is_empty() {
-                batch.passes |= self.held.values().any(|held| held.passes);
+                batch.passes |= self.waiters.values().any(|waiters| waiters.passes);
                 self.in_flight = batch.items.len();
                 return Some(batch);
             }
         }
     }
 
-    /// Returns a batch without the items that have waited for longer than their deadlines.
+    /// Moves the waiting items whose deadline has passed to the late ones; returns the others.
     fn without_late(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
         if batch.states.iter().all(|state| state.waits.is_none()) {
             return batch;
         }
         let passes = batch.passes;
         let mut entries = batch.items.into_iter().zip(batch.states).collect();
-        self.late.extend(take_impatient(&mut entries, now, |state| state.waits.is_some()));
+        self.late.extend(take_expired(&mut entries, now, |state| state.waits.is_some()));
         Batch { passes, ..entries.into_iter().collect() }
     }
 
-    /// Moves held items that are due to the batches that go first: the first for each lock together, then the others.
-    /// They take turns with fresh ones.
-    fn try_held(&mut self, now: Instant) {
-        if !self.again.is_empty() {
+    /// Moves waiters that are due to the retries: the first one of each lock in a common batch, then the others.
+    /// Batches of waiters alternate with fresh ones.
+    fn take_due_waiters(&mut self, now: Instant) {
+        if !self.retries.is_empty() {
             return;
         }
-        let is_turn_of_fresh = std::mem::replace(&mut self.was_held, false) && !self.fresh.is_empty();
-        if is_turn_of_fresh || self.held.values().all(|held| held.at > now) {
+        let is_turn_of_fresh = std::mem::replace(&mut self.sent_waiters_last, false) && !self.fresh.is_empty();
+        if is_turn_of_fresh || self.waiters.values().all(|waiters| waiters.at > now) {
             return;
         }
-        let due = self.held.iter().filter(|(_, held)| held.at <= now);
-        let heads = due.clone().filter_map(|(_, held)| held.entries.front());
+        let due = self.waiters.iter().filter(|(_, waiters)| waiters.at <= now);
+        let heads = due.clone().filter_map(|(_, waiters)| waiters.entries.front());
         let count = self.limits.together(heads.map(|(item, _)| item.weight()));
         let due: Vec<_> = due.take(count).map(|(lock, _)| lock.clone()).collect();
         let (mut first, mut passes) = (Vec::new(), false);
-        for mut held in due.iter().filter_map(|lock| self.held.remove(lock)) {
-            first.extend(held.entries.pop_front());
-            self.again.extend(in_batches(held.entries, &self.limits, held.passes));
-            passes |= held.passes;
+        for mut waiters in due.iter().filter_map(|lock| self.waiters.remove(lock)) {
+            first.extend(waiters.entries.pop_front());
+            self.retries.extend(in_batches(waiters.entries, &self.limits, waiters.passes));
+            passes |= waiters.passes;
         }
         first.sort_by(|(a, _), (b, _)| a.order(b));
-        self.again.push_front(Batch { passes, ..first.into_iter().collect() });
-        self.was_held = true;
+        self.retries.push_front(Batch { passes, ..first.into_iter().collect() });
+        self.sent_waiters_last = true;
     }
 
     fn fresh_batch(&mut self) -> Option<Batch<I>> {
@@ -232,16 +233,16 @@ impl<I: Batched> Batcher<I> {
         (count > 0).then(|| entries.into_iter().collect())
     }
 
-    /// Lets the items of a batch that need a lock for which others wait already wait behind them.
-    fn hold_back(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
+    /// Moves the items that need a lock with waiters behind these waiters; returns the others.
+    fn without_waiters(&mut self, batch: Batch<I>, now: Instant) -> Batch<I> {
         let passes = batch.passes;
         let mut free = Vec::with_capacity(batch.items.len());
         for (item, mut state) in batch.items.into_iter().zip(batch.states) {
-            match item.locks().into_iter().flatten().find(|lock| self.held.contains_key(lock)) {
+            match item.locks().into_iter().flatten().find(|lock| self.waiters.contains_key(lock)) {
                 Some(lock) => {
                     self.watch_deadline(Some(state.deadline().max(now + EXPIRY_STEP)));
                     state.waits = Some(Cause::Lock);
-                    self.held.entry(lock).and_modify(|held| held.entries.push_back((item, state)));
+                    self.waiters.entry(lock).and_modify(|waiters| waiters.entries.push_back((item, state)));
                 }
                 None => free.push((item, state)),
             }
@@ -249,15 +250,15 @@ impl<I: Batched> Batcher<I> {
         Batch { passes, ..free.into_iter().collect() }
     }
 
-    /// Takes note that the batch in flight was answered.
+    /// Records that the batch in flight got a reply.
     pub fn handle_done(&mut self) {
         self.last_flight = self.in_flight;
         self.in_flight = 0;
         self.failures = 0;
     }
 
-    /// Puts items of an answered batch back, to be sent again: at once, and when that was in vain as if they waited for a
-    /// lock, which they do as a rule. Returns the items that are given up; their callers must learn it.
+    /// Puts items of a batch with a reply back, to be sent again: the first time at once, then as if they waited for a
+    /// lock, which is the usual reason. Returns the items that are given up, which the caller must report.
     #[must_use]
     pub fn put_back(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
         let passes = batch.passes;
@@ -266,16 +267,16 @@ impl<I: Batched> Batcher<I> {
             entries.partition(|(_, state)| state.blocked == 0 && now < state.deadlines.sent);
         if !at_once.is_empty() {
             let tried = at_once.into_iter().map(|(item, state)| (item, ItemState { blocked: 1, waits: None, ..state }));
-            self.again.push_back(Batch { passes, ..tried.collect() });
+            self.retries.push_back(Batch { passes, ..tried.collect() });
         }
         self.set_aside(later.into_iter().collect(), now, entropy)
     }
 
-    /// Takes note that the batch in flight failed; returns the items that are given up, which must be told so.
+    /// Records that the batch in flight failed. Returns the items that are given up, which the caller must report.
     ///
-    /// What may pass later is sent again after a pause, until each item's deadlines ends. A batch that can never pass is
-    /// cut in half, so that one bad item does not fail its neighbours; so is one that took too long. One that waited for
-    /// a lock is sent again so that it passes by, if it can: what is locked is then [set aside](Batcher::set_aside).
+    /// Items that may succeed later are sent again after a pause, until their deadlines. A batch that can never succeed
+    /// is halved, so that a bad item does not fail the others; so is one that took too long. A batch that waited for a
+    /// lock is sent again skipping locked rows, if possible; locked items are then [set aside](Batcher::set_aside).
     #[must_use]
     pub fn handle_failure(
         &mut self,
@@ -288,8 +289,8 @@ impl<I: Batched> Batcher<I> {
         self.handle_follow_up_failure(batch, failure, now, entropy)
     }
 
-    /// Does the same for items of an answered batch whose follow-up failed: they are sent again from the start.
-    /// Another batch may be in flight meanwhile.
+    /// Does the same for items of a batch with a reply whose follow-up request failed: they are sent again from the
+    /// start. Another batch may be in flight.
     #[must_use]
     pub fn handle_follow_up_failure(
         &mut self,
@@ -298,20 +299,20 @@ impl<I: Batched> Batcher<I> {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) -> Batch<I> {
-        let lone = batch.items.len() == 1;
+        let is_single = batch.items.len() == 1;
         let (unknown, passes) = (failure.class() == Class::Unknown, batch.passes);
         match failure.class() {
-            Class::Permanent if lone => return batch,
+            Class::Permanent if is_single => return batch,
             Class::Permanent => {
                 self.halve(batch);
                 return [].into_iter().collect();
             }
-            Class::Blocked if self.can_pass && !passes && lone => return self.set_aside(batch, now, entropy),
+            Class::Blocked if self.can_pass && !passes && is_single => return self.set_aside(batch, now, entropy),
             Class::Blocked | Class::Retry | Class::Unknown => {}
         }
         if failure.class() == Class::Blocked && self.can_pass && !passes {
-            // Most of them need not wait: that is found out at once, whatever their deadlines.
-            self.again.push_front(Batch { passes: true, ..batch });
+            // Most items need not wait. The retry finds out which, so it ignores their deadlines.
+            self.retries.push_front(Batch { passes: true, ..batch });
             return [].into_iter().collect();
         }
         let entries = batch.items.into_iter().zip(batch.states).map(|(item, mut state)| {
@@ -319,24 +320,24 @@ impl<I: Batched> Batcher<I> {
             state.waits = Some(Cause::Failure);
             (item, state)
         });
-        let (again, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, state)| state.is_patient(now));
-        let again = Batch { passes, ..again.into_iter().collect() };
+        let (retried, given_up): (Vec<_>, Vec<_>) = entries.partition(|(_, state)| state.may_retry(now));
+        let retried = Batch { passes, ..retried.into_iter().collect() };
         match failure.class() {
-            Class::Blocked if failure.took_too_long() && !lone => self.halve(again),
-            _ => self.send_after_pause(again, failure, now, entropy),
+            Class::Blocked if failure.took_too_long() && !is_single => self.halve(retried),
+            _ => self.send_after_pause(retried, failure, now, entropy),
         }
         given_up.into_iter().collect()
     }
 
-    /// Records that these items wait for something that another transaction has locked: the narrowest of their locks.
-    /// Those that wait for one lock are tried again together, after a pause, and hold up no others. Returns the items
-    /// that are given up; their callers must learn it.
+    /// Records that another transaction has the narrowest lock that each item needs. Items that wait for the same lock
+    /// are tried again together, after a pause, and do not delay others. Returns the items that are given up, which the
+    /// caller must report.
     #[must_use]
     pub fn set_aside(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
         self.set_aside_by(batch, self.can_pass, |[wide, narrow]| narrow.or(wide), now, entropy)
     }
 
-    /// Does the same for items that wait for the widest of their locks, which all batches pass by.
+    /// Does the same for items that wait for the widest of their locks, which every batch skips.
     #[must_use]
     pub fn set_aside_widely(&mut self, batch: Batch<I>, now: Instant, entropy: &mut dyn Entropy) -> Batch<I> {
         self.set_aside_by(batch, false, |[wide, _]| wide, now, entropy)
@@ -346,24 +347,24 @@ impl<I: Batched> Batcher<I> {
         &mut self,
         batch: Batch<I>,
         passes: bool,
-        which: impl Fn([Option<I::Lock>; 2]) -> Option<I::Lock>,
+        choose: impl Fn([Option<I::Lock>; 2]) -> Option<I::Lock>,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) -> Batch<I> {
         let mut given_up = Vec::new();
         for (item, mut state) in batch.items.into_iter().zip(batch.states) {
-            let Some(lock) = which(item.locks()).filter(|_| state.is_patient(now)) else {
+            let Some(lock) = choose(item.locks()).filter(|_| state.may_retry(now)) else {
                 given_up.push((item, state));
                 continue;
             };
             state.blocked += 1;
             state.waits = Some(Cause::Lock);
             self.watch_deadline(Some(state.deadline()));
-            let held = self.held.entry(lock).or_insert_with(|| {
-                let at = now + retry_delay(state.blocked, entropy).min(MOST_LOCK_PAUSE);
-                Held { at, passes, entries: VecDeque::new() }
+            let waiters = self.waiters.entry(lock).or_insert_with(|| {
+                let at = now + retry_delay(state.blocked, entropy).min(MAX_LOCK_PAUSE);
+                Waiters { at, passes, entries: VecDeque::new() }
             });
-            held.entries.push_back((item, state));
+            waiters.entries.push_back((item, state));
         }
         given_up.into_iter().collect()
     }
@@ -373,9 +374,9 @@ impl<I: Batched> Batcher<I> {
         self.last_failure = Some(failure.clone());
         self.retry_at = Some(now + retry_delay(self.failures, entropy));
         if !batch.items.is_empty() {
-            self.again.push_front(batch);
+            self.retries.push_front(batch);
         }
-        self.watch_deadline(self.first_end());
+        self.watch_deadline(self.first_deadline());
     }
 
     fn halve(&mut self, mut batch: Batch<I>) {
@@ -383,29 +384,29 @@ impl<I: Batched> Batcher<I> {
         let (items, states) = (batch.items.split_off(middle), batch.states.split_off(middle));
         let second = Batch { items, passes: batch.passes, states };
         for half in [second, batch].into_iter().filter(|half| !half.items.is_empty()) {
-            self.again.push_front(half);
+            self.retries.push_front(half);
         }
     }
 
-    /// Returns the deadlines of an item that waits from `now`: 5 s unsent, `sent` when it may have run.
+    /// Returns the deadlines of an item that is pushed at `now`: `sent` later if it may have run, else 5 s later.
     pub fn deadlines(now: Instant, sent: Duration) -> RetryDeadlines {
         RetryDeadlines { unsent: now + Duration::from_secs(5).min(sent), sent: now + sent }
     }
 }
 
-/// Takes the entries that wait and whose deadline has passed out of their queue.
-fn take_impatient<I>(
+/// Removes and returns the entries that wait and whose deadline has passed.
+fn take_expired<I>(
     entries: &mut VecDeque<(I, ItemState)>,
     now: Instant,
     waits: impl Fn(&ItemState) -> bool,
 ) -> Vec<(I, ItemState)> {
-    let stays = |state: &ItemState| !waits(state) || state.is_patient(now);
+    let stays = |state: &ItemState| !waits(state) || state.may_retry(now);
     let (kept, given_up) = std::mem::take(entries).into_iter().partition(|(_, state)| stays(state));
     *entries = kept;
     Vec::from(given_up)
 }
 
-/// Returns entries in batches that keep the limits.
+/// Splits entries into batches within the limits.
 fn in_batches<I: Batched>(mut entries: VecDeque<(I, ItemState)>, limits: &BatchLimits, passes: bool) -> Vec<Batch<I>> {
     let mut batches = Vec::new();
     while !entries.is_empty() {
@@ -471,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_item_leaves_at_once() {
+    fn a_single_item_is_sent_at_once() {
         assert_eq!(sizes(batcher_with(&[1])), [1]);
     }
 
@@ -485,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_bounded_in_items_and_bytes_and_large_items_travel_alone() {
+    fn batches_are_bounded_in_items_and_bytes_and_large_items_are_sent_alone() {
         assert_eq!(sizes(batcher_with(&[1, 1, 1, 1])), [3, 1]);
         assert_eq!(sizes(batcher_with(&[40, 40, 40])), [2, 1]);
         assert_eq!(sizes(batcher_with(&[1, 60, 1, 1])), [1, 1, 2]);
@@ -493,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ran_is_given_up_sooner_than_what_may_have_run() {
+    fn items_that_never_ran_are_given_up_sooner_than_those_that_may_have_run() {
         for (failure, last_retry) in [(Failure::not_sent("refused"), 4), (Failure::no_reply("cut"), 29)] {
             let mut batcher = batcher_with(&[1]);
             let batch = batcher.poll_batch(second(0)).unwrap();
@@ -507,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_longer_than_its_patience_is_not_sent_again() {
+    fn an_item_is_not_sent_again_after_its_deadline() {
         let mut batcher = batcher_with(&[1]);
         let batch = batcher.poll_batch(second(0)).unwrap();
         assert!(batcher.handle_failure(batch, &Failure::not_sent(""), second(4), &mut Counting(1)).items.is_empty());
@@ -528,11 +529,11 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever fails in whatever way, each item is told of exactly once, and a bad one fails no good one.
+        /// For any sequence of failures, each item has exactly one outcome, and a bad item fails no good one.
         #[test]
-        fn no_item_is_lost_doubled_or_failed_by_its_neighbour(
+        fn no_item_is_lost_doubled_or_failed_by_another(
             items in prop::collection::vec((1usize..80, any::<bool>()), 0..40),
-            troubles in prop::collection::vec(0u8..4, 0..60),
+            failures in prop::collection::vec(0u8..4, 0..60),
         ) {
             let mut batcher = batcher_with(&[]);
             for (n, (weight, bad)) in items.iter().enumerate() {
@@ -540,13 +541,13 @@ mod tests {
                 let deadlines = RetryDeadlines { unsent: deadlines.sent, ..deadlines };
                 batcher.push(RequestId(n as u64), Item { weight: *weight, bad: *bad }, deadlines);
             }
-            let mut told = BTreeMap::new();
-            let mut troubles = troubles.into_iter();
+            let mut outcomes = BTreeMap::new();
+            let mut failures = failures.into_iter();
             let mut now = second(0);
             while !batcher.is_empty() {
                 now = batcher.retry_at().unwrap_or(now);
                 let batch = batcher.poll_batch(now).unwrap();
-                let failure = match troubles.next() {
+                let failure = match failures.next() {
                     Some(0) => Some(Failure::no_reply("cut")),
                     Some(1) => Some(Failure::reported("55P03", None, "locked")),
                     Some(2) => Some(Failure::not_sent("refused")),
@@ -559,10 +560,10 @@ mod tests {
                 };
                 for (request_id, item) in done.into_entries() {
                     prop_assert_eq!(item.bad, !ok);
-                    prop_assert!(told.insert(request_id, ok).is_none(), "told twice");
+                    prop_assert!(outcomes.insert(request_id, ok).is_none(), "two outcomes");
                 }
             }
-            prop_assert_eq!(told.len(), items.len());
+            prop_assert_eq!(outcomes.len(), items.len());
         }
     }
 }

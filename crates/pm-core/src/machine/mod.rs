@@ -1,14 +1,14 @@
-//! The machines that decide over time what to send: [`Worker`] for jobs coming out, [`Producer`] for jobs going in.
+//! State machines without I/O that decide what to send: [`Worker`] takes jobs from queues, [`Producer`] enqueues them.
 //!
-//! A machine has four kinds of method only: getters; `handle_*(.., now)` for what happened; verbs for what the user
-//! wants; and `poll_*` for what to do next. It keeps no clock, sends nothing and never blocks. Whoever drives it repeats:
+//! A machine has four kinds of methods: getters; `handle_*(.., now)` for events from outside; commands of the user; and
+//! `poll_*` for what to do next. It has no clock, does no I/O and never blocks. Its driver repeats:
 //!
-//! 1. [`Machine::handle_reply`] for every request that was answered or failed;
+//! 1. [`Machine::handle_reply`] for every request that got a reply or failed;
 //! 2. [`Machine::handle_timeout`] when the time of [`Machine::poll_timeout`] has come;
-//! 3. the user's verbs, as they are called;
-//! 4. [`Machine::poll_request`] until it returns `None`, sending each request as it comes;
-//! 5. `poll_event` until it returns `None`, waking whoever waits;
-//! 6. [`Machine::poll_timeout`], and sleep until then, an answer, or a verb.
+//! 3. the commands of the user;
+//! 4. [`Machine::poll_request`] until it returns `None`, sending each request;
+//! 5. `poll_event` until it returns `None`, waking the tasks that wait for these events;
+//! 6. [`Machine::poll_timeout`], and wait until then, for a reply, or for a command.
 //!
 //! ```
 //! use pm_core::machine::{Entropy, Machine, Producer, Request};
@@ -18,7 +18,7 @@
 //! impl Entropy for Fixed {
 //!     fn next_u64(&mut self) -> u64 { 4 }
 //! }
-//! // Stands for the database: an empty reply to an enqueue says that everything went in.
+//! // In place of the database: an empty reply to an enqueue means that every job was inserted.
 //! fn send(request: &impl Request) -> Result<Rows, Failure> {
 //!     assert_eq!(request.plan().statement, StatementId::Enqueue);
 //!     Ok(Rows::builder(3).finish())
@@ -32,7 +32,7 @@
 //!     payload: (&b"{}"[..]).into(),
 //!     options: JobOptions::default(),
 //! };
-//! machine.enqueue(job, now);                                            // 3. a verb
+//! machine.enqueue(job, now);                                            // 3. a command
 //! let mut in_flight = Vec::new();
 //! let mut events = Vec::new();
 //! loop {
@@ -49,12 +49,13 @@
 //!         break;
 //!     }
 //! }
-//! assert_eq!(events.len(), 2, "the job went in, and its line is ready");
+//! assert_eq!(events.len(), 2, "the job was inserted, and its line has a ready job");
 //! # Ok::<(), pm_core::Error>(())
 //! ```
 
 mod batch;
 mod batcher;
+mod maintenance;
 mod notifications;
 mod producer;
 mod timer;
@@ -62,6 +63,7 @@ mod worker;
 
 pub use batch::{Batch, BatchLimits, Batched, RequestId, RetryDeadlines};
 pub use batcher::Batcher;
+pub use maintenance::{Maintained, Maintenance, MaintenanceOptions, MaintenanceRequest};
 pub use producer::{EnqueueKind, EnqueueLock, Enqueued, Producer, ProducerEvent, ProducerRequest};
 pub use timer::Timer;
 pub use worker::{SentClaim, SentExtend, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
@@ -76,22 +78,22 @@ pub trait Entropy {
     fn next_u64(&mut self) -> u64;
 }
 
-/// Something to send to the database, handed back with the reply.
+/// A request to the database. Its driver passes it back to the machine with the reply.
 pub trait Request {
     /// Returns the statement and its parameters.
     fn plan(&self) -> Plan<'_>;
 }
 
-/// What drives a machine needs to know of it.
+/// The interface of a machine to its driver.
 pub trait Machine {
-    /// What it wants sent.
+    /// The requests that it sends.
     type Request: Request;
 
-    /// Returns the next request to send; to be called until it returns `None`.
+    /// Returns the next request to send. To be called until it returns `None`.
     #[must_use]
     fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<Self::Request>;
 
-    /// Takes note of what became of a request. Each request is answered at most once; an answer that comes late is as good as any.
+    /// Handles the reply to a request, or its failure. To be called at most once per request, at any time after it.
     fn handle_reply(
         &mut self,
         request: Self::Request,
@@ -100,26 +102,27 @@ pub trait Machine {
         entropy: &mut dyn Entropy,
     );
 
-    /// Takes note of the time; early, late and repeated calls do no harm.
+    /// Handles the passage of time. Early, late and repeated calls are harmless.
     fn handle_timeout(&mut self, now: Instant);
 
     /// Returns when to call [`Machine::handle_timeout`] and [`Machine::poll_request`] next, and why.
     #[must_use]
     fn poll_timeout(&self) -> Option<(Instant, Timer)>;
 
-    /// Returns whether more to send is likely to come in a moment, so that letting others run first makes fuller batches.
+    /// Returns whether more items are likely to arrive in a moment, so that yielding to other tasks before the next
+    /// [`Machine::poll_request`] gives fuller batches.
     #[must_use]
     fn is_gathering(&self) -> bool;
 }
 
-/// Why something the user asked for did not come about.
+/// Why a command of the user failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// The database said no.
+    /// The operation was refused.
     Refused(Error),
-    /// The database could not be asked, or failed.
+    /// The database could not be reached, or reported a failure.
     Failed(Failure),
-    /// The same, of something that was sent before and not answered: it may have been done, or may still be.
+    /// Either of these, after an earlier request that got no reply: it may have taken effect, or may still do so.
     Unknown(Box<Trouble>),
 }
 
@@ -134,21 +137,21 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Refused(error) => error.fmt(f),
             Trouble::Failed(failure) => failure.fmt(f),
-            Trouble::Unknown(trouble) => write!(f, "{trouble}; whether it was done before is not known"),
+            Trouble::Unknown(trouble) => write!(f, "{trouble}; it is not known whether it was done before"),
         }
     }
 }
 
 impl std::error::Error for Trouble {}
 
-/// Returns how long to wait after so many failures in a row: 50 ms, doubled each time up to 5 s, half of it random.
+/// Returns how long to wait after this many failures in a row: 50 ms, doubled each time up to 5 s, half of it random.
 fn retry_delay(failures: u32, entropy: &mut dyn Entropy) -> Duration {
-    let longest =
+    let max =
         Duration::from_millis(50u64.saturating_mul(1 << failures.saturating_sub(1).min(7))).min(Duration::from_secs(5));
-    longest / 2 + scatter(longest / 2, entropy)
+    max / 2 + scatter(max / 2, entropy)
 }
 
-/// Returns a random duration from zero to `most`.
-fn scatter(most: Duration, entropy: &mut dyn Entropy) -> Duration {
-    most.mul_f64((entropy.next_u64() >> 11) as f64 / (1u64 << 53) as f64)
+/// Returns a random duration from zero to `max`.
+fn scatter(max: Duration, entropy: &mut dyn Entropy) -> Duration {
+    max.mul_f64((entropy.next_u64() >> 11) as f64 / (1u64 << 53) as f64)
 }

@@ -1,31 +1,31 @@
-//! Notifications to other processes, at most one of a kind in 5 ms.
+//! Notifications to other processes, each sent at most once in 5 ms.
 
 use crate::Instant;
 use crate::op::{Notification, Notify};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// A line is not spoken of more often than this; what comes meanwhile is told at the end of it.
-const QUIET: Duration = Duration::from_millis(5);
-/// A notification that failed is tried again after this.
+/// The minimum interval between two equal notifications. Those added in the meantime are sent as one at its end.
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
+/// The pause before a failed notification is sent again.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// A notification that failed so often is given up: its listeners poll.
-const MOST_FAILURES: u32 = 5;
+/// Notifications are given up after this many failures in a row: their listeners poll.
+const MAX_FAILURES: u32 = 5;
 
 /// Notifications waiting to be sent.
 #[derive(Debug)]
 pub(super) struct Notifications {
     channel: String,
     waiting: BTreeSet<Notification>,
-    /// From when a notification may be sent again.
-    quiet_until: BTreeMap<Notification, Instant>,
+    /// When a notification may be sent again.
+    not_before: BTreeMap<Notification, Instant>,
     in_flight: bool,
     failures: u32,
 }
 
 impl Notifications {
     pub(super) fn new(channel: String) -> Self {
-        Notifications { channel, waiting: BTreeSet::new(), quiet_until: BTreeMap::new(), in_flight: false, failures: 0 }
+        Notifications { channel, waiting: BTreeSet::new(), not_before: BTreeMap::new(), in_flight: false, failures: 0 }
     }
 
     pub(super) fn add(&mut self, notification: Notification) {
@@ -36,22 +36,22 @@ impl Notifications {
         self.waiting.is_empty() && !self.in_flight
     }
 
-    /// Returns when the next notification may be sent; none while one is in flight.
+    /// Returns when the next notification may be sent; `None` while one is in flight.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        let quiet_until = |notification| self.quiet_until.get(notification).copied().unwrap_or_default();
-        self.waiting.iter().map(quiet_until).min().filter(|_| !self.in_flight)
+        let not_before = |notification| self.not_before.get(notification).copied().unwrap_or_default();
+        self.waiting.iter().map(not_before).min().filter(|_| !self.in_flight)
     }
 
-    /// Returns the notifications that may be sent now, together.
+    /// Returns all notifications that may be sent now, in one request.
     pub(super) fn poll_notify(&mut self, now: Instant) -> Option<Notify> {
         if self.next_at().is_none_or(|at| at > now) {
             return None;
         }
-        self.quiet_until.retain(|_, until| *until > now);
+        self.not_before.retain(|_, at| *at > now);
         let (later, notifications): (BTreeSet<_>, BTreeSet<_>) =
-            self.waiting.iter().partition(|notification| self.quiet_until.contains_key(notification));
+            self.waiting.iter().partition(|notification| self.not_before.contains_key(notification));
         self.waiting = later;
-        self.quiet_until.extend(notifications.iter().map(|notification| (*notification, now + QUIET)));
+        self.not_before.extend(notifications.iter().map(|notification| (*notification, now + MIN_INTERVAL)));
         self.in_flight = true;
         Some(Notify { channel: self.channel.clone(), notifications: notifications.into_iter().collect() })
     }
@@ -61,12 +61,12 @@ impl Notifications {
         self.failures = 0;
     }
 
-    /// Takes note that a notification failed: it is tried again a few times.
+    /// Records that a request failed: its notifications are sent again a few times.
     pub(super) fn handle_failure(&mut self, notify: Notify, now: Instant) {
         self.in_flight = false;
         self.failures += 1;
-        if self.failures < MOST_FAILURES {
-            self.quiet_until
+        if self.failures < MAX_FAILURES {
+            self.not_before
                 .extend(notify.notifications.iter().map(|notification| (*notification, now + PAUSE_AFTER_FAILURE)));
             self.waiting.extend(notify.notifications);
         } else {
@@ -91,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_told_at_its_start_and_at_its_end() {
+    fn a_burst_is_notified_at_its_start_and_at_its_end() {
         let mut notifications = Notifications::new("pm_pm".to_owned());
         notifications.add(NOTIFICATION);
         assert_eq!(sent(&mut notifications, at(10)), [NOTIFICATION]);
         notifications.add(NOTIFICATION);
         notifications.add(OTHER);
-        assert_eq!(notifications.next_at(), None, "one is in flight at a time");
+        assert_eq!(notifications.next_at(), None, "one request is in flight at a time");
         notifications.handle_sent();
         assert_eq!(sent(&mut notifications, at(11)), [OTHER]);
         notifications.handle_sent();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_notice_is_tried_a_few_times() {
+    fn a_failed_notification_is_sent_again_a_few_times() {
         let mut notifications = Notifications::new("pm_pm".to_owned());
         notifications.add(NOTIFICATION);
         let mut tries = 0;
@@ -117,6 +117,6 @@ mod tests {
             notifications.handle_failure(notify, at);
             tries += 1;
         }
-        assert_eq!(tries, MOST_FAILURES);
+        assert_eq!(tries, MAX_FAILURES);
     }
 }

@@ -1,4 +1,4 @@
-//! The machine that puts jobs on queues.
+//! The machine that enqueues jobs.
 
 use super::batch::{Batch, BatchLimits, Batched, RequestId};
 use super::batcher::Batcher;
@@ -13,15 +13,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The most jobs in one statement.
+/// The maximum number of jobs in one statement.
 const MAX_BATCH: usize = 1_000;
-/// For how long an enqueue with a lost reply is sent again. Within this time a deleted job may come back.
+/// For how long an enqueue with a lost reply is sent again. A job that is deleted within this time may reappear.
 const RESEND_FOR: Duration = Duration::from_secs(30);
 
-/// Gathers enqueues into batches and resolves what is ambiguous.
+/// Gathers enqueues into batches, sends them again after failures, and resolves key conflicts.
 ///
-/// Jobs without keys and jobs with keys travel in separate statements, so that the first never wait for a key. At most
-/// one statement of each is in flight, and at most one follow-up of each.
+/// Jobs without keys and jobs with keys are sent in separate statements, so that the former never wait for a key. Of
+/// each kind at most one statement and one follow-up are in flight.
 #[derive(Debug)]
 pub struct Producer {
     slots: [EnqueueSlot; 2],
@@ -30,74 +30,74 @@ pub struct Producer {
     last_request_id: u64,
 }
 
-/// Enqueues that travel together.
+/// The enqueues of one kind.
 #[derive(Debug)]
 struct EnqueueSlot {
     kind: EnqueueKind,
     batcher: Batcher<NewJob>,
-    /// Items of an answered batch that were there already; the jobs that hold their keys are asked for next.
+    /// Items of the last batch whose id or key exists already. A follow-up looks up or replaces the existing jobs.
     present: Option<Batch<NewJob>>,
-    /// Queues of the last batch whose workers may be idle: they are told of replaced jobs too.
+    /// Queues of the last batch that may have idle workers, with their ids: to notify of replaced jobs too.
     idle: BTreeMap<QueueName, i32>,
-    /// How many items the question in flight is about; none when zero.
-    asking: usize,
+    /// How many items the follow-up in flight has; zero if there is none.
+    in_follow_up: usize,
 }
 
-/// Which enqueues travel together.
+/// The kinds of enqueues, which are sent in separate statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EnqueueKind {
-    /// Those without keys, which wait for no lock.
+    /// Those without keys, which do not wait for locks.
     Plain,
     /// Those with keys.
     Keyed,
 }
 
-/// What a producer sends.
+/// The requests of a producer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProducerRequest {
-    /// Put these in.
+    /// Insert these jobs.
     Enqueue(EnqueueKind, Batch<NewJob>),
-    /// Which jobs stand for these?
+    /// Look up the existing jobs with the ids or keys of these.
     KeyHolder(EnqueueKind, Batch<NewJob>),
-    /// Make the jobs that hold their keys what these say.
+    /// Replace the existing jobs with the keys of these.
     Replace(EnqueueKind, Batch<NewJob>),
-    /// Wake workers of other processes.
+    /// Notify workers of other processes.
     Notify(Notify),
 }
 
-/// What happened to enqueues.
+/// The events of a producer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProducerEvent {
-    /// An enqueue has its answer.
+    /// The outcome of an enqueue is known.
     Enqueued {
-        /// Which one.
+        /// The id that [`Producer::enqueue`] returned.
         request_id: RequestId,
-        /// The job that stands for it, durable; or why there is none.
+        /// The job of the enqueue, committed in the database, or why there is none.
         outcome: Result<Enqueued, Trouble>,
     },
-    /// Jobs were put on this queue; a worker may want to know.
+    /// Jobs were enqueued here, so that a worker of this process need not wait for its next poll.
     Ready {
         /// The queue.
         queue: QueueName,
-        /// The line; none when the jobs are due later.
+        /// The priority of the line; `None` if the jobs may be due later.
         priority: Option<i32>,
     },
 }
 
-/// The job that stands for an enqueue.
+/// The outcome of an enqueue: the job that was inserted, or the existing one with its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Enqueued {
-    /// A new job.
+    /// The new job was inserted.
     Inserted(Uuid),
-    /// The one that holds the key, and its state.
+    /// This job has reserved the key, and is in this state. Nothing was changed.
     Existing(Uuid, State),
-    /// The one that holds the key, which became what was enqueued.
+    /// This job has reserved the key, and was replaced.
     Replaced(Uuid),
 }
 
 impl Enqueued {
-    /// Returns the outcome for an enqueue whose key `id` holds.
+    /// Returns the outcome for an enqueue whose key is reserved by job `id`.
     pub fn existing(id: Uuid, state: State) -> Self {
         Enqueued::Existing(id, state)
     }
@@ -110,12 +110,12 @@ impl Enqueued {
     }
 }
 
-/// What an enqueue needs that another transaction may have locked.
+/// What an enqueue needs and another transaction may have locked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EnqueueLock {
     /// The row of its queue.
     Queue(QueueName),
-    /// Its key on its queue.
+    /// Its key in its queue.
     Key(QueueName, String),
 }
 
@@ -146,7 +146,7 @@ impl Request for ProducerRequest {
 }
 
 impl Producer {
-    /// Returns a producer for the tables in `schema`, with nothing to do.
+    /// Returns a producer for the tables in `schema`.
     pub fn new(schema: &SchemaName) -> Self {
         let limits = BatchLimits::of_items(MAX_BATCH);
         Producer {
@@ -160,15 +160,16 @@ impl Producer {
         }
     }
 
-    /// Queues a notification to workers of other processes. The same notification is sent at most once in 5 ms.
+    /// Queues a notification to workers of other processes. Equal notifications are sent at most once in 5 ms.
     pub fn notify(&mut self, notification: Notification) {
         self.notifications.add(notification);
     }
 
-    /// Queues a job for sending; an event with the returned request id will tell what became of it.
+    /// Queues a job to be sent. A [`ProducerEvent::Enqueued`] with the returned request id reports its outcome.
     ///
-    /// The job must have passed [`NewJob::check`]. It is sent again after failures for 30 s when it may have gone in,
-    /// for 5 s when it surely has not. A job without a key may overtake one with a key that was queued before it.
+    /// The job must have passed [`NewJob::check`]. After failures it is sent again for 30 s if it may have been
+    /// inserted, and for 5 s if it certainly has not. A job without a key may overtake one with a key that was queued
+    /// before it.
     pub fn enqueue(&mut self, job: NewJob, now: Instant) -> RequestId {
         let kind = if job.options.key.is_some() { EnqueueKind::Keyed } else { EnqueueKind::Plain };
         self.enqueue_by(kind, job, now)
@@ -191,17 +192,17 @@ impl Producer {
         &mut self.slots[kind as usize]
     }
 
-    /// Returns how many jobs wait for their answer.
+    /// Returns how many enqueues have no outcome yet.
     pub fn len(&self) -> usize {
         self.slots.iter().map(EnqueueSlot::len).sum()
     }
 
-    /// Returns whether every enqueue has its answer and every notification was sent.
+    /// Returns whether every enqueue has an outcome and every notification was sent.
     pub fn is_empty(&self) -> bool {
         self.len() == 0 && self.notifications.is_empty()
     }
 
-    /// Returns the next thing that happened.
+    /// Returns the next event.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<ProducerEvent> {
         self.events.pop_front()
@@ -215,12 +216,12 @@ impl Producer {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        // A follow-up under way needs what is known of its queues to notify of what it replaces.
-        if self.slot(kind).asking == 0 {
+        // A follow-up in flight needs the idle queues to notify them of the jobs that it replaces.
+        if self.slot(kind).in_follow_up == 0 {
             self.slot(kind).idle.clear();
         }
-        for (place, queue_id) in &reply.idle {
-            let queue = &batch.items[*place].queue;
+        for (index, queue_id) in &reply.idle {
+            let queue = &batch.items[*index].queue;
             self.slot(kind).idle.insert(queue.clone(), *queue_id);
             self.notify_of(&batch, queue, *queue_id);
         }
@@ -228,7 +229,7 @@ impl Producer {
             batch.divide([&reply.unknown_queue, &reply.present, &reply.queue_locked, &reply.key_locked]);
         for (job, request_id, unknown) in unknown_queue.into_outcomes() {
             let trouble = Trouble::Refused(Error::QueueNotFound(job.queue.to_string()));
-            self.tell(request_id, Err(trouble.unknown_if(unknown)));
+            self.report(request_id, Err(trouble.unknown_if(unknown)));
         }
         let slot = self.slot(kind);
         slot.present = (!present.items.is_empty()).then_some(present);
@@ -236,21 +237,21 @@ impl Producer {
             slot.batcher.set_aside_widely(queue_locked, now, entropy),
             slot.batcher.set_aside(key_locked, now, entropy),
         ];
-        given_up.into_iter().for_each(|batch| self.tell_locked(batch));
-        self.tell_inserted(inserted);
+        given_up.into_iter().for_each(|batch| self.report_locked(batch));
+        self.report_inserted(inserted);
     }
 
-    /// Tells other processes of the lines of one queue that a batch went to.
+    /// Notifies other processes of the lines of one queue that jobs of a batch were put in.
     fn notify_of(&mut self, batch: &Batch<NewJob>, queue: &QueueName, queue_id: i32) {
         for job in batch.items.iter().filter(|job| job.queue == *queue && !job.options.paused) {
             self.notifications.add(Notification { queue_id, priority: job.ready_line() });
         }
     }
 
-    fn tell_inserted(&mut self, inserted: Batch<NewJob>) {
+    fn report_inserted(&mut self, inserted: Batch<NewJob>) {
         let mut lines = BTreeSet::new();
         for (request_id, job) in inserted.into_entries() {
-            self.tell(request_id, Ok(Enqueued::Inserted(job.id)));
+            self.report(request_id, Ok(Enqueued::Inserted(job.id)));
             if !job.options.paused {
                 let line = job.ready_line();
                 lines.insert((job.queue, line));
@@ -259,17 +260,18 @@ impl Producer {
         self.events.extend(lines.into_iter().map(|(queue, priority)| ProducerEvent::Ready { queue, priority }));
     }
 
+    /// Reports the items with an existing job; returns those without, which must be sent again.
     fn handle_holders(
         &mut self,
         kind: EnqueueKind,
         batch: Batch<NewJob>,
         holders: Vec<Option<Holder>>,
     ) -> Batch<NewJob> {
-        let gone: Vec<usize> =
-            holders.iter().enumerate().filter(|(_, holder)| holder.is_none()).map(|(place, _)| place).collect();
-        let (again, known) = batch.partition(&gone);
+        let missing: Vec<usize> =
+            holders.iter().enumerate().filter(|(_, holder)| holder.is_none()).map(|(index, _)| index).collect();
+        let (unresolved, resolved) = batch.partition(&missing);
         for ((request_id, job), Holder { id, state, replaced }) in
-            known.into_entries().zip(holders.into_iter().flatten())
+            resolved.into_entries().zip(holders.into_iter().flatten())
         {
             let enqueued = match replaced {
                 true => Enqueued::Replaced(id),
@@ -282,9 +284,9 @@ impl Producer {
                 }
                 self.events.push_back(ProducerEvent::Ready { priority: job.ready_line(), queue: job.queue });
             }
-            self.tell(request_id, Ok(enqueued));
+            self.report(request_id, Ok(enqueued));
         }
-        again
+        unresolved
     }
 
     fn handle_follow_up(
@@ -296,59 +298,59 @@ impl Producer {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.slot(kind).asking = 0;
+        self.slot(kind).in_follow_up = 0;
         match reply {
             Ok(Ok(holders)) => {
-                let again = self.handle_holders(kind, batch, holders);
+                let unresolved = self.handle_holders(kind, batch, holders);
                 let batcher = &mut self.slot(kind).batcher;
-                // A job that is to be replaced may be locked.
+                // A job to be replaced may be locked.
                 let given_up = if replaces {
-                    batcher.set_aside(again, now, entropy)
+                    batcher.set_aside(unresolved, now, entropy)
                 } else {
-                    batcher.put_back(again, now, entropy)
+                    batcher.put_back(unresolved, now, entropy)
                 };
-                self.tell_locked(given_up);
+                self.report_locked(given_up);
             }
-            Ok(Err(error)) => self.tell_failed(batch, &Trouble::Refused(error)),
-            // The whole enqueue is sent again: what is there by then answers as before.
+            Ok(Err(error)) => self.report_failed(batch, &Trouble::Refused(error)),
+            // The enqueue itself is sent again, and finds the existing jobs again.
             Err(failure) => {
                 let given_up = self.slot(kind).batcher.handle_follow_up_failure(batch, &failure, now, entropy);
-                self.tell_failed(given_up, &Trouble::Failed(failure));
+                self.report_failed(given_up, &Trouble::Failed(failure));
             }
         }
     }
 
-    /// Answers the enqueues whose deadline has passed while they waited to be sent again.
+    /// Reports the enqueues whose deadline has passed while they waited to be sent again.
     fn give_up(&mut self, now: Instant) {
         for kind in EnqueueKind::ALL {
             while let Some((batch, failure)) = self.slot(kind).batcher.poll_given_up(now) {
                 match failure {
-                    Some(failure) => self.tell_failed(batch, &Trouble::Failed(failure)),
-                    None => self.tell_locked(batch),
+                    Some(failure) => self.report_failed(batch, &Trouble::Failed(failure)),
+                    None => self.report_locked(batch),
                 }
             }
         }
     }
 
-    fn tell_failed(&mut self, batch: Batch<NewJob>, trouble: &Trouble) {
+    fn report_failed(&mut self, batch: Batch<NewJob>, trouble: &Trouble) {
         for (_, request_id, unknown) in batch.into_outcomes() {
-            self.tell(request_id, Err(trouble.clone().unknown_if(unknown)));
+            self.report(request_id, Err(trouble.clone().unknown_if(unknown)));
         }
     }
 
-    fn tell_locked(&mut self, batch: Batch<NewJob>) {
+    fn report_locked(&mut self, batch: Batch<NewJob>) {
         for (job, request_id, unknown) in batch.into_outcomes() {
-            self.tell(request_id, Err(Trouble::Failed(job.locked()).unknown_if(unknown)));
+            self.report(request_id, Err(Trouble::Failed(job.locked()).unknown_if(unknown)));
         }
     }
 
-    fn tell(&mut self, request_id: RequestId, outcome: Result<Enqueued, Trouble>) {
+    fn report(&mut self, request_id: RequestId, outcome: Result<Enqueued, Trouble>) {
         self.events.push_back(ProducerEvent::Enqueued { request_id, outcome });
     }
 }
 
 impl NewJob {
-    /// Returns the failure of an enqueue that waited in vain for a lock.
+    /// Returns the failure of an enqueue that could not get a lock before its deadline.
     fn locked(&self) -> Failure {
         let what = match &self.options.key {
             Some(key) => format!("the queue {:?} or the key {key:?}", self.queue.as_str()),
@@ -364,15 +366,15 @@ impl EnqueueKind {
 
 impl EnqueueSlot {
     fn new(kind: EnqueueKind, batcher: Batcher<NewJob>) -> Self {
-        EnqueueSlot { kind, batcher, present: None, idle: BTreeMap::new(), asking: 0 }
+        EnqueueSlot { kind, batcher, present: None, idle: BTreeMap::new(), in_follow_up: 0 }
     }
 
     fn len(&self) -> usize {
-        self.batcher.len() + self.present.as_ref().map_or(0, |batch| batch.items.len()) + self.asking
+        self.batcher.len() + self.present.as_ref().map_or(0, |batch| batch.items.len()) + self.in_follow_up
     }
 
     fn poll_request(&mut self, now: Instant) -> Option<ProducerRequest> {
-        if self.asking == 0
+        if self.in_follow_up == 0
             && let Some(batch) = self.present.take()
         {
             return Some(self.follow_up(batch));
@@ -383,20 +385,20 @@ impl EnqueueSlot {
         self.batcher.poll_batch(now).map(|batch| ProducerRequest::Enqueue(self.kind, batch))
     }
 
-    /// Asks about items that were there already; those that replace go first.
+    /// Returns the follow-up of items whose jobs exist already: of those that replace them first.
     fn follow_up(&mut self, batch: Batch<NewJob>) -> ProducerRequest {
-        let places: Vec<_> = (0..batch.items.len()).filter(|place| batch.items[*place].replaces()).collect();
-        let (replacing, keeping) = batch.partition(&places);
+        let indexes: Vec<_> = (0..batch.items.len()).filter(|index| batch.items[*index].replaces()).collect();
+        let (replacing, keeping) = batch.partition(&indexes);
         if replacing.items.is_empty() {
-            self.asking = keeping.items.len();
+            self.in_follow_up = keeping.items.len();
             return ProducerRequest::KeyHolder(self.kind, keeping);
         }
         self.present = (!keeping.items.is_empty()).then_some(keeping);
-        self.asking = replacing.items.len();
+        self.in_follow_up = replacing.items.len();
         ProducerRequest::Replace(self.kind, replacing)
     }
 
-    /// Returns when it wants to be woken: to send again, or to give up.
+    /// Returns when to send or give up items next.
     fn next_at(&self) -> Option<Instant> {
         let retry = self.batcher.retry_at().filter(|_| self.present.is_none());
         retry.into_iter().chain(self.batcher.expires_at()).min()
@@ -429,14 +431,14 @@ impl Machine for Producer {
         match (request, reply) {
             (ProducerRequest::Enqueue(kind, batch), Ok(rows)) => {
                 self.slot(kind).batcher.handle_done();
-                match read(kind, &batch, &rows) {
+                match read_reply(kind, &batch, &rows) {
                     Ok(reply) => self.handle_enqueued(kind, batch, &reply, now, entropy),
-                    Err(error) => self.tell_failed(batch, &Trouble::Refused(error)),
+                    Err(error) => self.report_failed(batch, &Trouble::Refused(error)),
                 }
             }
             (ProducerRequest::Enqueue(kind, batch), Err(failure)) => {
                 let given_up = self.slot(kind).batcher.handle_failure(batch, &failure, now, entropy);
-                self.tell_failed(given_up, &Trouble::Failed(failure));
+                self.report_failed(given_up, &Trouble::Failed(failure));
             }
             (ProducerRequest::KeyHolder(kind, batch), reply) => {
                 let reply = reply.map(|rows| (KeyHolder { jobs: &batch.items }).interpret(&rows));
@@ -467,7 +469,7 @@ impl Machine for Producer {
 }
 
 /// Reads the reply to a batch of enqueues.
-fn read(kind: EnqueueKind, batch: &Batch<NewJob>, rows: &Rows) -> Result<EnqueueReply, Error> {
+fn read_reply(kind: EnqueueKind, batch: &Batch<NewJob>, rows: &Rows) -> Result<EnqueueReply, Error> {
     let jobs = &batch.items;
     match kind {
         EnqueueKind::Plain => Enqueue { jobs }.interpret(rows),

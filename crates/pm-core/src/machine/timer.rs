@@ -1,35 +1,37 @@
-//! All timers of the machines, in one enum and one table.
+//! The timers of the machines.
 
 use crate::Instant;
 
-/// Why a machine wants to be woken.
+/// Why a machine asks for a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
-    /// Look what there is to do.
+    /// To poll the followed queues.
     Poll,
-    /// Claim again after a failure, or from the start of the lines.
+    /// To claim again after a failure, or from the start of the lines.
     Claim,
-    /// Give back what a claim with a lost reply took.
+    /// To release the jobs of a claim whose reply was lost.
     ReleaseClaim,
-    /// Give back jobs that nobody started.
+    /// To release prefetched jobs that have not been started.
     Unstarted,
-    /// Extend a lease, or stop trusting it.
+    /// To extend a lease, or stop trusting it.
     Lease,
-    /// End the leases of others that expired.
+    /// To reap expired leases.
     Reap,
-    /// Give waiting jobs that are due their place in the line.
+    /// To promote jobs that are due.
     Promote,
-    /// Make the jobs of schedules whose tick has come.
+    /// To fire schedules whose tick has come.
     Fire,
-    /// Send a batch again after a failure.
+    /// To prune ended jobs past their retention.
+    Prune,
+    /// To send a batch again after a failure.
     Batch,
-    /// Wake workers of other processes.
+    /// To notify workers of other processes.
     Notify,
 }
 
 /// When each timer is due.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Timers([Option<Instant>; 10]);
+pub(super) struct Timers([Option<Instant>; 11]);
 
 impl Timers {
     /// Sets a timer to `at`, or stops it.
@@ -37,7 +39,7 @@ impl Timers {
         self.0[timer as usize] = at;
     }
 
-    /// Sets a timer to `at` unless it is due earlier.
+    /// Sets a timer to `at`, unless it is due earlier.
     pub(super) fn set_earlier(&mut self, timer: Timer, at: Instant) {
         let due = &mut self.0[timer as usize];
         *due = Some(due.map_or(at, |due| due.min(at)));
@@ -60,7 +62,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_timer_is_due_at_its_time_and_only_moves_closer() {
+    fn a_timer_is_due_at_the_earliest_time_it_was_set_to() {
         let at = |ms| Instant::from_start(Duration::from_millis(ms));
         let mut timers = Timers::default();
         assert!(!timers.is_due(Timer::Reap, at(1_000)));

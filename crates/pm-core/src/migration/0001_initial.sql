@@ -1,11 +1,11 @@
--- The first schema: queues, their jobs, what became of attempts, shared payloads, replacements, and the claim frontier.
--- Locks: only tables it creates itself.
--- Concurrency: runs inside the migration's advisory lock, once.
--- Index: creates them all; state, lease, attempt and worker are in none, so that a claim is a HOT update.
+-- The first schema: queues, jobs, attempts, shared payloads, replacements, and claim frontiers.
+-- Locks: only tables that it creates.
+-- Concurrency: runs once, under the migration's advisory lock.
+-- Index: creates them all; none contains state, lease, attempt or worker, so that a claim is a HOT update.
 -- Cost: constant.
 
--- A queue whose name is null is being deleted: every look-up by name misses it.
--- Until idle_until a worker with a listener may be idle, so that an enqueue is worth a notification.
+-- A queue whose name is null is being deleted: no look-up by name finds it.
+-- Until idle_until a worker with a listener may be idle: enqueues send notifications.
 create table {schema}.queue (
   id pg_catalog.int4 generated always as identity primary key,
   name pg_catalog.text unique,
@@ -24,12 +24,15 @@ create table {schema}.queue (
 create sequence {schema}.job_seq;
 
 -- state: 0 pending, 1 in progress, 2 finished, 3 failed.
--- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 5 done, 6 fail, 7 restart (by an operator), 8 unreadable.
--- seq is the position for the line: not null means ready or in progress.
--- lease is the fencing token; an operator who breaks a lease sets it to null.
--- reserved_key is the key while it excludes others.
--- No column has a check, which would be compiled anew in each statement that writes: whatever someone else writes is read.
--- unreadable_since is when a worker first could not decode the payload, if none has said anything else since.
+-- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 8 unreadable; by an
+-- operator: 5 done, 6 fail, 7 restart.
+-- seq is the position in the line of queue and priority; not null means ready or in progress.
+-- lease is the fencing token; an operator's action that breaks a lease sets it to null.
+-- reserved_key is the key while the job reserves it.
+-- No column has a check constraint, which every writing statement would compile anew. So readers accept whatever other
+-- programs have written.
+-- unreadable_since is when a worker first could not decode the payload; null once a lease has ended in another way than
+-- by this or by a release.
 create table {schema}.job (
   id pg_catalog.uuid primary key,
   seq pg_catalog.int8,
@@ -71,9 +74,9 @@ create index job_paused on {schema}.job (queue_id) where paused;
 create unique index job_key on {schema}.job (queue_id, reserved_key) where reserved_key is not null;
 create index job_failed on {schema}.job (queue_id, id) where failed_at is not null;
 
--- An upper bound of every seq ever claimed in a line, so that the reaper knows how far to look.
--- A frontier that is not used is retired first, which makes claims treat it as missing, and deleted an hour later, when
--- every claim that saw it in use is over.
+-- The claim frontier of each line: an upper bound of every seq ever claimed in it, so that the reaper knows how far to
+-- look. An unused frontier is first retired, so that claims treat it as missing, and deleted an hour later, when every
+-- claim that saw it in use has ended.
 create table {schema}.claim_frontier (
   queue_id pg_catalog.int4,
   priority pg_catalog.int4,
@@ -82,7 +85,7 @@ create table {schema}.claim_frontier (
   primary key (queue_id, priority)
 ) with (fillfactor = 50);
 
--- Attempts that ended otherwise than in success; the successful one is told by the job itself.
+-- Attempts that did not succeed; the row of the job itself records the successful one.
 create table {schema}.attempt (
   job_id pg_catalog.uuid not null,
   attempt pg_catalog.int4 not null,
@@ -94,15 +97,16 @@ create table {schema}.attempt (
   primary key (job_id, attempt)
 );
 
--- Payloads that a copy made shared; ordinary jobs keep theirs in the row.
+-- Payloads that a job shares with its copies; other jobs have theirs in their own row.
 create table {schema}.payload (
   id pg_catalog.int8 generated always as identity primary key,
   refs pg_catalog.int4 not null,
   data pg_catalog.bytea not null
 );
 
--- Inserts one job of an enqueue, unless its key is locked: 0 it is in, 2 the id or the key is already there, 5 the key
--- is locked. Only a function can go on after a lock it could not have. It names no schema, so that it can be moved.
+-- Inserts one job of an enqueue, unless its key is locked. Returns 0 if it was inserted, 2 if the id or the key exists
+-- already, 5 if the key is locked. It is a function because only a function can continue after a lock timeout. It names
+-- no schema, so that the schema can be renamed.
 create function {schema}.insert_job(
   job regclass, id uuid, queue_id int4, priority int4, seq int8, run_at timestamptz, paused bool, codec int2, payload bytea,
   description text, key text, key_until timestamptz, max_retries int4, backoff_ms int8[], jitter_percent int2
@@ -123,8 +127,8 @@ exception when lock_not_available then
   return 5;
 end $body$;
 
--- Enqueues that replaced a waiting job: the id each was sent with, and the job that took its content, so that the same
--- enqueue sent again gets the same answer.
+-- Enqueues that replaced a waiting job: the id with which each was sent, and the job that it replaced, so that the same
+-- enqueue has the same outcome when it is sent again.
 create table {schema}.replacement (
   id pg_catalog.uuid primary key,
   job_id pg_catalog.uuid not null,
@@ -132,9 +136,9 @@ create table {schema}.replacement (
 );
 create index replacement_job on {schema}.replacement (job_id, replaced_at);
 
--- What belongs to a job is deleted with it, in whatever statement. A trigger, because its statements see rows that were
--- committed while the deletion waited for the job's lock; a subquery of the deletion does not. The schema's name is
--- taken from the table, so that the schema can be renamed.
+-- Deletes the dependent rows of jobs that any statement deletes. It is a trigger because its statements see rows that
+-- were committed while the deletion waited for the job's lock; a subquery of the deletion would not. It takes the
+-- schema's name from the table, so that the schema can be renamed.
 create function {schema}.delete_with_job() returns pg_catalog.trigger language plpgsql set search_path = pg_catalog, pg_temp as $function$
 declare
   home pg_catalog.text := pg_catalog.quote_ident(tg_table_schema::pg_catalog.text);

@@ -1,13 +1,13 @@
--- Schedules: jobs to be made again and again, by cron.
--- Locks: only the table it creates itself.
--- Concurrency: runs inside the migration's advisory lock, once.
+-- Schedules, which enqueue jobs by cron.
+-- Locks: only the table that it creates.
+-- Concurrency: runs once, under the migration's advisory lock.
 -- Index: creates them.
 -- Cost: constant.
 
--- missed, what becomes of ticks that nobody fired in time: 0 skip, 1 once, 2 all, the latest missed_limit of them.
--- overlap: 0 allow, 1 skip a tick while the job of the last one has not ended.
--- next_tick is null while the schedule is paused, and when there is none any more.
--- revision counts the changes by people, so that what was reckoned before one is not done after it.
+-- missed, the policy for ticks that were not fired in time: 0 skip, 1 once, 2 all (the latest missed_limit of them).
+-- overlap: 0 allow, 1 skip a tick if the job of the previous one has not ended.
+-- next_tick is null while the schedule is paused, and when no tick is left.
+-- revision counts the changes by operators, so that ticks computed before a change are not fired after it.
 create table {schema}.schedule (
   id pg_catalog.int4 generated always as identity primary key,
   name pg_catalog.text not null unique,

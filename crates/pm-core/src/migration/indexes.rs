@@ -1,12 +1,12 @@
-//! Which indexes, tables, sequences and functions the schema's history leaves behind, read from its own SQL.
+//! The indexes, tables, sequences and functions of a migrated schema, parsed from the SQL of the migrations.
 
 use super::MIGRATIONS;
 use crate::SchemaName;
-use crate::statement::render;
+use crate::render::render;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Returns the indexes that a migrated schema has, by name, each with the SQL that makes it anew without locking
-/// writers out for long.
+/// Returns the indexes of a migrated schema by name, each with the SQL that recreates it without blocking writers for
+/// long.
 pub(crate) fn expected_indexes(schema: &SchemaName) -> BTreeMap<String, String> {
     let mut indexes = BTreeMap::new();
     for migration in &MIGRATIONS {
@@ -17,7 +17,7 @@ pub(crate) fn expected_indexes(schema: &SchemaName) -> BTreeMap<String, String> 
     indexes
 }
 
-/// Returns the tables and sequences that a migrated schema has, the table of migrations included.
+/// Returns the names of the tables and sequences of a migrated schema, including the table of migrations.
 pub fn expected_relations() -> BTreeSet<String> {
     let schema = SchemaName::default();
     let qualified = render("{schema}.", &schema);
@@ -42,16 +42,16 @@ pub fn expected_relations() -> BTreeSet<String> {
     relations
 }
 
-/// Returns the names of the functions that the migrations make.
+/// Returns the names of the functions of a migrated schema.
 pub fn expected_functions() -> BTreeSet<String> {
     let schema = SchemaName::default();
-    let begin = render("create function {schema}.", &schema);
+    let create = render("create function {schema}.", &schema);
     let all: Vec<_> = MIGRATIONS.iter().map(|migration| migration.sql(&schema)).collect();
-    let begun = all.iter().flat_map(|sql| sql.split(&begin).skip(1));
-    begun.filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()).collect()
+    let created = all.iter().flat_map(|sql| sql.split(&create).skip(1));
+    created.filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Returns the SQL that makes the trigger anew that deletes what belongs to a job, or turns it on again.
+/// Returns the SQL that recreates the trigger `delete_with_job`, which also enables it.
 pub(crate) fn restored_delete_trigger(schema: &SchemaName) -> String {
     let all = MIGRATIONS.iter().map(|migration| migration.sql(schema)).collect::<Vec<_>>();
     let created = all.iter().flat_map(|sql| sql.split(';')).map(str::trim);
@@ -59,11 +59,11 @@ pub(crate) fn restored_delete_trigger(schema: &SchemaName) -> String {
     format!("create or replace trigger delete_with_job{}", trigger.unwrap_or_default().replace('\n', ""))
 }
 
-/// Adds what one statement creates, or takes away what it drops.
+/// Adds the indexes that a statement creates, or removes the one that it drops.
 fn apply(statement: &str, schema: &SchemaName, indexes: &mut BTreeMap<String, String>) {
     let qualified = render("{schema}.", schema);
-    let words: Vec<_> = statement.split_whitespace().collect();
-    match words.as_slice() {
+    let tokens: Vec<_> = statement.split_whitespace().collect();
+    match tokens.as_slice() {
         ["create", "index", name, ..] | ["create", "unique", "index", name, ..] => {
             let concurrently = statement.replacen("index ", "index concurrently ", 1);
             indexes.insert((*name).to_owned(), one_line(&concurrently));
@@ -80,7 +80,7 @@ fn apply(statement: &str, schema: &SchemaName, indexes: &mut BTreeMap<String, St
     }
 }
 
-/// Returns the names of the indexes that a table's own constraints make, and the constraints.
+/// Returns the names of the indexes that the constraints of a table create, with these constraints.
 fn constraints(table: &str, body: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for line in body.lines().map(|line| line.trim().trim_end_matches(',')) {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn indexes_and_constraints_are_read_from_the_migrations() {
+    fn indexes_and_constraints_are_parsed_from_the_migrations() {
         let indexes = expected_indexes(&SchemaName::new("my jobs").unwrap());
         assert_eq!(
             indexes["job_line"],
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_and_sequences_are_read_from_the_migrations() {
+    fn tables_and_sequences_are_parsed_from_the_migrations() {
         let relations = expected_relations();
         for name in
             ["migration", "job", "job_seq", "queue", "queue_id_seq", "payload_id_seq", "schedule_id_seq", "attempt"]
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_are_read_from_the_migrations() {
+    fn functions_are_parsed_from_the_migrations() {
         assert_eq!(expected_functions(), BTreeSet::from(["delete_with_job".to_owned(), "insert_job".to_owned()]));
     }
 

@@ -1,4 +1,4 @@
-//! The schema's history, as data.
+//! The migrations of the schema, as data.
 
 mod indexes;
 
@@ -6,19 +6,19 @@ pub use indexes::{expected_functions, expected_relations};
 pub(crate) use indexes::{expected_indexes, restored_delete_trigger};
 
 use crate::SchemaName;
-use crate::statement::{bare, render};
+use crate::render::{bare, render};
 
-/// One step of the schema's history.
+/// One migration of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migration {
-    /// Its number, from 1, without gaps.
+    /// Its number; migrations are numbered from 1 without gaps.
     pub version: u32,
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     sql: &'static str,
 }
 
-/// All steps, oldest first.
+/// All migrations, oldest first.
 pub const MIGRATIONS: [Migration; 2] = [
     Migration { version: 1, name: "initial", sql: include_str!("0001_initial.sql") },
     Migration { version: 2, name: "schedule", sql: include_str!("0002_schedule.sql") },
@@ -27,15 +27,15 @@ pub const MIGRATIONS: [Migration; 2] = [
 /// The version of the schema that this version of pm works with.
 pub const SCHEMA_VERSION: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
-/// What a schema made by other texts of the migrations is refused with.
+/// The SQLSTATE with which [`migration_script`] refuses a schema that another text of the migrations created.
 pub const OTHER_TEXT_SQLSTATE: &str = "PM002";
 
-/// Returns the script that brings a schema to [`SCHEMA_VERSION`] from wherever it is.
+/// Returns the script that migrates a schema from any earlier version to [`SCHEMA_VERSION`].
 ///
-/// It is one transaction under an advisory lock: any number may run it at once, and one that finds nothing to do
-/// changes nothing. The schema is created only when it is missing, so the role needs no more than to own it. A schema
-/// that was made by other texts of these migrations is refused with [`OTHER_TEXT_SQLSTATE`]. It gives up after waiting
-/// 10 s for a lock. Send it as a simple query.
+/// It is one transaction under an advisory lock: several processes may run it at the same time, and it changes nothing
+/// if there is nothing to do. It creates the schema only if it is missing, so a role that owns the schema suffices. It
+/// fails with [`OTHER_TEXT_SQLSTATE`] if another text of these migrations created the schema, and if it waits over 10 s
+/// for a lock. To be sent as a simple query.
 pub fn migration_script(schema: &SchemaName) -> String {
     let known: String = MIGRATIONS
         .iter()
@@ -65,7 +65,7 @@ pub fn migration_script(schema: &SchemaName) -> String {
 }
 
 impl Migration {
-    /// Returns the step's SQL inside a check that it has not been taken yet.
+    /// Returns the migration's SQL inside a check that it has not been applied yet.
     fn guarded(&self) -> String {
         let (Migration { version, name, sql }, fingerprint) = (self, self.fingerprint());
         format!(
@@ -78,19 +78,19 @@ impl Migration {
         )
     }
 
-    /// Returns 16 hex digits that change with the step's SQL, its comments and blanks left out (FNV-1a, 64 bits).
+    /// Returns 16 hex digits: a 64-bit FNV-1a hash of the migration's SQL without comments, its white space normalized.
     ///
-    /// It is kept with the step's number: until the first release a migration may be edited, and a schema made by
-    /// another text of it is recognised.
+    /// It is stored with the migration's number: until the first release a migration may be edited, and a schema that
+    /// another text of it created is recognised.
     pub fn fingerprint(&self) -> String {
-        let words = bare(self.sql).split_whitespace().collect::<Vec<_>>().join(" ");
-        let hash = words
+        let text = bare(self.sql).split_whitespace().collect::<Vec<_>>().join(" ");
+        let hash = text
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         format!("{hash:016x}")
     }
 
-    /// Returns the step's SQL for one schema, for people who apply it by other means.
+    /// Returns the migration's SQL for one schema, for users who apply it by other means.
     pub fn sql(&self, schema: &SchemaName) -> String {
         render(self.sql, schema)
     }
@@ -116,9 +116,9 @@ mod tests {
 
     #[test]
     fn a_fingerprint_changes_with_the_statements_and_not_with_comments() {
-        let step = |sql| Migration { version: 1, name: "one", sql }.fingerprint();
-        assert_eq!(step("-- why\ncreate table a (\n  b int\n);\n"), step("create table a ( b int );"));
-        assert_ne!(step("create table a (b int);"), step("create table a (c int);"));
-        assert_eq!(step(""), "cbf29ce484222325", "as FNV-1a has it");
+        let fingerprint = |sql| Migration { version: 1, name: "one", sql }.fingerprint();
+        assert_eq!(fingerprint("-- why\ncreate table a (\n  b int\n);\n"), fingerprint("create table a ( b int );"));
+        assert_ne!(fingerprint("create table a (b int);"), fingerprint("create table a (c int);"));
+        assert_eq!(fingerprint(""), "cbf29ce484222325", "the offset basis of FNV-1a");
     }
 }

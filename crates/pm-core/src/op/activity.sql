@@ -1,30 +1,30 @@
--- Tells of each queue how long its oldest ready job has been waiting, and how many jobs came in and ended lately.
+-- Returns how long the oldest ready job of each queue has waited, and how many jobs were enqueued and ended in the last $1 ms.
 -- Locks: none.
--- Concurrency: reads one snapshot. Jobs deleted meanwhile count nowhere.
--- Index: job (id) backwards for the newest 20,000 jobs; a sample of at most 2,000 pages for the older ones; job_line, one probe a line and then past the jobs in progress; job_wait up to now, 10,000 entries at most.
--- Cost: bounded, about 60 ms at 1 M jobs. What came in and ended is exact among the newest 20,000 jobs, and among the older ones while the table has no more than 2,000 pages (16 MB); otherwise estimated from the sample.
+-- Concurrency: reads one snapshot. Jobs deleted since then are not counted.
+-- Index: job (id) backwards for the newest 20,000 jobs; a sample of at most 2,000 pages for the older ones; job_line, one probe per line and then past the jobs in progress; job_wait up to now, at most 10,000 entries.
+-- Cost: bounded, about 60 ms at 1 M jobs. The counts are exact among the newest 20,000 jobs, and among the older ones while the table has at most 2,000 pages (16 MB); otherwise they are estimated from the sample.
 with recursive size as materialized (
   select least(100.0, 200000.0 / greatest(1::pg_catalog.int8, pg_catalog.pg_relation_size('{schema}.job') / pg_catalog.current_setting('block_size')::pg_catalog.int8)::pg_catalog.numeric) as percent
 ), since as materialized (
   select pg_catalog.statement_timestamp() - $1::pg_catalog.int8::pg_catalog.float8 * interval '1 ms' as at
 ), newest as materialized (
   select id, queue_id, state, created_at, ended_at from {schema}.job order by id desc limit 20000
-), edge as materialized (
+), oldest_of_newest as materialized (
   select id, created_at from newest order by id limit 1
-), lately as materialized (
+), newest_counts as materialized (
   select newest.queue_id,
          pg_catalog.count(*) filter (where newest.created_at > since.at) as enqueued,
          pg_catalog.count(*) filter (where newest.state = 2 and newest.ended_at > since.at) as finished,
          pg_catalog.count(*) filter (where newest.state = 3 and newest.ended_at > since.at) as failed
   from newest cross join since
   group by newest.queue_id
-), earlier as materialized (
+), older_counts as materialized (
   select job.queue_id,
          ((pg_catalog.count(*) filter (where job.created_at > since.at) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as enqueued,
          ((pg_catalog.count(*) filter (where job.state = 2 and job.ended_at > since.at) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as finished,
          ((pg_catalog.count(*) filter (where job.state = 3 and job.ended_at > since.at) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as failed
   from {schema}.job tablesample pg_catalog.system ((select percent from size)) cross join since
-  where (job.created_at > since.at or job.ended_at > since.at) and job.id < (select id from edge)
+  where (job.created_at > since.at or job.ended_at > since.at) and job.id < (select id from oldest_of_newest)
   group by job.queue_id
 ), line as (
   select queue.id as queue_id,
@@ -48,7 +48,7 @@ with recursive size as materialized (
   select due.queue_id, due.run_at
   from (
     select job.queue_id, job.run_at from {schema}.job
-    where job.seq is null and job.run_at is not null and not job.paused and job.run_at <= pg_catalog.statement_timestamp()
+    where {is_waiting:job} and job.run_at <= pg_catalog.statement_timestamp()
     order by job.run_at
     limit 10000
   ) due
@@ -56,15 +56,15 @@ with recursive size as materialized (
   select head.queue_id, pg_catalog.min(head.waits_since) as since from head group by head.queue_id
 )
 select queue.name,
-       (extract(epoch from pg_catalog.statement_timestamp() - case when waits.since is not null then greatest(least(waits.since, pg_catalog.statement_timestamp()), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) end) * 1000.0)::pg_catalog.int8 as waits_ms,
-       (coalesce(lately.enqueued, 0) + coalesce(earlier.enqueued, 0))::pg_catalog.int8 as enqueued,
-       (coalesce(lately.finished, 0) + coalesce(earlier.finished, 0))::pg_catalog.int8 as finished,
-       (coalesce(lately.failed, 0) + coalesce(earlier.failed, 0))::pg_catalog.int8 as failed,
-       ((select percent from size) < 100.0 and coalesce((select edge.created_at > since.at from edge cross join since), false)) as enqueued_is_estimate,
+       {ms:pg_catalog.statement_timestamp() - case when waits.since is not null then greatest(least(waits.since, pg_catalog.statement_timestamp()), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) end} as waits_ms,
+       (coalesce(newest_counts.enqueued, 0) + coalesce(older_counts.enqueued, 0))::pg_catalog.int8 as enqueued,
+       (coalesce(newest_counts.finished, 0) + coalesce(older_counts.finished, 0))::pg_catalog.int8 as finished,
+       (coalesce(newest_counts.failed, 0) + coalesce(older_counts.failed, 0))::pg_catalog.int8 as failed,
+       ((select percent from size) < 100.0 and coalesce((select oldest_of_newest.created_at > since.at from oldest_of_newest cross join since), false)) as enqueued_is_estimate,
        ((select percent from size) < 100.0) as ended_is_estimate
 from {schema}.queue
-left join lately on lately.queue_id = queue.id
-left join earlier on earlier.queue_id = queue.id
+left join newest_counts on newest_counts.queue_id = queue.id
+left join older_counts on older_counts.queue_id = queue.id
 left join waits on waits.queue_id = queue.id
 where queue.name is not null
 order by queue.name

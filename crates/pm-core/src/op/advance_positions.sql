@@ -1,8 +1,8 @@
--- Advances the sequence of positions beyond those that jobs have, when it is behind: after a failover by logical replication, or a partial restore.
--- Locks: an advisory one for the transaction, only when it is behind; none that a statement of pm's waits for.
--- Concurrency: of several at once one advances it; looked at again under the lock, it never goes back. Positions drawn meanwhile are lower than the one it goes to.
--- Index: job_line, one probe a line, 1,000 lines at most. How far lines beyond those were claimed shows in the claim frontiers, read from end to end, each of which stands at most 1,000 above that.
--- Cost: about 5 us a line when nothing is behind.
+-- Advances the sequence of positions past those in use if it is behind: after a failover by logical replication, or a partial restore.
+-- Locks: an advisory lock until the end of the transaction, only if the sequence is behind. No other statement of pm waits for it.
+-- Concurrency: of several sessions one advances the sequence. It is checked again under the lock, and never set back. Positions drawn concurrently are lower than the new value.
+-- Index: job_line, one probe per line, at most 1,000 lines. How far the other lines were claimed is taken from the claim frontiers, which are all read; a frontier is at most 1,000 above that.
+-- Cost: about 5 us per line when the sequence is not behind.
 do $pm$
 declare
   used int8;
@@ -19,6 +19,6 @@ begin
     end if;
   end loop;
 exception when others then
-  -- No tables yet, no privilege, a standby: then it is not for this session to mend.
+  -- There are no tables yet, the role lacks a privilege, or the server is a standby: another session has to do this.
   null;
 end $pm$

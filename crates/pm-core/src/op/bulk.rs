@@ -1,8 +1,8 @@
-//! What an operator's word does to many jobs, told per job.
+//! Bulk actions of operators, with an outcome per job.
 
-use super::read_position;
+use super::read_index;
 use crate::job::read_state;
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Ending, Error, Operation, Params, QueueName, Reason, State, StatementId};
 use std::collections::BTreeSet;
@@ -11,42 +11,55 @@ use uuid::Uuid;
 const BULK_COLUMNS: &[Type] = &[Type::Int8, Type::Int2, Type::Int2, Type::Int4];
 
 pub(crate) const RESTART_JOBS: Definition = Definition {
+    id: StatementId::RestartJobs,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("restart_jobs.sql"),
     params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Bool],
     columns: BULK_COLUMNS,
 };
 pub(crate) const END_JOBS: Definition = Definition {
+    id: StatementId::EndJobs,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("end_jobs.sql"),
     params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Int2, Type::Int2, Type::Text],
     columns: BULK_COLUMNS,
 };
 pub(crate) const DELETE_JOBS: Definition = Definition {
+    id: StatementId::DeleteJobs,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("delete_jobs.sql"),
     params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8],
     columns: BULK_COLUMNS,
 };
 pub(crate) const MOVE_JOBS: Definition = Definition {
+    id: StatementId::MoveJobs,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("move_jobs.sql"),
     params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Text],
     columns: BULK_COLUMNS,
 };
 
-/// What a job must still be for an operator's word to change it; by default it may be anything.
+/// What a job must still be for an action to change it. The default accepts any job.
 ///
-/// For jobs that were chosen by what they were a moment ago: it is judged on the locked row, in the statement that
-/// changes it. Whether a queue is paused, and its name, are judged as they were when the statement began.
+/// It protects jobs that were selected earlier by their state, queue or lease. It is checked on the locked row, in the
+/// statement that changes the job. The name of the queue, and whether it is paused, are those of when the statement
+/// began.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Precondition {
-    /// In this state, as shown.
+    /// The job is in this state, as shown.
     pub state: Option<State>,
-    /// In the queue of this name.
+    /// The job is in the queue of this name.
     pub queue: Option<QueueName>,
-    /// In progress under this lease.
+    /// The job is in progress under this lease number.
     pub lease: Option<i64>,
 }
 
 impl Precondition {
-    /// Returns the parameters of a statement about jobs that must still be this.
+    /// Returns the first parameters of a bulk statement: the ids and this precondition.
     fn params<'a>(&'a self, ids: &[Uuid]) -> Params<'a> {
         vec![
             Value::UuidArray(column(ids, |id| *id)),
@@ -57,37 +70,37 @@ impl Precondition {
     }
 }
 
-/// What became of one job.
+/// The outcome of an action for one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It was changed.
+    /// The job was changed.
     Changed,
-    /// It was left as it is, because of its state (this one, as shown) or its lease.
+    /// Nothing was changed, because of the job's state (this one, as shown) or its lease.
     Refused(State),
-    /// It was left as it is, because another job of the queue holds its key.
+    /// Nothing was changed, because another job of the queue has reserved the job's key.
     KeyTaken,
-    /// It was left as it is, because it is not in the queue that it was to be in.
+    /// Nothing was changed, because the job is not in the required queue.
     Elsewhere,
-    /// It was left as it is, because another transaction has it locked.
+    /// Nothing was changed, because another transaction has locked the job.
     Locked,
-    /// It does not exist.
+    /// The job does not exist.
     NotFound,
 }
 
-/// What became of many jobs.
+/// The outcomes of a bulk action.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BulkReply {
-    /// Of each job, in order.
+    /// The outcome of each job, in the order of the ids.
     pub changes: Vec<Change>,
-    /// The queues on which jobs were changed.
+    /// The ids of the queues of the jobs that were changed; after a move, of the target queue.
     pub queues: BTreeSet<i32>,
 }
 
 fn read_bulk(statement: StatementId, jobs: usize, rows: &Rows) -> Result<BulkReply, Error> {
     let mut reply = BulkReply { changes: vec![Change::NotFound; jobs], queues: BTreeSet::new() };
     for mut row in rows.iter(statement) {
-        let position = read_position(&mut row, jobs)?;
-        reply.changes[position] = match row.read::<i16>()? {
+        let index = read_index(&mut row, jobs)?;
+        reply.changes[index] = match row.read::<i16>()? {
             0 => continue,
             1 => {
                 let (_state, queue): (Option<i16>, Option<i32>) = (row.read()?, row.read()?);
@@ -104,14 +117,14 @@ fn read_bulk(statement: StatementId, jobs: usize, rows: &Rows) -> Result<BulkRep
     Ok(reply)
 }
 
-/// Makes jobs pending again, with no failures to their name. A job whose key another job holds is refused.
+/// Makes jobs pending again and resets their retry counts. A job whose key another job has reserved is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartJobs {
-    /// Which; at most 1,000.
+    /// The ids; at most 1,000.
     pub ids: Vec<Uuid>,
-    /// Whether those in progress are taken from their holders.
+    /// Whether jobs in progress are restarted too. Their leases end.
     pub force: bool,
-    /// What they must still be.
+    /// What the jobs must still be.
     pub precondition: Precondition,
 }
 
@@ -128,7 +141,7 @@ impl Operation for RestartJobs {
     }
 }
 
-/// Declares jobs done or failed. Jobs that ended already are refused.
+/// Marks jobs as finished or failed. Jobs that have ended already are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndJobs {
     ids: Vec<Uuid>,
@@ -139,7 +152,7 @@ pub struct EndJobs {
 }
 
 impl EndJobs {
-    /// Returns the operation that declares jobs done, at most 1,000.
+    /// Returns the operation that marks jobs as finished, at most 1,000.
     pub fn done(ids: Vec<Uuid>) -> Self {
         EndJobs {
             ids,
@@ -150,13 +163,13 @@ impl EndJobs {
         }
     }
 
-    /// Returns the operation that declares jobs failed, at most 1,000.
+    /// Returns the operation that marks jobs as failed for this reason, at most 1,000.
     pub fn failed(ids: Vec<Uuid>, reason: &str) -> Self {
         let reason = Some(Reason::new(reason));
         EndJobs { ids, state: State::Failed, ending: Ending::Fail, reason, precondition: Precondition::default() }
     }
 
-    /// Restricts the word to jobs that still are this.
+    /// Restricts the action to jobs that meet the precondition.
     pub fn only_if(mut self, precondition: Precondition) -> Self {
         self.precondition = precondition;
         self
@@ -168,12 +181,12 @@ impl Operation for EndJobs {
     const STATEMENT: StatementId = StatementId::EndJobs;
 
     fn params(&self) -> Params<'_> {
-        let words = vec![
+        let ending = vec![
             Value::Int2(self.state.code()),
             Value::Int2(self.ending.code()),
             self.reason.as_ref().map_or(Value::Null(Type::Text), |reason| Value::Text(reason.as_str())),
         ];
-        [self.precondition.params(&self.ids), words].concat()
+        [self.precondition.params(&self.ids), ending].concat()
     }
 
     fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
@@ -181,12 +194,12 @@ impl Operation for EndJobs {
     }
 }
 
-/// Deletes jobs in any state.
+/// Deletes jobs in any state, with their attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteJobs {
-    /// Which; at most 1,000.
+    /// The ids; at most 1,000.
     pub ids: Vec<Uuid>,
-    /// What they must still be.
+    /// What the jobs must still be.
     pub precondition: Precondition,
 }
 
@@ -203,14 +216,14 @@ impl Operation for DeleteJobs {
     }
 }
 
-/// Moves jobs to another queue. A job whose key is held there is refused.
+/// Moves jobs to another queue. A job whose key another job has reserved there is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoveJobs {
-    /// Which; at least one, at most 1,000.
+    /// The ids; at least one, at most 1,000.
     pub ids: Vec<Uuid>,
-    /// Where to.
+    /// The target queue.
     pub queue: QueueName,
-    /// What they must still be.
+    /// What the jobs must still be.
     pub precondition: Precondition,
 }
 

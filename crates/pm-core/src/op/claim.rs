@@ -1,8 +1,8 @@
-//! Taking jobs, and giving back what a lost reply took.
+//! Claiming jobs, and releasing the jobs of a claim whose reply was lost.
 
 use crate::job::{read_codec, read_count};
 use crate::settings::read_lease_and_backoff;
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::from_ms;
 use crate::wire::{AnyShape, Row, Rows, Type, Value, column};
 use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId, Timestamp};
@@ -11,6 +11,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub(crate) const CLAIM: Definition = Definition {
+    id: StatementId::Claim,
+    class: ConnectionClass::Hot,
+    roles: roles::WORK,
     sql: include_str!("claim.sql"),
     params: &[Type::Int4Array, Type::Int4Array, Type::Int8Array, Type::Int8, Type::Int8, Type::Text, Type::Timestamp],
     columns: &[
@@ -34,69 +37,76 @@ pub(crate) const CLAIM: Definition = Definition {
     ],
 };
 
-pub(crate) const RELEASE_CLAIM: Definition =
-    Definition { sql: include_str!("release_claim.sql"), params: &[Type::Int8], columns: &[Type::Int8] };
+pub(crate) const RELEASE_CLAIM: Definition = Definition {
+    id: StatementId::ReleaseClaim,
+    class: ConnectionClass::Hot,
+    roles: roles::WORK,
+    sql: include_str!("release_claim.sql"),
+    params: &[Type::Int8],
+    columns: &[Type::Int8],
+};
 
-/// Leases the next jobs of some lines: no more than asked for, and 16 MiB of payloads and the rest of the last one.
+/// Leases the next jobs of some lines. It stops after `limit` jobs, or at the job whose payload completes 16 MiB
+/// ([`Claim::MAX_BYTES`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The lines, in the order in which they are emptied; at most 64.
+    /// The lines, in the order in which jobs are taken from them; at most 64.
     pub lines: Vec<LineCursor>,
-    /// How many jobs at most.
+    /// The maximum number of jobs.
     pub limit: usize,
-    /// The number all these leases get.
+    /// The number of all these leases: random bits, see [`Lease::number_from`].
     pub lease: i64,
-    /// Who claims, for people.
+    /// The human-readable name of the worker.
     pub worker: String,
-    /// Due times before this are known to be none.
+    /// No waiting job is due before this time, as far as is known: the search for the next due time starts here.
     pub due_bound: Option<Timestamp>,
 }
 
 impl Claim {
-    /// A claim stops at the job whose payload completes so many bytes; it always brings one.
+    /// A claim stops at the job whose payload completes this many bytes, so it can always return one job.
     pub const MAX_BYTES: usize = 16 << 20;
 }
 
-/// One priority of one queue, and from where to look.
+/// A line (one priority of one queue), and where the search for ready jobs starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineCursor {
-    /// The queue.
+    /// The id of the queue.
     pub queue_id: i32,
     /// The priority.
     pub priority: i32,
-    /// Jobs with a position up to this one are not looked at.
+    /// Jobs up to and including this position are skipped.
     pub cursor: i64,
 }
 
-/// What a claim brought.
+/// The jobs that a claim leased, and the settings of their queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimReply {
-    /// What the claim read of each queue; a queue that is gone is missing.
+    /// The settings of each queue; a queue that was deleted is missing.
     pub queues: Vec<QueueReading>,
-    /// The time until the next waiting job is due, negative ones cut to zero.
+    /// The time until the next waiting job of any queue is due, at least zero; `None` if no job waits.
     pub next_due: Option<Duration>,
     /// The jobs, in the order of the lines and of their positions.
     pub jobs: Vec<ClaimedJob>,
 }
 
 impl ClaimReply {
-    /// Returns whether the claim stopped at a bound, so that its lines may hold more.
+    /// Returns whether the claim stopped at a limit, so that its lines may have more ready jobs.
     pub(crate) fn is_full(&self, claim: &Claim) -> bool {
         let bytes: usize = self.jobs.iter().map(|job| job.payload.len()).sum();
         self.jobs.len() >= claim.limit || bytes >= Claim::MAX_BYTES
     }
 }
 
-/// What a claim read of a queue.
+/// The settings of a queue, as read by a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueReading {
-    /// The queue.
+    /// The id of the queue.
     pub queue_id: i32,
     /// Whether it is paused.
     pub paused: bool,
-    /// How long its leases last.
+    /// The length of its leases.
     pub lease: Duration,
-    /// How its failures are retried.
+    /// How soft failures of its jobs are retried.
     pub backoff: Backoff,
 }
 
@@ -149,7 +159,7 @@ fn read_job(row: &mut Row<'_>, lease: Lease) -> Result<ClaimedJob, Error> {
     Ok(ClaimedJob { unreadable_for: unreadable_ms.map(from_ms), ..job })
 }
 
-/// A job's own retries, delays and jitter in percent.
+/// A job's own maximum of retries, delays, and jitter in percent.
 type BackoffOverrides = (Option<u32>, Option<Vec<Duration>>, Option<u8>);
 
 /// Reads `max_retries, backoff_ms, jitter_percent` of a job.
@@ -160,7 +170,7 @@ pub(crate) fn read_backoff_overrides(row: &mut Row<'_>) -> Result<BackoffOverrid
     Ok((max_retries, backoff, jitter_percent))
 }
 
-/// Reads `priority` and all that follows it.
+/// Reads the columns from `priority` on.
 pub(super) fn read_claimed_rest(
     row: &mut Row<'_>,
     lease: Lease,
@@ -182,15 +192,15 @@ pub(super) fn read_claimed_rest(
         codec: read_codec(row)?,
         description: row.read()?,
         key: row.read()?,
-        // A payload that is gone cannot be decoded either: that puts its job off, and stops no claim.
+        // A missing payload cannot be decoded either. The job is offered again later, and the claim goes on.
         payload: row.read::<Option<Bytes>>()?.unwrap_or_default(),
     })
 }
 
-/// Gives back whatever one claim took, when its reply was lost. Answers how many jobs that were.
+/// Releases all jobs that a claim with a lost reply has leased. Returns how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReleaseClaim {
-    /// The number the claim gave its leases.
+    /// The lease number of the claim.
     pub lease: i64,
 }
 
@@ -212,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_statement_stops_at_the_bytes_that_are_promised() {
+    fn the_statement_stops_at_the_documented_size() {
         assert!(CLAIM.sql.contains(&format!("bytes_so_far - bytes < {})", Claim::MAX_BYTES)));
     }
 }

@@ -1,10 +1,10 @@
--- Leases the next jobs of some lines (a line is one priority of one queue), in the order the lines are given.
--- Locks: the picked jobs, skipping locked ones; then the frontier rows it raises (about one claim in 1,000 jobs), in key order.
--- Concurrency: two claims never pick one job; a queue paused before this statement's snapshot gives nothing; a job changed between pick and update is left for the next claim.
--- Index: job_line from the cursor of each line, no sort; then the rows by ctid; job_wait for the next due time.
--- Cost: flat in the backlog; grows with the jobs in progress between the cursor and the first ready job.
--- Bound: it stops at the job whose payload completes 16 MiB; those after it are only locked, for as long as this statement runs.
--- Reply: one row a queue (id null) with its settings, then one row a job with its own overrides; lease_ms is, in the row of a job, for how long its payload has been unreadable.
+-- Leases the next jobs of some lines (a line is one priority of one queue), in the order in which the lines are given.
+-- Locks: the picked jobs, skipping locked ones; then the frontiers that it raises (about one claim per 1,000 jobs), in key order.
+-- Concurrency: two claims never pick the same job; a queue paused before this statement's snapshot yields no jobs; a job that changes between pick and update is left for the next claim.
+-- Index: job_line from the cursor of each line, without a sort; then the rows by ctid; job_wait for the next due time.
+-- Cost: independent of the backlog; grows with the jobs in progress between the cursor and the first ready job.
+-- Bound: it stops at the job whose payload completes 16 MiB; the jobs after it are only locked, until this statement ends.
+-- Reply: one row per queue (id null) with its settings, then one row per job with its own overrides. In the row of a job, lease_ms is for how long its payload has been unreadable.
 with line as materialized (
   select line.queue_id, line.priority, line.cursor
   from unnest($1::pg_catalog.int4[], $2::pg_catalog.int4[], $3::pg_catalog.int8[]) with ordinality as line(queue_id, priority, cursor, ordinal)
@@ -31,7 +31,7 @@ with line as materialized (
   where f.seq is null or head.seq > f.seq
   order by 1, 2
   on conflict (queue_id, priority) do update set seq = greatest(frontier.seq, excluded.seq), retired_at = null
-), got as (
+), claimed as (
   update {schema}.job
   set state = 1, attempt = least(job.attempt, 2147483646) + 1, lease = $5::pg_catalog.int8, worker = $6::pg_catalog.text,
       lease_expires_at = pg_catalog.statement_timestamp() + greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))::pg_catalog.float8 * interval '1 ms'
@@ -39,12 +39,12 @@ with line as materialized (
   where queue.id = job.queue_id and job.ctid = any(array(select tid from pick where bytes_so_far - bytes < 16777216))
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
             job.retry_count, job.created_at, job.codec, job.description, job.key,
-            case when pg_catalog.isfinite(job.unreadable_since) then (extract(epoch from pg_catalog.statement_timestamp() - job.unreadable_since) * 1000.0)::pg_catalog.int8 end as unreadable_ms,
-            coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
+            case when pg_catalog.isfinite(job.unreadable_since) then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms,
+            {payload_of:job} as payload
 )
 select null::pg_catalog.uuid as id, queue.id as queue_id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
-       (select (extract(epoch from greatest(pg_catalog.min(job.run_at), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from {schema}.job
-        where job.seq is null and job.run_at is not null and not job.paused and job.run_at >= coalesce($7::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
+       (select {ms:greatest(pg_catalog.min(job.run_at), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()} from {schema}.job
+        where {is_waiting:job} and job.run_at >= coalesce($7::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
         having pg_catalog.min(job.run_at) is not null) as due_ms,
        null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at,
        null::pg_catalog.int2 as codec, null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload
@@ -53,4 +53,4 @@ where queue.id = any($1::pg_catalog.int4[]) and queue.name is not null
 union all
 select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, null,
        priority, seq, attempt, retry_count, created_at, codec, description, key, payload
-from got
+from claimed

@@ -1,12 +1,15 @@
-//! A new job with the payload of another.
+//! Copying a job.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, JobOptions, Operation, Params, QueueName, RunAt, StatementId};
 use uuid::Uuid;
 
 pub(crate) const COPY_JOB: Definition = Definition {
+    id: StatementId::CopyJob,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("copy_job.sql"),
     params: &[
         Type::Uuid,
@@ -23,24 +26,25 @@ pub(crate) const COPY_JOB: Definition = Definition {
     columns: &[Type::Int2, Type::Int4],
 };
 
-/// Makes a new job with the payload of another, stored once.
+/// Inserts a new job with the payload of another. The payload is stored once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyJob {
-    /// The job whose payload is shared.
+    /// The id of the job whose payload is shared.
     pub source: Uuid,
-    /// The new job's id, made by the client.
+    /// The id of the new job, chosen by the client, so that a copy sent twice is inserted once.
     pub id: Uuid,
-    /// Where it goes.
+    /// The queue of the new job.
     pub queue: QueueName,
-    /// Its priority, if not the source's.
+    /// The priority of the new job; `None` for that of the source.
     pub priority: Option<i32>,
-    /// Of these, description and retries are inherited unless given; key, pause and due time are the copy's own; the
-    /// others have no effect: codec, delays and jitter are the source's, and a key is held while the copy is active.
+    /// The options of the new job. Without a description or a maximum of retries it gets those of the source. Key,
+    /// pause and due time are not copied. The other options have no effect: codec, delays and jitter are those of the
+    /// source, and a key is reserved while the copy is active.
     pub options: JobOptions,
 }
 
 impl Operation for CopyJob {
-    /// The queue's number.
+    /// The id of the queue.
     type Output = i32;
     const STATEMENT: StatementId = StatementId::CopyJob;
 

@@ -1,9 +1,9 @@
--- Deletes jobs in any state, their attempts, and payloads that nobody shares any longer.
--- Locks: the jobs in id order, passing by those that another transaction has locked; then the shared payloads in id order.
--- Concurrency: the holder of a job in progress is refused from then on. A trigger deletes what belongs to the jobs, also what was committed while this waited for their locks; of two that delete the last sharers the later frees the payload.
+-- Deletes jobs in any state, their attempts, and payloads that no other job shares.
+-- Locks: the jobs in id order, skipping those that another transaction has locked; then the shared payloads in id order.
+-- Concurrency: the worker of a job in progress can no longer settle it. A trigger deletes what belongs to the jobs, including rows committed while this statement waited for locks; of two statements that delete the last jobs of a payload the later deletes the payload.
 -- Index: job (id), attempt (job_id, attempt), payload (id).
--- Cost: about 20 us a job, and the pages of large payloads.
--- Outcome: 0 not found, 1 changed, 2 refused: it is not what it was to be, 3 in another queue, 5 locked by another transaction.
+-- Cost: about 20 us per job, and the pages of large payloads.
+-- Outcome: 0 not found, 1 changed, 2 refused: the precondition is not met, 3 in another queue than required, 5 locked by another transaction.
 with item as materialized (
   select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
 ), target as materialized (
@@ -11,10 +11,10 @@ with item as materialized (
   from item join {schema}.job on job.id = any(array[item.id])
   order by item.id
   for update of job skip locked
-), {precondition}, gone as (
-  delete from {schema}.job using still where job.id = any(array[still.id]) and still.fits returning job.id
+), {precondition}, deleted as (
+  delete from {schema}.job using judged where job.id = any(array[judged.id]) and judged.fits returning job.id
 )
 select item.ordinal,
-       case when still.id is null then {not_locked} when still.id in (select id from gone) then 1::pg_catalog.int2 when still.is_here then 2::pg_catalog.int2 else 3::pg_catalog.int2 end as outcome,
-       still.shown as state, still.queue_id
-from item left join still on still.ordinal = item.ordinal
+       {outcome:deleted} as outcome,
+       judged.shown as state, judged.queue_id
+from item left join judged on judged.ordinal = item.ordinal

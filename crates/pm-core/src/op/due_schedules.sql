@@ -1,12 +1,12 @@
--- Tells the schedules whose tick has come, earliest first and without the first few, and when the next one comes; that and the time stand in a first row.
+-- Lists the schedules whose tick has come, earliest first, without the first $2. A first row has the time, and the time until the next tick.
 -- Locks: none.
--- Concurrency: reads one snapshot; firing looks again.
+-- Concurrency: reads one snapshot; firing checks again.
 -- Index: schedule_tick.
--- Cost: one row a due schedule, those left out included; flat in the others.
+-- Cost: one row per due schedule, including those left out; independent of the other schedules.
 -- Schedules of a queue that is being deleted are left out.
 select null::pg_catalog.int4 as id, null::pg_catalog.int8 as revision, null::pg_catalog.text as name, null::pg_catalog.text as cron, null::pg_catalog.text as zone, null::pg_catalog.int2 as missed,
        null::pg_catalog.int2 as missed_limit, null::pg_catalog.int2 as overlap, pg_catalog.statement_timestamp() as tick,
-       (select (extract(epoch from pg_catalog.min(schedule.next_tick) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from {schema}.schedule
+       (select {ms:pg_catalog.min(schedule.next_tick) - pg_catalog.statement_timestamp()} from {schema}.schedule
         where schedule.next_tick > pg_catalog.statement_timestamp() and schedule.next_tick < 'infinity') as next_ms
 union all
 select due.id, due.revision, due.name, due.cron, due.zone, due.missed, due.missed_limit, due.overlap, due.next_tick, null

@@ -1,13 +1,20 @@
 //! Reading the encoding of the database.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Rows, Type};
 use crate::{Error, Operation, Params, StatementId};
 
-pub(crate) const ENCODING: Definition =
-    Definition { sql: include_str!("encoding.sql"), params: &[], columns: &[Type::Text] };
+pub(crate) const ENCODING: Definition = Definition {
+    id: StatementId::Encoding,
+    class: ConnectionClass::Hot,
+    roles: roles::ALL,
+    sql: include_str!("encoding.sql"),
+    params: &[],
+    columns: &[Type::Text],
+};
 
-/// Reads which encoding the database stores texts in, for [`Plan::fitted_texts`](crate::Plan::fitted_texts).
+/// Returns the name of the encoding in which the database stores texts, for
+/// [`Plan::fitted_texts`](crate::Plan::fitted_texts).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding;
 

@@ -1,6 +1,6 @@
--- Reads which encoding the database stores texts in.
+-- Returns the encoding in which the database stores texts.
 -- Locks: none.
--- Concurrency: it never changes.
+-- Concurrency: the encoding never changes.
 -- Index: none.
 -- Cost: constant.
 select pg_catalog.getdatabaseencoding()::pg_catalog.text as encoding

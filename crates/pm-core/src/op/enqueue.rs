@@ -1,8 +1,8 @@
-//! Putting jobs on queues.
+//! Enqueues without keys, and the follow-ups of all enqueues.
 
-use super::read_position;
+use super::read_index;
 use crate::job::read_state;
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value, column, optional_column};
 use crate::{Error, KeyHold, NewJob, Operation, Params, Plan, RunAt, State, StatementId};
@@ -11,6 +11,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub(crate) const ENQUEUE: Definition = Definition {
+    id: StatementId::Enqueue,
+    class: ConnectionClass::Hot,
+    roles: roles::ENQUEUE,
     sql: include_str!("enqueue.sql"),
     params: &[
         Type::UuidArray,
@@ -29,19 +32,22 @@ pub(crate) const ENQUEUE: Definition = Definition {
     columns: ENQUEUE_COLUMNS,
 };
 
-/// The columns of a reply to an enqueue: a place, its outcome, the number of its queue.
+/// The columns of a reply to an enqueue: the number of an item, its outcome, the id of its queue.
 pub(super) const ENQUEUE_COLUMNS: &[Type] = &[Type::Int8, Type::Int2, Type::Int4];
 
 pub(crate) const REPLACE_JOBS: Definition = Definition {
+    id: StatementId::ReplaceJobs,
+    class: ConnectionClass::Keyed,
+    roles: roles::ENQUEUE,
     sql: include_str!("replace_jobs.sql"),
     params: JOB_PARAMS,
     columns: &[Type::Int8, Type::Uuid, Type::Int2, Type::Bool],
 };
 
-/// The place of a job's key among its parameters.
+/// The index of the key in [`JOB_PARAMS`].
 const KEY_PARAMS: usize = 9;
 
-/// What a new job consists of.
+/// The parameters of new jobs with keys.
 pub(super) const JOB_PARAMS: &[Type] = &[
     Type::UuidArray,
     Type::TextArray,
@@ -60,32 +66,35 @@ pub(super) const JOB_PARAMS: &[Type] = &[
 ];
 
 pub(crate) const KEY_HOLDER: Definition = Definition {
+    id: StatementId::KeyHolder,
+    class: ConnectionClass::Keyed,
+    roles: roles::ENQUEUE,
     sql: include_str!("key_holder.sql"),
     params: &[Type::UuidArray, Type::TextArray, Type::TextArray],
     columns: &[Type::Int8, Type::Uuid, Type::Int2],
 };
 
-/// Puts jobs without keys on queues. Answers the items that did not go in; all others did.
+/// Inserts jobs without keys. The reply names the items that were not inserted; all others were.
 ///
-/// It waits for no lock. Jobs with keys go by [`EnqueueKeyed`](super::EnqueueKeyed).
+/// It waits for no lock on a queue. Jobs with keys are inserted by [`EnqueueKeyed`](super::EnqueueKeyed).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Enqueue<'a> {
     /// The jobs, each of which passed [`NewJob::check`]; none has a key.
     pub jobs: &'a [NewJob],
 }
 
-/// What became of a batch; items that are not named went in.
+/// The outcome of an enqueue, by the indexes of items. Items that are not named were inserted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EnqueueReply {
-    /// Places, from 0, of items whose queue does not exist.
+    /// Items whose queue does not exist.
     pub unknown_queue: Vec<usize>,
-    /// Places of items whose id or key is there already; [`KeyHolder`] tells which job stands for each.
+    /// Items whose id or key exists already; [`KeyHolder`] returns the existing jobs.
     pub present: Vec<usize>,
-    /// Places of items whose queue's row another transaction has locked: they may be sent again.
+    /// Items whose queue's row another transaction has locked. They may be sent again.
     pub queue_locked: Vec<usize>,
-    /// Places of items whose key another transaction has locked: they may be sent again.
+    /// Items whose key another transaction has locked. They may be sent again.
     pub key_locked: Vec<usize>,
-    /// Queues whose workers may be idle in another process: the place of one of its items, and its number.
+    /// Queues that may have idle workers in other processes: the index of one of its items, and the id of the queue.
     pub idle: Vec<(usize, i32)>,
 }
 
@@ -127,17 +136,17 @@ impl Operation for Enqueue<'_> {
 }
 
 impl EnqueueReply {
-    /// Reads the reply about so many jobs.
+    /// Reads the reply to an enqueue of this many jobs.
     pub(super) fn read(rows: &Rows, statement: StatementId, jobs: usize) -> Result<EnqueueReply, Error> {
         let mut reply = EnqueueReply::default();
         for mut row in rows.iter(statement) {
-            let position = read_position(&mut row, jobs)?;
+            let index = read_index(&mut row, jobs)?;
             match row.read::<i16>()? {
-                1 => reply.unknown_queue.push(position),
-                2 => reply.present.push(position),
-                3 => reply.idle.push((position, row.read()?)),
-                4 => reply.queue_locked.push(position),
-                5 => reply.key_locked.push(position),
+                1 => reply.unknown_queue.push(index),
+                2 => reply.present.push(index),
+                3 => reply.idle.push((index, row.read()?)),
+                4 => reply.queue_locked.push(index),
+                5 => reply.key_locked.push(index),
                 odd => return Err(row.odd(format!("outcome {odd}"))),
             }
         }
@@ -145,7 +154,7 @@ impl EnqueueReply {
     }
 }
 
-/// Returns the parameters that say all of new jobs, keys included.
+/// Returns the parameters of new jobs, including keys: those of [`JOB_PARAMS`].
 pub(super) fn job_params(jobs: &[NewJob]) -> Params<'_> {
     let mut params = Enqueue::params_of(jobs);
     let key = optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray);
@@ -154,13 +163,13 @@ pub(super) fn job_params(jobs: &[NewJob]) -> Params<'_> {
     params
 }
 
-/// Returns the ids of the jobs that may have replaced another when they were sent before.
+/// Returns the ids of the jobs that may have replaced another job when they were sent before.
 pub(super) fn replacing(jobs: &[NewJob]) -> Value<'_> {
     let ids: Vec<_> = jobs.iter().filter(|job| job.replaces()).map(|job| Some(job.id)).collect();
     if ids.is_empty() { Value::Null(Type::UuidArray) } else { Value::UuidArray(ids) }
 }
 
-/// Returns the delays as the text of an `int8[]`: `unnest` would flatten an array of arrays.
+/// Returns the delays as the text of an `int8[]`, because `unnest` would flatten an array of arrays.
 fn array_text(table: &[Duration]) -> Cow<'static, str> {
     let delays: Vec<_> = table.iter().map(|delay| whole_ms(*delay).to_string()).collect();
     Cow::Owned(format!("{{{}}}", delays.join(",")))
@@ -188,20 +197,20 @@ fn key_until(job: &NewJob) -> Option<crate::Timestamp> {
     }
 }
 
-/// The job that stands for an item whose id or key was there already.
+/// The existing job with the id or the key of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// Its id: the item's own when that had gone in before.
+    /// Its id: that of the item itself if it had been inserted before.
     pub id: Uuid,
     /// Its state.
     pub state: State,
-    /// Whether it became what the item says.
+    /// Whether the item has replaced it.
     pub replaced: bool,
 }
 
-/// Follow-up of [`Enqueue`] for items whose id or key was there already: which job stands for them.
+/// Follow-up of an enqueue: looks up the existing jobs for items whose id or key exists already.
 ///
-/// An item without an answer has lost its rival since and may be sent again.
+/// An item without a job may be sent again: the existing job is gone, or no longer reserves the key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyHolder<'a> {
     /// The items.
@@ -224,7 +233,7 @@ impl<'a> KeyHolder<'a> {
 }
 
 impl Operation for KeyHolder<'_> {
-    /// Of each item: the job that stands for it.
+    /// The existing job of each item, in order.
     type Output = Vec<Option<Holder>>;
     const STATEMENT: StatementId = StatementId::KeyHolder;
 
@@ -235,18 +244,18 @@ impl Operation for KeyHolder<'_> {
     fn interpret(self, rows: &Rows) -> Result<Self::Output, Error> {
         let mut holders = vec![None; self.jobs.len()];
         for mut row in rows.iter(Self::STATEMENT) {
-            let position = read_position(&mut row, holders.len())?;
-            holders[position] = Some(Holder { id: row.read()?, state: read_state(&mut row)?, replaced: false });
+            let index = read_index(&mut row, holders.len())?;
+            holders[index] = Some(Holder { id: row.read()?, state: read_state(&mut row)?, replaced: false });
         }
         Ok(holders)
     }
 }
 
-/// Follow-up of [`Enqueue`] for items whose key is held and that are to replace its holder.
+/// Follow-up of an enqueue: replaces the jobs that have reserved the keys of items.
 ///
-/// A holder that has not started becomes what the item says, under its own id, which is remembered: the item sent again
-/// is answered as the first time. An item without an answer has lost its rival since, or that was being changed, or another
-/// transaction has locked it: the item may be sent again after a while.
+/// An existing job that has not started gets the payload and the options of the item, and keeps its id. The replacement
+/// is recorded, so that an item that is sent again has the same outcome. An item without a job may be sent again after
+/// a while: the existing job is gone, or is being changed, or another transaction has locked it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplaceJobs<'a> {
     /// The items.
@@ -261,7 +270,7 @@ impl<'a> ReplaceJobs<'a> {
 }
 
 impl Operation for ReplaceJobs<'_> {
-    /// Of each item: the job that stands for it.
+    /// The existing job of each item, in order.
     type Output = Vec<Option<Holder>>;
     const STATEMENT: StatementId = StatementId::ReplaceJobs;
 
@@ -272,9 +281,9 @@ impl Operation for ReplaceJobs<'_> {
     fn interpret(self, rows: &Rows) -> Result<Self::Output, Error> {
         let mut holders = vec![None; self.jobs.len()];
         for mut row in rows.iter(Self::STATEMENT) {
-            let position = read_position(&mut row, holders.len())?;
+            let index = read_index(&mut row, holders.len())?;
             let (id, state) = (row.read()?, read_state(&mut row)?);
-            holders[position] = Some(Holder { id, state, replaced: row.read()? });
+            holders[index] = Some(Holder { id, state, replaced: row.read()? });
         }
         Ok(holders)
     }

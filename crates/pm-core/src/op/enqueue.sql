@@ -1,9 +1,9 @@
--- Puts jobs without keys on queues; answers only the items that did not go in, and the queues whose workers may be idle.
--- Locks: key share on the queues, passing by those that another transaction has locked, then the new rows; nothing that a claim or a pause waits for.
--- Concurrency: it waits for no lock on a queue. Beside a rename or delete_queue it answers "locked", and "no such queue" once that has committed; a resent id inserts nothing, decided by the unique index.
+-- Inserts jobs without keys. Returns only the items that were not inserted, and the queues that may have idle workers.
+-- Locks: key share on the queues, skipping those that another transaction has locked; then the new rows. No claim or pause waits for these locks.
+-- Concurrency: it waits for no lock on a queue. While a queue is being renamed or deleted, the outcome is "locked", and "no such queue" once that has been committed. A resent id inserts nothing, decided by the unique index.
 -- Index: queue (name); job (id), job_line or job_wait.
--- Cost: flat as the table grows; about 7 us a job in batches of 1,000.
--- Outcome: 1 no such queue, 2 the id is already there, 3 workers of this item's queue may be idle, 4 the queue's row is locked.
+-- Cost: independent of the size of the table; about 7 us per job in batches of 1,000.
+-- Outcome: 1 no such queue, 2 the id exists already, 3 this item's queue may have idle workers, 4 the queue's row is locked.
 with known as materialized (
   select id, name, idle_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
 ), item as materialized (

@@ -1,9 +1,9 @@
--- Does what enqueue_keyed does when it met a locked key: puts the jobs in one by one, passing by those whose key is locked.
--- Locks: key share on the queues, passing by locked ones; then the new rows in the order of queue and key.
--- Concurrency: it waits 2 ms for each locked key, and then passes it by; otherwise as enqueue_keyed.
+-- Does the same as enqueue_keyed, after that has met a locked key: inserts the jobs one by one, skipping those whose key is locked.
+-- Locks: key share on the queues, skipping locked ones; then the new rows in the order of queue and key.
+-- Concurrency: it waits 2 ms for each locked key, then skips the job; otherwise as enqueue_keyed.
 -- Index: queue (name); job (id), job_line or job_wait, job_key; replacement (id).
--- Cost: about 50 us a job, a subtransaction each, and 2 ms for a locked key.
--- Outcome: 1 no such queue, 2 the id or the key is already there, or it replaced a job, 3 workers of this item's queue may be idle, 4 the queue's row is locked, 5 the key is locked.
+-- Cost: about 50 us per job, which has its own subtransaction, and 2 ms per locked key.
+-- Outcome: 1 no such queue, 2 the id exists or the key is reserved, or the item has replaced a job, 3 this item's queue may have idle workers, 4 the queue's row is locked, 5 the key is locked.
 with known as materialized (
   select id, name, idle_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
 ), replaced as materialized (

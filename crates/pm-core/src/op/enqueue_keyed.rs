@@ -1,11 +1,14 @@
-//! Putting jobs with keys on queues: what may have to wait for another transaction.
+//! Enqueues with keys, which may have to wait for another transaction.
 
 use super::enqueue::{ENQUEUE_COLUMNS, EnqueueReply, job_params, replacing};
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, NewJob, Operation, Params, Plan, StatementId};
 
 pub(crate) const ENQUEUE_KEYED: Definition = Definition {
+    id: StatementId::EnqueueKeyed,
+    class: ConnectionClass::Keyed,
+    roles: roles::ENQUEUE,
     sql: include_str!("enqueue_keyed.sql"),
     params: &[
         Type::UuidArray,
@@ -29,25 +32,29 @@ pub(crate) const ENQUEUE_KEYED: Definition = Definition {
 };
 
 pub(crate) const ENQUEUE_EACH: Definition = Definition {
+    id: StatementId::EnqueueEach,
+    class: ConnectionClass::Keyed,
+    roles: roles::ENQUEUE,
     sql: include_str!("enqueue_each.sql"),
     params: ENQUEUE_KEYED.params.split_at(ENQUEUE_KEYED.params.len() - 1).0,
     columns: ENQUEUE_COLUMNS,
 };
 
-/// Returns the parameters that say all of new jobs, and which of them may have replaced another before.
+/// Returns the parameters of new jobs, and the ids of those that may have replaced another job before.
 fn keyed_params(jobs: &[NewJob]) -> Params<'_> {
     let mut params = job_params(jobs);
     params.push(replacing(jobs));
     params
 }
 
-/// Puts jobs on queues, some of which have keys. Answers the items that did not go in; all others did.
+/// Inserts jobs, some of which have keys. The reply names the items that were not inserted; all others were.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnqueueKeyed<'a> {
     /// The jobs, each of which passed [`NewJob::check`].
     pub jobs: &'a [NewJob],
-    /// Whether it runs in a transaction of the caller's: then it waits for locks as long as the session says. By itself
-    /// it passes by locked queues and fails after 50 ms of waiting for a key; [`EnqueueEach`] goes on from there.
+    /// Whether it runs in the caller's transaction. There it waits for locks as long as the settings of the session
+    /// allow. On pm's own connections it skips locked queues, and fails after waiting for a key for 50 ms;
+    /// [`EnqueueEach`] then takes over.
     pub in_transaction: bool,
 }
 
@@ -77,7 +84,7 @@ impl Operation for EnqueueKeyed<'_> {
     }
 }
 
-/// Does what [`EnqueueKeyed`] does, one by one, and passes by jobs whose key is locked.
+/// Does the same as [`EnqueueKeyed`] job by job, and skips jobs whose key is locked. About six times as expensive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnqueueEach<'a> {
     /// The jobs, each of which passed [`NewJob::check`].

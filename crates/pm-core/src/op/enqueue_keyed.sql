@@ -1,9 +1,9 @@
--- Puts jobs on queues, some of which have keys; answers as enqueue does.
--- Locks: key share on the queues, then the new rows in the order of queue and key, which keeps two batches from a deadlock; nothing that a claim or a pause waits for.
--- Concurrency: it passes by locked queues and waits at most 50 ms for a key that an open transaction inserts, ends or deletes; then it fails with 55P03, and enqueue_each goes on. In a transaction of the caller's ($16 false) it waits for both, as long as the session says. A resent id or a held key inserts nothing, decided by unique indexes, nor does an item that replaced a job when it was sent before ($15: those that may have).
+-- Inserts jobs, some of which have keys. Returns what enqueue returns.
+-- Locks: key share on the queues, then the new rows in the order of queue and key, so that two batches do not deadlock. No claim or pause waits for these locks.
+-- Concurrency: it skips locked queues and waits at most 50 ms for a key that an open transaction inserts, ends or deletes; then it fails with 55P03, and enqueue_each takes over. In the caller's transaction ($16 false) it waits for both, for as long as the settings of the session allow. A resent id or a reserved key inserts nothing, decided by unique indexes; nor does an item that replaced a job when it was sent before ($15: the items that may have done so).
 -- Index: queue (name); job (id), job_line or job_wait, job_key; replacement (id).
--- Cost: flat as the table grows; about 8 us a job in batches of 1,000.
--- Outcome: 1 no such queue, 2 the id or the key is already there, or it replaced a job, 3 workers of this item's queue may be idle, 4 the queue's row is locked.
+-- Cost: independent of the size of the table; about 8 us per job in batches of 1,000.
+-- Outcome: 1 no such queue, 2 the id exists or the key is reserved, or the item has replaced a job, 3 this item's queue may have idle workers, 4 the queue's row is locked.
 with free as materialized (
   select id, name, idle_until from {schema}.queue
   where name = any($2::pg_catalog.text[])

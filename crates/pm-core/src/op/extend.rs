@@ -1,33 +1,36 @@
 //! Extending leases.
 
-use super::read_position;
-use crate::statement::Definition;
+use super::read_index;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Error, Lease, Operation, Params, StatementId};
 use std::time::Duration;
 
 pub(crate) const EXTEND: Definition = Definition {
+    id: StatementId::Extend,
+    class: ConnectionClass::Extend,
+    roles: roles::WORK,
     sql: include_str!("extend.sql"),
     params: &[Type::UuidArray, Type::Int8Array],
     columns: &[Type::Int8, Type::Int8],
 };
 
-/// Extends leases to a full length from now; never shortens one.
+/// Extends leases to a full length from now; never shortens one. Returns an outcome per lease, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extend {
     /// The leases, sorted by job id, which is the order of locking.
     pub leases: Vec<Lease>,
 }
 
-/// What became of a lease by an extension.
+/// The outcome of the extension of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extended {
-    /// So much of it remains, counted by the database.
+    /// The lease is valid for this long, measured by the database.
     Remains(Duration),
-    /// Someone's transaction has the job's row locked: it was not extended, and may be later.
+    /// It was not extended, because another transaction has locked the job. It may be extended later.
     Locked,
-    /// It is over.
+    /// The lease has ended.
     Lost,
 }
 
@@ -43,12 +46,12 @@ impl Operation for Extend {
     }
 
     fn interpret(self, rows: &Rows) -> Result<Vec<Extended>, Error> {
-        let mut remaining = vec![Extended::Lost; self.leases.len()];
+        let mut outcomes = vec![Extended::Lost; self.leases.len()];
         for mut row in rows.iter(Self::STATEMENT) {
-            let position = read_position(&mut row, remaining.len())?;
+            let index = read_index(&mut row, outcomes.len())?;
             let remaining_ms: Option<i64> = row.read()?;
-            remaining[position] = remaining_ms.map_or(Extended::Locked, |ms| Extended::Remains(from_ms(ms)));
+            outcomes[index] = remaining_ms.map_or(Extended::Locked, |ms| Extended::Remains(from_ms(ms)));
         }
-        Ok(remaining)
+        Ok(outcomes)
     }
 }

@@ -1,12 +1,12 @@
 -- Extends leases to a full length from now; never shortens one.
--- Locks: the jobs, in the order given (the core sorts by job), skipping those that someone has locked.
--- Concurrency: fenced by (id, lease) and state; an expired lease that was not reaped yet counts. A job that someone has locked is told as still leased, not extended: it holds up no other.
+-- Locks: the jobs, in the order given (the core sorts by job), skipping those that another transaction has locked.
+-- Concurrency: fenced by (id, lease) and state; an expired lease that was not reaped yet is extended. A locked job is reported as leased and not extended, and does not delay the others.
 -- Index: job (id). A HOT update.
--- Cost: flat as the table grows; about 8 us a lease in batches of 500.
--- Reply: what remains of each lease; null while the job is locked; no row when the lease is lost.
+-- Cost: independent of the size of the table; about 8 us per lease in batches of 500.
+-- Reply: what remains of each lease; null if the job is locked; no row if the lease is lost.
 with item as materialized (
   select * from unnest($1::pg_catalog.uuid[], $2::pg_catalog.int8[]) with ordinality as item(id, lease, ordinal)
-), free as materialized (
+), unlocked as materialized (
   select item.ordinal, leased.id, leased.queue_id
   from item cross join lateral (
     select job.id, job.queue_id from {schema}.job
@@ -14,16 +14,16 @@ with item as materialized (
     limit 1
     for no key update skip locked
   ) leased
-), done as (
+), extended as (
   update {schema}.job
   set lease_expires_at = greatest(job.lease_expires_at, pg_catalog.statement_timestamp() + greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))::pg_catalog.float8 * interval '1 ms')
-  from free join {schema}.queue on queue.id = free.queue_id
-  where job.id = any(array[free.id])
-  returning free.ordinal, case when job.lease_expires_at < 'infinity' then (extract(epoch from job.lease_expires_at - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8
+  from unlocked join {schema}.queue on queue.id = unlocked.queue_id
+  where job.id = any(array[unlocked.id])
+  returning unlocked.ordinal, case when job.lease_expires_at < 'infinity' then {ms:job.lease_expires_at - pg_catalog.statement_timestamp()}
             else 31536000000000 end as remaining_ms
 )
-select ordinal, remaining_ms from done
+select ordinal, remaining_ms from extended
 union all
 select item.ordinal, null
 from item join {schema}.job on job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1
-where item.ordinal not in (select ordinal from free)
+where item.ordinal not in (select ordinal from unlocked)

@@ -1,8 +1,8 @@
-//! Taking one job by its id.
+//! Fetching one job by its id.
 
 use super::claim::{read_backoff_overrides, read_claimed_rest};
 use crate::settings::read_lease_and_backoff;
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId};
@@ -10,6 +10,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub(crate) const FETCH_JOB: Definition = Definition {
+    id: StatementId::FetchJob,
+    class: ConnectionClass::Hot,
+    roles: roles::WORK,
     sql: include_str!("fetch_job.sql"),
     params: &[Type::Uuid, Type::Int8, Type::Text],
     columns: &[
@@ -32,12 +35,13 @@ pub(crate) const FETCH_JOB: Definition = Definition {
     ],
 };
 
-/// Leases one job by its id, if it is ready and its queue is not paused.
+/// Leases one job by its id, if it is ready and its queue is not paused. Returns `None` if it is not, or does not
+/// exist, or another transaction has locked it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchJob {
-    /// The lease wanted: the job, and a number made of random bits.
+    /// The lease to be made: the job's id, and a number from [`Lease::number_from`].
     pub lease: Lease,
-    /// Who claims, for people.
+    /// The human-readable name of the worker.
     pub worker: String,
 }
 
@@ -48,9 +52,9 @@ pub struct FetchedJob {
     pub job: ClaimedJob,
     /// The name of its queue.
     pub queue: String,
-    /// How long the lease lasts.
+    /// The length of the lease.
     pub length: Duration,
-    /// How its queue retries failures.
+    /// How its queue retries soft failures.
     pub backoff: Backoff,
 }
 

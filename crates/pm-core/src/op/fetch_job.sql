@@ -1,6 +1,6 @@
 -- Leases one job by its id, if it is ready and its queue is not paused.
--- Locks: the job, unless someone else has it locked; a frontier row it may have to make.
--- Concurrency: as a claim, which leaves a job that changed between look and lock. The job is put no later in its line than the frontier, so that the reaper finds it; given back, it stands near the head.
+-- Locks: the job, unless another transaction has locked it; a frontier, if it has to insert one.
+-- Concurrency: as a claim, which leaves a job that changes between pick and update. The job gets a position no higher than the frontier of its line, so that the reaper finds it; once released, it stands near the head of the line.
 -- Index: job (id), claim_frontier.
 -- Cost: constant.
 -- Reply: as claim.
@@ -10,14 +10,14 @@ with target as materialized (
   where job.id = $1::pg_catalog.uuid and job.state = 0 and not job.paused and not queue.paused and queue.name is not null
     and (job.seq is not null or job.run_at <= pg_catalog.statement_timestamp())
   for no key update of job skip locked
-), made as (
+), new_frontier as (
   insert into {schema}.claim_frontier (queue_id, priority, seq)
   select queue_id, priority, 1 from target
   where not exists (
     select from {schema}.claim_frontier f where f.queue_id = target.queue_id and f.priority = target.priority and f.retired_at is null
   )
   on conflict (queue_id, priority) do update set retired_at = null
-), got as (
+), claimed as (
   update {schema}.job
   set state = 1, attempt = least(job.attempt, 2147483646) + 1, lease = $2::pg_catalog.int8, worker = $3::pg_catalog.text, run_at = null,
       lease_expires_at = pg_catalog.statement_timestamp() + greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))::pg_catalog.float8 * interval '1 ms',
@@ -26,13 +26,13 @@ with target as materialized (
   where job.ctid = target.tid
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
             job.retry_count, job.created_at, job.codec, job.description, job.key,
-            case when pg_catalog.isfinite(job.unreadable_since) then (extract(epoch from pg_catalog.statement_timestamp() - job.unreadable_since) * 1000.0)::pg_catalog.int8 end as unreadable_ms,
-            coalesce(job.payload, (select data from {schema}.payload where payload.id = job.payload_id)) as payload
+            case when pg_catalog.isfinite(job.unreadable_since) then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms,
+            {payload_of:job} as payload
 )
 select null::pg_catalog.uuid as id, queue.id as queue_id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
        null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at,
        null::pg_catalog.int2 as codec, null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload
-from {schema}.queue where queue.id in (select queue_id from got)
+from {schema}.queue where queue.id in (select queue_id from claimed)
 union all
 select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, priority, seq, attempt, retry_count, created_at, codec, description, key, payload
-from got
+from claimed

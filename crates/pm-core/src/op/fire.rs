@@ -1,7 +1,7 @@
-//! Making the jobs of schedules whose tick has come.
+//! Firing schedules: enqueueing the jobs of ticks that have come.
 
 use crate::schedule::{TICK_GRACE, read_policies};
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value, column, optional_column};
 use crate::{Cron, Error, Missed, Operation, Overlap, Params, StatementId, Tick, Timestamp, job_id};
@@ -10,6 +10,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub(crate) const DUE_SCHEDULES: Definition = Definition {
+    id: StatementId::DueSchedules,
+    class: ConnectionClass::Hot,
+    roles: roles::WORK,
     sql: include_str!("due_schedules.sql"),
     params: &[Type::Int8, Type::Int8],
     columns: &[
@@ -26,6 +29,9 @@ pub(crate) const DUE_SCHEDULES: Definition = Definition {
     ],
 };
 pub(crate) const FIRE_SCHEDULES: Definition = Definition {
+    id: StatementId::FireSchedules,
+    class: ConnectionClass::Hot,
+    roles: roles::WORK,
     sql: include_str!("fire_schedules.sql"),
     params: &[
         Type::Int4Array,
@@ -40,15 +46,15 @@ pub(crate) const FIRE_SCHEDULES: Definition = Definition {
     columns: &[Type::Int8, Type::Int8],
 };
 
-/// About the most jobs that one firing makes; a schedule's missed ticks are not divided, so it may be 99 more.
-const MOST_JOBS: usize = 1_000;
+/// A firing stops after this many jobs. The missed ticks of one schedule are fired together, so it may be 99 more.
+const MAX_JOBS: usize = 1_000;
 
-/// Tells which schedules are due. The default is the first look of whoever fires.
+/// Lists the schedules that are due. The default is the first request of a firing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueSchedules {
-    /// How many at most (default 100).
+    /// The maximum number of schedules (default 100).
     pub limit: usize,
-    /// How many of the earliest to leave out: those that this version was seen not to read.
+    /// How many of the earliest to skip: those that this version was found unable to read (default 0).
     pub skip: usize,
 }
 
@@ -59,23 +65,23 @@ impl Default for DueSchedules {
 }
 
 impl DueSchedules {
-    /// Returns the look at those behind the ones that `reply` told, if there may be some.
+    /// Returns the request for the schedules after those of `reply`, if there may be any.
     ///
-    /// To be made when [nothing](FireSchedules::is_empty) can be done about any of these: they stay due.
+    /// To be sent if [none](FireSchedules::is_empty) of those in `reply` can be fired, because they stay due.
     pub fn beyond(&self, reply: &DueReply) -> Option<DueSchedules> {
         let is_full = !reply.due.is_empty() && reply.due.len() >= self.limit;
         is_full.then(|| DueSchedules { skip: self.skip.saturating_add(reply.due.len()), ..*self })
     }
 }
 
-/// Which schedules are due.
+/// The schedules that are due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueReply {
     /// The database's time.
     pub now: Timestamp,
-    /// The time until the next tick of those that are not due.
+    /// The time until the next tick of the schedules that are not due; `None` if there is none.
     pub next_tick: Option<Duration>,
-    /// Those that are due, earliest first.
+    /// The schedules that are due, earliest first.
     pub due: Vec<DueSchedule>,
 }
 
@@ -114,15 +120,15 @@ impl Operation for DueSchedules {
             let (revision, name, cron, zone) = (row.read()?, row.read()?, row.read()?, row.read()?);
             let (missed, overlap) = read_policies(&mut row)?;
             let due = DueSchedule { id, revision, name, cron, zone, missed, overlap, tick: row.read()? };
-            reply.as_mut().ok_or_else(|| row.odd("a schedule before the time"))?.due.push(due);
+            reply.as_mut().ok_or_else(|| row.odd("a schedule before the row with the time"))?.due.push(due);
         }
         reply.ok_or_else(|| Error::Reply { statement: Self::STATEMENT, problem: "no row".to_owned() })
     }
 }
 
 impl DueSchedule {
-    /// Returns the ticks to be fired at `now`, oldest first, and the next one; `None` when the stored expression, zone
-    /// or policies are none that this version knows.
+    /// Returns the ticks to be fired at `now`, oldest first, and the next tick; `None` if this version does not know
+    /// the stored expression, zone or policies.
     fn ticks(&self, now: Timestamp) -> Option<(Vec<Timestamp>, Option<Timestamp>)> {
         let cron = Cron::new(&self.cron, &self.zone).ok()?;
         let grace_us = i64::try_from(TICK_GRACE.as_micros()).unwrap_or(i64::MAX);
@@ -142,23 +148,24 @@ impl DueSchedule {
     }
 }
 
-/// Makes the jobs of due ticks and moves the schedules on: each tick once, whoever fires, and however often.
+/// Inserts the jobs of due ticks and advances the schedules to their next ticks. Each tick is fired once, however many
+/// processes fire it and however often this is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FireSchedules {
-    moves: Vec<Move>,
+    advances: Vec<Advance>,
     jobs: Vec<TickJob>,
 }
 
-/// A schedule to be moved on.
+/// A schedule to be advanced from one tick to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Move {
+struct Advance {
     id: i32,
     revision: i64,
     from: Timestamp,
     to: Option<Timestamp>,
 }
 
-/// A job to be made.
+/// A job to be inserted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct TickJob {
     schedule_id: i32,
@@ -167,44 +174,44 @@ struct TickJob {
     key: String,
 }
 
-/// What a firing did.
+/// The result of a firing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fired {
-    /// How many schedules it moved on; the others someone else did, or is doing.
+    /// How many schedules were advanced. The others were advanced or locked by another process.
     pub schedules: u64,
-    /// How many jobs it made.
+    /// How many jobs were inserted.
     pub jobs: u64,
 }
 
 impl FireSchedules {
-    /// Returns what to do about the schedules that are due, `random` being a source of random bits.
+    /// Returns the operation that fires the schedules of `reply`. `random` is a source of random bits.
     ///
-    /// It moves at least one on, and stops after about 1,000 jobs: look again for the rest. A schedule whose expression,
-    /// zone or policies this version does not know is left to one that does.
+    /// It fires at least one schedule, and stops after about 1,000 jobs: list the due schedules again for the others. A
+    /// schedule whose expression, zone or policies this version does not know is left to a newer version.
     pub fn of(reply: &DueReply, mut random: impl FnMut() -> u64) -> Self {
         let mut fire = FireSchedules::default();
         for due in &reply.due {
             let Some((ticks, to)) = due.ticks(reply.now) else { continue };
-            fire.moves.push(Move { id: due.id, revision: due.revision, from: due.tick, to });
+            fire.advances.push(Advance { id: due.id, revision: due.revision, from: due.tick, to });
             for at in ticks {
                 let id = id_at(reply.now, [random(), random()]);
                 let key = Tick { schedule: due.name.clone(), at }.key();
                 fire.jobs.push(TickJob { schedule_id: due.id, id, at, key });
             }
-            if fire.jobs.len() >= MOST_JOBS {
+            if fire.jobs.len() >= MAX_JOBS {
                 break;
             }
         }
         fire
     }
 
-    /// Returns whether there is nothing to do.
+    /// Returns whether there is nothing to fire.
     pub fn is_empty(&self) -> bool {
-        self.moves.is_empty()
+        self.advances.is_empty()
     }
 }
 
-/// Returns the id of a job made at this time.
+/// Returns the id of a job that is enqueued at this time.
 fn id_at(now: Timestamp, random: [u64; 2]) -> Uuid {
     let bytes = random.map(u64::to_ne_bytes).concat();
     let unix_ms = u64::try_from(now.unix_us() / 1_000).unwrap_or_default();
@@ -217,10 +224,10 @@ impl Operation for FireSchedules {
 
     fn params(&self) -> Params<'_> {
         vec![
-            Value::Int4Array(column(&self.moves, |item| item.id)),
-            Value::Int8Array(column(&self.moves, |item| item.revision)),
-            Value::TimestampArray(column(&self.moves, |item| item.from)),
-            optional_column(&self.moves, |item| item.to, Value::TimestampArray),
+            Value::Int4Array(column(&self.advances, |advance| advance.id)),
+            Value::Int8Array(column(&self.advances, |advance| advance.revision)),
+            Value::TimestampArray(column(&self.advances, |advance| advance.from)),
+            optional_column(&self.advances, |advance| advance.to, Value::TimestampArray),
             Value::Int4Array(column(&self.jobs, |job| job.schedule_id)),
             Value::UuidArray(column(&self.jobs, |job| job.id)),
             Value::TimestampArray(column(&self.jobs, |job| job.at)),
@@ -278,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn each_policy_makes_of_missed_ticks_what_it_says() {
+    fn each_policy_is_applied_to_missed_ticks() {
         let none = [""; 0];
         let late = "2026-11-22T16:45:00Z";
         assert_eq!(keys(Missed::Skip, Overlap::Allow, late), none);
@@ -286,22 +293,22 @@ mod tests {
         assert_eq!(keys(Missed::All(3), Overlap::Allow, late), ["16:20:00Z", "16:30:00Z", "16:40:00Z"]);
         assert_eq!(keys(Missed::All(100), Overlap::Allow, late).len(), 5);
         assert_eq!(keys(Missed::All(3), Overlap::Skip, late), ["16:40:00Z"]);
-        // A minute's grace.
+        // A tick is on time for one minute.
         assert_eq!(keys(Missed::Skip, Overlap::Allow, "2026-11-22T16:01:00Z"), ["16:00:00Z"]);
         assert_eq!(keys(Missed::Skip, Overlap::Allow, "2026-11-22T16:01:00.000001Z"), none);
         assert_eq!(keys(Missed::Skip, Overlap::Skip, "2026-11-22T16:10:30Z"), ["16:10:00Z"]);
     }
 
     #[test]
-    fn a_schedule_is_moved_on_from_the_tick_it_was_read_with_to_the_next_after_now() {
+    fn a_schedule_is_advanced_from_the_tick_it_was_read_with_to_the_next_after_now() {
         let fire = fired(vec![due(1, Missed::Skip, Overlap::Allow, "2026-11-22T16:00:00Z")], "2026-11-22T16:45:00Z");
         let to = Some(at("2026-11-22T16:50:00Z"));
-        assert_eq!(fire.moves, [Move { id: 1, revision: 7, from: at("2026-11-22T16:00:00Z"), to }]);
+        assert_eq!(fire.advances, [Advance { id: 1, revision: 7, from: at("2026-11-22T16:00:00Z"), to }]);
         assert!(!fire.is_empty());
     }
 
     #[test]
-    fn ids_are_those_of_the_databases_time_and_all_differ() {
+    fn ids_contain_the_databases_time_and_all_differ() {
         let schedules = (1..=3).map(|id| due(id, Missed::All(5), Overlap::Allow, "2026-11-22T16:00:00Z")).collect();
         let fire = fired(schedules, "2026-11-22T16:45:00Z");
         let ids: std::collections::BTreeSet<_> = fire.jobs.iter().map(|job| job.id).collect();
@@ -311,23 +318,23 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_read_does_not_hold_up_the_others() {
+    fn a_schedule_that_cannot_be_read_does_not_delay_the_others() {
         let whole = due(2, Missed::Once, Overlap::Allow, "2026-11-22T16:00:00Z");
         let odd = DueSchedule { id: 1, zone: "Europe/Atlantis".to_owned(), ..whole.clone() };
         let newer = DueSchedule { id: 3, missed: Missed::Unknown(3), ..whole.clone() };
         let newest = DueSchedule { id: 4, overlap: Overlap::Unknown(2), ..whole.clone() };
         let fire = fired(vec![odd.clone(), newer, newest, whole], "2026-11-22T16:05:00Z");
-        assert_eq!(fire.moves.iter().map(|item| item.id).collect::<Vec<_>>(), [2]);
+        assert_eq!(fire.advances.iter().map(|advance| advance.id).collect::<Vec<_>>(), [2]);
         assert!(fired(vec![odd], "2026-11-22T16:05:00Z").is_empty());
     }
 
     #[test]
-    fn a_look_goes_on_behind_a_full_one() {
+    fn a_full_list_is_continued() {
         let full = vec![due(1, Missed::Unknown(3), Overlap::Allow, "2026-11-22T16:00:00Z"); 2];
         let reply = |due| DueReply { now: at("2026-11-22T16:00:00Z"), next_tick: None, due };
-        let look = DueSchedules { limit: 2, skip: 40 };
-        assert_eq!(look.beyond(&reply(full.clone())), Some(DueSchedules { limit: 2, skip: 42 }));
-        assert_eq!(look.beyond(&reply(full[..1].to_vec())), None);
+        let request = DueSchedules { limit: 2, skip: 40 };
+        assert_eq!(request.beyond(&reply(full.clone())), Some(DueSchedules { limit: 2, skip: 42 }));
+        assert_eq!(request.beyond(&reply(full[..1].to_vec())), None);
         assert_eq!(DueSchedules { limit: 0, skip: 0 }.beyond(&reply(Vec::new())), None);
     }
 
@@ -335,7 +342,7 @@ mod tests {
     fn a_firing_is_bounded() {
         let many = (0..100).map(|id| due(id, Missed::All(100), Overlap::Allow, "2020-01-01T00:00:00Z")).collect();
         let fire = fired(many, "2026-11-22T16:05:00Z");
-        assert_eq!((fire.jobs.len(), fire.moves.len()), (1_000, 10));
+        assert_eq!((fire.jobs.len(), fire.advances.len()), (1_000, 10));
     }
 
     #[test]

@@ -1,11 +1,11 @@
--- Makes the jobs of due ticks, and moves each schedule on to its next tick: only from the tick and the revision it was read with, so that a tick is fired once.
+-- Inserts the jobs of due ticks, and advances each schedule to its next tick: only from the tick and the revision with which it was read, so that each tick is fired once.
 -- Locks: key share on the queues in id order, then the schedules in id order, both skipping locked ones; then the new rows.
--- Concurrency: of two at once for one tick one finds it, the other skips the row or sees it moved on. Sent again after a lost reply it finds nothing. A schedule that got other times, reckoned before a tick that was fired meanwhile, does not fire it again. A queue being deleted fires nothing, and one that someone has locked holds up only its own schedules.
+-- Concurrency: of two statements that fire the same tick at once one finds it; the other skips the row or finds it advanced. Sent again after a lost reply, it finds nothing. If the next tick of a schedule was set from a time before a tick that has been fired since, that tick is not fired again. A queue being deleted fires nothing, and a locked queue delays only its own schedules.
 -- Index: schedule (id), queue (id); job (id) for a job that may still be active; job_line, job_key.
--- Cost: about 30 us a schedule and 10 us a job.
+-- Cost: about 30 us per schedule and 10 us per job.
 with item as materialized (
   select item.* from unnest($1::pg_catalog.int4[], $2::pg_catalog.int8[], $3::pg_catalog.timestamptz[], $4::pg_catalog.timestamptz[]) as item(id, revision, tick, next_tick)
-), home as materialized (
+), unlocked_queue as materialized (
   select queue.id from {schema}.queue
   where queue.id = any(array(select schedule.queue_id from {schema}.schedule join item on item.id = schedule.id)) and queue.name is not null
   order by queue.id
@@ -14,7 +14,7 @@ with item as materialized (
   select schedule.id, schedule.queue_id, schedule.priority, schedule.codec, schedule.payload, schedule.description, schedule.max_retries,
          schedule.backoff_ms, schedule.jitter_percent, schedule.overlap, schedule.last_tick, schedule.last_job, item.next_tick
   from {schema}.schedule join item on item.id = schedule.id
-  where schedule.revision = item.revision and schedule.next_tick = item.tick and schedule.queue_id in (select id from home)
+  where schedule.revision = item.revision and schedule.next_tick = item.tick and schedule.queue_id in (select id from unlocked_queue)
   order by schedule.id
   for no key update of schedule skip locked
 ), firing as materialized (
@@ -36,11 +36,11 @@ with item as materialized (
   select distinct on (firing.schedule_id) firing.schedule_id, firing.tick, firing.job_id
   from firing join added on added.id = firing.job_id
   order by firing.schedule_id, firing.tick desc
-), moved as (
+), advanced as (
   update {schema}.schedule
   set next_tick = due.next_tick, last_tick = coalesce(latest.tick, schedule.last_tick), last_job = coalesce(latest.job_id, schedule.last_job)
   from due left join latest on latest.schedule_id = due.id
   where schedule.id = due.id
   returning schedule.id
 )
-select (select pg_catalog.count(*) from moved) as fired, (select pg_catalog.count(*) from added) as jobs
+select (select pg_catalog.count(*) from advanced) as fired, (select pg_catalog.count(*) from added) as jobs

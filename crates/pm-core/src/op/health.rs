@@ -1,17 +1,23 @@
-//! What can make queues sick, as it is measured; [`crate::doctor`] says what is too much.
+//! Measurements for [`crate::doctor`], which judges them.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::{from_ms, whole_ms};
 use crate::wire::{Row, Rows, Type, Value};
 use crate::{Error, Operation, Params, StatementId, Timestamp};
 use std::time::Duration;
 
 pub(crate) const ROW_HOLDERS: Definition = Definition {
+    id: StatementId::RowHolders,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("row_holders.sql"),
     params: &[],
     columns: &[Type::Text, Type::Text, Type::Text, Type::Text, Type::Text, Type::Int8, Type::Int8],
 };
 pub(crate) const TABLE_HEALTH: Definition = Definition {
+    id: StatementId::TableHealth,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("table_health.sql"),
     params: &[],
     columns: &[
@@ -28,48 +34,69 @@ pub(crate) const TABLE_HEALTH: Definition = Definition {
         Type::Timestamp,
     ],
 };
-pub(crate) const INDEX_HEALTH: Definition =
-    Definition { sql: include_str!("index_health.sql"), params: &[], columns: &[Type::Text, Type::Bool] };
+pub(crate) const INDEX_HEALTH: Definition = Definition {
+    id: StatementId::IndexHealth,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
+    sql: include_str!("index_health.sql"),
+    params: &[],
+    columns: &[Type::Text, Type::Bool],
+};
 pub(crate) const QUEUE_HEALTH: Definition = Definition {
+    id: StatementId::QueueHealth,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("queue_health.sql"),
     params: &[Type::Int8],
     columns: &[Type::Text, Type::Bool, Type::Int8, Type::Int8, Type::Int8],
 };
 
-pub(crate) const ORPHANS: Definition =
-    Definition { sql: include_str!("orphans.sql"), params: &[], columns: &[Type::Text, Type::Int8] };
-pub(crate) const SEARCH_PATHS: Definition =
-    Definition { sql: include_str!("search_paths.sql"), params: &[], columns: &[Type::Text, Type::Text, Type::Text] };
+pub(crate) const ORPHANS: Definition = Definition {
+    id: StatementId::Orphans,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
+    sql: include_str!("orphans.sql"),
+    params: &[],
+    columns: &[Type::Text, Type::Int8],
+};
+pub(crate) const SEARCH_PATHS: Definition = Definition {
+    id: StatementId::SearchPaths,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
+    sql: include_str!("search_paths.sql"),
+    params: &[],
+    columns: &[Type::Text, Type::Text, Type::Text],
+};
 
-/// Looks who keeps old row versions alive, so that vacuum cannot remove them; the longest first.
+/// Lists what keeps vacuum from removing old row versions, the oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowHolders;
 
-/// Someone who keeps old row versions alive.
+/// A transaction, standby or replication slot that keeps vacuum from removing old row versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowHolder {
-    /// What it is.
+    /// Its kind.
     pub kind: RowHolderKind,
-    /// The process id of a session or standby; the name of a prepared transaction or a slot.
+    /// The process id of a session or standby, or the name of a prepared transaction or slot.
     pub name: String,
-    /// Whose it is.
+    /// The role that it belongs to.
     pub role: Option<String>,
-    /// What the program calls itself.
+    /// The `application_name` of its session.
     pub application: Option<String>,
-    /// What it is doing, in the database's words.
+    /// Its state, as Postgres reports it.
     pub state: Option<String>,
-    /// How long its transaction is open; standbys and slots have none.
+    /// How long its transaction has been open; `None` for standbys and slots.
     pub age: Option<Duration>,
-    /// How many transactions began since.
+    /// How many transactions have begun since.
     pub transactions: u64,
 }
 
-/// Who keeps old row versions alive.
+/// The kinds of things that keep vacuum from removing old row versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowHolderKind {
     /// A client's open transaction.
     Session,
-    /// A standby that reports its queries.
+    /// A standby that reports its queries (`hot_standby_feedback`).
     Standby,
     /// A transaction that was prepared and neither committed nor rolled back.
     Prepared,
@@ -110,32 +137,32 @@ fn read_holder(mut row: Row<'_>) -> Result<RowHolder, Error> {
     })
 }
 
-/// Looks how pm's tables are looked after.
+/// Reads row counts, scans and vacuum settings of pm's tables. Cheap: it reads statistics, not the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableHealths;
 
-/// How a table is looked after.
+/// Row counts, scans and vacuum settings of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableHealth {
     /// Its name, without the schema.
     pub name: String,
-    /// About how many rows it has.
+    /// The approximate number of live rows.
     pub live: u64,
-    /// About how many row versions only wait to be removed.
+    /// The approximate number of dead row versions.
     pub dead: u64,
-    /// How often it was read from end to end.
+    /// How often it was scanned in full.
     pub scans: u64,
-    /// How many rows that read.
+    /// How many rows these scans read.
     pub scanned_rows: u64,
-    /// For how long that was counted.
+    /// The time over which scans were counted.
     pub counted: Duration,
-    /// Whether autovacuum may work on this table.
+    /// Whether autovacuum is enabled for this table.
     pub has_autovacuum: bool,
-    /// Whether the server runs autovacuum at all.
+    /// Whether the server runs autovacuum.
     pub server_has_autovacuum: bool,
-    /// How many transactions ago its oldest row version may have been written.
+    /// The age of its oldest row version, in transactions.
     pub age: u64,
-    /// At which age the server freezes its row versions by itself.
+    /// The age at which autovacuum freezes its row versions.
     pub freeze_age: u64,
     /// The database's time.
     pub read_at: Timestamp,
@@ -170,7 +197,7 @@ fn read_table(mut row: Row<'_>) -> Result<TableHealth, Error> {
     })
 }
 
-/// Looks which indexes there are.
+/// Lists the indexes of pm's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexHealths;
 
@@ -179,7 +206,7 @@ pub struct IndexHealths;
 pub struct IndexHealth {
     /// Its name, without the schema.
     pub name: String,
-    /// Whether statements can use it.
+    /// Whether statements can use it: it is valid and built.
     pub is_valid: bool,
 }
 
@@ -197,16 +224,16 @@ impl Operation for IndexHealths {
     }
 }
 
-/// Counts what is left of jobs that are gone.
+/// Counts rows whose job no longer exists, among the newest of each table. At most 20,000 index probes, about 20 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Orphans;
 
-/// What a table holds of jobs that are gone.
+/// The number of rows in a table whose job no longer exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrphanCount {
     /// The table's name, without the schema.
     pub table: String,
-    /// How many of its newest 10,000 rows have no job.
+    /// How many of its newest 10,000 rows belong to no existing job.
     pub rows: u64,
 }
 
@@ -224,18 +251,18 @@ impl Operation for Orphans {
     }
 }
 
-/// Looks which search paths sessions on this database start with.
+/// Lists the `search_path` settings that sessions on this database start with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SearchPaths;
 
-/// The search path that some sessions start with.
+/// A `search_path` setting that some sessions start with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchPath {
-    /// For which role; `None` for all.
+    /// The role that it applies to; `None` for all.
     pub role: Option<String>,
-    /// In which database; `None` for all.
+    /// The database that it applies to; `None` for all.
     pub database: Option<String>,
-    /// The schemas, as the setting lists them.
+    /// The schemas, as in the setting.
     pub schemas: String,
 }
 
@@ -253,25 +280,25 @@ impl Operation for SearchPaths {
     }
 }
 
-/// Looks which queues have jobs in progress, and whose leases ran out unnoticed.
+/// Counts the jobs in progress and the expired leases of each queue. The cost grows with the jobs in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueHealths {
-    /// How long a lease may have run out.
+    /// Leases that expired longer ago than this are counted as stale.
     pub threshold: Duration,
 }
 
-/// Whether the jobs of a queue are looked after.
+/// The jobs in progress and the expired leases of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueHealth {
-    /// Its name; `None` when it is being deleted.
+    /// Its name; `None` if it is being deleted.
     pub name: Option<String>,
     /// Whether it is paused.
     pub paused: bool,
     /// How many of its jobs are in progress.
     pub in_progress: u64,
-    /// How many leases ran out longer ago than the threshold.
+    /// How many leases expired longer ago than the threshold and were not reaped.
     pub stale: u64,
-    /// How long ago the first of its leases ran out; zero when none did.
+    /// How long ago the first of its leases expired; zero if none has.
     pub overdue: Duration,
 }
 

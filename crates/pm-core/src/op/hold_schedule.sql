@@ -1,6 +1,6 @@
--- Pauses a schedule, or plans its next tick; answers no row when there is none of that name, or someone has changed it since.
+-- Pauses a schedule, or sets its next tick. Returns no row if there is none of that name, or its revision has changed.
 -- Locks: the schedule's row.
--- Concurrency: a firing that was reckoned before finds another revision and does nothing.
+-- Concurrency: a firing that was prepared before finds another revision and does nothing.
 -- Index: schedule (name).
 -- Cost: constant.
 update {schema}.schedule set paused = $2::pg_catalog.bool, next_tick = $3::pg_catalog.timestamptz, revision = schedule.revision + 1

@@ -2,7 +2,7 @@
 
 use crate::job::{JobMetadata, read_codec, read_count, read_state};
 use crate::lease::Ending;
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Rows, Type, Value};
 use crate::{Codec, Error, IdSuffix, Operation, Params, QueueName, State, StatementId, Timestamp};
 use bytes::Bytes;
@@ -31,29 +31,53 @@ const JOB_COLUMNS: &[Type] = &[
 ];
 
 pub(crate) const LIST_JOBS: Definition = Definition {
+    id: StatementId::ListJobs,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("list_jobs.sql"),
     params: &[Type::Text, Type::Int2, Type::Uuid, Type::Int8],
     columns: JOB_COLUMNS,
 };
-pub(crate) const JOB: Definition =
-    Definition { sql: include_str!("job.sql"), params: &[Type::Uuid], columns: JOB_COLUMNS };
-pub(crate) const PAYLOAD: Definition =
-    Definition { sql: include_str!("payload.sql"), params: &[Type::Uuid], columns: &[Type::Int2, Type::Bytes] };
+pub(crate) const JOB: Definition = Definition {
+    id: StatementId::Job,
+    class: ConnectionClass::Hot,
+    roles: roles::READ,
+    sql: include_str!("job.sql"),
+    params: &[Type::Uuid],
+    columns: JOB_COLUMNS,
+};
+pub(crate) const PAYLOAD: Definition = Definition {
+    id: StatementId::Payload,
+    class: ConnectionClass::Hot,
+    roles: roles::READ,
+    sql: include_str!("payload.sql"),
+    params: &[Type::Uuid],
+    columns: &[Type::Int2, Type::Bytes],
+};
 pub(crate) const RESOLVE_SUFFIX: Definition = Definition {
+    id: StatementId::ResolveSuffix,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("resolve_suffix.sql"),
     params: &[Type::Text, Type::Int8],
     columns: &[Type::Uuid, Type::Text, Type::Int2],
 };
 pub(crate) const ATTEMPTS: Definition = Definition {
+    id: StatementId::Attempts,
+    class: ConnectionClass::Hot,
+    roles: roles::READ,
     sql: include_str!("attempts.sql"),
     params: &[Type::Uuid],
     columns: &[Type::Int4, Type::Timestamp, Type::Int2, Type::Text, Type::Text],
 };
 
-/// Lists jobs, newest first.
+/// Lists jobs, newest first, without their payloads.
+///
+/// The cost grows with the rows that are read until the limit is met, up to the whole table; for failed jobs it is that
+/// of the limit per queue, and for those in progress it grows with their number.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListJobs {
-    /// Which.
+    /// Which jobs, and how many.
     pub filter: JobFilter,
 }
 
@@ -64,9 +88,9 @@ pub struct JobFilter {
     pub queue: Option<QueueName>,
     /// Only jobs in this state, as shown.
     pub state: Option<State>,
-    /// Only jobs older than this one: the last id of the page before.
+    /// Only jobs older than this one: the last id of the previous page.
     pub after: Option<Uuid>,
-    /// How many at most; 100 by default.
+    /// The maximum number of jobs (default 100).
     pub limit: usize,
 }
 
@@ -95,7 +119,7 @@ impl Operation for ListJobs {
     }
 }
 
-/// Reads one job, if it exists.
+/// Reads one job without its payload; `None` if it does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GetJob {
     /// Its id.
@@ -115,7 +139,7 @@ impl Operation for GetJob {
     }
 }
 
-/// Reads the payload of one job, if it exists.
+/// Reads the payload of one job; `None` if the job does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload {
     /// The job's id.
@@ -125,9 +149,9 @@ pub struct Payload {
 /// A payload as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPayload {
-    /// How it is written.
+    /// The codec.
     pub codec: Codec,
-    /// What is written.
+    /// The encoded payload.
     pub bytes: Bytes,
 }
 
@@ -145,23 +169,24 @@ impl Operation for Payload {
     }
 }
 
-/// Finds jobs by the last digits of their ids. Answers at most 11: ten to show, one to know that there are more.
+/// Finds jobs by the last digits of their ids. Returns at most 11: ten to show, and one to indicate that there are
+/// more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolveSuffix {
-    /// The digits.
+    /// The last digits.
     pub suffix: IdSuffix,
-    /// Only among so many of the newest jobs; all when `None`, which reads the whole table.
+    /// How many of the newest jobs to search; `None` searches all, which reads the whole table.
     pub newest: Option<usize>,
 }
 
-/// A job that a suffix fits.
+/// A job whose id ends in a suffix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobMatch {
     /// Its id.
     pub id: Uuid,
-    /// Where it is.
+    /// The name of its queue.
     pub queue: String,
-    /// What it is doing.
+    /// Its state.
     pub state: State,
 }
 
@@ -182,26 +207,27 @@ impl Operation for ResolveSuffix {
     }
 }
 
-/// Lists the attempts of a job that ended otherwise than in success, oldest first.
+/// Lists the recorded attempts of a job, oldest first. A release is not recorded, and a commit only if the job was
+/// restarted later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempts {
     /// The job's id.
     pub id: Uuid,
 }
 
-/// How one attempt ended.
+/// A recorded attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptRecord {
-    /// Which claim of the job it was, from 1.
+    /// The number of the claim, from 1.
     pub attempt: u32,
     /// When it ended.
     pub ended_at: Timestamp,
-    /// How.
+    /// How it ended.
     pub ending: Ending,
-    /// Who had it.
+    /// The name of its worker.
     pub worker: Option<String>,
-    /// Why.
+    /// Why it ended, if it failed.
     pub reason: Option<String>,
 }
 

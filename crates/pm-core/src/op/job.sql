@@ -1,4 +1,4 @@
--- Reads one job, without its payload.
+-- Returns one job, without its payload.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
 -- Index: job (id).

@@ -1,4 +1,4 @@
--- Part of other statements: whether a job's hold on its key has lapsed.
+-- Part of other statements: whether a job's reservation of its key has lapsed.
 -- Locks: none.
 -- Concurrency: judges the row it is given.
 -- Index: none.

@@ -1,8 +1,8 @@
--- Follow-up of enqueue: for items whose id or key was already there, which job stands for them.
--- Locks: none; only ended jobs whose hold on their key has lapsed, when there are any, passing by locked ones.
--- Concurrency: its snapshot is younger than the enqueue's; no row means that the holder has gone, or its hold has lapsed, and the item may be sent again.
+-- Follow-up of enqueue: the existing job with the id or the key of each item.
+-- Locks: none; only ended jobs whose reservations of their keys have lapsed, if there are any, skipping locked ones.
+-- Concurrency: its snapshot is newer than the enqueue's. No row means that the existing job is gone, or its reservation has lapsed: the item may be sent again.
 -- Index: job (id), job_key.
--- Cost: two index probes an item.
+-- Cost: two index probes per item.
 with item as materialized (
   select * from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.text[]) with ordinality as item(id, queue, key, ordinal)
 ), wanted_key as materialized (
@@ -11,7 +11,7 @@ with item as materialized (
   select null::pg_catalog.uuid as id where false
 ), {lapsed_keys}
 select item.ordinal, job.id,
-       case when job.state = 0 and (job.paused or queue.paused) then 4::pg_catalog.int2 else job.state end as state
+       {shown_state:job} as state
 from item
 cross join lateral (
   select own.id, own.state, own.paused, own.queue_id, 0 as rank from {schema}.job own where own.id = item.id

@@ -1,9 +1,9 @@
--- Part of other statements: whether a key is free. `wanted_key` says which jobs (id) are to hold a key (key) of a queue (queue_id); `changed_here` names jobs that are locked and changed elsewhere in the statement. Holds that have lapsed are let go; `taken` names those whose key another job has reserved.
--- A key is held while its holder has not ended, and beyond that until its key_until.
--- Locks: the ended jobs whose holds have lapsed, when there are any, passing by those that another transaction has locked.
--- Concurrency: who takes a key after the snapshot is found by the unique index.
--- Index: job_key, one probe a wanted_key.
--- Cost: about 2 us a wanted_key.
+-- Part of other statements: whether keys are free. `wanted_key` lists the jobs (id) that are to reserve a key (key) of a queue (queue_id); `changed_here` lists jobs that another part of the statement locks and changes. Reservations that have lapsed are released; `taken` lists the jobs of `wanted_key` whose key another job has reserved.
+-- A job reserves its key until it has ended, and beyond that until its key_until.
+-- Locks: the ended jobs whose reservations have lapsed, if there are any, skipping those that another transaction has locked.
+-- Concurrency: a reservation made after the snapshot is found by the unique index.
+-- Index: job_key, one probe per wanted_key.
+-- Cost: about 2 us per wanted_key.
 lapsing as materialized (
   select holder.id
   from wanted_key cross join lateral (

@@ -1,8 +1,8 @@
--- Part of other statements: the lines that hold jobs, each with its highest position; after `with recursive`.
+-- Part of other statements: the lines that have jobs, each with its highest position; after `with recursive`.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
--- Index: job_line, one probe a line.
--- Cost: about 5 us a line.
+-- Index: job_line, one probe per line.
+-- Cost: about 5 us per line.
 line as (
   (select job.queue_id, job.priority, job.seq from {schema}.job
    where job.seq is not null

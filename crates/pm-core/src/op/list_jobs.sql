@@ -1,8 +1,8 @@
 -- Lists jobs, newest first, without their payloads.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
--- Index: failed jobs by job_failed, one probe a queue; those in progress by job_line up to the claim frontier of each line; others by job (id), walked backwards from the given id, filtered by queue and state.
--- Cost: for failed jobs the limit, once a queue; for those in progress their number (about 0.3 us each); otherwise the rows walked until the limit is met: with a rare queue or state that may be the whole table.
+-- Index: failed jobs by job_failed, one probe per queue; those in progress by job_line up to the claim frontier of each line; others by job (id), backwards from the given id, filtered by queue and state.
+-- Cost: for failed jobs the limit, once per queue; for those in progress their number (about 0.3 us each); otherwise the rows read until the limit is met: up to the whole table if few jobs match.
 with page as materialized (
   select failed.id
   from {schema}.queue cross join lateral (
@@ -14,30 +14,30 @@ with page as materialized (
   where $2::pg_catalog.int2 = 3 and queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
   union all
   select found.id from (
-    select flight.id
+    select in_progress.id
     from {schema}.queue
     join {schema}.claim_frontier on claim_frontier.queue_id = queue.id
     cross join lateral (
       select job.id from {schema}.job
       where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
       offset 0
-    ) flight
+    ) in_progress
     where $2::pg_catalog.int2 = 1 and queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
-      and flight.id < coalesce($3::pg_catalog.uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-    order by flight.id desc
+      and in_progress.id < coalesce($3::pg_catalog.uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    order by in_progress.id desc
     limit $4::pg_catalog.int8
   ) found
   union all
-  select walked.id from (
+  select other.id from (
     select job.id
     from {schema}.job join {schema}.queue on queue.id = job.queue_id
     where ($2::pg_catalog.int2 is null or $2::pg_catalog.int2 not in (1, 3)) and queue.name is not null
       and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
-      and ($2::pg_catalog.int2 is null or case when job.state = 0 and (job.paused or queue.paused) then 4::pg_catalog.int2 else job.state end = $2::pg_catalog.int2)
+      and ($2::pg_catalog.int2 is null or {shown_state:job} = $2::pg_catalog.int2)
       and job.id < coalesce($3::pg_catalog.uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     order by job.id desc
     limit $4::pg_catalog.int8
-  ) walked
+  ) other
 )
 select {job_columns}
 from {schema}.job join {schema}.queue on queue.id = job.queue_id

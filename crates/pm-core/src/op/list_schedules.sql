@@ -1,8 +1,8 @@
--- Tells schedules by name, all or one, and the time; a row with the time alone when there is none. A payload is told of one only.
+-- Lists schedules by name, all or one, and the time; if there are none, a single row has only the time. The payload is returned only of a schedule asked for by name.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
--- Index: schedule (name) for one; all are read otherwise.
--- Cost: one row a schedule.
+-- Index: schedule (name) for one; otherwise all are read.
+-- Cost: one row per schedule.
 select pg_catalog.statement_timestamp() as read_at, found.*
 from (select 1) one left join (
   select schedule.name, queue.name as queue, schedule.cron, schedule.zone, schedule.missed, schedule.missed_limit, schedule.overlap,

@@ -1,4 +1,4 @@
-//! The operations, one file each beside its SQL.
+//! The operations, grouped by file, each with its `.sql`.
 
 pub(crate) mod bulk;
 pub(crate) mod claim;
@@ -60,17 +60,14 @@ pub(crate) use claim::read_backoff_overrides;
 use crate::Error;
 use crate::wire::Row;
 
-/// Reads a 1-based position in a batch of `length` items.
-fn read_position(row: &mut Row<'_>, length: usize) -> Result<usize, Error> {
+/// Reads the number, from 1, of an item in a batch of `length` items, and returns its index.
+fn read_index(row: &mut Row<'_>, length: usize) -> Result<usize, Error> {
     let ordinal = row.read()?;
-    position(row, ordinal, length)
+    index_of(row, ordinal, length)
 }
 
-/// Returns the place, from 0, of an ordinal of a batch.
-fn position(row: &Row<'_>, ordinal: i64, length: usize) -> Result<usize, Error> {
-    let position = ordinal
-        .checked_sub(1)
-        .and_then(|position| usize::try_from(position).ok())
-        .filter(|position| *position < length);
-    position.ok_or_else(|| row.odd(format!("position {ordinal} of a batch of {length}")))
+/// Returns the index of the item with this number, from 1, in a batch of `length` items.
+fn index_of(row: &Row<'_>, ordinal: i64, length: usize) -> Result<usize, Error> {
+    let index = ordinal.checked_sub(1).and_then(|index| usize::try_from(index).ok()).filter(|index| *index < length);
+    index.ok_or_else(|| row.odd(format!("item {ordinal} of a batch of {length}")))
 }

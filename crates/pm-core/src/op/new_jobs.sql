@@ -1,8 +1,8 @@
--- Part of other statements: the items of an enqueue that have a queue among `known` and have not `replaced` a job before, with their places in line drawn in the order they were given in.
+-- Part of other statements: the items of an enqueue that have a queue in `known` and are not in `replaced`, with positions drawn in the order in which the items were given.
 -- Locks: none.
--- Concurrency: a place that is drawn and not used is a gap, which nothing minds.
+-- Concurrency: a position that is drawn and not used leaves a gap, which is harmless.
 -- Index: none.
--- Cost: about 2 us a job.
+-- Cost: about 2 us per job.
 item as materialized (
   select *
   from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],

@@ -1,11 +1,14 @@
-//! Looking at the head of a queue.
+//! Showing the head of a queue.
 
 use crate::job::JobMetadata;
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, Operation, Params, QueueName, StatementId};
 
 pub(crate) const NEXT_JOBS: Definition = Definition {
+    id: StatementId::NextJobs,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("next_jobs.sql"),
     params: &[Type::Text, Type::Int8],
     columns: &[
@@ -33,12 +36,15 @@ pub(crate) const NEXT_JOBS: Definition = Definition {
     ],
 };
 
-/// Shows the next jobs of a queue in the order in which they would be claimed, and claims none.
+/// Lists the next jobs of a queue in the order in which they would be claimed, without claiming them.
+///
+/// The cost does not depend on the backlog. It grows with the jobs in progress, and with jobs that are due and not
+/// promoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextJobs {
     /// The queue.
     pub queue: QueueName,
-    /// How many jobs at most.
+    /// The maximum number of jobs.
     pub limit: usize,
 }
 
@@ -46,9 +52,9 @@ pub struct NextJobs {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Head {
-    /// Whether the queue is paused: then nobody gets the jobs.
+    /// Whether the queue is paused, so that the jobs are not claimed.
     pub is_paused: bool,
-    /// The jobs that are ready, or would be were the queue not paused, first things first.
+    /// The jobs that are ready, or would be if the queue were not paused, in the order of claims.
     pub jobs: Vec<JobMetadata>,
 }
 
@@ -84,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_queue_is_not_an_absent_one() {
-        let absent = Rows::builder(NEXT_JOBS.columns.len()).finish();
-        assert_eq!(head(&absent), Err(Error::QueueNotFound("tasks".to_owned())));
+    fn an_empty_queue_is_distinguished_from_a_missing_one() {
+        let missing = Rows::builder(NEXT_JOBS.columns.len()).finish();
+        assert_eq!(head(&missing), Err(Error::QueueNotFound("tasks".to_owned())));
         let mut empty = Rows::builder(NEXT_JOBS.columns.len());
         [Some(&[1][..]), Some(&[0])].into_iter().for_each(|cell| empty.push(cell));
         (2..NEXT_JOBS.columns.len()).for_each(|_| empty.push(None));

@@ -1,16 +1,16 @@
--- Shows the next jobs of a queue in the order in which they would be claimed; one that is due and has no place in a line yet stands behind the others of its priority.
+-- Lists the next jobs of a queue in the order in which they would be claimed. A job that is due and has no position yet comes after the others of its priority.
 -- Locks: none.
--- Concurrency: reads one snapshot; a moment later someone else may have the jobs.
--- Index: queue (name); job_line, one probe a line and then past the jobs in progress; job_wait up to now; job (id).
--- Cost: flat in the backlog; grows with the jobs in progress before the ready ones of each line, and with the jobs of all queues that are due and not promoted (about 1 us each).
--- Reply: one row a job; one without a job when none is ready. No row: no such queue.
-with recursive asked as materialized (
+-- Concurrency: reads one snapshot; a moment later other workers may have claimed the jobs.
+-- Index: queue (name); job_line, one probe per line and then past the jobs in progress; job_wait up to now; job (id).
+-- Cost: independent of the backlog; grows with the jobs in progress before the ready ones of each line, and with the jobs of all queues that are due and not promoted (about 1 us each).
+-- Reply: one row per job; one without a job if none is ready. No row: no such queue.
+with recursive named as materialized (
   select id, paused from {schema}.queue where name = $1::pg_catalog.text
 ), line as (
-  select asked.id as queue_id,
-         (select job.priority from {schema}.job where job.queue_id = asked.id and job.seq is not null
+  select named.id as queue_id,
+         (select job.priority from {schema}.job where job.queue_id = named.id and job.seq is not null
           order by job.priority desc limit 1) as priority
-  from asked
+  from named
   union all
   select line.queue_id,
          (select job.priority from {schema}.job where job.queue_id = line.queue_id and job.seq is not null and job.priority < line.priority
@@ -26,15 +26,15 @@ with recursive asked as materialized (
   ) first
 ), due as (
   select job.id, job.priority, null::pg_catalog.int8 as seq, job.run_at
-  from {schema}.job join asked on asked.id = job.queue_id
-  where job.seq is null and job.run_at is not null and not job.paused and job.run_at <= pg_catalog.statement_timestamp()
+  from {schema}.job join named on named.id = job.queue_id
+  where {is_waiting:job} and job.run_at <= pg_catalog.statement_timestamp()
 ), next as materialized (
   select * from ready union all select * from due
   order by priority desc, seq, run_at
   limit $2::pg_catalog.int8
 )
-select asked.paused as is_paused, next.id is not null as is_job, {job_columns}
-from asked
+select named.paused as is_paused, next.id is not null as is_job, {job_columns}
+from named
 left join next on true
 left join {schema}.job on job.id = any(array[next.id])
 left join {schema}.queue on queue.id = job.queue_id

@@ -1,34 +1,46 @@
-//! Waking workers of other processes.
+//! Notifying workers of other processes.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Error, Operation, Params, SchemaName, StatementId};
 use std::borrow::Cow;
 
-pub(crate) const NOTIFY: Definition =
-    Definition { sql: include_str!("notify.sql"), params: &[Type::Text, Type::TextArray], columns: &[Type::Int8] };
+pub(crate) const NOTIFY: Definition = Definition {
+    id: StatementId::Notify,
+    class: ConnectionClass::Hot,
+    roles: roles::ENQUEUE,
+    sql: include_str!("notify.sql"),
+    params: &[Type::Text, Type::TextArray],
+    columns: &[Type::Int8],
+};
 
-pub(crate) const NOTIFY_IDLE: Definition =
-    Definition { sql: include_str!("notify_idle.sql"), params: &[Type::Text], columns: &[Type::Int8] };
+pub(crate) const NOTIFY_IDLE: Definition = Definition {
+    id: StatementId::NotifyIdle,
+    class: ConnectionClass::Hot,
+    roles: roles::WORK,
+    sql: include_str!("notify_idle.sql"),
+    params: &[Type::Text],
+    columns: &[Type::Int8],
+};
 
-/// What a notification says.
+/// A notification that a line has ready jobs, or that a queue has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Notification {
-    /// The queue.
+    /// The id of the queue.
     pub queue_id: i32,
-    /// The line with jobs that are ready; none when the queue is to be looked at again.
+    /// The priority of the line that has ready jobs; `None` if the worker should poll the queue.
     pub priority: Option<i32>,
 }
 
 impl Notification {
-    /// Returns the channel of a schema: `pm_` and its name.
+    /// Returns the channel of a schema: `pm_` and its name, cut to 63 bytes.
     pub fn channel(schema: &SchemaName) -> String {
         let name = format!("pm_{schema}");
-        // Postgres keeps 63 bytes of a channel's name.
+        // Postgres limits the names of channels to 63 bytes.
         name[..name.floor_char_boundary(63)].to_owned()
     }
 
-    /// Returns the notification's text: `queue_id:priority`, or `queue_id:`.
+    /// Returns the payload of the `NOTIFY`: `queue_id:priority`, or `queue_id:`.
     pub fn payload(&self) -> String {
         match self.priority {
             Some(priority) => format!("{}:{priority}", self.queue_id),
@@ -36,7 +48,7 @@ impl Notification {
         }
     }
 
-    /// Returns what a notification says; `None` when it is not one of ours.
+    /// Returns the notification with this payload; `None` if it is not one of pm's.
     pub fn parse(payload: &str) -> Option<Self> {
         let (queue_id, priority) = payload.split_once(':')?;
         let priority = (!priority.is_empty()).then(|| priority.parse()).transpose().ok()?;
@@ -44,12 +56,12 @@ impl Notification {
     }
 }
 
-/// Wakes the listeners of other processes.
+/// Notifies workers of other processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notify {
-    /// On which channel.
+    /// The channel: [`Notification::channel`].
     pub channel: String,
-    /// About what.
+    /// The notifications.
     pub notifications: Vec<Notification>,
 }
 
@@ -69,10 +81,10 @@ impl Operation for Notify {
     }
 }
 
-/// Makes workers of other processes that sleep look at their queues again. Answers on how many queues some slept.
+/// Notifies idle workers of other processes to poll their queues. Returns how many queues may have idle workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyIdle {
-    /// On which channel.
+    /// The channel: [`Notification::channel`].
     pub channel: String,
 }
 
@@ -94,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notices_are_read_back_and_others_ignored() {
+    fn notifications_round_trip_and_others_are_ignored() {
         for notification in
             [Notification { queue_id: 7, priority: Some(-3) }, Notification { queue_id: 1, priority: None }]
         {

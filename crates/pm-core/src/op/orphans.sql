@@ -1,6 +1,6 @@
--- Counts what is left of jobs that are gone, among the newest 10,000 attempts and the newest 10,000 replacements.
+-- Counts the rows whose job no longer exists, among the newest 10,000 attempts and the newest 10,000 replacements.
 -- Locks: none.
--- Concurrency: reads one snapshot, in which whatever belongs to a job is there only with it.
+-- Concurrency: reads one snapshot. What belongs to a job is deleted with it, so a deletion in progress is not counted.
 -- Index: attempt (job_id, attempt), replacement (job_id, replaced_at), job (id).
 -- Cost: at most 20,000 index probes, about 20 ms.
 select 'attempt' as name, pg_catalog.count(*) as orphans

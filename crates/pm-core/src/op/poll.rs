@@ -1,7 +1,7 @@
-//! Looking what there is to do.
+//! Polling queues.
 
 use crate::settings::read_lease_and_backoff;
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::{from_ms, whole_ms};
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Backoff, Error, Operation, Params, QueueName, StatementId, Timestamp};
@@ -9,6 +9,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 pub(crate) const POLL: Definition = Definition {
+    id: StatementId::Poll,
+    class: ConnectionClass::Hot,
+    roles: roles::WORK,
     sql: include_str!("poll.sql"),
     params: &[Type::TextArray, Type::Timestamp, Type::Int8],
     columns: &[
@@ -26,44 +29,47 @@ pub(crate) const POLL: Definition = Definition {
     ],
 };
 
-/// Looks what there is to do on some queues: the one statement of an idle worker.
+/// Reads what there is to do on some queues. An idle worker sends only this statement.
+///
+/// The cost does not depend on the backlog. It grows with the number of lines and of jobs in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Poll {
-    /// The queues, by name: a renamed one is found under its new name.
+    /// The names of the queues. A renamed queue is found only by its new name.
     pub queues: Vec<QueueName>,
-    /// Due times before this are known to be none.
+    /// No waiting job is due before this time, as far as is known: the search for the next due time starts here.
     pub due_bound: Option<Timestamp>,
-    /// For how long the worker will sleep if there is nothing to do and nobody notifies it.
+    /// For how long the worker will be idle unless it is notified; sets `idle_until` on the queues. `None` if it is not
+    /// idle.
     pub sleep: Option<Duration>,
 }
 
-/// What there is to do.
+/// The reply to a poll.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PollReply {
     /// The queues that exist.
     pub queues: Vec<FollowedQueue>,
-    /// The time until the next waiting job of any queue is due, negative ones cut to zero.
+    /// The time until the next waiting job of any queue is due, at least zero; `None` if no job waits.
     pub next_due: Option<Duration>,
-    /// The time until the next lease of any queue ends, negative ones cut to zero.
+    /// The time until the next lease of any queue expires, at least zero; `None` if no job is in progress.
     pub next_expiry: Option<Duration>,
-    /// The time until the next tick of any schedule, negative ones cut to zero.
+    /// The time until the next tick of any schedule, at least zero; `None` if there is none.
     pub next_tick: Option<Duration>,
 }
 
-/// A queue as a worker sees it.
+/// A queue that a worker follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowedQueue {
-    /// Its number.
+    /// Its id.
     pub id: i32,
     /// Its name.
     pub name: String,
     /// Whether it is paused.
     pub paused: bool,
-    /// How long its leases last.
+    /// The length of its leases.
     pub lease: Duration,
-    /// How its failures are retried.
+    /// How soft failures of its jobs are retried.
     pub backoff: Backoff,
-    /// The priorities with jobs that are ready or in progress, highest first.
+    /// The priorities of its lines that have jobs, ready or in progress, highest first.
     pub priorities: Vec<i32>,
 }
 

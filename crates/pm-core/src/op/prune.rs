@@ -1,26 +1,45 @@
-//! Pruning: deleted queues, and ended jobs past their retention.
+//! Deleting and renaming queues, and pruning ended jobs past their retention.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, Failure, Operation, Params, QueueName, StatementId};
 use uuid::Uuid;
 
-pub(crate) const BEGIN_QUEUE_DELETION: Definition =
-    Definition { sql: include_str!("begin_queue_deletion.sql"), params: &[Type::Text], columns: &[Type::Int4] };
-pub(crate) const RENAME_QUEUE: Definition =
-    Definition { sql: include_str!("rename_queue.sql"), params: &[Type::Text, Type::Text], columns: &[Type::Int4] };
+pub(crate) const BEGIN_QUEUE_DELETION: Definition = Definition {
+    id: StatementId::BeginQueueDeletion,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
+    sql: include_str!("begin_queue_deletion.sql"),
+    params: &[Type::Text],
+    columns: &[Type::Int4],
+};
+pub(crate) const RENAME_QUEUE: Definition = Definition {
+    id: StatementId::RenameQueue,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
+    sql: include_str!("rename_queue.sql"),
+    params: &[Type::Text, Type::Text],
+    columns: &[Type::Int4],
+};
 pub(crate) const PRUNE_JOBS: Definition = Definition {
+    id: StatementId::PruneJobs,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("prune_jobs.sql"),
     params: &[Type::Uuid, Type::Int8, Type::Int4],
     columns: &[Type::Int8, Type::Uuid, Type::Int8],
 };
 pub(crate) const DELETE_EMPTY_QUEUES: Definition = Definition {
+    id: StatementId::DeleteEmptyQueues,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("delete_empty_queues.sql"),
     params: &[Type::Int4],
     columns: &[Type::Int8, Type::Int8],
 };
 
-/// Takes a queue's name away: the first step of deleting it. [`PruneJobs`] deletes its jobs, [`DeleteEmptyQueues`] the rest.
+/// Begins to delete a queue: takes its name away and deletes its schedules. [`PruneJobs`] then deletes its jobs, and
+/// [`DeleteEmptyQueues`] its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BeginQueueDeletion {
     /// Its name.
@@ -28,7 +47,7 @@ pub struct BeginQueueDeletion {
 }
 
 impl Operation for BeginQueueDeletion {
-    /// The queue's number.
+    /// The id of the queue.
     type Output = i32;
     const STATEMENT: StatementId = StatementId::BeginQueueDeletion;
 
@@ -42,17 +61,17 @@ impl Operation for BeginQueueDeletion {
     }
 }
 
-/// Gives a queue another name.
+/// Renames a queue. It is refused with [`Error::QueueExists`] if the new name is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenameQueue {
-    /// Its name.
+    /// The present name.
     pub from: QueueName,
-    /// Its name then.
+    /// The new name.
     pub to: QueueName,
 }
 
 impl Operation for RenameQueue {
-    /// The queue's number.
+    /// The id of the queue.
     type Output = i32;
     const STATEMENT: StatementId = StatementId::RenameQueue;
 
@@ -70,23 +89,25 @@ impl Operation for RenameQueue {
     }
 }
 
-/// Clears away one page of ids: jobs of nameless queues, and ended ones past their retention.
+/// Deletes jobs in one page of ids: those of queues that are being deleted, and ended ones past their retention.
+///
+/// About 1 µs per job read and 20 µs per job deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneJobs {
-    /// From where on; the last page's [`PrunedPage::upto`].
+    /// The [`PrunedPage::upto`] of the previous page; `None` for the first page.
     pub after: Option<Uuid>,
-    /// How many jobs to look at.
+    /// How many jobs to read.
     pub page: usize,
-    /// Only jobs of this nameless queue.
+    /// Only jobs of this queue, which is being deleted.
     pub queue_id: Option<i32>,
 }
 
-/// What became of one page.
+/// The result of pruning one page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PrunedPage {
-    /// Where the next page begins; none when this was the last.
+    /// The last id of the page; `None` if this was the last page.
     pub upto: Option<Uuid>,
-    /// How many jobs were looked at.
+    /// How many jobs were read.
     pub seen: u64,
     /// How many jobs were deleted.
     pub deleted: u64,
@@ -113,10 +134,12 @@ impl Operation for PruneJobs {
     }
 }
 
-/// Drops nameless queues without jobs. Answers how many of those it looked at remain.
+/// Deletes the rows of queues that are being deleted and have no jobs left. Returns how many such queues remain.
+///
+/// Cheap without queues that are being deleted; otherwise up to one scan of the jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeleteEmptyQueues {
-    /// Only this one; all when none is given.
+    /// Only this queue; `None` for all.
     pub queue_id: Option<i32>,
 }
 
@@ -130,7 +153,7 @@ impl Operation for DeleteEmptyQueues {
 
     fn interpret(self, rows: &Rows) -> Result<u64, Error> {
         let mut row = rows.only(Self::STATEMENT)?;
-        let _dropped: i64 = row.read()?;
+        let _deleted: i64 = row.read()?;
         row.count()
     }
 }

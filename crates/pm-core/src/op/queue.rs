@@ -1,19 +1,46 @@
 //! Operations on queues.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::whole_ms;
 use crate::wire::{Row, Rows, Type, Value};
 use crate::{Error, Operation, Params, QueueName, QueueSettings, SettingsChange, State, StatementId};
 
-pub(crate) const CREATE_QUEUE: Definition =
-    Definition { sql: include_str!("create_queue.sql"), params: &[Type::Text, Type::Bool], columns: &[Type::Int4] };
-pub(crate) const PAUSE_QUEUE: Definition =
-    Definition { sql: include_str!("pause_queue.sql"), params: &[Type::Text], columns: &[Type::Int4] };
-pub(crate) const RESUME_QUEUE: Definition =
-    Definition { sql: include_str!("resume_queue.sql"), params: &[Type::Text], columns: &[Type::Int4, Type::Int8] };
-pub(crate) const COUNT_PENDING: Definition =
-    Definition { sql: include_str!("count_pending.sql"), params: &[Type::Int4], columns: &[Type::Int8] };
+pub(crate) const CREATE_QUEUE: Definition = Definition {
+    id: StatementId::CreateQueue,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
+    sql: include_str!("create_queue.sql"),
+    params: &[Type::Text, Type::Bool],
+    columns: &[Type::Int4],
+};
+pub(crate) const PAUSE_QUEUE: Definition = Definition {
+    id: StatementId::PauseQueue,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
+    sql: include_str!("pause_queue.sql"),
+    params: &[Type::Text],
+    columns: &[Type::Int4],
+};
+pub(crate) const RESUME_QUEUE: Definition = Definition {
+    id: StatementId::ResumeQueue,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
+    sql: include_str!("resume_queue.sql"),
+    params: &[Type::Text],
+    columns: &[Type::Int4, Type::Int8],
+};
+pub(crate) const COUNT_PENDING: Definition = Definition {
+    id: StatementId::CountPending,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
+    sql: include_str!("count_pending.sql"),
+    params: &[Type::Int4],
+    columns: &[Type::Int8],
+};
 pub(crate) const LIST_QUEUES: Definition = Definition {
+    id: StatementId::ListQueues,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("list_queues.sql"),
     params: &[Type::Text],
     columns: &[
@@ -35,18 +62,24 @@ pub(crate) const LIST_QUEUES: Definition = Definition {
     ],
 };
 pub(crate) const SET_QUEUE: Definition = Definition {
+    id: StatementId::SetQueue,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("set_queue.sql"),
     params: &[Type::Text, Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
     columns: &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
 };
 
 pub(crate) const QUEUE_SETTINGS: Definition = Definition {
+    id: StatementId::QueueSettings,
+    class: ConnectionClass::Hot,
+    roles: roles::READ,
     sql: include_str!("queue_settings.sql"),
     params: &[Type::Text],
     columns: &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
 };
 
-/// Makes a queue. Answers whether it was made; one of that name that exists is left as it is.
+/// Creates a queue, unless one of this name exists, which is left as it is. Returns whether it was created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateQueue {
     /// Its name.
@@ -68,7 +101,7 @@ impl Operation for CreateQueue {
     }
 }
 
-/// Pauses a queue: one write, whatever the number of jobs. Answers the queue's number, for [`CountPending`].
+/// Pauses a queue: one write, whatever the number of jobs. Returns the id of the queue, for [`CountPending`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseQueue {
     /// Its name.
@@ -88,19 +121,19 @@ impl Operation for PauseQueue {
     }
 }
 
-/// Resumes a queue, and sets free the jobs that were enqueued as paused.
+/// Resumes a queue, and the jobs that were enqueued as paused. The cost grows with the number of pending jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumeQueue {
     /// Its name.
     pub name: QueueName,
 }
 
-/// What a resume did.
+/// The result of a resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resumed {
-    /// The queue's number.
+    /// The id of the queue.
     pub queue_id: i32,
-    /// How many jobs were set free, those that had been held one by one included.
+    /// How many jobs are no longer paused, including those that had been paused individually.
     pub freed: u64,
 }
 
@@ -118,10 +151,10 @@ impl Operation for ResumeQueue {
     }
 }
 
-/// Counts the jobs of a queue that wait: the named follow-up of pause.
+/// Follow-up of [`PauseQueue`]: counts the pending jobs of a queue. The cost grows with their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountPending {
-    /// The queue's number.
+    /// The id of the queue.
     pub queue_id: i32,
 }
 
@@ -138,10 +171,11 @@ impl Operation for CountPending {
     }
 }
 
-/// Lists queues by name, with settings and counts.
+/// Lists queues by name, with their settings and the number of their jobs by state. The cost is bounded: large numbers
+/// are [estimated](Count).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListQueues {
-    /// Only this one.
+    /// Only this queue.
     pub name: Option<QueueName>,
 }
 
@@ -155,23 +189,23 @@ pub struct QueueSummary {
     pub paused: bool,
     /// Its settings.
     pub settings: QueueSettings,
-    /// Jobs by state, in the order of [`State::ALL`].
+    /// The number of jobs in each state, in the order of [`State::ALL`].
     pub counts: [Count; 5],
 }
 
 impl QueueSummary {
-    /// Returns how many jobs are in `state`.
+    /// Returns the number of jobs in `state`.
     pub fn count(&self, state: State) -> Count {
         self.counts[State::ALL.iter().position(|other| *other == state).unwrap_or_default()]
     }
 }
 
-/// A number of jobs: exact up to 10,000, perhaps estimated beyond.
+/// A number of jobs: exact up to 10,000, and possibly an estimate beyond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
     /// The number.
     pub jobs: u64,
-    /// Whether it was estimated from a sample of the table.
+    /// Whether it is an estimate from a sample of the table.
     pub is_estimate: bool,
 }
 
@@ -191,15 +225,15 @@ impl Operation for ListQueues {
 fn read_summary(mut row: Row<'_>) -> Result<QueueSummary, Error> {
     let (name, paused) = (row.read()?, row.read()?);
     let settings = QueueSettings::read(&mut row)?;
-    let (waiting, held, in_progress) = (row.count()?, row.count()?, row.count()?);
+    let (pending, paused_jobs, in_progress) = (row.count()?, row.count()?, row.count()?);
     let (finished, failed) = (row.count()?, row.count()?);
     let (pending_is_estimate, finished_is_estimate, failed_is_estimate) = (row.read()?, row.read()?, row.read()?);
+    let paused_is_estimate = paused_jobs > 10_000;
     // A pending job of a paused queue is shown as paused.
-    let (pending, on_hold) = if paused { (0, waiting + held) } else { (waiting, held) };
-    let held_is_estimate = held > 10_000;
+    let (shown_pending, shown_paused) = if paused { (0, pending + paused_jobs) } else { (pending, paused_jobs) };
     let counts = [
-        Count { jobs: pending, is_estimate: pending_is_estimate && !paused },
-        Count { jobs: on_hold, is_estimate: held_is_estimate || (pending_is_estimate && paused) },
+        Count { jobs: shown_pending, is_estimate: pending_is_estimate && !paused },
+        Count { jobs: shown_paused, is_estimate: paused_is_estimate || (pending_is_estimate && paused) },
         Count { jobs: in_progress, is_estimate: false },
         Count { jobs: finished, is_estimate: finished_is_estimate },
         Count { jobs: failed, is_estimate: failed_is_estimate },
@@ -227,7 +261,7 @@ impl Operation for GetSettings {
     }
 }
 
-/// Changes settings of a queue. Answers them as they stand then.
+/// Changes settings of a queue. Returns all settings after the change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetQueue {
     name: QueueName,
@@ -235,11 +269,11 @@ pub struct SetQueue {
 }
 
 impl SetQueue {
-    /// Returns the operation.
+    /// Returns the operation that applies `change` to a queue.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a setting out of range.
+    /// [`Error::Invalid`] if a setting is out of range.
     pub fn new(name: QueueName, change: SettingsChange) -> Result<Self, Error> {
         change.check()?;
         Ok(SetQueue { name, change })

@@ -1,4 +1,4 @@
--- Reads the settings of a queue.
+-- Returns the settings of a queue.
 -- Locks: none.
 -- Concurrency: reads one snapshot.
 -- Index: queue (name).

@@ -1,29 +1,36 @@
-//! Ending the leases of holders who are gone.
+//! Reaping expired leases.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, Operation, Params, StatementId};
 use std::time::Duration;
 
-pub(crate) const REAP: Definition =
-    Definition { sql: include_str!("reap.sql"), params: &[Type::Int8, Type::Int8], columns: &[Type::Int8, Type::Int8] };
+pub(crate) const REAP: Definition = Definition {
+    id: StatementId::Reap,
+    class: ConnectionClass::Hot,
+    roles: roles::WORK,
+    sql: include_str!("reap.sql"),
+    params: &[Type::Int8, Type::Int8],
+    columns: &[Type::Int8, Type::Int8],
+};
 
-/// Soft-fails leases that expired, with the reason `lease expired`.
+/// Soft-fails expired leases, with the reason `lease expired`. The cost grows with the jobs in progress, not the
+/// backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reap {
-    /// How many at most.
+    /// The maximum number of leases.
     pub limit: usize,
-    /// Random bits that scatter delays within the jitter.
+    /// Random bits that spread the retries over the jitter.
     pub seed: i64,
 }
 
-/// What a reap did.
+/// The result of a reap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reaped {
-    /// How many leases it ended.
+    /// How many leases were reaped.
     pub reaped: u64,
-    /// The time until the next lease ends; `None` when nothing is in progress.
+    /// The time until the next lease expires, at least zero; `None` if no job is in progress.
     pub next_expiry: Option<Duration>,
 }
 

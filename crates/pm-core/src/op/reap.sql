@@ -1,19 +1,19 @@
--- Soft-fails leases that expired, oldest first; tells when the next one ends. Clears away frontiers of lines that are no longer used.
--- Locks: the expired jobs, then the unused frontiers, all of them skipping locked ones.
--- Concurrency: two reapers share the work; a settle that comes first wins, one that comes later is refused. What is locked counts for no limit. A frontier is retired first, so that claims raise it anew, and deleted an hour later if its line is still empty: a claim that began before it was retired is over by then, and one that began later has raised it.
--- Index: job_line up to the claim frontier of each line; then job (id), one probe an expired job.
+-- Soft-fails expired leases, oldest first. Returns when the next one ends. Deletes the frontiers of lines that are no longer used.
+-- Locks: the expired jobs, then the unused frontiers, skipping locked rows of both.
+-- Concurrency: two reapers share the work; a settlement that comes first is applied, and one that comes later is refused. Locked jobs do not count against the limit. A frontier is retired first, so that claims raise it anew, and deleted an hour later if its line is still empty: a claim that began before it was retired has ended by then, and one that began later has raised it.
+-- Index: job_line up to the claim frontier of each line; then job (id), one probe per expired job.
 -- Cost: grows with the jobs in progress (about 0.3 us each) and the frontiers (about 1 us each), not with the backlog.
-with flight as materialized (
-  select flight.id, flight.lease_expires_at
+with in_progress as materialized (
+  select in_progress.id, in_progress.lease_expires_at
   from {schema}.claim_frontier cross join lateral (
     select job.id, job.lease_expires_at from {schema}.job
     where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
     offset 0
-  ) flight
+  ) in_progress
 ), pick as materialized (
   select pick.*
   from (
-    select id from flight where lease_expires_at <= pg_catalog.statement_timestamp() order by lease_expires_at
+    select id from in_progress where lease_expires_at <= pg_catalog.statement_timestamp() order by lease_expires_at
   ) expired cross join lateral (
     select job.id, job.queue_id, job.attempt, job.lease, job.worker, job.retry_count,
            job.backoff_ms, job.max_retries, job.jitter_percent
@@ -22,7 +22,7 @@ with flight as materialized (
     for no key update skip locked
   ) pick
   limit $1::pg_catalog.int8
-), sentence as materialized (
+), base_delay as materialized (
   select pick.id, pick.attempt, pick.lease, pick.worker, pick.retry_count,
          case when pick.retry_count < coalesce(pick.max_retries, queue.max_retries) then greatest(0::pg_catalog.int8, least(315360000000, coalesce(
            (coalesce(pick.backoff_ms, queue.backoff_ms))[greatest(1, least(least(pick.retry_count, 2147483646) + 1, pg_catalog.cardinality(coalesce(pick.backoff_ms, queue.backoff_ms))))],
@@ -32,27 +32,27 @@ with flight as materialized (
          pg_catalog.uuid_hash_extended(pick.id, $2::pg_catalog.int8) & 1048575::pg_catalog.int8 as part
   from pick join {schema}.queue on queue.id = pick.queue_id
   order by pick.id
-), delayed as materialized (
-  select sentence.*,
+), delay as materialized (
+  select base_delay.*,
          case when jitter_percent > 0 and (retry_count = 0 or base_ms = 0) then greatest(base_ms * jitter_percent / 100, 2000::pg_catalog.int8)
               else base_ms * jitter_percent / 100 end as spread_ms
-  from sentence
-), done as (
+  from base_delay
+), reaped as (
   update {schema}.job
-  set state = case when s.base_ms is null then 3 else 0 end, verdict = 4, lease_expires_at = null, reason = 'lease expired',
+  set state = case when delay.base_ms is null then 3 else 0 end, verdict = 4, lease_expires_at = null, reason = 'lease expired',
       retry_count = least(job.retry_count, 2147483646) + 1,
-      ended_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
-      failed_at = case when s.base_ms is null then pg_catalog.statement_timestamp() end,
-      reserved_key = case when s.base_ms is null and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.reserved_key end,
-      seq = case when s.base_ms + s.spread_ms = 0 then pg_catalog.nextval('{schema}.job_seq') end,
-      run_at = case when s.base_ms + s.spread_ms > 0 then
-        pg_catalog.statement_timestamp() + (s.base_ms + (s.spread_ms * s.part >> 20))::pg_catalog.float8 * interval '1 ms' end
-  from delayed s
-  where job.id = any(array[s.id])
+      ended_at = case when delay.base_ms is null then pg_catalog.statement_timestamp() end,
+      failed_at = case when delay.base_ms is null then pg_catalog.statement_timestamp() end,
+      reserved_key = case when delay.base_ms is null and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.reserved_key end,
+      seq = case when delay.base_ms + delay.spread_ms = 0 then pg_catalog.nextval('{schema}.job_seq') end,
+      run_at = case when delay.base_ms + delay.spread_ms > 0 then
+        pg_catalog.statement_timestamp() + (delay.base_ms + (delay.spread_ms * delay.part >> 20))::pg_catalog.float8 * interval '1 ms' end
+  from delay
+  where job.id = any(array[delay.id])
   returning job.id
-), told as (
+), new_attempt as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
-  select id, attempt, lease, pg_catalog.statement_timestamp(), 4, worker, 'lease expired' from sentence
+  select id, attempt, lease, pg_catalog.statement_timestamp(), 4, worker, 'lease expired' from base_delay
   on conflict do nothing
 ), unused as materialized (
   select frontier.queue_id, frontier.priority, frontier.retired_at
@@ -68,10 +68,10 @@ with flight as materialized (
   update {schema}.claim_frontier as frontier set retired_at = pg_catalog.statement_timestamp()
   from unused
   where frontier.queue_id = unused.queue_id and frontier.priority = unused.priority and unused.retired_at is null
-), dropped as (
+), deleted as (
   delete from {schema}.claim_frontier as frontier using unused
   where frontier.queue_id = unused.queue_id and frontier.priority = unused.priority and unused.retired_at is not null
 )
-select (select pg_catalog.count(*) from done) as reaped,
-       (select (extract(epoch from greatest(pg_catalog.min(lease_expires_at), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()) * 1000.0)::pg_catalog.int8 from flight where id not in (select id from pick) and lease_expires_at < 'infinity'
+select (select pg_catalog.count(*) from reaped) as reaped,
+       (select {ms:greatest(pg_catalog.min(lease_expires_at), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()} from in_progress where id not in (select id from pick) and lease_expires_at < 'infinity'
         having pg_catalog.min(lease_expires_at) is not null) as next_ms

@@ -1,12 +1,15 @@
-//! What stands in pm's schema, and what a role may do there.
+//! The relations in pm's schema, and the privileges of a role there.
 
 use crate::grants::{self, Grant, RoleKind};
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Row, Rows, Type, Value, column, optional_column};
 use crate::{Error, Operation, Params, StatementId};
 use std::borrow::Cow;
 
 pub(crate) const RELATIONS: Definition = Definition {
+    id: StatementId::Relations,
+    class: ConnectionClass::Operator,
+    roles: roles::ALL,
     sql: include_str!("relations.sql"),
     params: &[],
     columns: &[
@@ -24,56 +27,60 @@ pub(crate) const RELATIONS: Definition = Definition {
     ],
 };
 pub(crate) const PRIVILEGES: Definition = Definition {
+    id: StatementId::Privileges,
+    class: ConnectionClass::Operator,
+    roles: roles::ALL,
     sql: include_str!("privileges.sql"),
     params: &[Type::Text, Type::TextArray, Type::TextArray, Type::TextArray],
     columns: &[Type::Int8, Type::Text, Type::Bool],
 };
 
-/// Looks what stands in pm's schema. It needs no privileges.
+/// Lists the tables and sequences in pm's schema, and other schemas with tables like pm's. It needs no privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relations;
 
-/// A table or sequence of pm's schema, or another schema.
+/// A relation in pm's schema, or another schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
-    /// The role that looks.
+    /// The current role.
     pub role: String,
-    /// Its name, without the schema; a schema's own.
+    /// The name of the relation, without the schema, or of the other schema.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: RelationKind,
-    /// Whether it is emptied when the server crashes, and not replicated.
+    /// Whether it is unlogged: emptied when the server crashes, and not replicated.
     pub is_unlogged: bool,
-    /// Whether row-level security is on, for whatever role.
+    /// Whether row-level security is enabled on it, for any role.
     pub is_secured: bool,
-    /// Whether row-level security filters what this role sees.
+    /// Whether row-level security filters the rows that the current role sees.
     pub is_filtered: bool,
-    /// Its triggers, separated by commas; none that Postgres made itself.
+    /// The names of its enabled triggers other than pm's and Postgres's own, separated by commas; `None` if it has
+    /// none.
     pub triggers: Option<String>,
-    /// Its rewrite rules, separated by commas.
+    /// The names of its enabled rewrite rules, separated by commas; `None` if it has none.
     pub rules: Option<String>,
-    /// Whether it is spread over several servers.
+    /// Whether it is distributed over several servers (Citus).
     pub is_distributed: bool,
-    /// Whether what belongs to its rows is deleted with them, by pm's own trigger.
+    /// Whether pm's trigger is enabled that deletes with each job the rows that belong to it.
     pub clears_up: bool,
-    /// The encoding in which the connection that looked exchanges texts.
+    /// The client encoding of the connection.
     pub client_encoding: String,
 }
 
-/// What a relation is.
+/// The kinds of relations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelationKind {
     /// An ordinary table.
     Table,
-    /// A table cut into partitions.
+    /// A partitioned table.
     Partitioned,
     /// A view, materialized or not.
     View,
-    /// A table of another server.
+    /// A foreign table.
     Foreign,
     /// A sequence.
     Sequence,
-    /// Another schema that looks like pm's.
+    /// Not a relation, but another schema with tables like pm's.
     OtherSchema,
 }
 
@@ -117,17 +124,17 @@ fn read_relation(mut row: Row<'_>) -> Result<Relation, Error> {
     })
 }
 
-/// Looks which privileges a role has. It needs none.
+/// Checks which privileges a role has. It needs no privileges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Privileges {
-    /// The role; the current one when none is given.
+    /// The role; `None` for the current one.
     pub role: Option<String>,
-    /// The privileges in question.
+    /// The privileges to check.
     pub grants: Vec<Grant>,
 }
 
 impl Privileges {
-    /// Returns the question which of all privileges that any kind of role needs the current role has.
+    /// Returns the operation that checks, for the current role, all privileges that any kind of role needs.
     pub fn of_current_role() -> Self {
         let mut grants: Vec<_> = RoleKind::ALL.into_iter().flat_map(RoleKind::grants).collect();
         grants.sort_unstable();
@@ -136,19 +143,21 @@ impl Privileges {
     }
 }
 
-/// Which privileges a role has.
+/// The result of checking the privileges of a role.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeldPrivileges {
-    /// The role's name; empty when the database did not tell.
+    /// The name of the role; empty if the reply has no rows.
     pub role: String,
-    /// The privileges that it does not have.
+    /// The privileges that it lacks.
     pub lacking: Vec<Grant>,
 }
 
 impl HeldPrivileges {
-    /// Returns what the role lacks for a statement that was refused, and what helps; `None` when it lacks nothing.
+    /// Returns which privileges the role lacks for a statement that was refused, and how to grant them; `None` if it
+    /// lacks none.
     ///
-    /// It is judged as the kind of role that it is meant for, or else as the one that needs least for the statement.
+    /// The role is judged as the [kind that it is meant for](grants::missing) if that kind runs the statement,
+    /// otherwise as the kind that runs it with the fewest privileges.
     pub fn explanation(&self, statement: StatementId) -> Option<String> {
         let holds = |grant: &Grant| !self.lacking.contains(grant);
         let meant = grants::missing(holds).filter(|(kind, _)| kind.runs(statement));
@@ -181,14 +190,14 @@ impl Operation for Privileges {
     }
 
     fn interpret(self, rows: &Rows) -> Result<HeldPrivileges, Error> {
-        let mut held = HeldPrivileges::default();
+        let mut found = HeldPrivileges::default();
         for mut row in rows.iter(Self::STATEMENT) {
-            let place = super::read_position(&mut row, self.grants.len())?;
-            held.role = row.read()?;
+            let index = super::read_index(&mut row, self.grants.len())?;
+            found.role = row.read()?;
             if !row.read::<bool>()? {
-                held.lacking.push(self.grants[place]);
+                found.lacking.push(self.grants[index]);
             }
         }
-        Ok(held)
+        Ok(found)
     }
 }

@@ -1,19 +1,19 @@
--- Gives back whatever one claim took, when its reply was lost.
+-- Releases all jobs that one claim with a lost reply has leased.
 -- Locks: the jobs of that claim, in id order.
--- Concurrency: fenced by the lease number; harmless when the claim never ran, and when it is sent twice.
+-- Concurrency: fenced by the lease number; harmless if the claim never ran, and if it is sent twice.
 -- Index: job_line up to the claim frontier of each line; then job (id).
 -- Cost: grows with the jobs in progress (about 0.3 us each), not with the backlog.
-with flight as materialized (
-  select flight.id
+with in_progress as materialized (
+  select in_progress.id
   from {schema}.claim_frontier cross join lateral (
     select job.id, job.lease from {schema}.job
     where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
     offset 0
-  ) flight
-  where flight.lease = $1::pg_catalog.int8
-), done as (
+  ) in_progress
+  where in_progress.lease = $1::pg_catalog.int8
+), released as (
   update {schema}.job set state = 0, verdict = 3, lease_expires_at = null
-  where job.id = any(array(select id from flight order by id)) and job.lease = $1::pg_catalog.int8 and job.state = 1
+  where job.id = any(array(select id from in_progress order by id)) and job.lease = $1::pg_catalog.int8 and job.state = 1
   returning job.id
 )
-select pg_catalog.count(*) as released from done
+select pg_catalog.count(*) as released from released

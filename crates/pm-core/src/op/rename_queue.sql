@@ -1,5 +1,5 @@
--- Gives a queue another name; its jobs know it by number.
--- Locks: the queue's row with its key, so it waits for enqueues that are under way, up to the lock timeout.
+-- Renames a queue. Its jobs refer to it by number.
+-- Locks: the queue's row for update, because its key changes, so it waits for enqueues in progress, up to the lock timeout.
 -- Concurrency: a name that is taken is refused by the unique index.
 -- Index: queue (name).
 -- Cost: constant.

@@ -1,9 +1,9 @@
--- Follow-up of enqueue: jobs that hold the keys of items and have not started become what the items say.
+-- Follow-up of enqueue: replaces the jobs that have reserved the keys of items, if they have not started.
 -- Started means that a worker claimed the job and did not release it: every other end of a claim leaves an attempt.
--- Locks: the holders, in id order, passing by those that another transaction has locked; then the new replacements and the shared payloads, in id order.
--- Concurrency: a holder that another statement changed since the snapshot gets no row, nor does one that has gone or is locked: the item may be sent again after a while. An item sent again is answered by its replacement, whatever became of the job since; of two at once the replacement's unique id lets one through.
+-- Locks: the existing jobs in id order, skipping those that another transaction has locked; then the new replacements and the shared payloads, in id order.
+-- Concurrency: an existing job that another statement changed since the snapshot gets no row, nor does one that is gone or locked: the item may be sent again after a while. When an item is sent again, its row in replacement decides the outcome, whatever happened to the job since; of two at once the unique id of that row lets one through.
 -- Index: job (id), job_key, attempt (job_id, attempt), replacement (id), replacement_job for those older than a day.
--- Cost: about 35 us an item.
+-- Cost: about 35 us per item.
 with item as materialized (
   select *
   from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
@@ -16,7 +16,7 @@ with item as materialized (
   union all
   select item.ordinal, job.id, job.state, job.paused, job.queue_id, true
   from item join {schema}.replacement on replacement.id = any(array[item.id]) join {schema}.job on job.id = any(array[replacement.job_id])
-  where not exists (select from {schema}.job went_in where went_in.id = any(array[item.id]))
+  where not exists (select from {schema}.job inserted where inserted.id = any(array[item.id]))
 ), wanted_key as materialized (
   select item.id, item.ordinal, queue.id as queue_id, item.key
   from item join {schema}.queue on queue.name = item.queue
@@ -25,7 +25,7 @@ with item as materialized (
   select null::pg_catalog.uuid as id where false
 ), {lapsed_keys}, holder as materialized (
   select item.ordinal, item.id as item_id, job.id, job.state, job.paused, job.queue_id, job.payload_id,
-         row(job.state, job.attempt, job.payload_id) is not distinct from row(seen.state, seen.attempt, seen.payload_id) as is_as_seen,
+         row(job.state, job.attempt, job.payload_id) is not distinct from row(seen.state, seen.attempt, seen.payload_id) as is_unchanged,
          job.state = 0 and (job.attempt = 0 or not exists (select from {schema}.attempt where attempt.job_id = job.id)) as is_unstarted,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
   from item
@@ -35,14 +35,14 @@ with item as materialized (
   where job.id not in (select id from lapsed)
   order by job.id
   for no key update of job skip locked
-), remembered as (
+), new_replacement as (
   insert into {schema}.replacement (id, job_id, replaced_at)
-  select item_id, id, pg_catalog.statement_timestamp() from holder where is_as_seen and is_unstarted
+  select item_id, id, pg_catalog.statement_timestamp() from holder where is_unchanged and is_unstarted
   on conflict do nothing
   returning id
 ), last as materialized (
-  select distinct on (id) * from holder where item_id in (select id from remembered) order by id, ordinal desc
-), forgotten as (
+  select distinct on (id) * from holder where item_id in (select id from new_replacement) order by id, ordinal desc
+), old_replacement as (
   delete from {schema}.replacement
   where job_id = any(array(select id from last)) and replaced_at < pg_catalog.statement_timestamp() - interval '1 day'
 ), replaced as (
@@ -62,19 +62,19 @@ with item as materialized (
   from share join {schema}.payload on payload.id = share.payload_id
   order by payload.id
   for update of payload
-), kept as (
+), updated_payload as (
   update {schema}.payload set refs = locked.refs - locked.jobs from locked where payload.id = locked.id and locked.refs > locked.jobs
-), freed as (
+), deleted_payload as (
   delete from {schema}.payload using locked where payload.id = locked.id and locked.refs <= locked.jobs
 )
 select found.ordinal, found.id,
-       case when found.state = 0 and (found.paused or queue.paused) then 4::pg_catalog.int2 else found.state end as state,
+       {shown_state:found} as state,
        found.replaced
 from (
   select ordinal, id, state, paused, queue_id, replaced from own
   union all
   select ordinal, id, state, paused, queue_id, is_unstarted
   from holder
-  where is_as_seen and (not is_unstarted or item_id in (select id from remembered))
+  where is_unchanged and (not is_unstarted or item_id in (select id from new_replacement))
 ) found
 join {schema}.queue on queue.id = found.queue_id

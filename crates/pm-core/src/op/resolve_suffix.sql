@@ -1,9 +1,9 @@
--- Finds jobs whose id ends in the given hex digits, at most 11 (10 to show, one to know that there are more).
+-- Lists the jobs whose id ends in the given hex digits, at most 11 (10 to show, and one to indicate that there are more).
 -- Locks: none.
 -- Concurrency: reads one snapshot.
--- Index: job (id), walked backwards.
--- Cost: the rows walked: the newest $2, or all when null (about 0.5 us each).
-select recent.id, queue.name, case when recent.state = 0 and (recent.paused or queue.paused) then 4::pg_catalog.int2 else recent.state end as state
+-- Index: job (id), backwards.
+-- Cost: the rows read: the newest $2, or all if null (about 0.5 us each).
+select recent.id, queue.name, {shown_state:recent} as state
 from (select job.id, job.queue_id, job.state, job.paused from {schema}.job order by job.id desc limit $2::pg_catalog.int8) recent
 join {schema}.queue on queue.id = recent.queue_id
 where queue.name is not null and pg_catalog.right(pg_catalog.replace(recent.id::pg_catalog.text, '-', ''), pg_catalog.length($1::pg_catalog.text)) = $1::pg_catalog.text

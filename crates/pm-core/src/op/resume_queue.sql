@@ -1,11 +1,11 @@
--- Clears the queue's flag and sets free the jobs that were enqueued as paused; counts all jobs set free.
--- Locks: the queue's row, without its key; then the paused jobs in id order.
--- Concurrency: two at once free each job once. The count is of this snapshot: a later one would miss what workers have taken since.
+-- Resumes a queue and the jobs that were enqueued as paused. Returns how many jobs that made available.
+-- Locks: the queue's row for no key update; then the paused jobs in id order.
+-- Concurrency: of two at once each job is resumed by one. The count is of this snapshot: a later one would miss the jobs that workers have claimed since.
 -- Index: queue (name), job_paused; for the count job_line and job_wait too.
--- Cost: grows with the jobs paused one by one, and by the count (about 0.2 us a job).
+-- Cost: grows with the jobs paused one by one, and with those counted (about 0.2 us per job).
 with named as materialized (
   select id, paused from {schema}.queue where name = $1::pg_catalog.text for no key update
-), cleared as (
+), resumed as (
   update {schema}.queue set paused = false from named where queue.id = named.id and queue.paused
 ), paused_job as materialized (
   select locked.id, locked.is_due, case when locked.is_due then pg_catalog.nextval('{schema}.job_seq') end as seq
@@ -16,7 +16,7 @@ with named as materialized (
     order by job.id
     for no key update of job
   ) locked
-), freed as (
+), unpaused as (
   update {schema}.job
   set paused = false, seq = paused_job.seq, run_at = case when paused_job.is_due then null else job.run_at end
   from paused_job where job.id = any(array[paused_job.id]) and job.paused
@@ -25,7 +25,7 @@ with named as materialized (
 select named.id,
        case when named.paused
          then (select pg_catalog.count(*) from {schema}.job where job.queue_id = named.id and job.seq is not null and job.state = 0)
-            + (select pg_catalog.count(*) from {schema}.job where job.queue_id = named.id and job.seq is null and job.run_at is not null and not job.paused)
+            + (select pg_catalog.count(*) from {schema}.job where job.queue_id = named.id and {is_waiting:job})
          else 0 end
-       + (select pg_catalog.count(*) from freed) as freed
+       + (select pg_catalog.count(*) from unpaused) as unpaused
 from named

@@ -1,11 +1,14 @@
 //! Operations on schedules.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, NewSchedule, Operation, Params, ScheduleMetadata, ScheduleName, StatementId, Timestamp};
 
 pub(crate) const LIST_SCHEDULES: Definition = Definition {
+    id: StatementId::ListSchedules,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("list_schedules.sql"),
     params: &[Type::Text],
     columns: &[
@@ -33,6 +36,9 @@ pub(crate) const LIST_SCHEDULES: Definition = Definition {
     ],
 };
 pub(crate) const SET_SCHEDULE: Definition = Definition {
+    id: StatementId::SetSchedule,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("set_schedule.sql"),
     params: &[
         Type::Text,
@@ -54,26 +60,35 @@ pub(crate) const SET_SCHEDULE: Definition = Definition {
     columns: &[Type::Bool],
 };
 pub(crate) const HOLD_SCHEDULE: Definition = Definition {
+    id: StatementId::HoldSchedule,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
     sql: include_str!("hold_schedule.sql"),
     params: &[Type::Text, Type::Bool, Type::Timestamp, Type::Int8],
     columns: &[Type::Int4],
 };
-pub(crate) const DELETE_SCHEDULE: Definition =
-    Definition { sql: include_str!("delete_schedule.sql"), params: &[Type::Text], columns: &[Type::Int4] };
+pub(crate) const DELETE_SCHEDULE: Definition = Definition {
+    id: StatementId::DeleteSchedule,
+    class: ConnectionClass::Operator,
+    roles: roles::OPERATE,
+    sql: include_str!("delete_schedule.sql"),
+    params: &[Type::Text],
+    columns: &[Type::Int4],
+};
 
-/// Tells schedules by name, and the database's time, by which their ticks are reckoned.
+/// Lists schedules by name, with the database's time, from which their next ticks are computed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListSchedules {
-    /// Only this one, with its payload.
+    /// Only this schedule, with its payload; `None` lists all, without payloads.
     pub name: Option<ScheduleName>,
 }
 
-/// What there is of schedules.
+/// Schedules, and the time when they were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleReading {
     /// The database's time.
     pub now: Timestamp,
-    /// The schedules by name.
+    /// The schedules, sorted by name.
     pub schedules: Vec<ScheduleMetadata>,
 }
 
@@ -98,24 +113,24 @@ impl Operation for ListSchedules {
     }
 }
 
-/// Makes a schedule, or puts it in the place of the one of that name. Answers whether it was made.
+/// Creates a schedule, or replaces the one of that name. Returns whether it was created.
 ///
-/// One that is paused stays so. While expression, zone and pause stay the same, the next tick does too, so that
-/// setting a schedule at every start of a program loses none that is due.
+/// A paused schedule stays paused. While the expression and the zone stay the same, so does the next tick: a program
+/// that sets a schedule at every start loses no tick that is due.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SetSchedule {
-    /// The schedule, which passed [`NewSchedule::check`].
+    /// The schedule, which must have passed [`NewSchedule::check`].
     pub schedule: NewSchedule,
-    /// Its next tick.
+    /// Its next tick, unless it already exists and keeps the one that it has.
     pub next_tick: Option<Timestamp>,
 }
 
 impl SetSchedule {
-    /// Returns the operation that sets a schedule, its first tick reckoned from the database's time.
+    /// Returns the operation that sets a schedule. `now` is the database's time, after which its first tick comes.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] says what breaks which rule.
+    /// [`Error::Invalid`] for the first value that breaks a rule.
     pub fn new(schedule: NewSchedule, now: Timestamp) -> Result<Self, Error> {
         schedule.check()?;
         let next_tick = schedule.cron.next(now);
@@ -157,28 +172,28 @@ impl Operation for SetSchedule {
     }
 }
 
-/// Pauses a schedule, or lets it go on. Answers whether there was one as expected.
+/// Pauses or resumes a schedule. Returns whether there was one of that name and, to resume it, of that revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldSchedule {
     name: ScheduleName,
     paused: bool,
     next_tick: Option<Timestamp>,
-    /// Only in this revision.
+    /// The required revision, if any.
     revision: Option<i64>,
 }
 
 impl HoldSchedule {
-    /// Returns the operation that pauses a schedule; one that is paused stays so.
+    /// Returns the operation that pauses a schedule. A paused one stays paused.
     pub fn pause(name: ScheduleName) -> Self {
         HoldSchedule { name, paused: true, next_tick: None, revision: None }
     }
 
-    /// Returns the operation that lets a paused schedule go on from the time of the reading, if nobody changed it
-    /// meanwhile; `None` for one that is not paused.
+    /// Returns the operation that resumes a paused schedule from the time when it was read, provided that it has not
+    /// been changed since; `None` for a schedule that is not paused.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] when the stored expression or zone is none that this version knows.
+    /// [`Error::Invalid`] if this version does not know the stored expression or zone.
     pub fn resume(found: &ScheduleMetadata) -> Result<Option<Self>, Error> {
         if !found.paused {
             return Ok(None);
@@ -207,7 +222,7 @@ impl Operation for HoldSchedule {
     }
 }
 
-/// Deletes a schedule; the jobs it made stay. Answers whether there was one.
+/// Deletes a schedule. The jobs that it has made stay. Returns whether there was one of that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteSchedule {
     /// Its name.

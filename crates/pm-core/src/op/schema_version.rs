@@ -1,22 +1,29 @@
-//! Reading how far the schema has been migrated.
+//! Reading the version of the schema.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Rows, Type};
 use crate::{Error, MIGRATIONS, Operation, Params, StatementId};
 
-pub(crate) const SCHEMA_VERSION: Definition =
-    Definition { sql: include_str!("schema_version.sql"), params: &[], columns: &[Type::Int4, Type::Text] };
+pub(crate) const SCHEMA_VERSION: Definition = Definition {
+    id: StatementId::SchemaVersion,
+    class: ConnectionClass::Hot,
+    roles: roles::ALL,
+    sql: include_str!("schema_version.sql"),
+    params: &[],
+    columns: &[Type::Int4, Type::Text],
+};
 
-/// Reads the version of the schema. Fails like any statement on missing tables when there is none.
+/// Reads the version of the schema. If pm's tables are missing, it fails like any statement on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemaVersion;
 
-/// How far a schema has been migrated.
+/// The version of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemaFound {
-    /// The last migration it has, 0 when it has none.
+    /// The last applied migration; 0 if there is none.
     pub version: u32,
-    /// Whether the migrations that this program knows were made by the same texts as this program has.
+    /// Whether the applied migrations have the same texts as those of this program. Migrations that this program does
+    /// not know are ignored.
     pub is_same_text: bool,
 }
 
@@ -55,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_made_by_other_texts_is_recognised() {
+    fn a_schema_migrated_with_other_texts_is_detected() {
         let [first, second] = &MIGRATIONS[..2] else { panic!("there are two") };
         let (first, second) = (first.fingerprint(), second.fingerprint());
         let other = Some("0123456789abcdef".to_owned());

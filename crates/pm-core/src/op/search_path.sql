@@ -1,9 +1,9 @@
--- Part of other statements: fails, before anything else is planned, when a schema stands before pg_catalog in the search_path.
+-- Part of other statements: fails, before anything else is planned, if a schema precedes pg_catalog in the search_path.
 -- Locks: none.
 -- Concurrency: reads the setting of this session.
 -- Index: none.
 -- Cost: about 2 us.
--- The server plans this part first, and reads a limit while planning: what a schema before pg_catalog holds is not called even then. The setting that is asked for does not exist, and its name is what the error says.
+-- The server plans this part first, and evaluates a limit while planning, so it calls no function of a schema before pg_catalog, not even while planning. The setting that is read does not exist; its name is the message of the error.
 search_path as materialized (
   select null::pg_catalog.int8 as most
   limit case

@@ -1,6 +1,6 @@
--- Tells which search paths are set for roles in this database, for the database, and for roles in all of them.
+-- Lists the search_path settings of roles in this database, of the database, and of roles in all databases.
 -- Locks: none.
--- Concurrency: reads the catalogue.
+-- Concurrency: reads the system catalogs.
 -- Index: none; the table of settings is small.
 -- Cost: constant; it needs no privileges.
 -- Reply: the role, null for all; the database, null for all; the setting.

@@ -1,24 +1,31 @@
-//! Sequences that are behind what they number: after a failover by logical replication, or a partial restore.
+//! Sequences, which may be behind the numbers in use after a failover by logical replication, or a partial restore.
 
-use crate::statement::{Definition, render};
+use crate::render::render;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::wire::{Row, Rows, Type};
 use crate::{Error, Operation, Params, SchemaName, StatementId};
 
-pub(crate) const SEQUENCES: Definition =
-    Definition { sql: include_str!("sequences.sql"), params: &[], columns: &[Type::Text, Type::Int8, Type::Int8] };
+pub(crate) const SEQUENCES: Definition = Definition {
+    id: StatementId::Sequences,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
+    sql: include_str!("sequences.sql"),
+    params: &[],
+    columns: &[Type::Text, Type::Int8, Type::Int8],
+};
 
-/// Looks how far each sequence has drawn.
+/// Reads the last value of each sequence, and the highest number in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sequences;
 
-/// How far a sequence has drawn.
+/// The last value of a sequence, and the highest number in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceReading {
     /// Its name, without the schema.
     pub name: String,
-    /// The highest number that is in use.
+    /// The highest number in use; 0 if there is none.
     pub used: u64,
-    /// The last number that it drew.
+    /// The last value of the sequence; 0 if none was drawn.
     pub drawn: u64,
 }
 
@@ -37,8 +44,8 @@ impl Operation for Sequences {
     }
 }
 
-/// Returns the script that advances the sequence of positions when it is behind, so that no new job stands before older
-/// ones. It does nothing where the role may not or there are no tables. Send it as a simple query.
+/// Returns the script that advances the sequence of positions if it is behind, so that no new job comes before older
+/// ones. It does nothing if the role lacks a privilege or there are no tables. To be sent as a simple query.
 pub fn advance_positions_script(schema: &SchemaName) -> String {
     render(include_str!("advance_positions.sql"), schema)
 }

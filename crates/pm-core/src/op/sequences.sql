@@ -1,10 +1,10 @@
--- Tells of each sequence how far it has drawn, and how far what it numbers has come.
+-- Returns the last value of each sequence, and the highest number in use.
 -- Locks: none.
--- Concurrency: the rows are of one snapshot, and the sequences are read after it: one that works never seems behind.
--- Index: job_line, one probe a line; the primary keys; claim_frontier from end to end.
+-- Concurrency: the rows are of one snapshot, and the sequences are read after it: one that is up to date never seems behind.
+-- Index: job_line, one probe per line; the primary keys; all of claim_frontier.
 -- Cost: grows with the number of lines, about 5 us each.
 with recursive {lines}, used as materialized (
-  -- A frontier stands at most 1,000 above what was claimed.
+  -- A frontier is at most 1,000 above the highest position claimed.
   select 'job_seq' as name, greatest((select pg_catalog.max(line.seq) from line), (select pg_catalog.max(claim_frontier.seq) - 1000 from {schema}.claim_frontier)) as number
   union all
   select 'queue_id_seq', (select pg_catalog.max(queue.id) from {schema}.queue)

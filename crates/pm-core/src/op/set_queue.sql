@@ -1,5 +1,5 @@
--- Changes settings of a queue; what is null stays.
--- Locks: the queue's row, without its key, so that enqueues go on.
+-- Changes settings of a queue. Those that are null stay as they are.
+-- Locks: the queue's row for no key update, so enqueues go on.
 -- Concurrency: the last writer of a setting wins; claims read settings in their own snapshot.
 -- Index: queue (name).
 -- Cost: constant.

@@ -1,6 +1,6 @@
-//! How the queues are doing: who waits, what came in and ended lately, how large the tables are.
+//! Statistics: waiting times, recently enqueued and ended jobs, and the sizes of the tables.
 
-use crate::statement::Definition;
+use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::{from_ms, whole_ms};
 use crate::wire::{Row, Rows, Type, Value};
 use crate::{Error, Operation, Params, StatementId};
@@ -9,45 +9,51 @@ use std::time::Duration;
 use super::Count;
 
 pub(crate) const ACTIVITY: Definition = Definition {
+    id: StatementId::Activity,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("activity.sql"),
     params: &[Type::Int8],
     columns: &[Type::Text, Type::Int8, Type::Int8, Type::Int8, Type::Int8, Type::Bool, Type::Bool],
 };
 pub(crate) const TABLE_SIZES: Definition = Definition {
+    id: StatementId::TableSizes,
+    class: ConnectionClass::Operator,
+    roles: roles::READ,
     sql: include_str!("table_sizes.sql"),
     params: &[],
     columns: &[Type::Text, Type::Text, Type::Int8, Type::Int8],
 };
 
-/// Looks who waits and what happened lately, queue by queue in the order of their names.
+/// Reads the waiting time and the recent activity of each queue, in the order of their names.
 ///
-/// The cost is bounded however large the tables are, about 60 ms at 1 M jobs.
+/// The cost is bounded however large the tables are: about 60 ms at 1 M jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activity {
-    /// How far to look back, counted by the database's clock.
+    /// The period up to now, by the database's clock, in which jobs are counted.
     pub window: Duration,
 }
 
-/// What happened on a queue lately.
+/// The waiting time and the recent activity of a queue.
 ///
-/// The counts are exact among the newest 20,000 jobs of all queues, and for older jobs while the table of jobs is no
-/// larger than 16 MB; beyond that, what became of older jobs is estimated from a sample. "Newest" goes by the ids,
-/// which carry the clocks of the clients. Jobs that were deleted since count nowhere.
+/// The counts are exact for the newest 20,000 jobs of all queues, and for older jobs while the table of jobs is at most
+/// 16 MB large; otherwise those for older jobs are estimated from a sample. The newest jobs are found by their ids,
+/// which contain the times of the clients' clocks. Jobs that were deleted since are not counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct QueueActivity {
     /// The queue's name.
     pub queue: String,
-    /// How long the ready job that has waited longest was added or became due ago; `None` when none is ready.
+    /// How long the oldest ready job has waited since it was enqueued or became due; `None` if no job is ready.
     ///
-    /// Of each priority the first in line is looked at. A paused queue's jobs wait as well; jobs held one by one and
-    /// those not yet due do not.
+    /// Only the first job of each line is considered. Jobs of a paused queue count as waiting; jobs paused individually
+    /// and jobs not yet due do not.
     pub oldest_waiting: Option<Duration>,
-    /// How many jobs came in.
+    /// How many jobs were enqueued.
     pub enqueued: Count,
     /// How many jobs finished.
     pub finished: Count,
-    /// How many jobs failed for good.
+    /// How many jobs failed, without another retry.
     pub failed: Count,
 }
 
@@ -77,21 +83,22 @@ fn read_activity(mut row: Row<'_>) -> Result<QueueActivity, Error> {
     })
 }
 
-/// Measures pm's tables and indexes, each table followed by its indexes.
+/// Measures pm's tables and indexes. Each table is followed by its indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableSizes;
 
-/// How large a table or an index is.
+/// The size of a table or an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableSize {
     /// Its name, without the schema.
     pub name: String,
-    /// The table it is an index of; `None` for a table.
+    /// The table of an index; `None` for a table.
     pub index_of: Option<String>,
-    /// About how many rows a table has, as of the last vacuum or analyze; `None` before that, and for an index.
+    /// The approximate number of rows of a table, as of the last vacuum or analyze; `None` before that, and for an
+    /// index.
     pub rows: Option<u64>,
-    /// Its size on disk in bytes; a table's without its indexes.
+    /// The size on disk in bytes; of a table without its indexes.
     pub bytes: u64,
 }
 
@@ -135,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn estimates_are_told_from_exact_counts() {
+    fn estimates_are_distinguished_from_exact_counts() {
         let [yes, no] = [true, false].map(Value::Bool);
         let waits = Value::Int8(1_500);
         let never = Value::Null(Type::Int8);
@@ -152,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_and_indexes_are_told_apart() {
+    fn tables_and_indexes_are_distinguished() {
         let table = [Value::Text("job"), Value::Null(Type::Text), Value::Int8(9), Value::Int8(8_192)];
         let index = [Value::Text("job_line"), Value::Text("job"), Value::Null(Type::Int8), Value::Int8(16_384)];
         let read = TableSizes.interpret(&rows(4, &[table, index].concat())).unwrap();

@@ -1,8 +1,8 @@
--- Tells how large pm's tables and their indexes are, large payloads and the room of deleted rows included.
--- Locks: none that waits for more than a change of the tables' definition.
--- Concurrency: reads the catalogue and the sizes of files.
--- Index: of the catalogue.
--- Cost: constant; a look at each file.
+-- Returns the sizes of pm's tables and indexes, including large payloads and the space of deleted rows.
+-- Locks: none that wait for more than a change of the tables' definitions.
+-- Concurrency: reads the system catalogs and the sizes of files.
+-- Index: of the system catalogs.
+-- Cost: constant; a look-up per file.
 select pg_class.relname::pg_catalog.text as name, owner.relname::pg_catalog.text as of_table,
        case when pg_class.relkind = 'r' and pg_class.reltuples >= 0::pg_catalog.float4 then pg_class.reltuples::pg_catalog.int8 end as rows,
        case when pg_class.relkind = 'r' then pg_catalog.pg_table_size(pg_class.oid) else pg_catalog.pg_relation_size(pg_class.oid) end as bytes

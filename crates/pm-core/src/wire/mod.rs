@@ -1,4 +1,4 @@
-//! Typed values in Postgres' binary format, both ways.
+//! Encoding of parameters and decoding of replies in Postgres's binary format.
 
 mod rows;
 mod value;

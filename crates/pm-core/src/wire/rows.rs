@@ -1,4 +1,4 @@
-//! Replies to statements. They come from outside: a wrong shape is an error, never a panic.
+//! Replies to statements. They are untrusted input: an unexpected shape is an error, never a panic.
 
 use crate::{Error, StatementId, Timestamp};
 use bytes::Bytes;
@@ -7,16 +7,16 @@ use postgres_protocol::types as pg;
 use std::error::Error as StdError;
 use uuid::Uuid;
 
-/// The rows of one reply, their cells in binary form in one buffer.
+/// The rows of one reply. Its cells, in binary form, share one buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rows {
     columns: usize,
     buffer: Bytes,
-    /// Where each cell begins and how long it is; a null has no length.
+    /// The start and length of each cell; a null has no length.
     cells: Vec<(usize, Option<usize>)>,
 }
 
-/// Collects a reply cell by cell.
+/// Builds a reply cell by cell.
 #[derive(Debug)]
 pub struct RowsBuilder {
     columns: usize,
@@ -25,20 +25,20 @@ pub struct RowsBuilder {
 }
 
 impl RowsBuilder {
-    /// Adds the next cell, row by row, left to right.
+    /// Adds the next cell, row by row from left to right; `None` is a null.
     pub fn push(&mut self, cell: Option<&[u8]>) {
         self.cells.push((self.buffer.len(), cell.map(<[u8]>::len)));
         self.buffer.extend_from_slice(cell.unwrap_or_default());
     }
 
-    /// Returns the reply.
+    /// Returns the finished reply.
     pub fn finish(self) -> Rows {
         Rows { columns: self.columns, buffer: Bytes::from(self.buffer), cells: self.cells }
     }
 }
 
 impl Rows {
-    /// Returns a collector of rows with this many columns.
+    /// Returns a builder of rows with this many columns.
     pub fn builder(columns: usize) -> RowsBuilder {
         RowsBuilder { columns, buffer: Vec::new(), cells: Vec::new() }
     }
@@ -48,12 +48,12 @@ impl Rows {
         self.cells.len().checked_div(self.columns).unwrap_or(0)
     }
 
-    /// Returns whether there is no row.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the rows in order; `statement` is named when one turns out to be odd.
+    /// Returns the rows in order. Errors that occur when reading them name `statement`.
     pub fn iter(&self, statement: StatementId) -> impl Iterator<Item = Row<'_>> {
         self.cells.chunks_exact(self.columns.max(1)).map(move |cells| Row {
             buffer: &self.buffer,
@@ -67,16 +67,16 @@ impl Rows {
     ///
     /// # Errors
     ///
-    /// [`Error::Reply`] when there is none, or more than one.
+    /// [`Error::Reply`] if there is none, or more than one.
     pub fn only(&self, statement: StatementId) -> Result<Row<'_>, Error> {
         self.at_most_one(statement)?.ok_or_else(|| Error::Reply { statement, problem: "no row".to_owned() })
     }
 
-    /// Returns the only row, if there is one.
+    /// Returns the only row, or `None` if there are no rows.
     ///
     /// # Errors
     ///
-    /// [`Error::Reply`] when there is more than one.
+    /// [`Error::Reply`] if there is more than one row.
     pub fn at_most_one(&self, statement: StatementId) -> Result<Option<Row<'_>>, Error> {
         match self.len() {
             0 | 1 => Ok(self.iter(statement).next()),
@@ -85,7 +85,7 @@ impl Rows {
     }
 }
 
-/// One row, read from left to right.
+/// One row, whose cells are read from left to right.
 #[derive(Debug)]
 pub struct Row<'a> {
     buffer: &'a Bytes,
@@ -95,7 +95,7 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Returns the next cell, which counts something.
+    /// Returns the next cell as a count: the absolute value of an `int8`.
     pub(crate) fn count(&mut self) -> Result<u64, Error> {
         self.read::<i64>().map(i64::unsigned_abs)
     }
@@ -104,7 +104,7 @@ impl Row<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Reply`] when there is no further cell, or it does not hold a `T`.
+    /// [`Error::Reply`] if there are no more cells, or the cell is not a `T`.
     pub fn read<T: FromCell>(&mut self) -> Result<T, Error> {
         let column = self.next;
         self.next += 1;
@@ -117,19 +117,19 @@ impl Row<'_> {
         T::from_cell(cell).map_err(|error| odd(error.to_string()))
     }
 
-    /// Returns the error that says this row is odd.
+    /// Returns an error about an unexpected value in this row.
     pub(crate) fn odd(&self, problem: impl Into<String>) -> Error {
         Error::Reply { statement: self.statement, problem: problem.into() }
     }
 }
 
-/// A type that a cell can hold.
+/// A type that a cell can be read as.
 pub trait FromCell: Sized {
-    /// Returns the value of a cell, `None` being null.
+    /// Decodes a cell; `None` is a null.
     ///
     /// # Errors
     ///
-    /// When the bytes are not of this type.
+    /// If the bytes are not a valid encoding of this type.
     fn from_cell(cell: Option<Bytes>) -> Result<Self, Box<dyn StdError + Sync + Send>>;
 }
 
@@ -164,7 +164,7 @@ from_cell! {
     AnyShape: |cell| any_shape(&cell);
 }
 
-/// An `int8[]` that someone else may have written: its elements in order, nulls left out, whatever its dimensions.
+/// The elements of an `int8[]` of any dimensions, in order and without nulls: a column that other programs may write.
 pub(crate) struct AnyShape(pub(crate) Vec<i64>);
 
 fn any_shape(cell: &[u8]) -> Result<AnyShape, Box<dyn StdError + Sync + Send>> {
@@ -177,7 +177,7 @@ fn any_shape(cell: &[u8]) -> Result<AnyShape, Box<dyn StdError + Sync + Send>> {
     Ok(AnyShape(elements))
 }
 
-/// More than any array of a reply may hold: a row is input, and its claims are not believed.
+/// More elements than any array of a valid reply has: the length that the input claims is not trusted.
 const MAX_ELEMENTS: usize = 1 << 20;
 
 fn elements<T>(
@@ -232,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(small: i16, middle: i32, large: i64, flag: bool, text: String, raw: Vec<u8>, id: u128) {
+        fn scalars_round_trip(small: i16, middle: i32, large: i64, flag: bool, text: String, raw: Vec<u8>, id: u128) {
             prop_assert_eq!(reread::<i16>(&Value::Int2(small)), small);
             prop_assert_eq!(reread::<i32>(&Value::Int4(middle)), middle);
             prop_assert_eq!(reread::<i64>(&Value::Int8(large)), large);
@@ -243,7 +243,7 @@ mod tests {
         }
 
         #[test]
-        fn arrays_are_read_back(middle: Vec<i32>, large: Vec<i64>) {
+        fn arrays_round_trip(middle: Vec<i32>, large: Vec<i64>) {
             prop_assert_eq!(reread::<Vec<i32>>(&Value::Int4Array(middle.iter().copied().map(Some).collect())), middle);
             prop_assert_eq!(reread::<Vec<i64>>(&Value::Int8Array(large.iter().copied().map(Some).collect())), large);
         }
@@ -254,7 +254,7 @@ mod tests {
             rows.push(Some(&bytes));
             let rows = rows.finish();
             let row = || rows.only(StatementId::Job).unwrap();
-            // Refusing is an answer like any other; only a panic would fail here.
+            // An error is fine; only a panic fails the test.
             drop((row().read::<bool>(), row().read::<i16>(), row().read::<i32>(), row().read::<i64>()));
             drop((row().read::<String>(), row().read::<Uuid>(), row().read::<Timestamp>()));
             drop((row().read::<Vec<i32>>(), row().read::<Vec<i64>>()));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_and_missing_cells_are_told_apart() {
+    fn nulls_and_missing_cells_are_distinguished() {
         let mut rows = Rows::builder(1);
         rows.push(None);
         let rows = rows.finish();

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use uuid::Uuid;
 
-/// The types that parameters and columns have.
+/// The types of parameters and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // named after the SQL types they stand for
+#[allow(missing_docs)] // named after the SQL types
 pub enum Type {
     Bool,
     Int2,
@@ -31,7 +31,7 @@ pub enum Type {
 }
 
 impl Type {
-    /// Returns the type's object id in every Postgres (`pg_type.dat` of its source).
+    /// Returns the type's object id, which is the same in every Postgres (`pg_type.dat` in its source).
     pub fn oid(self) -> u32 {
         match self {
             Type::Bool => 16,
@@ -53,6 +53,28 @@ impl Type {
         }
     }
 
+    /// Returns the type's name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::Bool => "bool",
+            Type::Bytes => "bytea",
+            Type::Int8 => "int8",
+            Type::Int2 => "int2",
+            Type::Int4 => "int4",
+            Type::Text => "text",
+            Type::Timestamp => "timestamptz",
+            Type::Uuid => "uuid",
+            Type::BoolArray => "bool[]",
+            Type::BytesArray => "bytea[]",
+            Type::Int2Array => "int2[]",
+            Type::Int4Array => "int4[]",
+            Type::TextArray => "text[]",
+            Type::Int8Array => "int8[]",
+            Type::TimestampArray => "timestamptz[]",
+            Type::UuidArray => "uuid[]",
+        }
+    }
+
     fn element(self) -> Type {
         match self {
             Type::BoolArray => Type::Bool,
@@ -71,9 +93,9 @@ impl Type {
 /// The parameters of one statement, in order.
 pub type Params<'a> = Vec<Value<'a>>;
 
-/// One parameter. Texts and payloads are borrowed; a null is typed.
+/// One parameter. Text and bytes are borrowed; a null has a type.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // named after the types they hold
+#[allow(missing_docs)] // named after their types
 pub enum Value<'a> {
     Null(Type),
     Bool(bool),
@@ -123,11 +145,11 @@ impl Value<'_> {
         matches!(self, Value::Null(_))
     }
 
-    /// Writes the value's binary form to the end of `out`; writes nothing for a null.
+    /// Appends the value's binary form to `out`; nothing for a null.
     ///
     /// # Errors
     ///
-    /// When an array or one of its elements is longer than the protocol can say (2 GiB).
+    /// If an array or one of its elements is over 2 GiB long, the limit of the protocol.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), Box<dyn StdError + Sync + Send>> {
         match self {
             Value::Null(_) => {}
@@ -199,12 +221,12 @@ put! {
     Timestamp: |value, out| pg::timestamp_to_sql(value.to_postgres(), out);
 }
 
-/// Returns one column of a batch: what `field` says of each item.
+/// Returns one column of a batch: the value of `field` for each item.
 pub(crate) fn column<'a, I, T>(items: &'a [I], field: impl Fn(&'a I) -> T) -> Vec<Option<T>> {
     items.iter().map(|item| Some(field(item))).collect()
 }
 
-/// Returns one column of a batch, or a null instead of an array of nothing but nulls: `unnest` pads it.
+/// Returns one column of a batch, or a null instead of an array of nulls only, which `unnest` pads.
 pub(crate) fn optional_column<'a, I, T>(
     items: &'a [I],
     field: impl Fn(&'a I) -> Option<T>,

@@ -1,4 +1,4 @@
-//! Claims: how far ahead, in which order, and what becomes of jobs that nobody gets.
+//! Claims: prefetch, order, lost replies, and the release of jobs that no handler takes.
 
 use super::fake::{IN_PROGRESS, PENDING};
 use super::rig::{Fault, Rig, ms, options};
@@ -6,7 +6,7 @@ use pm_core::machine::{Request, Trouble, WorkerOptions};
 use pm_core::{Error, Failure, StatementId, Verdict};
 
 #[test]
-fn a_claim_whose_reply_is_lost_is_given_back_at_once_and_until_the_statement_timeout_has_passed() {
+fn a_lost_claim_is_released_at_once_and_again_until_the_statement_timeout_has_passed() {
     let mut rig = Rig::new(options());
     let job = rig.add_jobs(1)[0];
     rig.fault(StatementId::Claim, Fault::LosesReply, 1);
@@ -14,16 +14,16 @@ fn a_claim_whose_reply_is_lost_is_given_back_at_once_and_until_the_statement_tim
     rig.run_for(ms(5));
     let claim = rig.sent(StatementId::Claim).next().cloned().unwrap();
     assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "it ran");
-    rig.held.insert(StatementId::Claim);
+    rig.unanswered.insert(StatementId::Claim);
     rig.run_for(ms(4_990));
     let releases: Vec<_> = rig.sent(StatementId::ReleaseClaim).cloned().collect();
     assert!(releases.iter().all(|release| release.numbers == [claim.numbers[1]]));
     assert_eq!(releases[0].at, claim.at + rig.latency, "at once");
     let timeout = claim.at + ms(3_000);
-    assert!(releases.iter().any(|release| release.at >= timeout), "the server may have worked on it until then");
+    assert!(releases.iter().any(|release| release.at >= timeout), "the claim may have run until then");
     assert!(releases.len() <= 4, "with pauses");
     rig.run_for(ms(10_000));
-    assert_eq!(rig.sent(StatementId::ReleaseClaim).count(), releases.len(), "it is surely over");
+    assert_eq!(rig.sent(StatementId::ReleaseClaim).count(), releases.len(), "the claim cannot run any more");
     let job = rig.fake.job(job);
     assert_eq!((job.state, job.retry_count), (PENDING, 0));
 }
@@ -34,56 +34,56 @@ fn a_release_sent_before_the_statement_timeout_does_not_count_as_the_last_one() 
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
     let job = rig.add_jobs(1)[0];
     assert!(rig.next().is_none());
-    rig.held.insert(StatementId::Claim);
+    rig.unanswered.insert(StatementId::Claim);
     rig.run_for(ms(10));
-    let place = rig.place_of(StatementId::Claim).unwrap();
-    let (claim, sent_at) = (rig.in_flight[place].request.clone(), rig.in_flight[place].at);
-    rig.fail(place, Failure::no_reply("cut"));
+    let index = rig.index_of(StatementId::Claim).unwrap();
+    let (claim, sent_at) = (rig.in_flight[index].request.clone(), rig.in_flight[index].at);
+    rig.fail(index, Failure::no_reply("cut"));
     rig.run_for(ms(500));
-    rig.held.insert(StatementId::ReleaseClaim);
+    rig.unanswered.insert(StatementId::ReleaseClaim);
     rig.run_for(ms(2_000));
-    let place = rig.place_of(StatementId::ReleaseClaim).unwrap();
-    rig.run(place).unwrap();
+    let index = rig.index_of(StatementId::ReleaseClaim).unwrap();
+    rig.run(index).unwrap();
     rig.fake.run(&claim.plan(), sent_at + ms(2_900));
-    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "the server came to it late");
+    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "the claim ran late");
     rig.now = sent_at + ms(3_100);
-    rig.held.remove(&StatementId::ReleaseClaim);
+    rig.unanswered.remove(&StatementId::ReleaseClaim);
     rig.run_for(ms(3_000));
-    assert_eq!(rig.fake.job(job).state, PENDING, "given back all the same");
+    assert_eq!(rig.fake.job(job).state, PENDING, "a later release reaches it");
 }
 
 #[test]
-fn closing_gives_back_a_lost_claim_until_the_server_has_surely_stopped_working_on_it() {
+fn shut_down_releases_a_lost_claim_until_it_cannot_run_any_more() {
     let mut rig = Rig::new(options());
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(1_200_000);
     let job = rig.add_jobs(1)[0];
     assert!(rig.next().is_none());
-    rig.held.insert(StatementId::Claim);
+    rig.unanswered.insert(StatementId::Claim);
     rig.run_for(ms(10));
-    let place = rig.place_of(StatementId::Claim).unwrap();
+    let index = rig.index_of(StatementId::Claim).unwrap();
     rig.run_for(ms(1_000));
-    let claim = rig.give_up(place);
+    let claim = rig.give_up(index);
     rig.worker.shut_down(rig.now);
     rig.run_for(ms(2_500));
     assert!(rig.sent(StatementId::ReleaseClaim).count() > 0 && !rig.worker.is_drained(), "it may still run");
     rig.fake.run(&claim.request.plan(), rig.now);
-    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "the server came to it late");
+    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "the claim ran late");
     rig.run_for(ms(3_000));
     assert!(rig.worker.is_drained());
     let job = rig.fake.job(job);
-    assert_eq!((job.state, job.retry_count), (PENDING, 0), "nothing is left behind");
+    assert_eq!((job.state, job.retry_count), (PENDING, 0), "no job stays leased");
 }
 
 #[test]
-fn closing_does_not_wait_when_the_server_said_that_it_ended_the_session() {
+fn shut_down_does_not_wait_for_a_claim_when_the_server_ended_the_session() {
     let mut rig = Rig::new(options());
     let job = rig.add_jobs(1)[0];
     assert!(rig.next().is_none());
-    rig.held.insert(StatementId::Claim);
+    rig.unanswered.insert(StatementId::Claim);
     rig.run_for(ms(10));
-    let place = rig.place_of(StatementId::Claim).unwrap();
-    rig.run(place).unwrap();
-    rig.fail(place, Failure::reported("57P01", None, "terminating connection"));
+    let index = rig.index_of(StatementId::Claim).unwrap();
+    rig.run(index).unwrap();
+    rig.fail(index, Failure::reported("57P01", None, "terminating connection"));
     rig.worker.shut_down(rig.now);
     rig.run_for(ms(50));
     assert!(rig.worker.is_drained(), "one release is enough");
@@ -91,7 +91,7 @@ fn closing_does_not_wait_when_the_server_said_that_it_ended_the_session() {
 }
 
 #[test]
-fn a_claim_that_can_never_be_given_back_does_not_keep_a_worker_from_ending() {
+fn a_claim_that_can_never_be_released_does_not_keep_a_worker_from_draining() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     rig.fault(StatementId::Claim, Fault::LosesReply, 1);
@@ -105,7 +105,7 @@ fn a_claim_that_can_never_be_given_back_does_not_keep_a_worker_from_ending() {
 }
 
 #[test]
-fn giving_back_a_lost_claim_is_tried_until_its_leases_have_ended_by_themselves() {
+fn a_lost_claim_is_released_until_its_leases_have_expired() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     rig.fault(StatementId::Claim, Fault::LosesReply, 1);
@@ -114,14 +114,14 @@ fn giving_back_a_lost_claim_is_tried_until_its_leases_have_ended_by_themselves()
     rig.run_for(ms(50));
     rig.worker.shut_down(rig.now);
     rig.run_for(ms(7_000));
-    assert!(!rig.worker.is_drained(), "the lease of 10 s can still be given back");
+    assert!(!rig.worker.is_drained(), "the lease of 10 s has not expired");
     assert!((5..20).contains(&rig.sent(StatementId::ReleaseClaim).count()), "with pauses");
     rig.run_for(ms(7_000));
     assert!(rig.worker.is_drained());
 }
 
 #[test]
-fn who_closes_during_an_outage_does_not_wait_for_the_end_of_a_lost_claims_leases() {
+fn shut_down_during_an_outage_does_not_wait_for_the_leases_of_a_lost_claim_to_expire() {
     let mut rig = Rig::new(options());
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(1_200_000);
     rig.add_jobs(1);
@@ -131,13 +131,13 @@ fn who_closes_during_an_outage_does_not_wait_for_the_end_of_a_lost_claims_leases
     rig.run_for(ms(50));
     rig.worker.shut_down(rig.now);
     rig.run_for(ms(25_000));
-    assert!(!rig.worker.is_drained(), "it is tried for 30 s after the statement timeout");
+    assert!(!rig.worker.is_drained(), "releases are sent for 30 s after the statement timeout");
     rig.run_for(ms(15_000));
     assert!(rig.worker.is_drained());
 }
 
 #[test]
-fn a_claim_that_surely_did_not_run_is_tried_again_with_pauses() {
+fn a_claim_that_did_not_run_is_retried_with_pauses() {
     for failure in [Failure::not_sent("refused"), Failure::reported("55P03", None, "locked")] {
         let mut rig = Rig::new(options());
         rig.add_jobs(1);
@@ -148,15 +148,15 @@ fn a_claim_that_surely_did_not_run_is_tried_again_with_pauses() {
         let times = rig.times(StatementId::Claim);
         assert_eq!(times.len(), 6);
         let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
-        for (pause, longest) in pauses.iter().zip([50, 100, 200, 400, 800]) {
-            assert!((ms(longest / 2)..=ms(longest + 2)).contains(pause), "{pauses:?}");
+        for (pause, max) in pauses.iter().zip([50, 100, 200, 400, 800]) {
+            assert!((ms(max / 2)..=ms(max + 2)).contains(pause), "{pauses:?}");
         }
         assert_eq!((rig.sent(StatementId::ReleaseClaim).count(), &rig.failed[..]), (0, &[][..]));
     }
 }
 
 #[test]
-fn wake_ups_do_not_break_the_pause_after_a_failed_claim() {
+fn wake_ups_do_not_shorten_the_pause_after_a_failed_claim() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     rig.fault(StatementId::Claim, Fault::Fails(Failure::not_sent("refused")), 1_000);
@@ -170,27 +170,27 @@ fn wake_ups_do_not_break_the_pause_after_a_failed_claim() {
 }
 
 #[test]
-fn jobs_that_nobody_starts_are_given_back_untouched_after_5_s_or_a_quarter_of_the_lease() {
-    for (lease, given_back_after) in [(60_000, 5_000), (10_000, 2_500)] {
+fn jobs_that_no_handler_takes_are_released_after_5_s_or_a_quarter_of_the_lease() {
+    for (lease, released_after) in [(60_000, 5_000), (10_000, 2_500)] {
         let mut rig = Rig::new(options());
         rig.fake.queues.get_mut(&1).unwrap().lease = ms(lease);
         let job = rig.add_jobs(1)[0];
         assert!(rig.next().is_none());
-        rig.run_for(ms(given_back_after - 1));
+        rig.run_for(ms(released_after - 1));
         assert_eq!(rig.fake.job(job).state, IN_PROGRESS);
         assert_eq!(rig.sent(StatementId::Settle).count(), 0);
         rig.run_for(ms(50));
         let job = rig.fake.job(job);
-        assert_eq!((job.state, job.retry_count, job.seq), (PENDING, 0, Some(1)), "its place is kept");
+        assert_eq!((job.state, job.retry_count, job.seq), (PENDING, 0, Some(1)), "it keeps its position");
         rig.run_for(ms(20_000));
-        assert_eq!(rig.sent(StatementId::Claim).count(), 1, "nobody is there to take it");
+        assert_eq!(rig.sent(StatementId::Claim).count(), 1, "no handler waits for it");
         assert!(rig.next().is_none());
         rig.wait_next();
     }
 }
 
 #[test]
-fn whoever_waits_while_a_slow_claim_comes_too_late_still_gets_a_job() {
+fn a_handler_that_waits_while_a_slow_claim_arrives_too_late_still_gets_a_job() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     (rig.latency, rig.replies_are_late) = (ms(9_600), true);
@@ -198,14 +198,14 @@ fn whoever_waits_while_a_slow_claim_comes_too_late_still_gets_a_job() {
     rig.run_for(ms(20_000));
     rig.latency = ms(2);
     rig.run_for(ms(9_000));
-    assert!(rig.sent(StatementId::Settle).count() > 0, "the late one was given back");
+    assert!(rig.sent(StatementId::Settle).count() > 0, "the late job was released");
     rig.run_for(ms(3_000));
     let claims = rig.sent(StatementId::Claim).count();
-    assert!(claims >= 2, "{claims} claims: the one who waits was forgotten");
+    assert!(claims >= 2, "{claims} claims: the waiting handler was forgotten");
 }
 
 #[test]
-fn jobs_of_a_queue_that_was_paused_are_given_back_when_the_worker_learns_of_it() {
+fn jobs_of_a_paused_queue_are_released_when_the_worker_learns_of_the_pause() {
     let mut rig = Rig::new(options());
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
     let job = rig.add_jobs(1)[0];
@@ -226,10 +226,10 @@ fn prefetch_never_exceeds_what_was_taken_in_the_last_second() {
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
     rig.add_jobs(1_000);
     rig.run_for(ms(200));
-    assert_eq!(rig.sent(StatementId::Claim).count(), 0, "nobody waits");
+    assert_eq!(rig.sent(StatementId::Claim).count(), 0, "no handler waits");
     let mut taken = Vec::new();
     for round in 0..400 {
-        // A handler that gets faster, then slower.
+        // The handler becomes faster, then slower.
         let pause = if round < 200 { 400 / (round + 1) } else { (round - 199) * 10 };
         rig.run_for(ms(pause));
         if let Some(job) = rig.next() {
@@ -243,12 +243,12 @@ fn prefetch_never_exceeds_what_was_taken_in_the_last_second() {
             assert!(limit <= last_second.max(1) && limit <= 8, "{limit} jobs, {last_second} taken");
         }
     }
-    assert!(rig.sent(StatementId::Claim).any(|claim| claim.numbers[0] >= 4), "it does prefetch");
+    assert!(rig.sent(StatementId::Claim).any(|claim| claim.numbers[0] >= 4), "it prefetches");
     assert!(taken.len() > 200);
 }
 
 #[test]
-fn large_payloads_are_claimed_ahead_in_bounded_bytes() {
+fn prefetched_payloads_are_bounded_in_bytes() {
     const SMALL: usize = 200;
     const LARGE: usize = 80;
     let mut rig = Rig::new(WorkerOptions { prefetch: 1_000, ..options() });
@@ -257,17 +257,17 @@ fn large_payloads_are_claimed_ahead_in_bounded_bytes() {
     for id in rig.add_jobs(LARGE) {
         rig.fake.jobs.get_mut(&id).unwrap().payload = vec![b' '; 1 << 20];
     }
-    let mut most = 0;
+    let mut max_mib = 0;
     for n in 0..SMALL + LARGE {
         let job = rig.wait_next();
         if n >= SMALL {
             let claimed = rig.fake.jobs.values().filter(|job| job.state == IN_PROGRESS);
-            most = most.max(claimed.map(|job| job.payload.len() >> 20).sum());
+            max_mib = max_mib.max(claimed.map(|job| job.payload.len() >> 20).sum());
             rig.run_for(ms(2));
         }
         rig.settle(&job, Verdict::Commit);
     }
-    assert!((17..=40).contains(&most), "{most} MiB were claimed at once");
+    assert!((17..=40).contains(&max_mib), "{max_mib} MiB were leased at the same time");
 }
 
 #[test]
@@ -279,11 +279,11 @@ fn jobs_of_higher_priority_that_arrive_later_are_handed_out_first() {
     rig.run_for(ms(10));
     let high = rig.fake.add_job(1, 5, None);
     rig.worker.handle_wake_up("a", 5, rig.now);
-    while rig.place_of(StatementId::Claim).is_none() {
+    while rig.index_of(StatementId::Claim).is_none() {
         assert_eq!(rig.next().unwrap().job.priority, 0);
         rig.pump();
     }
-    assert!(rig.worker.has_job(), "an ordinary one is there already");
+    assert!(rig.worker.has_job(), "a prefetched job of priority 0 is left");
     rig.run_for(ms(10));
     assert_eq!(rig.next().unwrap().job.lease.job, high);
     assert_eq!(rig.next().unwrap().job.priority, 0);
@@ -296,8 +296,8 @@ fn a_wake_up_during_a_claim_in_flight_is_not_lost() {
     rig.run_for(ms(50));
     rig.worker.handle_wake_up("a", 0, rig.now);
     rig.pump();
-    let place = rig.place_of(StatementId::Claim).unwrap();
-    rig.run(place).unwrap();
+    let index = rig.index_of(StatementId::Claim).unwrap();
+    rig.run(index).unwrap();
     rig.add_jobs(1);
     rig.worker.handle_wake_up("a", 0, rig.now);
     rig.run_for(ms(10));
@@ -309,8 +309,8 @@ fn a_wake_up_during_a_poll_in_flight_is_not_lost() {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(60_000), poll_most: ms(60_000), ..options() });
     assert!(rig.next().is_none());
     rig.pump();
-    let place = rig.place_of(StatementId::Poll).unwrap();
-    rig.run(place).unwrap();
+    let index = rig.index_of(StatementId::Poll).unwrap();
+    rig.run(index).unwrap();
     rig.add_jobs(1);
     rig.worker.handle_wake_up("a", 0, rig.now);
     rig.run_for(ms(30));
@@ -318,34 +318,34 @@ fn a_wake_up_during_a_poll_in_flight_is_not_lost() {
 }
 
 #[test]
-fn jobs_claimed_from_a_queue_that_was_renamed_meanwhile_are_given_back() {
+fn jobs_of_a_queue_that_is_renamed_during_their_claim_are_released() {
     let names = ["a", "b"].map(|name| pm_core::QueueName::new(name).unwrap());
     let mut rig = Rig::new(WorkerOptions { queues: names.into(), ..options() });
     rig.fake.add_queue(2, "b");
     let job = rig.add_jobs(1)[0];
-    rig.held.insert(StatementId::Claim);
+    rig.unanswered.insert(StatementId::Claim);
     assert!(rig.next().is_none());
     rig.run_for(ms(10));
-    let place = rig.place_of(StatementId::Claim).unwrap();
-    rig.run(place).unwrap();
+    let index = rig.index_of(StatementId::Claim).unwrap();
+    rig.run(index).unwrap();
     rig.fake.queues.get_mut(&1).unwrap().name = "z".to_owned();
     rig.worker.handle_change(rig.now);
     rig.run_for(ms(30));
     assert_eq!(rig.failed, [Trouble::Refused(Error::QueueNotFound("a".to_owned()))]);
-    rig.held.clear();
+    rig.unanswered.clear();
     rig.run_for(ms(50));
     let job = rig.fake.job(job);
     assert_eq!((job.state, job.retry_count), (PENDING, 0));
 }
 
 #[test]
-fn lines_of_a_paused_queue_do_not_make_a_dry_one_be_claimed_from_without_pause() {
+fn lines_of_a_paused_queue_do_not_cause_claims_from_an_empty_one_without_pauses() {
     let names = ["a", "b"].map(|name| pm_core::QueueName::new(name).unwrap());
     let mut rig = Rig::new(WorkerOptions { queues: names.into(), prefetch: 1, ..options() });
     rig.fake.add_queue(2, "b").paused = true;
     rig.fake.add_job(2, 0, None);
     rig.latency = ms(100);
-    // Tickets so high that a claim need not look from the start of its line.
+    // Positions so high that a claim need not start at the beginning of the line.
     rig.add_jobs(1_100);
     rig.fake.jobs.retain(|_, job| job.queue_id == 2 || job.seq > Some(1_090));
     let taken = (0..100).filter(|_| {
@@ -358,7 +358,7 @@ fn lines_of_a_paused_queue_do_not_make_a_dry_one_be_claimed_from_without_pause()
 }
 
 #[test]
-fn a_dry_worker_claims_again_when_the_lease_of_another_ends() {
+fn an_idle_worker_claims_again_when_the_lease_of_another_worker_expires() {
     let mut rig = Rig::new(options());
     let job = rig.add_jobs(1)[0];
     rig.fake.claim_by_another(1, rig.now);

@@ -1,4 +1,4 @@
-//! A tiny database: the tables and statements of the machines, in memory, one statement at a time.
+//! A small in-memory database with the tables and statements that the machines need. It runs one statement at a time.
 
 use super::fake_schedules::FakeSchedule;
 use bytes::BytesMut;
@@ -48,14 +48,14 @@ pub(super) struct Fake {
     pub(super) queues: BTreeMap<i32, FakeQueue>,
     pub(super) jobs: BTreeMap<Uuid, FakeJob>,
     attempts: BTreeSet<(Uuid, i64, i16)>,
-    /// When each lease that was ever given ends, and how long it was at first.
+    /// When each lease ends, expired ones included, and its initial length.
     pub(super) lease_ends: BTreeMap<Lease, (Instant, Duration)>,
-    /// Whether every expired lease is locked by someone.
+    /// Whether another transaction has locked every job with an expired lease.
     pub(super) reaps_nothing: bool,
-    /// Queues whose rows another transaction has locked, and keys that it holds.
+    /// Queues and keys that another transaction has locked.
     pub(super) locked_queues: BTreeSet<String>,
     pub(super) locked_keys: BTreeSet<String>,
-    /// Jobs that someone's transaction has locked; only extensions look, and settles that pass by.
+    /// Jobs that another transaction has locked. Only extensions and settles consider this.
     pub(super) locked: BTreeSet<Uuid>,
     pub(super) schedules: BTreeMap<i32, FakeSchedule>,
     last_seq: i64,
@@ -63,16 +63,16 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    /// Makes a queue with leases of 10 s, whose failures are retried at once, then twice after 1 s.
+    /// Creates a queue with leases of 10 s and three retries: at once, then twice after 1 s.
     pub(super) fn add_queue(&mut self, id: i32, name: &str) -> &mut FakeQueue {
         let lease = Duration::from_secs(10);
         let queue =
             FakeQueue { name: name.to_owned(), paused: false, lease, max_retries: 3, backoff_ms: vec![0, 1_000] };
         self.queues.insert(id, queue);
-        self.queues.get_mut(&id).expect("it was put in above")
+        self.queues.get_mut(&id).expect("inserted above")
     }
 
-    /// Puts a job in, due at once or at a time.
+    /// Adds a job that is ready, or due at `run_at`.
     pub(super) fn add_job(&mut self, queue_id: i32, priority: i32, run_at: Option<Instant>) -> Uuid {
         self.last_id += 1;
         let id = Uuid::from_u128(self.last_id);
@@ -85,7 +85,7 @@ impl Fake {
         &self.jobs[&id]
     }
 
-    /// Takes a job out of its holder's hands and starts it again, as an operator would.
+    /// Restarts a job that is in progress, as an operator does.
     pub(super) fn force_restart(&mut self, id: Uuid) {
         let seq = self.next_seq();
         if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.state == IN_PROGRESS) {
@@ -93,18 +93,18 @@ impl Fake {
         }
     }
 
-    /// Lets someone else claim one job of a queue at priority 0.
+    /// Claims one job of a queue at priority 0 for another worker.
     pub(super) fn claim_by_another(&mut self, queue_id: i32, now: Instant) {
-        let _not_for_us = self.claim(&[(queue_id, 0, 0)], 1, -1 - self.last_seq, None, now);
+        let _rows = self.claim(&[(queue_id, 0, 0)], 1, -1 - self.last_seq, None, now);
     }
 
-    /// Claims one new job of a queue and returns it, as a fetch would.
+    /// Adds a job to a queue, claims it and returns it, as a fetch does.
     pub(super) fn fetch(&mut self, queue_id: i32, now: Instant) -> ClaimedJob {
         self.add_job(queue_id, 0, None);
         let lines = vec![LineCursor { queue_id, priority: 0, cursor: 0 }];
         let claim = Claim { lines, limit: 1, lease: 1 << 40, worker: String::new(), due_bound: None };
         let rows = self.run(&claim.plan(), now);
-        claim.interpret(&rows).expect("the fake answers in shape").jobs.remove(0)
+        claim.interpret(&rows).expect("the fake's reply is valid").jobs.remove(0)
     }
 
     /// Deletes a queue and its jobs.
@@ -113,11 +113,13 @@ impl Fake {
         self.jobs.retain(|_, job| job.queue_id != id);
     }
 
-    /// Runs one statement at the database's time `now`.
+    /// Runs a statement at the database's time `now`.
     pub(super) fn run(&mut self, plan: &Plan<'_>, now: Instant) -> Rows {
         use Value::{Int4Array, Int8, Int8Array, Text, TextArray};
         match (plan.statement, &plan.params[..]) {
-            (StatementId::Settle | StatementId::Outcome | StatementId::Extend, _) => self.run_words(plan, now),
+            (StatementId::Settle | StatementId::Outcome | StatementId::Extend, _) => {
+                self.run_lease_statement(plan, now)
+            }
             (
                 StatementId::Enqueue
                 | StatementId::EnqueueKeyed
@@ -143,12 +145,12 @@ impl Fake {
             (StatementId::ReleaseClaim, [Int8(lease)]) => self.release_claim(*lease),
             (StatementId::DueSchedules | StatementId::FireSchedules, _) => self.run_schedules(plan, now),
             (StatementId::NotifyIdle, [Text(_)]) => rows_of(1, [vec![Value::Int8(0)]].into_iter()),
-            odd => panic!("the fake does not know {odd:?}"),
+            other => panic!("the fake does not know {other:?}"),
         }
     }
 
     /// Runs a statement about leases.
-    fn run_words(&mut self, plan: &Plan<'_>, now: Instant) -> Rows {
+    fn run_lease_statement(&mut self, plan: &Plan<'_>, now: Instant) -> Rows {
         use Value::{Int2Array, Int8Array, UuidArray};
         let [UuidArray(jobs), Int8Array(numbers), rest @ ..] = &plan.params[..] else {
             panic!("the fake does not know {plan:?}");
@@ -169,10 +171,10 @@ impl Fake {
                 rows_of(1, unsettled.map(|ordinal| vec![Value::Int8(ordinal)]).collect::<Vec<_>>().into_iter())
             }
             (StatementId::Outcome, [Int2Array(verdicts)]) => {
-                let heard = |n: usize| self.was_heard(leases[n], verdicts[n].expect("set"));
-                rows_of(2, (0..leases.len()).map(|n| vec![Value::Int8(n as i64 + 1), Value::Bool(heard(n))]))
+                let applied = |n: usize| self.was_applied(leases[n], verdicts[n].expect("set"));
+                rows_of(2, (0..leases.len()).map(|n| vec![Value::Int8(n as i64 + 1), Value::Bool(applied(n))]))
             }
-            odd => panic!("the fake does not know {odd:?}"),
+            other => panic!("the fake does not know {other:?}"),
         }
     }
 
@@ -189,7 +191,7 @@ impl Fake {
             ) => {
                 let rows = (0..ids.len()).filter_map(|n| {
                     let (queue, line) = (queues[n].as_deref().expect("set"), lines[n].expect("set"));
-                    // Without keys, something else stands at their place.
+                    // Without keys, the parameter at this index is another one.
                     let key = if statement == StatementId::Enqueue { None } else { key_of(keys, n) };
                     let refused = self.enqueue(ids[n].expect("set"), queue, line, key)?;
                     Some(vec![Value::Int8(n as i64 + 1), Value::Int2(refused), Value::Null(Type::Int4)])
@@ -209,7 +211,7 @@ impl Fake {
             (StatementId::Notify, [_, TextArray(notifications)]) => {
                 rows_of(1, [vec![Value::Int8(notifications.len() as i64)]].into_iter())
             }
-            odd => panic!("the fake does not know {odd:?}"),
+            other => panic!("the fake does not know {other:?}"),
         }
     }
 
@@ -279,7 +281,7 @@ impl Fake {
             fits
         });
         for (id, length) in &picked {
-            let job = self.jobs.get_mut(id).expect("it was found above");
+            let job = self.jobs.get_mut(id).expect("found above");
             (job.state, job.lease, job.expires_at) = (IN_PROGRESS, Some(number), Some(now + *length));
             job.attempt += 1;
             self.lease_ends.insert(Lease { job: *id, number }, (now + *length, *length));
@@ -307,7 +309,7 @@ impl Fake {
                 null(Type::Bytes),
             ]
         });
-        // Updated rows come in no order.
+        // The order of updated rows is undefined.
         let jobs = picked.iter().rev().map(|(id, _)| claimed_row(*id, &self.jobs[id]));
         rows_of(17, queues.chain(jobs))
     }
@@ -333,7 +335,7 @@ impl Fake {
         true
     }
 
-    fn was_heard(&self, lease: Lease, verdict: i16) -> bool {
+    fn was_applied(&self, lease: Lease, verdict: i16) -> bool {
         let is_last =
             |job: &FakeJob| (job.lease, job.verdict) == (Some(lease.number), Some(verdict)) && job.state != IN_PROGRESS;
         self.jobs.get(&lease.job).is_some_and(is_last) || self.attempts.contains(&(lease.job, lease.number, verdict))
@@ -362,11 +364,11 @@ impl Fake {
         let ids = &ids[..ids.len().min(limit as usize)];
         for id in ids {
             let seq = self.next_seq();
-            let job = self.jobs.get_mut(id).expect("it was found above");
+            let job = self.jobs.get_mut(id).expect("found above");
             let queue = &self.queues[&job.queue_id];
             let last = job.retry_count >= job.max_retries.unwrap_or(queue.max_retries);
-            let place = (job.retry_count as usize).min(queue.backoff_ms.len() - 1);
-            let delay = Duration::from_millis(queue.backoff_ms[place] as u64);
+            let index = (job.retry_count as usize).min(queue.backoff_ms.len() - 1);
+            let delay = Duration::from_millis(queue.backoff_ms[index] as u64);
             self.attempts.insert((*id, job.lease.unwrap_or_default(), REAP));
             job.retry_count += 1;
             (job.state, job.verdict, job.expires_at) = (if last { FAILED } else { PENDING }, Some(REAP), None);
@@ -384,7 +386,7 @@ impl Fake {
         due.truncate(limit as usize);
         for (_, id) in &due {
             let seq = self.next_seq();
-            let job = self.jobs.get_mut(id).expect("it was found above");
+            let job = self.jobs.get_mut(id).expect("found above");
             (job.seq, job.run_at) = (Some(seq), None);
         }
         let upto = due.last().map_or(Value::Null(Type::Timestamp), |(at, _)| Value::Timestamp(timestamp(*at)));
@@ -434,7 +436,7 @@ fn claimed_row(id: Uuid, job: &FakeJob) -> Vec<Value<'_>> {
         Value::Null(Type::Int2),
         Value::Null(Type::Int8),
         Value::Int4(job.priority),
-        Value::Int8(job.seq.expect("a claimed job has a place in its line")),
+        Value::Int8(job.seq.expect("a claimed job has a position")),
         Value::Int4(job.attempt),
         Value::Int4(job.retry_count),
         Value::Timestamp(Timestamp::from_unix_us(0)),

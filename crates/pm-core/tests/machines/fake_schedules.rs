@@ -1,4 +1,4 @@
-//! The schedules of the tiny database. The virtual clock starts at the beginning of 1970 in UTC.
+//! The schedules of the fake database. The virtual clock starts at the beginning of 1970 in UTC.
 
 use super::fake::{Fake, FakeJob, bound_of, ms_or_null, rows_of, timestamp};
 use pm_core::{Cron, Instant, Plan, Rows, StatementId, Type, Value};
@@ -9,22 +9,22 @@ pub(super) struct FakeSchedule {
     pub(super) next_tick: Option<Instant>,
     pub(super) revision: i64,
     pub(super) zone: &'static str,
-    /// Whether someone has its row or its queue's locked.
+    /// Whether another transaction has locked its row or its queue's.
     pub(super) locked: bool,
     queue_id: i32,
 }
 
 impl Fake {
-    /// Makes a schedule whose first tick is the next whole minute.
+    /// Creates a schedule whose first tick is the next whole minute.
     pub(super) fn add_schedule(&mut self, queue_id: i32, now: Instant) -> i32 {
-        let cron = Cron::new("* * * * *", "UTC").expect("it is good");
-        let next_tick = bound_of(&Value::Timestamp(cron.next(timestamp(now)).expect("there is one")));
+        let cron = Cron::new("* * * * *", "UTC").expect("a valid expression");
+        let next_tick = bound_of(&Value::Timestamp(cron.next(timestamp(now)).expect("a next tick")));
         let id = self.schedules.len() as i32 + 1;
         self.schedules.insert(id, FakeSchedule { next_tick, revision: 1, zone: "UTC", locked: false, queue_id });
         id
     }
 
-    /// Returns the keys of the jobs that schedules made, in order.
+    /// Returns the keys of the jobs that schedules enqueued, in order.
     pub(super) fn fired(&self) -> Vec<&str> {
         let mut keys: Vec<_> = self.jobs.values().filter_map(|job| job.key.as_deref()).collect();
         keys.sort_unstable();
@@ -60,7 +60,7 @@ impl Fake {
                 Value::Int2(2),
                 Value::Int2(100),
                 Value::Int2(0),
-                Value::Timestamp(timestamp(schedule.next_tick.expect("it is due"))),
+                Value::Timestamp(timestamp(schedule.next_tick.expect("a due schedule"))),
                 Value::Null(Type::Int8),
             ]
         });
@@ -82,24 +82,24 @@ impl Fake {
         else {
             panic!("the fake does not know {plan:?}");
         };
-        let (mut moved, mut made) = (0, 0);
-        for place in 0..ids.len() {
-            let id = ids[place].expect("set");
+        let (mut moved, mut enqueued) = (0, 0);
+        for index in 0..ids.len() {
+            let id = ids[index].expect("set");
             let Some(schedule) = self.schedules.get_mut(&id) else { continue };
             let read = (schedule.next_tick.map(timestamp), Some(schedule.revision));
-            if schedule.locked || read != (from[place], revisions[place]) {
+            if schedule.locked || read != (from[index], revisions[index]) {
                 continue;
             }
-            schedule.next_tick = to[place].and_then(|to| bound_of(&Value::Timestamp(to)));
+            schedule.next_tick = to[index].and_then(|to| bound_of(&Value::Timestamp(to)));
             let queue_id = schedule.queue_id;
             moved += 1;
             for job in (0..jobs.len()).filter(|job| owners[*job] == Some(id)) {
                 let (seq, key) = (Some(self.next_seq()), keys[job].as_deref().map(str::to_owned));
                 let added = FakeJob { queue_id, seq, key, ..FakeJob::default() };
-                assert!(self.jobs.insert(jobs[job].expect("set"), added).is_none(), "an id was made twice");
-                made += 1;
+                assert!(self.jobs.insert(jobs[job].expect("set"), added).is_none(), "an id was used twice");
+                enqueued += 1;
             }
         }
-        rows_of(2, [vec![Value::Int8(moved), Value::Int8(made)]].into_iter())
+        rows_of(2, [vec![Value::Int8(moved), Value::Int8(enqueued)]].into_iter())
     }
 }

@@ -6,7 +6,7 @@ use pm_core::{Failure, StatementId};
 
 const MINUTE_MS: u64 = 60_000;
 
-/// Returns a rig with a schedule of every minute, some seconds before its first tick; it looks seldom.
+/// Returns a rig with a schedule that fires every minute, 10 s before its first tick, whose worker polls rarely.
 fn rig() -> Rig {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(600_000), poll_most: ms(600_000), ..options() });
     rig.now = at(50_000);
@@ -19,19 +19,19 @@ fn keys(minutes: std::ops::RangeInclusive<u64>) -> Vec<String> {
 }
 
 #[test]
-fn a_tick_is_fired_when_it_comes_and_the_job_is_taken() {
+fn a_tick_is_fired_on_time_and_its_job_is_claimed() {
     let mut rig = rig();
     assert!(rig.next().is_none());
     rig.run_for(ms(10_200));
     let taken = rig.wait_next();
-    assert_eq!(taken.job.key.as_deref(), None, "the fake tells no keys");
+    assert_eq!(taken.job.key.as_deref(), None, "claims of the fake return no keys");
     assert_eq!(rig.fake.fired(), keys(1..=1));
     let sent = rig.times(StatementId::FireSchedules);
     assert!(sent[0] >= at(MINUTE_MS) && sent[0].since(at(MINUTE_MS)) < ms(100), "{sent:?}");
 }
 
 #[test]
-fn an_hour_of_ticks_costs_three_statements_each() {
+fn each_tick_costs_three_statements() {
     let mut rig = rig();
     rig.run_for(ms(3_600_000));
     assert_eq!(rig.fake.fired(), keys(1..=60));
@@ -51,7 +51,7 @@ fn missed_ticks_are_fired_together() {
 }
 
 #[test]
-fn a_lost_reply_fires_nothing_twice() {
+fn no_tick_is_fired_twice_after_a_lost_reply() {
     for statement in [StatementId::DueSchedules, StatementId::FireSchedules] {
         let mut rig = rig();
         rig.fault(statement, Fault::LosesReply, 1);
@@ -63,7 +63,7 @@ fn a_lost_reply_fires_nothing_twice() {
 }
 
 #[test]
-fn a_firing_that_fails_is_tried_again() {
+fn a_failed_firing_is_retried() {
     let mut rig = rig();
     rig.fault(StatementId::FireSchedules, Fault::Fails(Failure::reported("55P03", None, "locked")), 5);
     rig.run_for(ms(20_000));
@@ -74,33 +74,33 @@ fn a_firing_that_fails_is_tried_again() {
 #[test]
 fn two_workers_fire_a_tick_once() {
     let mut rig = rig();
-    rig.held.insert(StatementId::FireSchedules);
+    rig.unanswered.insert(StatementId::FireSchedules);
     rig.run_for(ms(10_500));
-    let place = rig.place_of(StatementId::FireSchedules).expect("it is about to fire");
-    // Meanwhile another one has fired it, or someone has changed the schedule.
-    let schedule = rig.fake.schedules.get_mut(&1).expect("it is there");
+    let index = rig.index_of(StatementId::FireSchedules).expect("it is about to fire");
+    // In the meantime another worker has fired it, or an operator has changed the schedule.
+    let schedule = rig.fake.schedules.get_mut(&1).expect("the schedule exists");
     schedule.next_tick = Some(at(2 * MINUTE_MS));
-    rig.answer(place);
-    rig.held.clear();
+    rig.answer(index);
+    rig.unanswered.clear();
     rig.run_for(ms(1_000));
     assert_eq!(rig.fake.fired(), [""; 0]);
-    assert!(rig.sent(StatementId::DueSchedules).count() <= 3, "it does not spin");
+    assert!(rig.sent(StatementId::DueSchedules).count() <= 3, "a busy loop");
     rig.run_for(ms(MINUTE_MS));
     assert_eq!(rig.fake.fired(), keys(2..=2));
 }
 
 #[test]
-fn a_firing_reckoned_before_a_change_does_nothing() {
+fn a_firing_computed_before_a_change_of_the_schedule_does_nothing() {
     let mut rig = rig();
-    rig.held.insert(StatementId::FireSchedules);
+    rig.unanswered.insert(StatementId::FireSchedules);
     rig.run_for(ms(10_500));
-    let place = rig.place_of(StatementId::FireSchedules).expect("it is about to fire");
-    rig.fake.schedules.get_mut(&1).expect("it is there").revision += 1;
-    rig.answer(place);
+    let index = rig.index_of(StatementId::FireSchedules).expect("it is about to fire");
+    rig.fake.schedules.get_mut(&1).expect("the schedule exists").revision += 1;
+    rig.answer(index);
     assert_eq!(rig.fake.fired(), [""; 0]);
-    rig.held.clear();
+    rig.unanswered.clear();
     rig.run_for(ms(1_000));
-    assert_eq!(rig.fake.fired(), keys(1..=1), "it is reckoned anew");
+    assert_eq!(rig.fake.fired(), keys(1..=1), "it is computed again");
 }
 
 #[test]
@@ -112,27 +112,27 @@ fn a_worker_that_does_not_reap_does_not_fire() {
 }
 
 #[test]
-fn one_that_cannot_be_read_is_left_and_does_not_make_it_spin() {
+fn an_unreadable_schedule_is_skipped_without_a_busy_loop() {
     let mut rig = rig();
-    rig.fake.schedules.get_mut(&1).expect("it is there").zone = "Europe/Atlantis";
+    rig.fake.schedules.get_mut(&1).expect("the schedule exists").zone = "Europe/Atlantis";
     let other = rig.fake.add_schedule(1, rig.now);
     assert_eq!(other, 2);
     rig.run_for(ms(5 * MINUTE_MS));
     assert_eq!(rig.fake.fired(), keys(1..=5));
-    // Every poll tells of it again.
+    // Every poll reports it again.
     let polls = rig.sent(StatementId::Poll).count();
     assert!(rig.sent(StatementId::DueSchedules).count() <= polls + 20, "{polls} polls");
-    assert_eq!(rig.fake.schedules[&1].next_tick, Some(at(MINUTE_MS)), "a newer version may know it");
+    assert_eq!(rig.fake.schedules[&1].next_tick, Some(at(MINUTE_MS)), "a newer version may be able to read it");
 }
 
 #[test]
-fn hundreds_that_cannot_be_read_keep_no_other_from_firing() {
+fn hundreds_of_unreadable_schedules_do_not_keep_others_from_firing() {
     let mut rig = rig();
     for _ in 0..250 {
-        let odd = rig.fake.add_schedule(1, rig.now);
-        rig.fake.schedules.get_mut(&odd).expect("it is there").zone = "Europe/Atlantis";
+        let unreadable = rig.fake.add_schedule(1, rig.now);
+        rig.fake.schedules.get_mut(&unreadable).expect("the schedule exists").zone = "Europe/Atlantis";
     }
-    rig.fake.schedules.get_mut(&1).expect("it is there").zone = "Europe/Atlantis";
+    rig.fake.schedules.get_mut(&1).expect("the schedule exists").zone = "Europe/Atlantis";
     rig.fake.add_schedule(1, rig.now);
     rig.run_for(ms(5 * MINUTE_MS));
     assert_eq!(rig.fake.fired(), keys(1..=5));
@@ -141,18 +141,18 @@ fn hundreds_that_cannot_be_read_keep_no_other_from_firing() {
 }
 
 #[test]
-fn one_that_is_locked_is_asked_for_ever_more_seldom_and_holds_up_no_other() {
+fn a_locked_schedule_is_retried_with_growing_pauses_and_does_not_delay_others() {
     let mut rig = rig();
-    rig.fake.schedules.get_mut(&1).expect("it is there").locked = true;
+    rig.fake.schedules.get_mut(&1).expect("the schedule exists").locked = true;
     rig.fake.add_schedule(1, rig.now);
     rig.run_for(ms(5 * MINUTE_MS));
-    assert_eq!(rig.fake.fired(), keys(1..=5), "the other one's");
-    // Once every two seconds, and a few times more after each tick of the other.
+    assert_eq!(rig.fake.fired(), keys(1..=5), "those of the other schedule");
+    // Once every two seconds, and a few times more after each tick of the other schedule.
     let looks = rig.sent(StatementId::DueSchedules).count();
     assert!(looks <= 5 * (30 + 10), "{looks} looks");
-    rig.fake.schedules.get_mut(&1).expect("it is there").locked = false;
+    rig.fake.schedules.get_mut(&1).expect("the schedule exists").locked = false;
     rig.run_for(ms(3_000));
-    assert_eq!(rig.fake.schedules[&1].next_tick, rig.fake.schedules[&2].next_tick, "it has caught up");
+    assert_eq!(rig.fake.schedules[&1].next_tick, rig.fake.schedules[&2].next_tick, "the locked one has caught up");
 }
 
 #[test]

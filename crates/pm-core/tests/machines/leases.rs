@@ -1,18 +1,18 @@
-//! Leases: how long they are trusted, and how they are kept.
+//! Leases: for how long they are trusted, and how they are extended.
 
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Trouble, WorkerOptions};
 use pm_core::{Error, Failure, Reason, State, StatementId, Verdict};
 
-fn rig_with_heartbeat(most_ms: u64) -> Rig {
-    let mut rig = Rig::new(WorkerOptions { heartbeat: Some(ms(most_ms)), ..options() });
-    rig.fake.queues.get_mut(&1).expect("the rig has made it").lease = ms(9_000);
+fn rig_with_heartbeat(max_ms: u64) -> Rig {
+    let mut rig = Rig::new(WorkerOptions { heartbeat: Some(ms(max_ms)), ..options() });
+    rig.fake.queues.get_mut(&1).expect("the rig has one queue").lease = ms(9_000);
     rig.add_jobs(1);
     rig
 }
 
 #[test]
-fn heartbeat_refreshes_at_a_third_of_the_lease_until_its_maximum_and_then_the_lease_is_lost() {
+fn heartbeat_extends_at_every_third_of_the_lease_until_its_maximum_and_then_the_lease_is_lost() {
     let mut rig = rig_with_heartbeat(20_000);
     let taken = rig.wait_next();
     let claimed = rig.times(StatementId::Claim)[0];
@@ -21,7 +21,7 @@ fn heartbeat_refreshes_at_a_third_of_the_lease_until_its_maximum_and_then_the_le
     let times = rig.times(StatementId::Extend);
     assert_eq!(times.len(), 6, "{times:?}");
     for (n, time) in times.iter().enumerate() {
-        assert_eq!(*time, claimed + ms(3_000 * (n as u64 + 1)), "a third after the last one was sent");
+        assert_eq!(*time, claimed + ms(3_000 * (n as u64 + 1)), "a third of the lease after the previous one was sent");
         assert!(time.since(started) < ms(20_000));
     }
     assert_eq!(rig.lost, [taken.job.lease]);
@@ -29,7 +29,7 @@ fn heartbeat_refreshes_at_a_third_of_the_lease_until_its_maximum_and_then_the_le
 }
 
 #[test]
-fn without_heartbeat_nothing_is_refreshed() {
+fn without_heartbeat_no_lease_is_extended() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     let taken = rig.wait_next();
@@ -38,7 +38,7 @@ fn without_heartbeat_nothing_is_refreshed() {
 }
 
 #[test]
-fn trust_is_counted_from_when_the_claim_was_sent() {
+fn trust_is_measured_from_the_sending_of_the_claim() {
     let mut rig = Rig::new(options());
     rig.latency = ms(400);
     rig.add_jobs(1);
@@ -47,14 +47,14 @@ fn trust_is_counted_from_when_the_claim_was_sent() {
     let trust_ends = sent_at + ms(9_500);
     rig.run_for(trust_ends.since(rig.now) - ms(1));
     assert!(rig.worker.is_trusted(&taken.job.lease, rig.now));
-    assert_eq!(rig.timer().unwrap().min(trust_ends), rig.timer().unwrap(), "it wants to be woken by then");
+    assert_eq!(rig.timer().unwrap().min(trust_ends), rig.timer().unwrap(), "its timeout is not later");
     rig.run_for(ms(1));
     assert!(!rig.worker.is_trusted(&taken.job.lease, rig.now));
     assert_eq!(rig.lost, [taken.job.lease]);
 }
 
 #[test]
-fn a_word_after_trust_has_ended_is_still_sent_and_the_database_decides() {
+fn a_settlement_after_the_end_of_trust_is_sent_and_the_database_decides() {
     let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
     rig.add_jobs(1);
     let taken = rig.wait_next();
@@ -62,11 +62,11 @@ fn a_word_after_trust_has_ended_is_still_sent_and_the_database_decides() {
     assert_eq!(rig.lost, [taken.job.lease]);
     let request_id = rig.settle(&taken, Verdict::Commit);
     rig.run_for(ms(10));
-    assert_eq!(rig.settled[&request_id], Ok(()), "nobody has reaped it");
+    assert_eq!(rig.settled[&request_id], Ok(()), "the lease was not reaped");
 }
 
 #[test]
-fn a_refresh_tells_what_remains_and_a_lost_lease_is_refused() {
+fn an_extension_returns_the_remaining_time_and_is_refused_for_a_lost_lease() {
     let mut rig = Rig::new(options());
     let job = rig.add_jobs(1)[0];
     let taken = rig.wait_next();
@@ -82,7 +82,7 @@ fn a_refresh_tells_what_remains_and_a_lost_lease_is_refused() {
 }
 
 #[test]
-fn a_refresh_of_a_locked_job_is_tried_again_and_holds_up_no_other() {
+fn the_extension_of_a_locked_job_is_retried_and_does_not_delay_others() {
     let mut rig = Rig::new(options());
     rig.add_jobs(2);
     let taken = [rig.wait_next(), rig.wait_next()];
@@ -98,12 +98,12 @@ fn a_refresh_of_a_locked_job_is_tried_again_and_holds_up_no_other() {
     rig.fake.locked.insert(taken[0].job.lease.job);
     let request_id = rig.worker.extend(taken[0].job.lease);
     rig.run_for(ms(13_000));
-    let told = rig.extended[&request_id].clone().unwrap_err();
-    assert!(matches!(told, Trouble::Failed(failure) if failure.sqlstate() == Some("55P03")), "its lease has ended");
+    let trouble = rig.extended[&request_id].clone().unwrap_err();
+    assert!(matches!(trouble, Trouble::Failed(failure) if failure.sqlstate() == Some("55P03")), "its lease has ended");
 }
 
 #[test]
-fn a_refresh_that_fails_is_tried_again_until_the_lease_ends() {
+fn a_failed_extension_is_retried_until_the_end_of_the_lease() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     let taken = rig.wait_next();
@@ -122,7 +122,7 @@ fn a_refresh_that_fails_is_tried_again_until_the_lease_ends() {
 }
 
 #[test]
-fn heartbeat_goes_on_after_failed_refreshes() {
+fn heartbeat_continues_after_failed_extensions() {
     let mut rig = rig_with_heartbeat(60_000);
     let taken = rig.wait_next();
     rig.fault(StatementId::Extend, Fault::LosesReply, 2);
@@ -133,36 +133,36 @@ fn heartbeat_goes_on_after_failed_refreshes() {
 }
 
 #[test]
-fn a_refresh_and_the_end_of_a_lease_may_cross() {
+fn an_extension_and_a_settlement_may_overlap() {
     let mut rig = rig_with_heartbeat(60_000);
     let taken = rig.wait_next();
-    rig.held.insert(StatementId::Extend);
+    rig.unanswered.insert(StatementId::Extend);
     rig.run_for(ms(3_100));
     let request_id = rig.settle(&taken, Verdict::Commit);
     rig.run_for(ms(10));
-    rig.held.clear();
+    rig.unanswered.clear();
     rig.run_for(ms(100));
     assert_eq!((&rig.settled[&request_id], &rig.lost[..]), (&Ok(()), &[][..]));
 }
 
 #[test]
-fn no_statement_refreshes_more_than_500_leases() {
+fn no_statement_extends_more_than_500_leases() {
     let mut rig = Rig::new(WorkerOptions { heartbeat: Some(ms(60_000)), prefetch: 500, ..options() });
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(6_000);
     rig.add_jobs(900);
     let taken: Vec<_> = (0..900).map(|_| rig.wait_next()).collect();
     let request_ids: Vec<_> = taken.iter().rev().map(|taken| rig.worker.extend(taken.job.lease)).collect();
-    rig.held.insert(StatementId::Extend);
+    rig.unanswered.insert(StatementId::Extend);
     rig.run_for(ms(2_500));
-    rig.held.clear();
-    // The rig looks at the size of every statement.
+    rig.unanswered.clear();
+    // The rig checks the size of every statement.
     rig.run_for(ms(100));
     assert!(request_ids.iter().all(|request_id| rig.extended[request_id].is_ok()));
     assert_eq!(rig.lost, []);
 }
 
 #[test]
-fn a_lease_that_a_transaction_settles_is_left_alone_and_then_extended_with_a_quarter_of_it_left() {
+fn a_lease_that_a_transaction_settles_is_not_extended_and_afterwards_with_a_quarter_of_it_left() {
     let mut rig = rig_with_heartbeat(60_000);
     let lease = rig.wait_next().job.lease;
     let claimed = rig.times(StatementId::Claim)[0];
@@ -171,20 +171,20 @@ fn a_lease_that_a_transaction_settles_is_left_alone_and_then_extended_with_a_qua
     assert_eq!(rig.sent(StatementId::Extend).count(), 0, "not while the transaction is open");
     rig.worker.resume(lease);
     rig.run_for(ms(10_000));
-    // Of 9 s, 8.55 are trusted.
+    // 8.55 s of the 9 s are trusted.
     let late = ms(8_550) - ms(8_550) / 4;
     assert_eq!(rig.times(StatementId::Extend), [claimed + late, claimed + late * 2]);
     assert_eq!(rig.lost, []);
 }
 
 #[test]
-fn a_transaction_that_failed_begins_its_next_try_with_a_whole_lease() {
+fn the_lease_is_extended_before_a_failed_transaction_is_retried() {
     let mut rig = rig_with_heartbeat(60_000);
     let lease = rig.wait_next().job.lease;
     rig.run_for(ms(2_000));
     rig.worker.rest(lease);
     let failed_at = rig.now;
-    let request_id = rig.worker.resume_and_extend(lease, rig.now).expect("it is kept alive");
+    let request_id = rig.worker.resume_and_extend(lease, rig.now).expect("heartbeat is on");
     rig.run_for(ms(6_000));
     assert!(rig.extended[&request_id].is_ok());
     assert_eq!(rig.times(StatementId::Extend), [failed_at], "and not again for two thirds of the lease");
@@ -193,11 +193,15 @@ fn a_transaction_that_failed_begins_its_next_try_with_a_whole_lease() {
     rig.add_jobs(1);
     let unattended = rig.wait_next().job.lease;
     rig.worker.rest(unattended);
-    assert_eq!(rig.worker.resume_and_extend(unattended, rig.now), None, "a lease of the handler's own is left to it");
+    assert_eq!(
+        rig.worker.resume_and_extend(unattended, rig.now),
+        None,
+        "without heartbeat the handler extends its lease"
+    );
 }
 
 #[test]
-fn an_extension_under_way_shows_and_one_not_sent_is_refused_when_a_transaction_settles() {
+fn when_a_transaction_settles_unsent_extensions_are_refused_and_those_in_flight_are_visible() {
     let mut rig = rig_with_heartbeat(60_000);
     let lease = rig.wait_next().job.lease;
     let unsent = rig.worker.extend(lease);
@@ -207,23 +211,24 @@ fn an_extension_under_way_shows_and_one_not_sent_is_refused_when_a_transaction_s
     assert_eq!(rig.sent(StatementId::Extend).count(), 0);
     rig.worker.resume(lease);
 
-    rig.held.insert(StatementId::Extend);
+    rig.unanswered.insert(StatementId::Extend);
     rig.worker.extend(lease);
     rig.run_for(ms(10));
     assert!(rig.worker.is_extending(&lease));
     rig.worker.rest(lease);
     assert!(rig.worker.is_extending(&lease), "it may still run");
-    rig.held.clear();
+    rig.unanswered.clear();
     rig.run_for(ms(100));
     assert!(!rig.worker.is_extending(&lease));
 }
 
 #[test]
-fn a_soft_fail_in_a_transaction_wakes_those_who_look_for_the_retry() {
+fn a_soft_fail_in_a_transaction_notifies_idle_workers_of_the_retry() {
     let mut rig = rig_with_heartbeat(60_000);
     let lease = rig.wait_next().job.lease;
     rig.worker.rest(lease);
-    let item = rig.worker.settlement(lease, Verdict::SoftFail(Reason::new("later")), 0).expect("it is ours");
+    let item =
+        rig.worker.settlement(lease, Verdict::SoftFail(Reason::new("later")), 0).expect("the lease is not settled");
     assert_eq!(item.state, State::Pending);
     let before = rig.sent(StatementId::NotifyIdle).count();
     rig.worker.handle_settled_elsewhere(&item, rig.now);

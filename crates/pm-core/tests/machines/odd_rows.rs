@@ -1,4 +1,4 @@
-//! Replies are input: whatever rows come back, the machines neither panic nor spin.
+//! Replies are untrusted input: the machines neither panic nor loop on any rows.
 
 use super::fake::rows_of;
 use super::rig::{Rig, Seeded, kind_of, ms, options};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 const NUMBERS: [i64; 12] = [0, 1, 2, 3, 4, 7, 100, 500, -1, i64::MAX, i64::MIN + 1, 60_000];
 const TEXTS: [&str; 4] = ["a", "b", "", "w"];
 
-/// Makes cells of a type, most of them sensible.
+/// Generates cells of a type, most of them valid.
 struct Cells {
     entropy: Seeded,
 }
@@ -45,7 +45,7 @@ impl Cells {
         }
     }
 
-    /// Makes a reply to a statement, sometimes with the wrong number of columns.
+    /// Generates a reply to a statement, sometimes with the wrong number of columns.
     fn rows(&mut self, catalog: &Catalog, statement: StatementId) -> Rows {
         let mut columns = catalog.statement(statement).columns.to_vec();
         match self.pick(12) {
@@ -81,45 +81,45 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn apply(rig: &mut Rig, hands: &mut Vec<TakenJob>, cells: &mut Cells, catalog: &Catalog, step: Step) {
+fn apply(rig: &mut Rig, taken_jobs: &mut Vec<TakenJob>, cells: &mut Cells, catalog: &Catalog, step: Step) {
     match step {
         Step::Wait(for_ms) => rig.now = rig.now + ms(for_ms),
         Step::Answer(_) | Step::AnswerOddly(_) if rig.in_flight.is_empty() => {}
         Step::Answer(which) => rig.answer(which % rig.in_flight.len()),
         Step::AnswerOddly(which) => {
-            let place = which % rig.in_flight.len();
-            rig.in_flight[place].ran = Some(cells.rows(catalog, kind_of(&rig.in_flight[place])));
-            rig.answer(place);
+            let index = which % rig.in_flight.len();
+            rig.in_flight[index].ran = Some(cells.rows(catalog, kind_of(&rig.in_flight[index])));
+            rig.answer(index);
         }
         Step::AddJob => {
             rig.add_jobs(1);
         }
-        Step::Next => hands.extend(rig.worker.next_job(rig.now)),
+        Step::Next => taken_jobs.extend(rig.worker.next_job(rig.now)),
         Step::Settle(verdict) => {
             let verdicts = [Verdict::Commit, Verdict::Release, Verdict::SoftFail(Reason::new("no"))];
-            if let Some(taken) = hands.pop() {
+            if let Some(taken) = taken_jobs.pop() {
                 rig.settle(&taken, verdicts[usize::from(verdict)].clone());
             }
         }
         Step::Extend => {
-            let _ticket = hands.last().map(|taken| rig.worker.extend(taken.job.lease));
+            let _request_id = taken_jobs.last().map(|taken| rig.worker.extend(taken.job.lease));
         }
     }
 }
 
 proptest! {
     #[test]
-    fn no_rows_make_a_worker_panic_or_spin(steps in prop::collection::vec(step(), 1..120), seed: u64) {
-        let queues = ["a", "b"].map(|name| QueueName::new(name).expect("it is a name"));
+    fn no_rows_make_a_worker_panic_or_loop(steps in prop::collection::vec(step(), 1..120), seed: u64) {
+        let queues = ["a", "b"].map(|name| QueueName::new(name).expect("a valid name"));
         let mut rig = Rig::new(WorkerOptions { queues: queues.into(), heartbeat: Some(ms(9_000)), ..options() });
         rig.fake.add_queue(2, "b");
         rig.answers_oddly = true;
         let catalog = Catalog::new(&SchemaName::default());
         let mut cells = Cells { entropy: Seeded(seed) };
-        let mut hands = Vec::new();
+        let mut taken_jobs = Vec::new();
         rig.pump();
         for step in steps {
-            apply(&mut rig, &mut hands, &mut cells, &catalog, step);
+            apply(&mut rig, &mut taken_jobs, &mut cells, &catalog, step);
             rig.pump();
         }
         rig.worker.shut_down(rig.now);
@@ -136,7 +136,7 @@ proptest! {
         for count in batches {
             for n in 0..count {
                 let id = Uuid::from_u128(n as u128);
-                let queue = QueueName::new("a").expect("it is a name");
+                let queue = QueueName::new("a").expect("a valid name");
                 let payload = (&b"{}"[..]).into();
                 producer.enqueue(NewJob { id, queue, payload, options: JobOptions::default() }, now);
             }
@@ -152,9 +152,9 @@ proptest! {
 }
 
 #[test]
-fn a_position_so_low_that_none_lies_before_it_is_refused() {
+fn an_ordinal_of_i64_min_is_refused() {
     let mut producer = Producer::new(&SchemaName::default());
-    let queue = QueueName::new("a").expect("it is a name");
+    let queue = QueueName::new("a").expect("a valid name");
     let (id, payload) = (Uuid::from_u128(1), (&b"{}"[..]).into());
     let now = Instant::default();
     producer.enqueue(NewJob { id, queue, payload, options: JobOptions::default() }, now);

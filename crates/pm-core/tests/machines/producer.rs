@@ -1,4 +1,4 @@
-//! The producer against the fake database: every enqueue has one answer, and it is true.
+//! The producer against the fake database: every enqueue has exactly one outcome, and it is correct.
 
 use super::fake::{Fake, PENDING, rows_of};
 use super::rig::{Seeded, at, ms};
@@ -19,8 +19,8 @@ struct Scenario {
     fake: Fake,
     now: Instant,
     in_flight: Vec<(ProducerRequest, Option<Rows>)>,
-    asked: BTreeMap<RequestId, NewJob>,
-    told: BTreeMap<RequestId, Result<Enqueued, Trouble>>,
+    enqueues: BTreeMap<RequestId, NewJob>,
+    outcomes: BTreeMap<RequestId, Result<Enqueued, Trouble>>,
     sent: Vec<StatementId>,
     entropy: Seeded,
 }
@@ -34,23 +34,23 @@ impl Scenario {
             fake,
             now: at(1_000),
             in_flight: Vec::new(),
-            asked: BTreeMap::new(),
-            told: BTreeMap::new(),
+            enqueues: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             sent: Vec::new(),
             entropy: Seeded(1),
         }
     }
 
     fn enqueue(&mut self, queue: &str, key: Option<u8>) -> RequestId {
-        let count = self.asked.len() as u64;
+        let count = self.enqueues.len() as u64;
         let job = NewJob {
             id: job_id(1_700_000_000_000 + count, [7; 10]),
-            queue: QueueName::new(queue).expect("it is a name"),
+            queue: QueueName::new(queue).expect("a valid name"),
             payload: (&b"{}"[..]).into(),
             options: JobOptions { key: key.map(|key| key.to_string()), ..JobOptions::default() },
         };
         let request_id = self.producer.enqueue(job.clone(), self.now);
-        self.asked.insert(request_id, job);
+        self.enqueues.insert(request_id, job);
         request_id
     }
 
@@ -64,50 +64,50 @@ impl Scenario {
         }
         while let Some(event) = self.producer.poll_event() {
             if let ProducerEvent::Enqueued { request_id, outcome } = event {
-                assert!(self.told.insert(request_id, outcome).is_none(), "{request_id:?} was told twice");
+                assert!(self.outcomes.insert(request_id, outcome).is_none(), "{request_id:?} has two outcomes");
             }
         }
         let next = self.producer.poll_timeout();
         assert!(next.is_none_or(|(at, _)| at > self.now), "a busy loop at {:?}: {next:?}", self.now);
-        let unanswered = self.asked.len() - self.told.len();
-        assert_eq!(self.producer.len(), unanswered, "it knows how many wait");
+        let unanswered = self.enqueues.len() - self.outcomes.len();
+        assert_eq!(self.producer.len(), unanswered, "its length is the number of enqueues without outcome");
         assert!(!self.producer.is_empty() || unanswered == 0);
     }
 
-    fn place_of(&self, statement: StatementId) -> Option<usize> {
+    fn index_of(&self, statement: StatementId) -> Option<usize> {
         self.in_flight.iter().position(|(request, _)| request.plan().statement == statement)
     }
 
-    fn run(&mut self, place: usize) {
-        let (request, ran) = &mut self.in_flight[place];
+    fn run(&mut self, index: usize) {
+        let (request, ran) = &mut self.in_flight[index];
         if ran.is_none() {
             *ran = Some(self.fake.run(&request.plan(), self.now));
         }
     }
 
-    fn answer(&mut self, place: usize) {
-        if self.waits_in_vain(place) {
-            return self.fail(place, Failure::reported("55P03", None, "canceling statement due to lock timeout"));
+    fn answer(&mut self, index: usize) {
+        if self.would_time_out(index) {
+            return self.fail(index, Failure::reported("55P03", None, "canceling statement due to lock timeout"));
         }
-        self.run(place);
-        let (request, ran) = self.in_flight.remove(place);
+        self.run(index);
+        let (request, ran) = self.in_flight.remove(index);
         self.producer.handle_reply(request, Ok(ran.expect("it has just run")), self.now, &mut self.entropy);
     }
 
-    /// Returns whether a statement that waits for keys meets a locked one.
-    fn waits_in_vain(&self, place: usize) -> bool {
-        let (request, ran) = &self.in_flight[place];
+    /// Returns whether a request in flight waits for a locked key until it times out.
+    fn would_time_out(&self, index: usize) -> bool {
+        let (request, ran) = &self.in_flight[index];
         let ProducerRequest::Enqueue(EnqueueKind::Keyed, batch) = request else { return false };
         let is_locked = |job: &NewJob| job.options.key.as_ref().is_some_and(|key| self.fake.locked_keys.contains(key));
         ran.is_none() && !batch.passes && batch.items.iter().any(is_locked)
     }
 
-    fn fail(&mut self, place: usize, failure: Failure) {
-        let (request, _) = self.in_flight.remove(place);
+    fn fail(&mut self, index: usize, failure: Failure) {
+        let (request, _) = self.in_flight.remove(index);
         self.producer.handle_reply(request, Err(failure), self.now, &mut self.entropy);
     }
 
-    /// Answers everything until nothing is left to do, without faults.
+    /// Answers all requests without faults until nothing is left to do.
     fn finish(&mut self) {
         for _ in 0..1_000 {
             self.pump();
@@ -123,7 +123,7 @@ impl Scenario {
     }
 }
 
-/// Returns what may be in flight only once.
+/// Returns a key that at most one request in flight may have.
 fn slot_of(request: &ProducerRequest) -> (StatementId, Option<EnqueueKind>) {
     let kind = match request {
         ProducerRequest::Enqueue(kind, _) | ProducerRequest::KeyHolder(kind, _) | ProducerRequest::Replace(kind, _) => {
@@ -139,7 +139,7 @@ fn slot_of(request: &ProducerRequest) -> (StatementId, Option<EnqueueKind>) {
 }
 
 #[test]
-fn enqueues_made_together_go_together_and_are_told_one_by_one() {
+fn enqueues_share_statements_and_have_separate_outcomes() {
     let mut scenario = Scenario::new();
     let first = scenario.enqueue("a", None);
     scenario.pump();
@@ -150,21 +150,21 @@ fn enqueues_made_together_go_together_and_are_told_one_by_one() {
     let sent = [StatementId::Enqueue, StatementId::EnqueueKeyed, StatementId::Enqueue, StatementId::KeyHolder];
     assert_eq!(scenario.sent, sent, "those with keys do not wait for those without");
     for request_id in [first, good] {
-        assert_eq!(scenario.told[&request_id], Ok(Enqueued::Inserted(scenario.asked[&request_id].id)));
+        assert_eq!(scenario.outcomes[&request_id], Ok(Enqueued::Inserted(scenario.enqueues[&request_id].id)));
     }
-    assert_eq!(scenario.told[&unknown_queue], Err(Trouble::Refused(Error::QueueNotFound("nowhere".to_owned()))));
-    assert_eq!(scenario.told[&doubled], Ok(Enqueued::Existing(scenario.asked[&good].id, State::Pending)));
+    assert_eq!(scenario.outcomes[&unknown_queue], Err(Trouble::Refused(Error::QueueNotFound("nowhere".to_owned()))));
+    assert_eq!(scenario.outcomes[&doubled], Ok(Enqueued::Existing(scenario.enqueues[&good].id, State::Pending)));
 }
 
 #[test]
-fn an_enqueue_whose_reply_is_lost_is_sent_again_and_goes_in_once() {
+fn an_enqueue_whose_reply_is_lost_is_sent_again_and_inserted_once() {
     let mut scenario = Scenario::new();
     let request_id = scenario.enqueue("a", None);
     scenario.pump();
     scenario.run(0);
     scenario.fail(0, Failure::no_reply("cut"));
     scenario.finish();
-    assert_eq!(scenario.told[&request_id], Ok(Enqueued::Inserted(scenario.asked[&request_id].id)));
+    assert_eq!(scenario.outcomes[&request_id], Ok(Enqueued::Inserted(scenario.enqueues[&request_id].id)));
     assert_eq!(scenario.fake.jobs.len(), 1);
 }
 
@@ -174,7 +174,7 @@ fn resends_stop_after_30_s() {
         let mut scenario = Scenario::new();
         let start = scenario.now;
         let request_id = scenario.enqueue("a", None);
-        while scenario.told.is_empty() {
+        while scenario.outcomes.is_empty() {
             scenario.pump();
             while !scenario.in_flight.is_empty() {
                 scenario.fail(0, failure.clone());
@@ -186,19 +186,19 @@ fn resends_stop_after_30_s() {
             Class::Unknown => Trouble::Unknown(Box::new(Trouble::Failed(failure))),
             _ => Trouble::Failed(failure),
         };
-        assert_eq!(scenario.told[&request_id], Err(trouble), "it says whether the job may be in");
+        assert_eq!(scenario.outcomes[&request_id], Err(trouble), "only a lost reply leaves the outcome unknown");
         let took = scenario.now.since(start);
         assert!((ms(last_ms)..ms(last_ms + 100)).contains(&took), "{took:?}");
     }
 }
 
-/// Answers everything at once, for as long as the patience of enqueues lasts and a little longer.
+/// Answers all requests at once for 10 s, longer than the deadline of enqueues; returns how long each enqueue took.
 fn answer_for_10_s(scenario: &mut Scenario) -> BTreeMap<RequestId, Duration> {
     let start = scenario.now;
     let mut answered = BTreeMap::new();
     while scenario.now.since(start) < ms(10_000) {
         scenario.pump();
-        for request_id in scenario.told.keys() {
+        for request_id in scenario.outcomes.keys() {
             answered.entry(*request_id).or_insert(scenario.now.since(start));
         }
         match scenario.in_flight.is_empty() {
@@ -209,9 +209,8 @@ fn answer_for_10_s(scenario: &mut Scenario) -> BTreeMap<RequestId, Duration> {
     answered
 }
 
-/// Guards: each enqueue is answered within 5 s while its queue's row is locked, and other queues are not held up.
 #[test]
-fn a_locked_queue_holds_up_no_other_and_its_enqueues_are_answered_within_their_patience() {
+fn a_locked_queue_does_not_delay_others_and_its_enqueues_fail_at_their_deadline() {
     for count in [1, 64, 2_000] {
         let mut scenario = Scenario::new();
         scenario.fake.add_queue(2, "b");
@@ -222,11 +221,11 @@ fn a_locked_queue_holds_up_no_other_and_its_enqueues_are_answered_within_their_p
         let answered = answer_for_10_s(&mut scenario);
         for request_id in free {
             assert_eq!(answered[&request_id], ms(0), "it does not wait");
-            assert!(scenario.told[&request_id].is_ok());
+            assert!(scenario.outcomes[&request_id].is_ok());
         }
         for request_id in locked {
-            let Err(Trouble::Failed(failure)) = &scenario.told[&request_id] else {
-                panic!("{:?}", scenario.told[&request_id])
+            let Err(Trouble::Failed(failure)) = &scenario.outcomes[&request_id] else {
+                panic!("{:?}", scenario.outcomes[&request_id])
             };
             assert!(failure.message().contains("has locked the queue \"a\""), "{failure}");
             assert!((ms(5_000)..=ms(5_100)).contains(&answered[&request_id]), "{:?}", answered[&request_id]);
@@ -237,7 +236,7 @@ fn a_locked_queue_holds_up_no_other_and_its_enqueues_are_answered_within_their_p
 }
 
 #[test]
-fn enqueues_that_waited_for_a_locked_queue_go_in_in_their_order() {
+fn enqueues_that_waited_for_a_locked_queue_are_inserted_in_order() {
     let mut scenario = Scenario::new();
     scenario.fake.locked_queues.insert("a".to_owned());
     let first: Vec<_> = (0..3).map(|_| scenario.enqueue("a", None)).collect();
@@ -251,44 +250,47 @@ fn enqueues_that_waited_for_a_locked_queue_go_in_in_their_order() {
     let later: Vec<_> = (0..3).map(|_| scenario.enqueue("a", None)).collect();
     scenario.fake.locked_queues.clear();
     scenario.finish();
-    let places: Vec<_> = first
+    let positions: Vec<_> = first
         .into_iter()
         .chain(later)
-        .map(|request_id| scenario.fake.job(scenario.asked[&request_id].id).seq)
+        .map(|request_id| scenario.fake.job(scenario.enqueues[&request_id].id).seq)
         .collect();
-    assert!(places.is_sorted(), "{places:?}");
+    assert!(positions.is_sorted(), "{positions:?}");
 }
 
-/// Guards: the neighbours of locked keys are answered after one wait in vain and one more statement; those without keys
-/// do not wait at all.
+/// Enqueues with other keys have their outcomes after one statement that timed out and one more; those without keys do
+/// not wait.
 #[test]
-fn a_locked_key_holds_up_no_other() {
+fn a_locked_key_does_not_delay_others() {
     for locked in [vec![100u8], (0..=255).step_by(3).collect()] {
         let mut scenario = Scenario::new();
         scenario.fake.locked_keys = locked.iter().map(u8::to_string).collect();
         let keyed: Vec<_> = (0..=255u8).map(|key| (key, scenario.enqueue("a", Some(key)))).collect();
         let plain: Vec<_> = (0..256).map(|_| scenario.enqueue("a", None)).collect();
         scenario.pump();
-        let [in_vain, at_once] = [StatementId::EnqueueKeyed, StatementId::Enqueue];
-        scenario.answer(scenario.place_of(at_once).unwrap());
+        let [waiting, at_once] = [StatementId::EnqueueKeyed, StatementId::Enqueue];
+        scenario.answer(scenario.index_of(at_once).unwrap());
         scenario.pump();
-        assert!(plain.iter().all(|request_id| scenario.told[request_id].is_ok()), "they do not wait");
-        scenario.answer(scenario.place_of(in_vain).unwrap());
+        assert!(plain.iter().all(|request_id| scenario.outcomes[request_id].is_ok()), "they do not wait");
+        scenario.answer(scenario.index_of(waiting).unwrap());
         scenario.pump();
-        scenario.answer(scenario.place_of(StatementId::EnqueueEach).unwrap());
+        scenario.answer(scenario.index_of(StatementId::EnqueueEach).unwrap());
         scenario.pump();
         for (key, request_id) in &keyed {
-            let told = scenario.told.get(request_id);
-            assert_eq!(told.is_none(), locked.contains(key), "{key}: {told:?}");
+            let outcome = scenario.outcomes.get(request_id);
+            assert_eq!(outcome.is_none(), locked.contains(key), "{key}: {outcome:?}");
         }
         scenario.fake.locked_keys.clear();
         scenario.finish();
-        assert!(scenario.told.values().all(Result::is_ok), "what waited went in once the lock was gone");
+        assert!(
+            scenario.outcomes.values().all(Result::is_ok),
+            "those that waited are inserted once the keys are not locked"
+        );
     }
 }
 
 #[test]
-fn of_two_enqueues_with_a_locked_key_the_first_one_gets_it() {
+fn the_first_of_two_enqueues_with_a_locked_key_gets_it() {
     let mut scenario = Scenario::new();
     scenario.fake.locked_keys.insert("1".to_owned());
     let first = scenario.enqueue("a", Some(1));
@@ -302,42 +304,41 @@ fn of_two_enqueues_with_a_locked_key_the_first_one_gets_it() {
     let second = scenario.enqueue("a", Some(1));
     scenario.fake.locked_keys.clear();
     scenario.finish();
-    assert_eq!(scenario.told[&first], Ok(Enqueued::Inserted(scenario.asked[&first].id)));
-    assert_eq!(scenario.told[&second], Ok(Enqueued::Existing(scenario.asked[&first].id, State::Pending)));
+    assert_eq!(scenario.outcomes[&first], Ok(Enqueued::Inserted(scenario.enqueues[&first].id)));
+    assert_eq!(scenario.outcomes[&second], Ok(Enqueued::Existing(scenario.enqueues[&first].id, State::Pending)));
 }
 
 #[test]
-fn enqueues_go_on_while_holders_of_keys_are_asked_for() {
+fn enqueues_are_sent_while_the_holders_of_keys_are_looked_up() {
     let mut scenario = Scenario::new();
     for _ in 0..2 {
         scenario.enqueue("a", Some(1));
         scenario.pump();
-        scenario.in_flight.len().checked_sub(1).into_iter().for_each(|place| scenario.answer(place));
+        scenario.in_flight.len().checked_sub(1).into_iter().for_each(|index| scenario.answer(index));
         scenario.pump();
     }
-    assert!(scenario.place_of(StatementId::KeyHolder).is_some());
+    assert!(scenario.index_of(StatementId::KeyHolder).is_some());
     let other = scenario.enqueue("a", Some(1));
     scenario.pump();
-    let place = scenario.place_of(StatementId::EnqueueKeyed).expect("it need not wait");
-    scenario.answer(place);
-    // The scenario sees to it that the second question waits for the answer to the first.
+    let index = scenario.index_of(StatementId::EnqueueKeyed).expect("it need not wait");
+    scenario.answer(index);
+    // The scenario checks that the second look-up waits for the reply to the first.
     scenario.enqueue("a", Some(2));
     scenario.pump();
-    let place = scenario.place_of(StatementId::KeyHolder).unwrap();
-    scenario.fail(place, Failure::no_reply("cut"));
+    let index = scenario.index_of(StatementId::KeyHolder).unwrap();
+    scenario.fail(index, Failure::no_reply("cut"));
     scenario.finish();
-    assert!(matches!(scenario.told[&other], Ok(Enqueued::Existing(..))));
+    assert!(matches!(scenario.outcomes[&other], Ok(Enqueued::Existing(..))));
     assert_eq!(scenario.fake.jobs.len(), 2);
 }
 
-/// Guards: an idle worker in another process hears of a job that was replaced, whatever else was sent meanwhile.
 #[test]
-fn a_replacement_is_notified_although_another_batch_was_answered_meanwhile() {
+fn a_replacement_is_notified_although_another_batch_got_its_reply_in_the_meantime() {
     let mut producer = Producer::new(&SchemaName::default());
     let (now, mut entropy) = (at(1_000), Seeded(1));
     let job = |n: u64, key: &str| NewJob {
         id: job_id(1_700_000_000_000 + n, [7; 10]),
-        queue: QueueName::new("a").expect("it is a name"),
+        queue: QueueName::new("a").expect("a valid name"),
         payload: (&b"{}"[..]).into(),
         options: JobOptions {
             key: Some(key.to_owned()),
@@ -355,7 +356,7 @@ fn a_replacement_is_notified_although_another_batch_was_answered_meanwhile() {
     let first = producer.poll_request(now, &mut entropy).expect("it is sent");
     let cells = [Some(&one[..]), Some(&present), None, Some(&one), Some(&idle), Some(&queue)];
     producer.handle_reply(first, reply(3, &cells), now, &mut entropy);
-    let notified = producer.poll_request(now, &mut entropy).expect("the worker may sleep");
+    let notified = producer.poll_request(now, &mut entropy).expect("the worker may be idle");
     assert!(matches!(notified, ProducerRequest::Notify(_)));
     producer.handle_reply(notified, reply(1, &[Some(&one)]), now, &mut entropy);
     let now = now + ms(1_000);
@@ -372,7 +373,7 @@ fn a_replacement_is_notified_although_another_batch_was_answered_meanwhile() {
 }
 
 #[test]
-fn a_question_for_holders_that_fails_does_not_disturb_the_enqueue_in_flight() {
+fn a_failed_look_up_of_holders_does_not_disturb_the_enqueue_in_flight() {
     let mut scenario = Scenario::new();
     scenario.enqueue("a", Some(1));
     scenario.enqueue("a", Some(1));
@@ -381,27 +382,27 @@ fn a_question_for_holders_that_fails_does_not_disturb_the_enqueue_in_flight() {
     scenario.pump();
     scenario.enqueue("a", Some(2));
     scenario.pump();
-    scenario.fail(scenario.place_of(StatementId::KeyHolder).unwrap(), Failure::not_sent("refused"));
+    scenario.fail(scenario.index_of(StatementId::KeyHolder).unwrap(), Failure::not_sent("refused"));
     scenario.enqueue("a", Some(3));
     scenario.now = scenario.now + ms(1_000);
     scenario.pump();
     scenario.finish();
-    assert!(scenario.told.values().all(Result::is_ok));
+    assert!(scenario.outcomes.values().all(Result::is_ok));
 }
 
 #[test]
-fn a_reply_that_names_a_place_twice_is_survived() {
+fn a_reply_that_names_an_item_twice_does_not_break_the_producer() {
     for outcomes in [[1, 1, 2], [1, 2, 2], [2, 1, 1], [2, 2, 1], [2, 2, 2], [1, 1, 1]] {
-        for places in [[1, 1, 2], [1, 2, 2], [2, 2, 2], [2, 1, 2], [1, 1, 1]] {
+        for ordinals in [[1, 1, 2], [1, 2, 2], [2, 2, 2], [2, 1, 2], [1, 1, 1]] {
             let mut scenario = Scenario::new();
             scenario.enqueue("a", None);
             scenario.enqueue("a", None);
             scenario.pump();
-            let row = |(place, outcome)| vec![Value::Int8(place), Value::Int2(outcome), Value::Int4(1)];
-            scenario.in_flight[0].1 = Some(rows_of(3, places.into_iter().zip(outcomes).map(row)));
+            let row = |(ordinal, outcome)| vec![Value::Int8(ordinal), Value::Int2(outcome), Value::Int4(1)];
+            scenario.in_flight[0].1 = Some(rows_of(3, ordinals.into_iter().zip(outcomes).map(row)));
             scenario.answer(0);
             scenario.finish();
-            assert_eq!(scenario.told.len(), 2);
+            assert_eq!(scenario.outcomes.len(), 2);
         }
     }
 }
@@ -417,7 +418,7 @@ enum Step {
     Answer(Index),
     Fail(Index, u8),
     LoseReply(Index),
-    /// Frees a key.
+    /// Ends a job, which frees its key.
     EndJob(Index),
     /// Locks or unlocks the queue's row and a key.
     Lock(bool, Option<u8>),
@@ -431,7 +432,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (prop::bool::weighted(0.9), prop::option::of(0..4u8)).prop_map(|(queue, key)| Step::Enqueue { queue, key }),
         2 => index().prop_map(Step::Run),
         8 => index().prop_map(Step::Answer),
-        2 => (index(), 0..4u8).prop_map(|(place, how)| Step::Fail(place, how)),
+        2 => (index(), 0..4u8).prop_map(|(index, how)| Step::Fail(index, how)),
         2 => index().prop_map(Step::LoseReply),
         1 => index().prop_map(Step::EndJob),
         1 => (any::<bool>(), prop::option::of(0..4u8)).prop_map(|(queue, key)| Step::Lock(queue, key)),
@@ -455,12 +456,12 @@ fn apply(scenario: &mut Scenario, step: Step) {
         Step::Run(which) => scenario.run(which.index(count)),
         Step::Answer(which) => scenario.answer(which.index(count)),
         Step::Lock(queue, key) => {
-            // At most one of each, now and then.
+            // At most one of each.
             scenario.fake.locked_queues = queue.then(|| "a".to_owned()).into_iter().collect();
             scenario.fake.locked_keys = key.map(|key| key.to_string()).into_iter().collect();
         }
         Step::Fail(which, how) => {
-            // What has run already cannot be refused any more.
+            // A request that has run can only lose its reply.
             let how = if scenario.in_flight[which.index(count)].1.is_some() { 3 } else { how };
             let failure = match how {
                 0 => Failure::not_sent("refused"),
@@ -479,7 +480,7 @@ fn apply(scenario: &mut Scenario, step: Step) {
 
 proptest! {
     #[test]
-    fn whatever_happens_every_enqueue_has_one_true_answer(steps in prop::collection::vec(step(), 0..120)) {
+    fn every_enqueue_has_exactly_one_correct_outcome(steps in prop::collection::vec(step(), 0..120)) {
         let mut scenario = Scenario::new();
         for step in steps {
             apply(&mut scenario, step);
@@ -489,9 +490,9 @@ proptest! {
         scenario.fake.locked_keys.clear();
         scenario.finish();
         prop_assert!(scenario.producer.is_empty());
-        prop_assert_eq!(scenario.told.len(), scenario.asked.len());
-        for (request_id, outcome) in &scenario.told {
-            let id = scenario.asked[request_id].id;
+        prop_assert_eq!(scenario.outcomes.len(), scenario.enqueues.len());
+        for (request_id, outcome) in &scenario.outcomes {
+            let id = scenario.enqueues[request_id].id;
             match outcome {
                 Ok(Enqueued::Inserted(inserted)) => {
                     prop_assert_eq!(*inserted, id);
@@ -502,9 +503,9 @@ proptest! {
                     prop_assert!(!scenario.fake.jobs.contains_key(&id));
                 }
                 Err(Trouble::Refused(Error::QueueNotFound(name))) => prop_assert_eq!(name, "nowhere"),
-                // It may have gone in all the same: that is what an unknown outcome means.
+                // The job may or may not have been inserted.
                 Err(Trouble::Unknown(_)) => {}
-                // It says that the job is not in, and is not going to be.
+                // The job was not inserted, and will not be.
                 Err(Trouble::Failed(_)) => prop_assert!(!scenario.fake.jobs.contains_key(&id)),
                 Err(other) => prop_assert!(false, "{other:?}"),
             }

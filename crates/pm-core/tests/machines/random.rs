@@ -1,7 +1,7 @@
-//! Random interleavings of time, replies, faults, operators and users against the fake database.
+//! Random interleavings of time, replies, faults, and actions of operators and users against the fake database.
 //!
-//! The rig checks at every step: no busy loop, one request of each kind in flight, no request id told twice, no lease trusted
-//! or handed out beyond its end, bounded claims, sorted locks. Here follows what must hold in the end.
+//! The rig checks at every step: no busy loop, one request of each kind in flight, one outcome per request id, no lease
+//! trusted or handed out after its end, bounded claims, sorted locks. These tests check what must hold in the end.
 
 use super::fake::{FINISHED, IN_PROGRESS};
 use super::rig::{Logged, Rig, Seeded, Sent, kind_of, ms};
@@ -18,23 +18,23 @@ const STATEMENT_TIMEOUT_MS: u64 = 700;
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u64),
-    /// Sleeps as a driver would.
+    /// Waits for the worker's timeout, as a driver does.
     Sleep,
-    /// Runs a request in flight; its reply is still under way.
+    /// Runs a request in flight; its reply has not arrived.
     Run(Index),
     Answer(Index),
-    /// A request fails and does not run.
+    /// A request fails without running.
     Fail(Index, u8),
     /// A request runs, and its reply is lost.
     LoseReply(Index),
-    /// A request is given up by the driver, and runs later all the same.
+    /// The driver stops waiting for a request, which runs later.
     Straggle(Index, u64),
     AddJob {
         queue: usize,
         priority: i32,
         due_in: Option<u64>,
     },
-    /// Someone else claims a job and is never heard of again.
+    /// Another worker claims a job and crashes.
     ClaimByAnother(usize),
     ReapByAnother,
     SetPaused(usize, bool),
@@ -46,13 +46,13 @@ enum Step {
         queue: usize,
         priority: i32,
     },
-    /// Another process says something.
+    /// Another process sends a notification.
     Notification(Notification),
     Listen(bool),
     Change,
     Next,
     Settle(Index, u8),
-    /// Says a second word about a lease.
+    /// Settles a lease a second time.
     SettleAgain,
     Extend(Index),
     ShutDown,
@@ -67,9 +67,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Sleep),
         4 => index().prop_map(Step::Run),
         20 => index().prop_map(Step::Answer),
-        3 => (index(), 0..5u8).prop_map(|(place, how)| Step::Fail(place, how)),
+        3 => (index(), 0..5u8).prop_map(|(index, how)| Step::Fail(index, how)),
         2 => index().prop_map(Step::LoseReply),
-        2 => (index(), 0..STATEMENT_TIMEOUT_MS).prop_map(|(place, later)| Step::Straggle(place, later)),
+        2 => (index(), 0..STATEMENT_TIMEOUT_MS).prop_map(|(index, later)| Step::Straggle(index, later)),
         8 => job.prop_map(|(queue, priority, due_in)| Step::AddJob { queue, priority, due_in }),
         1 => (0..3usize).prop_map(Step::ClaimByAnother),
         1 => Just(Step::ReapByAnother),
@@ -88,7 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Returns steps, among which a queue may vanish or the worker be told to stop.
+/// Returns steps, among which a queue may be deleted or renamed, or the worker shut down.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let rare = prop_oneof![
         3 => Just(Vec::new()),
@@ -101,23 +101,23 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         .prop_map(|(before, rare, after)| [before, rare, after].concat())
 }
 
-/// A rig with what a user holds and remembers.
+/// A rig and the state of its user.
 struct Scenario {
     rig: Rig,
-    hands: Vec<TakenJob>,
+    taken_jobs: Vec<TakenJob>,
     last: Option<TakenJob>,
     settles: Vec<RequestId>,
     extensions: Vec<RequestId>,
-    /// Requests that were given up and run at a time.
+    /// Requests for which the driver stopped waiting, and when they run.
     stragglers: Vec<(Instant, Sent)>,
-    /// Settles and releases that the database refused for good: those leases end by themselves.
-    excused: Vec<Logged>,
+    /// Settles and releases that failed permanently: these leases have to expire.
+    refused: Vec<Logged>,
 }
 
 impl Scenario {
     fn new(seed: u64, heartbeat: bool, prefetch: usize) -> Self {
         let mut rig = Rig::new(WorkerOptions {
-            queues: ["a", "b"].map(|name| QueueName::new(name).expect("it is a name")).into(),
+            queues: ["a", "b"].map(|name| QueueName::new(name).expect("a valid name")).into(),
             worker: "w".to_owned(),
             prefetch,
             heartbeat: heartbeat.then_some(ms(3_000)),
@@ -135,27 +135,27 @@ impl Scenario {
         let (settles, extensions) = (Vec::new(), Vec::new());
         Scenario {
             rig,
-            hands: Vec::new(),
+            taken_jobs: Vec::new(),
             last: None,
             settles,
             extensions,
             stragglers: Vec::new(),
-            excused: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
-    /// Runs the stragglers whose time comes before `then`.
-    fn run_stragglers(&mut self, then: Instant) {
+    /// Runs the stragglers up to `end`.
+    fn run_stragglers(&mut self, end: Instant) {
         self.stragglers.sort_by_key(|(at, _)| *at);
-        while self.stragglers.first().is_some_and(|(at, _)| *at <= then) {
+        while self.stragglers.first().is_some_and(|(at, _)| *at <= end) {
             let (_, sent) = self.stragglers.remove(0);
-            let _nobody_hears_it = self.rig.fake.run(&sent.request.plan(), self.rig.now);
+            let _reply_is_lost = self.rig.fake.run(&sent.request.plan(), self.rig.now);
         }
     }
 
-    fn wait_until(&mut self, then: Instant) {
-        self.run_stragglers(then);
-        self.rig.now = then;
+    fn wait_until(&mut self, end: Instant) {
+        self.run_stragglers(end);
+        self.rig.now = end;
     }
 
     fn apply(&mut self, step: Step) {
@@ -164,8 +164,8 @@ impl Scenario {
         match step {
             Step::Wait(for_ms) => self.wait_until(now + ms(for_ms)),
             Step::Sleep => {
-                let then = rig.timer().unwrap_or(now);
-                self.wait_until(then.max(now));
+                let timeout = rig.timer().unwrap_or(now);
+                self.wait_until(timeout.max(now));
             }
             Step::Run(_) | Step::Answer(_) | Step::Fail(..) | Step::LoseReply(_) | Step::Straggle(..) => {
                 if !rig.in_flight.is_empty() {
@@ -218,8 +218,8 @@ impl Scenario {
                     _ => Failure::no_reply("cut before it arrived"),
                 };
                 let sent = &rig.in_flight[which.index(count)];
-                let refused = |logged: &&Logged| logged.statement == kind_of(sent) && logged.at == sent.at;
-                self.excused.extend(rig.log.iter().rfind(refused).filter(|_| how == 3).cloned());
+                let is_this = |logged: &&Logged| logged.statement == kind_of(sent) && logged.at == sent.at;
+                self.refused.extend(rig.log.iter().rfind(is_this).filter(|_| how == 3).cloned());
                 rig.fail(which.index(count), failure);
             }
             Step::LoseReply(which) => rig.lose_reply(which.index(count)),
@@ -231,16 +231,16 @@ impl Scenario {
                 }
             }
             Step::Answer(which) | Step::Fail(which, _) | Step::Straggle(which, _) => rig.answer(which.index(count)),
-            other => unreachable!("{other:?} is about no request"),
+            other => unreachable!("{other:?} does not concern a request"),
         }
     }
 
     fn apply_to_user(&mut self, step: Step) {
-        let count = self.hands.len();
+        let count = self.taken_jobs.len();
         match step {
-            Step::Next => self.hands.extend(self.rig.next()),
+            Step::Next => self.taken_jobs.extend(self.rig.next()),
             Step::Settle(which, verdict) if count > 0 => {
-                let taken = self.hands.remove(which.index(count));
+                let taken = self.taken_jobs.remove(which.index(count));
                 let reason = || Reason::new("no");
                 let verdicts =
                     [Verdict::Commit, Verdict::Release, Verdict::SoftFail(reason()), Verdict::HardFail(reason())];
@@ -251,7 +251,7 @@ impl Scenario {
                 last.into_iter().for_each(|taken| self.settle(taken, Verdict::Commit));
             }
             Step::Extend(which) if count > 0 => {
-                self.extensions.push(self.rig.worker.extend(which.get(&self.hands).job.lease));
+                self.extensions.push(self.rig.worker.extend(which.get(&self.taken_jobs).job.lease));
             }
             _ => {}
         }
@@ -263,18 +263,19 @@ impl Scenario {
         self.last = Some(taken);
     }
 
-    /// Takes what there is and commits all; returns how many jobs were there without a pause.
+    /// Takes all jobs that are there and commits them; returns how many it took.
     fn work(&mut self) -> usize {
-        let before = self.hands.len();
+        let before = self.taken_jobs.len();
         while let Some(taken) = self.rig.next() {
-            self.hands.push(taken);
+            self.taken_jobs.push(taken);
         }
-        let taken = self.hands.len() - before;
-        std::mem::take(&mut self.hands).into_iter().for_each(|taken| self.settle(taken, Verdict::Commit));
+        let taken = self.taken_jobs.len() - before;
+        std::mem::take(&mut self.taken_jobs).into_iter().for_each(|taken| self.settle(taken, Verdict::Commit));
         taken
     }
 
-    /// Lets time run without faults, while the user commits whatever comes, until `done`; returns whether it came to that.
+    /// Advances the time without faults until `done`, for up to a minute, while the user commits all jobs if `works`.
+    /// Returns whether it is done.
     fn run_until(&mut self, works: bool, done: impl Fn(&Rig) -> bool) -> bool {
         for _ in 0..3_000 {
             if works {
@@ -289,7 +290,7 @@ impl Scenario {
         false
     }
 
-    /// Whether every job of the queues that the worker still follows has ended.
+    /// Returns whether every job of the queues that the worker still follows has ended.
     fn all_ended(rig: &Rig) -> bool {
         let followed: BTreeSet<_> =
             rig.fake.queues.iter().filter(|(_, queue)| matches!(&*queue.name, "a" | "b")).map(|(id, _)| *id).collect();
@@ -299,7 +300,7 @@ impl Scenario {
 
 proptest! {
     #[test]
-    fn whatever_happens_every_job_ends_every_word_is_answered_and_no_lease_is_left(
+    fn in_the_end_every_job_has_ended_every_request_has_an_outcome_and_no_lease_is_left(
         steps in steps(),
         seed: u64,
         heartbeat: bool,
@@ -311,7 +312,7 @@ proptest! {
             scenario.apply(step);
             scenario.rig.pump();
         }
-        // The faults stop: what is in flight is answered.
+        // The faults stop, and every request in flight gets a reply.
         let faults_end = scenario.rig.now;
         for queue in scenario.rig.fake.queues.values_mut() {
             queue.paused = false;
@@ -326,14 +327,15 @@ proptest! {
         scenario.rig.worker.shut_down(scenario.rig.now);
         prop_assert!(scenario.run_until(true, |rig| rig.worker.is_drained()), "never drained: {:#?}", scenario.rig);
         let over = scenario.run_until(false, |rig| rig.timer().is_none() && rig.in_flight.is_empty());
-        prop_assert!(over, "never quiet: {:#?}", scenario.rig);
+        prop_assert!(over, "never idle: {:#?}", scenario.rig);
         for (id, job) in &scenario.rig.fake.jobs {
             let Some(lease) = job.lease.filter(|lease| job.state == IN_PROGRESS && scenario.rig.claimed(*lease)) else {
                 continue;
             };
-            let excused = scenario.excused.iter().any(|refused| refused.jobs.contains(id) || refused.numbers.contains(&lease));
-            let ended_by_itself = job.expires_at <= Some(faults_end);
-            prop_assert!(excused || ended_by_itself, "{id} is left leased: {job:?} {:#?}", scenario.rig.log);
+            let names_it = |logged: &Logged| logged.jobs.contains(id) || logged.numbers.contains(&lease);
+            let was_refused = scenario.refused.iter().any(names_it);
+            let has_expired = job.expires_at <= Some(faults_end);
+            prop_assert!(was_refused || has_expired, "{id} is left leased: {job:?} {:#?}", scenario.rig.log);
         }
         scenario.rig.pump();
         prop_assert!(scenario.settles.iter().all(|request_id| scenario.rig.settled.contains_key(request_id)));
@@ -341,7 +343,7 @@ proptest! {
     }
 
     #[test]
-    fn no_more_jobs_wait_for_handlers_than_the_prefetch_allows(
+    fn no_more_jobs_than_the_prefetch_wait_for_handlers(
         takes in prop::collection::vec((0u64..300, 0usize..8), 1..60),
         prefetch in 0usize..12,
     ) {
@@ -357,7 +359,7 @@ proptest! {
             let leased = scenario.rig.fake.jobs.values().filter(|job| job.state == IN_PROGRESS).count();
             scenario.rig.run_for(ms(20));
             prop_assert!(scenario.rig.now > now);
-            // What was reaped meanwhile is in nobody's hands any more.
+            // Reaped jobs are not leased, so this is an upper bound.
             prop_assert!(leased <= taken_at.len() + prefetch.max(1));
         }
     }
@@ -371,7 +373,7 @@ fn the_steps_reach_every_kind_of_request() {
     let mut seen = BTreeSet::new();
     for seed in 0..100 {
         let mut scenario = Scenario::new(seed, true, 4);
-        let steps = steps().new_tree(&mut runner).expect("it rejects nothing").current();
+        let steps = steps().new_tree(&mut runner).expect("the strategy rejects nothing").current();
         for step in steps {
             scenario.apply(step);
             scenario.rig.pump();

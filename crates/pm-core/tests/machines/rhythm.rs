@@ -1,4 +1,4 @@
-//! Timers: polls, promotions, reaps, and coming to an end.
+//! Timers: polls, promotions, reaps; errors, and shutting down.
 
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Trouble, WorkerOptions};
@@ -6,7 +6,7 @@ use pm_core::op::Notification;
 use pm_core::{Error, Failure, QueueName, Reason, StatementId, Verdict};
 
 #[test]
-fn an_idle_worker_sends_one_poll_an_interval_doubling_from_the_least_to_the_most() {
+fn an_idle_worker_polls_at_intervals_that_double_from_the_minimum_to_the_maximum() {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(100), poll_most: ms(800), ..options() });
     assert!(rig.next().is_none());
     rig.run_for(ms(10_000));
@@ -21,7 +21,7 @@ fn an_idle_worker_sends_one_poll_an_interval_doubling_from_the_least_to_the_most
 }
 
 #[test]
-fn a_steady_trickle_of_jobs_does_not_put_off_the_look_at_the_queues_for_ever() {
+fn a_steady_trickle_of_jobs_does_not_postpone_polls_for_ever() {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(20), ..options() });
     assert!(rig.next().is_none());
     rig.run_for(ms(100));
@@ -39,7 +39,7 @@ fn a_steady_trickle_of_jobs_does_not_put_off_the_look_at_the_queues_for_ever() {
 }
 
 #[test]
-fn a_worker_that_only_settles_looks_at_nothing() {
+fn a_worker_that_only_settles_does_not_poll() {
     let mut rig = Rig::new(WorkerOptions { queues: Vec::new(), ..options() });
     let backoff = pm_core::Backoff::new(vec![ms(0), ms(500)], 3, 0).unwrap();
     for retry_count in [0, 1] {
@@ -57,7 +57,7 @@ fn a_worker_that_only_settles_looks_at_nothing() {
 }
 
 #[test]
-fn a_claim_by_other_means_whose_reply_was_lost_is_given_back_by_a_worker_that_only_settles() {
+fn a_worker_that_only_settles_releases_a_lost_claim_of_its_user() {
     let mut rig = Rig::new(WorkerOptions { queues: Vec::new(), ..options() });
     let job = rig.fake.fetch(1, rig.now);
     rig.worker.handle_lost_claim(job.lease.number, rig.now);
@@ -69,7 +69,7 @@ fn a_claim_by_other_means_whose_reply_was_lost_is_given_back_by_a_worker_that_on
 }
 
 #[test]
-fn a_listening_worker_sleeps_long_and_wakes_when_another_process_speaks() {
+fn a_listening_worker_polls_rarely_and_claims_when_it_is_notified() {
     let mut rig = Rig::new(options());
     rig.worker.set_listening(Some(ms(30_000)), rig.now);
     assert!(rig.next().is_none());
@@ -86,26 +86,26 @@ fn a_listening_worker_sleeps_long_and_wakes_when_another_process_speaks() {
     }
 }
 
-/// Returns a worker that listens, waits for a job and looks every 24 to 30 s, about to look in a moment.
-fn long_asleep() -> Rig {
+/// Returns a worker that listens, waits for a job and polls every 24 to 30 s, 1 ms before its next poll.
+fn rig_before_rare_poll() -> Rig {
     let mut rig = Rig::new(options());
     rig.worker.set_listening(Some(ms(30_000)), rig.now);
     assert!(rig.next().is_none());
     rig.run_for(ms(120_000));
-    let look = rig.timer().expect("it looks again");
-    rig.run_for(look.since(rig.now) - ms(1));
+    let next_poll = rig.timer().expect("it polls again");
+    rig.run_for(next_poll.since(rig.now) - ms(1));
     rig
 }
 
 #[test]
-fn a_claim_that_brings_nothing_does_not_put_off_a_look_that_was_asked_for() {
-    let mut rig = long_asleep();
+fn an_empty_claim_does_not_postpone_a_poll_that_was_asked_for() {
+    let mut rig = rig_before_rare_poll();
     rig.run_for(ms(10));
     rig.worker.handle_notification(Notification { queue_id: 1, priority: Some(0) }, rig.now);
     rig.pump();
-    let claim = rig.place_of(StatementId::Claim).expect("it was woken");
+    let claim = rig.index_of(StatementId::Claim).expect("it was notified");
     rig.run(claim).unwrap();
-    // Whatever comes now the claim has not seen.
+    // The claim has not seen what is added from now on.
     let due = rig.now + ms(500);
     rig.fake.add_job(1, 0, Some(due));
     rig.worker.handle_change(rig.now);
@@ -114,31 +114,31 @@ fn a_claim_that_brings_nothing_does_not_put_off_a_look_that_was_asked_for() {
 }
 
 #[test]
-fn a_look_during_a_claim_that_brings_nothing_is_soon_followed_by_one_that_asks_to_be_notified() {
-    let mut rig = long_asleep();
+fn a_poll_during_an_empty_claim_is_soon_followed_by_one_that_sets_idle_until() {
+    let mut rig = rig_before_rare_poll();
     rig.worker.handle_notification(Notification { queue_id: 1, priority: Some(0) }, rig.now);
     rig.run_for(ms(3_000));
     let polls: Vec<_> = rig.sent(StatementId::Poll).collect();
     let polls = &polls[polls.len() - 2..];
-    assert!(polls[0].numbers.is_empty(), "that one was sent while a line seemed to hold jobs");
+    assert!(polls[0].numbers.is_empty(), "this one was sent while a line seemed to have jobs");
     assert!(!polls[1].numbers.is_empty());
 }
 
 #[test]
-fn a_look_made_before_a_soft_fail_does_not_make_its_retry_forgotten() {
+fn a_poll_that_ran_before_a_soft_fail_does_not_hide_its_retry() {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(5_000), poll_most: ms(5_000), ..options() });
     rig.fake.queues.get_mut(&1).unwrap().backoff_ms = vec![1_000];
     rig.add_jobs(1);
     let taken = rig.wait_next();
     rig.run_for(ms(1_500));
-    rig.held.insert(StatementId::Poll);
+    rig.unanswered.insert(StatementId::Poll);
     rig.worker.handle_change(rig.now);
     rig.run_for(ms(30));
-    let poll = rig.place_of(StatementId::Poll).expect("it looks");
+    let poll = rig.index_of(StatementId::Poll).expect("it polls");
     rig.run(poll).unwrap();
     rig.settle(&taken, Verdict::SoftFail(Reason::new("no")));
     rig.run_for(ms(10));
-    rig.held.clear();
+    rig.unanswered.clear();
     rig.run_for(ms(1_100));
     assert_eq!(rig.sent(StatementId::Promote).count(), 1);
 }
@@ -162,7 +162,7 @@ fn jobs_are_promoted_when_they_are_due() {
 }
 
 #[test]
-fn leases_are_reaped_when_they_end() {
+fn leases_are_reaped_when_they_expire() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     rig.fake.claim_by_another(1, rig.now);
@@ -174,7 +174,7 @@ fn leases_are_reaped_when_they_end() {
 }
 
 #[test]
-fn a_worker_that_does_not_reap_never_reaps() {
+fn a_worker_with_reaping_disabled_never_reaps() {
     let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
     rig.add_jobs(1);
     rig.fake.claim_by_another(1, rig.now);
@@ -183,7 +183,7 @@ fn a_worker_that_does_not_reap_never_reaps() {
 }
 
 #[test]
-fn a_reaper_that_finds_an_expired_lease_locked_waits_100_ms_and_ever_longer() {
+fn a_reap_that_finds_only_locked_jobs_is_retried_after_growing_pauses() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     rig.fake.claim_by_another(1, rig.now);
@@ -191,18 +191,18 @@ fn a_reaper_that_finds_an_expired_lease_locked_waits_100_ms_and_ever_longer() {
     rig.run_for(ms(30_000));
     let times = rig.times(StatementId::Reap);
     let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
-    // Whatever polls between two reaps tell.
-    for (pause, least) in pauses.iter().zip([100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000]) {
-        assert!((ms(least)..=ms(least + 60)).contains(pause), "{pauses:?}");
+    // Polls between two reaps do not shorten the pauses.
+    for (pause, min) in pauses.iter().zip([100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000]) {
+        assert!((ms(min)..=ms(min + 60)).contains(pause), "{pauses:?}");
     }
     assert!(times.len() > 10, "{pauses:?}");
     rig.fake.reaps_nothing = false;
     rig.run_for(ms(2_100));
-    assert_eq!(rig.wait_next().job.retry_count, 1, "once the lock is gone it is reaped");
+    assert_eq!(rig.wait_next().job.retry_count, 1, "it is reaped once it is not locked");
 }
 
 #[test]
-fn a_missing_queue_is_told_once_and_the_worker_drains() {
+fn a_missing_queue_is_reported_once_and_the_worker_drains() {
     let missing = QueueName::new("missing").unwrap();
     let mut rig = Rig::new(WorkerOptions { queues: vec![missing], ..options() });
     assert!(rig.next().is_none());
@@ -213,7 +213,7 @@ fn a_missing_queue_is_told_once_and_the_worker_drains() {
 }
 
 #[test]
-fn a_missing_queue_beside_a_good_one_is_told_once_and_the_good_one_is_served() {
+fn a_missing_queue_is_reported_once_and_existing_queues_are_served() {
     let queues = ["missing", "a"].map(|name| QueueName::new(name).unwrap());
     let mut rig = Rig::new(WorkerOptions { queues: queues.into(), ..options() });
     rig.add_jobs(1);
@@ -224,7 +224,7 @@ fn a_missing_queue_beside_a_good_one_is_told_once_and_the_good_one_is_served() {
 }
 
 #[test]
-fn a_missing_schema_is_told_once_and_the_worker_drains() {
+fn a_missing_schema_is_reported_once_and_the_worker_drains() {
     let missing = Failure::reported("42P01", None, "relation does not exist");
     for statement in [StatementId::Poll, StatementId::Claim] {
         let mut rig = Rig::new(options());
@@ -239,7 +239,7 @@ fn a_missing_schema_is_told_once_and_the_worker_drains() {
 }
 
 #[test]
-fn connection_trouble_is_healed_silently() {
+fn connection_failures_are_retried_without_an_event() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     rig.fault(StatementId::Poll, Fault::Fails(Failure::not_sent("refused")), 4);
@@ -251,7 +251,7 @@ fn connection_trouble_is_healed_silently() {
 }
 
 #[test]
-fn shutting_down_gives_back_the_unstarted_and_ends_with_the_last_settle() {
+fn shut_down_releases_unstarted_jobs_and_ends_with_the_last_settlement() {
     let mut rig = Rig::new(options());
     let jobs = rig.add_jobs(12);
     let taken: Vec<_> = (0..3).map(|_| rig.wait_next()).collect();
@@ -263,31 +263,31 @@ fn shutting_down_gives_back_the_unstarted_and_ends_with_the_last_settle() {
     let started = |job: &&pm_core::Lease| jobs.contains(&job.job);
     let started: Vec<_> = taken.iter().map(|taken| &taken.job.lease).filter(started).map(|lease| lease.job).collect();
     let in_progress = rig.fake.jobs.iter().filter(|(_, job)| job.state == super::fake::IN_PROGRESS);
-    assert_eq!(in_progress.map(|(id, _)| *id).collect::<Vec<_>>(), started, "the others are given back");
+    assert_eq!(in_progress.map(|(id, _)| *id).collect::<Vec<_>>(), started, "the others are released");
     assert!(rig.fake.jobs.values().all(|job| job.retry_count == 0));
     for job in &taken {
         assert!(rig.worker.is_draining() && !rig.worker.is_drained());
         rig.settle(job, Verdict::Commit);
     }
-    assert!(!rig.worker.is_drained(), "the word is not sent yet");
+    assert!(!rig.worker.is_drained(), "the settlement has not been sent");
     rig.pump();
-    assert!(!rig.worker.is_drained(), "the word has no answer yet");
+    assert!(!rig.worker.is_drained(), "the settlement has not been applied");
     rig.run_for(ms(10));
     assert!(rig.worker.is_drained());
     assert_eq!(rig.timer(), None);
 }
 
 #[test]
-fn jobs_of_a_claim_in_flight_at_shut_down_are_given_back() {
+fn jobs_of_a_claim_in_flight_at_shut_down_are_released() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     assert!(rig.next().is_none());
-    rig.held.insert(StatementId::Claim);
+    rig.unanswered.insert(StatementId::Claim);
     rig.run_for(ms(10));
     rig.worker.shut_down(rig.now);
     rig.run_for(ms(10));
-    assert!(!rig.worker.is_drained(), "it may bring jobs");
-    rig.held.clear();
+    assert!(!rig.worker.is_drained(), "the claim may return jobs");
+    rig.unanswered.clear();
     rig.run_for(ms(10));
     assert!(rig.worker.is_drained());
     assert!(rig.fake.jobs.values().all(|job| (job.state, job.retry_count) == (super::fake::PENDING, 0)));

@@ -1,4 +1,4 @@
-//! Drives a worker against the fake database in virtual time, and checks at every step what must always hold.
+//! Drives a worker against the fake database in virtual time, and checks invariants at every step.
 
 use super::fake::Fake;
 use pm_core::machine::{
@@ -35,27 +35,27 @@ impl Entropy for Seeded {
 pub(super) struct Sent {
     pub(super) request: WorkerRequest,
     pub(super) at: Instant,
-    /// What it answered, if it has run already.
+    /// Its reply, if it has run already.
     pub(super) ran: Option<Rows>,
 }
 
-/// What goes wrong with a request.
+/// A fault of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
-    /// It fails and has not run.
+    /// It fails without running.
     Fails(Failure),
     /// It runs, and its reply is lost.
     LosesReply,
 }
 
-/// What was sent, for looking at afterwards.
+/// A request that was sent, for assertions.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Logged {
     pub(super) at: Instant,
     pub(super) statement: StatementId,
-    /// Its parameters that are single numbers: of a claim, the limit and the lease.
+    /// Its scalar `int8` parameters: for a claim, the limit and the lease.
     pub(super) numbers: Vec<i64>,
-    /// The jobs it names.
+    /// The jobs that it names.
     pub(super) jobs: Vec<Uuid>,
 }
 
@@ -70,13 +70,13 @@ pub(super) struct Rig {
     pub(super) extended: BTreeMap<RequestId, Result<Duration, Trouble>>,
     pub(super) lost: Vec<Lease>,
     pub(super) failed: Vec<Trouble>,
-    /// How long a request takes, when time runs by itself. It runs at the end of that.
+    /// How long a request takes in [`Rig::run_for`]. It runs at the end of this time.
     pub(super) latency: Duration,
     /// Whether requests run when they are sent, and only their replies take the latency.
     pub(super) replies_are_late: bool,
-    /// Kinds of request that are not answered for now.
-    pub(super) held: BTreeSet<StatementId>,
-    /// Whether replies are made up, so that neither leases nor counts mean anything.
+    /// Kinds of requests that get no reply for now.
+    pub(super) unanswered: BTreeSet<StatementId>,
+    /// Whether replies are random, so that their leases and counts mean nothing.
     pub(super) answers_oddly: bool,
     faults: BTreeMap<StatementId, VecDeque<Fault>>,
     claims: BTreeMap<i64, Instant>,
@@ -85,10 +85,10 @@ pub(super) struct Rig {
     pub(super) entropy: Seeded,
 }
 
-/// Returns options that follow queue `a`, with a quiet rhythm.
+/// Returns options of a worker that follows queue `a` and polls every 0.1 to 1 s.
 pub(super) fn options() -> WorkerOptions {
     WorkerOptions {
-        queues: vec![QueueName::new("a").expect("it is a name")],
+        queues: vec![QueueName::new("a").expect("a valid name")],
         worker: "w".to_owned(),
         prefetch: 10,
         heartbeat: None,
@@ -101,7 +101,7 @@ pub(super) fn options() -> WorkerOptions {
 }
 
 impl Rig {
-    /// Returns a worker on a database with queue `a`, number 1.
+    /// Returns a worker on a database with queue `a`, whose id is 1.
     pub(super) fn new(options: WorkerOptions) -> Self {
         let mut fake = Fake::default();
         fake.add_queue(1, "a");
@@ -120,7 +120,7 @@ impl Rig {
             failed: Vec::new(),
             latency: ms(2),
             replies_are_late: false,
-            held: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
             answers_oddly: false,
             faults: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -133,22 +133,22 @@ impl Rig {
         (0..count).map(|_| self.fake.add_job(1, 0, None)).collect()
     }
 
-    /// Lets what goes wrong happen to the next requests of a kind.
+    /// Sets the fault of the next requests of a kind.
     pub(super) fn fault(&mut self, statement: StatementId, fault: Fault, times: usize) {
         self.faults.entry(statement).or_default().extend(std::iter::repeat_n(fault, times));
     }
 
-    /// Does steps 2, 4, 5 and 6 of the loop that a driver runs.
+    /// Does steps 2, 4, 5 and 6 of a driver's loop.
     pub(super) fn pump(&mut self) {
         self.worker.handle_timeout(self.now);
         while let Some(request) = self.worker.poll_request(self.now, &mut self.entropy) {
-            self.take_note_of(&request);
+            self.record(&request);
             let sent = Sent { request, at: self.now, ran: None };
             let kind = kind_of(&sent);
             assert!(self.in_flight.iter().all(|other| kind_of(other) != kind), "two {kind:?} in flight");
             self.in_flight.push(sent);
             if self.replies_are_late {
-                self.run(self.in_flight.len() - 1).expect("it runs when it is sent");
+                self.run(self.in_flight.len() - 1).expect("it runs at once");
             }
         }
         while let Some(event) = self.worker.poll_event() {
@@ -161,7 +161,7 @@ impl Rig {
         }
     }
 
-    fn take_note_of(&mut self, request: &WorkerRequest) {
+    fn record(&mut self, request: &WorkerRequest) {
         let plan = request.plan();
         let jobs = jobs_of(&plan);
         let Plan { statement, params } = plan;
@@ -171,7 +171,7 @@ impl Rig {
             assert!((1..=self.prefetch.max(1) as i64).contains(&numbers[0]), "a claim of {} jobs", numbers[0]);
             self.claims.insert(numbers[1], self.now);
         }
-        assert!(jobs.is_sorted(), "jobs are locked in the order of their ids");
+        assert!(jobs.is_sorted(), "jobs must be locked in the order of their ids");
         assert!(jobs.len() <= 500, "{} jobs in one statement", jobs.len());
         self.log.push(Logged { at: self.now, statement, numbers, jobs });
     }
@@ -179,19 +179,19 @@ impl Rig {
     fn take_event(&mut self, event: WorkerEvent) {
         match event {
             WorkerEvent::Settled { request_id, outcome } => {
-                assert!(self.settled.insert(request_id, outcome).is_none(), "{request_id:?} was told twice");
+                assert!(self.settled.insert(request_id, outcome).is_none(), "{request_id:?} has two outcomes");
             }
             WorkerEvent::Extended { request_id, outcome } => {
-                assert!(self.extended.insert(request_id, outcome).is_none(), "{request_id:?} was told twice");
+                assert!(self.extended.insert(request_id, outcome).is_none(), "{request_id:?} has two outcomes");
             }
             WorkerEvent::LeaseLost(lease) => self.lost.push(lease),
             WorkerEvent::Failed(trouble) => self.failed.push(trouble),
         }
     }
 
-    /// Runs a request in flight in the database, unless the server has given it up.
-    pub(super) fn run(&mut self, place: usize) -> Result<(), Failure> {
-        let sent = &mut self.in_flight[place];
+    /// Runs a request in flight in the database, unless it has timed out.
+    pub(super) fn run(&mut self, index: usize) -> Result<(), Failure> {
+        let sent = &mut self.in_flight[index];
         if sent.ran.is_none() {
             if self.now > sent.at + self.statement_timeout {
                 return Err(Failure::reported("57014", None, "statement timeout"));
@@ -207,53 +207,53 @@ impl Rig {
         Ok(())
     }
 
-    /// Answers a request in flight: runs it if it has not run.
-    pub(super) fn answer(&mut self, place: usize) {
-        let ran = self.run(place);
-        let sent = self.in_flight.remove(place);
+    /// Runs a request in flight, if it has not run, and handles its reply.
+    pub(super) fn answer(&mut self, index: usize) {
+        let ran = self.run(index);
+        let sent = self.in_flight.remove(index);
         let reply = ran.map(|()| sent.ran.expect("it has just run"));
         self.worker.handle_reply(sent.request, reply, self.now, &mut self.entropy);
     }
 
-    /// Lets a request in flight fail.
-    pub(super) fn fail(&mut self, place: usize, failure: Failure) {
-        let sent = self.in_flight.remove(place);
+    /// Fails a request in flight.
+    pub(super) fn fail(&mut self, index: usize, failure: Failure) {
+        let sent = self.in_flight.remove(index);
         self.worker.handle_reply(sent.request, Err(failure), self.now, &mut self.entropy);
     }
 
-    /// Lets the reply of a request in flight get lost, after it has run.
-    pub(super) fn lose_reply(&mut self, place: usize) {
-        let _the_server_may_have_given_it_up = self.run(place);
-        self.fail(place, Failure::no_reply("cut"));
+    /// Runs a request in flight and loses its reply.
+    pub(super) fn lose_reply(&mut self, index: usize) {
+        let _may_have_timed_out = self.run(index);
+        self.fail(index, Failure::no_reply("cut"));
     }
 
-    /// Lets the driver give up a request in flight, that may run all the same.
-    pub(super) fn give_up(&mut self, place: usize) -> Sent {
-        let sent = self.in_flight.remove(place);
+    /// Fails a request in flight as the driver does when it stops waiting; returns it, as it may still run.
+    pub(super) fn give_up(&mut self, index: usize) -> Sent {
+        let sent = self.in_flight.remove(index);
         let failure = Failure::no_reply("cut");
         self.worker.handle_reply(sent.request.clone(), Err(failure), self.now, &mut self.entropy);
         sent
     }
 
-    fn answer_as_planned(&mut self, place: usize) {
-        match self.faults.get_mut(&kind_of(&self.in_flight[place])).and_then(VecDeque::pop_front) {
-            None => self.answer(place),
-            Some(Fault::Fails(failure)) => self.fail(place, failure),
-            Some(Fault::LosesReply) => self.lose_reply(place),
+    fn answer_as_planned(&mut self, index: usize) {
+        match self.faults.get_mut(&kind_of(&self.in_flight[index])).and_then(VecDeque::pop_front) {
+            None => self.answer(index),
+            Some(Fault::Fails(failure)) => self.fail(index, failure),
+            Some(Fault::LosesReply) => self.lose_reply(index),
         }
     }
 
-    /// Lets time run: requests are answered after the latency, timers go off.
+    /// Advances the time: requests get replies after the latency, and timers fire.
     pub(super) fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
         for _ in 0..100_000 {
             self.pump();
             let due = |sent: &Sent| sent.at + self.latency;
-            let open = self.in_flight.iter().enumerate().filter(|(_, sent)| !self.held.contains(&kind_of(sent)));
-            let next_answer = open.map(|(place, sent)| (due(sent), place)).min();
+            let open = self.in_flight.iter().enumerate().filter(|(_, sent)| !self.unanswered.contains(&kind_of(sent)));
+            let next_answer = open.map(|(index, sent)| (due(sent), index)).min();
             match next_answer {
-                Some((at, place)) if at <= self.now => {
-                    self.answer_as_planned(place);
+                Some((at, index)) if at <= self.now => {
+                    self.answer_as_planned(index);
                     continue;
                 }
                 _ if self.now == end => return,
@@ -265,12 +265,12 @@ impl Rig {
         panic!("100,000 steps within {duration:?}: {:?}", &self.log[self.log.len() - 20..]);
     }
 
-    /// Returns when the worker wants to be woken.
+    /// Returns the worker's next timeout.
     pub(super) fn timer(&self) -> Option<Instant> {
         self.worker.poll_timeout().map(|(at, _)| at)
     }
 
-    /// Takes the next job, as a handler that is free.
+    /// Takes the next job, as an idle handler does.
     pub(super) fn next(&mut self) -> Option<TakenJob> {
         let taken = self.worker.next_job(self.now)?;
         let lease = taken.job.lease;
@@ -280,7 +280,7 @@ impl Rig {
         Some(taken)
     }
 
-    /// Takes the next job, waiting up to a second for it.
+    /// Takes the next job; waits up to a second for it.
     pub(super) fn wait_next(&mut self) -> TakenJob {
         for _ in 0..100 {
             if let Some(taken) = self.next() {
@@ -295,7 +295,7 @@ impl Rig {
         self.worker.settle(taken.job.lease, verdict, self.now, 0)
     }
 
-    /// Returns when requests of a kind were sent.
+    /// Returns the times at which requests of a kind were sent.
     pub(super) fn times(&self, statement: StatementId) -> Vec<Instant> {
         self.sent(statement).map(|logged| logged.at).collect()
     }
@@ -305,12 +305,12 @@ impl Rig {
         self.log.iter().filter(move |logged| logged.statement == statement)
     }
 
-    /// Returns the place of the request of a kind that is in flight.
-    pub(super) fn place_of(&self, statement: StatementId) -> Option<usize> {
+    /// Returns the index of the request of a kind in flight.
+    pub(super) fn index_of(&self, statement: StatementId) -> Option<usize> {
         self.in_flight.iter().position(|sent| kind_of(sent) == statement)
     }
 
-    /// Returns whether this lease was claimed by this worker.
+    /// Returns whether this worker claimed this lease.
     pub(super) fn claimed(&self, number: i64) -> bool {
         self.claims.contains_key(&number)
     }

@@ -1,4 +1,4 @@
-//! Words that end leases: sent again, resolved, and told each on its own.
+//! Settlements: sent again, resolved after lost replies, and reported one by one.
 
 use super::fake::{FAILED, FINISHED, PENDING};
 use super::rig::{Fault, Rig, ms, options};
@@ -47,32 +47,32 @@ fn a_settle_whose_reply_is_lost_is_sent_again_and_counts_once() {
 }
 
 #[test]
-fn missed_settles_are_resolved_one_by_one_beside_good_ones() {
+fn settlements_that_miss_are_resolved_one_by_one() {
     let mut rig = Rig::new(options());
     let jobs = rig.add_jobs(3);
     let taken: Vec<_> = (0..3).map(|_| rig.wait_next()).collect();
-    rig.held.insert(StatementId::Settle);
+    rig.unanswered.insert(StatementId::Settle);
     let first = rig.settle(&taken[0], Verdict::Commit);
     rig.pump();
-    let place = rig.place_of(StatementId::Settle).unwrap();
-    rig.lose_reply(place);
+    let index = rig.index_of(StatementId::Settle).unwrap();
+    rig.lose_reply(index);
     rig.fake.force_restart(jobs[1]);
-    rig.held.clear();
+    rig.unanswered.clear();
     let [second, third] = [1, 2].map(|n| rig.settle(&taken[n], Verdict::HardFail(Reason::new("never"))));
     rig.run_for(ms(200));
-    assert_eq!(rig.settled[&first], Ok(()), "it had been heard");
+    assert_eq!(rig.settled[&first], Ok(()), "it was applied before");
     assert_eq!(rig.settled[&second], Err(Trouble::Refused(Error::LeaseLost)));
     assert_eq!(rig.settled[&third], Ok(()));
     assert_eq!([0, 2].map(|n| rig.fake.job(jobs[n]).state), [FINISHED, FAILED]);
 }
 
 #[test]
-fn words_that_miss_while_an_outcome_is_in_flight_get_their_answer_too() {
+fn settlements_that_miss_while_an_outcome_is_in_flight_are_resolved_too() {
     let mut rig = Rig::new(options());
     let jobs = rig.add_jobs(4);
     let taken: Vec<_> = (0..4).map(|_| rig.wait_next()).collect();
     jobs[..3].iter().for_each(|job| rig.fake.force_restart(*job));
-    rig.held.insert(StatementId::Outcome);
+    rig.unanswered.insert(StatementId::Outcome);
     let request_ids: Vec<_> = (0..4)
         .map(|n| {
             let request_id = rig.settle(&taken[n], Verdict::Commit);
@@ -82,7 +82,7 @@ fn words_that_miss_while_an_outcome_is_in_flight_get_their_answer_too() {
         .collect();
     rig.worker.shut_down(rig.now);
     assert!(!rig.worker.is_drained());
-    rig.held.clear();
+    rig.unanswered.clear();
     rig.run_for(ms(100));
     for request_id in &request_ids[..3] {
         assert_eq!(rig.settled[request_id], Err(Trouble::Refused(Error::LeaseLost)));
@@ -91,30 +91,30 @@ fn words_that_miss_while_an_outcome_is_in_flight_get_their_answer_too() {
 }
 
 #[test]
-fn an_outcome_that_fails_does_not_disturb_the_settle_in_flight() {
+fn a_failed_outcome_request_does_not_disturb_the_settle_in_flight() {
     let mut rig = Rig::new(options());
     let jobs = rig.add_jobs(3);
     let taken: Vec<_> = (0..3).map(|_| rig.wait_next()).collect();
     rig.fake.force_restart(jobs[0]);
-    rig.held.insert(StatementId::Outcome);
+    rig.unanswered.insert(StatementId::Outcome);
     let first = rig.settle(&taken[0], Verdict::Commit);
     rig.run_for(ms(10));
-    rig.held.insert(StatementId::Settle);
+    rig.unanswered.insert(StatementId::Settle);
     let second = rig.settle(&taken[1], Verdict::Commit);
     rig.run_for(ms(10));
-    let place = rig.place_of(StatementId::Outcome).unwrap();
-    rig.fail(place, Failure::no_reply("cut"));
-    // The rig sees to it that no second settle is sent meanwhile, and that there is no busy loop.
+    let index = rig.index_of(StatementId::Outcome).unwrap();
+    rig.fail(index, Failure::no_reply("cut"));
+    // The rig checks that no second settle is in flight, and that there is no busy loop.
     let third = rig.settle(&taken[2], Verdict::Commit);
     rig.run_for(ms(1_000));
-    rig.held.clear();
+    rig.unanswered.clear();
     rig.run_for(ms(1_000));
     assert_eq!(rig.settled[&first], Err(Trouble::Refused(Error::LeaseLost)));
     assert_eq!((&rig.settled[&second], &rig.settled[&third]), (&Ok(()), &Ok(())));
 }
 
 #[test]
-fn soft_failures_follow_the_table_of_the_queue_and_the_last_one_is_final() {
+fn soft_failures_follow_the_backoff_table_and_the_last_one_is_final() {
     let mut rig = Rig::new(options());
     {
         let queue = rig.fake.queues.get_mut(&1).unwrap();
@@ -124,10 +124,10 @@ fn soft_failures_follow_the_table_of_the_queue_and_the_last_one_is_final() {
     for (failures, delay) in [(1, 0), (2, 3_000), (3, 5_000)] {
         let taken = rig.wait_next();
         let request_id = rig.settle(&taken, soft_fail());
-        rig.held.insert(StatementId::Claim);
+        rig.unanswered.insert(StatementId::Claim);
         rig.run_for(ms(2));
         let now = rig.now;
-        rig.held.clear();
+        rig.unanswered.clear();
         assert_eq!(rig.settled[&request_id], Ok(()));
         let row = rig.fake.job(job);
         assert_eq!((row.state, row.retry_count), (PENDING, failures));
@@ -142,7 +142,7 @@ fn soft_failures_follow_the_table_of_the_queue_and_the_last_one_is_final() {
 }
 
 #[test]
-fn the_overrides_of_a_job_win_over_its_queue() {
+fn the_settings_of_a_job_override_those_of_its_queue() {
     let mut rig = Rig::new(options());
     let job = rig.add_jobs(1)[0];
     rig.fake.jobs.get_mut(&job).unwrap().max_retries = Some(0);
@@ -153,7 +153,7 @@ fn the_overrides_of_a_job_win_over_its_queue() {
 }
 
 #[test]
-fn a_second_word_about_a_lease_is_refused() {
+fn a_second_settlement_of_a_lease_is_refused() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
     let taken = rig.wait_next();
@@ -164,7 +164,7 @@ fn a_second_word_about_a_lease_is_refused() {
 }
 
 #[test]
-fn a_job_whose_row_is_locked_does_not_hold_up_the_others() {
+fn a_locked_job_does_not_delay_the_settlement_of_others() {
     let mut rig = Rig::new(WorkerOptions { prefetch: 20, ..options() });
     rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
     let jobs = rig.add_jobs(5);
@@ -173,18 +173,18 @@ fn a_job_whose_row_is_locked_does_not_hold_up_the_others() {
     let request_ids: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
     rig.run_for(ms(10));
     let sizes: Vec<_> = rig.sent(StatementId::Settle).map(|settle| settle.jobs.len()).collect();
-    assert_eq!(sizes, [5, 5], "one waited for the lock, the next passed it by");
+    assert_eq!(sizes, [5, 5], "the first waited for the lock, the next skipped it");
     rig.run_for(ms(2_000));
-    let told: Vec<_> = request_ids.iter().map(|request_id| rig.settled.contains_key(request_id)).collect();
-    assert_eq!(told, [true, false, true, true, true]);
+    let settled: Vec<_> = request_ids.iter().map(|request_id| rig.settled.contains_key(request_id)).collect();
+    assert_eq!(settled, [true, false, true, true, true]);
     let late = rig.add_jobs(1);
     let taken = rig.wait_next();
     assert_eq!(taken.job.lease.job, late[0]);
     let request_id = rig.settle(&taken, Verdict::Commit);
     rig.run_for(ms(500));
-    assert_eq!(rig.settled[&request_id], Ok(()), "one that came later passes too");
+    assert_eq!(rig.settled[&request_id], Ok(()), "a later one is not delayed either");
     let tried = rig.sent(StatementId::Settle).count();
-    assert!(tried < 40, "{tried} settles: the locked one waits between its tries");
+    assert!(tried < 40, "{tried} settles: there must be pauses between the tries of the locked one");
     rig.fake.locked.clear();
     rig.run_for(ms(6_000));
     assert_eq!(rig.settled[&request_ids[1]], Ok(()));

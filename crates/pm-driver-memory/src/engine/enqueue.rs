@@ -1,4 +1,4 @@
-//! Jobs coming in.
+//! Enqueuing, replacing and copying jobs.
 
 use super::tables::{JobRow, Tables};
 use super::values::{Args, Column, row};
@@ -7,16 +7,16 @@ use pm_core::{Failure, StatementId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
-/// For how long a replacement is remembered at least.
+/// For how long a replacement is kept at least.
 const A_DAY_MS: i64 = 86_400_000;
 
-/// A job of a batch, without a place in a line yet, and the name of its queue.
+/// A job of a batch, which has no position yet, and the name of its queue.
 struct Item {
     queue: String,
     job: JobRow,
 }
 
-/// Reads the items of an enqueue; without keys, their columns are missing.
+/// Reads the items of an enqueue. Without keys the statement has no columns for them.
 fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
     let (ids, queues, priority) = (args.all::<Uuid>(), args.all::<String>(), args.column());
     let (paused, run_at, delay_ms) = (args.column(), args.column(), args.column());
@@ -60,9 +60,9 @@ impl Work<'_> {
                 Some(id) if self.tables.locked_queues.contains(&id) => Some(4),
                 Some(_) if replacing.contains(&job.id) && self.tables.replacement.contains_key(&job.id) => Some(2),
                 Some(id) => {
-                    // A position is taken before the indexes refuse the row.
-                    let placed = JobRow { queue_id: id, seq: self.next_position(job), ..job.clone() };
-                    added.push((n, placed));
+                    // The position is drawn before a unique index may refuse the row.
+                    let job = JobRow { queue_id: id, seq: self.next_position(job), ..job.clone() };
+                    added.push((n, job));
                     None
                 }
             });
@@ -79,65 +79,65 @@ impl Work<'_> {
         let ids = items.iter().map(|item| item.job.id);
         let before: Vec<_> = ids.filter(|id| self.tables.job.contains_key(id)).collect();
         added.sort_by_key(|(n, job)| (job.queue_id, job.key.is_none(), job.key.clone(), *n));
-        let mut went_in = BTreeSet::new();
+        let mut inserted = BTreeSet::new();
         for (n, job) in added {
-            let is_key_held = job.key.as_ref().is_some_and(|key| self.tables.holder(job.queue_id, key).is_some());
+            let is_key_reserved = job.key.as_ref().is_some_and(|key| self.tables.holder(job.queue_id, key).is_some());
             outcomes[n] = if is_locked(self.tables, &job) {
                 Some(5)
-            } else if statement != StatementId::EnqueueEach && went_in.contains(&job.id) {
-                // An id that is in the batch twice is looked for among those that went in.
+            } else if statement != StatementId::EnqueueEach && inserted.contains(&job.id) {
+                // An id that occurs twice in the batch counts as inserted.
                 None
-            } else if self.tables.job.contains_key(&job.id) || is_key_held {
+            } else if self.tables.job.contains_key(&job.id) || is_key_reserved {
                 Some(2)
             } else {
-                went_in.insert(job.id);
+                inserted.insert(job.id);
                 self.tables.job.insert(job.id, job);
                 None
             };
         }
         if statement != StatementId::EnqueueEach {
-            // An id that was given twice is in.
-            let is_in = |n: usize| {
+            // Every item counts as inserted whose id this batch inserted.
+            let is_inserted = |n: usize| {
                 before.iter().all(|id| *id != items[n].job.id) && self.tables.job.contains_key(&items[n].job.id)
             };
-            for n in (0..items.len()).filter(|n| is_in(*n)) {
+            for n in (0..items.len()).filter(|n| is_inserted(*n)) {
                 outcomes[n] = None;
             }
         }
-        self.tell_outcomes(&items, outcomes);
+        self.reply_outcomes(&items, outcomes);
         Ok(())
     }
 
-    /// Answers the items that did not go in, and the queues whose workers may be asleep.
-    fn tell_outcomes(&mut self, items: &[Item], outcomes: Vec<Option<i16>>) {
+    /// Replies with the items that were not inserted, and the queues that may have idle workers.
+    fn reply_outcomes(&mut self, items: &[Item], outcomes: Vec<Option<i16>>) {
         for (n, outcome) in outcomes.into_iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome?))) {
             row!(self.reply; n as i64 + 1, outcome, None::<i32>);
         }
         for queue in self.tables.queue.values().filter(|queue| queue.idle_until > Some(self.now)) {
-            let is_known = !self.tables.locked_queues.contains(&queue.id);
+            let is_unlocked = !self.tables.locked_queues.contains(&queue.id);
             let first = items.iter().position(|item| queue.name.as_ref() == Some(&item.queue));
-            if let Some(first) = first.filter(|_| is_known) {
+            if let Some(first) = first.filter(|_| is_unlocked) {
                 row!(self.reply; first as i64 + 1, 3i16, queue.id);
             }
         }
     }
 
-    /// Returns the next position for a job that is ready.
+    /// Draws a position if the job is ready.
     fn next_position(&mut self, job: &JobRow) -> Option<i64> {
         if job.paused || job.run_at.is_some() { None } else { self.tables.next_seq() }
     }
 
-    /// Lets go of the key of a queue if its hold has lapsed.
-    fn lapse(&mut self, queue: &str, key: Option<&String>) {
+    /// Frees the key of a queue if its reservation has lapsed.
+    fn free_lapsed_key(&mut self, queue: &str, key: Option<&String>) {
         if let (Some(queue_id), Some(key)) = (self.tables.queue_named(queue).map(|queue| queue.id), key) {
-            self.tables.lapse(queue_id, key, self.now, &BTreeSet::new());
+            self.tables.free_lapsed_key(queue_id, key, self.now, &BTreeSet::new());
         }
     }
 
     pub(super) fn key_holder(&mut self) {
         let (ids, queues, keys) = (self.args.all::<Uuid>(), self.args.all::<String>(), self.args.column::<String>());
         for (n, (id, queue)) in ids.iter().zip(&queues).enumerate() {
-            self.lapse(queue, keys.at(n).as_ref());
+            self.free_lapsed_key(queue, keys.at(n).as_ref());
             let holder = || self.tables.holder(self.tables.queue_named(queue)?.id, &keys.at(n)?);
             if let Some(job) = self.tables.job.get(id).or_else(holder) {
                 row!(self.reply; n as i64 + 1, job.id, self.tables.shown_state(job));
@@ -147,7 +147,7 @@ impl Work<'_> {
 
     pub(super) fn replace_jobs(&mut self) {
         let items = items(&mut self.args, self.now, true);
-        let (mut found, mut last, mut remembered) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let (mut found, mut last, mut replacements) = (Vec::new(), BTreeMap::new(), Vec::new());
         for (n, Item { queue, job: item }) in items.into_iter().enumerate() {
             let before = self.tables.replacement.get(&item.id).and_then(|(job, _)| self.tables.job.get(job));
             if let Some((job, replaced)) =
@@ -156,27 +156,27 @@ impl Work<'_> {
                 found.push((n, job.id, self.tables.shown_state(job), replaced));
                 continue;
             }
-            self.lapse(&queue, item.key.as_ref());
+            self.free_lapsed_key(&queue, item.key.as_ref());
             let holder = || self.tables.holder(self.tables.queue_named(&queue)?.id, item.key.as_ref()?);
             let Some(job) = holder() else { continue };
             let replaced = !self.tables.has_started(job);
             found.push((n, job.id, self.tables.shown_state(job), replaced));
             if replaced {
-                remembered.push((item.id, job.id));
+                replacements.push((item.id, job.id));
                 last.insert(job.id, item);
             }
         }
         let a_day_ago = later(self.now, -A_DAY_MS);
         self.tables.replacement.retain(|_, (job, at)| *at >= a_day_ago || !last.contains_key(job));
-        let remembered = remembered.into_iter().map(|(item, job)| (item, (job, self.now)));
-        self.tables.replacement.extend(remembered);
+        let replacements = replacements.into_iter().map(|(item, job)| (item, (job, self.now)));
+        self.tables.replacement.extend(replacements);
         last.into_iter().for_each(|(id, item)| self.replace(id, item));
         for (n, id, state, replaced) in found {
             row!(self.reply; n as i64 + 1, id, state, replaced);
         }
     }
 
-    /// Makes a job that has not started what an item says, under its own id and in its place.
+    /// Replaces the content of a job that has not started with an item's; it keeps its id and position.
     fn replace(&mut self, id: Uuid, item: JobRow) {
         let Some(old) = self.tables.job.remove(&id) else { return };
         self.tables.unshare(old.payload_id);
@@ -224,9 +224,9 @@ impl Work<'_> {
             ..JobRow::new(id, self.now)
         };
         if let Some(key) = &copy.key {
-            self.tables.lapse(queue_id, key, self.now, &BTreeSet::new());
+            self.tables.free_lapsed_key(queue_id, key, self.now, &BTreeSet::new());
         }
-        // A position is taken before the index refuses the row.
+        // The position is drawn before the unique index may refuse the row.
         copy.seq = self.next_position(&copy);
         if copy.key.as_ref().is_some_and(|key| self.tables.holder(queue_id, key).is_some()) {
             return Err(taken("job_key"));

@@ -1,4 +1,4 @@
-//! What operators see of jobs and do to them.
+//! Showing jobs, and the bulk actions of operators.
 
 use super::Work;
 use super::tables::{AttemptRow, FINISHED, IN_PROGRESS, JobRow, PENDING};
@@ -6,19 +6,19 @@ use super::values::row;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// What became of a job by an operator's word.
+// The outcomes of a job of a bulk action.
 const NOT_FOUND: i16 = 0;
 const CHANGED: i16 = 1;
 const REFUSED: i16 = 2;
-const ELSEWHERE: i16 = 3;
+const IN_OTHER_QUEUE: i16 = 3;
 const KEY_TAKEN: i16 = 4;
 const LOCKED: i16 = 5;
-/// The verdict of an attempt that an operator ended by starting the job again.
+/// The verdict of an attempt that an operator ended by restarting the job.
 const RESTART: i16 = 7;
 
 impl Work<'_> {
-    /// Answers a job as it is shown, without its payload.
-    pub(super) fn answer_job(&mut self, job: &JobRow) {
+    /// Adds the columns of a job, without its payload, to the reply.
+    pub(super) fn reply_job(&mut self, job: &JobRow) {
         let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
         let lease = job.lease.filter(|_| job.state == IN_PROGRESS);
         let bytes = self.tables.payload_of(job).map(|payload| payload.len() as i64);
@@ -27,7 +27,7 @@ impl Work<'_> {
             job.lease_expires_at, lease, job.worker, job.key, job.description, job.reason, bytes, self.now);
     }
 
-    /// Returns the name of a job's queue, unless that is being deleted.
+    /// Returns the name of a job's queue; `None` if the queue is being deleted.
     fn queue_of(&self, job: &JobRow) -> Option<&str> {
         self.tables.queue.get(&job.queue_id)?.name.as_deref()
     }
@@ -39,7 +39,7 @@ impl Work<'_> {
 
     pub(super) fn job(&mut self) {
         if let Some(job) = self.named_job() {
-            self.answer_job(&job);
+            self.reply_job(&job);
         }
     }
 
@@ -61,7 +61,7 @@ impl Work<'_> {
         };
         let newest = self.tables.job.values().rev().filter(fits).take(limit.unwrap_or_default() as usize);
         let listed: Vec<JobRow> = newest.cloned().collect();
-        listed.iter().for_each(|job| self.answer_job(job));
+        listed.iter().for_each(|job| self.reply_job(job));
     }
 
     pub(super) fn resolve_suffix(&mut self) {
@@ -77,12 +77,12 @@ impl Work<'_> {
 
     pub(super) fn attempts(&mut self) {
         let id: Uuid = self.args.next().unwrap_or_default();
-        for ((_, attempt), told) in self.tables.attempt.range((id, 0)..=(id, i32::MAX)) {
-            row!(self.reply; *attempt, told.ended_at, told.verdict, told.worker, told.reason);
+        for ((_, attempt), row) in self.tables.attempt.range((id, 0)..=(id, i32::MAX)) {
+            row!(self.reply; *attempt, row.ended_at, row.verdict, row.worker, row.reason);
         }
     }
 
-    /// Reads which jobs a word is about, and what they must still be.
+    /// Reads the jobs of a bulk action and checks the precondition.
     fn targets(&mut self) -> Vec<Target> {
         let ids: Vec<Uuid> = self.args.all();
         let (state, queue): (Option<i16>, Option<String>) = (self.args.next(), self.args.next());
@@ -90,21 +90,21 @@ impl Work<'_> {
         let target = |id: &Uuid| {
             let job = self.tables.job.get(id).filter(|_| !self.tables.locked_jobs.contains(id))?;
             let shown = self.tables.shown_state(job);
-            let is_here = queue.is_none() || self.queue_of(job) == queue.as_deref();
-            let is_held = lease.is_none() || (job.state == IN_PROGRESS && job.lease == lease);
-            let fits = is_here && is_held && state.is_none_or(|state| shown == state);
-            Some(Found { job: job.clone(), shown, is_here, fits })
+            let is_in_queue = queue.is_none() || self.queue_of(job) == queue.as_deref();
+            let has_lease = lease.is_none() || (job.state == IN_PROGRESS && job.lease == lease);
+            let fits = is_in_queue && has_lease && state.is_none_or(|state| shown == state);
+            Some(Found { job: job.clone(), shown, is_in_queue, fits })
         };
         ids.iter().map(|id| Target { id: *id, found: target(id) }).collect()
     }
 
-    /// Answers what became of each job, as it stood before.
-    fn answer_bulk(&mut self, targets: &[Target], changed: &BTreeSet<Uuid>, goal: Option<i32>) {
-        self.answer_keyed(targets, changed, &BTreeSet::new(), goal);
+    /// Replies with the outcome of each job, and its state before the action.
+    fn reply_outcomes_of(&mut self, targets: &[Target], changed: &BTreeSet<Uuid>, goal: Option<i32>) {
+        self.reply_outcomes_with_keys(targets, changed, &BTreeSet::new(), goal);
     }
 
-    /// Does so when some jobs could not have their keys.
-    fn answer_keyed(
+    /// Does the same when the keys of some jobs are taken.
+    fn reply_outcomes_with_keys(
         &mut self,
         targets: &[Target],
         changed: &BTreeSet<Uuid>,
@@ -117,8 +117,8 @@ impl Work<'_> {
                 None => NOT_FOUND,
                 Some(_) if changed.contains(id) => CHANGED,
                 Some(_) if key_taken.contains(id) => KEY_TAKEN,
-                Some(found) if found.is_here => REFUSED,
-                Some(_) => ELSEWHERE,
+                Some(found) if found.is_in_queue => REFUSED,
+                Some(_) => IN_OTHER_QUEUE,
             };
             let (shown, queue_id) =
                 (found.as_ref().map(|found| found.shown), found.as_ref().map(|found| found.job.queue_id));
@@ -131,20 +131,20 @@ impl Work<'_> {
         let force: bool = self.args.next().unwrap_or_default();
         let mut allowed: Vec<&JobRow> = fitting(&targets).filter(|job| force || job.state != IN_PROGRESS).collect();
         allowed.sort_by_key(|job| job.id);
-        let asked: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
+        let restarted: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
         let keyless = allowed.iter().filter(|job| job.reserved_key.is_none());
         let wanted_keys = keyless.filter_map(|job| Some((job.id, job.queue_id, job.key.clone()?))).collect();
-        let key_taken = self.key_taken(wanted_keys, &asked);
+        let key_taken = self.key_taken(wanted_keys, &restarted);
         allowed.retain(|job| !key_taken.contains(&job.id));
         let changed: BTreeSet<Uuid> = allowed.iter().map(|job| job.id).collect();
         for old in allowed {
             self.restart(old);
         }
-        self.answer_keyed(&targets, &changed, &key_taken, None);
+        self.reply_outcomes_with_keys(&targets, &changed, &key_taken, None);
     }
 
-    /// Returns which jobs cannot have the keys they are to hold: another job holds them, or is to hold them first. Lets
-    /// go of holds that have lapsed, but of those of `changed_here` jobs.
+    /// Returns the jobs whose keys are taken: another job has reserved the key, or is to reserve it first. Frees lapsed
+    /// keys, except those of the jobs in `changed_here`.
     fn key_taken(
         &mut self,
         wanted_keys: BTreeSet<(Uuid, i32, String)>,
@@ -153,7 +153,7 @@ impl Work<'_> {
         let mut key_taken = BTreeSet::new();
         let mut first = BTreeSet::new();
         for (id, queue_id, key) in wanted_keys {
-            self.tables.lapse(queue_id, &key, self.now, changed_here);
+            self.tables.free_lapsed_key(queue_id, &key, self.now, changed_here);
             let is_taken = self.tables.holder(queue_id, &key).is_some_and(|holder| holder.id != id);
             if is_taken | !first.insert((queue_id, key)) {
                 key_taken.insert(id);
@@ -172,10 +172,10 @@ impl Work<'_> {
                 worker: old.worker.clone(),
                 reason: old.reason.clone(),
             };
-            self.tables.tell(old.id, old.attempt, row);
+            self.tables.record_attempt(old.id, old.attempt, row);
         }
-        let keeps_place = old.state == PENDING && old.seq.is_some();
-        let seq = if keeps_place { old.seq } else { self.tables.next_seq() };
+        let keeps_position = old.state == PENDING && old.seq.is_some();
+        let seq = if keeps_position { old.seq } else { self.tables.next_seq() };
         let now = self.now;
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
@@ -199,16 +199,16 @@ impl Work<'_> {
             if old.state == IN_PROGRESS {
                 let (worker, reason, verdict) = (old.worker.clone(), reason.clone(), verdict.unwrap_or_default());
                 let row = AttemptRow { lease: None, ended_at: now, verdict, worker, reason };
-                self.tables.tell(old.id, old.attempt, row);
+                self.tables.record_attempt(old.id, old.attempt, row);
             }
         }
-        self.answer_bulk(&targets, &changed, None);
+        self.reply_outcomes_of(&targets, &changed, None);
     }
 
     pub(super) fn delete_jobs(&mut self) {
         let targets = self.targets();
-        let gone = fitting(&targets).map(|job| job.id).filter(|id| self.tables.delete_job(*id).is_some()).collect();
-        self.answer_bulk(&targets, &gone, None);
+        let deleted = fitting(&targets).map(|job| job.id).filter(|id| self.tables.delete_job(*id).is_some()).collect();
+        self.reply_outcomes_of(&targets, &deleted, None);
     }
 
     pub(super) fn move_jobs(&mut self) {
@@ -217,9 +217,9 @@ impl Work<'_> {
         let mut movable: Vec<&JobRow> = fitting(&targets).collect();
         movable.sort_by_key(|job| job.id);
         let now = self.now;
-        let key_of = |job: &JobRow| job.reserved_key.clone().filter(|_| !job.lets_go_of_key(now));
-        let comers = movable.iter().filter(|job| job.queue_id != goal);
-        let wanted_keys = comers.filter_map(|job| Some((job.id, goal, key_of(job)?))).collect();
+        let key_of = |job: &JobRow| job.reserved_key.clone().filter(|_| !job.key_has_lapsed(now));
+        let moving = movable.iter().filter(|job| job.queue_id != goal);
+        let wanted_keys = moving.filter_map(|job| Some((job.id, goal, key_of(job)?))).collect();
         let key_taken = self.key_taken(wanted_keys, &movable.iter().map(|job| job.id).collect());
         movable.retain(|job| !key_taken.contains(&job.id));
         let mut changed = BTreeSet::new();
@@ -235,22 +235,22 @@ impl Work<'_> {
             self.tables.job.entry(old.id).and_modify(moved);
             changed.insert(old.id);
         }
-        self.answer_keyed(&targets, &changed, &key_taken, Some(goal));
+        self.reply_outcomes_with_keys(&targets, &changed, &key_taken, Some(goal));
     }
 }
 
-/// A job that a word is about.
+/// A job of a bulk action.
 struct Target {
     id: Uuid,
     found: Option<Found>,
 }
 
-/// A job as the word met it.
+/// A job before a bulk action.
 struct Found {
     job: JobRow,
     shown: i16,
-    is_here: bool,
-    /// Whether it still is what it must be.
+    is_in_queue: bool,
+    /// Whether it satisfies the precondition.
     fits: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of leases.
+//! Settling, extending, reaping and releasing leases.
 
 use super::tables::{AttemptRow, FAILED, IN_PROGRESS, JobRow, PENDING};
 use super::values::row;
@@ -6,7 +6,7 @@ use super::{Work, later, ms_until};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// How long a frontier is retired before it is deleted.
+/// For how long a frontier is retired before it is deleted.
 const AN_HOUR_MS: i64 = 3_600_000;
 const COMMIT: i16 = 0;
 const SOFT_FAIL: i16 = 1;
@@ -18,7 +18,7 @@ const UNREADABLE: i16 = 8;
 const LEASE_EXPIRED: &str = "lease expired";
 
 impl Work<'_> {
-    /// Returns the job in progress under this lease.
+    /// Returns the job if it is in progress with this lease.
     fn leased(&mut self, id: Uuid, lease: i64) -> Option<&mut JobRow> {
         self.tables.job.get_mut(&id).filter(|job| job.state == IN_PROGRESS && job.lease == Some(lease))
     }
@@ -35,17 +35,18 @@ impl Work<'_> {
                 continue;
             }
             let delay = delays.at(n).filter(|ms| *ms > 0);
-            let keeps_place = verdict == RELEASE && state == PENDING;
-            let seq = if state == PENDING && !keeps_place && delay.is_none() { self.tables.next_seq() } else { None };
-            let job = self.tables.job.get_mut(&id).expect("it was found above");
+            let keeps_position = verdict == RELEASE && state == PENDING;
+            let seq =
+                if state == PENDING && !keeps_position && delay.is_none() { self.tables.next_seq() } else { None };
+            let job = self.tables.job.get_mut(&id).expect("found above");
             job.set_state(state, now);
             job.verdict = Some(verdict);
-            job.seq = if keeps_place { job.seq } else { seq };
+            job.seq = if keeps_position { job.seq } else { seq };
             job.run_at = delay.filter(|_| state == PENDING).map(|ms| later(now, ms));
             job.retry_count += i32::from(verdict == SOFT_FAIL);
             job.unreadable_since = match verdict {
                 UNREADABLE => Some(job.unreadable_since.unwrap_or(now)),
-                // A worker that gives it back has not looked at it.
+                // A worker that releases a job has not tried to decode its payload.
                 RELEASE => job.unreadable_since,
                 _ => None,
             };
@@ -53,7 +54,7 @@ impl Work<'_> {
             if verdict != COMMIT && verdict != RELEASE {
                 let (attempt, worker) = (job.attempt, job.worker.clone());
                 let row = AttemptRow { lease: Some(leases[n]), ended_at: now, verdict, worker, reason };
-                self.tables.tell(id, attempt, row);
+                self.tables.record_attempt(id, attempt, row);
             }
         }
     }
@@ -96,13 +97,13 @@ impl Work<'_> {
         for id in &expired {
             self.reap_job(*id, seed.unwrap_or_default());
         }
-        self.clear_frontiers();
+        self.prune_frontiers();
         let next = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
         row!(self.reply; expired.len() as i64, next.map(|at| ms_until(at, self.now)));
     }
 
-    /// Retires the frontiers of lines that are no longer used, and deletes those that were retired an hour ago.
-    fn clear_frontiers(&mut self) {
+    /// Retires the frontiers of unused lines, and deletes those that were retired over an hour ago.
+    fn prune_frontiers(&mut self) {
         let newest = self.tables.claim_frontier.values().map(|frontier| frontier.seq).max().unwrap_or_default();
         let used = self.tables.job.values().filter(|job| job.seq.is_some());
         let used: BTreeSet<_> = used.map(|job| (job.queue_id, job.priority)).collect();
@@ -127,24 +128,25 @@ impl Work<'_> {
         let base_ms = table.get((job.retry_count as usize).min(table.len() - 1)).copied().filter(|_| retries_left);
         let jitter = i64::from(job.jitter_percent.unwrap_or(queue.jitter_percent));
         let part = (id.as_u64_pair().1 as i64 ^ seed) & 0xF_FFFF;
-        let least_ms = |ms| if jitter > 0 && (job.retry_count == 0 || ms == 0) { 2_000 } else { 0 };
-        let spread_ms = |ms| i64::max(ms * jitter / 100, least_ms(ms));
+        let min_spread_ms = |ms| if jitter > 0 && (job.retry_count == 0 || ms == 0) { 2_000 } else { 0 };
+        let spread_ms = |ms| i64::max(ms * jitter / 100, min_spread_ms(ms));
         let delay = base_ms.map(|ms| ms + ((i128::from(spread_ms(ms)) * i128::from(part)) >> 20) as i64);
         let seq = if base_ms.is_some_and(|ms| ms + spread_ms(ms) == 0) { self.tables.next_seq() } else { None };
         let now = self.now;
-        let job = self.tables.job.get_mut(&id).expect("it was found above");
+        let job = self.tables.job.get_mut(&id).expect("found above");
         job.set_state(if delay.is_none() { FAILED } else { PENDING }, now);
         (job.verdict, job.reason, job.seq) = (Some(REAP), Some(LEASE_EXPIRED.to_owned()), seq);
         job.run_at = delay.filter(|_| seq.is_none()).map(|ms| later(now, ms));
         job.retry_count += 1;
         let (attempt, lease, worker, reason) = (job.attempt, job.lease, job.worker.clone(), job.reason.clone());
-        self.tables.tell(id, attempt, AttemptRow { lease, ended_at: now, verdict: REAP, worker, reason });
+        self.tables.record_attempt(id, attempt, AttemptRow { lease, ended_at: now, verdict: REAP, worker, reason });
     }
 
     pub(super) fn release_claim(&mut self) {
         let lease: Option<i64> = self.args.next();
-        let taken = self.tables.job.values_mut().filter(|job| job.state == IN_PROGRESS && job.lease == lease);
-        let released = taken.map(|job| (job.state, job.verdict, job.lease_expires_at) = (PENDING, Some(RELEASE), None));
+        let leased = self.tables.job.values_mut().filter(|job| job.state == IN_PROGRESS && job.lease == lease);
+        let released =
+            leased.map(|job| (job.state, job.verdict, job.lease_expires_at) = (PENDING, Some(RELEASE), None));
         row!(self.reply; released.count() as i64);
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs coming out: claims, and what leads to them.
+//! Polling, promoting, claiming and fetching jobs.
 
 use super::tables::{FrontierRow, IN_PROGRESS, JobRow, PENDING};
 use super::values::row;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 impl Work<'_> {
-    /// Returns the milliseconds until the next waiting job is due, of those due at `bound` or later.
+    /// Returns the milliseconds until the next scheduled job is due, of those due at `bound` or later.
     fn due_ms(&self, bound: Option<Timestamp>) -> Option<i64> {
         let waiting = self.tables.job.values().filter(|job| job.is_waiting()).filter_map(|job| job.run_at);
         let next = waiting.filter(|at| Some(*at) >= bound && *at < Timestamp::INFINITY).min();
@@ -23,44 +23,44 @@ impl Work<'_> {
         let limit = self.args.next::<i64>().unwrap_or_default() as usize;
         let (lease, worker, bound) = (self.args.next(), self.args.next(), self.args.next());
         let due_ms = self.due_ms(bound);
-        let mut picked = Vec::new();
+        let mut selected = Vec::new();
         for ((queue_id, priority), cursor) in queues.iter().zip(&priorities).zip(&cursors) {
             if self.tables.queue.get(queue_id).is_none_or(|queue| queue.paused || queue.name.is_none()) {
                 continue;
             }
-            let on_line = |job: &&JobRow| (job.queue_id, job.priority) == (*queue_id, *priority);
+            let in_line = |job: &&JobRow| (job.queue_id, job.priority) == (*queue_id, *priority);
             let ready =
-                self.tables.job.values().filter(on_line).filter(|job| job.is_ready() && job.seq > Some(*cursor));
+                self.tables.job.values().filter(in_line).filter(|job| job.is_ready() && job.seq > Some(*cursor));
             let mut line: Vec<_> = ready.map(|job| (job.seq, job.id)).collect();
             line.sort_unstable();
-            line.truncate(limit - picked.len().min(limit));
+            line.truncate(limit - selected.len().min(limit));
             if let Some((Some(head), _)) = line.last() {
                 self.raise_frontier((*queue_id, *priority), *head);
             }
-            picked.extend(line.into_iter().map(|(_, id)| id));
+            selected.extend(line.into_iter().map(|(_, id)| id));
         }
         let mut bytes = 0;
-        picked.retain(|id| {
+        selected.retain(|id| {
             let fits = bytes < Claim::MAX_BYTES;
             bytes += self.tables.payload_of(&self.tables.job[id]).map_or(0, |payload| payload.len());
             fits
         });
-        let asked: BTreeSet<_> =
+        let followed: BTreeSet<_> =
             queues.iter().filter_map(|id| self.tables.queue.get(id)).map(|queue| queue.id).collect();
-        for queue in asked.iter().map(|id| &self.tables.queue[id]).filter(|queue| queue.name.is_some()) {
+        for queue in followed.iter().map(|id| &self.tables.queue[id]).filter(|queue| queue.name.is_some()) {
             row!(self.reply; None::<Uuid>, queue.id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
                 queue.jitter_percent, due_ms, None::<i32>, None::<i64>, None::<i32>, None::<i32>, None::<Timestamp>,
                 None::<i16>, None::<String>, None::<String>, None::<String>);
         }
-        for id in picked {
-            let job = self.take(id, lease, &worker);
+        for id in selected {
+            let job = self.lease(id, lease, &worker);
             row!(self.reply; job.id, job.queue_id, None::<bool>, self.unreadable_ms(&job), job.max_retries, job.backoff_ms,
                 job.jitter_percent, None::<i64>);
-            self.answer_taken(&job);
+            self.reply_leased(&job);
         }
     }
 
-    /// Makes the claim frontier of a line an upper bound of a position that is claimed, unless it is one.
+    /// Raises the claim frontier of a line above a claimed position, unless it is an upper bound already.
     fn raise_frontier(&mut self, line: (i32, i32), head: i64) {
         let raised = FrontierRow { seq: head + 1_000, retired_at: None };
         let frontier = self.tables.claim_frontier.entry(line).or_insert(raised);
@@ -69,9 +69,9 @@ impl Work<'_> {
         }
     }
 
-    /// Gives a lease on a job and returns the job.
-    fn take(&mut self, id: Uuid, lease: Option<i64>, worker: &Option<String>) -> JobRow {
-        let job = self.tables.job.get_mut(&id).expect("it was picked just now");
+    /// Leases a job and returns it.
+    fn lease(&mut self, id: Uuid, lease: Option<i64>, worker: &Option<String>) -> JobRow {
+        let job = self.tables.job.get_mut(&id).expect("it exists");
         let length = self.tables.queue.get(&job.queue_id).map_or(0, |queue| queue.lease_ms);
         (job.state, job.lease, job.worker) = (IN_PROGRESS, lease, worker.clone());
         job.attempt += 1;
@@ -83,7 +83,7 @@ impl Work<'_> {
         job.unreadable_since.map(|since| ms_until(self.now, since))
     }
 
-    fn answer_taken(&mut self, job: &JobRow) {
+    fn reply_leased(&mut self, job: &JobRow) {
         let payload = self.tables.payload_of(job);
         row!(self.reply; job.priority, job.seq, job.attempt, job.retry_count, job.created_at, job.codec,
             job.description, job.key, payload);
@@ -102,23 +102,23 @@ impl Work<'_> {
             None::<i16>, None::<String>, None::<String>, None::<String>);
         let seq = self.at_frontier(job.queue_id, job.priority, job.seq);
         self.tables.job.entry(id).and_modify(|job| (job.seq, job.run_at) = (seq, None));
-        let job = self.take(id, lease, &worker);
+        let job = self.lease(id, lease, &worker);
         row!(self.reply; job.id, job.queue_id, None::<String>, self.unreadable_ms(&job), job.max_retries, job.backoff_ms,
             job.jitter_percent);
-        self.answer_taken(&job);
+        self.reply_leased(&job);
     }
 
-    /// Returns the position of a job in progress: no later in its line than the claim frontier.
+    /// Returns the position of a job in progress, lowered to the claim frontier of its line if necessary.
     pub(super) fn at_frontier(&mut self, queue_id: i32, priority: i32, seq: Option<i64>) -> Option<i64> {
-        let made = FrontierRow { seq: 1, retired_at: None };
-        let frontier = self.tables.claim_frontier.entry((queue_id, priority)).or_insert(made);
-        // One that was retired may be about to be deleted.
+        let new = FrontierRow { seq: 1, retired_at: None };
+        let frontier = self.tables.claim_frontier.entry((queue_id, priority)).or_insert(new);
+        // A retired frontier may be about to be deleted.
         let bound = frontier.retired_at.take().map_or(frontier.seq, |_| 1);
         Some(seq.map_or(bound, |seq| seq.min(bound)))
     }
 
     pub(super) fn poll(&mut self) {
-        let (names, bound, sleep_ms): (Vec<String>, _, Option<i64>) =
+        let (names, bound, idle_ms): (Vec<String>, _, Option<i64>) =
             (self.args.all(), self.args.next(), self.args.next());
         let (due_ms, now) = (self.due_ms(bound), self.now);
         let expiry = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
@@ -127,7 +127,7 @@ impl Work<'_> {
         let tick_ms = tick.map(|at| ms_until(at, now));
         let followed = |name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
         for queue in self.tables.queue.values_mut().filter(|queue| followed(&queue.name)) {
-            queue.idle_until = queue.idle_until.max(sleep_ms.map(|ms| later(now, ms)));
+            queue.idle_until = queue.idle_until.max(idle_ms.map(|ms| later(now, ms)));
             let in_line = self.tables.job.values().filter(|job| job.queue_id == queue.id && job.seq.is_some());
             let priorities: BTreeSet<_> = in_line.map(|job| Reverse(job.priority)).collect();
             let priorities: Vec<i32> = priorities.into_iter().map(|Reverse(priority)| priority).collect();
@@ -167,7 +167,7 @@ impl Work<'_> {
         }
         for job in next {
             row!(self.reply; queue.paused, true);
-            self.answer_job(&job);
+            self.reply_job(&job);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A model of the database: what each statement does, one at a time.
+//! A model of the database that runs one statement at a time.
 
 mod enqueue;
 mod jobs;
@@ -14,30 +14,30 @@ use std::collections::BTreeSet;
 use tables::Tables;
 use values::{Args, Reply, row};
 
-/// One statement at work.
+/// The execution of one statement.
 struct Work<'a> {
     tables: &'a mut Tables,
     args: Args<'a>,
     reply: Reply,
-    /// The database's time, which stands still meanwhile.
+    /// The database's time, which is constant during a statement.
     now: Timestamp,
-    /// What is to be said to listeners.
-    said: &'a mut BTreeSet<(String, String)>,
+    /// The notifications to be sent: channel and payload.
+    notifications: &'a mut BTreeSet<(String, String)>,
 }
 
-/// Runs a statement at the database's time `now`; what it says to listeners, by channel, is added to `said`.
+/// Runs a statement at the database's time `now`. Adds its notifications (channel and payload) to `notifications`.
 pub(crate) fn run(
     tables: &mut Tables,
     statement: &Statement,
     params: &[Value<'_>],
     now: Timestamp,
-    said: &mut BTreeSet<(String, String)>,
+    notifications: &mut BTreeSet<(String, String)>,
 ) -> Result<Rows, Failure> {
     if tables.is_latin1 && params.iter().any(is_beyond_latin1) {
         return Err(Failure::reported("22P05", None, "a character has no equivalent in encoding \"LATIN1\""));
     }
     let reply = Reply(Rows::builder(statement.columns.len()));
-    let mut work = Work { tables, args: Args(params.iter()), reply, now, said };
+    let mut work = Work { tables, args: Args(params.iter()), reply, now, notifications };
     work.run(statement.id)?;
     Ok(work.reply.finish())
 }
@@ -86,8 +86,8 @@ impl Work<'_> {
             StatementId::Activity => self.activity(),
             StatementId::TableSizes => self.table_sizes(),
             StatementId::QueueHealth => self.queue_health(),
-            // Nothing here is vacuumed, no index can be missing, everyone may do everything, no sequence falls behind,
-            // nothing outlives its job, and there are no schemas.
+            // Nothing is vacuumed, no index can be missing, every role has all privileges, no sequence can be behind,
+            // there are no orphans and no schemas.
             StatementId::RowHolders
             | StatementId::TableHealth
             | StatementId::IndexHealth
@@ -114,7 +114,7 @@ impl Work<'_> {
     }
 }
 
-/// Returns whether a text has a character that LATIN1 has not.
+/// Returns whether a text has a character that LATIN1 cannot store.
 fn is_beyond_latin1(param: &Value<'_>) -> bool {
     let is_beyond = |text: &str| text.chars().any(|c| c > '\u{ff}');
     match param {
@@ -135,12 +135,12 @@ fn ms_until(at: Timestamp, now: Timestamp) -> i64 {
     (us.abs() + 500) / 1_000 * us.signum()
 }
 
-/// Returns the failure that Postgres reports when a lock cannot be had in time.
+/// Returns the failure that Postgres reports after a lock timeout.
 fn locked() -> Failure {
     Failure::reported("55P03", None, "canceling statement due to lock timeout")
 }
 
-/// Returns the failure that Postgres reports when a unique index refuses a row.
+/// Returns the failure that Postgres reports for a violated unique constraint.
 fn taken(constraint: &str) -> Failure {
     let message = format!("duplicate key value violates unique constraint \"{constraint}\"");
     Failure::reported("23505", Some(constraint), message)

@@ -1,4 +1,4 @@
-//! What is done to queues, and what is said about them.
+//! Changing, listing and measuring queues; notifications.
 
 use super::tables::{FAILED, FINISHED, IN_PROGRESS, QueueRow};
 use super::values::row;
@@ -41,13 +41,13 @@ impl Work<'_> {
         for id in &paused {
             let later = self.tables.job[id].run_at.filter(|at| *at > self.now);
             let seq = if later.is_none() { self.tables.next_seq() } else { None };
-            let job = self.tables.job.get_mut(id).expect("it was found above");
+            let job = self.tables.job.get_mut(id).expect("found above");
             (job.paused, job.run_at, job.seq) = (false, later, seq);
         }
         row!(self.reply; id, paused.len() as i64 + if was_paused { ready + waiting } else { 0 });
     }
 
-    /// Returns how many jobs of a queue are ready, wait for their time, and are paused one by one.
+    /// Returns how many jobs of a queue are ready, are scheduled, and are paused by themselves.
     fn pending(&self, queue_id: i32) -> (i64, i64, i64) {
         let jobs = || self.tables.job.values().filter(|job| job.queue_id == queue_id);
         let count = |n: usize| n as i64;
@@ -84,7 +84,7 @@ impl Work<'_> {
         queues.sort_by(|a, b| a.name.cmp(&b.name));
         for queue in queues {
             let jobs = || self.tables.job.values().filter(|job| job.queue_id == queue.id);
-            // Of each line the first; those that are due have no line yet.
+            // The first job of each line; jobs that are due are not in a line until they are promoted.
             let mut heads = BTreeMap::new();
             for job in jobs().filter(|job| job.is_ready()) {
                 let head = heads.entry(job.priority).or_insert((job.seq, job.created_at));
@@ -103,7 +103,7 @@ impl Work<'_> {
         let (threshold_ms, now): (Option<i64>, _) = (self.args.next(), self.now);
         let stale_before = later(now, -threshold_ms.unwrap_or_default());
         let mut queues: Vec<_> = self.tables.queue.values().collect();
-        // Those that are being deleted come last.
+        // Queues that are being deleted come last.
         queues.sort_by_key(|queue| (queue.name.is_none(), &queue.name, queue.id));
         for queue in queues {
             let of_queue = self.tables.job.values().filter(|job| job.queue_id == queue.id);
@@ -114,7 +114,7 @@ impl Work<'_> {
         }
     }
 
-    /// Answers how many rows the tables have; they take no room on a disk.
+    /// Replies with the numbers of rows of the tables, and zero for their sizes on disk.
     pub(super) fn table_sizes(&mut self) {
         let tables = &self.tables;
         let (queues, frontiers, payloads) = (tables.queue.len(), tables.claim_frontier.len(), tables.payload.len());
@@ -135,7 +135,7 @@ impl Work<'_> {
         let Some(id) = self.named_queue().map(|queue| queue.id) else { return };
         let (lease, retries) = (self.args.next(), self.args.next());
         let (backoff, jitter, retain) = (self.args.all(), self.args.next(), self.args.next());
-        let queue = self.tables.queue.get_mut(&id).expect("it was found above");
+        let queue = self.tables.queue.get_mut(&id).expect("found above");
         queue.lease_ms = lease.unwrap_or(queue.lease_ms);
         queue.max_retries = retries.unwrap_or(queue.max_retries);
         if !backoff.is_empty() {
@@ -161,7 +161,7 @@ impl Work<'_> {
         if self.tables.queue_named(&to).is_some_and(|queue| queue.id != from) {
             return Err(taken("queue_name_key"));
         }
-        self.tables.queue.get_mut(&from).expect("it was found above").name = Some(to);
+        self.tables.queue.get_mut(&from).expect("found above").name = Some(to);
         row!(self.reply; from);
         Ok(())
     }
@@ -177,9 +177,10 @@ impl Work<'_> {
             let job = &self.tables.job[id];
             let Some(queue) = self.tables.queue.get(&job.queue_id) else { continue };
             let kept_until = queue.retain_ms.zip(job.ended_at).map(|(ms, ended_at)| later(ended_at, ms));
-            let is_over = of.is_none() && job.state >= FINISHED && kept_until.is_some_and(|until| until < self.now);
-            let is_deleted = queue.name.is_none() && of.is_none_or(|of| of == queue.id);
-            if is_over || is_deleted {
+            let is_past_retention =
+                of.is_none() && job.state >= FINISHED && kept_until.is_some_and(|until| until < self.now);
+            let is_queue_deleted = queue.name.is_none() && of.is_none_or(|of| of == queue.id);
+            if is_past_retention || is_queue_deleted {
                 self.tables.delete_job(*id);
                 deleted += 1;
             }
@@ -204,19 +205,18 @@ impl Work<'_> {
         let channel: String = self.args.next().unwrap_or_default();
         let payloads: Vec<String> = self.args.all();
         row!(self.reply; payloads.len() as i64);
-        self.say(&channel, payloads);
+        self.notify_listeners(&channel, payloads);
     }
 
     pub(super) fn notify_idle(&mut self) {
         let channel: String = self.args.next().unwrap_or_default();
-        let asleep =
-            self.tables.queue.values().filter(|queue| queue.name.is_some() && queue.idle_until > Some(self.now));
-        let asleep: Vec<_> = asleep.map(|queue| format!("{}:", queue.id)).collect();
-        row!(self.reply; asleep.len() as i64);
-        self.say(&channel, asleep);
+        let idle = self.tables.queue.values().filter(|queue| queue.name.is_some() && queue.idle_until > Some(self.now));
+        let idle: Vec<_> = idle.map(|queue| format!("{}:", queue.id)).collect();
+        row!(self.reply; idle.len() as i64);
+        self.notify_listeners(&channel, idle);
     }
 
-    fn say(&mut self, channel: &str, payloads: Vec<String>) {
-        self.said.extend(payloads.into_iter().map(|payload| (channel.to_owned(), payload)));
+    fn notify_listeners(&mut self, channel: &str, payloads: Vec<String>) {
+        self.notifications.extend(payloads.into_iter().map(|payload| (channel.to_owned(), payload)));
     }
 }

@@ -1,4 +1,4 @@
-//! What is done to schedules, and what they do.
+//! Changing, listing and firing schedules.
 
 use super::tables::{FINISHED, JobRow, ScheduleRow};
 use super::values::row;
@@ -11,10 +11,10 @@ impl Work<'_> {
     pub(super) fn list_schedules(&mut self) {
         let wanted: Option<String> = self.args.next();
         let queues = &self.tables.queue;
-        let home = |schedule: &ScheduleRow| queues.get(&schedule.queue_id).and_then(|queue| queue.name.clone());
+        let queue_of = |schedule: &ScheduleRow| queues.get(&schedule.queue_id).and_then(|queue| queue.name.clone());
         let named =
             self.tables.schedule.values().filter(|schedule| wanted.as_ref().is_none_or(|name| *name == schedule.name));
-        let mut found: Vec<_> = named.filter_map(|schedule| Some((schedule, home(schedule)?))).collect();
+        let mut found: Vec<_> = named.filter_map(|schedule| Some((schedule, queue_of(schedule)?))).collect();
         found.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         if found.is_empty() {
             row!(self.reply; self.now);
@@ -30,8 +30,8 @@ impl Work<'_> {
 
     pub(super) fn set_schedule(&mut self) {
         let (name, queue) = (self.args.next::<String>().unwrap_or_default(), self.args.next::<String>());
-        let home = queue.and_then(|queue| self.tables.queue_named(&queue)).map(|queue| queue.id);
-        let Some(queue_id) = home else { return };
+        let queue_id = queue.and_then(|queue| self.tables.queue_named(&queue)).map(|queue| queue.id);
+        let Some(queue_id) = queue_id else { return };
         let present = self.tables.schedule.values().find(|schedule| schedule.name == name).cloned();
         let mut new = ScheduleRow {
             id: present.as_ref().map_or(self.tables.last_schedule + 1, |present| present.id),
@@ -53,8 +53,8 @@ impl Work<'_> {
             ..ScheduleRow::default()
         };
         if let Some(present) = &present {
-            let is_as_before = (&present.cron, &present.zone) == (&new.cron, &new.zone);
-            new.next_tick = present.next_tick.filter(|_| is_as_before).or(new.next_tick).filter(|_| !present.paused);
+            let is_same_cron = (&present.cron, &present.zone) == (&new.cron, &new.zone);
+            new.next_tick = present.next_tick.filter(|_| is_same_cron).or(new.next_tick).filter(|_| !present.paused);
             (new.paused, new.revision) = (present.paused, present.revision);
             (new.last_tick, new.last_job) = (present.last_tick, present.last_job);
         }
@@ -118,27 +118,27 @@ impl Work<'_> {
                 due.insert(*id, (schedule, is_free));
             }
         }
-        let mut positions: Vec<usize> = (0..jobs.len()).collect();
-        positions.sort_by_key(|n| (ticks[*n], owners[*n]));
-        let mut made = 0i64;
-        for n in positions {
+        let mut order: Vec<usize> = (0..jobs.len()).collect();
+        order.sort_by_key(|n| (ticks[*n], owners[*n]));
+        let mut enqueued = 0i64;
+        for n in order {
             let Some((schedule, _)) = due.get(&owners[n]).filter(|(_, is_free)| *is_free) else { continue };
             if schedule.last_tick >= Some(ticks[n]) {
                 continue;
             }
-            // A position is taken before the indexes refuse the row.
+            // The position is drawn before a unique index may refuse the row.
             let job = JobRow { seq: self.tables.next_seq(), ..job_of(schedule, jobs[n], &keys[n], self.now) };
-            let is_key_held = self.tables.holder(schedule.queue_id, &keys[n]).is_some();
-            if self.tables.job.contains_key(&job.id) || is_key_held {
+            let is_key_reserved = self.tables.holder(schedule.queue_id, &keys[n]).is_some();
+            if self.tables.job.contains_key(&job.id) || is_key_reserved {
                 continue;
             }
             self.tables.job.insert(job.id, job);
             let (last_tick, last_job) = (Some(ticks[n]), Some(jobs[n]));
-            let told = |schedule: &mut ScheduleRow| (schedule.last_tick, schedule.last_job) = (last_tick, last_job);
-            self.tables.schedule.entry(owners[n]).and_modify(told);
-            made += 1;
+            let fired = |schedule: &mut ScheduleRow| (schedule.last_tick, schedule.last_job) = (last_tick, last_job);
+            self.tables.schedule.entry(owners[n]).and_modify(fired);
+            enqueued += 1;
         }
-        row!(self.reply; due.len() as i64, made);
+        row!(self.reply; due.len() as i64, enqueued);
     }
 }
 

@@ -1,13 +1,13 @@
-//! The tables, as the migrations make them in Postgres.
+//! The tables, as the migrations create them in Postgres.
 
 use bytes::Bytes;
 use pm_core::{QueueSettings, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
-/// Everything the database holds, its rows named and typed as in Postgres.
+/// All tables of the database, with names and types as in Postgres, and the simulated locks of another transaction.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[allow(missing_docs)] // named after the tables and columns they stand for; the migrations explain them
+#[allow(missing_docs)] // named after the tables and columns, which the migrations explain
 pub struct Tables {
     pub queue: BTreeMap<i32, QueueRow>,
     pub job: BTreeMap<Uuid, JobRow>,
@@ -18,11 +18,11 @@ pub struct Tables {
     pub schedule: BTreeMap<i32, ScheduleRow>,
     /// Whether texts are stored in LATIN1 instead of UTF-8.
     pub is_latin1: bool,
-    /// Queues whose rows another transaction has locked, by id: enqueues pass them by.
+    /// Queues whose rows another transaction has locked, by id: enqueues skip them.
     pub locked_queues: BTreeSet<i32>,
-    /// Keys that another transaction inserts, ends or deletes, by queue: enqueues wait for them in vain.
+    /// Keys that another transaction has locked, with the id of their queue: enqueues that wait for them time out.
     pub locked_keys: BTreeSet<(i32, String)>,
-    /// Jobs that another transaction has locked, by id: what operators do to many jobs passes them by.
+    /// Jobs that another transaction has locked, by id: bulk actions skip them.
     pub locked_jobs: BTreeSet<Uuid>,
     pub(crate) last_schedule: i32,
     pub(crate) last_queue: i32,
@@ -128,11 +128,11 @@ pub(crate) const PENDING: i16 = 0;
 pub(crate) const IN_PROGRESS: i16 = 1;
 pub(crate) const FINISHED: i16 = 2;
 pub(crate) const FAILED: i16 = 3;
-/// How a pending job that is paused is shown.
+/// The state that is shown for a pending job that is paused, by itself or with its queue.
 const PAUSED: i16 = 4;
 
 impl JobRow {
-    /// Returns a pending job that has nothing but an id.
+    /// Returns a pending job with this id and otherwise empty columns.
     pub(crate) fn new(id: Uuid, now: Timestamp) -> Self {
         JobRow {
             id,
@@ -166,27 +166,27 @@ impl JobRow {
         }
     }
 
-    /// Returns whether the job waits for its time.
+    /// Returns whether the job waits for its due time.
     pub(crate) fn is_waiting(&self) -> bool {
         self.seq.is_none() && self.run_at.is_some() && !self.paused
     }
 
-    /// Returns whether the job stands in a line and nobody has it.
+    /// Returns whether the job is in a line and not in progress.
     pub(crate) fn is_ready(&self) -> bool {
         self.seq.is_some() && self.state == PENDING
     }
 
-    /// Returns whether the job's hold on its key has lapsed: it has ended, and was not to hold the key any longer.
-    pub(crate) fn lets_go_of_key(&self, now: Timestamp) -> bool {
+    /// Returns whether the job's reservation of its key has lapsed: it has ended, and `key_until` has passed.
+    pub(crate) fn key_has_lapsed(&self, now: Timestamp) -> bool {
         self.state >= FINISHED && self.key_until.is_none_or(|until| until <= now)
     }
 
-    /// Changes the job's state, and what goes with it; an ended job gives its key up unless it stays reserved longer.
+    /// Changes the job's state and the columns that depend on it. An ended job frees its key unless it stays reserved.
     pub(crate) fn set_state(&mut self, state: i16, now: Timestamp) {
         (self.state, self.lease_expires_at) = (state, None);
         self.ended_at = (state >= FINISHED).then_some(now);
         self.failed_at = (state == FAILED).then_some(now);
-        if self.lets_go_of_key(now) {
+        if self.key_has_lapsed(now) {
             self.reserved_key = None;
         }
     }
@@ -198,8 +198,8 @@ impl Tables {
         Some(self.last_seq)
     }
 
-    /// Draws every number that the other tables have drawn.
-    pub(crate) fn take_numbers_of(&mut self, other: &Tables) {
+    /// Advances the sequences to those of the other tables.
+    pub(crate) fn advance_sequences(&mut self, other: &Tables) {
         self.last_schedule = self.last_schedule.max(other.last_schedule);
         self.last_queue = self.last_queue.max(other.last_queue);
         self.last_seq = self.last_seq.max(other.last_seq);
@@ -215,7 +215,7 @@ impl Tables {
         if job.state == PENDING && paused { PAUSED } else { job.state }
     }
 
-    /// Returns whether a worker claimed the job and did not release it: every other end of a claim leaves an attempt.
+    /// Returns whether a worker has claimed the job and not released it: every other end of a lease leaves an attempt.
     pub(crate) fn has_started(&self, job: &JobRow) -> bool {
         job.state != PENDING || self.attempt.range((job.id, 0)..=(job.id, i32::MAX)).next().is_some()
     }
@@ -225,7 +225,7 @@ impl Tables {
         job.payload.clone().or_else(shared)
     }
 
-    /// Takes note that one job fewer shares a payload.
+    /// Records that one job fewer shares a payload.
     pub(crate) fn unshare(&mut self, payload_id: Option<i64>) {
         let Some(id) = payload_id else { return };
         if let Some((refs, _)) = self.payload.get_mut(&id) {
@@ -236,22 +236,22 @@ impl Tables {
         }
     }
 
-    /// Returns the holder of a key on a queue.
+    /// Returns the job that reserves a key of a queue.
     pub(crate) fn holder(&self, queue_id: i32, key: &str) -> Option<&JobRow> {
         self.job.values().find(|job| job.queue_id == queue_id && job.reserved_key.as_deref() == Some(key))
     }
 
-    /// Lets go of a key whose hold has lapsed, unless `changed_here` names the holder.
-    pub(crate) fn lapse(&mut self, queue_id: i32, key: &str, now: Timestamp, changed_here: &BTreeSet<Uuid>) {
+    /// Frees a key whose reservation has lapsed, unless `changed_here` contains the job that reserves it.
+    pub(crate) fn free_lapsed_key(&mut self, queue_id: i32, key: &str, now: Timestamp, changed_here: &BTreeSet<Uuid>) {
         let holder =
-            self.holder(queue_id, key).filter(|job| job.lets_go_of_key(now) && !changed_here.contains(&job.id));
+            self.holder(queue_id, key).filter(|job| job.key_has_lapsed(now) && !changed_here.contains(&job.id));
         if let Some(id) = holder.map(|job| job.id) {
             self.job.entry(id).and_modify(|job| job.reserved_key = None);
         }
     }
 
-    /// Keeps what became of an attempt, unless that was told before.
-    pub(crate) fn tell(&mut self, job: Uuid, attempt: i32, row: AttemptRow) {
+    /// Records how an attempt ended, unless it is recorded already.
+    pub(crate) fn record_attempt(&mut self, job: Uuid, attempt: i32, row: AttemptRow) {
         self.attempt.entry((job, attempt)).or_insert(row);
     }
 

@@ -1,11 +1,11 @@
-//! Parameters read, and replies written.
+//! Reading parameters and writing replies.
 
 use bytes::{Bytes, BytesMut};
 use pm_core::wire::RowsBuilder;
 use pm_core::{Rows, Timestamp, Value};
 use uuid::Uuid;
 
-/// The parameters of a statement, read from left to right. One of another type than the statement's reads as null.
+/// The parameters of a statement, read from left to right. A parameter of another type than expected is read as null.
 pub(crate) struct Args<'a>(pub(crate) std::slice::Iter<'a, Value<'a>>);
 
 impl Args<'_> {
@@ -14,18 +14,18 @@ impl Args<'_> {
         self.0.next().and_then(T::from_value)
     }
 
-    /// Returns the next parameter, an array; nothing for a null.
+    /// Returns the next parameter, an array; a null is read as empty.
     pub(crate) fn column<T: FromValue>(&mut self) -> Column<T> {
         Column(self.0.next().map(T::from_array).unwrap_or_default())
     }
 
-    /// Returns the next parameter, an array without nulls.
+    /// Returns the elements of the next parameter, an array, without nulls.
     pub(crate) fn all<T: FromValue>(&mut self) -> Vec<T> {
         self.column().0.into_iter().flatten().collect()
     }
 }
 
-/// What a parameter can be read as.
+/// A type that a parameter can be read as.
 pub(crate) trait FromValue: Clone {
     fn from_value(value: &Value<'_>) -> Option<Self>;
     fn from_array(value: &Value<'_>) -> Vec<Option<Self>>;
@@ -35,7 +35,7 @@ pub(crate) trait FromValue: Clone {
 pub(crate) struct Column<T>(Vec<Option<T>>);
 
 impl<T: Clone> Column<T> {
-    /// Returns a column that says nothing of any item.
+    /// Returns a column that is null for every item.
     pub(crate) fn empty() -> Self {
         Column(Vec::new())
     }
@@ -46,7 +46,7 @@ impl<T: Clone> Column<T> {
     }
 }
 
-/// Collects a reply, row by row and from left to right.
+/// Builds a reply, row by row from left to right.
 pub(crate) struct Reply(pub(crate) RowsBuilder);
 
 impl Reply {
@@ -62,7 +62,7 @@ impl Reply {
     }
 }
 
-/// What a cell can be made of.
+/// A type that can be written as a cell.
 pub(crate) trait Cell {
     fn value(&self) -> Option<Value<'_>>;
 }
@@ -79,7 +79,7 @@ impl<T: Cell> Cell for Option<T> {
     }
 }
 
-/// Adds rows to a reply, one cell after the other.
+/// Adds the cells of a row to a reply.
 macro_rules! row {
     ($reply:expr; $($cell:expr),*) => {{ $($reply.cell($crate::engine::values::Cell::value(&$cell));)* }};
 }

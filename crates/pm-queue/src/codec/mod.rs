@@ -1,4 +1,4 @@
-//! Payloads: any serde type, written as JSON, MessagePack or raw bytes.
+//! Payloads: any serde type, encoded as JSON, MessagePack or raw bytes.
 
 mod raw;
 
@@ -9,41 +9,42 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use std::any::{Any, TypeId};
 
-/// A payload as it is stored. As the type of a payload it is passed through unread, whatever the codec.
+/// An encoded payload, as it is stored.
 ///
-/// Enqueued, it keeps its own codec, whatever the options say.
+/// As the payload type of a stream it gives the stored bytes without decoding them, whatever their codec. When it is
+/// enqueued, its own codec is used, whatever the options say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawPayload {
-    /// How it is written.
+    /// How the bytes are encoded.
     pub codec: Codec,
-    /// What is written.
+    /// The encoded payload.
     pub bytes: Bytes,
 }
 
 impl Serialize for RawPayload {
-    /// Tells our own serializer which codec it is by the name of a newtype; to any other it is bytes.
+    /// Passes the codec to our own serializer in the name of a newtype; any other serializer gets bytes.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let name =
-            raw::newtype_name(self.codec).ok_or_else(|| serde::ser::Error::custom("its codec is unknown here"))?;
+        let name = raw::newtype_name(self.codec)
+            .ok_or_else(|| serde::ser::Error::custom("this version does not know its codec"))?;
         serializer.serialize_newtype_struct(name, &raw::AsBytes(&self.bytes))
     }
 }
 
 impl<'de> Deserialize<'de> for RawPayload {
-    /// Reads bytes; a stream of `RawPayload` does not come here, see `decode`.
+    /// Reads bytes. A stream of `RawPayload` does not use this; see `decode`.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = raw::OwnedBytes::deserialize(deserializer)?.0.into();
         Ok(RawPayload { codec: Codec::Raw, bytes })
     }
 }
 
-/// Returns a payload as it is stored, and its codec: `codec`, or its own for a [`RawPayload`].
+/// Encodes a payload with `codec`; a [`RawPayload`] keeps its own.
 pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, payload: &T) -> Result<RawPayload, Error> {
     if let Some(stored) = raw::passed_through(payload) {
         return Ok(stored);
     }
     let refuse =
-        |error: String| Error::new(ErrorKind::Payload, format!("the payload cannot be written as {codec}: {error}"));
+        |error: String| Error::new(ErrorKind::Payload, format!("the payload cannot be encoded as {codec}: {error}"));
     let bytes = match codec {
         Codec::Json => serde_json::to_vec(payload).map_err(|error| refuse(error.to_string()).with_source(error))?,
         Codec::MessagePack => {
@@ -55,7 +56,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, payload: &T) -> Result
     Ok(RawPayload { codec, bytes: bytes.into() })
 }
 
-/// Returns what a stored payload holds, going by the stored codec.
+/// Decodes a stored payload with the codec it was stored with.
 pub(crate) fn decode<T: DeserializeOwned + 'static>(codec: Codec, bytes: Bytes) -> Result<T, String> {
     if TypeId::of::<T>() == TypeId::of::<RawPayload>() {
         let stored: Box<dyn Any> = Box::new(RawPayload { codec, bytes });
@@ -65,7 +66,9 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(codec: Codec, bytes: Bytes) 
         Codec::Json => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
         Codec::MessagePack => rmp_serde::from_slice(&bytes).map_err(|error| error.to_string()),
         Codec::Raw => raw::from_slice(&bytes).map_err(|error| error.to_string()),
-        Codec::Unknown(code) => Err(format!("codec {code} is not known here: it was written by a newer version")),
+        Codec::Unknown(code) => {
+            Err(format!("codec {code} is unknown to this version: a newer one has encoded the payload"))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The raw codec: bytes, strings and sequences of bytes as they are.
+//! The raw codec: bytes, strings and sequences of bytes, stored unchanged.
 
 use super::RawPayload;
 use pm_core::Codec;
@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::ser::{Error as _, Impossible, SerializeSeq, SerializeTuple, Serializer};
 use serde::{Deserialize, Serialize};
 
-/// Returns the newtype name by which a [`RawPayload`] tells its codec to [`passed_through`].
+/// Returns the newtype name by which a [`RawPayload`] passes its codec to [`passed_through`].
 pub(super) fn newtype_name(codec: Codec) -> Option<&'static str> {
     match codec {
         Codec::Json => Some("pm_queue::RawPayload::Json"),
@@ -17,17 +17,17 @@ pub(super) fn newtype_name(codec: Codec) -> Option<&'static str> {
     }
 }
 
-/// Returns `payload` as it is stored if it is a [`RawPayload`].
+/// Returns `payload` unchanged if it is a [`RawPayload`].
 pub(super) fn passed_through<T: Serialize + ?Sized>(payload: &T) -> Option<RawPayload> {
     payload.serialize(Probe).ok()
 }
 
-/// Returns the bytes of a value made of bytes.
+/// Returns the bytes of a value that consists of bytes.
 pub(super) fn to_vec<T: Serialize + ?Sized>(payload: &T) -> Result<Vec<u8>, Error> {
     payload.serialize(BytesOnly)
 }
 
-/// Returns the value made of these bytes.
+/// Builds a value from these bytes.
 pub(super) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     T::deserialize(RawDeserializer(bytes))
 }
@@ -71,18 +71,18 @@ impl<'de> Deserialize<'de> for OwnedBytes {
     }
 }
 
-/// Refuses everything but the newtype of a [`RawPayload`], at the first call and without cost.
+/// Accepts only the newtype of a [`RawPayload`]; refuses anything else at the first call.
 struct Probe;
-/// Takes what is made of bytes.
+/// Accepts values that consist of bytes.
 struct BytesOnly;
-/// Takes one byte of a sequence.
+/// Accepts one byte of a sequence.
 struct OneByte;
 
 fn refused() -> Error {
-    Error::custom("it takes bytes, strings and sequences of u8 only")
+    Error::custom("only bytes, strings and sequences of u8 are supported")
 }
 
-/// Writes the methods of a serializer that refuses.
+/// Generates the methods in which a serializer refuses.
 macro_rules! refuse {
     ($($method:ident($($argument:ty),*);)*) => {$(
         fn $method(self, $(_: $argument),*) -> Result<Self::Ok, Error> { Err(refused()) }

@@ -1,13 +1,13 @@
-//! Reading a connection string: a URL, or `key=value` pairs.
+//! Parsing a connection string: a URL, or `key=value` pairs.
 
 use super::parameters::{self, Parameters};
 use crate::Error;
 
-/// Reads a connection string as libpq does. The empty string names nothing, so that everything comes from elsewhere.
+/// Parses a connection string as libpq does. The empty string sets no parameter.
 ///
 /// # Errors
 ///
-/// `Invalid`; no error shows a value, which could be a part of a password.
+/// `Invalid`. No error shows a value, which could be part of a password.
 pub(super) fn parse(text: &str) -> Result<Parameters, Error> {
     if text.contains('\0') {
         return Err(invalid("it contains a NUL character"));
@@ -18,7 +18,7 @@ pub(super) fn parse(text: &str) -> Result<Parameters, Error> {
     let scheme = text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains(['=', ' ']));
     match scheme || (!text.contains('=') && !text.trim().is_empty()) {
         true => Err(Error::invalid(
-            "this is no Postgres URL: write it like postgres://user@host:5432/database, or as key=value pairs",
+            "this is not a Postgres URL: write it like postgres://user@host:5432/database, or as key=value pairs",
         )),
         false => pairs(text),
     }
@@ -36,7 +36,7 @@ fn url(rest: &str) -> Result<Parameters, Error> {
     let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     if authority.matches('@').count() > 1 {
-        return Err(invalid("it has more than one @ before its host; write an @ inside a name or password as %40"));
+        return Err(invalid("it has more than one @ before the host; write an @ inside a name or password as %40"));
     }
     let (credentials, hosts) = authority.split_once('@').unwrap_or(("", authority));
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
@@ -48,32 +48,32 @@ fn url(rest: &str) -> Result<Parameters, Error> {
     }
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let Some((name, value)) = parameter.split_once('=') else {
-            return Err(invalid("a parameter after the ? lacks its =; write an & inside a value as %26"));
+            return Err(invalid("a parameter after the ? has no =; write an & inside a value as %26"));
         };
-        let name = decoded(name, "the name of a parameter")?;
+        let name = decoded(name, "a parameter name")?;
         read_parameter(&name, decoded(value, &name)?, &mut found)?;
     }
     Ok(found)
 }
 
-/// Reads `host:port,host:port`.
+/// Parses `host:port,host:port`.
 fn read_hosts(text: &str, found: &mut Parameters) -> Result<(), Error> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
-    for place in text.split(',') {
-        let (host, port) = match place.strip_prefix('[') {
+    for entry in text.split(',') {
+        let (host, port) = match entry.strip_prefix('[') {
             Some(rest) => {
                 let closed = rest.split_once(']').filter(|(_, after)| after.is_empty() || after.starts_with(':'));
-                let (host, after) = closed.ok_or_else(|| invalid("an IPv6 address lacks its closing bracket"))?;
+                let (host, after) = closed.ok_or_else(|| invalid("an IPv6 address has no closing bracket"))?;
                 (host, after.strip_prefix(':').unwrap_or_default())
             }
-            None => place.split_once(':').unwrap_or((place, "")),
+            None => entry.split_once(':').unwrap_or((entry, "")),
         };
         if port.contains(':') {
             return Err(invalid("a host has more than one colon; write an IPv6 address in brackets, like [::1]:5432"));
         }
         if !port.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(invalid(
-                "a port is no number; inside a name or password write / as %2F, ? as %3F, @ as %40 and : as %3A",
+                "a port is not a number; inside a name or password write / as %2F, ? as %3F, @ as %40 and : as %3A",
             ));
         }
         hosts.push(decoded(host, "host")?);
@@ -88,7 +88,7 @@ fn read_hosts(text: &str, found: &mut Parameters) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts one parameter of a URL's query or of a pair in its place, under libpq's name.
+/// Stores one parameter of a URL's query or of a pair, under libpq's name.
 fn read_parameter(name: &str, value: String, found: &mut Parameters) -> Result<(), Error> {
     if let Some(setting) = name.strip_prefix("options[").and_then(|rest| rest.strip_suffix(']')) {
         let before = found.value("options").map_or(String::new(), |before| format!("{before} "));
@@ -96,7 +96,7 @@ fn read_parameter(name: &str, value: String, found: &mut Parameters) -> Result<(
         found.set("options", format!("{before}-c {setting}={escaped}"));
         return Ok(());
     }
-    // As libpq reads what JDBC writes.
+    // libpq accepts this spelling of JDBC.
     let (name, value) = match (name, value.as_str()) {
         ("ssl", "true") => ("sslmode", "require".to_owned()),
         _ => (name, value),
@@ -115,7 +115,7 @@ fn pairs(text: &str) -> Result<Parameters, Error> {
         let Some((name, after)) =
             rest.split_once('=').filter(|(name, _)| !name.trim_end().contains(char::is_whitespace))
         else {
-            return Err(invalid("a word stands without its =; a value with blanks is written in single quotes"));
+            return Err(invalid("a parameter has no =; put a value with blanks in single quotes"));
         };
         let (value, after) = pair_value(after.trim_start())?;
         read_parameter(name.trim_end(), value, &mut found)?;
@@ -124,7 +124,7 @@ fn pairs(text: &str) -> Result<Parameters, Error> {
     Ok(found)
 }
 
-/// Reads a value, quoted or not, and returns what comes after it.
+/// Parses a value, quoted or not; returns it and the rest of the text.
 fn pair_value(text: &str) -> Result<(String, &str), Error> {
     let is_quoted = text.starts_with('\'');
     let (mut value, mut is_escaped) = (String::new(), false);
@@ -141,15 +141,15 @@ fn pair_value(text: &str) -> Result<(String, &str), Error> {
         }
     }
     match is_quoted {
-        true => Err(invalid("a quoted value lacks its closing quote")),
+        true => Err(invalid("a quoted value has no closing quote")),
         false => Ok((value, "")),
     }
 }
 
-/// Returns the text, which is `what`, with each `%xx` as the byte it stands for.
+/// Decodes the `%xx` sequences of a text; errors call it `what`.
 fn decoded(text: &str, what: &str) -> Result<String, Error> {
     let malformed =
-        || invalid(&format!("in {what} a % is not followed by two hexadecimal digits; write a % itself as %25"));
+        || invalid(&format!("in {what} a % is not followed by two hexadecimal digits; write a literal % as %25"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_read_as_libpq_reads_them() {
+    fn urls_are_parsed_as_libpq_does() {
         reads_as("postgres://", &[]);
         reads_as("postgresql:///app", &[("dbname", "app")]);
         reads_as("postgres://db/app", &[("host", "db"), ("dbname", "app")]);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_read_as_libpq_reads_them() {
+    fn pairs_are_parsed_as_libpq_does() {
         reads_as("", &[]);
         reads_as("host=db user = ada", &[("host", "db"), ("user", "ada")]);
         reads_as("host = 'a b'\n password='hun\\'ter\\\\'", &[("host", "a b"), ("password", "hun'ter\\")]);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_without_its_values() {
+    fn errors_show_no_values() {
         for bad in [
             "nonsense",
             "mysql://ada:hunter2@db/app",

@@ -1,4 +1,4 @@
-//! The password file and the service file, as libpq reads them.
+//! The password file and the service file, read as libpq does.
 
 use super::parameters::{Origin, Parameters, known, unknown};
 use super::surroundings::Surroundings;
@@ -6,16 +6,16 @@ use crate::Error;
 use std::io;
 use std::path::PathBuf;
 
-/// What a line of the password file has to match.
+/// The login that a line of the password file has to match.
 pub(super) struct Login<'a> {
-    /// The names under which the host may stand there.
+    /// The names under which the host may be listed.
     pub(super) hosts: &'a [&'a str],
     pub(super) port: u16,
     pub(super) database: &'a str,
     pub(super) user: &'a str,
 }
 
-/// Returns the password of the first line that matches.
+/// Returns the password of the first matching line.
 pub(super) fn password(text: &str, login: &Login<'_>) -> Option<String> {
     let port = login.port.to_string();
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
@@ -34,7 +34,7 @@ struct Field {
     meant: String,
 }
 
-/// Splits a line at its colons; a backslash takes the next character as it is.
+/// Splits a line at its colons; a backslash escapes the next character.
 fn fields(line: &str) -> Vec<Field> {
     let mut fields = vec![Field::default()];
     let mut characters = line.chars();
@@ -45,7 +45,7 @@ fn fields(line: &str) -> Vec<Field> {
         }
         let meant = if c == '\\' { characters.next().unwrap_or(c) } else { c };
         if let Some(field) = fields.last_mut() {
-            // A star that is escaped is a star.
+            // An escaped star is not a wildcard.
             field.as_written.push_str(if c == '\\' { "\\" } else { "" });
             field.as_written.push(meant);
             field.meant.push(meant);
@@ -54,56 +54,56 @@ fn fields(line: &str) -> Vec<Field> {
     fields
 }
 
-/// Adds the parameters of the service that is named, if one is.
+/// Adds the parameters of the service that the connection string or `PGSERVICE` names, if any.
 ///
 /// # Errors
 ///
-/// `Invalid` when the service is not defined, or its definition cannot be read.
+/// `Invalid` when the service is not defined, or its definition cannot be parsed.
 pub(super) fn add_service(found: &mut Parameters, surroundings: &dyn Surroundings) -> Result<(), Error> {
     let named = found.filled("service").map(str::to_owned);
     let Some(service) = named.or_else(|| set(surroundings, "PGSERVICE")) else { return Ok(()) };
     let explicit = found.filled("servicefile").map(str::to_owned).or_else(|| set(surroundings, "PGSERVICEFILE"));
-    let mut places = vec![match explicit {
+    let mut paths = vec![match explicit {
         Some(path) => Some(PathBuf::from(path)),
         None => surroundings.home().map(|home| home.join(".pg_service.conf")),
     }];
     match set(surroundings, "PGSYSCONFDIR") {
-        Some(directory) => places.push(Some(PathBuf::from(directory).join("pg_service.conf"))),
-        None => places.extend(SYSTEM_WIDE.map(|directory| Some(PathBuf::from(directory).join("pg_service.conf")))),
+        Some(directory) => paths.push(Some(PathBuf::from(directory).join("pg_service.conf"))),
+        None => paths.extend(SYSTEM_WIDE.map(|directory| Some(PathBuf::from(directory).join("pg_service.conf")))),
     }
-    for path in places.iter().flatten() {
+    for path in paths.iter().flatten() {
         let text = match surroundings.read(path) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(error) => return Err(Error::invalid(format!("cannot read {}: {error}", path.display()))),
         };
         if let Some(lines) = section(&text, &service) {
-            let place = format!("the service \"{service}\" in {}", path.display());
-            return lines.iter().try_for_each(|line| add_line(line, &service, &place, found));
+            let source = format!("the service \"{service}\" in {}", path.display());
+            return lines.iter().try_for_each(|line| add_line(line, &service, &source, found));
         }
     }
-    let looked: Vec<_> = places.iter().flatten().map(|path| path.display().to_string()).collect();
-    Err(Error::invalid(format!("the service \"{service}\" is defined in none of {}", looked.join(", "))))
+    let searched: Vec<_> = paths.iter().flatten().map(|path| path.display().to_string()).collect();
+    Err(Error::invalid(format!("the service \"{service}\" is not defined in {}", searched.join(" or "))))
 }
 
-/// Where a service file of the whole machine is: libpq's place depends on how it was built.
+/// The directories of the system-wide service file: libpq's directory depends on how it was built.
 const SYSTEM_WIDE: [&str; 2] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql"];
 
-fn add_line(line: &str, service: &str, place: &str, found: &mut Parameters) -> Result<(), Error> {
+fn add_line(line: &str, service: &str, source: &str, found: &mut Parameters) -> Result<(), Error> {
     let Some((name, value)) = line.split_once('=') else {
-        return Err(Error::invalid(format!("{place} has a line without =")));
+        return Err(Error::invalid(format!("{source} has a line without =")));
     };
     match known(name.trim_end()) {
-        Some("service" | "servicefile") => Err(Error::invalid(format!("{place} names another service"))),
+        Some("service" | "servicefile") => Err(Error::invalid(format!("{source} refers to another service"))),
         Some(name) => {
             found.set_default(name, value.trim_start().to_owned(), Origin::Service(service.to_owned()));
             Ok(())
         }
-        None => Err(unknown(name.trim_end(), place)),
+        None => Err(unknown(name.trim_end(), source)),
     }
 }
 
-/// Returns the lines of a section.
+/// Returns the lines of a section, if it exists.
 fn section<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let heading = |line: &str| line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) == Some(name);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -112,7 +112,7 @@ fn section<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     Some(rest.take_while(|line| !line.starts_with('[')).collect())
 }
 
-/// Returns a variable that is set to something.
+/// Returns a variable that is set and not empty.
 pub(super) fn set(surroundings: &dyn Surroundings, name: &str) -> Option<String> {
     surroundings.variable(name).filter(|value| !value.is_empty())
 }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_matches_has_the_password() {
+    fn the_first_matching_line_has_the_password() {
         for (text, expected) in [
             ("db.example.org:5432:app:ada:hunter2", Some("hunter2")),
             ("#db.example.org:5432:app:ada:no\n*:*:*:*:yes", Some("yes")),

@@ -1,18 +1,18 @@
-//! A connection string for programs that connect by libpq: Postgres's own.
+//! Connection strings for programs that use libpq, such as `psql` and `pg_dump`.
 
 use super::conninfo;
 use super::parameters::{self, Parameters};
 use crate::Error;
 use std::fmt;
 
-/// How a program that uses libpq, of any version, connects to where a connection string leads.
+/// A connection string in a form that every libpq since Postgres 14 understands.
 ///
-/// What the string leaves open, libpq fills in from the same surroundings as pm does.
+/// libpq completes it from the same environment variables and files as pm does.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Libpq {
-    /// `key='value'` pairs, which may stand among the arguments of a process: no password is among them.
+    /// The parameters as `key='value'` pairs. They contain no password, so they may be passed as a program's argument.
     pub pairs: String,
-    /// What belongs in its environment: a password, or the file with services.
+    /// Environment variables to set for the program: the password, the path of the service file.
     pub variables: Vec<(&'static str, String)>,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Debug for Libpq {
 }
 
 impl Libpq {
-    /// Reads a connection string, a URL or `key=value` pairs, in every spelling that pm takes.
+    /// Parses a connection string, a URL or `key=value` pairs, in any spelling that pm accepts.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_password_is_among_the_pairs_whatever_the_form() {
+    fn the_pairs_never_contain_a_password() {
         for (text, pairs, password) in [
             ("postgres://ada:hunter2@db:5433/app", "dbname='app' host='db' port='5433' user='ada'", Some("hunter2")),
             ("postgres://ada:a%40b%3A@db/app", "dbname='app' host='db' user='ada'", Some("a@b:")),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_other_drivers_and_of_newer_versions_are_left_out_or_written_as_every_libpq_reads_them() {
+    fn parameters_that_not_every_libpq_knows_are_translated_or_left_out() {
         for (parameter, pairs) in [
             ("ssl-mode=require", "sslmode='require'"),
             ("ssl-root-cert=/a", "sslrootcert='/a'"),

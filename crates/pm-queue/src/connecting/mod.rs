@@ -1,7 +1,8 @@
-//! Connecting as libpq does: for drivers, and for programs that want to know where a connection string leads.
+//! Connecting as libpq does. For driver authors, and for programs that inspect connection strings.
 //!
-//! A [`Target`] is read from a connection string and its [`Surroundings`], without touching the network. A [`Route`]
-//! tries its places in turn and remembers which of them were silent. `docs/connecting.md` is the user's view.
+//! A [`Target`] is read from a connection string and its [`Surroundings`] (environment variables and files), without
+//! touching the network. A [`Route`] tries the hosts of a target in turn and remembers which did not answer.
+//! `docs/connecting.md` is the documentation for users.
 
 mod conninfo;
 mod files;

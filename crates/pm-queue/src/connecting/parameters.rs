@@ -1,19 +1,19 @@
-//! The parameters of a connection: their names, their variables, and what pm does with each.
+//! The connection parameters: their names, their environment variables, and how pm supports them.
 
 use crate::Error;
 use std::collections::BTreeMap;
 
-/// What pm does with a parameter of libpq's.
+/// How pm supports a parameter of libpq.
 enum Use {
-    /// It has its effect.
+    /// It has the same effect as in libpq.
     Full,
-    /// Nothing: pm does what the parameter could ask for, or nothing it could change.
+    /// It is accepted and ignored, because it makes no difference.
     None,
-    /// Only these values, with which nothing changes; others are refused.
+    /// Only these values are accepted, which make no difference; others are refused.
     Only(&'static [&'static str]),
 }
 
-/// Every parameter of libpq's, its variable, and what pm does with it.
+/// Every parameter of libpq, its environment variable, and how pm supports it.
 const KNOWN: [(&str, &str, Use); 47] = [
     ("host", "PGHOST", Use::Full),
     ("hostaddr", "PGHOSTADDR", Use::Full),
@@ -61,11 +61,11 @@ const KNOWN: [(&str, &str, Use); 47] = [
     ("client_encoding", "", Use::Only(&["UTF8", "utf8", "UTF-8", "utf-8", "auto"])),
     ("min_protocol_version", "PGMINPROTOCOLVERSION", Use::Only(&["3.0"])),
     ("max_protocol_version", "PGMAXPROTOCOLVERSION", Use::Only(&["3.0", "3.2", "latest"])),
-    // Of sqlx: how many statements it keeps prepared.
+    // A parameter of sqlx: how many statements it keeps prepared.
     ("statement-cache-capacity", "", Use::None),
 ];
 
-/// Other names: those of tokio-postgres and of sqlx.
+/// Other names of parameters, used by tokio-postgres and sqlx.
 const ALIASES: [(&str, &str); 6] = [
     ("keepalives_retries", "keepalives_count"),
     ("ssl-mode", "sslmode"),
@@ -75,25 +75,25 @@ const ALIASES: [(&str, &str); 6] = [
     ("ssl-key", "sslkey"),
 ];
 
-/// Returns a parameter's name in libpq, if there is such a parameter.
+/// Returns a parameter's name in libpq, if it exists.
 pub(super) fn known(name: &str) -> Option<&'static str> {
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, name)| *name);
     let name = alias.unwrap_or(name);
     KNOWN.iter().find(|(known, _, _)| *known == name).map(|(known, _, _)| *known)
 }
 
-/// Returns the error for a parameter that does not exist. It names it only if it looks like a name: what does not may be
-/// a part of a password.
-pub(super) fn unknown(name: &str, place: &str) -> Error {
+/// Returns the error for a parameter that does not exist. The message contains the name only if it looks like one:
+/// other text may be part of a password.
+pub(super) fn unknown(name: &str, source: &str) -> Error {
     let plain = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '-');
     let named = match !name.is_empty() && name.len() <= 40 && name.chars().all(plain) {
         true => format!("an unknown parameter \"{name}\""),
-        false => "a parameter of an unknown name".to_owned(),
+        false => "a parameter with an unknown name".to_owned(),
     };
-    Error::invalid(format!("{place} has {named}; docs/connecting.md lists those that exist"))
+    Error::invalid(format!("{source} has {named}; docs/connecting.md lists the known ones"))
 }
 
-/// Where a parameter was given.
+/// Where a parameter was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     Text,
@@ -101,7 +101,7 @@ pub(super) enum Origin {
     Service(String),
 }
 
-/// Parameters by name, each with where it was given.
+/// Parameters by name, each with its value and where it was set.
 #[derive(Default)]
 pub(super) struct Parameters(BTreeMap<&'static str, (String, Option<Origin>)>);
 
@@ -111,7 +111,7 @@ impl Parameters {
         self.0.insert(name, (value, None));
     }
 
-    /// Sets a parameter unless it is set.
+    /// Sets a parameter unless it is set already.
     pub(super) fn set_default(&mut self, name: &'static str, value: String, origin: Origin) {
         self.0.entry(name).or_insert((value, Some(origin)));
     }
@@ -126,7 +126,7 @@ impl Parameters {
         self.value(name).filter(|value| !value.is_empty())
     }
 
-    /// Returns a parameter as an error names it, with where it was given.
+    /// Returns a parameter's name for an error message, with where it was set.
     pub(super) fn described(&self, name: &str) -> String {
         match self.0.get(name).and_then(|(_, origin)| origin.as_ref()).unwrap_or(&Origin::Text) {
             Origin::Text => format!("{name} in the connection string"),
@@ -145,32 +145,32 @@ impl Parameters {
         self.0.keys().copied()
     }
 
-    /// Refuses what pm does not support.
+    /// Refuses parameters that pm does not support.
     ///
     /// # Errors
     ///
-    /// `Invalid` with the parameter, and where it was given.
+    /// `Invalid`, naming the parameter and where it was set.
     pub(super) fn check_supported(&self) -> Result<(), Error> {
         for (name, _, support) in &KNOWN {
             let Use::Only(allowed) = support else { continue };
             let Some(value) = self.filled(name) else { continue };
             if !allowed.contains(&value) {
-                let which = if allowed.is_empty() { String::new() } else { format!(" but as {}", allowed.join(", ")) };
-                return Err(Error::invalid(format!("{} is not supported{which}: remove it", self.described(name))));
+                let but = if allowed.is_empty() { String::new() } else { format!(" except as {}", allowed.join(", ")) };
+                return Err(Error::invalid(format!("{} is not supported{but}: remove it", self.described(name))));
             }
         }
         Ok(())
     }
 }
 
-/// Returns whether every libpq since that of Postgres 14 knows a parameter, of those that have an effect.
+/// Returns whether a parameter has an effect, and every libpq since Postgres 14 knows it.
 pub(super) fn is_known_to_every_libpq(name: &str) -> bool {
     const NEWER: [&str; 3] = ["load_balance_hosts", "sslnegotiation", "servicefile"];
     let has_effect = KNOWN.iter().any(|(known, _, usage)| *known == name && matches!(usage, Use::Full));
     has_effect && !NEWER.contains(&name)
 }
 
-/// Returns every variable, with its parameter.
+/// Returns every environment variable with the name of its parameter.
 pub(super) fn variables() -> impl Iterator<Item = (&'static str, &'static str)> {
     KNOWN.iter().filter(|(_, variable, _)| !variable.is_empty()).map(|(name, variable, _)| (*variable, *name))
 }

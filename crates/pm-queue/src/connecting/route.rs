@@ -1,4 +1,4 @@
-//! Trying the places of a target in turn, until one will do.
+//! Trying the hosts of a target in turn, until a server is acceptable.
 
 use super::target::{Host, Place, SessionAttrs, Target};
 use super::tls::SslMode;
@@ -12,84 +12,84 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// For how long a place that did not answer in time is tried after the others.
-const SILENCE: Duration = Duration::from_secs(60);
-/// The most addresses of one host that are tried.
-const MOST_ADDRESSES: usize = 32;
+/// For how long an address that did not answer in time is tried after the others.
+const DEFER_FOR: Duration = Duration::from_secs(60);
+/// The maximum number of addresses of one host that are tried.
+const MAX_ADDRESSES: usize = 32;
 
-/// The way to a target: what was tried, and what came of it.
+/// Connects to a target, and remembers which addresses did not answer.
 #[derive(Debug)]
 pub struct Route {
     target: Target,
-    /// Whether names are left for the driver to resolve.
+    /// Whether the driver resolves host names.
     by_name: bool,
-    /// When an address last did not answer in time.
-    silent: Mutex<HashMap<Address, Instant>>,
+    /// The addresses that did not answer in time, with the time of the last attempt.
+    unresponsive: Mutex<HashMap<Address, Instant>>,
 }
 
-/// One address of a target to connect to.
+/// One attempt to connect.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    /// Which of the target's places it is.
+    /// The index of the host in [`Target::places`].
     pub place: usize,
-    /// Where it is.
+    /// The address to connect to.
     pub address: Address,
-    /// How to encrypt: never [`SslMode::Allow`], which is two attempts.
+    /// How to encrypt. Never [`SslMode::Allow`], which leads to two attempts.
     pub mode: SslMode,
 }
 
-/// An address.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A Unix socket, by the directory and the number in its name.
+    /// A Unix socket: its directory, and the port in its name.
     Socket(PathBuf, u16),
     /// An IP address and a port.
     Ip(IpAddr, u16),
-    /// A name that the driver resolves, and a port.
+    /// A host name that the driver resolves, and a port.
     Name(String, u16),
 }
 
-/// What a server is at the moment.
+/// The current role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Role {
     /// Whether it is a standby.
     pub is_standby: bool,
-    /// Whether its sessions take no writes.
+    /// Whether its sessions do not accept writes.
     pub is_read_only: bool,
 }
 
 impl Role {
-    /// The statement that shows it: one row of two texts. Send it as a simple query.
+    /// The statement that reads the role: it returns one row of two texts. Send it as a simple query.
     pub const STATEMENT: &str =
         "select pg_catalog.pg_is_in_recovery()::pg_catalog.text, pg_catalog.current_setting('transaction_read_only')";
 
-    /// Reads the row of [`Role::STATEMENT`].
+    /// Returns the role from the row of [`Role::STATEMENT`].
     pub fn of_row(in_recovery: Option<&str>, read_only: Option<&str>) -> Role {
         Role { is_standby: in_recovery == Some("true"), is_read_only: read_only == Some("on") }
     }
 }
 
-/// Why one attempt came to nothing.
+/// Why one attempt failed.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    /// What the server reported, if it did.
+    /// The error that the server reported, if it did.
     pub reported: Option<Failure>,
-    /// The reason in words, without a password.
+    /// The reason as text, without a password.
     pub why: String,
-    /// Whether it was about encryption: then one without may be tried, if the mode lets it.
+    /// Whether TLS failed. Then an unencrypted connection is tried, if the mode allows that.
     pub is_tls: bool,
 }
 
 impl Refusal {
-    /// Returns what to do about an error of TLS, in brackets after a blank; nothing for others.
+    /// Returns advice on a TLS error, as a space and a text in parentheses; empty for other errors.
     pub fn advice(why: &str) -> &'static str {
         let known = [
             (
                 "UnknownIssuer",
-                " (none that is trusted has signed the certificate: name its issuer's file in sslrootcert)",
+                " (no trusted root has signed the certificate: set sslrootcert to the file of its issuer)",
             ),
-            ("NotValidForName", " (the certificate bears another name: use that host name, or sslmode=verify-ca)"),
-            ("not valid for name", " (the certificate bears another name: use that host name, or sslmode=verify-ca)"),
+            ("NotValidForName", " (the certificate is for another name: use that host name, or sslmode=verify-ca)"),
+            ("not valid for name", " (the certificate is for another name: use that host name, or sslmode=verify-ca)"),
             ("server does not support TLS", " (enable ssl on the server, or use sslmode=prefer)"),
         ];
         known.iter().find(|(sign, _)| why.contains(sign)).map_or("", |(_, advice)| advice)
@@ -99,47 +99,47 @@ impl Refusal {
         Refusal { reported: None, why: why.into(), is_tls: false }
     }
 
-    /// Returns whether another place would refuse as well: the login is wrong, not the server.
+    /// Returns whether other hosts would refuse as well, because the login is wrong.
     fn is_final(&self) -> bool {
         let clear = |failure: &Failure| failure.is_pooler() || failure.class() == Class::Permanent;
         self.reported.as_ref().is_some_and(clear)
     }
 
-    /// Returns whether the server may let in who comes with TLS, or without.
+    /// Returns whether the server may accept a connection with or without TLS instead.
     fn concerns_encryption(&self) -> bool {
         // invalid_authorization_specification: no entry in pg_hba.conf
         self.is_tls || self.reported.as_ref().is_some_and(|failure| failure.sqlstate() == Some("28000"))
     }
 }
 
-/// Opens a connection and makes it ready for use, without a bound of its own; with the server's role if the
-/// [`Route`] asks for it.
+/// Opens a connection and prepares it for use. Returns the server's role too, if [`Route::asks_role`]. The [`Route`]
+/// limits its time.
 pub type Open<'a, C> = dyn Fn(Attempt) -> BoxFuture<'a, Result<(C, Option<Role>), Refusal>> + Sync + 'a;
 
 impl Route {
-    /// Returns the way to a target.
+    /// Returns a route to a target, with no address marked as unresponsive.
     pub fn new(target: Target) -> Self {
-        Route { target, by_name: false, silent: Mutex::default() }
+        Route { target, by_name: false, unresponsive: Mutex::default() }
     }
 
-    /// Leaves names for the driver to resolve: for one that cannot name a host whose address it is given.
+    /// Sets whether the driver resolves host names. For drivers that cannot take an address together with a name.
     pub fn by_name(mut self, by_name: bool) -> Self {
         self.by_name = by_name;
         self
     }
 
-    /// Returns where it leads.
+    /// Returns the target.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Returns whether another connection may lead to another server.
+    /// Returns whether the next connection may go to a different server.
     pub fn has_choice(&self) -> bool {
         let is_name = |place: &Place| matches!(place.host, Host::Name(_));
         self.asks_role() || self.target.places.len() > 1 || self.target.places.iter().any(is_name)
     }
 
-    /// Returns whether a connection must come with the server's [`Role`].
+    /// Returns whether [`Open`] must return the server's [`Role`].
     pub fn asks_role(&self) -> bool {
         match self.target.session {
             SessionAttrs::Any => false,
@@ -148,7 +148,7 @@ impl Route {
         }
     }
 
-    /// Returns a place as messages show it.
+    /// Returns the host with this index as text for messages.
     pub fn place(&self, place: usize) -> String {
         self.target.places.get(place).map_or_else(String::new, |place| match &place.host {
             Host::Socket(directory) => format!("{}:{}", directory.display(), place.port),
@@ -160,20 +160,21 @@ impl Route {
         })
     }
 
-    /// Returns a connection to the first address that will do. Each address has the target's connect timeout.
+    /// Connects to the first acceptable server. Each address has the target's connect timeout.
     ///
-    /// Like libpq it stops at a server that refuses the login. Unlike libpq it tries an address that was silent within
-    /// the last minute after the others, so that a statement's own timeout does not end every walk at the same place.
+    /// Like libpq, it stops at a server that refuses the login. Unlike libpq, an address that did not answer within
+    /// the last minute is tried after the others. Otherwise a statement's timeout might always end the search at that
+    /// address.
     ///
     /// # Errors
     ///
-    /// What the only server reported, or all places with what each of them said.
+    /// The error of the only server, or a list of all hosts with the error of each.
     pub async fn connect<C>(&self, runtime: &dyn Runtime, open: &Open<'_, C>) -> Result<C, Failure> {
-        let (mut refusals, mut second_best, mut silent) = (Vec::new(), None, Vec::new());
+        let (mut refusals, mut second_best, mut unresponsive) = (Vec::new(), None, Vec::new());
         let places = self.order(self.target.places.len());
         for (place, again) in places.into_iter().map(|place| (place, false)).chain([(0, true)]) {
             let addresses = match again {
-                true => std::mem::take(&mut silent),
+                true => std::mem::take(&mut unresponsive),
                 false => match self.addresses(place, runtime).await {
                     Ok(addresses) => addresses.into_iter().map(|address| (place, address)).collect(),
                     Err(refusal) => {
@@ -183,15 +184,15 @@ impl Route {
                 },
             };
             for (place, address) in addresses {
-                if !again && self.was_silent(&address, runtime.now()) {
-                    silent.push((place, address));
+                if !again && self.is_unresponsive(&address, runtime.now()) {
+                    unresponsive.push((place, address));
                     continue;
                 }
                 match self.try_address(place, address, runtime, open).await {
-                    Ok((connection, role)) => match self.fits(role) {
-                        Fit::Good => return Ok(connection),
-                        Fit::Fair => second_best = second_best.or(Some(connection)),
-                        Fit::Bad(why) => refusals.push((place, Refusal::of(why))),
+                    Ok((connection, role)) => match self.rate(role) {
+                        Rating::Good => return Ok(connection),
+                        Rating::Fair => second_best = second_best.or(Some(connection)),
+                        Rating::Bad(why) => refusals.push((place, Refusal::of(why))),
                     },
                     Err(refusal) if refusal.is_final() && second_best.is_none() => {
                         return Err(self.failure(vec![(place, refusal)]));
@@ -216,37 +217,37 @@ impl Route {
             (SslMode::Prefer, _) => (SslMode::Prefer, Some(SslMode::Disable)),
             (mode, _) => (mode, None),
         };
-        let attempt = |mode| self.in_time(Attempt { place, address: address.clone(), mode }, runtime, open);
+        let attempt = |mode| self.attempt(Attempt { place, address: address.clone(), mode }, runtime, open);
         match (attempt(first).await, second) {
             (Err(refusal), Some(second)) if refusal.concerns_encryption() => {
-                // What the first said is why the second was tried, and usually the cause.
+                // If TLS fails too, the first error is usually the cause.
                 attempt(second).await.map_err(|other| if other.is_tls { refusal } else { other })
             }
             (opened, _) => opened,
         }
     }
 
-    /// Makes one attempt, no longer than the connect timeout.
-    async fn in_time<C>(
+    /// Makes one attempt, limited by the connect timeout.
+    async fn attempt<C>(
         &self,
         attempt: Attempt,
         runtime: &dyn Runtime,
         open: &Open<'_, C>,
     ) -> Result<(C, Option<Role>), Refusal> {
         let address = attempt.address.clone();
-        let trial = Trial { route: self, address, runtime, since: runtime.now(), is_answered: false };
-        let Some(limit) = self.target.connect_timeout else { return trial.answered(open(attempt).await) };
+        let guard = AttemptGuard { route: self, address, runtime, since: runtime.now(), is_answered: false };
+        let Some(limit) = self.target.connect_timeout else { return guard.answered(open(attempt).await) };
         match select(open(attempt), runtime.sleep(limit)).await {
-            Either::Left((opened, _)) => trial.answered(opened),
+            Either::Left((opened, _)) => guard.answered(opened),
             Either::Right(_) => Err(Refusal::of(format!("no answer within {limit:?}"))),
         }
     }
 
-    /// Returns the addresses of a place.
+    /// Returns the addresses of a host.
     async fn addresses(&self, place: usize, runtime: &dyn Runtime) -> Result<Vec<Address>, Refusal> {
-        let Some(there) = self.target.places.get(place) else { return Ok(Vec::new()) };
-        let port = there.port;
-        let name = match &there.host {
+        let Some(host) = self.target.places.get(place) else { return Ok(Vec::new()) };
+        let port = host.port;
+        let name = match &host.host {
             Host::Socket(directory) => return Ok(vec![Address::Socket(directory.clone(), port)]),
             Host::Address(address, _) => return Ok(vec![Address::Ip(*address, port)]),
             Host::Name(name) if self.by_name => return Ok(vec![Address::Name(name.clone(), port)]),
@@ -257,19 +258,19 @@ impl Route {
             None => found.await,
             Some(limit) => match select(Box::pin(found), runtime.sleep(limit)).await {
                 Either::Left((found, _)) => found,
-                Either::Right(_) => Err(Refusal::of(format!("its name was not resolved within {limit:?}"))),
+                Either::Right(_) => Err(Refusal::of(format!("its name could not be resolved within {limit:?}"))),
             },
         }?;
         let order = self.order(found.len());
         Ok(order.into_iter().filter_map(|at| found.get(at)).map(|ip| Address::Ip(*ip, port)).collect())
     }
 
-    /// Returns the numbers below `count`, shuffled if the target balances.
+    /// Returns the numbers below `count`, shuffled for load balancing if the target asks for that.
     fn order(&self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         if self.target.balances {
             for last in (1..count).rev() {
-                // The remainder's bias is nothing beside the 64 bits.
+                // The bias of the remainder is negligible with 64 bits.
                 let other = SystemRandomness.next_u64() % (last as u64 + 1);
                 order.swap(last, usize::try_from(other).unwrap_or_default());
             }
@@ -277,32 +278,32 @@ impl Route {
         order
     }
 
-    fn silent(&self) -> MutexGuard<'_, HashMap<Address, Instant>> {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unresponsive(&self) -> MutexGuard<'_, HashMap<Address, Instant>> {
+        self.unresponsive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn was_silent(&self, address: &Address, now: Instant) -> bool {
-        let mut silent = self.silent();
-        silent.retain(|_, since| now < *since + SILENCE);
-        silent.contains_key(address)
+    fn is_unresponsive(&self, address: &Address, now: Instant) -> bool {
+        let mut unresponsive = self.unresponsive();
+        unresponsive.retain(|_, since| now < *since + DEFER_FOR);
+        unresponsive.contains_key(address)
     }
 
-    fn fits(&self, role: Option<Role>) -> Fit {
-        let Some(role) = role else { return Fit::Good };
+    fn rate(&self, role: Option<Role>) -> Rating {
+        let Some(role) = role else { return Rating::Good };
         let writes = !role.is_read_only && !role.is_standby;
         let (fits, what) = match self.target.session {
-            SessionAttrs::Any => return Fit::Good,
-            SessionAttrs::Unsaid => return if writes { Fit::Good } else { Fit::Fair },
-            SessionAttrs::PreferStandby => return if role.is_standby { Fit::Good } else { Fit::Fair },
+            SessionAttrs::Any => return Rating::Good,
+            SessionAttrs::Unsaid => return if writes { Rating::Good } else { Rating::Fair },
+            SessionAttrs::PreferStandby => return if role.is_standby { Rating::Good } else { Rating::Fair },
             SessionAttrs::ReadWrite => (writes, "it takes no writes (target_session_attrs=read-write)"),
             SessionAttrs::ReadOnly => (!writes, "it takes writes (target_session_attrs=read-only)"),
             SessionAttrs::Primary => (!role.is_standby, "it is a standby (target_session_attrs=primary)"),
-            SessionAttrs::Standby => (role.is_standby, "it is no standby (target_session_attrs=standby)"),
+            SessionAttrs::Standby => (role.is_standby, "it is not a standby (target_session_attrs=standby)"),
         };
-        if fits { Fit::Good } else { Fit::Bad(what) }
+        if fits { Rating::Good } else { Rating::Bad(what) }
     }
 
-    /// Returns what all refusals come to.
+    /// Combines the refusals into one failure.
     fn failure(&self, mut refusals: Vec<(usize, Refusal)>) -> Failure {
         let hints = self.target.warnings.iter().map(|warning| format!(" ({warning})")).collect::<String>();
         if refusals.len() == 1
@@ -328,15 +329,15 @@ impl Route {
     }
 }
 
-enum Fit {
+enum Rating {
     Good,
-    /// It will do if nothing better answers.
+    /// Used if there is no better server.
     Fair,
     Bad(&'static str),
 }
 
-/// One attempt under way: if it ends without an answer, its address was silent.
-struct Trial<'a> {
+/// One attempt in progress. If it is dropped without an answer, its address is marked as unresponsive.
+struct AttemptGuard<'a> {
     route: &'a Route,
     address: Address,
     runtime: &'a dyn Runtime,
@@ -344,31 +345,31 @@ struct Trial<'a> {
     is_answered: bool,
 }
 
-impl Trial<'_> {
+impl AttemptGuard<'_> {
     fn answered<T>(mut self, answer: T) -> T {
         self.is_answered = true;
-        self.route.silent().remove(&self.address);
+        self.route.unresponsive().remove(&self.address);
         answer
     }
 }
 
-impl Drop for Trial<'_> {
+impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
-        // One given up at once, because its program changed its mind, says nothing about the server.
+        // An attempt that the program abandoned at once does not count against the server.
         let now = self.runtime.now();
         if !self.is_answered && now >= self.since + Duration::from_secs(1) {
-            self.route.silent().insert(self.address.clone(), now);
+            self.route.unresponsive().insert(self.address.clone(), now);
         }
     }
 }
 
-/// Returns the addresses of a host. The system's resolver blocks: it has a thread, whatever the runtime.
+/// Resolves a host name. The system's resolver blocks, so it runs on its own thread.
 async fn resolve(name: String, port: u16) -> Result<Vec<IpAddr>, Refusal> {
     if name.contains('%') {
-        return Err(Refusal::of("an IPv6 address with a zone, as fe80::1%eth0, is not supported: use one without"));
+        return Err(Refusal::of("an IPv6 address with a zone, like fe80::1%eth0, is not supported: use one without"));
     }
     let (sender, receiver) = oneshot::channel();
-    let look = move || {
+    let look_up = move || {
         let found = (name.as_str(), port).to_socket_addrs();
         let unique = |mut all: Vec<IpAddr>, one: std::net::SocketAddr| {
             if !all.contains(&one.ip()) {
@@ -376,16 +377,16 @@ async fn resolve(name: String, port: u16) -> Result<Vec<IpAddr>, Refusal> {
             }
             all
         };
-        // The one who asked may have given up.
-        drop(sender.send(found.map(|found| found.take(MOST_ADDRESSES).fold(Vec::new(), unique))));
+        // The receiver may have given up.
+        drop(sender.send(found.map(|found| found.take(MAX_ADDRESSES).fold(Vec::new(), unique))));
     };
-    let thread = std::thread::Builder::new().name("pm-resolve".into()).spawn(look);
+    let thread = std::thread::Builder::new().name("pm-resolve".into()).spawn(look_up);
     let unresolved = |why: String| Refusal::of(format!("its name cannot be resolved: {why}"));
     thread.map_err(|error| unresolved(error.to_string()))?;
     match receiver.await {
         Ok(Ok(found)) if found.is_empty() => Err(unresolved("it has no address".into())),
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(unresolved(error.to_string())),
-        Err(_) => Err(unresolved("the resolver ended".into())),
+        Err(_) => Err(unresolved("the resolver's thread has ended".into())),
     }
 }

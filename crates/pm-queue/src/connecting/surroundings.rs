@@ -1,11 +1,11 @@
-//! What a connection depends on besides its connection string: variables, files, the user.
+//! What a connection depends on besides its connection string: environment variables, files, the user.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The environment of a process, as data: the system's in programs, made up in tests.
+/// The environment of a process: [`System`] in programs, a fake one in tests.
 pub trait Surroundings {
-    /// Returns a variable; what is not UTF-8 counts as not set.
+    /// Returns an environment variable. One that is not UTF-8 counts as not set.
     fn variable(&self, name: &str) -> Option<String>;
 
     /// Returns the name of the operating system's user.
@@ -14,17 +14,17 @@ pub trait Surroundings {
     /// Returns the user's home directory.
     fn home(&self) -> Option<PathBuf>;
 
-    /// Returns whether there is a file, or a socket.
+    /// Returns whether a file or socket exists at this path.
     fn exists(&self, path: &Path) -> bool;
 
-    /// Returns a file's text.
+    /// Returns the text of a file.
     ///
     /// # Errors
     ///
-    /// When it cannot be read; a file that is not there is an error of kind `NotFound`.
+    /// When the file cannot be read; of kind `NotFound` when it does not exist.
     fn read(&self, path: &Path) -> io::Result<String>;
 
-    /// Returns whether no other user but root can read a file, or write it.
+    /// Returns whether no other user but root can read or write a file.
     fn is_private(&self, path: &Path) -> bool;
 }
 
@@ -50,10 +50,10 @@ impl Surroundings for System {
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
-        // A FIFO could be waited for without end.
+        // Reading a FIFO could block for ever.
         match std::fs::metadata(path)?.is_file() {
             true => Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned()),
-            false => Err(io::Error::other("it is no regular file")),
+            false => Err(io::Error::other("it is not a regular file")),
         }
     }
 
@@ -61,7 +61,7 @@ impl Surroundings for System {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            // As libpq: a file of root's may be readable for its group.
+            // As in libpq, a file that root owns may be readable by its group.
             let shared = |file: std::fs::Metadata| file.mode() & if file.uid() == 0 { 0o027 } else { 0o077 };
             std::fs::metadata(path).is_ok_and(|file| shared(file) == 0)
         }

@@ -1,4 +1,4 @@
-//! Where to connect, and how: everything that was left open filled in.
+//! The complete parameters of a connection, with all defaults filled in.
 
 use super::files::{self, Login};
 use super::parameters::{Origin, Parameters, variables};
@@ -10,72 +10,72 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The most places in one connection string.
-const MOST_PLACES: usize = 100;
+/// The maximum number of hosts in one connection string.
+const MAX_HOSTS: usize = 100;
 const DEFAULT_PORT: u16 = 5432;
-/// Where servers keep their sockets, by who built them; the first that has one counts.
+/// The usual directories of the server's Unix socket. The first that contains one is used.
 const SOCKET_DIRECTORIES: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
-/// An idle connection whose server is gone without a word is given up after about a minute.
+/// The default keepalives, with which a connection to a server that has vanished is closed after about a minute.
 const PROBES: Keepalives =
     Keepalives { idle: Duration::from_secs(30), interval: Duration::from_secs(10), count: Some(3) };
 
-/// Where to connect, and how.
+/// Where to connect, and how: a connection string with all defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The places to try, in the order of the connection string; at least one.
+    /// The hosts to try, in the order of the connection string; at least one.
     pub places: Vec<Place>,
-    /// The role.
+    /// The name of the role.
     pub user: String,
-    /// The database.
+    /// The name of the database.
     pub database: String,
-    /// Settings that the session starts with, as `-c name=value`.
+    /// Settings of the session, in the form `-c name=value`.
     pub options: Option<String>,
-    /// The name the server shows.
+    /// The `application_name` of the session.
     pub application_name: String,
-    /// How long one address may take until the session is ready; `None` for ever.
+    /// The time limit for opening a session on one address; `None` for no limit.
     pub connect_timeout: Option<Duration>,
-    /// Which servers will do.
+    /// Which servers are acceptable.
     pub session: SessionAttrs,
-    /// Whether places and addresses are tried in random order.
+    /// Whether hosts and addresses are tried in random order.
     pub balances: bool,
-    /// Whether and how connections are encrypted.
+    /// The TLS parameters.
     pub tls: Tls,
-    /// When an idle TCP connection is probed; `None` never.
+    /// The TCP keepalives; `None` for none.
     pub keepalives: Option<Keepalives>,
-    /// How long sent bytes may stay unconfirmed; `None` as long as the system says.
+    /// How long sent data may stay unacknowledged; `None` for the system's default.
     pub tcp_user_timeout: Option<Duration>,
-    /// What was passed over, for people: a password file that others can read.
+    /// Warnings for humans, for example about a password file that is ignored because other users can read it.
     pub warnings: Vec<String>,
 }
 
-/// One place where the server may be.
+/// One host of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The host.
     pub host: Host,
     /// The TCP port, or the number in the socket's name.
     pub port: u16,
-    /// The password for it, if there is one.
+    /// The password for this host, if there is one.
     pub password: Option<Password>,
 }
 
-/// A host.
+/// How to reach a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
-    /// The directory of a Unix socket.
+    /// The Unix socket in this directory.
     Socket(PathBuf),
-    /// A name, which may stand for several addresses.
+    /// A host name, which may resolve to several addresses.
     Name(String),
-    /// An address, and the name that the server's certificate has to bear.
+    /// An address, and the name for which the server's certificate must be issued.
     Address(IpAddr, String),
 }
 
-/// A password, which is never shown.
+/// A password. Its `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {
-    /// Returns the password: for logging in.
+    /// Returns the password in plain text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -87,38 +87,38 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Which servers will do: `target_session_attrs`.
+/// Which servers are acceptable: the parameter `target_session_attrs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionAttrs {
-    /// Not said: the first of several that takes writes, or else the first that answers.
+    /// Not set: the first of several servers that accepts writes or, if none does, the first that answers.
     Unsaid,
-    /// The first that answers.
+    /// The first server that answers.
     Any,
-    /// One that takes writes.
+    /// A server that accepts writes.
     ReadWrite,
-    /// One that takes none.
+    /// A server that does not accept writes.
     ReadOnly,
-    /// One that is no standby.
+    /// A server that is not a standby.
     Primary,
     /// A standby.
     Standby,
-    /// A standby, or else the first that answers.
+    /// A standby or, if there is none, the first server that answers.
     PreferStandby,
 }
 
-/// When an idle TCP connection is probed.
+/// When idle TCP connections are probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalives {
-    /// After how long an idle connection is probed.
+    /// The idle time before the first probe.
     pub idle: Duration,
-    /// The pause before another probe.
+    /// The interval between probes.
     pub interval: Duration,
-    /// After how many unanswered probes it is given up; `None` as the system says.
+    /// The number of unanswered probes after which the connection is closed; `None` for the system's default.
     pub count: Option<u32>,
 }
 
 impl Target {
-    /// Reads a connection string in the surroundings of this process.
+    /// Reads a connection string, completed from the environment of this process.
     ///
     /// # Errors
     ///
@@ -127,12 +127,13 @@ impl Target {
         Target::resolve(text, options, &System)
     }
 
-    /// Reads a connection string, a URL or `key=value` pairs, and fills in what it leaves open: from the service it
-    /// names, then the variables, then the options, then libpq's defaults; a password at last from the password file.
+    /// Reads a connection string, a URL or `key=value` pairs. Parameters that it does not set come from the service
+    /// that it names, then the environment variables, then the options, then libpq's defaults. A password comes last
+    /// from the password file.
     ///
     /// # Errors
     ///
-    /// `Invalid` with the parameter that is wrong, and where it was given. No password is in the message.
+    /// `Invalid`, naming the bad parameter and where it was set. The message contains no password.
     pub fn resolve(text: &str, options: &ConnectOptions, surroundings: &dyn Surroundings) -> Result<Target, Error> {
         let mut found = conninfo::parse(text)?;
         files::add_service(&mut found, surroundings)?;
@@ -166,23 +167,23 @@ impl Target {
         })
     }
 
-    /// Refuses what is no connection string, without a look at the surroundings.
+    /// Checks the syntax of a connection string, without reading the environment.
     ///
     /// # Errors
     ///
-    /// `Invalid`. No value is in the message: it could be a part of a password.
+    /// `Invalid`. The message contains no value, which could be part of a password.
     pub fn check(text: &str) -> Result<(), Error> {
         conninfo::parse(text).map(drop)
     }
 
-    /// Returns whether anything names a database, or a server, in the surroundings alone.
+    /// Returns whether an environment variable names a server or a database.
     pub fn is_named_by(surroundings: &dyn Surroundings) -> bool {
         const NAMING: [&str; 6] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"];
         NAMING.iter().any(|variable| files::set(surroundings, variable).is_some())
     }
 }
 
-/// Reads single parameters.
+/// Interprets single parameters.
 pub(super) struct Reader<'a> {
     pub(super) found: &'a Parameters,
     pub(super) surroundings: &'a dyn Surroundings,
@@ -191,7 +192,7 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     fn user(&self) -> Result<String, Error> {
         let user = self.found.filled("user").map(str::to_owned).or_else(|| self.surroundings.user());
-        user.ok_or_else(|| Error::invalid("no user is named, and the operating system names none: add one to the URL"))
+        user.ok_or_else(|| Error::invalid("no user is set, and the operating system reports none: add one to the URL"))
     }
 
     fn places(&self, user: &str, database: &str, warnings: &mut Vec<String>) -> Result<Vec<Place>, Error> {
@@ -204,14 +205,14 @@ impl Reader<'_> {
         let has_hosts = self.found.filled("host").is_some();
         if has_hosts && has_addresses && hosts.len() != addresses.len() {
             let (hosts, addresses) = (hosts.len(), addresses.len());
-            return Err(Error::invalid(format!("{hosts} hosts and {addresses} addresses (hostaddr): name as many")));
+            return Err(Error::invalid(format!("{hosts} hosts but {addresses} addresses (hostaddr): give as many")));
         }
         let count = if has_addresses { addresses.len() } else { hosts.len() };
-        if count > MOST_PLACES {
-            return Err(Error::invalid(format!("{count} hosts are named, at most {MOST_PLACES} may be")));
+        if count > MAX_HOSTS {
+            return Err(Error::invalid(format!("{count} hosts are given, more than the {MAX_HOSTS} allowed")));
         }
         if ports.len() != 1 && ports.len() != count {
-            return Err(Error::invalid(format!("{} ports for {count} hosts: name one, or one for each", ports.len())));
+            return Err(Error::invalid(format!("{} ports for {count} hosts: give one, or one for each", ports.len())));
         }
         let passfile = self.passfile(warnings);
         (0..count)
@@ -229,7 +230,7 @@ impl Reader<'_> {
 
     fn host(&self, name: &str, address: Option<&String>, port: u16) -> Result<Host, Error> {
         if let Some(address) = address {
-            let wrong = || Error::invalid(format!("{} is no IP address", self.found.described("hostaddr")));
+            let wrong = || Error::invalid(format!("{} is not an IP address", self.found.described("hostaddr")));
             let address: IpAddr = address.parse().map_err(|_| wrong())?;
             let name = if name.is_empty() { address.to_string() } else { name.to_owned() };
             return Ok(Host::Address(address, name));
@@ -244,7 +245,7 @@ impl Reader<'_> {
             return Ok(Host::Socket(PathBuf::from(name)));
         }
         if name.starts_with('@') {
-            return Err(Error::invalid("abstract sockets are not supported: name the socket's directory"));
+            return Err(Error::invalid("abstract sockets are not supported: give the directory of the socket"));
         }
         Ok(name.parse().map_or_else(|_| Host::Name(name.to_owned()), |address| Host::Address(address, name.to_owned())))
     }
@@ -254,17 +255,17 @@ impl Reader<'_> {
             return Ok(DEFAULT_PORT);
         }
         let port = text.parse().ok().filter(|port| *port > 0);
-        port.ok_or_else(|| Error::invalid(format!("{} is no port: 1 to 65535", self.found.described("port"))))
+        port.ok_or_else(|| Error::invalid(format!("{} is not a port (1 to 65535)", self.found.described("port"))))
     }
 
-    /// Returns the text of the password file, unless the password is known or other users can read the file.
+    /// Returns the text of the password file, unless the password is set or other users can read the file.
     fn passfile(&self, warnings: &mut Vec<String>) -> Option<String> {
         if self.found.filled("password").is_some() {
             return None;
         }
         let named = self.found.filled("passfile").map(PathBuf::from);
         let path = named.or_else(|| Some(self.surroundings.home()?.join(".pgpass")))?;
-        // As libpq: a file that is not there, or no file, is passed over.
+        // As in libpq, a missing or unreadable file is ignored.
         let text = self.surroundings.read(&path).ok()?;
         if self.surroundings.is_private(&path) {
             return Some(text);
@@ -275,7 +276,8 @@ impl Reader<'_> {
         None
     }
 
-    /// Returns the connection string's name, or that of the options when the program chose one, or the variable's.
+    /// Returns the name in the connection string, else the one that the program chose, else the environment
+    /// variable's.
     fn application_name(&self, options: &ConnectOptions) -> Result<String, Error> {
         let given = self.found.filled("application_name");
         let chosen = options.application_name != ConnectOptions::default().application_name;
@@ -313,7 +315,7 @@ impl Reader<'_> {
         if self.number("keepalives")? == Some(0) {
             return Ok(None);
         }
-        // Zero is the system's own value, which nothing needs here.
+        // Zero means the system's default; our own default is used instead.
         let positive =
             |name| Ok::<_, Error>(self.number(name)?.and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0));
         let seconds = |name| Ok::<_, Error>(positive(name)?.map(|it| Duration::from_secs(u64::from(it))));
@@ -326,7 +328,7 @@ impl Reader<'_> {
 
     fn number(&self, name: &str) -> Result<Option<i32>, Error> {
         let Some(text) = self.found.filled(name) else { return Ok(None) };
-        let wrong = || Error::invalid(format!("{} is no whole number", self.found.described(name)));
+        let wrong = || Error::invalid(format!("{} is not an integer", self.found.described(name)));
         text.trim().parse().map(Some).map_err(|_| wrong())
     }
 
@@ -335,13 +337,13 @@ impl Reader<'_> {
         let chosen = choices.iter().find(|(choice, _)| *choice == text).map(|(_, value)| *value);
         chosen.ok_or_else(|| {
             let all: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
-            Error::invalid(format!("{} is none of {}", self.found.described(name), all.join(", ")))
+            Error::invalid(format!("{} is not one of {}", self.found.described(name), all.join(", ")))
         })
     }
 }
 
 impl Host {
-    /// Returns the names under which the host may stand in a password file.
+    /// Returns the names under which a password file may list the host.
     fn names(&self) -> Vec<&str> {
         match self {
             Host::Socket(directory) => vec![directory.to_str().unwrap_or("localhost"), "localhost"],

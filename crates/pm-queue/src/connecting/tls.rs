@@ -1,4 +1,4 @@
-//! Whether and how a connection is encrypted.
+//! The TLS parameters of a connection.
 
 use super::parameters::Parameters;
 use super::surroundings::Surroundings;
@@ -6,66 +6,66 @@ use super::target::Reader;
 use crate::Error;
 use std::path::PathBuf;
 
-/// Whether and how connections are encrypted.
+/// The TLS parameters: whether connections are encrypted, and which certificates are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// `sslmode`.
+    /// The parameter `sslmode`.
     pub mode: SslMode,
-    /// Which certificates are trusted.
+    /// The trusted root certificates.
     pub roots: Roots,
-    /// The client's certificate and its key, both PEM files.
+    /// The paths of the client's certificate and its private key, both PEM files.
     pub client: Option<(PathBuf, PathBuf)>,
-    /// Whether TLS begins at once, without asking the server: `sslnegotiation=direct`.
+    /// Whether TLS starts at once, without asking the server first: `sslnegotiation=direct`.
     pub direct: bool,
-    /// `channel_binding`.
+    /// The parameter `channel_binding`.
     pub channel_binding: ChannelBinding,
 }
 
-/// Whether connections are encrypted, and what is looked at.
+/// Whether connections are encrypted, and what is verified: the parameter `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SslMode {
-    /// Never.
+    /// Never encrypted.
     Disable,
-    /// Only when the server refuses otherwise.
+    /// Encrypted only if the server refuses an unencrypted connection.
     Allow,
-    /// When the server can.
+    /// Encrypted if the server supports it.
     Prefer,
-    /// Always; the certificate is not looked at.
+    /// Always encrypted; the server's certificate is not verified.
     Require,
-    /// Always; the certificate has to be signed by one that is trusted.
+    /// Always encrypted; a trusted root must have signed the certificate.
     VerifyCa,
-    /// Always; it also has to bear the host's name.
+    /// Always encrypted; as `VerifyCa`, and the certificate must be for the host's name.
     VerifyFull,
 }
 
-/// Which certificates are trusted.
+/// The trusted root certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Roots {
-    /// Those that the system trusts.
+    /// The system's trusted roots.
     System,
-    /// Those in a PEM file.
+    /// The certificates in a PEM file.
     File(PathBuf),
 }
 
-/// Whether the password's proof is bound to the TLS connection.
+/// Whether password authentication is bound to the TLS connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelBinding {
     /// Never.
     Disable,
-    /// When the server can.
+    /// If the server supports it.
     Prefer,
     /// Always.
     Require,
 }
 
 impl SslMode {
-    /// Returns the name that the mode has in a connection string.
+    /// Returns the mode's name in a connection string.
     pub fn name(self) -> &'static str {
         let named = MODES.iter().find(|(_, mode)| *mode == self);
         named.map_or("", |(name, _)| name)
     }
 
-    /// Returns whether a connection without TLS is out of the question.
+    /// Returns whether unencrypted connections are refused.
     pub fn is_strict(self) -> bool {
         matches!(self, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull)
     }
@@ -91,27 +91,29 @@ impl Tls {
         };
         let mut mode = reader.one_of("sslmode", &MODES, default)?;
         if is_system && mode != SslMode::VerifyFull {
-            return Err(Error::invalid("sslrootcert=system wants sslmode=verify-full: anyone can have a certificate"));
+            return Err(Error::invalid(
+                "sslrootcert=system requires sslmode=verify-full: anyone can get a certificate",
+            ));
         }
         let in_home = |name: &str| surroundings.home().map(|home| home.join(".postgresql").join(name));
-        let there = |path: PathBuf| surroundings.exists(&path).then_some(path);
+        let if_exists = |path: PathBuf| surroundings.exists(&path).then_some(path);
         let roots = match found.filled("sslrootcert").filter(|_| !is_system).map(PathBuf::from) {
-            None if !is_system => in_home("root.crt").and_then(there),
+            None if !is_system => in_home("root.crt").and_then(if_exists),
             named => named,
         };
         let missing = |parameter: &str, path: &PathBuf| {
-            Error::invalid(format!("{}: there is no file {}", found.described(parameter), path.display()))
+            Error::invalid(format!("{}: the file {} does not exist", found.described(parameter), path.display()))
         };
         if let Some(path) = roots.as_ref().filter(|path| mode.is_strict() && !surroundings.exists(path)) {
             return Err(missing("sslrootcert", path));
         }
-        // As libpq: who has named a root wants it looked at.
+        // As in libpq, a root certificate implies verification.
         if mode == SslMode::Require && roots.is_some() {
             mode = SslMode::VerifyCa;
         }
         let direct = reader.one_of("sslnegotiation", &[("postgres", false), ("direct", true)], false)?;
         if direct && !mode.is_strict() {
-            return Err(Error::invalid("sslnegotiation=direct wants sslmode=require, verify-ca or verify-full"));
+            return Err(Error::invalid("sslnegotiation=direct requires sslmode=require, verify-ca or verify-full"));
         }
         let choices = [
             ("disable", ChannelBinding::Disable),
@@ -119,13 +121,13 @@ impl Tls {
             ("require", ChannelBinding::Require),
         ];
         let certificate = found.filled("sslcert").map(PathBuf::from);
-        let certificate = certificate.or_else(|| in_home("postgresql.crt").and_then(there));
+        let certificate = certificate.or_else(|| in_home("postgresql.crt").and_then(if_exists));
         let client = match (certificate, mode) {
             (None, _) | (_, SslMode::Disable) => None,
             (Some(certificate), _) => {
                 let key = found.filled("sslkey").map(PathBuf::from).or_else(|| in_home("postgresql.key"));
-                let unnamed = || Error::invalid("sslcert is given without sslkey, the file of its private key");
-                let key = key.ok_or_else(unnamed)?;
+                let no_key = || Error::invalid("sslcert is set without sslkey, the file of its private key");
+                let key = key.ok_or_else(no_key)?;
                 if let Some(path) = [&certificate, &key].into_iter().find(|path| !surroundings.exists(path)) {
                     return Err(missing(if *path == key { "sslkey" } else { "sslcert" }, path));
                 }

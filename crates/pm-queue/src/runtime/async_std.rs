@@ -1,4 +1,4 @@
-//! async-std.
+//! The runtime async-std.
 
 use super::Runtime;
 use crate::BoxFuture;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// async-std's global executor, for programs that are still on it.
 ///
-/// async-std is discontinued (RUSTSEC-2025-0052) and its authors name smol as the way on: see `Smol`.
+/// async-std is discontinued (RUSTSEC-2025-0052); its authors recommend smol, which is `Smol` here.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AsyncStd;
 

@@ -1,4 +1,4 @@
-//! What the façade needs of an async runtime: four methods, one small file a runtime.
+//! The async runtimes on which queues run: [`Runtime`] and its implementations, one for each feature.
 
 #[cfg(feature = "async-std")]
 mod async_std;
@@ -20,27 +20,28 @@ use std::time::Duration;
 
 /// An async runtime and its clocks.
 pub trait Runtime: Send + Sync + 'static {
-    /// Runs a task to its end, or until the runtime goes away.
+    /// Runs a task to completion, or until the runtime is shut down.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
-    /// Returns a future that ends after `duration`.
+    /// Returns a future that completes after `duration`.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 
-    /// Returns the time on a monotonic clock that goes on while the machine sleeps.
+    /// Returns the time on a monotonic clock that includes the time during which the computer is suspended.
     fn now(&self) -> Instant {
         monotonic_now()
     }
 
-    /// Returns the wall clock's milliseconds since 1970, for the time part of job ids. It decides nothing.
+    /// Returns the wall clock's milliseconds since 1970. Used for the time part of job ids, and by the doctor's check
+    /// of clocks.
     fn unix_ms(&self) -> u64 {
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since_1970.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
-/// A source of random bits: for job ids, lease numbers and jitter.
+/// A source of random bits for job ids, lease numbers and jitter.
 pub trait Randomness: Send + Sync + 'static {
-    /// Returns 64 random bits. Lease numbers are made of them: two processes must never draw the same.
+    /// Returns 64 random bits. They must be unpredictable enough that no two processes draw the same lease number.
     fn next_u64(&self) -> u64;
 }
 
@@ -50,7 +51,7 @@ pub struct SystemRandomness;
 
 impl Randomness for SystemRandomness {
     fn next_u64(&self) -> u64 {
-        getrandom::u64().expect("every supported system gives random bytes to a running process")
+        getrandom::u64().expect("every supported system provides random bytes")
     }
 }
 

@@ -1,10 +1,11 @@
-//! smol.
+//! The runtime smol.
 
 use super::Runtime;
 use crate::BoxFuture;
 use std::time::Duration;
 
-/// smol's global executor: its threads start with the first task (`SMOL_THREADS` says how many, by default one).
+/// smol's global executor. Its threads start with the first task; the variable `SMOL_THREADS` sets their number
+/// (default 1).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Smol;
 

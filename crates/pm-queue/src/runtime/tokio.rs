@@ -1,15 +1,15 @@
-//! Tokio.
+//! The runtime tokio.
 
 use super::Runtime;
 use crate::BoxFuture;
 use std::time::Duration;
 
-/// A tokio runtime, by its handle: it works from any thread.
+/// A handle on a tokio runtime, usable from any thread.
 #[derive(Debug, Clone)]
 pub struct Tokio(tokio::runtime::Handle);
 
 impl Tokio {
-    /// Returns the runtime this is called in.
+    /// Returns the runtime in which this is called.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! What a statement may do to the tables.
+//! Which changes a statement may make to the tables.
 
 use super::Auditor;
 use crate::sim::owned::leases_of;
@@ -14,7 +14,7 @@ const IN_PROGRESS: i16 = 1;
 const FINISHED: i16 = 2;
 const RELEASE: i16 = 3;
 
-/// One statement, and what was before it.
+/// One statement, and the tables before it.
 pub(super) struct Step<'a> {
     pub(super) statement: StatementId,
     pub(super) params: &'a [Value<'a>],
@@ -68,35 +68,35 @@ impl Auditor {
             StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach => {
                 let payload = new.payload.as_deref().unwrap_or_default().to_vec();
                 if self.was_refused(&payload) {
-                    self.violate(format!("answers are true: {id} came in after it was answered as not in"));
+                    self.violate(format!("answers are true: {id} was enqueued after it had been refused"));
                 }
-                // One that was deleted may come back under its id while its enqueue is sent again: that is documented.
+                // A deleted job may be created again under its id while its enqueue is sent again: that is documented.
                 let comes_back = self.deleted.contains(&id);
                 if let Some(job) = self.replacements.get(&payload).filter(|job| !self.deleted.contains(job)) {
-                    self.violate(format!("an enqueue counts once: {id} came in after it had replaced {job}"));
+                    self.violate(format!("an enqueue is applied once: {id} was enqueued after it had replaced {job}"));
                 }
                 if let Some(first) = self.intents.insert(payload, id).filter(|first| *first != id || !comes_back) {
-                    self.violate(format!("an enqueue goes in once: {first} came in again as {id}"));
+                    self.violate(format!("an enqueue is applied once: {first} was enqueued again as {id}"));
                 }
             }
             other => self.violate(format!("{other:?} made the job {id}")),
         }
         if new.state != PENDING {
-            self.violate(format!("{id} came in with state {}", new.state));
+            self.violate(format!("{id} was enqueued with state {}", new.state));
         }
     }
 
-    /// Judges which enqueues took the place of a job.
+    /// Judges which enqueues replaced a job.
     fn judge_replacements(&mut self, step: &Step<'_>, after: &Tables) {
         let new = after.replacement.iter().filter(|(id, _)| !step.before.replacement.contains_key(id));
         for (id, (job, _)) in new {
             let [Value::UuidArray(ids), _, _, _, _, _, _, Value::BytesArray(payloads), ..] = step.params else {
                 return self.violate(format!("{:?} made the replacement {id}", step.statement));
             };
-            let Some(place) = ids.iter().position(|item| item.as_ref() == Some(id)) else { continue };
-            let payload = payloads[place].map(<[u8]>::to_vec).unwrap_or_default();
+            let Some(index) = ids.iter().position(|item| item.as_ref() == Some(id)) else { continue };
+            let payload = payloads[index].map(<[u8]>::to_vec).unwrap_or_default();
             if let Some(first) = self.replacements.insert(payload, *job).filter(|first| !self.deleted.contains(first)) {
-                self.violate(format!("an enqueue counts once: {id} replaced {first}, and then {job}"));
+                self.violate(format!("an enqueue is applied once: {id} replaced {first}, and then {job}"));
             }
         }
     }
@@ -109,17 +109,17 @@ impl Auditor {
             _ => false,
         };
         if !allowed {
-            self.violate(format!("nothing is lost: {:?} took {} away", step.statement, old.id));
+            self.violate(format!("nothing is lost: {:?} deleted {}", step.statement, old.id));
         }
         self.deleted.insert(old.id);
         self.break_lease(old);
     }
 
-    /// Judges whether jobs that operators were told are not there were deleted at some time.
-    pub(in crate::sim) fn told_missing(&mut self, ids: &[Uuid], tables: &Tables) {
+    /// Judges whether jobs that were reported to operators as not found were deleted at some time.
+    pub(in crate::sim) fn reported_missing(&mut self, ids: &[Uuid], tables: &Tables) {
         for id in ids.iter().filter(|id| tables.job.contains_key(id) && !self.deleted.contains(id)).collect::<Vec<_>>()
         {
-            self.violate(format!("answers are true: {id} was told as not found, and is there"));
+            self.violate(format!("answers are true: {id} was reported as not found, and exists"));
         }
     }
 
@@ -171,7 +171,7 @@ impl Auditor {
                 (!may_be_replaced && lapsed != *new).then_some("a job that had started was replaced")
             }
             StatementId::ResumeQueue => (!old.paused || new.paused).then_some("a job that was not paused"),
-            _ => Some("a change that is not its business"),
+            _ => Some("a change that the statement must not make"),
         };
         if let Some(problem) = problem {
             self.violate(format!("{:?}: {problem}: from {old:?} to {new:?}", step.statement));
@@ -180,21 +180,21 @@ impl Auditor {
 
     fn wrong_settle(&mut self, step: &Step<'_>, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let leases = leases_of(step.params);
-        let Some(place) = leases.iter().position(|(id, lease)| *id == old.id && Some(*lease) == old.lease) else {
-            return Some("fenced: a word under another lease took effect");
+        let Some(index) = leases.iter().position(|(id, lease)| *id == old.id && Some(*lease) == old.lease) else {
+            return Some("fenced: a settlement under another lease was applied");
         };
         let Some(Value::Int2Array(verdicts)) = step.params.get(2) else { return Some("no verdicts") };
-        let verdict = verdicts.get(place).copied().flatten().unwrap_or_default();
-        self.heard.insert((old.id, leases[place].1, verdict));
-        let blame = i32::from(verdict == 1);
+        let verdict = verdicts.get(index).copied().flatten().unwrap_or_default();
+        self.applied.insert((old.id, leases[index].1, verdict));
+        let retries = i32::from(verdict == 1);
         if old.state != IN_PROGRESS {
-            Some("exactly one ending: the lease was over already")
-        } else if new.retry_count != old.retry_count + blame {
+            Some("exactly one ending: the lease had ended already")
+        } else if new.retry_count != old.retry_count + retries {
             Some("the retry count is wrong")
         } else if verdict == RELEASE && new.seq != old.seq {
-            Some("a released job lost its place")
+            Some("a released job lost its position")
         } else if (verdict == 0) != (new.state == FINISHED) || (verdict == RELEASE && new.state != PENDING) {
-            Some("the state is not what was said")
+            Some("the state does not match the verdict")
         } else {
             None
         }
@@ -206,13 +206,13 @@ impl Auditor {
         let max_retries = step.before.queue.get(&old.queue_id).map_or(0, |queue| queue.max_retries);
         let is_last = old.retry_count >= old.max_retries.unwrap_or(max_retries);
         if old.state != IN_PROGRESS || old.lease_expires_at > Some(step.now) {
-            Some("reaped before its lease was over")
+            Some("reaped before its lease expired")
         } else if new.retry_count != old.retry_count + 1 || (new.state == 3) != is_last {
             Some("the retries are wrong")
         } else if self.link.keeps_leases()
             && self.peace_since.is_some_and(|since| claimed_at.is_some_and(|at| *at > since))
         {
-            Some("in peace no lease is left to expire")
+            Some("without faults, no lease is left to expire")
         } else {
             None
         }
@@ -263,29 +263,29 @@ impl Step<'_> {
     }
 }
 
-/// Returns what cannot be in any state of the tables.
+/// Returns an inconsistency that no state of the tables may have.
 fn inconsistency(tables: &Tables) -> Option<String> {
     let mut keys = BTreeSet::new();
     for job in tables.job.values() {
-        let places = [job.seq.is_some(), job.seq.is_none() && job.run_at.is_some() && !job.paused, job.paused];
-        let places = places.into_iter().filter(|is_there| *is_there).count();
+        let ways = [job.seq.is_some(), job.seq.is_none() && job.run_at.is_some() && !job.paused, job.paused];
+        let ways = ways.into_iter().filter(|is_there| *is_there).count();
         let line = tables.claim_frontier.get(&(job.queue_id, job.priority));
         let is_whole = match job.state {
-            PENDING => places == 1 && job.lease_expires_at.is_none(),
+            PENDING => ways == 1 && job.lease_expires_at.is_none(),
             IN_PROGRESS => job.seq.is_some() && job.lease.is_some() && job.lease_expires_at.is_some(),
-            _ => places == 0 && job.ended_at.is_some(),
+            _ => ways == 0 && job.ended_at.is_some(),
         };
         if !is_whole {
-            return Some(format!("nothing is lost: nobody will find {job:?}"));
+            return Some(format!("nothing is lost: no worker will find {job:?}"));
         }
         if job.state == IN_PROGRESS && line.is_none_or(|frontier| job.seq > Some(frontier.seq)) {
             return Some(format!("beyond the claim frontier: {job:?}"));
         }
         if job.state < FINISHED && job.reserved_key != job.key {
-            return Some(format!("an active job does not hold its key: {job:?}"));
+            return Some(format!("an active job has not reserved its key: {job:?}"));
         }
         if job.reserved_key.as_ref().is_some_and(|key| !keys.insert((job.queue_id, key))) {
-            return Some(format!("two jobs hold one key: {job:?}"));
+            return Some(format!("two jobs have reserved one key: {job:?}"));
         }
     }
     left_behind(tables)
@@ -296,7 +296,7 @@ fn left_behind(tables: &Tables) -> Option<String> {
     let of_attempts = tables.attempt.keys().map(|(job, _)| job);
     let of_replacements = tables.replacement.values().map(|(job, _)| job);
     if let Some(id) = of_attempts.chain(of_replacements).find(|id| !tables.job.contains_key(id)) {
-        return Some(format!("what belongs to a job goes with it: something is left of {id}"));
+        return Some(format!("rows of a job are deleted with it: something is left of {id}"));
     }
     let shares = |id: i64| tables.job.values().filter(|job| job.payload_id == Some(id)).count();
     let odd = tables.payload.iter().find(|(id, (refs, _))| shares(**id) != *refs as usize);

@@ -1,4 +1,4 @@
-//! Enqueues beside locks: whom they hold up, for how long they are sent again, and whether their answers are true.
+//! Enqueues under locks: which ones they delay, for how long they are sent again, and whether their answers are true.
 
 use super::Auditor;
 use crate::sim::world::{Lock, SECOND};
@@ -8,18 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use uuid::Uuid;
 
-/// For how long an enqueue is sent again: when it surely has not run, and when it may have.
+/// For how long an enqueue is sent again: when it has certainly not run, and when it may have.
 const UNSENT: u64 = 5 * SECOND;
 const SENT: u64 = 30 * SECOND;
 
-/// What is known of enqueues.
+/// What is known about enqueues.
 #[derive(Default)]
 pub(super) struct Enqueues {
-    /// Every lock there was: from when, and until when.
+    /// Every lock: from when, and until when.
     locks: Vec<(Lock, u64, Option<u64>)>,
     sends: BTreeMap<Uuid, Sends>,
-    /// Payloads of enqueues whose answer was that they are not in and never will be.
+    /// Payloads of enqueues that were refused for good.
     refused: BTreeSet<Vec<u8>>,
+    /// Payloads of enqueues that have met another job with their key.
+    lost_keys: BTreeSet<Vec<u8>>,
 }
 
 /// How often and since when a job was sent.
@@ -28,12 +30,12 @@ struct Sends {
     first_at: Option<u64>,
     unanswered: u32,
     is_unknown: bool,
-    /// Whether its batch has just met a locked key or a bad text, perhaps of another: then it goes out once more at once,
-    /// passing by or with substitutes, whatever its patience.
-    passes_by: bool,
+    /// Whether its batch has just met a locked key or a bad text, perhaps another item's: then it is sent once more at
+    /// once, skipping locks or with substitutes, even past its retry deadline.
+    skips_locks: bool,
 }
 
-/// A call that puts one job in.
+/// A call that enqueues one job.
 pub(crate) struct Call {
     pub(crate) at: u64,
     pub(crate) queue: String,
@@ -41,18 +43,18 @@ pub(crate) struct Call {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Returns whether a statement puts jobs in as enqueues do.
+/// Returns whether a statement is an enqueue.
 pub(super) fn is_enqueue(statement: StatementId) -> bool {
     matches!(statement, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
 }
 
 impl Auditor {
-    /// Returns the locks that are held.
+    /// Returns the current locks.
     pub(crate) fn open_locks(&self) -> Vec<Lock> {
         self.enqueues.locks.iter().filter(|(_, _, until)| until.is_none()).map(|(lock, ..)| lock.clone()).collect()
     }
 
-    /// Records that a lock is held from now on, or no longer.
+    /// Records that a lock is taken or released now.
     pub(crate) fn locked(&mut self, lock: &Lock, locked: bool, now: u64) {
         for (_, _, until) in self.enqueues.locks.iter_mut().filter(|(other, _, until)| other == lock && until.is_none())
         {
@@ -63,22 +65,23 @@ impl Auditor {
         }
     }
 
-    /// Judges an enqueue that a process sends: not again after its patience, and a wait of so long for a connection.
+    /// Judges an enqueue that a process sends: not again after its retry deadline plus a wait of `waits_us` for a
+    /// connection.
     pub(crate) fn enqueue_sent(&mut self, statement: StatementId, params: &[Value<'_>], now: u64, waits_us: u64) {
         for id in ids(statement, params) {
             let sends = self.enqueues.sends.entry(id).or_default();
             sends.is_unknown |= sends.unanswered > 0;
             sends.unanswered += 1;
             let first_at = *sends.first_at.get_or_insert(now);
-            let passes_by = std::mem::take(&mut sends.passes_by);
+            let skips_locks = std::mem::take(&mut sends.skips_locks);
             let most = if sends.is_unknown { SENT } else { UNSENT };
-            if now - first_at > most + waits_us && !passes_by {
-                self.violate(format!("patience: {id} is sent again {} us after the first time", now - first_at));
+            if now - first_at > most + waits_us && !skips_locks {
+                self.violate(format!("retry deadline: {id} is sent again {} us after the first time", now - first_at));
             }
         }
     }
 
-    /// Records that what was sent has its answer, by which it is known whether it ran.
+    /// Records the answer to an enqueue, which may show whether it ran.
     pub(crate) fn enqueue_answered(
         &mut self,
         statement: StatementId,
@@ -92,17 +95,21 @@ impl Auditor {
             let waited = failure.sqlstate() == Some("55P03") && statement == StatementId::EnqueueKeyed;
             waited || failure.class() == pm_core::Class::Permanent
         };
-        let passes_by = answer.is_some_and(|answer| answer.as_ref().is_err_and(may_be_anothers));
-        let is_there = |place: usize| {
+        let skips_locks = answer.is_some_and(|answer| answer.as_ref().is_err_and(may_be_anothers));
+        let is_present = |index: usize| {
             let rows = answer.and_then(|answer| answer.as_ref().ok());
-            rows.is_some_and(|rows| outcome_of(rows, statement, place) == Some(2))
+            rows.is_some_and(|rows| outcome_of(rows, statement, index) == Some(2))
         };
-        for (place, id) in ids(statement, params).enumerate().filter(|_| known) {
+        if let [_, _, _, _, _, _, _, Value::BytesArray(payloads), ..] = params {
+            let lost = payloads.iter().enumerate().filter(|(index, _)| known && is_present(*index));
+            self.enqueues.lost_keys.extend(lost.filter_map(|(_, payload)| payload.map(<[u8]>::to_vec)));
+        }
+        for (index, id) in ids(statement, params).enumerate().filter(|_| known) {
             self.enqueues.sends.entry(id).and_modify(|sends| {
                 sends.unanswered -= 1;
-                sends.passes_by = passes_by;
-                // It lost the key to another job, which may be gone: it is sent again for as long.
-                sends.is_unknown |= is_there(place);
+                sends.skips_locks = skips_locks;
+                // Another job has the key and may end by then: it is sent again for as long.
+                sends.is_unknown |= is_present(index);
             });
         }
     }
@@ -112,16 +119,17 @@ impl Auditor {
         self.enqueued(&call.payload, answer);
         let Err(error) = answer else { return };
         let is_lock = error.source().is_some_and(|source| source.to_string().contains("55P03"));
-        // A holder of the key that is gone when it is asked for is taken for a locked one the second time; while replies
-        // are fast, that is found out in time.
-        let may_look_locked = call.key.is_some() && !self.link.keeps_leases();
+        // A holder of the key that has ended when it is looked up is taken for a locked one the second time, or when
+        // the retry deadline has passed by then.
+        let lost_its_key = self.enqueues.lost_keys.contains(&call.payload);
+        let may_look_locked = call.key.is_some() && (lost_its_key || !self.link.keeps_leases());
         if is_lock && !may_look_locked && !self.was_locked(call, now) {
             self.violate(format!(
-                "a lock holds up no others: the enqueue of {:?} with key {:?} was answered: {error}",
+                "a lock delays no others: the enqueue of {:?} with key {:?} was answered: {error}",
                 call.queue, call.key
             ));
         }
-        // Another job may lose the key, and a straggler come in, after that answer.
+        // The key may become free, and a straggler succeed, after that answer.
         if error.is_outcome_unknown() || error.kind() == ErrorKind::KeyConflict {
             return;
         }
@@ -134,22 +142,23 @@ impl Auditor {
     fn was_locked(&self, call: &Call, now: u64) -> bool {
         self.enqueues.locks.iter().any(|(lock, from, until)| {
             let is_needed = lock.queue == call.queue && (lock.key.is_none() || lock.key == call.key);
-            // One that came while others still waited for the lock waits behind them, and says so.
-            is_needed && *from <= now && until.is_none_or(|until| until + UNSENT >= call.at)
+            // One that comes while others still wait for the lock waits behind them, and reports the lock: they wait for up to
+            // 30 s when they may have run and no reply shows that the lock is gone.
+            is_needed && *from <= now && until.is_none_or(|until| until + SENT >= call.at)
         })
     }
 
-    /// Returns whether an enqueue of this payload was answered as one that will never come in.
+    /// Returns whether an enqueue of this payload was refused for good.
     pub(super) fn was_refused(&self, payload: &[u8]) -> bool {
         self.enqueues.refused.contains(payload)
     }
 }
 
-/// Returns what the reply to an enqueue says of one item, if it did not go in.
-pub(crate) fn outcome_of(rows: &Rows, statement: StatementId, place: usize) -> Option<i16> {
+/// Returns the outcome of one item in the reply to an enqueue, if it was not inserted.
+pub(crate) fn outcome_of(rows: &Rows, statement: StatementId, index: usize) -> Option<i16> {
     let mut outcomes =
         rows.iter(statement).filter_map(|mut row| Some((row.read::<i64>().ok()?, row.read::<i16>().ok()?)));
-    outcomes.find(|(at, outcome)| *at == place as i64 + 1 && *outcome != 3).map(|(_, outcome)| outcome)
+    outcomes.find(|(at, outcome)| *at == index as i64 + 1 && *outcome != 3).map(|(_, outcome)| outcome)
 }
 
 /// Returns the ids of the jobs of an enqueue; none of another statement.

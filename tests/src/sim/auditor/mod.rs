@@ -1,12 +1,13 @@
-//! Who watches: every change of the tables, every word about a lease, every holder whenever all is at rest.
+//! The auditor checks every change of the tables, every settlement, and every holder of a lease whenever all processes
+//! wait.
 
 mod changes;
 mod enqueues;
+mod settlements;
 mod ticks;
-mod words;
 
 pub(super) use enqueues::Call;
-pub(super) use words::InFlight;
+pub(super) use settlements::InFlight;
 
 use super::link::Link;
 use super::world::World;
@@ -14,59 +15,59 @@ use pm_core::StatementId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
-/// So many of the last events are shown beside a violation.
+/// How many of the last events are shown with a violation.
 const SHOWN_EVENTS: usize = 60;
 
 type LeaseName = (Uuid, i64);
 
-/// What has been seen so far, and the first thing that was wrong.
+/// What has been recorded so far, and the first violation.
 #[derive(Default)]
 pub(super) struct Auditor {
     violation: Option<String>,
-    /// Over everything that happened: the same seed gives the same.
+    /// A hash of everything that happened: the same for the same seed.
     hash: u64,
     events: VecDeque<String>,
-    /// Leases that an operator took away.
+    /// Leases that an operator ended.
     broken: BTreeSet<LeaseName>,
     /// When each claim ran, by its lease number.
     claimed_at: BTreeMap<i64, u64>,
-    /// The words that took effect: job, lease, verdict.
-    heard: BTreeSet<(Uuid, i64, i16)>,
+    /// The settlements that were applied: job, lease, verdict.
+    applied: BTreeSet<(Uuid, i64, i16)>,
     /// Which process claimed under each lease number.
     claimed_by: BTreeMap<i64, usize>,
     deleted: BTreeSet<Uuid>,
-    /// Every job there ever was.
+    /// Every job that ever existed.
     ever: BTreeSet<Uuid>,
-    /// Payloads that came in, and as which job.
+    /// Payloads that were enqueued, and as which job.
     intents: BTreeMap<Vec<u8>, Uuid>,
     enqueues: enqueues::Enqueues,
     /// Payloads that replaced another, and of which job.
     replacements: BTreeMap<Vec<u8>, Uuid>,
     /// Leases that a handler got.
     handed: BTreeSet<LeaseName>,
-    /// Leases whose holders believe in them, and their processes.
+    /// Leases that their handlers trust, and the processes of these.
     holders: BTreeMap<LeaseName, usize>,
     in_flight: BTreeMap<(usize, StatementId), usize>,
     streams: BTreeMap<usize, usize>,
     ticks: ticks::Ticks,
     link: Link,
     pub(super) tally: Tally,
-    /// Since when nothing goes wrong any more.
+    /// Since when there are no faults.
     pub(super) peace_since: Option<u64>,
 }
 
 /// How much happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Statements that the server worked on.
+    /// Statements that the server ran.
     pub statements: u64,
-    /// Jobs that came in.
+    /// Jobs that were created.
     pub jobs: u64,
     /// Jobs that finished or failed, restarts counted again.
     pub endings: u64,
     /// Leases that expired and were reaped.
     pub reaped: u64,
-    /// Words that were refused.
+    /// Settlements that were refused.
     pub lost: u64,
     /// Processes that crashed.
     pub crashes: u64,
@@ -89,16 +90,16 @@ impl Auditor {
         }
     }
 
-    /// Returns what was wrong, with the last events, and the hash of everything.
+    /// Returns the violation with the last events, and the hash of everything.
     pub(super) fn verdict(&self) -> (Option<String>, u64) {
-        let told = |violation: &String| {
+        let with_events = |violation: &String| {
             let events: Vec<_> = self.events.iter().map(String::as_str).collect();
             format!("{violation}\nthe last events:\n  {}", events.join("\n  "))
         };
-        (self.violation.as_ref().map(told), self.hash)
+        (self.violation.as_ref().map(with_events), self.hash)
     }
 
-    /// Takes note of an event (FNV-1a).
+    /// Records an event and hashes it (FNV-1a).
     pub(super) fn note(&mut self, event: &str) {
         for byte in event.bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -109,13 +110,13 @@ impl Auditor {
         self.events.push_back(event.to_owned());
     }
 
-    /// Looks at everyone who believes in a lease, when nobody has anything to do at this instant.
+    /// Checks all trusted leases when no task is ready at this instant.
     pub(super) fn at_rest(&mut self, world: &World) {
         let now = world.now_us();
         let wrong = world.database.look(|tables| {
-            let awake = self.holders.iter().filter(|(_, process)| !world.executor.is_stalled(**process));
-            let mut doubtful = awake.map(|(lease, _)| lease).filter(|lease| !self.broken.contains(lease));
-            doubtful.find_map(|(id, number)| {
+            let running = self.holders.iter().filter(|(_, process)| !world.executor.is_stalled(**process));
+            let mut trusted = running.map(|(lease, _)| lease).filter(|lease| !self.broken.contains(lease));
+            trusted.find_map(|(id, number)| {
                 let ends = |at: pm_queue::Timestamp| (at.unix_us() - super::world::START_US) as u64;
                 let is_valid = |job: &&pm_driver_memory::JobRow| {
                     let is_ours = job.state == 1 && job.lease == Some(*number);
@@ -127,7 +128,7 @@ impl Auditor {
         });
         if let Some((id, lease, job)) = wrong {
             let process = self.holders[&(id, lease)];
-            self.violate(format!("one trusted lease: at {now} process {process} believes in {lease} of {id}: {job:?}"));
+            self.violate(format!("one trusted lease: at {now} process {process} trusts {lease} of {id}: {job:?}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What may become of schedules. Ticks are reckoned here by division: they come every so many minutes.
+//! Which changes schedules may have. Ticks are computed here by division: they come every few minutes.
 
 use super::Auditor;
 use super::changes::Step;
@@ -11,19 +11,19 @@ use std::collections::{BTreeMap, BTreeSet};
 const MINUTE_US: i64 = 60_000_000;
 /// A tick that is later than this counts as missed.
 const GRACE_US: i64 = MINUTE_US;
-/// In peace a tick waits no longer.
-const PATIENCE_US: i64 = 10_000_000;
+/// Without faults, how long a tick waits at most.
+const LATEST_US: i64 = 10_000_000;
 
-/// What has been seen of schedules.
+/// What has been recorded about schedules.
 #[derive(Default)]
 pub(super) struct Ticks {
-    /// When someone was told that a schedule is due, by its number, revision and next tick.
+    /// When a process read that a schedule is due, by its id, revision and next tick.
     looks: BTreeMap<(i32, i64, Timestamp), Vec<i64>>,
-    /// The ticks that made a job, by the schedule's number.
+    /// The ticks that made a job, by the schedule's id.
     fired: BTreeSet<(i32, Timestamp)>,
 }
 
-/// What a firing says of one schedule.
+/// What a firing does to one schedule.
 struct Firing {
     id: i32,
     revision: i64,
@@ -81,18 +81,18 @@ impl Auditor {
         self.expect_ticks(after, step.now);
     }
 
-    /// Judges that in peace no tick waits for long.
+    /// Judges that without faults no tick waits for long.
     pub(in crate::sim) fn expect_ticks(&mut self, tables: &Tables, now: Timestamp) {
         let Some(since) = self.peace_since else { return };
         let since_us = crate::sim::world::START_US + since as i64;
-        let patience_us = self.link.patience_us(PATIENCE_US as u64) as i64;
+        let timeout_us = self.link.timeout_us(LATEST_US as u64) as i64;
         let is_late = |schedule: &&ScheduleRow| {
             let is_open = tables.queue.get(&schedule.queue_id).is_some_and(|queue| queue.name.is_some());
             let due_us = schedule.next_tick.map(|tick| tick.unix_us().max(since_us));
-            is_open && due_us.is_some_and(|due_us| due_us + patience_us < now.unix_us())
+            is_open && due_us.is_some_and(|due_us| due_us + timeout_us < now.unix_us())
         };
         if let Some(schedule) = tables.schedule.values().find(is_late) {
-            self.violate(format!("schedules go on firing: at {now:?} nobody has fired {schedule:?}"));
+            self.violate(format!("schedules keep firing: at {now:?} no process has fired {schedule:?}"));
         }
     }
 
@@ -107,12 +107,12 @@ impl Auditor {
         };
         let looks = self.ticks.looks.get(&(firing.id, firing.revision, firing.from));
         let ticks: Vec<_> = firing.ticks.iter().map(|(at, ..)| at.unix_us()).collect();
-        let is_reckoned = |looked_at: &i64| {
+        let is_correct = |looked_at: &i64| {
             let to = firing.to.map(Timestamp::unix_us);
-            to == Some(next(old, *looked_at)) && ticks == wanted(old, firing.from.unix_us(), *looked_at)
+            to == Some(next(old, *looked_at)) && ticks == required(old, firing.from.unix_us(), *looked_at)
         };
-        if !looks.is_some_and(|looks| looks.iter().any(is_reckoned)) {
-            return Err("at no look was that its policy's due");
+        if !looks.is_some_and(|looks| looks.iter().any(is_correct)) {
+            return Err("at no read did its policy require that");
         }
         let last = old.last_job.and_then(|id| step.before.job.get(&id));
         let overlaps = old.overlap == 1 && last.is_some_and(|job| job.state < 2);
@@ -139,7 +139,7 @@ impl Auditor {
         }
         let (last_tick, last_job) = latest;
         let moved = ScheduleRow { next_tick: firing.to, last_tick, last_job, ..old.clone() };
-        if new == Some(&moved) { Ok(made) } else { Err("it is not moved on as the firing says") }
+        if new == Some(&moved) { Ok(made) } else { Err("it is not advanced as the firing states") }
     }
 }
 
@@ -148,7 +148,7 @@ fn is_old_or_absent(step: &Step<'_>, after: &Tables, id: &Uuid) -> bool {
 }
 
 impl Step<'_> {
-    /// Returns what is wrong with a change of a schedule by anything but a firing.
+    /// Returns what is wrong with a change of a schedule by a statement that is not a firing.
     fn wrong_change(&self, old: &ScheduleRow, new: Option<&ScheduleRow>) -> Option<&'static str> {
         let Some(new) = new else {
             let takes = [StatementId::DeleteSchedule, StatementId::BeginQueueDeletion, StatementId::DeleteEmptyQueues];
@@ -168,11 +168,11 @@ impl Step<'_> {
             _ => false,
         };
         let is_counted = new.revision == old.revision + 1;
-        (!(last && is_counted && is_right)).then_some("a change of a schedule that is not its business")
+        (!(last && is_counted && is_right)).then_some("a change of a schedule that the statement must not make")
     }
 }
 
-/// Returns how many microseconds lie between the ticks of a schedule.
+/// Returns the microseconds between the ticks of a schedule.
 fn period(schedule: &ScheduleRow) -> i64 {
     let every = schedule.cron.strip_prefix("*/").and_then(|rest| rest.split(' ').next()?.parse().ok());
     MINUTE_US * every.unwrap_or(1)
@@ -182,8 +182,8 @@ fn next(schedule: &ScheduleRow, now_us: i64) -> i64 {
     (now_us.div_euclid(period(schedule)) + 1) * period(schedule)
 }
 
-/// Returns the ticks that the policies want fired.
-fn wanted(schedule: &ScheduleRow, from_us: i64, now_us: i64) -> Vec<i64> {
+/// Returns the ticks that the policies require to be fired.
+fn required(schedule: &ScheduleRow, from_us: i64, now_us: i64) -> Vec<i64> {
     let period = period(schedule);
     let first = (from_us + period - 1).div_euclid(period) * period;
     let mut ticks: Vec<_> = (first..=now_us).step_by(period as usize).collect();
@@ -199,7 +199,7 @@ fn wanted(schedule: &ScheduleRow, from_us: i64, now_us: i64) -> Vec<i64> {
     ticks.split_off(ticks.len().saturating_sub(most))
 }
 
-/// Returns what a firing says of each schedule.
+/// Returns what a firing does to each schedule.
 fn firings(params: &[Value<'_>]) -> Vec<Firing> {
     let [
         Value::Int4Array(ids),
@@ -212,16 +212,16 @@ fn firings(params: &[Value<'_>]) -> Vec<Firing> {
         Value::TextArray(keys),
     ] = params
     else {
-        panic!("a firing has other parameters than the auditor knows: {params:?}");
+        panic!("the auditor does not know these parameters of a firing: {params:?}");
     };
     let to = if let Value::TimestampArray(to) = to { to.clone() } else { vec![None; ids.len()] };
     let (ids, revisions, from, owners) = (column(ids), column(revisions), column(from), column(owners));
     let (jobs, ticks) = (column(jobs), column(ticks));
     let keys: Vec<_> = keys.iter().map(|key| key.as_deref().unwrap_or_default().to_owned()).collect();
-    let told = |(n, id): (usize, &i32)| {
-        let places = owners.iter().enumerate().filter(|(_, owner)| *owner == id).map(|(place, _)| place);
-        let ticks = places.map(|place| (ticks[place], jobs[place], keys[place].clone())).collect();
+    let firing = |(n, id): (usize, &i32)| {
+        let indexes = owners.iter().enumerate().filter(|(_, owner)| *owner == id).map(|(index, _)| index);
+        let ticks = indexes.map(|index| (ticks[index], jobs[index], keys[index].clone())).collect();
         Firing { id: *id, revision: revisions[n], from: from[n], to: to[n], ticks }
     };
-    ids.iter().enumerate().map(told).collect()
+    ids.iter().enumerate().map(firing).collect()
 }

@@ -6,20 +6,21 @@ use crate::input::parse_duration;
 use crate::render::{FindingView, Format};
 use std::time::Duration;
 
-/// Finds what makes queues sick, and tells the remedy
+/// Diagnoses common problems and suggests fixes
 ///
-/// It looks for transactions, standbys and slots that keep dead rows alive (and whose they are);
-/// dead rows that vacuum does not remove; missing and invalid indexes; statements that read large
-/// tables from end to end; leases that ran out and were not reaped; a clock that differs from the
-/// database's; queues with ready jobs that nobody claims; autovacuum that is off; transaction
-/// numbers that run out; queues whose deletion was broken off; row-level security and missing
-/// grants; tables that are views, unlogged, partitioned or elsewhere, and triggers on them;
-/// sequences that a failover left behind; what is left of deleted jobs; search paths in which
-/// pg_catalog is not first.
+/// It checks for transactions, standbys and replication slots that keep vacuum from removing dead
+/// rows (and names their owners); dead rows that vacuum does not remove; missing and invalid
+/// indexes; sequential scans of large tables; expired leases that were not reaped; a clock that
+/// differs from the database's; queues with ready jobs that no worker claims; disabled autovacuum;
+/// transaction ID wraparound; unfinished deletions of queues; row-level security and missing
+/// grants; tables that are views, foreign, distributed, partitioned or unlogged, and triggers on
+/// them; sequences that are behind after a failover; leftovers of deleted jobs; search paths in
+/// which pg_catalog is not first.
 ///
-/// Of each it says what was found, why that matters, and a command that mends it: read it before
-/// you run it. It writes nothing. Exit code 1 when something is wrong. Other roles' transactions
-/// are seen by superusers and members of pg_read_all_stats.
+/// For each problem it prints what was found, why it matters, and a command that fixes it: read
+/// the command before you run it. It writes nothing to the database. Exit code 1 when a problem
+/// was found. Only superusers and members of pg_read_all_stats see the transactions of other
+/// roles.
 ///
 /// Example:
 ///   pm db doctor
@@ -27,7 +28,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct DoctorArgs {
-    /// How long a transaction may be open, a lease be run out, and a ready job wait
+    /// How long a transaction may be open, a lease be expired, and a ready job wait
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
     threshold: Duration,
 }
@@ -37,10 +38,10 @@ pub(super) async fn run(context: &mut Context, args: &DoctorArgs) -> Result<(), 
     let views: Vec<_> = findings.iter().map(FindingView::new).collect();
     context.output.paragraphs(&views, FindingView::paragraph)?;
     match views.len() {
-        0 if context.output.format() == Format::People => context.output.say("Nothing is wrong."),
+        0 if context.output.format() == Format::Human => context.output.message("No problems found."),
         0 => {}
-        1 => return Err(CommandError::refused("1 thing is wrong")),
-        count => return Err(CommandError::refused(format!("{count} things are wrong"))),
+        1 => return Err(CommandError::refused("1 problem found")),
+        count => return Err(CommandError::refused(format!("{count} problems found"))),
     }
     Ok(())
 }

@@ -4,14 +4,14 @@ use crate::context::Context;
 use crate::error::CommandError;
 use pm_core::grants::{RoleKind, grant_script};
 
-/// Prints the grants that a role needs, and no others
+/// Prints the minimal grants for a role
 ///
-/// It prints only, and needs no database: pipe it into psql as the owner of the schema, or as a
-/// superuser. It can be run again, and should be after a migration that adds tables.
+/// It only prints SQL and needs no database: pipe it into psql as the owner of the schema or as a
+/// superuser. The SQL can be run again, and should be after a migration that adds tables.
 ///
-/// A migrator makes and changes tables. A reader looks at everything. An enqueuer puts jobs on
-/// queues. A worker takes and ends jobs, enqueues, reaps, fires schedules, and looks at
-/// everything. An operator does all but migrate.
+/// A migrator creates and changes tables. A reader reads everything. An enqueuer adds jobs. A
+/// worker claims and settles jobs, enqueues, reaps, fires schedules, and reads everything. An
+/// operator does everything but migrate.
 ///
 /// Example:
 ///   pm db grants --role app --for worker | psql "$PM_DATABASE_URL"
@@ -19,13 +19,13 @@ use pm_core::grants::{RoleKind, grant_script};
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct GrantsArgs {
-    /// The role, which must exist [default: pm_ and the kind]
+    /// The role, which must exist [default: pm_KIND]
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
-    /// What the role is for; all kinds are printed when neither this nor a role is given
+    /// What the role is for [default: worker; without --role, all kinds]
     #[arg(long = "for", value_name = "KIND", value_parser = ["migrator", "reader", "enqueuer", "worker", "operator"])]
     kind: Option<String>,
-    /// The role that migrates: the tables of its later migrations are granted too
+    /// The role that migrates: the grants include the tables of its future migrations
     #[arg(long, value_name = "NAME")]
     migrator: Option<String>,
 }
@@ -34,7 +34,7 @@ pub(super) fn run(context: &mut Context, args: &GrantsArgs) -> Result<(), Comman
     let schema = context.settings()?.schema;
     for name in [&args.role, &args.migrator].into_iter().flatten() {
         if name.is_empty() || name.len() > 63 || name.contains('\0') {
-            return Err(CommandError::usage(format!("{name:?} cannot be the name of a role: 1 to 63 bytes")));
+            return Err(CommandError::usage(format!("{name:?} is not a valid role name: 1 to 63 bytes")));
         }
     }
     let kinds = match (args.kind.as_deref().and_then(RoleKind::from_name), &args.role) {

@@ -2,13 +2,14 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
+use pm_core::SchemaName;
 use pm_driver_tokio_postgres::{SCHEMA_VERSION, migration_script};
 use serde::Serialize;
 
-/// Makes pm's tables, or brings them up to date
+/// Creates pm's tables, or migrates them to the current version
 ///
-/// Any number of processes may do so at once; it is one transaction and takes no long lock.
-/// With nothing to do it changes nothing.
+/// Any number of processes may migrate at the same time. The migration is one transaction and
+/// holds no lock for long. It changes nothing when the tables are up to date.
 ///
 /// Example:
 ///   pm db migrate
@@ -17,10 +18,10 @@ use serde::Serialize;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MigrateArgs {
-    /// Print the SQL and do nothing; no database is needed
+    /// Print the SQL instead of running it; needs no database
     #[arg(long, conflicts_with = "check")]
     print: bool,
-    /// Do nothing; exit 1 when the tables are missing or behind
+    /// Change nothing; exit code 1 when the tables are missing or outdated
     #[arg(long)]
     check: bool,
 }
@@ -28,9 +29,9 @@ pub(crate) struct MigrateArgs {
 #[derive(Serialize)]
 struct Migration<'a> {
     schema: &'a str,
-    /// The version found, 0 when there were no tables.
+    /// The version found; 0 without tables.
     found: u32,
-    /// The version this program works with.
+    /// The version that this program needs.
     wanted: u32,
     migrated: bool,
 }
@@ -44,11 +45,11 @@ pub(super) async fn run(context: &mut Context, args: &MigrateArgs) -> Result<(),
     let found = queue.schema_version().await?;
     let report = |migrated| Migration { schema: schema.as_str(), found, wanted: SCHEMA_VERSION, migrated };
     if args.check && found < SCHEMA_VERSION {
-        context.output.done(&report(false), &format!("Schema \"{schema}\" {}.", standing(found)))?;
+        context.output.done(&report(false), &current(&schema, found))?;
         let message = format!("schema \"{schema}\" is not at version {SCHEMA_VERSION}");
         return Err(CommandError::refused(message).hint("run: pm db migrate"));
     }
-    // It refuses a newer schema, and writes nothing when there is nothing to do.
+    // This fails for a newer schema, and writes nothing when the schema is up to date.
     queue.migrate().await?;
     let sentence = match found {
         SCHEMA_VERSION => format!("Schema \"{schema}\" is up to date, at version {SCHEMA_VERSION}."),
@@ -58,9 +59,9 @@ pub(super) async fn run(context: &mut Context, args: &MigrateArgs) -> Result<(),
     context.output.done(&report(found != SCHEMA_VERSION), &sentence)
 }
 
-fn standing(found: u32) -> String {
+fn current(schema: &SchemaName, found: u32) -> String {
     match found {
-        0 => "has no tables of pm".to_owned(),
-        found => format!("is at version {found}"),
+        0 => format!("pm is not installed in schema \"{schema}\"."),
+        found => format!("Schema \"{schema}\" is at version {found}."),
     }
 }

@@ -5,12 +5,13 @@ mod grants;
 mod migrate;
 mod prune;
 mod reap;
+mod sql;
 mod stats;
 
 use crate::context::Context;
 use crate::error::CommandError;
 
-/// Looks after pm's tables
+/// Manages pm's tables
 ///
 /// Example:
 ///   pm db migrate
@@ -23,6 +24,7 @@ pub(crate) enum DbCommand {
     Grants(grants::GrantsArgs),
     Reap(reap::ReapArgs),
     Prune(prune::PruneArgs),
+    Sql(sql::SqlArgs),
 }
 
 impl DbCommand {
@@ -34,6 +36,7 @@ impl DbCommand {
             DbCommand::Stats(_) => stats::run(context).await,
             DbCommand::Reap(_) => reap::run(context).await,
             DbCommand::Prune(_) => prune::run(context).await,
+            DbCommand::Sql(args) => sql::run(context, &args),
         }
     }
 }

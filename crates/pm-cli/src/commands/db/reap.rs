@@ -6,10 +6,10 @@ use crate::input::show_seconds;
 use crate::render::jobs;
 use serde::Serialize;
 
-/// Ends leases that have run out, once
+/// Reaps jobs whose lease has expired, once
 ///
 /// A job whose worker is gone is retried after its backoff, or fails when no retry is left.
-/// Workers do this by themselves; without any, `pm reap` does.
+/// Workers also do this, and so does `pm reap`.
 ///
 /// Example:
 ///   pm db reap
@@ -20,15 +20,15 @@ pub(crate) struct ReapArgs {}
 #[derive(Serialize)]
 struct Reaped {
     reaped: u64,
-    /// `null` when nothing is in progress.
+    /// `null` when no job is in progress.
     next_lease_ends_in_ms: Option<u64>,
 }
 
 pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     let (reaped, next) = context.connect().await?.reap().await?;
     let then = match next {
-        Some(next) => format!("next lease ends in {}", show_seconds(next)),
-        None => "nothing is in progress".to_owned(),
+        Some(next) => format!("the next lease expires in {}", show_seconds(next)),
+        None => "no job is in progress".to_owned(),
     };
     let next_lease_ends_in_ms = next.map(|next| u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
     let sentence = format!("Reaped {}; {then}.", jobs(reaped));

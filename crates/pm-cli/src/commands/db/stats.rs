@@ -4,14 +4,15 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::StatsView;
 
-/// Tells how the queues are doing: jobs by status, who waits how long, rates, table sizes
+/// Shows statistics: jobs by status, the oldest waiting job, rates, table sizes
 ///
-/// The cost is bounded however many jobs there are. Numbers of jobs up to 10,000 a status are
-/// exact. What came in and ended in the last 5m is exact among the newest 20,000 jobs, and among
-/// older ones while the table of jobs is no larger than 16 MB; a number marked ~ is estimated
-/// from a sample of the table. Jobs deleted meanwhile count nowhere. The oldest waiting job is
-/// the one first in line whose time since it was added, or became due, is longest; none is
-/// counted that is held or not yet due. The rows of a table are as of its last vacuum.
+/// The cost is bounded, whatever the number of jobs. Counts of up to 10,000 jobs per status are
+/// exact. The rates count the jobs added and ended in the last 5m: exactly among the newest 20,000
+/// jobs, and also among older ones while the job table is at most 16 MB. A number marked ~ is an
+/// estimate from a sample of the table. Jobs deleted in this time are not counted. The oldest
+/// waiting job is the job at the front of its line that has waited longest since it was added or
+/// became due; paused jobs and jobs not yet due do not count. The rows of a table are as of its
+/// last vacuum.
 ///
 /// Example:
 ///   pm db stats

@@ -1,6 +1,6 @@
 //! The worker processes of the demo.
 
-use super::place::Place;
+use super::place::Target;
 use super::worker::Event;
 use crate::error::CommandError;
 use std::os::unix::process::ExitStatusExt;
@@ -10,39 +10,39 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 
-/// How long a dismissed worker may take to go.
-const FAREWELL: Duration = Duration::from_secs(3);
-/// So many events may wait to be told.
-const EVENTS: usize = 64;
+/// How long a worker may take to exit.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many events are buffered.
+const MAX_EVENTS: usize = 64;
 
-/// Workers in processes of their own.
-pub(super) struct Crew {
+/// Worker processes.
+pub(super) struct Workers {
     workers: Vec<Worker>,
     events: mpsc::Receiver<(usize, Event)>,
 }
 
-/// A process that works. Dropping it kills it.
+/// A worker process. Dropping this kills it.
 pub(super) struct Worker {
-    /// What it calls itself.
+    /// The worker's name.
     pub(super) name: String,
-    /// Its process id.
+    /// The process id.
     pub(super) process: u32,
     child: Child,
-    /// It works until this is closed.
+    /// The worker stops when this is closed.
     stdin: Option<ChildStdin>,
 }
 
-impl Crew {
-    /// Starts so many workers.
+impl Workers {
+    /// Starts `count` workers.
     ///
     /// # Errors
     ///
     /// Exit code 3 when a process cannot be started.
-    pub(super) fn start(place: &Place, count: usize) -> Result<Self, CommandError> {
-        let (sender, events) = mpsc::channel(EVENTS);
-        let start = |number: usize| Worker::start(place, number, sender.clone());
+    pub(super) fn start(target: &Target, count: usize) -> Result<Self, CommandError> {
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
+        let start = |number: usize| Worker::start(target, number, sender.clone());
         let workers = (0..count).map(start).collect::<Result<_, _>>()?;
-        Ok(Crew { workers, events })
+        Ok(Workers { workers, events })
     }
 
     /// Returns a worker.
@@ -50,16 +50,16 @@ impl Crew {
         &self.workers[number]
     }
 
-    /// Returns who did what next, `None` when all workers are gone.
+    /// Returns the next event with the number of its worker; `None` when all workers have exited.
     pub(super) async fn next_event(&mut self) -> Option<(usize, Event)> {
         self.events.recv().await
     }
 
-    /// Kills a worker with SIGKILL and returns the number of the signal that ended it.
+    /// Kills a worker with SIGKILL and returns the signal that ended it.
     ///
     /// # Errors
     ///
-    /// Exit code 3 when it ended otherwise.
+    /// Exit code 3 when no signal ended it.
     pub(super) async fn kill(&mut self, number: usize) -> Result<i32, CommandError> {
         let worker = &mut self.workers[number];
         let ended = match worker.child.start_kill() {
@@ -68,28 +68,28 @@ impl Crew {
         };
         let failed = |what: String| CommandError::trouble(format!("{} could not be killed: {what}", worker.name));
         let status = ended.map_err(|error| failed(error.to_string()))?;
-        status.signal().ok_or_else(|| failed(format!("it ended by itself, with {status}")))
+        status.signal().ok_or_else(|| failed(format!("it exited before, with {status}")))
     }
 
-    /// Lets the workers finish and go.
-    pub(super) async fn dismiss(mut self) {
+    /// Stops the workers after their current job.
+    pub(super) async fn stop(mut self) {
         self.workers.iter_mut().for_each(|worker| drop(worker.stdin.take()));
         for worker in &mut self.workers {
-            // Who does not go is killed when dropped.
-            drop(tokio::time::timeout(FAREWELL, worker.child.wait()).await);
+            // A worker that does not exit is killed when dropped.
+            drop(tokio::time::timeout(EXIT_TIMEOUT, worker.child.wait()).await);
         }
     }
 }
 
 impl Worker {
-    fn start(place: &Place, number: usize, events: mpsc::Sender<(usize, Event)>) -> Result<Self, CommandError> {
+    fn start(target: &Target, number: usize, events: mpsc::Sender<(usize, Event)>) -> Result<Self, CommandError> {
         let name = format!("worker-{}", number + 1);
         let failed = |why: &str| CommandError::trouble(format!("{name} could not be started: {why}"));
-        let mut command = place.command()?;
+        let mut command = target.command()?;
         command.args(["demo-worker", "--name", &name]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|error| failed(&error.to_string()))?;
         let stdout = child.stdout.take().ok_or_else(|| failed("it has no stdout"))?;
-        let process = child.id().ok_or_else(|| failed("it ended at once"))?;
+        let process = child.id().ok_or_else(|| failed("it exited immediately"))?;
         let stdin = child.stdin.take();
         tokio::spawn(listen(number, BufReader::new(stdout).lines(), events));
         Ok(Worker { name, process, child, stdin })

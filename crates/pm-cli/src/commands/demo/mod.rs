@@ -1,4 +1,4 @@
-//! `pm demo`: a small story in which everything said really happened.
+//! `pm demo`: demonstrates pm with real worker processes.
 
 mod crew;
 mod parcel;
@@ -12,16 +12,17 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::Format;
 use crate::stop::Stop;
-use place::Place;
+use place::Target;
 
-/// Shows pm at work on a private throwaway Postgres
+/// Demonstrates pm on a private, temporary Postgres
 ///
-/// Makes a queue, adds jobs of several priorities, and lets worker processes succeed, fail
-/// softly, fail hard, and be killed while they hold a job, which another one rescues. Ends
-/// with what `pm queue ls`, `pm job ls` and `pm job show` say. Takes a few seconds.
+/// It creates a queue, adds jobs with several priorities, and starts worker processes: jobs
+/// succeed, soft-fail and hard-fail, and one worker is killed while it works on a job, which
+/// another worker then finishes. At the end it shows the output of `pm queue ls`, `pm job ls` and
+/// `pm job show`. It takes a few seconds.
 ///
-/// With --db it works in that database instead, in a schema of its own that it drops at the
-/// end. The environment and the configuration file are not looked at.
+/// With --db it uses that database, in a separate schema that it drops at the end. The
+/// environment and the configuration file are ignored.
 ///
 /// Example:
 ///   pm demo
@@ -31,15 +32,15 @@ use place::Place;
 pub(crate) struct DemoArgs {}
 
 pub(super) async fn run(context: &mut Context, _args: &DemoArgs) -> Result<(), CommandError> {
-    if context.output.format() != Format::People {
-        return Err(CommandError::usage("the demo is for people; it has no JSON form"));
+    if context.output.format() != Format::Human {
+        return Err(CommandError::usage("the demo has no JSON output"));
     }
     let mut stop = Stop::listen()?;
-    let place = Place::prepare(context).await?;
-    // Dropping the story kills its workers, so that nobody holds the place when it is cleaned up.
-    let told = tokio::select! {
-        told = story::tell(&mut context.output, &place) => told,
-        () = stop.asked() => Err(CommandError::refused("stopped before the end; everything was cleaned up")),
+    let target = Target::prepare(context).await?;
+    // Dropping the future kills the workers, so that none uses the database while it is cleaned up.
+    let result = tokio::select! {
+        result = story::run(&mut context.output, &target) => result,
+        () = stop.requested() => Err(CommandError::refused("interrupted; everything was cleaned up")),
     };
-    told.and(place.clean_up().await)
+    result.and(target.clean_up().await)
 }

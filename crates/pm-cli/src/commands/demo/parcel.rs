@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A payload: any serde type will do.
+/// The payload; any serde type works.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Parcel {
     pub(super) to: String,
@@ -10,21 +10,21 @@ pub(super) struct Parcel {
     pub(super) fate: Fate,
 }
 
-/// What is going to happen to a parcel.
+/// The outcome of a parcel's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Fate {
-    /// It is delivered.
+    /// Commit.
     Arrives,
-    /// Nobody is at home the first time.
+    /// A soft failure at the first attempt.
     NobodyAtHome,
-    /// It can never be delivered.
+    /// A hard failure.
     NoSuchAddress,
-    /// Whoever has it first is killed on the way.
+    /// The worker of the first attempt is killed.
     CourierDies,
 }
 
-/// Returns the parcels of the story, with their priorities.
+/// Returns the parcels of the demo, with their priorities.
 pub(super) fn parcels() -> Vec<(Parcel, i32)> {
     let parcel = |contents: &str, to: &str, fate, priority| {
         (Parcel { to: to.to_owned(), contents: contents.to_owned(), fate }, priority)

@@ -1,4 +1,4 @@
-//! Where the demo takes place: a server of its own, or a schema of its own.
+//! The database of the demo: a private server, or a separate schema of an existing database.
 
 use crate::config::{COMMON_URL_VARIABLE, SCHEMA_VARIABLE, URL_VARIABLE};
 use crate::context::Context;
@@ -8,29 +8,29 @@ use pm_sandbox::Server;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::process::Command;
 
-/// A database, and a schema in it that nobody else uses.
-pub(super) struct Place {
+/// A database, and a schema in it that only the demo uses.
+pub(super) struct Target {
     url: String,
     schema: String,
-    /// The server, when it is ours.
+    /// The server, if it is private.
     server: Option<Server>,
     connect_timeout: Duration,
 }
 
-impl Place {
-    /// Starts a server, or takes the one that `--db` names. In the latter nothing is made yet.
+impl Target {
+    /// Starts a server, or uses the database of `--db`, in which nothing is created yet.
     ///
     /// # Errors
     ///
-    /// Exit code 3 with pm-sandbox's advice when this machine has no Postgres.
+    /// Exit code 3 with pm-sandbox's message when Postgres is not installed.
     pub(super) async fn prepare(context: &mut Context) -> Result<Self, CommandError> {
         let connect_timeout = context.args.connect_timeout;
         if context.args.schema.is_some() {
-            return Err(CommandError::usage("the demo makes a schema of its own; leave out --schema"));
+            return Err(CommandError::usage("the demo creates its own schema; leave out --schema"));
         }
         if context.args.db.is_some() {
             let url = context.settings()?.url()?.to_owned();
-            return Ok(Place { url, schema: new_schema(), server: None, connect_timeout });
+            return Ok(Target { url, schema: new_schema(), server: None, connect_timeout });
         }
         let started = tokio::task::spawn_blocking(|| {
             let server = Server::start()?;
@@ -40,18 +40,20 @@ impl Place {
         let started =
             started.await.map_err(|error| CommandError::trouble(format!("cannot start Postgres: {error}")))?;
         let (server, url) = started?;
-        Ok(Place { url, schema: "pm".to_owned(), server: Some(server), connect_timeout })
+        Ok(Target { url, schema: "pm".to_owned(), server: Some(server), connect_timeout })
     }
 
-    /// Returns a sentence about the place.
-    pub(super) fn sentence(&self) -> String {
+    /// Returns a sentence that describes the database.
+    pub(super) fn description(&self) -> String {
         match &self.server {
-            Some(server) => format!("A private Postgres runs as process {}; it goes at the end.", server.pid()),
-            None => format!("In your database, schema \"{}\" is ours; it goes at the end.", self.schema),
+            Some(server) => {
+                format!("A private Postgres is running as process {}; it is stopped at the end.", server.pid())
+            }
+            None => format!("The demo uses schema \"{}\" of your database; it is dropped at the end.", self.schema),
         }
     }
 
-    /// Connects, and makes pm's tables.
+    /// Connects and creates pm's tables.
     ///
     /// # Errors
     ///
@@ -60,11 +62,12 @@ impl Place {
         Ok(connect_with(&self.url, self.options().migrate(true)).await?)
     }
 
-    /// Returns this very program with the place in its environment, where no other process reads it.
+    /// Returns a command that runs this program on the database. The URL is passed in the environment, where other
+    /// users cannot read it.
     ///
     /// # Errors
     ///
-    /// Exit code 3 when the system cannot say which program this is.
+    /// Exit code 3 when the path of this program is unknown.
     pub(super) fn command(&self) -> Result<Command, CommandError> {
         let program = std::env::current_exe();
         let program = program.map_err(|error| CommandError::trouble(format!("cannot find this program: {error}")))?;
@@ -74,20 +77,20 @@ impl Place {
         Ok(command)
     }
 
-    /// Removes what the demo made.
+    /// Drops the schema or stops the server.
     ///
     /// # Errors
     ///
-    /// Exit code 3 names what is left.
+    /// Exit code 3; the hint says how to drop the schema.
     pub(super) async fn clean_up(self) -> Result<(), CommandError> {
         let Some(server) = self.server else {
             let driver = TokioPostgres::new(&self.url, &self.options())?;
             let script = format!("drop schema if exists \"{}\" cascade", self.schema);
-            let left = |error: pm_driver_tokio_postgres::Failure| {
+            let failed = |error: pm_driver_tokio_postgres::Failure| {
                 CommandError::trouble(format!("schema \"{}\" could not be dropped: {error}", self.schema))
                     .hint(format!("drop it yourself: {script}"))
             };
-            return driver.run_script(&script).await.map_err(left);
+            return driver.run_script(&script).await.map_err(failed);
         };
         let stopped = tokio::task::spawn_blocking(move || server.stop()).await;
         Ok(stopped.map_err(|error| CommandError::trouble(format!("cannot stop Postgres: {error}")))??)
@@ -102,7 +105,7 @@ impl Place {
     }
 }
 
-/// Returns a name that no other demo has: two cannot have one process id at one time.
+/// Returns a unique name: no two processes have the same id at the same time.
 fn new_schema() -> String {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
     format!("pm_demo_{}_{time:x}", std::process::id())

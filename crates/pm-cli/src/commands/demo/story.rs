@@ -1,8 +1,8 @@
-//! What the demo tells: only what workers report and the database confirms.
+//! The course of the demo. It prints only what workers report and the database confirms.
 
-use super::crew::Crew;
+use super::crew::Workers;
 use super::parcel::parcels;
-use super::place::Place;
+use super::place::Target;
 use super::worker::{Event, QUEUE, Verdict};
 use crate::error::CommandError;
 use crate::render::Output;
@@ -11,42 +11,42 @@ use std::collections::HashSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// How long a worker may hold a job: short, so that a rescue can be watched.
+/// The lease: short, so that the job of the killed worker is reaped soon.
 const LEASE: Duration = Duration::from_millis(1_500);
-/// How soon a soft failure is tried again.
+/// The delay before a retry.
 const RETRY: Duration = Duration::from_millis(300);
-/// How many workers there are.
+/// The number of workers.
 const WORKERS: usize = 3;
-/// The story takes three seconds; something is wrong when it takes this long.
-const LONGEST: Duration = Duration::from_secs(30);
-/// So many last digits of an id are told.
-const TOLD_DIGITS: usize = 6;
+/// The demo takes three seconds; it fails after this time.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How many digits of an id are printed: the last ones.
+const SHORT_ID: usize = 6;
 
-/// Tells the story from beginning to end.
+/// Runs the demo.
 ///
 /// # Errors
 ///
-/// Exit code 3 when something went otherwise than it should.
-pub(super) async fn tell(output: &mut Output, place: &Place) -> Result<(), CommandError> {
-    let mut story = Story { output, begin: Instant::now(), killed: None, rescued: None };
-    story.say(&place.sentence())?;
-    let queue = place.connect().await?;
-    let count = story.enqueue(&queue).await?;
-    let mut crew = Crew::start(place, WORKERS)?;
-    let worked = tokio::time::timeout(LONGEST, story.work(&queue, &mut crew, count)).await;
-    worked.map_err(|_| CommandError::trouble(format!("the jobs were not done within {} s", LONGEST.as_secs())))??;
-    crew.dismiss().await;
-    let rescued = story.confirm(&queue, count).await?;
+/// Exit code 3 when something unexpected happened.
+pub(super) async fn run(output: &mut Output, target: &Target) -> Result<(), CommandError> {
+    let mut demo = Demo { output, begin: Instant::now(), killed: None, reaped: None };
+    demo.print(&target.description())?;
+    let queue = target.connect().await?;
+    let count = demo.enqueue(&queue).await?;
+    let mut workers = Workers::start(target, WORKERS)?;
+    let worked = tokio::time::timeout(TIMEOUT, demo.work(&queue, &mut workers, count)).await;
+    worked.map_err(|_| CommandError::trouble(format!("the jobs were not done within {} s", TIMEOUT.as_secs())))??;
+    workers.stop().await;
+    let reaped = demo.confirm(&queue, count).await?;
     queue.close().await;
-    story.show(place, &rescued).await
+    demo.show(target, &reaped).await
 }
 
-struct Story<'a> {
+struct Demo<'a> {
     output: &'a mut Output,
     begin: Instant,
     killed: Option<Killed>,
-    /// The job that another worker took over.
-    rescued: Option<Uuid>,
+    /// The killed worker's job, once another worker has it.
+    reaped: Option<Uuid>,
 }
 
 struct Killed {
@@ -55,8 +55,8 @@ struct Killed {
     at: Instant,
 }
 
-impl Story<'_> {
-    fn say(&mut self, sentence: &str) -> Result<(), CommandError> {
+impl Demo<'_> {
+    fn print(&mut self, sentence: &str) -> Result<(), CommandError> {
         let seconds = self.begin.elapsed().as_secs_f64();
         self.output.line(&format!("{seconds:5.2}s  {sentence}"))
     }
@@ -66,41 +66,43 @@ impl Story<'_> {
         let change = SettingsChange::new().lease(LEASE).max_retries(3).backoff(vec![RETRY]).jitter_percent(0);
         let settings = queue.set_queue_settings(QUEUE, change).await?;
         let lease = crate::input::show_duration(settings.lease);
-        self.say(&format!("Queue \"{QUEUE}\" is made: who takes a job has a lease of {lease} on it."))?;
-        // Without this line, a job of low priority that begins before a higher one would look like a mistake.
-        self.say(&format!("{WORKERS} workers will come. Each claims a job ahead, so that the next one is at hand."))?;
+        self.print(&format!("Created queue \"{QUEUE}\": a worker that claims a job gets a lease of {lease}."))?;
+        // Explains why a job may start before another one of higher priority.
+        self.print(&format!(
+            "{WORKERS} workers will start. Each claims one job ahead, so that it need not wait for the next."
+        ))?;
         for (parcel, priority) in parcels() {
             let description = format!("{} for {}", parcel.contents, parcel.to);
             let options = EnqueueOptions::default().priority(priority).description(&description);
             let id = queue.enqueue(QUEUE, parcel, options).await?;
-            self.say(&format!("Job {} is added: {description}, priority {priority}.", told(&id.to_string())))?;
+            self.print(&format!("Added job {}: {description}, priority {priority}.", short(&id.to_string())))?;
         }
         Ok(queue.list_jobs(JobFilter::default().queue(QUEUE)).await?.len())
     }
 
-    /// Tells what the workers do until the end of each of so many jobs is told.
-    async fn work(&mut self, queue: &Queue, crew: &mut Crew, count: usize) -> Result<(), CommandError> {
+    /// Prints what the workers do until `count` jobs have ended.
+    async fn work(&mut self, queue: &Queue, workers: &mut Workers, count: usize) -> Result<(), CommandError> {
         let mut ended = HashSet::new();
-        while let Some((number, event)) = crew.next_event().await {
-            let name = crew.worker(number).name.clone();
+        while let Some((number, event)) = workers.next_event().await {
+            let name = workers.worker(number).name.clone();
             match event {
                 Event::Ready => {
-                    let process = crew.worker(number).process;
-                    self.say(&format!("{name} is at work, as process {process}."))?;
+                    let process = workers.worker(number).process;
+                    self.print(&format!("{name} started as process {process}."))?;
                 }
-                Event::Began { job, attempt, priority, contents, to, waits_for_death } => {
+                Event::Began { job, attempt, priority, contents, to, waits_to_be_killed } => {
                     let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
                     let what = format!("{contents} for {to}, priority {priority}{again}");
-                    self.say(&format!("{name} takes job {}: {what}.", told(&job)))?;
+                    self.print(&format!("{name} starts job {}: {what}.", short(&job)))?;
                     let job = parse(&job)?;
-                    self.tell_rescue(queue, &name, job).await?;
-                    if waits_for_death {
-                        self.kill(queue, crew, number, job).await?;
+                    self.report_reap(queue, &name, job).await?;
+                    if waits_to_be_killed {
+                        self.kill(queue, workers, number, job).await?;
                     }
                 }
                 Event::Settled { job, contents, verdict } => {
                     let job = parse(&job)?;
-                    let state = self.tell_verdict(queue, &name, job, &contents, &verdict).await?;
+                    let state = self.report_settlement(queue, &name, job, &contents, &verdict).await?;
                     if matches!(state, State::Finished | State::Failed) {
                         ended.insert(job);
                     }
@@ -110,28 +112,34 @@ impl Story<'_> {
                 }
             }
         }
-        Err(CommandError::trouble("all workers went away before the jobs were done"))
+        Err(CommandError::trouble("all workers exited before the jobs were done"))
     }
 
-    async fn kill(&mut self, queue: &Queue, crew: &mut Crew, number: usize, job: Uuid) -> Result<(), CommandError> {
-        let signal = crew.kill(number).await?;
-        let worker = crew.worker(number).name.clone();
-        let process = crew.worker(number).process;
-        self.say(&format!("{worker}, process {process}, is killed by signal {signal} while it holds the job."))?;
-        let held = queue.job(job).await?;
-        if let (State::InProgress, Some(until)) = (held.state, held.lease_expires_at) {
-            let left_ms = (until.unix_us() - held.read_at.unix_us()) / 1_000;
-            self.say(&format!(
-                "Nobody knows: job {} is in progress, its lease ends in {left_ms} ms.",
-                told(&job.to_string())
+    async fn kill(
+        &mut self,
+        queue: &Queue,
+        workers: &mut Workers,
+        number: usize,
+        job: Uuid,
+    ) -> Result<(), CommandError> {
+        let signal = workers.kill(number).await?;
+        let worker = workers.worker(number).name.clone();
+        let process = workers.worker(number).process;
+        self.print(&format!("{worker}, process {process}, is killed by signal {signal} while it works on the job."))?;
+        let leased = queue.job(job).await?;
+        if let (State::InProgress, Some(until)) = (leased.state, leased.lease_expires_at) {
+            let left_ms = (until.unix_us() - leased.read_at.unix_us()) / 1_000;
+            self.print(&format!(
+                "Job {} is still in progress; its lease expires in {left_ms} ms.",
+                short(&job.to_string())
             ))?;
         }
         self.killed = Some(Killed { worker, job, at: Instant::now() });
         Ok(())
     }
 
-    /// Tells how a job came to be free again, if it is one that the killed worker had.
-    async fn tell_rescue(&mut self, queue: &Queue, name: &str, job: Uuid) -> Result<(), CommandError> {
+    /// If the job was reaped from the killed worker, prints how.
+    async fn report_reap(&mut self, queue: &Queue, name: &str, job: Uuid) -> Result<(), CommandError> {
         let Some(killed) = &self.killed else { return Ok(()) };
         let Some(attempt) = queue.attempts(job).await?.pop() else { return Ok(()) };
         if attempt.ending != Ending::Reap || attempt.worker.as_deref() != Some(&killed.worker) {
@@ -139,17 +147,18 @@ impl Story<'_> {
         }
         let (worker, after_ms) = (killed.worker.clone(), killed.at.elapsed().as_millis());
         if job != killed.job {
-            return self.say(&format!("{worker} had claimed that one ahead; its lease ended as well."));
+            return self.print(&format!("{worker} had claimed this job ahead; its lease has expired too."));
         }
         let reason = attempt.reason.unwrap_or_default();
-        self.rescued = Some(job);
-        self.say(&format!(
-            "That is the rescue, {after_ms} ms after the kill: attempt {} of {worker} ended with \"{reason}\", now {name} has it.",
+        self.reaped = Some(job);
+        self.print(&format!(
+            "The job was reaped: attempt {} by {worker} ended with \"{reason}\". Now, {after_ms} ms after the kill, {name} \
+             has it.",
             attempt.attempt
         ))
     }
 
-    async fn tell_verdict(
+    async fn report_settlement(
         &mut self,
         queue: &Queue,
         name: &str,
@@ -159,43 +168,41 @@ impl Story<'_> {
     ) -> Result<State, CommandError> {
         let state = queue.job(job).await?.state;
         let did = match verdict {
-            Verdict::Commit => format!("{name} delivers the {contents}"),
+            Verdict::Commit => format!("{name} delivered the {contents}"),
             Verdict::SoftFail(reason) => {
-                format!("{name} fails softly with the {contents} ({reason}), to be tried again")
+                format!("{name} soft-failed the {contents} ({reason}), to be retried")
             }
-            Verdict::HardFail(reason) => format!("{name} gives up the {contents} ({reason})"),
+            Verdict::HardFail(reason) => format!("{name} hard-failed the {contents} ({reason})"),
         };
-        self.say(&format!("{did}: job {} is {state}.", told(&job.to_string())))?;
+        self.print(&format!("{did}: job {} is {state}.", short(&job.to_string())))?;
         Ok(state)
     }
 
-    /// Holds the story against the database.
+    /// Checks the final states in the database; returns the reaped job.
     async fn confirm(&mut self, queue: &Queue, count: usize) -> Result<Uuid, CommandError> {
         let jobs = queue.list_jobs(JobFilter::default().queue(QUEUE)).await?;
         let of = |state: State| jobs.iter().filter(|job| job.state == state).count();
         let (finished, failed) = (of(State::Finished), of(State::Failed));
-        self.say(&format!(
-            "Of {count} jobs, {finished} are finished and {failed} failed. None is lost, none is left."
-        ))?;
+        self.print(&format!("Of {count} jobs, {finished} are finished and {failed} failed. No job was lost."))?;
         if finished + failed != count || failed != 1 {
-            return Err(CommandError::trouble("the jobs did not end as they should"));
+            return Err(CommandError::trouble("the jobs did not end as expected"));
         }
-        let rescued = self.rescued.ok_or_else(|| CommandError::trouble("no job was rescued"))?;
-        match queue.job(rescued).await?.state {
-            State::Finished => Ok(rescued),
-            state => Err(CommandError::trouble(format!("the rescued job is {state}"))),
+        let reaped = self.reaped.ok_or_else(|| CommandError::trouble("no job was reaped"))?;
+        match queue.job(reaped).await?.state {
+            State::Finished => Ok(reaped),
+            state => Err(CommandError::trouble(format!("the reaped job is {state}"))),
         }
     }
 
-    /// Shows what the real commands say.
-    async fn show(&mut self, place: &Place, rescued: &Uuid) -> Result<(), CommandError> {
-        let id = rescued.to_string();
+    /// Runs pm's commands and shows their output.
+    async fn show(&mut self, target: &Target, reaped: &Uuid) -> Result<(), CommandError> {
+        let id = reaped.to_string();
         for arguments in [&["queue", "ls"][..], &["job", "ls"], &["job", "show", &id]] {
             self.output.line(&format!("\n$ pm {}", arguments.join(" ")))?;
-            let status = place.command()?.args(arguments).stdin(Stdio::null()).status().await;
+            let status = target.command()?.args(arguments).stdin(Stdio::null()).status().await;
             let status = status.map_err(|error| CommandError::trouble(format!("cannot run pm: {error}")))?;
             if !status.success() {
-                return Err(CommandError::trouble(format!("pm {} ended with {status}", arguments.join(" "))));
+                return Err(CommandError::trouble(format!("pm {} failed with {status}", arguments.join(" "))));
             }
         }
         Ok(())
@@ -203,9 +210,9 @@ impl Story<'_> {
 }
 
 fn parse(id: &str) -> Result<Uuid, CommandError> {
-    Uuid::parse_str(id).map_err(|error| CommandError::trouble(format!("a worker told a bad id: {error}")))
+    Uuid::parse_str(id).map_err(|error| CommandError::trouble(format!("a worker reported an invalid id: {error}")))
 }
 
-fn told(id: &str) -> &str {
-    &id[id.len().saturating_sub(TOLD_DIGITS)..]
+fn short(id: &str) -> &str {
+    &id[id.len().saturating_sub(SHORT_ID)..]
 }

@@ -1,4 +1,4 @@
-//! A worker of the demo, in a process of its own. It is an ordinary user of the library.
+//! A worker process of the demo. It uses the library like any application.
 
 use super::parcel::{Fate, Parcel};
 use crate::context::{Context, options};
@@ -15,37 +15,37 @@ use tokio::sync::oneshot;
 pub(super) const QUEUE: &str = "parcels";
 /// How long a delivery takes.
 const DELIVERY: Duration = Duration::from_millis(120);
-/// How long a dismissed worker waits for the database, which may be gone already.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long closing the connection may take; the database may have stopped already.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Works for `pm demo`, and tells it on stdout what it does.
+/// Works for `pm demo`, and reports to it on stdout.
 #[derive(clap::Args)]
 pub(crate) struct DemoWorkerArgs {
     #[arg(long)]
     name: String,
 }
 
-/// What a worker tells, a line of JSON each.
+/// A report of a worker, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Event {
-    /// It waits for jobs.
+    /// The worker waits for jobs.
     Ready,
-    /// It has this job and begins.
+    /// It begins a job.
     Began {
         job: String,
         attempt: u32,
         priority: i32,
         contents: String,
         to: String,
-        /// Whether it will hold the job until it is killed.
-        waits_for_death: bool,
+        /// Whether it keeps the job until it is killed.
+        waits_to_be_killed: bool,
     },
-    /// The database has its verdict.
+    /// The verdict is stored in the database.
     Settled { job: String, contents: String, verdict: Verdict },
 }
 
-/// What a worker said of a job.
+/// How a worker settled a job.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
@@ -54,36 +54,38 @@ pub(super) enum Verdict {
     HardFail(String),
 }
 
-/// Works until stdin ends: that is when `pm demo` wants it to, or is no more.
+/// Works until stdin is closed: by `pm demo`, or because it has exited.
 pub(crate) async fn run_worker(context: &mut Context, args: &DemoWorkerArgs) -> Result<(), CommandError> {
     let settings = context.settings()?;
     let queue = connect_with(settings.url()?, options(&settings)).await?;
     let stream = StreamOptions::default().prefetch(1).worker_name(&args.name);
     let mut jobs = pin!(queue.try_stream_jobs_with::<Parcel>(QUEUE, stream));
-    let mut dismissed = dismissal();
-    tell(context, &Event::Ready)?;
+    let mut closed = stdin_closed();
+    report(context, &Event::Ready)?;
     loop {
         let job = tokio::select! {
             job = jobs.next() => job,
-            _ = &mut dismissed => break,
+            _ = &mut closed => break,
         };
         let Some(job) = job else { break };
         tokio::select! {
             delivered = deliver(context, &queue, job?) => delivered?,
-            _ = &mut dismissed => break,
+            _ = &mut closed => break,
         }
     }
-    tokio::time::timeout(FAREWELL, queue.close()).await.map_err(|_| CommandError::trouble("the database is gone"))
+    tokio::time::timeout(CLOSE_TIMEOUT, queue.close())
+        .await
+        .map_err(|_| CommandError::trouble("the database cannot be reached"))
 }
 
 async fn deliver(context: &mut Context, queue: &Queue, job: PendingJob<Parcel>) -> Result<(), CommandError> {
     let (id, metadata) = (job.id(), job.metadata().clone());
-    let past = queue.attempts(id).await?;
-    let ended_before = |ending: Ending| past.iter().any(|attempt| attempt.ending == ending);
+    let attempts = queue.attempts(id).await?;
+    let ended_before = |ending: Ending| attempts.iter().any(|attempt| attempt.ending == ending);
     let (parcel, ack) = job.into_parts();
-    let waits_for_death = parcel.fate == Fate::CourierDies && !ended_before(Ending::Reap);
+    let waits_to_be_killed = parcel.fate == Fate::CourierDies && !ended_before(Ending::Reap);
     let Parcel { to, contents, fate } = parcel;
-    tell(
+    report(
         context,
         &Event::Began {
             job: id.to_string(),
@@ -91,10 +93,10 @@ async fn deliver(context: &mut Context, queue: &Queue, job: PendingJob<Parcel>) 
             priority: metadata.priority,
             contents: contents.clone(),
             to,
-            waits_for_death,
+            waits_to_be_killed,
         },
     )?;
-    if waits_for_death {
+    if waits_to_be_killed {
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(DELIVERY).await;
@@ -108,22 +110,23 @@ async fn deliver(context: &mut Context, queue: &Queue, job: PendingJob<Parcel>) 
         Verdict::SoftFail(reason) => ack.soft_fail(reason).await?,
         Verdict::HardFail(reason) => ack.hard_fail(reason).await?,
     }
-    tell(context, &Event::Settled { job: id.to_string(), contents, verdict })
+    report(context, &Event::Settled { job: id.to_string(), contents, verdict })
 }
 
-fn tell(context: &mut Context, event: &Event) -> Result<(), CommandError> {
+fn report(context: &mut Context, event: &Event) -> Result<(), CommandError> {
     let line = serde_json::to_string(event);
-    context.output.line(&line.map_err(|error| CommandError::trouble(format!("cannot tell: {error}")))?)
+    context.output.line(&line.map_err(|error| CommandError::trouble(format!("cannot report: {error}")))?)
 }
 
-/// Returns what resolves when stdin ends. A thread reads it, because a runtime waits for its own readers at its end.
-fn dismissal() -> oneshot::Receiver<()> {
-    let (dismiss, dismissed) = oneshot::channel();
+/// Returns a receiver that resolves when stdin is closed. A separate thread reads stdin, because at its end a runtime
+/// waits for its own blocking reads.
+fn stdin_closed() -> oneshot::Receiver<()> {
+    let (sender, closed) = oneshot::channel();
     std::thread::spawn(move || {
         let mut ignored = [0; 64];
         while std::io::stdin().lock().read(&mut ignored).is_ok_and(|read| read > 0) {}
-        // Nobody may be waiting any longer.
-        dismiss.send(()).ok();
+        // The receiver may have been dropped.
+        sender.send(()).ok();
     });
-    dismissed
+    closed
 }

@@ -8,20 +8,20 @@ use pm_core::{IdSuffix, QueueName};
 use pm_driver_tokio_postgres::EnqueueOptions;
 use serde::Serialize;
 
-/// Makes a new job with the payload of another, and prints its id
+/// Adds a job with the payload of another, and prints its id
 ///
-/// The payload is stored once and shared. Priority and description are the same, the key is
-/// not. The new job is ready at once, unless its queue is paused.
+/// The payload is stored once and shared. Priority and description are copied, the key is not.
+/// The new job is ready immediately unless its queue is paused.
 ///
 /// Example:
 ///   pm job copy 9f3c --to mail-test
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct CopyArgs {
-    /// The job's id, or the end of it
+    /// The id of the job, or the end of it
     #[arg(value_name = "ID", value_parser = parse_id, allow_hyphen_values = true)]
     id: IdSuffix,
-    /// Where the new job goes
+    /// The queue of the new job
     #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
     to: QueueName,
 }
@@ -39,7 +39,7 @@ pub(super) async fn run(context: &mut Context, args: &CopyArgs) -> Result<(), Co
     let source = crate::id::resolve(&queue, &args.id).await?;
     let id = queue.copy_job(source, args.to.as_str(), EnqueueOptions::default()).await?;
     match context.output.format() {
-        Format::People => context.output.text(&format!("{id}\n")),
+        Format::Human => context.output.text(&format!("{id}\n")),
         Format::Json | Format::Ndjson => {
             let copied = Copied { id: id.to_string(), copy_of: source.to_string(), queue: args.to.as_str() };
             context.output.done(&copied, "")

@@ -4,9 +4,9 @@ use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 
-/// Deletes jobs, whatever they are doing, with their payloads and attempts
+/// Deletes jobs in any state, with their payloads and attempts
 ///
-/// The holder of a job in progress is told that its lease is lost.
+/// The worker of a job in progress loses its lease.
 ///
 /// Example:
 ///   pm job delete --status finished --where 'created<2026-01-01'

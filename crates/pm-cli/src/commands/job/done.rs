@@ -4,9 +4,9 @@ use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 
-/// Declares jobs finished that are pending, paused or in progress
+/// Marks jobs as finished that are pending, paused or in progress
 ///
-/// The holder of a job in progress is overruled: its word about it no longer counts.
+/// The worker of a job in progress loses its lease: it can no longer settle the job.
 ///
 /// Example:
 ///   pm job done 9f3c
@@ -16,7 +16,7 @@ use crate::error::CommandError;
 pub(crate) struct DoneArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Only while the job is in progress under the lease of this number, as `pm job next` told it
+    /// Only if the job is in progress and its lease has this number, as printed by `pm job next`
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
     lease: Option<i64>,
 }

@@ -4,10 +4,10 @@ use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 
-/// Declares jobs failed for good that are pending, paused or in progress
+/// Marks jobs as failed that are pending, paused or in progress
 ///
-/// They are not retried. The holder of a job in progress is overruled: its word about it no
-/// longer counts.
+/// They are not retried. The worker of a job in progress loses its lease: it can no longer settle
+/// the job.
 ///
 /// Example:
 ///   pm job fail 9f3c --message "the customer is gone"
@@ -17,10 +17,10 @@ use crate::error::CommandError;
 pub(crate) struct FailArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Why
+    /// The reason
     #[arg(short, long, value_name = "MESSAGE")]
     message: String,
-    /// Only while the job is in progress under the lease of this number, as `pm job next` told it
+    /// Only if the job is in progress and its lease has this number, as printed by `pm job next`
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
     lease: Option<i64>,
 }

@@ -9,8 +9,8 @@ use pm_driver_tokio_postgres::JobFilter;
 
 /// Lists jobs, newest first
 ///
-/// For the next page, give the last id of this one to --after. Jobs of a rare status are
-/// found by walking back through the others: in a large table that takes a while.
+/// For the next page, pass the last id of this page to --after. Jobs with a rare status are found
+/// by scanning back through the others: in a large table that takes a while.
 ///
 /// Example:
 ///   pm job ls --queue mail --status failed --limit 20
@@ -23,7 +23,7 @@ pub(crate) struct LsArgs {
     /// Only jobs that are pending, paused, in-progress, finished or failed
     #[arg(short, long, value_name = "STATUS", value_parser = parse_state)]
     status: Option<State>,
-    /// How many at most, up to 100000
+    /// The most jobs to list, up to 100000
     #[arg(short, long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// Only jobs older than this one
@@ -40,8 +40,8 @@ pub(super) async fn run(context: &mut Context, args: &LsArgs) -> Result<(), Comm
         filter.after = Some(crate::id::resolve(&queue, after).await?);
     }
     let jobs = queue.list_jobs(filter).await?;
-    if jobs.is_empty() && context.output.format() == Format::People {
-        context.output.say("No jobs.");
+    if jobs.is_empty() && context.output.format() == Format::Human {
+        context.output.message("No jobs.");
     }
     let views: Vec<_> = jobs.into_iter().map(JobView::new).collect();
     context.output.rows(&views, job_table)

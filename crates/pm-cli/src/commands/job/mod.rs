@@ -20,17 +20,18 @@ use crate::error::CommandError;
 
 /// Adds, lists, shows, restarts, ends, moves and deletes jobs
 ///
-/// Where a job is wanted, its id will do, or the end of it: as many hex digits as tell it
-/// from the others, with dashes or without.
+/// Commands accept a job's id or the end of it: enough hex digits to identify the job, with or
+/// without dashes.
 ///
-/// Commands that change jobs take filters instead of ids: --queue, --status, --older-than, and
-/// --where with a condition, all of which must hold. A condition is a field, an operator and a
-/// value: everything after the operator, blanks inside included. Texts (description, key, reason,
-/// worker) are tested by = and !=, and by ~ and !~ (contains it or not, whatever the case); a text
-/// that is not there is empty. Numbers (priority, attempts, retries, bytes of payload) and times
-/// (created, ended, due) are compared by = != < <= > >=; a time that is not there fits nothing.
-/// Jobs are looked at newest first, 1,000 at a time, and each thousand is changed at once after.
-/// On a terminal it is asked first; a script that wants to see first says --dry-run.
+/// Commands that change jobs accept filters instead of ids: --queue, --status, --older-than, and
+/// --where with a condition. A job must match all of them. A condition is a field, an operator and
+/// a value: everything after the operator, spaces inside it included. Text fields (description,
+/// key, reason, worker) support = and !=, and ~ and !~ (contains or does not contain the value,
+/// ignoring case); a missing text is empty. Numeric fields (priority, attempts, retries, bytes of
+/// payload) and time fields (created, ended, due) support = != < <= > >=; a missing time matches
+/// nothing. Jobs are processed newest first, 1,000 at a time; each 1,000 are read and then changed
+/// together. On a terminal the command asks for confirmation first; in a script, use --dry-run to
+/// see the number of jobs.
 ///
 /// Example:
 ///   pm job ls --status failed

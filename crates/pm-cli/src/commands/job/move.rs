@@ -8,8 +8,8 @@ use pm_core::QueueName;
 
 /// Moves jobs to another queue; they keep id, payload, priority and lease
 ///
-/// They obey the pause of that queue. A job whose key is held there is named and left alone,
-/// with exit code 1.
+/// They are paused if that queue is paused. A job whose key is reserved there is reported and not
+/// moved, with exit code 1.
 ///
 /// Example:
 ///   pm job move 9f3c --to mail-slow
@@ -19,7 +19,7 @@ use pm_core::QueueName;
 pub(crate) struct MoveArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Where to
+    /// The queue to move to
     #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
     to: QueueName,
 }

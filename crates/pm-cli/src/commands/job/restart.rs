@@ -4,11 +4,12 @@ use super::bulk::{Action, SelectionArgs, run as change};
 use crate::context::Context;
 use crate::error::CommandError;
 
-/// Makes jobs pending again, ready at once, with no failures to their name
+/// Makes jobs pending and ready immediately, and resets their retry count
 ///
-/// A job in progress is named and left alone, with exit code 1; with --force it is taken from
-/// its holder, whose word about it no longer counts. A paused queue still holds its jobs.
-/// A job whose key another job of its queue holds is named and left alone, also with --force.
+/// A job in progress is reported and not restarted, with exit code 1; with --force it is
+/// restarted, and its worker can no longer settle it. Jobs of a paused queue stay paused. A job
+/// whose key is reserved by another job of its queue is reported and not restarted, also with
+/// --force.
 ///
 /// Example:
 ///   pm job restart --status failed --where reason~timeout
@@ -19,7 +20,7 @@ use crate::error::CommandError;
 pub(crate) struct RestartArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Take jobs in progress from their holders
+    /// Also restart jobs in progress, taking them from their workers
     #[arg(long)]
     force: bool,
 }

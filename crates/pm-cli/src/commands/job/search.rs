@@ -4,26 +4,26 @@ use super::bulk::{Filter, Pages};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::{parse_queue, parse_state};
-use crate::render::{MatchView, Needle, Place, Progress, RowStream, jobs};
+use crate::render::{Location, MatchView, Needle, Progress, RowStream, jobs};
 use crate::stop::Stop;
 use futures_util::future::try_join_all;
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::{JobMetadata, Queue};
 
-/// So many bytes of payloads are searched, unless told otherwise.
-const MOST_BYTES: u64 = 50_000_000;
-/// So many bytes of payloads are held at once, about, and one payload of any size.
-const HELD_BYTES: u64 = 4_000_000;
-/// So many payloads are asked for at once.
-const HELD_JOBS: usize = 64;
+/// How many bytes of payload are searched by default.
+const MAX_BYTES: u64 = 50_000_000;
+/// About how many bytes of payload are read at a time; one payload may be larger.
+const CHUNK_BYTES: u64 = 4_000_000;
+/// How many payloads are read at a time.
+const CHUNK_JOBS: usize = 64;
 
 /// Finds jobs that contain a text, newest first, and prints each as it is found
 ///
-/// Searched are description, key, reason and payload: its texts, the keys of maps, numbers as
-/// they are written, and bytes that are text. Case does not matter. A line is the job's id,
-/// queue and status, and where the text is. Exit code 1 when nothing is found.
+/// It searches description, key, reason and payload: strings, the keys of maps, numbers as
+/// written, and bytes that are text. The search ignores case. A line shows the job's id, queue and
+/// status, and where the text was found. Exit code 1 when nothing is found.
 ///
-/// It stops after 50 MB of payload, with exit code 1, and holds about 4 MB at a time, or one
+/// It stops after 50 MB of payload, with exit code 1. It keeps about 4 MB in memory, or one
 /// payload that is larger.
 ///
 /// Example:
@@ -32,7 +32,7 @@ const HELD_JOBS: usize = 64;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct SearchArgs {
-    /// The text
+    /// The text to search for
     #[arg(value_name = "PATTERN", allow_hyphen_values = true)]
     pattern: String,
     /// Only jobs of this queue
@@ -41,17 +41,17 @@ pub(crate) struct SearchArgs {
     /// Only jobs that are pending, paused, in-progress, finished or failed
     #[arg(short, long, value_name = "STATUS", value_parser = parse_state)]
     status: Option<State>,
-    /// Stop after so many matches
+    /// Stop after this many matches
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Search on after 50 MB of payload
+    /// Do not stop after 50 MB of payload
     #[arg(long)]
     no_limit: bool,
 }
 
 pub(super) async fn run(context: &mut Context, args: &SearchArgs) -> Result<(), CommandError> {
     if args.pattern.is_empty() {
-        return Err(CommandError::usage("an empty pattern is in every job").hint("to list jobs: pm job ls"));
+        return Err(CommandError::usage("an empty pattern matches every job").hint("to list jobs: pm job ls"));
     }
     let queue = context.connect().await?;
     let filter = Filter { queue: args.queue.clone(), state: args.status, ..Filter::default() };
@@ -61,15 +61,15 @@ pub(super) async fn run(context: &mut Context, args: &SearchArgs) -> Result<(), 
         rows: RowStream::default(),
         stop: Stop::listen()?,
         progress: Progress::new("Searching jobs", None),
-        most_matches: args.limit.unwrap_or(u64::MAX),
-        most_bytes: if args.no_limit { u64::MAX } else { MOST_BYTES },
+        max_matches: args.limit.unwrap_or(u64::MAX),
+        max_bytes: if args.no_limit { u64::MAX } else { MAX_BYTES },
         jobs: 0,
         bytes: 0,
     };
-    let ended = search.walk(context, Pages::new(filter)).await;
+    let ended = search.run(context, Pages::new(filter)).await;
     drop(search.progress);
     match ended {
-        // Nothing was written that would have to be ended.
+        // Nothing was written, so no output has to be ended.
         Err(error) if search.jobs == 0 => Err(error),
         ended => search.rows.end(&mut context.output).and(ended),
     }
@@ -81,8 +81,8 @@ struct Search {
     rows: RowStream,
     stop: Stop,
     progress: Progress,
-    most_matches: u64,
-    most_bytes: u64,
+    max_matches: u64,
+    max_bytes: u64,
     /// How many jobs were searched.
     jobs: u64,
     /// How many bytes of payload were searched.
@@ -90,30 +90,30 @@ struct Search {
 }
 
 impl Search {
-    async fn walk(&mut self, context: &mut Context, mut pages: Pages) -> Result<(), CommandError> {
+    async fn run(&mut self, context: &mut Context, mut pages: Pages) -> Result<(), CommandError> {
         while let Some(page) = pages.next(&self.queue).await? {
             let mut page = page.into_iter().peekable();
             while page.peek().is_some() {
-                if self.stop.was_asked() {
-                    return Err(CommandError::refused(format!("stopped after {}", jobs(self.jobs))));
+                if self.stop.was_requested() {
+                    return Err(CommandError::refused(format!("interrupted after {}", jobs(self.jobs))));
                 }
-                let mut held = Vec::new();
+                let mut chunk = Vec::new();
                 let mut bytes = 0;
-                while let Some(job) = page.next_if(|job| held.is_empty() || bytes + job.payload_bytes <= HELD_BYTES) {
+                while let Some(job) = page.next_if(|job| chunk.is_empty() || bytes + job.payload_bytes <= CHUNK_BYTES) {
                     bytes += job.payload_bytes;
-                    held.push(job);
-                    if held.len() == HELD_JOBS {
+                    chunk.push(job);
+                    if chunk.len() == CHUNK_JOBS {
                         break;
                     }
                 }
-                if self.bytes > 0 && self.bytes + bytes > self.most_bytes {
+                if self.bytes > 0 && self.bytes + bytes > self.max_bytes {
                     let searched = jobs(self.jobs);
-                    let message = format!("stopped after {searched}: the limit is {MOST_BYTES} bytes of payload");
+                    let message = format!("stopped after {searched}: the limit is {MAX_BYTES} bytes of payload");
                     return Err(CommandError::refused(message)
-                        .hint("narrow it down with --queue or --status, or search on with --no-limit"));
+                        .hint("narrow the search with --queue or --status, or use --no-limit"));
                 }
                 self.bytes += bytes;
-                if self.search(context, held).await? {
+                if self.search(context, chunk).await? {
                     return Ok(());
                 }
             }
@@ -121,15 +121,15 @@ impl Search {
         if self.rows.count == 0 { Err(CommandError::refused("no job matches")) } else { Ok(()) }
     }
 
-    /// Searches some jobs; returns whether there were enough matches.
-    async fn search(&mut self, context: &mut Context, held: Vec<JobMetadata>) -> Result<bool, CommandError> {
-        let places = try_join_all(held.iter().map(|job| self.place(job))).await?;
-        for (job, place) in held.into_iter().zip(places) {
+    /// Searches a chunk of jobs; returns whether the limit of matches is reached.
+    async fn search(&mut self, context: &mut Context, chunk: Vec<JobMetadata>) -> Result<bool, CommandError> {
+        let locations = try_join_all(chunk.iter().map(|job| self.location(job))).await?;
+        for (job, location) in chunk.into_iter().zip(locations) {
             self.jobs += 1;
-            let Some(place) = place else { continue };
+            let Some(location) = location else { continue };
             self.progress.hide();
-            self.rows.row(&mut context.output, &MatchView::new(job, place), MatchView::line)?;
-            if self.rows.count >= self.most_matches {
+            self.rows.row(&mut context.output, &MatchView::new(job, location), MatchView::line)?;
+            if self.rows.count >= self.max_matches {
                 return Ok(true);
             }
         }
@@ -137,11 +137,11 @@ impl Search {
         Ok(false)
     }
 
-    async fn place(&self, job: &JobMetadata) -> Result<Option<Place>, CommandError> {
-        if let Some(place) = self.needle.in_job(job) {
-            return Ok(Some(place));
+    async fn location(&self, job: &JobMetadata) -> Result<Option<Location>, CommandError> {
+        if let Some(location) = self.needle.in_job(job) {
+            return Ok(Some(location));
         }
-        // It may have been deleted meanwhile.
+        // The job may have been deleted since it was listed.
         let payload = self.queue.payload(job.id).await?;
         Ok(payload.and_then(|payload| self.needle.in_payload(&payload)))
     }

@@ -7,17 +7,17 @@ use crate::render::JobView;
 use pm_core::IdSuffix;
 use pm_driver_tokio_postgres::{Queue, Uuid};
 
-/// Shows a job with its payload and the attempts that failed, as YAML
+/// Shows a job with its payload and its failed attempts, as YAML
 ///
-/// Bytes up to 32 are shown like "0x00ff", more as `<N bytes>`. A payload that cannot be read
-/// says why, and its size.
+/// Up to 32 bytes are shown like "0x00ff", more as `<N bytes>`. For a payload that cannot be
+/// decoded, the reason and the size are shown.
 ///
 /// Example:
 ///   pm job show 9f3c
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ShowArgs {
-    /// The job's id, or the end of it
+    /// The id of the job, or the end of it
     #[arg(value_name = "ID", value_parser = parse_id, allow_hyphen_values = true)]
     id: IdSuffix,
 }
@@ -28,7 +28,7 @@ pub(super) async fn run(context: &mut Context, args: &ShowArgs) -> Result<(), Co
     show(context, &queue, id).await
 }
 
-/// Shows a job with everything that is known of it.
+/// Shows a job with all details.
 pub(super) async fn show(context: &mut Context, queue: &Queue, id: Uuid) -> Result<(), CommandError> {
     let job = queue.get_job(id).await?.ok_or(pm_core::Error::JobNotFound(id))?;
     let attempts = queue.attempts(id).await?;

@@ -10,14 +10,14 @@ use pm_driver_tokio_postgres::{ErrorKind, JobFilter, JobMetadata, Queue, Uuid};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// So many of the newest jobs are watched.
-const WATCHED: usize = 1_000;
+/// How many of the newest jobs are watched.
+const MAX_WATCHED: usize = 1_000;
 
-/// Follows jobs as they change, a line each, until Ctrl-C
+/// Prints changes of jobs, a line each, until Ctrl-C
 ///
-/// It looks again and again at the newest 1,000 jobs, and at those that it saw waiting or in
-/// progress: what happens between two looks is told as one change. At the beginning nothing is
-/// told; with --json a change is a line, as with --ndjson.
+/// It polls the newest 1,000 jobs, and older ones that were waiting or in progress before. Several
+/// changes of a job between two polls are printed as one. The jobs found by the first poll are not
+/// printed. With --json every change is a line, as with --ndjson.
 ///
 /// Example:
 ///   pm job watch --queue mail
@@ -28,12 +28,12 @@ pub(crate) struct WatchArgs {
     /// Only jobs of this queue
     #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
     queue: Option<QueueName>,
-    /// How long to wait between two looks
+    /// The time between two polls
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     every: Duration,
 }
 
-/// What was last seen of a job.
+/// The last known state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     state: State,
@@ -45,19 +45,19 @@ pub(super) async fn run(context: &mut Context, args: &WatchArgs) -> Result<(), C
     let queue = context.connect().await?;
     let mut stop = Stop::listen()?;
     let mut watch = Watch { queue, name: args.queue.as_ref().map(QueueName::to_string), seen: HashMap::new() };
-    watch.look().await?;
-    if context.output.format() == Format::People {
-        context.output.say("Watching; Ctrl-C stops it.");
+    watch.poll().await?;
+    if context.output.format() == Format::Human {
+        context.output.message("Watching; Ctrl-C stops it.");
     }
     let mut rows = RowStream::of_lines();
     loop {
         tokio::select! {
             () = tokio::time::sleep(args.every.max(Duration::from_millis(10))) => {}
-            () = stop.asked() => return Ok(()),
+            () = stop.requested() => return Ok(()),
         }
         let changes = tokio::select! {
-            changes = watch.look() => changes,
-            () = stop.asked() => return Ok(()),
+            changes = watch.poll() => changes,
+            () = stop.requested() => return Ok(()),
         };
         match changes {
             Ok(changes) => {
@@ -65,8 +65,8 @@ pub(super) async fn run(context: &mut Context, args: &WatchArgs) -> Result<(), C
                     rows.row(&mut context.output, change, ChangeView::line)?;
                 }
             }
-            // It heals; what happened meanwhile is told then.
-            Err(error) if error.kind() == ErrorKind::Unavailable => context.output.say(&error.to_string()),
+            // The next poll that succeeds reports the changes since.
+            Err(error) if error.kind() == ErrorKind::Unavailable => context.output.message(&error.to_string()),
             Err(error) => return Err(error.into()),
         }
     }
@@ -79,23 +79,23 @@ struct Watch {
 }
 
 impl Watch {
-    /// Looks once, and returns what is new since the last time, oldest job first. After an error all of it is told by
-    /// the next look.
-    async fn look(&mut self) -> Result<Vec<ChangeView>, pm_driver_tokio_postgres::Error> {
-        let mut filter = JobFilter::default().limit(WATCHED);
+    /// Polls once and returns the changes since the last poll, oldest job first. After an error, the next poll returns
+    /// these changes.
+    async fn poll(&mut self) -> Result<Vec<ChangeView>, pm_driver_tokio_postgres::Error> {
+        let mut filter = JobFilter::default().limit(MAX_WATCHED);
         filter.queue.clone_from(&self.name);
         let newest = self.queue.list_jobs(filter).await?;
         let listed: HashSet<_> = newest.iter().map(|job| job.id).collect();
-        // Those that newer ones pushed out, or that were deleted or moved.
+        // Jobs no longer among the newest, deleted or moved.
         let missing = self.seen.iter().filter(|(id, before)| !before.state.is_ended() && !listed.contains(id));
         let mut others = Vec::new();
-        for (id, before) in missing.take(WATCHED) {
+        for (id, before) in missing.take(MAX_WATCHED) {
             others.push((*id, *before, self.queue.get_job(*id).await?));
         }
         Ok(self.changes(&newest, others))
     }
 
-    /// Takes note of what was found, and returns what is new.
+    /// Records what was found and returns the changes.
     fn changes(&mut self, newest: &[JobMetadata], others: Vec<(Uuid, Seen, Option<JobMetadata>)>) -> Vec<ChangeView> {
         let mut changes = Vec::new();
         let mut seen = HashMap::new();

@@ -1,4 +1,4 @@
-//! Commands that use Postgres's own programs.
+//! Commands that run Postgres's client programs.
 
 mod backup;
 mod restore;
@@ -8,10 +8,10 @@ mod tool;
 use crate::context::Context;
 use crate::error::CommandError;
 
-/// Backs up pm's tables, and restores them
+/// Backs up and restores pm's tables
 ///
-/// Postgres's own pg_dump, pg_restore and psql do the work: those of the directory in
-/// PM_PG_BINDIR, if that is set, else those of PATH.
+/// These commands run Postgres's pg_dump, pg_restore and psql: from the directory in PM_PG_BINDIR
+/// if it is set, else from PATH.
 ///
 /// Example:
 ///   pm pg backup > pm.dump

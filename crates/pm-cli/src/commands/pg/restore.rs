@@ -14,24 +14,26 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdout;
 use tokio::task::JoinHandle;
 
-/// What is said after any trouble.
+/// The end of error messages before the commit.
 const UNCHANGED: &str = "nothing was changed";
-/// What is said after trouble with the commit.
-const UNKNOWN: &str = "whether the restore was committed is not known";
-/// The backup's script names its schema within so many bytes, or is none of ours.
-const HEAD: usize = 1 << 20;
-const PIECE: usize = 1 << 16;
+/// The end of error messages during the commit.
+const UNKNOWN: &str = "it is unknown whether the restore was committed";
+/// A script of pm's names its schema within this many bytes.
+const MAX_HEAD: usize = 1 << 20;
+/// How many bytes are read at a time.
+const CHUNK: usize = 1 << 16;
 
-/// Restores pm's schema from a backup on stdin, whole or not at all
+/// Restores pm's schema from a backup on stdin, completely or not at all
 ///
-/// A database that has pm's tables already is refused, unless --clean says to drop them first,
-/// with all their jobs. It is one transaction: after any trouble everything is as before.
+/// The restore is refused when the schema already has pm's tables; --clean drops them first, with
+/// all their jobs. The restore is one transaction: after an error nothing has changed.
 ///
 /// A copy of production has jobs that are ready to run. With --paused all queues and schedules
 /// are paused before any worker can see them, until pm queue resume and pm schedule resume.
 ///
-/// With --into the backup may be of any schema, and one of that name that is in the database
-/// already stays as it is, its workers too. It needs the right to rename that schema, though.
+/// With --into the backup may be of any schema. If the database already has a schema with the
+/// backup's name, it is not changed and its workers continue; the restore needs the right to
+/// rename it, though.
 ///
 /// Example:
 ///   pm pg restore --db postgres://localhost/copy --paused < pm.dump
@@ -40,13 +42,13 @@ const PIECE: usize = 1 << 16;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct RestoreArgs {
-    /// Drop the tables that are there, with all jobs
+    /// Drop the existing tables first, with all their jobs
     #[arg(long)]
     clean: bool,
     /// Pause all queues and schedules in the same transaction
     #[arg(long)]
     paused: bool,
-    /// Restore into this schema instead of the backup's and --schema
+    /// Restore into this schema, not into the backup's or that of --schema
     #[arg(long, value_name = "SCHEMA", value_parser = parse_schema)]
     into: Option<SchemaName>,
 }
@@ -64,7 +66,7 @@ fn parse_schema(text: &str) -> Result<SchemaName, String> {
 
 pub(super) async fn run(context: &mut Context, args: &RestoreArgs) -> Result<(), CommandError> {
     if io::stdin().is_terminal() {
-        let message = "the backup comes from stdin, and that is a terminal";
+        let message = "the backup is read from stdin, which is a terminal";
         return Err(CommandError::usage(message).hint("read it from a file: pm pg restore < pm.dump"));
     }
     if let Some(into) = &args.into {
@@ -74,12 +76,12 @@ pub(super) async fn run(context: &mut Context, args: &RestoreArgs) -> Result<(),
     let schema = settings.schema.as_str();
     let queue = context.connect_unchecked().await?;
     if !args.clean && queue.schema_version().await? > 0 {
-        let message = format!("schema \"{schema}\" of that database has pm's tables already; {UNCHANGED}");
+        let message = format!("schema \"{schema}\" of the database already has pm's tables; {UNCHANGED}");
         return Err(CommandError::refused(message).hint("--clean drops them first, with all their jobs"));
     }
     let mut stop = Stop::listen()?;
     let mut pg_restore = Tool::new("pg_restore");
-    // A comment on a schema takes its owner to restore.
+    // Only the owner of a schema can restore a comment on it.
     pg_restore.command.args(["--file=-", "--no-owner", "--no-privileges", "--no-comments"]);
     pg_restore.command.stdin(Stdio::inherit()).stdout(Stdio::piped());
     let mut psql = Tool::connected("psql", &settings)?;
@@ -87,24 +89,24 @@ pub(super) async fn run(context: &mut Context, args: &RestoreArgs) -> Result<(),
     psql.command.env("PGCLIENTENCODING", "UTF8");
     psql.command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let (archive, session) = (pg_restore.start()?, Session::start(psql)?);
-    // What ends the session before its commit ends the transaction without one.
+    // When the session ends before the commit, the transaction is rolled back.
     let prepared = prepare(archive, session, &settings.schema, args);
     let session = tokio::select! {
         session = Progress::new("Restoring", None).during(prepared) => session?,
-        () = stop.asked() => return Err(CommandError::refused(format!("stopped; {UNCHANGED}"))),
+        () = stop.requested() => return Err(CommandError::refused(format!("interrupted; {UNCHANGED}"))),
     };
-    let words = tokio::select! {
-        words = session.commit() => words?,
-        () = stop.asked() => return Err(CommandError::refused(format!("stopped; {UNKNOWN}"))),
+    let stderr = tokio::select! {
+        stderr = session.commit() => stderr?,
+        () = stop.requested() => return Err(CommandError::refused(format!("interrupted; {UNKNOWN}"))),
     };
-    words.lines().for_each(|line| context.output.say(line));
+    stderr.lines().for_each(|line| context.output.message(line));
     let version = queue.schema_version().await?;
     let paused = if args.paused { " All queues and schedules are paused." } else { "" };
     let sentence = format!("Restored schema \"{schema}\", at version {version}.{paused}");
     context.output.done(&Restored { schema, version }, &sentence)
 }
 
-/// Brings the session to where only the commit is missing.
+/// Runs everything but the commit in the session.
 async fn prepare(
     mut archive: Running,
     mut session: Session,
@@ -116,29 +118,29 @@ async fn prepare(
     let found = loop {
         let is_end = !read(&mut script, &mut head).await;
         match schema_of(&head) {
-            None if !is_end && head.len() < HEAD => {}
+            None if !is_end && head.len() < MAX_HEAD => {}
             found => break found,
         }
     };
     let Some(name) = found else {
-        if head.len() < HEAD {
+        if head.len() < MAX_HEAD {
             archive.end(UNCHANGED).await?;
         }
-        let message = format!("the backup has no schema that may hold pm's tables; {UNCHANGED}");
-        return Err(CommandError::refused(message).hint("a backup is made by: pm pg backup"));
+        let message = format!("the backup contains no schema of pm; {UNCHANGED}");
+        return Err(CommandError::refused(message).hint("create a backup with: pm pg backup"));
     };
     if args.into.is_none() && name != *target {
-        let message = format!("what is in the backup is not in schema \"{target}\" but in \"{name}\"; {UNCHANGED}");
-        let hint = format!("say --schema '{name}', or --into '{target}' to rename it");
+        let message = format!("the backup is of schema \"{name}\", not \"{target}\"; {UNCHANGED}");
+        let hint = format!("use --schema '{name}', or --into '{target}' to rename it");
         return Err(CommandError::refused(message).hint(hint));
     }
     let plan = Plan { backup: &name, target, clean: args.clean, paused: args.paused };
     let mut is_written = session.write(plan.before().as_bytes()).await;
-    let mut piece = plan.begun(&head);
-    while is_written && !piece.is_empty() {
-        is_written = session.write(&piece).await;
-        piece.clear();
-        read(&mut script, &mut piece).await;
+    let mut chunk = plan.rewritten_head(&head);
+    while is_written && !chunk.is_empty() {
+        is_written = session.write(&chunk).await;
+        chunk.clear();
+        read(&mut script, &mut chunk).await;
     }
     if !is_written {
         return Err(session.failure().await);
@@ -150,14 +152,14 @@ async fn prepare(
     }
 }
 
-/// Reads a piece more; returns whether there was one.
-async fn read(from: &mut Option<ChildStdout>, piece: &mut Vec<u8>) -> bool {
+/// Appends a chunk to the buffer; returns false at the end.
+async fn read(from: &mut Option<ChildStdout>, buffer: &mut Vec<u8>) -> bool {
     let Some(from) = from else { return false };
-    piece.reserve(PIECE);
-    matches!(from.read_buf(piece).await, Ok(1..))
+    buffer.reserve(CHUNK);
+    matches!(from.read_buf(buffer).await, Ok(1..))
 }
 
-/// A psql that reads SQL from us.
+/// A psql process that reads SQL from its stdin.
 struct Session {
     running: Running,
     ready: JoinHandle<bool>,
@@ -166,11 +168,11 @@ struct Session {
 impl Session {
     fn start(tool: Tool) -> Result<Self, CommandError> {
         let mut running = tool.start()?;
-        let ready = tokio::spawn(says_ready(running.child.stdout.take()));
+        let ready = tokio::spawn(wait_until_ready(running.child.stdout.take()));
         Ok(Session { running, ready })
     }
 
-    /// Returns whether it took it.
+    /// Writes SQL; returns whether that succeeded.
     async fn write(&mut self, sql: &[u8]) -> bool {
         match &mut self.running.child.stdin {
             Some(stdin) => stdin.write_all(sql).await.is_ok() && stdin.flush().await.is_ok(),
@@ -178,19 +180,19 @@ impl Session {
         }
     }
 
-    /// Awaits that all it was sent is done; returns false when it ended instead.
+    /// Waits until all SQL has run; returns false when psql exited before.
     async fn is_ready(&mut self) -> bool {
         (&mut self.ready).await.unwrap_or(false)
     }
 
-    /// Returns why it ended.
+    /// Returns why psql exited.
     async fn failure(mut self) -> CommandError {
         drop(self.running.child.stdin.take());
-        let early = || CommandError::trouble(format!("psql ended before the restore did\n{UNCHANGED}"));
-        self.running.end(UNCHANGED).await.err().unwrap_or_else(early)
+        let exited = || CommandError::trouble(format!("psql exited before the restore was complete\n{UNCHANGED}"));
+        self.running.end(UNCHANGED).await.err().unwrap_or_else(exited)
     }
 
-    /// Makes all of it true and returns what psql said.
+    /// Commits and returns psql's stderr.
     async fn commit(mut self) -> Result<String, CommandError> {
         self.write(b"commit;\n").await;
         drop(self.running.child.stdin.take());
@@ -198,8 +200,8 @@ impl Session {
     }
 }
 
-/// Reads all that psql prints; returns whether it came to be ready.
-async fn says_ready(stdout: Option<ChildStdout>) -> bool {
+/// Reads psql's output; returns whether it printed the ready marker.
+async fn wait_until_ready(stdout: Option<ChildStdout>) -> bool {
     let Some(stdout) = stdout else { return false };
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {

@@ -1,39 +1,39 @@
-//! The SQL around a backup's own script, which makes one transaction of it.
+//! The SQL before and after a backup's script, which makes the restore one transaction.
 
 use pm_core::{SchemaName, expected_functions, expected_relations};
 use std::collections::BTreeSet;
 
-/// What the session prints when only the commit is missing.
+/// The marker that the session prints when everything but the commit is done.
 pub(super) const READY: &str = "pm: ready to commit";
-/// The name that a schema of the backup's name has while the backup is restored. No one else ever sees it.
-const ASIDE: &str = "pm restore put this aside";
+/// The temporary name of an existing schema with the backup's name. Other transactions never see it.
+const TEMPORARY_NAME: &str = "pm restore put this aside";
 
-/// How a backup is to be restored.
+/// How to restore a backup.
 pub(super) struct Plan<'a> {
-    /// The schema that the backup's script names.
+    /// The schema of the backup's script.
     pub(super) backup: &'a SchemaName,
-    /// What it is to be called.
+    /// The schema to restore into.
     pub(super) target: &'a SchemaName,
-    /// Whether the target's tables are dropped first.
+    /// Whether to drop the target's tables first.
     pub(super) clean: bool,
     pub(super) paused: bool,
 }
 
 impl Plan<'_> {
-    /// Returns what goes before the backup's script: it begins the transaction and makes the backup's name free.
+    /// Returns the SQL before the backup's script: it begins the transaction and frees the name of the backup's schema.
     ///
-    /// Renaming a schema locks none of its tables, and until the commit all others see it under its old name, which
-    /// it has again by then. A target that is there already gets the backup's name, so that the script fills it.
+    /// Renaming a schema does not lock its tables. Other transactions see the old name until the commit, and by then
+    /// the schema has it again. An existing target is renamed to the backup's name, so that the script fills it.
     pub(super) fn before(&self) -> String {
         let Plan { backup, target, clean, .. } = self;
         let mut sql = "begin;\n".to_owned();
         if backup != target {
-            // Two restores that rename one schema would fail: they come one after the other.
+            // Concurrent restores that rename the same schema would fail, so they are serialized.
             sql.push_str(&format!(
                 "do $pm$ begin\n\
                  perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pm restore', 0));\n\
                  if pg_catalog.to_regnamespace('\"{backup}\"') is not null then\n\
-                 alter schema \"{backup}\" rename to \"{ASIDE}\";\n\
+                 alter schema \"{backup}\" rename to \"{TEMPORARY_NAME}\";\n\
                  end if;\n\
                  if pg_catalog.to_regnamespace('\"{target}\"') is not null then\n\
                  alter schema \"{target}\" rename to \"{backup}\";\n\
@@ -42,28 +42,28 @@ impl Plan<'_> {
             ));
         }
         if *clean {
-            sql.push_str(&drop_of_ours(backup));
+            sql.push_str(&drop_own_objects(backup));
         }
         sql
     }
 
-    /// Returns the beginning of the backup's script without the line that creates its schema: that is created unless it
-    /// is there, which a role that may not create schemas can do as well.
-    pub(super) fn begun(&self, script: &[u8]) -> Vec<u8> {
-        let mut begun = Vec::with_capacity(script.len());
+    /// Returns the head of the backup's script, with the line that creates the schema replaced: it is created only if
+    /// missing, so that a role without the right to create schemas can restore into an existing one.
+    pub(super) fn rewritten_head(&self, script: &[u8]) -> Vec<u8> {
+        let mut rewritten = Vec::with_capacity(script.len());
         for line in script.split_inclusive(|byte| *byte == b'\n') {
             match created_schema(line).is_some_and(|name| name == *self.backup) {
-                true => begun.extend(creation(self.backup).as_bytes()),
-                false => begun.extend(line),
+                true => rewritten.extend(create_if_missing(self.backup).as_bytes()),
+                false => rewritten.extend(line),
             }
         }
-        begun
+        rewritten
     }
 
-    /// Returns what goes after the backup's script: all but the commit.
+    /// Returns the SQL after the backup's script, without the commit.
     ///
-    /// What the backup holds must be pm's. A paused schedule has no next tick, which is all that firing looks at; an
-    /// old backup has no schedules.
+    /// It checks that the backup contains pm's tables. A paused schedule must have no next tick, because firing checks
+    /// only that. Old backups have no table of schedules.
     pub(super) fn after(&self) -> String {
         let Plan { backup, target, paused, .. } = self;
         let mut sql = format!(
@@ -71,14 +71,14 @@ impl Plan<'_> {
              do $pm$ begin\n\
              if pg_catalog.to_regclass('\"{backup}\".migration') is null \
              or pg_catalog.to_regclass('\"{backup}\".queue') is null then\n\
-             raise exception using message = 'schema \"{backup}\" of the backup has none of pm''s tables';\n\
+             raise exception using message = 'schema \"{backup}\" of the backup does not contain pm''s tables';\n\
              end if;\n"
         );
         if backup != target {
             sql.push_str(&format!(
                 "alter schema \"{backup}\" rename to \"{target}\";\n\
-                 if pg_catalog.to_regnamespace('\"{ASIDE}\"') is not null then\n\
-                 alter schema \"{ASIDE}\" rename to \"{backup}\";\n\
+                 if pg_catalog.to_regnamespace('\"{TEMPORARY_NAME}\"') is not null then\n\
+                 alter schema \"{TEMPORARY_NAME}\" rename to \"{backup}\";\n\
                  end if;\n"
             ));
         }
@@ -96,8 +96,8 @@ impl Plan<'_> {
     }
 }
 
-/// Returns SQL that makes a schema unless it is there.
-fn creation(schema: &SchemaName) -> String {
+/// Returns SQL that creates a schema if it is missing.
+fn create_if_missing(schema: &SchemaName) -> String {
     format!(
         "do $pm$ begin\n\
          if pg_catalog.to_regnamespace('\"{schema}\"') is null then\n\
@@ -107,8 +107,8 @@ fn creation(schema: &SchemaName) -> String {
     )
 }
 
-/// Returns SQL that drops what is pm's in a schema, and leaves the schema and what is others' in it.
-fn drop_of_ours(schema: &SchemaName) -> String {
+/// Returns SQL that drops pm's objects in a schema; the schema and other objects in it stay.
+fn drop_own_objects(schema: &SchemaName) -> String {
     let quoted = |names: BTreeSet<String>| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     let (relations, functions) = (quoted(expected_relations()), quoted(expected_functions()));
     let namespace = format!("pg_catalog.to_regnamespace('\"{schema}\"')::pg_catalog.oid");
@@ -128,12 +128,12 @@ fn drop_of_ours(schema: &SchemaName) -> String {
     )
 }
 
-/// Returns the first schema that a script of pg_restore creates, if that line is there and it may be one of pm's.
+/// Returns the first schema that a script of pg_restore creates, if the line is complete and the name is valid for pm.
 pub(super) fn schema_of(script: &[u8]) -> Option<SchemaName> {
     script.split_inclusive(|byte| *byte == b'\n').find_map(created_schema)
 }
 
-/// Returns the schema that a line of such a script creates.
+/// Returns the schema that a line of the script creates.
 fn created_schema(line: &[u8]) -> Option<SchemaName> {
     let name = std::str::from_utf8(line.strip_prefix(b"CREATE SCHEMA ")?.strip_suffix(b";\n")?).ok()?;
     SchemaName::new(name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name)).ok()
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_is_found_quoted_or_not_when_its_line_is_whole() {
+    fn the_schema_is_found_in_a_complete_line_quoted_or_not() {
         for (script, found) in [
             ("--\n-- Name: pm\n--\n\nCREATE SCHEMA pm;\n\n", Some("pm")),
             ("DROP SCHEMA IF EXISTS x;\nCREATE SCHEMA \"odd näme\";\nCREATE SCHEMA other;\n", Some("odd näme")),

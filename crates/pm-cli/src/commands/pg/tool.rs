@@ -1,4 +1,4 @@
-//! Running a program of Postgres's.
+//! Running Postgres's client programs.
 
 use crate::config::Settings;
 use crate::context::Context;
@@ -13,10 +13,10 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinHandle;
 
-/// Names the directory of Postgres's programs.
+/// The variable for the directory of Postgres's client programs.
 const BIN_DIR_VARIABLE: &str = "PM_PG_BINDIR";
-/// So many bytes of the end of what it says are passed on.
-const KEPT: usize = 8_000;
+/// How many bytes of the end of stderr are kept.
+const MAX_STDERR: usize = 8_000;
 
 /// A program to run.
 pub(super) struct Tool {
@@ -24,15 +24,15 @@ pub(super) struct Tool {
     pub(super) command: Command,
 }
 
-/// A program that runs. It is ended when this is dropped.
+/// A running program. Dropping this kills it.
 pub(super) struct Running {
     name: &'static str,
     pub(super) child: Child,
-    words: JoinHandle<Vec<u8>>,
+    stderr: JoinHandle<Vec<u8>>,
 }
 
 impl Tool {
-    /// Returns the program, which is to use no database.
+    /// Returns a program that connects to no database.
     pub(super) fn new(name: &'static str) -> Self {
         let directory = std::env::var_os(BIN_DIR_VARIABLE).filter(|directory| !directory.is_empty());
         let program = directory.map_or_else(|| PathBuf::from(name), |directory| PathBuf::from(directory).join(name));
@@ -41,12 +41,11 @@ impl Tool {
         Tool { name, command }
     }
 
-    /// Returns the program, which knows where the database is. A password is in its environment, never among its
-    /// arguments.
+    /// Returns a program that connects to the database. A password is passed in the environment, never as an argument.
     ///
     /// # Errors
     ///
-    /// Exit code 2 when no database is named, or when the connection string is none.
+    /// Exit code 2 when no database is set, or when the connection string is invalid.
     pub(super) fn connected(name: &'static str, settings: &Settings) -> Result<Self, CommandError> {
         let Tool { name, mut command } = Tool::new(name);
         let connection = Libpq::read(settings.url()?)?;
@@ -58,98 +57,100 @@ impl Tool {
         Ok(Tool { name, command })
     }
 
-    /// Starts it.
+    /// Starts the program.
     ///
     /// # Errors
     ///
     /// Exit code 3 when it cannot be run.
     pub(super) fn start(mut self) -> Result<Running, CommandError> {
         let mut child = self.command.spawn().map_err(|error| cannot_run(self.name, &error))?;
-        let words = tokio::spawn(last_words(child.stderr.take()));
-        Ok(Running { name: self.name, child, words })
+        let stderr = tokio::spawn(read_tail(child.stderr.take()));
+        Ok(Running { name: self.name, child, stderr })
     }
 
-    /// Runs it and passes on what it says.
+    /// Runs the program and prints its stderr.
     ///
     /// # Errors
     ///
-    /// Exit code 3 with its own words; 1 when the process was asked to stop, and what that means.
-    pub(super) async fn run(self, context: &mut Context, doing: &str, stopped: &str) -> Result<(), CommandError> {
+    /// Exit code 3 with its stderr; 1 when the process was asked to stop. `consequence` ends both messages.
+    pub(super) async fn run(self, context: &mut Context, doing: &str, consequence: &str) -> Result<(), CommandError> {
         let mut stop = Stop::listen()?;
-        let work = self.start()?.end(stopped);
-        let words = tokio::select! {
-            words = Progress::new(doing, None).during(work) => words?,
-            () = stop.asked() => return Err(CommandError::refused(format!("stopped; {stopped}"))),
+        let work = self.start()?.end(consequence);
+        let stderr = tokio::select! {
+            stderr = Progress::new(doing, None).during(work) => stderr?,
+            () = stop.requested() => return Err(CommandError::refused(format!("interrupted; {consequence}"))),
         };
-        words.lines().for_each(|line| context.output.say(line));
+        stderr.lines().for_each(|line| context.output.message(line));
         Ok(())
     }
 }
 
 impl Running {
-    /// Awaits its end and returns what it said.
+    /// Waits for the program to exit and returns its stderr.
     ///
     /// # Errors
     ///
-    /// Exit code 3 with its own words, and what its failure means.
-    pub(super) async fn end(mut self, failed: &str) -> Result<String, CommandError> {
-        let words = self.words.await.unwrap_or_default();
+    /// Exit code 3 with its stderr, followed by `consequence`.
+    pub(super) async fn end(mut self, consequence: &str) -> Result<String, CommandError> {
+        let stderr = self.stderr.await.unwrap_or_default();
         let status = self.child.wait().await.map_err(|error| cannot_run(self.name, &error))?;
-        let words = String::from_utf8_lossy(&words).trim().to_owned();
+        let stderr = String::from_utf8_lossy(&stderr).trim().to_owned();
         if status.success() {
-            return Ok(words);
+            return Ok(stderr);
         }
-        let message = if words.is_empty() { format!("{} failed with {status}", self.name) } else { words.clone() };
-        let error = CommandError::trouble(format!("{message}\n{failed}"));
-        Err(hint(&words).into_iter().fold(error, CommandError::hint))
+        let message = if stderr.is_empty() { format!("{} failed with {status}", self.name) } else { stderr.clone() };
+        let error = CommandError::trouble(format!("{message}\n{consequence}"));
+        Err(hint(&stderr).into_iter().fold(error, CommandError::hint))
     }
 }
 
 fn cannot_run(name: &str, error: &io::Error) -> CommandError {
-    let hint = format!("install Postgres's client programs, or name their directory in {BIN_DIR_VARIABLE}");
+    let hint = format!("install Postgres's client programs, or set {BIN_DIR_VARIABLE} to their directory");
     CommandError::trouble(format!("cannot run {name}: {error}")).hint(hint)
 }
 
-/// Reads all that a program says, and keeps the end of it.
-async fn last_words(mut stderr: Option<ChildStderr>) -> Vec<u8> {
-    let (mut words, mut piece) = (Vec::new(), [0; 1_024]);
+/// Reads stderr to the end, and returns its last bytes.
+async fn read_tail(mut stderr: Option<ChildStderr>) -> Vec<u8> {
+    let (mut tail, mut chunk) = (Vec::new(), [0; 1_024]);
     while let Some(stderr) = &mut stderr
-        && let Ok(length @ 1..) = stderr.read(&mut piece).await
+        && let Ok(length @ 1..) = stderr.read(&mut chunk).await
     {
-        words.extend(&piece[..length]);
-        words.drain(..words.len().saturating_sub(KEPT));
+        tail.extend(&chunk[..length]);
+        tail.drain(..tail.len().saturating_sub(MAX_STDERR));
     }
-    words
+    tail
 }
 
-/// Returns what to do about what the program said.
-fn hint(words: &str) -> Option<String> {
-    let newer = |program: &str| format!("install it, or name the directory of a newer {program} in {BIN_DIR_VARIABLE}");
-    if words.contains("server version mismatch") {
+/// Returns a hint about known errors of the programs.
+fn hint(stderr: &str) -> Option<String> {
+    let newer = |program: &str| format!("install it, or set {BIN_DIR_VARIABLE} to the directory of a newer {program}");
+    if stderr.contains("server version mismatch") {
         return Some(format!("pg_dump must be of the server's version or newer: {}", newer("pg_dump")));
     }
-    if words.contains("unsupported version") && words.contains("file header") {
+    if stderr.contains("unsupported version") && stderr.contains("file header") {
         return Some(format!(
             "the backup was written by a newer pg_dump than this pg_restore can read: {}",
             newer("pg_restore")
         ));
     }
-    if words.contains("unrecognized configuration parameter") {
+    if stderr.contains("unrecognized configuration parameter") {
         return Some(
-            "the server is older than the pg_dump that wrote the backup: use one of the server's version".into(),
+            "the server is older than the pg_dump that wrote the backup: use a pg_dump of the server's version".into(),
         );
     }
-    if words.contains("must be owner of schema") {
+    if stderr.contains("must be owner of schema") {
         return Some(
-            "--into renames a schema of the backup's name until the commit: restore as its owner, or elsewhere".into(),
+            "--into renames an existing schema of the backup's name: restore as its owner, or into another database"
+                .into(),
         );
     }
-    if words.contains("already exists") {
+    if stderr.contains("already exists") {
         return Some(
-            "the backup holds tables that are not pm's, which a restore does not replace: drop or rename them".into(),
+            "the backup contains tables that are not pm's, which a restore does not replace: drop or rename them"
+                .into(),
         );
     }
-    words.contains("does not appear to be a valid archive").then(|| "a backup is made by: pm pg backup".to_owned())
+    stderr.contains("does not appear to be a valid archive").then(|| "create a backup with: pm pg backup".to_owned())
 }
 
 #[cfg(test)]
@@ -157,15 +158,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_that_do_not_fit_are_explained() {
-        for (words, advice) in [
+    fn version_mismatches_are_explained() {
+        for (stderr, advice) in [
             ("pg_dump: error: aborting because of server version mismatch", "the server's version or newer"),
             ("pg_restore: error: unsupported version (1.16) in file header", "a newer pg_dump"),
             ("ERROR:  unrecognized configuration parameter \"transaction_timeout\"", "the server is older"),
             ("ERROR:  must be owner of schema pm", "restore as its owner"),
             ("pg_restore: error: input file does not appear to be a valid archive", "pm pg backup"),
         ] {
-            assert!(hint(words).is_some_and(|hint| hint.contains(advice)), "{words}");
+            assert!(hint(stderr).is_some_and(|hint| hint.contains(advice)), "{stderr}");
         }
         assert_eq!(hint("pg_dump: error: out of memory"), None);
     }

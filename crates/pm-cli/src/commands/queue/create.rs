@@ -6,11 +6,11 @@ use crate::input::{SettingsArgs, parse_queue};
 use pm_core::QueueName;
 use serde::Serialize;
 
-/// Makes a queue
+/// Creates a queue
 ///
-/// When one of that name exists already, nothing is changed, its settings included, and the
-/// exit code is 1; 0 with --if-not-exists. What is not set has the default: a lease of 20m,
-/// 8 retries after 0s,25m,50m,1h40m,3h20m,6h40m,13h20m,1d2h40m, kept forever.
+/// When a queue of that name already exists, neither it nor its settings are changed, and the exit
+/// code is 1; 0 with --if-not-exists. The defaults are a lease of 20m, 8 retries after
+/// 0s,25m,50m,1h40m,3h20m,6h40m,13h20m,1d2h40m, and retention forever.
 ///
 /// Example:
 ///   pm queue create mail
@@ -18,13 +18,13 @@ use serde::Serialize;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct CreateArgs {
-    /// Its name: 1 to 200 bytes, no control characters, no blank at either end
+    /// The name: 1 to 200 bytes, no control characters, no leading or trailing space
     #[arg(value_name = "QUEUE", value_parser = parse_queue)]
     queue: QueueName,
-    /// Make it paused: its jobs wait until it is resumed
+    /// Create it paused: its jobs wait until it is resumed
     #[arg(long)]
     paused: bool,
-    /// Be content when it exists already
+    /// Do nothing if it exists
     #[arg(long)]
     if_not_exists: bool,
     #[command(flatten)]
@@ -45,14 +45,14 @@ pub(super) async fn run(context: &mut Context, args: &CreateArgs) -> Result<(), 
     if let (true, Some(change)) = (created, change) {
         queue.set_queue_settings(name, change).await?;
     }
-    let exists = format!("queue \"{name}\" exists already; nothing was changed");
+    let exists = format!("queue \"{name}\" already exists; nothing was changed");
     if !created && !args.if_not_exists {
-        return Err(CommandError::refused(exists).hint("with --if-not-exists that is no error"));
+        return Err(CommandError::refused(exists).hint("with --if-not-exists this is not an error"));
     }
     let sentence = match (created, args.paused) {
         (true, true) => format!("Created queue \"{name}\", paused."),
         (true, false) => format!("Created queue \"{name}\"."),
-        (false, _) => format!("Queue \"{name}\" exists already; nothing was changed."),
+        (false, _) => format!("Queue \"{name}\" already exists; nothing was changed."),
     };
     context.output.done(&Created { queue: name, created }, &sentence)
 }

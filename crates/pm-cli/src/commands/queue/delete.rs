@@ -4,16 +4,17 @@ use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
-use crate::render::{Progress, Total, is_watched, jobs};
+use crate::render::{Progress, Total, jobs, stderr_is_terminal};
 use crate::stop::Stop;
 use pm_core::QueueName;
 use pm_driver_tokio_postgres::Queue;
 use serde::Serialize;
 
-/// Deletes a queue with all its jobs, whatever they are doing, and its schedules
+/// Deletes a queue with all its jobs, in any state, and its schedules
 ///
-/// On a terminal it asks when the queue is not empty. Nobody finds the queue from the first
-/// moment on; then its jobs go in steps. Stopped halfway, `pm db prune` goes on with it.
+/// On a terminal it asks for confirmation when the queue is not empty. The queue disappears first;
+/// then its jobs are deleted in steps. If the command is interrupted, `pm db prune` deletes the
+/// rest.
 ///
 /// Example:
 ///   pm queue delete mail
@@ -24,7 +25,7 @@ pub(crate) struct DeleteArgs {
     /// The queue
     #[arg(value_name = "QUEUE", value_parser = parse_queue)]
     queue: QueueName,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 }
@@ -32,7 +33,7 @@ pub(crate) struct DeleteArgs {
 #[derive(Serialize)]
 struct Deleted<'a> {
     queue: &'a str,
-    /// How many jobs went with it.
+    /// How many jobs were deleted with it.
     deleted: u64,
 }
 
@@ -40,10 +41,10 @@ pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), 
     let name = args.queue.as_str();
     let queue = context.connect().await?;
     let mut total = None;
-    if is_watched() {
+    if stderr_is_terminal() {
         let counted = count(&queue, name).await?;
         if !args.yes && ask::is_possible() {
-            ask_about(name, counted)?;
+            confirm(name, counted)?;
         }
         total = Some(counted);
     }
@@ -52,10 +53,10 @@ pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), 
     let mut progress = Progress::new(format!("Deleting queue \"{name}\""), total);
     while deletion.step().await? {
         progress.show(deletion.deleted());
-        if stop.was_asked() {
+        if stop.was_requested() {
             drop(progress);
-            let message = format!("stopped; queue \"{name}\" is gone, and {} with it", jobs(deletion.deleted()));
-            return Err(CommandError::refused(message).hint("to clear away what is left of it: pm db prune"));
+            let message = format!("interrupted; deleted queue \"{name}\" and {} so far", jobs(deletion.deleted()));
+            return Err(CommandError::refused(message).hint("to delete the rest: pm db prune"));
         }
     }
     drop(progress);
@@ -71,8 +72,8 @@ async fn count(queue: &Queue, name: &str) -> Result<Total, CommandError> {
     Ok(Total::of([found]))
 }
 
-/// Asks whether to go on when the queue is not empty.
-fn ask_about(name: &str, counted: Total) -> Result<(), CommandError> {
+/// Asks for confirmation when the queue is not empty.
+fn confirm(name: &str, counted: Total) -> Result<(), CommandError> {
     let about = if counted.is_estimate { "about " } else { "" };
     match counted.jobs {
         0 => Ok(()),

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::jobs;
 
-/// Makes, lists, pauses, changes and deletes queues
+/// Creates, lists, pauses, changes and deletes queues
 ///
 /// Example:
 ///   pm queue ls

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// Pauses a queue: its jobs wait until it is resumed
 ///
-/// Work in progress goes on. What comes in, or is to be retried, waits as well.
+/// Jobs in progress continue. New jobs and retries wait too.
 ///
 /// Example:
 ///   pm queue pause mail
@@ -24,13 +24,14 @@ pub(crate) struct PauseArgs {
 #[derive(Serialize)]
 struct Paused<'a> {
     queue: &'a str,
-    /// How many jobs are held now.
-    held: u64,
+    /// How many jobs are paused now.
+    #[serde(rename = "held")]
+    paused: u64,
 }
 
 pub(super) async fn run(context: &mut Context, args: &PauseArgs) -> Result<(), CommandError> {
     let queue = args.queue.as_str();
-    let held = context.connect().await?.pause_queue(queue).await?;
-    let sentence = format!("Paused queue \"{queue}\": {} held now.", jobs_are(held));
-    context.output.done(&Paused { queue, held }, &sentence)
+    let paused = context.connect().await?.pause_queue(queue).await?;
+    let sentence = format!("Paused queue \"{queue}\": {} paused now.", jobs_are(paused));
+    context.output.done(&Paused { queue, paused }, &sentence)
 }

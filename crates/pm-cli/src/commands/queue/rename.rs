@@ -6,20 +6,20 @@ use crate::input::parse_queue;
 use pm_core::QueueName;
 use serde::Serialize;
 
-/// Gives a queue another name; jobs, settings and leases stay
+/// Renames a queue; jobs, settings and leases are kept
 ///
-/// One write, however many jobs there are. Workers that follow the old name end; jobs in
-/// their hands can still be settled.
+/// It is one write, whatever the number of jobs. Workers of the old name stop; they can still
+/// settle the jobs they have leased.
 ///
 /// Example:
 ///   pm queue rename mail post
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct RenameArgs {
-    /// Its name so far
+    /// The old name
     #[arg(value_name = "FROM", value_parser = parse_queue)]
     from: QueueName,
-    /// Its name from now on
+    /// The new name
     #[arg(value_name = "TO", value_parser = parse_queue)]
     to: QueueName,
 }

@@ -1,15 +1,15 @@
 //! `pm queue resume`
 
-use super::jobs_are;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
+use crate::render::jobs;
 use pm_core::QueueName;
 use serde::Serialize;
 
-/// Resumes a queue: jobs that waited for it are set free
+/// Resumes a queue and its paused jobs
 ///
-/// So are jobs that were added as paused.
+/// Jobs that were added with --paused are resumed too.
 ///
 /// Example:
 ///   pm queue resume mail
@@ -24,13 +24,14 @@ pub(crate) struct ResumeArgs {
 #[derive(Serialize)]
 struct Resumed<'a> {
     queue: &'a str,
-    /// How many jobs were set free.
-    freed: u64,
+    /// How many jobs were resumed.
+    #[serde(rename = "freed")]
+    resumed: u64,
 }
 
 pub(super) async fn run(context: &mut Context, args: &ResumeArgs) -> Result<(), CommandError> {
     let queue = args.queue.as_str();
-    let freed = context.connect().await?.resume_queue(queue).await?;
-    let sentence = format!("Resumed queue \"{queue}\": {} set free.", jobs_are(freed));
-    context.output.done(&Resumed { queue, freed }, &sentence)
+    let resumed = context.connect().await?.resume_queue(queue).await?;
+    let sentence = format!("Resumed queue \"{queue}\": {} resumed.", jobs(resumed));
+    context.output.done(&Resumed { queue, resumed }, &sentence)
 }

@@ -7,7 +7,7 @@ use crate::input::parse_schedule;
 use pm_core::ScheduleName;
 use serde::Serialize;
 
-/// Deletes a schedule; jobs that it has made stay
+/// Deletes a schedule; jobs that it has added are kept
 ///
 /// Example:
 ///   pm schedule delete nightly

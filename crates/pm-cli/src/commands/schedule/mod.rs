@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::CommandError;
 use pm_core::ScheduleName;
 
-/// Makes jobs again and again, by the clock of a time zone
+/// Manages schedules, which add jobs at the ticks of a cron expression
 ///
 /// Example:
 ///   pm schedule ls
@@ -40,5 +40,5 @@ impl ScheduleCommand {
 }
 
 fn not_found(name: &ScheduleName) -> CommandError {
-    CommandError::refused(format!("schedule \"{name}\" not found")).hint("see them all: pm schedule ls")
+    CommandError::refused(format!("schedule \"{name}\" not found")).hint("list schedules: pm schedule ls")
 }

@@ -7,9 +7,9 @@ use crate::input::parse_schedule;
 use pm_core::ScheduleName;
 use serde::Serialize;
 
-/// Pauses a schedule: it makes no jobs until it is resumed
+/// Pauses a schedule: it adds no jobs until it is resumed
 ///
-/// Jobs that it has made go on. What would have been ticks meanwhile does not count as missed.
+/// Jobs that it has added are not affected. Ticks during the pause do not count as missed.
 ///
 /// Example:
 ///   pm schedule pause nightly

@@ -7,9 +7,9 @@ use crate::input::parse_schedule;
 use pm_core::ScheduleName;
 use serde::Serialize;
 
-/// Resumes a paused schedule, from its next tick on
+/// Resumes a paused schedule at its next tick
 ///
-/// One that is not paused is left as it is.
+/// A schedule that is not paused is not changed.
 ///
 /// Example:
 ///   pm schedule resume nightly

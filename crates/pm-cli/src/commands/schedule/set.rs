@@ -2,8 +2,8 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::{Source, codec_parser, parse_duration, parse_missed, parse_overlap, parse_queue, parse_schedule};
-use crate::input::{read_all, stored};
+use crate::input::{Source, codec_parser, encode, read_all};
+use crate::input::{parse_duration, parse_missed, parse_overlap, parse_queue, parse_schedule};
 use crate::render::ScheduleView;
 use pm_core::{Codec, Missed, Overlap, QueueName, ScheduleName};
 use pm_driver_tokio_postgres::Schedule;
@@ -11,17 +11,18 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Makes a schedule, or puts it in the place of the one of that name
+/// Creates a schedule, or replaces the one of that name
 ///
 /// CRON has five fields: minute, hour, day of the month, month, weekday; or is @hourly,
-/// @daily, @weekly, @monthly or @yearly. L is the last day of a month. When both day and
-/// weekday are given, either suffices.
+/// @daily, @weekly, @monthly or @yearly. L is the last day of a month. When both day and weekday
+/// are restricted, a day must match either of them; if one begins with *, it must match both.
 ///
-/// When clocks change, what falls into the gap happens at its end, and what comes twice
-/// happens the first time. When the hour begins with *, it is whatever the clock shows.
+/// When the clock is set forward, skipped ticks fire once, at the end of the gap. When it is set
+/// back, repeated ticks fire the first time only. With an hour that begins with *, the schedule
+/// fires whenever the clock shows a matching time.
 ///
-/// Each tick makes one job, whose key is NAME@TIME. Workers fire, and `pm reap`. While CRON and
-/// zone stay the same, so does the next tick; a paused schedule stays paused.
+/// Each tick adds one job, whose key is NAME@TIME. Workers and `pm reap` fire schedules. While
+/// CRON and zone stay the same, so does the next tick; a paused schedule stays paused.
 ///
 /// Example:
 ///   pm schedule set nightly reports '30 2 * * *' '{"kind": "daily"}' --zone Europe/Berlin
@@ -30,16 +31,16 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct SetArgs {
-    /// Its name: 1 to 200 bytes, no control characters, no blank at either end
+    /// The name: 1 to 200 bytes, no control characters, no leading or trailing space
     #[arg(value_name = "NAME", value_parser = parse_schedule)]
     name: ScheduleName,
-    /// Where its jobs go
+    /// The queue of its jobs
     #[arg(value_name = "QUEUE", value_parser = parse_queue)]
     queue: QueueName,
     /// When it fires, like '30 2 * * MON-FRI'
     #[arg(value_name = "CRON")]
     cron: String,
-    /// What the worker gets [default: null]; - reads it from stdin
+    /// The payload [default: null]; - reads it from stdin
     #[arg(value_name = "PAYLOAD", allow_negative_numbers = true, conflicts_with = "file")]
     payload: Option<String>,
     /// Read the payload from a file
@@ -48,25 +49,25 @@ pub(crate) struct SetArgs {
     /// How the payload is stored
     #[arg(long, value_name = "CODEC", default_value = "json", value_parser = codec_parser())]
     codec: Codec,
-    /// The IANA time zone whose clock the fields name
+    /// The IANA time zone of the cron expression
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     zone: String,
-    /// What becomes of ticks that nobody fired in time: skip, once (the latest), or all:N (the latest N)
+    /// What to do with missed ticks: skip, once (fire the latest), or all:N (fire the latest N)
     #[arg(long, value_name = "POLICY", default_value = "once", value_parser = parse_missed)]
     missed: Missed,
-    /// What becomes of a tick while the job of the one before has not ended: allow or skip
+    /// What to do with a tick while the previous tick's job has not ended: allow or skip
     #[arg(long, value_name = "POLICY", default_value = "allow", value_parser = parse_overlap)]
     overlap: Overlap,
     /// The priority of the jobs; higher first
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     priority: i32,
-    /// A note for people on each job
+    /// A description of the jobs, for humans
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// How many soft failures of a job are retried, if not as many as the queue says
+    /// How many times a job is retried after soft failures [default: the queue's setting]
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
-    /// The delays before the retries, with commas, if not the queue's
+    /// The delays before the retries, separated by commas [default: the queue's setting]
     #[arg(long, value_name = "TIMES", value_delimiter = ',', value_parser = parse_duration)]
     backoff: Option<Vec<Duration>>,
 }
@@ -79,12 +80,12 @@ struct Set {
 }
 
 pub(super) async fn run(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> {
-    let payload = stored(args.codec, read_all(&args.source())?)?;
+    let payload = encode(args.codec, read_all(&args.source())?)?;
     let queue = context.connect().await?;
     let name = args.name.as_str();
     let created = queue.set_schedule(name, args.schedule(), payload).await?;
     let schedule = queue.schedule(name).await?.map(ScheduleView::new);
-    let next = schedule.as_ref().map_or("it has gone since".to_owned(), ScheduleView::next);
+    let next = schedule.as_ref().map_or("it has been deleted since".to_owned(), ScheduleView::next);
     let action = if created { "Created" } else { "Replaced" };
     context.output.done(&Set { created, schedule }, &format!("{action} schedule \"{name}\"; {next}."))
 }

@@ -1,8 +1,8 @@
-//! From what `pm top` knows to a frame: pure.
+//! Drawing `pm top`: a pure function of its state.
 
 use super::view::{Failure, Front, Lease, List, QueueLine, Snapshot, Top};
 use crate::input::show_duration;
-use crate::render::{a_minute, compact_count, cut, length, printable, width, wrapped};
+use crate::render::{compact_count, cut, length, per_minute, printable, width, wrapped};
 use pm_driver_tokio_postgres::{Count, Uuid};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -11,21 +11,21 @@ use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 use std::time::Duration;
 
-/// From this width on every number has a column of its own, and leases stand beside failures.
+/// From this width on, every number has its own column, and leases and failures are side by side.
 const WIDE: u16 = 120;
-/// Below this width the rates give way, so that the names stay.
+/// Below this width the rates are left out to keep room for the names.
 const SLIM: u16 = 76;
-/// So many digits of an id tell it from all others.
+/// Enough digits to identify a job.
 const SHORT_ID: usize = 12;
-const KEYS: &str = "q quit  Tab next list  ↑↓ move  p pause  r resume  Enter open  space look";
+const KEYS: &str = "q quit  Tab next list  ↑↓ move  p pause  r resume  Enter open  space update";
 const JOB_KEYS: &str = "Esc close  ↑↓ scroll";
 
-/// Draws all that there is room for.
+/// Draws as much as fits.
 pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
     let rows = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)];
     let [head, body, foot] = Layout::vertical(rows).areas(frame.area());
     let title = format!("pm top  schema {}  every {}", printable(&top.schema), show_duration(top.every));
-    let took = format!("  look {}ms", top.took.as_millis());
+    let took = format!("  query {}ms", top.took.as_millis());
     let title = cut(&title, usize::from(head.width).saturating_sub(took.len()));
     let space = usize::from(head.width).saturating_sub(width(&title) + took.len());
     let bold = Style::new().add_modifier(Modifier::BOLD);
@@ -38,13 +38,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top) {
 }
 
 fn footer(top: &Top, columns: usize) -> Line<'static> {
-    let (text, style) = match (&top.front, &top.trouble) {
+    let (text, style) = match (&top.front, &top.error) {
         (Front::Question(question, _), _) => {
             (question.as_str(), colour(top, Color::Magenta).add_modifier(Modifier::BOLD))
         }
-        (_, Some(trouble)) => (trouble.as_str(), colour(top, Color::Red)),
+        (_, Some(error)) => (error.as_str(), colour(top, Color::Red)),
         (Front::Job { .. }, None) => (JOB_KEYS, Style::new()),
-        (Front::Lists, None) if !top.sentence.is_empty() => (top.sentence.as_str(), Style::new()),
+        (Front::Lists, None) if !top.message.is_empty() => (top.message.as_str(), Style::new()),
         (Front::Lists, None) => (KEYS, Style::new().add_modifier(Modifier::DIM)),
     };
     Line::styled(cut(&printable(text), columns).into_owned(), style)
@@ -66,7 +66,7 @@ fn job(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String], first: 
 
 fn lists(frame: &mut Frame<'_>, area: Rect, top: &Top) {
     let Some(snapshot) = &top.snapshot else {
-        frame.render_widget(Line::raw("Looking …"), area);
+        frame.render_widget(Line::raw("Loading …"), area);
         return;
     };
     let is_wide = area.width >= WIDE;
@@ -83,10 +83,10 @@ fn lists(frame: &mut Frame<'_>, area: Rect, top: &Top) {
     failures(frame, failures_area, top, &snapshot.failures);
 }
 
-/// A column: its title, its width (0 shares what is left), and whether it holds numbers.
+/// A column: its title, its width (0 for a share of the rest), and whether it contains numbers.
 type Column = (&'static str, u16, bool);
 
-/// Draws a titled list, its chosen line marked when the keys go to it.
+/// Draws a titled list. In the selected list, the selected line is highlighted.
 fn list(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -97,8 +97,8 @@ fn list(
     rows: Vec<Vec<Cell<'_>>>,
 ) {
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
-    let is_chosen = top.list == list;
-    let style = if is_chosen {
+    let is_selected = top.list == list;
+    let style = if is_selected {
         Style::new().add_modifier(Modifier::REVERSED)
     } else {
         Style::new().add_modifier(Modifier::BOLD)
@@ -109,11 +109,11 @@ fn list(
     let widths = widths(columns, body.width).into_iter().map(Constraint::Length);
     let table = Table::new(rows.into_iter().map(Row::new), widths).header(titles).column_spacing(1);
     let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    let chosen = is_chosen.then_some(top.chosen[list as usize]);
-    frame.render_stateful_widget(table, body, &mut TableState::new().with_selected(chosen));
+    let selected = is_selected.then_some(top.selected[list as usize]);
+    frame.render_stateful_widget(table, body, &mut TableState::new().with_selected(selected));
 }
 
-/// Returns how wide the columns are; those of width 0 share what the others leave.
+/// Returns the widths of the columns; those of width 0 share the rest.
 fn widths(columns: &[Column], total: u16) -> Vec<u16> {
     let fixed: u16 = columns.iter().map(|(_, width, _)| width + 1).sum::<u16>().saturating_sub(1);
     let sharing = columns.iter().filter(|(_, width, _)| *width == 0).count().max(1);
@@ -160,7 +160,7 @@ fn queues(frame: &mut Frame<'_>, area: Rect, top: &Top, snapshot: &Snapshot) {
     let rows = snapshot.queues.iter().map(row).collect();
     let mut title = format!("Queues ({})", snapshot.queues.len());
     if area.width >= SLIM {
-        title.push_str(&format!(", rates a minute over {}", show_duration(snapshot.window)));
+        title.push_str(&format!(", rates per minute over {}", show_duration(snapshot.window)));
     }
     list(frame, area, top, List::Queues, &title, columns, rows);
 }
@@ -185,7 +185,7 @@ fn queue_row(top: &Top, queue: &QueueLine, window: Duration, name_width: usize, 
     cells.push(alarming(top, compact_count(failed), failed.jobs > 0));
     cells.push(aligned(queue.oldest.map_or("-".to_owned(), length), true));
     for (index, count) in queue.lately.into_iter().enumerate() {
-        cells.push(alarming(top, a_minute(count, window), index == 2 && count.jobs > 0));
+        cells.push(alarming(top, per_minute(count, window), index == 2 && count.jobs > 0));
     }
     cells
 }
@@ -207,7 +207,7 @@ fn leases(frame: &mut Frame<'_>, area: Rect, top: &Top, leases: &[Lease]) {
             alarming(top, ends, lease.ends_in_s < 0),
         ]
     };
-    let title = format!("Leases ({}), the next to end first", leases.len());
+    let title = format!("Leases ({}), next to expire first", leases.len());
     list(frame, area, top, List::Leases, &title, &COLUMNS, leases.iter().map(row).collect());
 }
 
@@ -222,7 +222,7 @@ fn failures(frame: &mut Frame<'_>, area: Rect, top: &Top, failures: &[Failure]) 
             text(&failure.reason, width),
         ]
     };
-    list(frame, area, top, List::Failures, "Failures, the newest first", &COLUMNS, failures.iter().map(row).collect());
+    list(frame, area, top, List::Failures, "Failures, newest first", &COLUMNS, failures.iter().map(row).collect());
 }
 
 fn sum(a: Count, b: Count) -> Count {
@@ -248,7 +248,7 @@ fn alarming(top: &Top, text: String, is_alarming: bool) -> Cell<'static> {
     Cell::from(Line::styled(text, style).right_aligned())
 }
 
-/// Returns a style in one of the terminal's own colours, which suit its background; none without colours.
+/// Returns a style in a colour of the terminal's theme, or without colour if colours are off.
 fn colour(top: &Top, colour: Color) -> Style {
     if top.colour { Style::new().fg(colour) } else { Style::new() }
 }
@@ -263,11 +263,11 @@ pub(super) mod tests {
 
     /// Presses a key without modifiers.
     pub(in super::super) fn press(top: &mut Top, code: KeyCode) -> Option<Request> {
-        top.heard(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+        top.handle(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
     }
 
-    /// Returns a view that has seen something of everything.
-    pub(in super::super) fn seen() -> Top {
+    /// Returns a view with data in all lists.
+    pub(in super::super) fn filled() -> Top {
         let exactly = |jobs| Count { jobs, is_estimate: false };
         let about = |jobs| Count { jobs, is_estimate: true };
         let queue = |name: &str, paused, counts: [Count; 5], oldest_s: Option<u64>, lately: [Count; 3]| QueueLine {
@@ -321,7 +321,7 @@ pub(super) mod tests {
             failure(0xf2, 90_000, ""),
         ];
         let mut top = Top::new("pm", Duration::from_secs(2), false);
-        top.saw(Snapshot { queues, window: Duration::from_secs(300), leases, failures }, Duration::from_millis(45));
+        top.update(Snapshot { queues, window: Duration::from_secs(300), leases, failures }, Duration::from_millis(45));
         top
     }
 
@@ -344,10 +344,10 @@ pub(super) mod tests {
         text
     }
 
-    /// The snapshots are written anew by `PM_UPDATE_SNAPSHOTS=1 cargo test -p pm-cli`.
+    /// `PM_UPDATE_SNAPSHOTS=1 cargo test -p pm-cli` updates the snapshots.
     #[test]
-    fn frames_are_as_in_the_snapshots() {
-        let mut job = seen();
+    fn frames_match_the_snapshots() {
+        let mut job = filled();
         job.open(
             "00000000-0000-0000-0000-000000001234",
             &format!(
@@ -355,25 +355,25 @@ pub(super) mod tests {
                 "a reason that is longer than one line, 理由は一行より長い、 all of which is shown ".repeat(2),
             ),
         );
-        let mut asking = seen();
+        let mut asking = filled();
         press(&mut asking, KeyCode::Char('p'));
-        let mut asking_much = seen();
-        press(&mut asking_much, KeyCode::Down);
-        press(&mut asking_much, KeyCode::Char('r'));
-        let mut troubled = seen();
-        troubled.list = List::Failures;
-        troubled.trouble("the database cannot be reached: connection refused");
+        let mut asking_long = filled();
+        press(&mut asking_long, KeyCode::Down);
+        press(&mut asking_long, KeyCode::Char('r'));
+        let mut failing = filled();
+        failing.list = List::Failures;
+        failing.show_error("the database cannot be reached: connection refused");
         let fresh = Top::new("pm", Duration::from_secs(2), true);
         let mut frames = String::new();
         for (name, top, columns, rows) in [
-            ("80x24", &seen(), 80, 24),
-            ("160x30", &seen(), 160, 30),
-            ("60x14", &seen(), 60, 14),
+            ("80x24", &filled(), 80, 24),
+            ("160x30", &filled(), 160, 30),
+            ("60x14", &filled(), 60, 14),
             ("a question, 80x12", &asking, 80, 12),
-            ("a question about a long name, 60x4", &asking_much, 60, 4),
+            ("a question about a long name, 60x4", &asking_long, 60, 4),
             ("a job, 60x12", &job, 60, 12),
-            ("trouble, 100x16", &troubled, 100, 16),
-            ("nothing seen yet, 40x4", &fresh, 40, 4),
+            ("an error, 100x16", &failing, 100, 16),
+            ("no data yet, 40x4", &fresh, 40, 4),
         ] {
             frames.push_str(&format!("== {name} ==\n{}", shown(top, columns, rows)));
         }
@@ -385,22 +385,22 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn it_fits_whatever_the_size() {
+    fn it_fits_any_size() {
         for (columns, rows) in [(1, 1), (3, 2), (20, 5), (79, 23), (119, 10), (120, 10), (300, 100)] {
-            let text = shown(&seen(), columns, rows);
+            let text = shown(&filled(), columns, rows);
             assert_eq!(text.lines().count(), usize::from(rows));
         }
     }
 
     #[test]
-    fn without_colours_there_are_none() {
+    fn colours_can_be_turned_off() {
         for (has_colour, expected) in [(false, false), (true, true)] {
-            let top = Top { colour: has_colour, ..seen() };
+            let top = Top { colour: has_colour, ..filled() };
             let mut terminal = Terminal::new(TestBackend::new(120, 30)).unwrap();
             terminal.draw(|frame| draw(frame, &top)).unwrap();
             let cells = terminal.backend().buffer().content();
             assert_eq!(cells.iter().any(|cell| cell.fg != Color::Reset), expected);
-            assert!(cells.iter().all(|cell| cell.bg == Color::Reset), "light and dark are the terminal's affair");
+            assert!(cells.iter().all(|cell| cell.bg == Color::Reset), "the background is the terminal's");
         }
     }
 }

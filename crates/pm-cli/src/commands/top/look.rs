@@ -1,22 +1,22 @@
-//! One look at the database.
+//! The queries of `pm top`.
 
 use super::view::{Failure, Lease, QueueLine, Snapshot};
 use crate::render::{JobView, job_document};
 use pm_core::State;
 use pm_driver_tokio_postgres::{Error, JobFilter, JobMetadata, Queue, QueueStats, Uuid};
 
-/// So many jobs in progress are looked at, the newest.
-const LEASES: usize = 1_000;
-/// So many failures are shown at most.
-const FAILURES: usize = 100;
+/// How many jobs in progress are read, the newest ones.
+const MAX_LEASES: usize = 1_000;
+/// How many failures are read.
+const MAX_FAILURES: usize = 100;
 
 impl Snapshot {
-    /// Looks at queues, leases and failures.
+    /// Reads queues, leases and failures.
     pub(super) async fn take(queue: &Queue) -> Result<Snapshot, Error> {
         let stats = queue.stats().await?;
         let filter = JobFilter::default();
-        let in_progress = queue.list_jobs(filter.clone().state(State::InProgress).limit(LEASES)).await?;
-        let failed = queue.list_jobs(filter.state(State::Failed).limit(FAILURES)).await?;
+        let in_progress = queue.list_jobs(filter.clone().state(State::InProgress).limit(MAX_LEASES)).await?;
+        let failed = queue.list_jobs(filter.state(State::Failed).limit(MAX_FAILURES)).await?;
         let mut leases: Vec<_> = in_progress.iter().map(lease).collect();
         leases.sort_by_key(|lease| lease.ends_in_s);
         let mut failures: Vec<_> = failed.iter().map(failure).collect();

@@ -18,24 +18,25 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 use view::{Request, Snapshot, Top, quoted};
 
-/// Of the time, at most one part in so many is spent on looking.
+/// At most one part in this many of the time is spent on queries.
 const SHARE: u32 = 10;
-/// The shortest time between two looks.
+/// The shortest time between two updates.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Shows the queues at work, live, until q
+/// Shows a live view of queues, leases and failures
 ///
-/// Queues with the number of their jobs by status, how long the oldest ready job waits and what
-/// came in, finished and failed a minute over the last 5m; the leases that end next; the jobs
-/// that failed last. A number marked ~ is estimated, as in `pm db stats`.
+/// It shows the queues, with the number of their jobs by status, the waiting time of the oldest
+/// ready job, and the rates per minute of jobs added, finished and failed over the last 5m; the
+/// leases that expire next; and the jobs that failed last. A number marked ~ is an estimate, as
+/// in `pm db stats`.
 ///
-/// Keys: up and down (or k and j) move, Tab goes to the next list, p pauses the chosen queue and
-/// r resumes it (both ask first), Enter opens the chosen job, Esc closes it, space looks at once,
-/// q or Ctrl-C quits.
+/// Keys: up and down (or k and j) move, Tab switches to the next list, p pauses the selected queue
+/// and r resumes it (both ask for confirmation), Enter opens the selected job, Esc closes it,
+/// space updates immediately, q or Ctrl-C quits.
 ///
-/// A look is five statements that read; with 1 M jobs they take about 0.2 s of one connection.
-/// However long they take, at least nine times as long passes before the next. Colours are the
-/// terminal's own; NO_COLOR is obeyed.
+/// An update runs five read-only statements; with 1 M jobs they take about 0.2 s on one
+/// connection. The time between two updates is at least nine times as long as an update takes.
+/// Colours are those of the terminal's theme; NO_COLOR is respected.
 ///
 /// Example:
 ///   pm top
@@ -43,27 +44,27 @@ const SHORTEST: Duration = Duration::from_millis(100);
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct TopArgs {
-    /// How often to look
+    /// How often to update
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     every: Duration,
-    /// Panics once the terminal is taken: for the test that it is given back
+    /// Panics after opening the terminal: for the test that it is restored
     #[arg(long, hide = true)]
     panic: bool,
 }
 
-/// What came of something that was begun.
-enum News {
-    Looked(Result<Snapshot, Error>, Duration),
-    Said(Result<String, Error>),
-    Opened(Uuid, Result<Option<String>, Error>),
+/// The result of a query or an action.
+enum Outcome {
+    Update(Result<Snapshot, Error>, Duration),
+    Action(Result<String, Error>),
+    Job(Uuid, Result<Option<String>, Error>),
 }
 
-type Pending = FuturesUnordered<BoxFuture<'static, News>>;
+type Pending = FuturesUnordered<BoxFuture<'static, Outcome>>;
 
 pub(super) async fn run(context: &mut Context, args: &TopArgs) -> Result<(), CommandError> {
-    if context.output.format() != Format::People || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        let error = CommandError::usage("pm top is for people at a terminal");
-        return Err(error.hint("for programs: pm db stats --json, pm job watch --ndjson"));
+    if context.output.format() != Format::Human || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        let error = CommandError::usage("pm top needs a terminal and has no JSON output");
+        return Err(error.hint("for programs, use pm db stats --json or pm job watch --ndjson"));
     }
     let schema = context.schema()?;
     let queue = context.connect().await?;
@@ -72,77 +73,81 @@ pub(super) async fn run(context: &mut Context, args: &TopArgs) -> Result<(), Com
     assert!(!args.panic, "asked to panic");
     let mut top = Top::new(schema.as_str(), args.every, may_colour());
     let mut pending = Pending::new();
-    pending.push(look(queue.clone()));
-    let mut next_look: Option<Instant> = None;
+    pending.push(update(queue.clone()));
+    let mut next_update: Option<Instant> = None;
     loop {
         screen.draw(&top)?;
         tokio::select! {
-            event = screen.event() => match top.heard(&event?) {
+            event = screen.event() => match top.handle(&event?) {
                 Some(Request::Quit) => return screen.close(),
-                Some(Request::Look) => next_look = next_look.map(|_| Instant::now()),
+                Some(Request::Update) => next_update = next_update.map(|_| Instant::now()),
                 Some(request) => pending.push(perform(queue.clone(), request)),
                 None => {}
             },
-            Some(news) = pending.next() => {
-                if let News::Looked(_, took) = &news {
-                    next_look = Some(Instant::now() + args.every.max(*took * (SHARE - 1)).max(SHORTEST));
+            Some(outcome) = pending.next() => {
+                if let Outcome::Update(_, took) = &outcome {
+                    next_update = Some(Instant::now() + args.every.max(*took * (SHARE - 1)).max(SHORTEST));
                 }
-                let is_change = matches!(news, News::Said(_));
-                hear(&mut top, news);
-                if is_change {
-                    next_look = next_look.map(|_| Instant::now());
+                let is_action = matches!(outcome, Outcome::Action(_));
+                apply(&mut top, outcome);
+                if is_action {
+                    next_update = next_update.map(|_| Instant::now());
                 }
             }
-            () = until(next_look) => {
-                next_look = None;
-                pending.push(look(queue.clone()));
+            () = until(next_update) => {
+                next_update = None;
+                pending.push(update(queue.clone()));
             }
-            () = stop.asked() => return screen.close(),
+            () = stop.requested() => return screen.close(),
         }
     }
 }
 
-fn look(queue: Queue) -> BoxFuture<'static, News> {
+fn update(queue: Queue) -> BoxFuture<'static, Outcome> {
     async move {
         let began = Instant::now();
         let snapshot = Snapshot::take(&queue).await;
-        News::Looked(snapshot, began.elapsed())
+        Outcome::Update(snapshot, began.elapsed())
     }
     .boxed()
 }
 
-fn perform(queue: Queue, request: Request) -> BoxFuture<'static, News> {
+fn perform(queue: Queue, request: Request) -> BoxFuture<'static, Outcome> {
     async move {
         match request {
             Request::Pause(name) => {
-                let held = queue.pause_queue(&name).await;
-                News::Said(held.map(|held| format!("Paused queue {}: {} held now.", quoted(&name), jobs(held))))
+                let paused = queue.pause_queue(&name).await;
+                Outcome::Action(
+                    paused.map(|paused| format!("Paused queue {}: {} paused now.", quoted(&name), jobs(paused))),
+                )
             }
             Request::Resume(name) => {
-                let freed = queue.resume_queue(&name).await;
-                News::Said(freed.map(|freed| format!("Resumed queue {}: {} set free.", quoted(&name), jobs(freed))))
+                let resumed = queue.resume_queue(&name).await;
+                Outcome::Action(
+                    resumed.map(|resumed| format!("Resumed queue {}: {} resumed.", quoted(&name), jobs(resumed))),
+                )
             }
-            Request::Open(id) => News::Opened(id, look::job(&queue, id).await),
-            Request::Quit | Request::Look => News::Said(Ok(String::new())),
+            Request::Open(id) => Outcome::Job(id, look::job(&queue, id).await),
+            Request::Quit | Request::Update => Outcome::Action(Ok(String::new())),
         }
     }
     .boxed()
 }
 
-fn hear(top: &mut Top, news: News) {
-    match news {
-        News::Looked(Ok(snapshot), took) => top.saw(snapshot, took),
-        News::Said(Ok(sentence)) => top.say(&sentence),
-        News::Opened(id, Ok(Some(text))) => top.open(&id.to_string(), &text),
-        News::Opened(id, Ok(None)) => top.say(&format!("Job {id} is gone.")),
-        // It heals by itself; what was seen before stays on the screen.
-        News::Looked(Err(error), _) | News::Said(Err(error)) | News::Opened(_, Err(error)) => {
-            top.trouble(&error.to_string());
+fn apply(top: &mut Top, outcome: Outcome) {
+    match outcome {
+        Outcome::Update(Ok(snapshot), took) => top.update(snapshot, took),
+        Outcome::Action(Ok(message)) => top.show_message(&message),
+        Outcome::Job(id, Ok(Some(text))) => top.open(&id.to_string(), &text),
+        Outcome::Job(id, Ok(None)) => top.show_message(&format!("Job {id} no longer exists.")),
+        // The next update may succeed; the data of the last one stays on the screen.
+        Outcome::Update(Err(error), _) | Outcome::Action(Err(error)) | Outcome::Job(_, Err(error)) => {
+            top.show_error(&error.to_string());
         }
     }
 }
 
-/// Returns at that time; never without one.
+/// Sleeps until the time; forever without one.
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,

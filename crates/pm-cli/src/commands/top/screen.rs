@@ -1,4 +1,4 @@
-//! The terminal while `pm top` has it.
+//! The terminal of `pm top`.
 
 use super::draw::draw;
 use super::view::Top;
@@ -11,43 +11,43 @@ use std::io::{self, Stdout};
 use std::sync::Once;
 use tokio::sync::mpsc;
 
-/// So many key presses may wait.
-const WAITING: usize = 64;
+/// How many events are buffered.
+const MAX_EVENTS: usize = 64;
 
-/// The whole terminal; it is given back when this is closed or dropped, and when the program panics.
+/// The whole terminal. It is restored when this is closed or dropped, and when the program panics.
 pub(super) struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     events: mpsc::Receiver<io::Result<Event>>,
 }
 
 impl Screen {
-    /// Takes the terminal, and begins to hear its keys.
+    /// Takes over the terminal and starts reading events.
     pub(super) fn open() -> Result<Self, CommandError> {
         restore_on_panic();
         terminal::enable_raw_mode().map_err(failed)?;
-        // From here on dropping gives it back.
-        let (sender, events) = mpsc::channel(WAITING);
+        // From here on, dropping the screen restores the terminal.
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
         let backend = CrosstermBackend::new(io::stdout());
         let screen = Terminal::new(backend).map(|terminal| Screen { terminal, events });
         let screen = screen.inspect_err(|_| restore()).map_err(failed)?;
         execute!(io::stdout(), terminal::EnterAlternateScreen, cursor::Hide).map_err(failed)?;
-        // It ends with the process: there is no other end to a read of a terminal.
+        // The thread ends with the process: a blocking read of a terminal cannot be cancelled.
         std::thread::spawn(move || while sender.blocking_send(event::read()).is_ok() {});
         Ok(screen)
     }
 
-    /// Draws a frame; the size is that of the terminal at this moment.
+    /// Draws a frame in the current size of the terminal.
     pub(super) fn draw(&mut self, top: &Top) -> Result<(), CommandError> {
         self.terminal.draw(|frame| draw(frame, top)).map(drop).map_err(failed)
     }
 
-    /// Returns the next key press or change of size. It loses nothing when dropped and called again.
+    /// Returns the next key press or resize. Cancel-safe.
     pub(super) async fn event(&mut self) -> Result<Event, CommandError> {
         let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
         self.events.recv().await.unwrap_or_else(|| Err(gone())).map_err(failed)
     }
 
-    /// Gives the terminal back.
+    /// Restores the terminal.
     pub(super) fn close(self) -> Result<(), CommandError> {
         drop(self);
         Ok(())
@@ -61,19 +61,19 @@ impl Drop for Screen {
 }
 
 fn restore() {
-    // There is nothing to be done for a terminal that does not take it.
+    // Errors are ignored: nothing else can be done.
     drop(execute!(io::stdout(), terminal::LeaveAlternateScreen, cursor::Show));
     drop(terminal::disable_raw_mode());
 }
 
-/// Gives the terminal back before a panic is told on it.
+/// Restores the terminal before a panic is printed.
 fn restore_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let tell = std::panic::take_hook();
+        let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore();
-            tell(panic);
+            print(panic);
         }));
     });
 }

@@ -1,24 +1,24 @@
-//! What `pm top` shows, and what keys do to it: pure.
+//! The state of `pm top` and its reaction to keys; without I/O.
 
 use crate::render::{cut, printable};
 use pm_driver_tokio_postgres::{Count, Uuid};
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::time::Duration;
 
-/// A job is shown up to so many lines.
-const LINES: usize = 10_000;
-/// So many lines a page.
+/// How many lines of a job are shown.
+const MAX_LINES: usize = 10_000;
+/// How many lines PageUp and PageDown move.
 const PAGE: usize = 10;
 
-/// What one look at the database saw.
+/// The data of one update.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Snapshot {
     pub(super) queues: Vec<QueueLine>,
-    /// How far back "lately" reaches.
+    /// The period of `lately`.
     pub(super) window: Duration,
-    /// The soonest to end first.
+    /// The next to expire first.
     pub(super) leases: Vec<Lease>,
-    /// The latest first.
+    /// The newest first.
     pub(super) failures: Vec<Failure>,
 }
 
@@ -28,9 +28,9 @@ pub(super) struct QueueLine {
     pub(super) paused: bool,
     /// Jobs by state, in the order of `State::ALL`.
     pub(super) counts: [Count; 5],
-    /// How long the oldest ready job waits.
+    /// How long the oldest ready job has waited.
     pub(super) oldest: Option<Duration>,
-    /// Enqueued, finished, failed within the window.
+    /// Enqueued, finished and failed within the window.
     pub(super) lately: [Count; 3],
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Lease {
     pub(super) queue: String,
     pub(super) worker: String,
     pub(super) attempt: u32,
-    /// Negative when it ran out already.
+    /// Negative when it has expired.
     pub(super) ends_in_s: i64,
 }
 
@@ -60,11 +60,11 @@ pub(super) enum List {
     Failures,
 }
 
-/// What is in front.
+/// What is in the foreground.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Front {
     Lists,
-    /// A question that y answers with yes.
+    /// A question, and the request to run when the answer is y.
     Question(String, Request),
     /// A job.
     Job {
@@ -74,37 +74,37 @@ pub(super) enum Front {
     },
 }
 
-/// What a key asks for.
+/// A request by a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
     Quit,
-    Look,
+    Update,
     Pause(String),
     Resume(String),
     Open(Uuid),
 }
 
-/// Everything `pm top` shows.
+/// The state of `pm top`.
 #[derive(Debug, Clone)]
 pub(super) struct Top {
     pub(super) schema: String,
     pub(super) every: Duration,
     pub(super) colour: bool,
     pub(super) snapshot: Option<Snapshot>,
-    /// How long the last look took.
+    /// How long the last update took.
     pub(super) took: Duration,
     pub(super) list: List,
-    /// Which line of each list is chosen.
-    pub(super) chosen: [usize; 3],
+    /// The selected line of each list.
+    pub(super) selected: [usize; 3],
     pub(super) front: Front,
-    /// What was done last.
-    pub(super) sentence: String,
-    /// Why the last look failed.
-    pub(super) trouble: Option<String>,
+    /// The result of the last action.
+    pub(super) message: String,
+    /// Why the last update failed.
+    pub(super) error: Option<String>,
 }
 
 impl Top {
-    /// Returns a view that has seen nothing yet.
+    /// Returns a view without data.
     pub(super) fn new(schema: &str, every: Duration, colour: bool) -> Self {
         Top {
             schema: schema.to_owned(),
@@ -113,43 +113,43 @@ impl Top {
             snapshot: None,
             took: Duration::ZERO,
             list: List::Queues,
-            chosen: [0; 3],
+            selected: [0; 3],
             front: Front::Lists,
-            sentence: String::new(),
-            trouble: None,
+            message: String::new(),
+            error: None,
         }
     }
 
-    /// Takes up what a look saw.
-    pub(super) fn saw(&mut self, snapshot: Snapshot, took: Duration) {
+    /// Shows new data.
+    pub(super) fn update(&mut self, snapshot: Snapshot, took: Duration) {
         for list in [List::Queues, List::Leases, List::Failures] {
             let last = snapshot.length(list).saturating_sub(1);
-            let chosen = &mut self.chosen[list as usize];
-            *chosen = (*chosen).min(last);
+            let selected = &mut self.selected[list as usize];
+            *selected = (*selected).min(last);
         }
         self.snapshot = Some(snapshot);
         self.took = took;
-        self.trouble = None;
+        self.error = None;
     }
 
-    /// Says what was done.
-    pub(super) fn say(&mut self, sentence: &str) {
-        self.sentence = sentence.to_owned();
+    /// Shows the result of an action.
+    pub(super) fn show_message(&mut self, message: &str) {
+        self.message = message.to_owned();
     }
 
-    /// Says what is wrong.
-    pub(super) fn trouble(&mut self, why: &str) {
-        self.trouble = Some(why.to_owned());
+    /// Shows an error.
+    pub(super) fn show_error(&mut self, error: &str) {
+        self.error = Some(error.to_owned());
     }
 
     /// Shows a job.
     pub(super) fn open(&mut self, title: &str, text: &str) {
-        let lines = text.lines().take(LINES).map(str::to_owned).collect();
+        let lines = text.lines().take(MAX_LINES).map(str::to_owned).collect();
         self.front = Front::Job { title: title.to_owned(), lines, first: 0 };
     }
 
-    /// Takes up a key; returns what it asks for beyond the view.
-    pub(super) fn heard(&mut self, event: &Event) -> Option<Request> {
+    /// Handles a key; returns a request that needs I/O.
+    pub(super) fn handle(&mut self, event: &Event) -> Option<Request> {
         let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event
         else {
             return None;
@@ -157,7 +157,7 @@ impl Top {
         if *code == KeyCode::Char('c') && modifiers.contains(KeyModifiers::CONTROL) {
             return Some(Request::Quit);
         }
-        self.sentence.clear();
+        self.message.clear();
         match std::mem::replace(&mut self.front, Front::Lists) {
             Front::Lists => self.key_on_lists(*code),
             Front::Question(_, request) => (*code == KeyCode::Char('y')).then_some(request),
@@ -168,18 +168,18 @@ impl Top {
     fn key_on_lists(&mut self, code: KeyCode) -> Option<Request> {
         match code {
             KeyCode::Char('q') => return Some(Request::Quit),
-            KeyCode::Char(' ') => return Some(Request::Look),
+            KeyCode::Char(' ') => return Some(Request::Update),
             KeyCode::Tab => self.list = self.list.next(),
             KeyCode::BackTab => self.list = self.list.next().next(),
-            KeyCode::Up | KeyCode::Char('k') => self.choose(|chosen| chosen.saturating_sub(1)),
-            KeyCode::Down | KeyCode::Char('j') => self.choose(|chosen| chosen + 1),
-            KeyCode::PageUp => self.choose(|chosen| chosen.saturating_sub(PAGE)),
-            KeyCode::PageDown => self.choose(|chosen| chosen + PAGE),
-            KeyCode::Home => self.choose(|_| 0),
-            KeyCode::End => self.choose(|_| usize::MAX),
+            KeyCode::Up | KeyCode::Char('k') => self.select(|selected| selected.saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.select(|selected| selected + 1),
+            KeyCode::PageUp => self.select(|selected| selected.saturating_sub(PAGE)),
+            KeyCode::PageDown => self.select(|selected| selected + PAGE),
+            KeyCode::Home => self.select(|_| 0),
+            KeyCode::End => self.select(|_| usize::MAX),
             KeyCode::Char('p') => self.ask("Pause", Request::Pause),
             KeyCode::Char('r') => self.ask("Resume", Request::Resume),
-            KeyCode::Enter => return self.chosen_job().map(Request::Open),
+            KeyCode::Enter => return self.selected_job().map(Request::Open),
             _ => {}
         }
         None
@@ -201,39 +201,39 @@ impl Top {
         None
     }
 
-    fn choose(&mut self, to: impl Fn(usize) -> usize) {
+    fn select(&mut self, to: impl Fn(usize) -> usize) {
         let length = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.length(self.list));
-        let chosen = &mut self.chosen[self.list as usize];
-        *chosen = to(*chosen).min(length.saturating_sub(1));
+        let selected = &mut self.selected[self.list as usize];
+        *selected = to(*selected).min(length.saturating_sub(1));
     }
 
-    fn ask(&mut self, order: &str, request: fn(String) -> Request) {
+    fn ask(&mut self, verb: &str, request: fn(String) -> Request) {
         let snapshot = self.snapshot.as_ref();
-        match snapshot.and_then(|snapshot| snapshot.queues.get(self.chosen[List::Queues as usize])) {
+        match snapshot.and_then(|snapshot| snapshot.queues.get(self.selected[List::Queues as usize])) {
             Some(queue) => {
-                let question = format!("{order} queue {}? y/n", quoted(&queue.name));
+                let question = format!("{verb} queue {}? y/n", quoted(&queue.name));
                 self.front = Front::Question(question, request(queue.name.clone()));
             }
-            None => self.say("There is no queue."),
+            None => self.show_message("There are no queues."),
         }
     }
 
-    fn chosen_job(&mut self) -> Option<Uuid> {
+    fn selected_job(&mut self) -> Option<Uuid> {
         let snapshot = self.snapshot.as_ref()?;
-        let chosen = self.chosen[self.list as usize];
+        let selected = self.selected[self.list as usize];
         let id = match self.list {
             List::Queues => None,
-            List::Leases => snapshot.leases.get(chosen).map(|lease| lease.id),
-            List::Failures => snapshot.failures.get(chosen).map(|failure| failure.id),
+            List::Leases => snapshot.leases.get(selected).map(|lease| lease.id),
+            List::Failures => snapshot.failures.get(selected).map(|failure| failure.id),
         };
         if id.is_none() {
-            self.say("Choose a job first: Tab goes to the leases and failures.");
+            self.show_message("Select a job first: Tab switches to leases and failures.");
         }
         id
     }
 }
 
-/// Returns a queue's name for a sentence, so short that the sentence fits on a narrow screen.
+/// Returns a queue's name in quotes, cut so that the message fits on a narrow screen.
 pub(super) fn quoted(name: &str) -> String {
     const COLUMNS: usize = 32;
     format!("\"{}\"", cut(&printable(name), COLUMNS))
@@ -261,12 +261,12 @@ impl List {
 
 #[cfg(test)]
 mod tests {
-    use super::super::draw::tests::{press, seen};
+    use super::super::draw::tests::{filled, press};
     use super::*;
 
     #[test]
     fn a_queue_is_paused_only_when_the_answer_is_yes() {
-        let mut top = seen();
+        let mut top = filled();
         for (answer, request) in [('n', None), ('x', None), ('y', Some(Request::Pause("mail".to_owned())))] {
             press(&mut top, KeyCode::Home);
             assert_eq!(press(&mut top, KeyCode::Char('p')), None);
@@ -281,9 +281,9 @@ mod tests {
 
     #[test]
     fn a_job_is_opened_from_leases_and_failures() {
-        let mut top = seen();
+        let mut top = filled();
         assert_eq!(press(&mut top, KeyCode::Enter), None);
-        assert!(top.sentence.contains("Choose a job"));
+        assert!(top.message.contains("Select a job"));
         press(&mut top, KeyCode::Tab);
         press(&mut top, KeyCode::Down);
         let id = top.snapshot.as_ref().unwrap().leases[1].id;
@@ -296,14 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen_stays_within_what_there_is() {
-        let mut top = seen();
+    fn the_selection_stays_within_the_list() {
+        let mut top = filled();
         press(&mut top, KeyCode::End);
-        assert_eq!(top.chosen[0], 2);
+        assert_eq!(top.selected[0], 2);
         press(&mut top, KeyCode::Char('j'));
-        assert_eq!(top.chosen[0], 2);
-        top.saw(Snapshot::default(), Duration::ZERO);
-        assert_eq!(top.chosen, [0; 3]);
+        assert_eq!(top.selected[0], 2);
+        top.update(Snapshot::default(), Duration::ZERO);
+        assert_eq!(top.selected, [0; 3]);
         for code in [KeyCode::Down, KeyCode::End, KeyCode::Enter, KeyCode::Char('p'), KeyCode::PageUp] {
             assert_eq!(press(&mut top, code), None);
         }
@@ -311,12 +311,12 @@ mod tests {
 
     #[test]
     fn q_and_ctrl_c_quit() {
-        let mut top = seen();
+        let mut top = filled();
         assert_eq!(press(&mut top, KeyCode::Char('q')), Some(Request::Quit));
         top.open("a job", "text");
         assert_eq!(press(&mut top, KeyCode::Char('q')), None, "it closes the job");
         top.open("a job", "text");
         let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(top.heard(&Event::Key(control_c)), Some(Request::Quit));
+        assert_eq!(top.handle(&Event::Key(control_c)), Some(Request::Quit));
     }
 }

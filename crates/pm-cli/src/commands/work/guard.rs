@@ -1,8 +1,8 @@
-//! A process that outlives `pm work` and ends its commands, however it died.
+//! A process that kills the commands of `pm work` when `pm work` dies.
 //!
 //! Signals and panics are handled in `pm work` itself; SIGKILL and the kernel's out-of-memory killer leave it no time.
-//! The guard, in a process group of its own, is given each command's group on its stdin. When that ends, `pm work` is
-//! gone, and the groups that are left are killed, with the descendants that have moved to other groups.
+//! The guard, in a separate process group, receives each command's group on its stdin. When stdin is closed, `pm work`
+//! has died, and the guard kills the remaining groups, with the descendants that have moved to other groups.
 
 use super::tree::Tree;
 use crate::error::CommandError;
@@ -13,15 +13,15 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// The argument that makes this program the guard; not for people.
+/// The argument that runs this program as the guard; for internal use.
 pub(crate) const ARGUMENT: &str = "guard-commands";
 
-/// The guard, seen from `pm work`.
-pub(super) struct Guard(Mutex<Guarding>);
+/// A handle to the guard process.
+pub(super) struct Guard(Mutex<GuardProcess>);
 
-struct Guarding {
+struct GuardProcess {
     process: Child,
-    /// The groups that it is to kill.
+    /// The groups to kill.
     groups: BTreeSet<i32>,
 }
 
@@ -32,10 +32,9 @@ impl Guard {
     ///
     /// Exit code 3 when the system refuses.
     pub(super) fn start() -> Result<Self, CommandError> {
-        let failed =
-            |error| CommandError::trouble(format!("cannot start the process that guards the commands: {error}"));
-        let process = spawned().map_err(failed)?;
-        Ok(Guard(Mutex::new(Guarding { process, groups: BTreeSet::new() })))
+        let failed = |error| CommandError::trouble(format!("cannot start the guard process: {error}"));
+        let process = spawn().map_err(failed)?;
+        Ok(Guard(Mutex::new(GuardProcess { process, groups: BTreeSet::new() })))
     }
 
     /// Has the group killed when this process dies.
@@ -44,59 +43,59 @@ impl Guard {
         self.change(&format!("+{group}\n"), |groups| groups.insert(group));
     }
 
-    /// Takes the group back: its command has ended.
+    /// Removes a group whose command has ended.
     pub(super) fn remove(&self, group: Pid) {
         let group = group.as_raw_nonzero().get();
         self.change(&format!("-{group}\n"), |groups| groups.remove(&group));
     }
 
-    fn change(&self, word: &str, change: impl FnOnce(&mut BTreeSet<i32>) -> bool) {
-        let mut guarding = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _was_it_otherwise = change(&mut guarding.groups);
-        if !say(&mut guarding.process, word) {
-            guarding.start_again();
+    fn change(&self, line: &str, change: impl FnOnce(&mut BTreeSet<i32>) -> bool) {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _has_changed = change(&mut guard.groups);
+        if !send(&mut guard.process, line) {
+            guard.restart();
         }
     }
 }
 
-impl Guarding {
-    /// Starts another process in the place of one that has died. Without one, commands are still ended by `pm work`
-    /// itself, and the next one tries again.
-    fn start_again(&mut self) {
+impl GuardProcess {
+    /// Replaces a guard that has died. If that fails, `pm work` itself still ends its commands, and the next change
+    /// retries.
+    fn restart(&mut self) {
         drop(self.process.wait());
-        let Ok(mut process) = spawned() else { return };
+        let Ok(mut process) = spawn() else { return };
         let all: String = self.groups.iter().map(|group| format!("+{group}\n")).collect();
-        say(&mut process, &all);
+        send(&mut process, &all);
         self.process = process;
     }
 }
 
-fn spawned() -> io::Result<Child> {
+fn spawn() -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(ARGUMENT).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn()
 }
 
-/// Returns whether the process took the word.
-fn say(process: &mut Child, word: &str) -> bool {
-    process.stdin.as_mut().is_some_and(|stdin| stdin.write_all(word.as_bytes()).is_ok())
+/// Writes lines to the process; returns whether that succeeded.
+fn send(process: &mut Child, lines: &str) -> bool {
+    process.stdin.as_mut().is_some_and(|stdin| stdin.write_all(lines.as_bytes()).is_ok())
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let guarding = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop(guarding.process.stdin.take());
-        // It ends at the end of its stdin.
-        drop(guarding.process.wait());
+        let guard = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // The guard exits when its stdin is closed.
+        drop(guard.process.stdin.take());
+        drop(guard.process.wait());
     }
 }
 
-/// Is the guard: waits for the end of stdin, and kills the groups that are left.
+/// Runs the guard: waits until stdin is closed, and kills the remaining groups.
 pub(crate) fn run() -> ExitCode {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return ExitCode::FAILURE;
     };
-    // Who stops a whole service signals the guard as well, and `pm work` still needs it.
+    // A service manager also signals the guard, but `pm work` still needs it: the handlers keep it alive.
     let _signals = runtime.block_on(async { crate::stop::Stop::listen() });
     let mut groups = BTreeSet::new();
     for line in io::stdin().lock().lines().map_while(Result::ok) {

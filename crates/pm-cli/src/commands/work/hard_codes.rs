@@ -1,9 +1,9 @@
-//! Exit codes that fail a job for good.
+//! Exit codes that fail a job permanently.
 
 use std::ops::RangeInclusive;
 
-/// The code that asks for another try, EX_TEMPFAIL of sysexits.h; it is never hard.
-pub(super) const TRY_AGAIN: i32 = 75;
+/// EX_TEMPFAIL of sysexits.h, which always means a retry.
+pub(super) const TEMPORARY_FAILURE: i32 = 75;
 
 /// A set of exit codes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -11,11 +11,11 @@ pub(super) struct HardCodes(Vec<RangeInclusive<i32>>);
 
 impl HardCodes {
     pub(super) fn contains(&self, code: i32) -> bool {
-        code != TRY_AGAIN && self.0.iter().any(|range| range.contains(&code))
+        code != TEMPORARY_FAILURE && self.0.iter().any(|range| range.contains(&code))
     }
 }
 
-/// Reads `65,100-110`, or `all`.
+/// Parses `65,100-110`, or `all`.
 pub(super) fn parse_hard_codes(text: &str) -> Result<HardCodes, String> {
     let text = text.trim();
     match text {
@@ -30,8 +30,10 @@ fn parse_range(text: &str) -> Result<RangeInclusive<i32>, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let code = |text: &str| text.trim().parse::<u8>().ok().filter(|code| *code > 0).map(i32::from);
     match (code(first), code(last)) {
-        (Some(first), Some(last)) if first <= last && !(first == last && first == TRY_AGAIN) => Ok(first..=last),
-        (Some(TRY_AGAIN), Some(TRY_AGAIN)) => Err("75 always asks for another try".to_owned()),
+        (Some(first), Some(last)) if first <= last && !(first == last && first == TEMPORARY_FAILURE) => {
+            Ok(first..=last)
+        }
+        (Some(TEMPORARY_FAILURE), Some(TEMPORARY_FAILURE)) => Err("exit code 75 always means a retry".to_owned()),
         _ => Err("write exit codes from 1 to 255 like 65,100-110, or `all`".to_owned()),
     }
 }
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_ranges_and_all_are_read() {
+    fn codes_ranges_and_all_are_parsed() {
         let hard = |text: &str| (0..256).filter(|code| parse_hard_codes(text).unwrap().contains(*code)).count();
         assert_eq!((hard(""), hard("65"), hard("65,100-110"), hard(" 1 - 2 , 255 ")), (0, 1, 12, 3));
         assert_eq!((hard("all"), hard("70-80")), (254, 10), "75 is never hard");

@@ -11,7 +11,7 @@ use crate::error::CommandError;
 use crate::input::{parse_duration, parse_queue, show_duration};
 use crate::render::Format;
 use crate::stop::Stop;
-use command::{Ended, Program, TO_END};
+use command::{Ended, Program, TERMINATION_TIMEOUT};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use guard::Guard;
@@ -28,36 +28,36 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// For how long a lease is kept alive: a command may run for as long as it likes.
+/// How long leases are extended: in effect, a command may run for any time.
 const HEARTBEAT: Duration = Duration::from_secs(365 * 86_400);
-/// How often it looks whether the database has gone away or come back.
-const LOOK: Duration = Duration::from_millis(500);
-/// How long results may take to be stored once the commands were ended; the database may be away.
-const LAST_RESULTS: Duration = Duration::from_secs(5);
+/// How often to check whether an outage began or ended.
+const OUTAGE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long to wait for results to be stored after the commands were ended; the database may be unreachable.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is asked of the commands that run.
+/// What running commands are to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Order {
-    GoOn,
-    End,
-    Die,
+    Continue,
+    Terminate,
+    Kill,
 }
 
 /// Runs a command for each job of a queue
 ///
-/// The payload is on its stdin, the job's id in PM_JOB_ID, the number of the attempt in
-/// PM_ATTEMPT, the queue in PM_QUEUE. Exit code 0 finishes the job. 75 is a failure that is
-/// retried after the queue's backoff, and so is every other one, but those of --hard-codes,
-/// which fail the job for good. The end of what it wrote to stderr is kept as the reason.
+/// The command gets the payload on stdin, the job's id in PM_JOB_ID, the number of the attempt in
+/// PM_ATTEMPT, and the queue in PM_QUEUE. Exit code 0 finishes the job. Exit code 75 and all others
+/// are soft failures, which are retried after the queue's backoff, except those of --hard-codes,
+/// which fail the job permanently. The end of the command's stderr is kept as the reason.
 ///
-/// The lease is kept alive while the command runs; when it is lost all the same, the command
-/// is killed. On Ctrl-C, SIGTERM or SIGHUP no job is begun any more, and those that run are
-/// waited for, with --grace no longer than that: then their commands get SIGTERM, SIGKILL 2 s
-/// later, and the jobs are given back. A second signal kills them at once. However pm work
-/// dies, its commands die with it.
+/// The lease is extended while the command runs; if it is lost anyway, the command is killed. On
+/// Ctrl-C, SIGTERM or SIGHUP no more jobs are started, and running commands are waited for, with
+/// --grace no longer than that: then they get SIGTERM, SIGKILL 2 s later, and their jobs are
+/// released. A second signal kills them immediately. When pm work dies in any way, its commands
+/// are killed.
 ///
-/// When the database goes away and when it is back, a line on stderr says so. It exits with 3
-/// when the result of a command was lost: the job runs again then.
+/// A line on stderr reports when the database becomes unreachable and when it is reachable again.
+/// The exit code is 3 when the result of a command was lost: the job runs again then.
 ///
 /// Example:
 ///   pm work mail -- ./send-mail
@@ -69,16 +69,16 @@ pub(crate) struct WorkArgs {
     /// The queue
     #[arg(value_name = "QUEUE", value_parser = parse_queue)]
     queue: QueueName,
-    /// So many commands run at once, up to 1000
+    /// How many commands run at once, up to 1000
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     concurrency: u16,
-    /// Exit codes that fail a job for good, like 65,100-110, or `all` but 75
+    /// Exit codes that fail a job permanently, like 65,100-110, or `all` (except 75)
     #[arg(long, value_name = "CODES", default_value = "", hide_default_value = true, value_parser = parse_hard_codes)]
     hard_codes: HardCodes,
-    /// How long commands may go on after the signal to stop
+    /// How long running commands may continue after a signal to stop
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     grace: Option<Duration>,
-    /// Answers probes over HTTP: GET /live, and GET /ready while the database is there
+    /// Serve HTTP health checks: GET /live, and GET /ready, which fails while the database is unreachable
     #[arg(long, value_name = "ADDR:PORT")]
     health: Option<SocketAddr>,
     /// The command and its arguments
@@ -86,17 +86,17 @@ pub(crate) struct WorkArgs {
     command: Vec<OsString>,
 }
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Serialize)]
 struct Worked {
     id: String,
     attempt: u32,
     /// `finished`, `soft_failed`, `hard_failed`, `released` or `lost`.
     result: &'static str,
-    /// The command's exit code, if it ended by itself.
+    /// The command's exit code, if it exited.
     code: Option<i32>,
     reason: Option<String>,
-    /// Whether the command ended by itself, and how could not be stored.
+    /// Whether the command exited, but its result could not be stored.
     #[serde(skip)]
     is_result_lost: bool,
 }
@@ -104,24 +104,24 @@ struct Worked {
 pub(super) async fn run(context: &mut Context, args: &WorkArgs) -> Result<(), CommandError> {
     let settings = context.settings()?;
     let queue = context.connect_with(options(&settings).connections(2).waiting_connections(2)).await?;
-    // A stream would say so as well, but later.
+    // Fails if the queue does not exist; the stream would fail too, but later.
     queue.queue_settings(args.queue.as_str()).await?;
     let program = Program::new(&args.command, args.queue.as_str(), Guard::start()?);
     let concurrency = usize::from(args.concurrency);
     let stream = StreamOptions::default().prefetch(concurrency).heartbeat(Some(HEARTBEAT));
     let jobs = queue.try_stream_jobs_with::<RawPayload>(args.queue.as_str(), stream);
     let mut stop = Stop::listen()?;
-    tokio::spawn(health::ask(queue.clone()));
+    tokio::spawn(health::poll(queue.clone()));
     if let Some(address) = args.health {
         tokio::spawn(health::serve(health::listen(address).await?, queue.clone()));
     }
-    if context.output.format() == Format::People {
-        context.output.say(&format!("Working on queue \"{}\"; Ctrl-C stops it.", args.queue));
+    if context.output.format() == Format::Human {
+        context.output.message(&format!("Working on queue \"{}\"; Ctrl-C stops it.", args.queue));
     }
     work(context, &queue, jobs, &mut stop, &program, args).await
 }
 
-/// Works until the stream ends, the program cannot be run, or it was asked to stop and nothing runs any more.
+/// Works until the stream ends, the program cannot be run, or it was asked to stop and no command is running.
 async fn work(
     context: &mut Context,
     queue: &Queue,
@@ -130,81 +130,81 @@ async fn work(
     program: &Program,
     args: &WorkArgs,
 ) -> Result<(), CommandError> {
-    let (order, orders) = watch::channel(Order::GoOn);
+    let (order, orders) = watch::channel(Order::Continue);
     let mut jobs = Some(Box::pin(jobs));
-    // How many commands have ended by themselves and are being settled.
+    // How many commands have exited and are being settled.
     let settling = AtomicU64::new(0);
     let mut running = FuturesUnordered::new();
-    let (mut outcome, mut lost, mut kept, mut stops) = (Ok(()), 0u64, 0u64, 0u32);
-    // The last error of the stream that was shown: one that goes on is shown once.
-    let mut last_shown = None;
-    let (mut outage, mut look) = (Outage::default(), interval(LOOK));
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // When the commands that still run are ended, and when their results are waited for no longer.
-    let (mut grace_ends, mut gives_up): (Option<Instant>, Option<Instant>) = (None, None);
+    let (mut outcome, mut lost, mut unreleased, mut signals) = (Ok(()), 0u64, 0u64, 0u32);
+    // The last error of the stream that was printed: a repeated error is printed once.
+    let mut last_error = None;
+    let (mut outage, mut outage_check) = (Outage::default(), interval(OUTAGE_CHECK_INTERVAL));
+    outage_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // When running commands are terminated, and when to stop waiting for their results.
+    let (mut terminate_at, mut give_up_at): (Option<Instant>, Option<Instant>) = (None, None);
     while jobs.is_some() || !running.is_empty() {
         let has_room = running.len() < usize::from(args.concurrency);
         tokio::select! {
             Some(job) = async { jobs.as_mut()?.next().await.map(Some).or(Some(None)) }, if has_room && jobs.is_some() => {
                 match job {
-                    Some(Ok(job)) => running.push(one(job, program, &args.hard_codes, orders.clone(), &settling)),
+                    Some(Ok(job)) => running.push(run_job(job, program, &args.hard_codes, orders.clone(), &settling)),
                     Some(Err(error)) => {
                         let text = error.to_string();
-                        if last_shown.as_ref() != Some(&text) {
-                            context.output.say(&format!("Error: {text}"));
-                            last_shown = Some(text);
+                        if last_error.as_ref() != Some(&text) {
+                            context.output.message(&format!("Error: {text}"));
+                            last_error = Some(text);
                         }
                         outcome = Err(error.into());
                     }
-                    // It ends after the error that it showed.
+                    // The stream has ended; its error, if any, was printed.
                     None => jobs = None,
                 }
             }
             Some(worked) = running.next(), if !running.is_empty() => {
                 lost += u64::from(worked.as_ref().is_ok_and(|worked| worked.is_result_lost));
-                if let Err(error) = worked.and_then(|worked| tell(context, &worked)) {
+                if let Err(error) = worked.and_then(|worked| report(context, &worked)) {
                     (outcome, jobs) = (Err(error), None);
                 }
             }
-            () = stop.asked() => {
-                (jobs, stops) = (None, stops + 1);
-                if stops > 1 {
-                    order.send_replace(Order::Die);
-                    gives_up.get_or_insert(Instant::now() + LAST_RESULTS);
+            () = stop.requested() => {
+                (jobs, signals) = (None, signals + 1);
+                if signals > 1 {
+                    order.send_replace(Order::Kill);
+                    give_up_at.get_or_insert(Instant::now() + SETTLE_TIMEOUT);
                 } else if !running.is_empty() {
-                    grace_ends = args.grace.map(|grace| Instant::now() + grace);
-                    context.output.say(&waiting(running.len(), args.grace));
+                    terminate_at = args.grace.map(|grace| Instant::now() + grace);
+                    context.output.message(&waiting_message(running.len(), args.grace));
                 }
             }
-            () = sleep_until(grace_ends.unwrap_or_else(Instant::now)), if grace_ends.is_some() => {
-                grace_ends = None;
-                order.send_if_modified(|order| *order < Order::End && { *order = Order::End; true });
-                gives_up.get_or_insert(Instant::now() + TO_END + LAST_RESULTS);
+            () = sleep_until(terminate_at.unwrap_or_else(Instant::now)), if terminate_at.is_some() => {
+                terminate_at = None;
+                order.send_if_modified(|order| *order < Order::Terminate && { *order = Order::Terminate; true });
+                give_up_at.get_or_insert(Instant::now() + TERMINATION_TIMEOUT + SETTLE_TIMEOUT);
             }
-            () = sleep_until(gives_up.unwrap_or_else(Instant::now)), if gives_up.is_some() => {
+            () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
                 let unsettled = settling.load(Ordering::Relaxed);
-                (lost, kept) = (lost + unsettled, running.len() as u64 - unsettled);
+                (lost, unreleased) = (lost + unsettled, running.len() as u64 - unsettled);
                 break;
             }
-            _ = look.tick() => outage.look(queue, context),
+            _ = outage_check.tick() => outage.check(queue, context),
         }
     }
-    let trouble = match (lost, kept) {
+    let message = match (lost, unreleased) {
         (0, 0) => return outcome,
-        (0, _) => format!("{} could not be given back", crate::render::jobs(kept)),
+        (0, _) => format!("{} could not be released", crate::render::jobs(unreleased)),
         _ => format!("the results of {} were lost", crate::render::jobs(lost)),
     };
-    outcome.and(Err(CommandError::trouble(trouble).hint("the jobs run again when their leases have ended")))
+    outcome.and(Err(CommandError::trouble(message).hint("the jobs run again when their leases have expired")))
 }
 
-fn waiting(running: usize, grace: Option<Duration>) -> String {
+fn waiting_message(running: usize, grace: Option<Duration>) -> String {
     let count = crate::render::jobs(running as u64);
     let limit = grace.map_or(String::new(), |grace| format!(" for up to {}", show_duration(grace)));
-    format!("Waiting for {count}{limit}; Ctrl-C once more kills what runs.")
+    format!("Waiting for {count}{limit}; press Ctrl-C again to kill the running commands.")
 }
 
-/// Runs the program for one job and says what became of it.
-async fn one(
+/// Runs the program for one job, settles the job, and returns the outcome.
+async fn run_job(
     job: PendingJob<RawPayload>,
     program: &Program,
     hard_codes: &HardCodes,
@@ -217,16 +217,18 @@ async fn one(
         |result, code, reason| Worked { id: id.to_string(), attempt, result, code, reason, is_result_lost: false };
     let (lost, mut later_orders) = (ack.lost(), orders.clone());
     let ended = {
-        let asked_to_end = async { drop(orders.wait_for(|order| *order == Order::End).await) };
-        let mut ended = pin!(program.run(id, attempt, payload.bytes, asked_to_end));
+        let terminate = async { drop(orders.wait_for(|order| *order == Order::Terminate).await) };
+        let mut ended = pin!(program.run(id, attempt, payload.bytes, terminate));
         tokio::select! {
             ended = &mut ended => ended.transpose(),
             () = lost => return Ok(worked("lost", None, Some("the lease was lost; the command was killed".to_owned()))),
-            _ = later_orders.wait_for(|order| *order == Order::Die) => None,
+            _ = later_orders.wait_for(|order| *order == Order::Kill) => None,
         }
     };
     let (settled, worked) = match ended {
-        None => (ack.release(), worked("released", None, Some("the command was ended before it was done".to_owned()))),
+        None => {
+            (ack.release(), worked("released", None, Some("the command was stopped before it had finished".to_owned())))
+        }
         Some(Err(error)) => {
             ack.release().await?;
             return Err(error);
@@ -249,10 +251,10 @@ async fn one(
     }
 }
 
-/// Tells people what went wrong, and programs everything.
-fn tell(context: &mut Context, worked: &Worked) -> Result<(), CommandError> {
+/// Reports an outcome: to humans only failures, to programs everything.
+fn report(context: &mut Context, worked: &Worked) -> Result<(), CommandError> {
     let Worked { id, attempt, result, reason, .. } = worked;
-    if context.output.format() == Format::People && *result == "finished" {
+    if context.output.format() == Format::Human && *result == "finished" {
         return Ok(());
     }
     let first_line = reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default();

@@ -1,13 +1,13 @@
-//! A command's process group, and its descendants that have moved to other groups, as `timeout`, `sudo` and `setsid` do.
+//! A command's process group, and descendants that have moved to other groups, as with `timeout`, `sudo` and `setsid`.
 //!
-//! Descendants are found by their parents in `/proc`; where there is none, only the group is reached. A process whose
-//! parent has ended, such as a daemon, is out of reach.
+//! Descendants are found by their parents in `/proc`; without it, only the group is signalled. A process whose parent
+//! has exited, such as a daemon, is not found.
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-/// A process. When it started tells it apart from a later one of the same number.
+/// A process. Its start time distinguishes it from a later process with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Process {
     id: i32,
@@ -18,26 +18,26 @@ struct Process {
 #[derive(Debug)]
 pub(super) struct Tree {
     leader: Pid,
-    /// Descendants that were seen, of whatever group.
+    /// Known descendants, of any group.
     seen: BTreeSet<Process>,
 }
 
 impl Tree {
-    /// Returns the processes of a command that leads a group.
+    /// Returns the processes of a command that is a group leader.
     pub(super) fn of(leader: Pid) -> Self {
         Tree { leader, seen: BTreeSet::new() }
     }
 
-    /// Returns the process that leads the group, whose number is the group's.
+    /// Returns the group leader, whose id is that of the group.
     pub(super) fn leader(&self) -> Pid {
         self.leader
     }
 
-    /// Sends a signal to the group and to every descendant, also to those that were seen at an earlier signal.
+    /// Signals the group and all descendants, including those found by an earlier call.
     pub(super) fn signal(&mut self, signal: Signal) {
         let all = processes();
         let mut parents = BTreeSet::from([self.leader.as_raw_nonzero().get()]);
-        // A child may have a lower number than its parent: look until no more are found.
+        // A child may have a lower id than its parent, so repeat until no more are found.
         loop {
             let children =
                 all.iter().filter(|(process, parent)| parents.contains(*parent) && !parents.contains(&process.id));
@@ -48,7 +48,7 @@ impl Tree {
             parents.extend(children.iter().map(|process| process.id));
             self.seen.extend(children);
         }
-        // Any of them may just have ended.
+        // Errors are ignored: a process may have exited.
         kill_process_group(self.leader, signal).ok();
         for process in self.seen.iter().filter(|process| all.contains_key(process)) {
             if let Some(id) = Pid::from_raw(process.id) {
@@ -58,18 +58,19 @@ impl Tree {
     }
 }
 
-/// Returns all processes with their parents; none where there is no `/proc`.
+/// Returns all processes with their parents; empty without `/proc`.
 fn processes() -> BTreeMap<Process, i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     numbers.filter_map(|id| read(id, &fs::read_to_string(format!("/proc/{id}/stat")).ok()?)).collect()
 }
 
-/// Reads `/proc/ID/stat`: the name in brackets may hold anything, then state, parent and, as the 22nd, the start.
+/// Parses `/proc/ID/stat`: after the name in parentheses, which may contain anything, come the state, the parent and,
+/// as field 22, the start time.
 fn read(id: i32, stat: &str) -> Option<(Process, i32)> {
-    let mut words = stat.rsplit_once(") ")?.1.split(' ');
-    let parent = words.nth(1)?.parse().ok()?;
-    let started = words.nth(17)?.parse().ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let parent = fields.nth(1)?.parse().ok()?;
+    let started = fields.nth(17)?.parse().ok()?;
     Some((Process { id, started }, parent))
 }
 
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parent_and_start_are_read_whatever_the_name() {
+    fn parent_and_start_are_parsed_with_any_name() {
         let stat = "31 (a) b (c)) S 7 31 31 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 998877 1 2";
         assert_eq!(read(31, stat), Some((Process { id: 31, started: 998_877 }, 7)));
         assert_eq!(read(31, "31 (cut"), None);

@@ -1,60 +1,63 @@
-//! Which lines to claim from and from where, and claims whose reply was lost.
+//! From which lines and positions to claim, and the release of claims whose reply was lost.
 
 use crate::op::{Claim, ClaimReply, LineCursor};
 use crate::{Instant, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The most lines in one claim.
+/// The maximum number of lines in one claim.
 const MAX_LINES: usize = 64;
-/// The most lines whose position is remembered.
+/// The maximum number of lines that are kept.
 const MAX_REMEMBERED: usize = 4_096;
-/// How far behind its position a claim looks for jobs that were committed late.
+/// How far behind the position of a line a claim starts, to find jobs that were committed late.
 const LATE_COMMITS: i64 = 1_000;
-/// A scan from the start of the lines waits for 20 times what the last one took, so that they stay under 5 % of the time.
+/// The pause between two scans from the start of the lines, as a multiple of what the last one took: scans take at most
+/// 5 % of the time.
 const SCAN_SHARE: u32 = 20;
-/// A scan from the start waits for this long at most.
-const LONGEST_WITHOUT_SCAN: Duration = Duration::from_secs(2);
+/// The maximum pause between two scans from the start of the lines.
+const MAX_SCAN_PAUSE: Duration = Duration::from_secs(2);
 
-/// A lost claim that the server may still work on is asked for so often.
-const GIVING_BACK_PAUSE: Duration = Duration::from_secs(2);
-/// When closing, giving back a lost claim is tried for so long after the server has surely stopped working on it.
-const LONGEST_AT_CLOSE: Duration = Duration::from_secs(30);
+/// The pause between two releases of a lost claim while the server may still run it.
+const RELEASE_PAUSE: Duration = Duration::from_secs(2);
+/// During a shutdown, for how long the release of a lost claim is retried after the server can no longer run the claim.
+const MAX_CLOSE_TIME: Duration = Duration::from_secs(30);
 
-/// One priority of one queue.
+/// One line: a queue and a priority.
 #[derive(Debug, Clone, Copy, Default)]
 struct Line {
-    /// The highest request id claimed.
+    /// The highest position claimed.
     position: i64,
-    /// Whether it may hold jobs.
+    /// Whether it may have ready jobs.
     active: bool,
-    /// Whether something was put on it since the claim in flight was sent.
-    woken: bool,
+    /// Whether it was activated since the claim in flight was sent.
+    activated: bool,
 }
 
 /// What is known of the lines of the followed queues.
 ///
-/// A position is a hint: it saves walking over dead index entries, and never decides whether a job is found at all.
+/// Positions are only hints that avoid dead index entries: scans from the start find every job.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     lines: BTreeMap<(i32, i32), Line>,
-    /// Claims wait until then, unless a line is woken.
-    gate: Option<Instant>,
-    /// Claims wait until then after a failure, whatever wakes.
+    /// Until when claims wait, unless a line is activated.
+    waits_until: Option<Instant>,
+    /// Until when claims wait after a failure, even if a line is activated.
     retry_at: Option<Instant>,
-    /// The next scan from the start of the lines.
+    /// When the next scan from the start of the lines is due.
     scan_at: Instant,
+    /// Whether the last claim stopped at a limit.
     was_full: bool,
     rotation: usize,
 }
 
-/// A claim under way.
+/// A claim in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentClaim {
     claim: Claim,
     pub(super) sent_at: Instant,
-    /// The longest lease it can give.
+    /// The length of the longest lease that it can give.
     pub(super) longest: Duration,
+    /// Whether it scans from the start of the lines.
     from_start: bool,
 }
 
@@ -65,33 +68,33 @@ impl SentClaim {
 }
 
 impl Lines {
-    /// Takes note that a line may hold jobs.
-    pub(super) fn wake(&mut self, queue_id: i32, priority: i32) {
+    /// Records that a line may have ready jobs.
+    pub(super) fn activate(&mut self, queue_id: i32, priority: i32) {
         let line = self.lines.entry((queue_id, priority)).or_default();
         line.active = true;
-        line.woken = true;
-        self.gate = None;
+        line.activated = true;
+        self.waits_until = None;
         if self.lines.len() > MAX_REMEMBERED {
             self.lines.retain(|_, line| line.active);
         }
     }
 
-    /// Returns whether some line of a queue that `is_open` may hold jobs.
+    /// Returns whether a line of any queue that `is_open` may have ready jobs.
     pub(super) fn any_active(&self, is_open: impl Fn(i32) -> bool) -> bool {
         self.lines.iter().any(|((queue_id, _), line)| line.active && is_open(*queue_id))
     }
 
-    /// Returns until when claims wait.
-    pub(super) fn gate(&self) -> Option<Instant> {
-        self.gate.max(self.retry_at)
+    /// Returns when the next claim may be sent; `None` is at once.
+    pub(super) fn next_claim_at(&self) -> Option<Instant> {
+        self.waits_until.max(self.retry_at)
     }
 
-    /// Makes claims wait until `at` after a failure.
+    /// Delays claims until `at`, after a failure.
     pub(super) fn retry_at(&mut self, at: Instant) {
         self.retry_at = Some(at);
     }
 
-    /// Returns a claim on the active lines, highest priority first; queues of equal priority take turns at being first.
+    /// Returns a claim from the active lines, highest priority first. Queues of equal priority take turns to be first.
     pub(super) fn claim(
         &mut self,
         now: Instant,
@@ -104,8 +107,8 @@ impl Lines {
         let from_start = self.scan_at <= now;
         self.rotation = self.rotation.wrapping_add(1);
         let back = if self.was_full { 0 } else { LATE_COMMITS };
-        // Those of closed queues too: they have nothing to say about this claim.
-        self.lines.values_mut().for_each(|line| line.woken = false);
+        // Also lines of paused queues, which are not part of this claim.
+        self.lines.values_mut().for_each(|line| line.activated = false);
         let mut picked: Vec<_> = (self.lines.iter())
             .filter(|((queue_id, _), line)| line.active && is_open(*queue_id))
             .map(|((queue_id, priority), line)| {
@@ -122,7 +125,7 @@ impl Lines {
         SentClaim { claim, sent_at: now, longest: Duration::ZERO, from_start }
     }
 
-    /// Takes note of what a claim brought; a line that is surely empty is left alone from now on.
+    /// Records the reply to a claim. Lines that are certainly empty become inactive.
     pub(super) fn handle_claimed(&mut self, sent: &SentClaim, reply: &ClaimReply, now: Instant) {
         for job in &reply.jobs {
             let line = self.lines.entry((job.queue_id, job.priority)).or_default();
@@ -131,94 +134,94 @@ impl Lines {
         self.was_full = reply.is_full(&sent.claim);
         if sent.from_start {
             let took = now.since(sent.sent_at);
-            self.scan_at = now + took.saturating_mul(SCAN_SHARE).min(LONGEST_WITHOUT_SCAN);
+            self.scan_at = now + took.saturating_mul(SCAN_SHARE).min(MAX_SCAN_PAUSE);
         }
-        (self.gate, self.retry_at) = (None, None);
+        (self.waits_until, self.retry_at) = (None, None);
         if self.was_full {
             return;
         }
-        let mut sure = true;
-        for asked in &sent.claim.lines {
-            let Some(line) = self.lines.get_mut(&(asked.queue_id, asked.priority)) else { continue };
-            match (line.woken, asked.cursor) {
+        let mut is_scanned = true;
+        for sent_line in &sent.claim.lines {
+            let Some(line) = self.lines.get_mut(&(sent_line.queue_id, sent_line.priority)) else { continue };
+            match (line.activated, sent_line.cursor) {
                 (true, _) => {}
                 (false, 0) => line.active = false,
-                (false, _) => sure = false,
+                (false, _) => is_scanned = false,
             }
         }
-        if !sure && !self.lines.values().any(|line| line.woken) {
-            self.gate = Some(self.scan_at);
+        if !is_scanned && !self.lines.values().any(|line| line.activated) {
+            self.waits_until = Some(self.scan_at);
         }
     }
 }
 
-/// A claim whose reply was lost: it may have taken jobs, and is never sent again.
+/// A claim whose reply was lost. It may have leased jobs, and is never sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LostClaim {
     lease: i64,
-    /// The server has surely stopped working on it.
+    /// When the server can no longer run it.
     over_at: Instant,
-    /// By then its leases have ended by themselves.
+    /// When its leases have certainly ended.
     ends_at: Instant,
     next_try: Instant,
-    /// When it was last asked for.
+    /// When its release was last sent.
     tried_at: Instant,
 }
 
-/// Claims whose jobs are to be given back.
+/// Claims whose jobs are to be released.
 #[derive(Debug, Default)]
 pub(super) struct LostClaims(Vec<LostClaim>);
 
 impl LostClaims {
-    /// Takes note of a claim that the server may work on until `over_at`, for leases of at most `longest`.
+    /// Adds a claim that the server may run until `over_at`, with leases of at most `longest`.
     pub(super) fn add(&mut self, lease: i64, over_at: Instant, longest: Duration, now: Instant) {
         let ends_at = over_at + longest;
         self.0.push(LostClaim { lease, over_at, ends_at, next_try: now, tried_at: now });
     }
 
-    /// Returns when to give back next.
+    /// Returns when the next release is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.iter().map(|claim| claim.next_try).min()
     }
 
-    /// Returns a claim to give back now.
+    /// Returns the lease number of a claim to be released now.
     pub(super) fn due(&mut self, now: Instant) -> Option<i64> {
         let claim = self.0.iter_mut().find(|claim| claim.next_try <= now)?;
         claim.tried_at = now;
         Some(claim.lease)
     }
 
-    /// Takes note that what the claim had taken when last asked was given back; it is asked again until that was surely all.
-    pub(super) fn handle_given_back(&mut self, lease: i64, now: Instant) {
+    /// Records a successful release. It is repeated until one was sent after the server could no longer run the claim.
+    pub(super) fn handle_released(&mut self, lease: i64, now: Instant) {
         self.0.retain_mut(|claim| {
             if claim.lease != lease {
                 return true;
             }
-            claim.next_try = (now + GIVING_BACK_PAUSE).min(claim.over_at.max(now));
+            claim.next_try = (now + RELEASE_PAUSE).min(claim.over_at.max(now));
             claim.over_at > claim.tried_at
         });
     }
 
-    /// Records that giving back failed. It is tried again after a `pause`, and a last time when its leases have ended by
-    /// themselves, or someone waits for the end and has waited long enough.
+    /// Records a failed release. It is retried after a `pause`, and for the last time when the leases of the claim have
+    /// ended; if `closing`, no later than 30 s after the server can no longer run the claim.
     pub(super) fn postpone(&mut self, lease: i64, pause: Duration, now: Instant, closing: bool) {
         self.0.retain_mut(|claim| {
             if claim.lease != lease {
                 return true;
             }
-            let last = if closing { claim.ends_at.min(claim.over_at + LONGEST_AT_CLOSE) } else { claim.ends_at };
+            let last = if closing { claim.ends_at.min(claim.over_at + MAX_CLOSE_TIME) } else { claim.ends_at };
             claim.next_try = (now + pause).min(last);
             now < last
         });
     }
 
-    /// Takes note that a claim can never be given back: its leases end by themselves.
+    /// Removes a claim that cannot be released. Its leases expire.
     pub(super) fn give_up(&mut self, lease: i64) {
         self.0.retain(|claim| claim.lease != lease);
     }
 
-    /// Returns whether nothing is left to give back, as far as anyone can know: each claim was asked for after the server
-    /// had surely stopped working on it, or its leases end by themselves.
+    /// Returns whether nothing is left to release: the release of each claim succeeded after the server could no longer
+    /// run the claim, or was given up.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -238,10 +241,10 @@ mod tests {
         lines.claim(now, 10, 7, "w", None, |_| true)
     }
 
-    fn reply(queue_id: i32, request_ids: impl IntoIterator<Item = i64>) -> ClaimReply {
+    fn reply(queue_id: i32, positions: impl IntoIterator<Item = i64>) -> ClaimReply {
         let lease = Lease { job: Uuid::nil(), number: 7 };
         let job = |seq| ClaimedJob { queue_id, seq, ..ClaimedJob::for_tests(lease) };
-        ClaimReply { queues: Vec::new(), next_due: None, jobs: request_ids.into_iter().map(job).collect() }
+        ClaimReply { queues: Vec::new(), next_due: None, jobs: positions.into_iter().map(job).collect() }
     }
 
     fn cursors(sent: &SentClaim) -> Vec<(i32, i32, i64)> {
@@ -252,7 +255,7 @@ mod tests {
     fn higher_priorities_come_first_and_queues_take_turns() {
         let mut lines = Lines::default();
         for (queue_id, priority) in [(1, 0), (2, 0), (2, 5), (3, 0)] {
-            lines.wake(queue_id, priority);
+            lines.activate(queue_id, priority);
         }
         let firsts: Vec<_> = (0..3)
             .map(|_| {
@@ -265,30 +268,30 @@ mod tests {
     }
 
     #[test]
-    fn a_line_found_empty_from_its_start_is_left_alone_until_woken() {
+    fn a_line_found_empty_from_its_start_is_inactive_until_activated() {
         let mut lines = Lines::default();
-        lines.wake(1, 0);
+        lines.activate(1, 0);
         let sent = claim(&mut lines, at(0));
         lines.handle_claimed(&sent, &reply(1, [5]), at(1));
         assert!(!lines.any_active(|_| true));
-        lines.wake(1, 0);
+        lines.activate(1, 0);
         assert!(lines.any_active(|_| true) && !lines.any_active(|queue_id| queue_id != 1));
     }
 
     #[test]
-    fn a_wake_up_during_a_claim_is_not_lost() {
+    fn an_activation_during_a_claim_is_not_lost() {
         let mut lines = Lines::default();
-        lines.wake(1, 0);
+        lines.activate(1, 0);
         let sent = claim(&mut lines, at(0));
-        lines.wake(1, 0);
+        lines.activate(1, 0);
         lines.handle_claimed(&sent, &reply(1, []), at(1));
-        assert!(lines.any_active(|_| true) && lines.gate().is_none());
+        assert!(lines.any_active(|_| true) && lines.next_claim_at().is_none());
     }
 
     #[test]
-    fn full_claims_go_on_from_their_position_and_look_from_the_start_rarely() {
+    fn full_claims_continue_from_their_position_and_rarely_scan_from_the_start() {
         let mut lines = Lines::default();
-        lines.wake(1, 0);
+        lines.activate(1, 0);
         let sent = claim(&mut lines, at(0));
         assert_eq!(cursors(&sent), [(1, 0, 0)]);
         lines.handle_claimed(&sent, &reply(1, 5_001..=5_010), at(10));
@@ -300,45 +303,45 @@ mod tests {
     }
 
     #[test]
-    fn a_short_claim_from_a_position_waits_for_the_scan_that_makes_sure() {
+    fn a_short_claim_from_a_position_waits_for_a_scan_from_the_start() {
         let mut lines = Lines::default();
-        lines.wake(1, 0);
+        lines.activate(1, 0);
         let sent = claim(&mut lines, at(0));
         lines.handle_claimed(&sent, &reply(1, 5_001..=5_010), at(10));
         let sent = claim(&mut lines, at(11));
         lines.handle_claimed(&sent, &reply(1, []), at(12));
-        assert_eq!(lines.gate(), Some(at(210)));
+        assert_eq!(lines.next_claim_at(), Some(at(210)));
         assert!(lines.any_active(|_| true));
-        lines.wake(1, 0);
-        assert_eq!(lines.gate(), None);
-        assert_eq!(cursors(&claim(&mut lines, at(13))), [(1, 0, 4_010)], "late commits are looked for");
+        lines.activate(1, 0);
+        assert_eq!(lines.next_claim_at(), None);
+        assert_eq!(cursors(&claim(&mut lines, at(13))), [(1, 0, 4_010)], "jobs that were committed late are found");
     }
 
     #[test]
-    fn at_most_64_lines_travel_together() {
+    fn a_claim_has_at_most_64_lines() {
         let mut lines = Lines::default();
-        (0..100).for_each(|priority| lines.wake(1, priority));
+        (0..100).for_each(|priority| lines.activate(1, priority));
         let sent = claim(&mut lines, at(0));
         assert_eq!(sent.claim.lines.len(), 64);
         lines.handle_claimed(&sent, &reply(1, []), at(1));
-        assert_eq!(claim(&mut lines, at(1)).claim.lines.len(), 36, "the rest has its turn");
+        assert_eq!(claim(&mut lines, at(1)).claim.lines.len(), 36, "the others are next");
     }
 
     #[test]
-    fn a_lost_claim_is_given_back_until_it_is_surely_over() {
+    fn a_lost_claim_is_released_until_the_server_can_no_longer_run_it() {
         let mut lost = LostClaims::default();
         lost.add(7, at(3_000), Duration::from_secs(60), at(0));
         assert_eq!(lost.due(at(0)), Some(7));
         lost.postpone(7, Duration::from_millis(100), at(0), false);
         assert_eq!((lost.due(at(99)), lost.is_empty()), (None, false));
         assert_eq!(lost.due(at(100)), Some(7));
-        lost.handle_given_back(7, at(100));
-        assert_eq!((lost.next(), lost.is_empty()), (Some(at(2_100)), false), "the server may still come to it");
+        lost.handle_released(7, at(100));
+        assert_eq!((lost.next(), lost.is_empty()), (Some(at(2_100)), false), "the server may still run it");
         assert_eq!(lost.due(at(2_990)), Some(7));
-        lost.handle_given_back(7, at(2_999));
-        assert_eq!(lost.next(), Some(at(3_000)), "that was asked before it was over");
+        lost.handle_released(7, at(2_999));
+        assert_eq!(lost.next(), Some(at(3_000)), "that release was sent while the server could still run it");
         assert_eq!(lost.due(at(3_000)), Some(7));
-        lost.handle_given_back(7, at(5_001));
+        lost.handle_released(7, at(5_001));
         assert!(lost.is_empty());
         assert_eq!(lost.next(), None);
     }

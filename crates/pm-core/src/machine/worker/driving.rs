@@ -1,18 +1,18 @@
-//! What drives a worker: its requests, replies and timers.
+//! The interface of a worker to its driver: requests, replies and timers.
 
 use super::prefetch::is_open;
 use super::slot::RequestSlot;
-use super::{MAX_BATCH, MAX_PROMOTED, SLEEP_SLACK, Worker, WorkerRequest};
+use super::{IDLE_SLACK, Worker, WorkerRequest};
 use crate::machine::timer::Timer;
 use crate::machine::{Entropy, Machine};
-use crate::op::{NotifyIdle, Poll, Promote, Reap, ReleaseClaim};
-use crate::{Failure, Instant, Lease, Rows};
+use crate::op::{NotifyIdle, Poll, ReleaseClaim};
+use crate::{Failure, Instant, Rows};
 
 impl Machine for Worker {
     type Request = WorkerRequest;
 
     fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<WorkerRequest> {
-        self.look_after_leases(now);
+        self.check_leases(now);
         if !self.slots.release_claim.busy
             && let Some(lease) = self.lost_claims.due(now)
         {
@@ -38,7 +38,7 @@ impl Machine for Worker {
             self.slots.poll.busy = true;
             (self.polled_at, self.poll_by) = (now, None);
             let idle = self.listening && !self.lines.any_active(|id| is_open(&self.queues, id));
-            let sleep = idle.then(|| self.poll_interval.most() + SLEEP_SLACK);
+            let sleep = idle.then(|| self.poll_interval.max() + IDLE_SLACK);
             return Some(WorkerRequest::Poll(Poll { queues: self.options.queues.clone(), due_bound: None, sleep }));
         }
         if let Some(claim) = self.poll_claim(now, entropy) {
@@ -47,24 +47,10 @@ impl Machine for Worker {
         if !self.slots.notify_idle.busy && self.timers.is_due(Timer::Notify, now) {
             self.timers.set(Timer::Notify, None);
             self.slots.notify_idle.busy = true;
-            self.woke_at = now;
+            self.notified_idle_at = now;
             return Some(WorkerRequest::NotifyIdle(NotifyIdle { channel: self.options.channel.clone() }));
         }
-        if let Some(request) = self.poll_fire(now) {
-            return Some(request);
-        }
-        if !self.slots.promote.busy && self.timers.is_due(Timer::Promote, now) {
-            self.timers.set(Timer::Promote, None);
-            self.slots.promote.busy = true;
-            return Some(WorkerRequest::Promote(Promote { limit: MAX_PROMOTED, bound: self.due_bound }));
-        }
-        if !self.slots.reap.busy && self.timers.is_due(Timer::Reap, now) {
-            self.timers.set(Timer::Reap, None);
-            self.slots.reap.busy = true;
-            let seed = Lease::number_from(entropy.next_u64());
-            return Some(WorkerRequest::Reap(Reap { limit: MAX_BATCH, seed }));
-        }
-        None
+        self.maintenance.poll_request(now, entropy).map(WorkerRequest::Maintain)
     }
 
     fn handle_reply(
@@ -80,13 +66,10 @@ impl Machine for Worker {
             WorkerRequest::Settle(batch) => self.handle_settle(batch, reply, now, entropy),
             WorkerRequest::Outcome(batch) => self.handle_outcome(batch, reply, now, entropy),
             WorkerRequest::Extend(sent) => self.handle_extend(sent, reply, now, entropy),
-            WorkerRequest::Reap(reap) => self.handle_reap(reap, reply, now, entropy),
-            WorkerRequest::Promote(promote) => self.handle_promote(promote, reply, now, entropy),
-            WorkerRequest::DueSchedules(due) => self.handle_due(due, reply, now, entropy),
-            WorkerRequest::FireSchedules(fire) => self.handle_fired(fire, reply, now, entropy),
+            WorkerRequest::Maintain(request) => self.handle_maintained(request, reply, now, entropy),
             WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
-            // A failure is not made good: idle workers look for themselves in the end.
-            WorkerRequest::NotifyIdle(_) => self.slots.notify_idle.answered(&reply),
+            // A failure is not retried: idle workers also poll.
+            WorkerRequest::NotifyIdle(_) => self.slots.notify_idle.record_reply(&reply),
         }
     }
 
@@ -99,23 +82,21 @@ impl Machine for Worker {
     fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         let unless = |slot: &RequestSlot, timer| self.timers.at(timer).filter(|_| !slot.busy);
         let starving = self.waiting && self.buffer.is_empty() && !self.draining && !self.slots.claim.busy;
-        let asked_at = unless(&self.slots.extend, Timer::Lease).filter(|_| !self.asked.is_empty());
+        let requested_at = unless(&self.slots.extend, Timer::Lease).filter(|_| !self.requested_extensions.is_empty());
         [
             (unless(&self.slots.poll, Timer::Poll), Timer::Poll),
-            (unless(&self.slots.promote, Timer::Promote), Timer::Promote),
-            (unless(&self.slots.reap, Timer::Reap), Timer::Reap),
-            (unless(&self.slots.fire, Timer::Fire), Timer::Fire),
             (unless(&self.slots.notify_idle, Timer::Notify), Timer::Notify),
             (self.timers.at(Timer::Unstarted), Timer::Unstarted),
-            (self.lines.gate().filter(|_| starving && self.may_claim()), Timer::Claim),
+            (self.lines.next_claim_at().filter(|_| starving && self.may_claim()), Timer::Claim),
             (self.settles.retry_at().filter(|_| self.unacknowledged.is_none()), Timer::Batch),
             (self.settles.expires_at(), Timer::Batch),
             (self.leases.next_due(), Timer::Lease),
-            (asked_at, Timer::Lease),
+            (requested_at, Timer::Lease),
             (self.lost_claims.next().filter(|_| !self.slots.release_claim.busy), Timer::ReleaseClaim),
         ]
         .into_iter()
         .filter_map(|(at, timer)| Some((at?, timer)))
+        .chain(self.maintenance.poll_timeout())
         .min()
     }
 

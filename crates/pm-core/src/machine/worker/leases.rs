@@ -1,4 +1,4 @@
-//! The leases in this process's hands, and for how long they are trusted.
+//! The leases of this worker, and for how long they are trusted.
 
 use crate::lease::{delay_of_unreadable, trusted_for};
 use crate::op::SettleItem;
@@ -7,76 +7,82 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A lease in our hands.
+/// A leased job.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(super) struct Leased {
     retry_count: u32,
     unreadable_for: Option<Duration>,
     backoff: Arc<Backoff>,
     length: Duration,
-    /// Until then nobody else can have the job.
+    /// Until when no other worker can have the job.
     trusted_until: Instant,
-    /// When the lease has ended, by our clock.
+    /// When the lease has certainly ended, by this worker's clock, however late the server began it.
     ends_at: Instant,
-    /// Until when the lease is extended for its handler; none before it starts, or without heartbeat.
-    keep_until: Option<Instant>,
+    /// Until when the heartbeat extends the lease; `None` before the job starts, or without heartbeat.
+    heartbeat_until: Option<Instant>,
     extend_at: Instant,
     started: bool,
     lost: bool,
-    /// Whether it is left alone while a transaction of the caller's settles it.
-    rests: bool,
-    /// Whether it is extended as late as can be: see [`Leases::rest`].
+    /// Whether its extension is suspended while the caller's transaction settles it.
+    resting: bool,
+    /// Whether it is extended late; see [`Leases::rest`].
     late: bool,
-    /// Whether an extension is under way.
+    /// Whether an extension is in flight.
     extending: bool,
-    /// Its entry in the agenda.
+    /// The time of its entry in the agenda.
     agenda_at: Option<Instant>,
 }
 
-/// What a lease needs now.
+/// What is due for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     Extend,
     TrustEnded,
 }
 
-/// All leases in our hands.
+/// All leases of this worker.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    held: BTreeMap<Lease, Held>,
-    /// When the next thing is due for each started lease.
+    leases: BTreeMap<Lease, Leased>,
+    /// When something is due for each started job, the earliest first.
     agenda: BTreeSet<(Instant, Lease)>,
 }
 
-impl Held {
-    /// Returns a lease of this length, claimed by a statement sent at `sent_at`.
-    pub(super) fn new(sent_at: Instant, length: Duration, job: &ClaimedJob, backoff: Arc<Backoff>) -> Self {
-        Held {
+impl Leased {
+    /// Returns a lease of this length, for a claim that was sent at `sent_at` and got its reply at `now`.
+    pub(super) fn new(
+        sent_at: Instant,
+        length: Duration,
+        job: &ClaimedJob,
+        backoff: Arc<Backoff>,
+        now: Instant,
+    ) -> Self {
+        Leased {
             retry_count: job.retry_count,
             unreadable_for: job.unreadable_for,
             backoff,
             length,
             trusted_until: sent_at + trusted_for(length),
-            ends_at: sent_at + length,
-            keep_until: None,
+            ends_at: now + length,
+            heartbeat_until: None,
             extend_at: sent_at + length / 3,
             started: false,
             lost: false,
-            rests: false,
+            resting: false,
             late: false,
             extending: false,
             agenda_at: None,
         }
     }
 
-    /// Returns until when nobody else can have the job.
+    /// Returns until when no other worker can have the job.
     pub(super) fn trusted_until(&self) -> Instant {
         self.trusted_until
     }
 
-    /// Records that the lease is being extended, if a third of it is over; returns whether it is.
+    /// If a third of the lease is over, records that it is being extended. Returns whether that is so.
     ///
-    /// This must end in [`Leases::extended`] or [`Leases::postpone`].
+    /// The extension must be followed by [`Leases::extended`] or [`Leases::postpone`].
     pub(super) fn extend_if_due(&mut self, now: Instant) -> bool {
         let due = self.extend_at <= now && now < self.trusted_until;
         if due {
@@ -89,21 +95,21 @@ impl Held {
         self.ends_at
     }
 
-    /// Returns whether nobody else can have the job.
+    /// Returns whether the lease is trusted: no other worker can have the job.
     pub(super) fn is_trusted(&self, now: Instant) -> bool {
         !self.lost && now < self.trusted_until
     }
 
-    /// Returns whether the lease is still extended for its handler.
-    pub(super) fn is_kept(&self, now: Instant) -> bool {
-        self.started && !self.lost && self.keep_until > Some(now)
+    /// Returns whether the heartbeat still extends the lease.
+    pub(super) fn has_heartbeat(&self, now: Instant) -> bool {
+        self.started && !self.lost && self.heartbeat_until > Some(now)
     }
 
     pub(super) fn is_extending(&self) -> bool {
         self.extending
     }
 
-    /// Returns what the database is to be asked for when this lease ends so; `random` scatters a retry within the jitter.
+    /// Returns the settlement of this lease with this verdict. `random` spreads a retry over the jitter.
     pub(super) fn settlement(&self, lease: Lease, verdict: Verdict, random: u64) -> SettleItem {
         let delay = match &verdict {
             Verdict::SoftFail(_) => self.backoff.delay(self.retry_count.saturating_add(1), random),
@@ -119,20 +125,21 @@ impl Held {
             (Verdict::Unreadable(_), Some(_)) => Event::Unreadable,
             (Verdict::Unreadable(_), None) => Event::LastUnreadable,
         };
-        let state = State::InProgress.after(event).expect("the table allows a holder every verdict");
+        let state = State::InProgress.after(event).expect("a job in progress can be settled with every verdict");
         SettleItem { lease, verdict, state, delay: delay.filter(|delay| !delay.is_zero()) }
     }
 
-    /// Returns when to extend a lease that is trusted for so long in all: with a quarter of that left.
+    /// Returns when to extend a lease late, given what remained of it when it was last extended: with a quarter of the
+    /// trusted time left.
     fn late_extend_at(&self, remaining: Duration) -> Instant {
         self.trusted_until - trusted_for(remaining.min(self.length)) / 4
     }
 
     fn next_due(&self) -> Option<(Instant, Due)> {
-        if !self.started || self.lost || self.rests {
+        if !self.started || self.lost || self.resting {
             return None;
         }
-        let extend = (self.keep_until > Some(self.extend_at)).then_some((self.extend_at, Due::Extend));
+        let extend = (self.heartbeat_until > Some(self.extend_at)).then_some((self.extend_at, Due::Extend));
         let end = (self.trusted_until, Due::TrustEnded);
         Some(extend.filter(|(at, _)| *at < end.0).unwrap_or(end))
     }
@@ -140,106 +147,113 @@ impl Held {
 
 impl Leases {
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.leases.len()
     }
 
-    /// Returns whether every lease has been settled, or has ended by itself.
+    /// Returns whether every lease has been settled or has ended.
     pub(super) fn all_ended(&self, now: Instant) -> bool {
-        self.held.values().all(|held| held.ends_at() <= now)
+        self.leases.values().all(|leased| leased.ends_at() <= now)
     }
 
-    /// Returns when the last lease will have ended by itself.
+    /// Returns when the last lease will have ended.
     pub(super) fn last_end(&self) -> Option<Instant> {
-        self.held.values().map(Held::ends_at).max()
+        self.leases.values().map(Leased::ends_at).max()
     }
 
-    pub(super) fn get(&self, lease: &Lease) -> Option<&Held> {
-        self.held.get(lease)
+    pub(super) fn get(&self, lease: &Lease) -> Option<&Leased> {
+        self.leases.get(lease)
     }
 
-    pub(super) fn insert(&mut self, lease: Lease, held: Held) {
-        self.held.insert(lease, held);
+    pub(super) fn insert(&mut self, lease: Lease, leased: Leased) {
+        self.leases.insert(lease, leased);
     }
 
-    pub(super) fn remove(&mut self, lease: &Lease) -> Option<Held> {
-        let held = self.held.remove(lease)?;
-        held.agenda_at.map(|at| self.agenda.remove(&(at, *lease)));
-        Some(held)
+    pub(super) fn remove(&mut self, lease: &Lease) -> Option<Leased> {
+        let leased = self.leases.remove(lease)?;
+        leased.agenda_at.map(|at| self.agenda.remove(&(at, *lease)));
+        Some(leased)
     }
 
-    /// Records that a handler starts; its lease is extended for up to `heartbeat`. Returns whether it is trusted.
+    /// Records that a job starts, whose lease is extended for up to `heartbeat`. Returns whether the lease is trusted.
     pub(super) fn start(&mut self, lease: Lease, now: Instant, heartbeat: Option<Duration>) -> bool {
         let mut is_trusted = false;
-        self.change(lease, |held| {
-            held.started = true;
-            held.keep_until = heartbeat.map(|most| now + most);
-            is_trusted = held.is_trusted(now);
+        self.change(lease, |leased| {
+            leased.started = true;
+            leased.heartbeat_until = heartbeat.map(|most| now + most);
+            is_trusted = leased.is_trusted(now);
         });
         is_trusted
     }
 
-    /// Records that an extension sent at `sent_at` left so much of the lease; returns whether a handler loses it by that.
-    pub(super) fn extended(&mut self, lease: Lease, sent_at: Instant, remaining: Option<Duration>) -> bool {
+    /// Records the reply, at `now`, to an extension that was sent at `sent_at`: what remains of the lease, or `None` if
+    /// it is lost. Returns whether a started job has thereby lost its lease.
+    pub(super) fn extended(
+        &mut self,
+        lease: Lease,
+        sent_at: Instant,
+        remaining: Option<Duration>,
+        now: Instant,
+    ) -> bool {
         let mut newly_lost = false;
-        self.change(lease, |held| match remaining {
+        self.change(lease, |leased| match remaining {
             Some(remaining) => {
-                held.trusted_until = held.trusted_until.max(sent_at + trusted_for(remaining));
-                held.ends_at = held.ends_at.max(sent_at + remaining);
-                // Less than the length remains when the queue's lease was shortened since.
-                held.extend_at = match held.late {
-                    true => held.late_extend_at(remaining),
-                    false => sent_at + remaining.min(held.length) / 3,
+                leased.trusted_until = leased.trusted_until.max(sent_at + trusted_for(remaining));
+                leased.ends_at = leased.ends_at.max(now + remaining);
+                // Less than the original length remains if the queue's lease was shortened since.
+                leased.extend_at = match leased.late {
+                    true => leased.late_extend_at(remaining),
+                    false => sent_at + remaining.min(leased.length) / 3,
                 };
             }
-            None => newly_lost = !std::mem::replace(&mut held.lost, true) && held.started,
+            None => newly_lost = !std::mem::replace(&mut leased.lost, true) && leased.started,
         });
         newly_lost
     }
 
-    /// Takes note that an extension will be tried again at `at`.
+    /// Records that an extension will be tried again at `at`.
     pub(super) fn postpone(&mut self, lease: Lease, at: Instant) {
-        self.change(lease, |held| held.extend_at = at);
+        self.change(lease, |leased| leased.extend_at = at);
     }
 
-    /// Leaves a lease alone, because a transaction of the caller's settles it: an extension beside it would end a
-    /// transaction whose snapshot is older in a serialization failure.
+    /// Suspends the extension of a lease while the caller's transaction settles it: an extension after the snapshot of
+    /// that transaction would make it fail with a serialization failure.
     ///
-    /// From then on the lease is extended with a quarter of its trusted time left instead of two thirds: when the
-    /// transaction is tried again, with a new snapshot, it has most of the lease for itself.
+    /// From then on the lease is extended with a quarter of its trusted time left, instead of two thirds: if the
+    /// transaction is retried with a new snapshot, it has most of the lease for itself.
     pub(super) fn rest(&mut self, lease: Lease) {
-        self.change(lease, |held| {
-            (held.rests, held.late) = (true, true);
-            held.extend_at = held.late_extend_at(held.length);
+        self.change(lease, |leased| {
+            (leased.resting, leased.late) = (true, true);
+            leased.extend_at = leased.late_extend_at(leased.length);
         });
     }
 
-    /// Looks after a lease again.
+    /// Resumes the extension of a lease.
     pub(super) fn resume(&mut self, lease: Lease) {
-        self.change(lease, |held| held.rests = false);
+        self.change(lease, |leased| leased.resting = false);
     }
 
-    /// Records whether an extension is under way.
+    /// Records whether an extension of a lease is in flight.
     pub(super) fn set_extending(&mut self, lease: &Lease, extending: bool) {
-        if let Some(held) = self.held.get_mut(lease) {
-            held.extending = extending;
+        if let Some(leased) = self.leases.get_mut(lease) {
+            leased.extending = extending;
         }
     }
 
-    /// Returns the leases that need something by `now`.
+    /// Returns the leases for which something is due at `now`. The end of trust is returned once.
     ///
-    /// An extension is named once: it must end in [`Leases::extended`] or [`Leases::postpone`]. So is a lost trust.
+    /// An extension is returned once, and must be followed by [`Leases::extended`] or [`Leases::postpone`].
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Lease, Due)> {
         let mut due = Vec::new();
         while let Some((at, lease)) = self.agenda.first().copied()
             && at <= now
         {
-            let Some((_, what)) = self.held.get(&lease).and_then(Held::next_due) else {
+            let Some((_, what)) = self.leases.get(&lease).and_then(Leased::next_due) else {
                 self.agenda.pop_first();
                 continue;
             };
-            self.change(lease, |held| match what {
-                Due::Extend => held.extend_at = held.trusted_until,
-                Due::TrustEnded => held.lost = true,
+            self.change(lease, |leased| match what {
+                Due::Extend => leased.extend_at = leased.trusted_until,
+                Due::TrustEnded => leased.lost = true,
             });
             due.push((lease, what));
         }
@@ -251,12 +265,12 @@ impl Leases {
         self.agenda.first().map(|(at, _)| *at)
     }
 
-    /// Changes a lease and keeps its entry in the agenda true.
-    fn change(&mut self, lease: Lease, change: impl FnOnce(&mut Held)) {
-        let Some(held) = self.held.get_mut(&lease) else { return };
-        change(held);
-        let next = held.next_due().map(|(at, _)| at);
-        let before = std::mem::replace(&mut held.agenda_at, next);
+    /// Changes a lease and updates its entry in the agenda.
+    fn change(&mut self, lease: Lease, change: impl FnOnce(&mut Leased)) {
+        let Some(leased) = self.leases.get_mut(&lease) else { return };
+        change(leased);
+        let next = leased.next_due().map(|(at, _)| at);
+        let before = std::mem::replace(&mut leased.agenda_at, next);
         if before != next {
             before.map(|at| self.agenda.remove(&(at, lease)));
             next.map(|at| self.agenda.insert((at, lease)));
@@ -278,8 +292,8 @@ mod tests {
     fn leases(heartbeat: Option<u64>) -> Leases {
         let mut leases = Leases::default();
         let job = ClaimedJob::for_tests(LEASE);
-        leases.insert(LEASE, Held::new(at(0), Duration::from_secs(60), &job, Arc::new(Backoff::default())));
-        assert_eq!(leases.next_due(), None, "an unstarted job needs nothing");
+        leases.insert(LEASE, Leased::new(at(0), Duration::from_secs(60), &job, Arc::new(Backoff::default()), at(0)));
+        assert_eq!(leases.next_due(), None, "nothing is due before a job starts");
         leases.start(LEASE, at(0), heartbeat.map(Duration::from_secs));
         leases
     }
@@ -294,25 +308,34 @@ mod tests {
         assert!(leases.all_ended(at(60)) && !leases.all_ended(at(59)));
     }
 
+    /// The server may have begun the lease only when it replied, and a worker that shuts down waits for its end.
     #[test]
-    fn heartbeat_refreshes_after_a_third_and_stops_at_its_bound() {
+    fn a_lease_with_a_late_reply_ends_late_and_is_not_trusted_longer() {
+        let mut leases = leases(None);
+        leases.extended(LEASE, at(10), Some(Duration::from_secs(60)), at(14));
+        assert!(leases.all_ended(at(74)) && !leases.all_ended(at(73)));
+        assert_eq!((leases.last_end(), leases.next_due()), (Some(at(74)), Some(at(67))));
+    }
+
+    #[test]
+    fn heartbeat_extends_after_a_third_and_stops_at_its_limit() {
         let mut leases = leases(Some(45));
         assert_eq!(leases.due(at(20)), [(LEASE, Due::Extend)]);
-        assert_eq!(leases.due(at(20)), [], "an extension is named once");
-        assert!(!leases.extended(LEASE, at(20), Some(Duration::from_secs(60))));
+        assert_eq!(leases.due(at(20)), [], "an extension is returned once");
+        assert!(!leases.extended(LEASE, at(20), Some(Duration::from_secs(60)), at(20)));
         assert_eq!(leases.due(at(40)), [(LEASE, Due::Extend)]);
-        assert!(!leases.extended(LEASE, at(40), Some(Duration::from_secs(60))));
+        assert!(!leases.extended(LEASE, at(40), Some(Duration::from_secs(60)), at(40)));
         assert_eq!(leases.next_due(), Some(at(97)), "the handler has had its 45 s");
     }
 
     #[test]
-    fn heartbeat_goes_on_when_the_queue_s_lease_is_shortened() {
+    fn heartbeat_continues_when_the_lease_of_the_queue_is_shortened() {
         let mut leases = leases(Some(3600));
         let (mut now, mut end) = (20, 60);
         while now < 600 {
             assert_eq!(leases.due(at(now)), [(LEASE, Due::Extend)], "after {now} s");
             end = end.max(now + 6);
-            assert!(!leases.extended(LEASE, at(now), Some(Duration::from_secs(end - now))));
+            assert!(!leases.extended(LEASE, at(now), Some(Duration::from_secs(end - now)), at(now)));
             let next = leases.next_due().unwrap();
             assert!(next < at(end), "the lease is extended before it ends");
             now = (now + 1..).find(|second| at(*second) >= next).unwrap();
@@ -320,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_that_fails_is_tried_again_until_trust_ends() {
+    fn a_failed_extension_is_retried_until_trust_ends() {
         let mut leases = leases(Some(3600));
         assert_eq!(leases.due(at(20)), [(LEASE, Due::Extend)]);
         leases.postpone(LEASE, at(21));
@@ -330,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_rests_needs_nothing_and_is_then_extended_late() {
+    fn a_suspended_lease_is_not_extended_and_then_extended_late() {
         let mut leases = leases(Some(3600));
         leases.rest(LEASE);
         assert_eq!((leases.next_due(), leases.due(at(99))), (None, vec![]));
@@ -338,12 +361,12 @@ mod tests {
         let late = at(57) - Duration::from_secs(57) / 4;
         assert_eq!(leases.next_due(), Some(late), "a quarter of the trusted time is left");
         assert_eq!(leases.due(late), [(LEASE, Due::Extend)]);
-        assert!(!leases.extended(LEASE, late, Some(Duration::from_secs(60))));
-        assert_eq!(leases.next_due(), Some(late + Duration::from_secs(57) * 3 / 4), "and so it goes on");
+        assert!(!leases.extended(LEASE, late, Some(Duration::from_secs(60)), late));
+        assert_eq!(leases.next_due(), Some(late + Duration::from_secs(57) * 3 / 4), "as is every later extension");
     }
 
     #[test]
-    fn what_came_due_while_a_lease_rested_comes_when_it_is_resumed() {
+    fn what_became_due_while_a_lease_was_suspended_is_returned_when_it_is_resumed() {
         let mut leases = leases(Some(3600));
         leases.rest(LEASE);
         leases.resume(LEASE);
@@ -355,17 +378,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_refresh_loses_the_lease_once() {
+    fn a_refused_extension_loses_the_lease_once() {
         let mut leases = leases(Some(3600));
-        assert!(leases.extended(LEASE, at(20), None));
-        assert!(!leases.extended(LEASE, at(20), None));
+        assert!(leases.extended(LEASE, at(20), None, at(20)));
+        assert!(!leases.extended(LEASE, at(20), None, at(20)));
         assert_eq!(leases.next_due(), None);
     }
 
     #[test]
-    fn a_refresh_never_shortens_trust() {
+    fn an_extension_never_shortens_trust() {
         let mut leases = leases(None);
-        leases.extended(LEASE, at(1), Some(Duration::from_secs(10)));
+        leases.extended(LEASE, at(1), Some(Duration::from_secs(10)), at(1));
         assert_eq!(leases.next_due(), Some(at(57)));
         assert!(leases.remove(&LEASE).is_some());
         assert_eq!((leases.next_due(), leases.len()), (None, 0));

@@ -1,4 +1,4 @@
-//! How many jobs to claim ahead, and giving back those that nobody starts.
+//! How many jobs to claim ahead, and the release of those that are not started.
 
 use super::claims::SentClaim;
 use super::{Followed, MAX_BATCH, MAX_UNSETTLED, Worker};
@@ -9,14 +9,14 @@ use crate::{Instant, Lease, Verdict};
 use std::collections::{BTreeMap, VecDeque};
 
 impl Worker {
-    /// Returns how many jobs to claim now, if any.
+    /// Returns how many jobs to claim now; `None` for none.
     fn claim_limit(&mut self, now: Instant) -> Option<usize> {
         let taken = self.taken.last_second(now).max(self.slow_start.wanted());
         let wanted = taken.max(usize::from(self.waiting)).min(self.options.prefetch.max(1));
-        let stopped = self.draining || self.slots.claim.busy;
-        let enough = self.buffer.len() > wanted / 2 || self.buffer.len() >= wanted;
-        let closed = self.lines.gate().is_some_and(|at| at > now);
-        if stopped || enough || closed || !self.may_claim() || self.buffered_bytes() >= Claim::MAX_BYTES {
+        let is_stopped = self.draining || self.slots.claim.busy;
+        let has_enough = self.buffer.len() > wanted / 2 || self.buffer.len() >= wanted;
+        let must_wait = self.lines.next_claim_at().is_some_and(|at| at > now);
+        if is_stopped || has_enough || must_wait || !self.may_claim() || self.buffered_bytes() >= Claim::MAX_BYTES {
             return None;
         }
         Some((wanted - self.buffer.len()).min(MAX_BATCH))
@@ -36,12 +36,13 @@ impl Worker {
         let lease = Lease::number_from(entropy.next_u64());
         let queues = &self.queues;
         let is_open = |id| is_open(queues, id);
-        let mut sent = self.lines.claim(now, limit, lease, &self.options.worker, self.due_bound, is_open);
+        let mut sent = self.lines.claim(now, limit, lease, &self.options.worker, self.maintenance.due_bound(), is_open);
         sent.longest = self.queues.values().map(|followed| followed.lease).max().unwrap_or_default();
         Some(sent)
     }
 
-    /// Gives back jobs that waited too long for a handler. Whoever waited for them does not, it seems.
+    /// Releases jobs that have waited too long for a handler. The handlers that waited for them apparently no longer
+    /// do.
     pub(super) fn release_unstarted(&mut self, now: Instant) {
         let (late, fresh): (VecDeque<_>, VecDeque<_>) = self.buffer.drain(..).partition(|job| job.until <= now);
         self.buffer = fresh;
@@ -50,14 +51,14 @@ impl Worker {
             self.slow_start.reset();
         }
         for buffered in late {
-            self.give_back(&buffered.taken.job.lease, now);
+            self.release(&buffered.taken.job.lease, now);
         }
         self.timers.set(Timer::Unstarted, self.buffer.iter().map(|job| job.until).min());
     }
 
-    /// Releases a job that was never started. Nobody waits for the answer.
-    pub(super) fn give_back(&mut self, lease: &Lease, now: Instant) {
-        let _nobody_waits = self.settle(*lease, Verdict::Release, now, 0);
+    /// Releases a job that was never started. No task waits for the outcome.
+    pub(super) fn release(&mut self, lease: &Lease, now: Instant) {
+        let _request_id = self.settle(*lease, Verdict::Release, now, 0);
     }
 }
 

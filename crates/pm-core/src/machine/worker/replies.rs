@@ -1,26 +1,25 @@
-//! What a worker makes of replies.
+//! The replies to a worker's requests.
 
 use super::claims::SentClaim;
 use super::prefetch::is_open;
 use super::{
-    BUSY_POLL, Buffered, Followed, Held, LONGEST_REAP, MAX_BATCH, MAX_PROMOTED, RELEASED_POLL, SHORTEST_REAP,
-    SentExtend, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,
+    BUSY_POLL, Buffered, Followed, Leased, RELEASED_POLL, SentExtend, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,
 };
 use crate::machine::batch::Batch;
+use crate::machine::maintenance::{MaintenanceRequest, read};
 use crate::machine::timer::Timer;
-use crate::machine::{Entropy, RequestId, Trouble, retry_delay, scatter};
+use crate::machine::{Entropy, RequestId, Trouble, retry_delay};
 use crate::op::{
-    ClaimReply, Extended, Outcome, Poll, PollReply, Promote, QueueReading, Reap, ReleaseClaim, Settle, SettleItem,
-    Unsettled,
+    ClaimReply, Extended, Outcome, Poll, PollReply, QueueReading, ReleaseClaim, Settle, SettleItem, Unsettled,
 };
 use crate::{ClaimedJob, Class, Error, Failure, Instant, Lease, Operation, Rows, State, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An extension that met a locked row is tried again after so long.
+/// The pause before an extension is retried whose job another transaction has locked.
 const LOCKED_PAUSE: Duration = Duration::from_millis(250);
-/// After so many claims in a row that took too long the stream says so.
-const SLOW_CLAIMS_TO_TELL: u32 = 3;
+/// After this many claims in a row that took too long, the user gets an error.
+const MIN_SLOW_CLAIMS: u32 = 3;
 
 impl Worker {
     pub(super) fn handle_poll(
@@ -30,31 +29,31 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.slots.poll.answered(&reply);
+        self.slots.poll.record_reply(&reply);
         if self.draining {
             return;
         }
         match read(reply, |rows| poll.clone().interpret(rows)) {
-            Ok(reply) => self.take_in_poll(&poll, reply, now, entropy),
-            Err(trouble) => self.try_again(Timer::Poll, self.slots.poll.failures, trouble, now, entropy),
+            Ok(reply) => self.apply_poll(&poll, reply, now, entropy),
+            Err(trouble) => self.retry_after_failure(Timer::Poll, self.slots.poll.failures, trouble, now, entropy),
         }
     }
 
-    fn take_in_poll(&mut self, poll: &Poll, reply: PollReply, now: Instant, entropy: &mut dyn Entropy) {
+    fn apply_poll(&mut self, poll: &Poll, reply: PollReply, now: Instant, entropy: &mut dyn Entropy) {
         for name in &poll.queues {
             if reply.queues.iter().any(|queue| queue.name == name.as_str()) {
                 self.missing.remove(name);
             } else if self.missing.insert(name.clone()) {
-                self.fail(Trouble::Refused(Error::QueueNotFound(name.to_string())));
+                self.report_failure(Trouble::Refused(Error::QueueNotFound(name.to_string())));
             }
         }
         let none_left = reply.queues.is_empty();
         self.queues.retain(|id, _| reply.queues.iter().any(|queue| queue.id == *id));
         for queue in reply.queues {
             for priority in &queue.priorities {
-                self.lines.wake(queue.id, *priority);
+                self.lines.activate(queue.id, *priority);
             }
-            let backoff = self.known_backoff(queue.id, queue.backoff);
+            let backoff = self.shared_backoff(queue.id, queue.backoff);
             let followed = Followed { name: queue.name.into(), paused: queue.paused, lease: queue.lease, backoff };
             self.queues.insert(queue.id, followed);
         }
@@ -62,31 +61,29 @@ impl Worker {
             self.shut_down(now);
             return;
         }
-        self.give_back_paused(now);
+        self.release_paused(now);
         if let Some(sleep) = poll.sleep {
-            self.noticed_until = self.polled_at + sleep;
+            self.notified_until = self.polled_at + sleep;
         }
-        self.due_bound = None;
-        self.set_promote(reply.next_due, now, entropy);
-        self.set_reap(reply.next_expiry, now, entropy);
-        self.set_fire(reply.next_tick, now, entropy);
+        self.maintenance.learn(reply.next_due, reply.next_expiry, reply.next_tick, now, entropy);
         self.schedule_poll(now, entropy);
     }
 
-    /// Keeps one allocation while a queue's backoff stays as it is.
-    fn known_backoff(&self, id: i32, backoff: crate::Backoff) -> Arc<crate::Backoff> {
+    /// Returns the backoff in the allocation that the queue already has, if it has not changed.
+    fn shared_backoff(&self, id: i32, backoff: crate::Backoff) -> Arc<crate::Backoff> {
         match self.queues.get(&id) {
             Some(followed) if *followed.backoff == backoff => followed.backoff.clone(),
             _ => Arc::new(backoff),
         }
     }
 
-    /// Looks again soon while there is work, ever later while there is none and others would tell.
+    /// Schedules the next poll: soon while there are jobs; ever later while there are none, provided that other
+    /// processes notify this worker until then.
     fn schedule_poll(&mut self, now: Instant, entropy: &mut dyn Entropy) {
         let busy = self.lines.any_active(|id| is_open(&self.queues, id));
         let wait = if busy { BUSY_POLL } else { self.poll_interval.wait(entropy) };
-        let told_till_then = !self.listening || now + wait <= self.noticed_until;
-        self.timers.set_earlier(Timer::Poll, now + if told_till_then { wait } else { wait.min(BUSY_POLL) });
+        let is_notified = !self.listening || now + wait <= self.notified_until;
+        self.timers.set_earlier(Timer::Poll, now + if is_notified { wait } else { wait.min(BUSY_POLL) });
     }
 
     pub(super) fn handle_claim(
@@ -96,9 +93,9 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.slots.claim.answered(&reply);
+        self.slots.claim.record_reply(&reply);
         let timeout = self.options.statement_timeout;
-        // A server that reports anything has stopped working on the claim; one that is silent may begin with it now.
+        // A server that reports a failure no longer runs the claim; one that does not reply may begin to run it now.
         let may_run_for = match &reply {
             Ok(_) => Some(Duration::ZERO),
             Err(failure) if failure.class() != Class::Unknown => None,
@@ -107,7 +104,7 @@ impl Worker {
         let (lease, limit) = (sent.claim().lease, sent.claim().limit);
         let (sent_at, longest) = (sent.sent_at, sent.longest);
         match read(reply, |rows| sent.claim().clone().interpret(rows)) {
-            Ok(reply) => self.take_in_claim(sent, reply, now, entropy),
+            Ok(reply) => self.apply_claim(sent, reply, now, entropy),
             Err(trouble) => {
                 if let Some(may_run_for) = may_run_for {
                     self.lost_claims.add(lease, now + may_run_for, longest, now);
@@ -115,35 +112,35 @@ impl Worker {
                 if !self.draining {
                     self.lines.retry_at(now + retry_delay(self.slots.claim.failures, entropy));
                     self.slow_start.reset();
-                    self.tell_of_timeouts(limit, now.since(sent_at), &trouble);
+                    self.report_repeated_timeouts(limit, now.since(sent_at), &trouble);
                     self.handle_trouble(trouble, now);
                 }
             }
         }
     }
 
-    /// Tells the user when claims of one job are given up again and again, here or by the server, because they take too
-    /// long, while others are answered.
-    fn tell_of_timeouts(&mut self, limit: usize, took: Duration, trouble: &Trouble) {
+    /// Reports an error if claims of a single job are cancelled repeatedly, here or by the server, because they take
+    /// too long, while other statements succeed.
+    fn report_repeated_timeouts(&mut self, limit: usize, took: Duration, trouble: &Trouble) {
         let timeout = self.options.statement_timeout;
         let given_up = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
-        let others_pass = self.slots.poll.failures == 0;
-        let again = self.slots.claim.failures >= SLOW_CLAIMS_TO_TELL;
-        if given_up && took >= timeout && limit == 1 && others_pass && again {
-            self.fail(Trouble::Refused(Error::invalid(
+        let others_succeed = self.slots.poll.failures == 0;
+        let is_repeated = self.slots.claim.failures >= MIN_SLOW_CLAIMS;
+        if given_up && took >= timeout && limit == 1 && others_succeed && is_repeated {
+            self.report_failure(Trouble::Refused(Error::invalid(
                 format!("a statement timeout of {timeout:?}"),
-                "is too short for this link: claims of one job were given up again and again. Sending its payload counts; \
-                 raise the statement timeout, or fail the job",
+                "is too short for this link: claims of a single job timed out repeatedly. The transfer of the payload \
+                 counts; raise the statement timeout, or fail the job",
             )));
         }
     }
 
-    fn take_in_claim(&mut self, sent: SentClaim, reply: ClaimReply, now: Instant, entropy: &mut dyn Entropy) {
+    fn apply_claim(&mut self, sent: SentClaim, reply: ClaimReply, now: Instant, entropy: &mut dyn Entropy) {
         self.lines.handle_claimed(&sent, &reply, now);
         for reading in reply.queues {
-            self.take_in_reading(reading);
+            self.apply_settings(reading);
         }
-        let brought_jobs = !reply.jobs.is_empty();
+        let has_jobs = !reply.jobs.is_empty();
         let (limit, took) = (sent.claim().limit, now.since(sent.sent_at));
         let starving = self.waiting && self.buffer.is_empty() && reply.jobs.len() >= limit;
         let (mut in_time, mut late_queue) = (0, None);
@@ -159,42 +156,42 @@ impl Worker {
             return;
         }
         match late_queue {
-            None if !brought_jobs => {}
+            None if !has_jobs => {}
             None => {
                 let shortest = self.queues.values().map(|followed| followed.lease).min().unwrap_or_default();
-                self.slow_start.answered(limit, took, starving, shortest);
-                self.claims_too_late = 0;
+                self.slow_start.record_claim(limit, took, starving, shortest);
+                self.late_claims = 0;
             }
-            Some(queue_id) => self.take_in_late(queue_id, in_time == 0, limit, took, now, entropy),
+            Some(queue_id) => self.handle_late_jobs(queue_id, in_time == 0, limit, took, now, entropy),
         }
-        self.give_back_paused(now);
+        self.release_paused(now);
         self.timers.set(Timer::Unstarted, self.buffer.iter().map(|job| job.until).min());
         if let Some(due) = reply.next_due {
-            self.timers.set_earlier(Timer::Promote, now + due);
+            self.maintenance.promote_by(now + due);
         }
-        if brought_jobs {
-            self.poll_interval.snap_back();
+        if has_jobs {
+            self.poll_interval.reset_to_min();
         }
         if !self.lines.any_active(|id| is_open(&self.queues, id)) && !self.timers.is_due(Timer::Poll, now) {
             self.timers.set(Timer::Poll, None);
             self.schedule_poll(now, entropy);
-            // However often claims come back, they do not put the poll off for ever.
-            let latest = self.polled_at + self.poll_interval.most();
+            // Frequent claims must not delay the poll for ever.
+            let latest = self.polled_at + self.poll_interval.max();
             self.timers.set_earlier(Timer::Poll, self.poll_by.map_or(latest, |by| by.min(latest)));
         }
     }
 
-    fn take_in_reading(&mut self, reading: QueueReading) {
-        let backoff = self.known_backoff(reading.queue_id, reading.backoff);
+    fn apply_settings(&mut self, reading: QueueReading) {
+        let backoff = self.shared_backoff(reading.queue_id, reading.backoff);
         if let Some(followed) = self.queues.get_mut(&reading.queue_id) {
             (followed.paused, followed.lease, followed.backoff) = (reading.paused, reading.lease, backoff);
         }
     }
 
-    /// Acts on a reply that brought jobs of a queue when their leases could not be trusted any longer: they were given
-    /// back. When those are `all` jobs, the next claim comes after a pause and asks for less; when less cannot help, the
-    /// user is told which lease is too short.
-    fn take_in_late(
+    /// Handles a reply with jobs of a queue that were released, because their leases could no longer be trusted. If
+    /// these are `all` jobs of the reply, the next claim is sent after a pause and asks for fewer. If fewer cannot
+    /// help, reports an error with the lease that is too short.
+    fn handle_late_jobs(
         &mut self,
         queue_id: i32,
         all: bool,
@@ -204,59 +201,59 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         self.slow_start.reset();
-        self.claims_too_late = self.claims_too_late.saturating_add(1);
+        self.late_claims = self.late_claims.saturating_add(1);
         if all {
-            self.lines.retry_at(now + retry_delay(self.claims_too_late, entropy));
+            self.lines.retry_at(now + retry_delay(self.late_claims, entropy));
         }
-        let is_told = self.claims_too_late >= SLOW_CLAIMS_TO_TELL && (!all || limit == 1);
-        if let Some(followed) = self.queues.get(&queue_id).filter(|_| is_told) {
+        let is_reported = self.late_claims >= MIN_SLOW_CLAIMS && (!all || limit == 1);
+        if let Some(followed) = self.queues.get(&queue_id).filter(|_| is_reported) {
             let what = format!("the lease of queue {:?}, {:?},", followed.name, followed.lease);
             let problem = format!("is too short for this link: the claim of a job took {took:?}. Set a longer lease");
-            self.fail(Trouble::Refused(Error::invalid(what, problem)));
+            self.report_failure(Trouble::Refused(Error::invalid(what, problem)));
         }
     }
 
-    /// Keeps a job for a handler, until nobody asked for it for a while; gives it back, and returns `false`, if its
-    /// lease can no longer be trusted. That is reckoned from when the claim was sent, since the server may have run it
-    /// at once; waiting for a handler only begins now.
+    /// Keeps a job until a handler takes it, or it has waited too long. If its lease can no longer be trusted, releases
+    /// it and returns `false`. Trust counts from when the claim was sent, because the server may have run it at once;
+    /// the wait for a handler begins now.
     fn buffer_job(&mut self, job: ClaimedJob, sent_at: Instant, now: Instant) -> bool {
         let Some(followed) = self.queues.get(&job.queue_id) else {
             // Its queue was renamed or deleted between two statements.
-            self.leases.insert(job.lease, Held::new(sent_at, Duration::ZERO, &job, Arc::default()));
-            self.give_back(&job.lease, now);
+            self.leases.insert(job.lease, Leased::new(sent_at, Duration::ZERO, &job, Arc::default(), now));
+            self.release(&job.lease, now);
             return true;
         };
         let backoff = match job.has_own_backoff() {
             true => Arc::new(job.effective_backoff(&followed.backoff)),
             false => followed.backoff.clone(),
         };
-        let mut held = Held::new(sent_at, followed.lease, &job, backoff);
-        let until = held.trusted_until().min(now + UNSTARTED_FOR.min(followed.lease / 4));
-        if self.options.heartbeat.is_some() && held.extend_if_due(now) {
+        let mut leased = Leased::new(sent_at, followed.lease, &job, backoff, now);
+        let until = leased.trusted_until().min(now + UNSTARTED_FOR.min(followed.lease / 4));
+        if self.options.heartbeat.is_some() && leased.extend_if_due(now) {
             self.due_extensions.push(job.lease);
         }
-        self.leases.insert(job.lease, held);
+        self.leases.insert(job.lease, leased);
         if until <= now {
-            // Given back here, and not as one that nobody wanted: whoever waits still does.
-            self.give_back(&job.lease, now);
+            // Released here and not by `release_unstarted`, because the handler that waits still does.
+            self.release(&job.lease, now);
             return false;
         }
-        let place = self.buffer.partition_point(|other| other.taken.job.priority >= job.priority);
-        self.buffer.insert(place, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
+        let index = self.buffer.partition_point(|other| other.taken.job.priority >= job.priority);
+        self.buffer.insert(index, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
         true
     }
 
-    /// Gives back unstarted jobs of queues that were paused.
-    fn give_back_paused(&mut self, now: Instant) {
+    /// Releases unstarted jobs of queues that were paused.
+    fn release_paused(&mut self, now: Instant) {
         let queues = &self.queues;
-        let is_held = |job: &Buffered| !is_open(queues, job.taken.job.queue_id);
-        if !self.buffer.iter().any(is_held) {
+        let is_paused = |job: &Buffered| !is_open(queues, job.taken.job.queue_id);
+        if !self.buffer.iter().any(is_paused) {
             return;
         }
-        let (held, open): (Vec<_>, Vec<_>) = self.buffer.drain(..).partition(is_held);
+        let (paused, open): (Vec<_>, Vec<_>) = self.buffer.drain(..).partition(is_paused);
         self.buffer = open.into();
-        for buffered in held {
-            self.give_back(&buffered.taken.job.lease, now);
+        for buffered in paused {
+            self.release(&buffered.taken.job.lease, now);
         }
     }
 
@@ -268,16 +265,16 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         match read(reply, |rows| Settle { items: &batch.items, passes: batch.passes }.interpret(rows)) {
-            Ok(unsettled) => self.settle_answered(batch, unsettled, now, entropy),
-            Err(Trouble::Failed(failure)) => self.settle_failed(batch, failure, now, entropy),
+            Ok(unsettled) => self.handle_settle_reply(batch, unsettled, now, entropy),
+            Err(Trouble::Failed(failure)) => self.handle_settle_failure(batch, failure, now, entropy),
             Err(refused) => {
                 self.settles.handle_done();
-                self.tell_settled(batch, &Err(refused));
+                self.report_settled(batch, &Err(refused));
             }
         }
     }
 
-    fn settle_answered(
+    fn handle_settle_reply(
         &mut self,
         batch: Batch<SettleItem>,
         unsettled: Unsettled,
@@ -288,30 +285,36 @@ impl Worker {
         let [applied, unacknowledged, locked, ..] = batch.divide([&unsettled.missed, &unsettled.locked, &[], &[]]);
         self.unacknowledged = (!unacknowledged.items.is_empty()).then_some(unacknowledged);
         let given_up = self.settles.set_aside(locked, now, entropy);
-        self.tell_settled(given_up, &Err(Trouble::Failed(Failure::locked())));
-        self.take_in_settled(applied, now);
+        self.report_settled(given_up, &Err(Trouble::Failed(Failure::locked())));
+        self.apply_settled(applied, now);
     }
 
-    /// Answers the settlements whose deadline has passed while they waited to be sent again.
+    /// Reports the settlements whose deadline passed while they waited to be sent again.
     pub(super) fn give_up_settles(&mut self, now: Instant) {
         while let Some((batch, failure)) = self.settles.poll_given_up(now) {
-            self.tell_settled(batch, &Err(Trouble::Failed(failure.unwrap_or_else(Failure::locked))));
+            self.report_settled(batch, &Err(Trouble::Failed(failure.unwrap_or_else(Failure::locked))));
         }
     }
 
-    fn settle_failed(&mut self, batch: Batch<SettleItem>, failure: Failure, now: Instant, entropy: &mut dyn Entropy) {
+    fn handle_settle_failure(
+        &mut self,
+        batch: Batch<SettleItem>,
+        failure: Failure,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
         let given_up = self.settles.handle_failure(batch, &failure, now, entropy);
-        self.tell_settled(given_up, &Err(Trouble::Failed(failure)));
+        self.report_settled(given_up, &Err(Trouble::Failed(failure)));
     }
 
-    /// Tells the waiters, and looks for jobs that are back in line or due later.
-    fn take_in_settled(&mut self, done: Batch<SettleItem>, now: Instant) {
-        self.look_for_returned(&done.items, now);
-        self.tell_settled(done, &Ok(()));
+    /// Reports applied settlements, and schedules the search for the jobs that they made ready or due later.
+    fn apply_settled(&mut self, done: Batch<SettleItem>, now: Instant) {
+        self.schedule_returned(&done.items, now);
+        self.report_settled(done, &Ok(()));
     }
 
-    /// Sees to it that jobs which settlements put back in line, or made due later, are looked for in time.
-    pub(super) fn look_for_returned<'a>(
+    /// Schedules polls, promotions and notifications for the jobs that settlements made ready, or due later.
+    pub(super) fn schedule_returned<'a>(
         &mut self,
         settled: impl IntoIterator<Item = &'a SettleItem> + Clone,
         now: Instant,
@@ -324,7 +327,7 @@ impl Worker {
             let retried = settled().filter(|item| item.state == State::Pending && item.verdict.reason().is_some());
             let (later, at_once): (Vec<_>, Vec<_>) = retried.partition(|item| item.delay.is_some());
             if let Some(delay) = later.into_iter().filter_map(|item| item.delay).min() {
-                self.timers.set_earlier(Timer::Promote, now + delay);
+                self.maintenance.promote_by(now + delay);
             }
             if settled().any(|item| item.verdict == Verdict::Release) {
                 self.poll_by(now + RELEASED_POLL);
@@ -335,10 +338,10 @@ impl Worker {
         }
     }
 
-    fn tell_settled(&mut self, batch: Batch<SettleItem>, outcome: &Result<(), Trouble>) {
-        let told =
+    fn report_settled(&mut self, batch: Batch<SettleItem>, outcome: &Result<(), Trouble>) {
+        let events =
             batch.into_entries().map(|(request_id, _)| WorkerEvent::Settled { request_id, outcome: outcome.clone() });
-        self.events.extend(told);
+        self.events.extend(events);
     }
 
     pub(super) fn handle_outcome(
@@ -348,21 +351,21 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.slots.outcome.answered(&reply);
+        self.slots.outcome.record_reply(&reply);
         match read(reply, |rows| Outcome { items: &batch.items }.interpret(rows)) {
             Ok(applied) => {
-                let places: Vec<_> =
-                    applied.iter().enumerate().filter(|(_, applied)| **applied).map(|(place, _)| place).collect();
-                let (already, lost) = batch.partition(&places);
-                self.tell_settled(already, &Ok(()));
-                self.tell_settled(lost, &Err(Trouble::Refused(Error::LeaseLost)));
+                let indexes: Vec<_> =
+                    applied.iter().enumerate().filter(|(_, applied)| **applied).map(|(index, _)| index).collect();
+                let (applied, lost) = batch.partition(&indexes);
+                self.report_settled(applied, &Ok(()));
+                self.report_settled(lost, &Err(Trouble::Refused(Error::LeaseLost)));
             }
-            // The settle is sent again: it is fenced, misses as before, and leads back here.
+            // The settlement is sent again: it is fenced, changes nothing as before, and is looked up again.
             Err(Trouble::Failed(failure)) => {
                 let given_up = self.settles.handle_follow_up_failure(batch, &failure, now, entropy);
-                self.tell_settled(given_up, &Err(Trouble::Failed(failure)));
+                self.report_settled(given_up, &Err(Trouble::Failed(failure)));
             }
-            Err(refused) => self.tell_settled(batch, &Err(refused)),
+            Err(refused) => self.report_settled(batch, &Err(refused)),
         }
     }
 
@@ -373,7 +376,7 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.slots.extend.answered(&reply);
+        self.slots.extend.record_reply(&reply);
         let SentExtend { extend, sent_at, request_ids } = sent;
         let leases = extend.leases.clone();
         leases.iter().for_each(|lease| self.leases.set_extending(lease, false));
@@ -382,26 +385,27 @@ impl Worker {
                 for (lease, extended) in leases.iter().zip(&extended) {
                     self.record_extended(*lease, sent_at, *extended, now);
                 }
-                let (locked, told): (Vec<_>, Vec<_>) =
-                    request_ids.into_iter().partition(|(place, _)| extended[*place] == Extended::Locked);
-                for (place, request_id) in told {
-                    let outcome = match extended[place] {
+                let (locked, decided): (Vec<_>, Vec<_>) =
+                    request_ids.into_iter().partition(|(index, _)| extended[*index] == Extended::Locked);
+                for (index, request_id) in decided {
+                    let outcome = match extended[index] {
                         Extended::Remains(remaining) => Ok(remaining),
                         Extended::Locked | Extended::Lost => Err(Trouble::Refused(Error::LeaseLost)),
                     };
                     self.events.push_back(WorkerEvent::Extended { request_id, outcome });
                 }
                 let locked: Vec<_> =
-                    locked.into_iter().map(|(place, request_id)| (leases[place], request_id)).collect();
+                    locked.into_iter().map(|(index, request_id)| (leases[index], request_id)).collect();
                 if !locked.is_empty() {
-                    self.ask_again(locked, &Trouble::Failed(Failure::locked()), now + LOCKED_PAUSE, now);
+                    self.retry_extensions(locked, &Trouble::Failed(Failure::locked()), now + LOCKED_PAUSE, now);
                 }
             }
             Err(trouble) => {
                 let at = now + retry_delay(self.slots.extend.failures, entropy);
                 leases.iter().for_each(|lease| self.leases.postpone(*lease, at));
-                let asked = request_ids.into_iter().map(|(place, request_id)| (leases[place], request_id)).collect();
-                self.ask_again(asked, &trouble, at, now);
+                let extensions =
+                    request_ids.into_iter().map(|(index, request_id)| (leases[index], request_id)).collect();
+                self.retry_extensions(extensions, &trouble, at, now);
             }
         }
     }
@@ -412,18 +416,19 @@ impl Worker {
             Extended::Lost => None,
             Extended::Locked => return self.leases.postpone(lease, now + LOCKED_PAUSE),
         };
-        if self.leases.extended(lease, sent_at, remaining) {
+        if self.leases.extended(lease, sent_at, remaining, now) {
             self.events.push_back(WorkerEvent::LeaseLost(lease));
         }
     }
 
-    /// Asks at `at` again for extensions that met a trouble which may pass, and tells of it where it will not in time.
-    fn ask_again(&mut self, asked: Vec<(Lease, RequestId)>, trouble: &Trouble, at: Instant, now: Instant) {
+    /// Retries extensions at `at` after an error that may pass. Reports the error for the others, and for leases that
+    /// have ended.
+    fn retry_extensions(&mut self, extensions: Vec<(Lease, RequestId)>, trouble: &Trouble, at: Instant, now: Instant) {
         self.timers.set(Timer::Lease, Some(at));
-        let passing = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
-        for (lease, request_id) in asked {
-            match self.leases.get(&lease).is_some_and(|held| passing && held.ends_at() > now) {
-                true => self.asked.push((lease, request_id)),
+        let may_pass = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
+        for (lease, request_id) in extensions {
+            match self.leases.get(&lease).is_some_and(|leased| may_pass && leased.ends_at() > now) {
+                true => self.requested_extensions.push((lease, request_id)),
                 false => {
                     self.events.push_back(WorkerEvent::Extended { request_id, outcome: Err(trouble.clone()) });
                 }
@@ -431,73 +436,21 @@ impl Worker {
         }
     }
 
-    pub(super) fn handle_reap(
+    pub(super) fn handle_maintained(
         &mut self,
-        reap: Reap,
+        request: MaintenanceRequest,
         reply: Result<Rows, Failure>,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.slots.reap.answered(&reply);
-        if self.draining {
-            return;
+        let maintained = self.maintenance.handle_reply(request, reply, now, entropy);
+        if maintained.ready() > 0 {
+            self.handle_change(now);
+            self.notify_idle(now);
         }
-        match read(reply, |rows| reap.interpret(rows)) {
-            Ok(reply) if reply.reaped == MAX_BATCH as u64 => self.timers.set(Timer::Reap, Some(now)),
-            Ok(reply) => {
-                let in_vain = reply.reaped == 0 && reply.next_expiry.is_some_and(|next| next.is_zero());
-                self.reaps_in_vain = if in_vain { self.reaps_in_vain.saturating_add(1) } else { 0 };
-                let doubled = SHORTEST_REAP * (1 << self.reaps_in_vain.saturating_sub(1).min(8));
-                self.no_reap_before = now + doubled.min(LONGEST_REAP);
-                self.set_reap(reply.next_expiry, now, entropy);
-                if reply.reaped > 0 {
-                    self.handle_change(now);
-                    self.notify_idle(now);
-                }
-            }
-            Err(trouble) => self.try_again(Timer::Reap, self.slots.reap.failures, trouble, now, entropy),
+        if let Some(trouble) = maintained.trouble {
+            self.handle_trouble(trouble, now);
         }
-    }
-
-    fn set_reap(&mut self, next_expiry: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
-        let next = next_expiry.filter(|_| self.options.reaps);
-        // Reapers of many processes spread over 50 ms.
-        let next = next.map(|next| (now + next).max(self.no_reap_before) + scatter(Duration::from_millis(50), entropy));
-        self.timers.set(Timer::Reap, next);
-    }
-
-    pub(super) fn handle_promote(
-        &mut self,
-        promote: Promote,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) {
-        self.slots.promote.answered(&reply);
-        if self.draining {
-            return;
-        }
-        match read(reply, |rows| promote.interpret(rows)) {
-            Ok(reply) => {
-                let full = reply.promoted == MAX_PROMOTED as u64;
-                self.due_bound = reply.upto.filter(|_| full);
-                match full {
-                    true => self.timers.set(Timer::Promote, Some(now)),
-                    false => self.set_promote(reply.next_due, now, entropy),
-                }
-                if reply.promoted > 0 {
-                    self.handle_change(now);
-                    self.notify_idle(now);
-                }
-            }
-            Err(trouble) => self.try_again(Timer::Promote, self.slots.promote.failures, trouble, now, entropy),
-        }
-    }
-
-    fn set_promote(&mut self, next_due: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
-        let Some(next) = next_due else { return };
-        // Promoters of many processes spread over 10 ms. What was learned since the reply was made stands.
-        self.timers.set_earlier(Timer::Promote, now + next + scatter(Duration::from_millis(10), entropy));
     }
 
     pub(super) fn handle_release_claim(
@@ -507,10 +460,10 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        self.slots.release_claim.answered(&reply);
+        self.slots.release_claim.record_reply(&reply);
         match read(reply, |rows| release.interpret(rows)) {
             Ok(released) => {
-                self.lost_claims.handle_given_back(release.lease, now);
+                self.lost_claims.handle_released(release.lease, now);
                 if released > 0 {
                     self.handle_change(now);
                     self.notify_idle(now);
@@ -524,8 +477,8 @@ impl Worker {
         }
     }
 
-    /// Sets the timer of a request that failed so many times in a row, so that it is sent again after a pause.
-    pub(super) fn try_again(
+    /// Sets the timer of a request that has failed this many times in a row, so that it is sent again after a pause.
+    pub(super) fn retry_after_failure(
         &mut self,
         timer: Timer,
         failures: u32,
@@ -537,28 +490,19 @@ impl Worker {
         self.handle_trouble(trouble, now);
     }
 
-    /// Tells the user, unless the connection alone is in trouble, which heals by itself.
+    /// Reports an error to the user, unless it may pass. Shuts down if the schema is missing or does not fit.
     fn handle_trouble(&mut self, trouble: Trouble, now: Instant) {
         match &trouble {
             Trouble::Failed(failure) if failure.is_schema() => {
-                self.fail(trouble);
+                self.report_failure(trouble);
                 self.shut_down(now);
             }
             Trouble::Failed(failure) if failure.class() != Class::Permanent => {}
-            _ => self.fail(trouble),
+            _ => self.report_failure(trouble),
         }
     }
 
-    fn fail(&mut self, trouble: Trouble) {
+    fn report_failure(&mut self, trouble: Trouble) {
         self.events.push_back(WorkerEvent::Failed(trouble));
     }
-}
-
-/// Returns what `interpret` makes of a reply.
-pub(super) fn read<T>(
-    reply: Result<Rows, Failure>,
-    interpret: impl FnOnce(&Rows) -> Result<T, Error>,
-) -> Result<T, Trouble> {
-    let rows = reply.map_err(Trouble::Failed)?;
-    interpret(&rows).map_err(Trouble::Refused)
 }

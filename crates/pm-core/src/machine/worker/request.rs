@@ -1,46 +1,39 @@
-//! What a worker sends.
+//! The requests of a worker.
 
 use super::claims::SentClaim;
+use crate::machine::maintenance::MaintenanceRequest;
 use crate::machine::{Batch, Batched, Request, RequestId};
-use crate::op::{
-    DueSchedules, Extend, FireSchedules, NotifyIdle, Outcome, Poll, Promote, Reap, ReleaseClaim, Settle, SettleItem,
-};
+use crate::op::{Extend, NotifyIdle, Outcome, Poll, ReleaseClaim, Settle, SettleItem};
 use crate::{Instant, Operation, Plan};
 use uuid::Uuid;
 
-/// What a worker sends, handed back with the reply.
+/// The requests of a worker. The driver passes them back with the replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerRequest {
-    /// What is there to do?
+    /// Read what there is to do.
     Poll(Poll),
-    /// Take jobs.
+    /// Claim jobs.
     Claim(SentClaim),
-    /// End leases.
+    /// Settle leases.
     Settle(Batch<SettleItem>),
-    /// Had these words been applied before?
+    /// Look up whether these settlements were applied before.
     Outcome(Batch<SettleItem>),
     /// Extend leases.
     Extend(SentExtend),
-    /// End expired leases of anyone.
-    Reap(Reap),
-    /// Give waiting jobs that are due their place.
-    Promote(Promote),
-    /// Which schedules are due?
-    DueSchedules(DueSchedules),
-    /// Make the jobs of due ticks.
-    FireSchedules(FireSchedules),
-    /// Give back what a claim with a lost reply took.
+    /// Promote, reap or fire schedules.
+    Maintain(MaintenanceRequest),
+    /// Release the jobs of a claim with a lost reply.
     ReleaseClaim(ReleaseClaim),
-    /// Wake workers of other processes that sleep.
+    /// Notify idle workers of other processes.
     NotifyIdle(NotifyIdle),
 }
 
-/// An extension under way.
+/// An extension in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentExtend {
     pub(super) extend: Extend,
     pub(super) sent_at: Instant,
-    /// Who waits for it, by place in the batch.
+    /// The requests of the user that it serves, each with the index of its lease.
     pub(super) request_ids: Vec<(usize, RequestId)>,
 }
 
@@ -52,18 +45,15 @@ impl Request for WorkerRequest {
             WorkerRequest::Settle(batch) => Settle::plan_of(&batch.items, batch.passes),
             WorkerRequest::Outcome(batch) => Outcome::plan_of(&batch.items),
             WorkerRequest::Extend(sent) => sent.extend.plan(),
-            WorkerRequest::Reap(reap) => reap.plan(),
-            WorkerRequest::Promote(promote) => promote.plan(),
-            WorkerRequest::DueSchedules(due) => due.plan(),
-            WorkerRequest::FireSchedules(fire) => fire.plan(),
+            WorkerRequest::Maintain(request) => request.plan(),
             WorkerRequest::ReleaseClaim(release) => release.plan(),
-            WorkerRequest::NotifyIdle(wake) => wake.plan(),
+            WorkerRequest::NotifyIdle(notify) => notify.plan(),
         }
     }
 }
 
 impl Batched for SettleItem {
-    /// The job.
+    /// The id of the job.
     type Lock = Uuid;
 
     fn locks(&self) -> [Option<Uuid>; 2] {

@@ -1,24 +1,24 @@
-//! What can be done to many jobs.
+//! Bulk actions.
 
 use crate::error::CommandError;
-use crate::render::ActionWords;
+use crate::render::ActionText;
 use pm_core::{Event, State};
 use pm_driver_tokio_postgres::{BulkAction, BulkReport, Error, JobMetadata, Precondition, Queue, QueueName, Uuid};
 
-/// What is done to the jobs.
+/// An action on jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::commands::job) enum Action {
     Restart {
-        /// Whether jobs in progress are taken from their holders.
+        /// Whether to also restart jobs in progress.
         force: bool,
     },
     Done {
-        /// The number of the lease that the job must be under.
+        /// The number that the job's lease must have.
         lease: Option<i64>,
     },
     Fail {
         reason: String,
-        /// The number of the lease that the job must be under.
+        /// The number that the job's lease must have.
         lease: Option<i64>,
     },
     Delete,
@@ -28,20 +28,20 @@ pub(in crate::commands::job) enum Action {
 }
 
 impl Action {
-    pub(super) fn words(&self) -> ActionWords {
-        let words = |order, done, doing| ActionWords { order, done, doing, tail: String::new() };
+    pub(super) fn text(&self) -> ActionText {
+        let text = |verb, done, doing| ActionText { verb, done, doing, suffix: String::new() };
         match self {
-            Action::Restart { .. } => words("restart", "Restarted", "Restarting jobs"),
-            Action::Done { .. } => words("finish", "Finished", "Finishing jobs"),
-            Action::Fail { .. } => words("fail", "Failed", "Failing jobs"),
-            Action::Delete => words("delete", "Deleted", "Deleting jobs"),
+            Action::Restart { .. } => text("restart", "Restarted", "Restarting jobs"),
+            Action::Done { .. } => text("finish", "Finished", "Finishing jobs"),
+            Action::Fail { .. } => text("fail", "Failed", "Failing jobs"),
+            Action::Delete => text("delete", "Deleted", "Deleting jobs"),
             Action::Move { to } => {
-                ActionWords { tail: format!(" to queue \"{to}\""), ..words("move", "Moved", "Moving jobs") }
+                ActionText { suffix: format!(" to queue \"{to}\""), ..text("move", "Moved", "Moving jobs") }
             }
         }
     }
 
-    /// Sees whether it can be done at all.
+    /// Checks the action before it is run.
     ///
     /// # Errors
     ///
@@ -53,8 +53,13 @@ impl Action {
         Ok(())
     }
 
-    /// Does it to those of at most 1,000 jobs that still meet the precondition, and are under the lease if it names one.
-    pub(super) async fn change(&self, queue: &Queue, ids: &[Uuid], still: &Precondition) -> Result<BulkReport, Error> {
+    /// Applies the action to at most 1,000 jobs; skips those that do not meet the precondition or have another lease.
+    pub(super) async fn change(
+        &self,
+        queue: &Queue,
+        ids: &[Uuid],
+        precondition: &Precondition,
+    ) -> Result<BulkReport, Error> {
         let action = match self {
             Action::Restart { force } => BulkAction::Restart { force: *force },
             Action::Done { .. } => BulkAction::Finish,
@@ -62,53 +67,55 @@ impl Action {
             Action::Delete => BulkAction::Delete,
             Action::Move { to } => BulkAction::Move { to: QueueName::new(to)? },
         };
-        queue.change_jobs(&action, ids, &Precondition { lease: self.lease(), ..still.clone() }).await
+        queue.change_jobs(&action, ids, &Precondition { lease: self.lease(), ..precondition.clone() }).await
     }
 
-    /// Returns whether the job would be changed as it stands, as far as its state tells.
+    /// Returns whether the job's state and lease allow the action.
     pub(super) fn is_allowed(&self, job: &JobMetadata) -> bool {
         let allows = |event| job.state.after(event).is_some();
         let lease = self.lease();
-        let is_under = lease.is_none() || (job.state == State::InProgress && job.lease == lease);
+        let lease_matches = lease.is_none() || (job.state == State::InProgress && job.lease == lease);
         match self {
             Action::Restart { force: false } => allows(Event::Restart),
             Action::Restart { force: true } => allows(Event::ForceRestart),
-            Action::Done { .. } => allows(Event::Done) && is_under,
-            Action::Fail { .. } => allows(Event::Fail) && is_under,
+            Action::Done { .. } => allows(Event::Done) && lease_matches,
+            Action::Fail { .. } => allows(Event::Fail) && lease_matches,
             Action::Delete | Action::Move { .. } => true,
         }
     }
 
     /// Returns why a job in this state was refused.
-    pub(super) fn why_not(&self, state: State) -> String {
+    pub(super) fn refusal_reason(&self, state: State) -> String {
         match (self, state) {
-            (_, State::InProgress) if self.lease().is_some() => "in_progress under another lease".to_owned(),
-            (_, state) if self.lease().is_some() => format!("{state}, so under no lease"),
-            (_, state) if state.is_ended() => format!("{state} already"),
+            (_, State::InProgress) if self.lease().is_some() => "in_progress with another lease".to_owned(),
+            (_, state) if self.lease().is_some() => format!("{state}, not leased"),
+            (_, state) if state.is_ended() => format!("already {state}"),
             (_, state) => state.to_string(),
         }
     }
 
-    /// Returns why a job was refused whose key another job holds.
-    pub(super) fn key_is_held(&self) -> String {
+    /// Returns the reason for refusing a job whose key is reserved by another job.
+    pub(super) fn key_is_reserved(&self) -> String {
         match self {
-            Action::Move { to } => format!("its key is held by another job in queue \"{to}\""),
-            _ => "its key is held by another job of its queue".to_owned(),
+            Action::Move { to } => format!("its key is reserved by another job in queue \"{to}\""),
+            _ => "its key is reserved by another job of its queue".to_owned(),
         }
     }
 
-    /// Returns what to do about refused jobs.
+    /// Returns a hint about refused jobs.
     pub(super) fn hint(&self) -> Option<&'static str> {
         match self {
-            Action::Restart { force: false } => Some("--force takes jobs in progress from their holders"),
+            Action::Restart { force: false } => {
+                Some("--force also restarts jobs in progress, taking them from their workers")
+            }
             Action::Done { lease: None } | Action::Fail { lease: None, .. } => {
-                Some("to start ended jobs again: pm job restart")
+                Some("to restart ended jobs: pm job restart")
             }
             _ => None,
         }
     }
 
-    /// Returns the number of the lease that jobs must be under.
+    /// Returns the number that the jobs' lease must have.
     fn lease(&self) -> Option<i64> {
         match self {
             Action::Done { lease } | Action::Fail { lease, .. } => *lease,

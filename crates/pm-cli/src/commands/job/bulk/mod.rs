@@ -1,4 +1,4 @@
-//! What the commands that change many jobs have in common: which jobs, asking first, chunks, and the report.
+//! The common part of the bulk commands: selection, confirmation, chunks and report.
 
 mod action;
 mod pages;
@@ -14,42 +14,42 @@ use crate::error::CommandError;
 use crate::render::{BulkReport, Format, Progress, Tally, Total, jobs};
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{Change, Precondition, Queue, Uuid};
-use selection::Wanted;
+use selection::Jobs;
 use serde::Serialize;
 use std::collections::HashSet;
 
-/// So many jobs are changed at once.
+/// How many jobs are changed by one call.
 const CHUNK: usize = 1_000;
 
-/// Does one thing to the selected jobs, and tells what became of each.
+/// Applies an action to the selected jobs, and reports the outcome of each.
 ///
 /// # Errors
 ///
-/// Exit code 1 when nothing matched, some were refused, or it was stopped; 2 when no job is named or a suffix is
-/// ambiguous, in which case nothing was done.
+/// Exit code 1 when no job matched, some were refused, or it was interrupted; 2 when no job is given or a suffix is
+/// ambiguous; nothing is changed then.
 pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action: Action) -> Result<(), CommandError> {
-    let wanted = selection.wanted()?;
+    let jobs = selection.jobs()?;
     let queue = context.connect().await?;
     action.check(&queue).await?;
-    let report = BulkReport::new(action.words());
+    let report = BulkReport::new(action.text());
     let mut bulk = Bulk { context, queue, action, report, keys_taken: 0, locked: 0, stop: None };
-    match wanted {
-        Wanted::Ids(ids) => {
+    match jobs {
+        Jobs::Ids(ids) => {
             let ids = bulk.resolve(&ids).await?;
-            if selection.dry_run { bulk.foresee_ids(ids).await } else { bulk.change_ids(ids).await }
+            if selection.dry_run { bulk.dry_run_ids(ids).await } else { bulk.change_ids(ids).await }
         }
-        Wanted::Matching(filter) if selection.dry_run => {
-            let foreseen = bulk.count(Pages::new(filter)).await?;
-            bulk.foretell(foreseen.tally)
+        Jobs::Matching(filter) if selection.dry_run => {
+            let counted = bulk.count(Pages::new(filter)).await?;
+            bulk.report_dry_run(counted.tally)
         }
-        Wanted::Matching(filter) => {
+        Jobs::Matching(filter) => {
             let mut pages = Pages::new(filter);
             let mut total = None;
             if !selection.yes && ask::is_possible() {
                 let counted = bulk.count(pages.clone()).await?;
                 total = Some(Total::exactly(counted.jobs));
                 bulk.ask(counted.jobs)?;
-                // What came in since is not what was agreed to.
+                // Jobs added after the count were not confirmed.
                 pages = pages.no_newer_than(counted.newest);
             }
             bulk.change_pages(pages, total).await
@@ -57,27 +57,28 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action
     }
 }
 
-/// A run of such a command.
+/// A run of a bulk command.
 struct Bulk<'a> {
     context: &'a mut Context,
     queue: Queue,
     action: Action,
     report: BulkReport,
-    /// How many jobs were skipped because another job holds their key.
+    /// How many jobs were skipped because another job reserves their key.
     keys_taken: u64,
+    /// How many jobs were skipped because another transaction has locked them.
     locked: u64,
-    /// From when on Ctrl-C does not end the process at once.
+    /// Set before the first change: then Ctrl-C no longer ends the process at once.
     stop: Option<Stop>,
 }
 
-/// A job as it was named.
-struct Named {
+/// A job given by the end of its id.
+struct Given {
     digits: String,
     /// `None` when there is no such job.
     id: Option<Uuid>,
 }
 
-/// What a first walk over the jobs found.
+/// The result of counting the jobs.
 struct Counted {
     jobs: u64,
     tally: Tally,
@@ -85,39 +86,39 @@ struct Counted {
 }
 
 #[derive(Serialize)]
-struct Foreseen {
+struct DryRun {
     dry_run: bool,
     #[serde(flatten)]
     tally: Tally,
 }
 
 impl Bulk<'_> {
-    /// Finds out which jobs are meant before anything is done; one that is named twice counts once.
-    async fn resolve(&self, suffixes: &[pm_core::IdSuffix]) -> Result<Vec<Named>, CommandError> {
-        let (mut named, mut seen) = (Vec::new(), HashSet::new());
+    /// Resolves all ids before anything is changed; duplicates are removed.
+    async fn resolve(&self, suffixes: &[pm_core::IdSuffix]) -> Result<Vec<Given>, CommandError> {
+        let (mut given, mut seen) = (Vec::new(), HashSet::new());
         for suffix in suffixes {
             let id = crate::id::resolve_among_all(&self.queue, suffix).await?;
             if id.is_none_or(|id| seen.insert(id)) {
-                named.push(Named { digits: suffix.digits().to_owned(), id });
+                given.push(Given { digits: suffix.digits().to_owned(), id });
             }
         }
-        Ok(named)
+        Ok(given)
     }
 
-    async fn change_ids(mut self, named: Vec<Named>) -> Result<(), CommandError> {
-        for missing in named.iter().filter(|named| named.id.is_none()) {
+    async fn change_ids(mut self, given: Vec<Given>) -> Result<(), CommandError> {
+        for missing in given.iter().filter(|job| job.id.is_none()) {
             self.report.not_found(&mut self.context.output, &missing.digits)?;
         }
         self.stop = Some(Stop::listen()?);
-        self.context.output.outlive_reader();
-        let ids: Vec<_> = named.iter().filter_map(|named| named.id).collect();
-        let mut progress = Progress::new(self.action.words().doing, Some(Total::exactly(ids.len() as u64)));
+        self.context.output.ignore_closed_pipe();
+        let ids: Vec<_> = given.iter().filter_map(|job| job.id).collect();
+        let mut progress = Progress::new(self.action.text().doing, Some(Total::exactly(ids.len() as u64)));
         for chunk in ids.chunks(CHUNK) {
             if let Err(error) = self.change(chunk, &Precondition::default()).await {
                 drop(progress);
-                return self.broken_off(error);
+                return self.end_with_error(error);
             }
-            progress.show(self.report.tally().all());
+            progress.show(self.report.tally().total());
         }
         drop(progress);
         self.end()
@@ -125,19 +126,19 @@ impl Bulk<'_> {
 
     async fn change_pages(mut self, mut pages: Pages, total: Option<Total>) -> Result<(), CommandError> {
         self.stop = Some(Stop::listen()?);
-        self.context.output.outlive_reader();
-        let mut progress = Progress::new(self.action.words().doing, total);
+        self.context.output.ignore_closed_pipe();
+        let mut progress = Progress::new(self.action.text().doing, total);
         loop {
             let changed = match pages.next(&self.queue).await {
-                Ok(Some(page)) => self.change_page(pages.by_what_they_are(&page)).await,
+                Ok(Some(page)) => self.change_page(pages.by_precondition(&page)).await,
                 Ok(None) => break,
                 Err(error) => Err(error),
             };
             if let Err(error) = changed {
                 drop(progress);
-                return self.broken_off(error);
+                return self.end_with_error(error);
             }
-            progress.show(self.report.tally().all());
+            progress.show(self.report.tally().total());
         }
         drop(progress);
         self.end()
@@ -150,10 +151,10 @@ impl Bulk<'_> {
         Ok(())
     }
 
-    /// Changes one chunk, unless the process was asked to stop: a chunk that was begun is finished.
+    /// Changes one chunk, unless the process was asked to stop. A chunk is never interrupted.
     async fn change(&mut self, ids: &[Uuid], precondition: &Precondition) -> Result<(), CommandError> {
-        if self.stop.as_mut().is_some_and(Stop::was_asked) {
-            return Err(CommandError::refused("stopped before the end").hint("run it again to go on"));
+        if self.stop.as_mut().is_some_and(Stop::was_requested) {
+            return Err(CommandError::refused("interrupted").hint("run it again to continue"));
         }
         let report = self.action.change(&self.queue, ids, precondition).await?;
         let output = &mut self.context.output;
@@ -161,46 +162,46 @@ impl Bulk<'_> {
             match change {
                 Change::Changed => self.report.changed(output, *id)?,
                 Change::Refused(state) if precondition.state.is_some_and(|was| was != state) => {
-                    self.report.skipped(output, *id, &format!("{state} meanwhile"))?;
+                    self.report.skipped(output, *id, &format!("now {state}"))?;
                 }
-                Change::Refused(state) => self.report.skipped(output, *id, &self.action.why_not(state))?,
+                Change::Refused(state) => self.report.skipped(output, *id, &self.action.refusal_reason(state))?,
                 Change::KeyTaken => {
                     self.keys_taken += 1;
-                    self.report.skipped(output, *id, &self.action.key_is_held())?;
+                    self.report.skipped(output, *id, &self.action.key_is_reserved())?;
                 }
                 Change::Locked => {
                     self.locked += 1;
                     self.report.skipped(output, *id, "locked by another transaction")?;
                 }
-                Change::Elsewhere => self.report.skipped(output, *id, "in another queue meanwhile")?,
+                Change::Elsewhere => self.report.skipped(output, *id, "now in another queue")?,
                 Change::NotFound => self.report.not_found(output, &id.to_string())?,
             }
         }
         Ok(())
     }
 
-    /// Tells what was done before the error, if anything was.
-    fn broken_off(mut self, error: CommandError) -> Result<(), CommandError> {
+    /// Reports what was done before the error, if anything was.
+    fn end_with_error(mut self, error: CommandError) -> Result<(), CommandError> {
         if self.report.tally() != Tally::default() {
             let done = self.report.end(&mut self.context.output)?;
-            self.context.output.say(&format!("{done}."));
+            self.context.output.message(&format!("{done}."));
         }
         Err(error)
     }
 
     fn end(mut self) -> Result<(), CommandError> {
         let done = self.report.end(&mut self.context.output)?;
-        if self.context.output.format() == Format::People {
-            self.context.output.say(&format!("{done}."));
+        if self.context.output.format() == Format::Human {
+            self.context.output.message(&format!("{done}."));
         }
         match self.report.refusal() {
             Some(refusal) => {
                 let hint = match self.report.tally().skipped {
                     0 => None,
-                    skipped if skipped == self.keys_taken => Some("a key is free when the job that holds it has ended"),
-                    skipped if skipped == self.locked => {
-                        Some("run it again; long transactions are shown by pm db doctor")
+                    skipped if skipped == self.keys_taken => {
+                        Some("a key becomes free when the job that reserves it ends")
                     }
+                    skipped if skipped == self.locked => Some("run it again; pm db doctor shows long transactions"),
                     _ => self.action.hint(),
                 };
                 Err(hint.into_iter().fold(refusal, CommandError::hint))
@@ -210,7 +211,7 @@ impl Bulk<'_> {
         }
     }
 
-    /// Walks over the jobs and counts them, writing nothing.
+    /// Counts the jobs; changes nothing.
     async fn count(&mut self, mut pages: Pages) -> Result<Counted, CommandError> {
         let mut counted = Counted { jobs: 0, tally: Tally::default(), newest: None };
         let mut progress = Progress::new("Counting jobs", None);
@@ -226,17 +227,17 @@ impl Bulk<'_> {
     }
 
     fn ask(&self, count: u64) -> Result<(), CommandError> {
-        let words = self.action.words();
+        let text = self.action.text();
         match count {
             0 => Err(CommandError::refused("no job matches")),
-            count => ask::confirm(&format!("{} {}{}?", capital(words.order), jobs(count), words.tail)),
+            count => ask::confirm(&format!("{} {}{}?", capitalized(text.verb), jobs(count), text.suffix)),
         }
     }
 
-    async fn foresee_ids(self, named: Vec<Named>) -> Result<(), CommandError> {
+    async fn dry_run_ids(self, given: Vec<Given>) -> Result<(), CommandError> {
         let mut tally = Tally::default();
-        for named in named {
-            let job = match named.id {
+        for Given { id, .. } in given {
+            let job = match id {
                 Some(id) => self.queue.get_job(id).await?,
                 None => None,
             };
@@ -246,25 +247,25 @@ impl Bulk<'_> {
                 None => tally.not_found += 1,
             }
         }
-        self.foretell(tally)
+        self.report_dry_run(tally)
     }
 
-    /// Says what would be done.
-    fn foretell(self, tally: Tally) -> Result<(), CommandError> {
-        let words = self.action.words();
-        let mut sentence = format!("Would {} {}{}", words.order, jobs(tally.changed), words.tail);
+    /// Reports what would be done.
+    fn report_dry_run(self, tally: Tally) -> Result<(), CommandError> {
+        let text = self.action.text();
+        let mut sentence = format!("Would {} {}{}", text.verb, jobs(tally.changed), text.suffix);
         if tally.skipped > 0 {
             sentence.push_str(&format!(", skip {}", tally.skipped));
         }
         if tally.not_found > 0 {
             sentence.push_str(&format!("; {} not found", tally.not_found));
         }
-        self.context.output.done(&Foreseen { dry_run: true, tally }, &format!("{sentence}."))?;
+        self.context.output.done(&DryRun { dry_run: true, tally }, &format!("{sentence}."))?;
         if tally.changed == 0 { Err(CommandError::refused("no job would be changed")) } else { Ok(()) }
     }
 }
 
-fn capital(word: &str) -> String {
+fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }

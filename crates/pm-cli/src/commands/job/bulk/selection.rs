@@ -1,4 +1,4 @@
-//! Which jobs a command is about: by their ids, or by what they are.
+//! Selecting jobs by their ids or by filters.
 
 use super::pages::Filter;
 use crate::error::CommandError;
@@ -6,13 +6,13 @@ use crate::input::{Condition, parse_condition, parse_duration, parse_id, parse_q
 use pm_core::{IdSuffix, QueueName, State};
 use std::time::Duration;
 
-/// The options that say which jobs.
+/// The options that select jobs.
 #[derive(clap::Args)]
 pub(in crate::commands::job) struct SelectionArgs {
-    /// The jobs' ids, or the ends of them
+    /// The ids of the jobs, or the ends of the ids
     #[arg(value_name = "ID", value_parser = parse_id, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
     pub(in crate::commands::job) ids: Vec<IdSuffix>,
-    /// Instead of ids: the jobs of this queue
+    /// Jobs of this queue
     #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue, help_heading = "Instead of ids")]
     queue: Option<QueueName>,
     /// Jobs that are pending, paused, in-progress, finished or failed
@@ -21,39 +21,39 @@ pub(in crate::commands::job) struct SelectionArgs {
     /// Jobs added longer ago than this, like 7d
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Instead of ids")]
     older_than: Option<Duration>,
-    /// Jobs of which this holds, like reason~timeout, retries>2 or created<2026-01-01; may be given several times
+    /// Jobs that meet this condition, like reason~timeout, retries>2 or created<2026-01-01; can be repeated
     #[arg(long = "where", value_name = "CONDITION", value_parser = parse_condition, help_heading = "Instead of ids")]
     conditions: Vec<Condition>,
-    /// Say how many jobs it would be, and do nothing
+    /// Print how many jobs would be changed, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Do not ask; only a terminal is asked, and only when the jobs are not named by their ids
+    /// Do not ask for confirmation; it is asked for only on a terminal, and not when ids are given
     #[arg(short, long)]
     pub(super) yes: bool,
 }
 
-/// Which jobs.
-pub(super) enum Wanted {
+/// The selected jobs.
+pub(super) enum Jobs {
     Ids(Vec<IdSuffix>),
     Matching(Filter),
 }
 
 impl SelectionArgs {
-    /// Returns which jobs are meant.
+    /// Returns the selection.
     ///
     /// # Errors
     ///
-    /// Exit code 2 when none is named.
-    pub(super) fn wanted(&self) -> Result<Wanted, CommandError> {
+    /// Exit code 2 when there is none.
+    pub(super) fn jobs(&self) -> Result<Jobs, CommandError> {
         if !self.ids.is_empty() {
-            return Ok(Wanted::Ids(self.ids.clone()));
+            return Ok(Jobs::Ids(self.ids.clone()));
         }
         let has_filter = self.queue.is_some() || self.status.is_some() || self.older_than.is_some();
         if !has_filter && self.conditions.is_empty() {
-            let hint = "give ids, or say which: --queue, --status, --older-than, --where";
-            return Err(CommandError::usage("no job is named").hint(hint));
+            let hint = "give ids or filters: --queue, --status, --older-than, --where";
+            return Err(CommandError::usage("no job given").hint(hint));
         }
-        Ok(Wanted::Matching(Filter {
+        Ok(Jobs::Matching(Filter {
             queue: self.queue.clone(),
             state: self.status,
             older_than: self.older_than,

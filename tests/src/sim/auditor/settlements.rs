@@ -1,4 +1,4 @@
-//! What processes are told, held against what is so.
+//! Compares the answers that processes receive with the tables.
 
 use super::Auditor;
 use crate::sim::stack::Process;
@@ -7,12 +7,12 @@ use pm_core::StatementId;
 use pm_queue::{Enqueued, Error, ErrorKind, Lease, Value};
 use std::sync::Arc;
 
-/// The verdict of a release: it leaves no trace to be told from.
+/// The verdict of a release, which leaves no trace in the tables.
 const RELEASE: i16 = 3;
 
 impl Auditor {
-    /// Takes note that a handler got a job and believes in its lease.
-    pub(crate) fn take(&mut self, process: usize, lease: Lease) {
+    /// Records that a handler got a job and trusts its lease.
+    pub(crate) fn trust(&mut self, process: usize, lease: Lease) {
         let name = (lease.job, lease.number);
         if !self.handed.insert(name) {
             self.violate(format!("a job is handed out once a lease: {lease} came again"));
@@ -20,25 +20,25 @@ impl Auditor {
         self.holders.insert(name, process);
     }
 
-    /// Takes note that a handler does not believe in its lease any longer.
-    pub(crate) fn let_go(&mut self, lease: Lease) {
+    /// Records that a handler does not trust its lease any more.
+    pub(crate) fn distrust(&mut self, lease: Lease) {
         self.holders.remove(&(lease.job, lease.number));
     }
 
-    /// Takes note that a process is gone with all its handlers.
+    /// Records that a process is gone with all its handlers.
     pub(crate) fn forget(&mut self, process: usize) {
         self.holders.retain(|_, of| *of != process);
         self.in_flight.retain(|(of, _), _| *of != process);
     }
 
-    /// Records whose claim runs.
+    /// Records which process a claim is from.
     pub(crate) fn note_claim(&mut self, process: usize, statement: StatementId, params: &[Value<'_>]) {
         if let (StatementId::Claim, Some(Value::Int8(lease))) = (statement, params.get(4)) {
             self.claimed_by.insert(*lease, process);
         }
     }
 
-    /// Judges what a process left behind that closed its queue: no lease that no handler had.
+    /// Judges that a process that closed its queue has no lease left that was never handed to a handler.
     pub(crate) fn closed(&mut self, world: &World, process: usize) {
         let now = world.now();
         let left = world.database.look(|tables| {
@@ -55,17 +55,17 @@ impl Auditor {
         }
     }
 
-    /// Judges the answer to a word about a lease.
+    /// Judges the answer to a settlement.
     pub(crate) fn settled(&mut self, world: &World, lease: Lease, verdict: i16, answer: &Result<(), Error>) {
-        let was_heard = self.heard.contains(&(lease.job, lease.number, verdict));
+        let was_applied = self.applied.contains(&(lease.job, lease.number, verdict));
         match answer.as_ref().map_err(Error::kind) {
-            Ok(()) if !was_heard => {
+            Ok(()) if !was_applied => {
                 self.violate(format!("a settle that resolved is durable: verdict {verdict} of {lease} is not"));
             }
             Ok(()) => {}
             Err(ErrorKind::LeaseLost) => {
                 self.tally.lost += 1;
-                if was_heard && verdict != RELEASE && !self.deleted.contains(&lease.job) {
+                if was_applied && verdict != RELEASE && !self.deleted.contains(&lease.job) {
                     self.violate(format!(
                         "a resend is answered as the first time: verdict {verdict} of {lease} was lost"
                     ));
@@ -78,7 +78,7 @@ impl Auditor {
                     })
                 });
                 if is_ours {
-                    self.violate(format!("a lease that nobody took is not lost: {lease}"));
+                    self.violate(format!("a lease that is still valid was reported as lost: {lease}"));
                 }
             }
             Err(ErrorKind::Unavailable) if self.peace_since.is_none() => {}
@@ -94,12 +94,12 @@ impl Auditor {
         {
             let payload = String::from_utf8_lossy(payload);
             self.violate(format!(
-                "a resend is answered as the first time: {payload} replaced {job}, told {enqueued:?}"
+                "a resend is answered as the first time: {payload} replaced {job}, answered {enqueued:?}"
             ));
         }
         match answer {
             Ok(enqueued) if self.ever.contains(&enqueued.id()) => {}
-            Ok(enqueued) => self.violate(format!("nothing is lost: {enqueued:?} was told and is not there")),
+            Ok(enqueued) => self.violate(format!("nothing is lost: {enqueued:?} was confirmed and does not exist")),
             Err(error) => match error.kind() {
                 ErrorKind::QueueNotFound | ErrorKind::KeyConflict | ErrorKind::Closed | ErrorKind::Unavailable => {}
                 // Judged with its call.
@@ -109,29 +109,29 @@ impl Auditor {
         }
     }
 
-    /// Takes note that a process opened one more stream.
+    /// Records that a process opened one more stream.
     pub(crate) fn open_stream(&mut self, process: usize) {
         *self.streams.entry(process).or_default() += 1;
     }
 }
 
-/// A statement that someone waits for.
+/// A statement whose caller waits for the reply.
 pub(crate) struct InFlight(Arc<Process>, StatementId);
 
 impl InFlight {
-    /// Counts it for as long as this lives.
+    /// Counts it until this is dropped.
     pub(crate) fn count(process: &Arc<Process>, statement: StatementId) -> Self {
         let mut auditor = process.world.auditor();
         let streams = auditor.streams.get(&process.number).copied().unwrap_or_default();
-        // One request with two names.
+        // Two statements of one request.
         let statement = if statement == StatementId::EnqueueEach { StatementId::EnqueueKeyed } else { statement };
         let count = auditor.in_flight.entry((process.number, statement)).or_default();
         *count += 1;
         let most = match statement {
             StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::ReplaceJobs => 1,
-            // Of enqueues with keys and of those without.
+            // One for enqueues with keys, one for those without.
             StatementId::KeyHolder => 2,
-            // One more for the worker of jobs fetched by their ids.
+            // One more for the worker of jobs fetched by id.
             StatementId::Claim | StatementId::Settle | StatementId::Extend | StatementId::Poll => streams + 1,
             _ => usize::MAX,
         };

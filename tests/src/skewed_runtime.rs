@@ -1,4 +1,4 @@
-//! A machine with clocks of its own.
+//! A machine whose clocks are wrong.
 
 use pm_core::Instant;
 use pm_driver_tokio_postgres::{BoxFuture, Runtime};
@@ -6,22 +6,23 @@ use pm_queue::runtime::Tokio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A machine whose wall clock is off, and which was started at another time.
-pub struct Elsewhere {
+/// A runtime on a machine whose wall clock is wrong, and which was started at another time.
+pub struct SkewedRuntime {
     runtime: Tokio,
     started_earlier: Duration,
     suspended_ms: AtomicU64,
     off_ms: Box<dyn Fn(u64) -> i64 + Send + Sync>,
 }
 
-impl Elsewhere {
-    /// Returns a machine that was started so much earlier, and whose wall clock is off by what `off_ms` says at a true time.
+impl SkewedRuntime {
+    /// Returns a machine that was started earlier by `started_earlier`, and whose wall clock is off by `off_ms` of the
+    /// true time.
     ///
     /// # Panics
     ///
     /// Outside a Tokio runtime.
-    pub fn new(started_earlier: Duration, off_ms: impl Fn(u64) -> i64 + Send + Sync + 'static) -> Elsewhere {
-        Elsewhere {
+    pub fn new(started_earlier: Duration, off_ms: impl Fn(u64) -> i64 + Send + Sync + 'static) -> SkewedRuntime {
+        SkewedRuntime {
             runtime: Tokio::current(),
             started_earlier,
             suspended_ms: AtomicU64::new(0),
@@ -29,13 +30,14 @@ impl Elsewhere {
         }
     }
 
-    /// Lets the machine have been suspended just now for so many milliseconds: the runtime's timers know nothing of it.
+    /// Makes the clocks jump as if the machine had just been suspended for `ms` milliseconds. The runtime's timers do
+    /// not jump.
     pub fn suspend(&self, ms: u64) {
         self.suspended_ms.fetch_add(ms, Ordering::SeqCst);
     }
 }
 
-impl Runtime for Elsewhere {
+impl Runtime for SkewedRuntime {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.runtime.spawn(task);
     }

@@ -1,4 +1,4 @@
-//! A job that becomes ready by another process's doing is not left to sleeping workers' next look.
+//! A job that another process makes ready notifies idle workers.
 
 use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, JobStream, Queue, RunAt, SettingsChange, StreamOptions,
@@ -6,102 +6,102 @@ use pm_driver_tokio_postgres::{
 use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended};
 use std::time::Duration;
 
-/// So seldom that a job found before is found by a notification.
+/// Polls so rarely that a job found earlier was found through a notification.
 fn notified_only() -> StreamOptions {
     let hour = Duration::from_secs(3_600);
     StreamOptions::default().poll(hour, hour).idle_poll(hour)
 }
 
-/// Returns another process's stream that has found `tasks` empty and sleeps; its handle goes along.
-async fn sleeper(fixture: &Fixture, options: StreamOptions) -> (Queue, JobStream<u64>) {
+/// Returns another process's stream that has found `tasks` empty and is idle, with its handle.
+async fn idle_worker(fixture: &Fixture, options: StreamOptions) -> (Queue, JobStream<u64>) {
     let other = fixture.another(ConnectOptions::default()).await;
     let mut jobs = other.try_stream_jobs_with::<u64>("tasks", options);
     let nothing = futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut jobs));
     assert!(nothing.is_none());
-    eventually("its listener hears", TIMEOUT, async || other.is_listening()).await;
-    let asleep = async || {
-        // A resume that frees nothing makes it look again.
-        assert_eq!(fixture.queue.resume_queue("tasks").await.expect("it is there"), 0);
+    eventually("its listener is connected", TIMEOUT, async || other.is_listening()).await;
+    let idle = async || {
+        // A resume that resumes nothing makes it poll again.
+        assert_eq!(fixture.queue.resume_queue("tasks").await.expect("the queue exists"), 0);
         fixture.number("select count(*) from pm.queue where idle_until > now()") == 1
     };
-    eventually("it sleeps", TIMEOUT, asleep).await;
-    // What it was told by then it has heard.
+    eventually("the worker is idle", TIMEOUT, idle).await;
+    // It has received the notifications sent so far.
     tokio::time::sleep(Duration::from_millis(300)).await;
     (other, jobs)
 }
 
 #[tokio::test]
-async fn a_job_given_back_wakes_them() {
+async fn a_released_job_notifies_idle_workers() {
     let fixture = Fixture::new().await;
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
     drop(jobs);
-    let (_other, mut theirs) = sleeper(&fixture, notified_only()).await;
+    let (_other, mut theirs) = idle_worker(&fixture, notified_only()).await;
     ack.release().await.unwrap();
     assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
 }
 
 #[tokio::test]
-async fn a_job_to_be_tried_again_at_once_wakes_them() {
+async fn a_job_retried_at_once_notifies_idle_workers() {
     let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
     drop(jobs);
-    let (_other, mut theirs) = sleeper(&fixture, notified_only()).await;
+    let (_other, mut theirs) = idle_worker(&fixture, notified_only()).await;
     ack.soft_fail("again").await.unwrap();
     assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
 }
 
 #[tokio::test]
-async fn a_job_to_be_tried_again_soon_wakes_them_then() {
+async fn a_job_retried_after_a_delay_notifies_idle_workers_then() {
     let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::from_millis(500)])).await;
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
     let ack = next(&mut jobs).await.into_parts().1;
     drop(jobs);
-    let (_other, mut theirs) = sleeper(&fixture, notified_only()).await;
+    let (_other, mut theirs) = idle_worker(&fixture, notified_only()).await;
     ack.soft_fail("again").await.unwrap();
     assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
 }
 
 #[tokio::test]
-async fn jobs_claimed_ahead_by_a_stream_that_is_dropped_wake_them() {
+async fn jobs_released_by_a_dropped_stream_notify_idle_workers() {
     let fixture = Fixture::new().await;
     fixture.put_many(60).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     for job in take(&mut jobs, 20).await {
         job.into_parts().1.commit().await.unwrap();
     }
-    let all = async || fixture.number("select count(*) from pm.job where state = 1") > 0;
-    eventually("some are claimed ahead", TIMEOUT, all).await;
+    let claimed = async || fixture.number("select count(*) from pm.job where state = 1") > 0;
+    eventually("some are claimed ahead", TIMEOUT, claimed).await;
     fixture.database.execute("delete from pm.job where state = 0").unwrap();
-    let (_other, mut theirs) = sleeper(&fixture, notified_only()).await;
+    let (_other, mut theirs) = idle_worker(&fixture, notified_only()).await;
     drop(jobs);
     next(&mut theirs).await.into_parts().1.commit().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_job_reaped_elsewhere_wakes_them() {
+async fn a_job_reaped_by_another_process_notifies_idle_workers() {
     let fixture = Fixture::with(SettingsChange::new().backoff(vec![Duration::ZERO])).await;
     fixture.put(1).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
-    let _held = next(&mut jobs).await;
+    let _job = next(&mut jobs).await;
     drop(jobs);
-    let (_other, mut theirs) = sleeper(&fixture, notified_only().reaper(false)).await;
+    let (_other, mut theirs) = idle_worker(&fixture, notified_only().reaper(false)).await;
     fixture.database.execute("update pm.job set lease_expires_at = now()").unwrap();
     assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
     assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
 }
 
 #[tokio::test]
-async fn a_job_promoted_by_a_busy_worker_wakes_them() {
+async fn a_job_promoted_by_a_busy_worker_notifies_idle_workers() {
     let fixture = Fixture::new().await;
     fixture.put(0).await;
     let mut busy = fixture.queue.try_stream_jobs::<u64>("tasks");
     let _handled = next(&mut busy).await;
-    let (_other, mut theirs) = sleeper(&fixture, notified_only()).await;
+    let (_other, mut theirs) = idle_worker(&fixture, notified_only()).await;
     for n in 1..=8 {
         let soon = EnqueueOptions::default().run_at(RunAt::In(Duration::from_millis(100)));
         fixture.put_with(n, soon).await;
@@ -112,14 +112,14 @@ async fn a_job_promoted_by_a_busy_worker_wakes_them() {
 }
 
 #[tokio::test]
-async fn a_job_given_back_comes_again_to_the_stream_it_came_from() {
+async fn a_released_job_returns_to_the_stream_it_came_from() {
     let fixture = Fixture::new().await;
-    let (_other, mut jobs) = sleeper(&fixture, notified_only()).await;
+    let (_other, mut jobs) = idle_worker(&fixture, notified_only()).await;
     fixture.put(1).await;
     let mut job = next(&mut jobs).await;
     for attempt in 2..=4 {
         let ack = job.into_parts().1;
-        // Its stream has looked meanwhile, and found nothing.
+        // The stream has polled since, and found nothing.
         let nothing = tokio::time::timeout(Duration::from_millis(300), futures_util::StreamExt::next(&mut jobs)).await;
         assert!(nothing.is_err());
         ack.release().await.unwrap();

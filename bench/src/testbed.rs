@@ -1,4 +1,4 @@
-//! The server everybody is measured on, and its meters.
+//! The server on which all contenders are measured, and the meters.
 
 use crate::Result;
 use pm_sandbox::{Server, ServerOptions};
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
 
 /// A durable private server.
-pub(crate) struct Ground {
+pub(crate) struct Testbed {
     control: Client,
     server: Server,
     databases: AtomicUsize,
     statements: bool,
 }
 
-/// A database of one measurement.
+/// The database of one measurement.
 pub(crate) struct Database<'a> {
-    ground: &'a Ground,
+    testbed: &'a Testbed,
     pub(crate) name: String,
     pub(crate) url: String,
 }
 
-/// What the meters showed at a moment.
+/// The values of the meters at one time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     at: Instant,
@@ -31,7 +31,7 @@ pub(crate) struct Reading {
     server_cpu: Duration,
 }
 
-/// What was used since a reading.
+/// The difference between two readings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent {
     pub(crate) time: Duration,
@@ -40,8 +40,8 @@ pub(crate) struct Spent {
     pub(crate) server_cpu: Duration,
 }
 
-impl Ground {
-    /// Starts the server. Nothing about durability is relaxed; checkpoints come between measurements, not within.
+impl Testbed {
+    /// Starts the server, with full durability. Checkpoints run between measurements, not during them.
     pub(crate) async fn start(statements: bool) -> Result<Self> {
         let mut options = ServerOptions::default()
             .durable(true)
@@ -56,22 +56,22 @@ impl Ground {
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             let value: String = control.query_one(&format!("show {setting}"), &[]).await?.get(0);
             if value != "on" {
-                return Err(format!("{setting} is {value}: such numbers mean nothing").into());
+                return Err(format!("{setting} is {value}: the results would be meaningless").into());
             }
         }
         if statements {
             control.batch_execute("create extension pg_stat_statements").await?;
         }
-        Ok(Ground { control, server, databases: AtomicUsize::new(0), statements })
+        Ok(Testbed { control, server, databases: AtomicUsize::new(0), statements })
     }
 
-    /// Returns a fresh database, after a checkpoint: what follows pays for itself only.
+    /// Creates a database, then runs a checkpoint, so that earlier writes are not measured.
     pub(crate) async fn database(&self) -> Result<Database<'_>> {
         let name = format!("bench_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.control.batch_execute(&format!("create database {name}")).await?;
         self.control.batch_execute("checkpoint").await?;
         let url = self.server.url_of(&name);
-        Ok(Database { ground: self, name, url })
+        Ok(Database { testbed: self, name, url })
     }
 
     pub(crate) async fn read(&self) -> Result<Reading> {
@@ -80,7 +80,8 @@ impl Ground {
         Ok(Reading { wal_bytes, server_cpu, client_cpu: own_cpu()?, at: Instant::now() })
     }
 
-    /// Returns what was used since; the server is asked when connections just closed have ended and been counted.
+    /// Returns what was used since a reading. Waits until closed connections have ended and been counted by the
+    /// server.
     pub(crate) async fn spent_since(&self, before: Reading) -> Result<Spent> {
         let time = before.at.elapsed();
         let client_cpu = own_cpu()?.saturating_sub(before.client_cpu);
@@ -99,15 +100,15 @@ impl Ground {
         Ok(self.control.query_one("show server_version", &[]).await?.get(0))
     }
 
-    /// Starts the count of statements anew.
-    pub(crate) async fn forget_statements(&self) -> Result<()> {
+    /// Resets the statistics of statements.
+    pub(crate) async fn reset_statements(&self) -> Result<()> {
         if self.statements {
             self.control.query("select pg_stat_statements_reset()", &[]).await?;
         }
         Ok(())
     }
 
-    /// Prints how often each statement ran in a database, its rows and its time.
+    /// Prints the calls, rows and time of each statement in a database.
     pub(crate) async fn print_statements(&self, contender: &str, database: &str) -> Result<()> {
         if !self.statements {
             return Ok(());
@@ -125,7 +126,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Returns how many statements (each its own transaction) a database has seen.
+    /// Returns how many transactions a database has run; each statement is one.
     pub(crate) async fn transactions(&self, database: &str) -> Result<i64> {
         let sql = "select xact_commit + xact_rollback from pg_stat_database where datname = $1";
         Ok(self.control.query_one(sql, &[&database]).await?.get(0))
@@ -133,14 +134,14 @@ impl Ground {
 }
 
 impl Database<'_> {
-    /// Returns the one number that a statement says.
+    /// Returns the single number that a query returns.
     pub(crate) async fn number(&self, sql: &str) -> Result<i64> {
         Ok(connect(&self.url).await?.query_one(sql, &[]).await?.get(0))
     }
 
     pub(crate) async fn drop(self) -> Result<()> {
         let sql = format!("drop database {} with (force)", self.name);
-        Ok(self.ground.control.batch_execute(&sql).await?)
+        Ok(self.testbed.control.batch_execute(&sql).await?)
     }
 }
 
@@ -148,31 +149,31 @@ impl Database<'_> {
 pub(crate) async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(async move {
-        // Its end is seen by the client.
+        // The client reports an error of the connection.
         drop(connection.await);
     });
     Ok(client)
 }
 
-/// Returns the CPU time of this process so far.
+/// Returns the CPU time that this process has used.
 pub(crate) fn own_cpu() -> Result<Duration> {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
 }
 
-/// Returns the CPU time of a postmaster, of its children, and of those that have ended.
+/// Returns the CPU time of a postmaster and its children, including those that have ended.
 fn cpu_of_tree(postmaster: u32) -> Result<Duration> {
     let mut ticks = 0;
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // A process may end while we look; it counts with the postmaster's ended children then.
+        // A process may end in the meantime; then it counts among the postmaster's ended children.
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         // After the name in parentheses: state, parent, …; user and system time are the 12th and 13th, those of
         // ended children the 14th and 15th.
         let Some((_, fields)) = stat.rsplit_once(')') else { continue };
         let fields: Vec<&str> = fields.split_whitespace().collect();
-        let number = |place: usize| fields.get(place).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
         if pid == postmaster {
             ticks += number(11) + number(12) + number(13) + number(14);
         } else if number(1) == u64::from(postmaster) {

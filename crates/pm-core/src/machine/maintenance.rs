@@ -1,0 +1,548 @@
+//! Maintenance: promoting due jobs, reaping expired leases, firing schedules, pruning ended jobs.
+//!
+//! Every worker contains a [`Maintenance`], which is scheduled by the replies to the worker's polls. In a process
+//! without workers a standalone one checks periodically what there is to do.
+
+use super::timer::Timer;
+use super::{Entropy, Request, Trouble, retry_delay, scatter};
+use crate::op::{DeleteEmptyQueues, DueSchedules, FireSchedules, Promote, PruneJobs, Reap};
+use crate::{Error, Failure, Instant, Lease, Operation, Plan, Rows, Timestamp};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The maximum number of jobs in one reap.
+const MAX_REAP: usize = 500;
+/// The maximum number of jobs in one promotion.
+const MAX_PROMOTE: usize = 1_000;
+/// How many jobs one page of pruning reads.
+const PRUNE_PAGE: usize = 5_000;
+/// The first pause after a reap or a firing that found all rows locked, or changed by other processes; doubled each
+/// time, up to [`MAX_FRUITLESS_PAUSE`].
+const MIN_FRUITLESS_PAUSE: Duration = Duration::from_millis(100);
+const MAX_FRUITLESS_PAUSE: Duration = Duration::from_secs(2);
+/// The pause after a request that found only schedules that this version cannot read.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
+/// The minimum delay until a tick, because the database reports it in whole milliseconds.
+const MIN_TICK_DELAY: Duration = Duration::from_millis(1);
+/// The reaps and firings of many processes are spread over this time.
+const SPREAD: Duration = Duration::from_millis(50);
+/// The promotions of many processes are spread over this time.
+const PROMOTE_SPREAD: Duration = Duration::from_millis(10);
+
+/// Which maintenance is done, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaintenanceOptions {
+    /// Whether it reaps expired leases and fires schedules. It always promotes due jobs.
+    pub reaps: bool,
+    /// How often it prunes ended jobs; `None` for never.
+    pub prune_every: Option<Duration>,
+    /// How often it checks what there is to do; `None` if a worker's polls do so, see [`Maintenance::learn`].
+    pub look_every: Option<Duration>,
+}
+
+/// Decides when to send which maintenance. It sends at most one request of each kind at a time: promote, reap, fire,
+/// prune.
+#[derive(Debug)]
+pub struct Maintenance {
+    options: MaintenanceOptions,
+    promote: Task,
+    reap: Task,
+    fire: Task,
+    prune: Task,
+    /// All jobs that are due before this time have been promoted.
+    due_bound: Option<Timestamp>,
+    /// The next request about due schedules: to fire them, or to list those after the ones that cannot be read.
+    fire_next: Option<MaintenanceRequest>,
+    /// The last id of the previous page of pruning.
+    prune_after: Option<Uuid>,
+    /// Whether the last page has been pruned, so that the rows of deleted queues are next.
+    is_last_page_done: bool,
+    is_stopped: bool,
+}
+
+/// The requests of maintenance. The driver passes them back with the replies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MaintenanceRequest {
+    /// Promote due jobs.
+    Promote(Promote),
+    /// Reap expired leases.
+    Reap(Reap),
+    /// List due schedules.
+    DueSchedules(DueSchedules),
+    /// Fire due schedules.
+    FireSchedules(FireSchedules),
+    /// Prune one page of jobs.
+    Prune(PruneJobs),
+    /// Delete the rows of deleted queues without jobs.
+    DeleteEmptyQueues(DeleteEmptyQueues),
+}
+
+/// The result of a maintenance request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Maintained {
+    /// How many jobs were promoted.
+    pub promoted: u64,
+    /// How many leases were reaped.
+    pub reaped: u64,
+    /// How many jobs were enqueued by schedules.
+    pub fired: u64,
+    /// How many jobs were pruned.
+    pub pruned: u64,
+    /// The error, if there was one. The request is sent again after a pause.
+    pub trouble: Option<Trouble>,
+}
+
+impl Maintained {
+    /// Returns how many jobs may have become ready.
+    pub fn ready(&self) -> u64 {
+        self.promoted + self.reaped + self.fired
+    }
+}
+
+/// One kind of request, of which at most one is in flight.
+#[derive(Debug, Default)]
+struct Task {
+    /// When to send the next one.
+    at: Option<Instant>,
+    in_flight: bool,
+    /// How many in a row have failed.
+    failures: u32,
+    /// How many in a row found all rows locked, or changed by other processes.
+    fruitless: u32,
+    /// When to send the next one at the earliest, whatever a poll reports.
+    not_before: Instant,
+}
+
+impl Task {
+    fn due_at(at: Option<Instant>) -> Self {
+        Task { at, ..Task::default() }
+    }
+
+    /// Returns whether a request is to be sent now, and records that it is in flight.
+    fn begin(&mut self, now: Instant) -> bool {
+        let is_due = !self.in_flight && self.at.is_some_and(|at| at <= now);
+        if is_due {
+            (self.in_flight, self.at) = (true, None);
+        }
+        is_due
+    }
+
+    fn record_reply(&mut self, reply: &Result<Rows, Failure>) {
+        self.in_flight = false;
+        self.failures = if reply.is_ok() { 0 } else { self.failures.saturating_add(1) };
+    }
+
+    fn set_earlier(&mut self, at: Instant) {
+        self.at = Some(self.at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    fn retry(&mut self, now: Instant, entropy: &mut dyn Entropy) {
+        self.at = Some(now + retry_delay(self.failures, entropy));
+    }
+
+    /// Records whether a request was fruitless, and returns the pause after it.
+    fn pause_after(&mut self, fruitless: bool) -> Duration {
+        self.fruitless = if fruitless { self.fruitless.saturating_add(1) } else { 0 };
+        (MIN_FRUITLESS_PAUSE * (1 << self.fruitless.saturating_sub(1).min(8))).min(MAX_FRUITLESS_PAUSE)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.at.filter(|_| !self.in_flight)
+    }
+}
+
+impl Maintenance {
+    /// Returns maintenance that checks at once if it does so periodically, and otherwise waits for
+    /// [`Maintenance::learn`].
+    pub fn new(options: MaintenanceOptions, now: Instant) -> Self {
+        let first_check = options.look_every.map(|_| now);
+        Maintenance {
+            promote: Task::due_at(first_check),
+            reap: Task::due_at(first_check.filter(|_| options.reaps)),
+            fire: Task::due_at(first_check.filter(|_| options.reaps)),
+            prune: Task::due_at(options.prune_every.map(|_| now)),
+            due_bound: None,
+            fire_next: None,
+            prune_after: None,
+            is_last_page_done: false,
+            is_stopped: false,
+            options,
+        }
+    }
+
+    /// Returns the next request to send. To be called until it returns `None`.
+    #[must_use]
+    pub fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<MaintenanceRequest> {
+        if !self.fire.in_flight
+            && let Some(request) = self.fire_next.take()
+        {
+            self.fire.in_flight = true;
+            return Some(request);
+        }
+        if self.fire.begin(now) {
+            return Some(MaintenanceRequest::DueSchedules(DueSchedules::default()));
+        }
+        if self.promote.begin(now) {
+            return Some(MaintenanceRequest::Promote(Promote { limit: MAX_PROMOTE, bound: self.due_bound }));
+        }
+        if self.reap.begin(now) {
+            let seed = Lease::number_from(entropy.next_u64());
+            return Some(MaintenanceRequest::Reap(Reap { limit: MAX_REAP, seed }));
+        }
+        let page = PruneJobs { after: self.prune_after, page: PRUNE_PAGE, queue_id: None };
+        self.prune.begin(now).then_some(match self.is_last_page_done {
+            true => MaintenanceRequest::DeleteEmptyQueues(DeleteEmptyQueues { queue_id: None }),
+            false => MaintenanceRequest::Prune(page),
+        })
+    }
+
+    /// Handles the reply to a request, or its failure, and returns the result.
+    #[must_use]
+    pub fn handle_reply(
+        &mut self,
+        request: MaintenanceRequest,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) -> Maintained {
+        let task = self.task_of(&request);
+        task.record_reply(&reply);
+        if self.is_stopped {
+            return Maintained::default();
+        }
+        let outcome = match &request {
+            MaintenanceRequest::Promote(promote) => self.handle_promote(*promote, reply, now, entropy),
+            MaintenanceRequest::Reap(reap) => self.handle_reap(*reap, reply, now, entropy),
+            MaintenanceRequest::DueSchedules(due) => self.handle_due_schedules(*due, reply, now, entropy),
+            MaintenanceRequest::FireSchedules(fire) => self.handle_fired(fire, reply, now),
+            MaintenanceRequest::Prune(prune) => self.handle_prune(*prune, reply, now),
+            MaintenanceRequest::DeleteEmptyQueues(delete) => self.handle_deleted_queues(*delete, reply, now),
+        };
+        outcome.unwrap_or_else(|trouble| {
+            self.task_of(&request).retry(now, entropy);
+            Maintained { trouble: Some(trouble), ..Maintained::default() }
+        })
+    }
+
+    /// Schedules the next requests by the reply to a poll: the times until the next job is due, the next lease expires
+    /// and the next tick comes.
+    pub fn learn(
+        &mut self,
+        next_due: Option<Duration>,
+        next_expiry: Option<Duration>,
+        next_tick: Option<Duration>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        self.due_bound = None;
+        self.set_promote(next_due, now, entropy);
+        self.set_reap(next_expiry, now, entropy);
+        self.set_fire(next_tick, now, entropy);
+    }
+
+    /// Promotes by this time, when a job is known to become due.
+    pub fn promote_by(&mut self, at: Instant) {
+        if !self.is_stopped {
+            self.promote.set_earlier(at);
+        }
+    }
+
+    /// Stops sending requests. Later replies change nothing.
+    pub fn stop(&mut self) {
+        self.is_stopped = true;
+        self.fire_next = None;
+        for task in [&mut self.promote, &mut self.reap, &mut self.fire, &mut self.prune] {
+            task.at = None;
+        }
+    }
+
+    /// Returns when to call [`Maintenance::poll_request`] next, and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        let tasks = [
+            (&self.promote, Timer::Promote),
+            (&self.reap, Timer::Reap),
+            (&self.fire, Timer::Fire),
+            (&self.prune, Timer::Prune),
+        ];
+        tasks.into_iter().filter_map(|(task, timer)| Some((task.next()?, timer))).min()
+    }
+
+    /// Returns how many requests in a row have failed, of the kind with the most failures.
+    pub fn failures(&self) -> u32 {
+        let tasks = [&self.promote, &self.reap, &self.fire, &self.prune];
+        tasks.map(|task| task.failures).into_iter().max().unwrap_or_default()
+    }
+
+    /// Returns the time before which all due jobs are known to have been promoted.
+    pub(super) fn due_bound(&self) -> Option<Timestamp> {
+        self.due_bound
+    }
+
+    fn task_of(&mut self, request: &MaintenanceRequest) -> &mut Task {
+        match request {
+            MaintenanceRequest::Promote(_) => &mut self.promote,
+            MaintenanceRequest::Reap(_) => &mut self.reap,
+            MaintenanceRequest::DueSchedules(_) | MaintenanceRequest::FireSchedules(_) => &mut self.fire,
+            MaintenanceRequest::Prune(_) | MaintenanceRequest::DeleteEmptyQueues(_) => &mut self.prune,
+        }
+    }
+
+    /// Returns when the next periodic check is due.
+    fn next_check(&self, now: Instant) -> Option<Instant> {
+        self.options.look_every.map(|every| now + every)
+    }
+
+    fn handle_promote(
+        &mut self,
+        promote: Promote,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Maintained, Trouble> {
+        let reply = read(reply, |rows| promote.interpret(rows))?;
+        let is_full = reply.promoted == MAX_PROMOTE as u64;
+        self.due_bound = reply.upto.filter(|_| is_full);
+        match is_full {
+            true => self.promote.at = Some(now),
+            false => self.set_promote(reply.next_due, now, entropy),
+        }
+        Ok(Maintained { promoted: reply.promoted, ..Maintained::default() })
+    }
+
+    fn set_promote(&mut self, next_due: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
+        // An earlier time that was learned since the request was sent stays.
+        let next = next_due.map(|next| now + next + scatter(PROMOTE_SPREAD, entropy));
+        next.into_iter().chain(self.next_check(now)).for_each(|at| self.promote.set_earlier(at));
+    }
+
+    fn handle_reap(
+        &mut self,
+        reap: Reap,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Maintained, Trouble> {
+        let reply = read(reply, |rows| reap.interpret(rows))?;
+        if reply.reaped == MAX_REAP as u64 {
+            self.reap.at = Some(now);
+        } else {
+            let fruitless = reply.reaped == 0 && reply.next_expiry.is_some_and(|next| next.is_zero());
+            self.reap.not_before = now + self.reap.pause_after(fruitless);
+            self.set_reap(reply.next_expiry, now, entropy);
+        }
+        Ok(Maintained { reaped: reply.reaped, ..Maintained::default() })
+    }
+
+    fn set_reap(&mut self, next_expiry: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
+        if !self.options.reaps {
+            return;
+        }
+        let next = next_expiry.map(|next| (now + next).max(self.reap.not_before) + scatter(SPREAD, entropy));
+        self.reap.at = next.into_iter().chain(self.next_check(now)).min();
+    }
+
+    /// Fires the schedules that are due. A late reply does no harm: the firing checks again.
+    fn handle_due_schedules(
+        &mut self,
+        due: DueSchedules,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Maintained, Trouble> {
+        let reply = read(reply, |rows| due.interpret(rows))?;
+        let fire = FireSchedules::of(&reply, || entropy.next_u64());
+        self.fire_next = match fire.is_empty() {
+            true => due.beyond(&reply).map(MaintenanceRequest::DueSchedules),
+            false => Some(MaintenanceRequest::FireSchedules(fire)),
+        };
+        if self.fire_next.is_some() {
+            return Ok(Maintained::default());
+        }
+        if due.skip == 0 && reply.due.is_empty() {
+            self.fire.fruitless = 0;
+            self.set_fire(reply.next_tick, now, entropy);
+        } else {
+            let next = reply.next_tick.map_or(UNREADABLE_PAUSE, |next| next.min(UNREADABLE_PAUSE));
+            self.set_fire(Some(next), now, entropy);
+        }
+        Ok(Maintained::default())
+    }
+
+    /// Lists due schedules again after a firing: for those that are left, and for the next tick. What a request with a
+    /// lost reply has fired is no longer due.
+    fn handle_fired(
+        &mut self,
+        fire: &FireSchedules,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+    ) -> Result<Maintained, Trouble> {
+        let fired = read(reply, |rows| fire.clone().interpret(rows))?;
+        let fruitless = fired.schedules == 0;
+        let pause = self.fire.pause_after(fruitless);
+        self.fire.not_before = if fruitless { now + pause } else { now };
+        self.fire.at = Some(self.fire.not_before);
+        Ok(Maintained { fired: fired.jobs, ..Maintained::default() })
+    }
+
+    fn set_fire(&mut self, next_tick: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
+        if !self.options.reaps {
+            return;
+        }
+        let at =
+            next_tick.map(|next| (now + next.max(MIN_TICK_DELAY)).max(self.fire.not_before) + scatter(SPREAD, entropy));
+        at.into_iter().chain(self.next_check(now)).for_each(|at| self.fire.set_earlier(at));
+    }
+
+    fn handle_prune(
+        &mut self,
+        prune: PruneJobs,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+    ) -> Result<Maintained, Trouble> {
+        let page = read(reply, |rows| prune.interpret(rows))?;
+        (self.prune_after, self.is_last_page_done) = (page.upto, page.upto.is_none());
+        self.prune.at = Some(now);
+        Ok(Maintained { pruned: page.deleted, ..Maintained::default() })
+    }
+
+    fn handle_deleted_queues(
+        &mut self,
+        delete: DeleteEmptyQueues,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+    ) -> Result<Maintained, Trouble> {
+        read(reply, |rows| delete.interpret(rows))?;
+        self.is_last_page_done = false;
+        self.prune.at = self.options.prune_every.map(|every| now + every);
+        Ok(Maintained::default())
+    }
+}
+
+impl Request for MaintenanceRequest {
+    fn plan(&self) -> Plan<'_> {
+        match self {
+            MaintenanceRequest::Promote(promote) => promote.plan(),
+            MaintenanceRequest::Reap(reap) => reap.plan(),
+            MaintenanceRequest::DueSchedules(due) => due.plan(),
+            MaintenanceRequest::FireSchedules(fire) => fire.plan(),
+            MaintenanceRequest::Prune(prune) => prune.plan(),
+            MaintenanceRequest::DeleteEmptyQueues(delete) => delete.plan(),
+        }
+    }
+}
+
+/// Interprets a reply.
+pub(super) fn read<T>(
+    reply: Result<Rows, Failure>,
+    interpret: impl FnOnce(&Rows) -> Result<T, Error>,
+) -> Result<T, Trouble> {
+    let rows = reply.map_err(Trouble::Failed)?;
+    interpret(&rows).map_err(Trouble::Refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StatementId;
+
+    struct Zero;
+
+    impl Entropy for Zero {
+        fn next_u64(&mut self) -> u64 {
+            0
+        }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_start(Duration::from_secs(seconds))
+    }
+
+    fn standalone() -> Maintenance {
+        let options = MaintenanceOptions { reaps: true, prune_every: Some(MINUTE * 10), look_every: Some(MINUTE) };
+        Maintenance::new(options, at(0))
+    }
+
+    /// Returns a reply of one row with these numbers, or nulls.
+    fn row(cells: &[Option<i64>]) -> Result<Rows, Failure> {
+        let cells: Vec<_> = cells.iter().map(|cell| cell.map(i64::to_be_bytes)).collect();
+        let mut rows = Rows::builder(cells.len());
+        cells.iter().for_each(|cell| rows.push(cell.as_ref().map(|cell| &cell[..])));
+        Ok(rows.finish())
+    }
+
+    fn next(maintenance: &mut Maintenance, now: Instant) -> Option<MaintenanceRequest> {
+        maintenance.poll_request(now, &mut Zero)
+    }
+
+    #[test]
+    fn standalone_maintenance_starts_at_once_with_one_request_of_each_kind() {
+        let mut maintenance = standalone();
+        let sent: Vec<_> = std::iter::from_fn(|| next(&mut maintenance, at(0))).collect();
+        let statements: Vec<_> = sent.iter().map(|request| request.plan().statement).collect();
+        let expected = [StatementId::DueSchedules, StatementId::Promote, StatementId::Reap, StatementId::PruneJobs];
+        assert_eq!(statements, expected);
+        assert_eq!((next(&mut maintenance, at(1_000)), maintenance.poll_timeout()), (None, None), "all are in flight");
+    }
+
+    #[test]
+    fn a_full_promotion_continues_at_once_and_an_empty_one_is_repeated_after_a_minute() {
+        let mut maintenance = standalone();
+        let promote = MaintenanceRequest::Promote(Promote { limit: MAX_PROMOTE, bound: None });
+        let full = row(&[Some(1_000), Some(0), None]);
+        assert_eq!(maintenance.handle_reply(promote.clone(), full, at(5), &mut Zero).ready(), 1_000);
+        assert_eq!(maintenance.promote.at, Some(at(5)));
+        let none = row(&[Some(0), None, None]);
+        maintenance.promote.at = None;
+        assert_eq!(maintenance.handle_reply(promote, none, at(5), &mut Zero), Maintained::default());
+        assert_eq!(maintenance.promote.at, Some(at(65)));
+    }
+
+    #[test]
+    fn a_failure_is_reported_and_retried_after_a_pause() {
+        let mut maintenance = standalone();
+        let reap = MaintenanceRequest::Reap(Reap { limit: MAX_REAP, seed: 0 });
+        let failure = Failure::not_sent("refused");
+        let outcome = maintenance.handle_reply(reap, Err(failure.clone()), at(5), &mut Zero);
+        assert_eq!(outcome.trouble, Some(Trouble::Failed(failure)));
+        assert_eq!((maintenance.failures(), maintenance.reap.at > Some(at(5))), (1, true));
+    }
+
+    #[test]
+    fn pruning_goes_page_by_page_then_deletes_empty_queues_and_pauses() {
+        let mut maintenance = standalone();
+        maintenance.stop();
+        maintenance.is_stopped = false;
+        maintenance.prune.at = Some(at(0));
+        let id = Uuid::from_u128(7);
+        for (upto, follows) in [(Some(id), StatementId::PruneJobs), (None, StatementId::DeleteEmptyQueues)] {
+            let request = next(&mut maintenance, at(0)).unwrap();
+            assert_eq!(request.plan().statement, StatementId::PruneJobs);
+            let seen = if upto.is_some() { PRUNE_PAGE as i64 } else { 1 };
+            let mut rows = Rows::builder(3);
+            rows.push(Some(&seen.to_be_bytes()));
+            rows.push(Some(id.as_bytes()));
+            rows.push(Some(&3i64.to_be_bytes()));
+            assert_eq!(maintenance.handle_reply(request, Ok(rows.finish()), at(0), &mut Zero).pruned, 3);
+            let is_last_page_done = maintenance.is_last_page_done;
+            assert_eq!(is_last_page_done, follows == StatementId::DeleteEmptyQueues);
+        }
+        let request = next(&mut maintenance, at(0)).unwrap();
+        assert_eq!(request.plan().statement, StatementId::DeleteEmptyQueues);
+        let outcome = maintenance.handle_reply(request, row(&[Some(0), Some(0)]), at(0), &mut Zero);
+        assert_eq!((outcome, maintenance.poll_timeout()), (Maintained::default(), Some((at(600), Timer::Prune))));
+    }
+
+    #[test]
+    fn once_stopped_it_sends_nothing_and_late_replies_change_nothing() {
+        let mut maintenance = standalone();
+        let request = next(&mut maintenance, at(0)).unwrap();
+        maintenance.stop();
+        let reply = maintenance.handle_reply(request, Err(Failure::no_reply("cut")), at(1), &mut Zero);
+        assert_eq!((reply, next(&mut maintenance, at(1_000))), (Maintained::default(), None));
+        maintenance.promote_by(at(2));
+        assert_eq!(maintenance.poll_timeout(), None);
+    }
+}

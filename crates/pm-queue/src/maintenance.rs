@@ -1,0 +1,93 @@
+//! Maintenance in a process without streams.
+
+use crate::link::CoreEntropy;
+use crate::{Error, ErrorKind, Queue};
+use pm_core::machine::{self, MaintenanceOptions, Request};
+use std::time::Duration;
+
+/// The interval between checks for work that other processes may have added: of tools, and of [`Queue::run_reaper`].
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const REAPER_LOOKS_EVERY: Duration = Duration::from_secs(60);
+/// The longest single wait, so that a closed queue is detected in time.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Promotes due jobs, reaps expired leases, fires schedules and optionally prunes, step by step.
+///
+/// For deployments without streams, and for tools that report what was done; created by [`Queue::maintenance`].
+/// Several may run at the same time, in one or more processes and beside streams; they share the work.
+#[derive(Debug)]
+pub struct Maintenance {
+    queue: Queue,
+    machine: machine::Maintenance,
+}
+
+/// What one step of maintenance has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct MaintenanceReport {
+    /// The number of scheduled jobs that were due and were promoted.
+    pub promoted: u64,
+    /// The number of expired leases that were reaped.
+    pub reaped: u64,
+    /// The number of jobs that schedules have created.
+    pub fired: u64,
+    /// The number of jobs that were deleted: past their retention, or of deleted queues.
+    pub pruned: u64,
+}
+
+impl Queue {
+    /// Returns maintenance that prunes at this interval, or not at all for `None`. Nothing is sent before the first
+    /// [`Maintenance::step`].
+    pub fn maintenance(&self, prune_every: Option<Duration>) -> Maintenance {
+        self.maintenance_with(prune_every, LOOK_EVERY)
+    }
+
+    fn maintenance_with(&self, prune_every: Option<Duration>, look_every: Duration) -> Maintenance {
+        let options = MaintenanceOptions { reaps: true, prune_every, look_every: Some(look_every) };
+        Maintenance { queue: self.clone(), machine: machine::Maintenance::new(options, self.link().now()) }
+    }
+
+    /// Runs maintenance until the queue is closed: promotes jobs when they become due, reaps leases when they expire,
+    /// and fires schedules at their ticks. Checks for all of these at least once a minute. Does not prune.
+    ///
+    /// For deployments without streams; every stream does the same by default. After a database error it tries again.
+    pub async fn run_reaper(&self) {
+        let mut maintenance = self.maintenance_with(None, REAPER_LOOKS_EVERY);
+        while !matches!(maintenance.step().await, Err(error) if error.kind() == ErrorKind::Closed) {}
+    }
+}
+
+impl Maintenance {
+    /// Waits until there is work, does it, and returns what was done.
+    ///
+    /// If the future is dropped before it completes, a request may stay unanswered; then create a new `Maintenance`.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` when the queue is closed; `Unavailable`, `Schema`, `Forbidden` or `Database` when a statement failed.
+    /// The next call tries again after a pause of at most 5 s.
+    pub async fn step(&mut self) -> Result<MaintenanceReport, Error> {
+        loop {
+            self.queue.check_open()?;
+            let link = self.queue.link().clone();
+            let entropy = &mut CoreEntropy(&*link.randomness);
+            let Some(request) = self.machine.poll_request(link.now(), entropy) else {
+                let until = self.machine.poll_timeout().map_or(LONGEST_WAIT, |(at, _)| at.since(link.now()));
+                self.queue.sleep(until.min(LONGEST_WAIT)).await;
+                continue;
+            };
+            let reply = link.send(&request.plan()).await;
+            let entropy = &mut CoreEntropy(&*link.randomness);
+            let done = self.machine.handle_reply(request, reply, link.now(), entropy);
+            self.queue.notify_idle(done.ready()).await;
+            if let Some(trouble) = done.trouble {
+                return Err(trouble.into());
+            }
+            let machine::Maintained { promoted, reaped, fired, pruned, trouble: _ } = done;
+            let report = MaintenanceReport { promoted, reaped, fired, pruned };
+            if report != MaintenanceReport::default() {
+                return Ok(report);
+            }
+        }
+    }
+}
