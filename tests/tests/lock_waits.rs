@@ -327,6 +327,25 @@ async fn each_bulk_call_reports_which_jobs_stay_locked_and_changes_the_others() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_while_locked_jobs_are_retried_does_not_hide_what_became_of_the_others() {
+    let fixture = Fixture::new().await;
+    let ids = [fixture.put(0).await, fixture.put(1).await];
+    let mut someone = Direct::to(&fixture.database.url()).await;
+    lock(&mut someone, &ids[..1]).await;
+    let queue = fixture.another(long_timeouts()).await;
+    let deleter = queue.clone();
+    let deleting =
+        tokio::spawn(
+            async move { deleter.change_jobs(&BulkAction::Delete, &ids, &Precondition::default()).await.unwrap() },
+        );
+    let jobs = async || fixture.number("select count(*) from pm.job") == 1;
+    eventually("the other is deleted", TIMEOUT, jobs).await;
+    queue.close().await;
+    let report = within("the report", deleting).await.unwrap();
+    assert_eq!(report.changes(), [Change::Locked, Change::Changed]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enqueue_that_was_refused_for_a_lock_does_not_go_in_later() {
     let options = short_timeouts().lock_timeout(SECOND / 10);
     each_way(SettingsChange::new(), options, async |way, fixture, queue| {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 const CLAIM: &str = "claim_frontier as frontier";
-const SETTLE: &str = "told as (";
+const SETTLE: &str = "ended_attempt as (";
 const ENQUEUE: &str = "placed as (";
 const ENQUEUE_KEYED: &str = "awaited as materialized (";
 const EXTEND: &str = "as remaining_ms";

@@ -81,7 +81,7 @@ pub enum ConnectionClass {
     Hot,
     /// Enqueues with keys and their follow-ups, which may wait for a transaction that has locked a key.
     Keyed,
-    /// Actions of operators, which may wait for any row, and reads of many rows, which may take long.
+    /// Actions of operators, some of which wait for locked rows, and reads of many rows, which may take long.
     Operator,
 }
 

@@ -244,9 +244,10 @@ impl Queue {
 
     async fn changed(&self, action: BulkAction, ids: &[Uuid]) -> Result<u64, Error> {
         let report = self.change_jobs(&action, ids, &Precondition::default()).await?;
-        match report.count(Change::Locked) {
-            0 => Ok(report.changed()),
-            locked => {
+        match (report.count(Change::Locked), report.count(Change::Unknown)) {
+            (0, 0) => Ok(report.changed()),
+            (_, 1..) => Err(Failure::no_reply("the reply to a retry for locked jobs").into()),
+            (locked, 0) => {
                 let message = format!("another transaction has locked {locked} of {} jobs", ids.len());
                 Err(Failure::reported("55P03", None, message).into())
             }
@@ -321,7 +322,15 @@ impl Queue {
         let (mut deadline, mut pause) = (None, FIRST_PAUSE);
         loop {
             for indices in remaining.chunks(MAX_BATCH) {
-                let reply = self.run(operation(indices.iter().map(|index| ids[*index]).collect())).await?;
+                let reply = match self.run(operation(indices.iter().map(|index| ids[*index]).collect())).await {
+                    // What became of the others is known, and must not be lost with this.
+                    Err(error) if deadline.is_some() => {
+                        let change = if error.is_outcome_unknown() { Change::Unknown } else { Change::Locked };
+                        indices.iter().for_each(|index| changes[*index] = change);
+                        return Ok(BulkReport { changes });
+                    }
+                    reply => reply?,
+                };
                 reply.queues.into_iter().for_each(|queue_id| self.notify_other_processes(queue_id));
                 indices.iter().zip(reply.changes).for_each(|(index, change)| changes[*index] = change);
             }

@@ -229,19 +229,3 @@ fn a_dead_path_is_found() {
     assert_eq!(with("see [b](docs/adr/0002-b.md)"), 1);
     assert_eq!(with("see `docs/adr/` and [a](docs/adr/0001-a.md) and `docs/adr/NNNN-title.md`"), 0);
 }
-
-#[test]
-fn the_fuzzer_reads_the_reply_to_every_statement() {
-    assert_kept(unread_replies);
-}
-
-#[test]
-fn a_reply_the_fuzzer_does_not_read_is_found() {
-    let with = |readings: &str| {
-        let catalogue = "ALL = [\n    StatementId::Claim,\n    StatementId::ClaimMore,\n];\n";
-        unread_replies(&[file("crates/pm-core/src/statement.rs", catalogue), file("proof/src/reply.rs", readings)])
-            .len()
-    };
-    assert_eq!(with("StatementId::Claim => f(), StatementId::ClaimMore => g()"), 0);
-    assert_eq!(with("StatementId::ClaimMore => g()"), 1);
-}

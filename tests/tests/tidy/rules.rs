@@ -295,21 +295,6 @@ pub(crate) fn dead_paths(files: &[File]) -> Vec<String> {
     files.iter().filter(|file| file.has_extension("md")).flat_map(|file| lines_with(file, find)).collect()
 }
 
-/// Finds statements whose reply the fuzzer does not read.
-pub(crate) fn unread_replies(files: &[File]) -> Vec<String> {
-    let text = |path: &str| files.iter().find(|file| file.path == path).map_or("", |file| &file.text);
-    let (catalogue, readings) = (text("crates/pm-core/src/statement.rs"), text("proof/src/reply.rs"));
-    let is_name = |text: &&str| text.chars().all(char::is_alphanumeric);
-    let listed = catalogue.lines().filter_map(|line| line.trim().strip_prefix("StatementId::")?.strip_suffix(','));
-    let names = readings.split("StatementId::").filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
-    let read: BTreeSet<_> = names.collect();
-    listed
-        .filter(is_name)
-        .filter(|name| !read.contains(name))
-        .map(|name| format!("proof/src/reply.rs: does not read the reply to StatementId::{name}"))
-        .collect()
-}
-
 /// Returns `path:line: what` for each line in which `find` finds something.
 fn lines_with(file: &File, find: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let found = |(at, line): (usize, &str)| find(line).map(|what| format!("{}:{}: {what}", file.path, at + 1));

@@ -194,6 +194,19 @@ fn other_tables_in_the_schema_are_not_replaced() {
     assert_eq!(fixture.value("select count(*) from pm.job"), "3");
 }
 
+#[test]
+fn tables_that_only_have_the_names_of_pms_are_not_dropped() {
+    let (_fixture, backup) = production();
+    let target = Fixture::empty();
+    let theirs = "create schema app; create table app.job (id int); insert into app.job values (1); \
+                  create table app.migration (version int); \
+                  create function app.insert_job(int) returns int language sql as 'select 1'";
+    target.database.execute(theirs).unwrap();
+    let (status, stderr) = restored(&target, &["--clean", "--into", "app"], &backup);
+    assert!(status == 3 && stderr.contains("already exists") && stderr.contains("nothing was changed"), "{stderr}");
+    assert_eq!(target.value("select sum(id) + app.insert_job(1) from app.job"), "2");
+}
+
 /// An administrator has created the schema, for a role that may not create schemas; or it is `public`.
 #[test]
 fn a_role_that_may_not_create_schemas_restores_into_an_existing_one() {

@@ -28,6 +28,8 @@ const MIN_TICK_DELAY: Duration = Duration::from_millis(1);
 const SPREAD: Duration = Duration::from_millis(50);
 /// The promotions of many processes are spread over this time.
 const PROMOTE_SPREAD: Duration = Duration::from_millis(10);
+/// Pruning reads all jobs: it rests at least this long between two rounds.
+const SHORTEST_PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which maintenance is done, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -414,7 +416,7 @@ impl Maintenance {
     ) -> Result<Maintained, Trouble> {
         read(reply, |rows| delete.interpret(rows))?;
         self.is_last_page_done = false;
-        self.prune.at = self.options.prune_every.map(|every| now + every);
+        self.prune.at = self.options.prune_every.map(|every| now + every.max(SHORTEST_PRUNE_INTERVAL));
         Ok(Maintained::default())
     }
 }

@@ -1,4 +1,5 @@
-//! State machines without I/O that decide what to send: [`Worker`] takes jobs from queues, [`Producer`] enqueues them.
+//! State machines without I/O that decide what to send: [`Worker`] takes jobs from queues, [`Producer`] enqueues them,
+//! [`Maintenance`] promotes, reaps, fires schedules and prunes.
 //!
 //! A machine has four kinds of methods: getters; `handle_*(.., now)` for events from outside; commands of the user; and
 //! `poll_*` for what to do next. It has no clock, does no I/O and never blocks. Its driver repeats:

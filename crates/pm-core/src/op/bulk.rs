@@ -83,6 +83,8 @@ pub enum Change {
     Elsewhere,
     /// Nothing was changed, because another transaction has locked the job.
     Locked,
+    /// It is not known whether the job was changed: it was locked at first, and a later try failed without an answer.
+    Unknown,
     /// The job does not exist.
     NotFound,
 }

@@ -1,6 +1,6 @@
 -- Moves jobs to another queue, in the order of their ids, with id, payload, priority and description. A lease stays valid.
 -- Locks: key share on the target queue; the jobs in id order, skipping those that another transaction has locked; a frontier, if it has to insert one.
--- Concurrency: a concurrent deletion of the target queue either waits for this statement, or leads to "no such queue". A job in progress gets a position no higher than the frontier of its new line, so that the reaper finds it.
+-- Concurrency: a concurrent deletion of the target queue either waits for this statement, or leads to "no such queue". Of two jobs with the same key the first by id is moved, of those that are not locked. A job in progress gets a position no higher than the frontier of its new line, so that the reaper finds it.
 -- Index: queue (name), job (id), job_key for jobs with a key, claim_frontier.
 -- Cost: about 20 us per job.
 -- Outcome: 0 not found, 1 changed, 2 refused: the precondition is not met, 3 in another queue than required, 4 refused: another job has reserved its key in the target queue, 5 locked by another transaction. No row: no such queue.

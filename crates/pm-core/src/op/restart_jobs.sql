@@ -1,6 +1,6 @@
 -- Makes jobs pending again, ready at once and in the order of their ids; those in progress only if forced.
 -- Locks: the jobs in id order, skipping those that another transaction has locked.
--- Concurrency: a job is restarted with its key or not at all; of two with the same key the first by id is. A job in progress that is restarted by force loses its lease number, so its worker can no longer settle it. A restarted commit leaves an attempt, so that the commit still gets its outcome if it is sent again later.
+-- Concurrency: a job is restarted with its key or not at all; of two with the same key the first by id is, of those that are not locked. A job in progress that is restarted by force loses its lease number, so its worker can no longer settle it. A restarted commit leaves an attempt, so that the commit still gets its outcome if it is sent again later.
 -- Index: job (id), attempt (job_id, attempt), job_key for jobs with a key.
 -- Cost: about 20 us per job.
 -- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than required, 4 refused: another job has reserved its key, 5 locked by another transaction.

@@ -27,7 +27,7 @@ with item as materialized (
   where job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1
     and (not $7::pg_catalog.bool or item.id in (select id from unlocked))
   returning item.ordinal, job.id, job.attempt, job.lease, item.verdict, job.worker, item.reason
-), told as (
+), ended_attempt as (
   insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
   select id, attempt, lease, pg_catalog.statement_timestamp(), verdict, worker, reason from settled where verdict not in (0, 3)
   on conflict do nothing

@@ -14,6 +14,8 @@ pub struct Libpq {
     pub pairs: String,
     /// Environment variables to set for the program: the password, the path of the service file.
     pub variables: Vec<(&'static str, String)>,
+    /// What belongs in its environment unless it is there: pm takes the first of several hosts that accepts writes.
+    pub defaults: Vec<(&'static str, &'static str)>,
 }
 
 impl fmt::Debug for Libpq {
@@ -31,15 +33,20 @@ impl Libpq {
     pub fn read(text: &str) -> Result<Libpq, Error> {
         let found: Parameters = conninfo::parse(text)?;
         let (mut pairs, mut variables) = (Vec::new(), Vec::new());
-        for (name, value) in found.all().filter(|(_, value)| !value.is_empty()) {
+        for (name, value) in found.all() {
             match name {
+                "password" | "servicefile" if value.is_empty() => {}
                 "password" => variables.push(("PGPASSWORD", value.to_owned())),
                 "servicefile" => variables.push(("PGSERVICEFILE", value.to_owned())),
                 name if parameters::is_known_to_every_libpq(name) => pairs.push(pair(name, value)),
                 _ => {}
             }
         }
-        Ok(Libpq { pairs: pairs.join(" "), variables })
+        let has_choice =
+            ["host", "hostaddr"].iter().any(|name| found.value(name).is_some_and(|hosts| hosts.contains(',')));
+        let is_open = has_choice && found.value("target_session_attrs").is_none();
+        let defaults = is_open.then_some(("PGTARGETSESSIONATTRS", "read-write")).into_iter().collect();
+        Ok(Libpq { pairs: pairs.join(" "), variables, defaults })
     }
 }
 
@@ -64,11 +71,22 @@ mod tests {
             (r"host = 'a b' password = 'hun\'ter 2'  user=a\'b\\", r"host='a b' user='a\'b\\'", Some("hun'ter 2")),
             ("", "", None),
         ] {
-            let variables = password.map(|password| ("PGPASSWORD", password.to_owned())).into_iter().collect();
-            let expected = Libpq { pairs: pairs.to_owned(), variables };
+            let variables: Vec<_> = password.map(|password| ("PGPASSWORD", password.to_owned())).into_iter().collect();
             let read = Libpq::read(text).unwrap();
-            assert_eq!((&read.pairs, &read.variables), (&expected.pairs, &expected.variables), "{text}");
+            assert_eq!((read.pairs.as_str(), &read.variables), (pairs, &variables), "{text}");
             assert!(!format!("{read:?}").contains(password.unwrap_or("no password")), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_accepts_writes_is_used_unless_the_string_says_otherwise() {
+        for (text, defaults) in [
+            ("postgres://one,two/app", &[("PGTARGETSESSIONATTRS", "read-write")][..]),
+            ("postgres://one,two/app?target_session_attrs=any", &[]),
+            ("postgres://one/app", &[]),
+            ("hostaddr=10.0.0.1,10.0.0.2 dbname=", &[("PGTARGETSESSIONATTRS", "read-write")]),
+        ] {
+            assert_eq!(Libpq::read(text).unwrap().defaults, defaults, "{text}");
         }
     }
 
@@ -87,6 +105,8 @@ mod tests {
             ("sslcertmode=allow", ""),
             ("gssdelegation=0", ""),
             ("max_protocol_version=3.2", ""),
+            ("gssencmode=disable", "gssencmode='disable'"),
+            ("options=", "options=''"),
         ] {
             let read = Libpq::read(&format!("postgres:///?{parameter}")).unwrap();
             assert_eq!((read.pairs.as_str(), read.variables.len()), (pairs, 0), "{parameter}");

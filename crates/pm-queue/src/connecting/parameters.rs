@@ -163,11 +163,13 @@ impl Parameters {
     }
 }
 
-/// Returns whether a parameter has an effect, and every libpq since Postgres 14 knows it.
+/// Returns whether a parameter has an effect on libpq, and every libpq since Postgres 14 knows it.
 pub(super) fn is_known_to_every_libpq(name: &str) -> bool {
     const NEWER: [&str; 3] = ["load_balance_hosts", "sslnegotiation", "servicefile"];
+    // They make no difference to pm, but to libpq.
+    const OF_LIBPQ: [&str; 4] = ["gssencmode", "ssl_min_protocol_version", "ssl_max_protocol_version", "sslsni"];
     let has_effect = KNOWN.iter().any(|(known, _, usage)| *known == name && matches!(usage, Use::Full));
-    has_effect && !NEWER.contains(&name)
+    (has_effect && !NEWER.contains(&name)) || OF_LIBPQ.contains(&name)
 }
 
 /// Returns every environment variable with the name of its parameter.

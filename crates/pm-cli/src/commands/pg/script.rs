@@ -108,12 +108,20 @@ fn create_if_missing(schema: &SchemaName) -> String {
 }
 
 /// Returns SQL that drops pm's objects in a schema; the schema and other objects in it stay.
+///
+/// Tables that only have the names of pm's stay too: nothing is dropped unless pm's own record of migrations is there.
 fn drop_own_objects(schema: &SchemaName) -> String {
     let quoted = |names: BTreeSet<String>| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     let (relations, functions) = (quoted(expected_relations()), quoted(expected_functions()));
     let namespace = format!("pg_catalog.to_regnamespace('\"{schema}\"')::pg_catalog.oid");
     format!(
         "do $pm$ declare ours pg_catalog.text; begin\n\
+         if (select pg_catalog.count(*) from pg_catalog.pg_attribute \
+         where attrelid = pg_catalog.to_regclass('\"{schema}\".migration')::pg_catalog.oid and attnum > 0 and not attisdropped \
+         and attname = any (array['version', 'name', 'applied_at'])) < 3 \
+         or pg_catalog.to_regclass('\"{schema}\".claim_frontier') is null then\n\
+         return;\n\
+         end if;\n\
          for ours in select pg_catalog.format('drop table %s', pg_catalog.string_agg(pg_catalog.format('%I.%I', '{schema}', relname), ', '))\n\
          from pg_catalog.pg_class where relnamespace = {namespace} and relkind = 'r' and relname = any (array[{relations}])\n\
          having pg_catalog.count(*) > 0\n\

@@ -52,7 +52,8 @@ impl Tool {
         command.arg("--no-password").arg(format!("--dbname={}", connection.pairs));
         let timeout = settings.connect_timeout.as_secs().max(1).to_string();
         let defaults = [("PGAPPNAME", "pm"), ("PGCONNECT_TIMEOUT", timeout.as_str())];
-        command.envs(defaults.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
+        let defaults = defaults.into_iter().chain(connection.defaults);
+        command.envs(defaults.filter(|(name, _)| std::env::var_os(name).is_none()));
         command.envs(connection.variables);
         Ok(Tool { name, command })
     }

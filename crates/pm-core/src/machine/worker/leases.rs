@@ -210,6 +210,11 @@ impl Leases {
         newly_lost
     }
 
+    /// Records that an extension got no reply: the server may still run it until `last`.
+    pub(super) fn may_be_extended(&mut self, lease: Lease, last: Instant) {
+        self.change(lease, |leased| leased.ends_at = leased.ends_at.max(last + leased.length));
+    }
+
     /// Records that an extension will be tried again at `at`.
     pub(super) fn postpone(&mut self, lease: Lease, at: Instant) {
         self.change(lease, |leased| leased.extend_at = at);
@@ -296,6 +301,14 @@ mod tests {
         assert_eq!(leases.next_due(), None, "nothing is due before a job starts");
         leases.start(LEASE, at(0), heartbeat.map(Duration::from_secs));
         leases
+    }
+
+    #[test]
+    fn an_extension_without_a_reply_may_have_made_the_lease_longer_and_is_not_trusted() {
+        let mut leases = leases(None);
+        leases.may_be_extended(LEASE, at(30));
+        assert!(leases.all_ended(at(90)) && !leases.all_ended(at(89)));
+        assert_eq!(leases.next_due(), Some(at(57)));
     }
 
     #[test]

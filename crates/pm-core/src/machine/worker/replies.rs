@@ -402,7 +402,13 @@ impl Worker {
             }
             Err(trouble) => {
                 let at = now + retry_delay(self.slots.extend.failures, entropy);
-                leases.iter().for_each(|lease| self.leases.postpone(*lease, at));
+                let may_have_run = matches!(&trouble, Trouble::Failed(failure) if failure.class() == Class::Unknown);
+                for lease in &leases {
+                    self.leases.postpone(*lease, at);
+                    if may_have_run {
+                        self.leases.may_be_extended(*lease, now + self.options.statement_timeout);
+                    }
+                }
                 let extensions =
                     request_ids.into_iter().map(|(index, request_id)| (leases[index], request_id)).collect();
                 self.retry_extensions(extensions, &trouble, at, now);

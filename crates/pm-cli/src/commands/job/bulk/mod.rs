@@ -173,6 +173,9 @@ impl Bulk<'_> {
                     self.locked += 1;
                     self.report.skipped(output, *id, "locked by another transaction")?;
                 }
+                Change::Unknown => {
+                    self.report.skipped(output, *id, "locked at first; whether it was changed is not known")?
+                }
                 Change::Elsewhere => self.report.skipped(output, *id, "now in another queue")?,
                 Change::NotFound => self.report.not_found(output, &id.to_string())?,
             }
