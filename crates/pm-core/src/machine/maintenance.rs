@@ -333,6 +333,10 @@ impl Maintenance {
             self.reap.not_before = now + self.reap.pause_after(fruitless);
             self.set_reap(reply.next_expiry, now, entropy);
         }
+        if self.options.look_every.is_some() {
+            // Awake anyway, it looks for schedules that another process has set or changed.
+            self.fire.set_earlier(now.max(self.fire.not_before));
+        }
         Ok(Maintained { reaped: reply.reaped, ..Maintained::default() })
     }
 
