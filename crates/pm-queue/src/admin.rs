@@ -8,11 +8,6 @@ use pm_core::op::{
 use pm_core::{QueueName, QueueSettings, SettingsChange};
 use std::time::Duration;
 
-/// The maximum number of leases that one statement reaps.
-const REAP_BATCH: usize = 500;
-/// The maximum number of jobs that one statement promotes.
-const PROMOTE_BATCH: usize = 1_000;
-
 impl Queue {
     /// Creates a queue, paused or not; returns whether it was created.
     ///
@@ -105,9 +100,9 @@ impl Queue {
     pub async fn reap(&self) -> Result<(u64, Option<Duration>), Error> {
         let mut total = 0;
         loop {
-            let reaped = self.run(Reap { limit: REAP_BATCH, seed: self.random_seed() }).await?;
+            let reaped = self.run(Reap { limit: Reap::BATCH, seed: self.random_seed() }).await?;
             total += reaped.reaped;
-            if reaped.reaped < REAP_BATCH as u64 {
+            if reaped.reaped < Reap::BATCH as u64 {
                 self.notify_idle(total).await;
                 return Ok((total, reaped.next_expiry));
             }
@@ -136,9 +131,9 @@ impl Queue {
     pub async fn promote(&self) -> Result<(u64, Option<Duration>), Error> {
         let (mut total, mut bound) = (0, None);
         loop {
-            let promoted = self.run(Promote { limit: PROMOTE_BATCH, bound }).await?;
+            let promoted = self.run(Promote { limit: Promote::BATCH, bound }).await?;
             total += promoted.promoted;
-            if promoted.promoted < PROMOTE_BATCH as u64 {
+            if promoted.promoted < Promote::BATCH as u64 {
                 self.notify_idle(total).await;
                 return Ok((total, promoted.next_due));
             }

@@ -44,11 +44,11 @@ pub use error::{Error, ErrorKind};
 pub use gate::Room;
 pub use job::{PendingJob, PendingMetadata};
 pub use jobs::{BulkAction, BulkReport};
-pub use maintenance::{Maintenance, MaintenanceReport};
+pub use maintenance::Maintenance;
 pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
 pub use panic::{Panicked, catch_panic};
 pub use pm_core::doctor::{Check, Finding, Remedy};
-pub use pm_core::machine::Enqueued;
+pub use pm_core::machine::{Enqueued, MaintenanceReport};
 pub use pm_core::op::{
     AttemptRecord, Change, Count, Head, JobMatch, Precondition, QueueActivity, QueueSummary, TableSize,
 };

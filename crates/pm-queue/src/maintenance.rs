@@ -2,7 +2,7 @@
 
 use crate::link::CoreEntropy;
 use crate::{Error, ErrorKind, Queue};
-use pm_core::machine::{self, MaintenanceOptions, Request};
+use pm_core::machine::{self, MaintenanceOptions, MaintenanceReport, Request};
 use std::time::Duration;
 
 /// The interval between checks for work that other processes may have added: of tools, and of [`Queue::run_reaper`].
@@ -19,20 +19,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub struct Maintenance {
     queue: Queue,
     machine: machine::Maintenance,
-}
-
-/// What one step of maintenance has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct MaintenanceReport {
-    /// The number of scheduled jobs that were due and were promoted.
-    pub promoted: u64,
-    /// The number of expired leases that were reaped.
-    pub reaped: u64,
-    /// The number of jobs that schedules have created.
-    pub fired: u64,
-    /// The number of jobs that were deleted: past their retention, or of deleted queues.
-    pub pruned: u64,
 }
 
 impl Queue {
@@ -78,13 +64,8 @@ impl Maintenance {
             };
             let reply = link.send(&request.plan()).await;
             let entropy = &mut CoreEntropy(&*link.randomness);
-            let done = self.machine.handle_reply(request, reply, link.now(), entropy);
-            self.queue.notify_idle(done.ready()).await;
-            if let Some(trouble) = done.trouble {
-                return Err(trouble.into());
-            }
-            let machine::Maintained { promoted, reaped, fired, pruned, trouble: _ } = done;
-            let report = MaintenanceReport { promoted, reaped, fired, pruned };
+            let report = self.machine.handle_reply(request, reply, link.now(), entropy)?;
+            self.queue.notify_idle(report.ready()).await;
             if report != MaintenanceReport::default() {
                 return Ok(report);
             }

@@ -6,8 +6,6 @@ use pm_core::op::{BeginQueueDeletion, DeleteEmptyQueues, PruneJobs};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How many jobs one step reads.
-const PAGE: usize = 5_000;
 /// How many passes over the jobs of a deleted queue are made, if some were locked.
 const MAX_PASSES: u32 = 20;
 
@@ -85,7 +83,8 @@ impl Pruning {
         if self.is_finished {
             return Ok(false);
         }
-        let pruned = self.queue.run(PruneJobs { after: self.after, page: PAGE, queue_id: self.queue_id }).await?;
+        let pruned =
+            self.queue.run(PruneJobs { after: self.after, page: PruneJobs::PAGE, queue_id: self.queue_id }).await?;
         self.seen += pruned.seen;
         self.deleted += pruned.deleted;
         self.after = pruned.upto;

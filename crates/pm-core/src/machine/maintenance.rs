@@ -3,19 +3,14 @@
 //! Every worker contains a [`Maintenance`], which is scheduled by the replies to the worker's polls. In a process
 //! without workers a standalone one checks periodically what there is to do.
 
+use super::slot::RequestSlot;
 use super::timer::Timer;
-use super::{Entropy, Request, Trouble, retry_delay, scatter};
+use super::{Entropy, Request, Trouble, interpret, retry_delay, scatter};
 use crate::op::{DeleteEmptyQueues, DueSchedules, FireSchedules, Promote, PruneJobs, Reap};
-use crate::{Error, Failure, Instant, Lease, Operation, Plan, Rows, Timestamp};
+use crate::{Failure, Instant, Lease, Operation, Plan, Rows, Timestamp};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The maximum number of jobs in one reap.
-const MAX_REAP: usize = 500;
-/// The maximum number of jobs in one promotion.
-const MAX_PROMOTE: usize = 1_000;
-/// How many jobs one page of pruning reads.
-const PRUNE_PAGE: usize = 5_000;
 /// The first pause after a reap or a firing that found all rows locked, or changed by other processes; doubled each
 /// time, up to [`MAX_FRUITLESS_PAUSE`].
 const MIN_FRUITLESS_PAUSE: Duration = Duration::from_millis(100);
@@ -47,10 +42,10 @@ pub struct MaintenanceOptions {
 #[derive(Debug)]
 pub struct Maintenance {
     options: MaintenanceOptions,
-    promote: Task,
-    reap: Task,
-    fire: Task,
-    prune: Task,
+    promote: Chore,
+    reap: Chore,
+    fire: Chore,
+    prune: Chore,
     /// All jobs that are due before this time have been promoted.
     due_bound: Option<Timestamp>,
     /// The next request about due schedules: to fire them, or to list those after the ones that cannot be read.
@@ -79,22 +74,21 @@ pub enum MaintenanceRequest {
     DeleteEmptyQueues(DeleteEmptyQueues),
 }
 
-/// The result of a maintenance request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Maintained {
-    /// How many jobs were promoted.
+/// What maintenance has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct MaintenanceReport {
+    /// The number of scheduled jobs that were due and were promoted.
     pub promoted: u64,
-    /// How many leases were reaped.
+    /// The number of expired leases that were reaped.
     pub reaped: u64,
-    /// How many jobs were enqueued by schedules.
+    /// The number of jobs that schedules have created.
     pub fired: u64,
-    /// How many jobs were pruned.
+    /// The number of jobs that were deleted: past their retention, or of deleted queues.
     pub pruned: u64,
-    /// The error, if there was one. The request is sent again after a pause.
-    pub trouble: Option<Trouble>,
 }
 
-impl Maintained {
+impl MaintenanceReport {
     /// Returns how many jobs may have become ready.
     pub fn ready(&self) -> u64 {
         self.promoted + self.reaped + self.fired
@@ -103,35 +97,28 @@ impl Maintained {
 
 /// One kind of request, of which at most one is in flight.
 #[derive(Debug, Default)]
-struct Task {
+struct Chore {
     /// When to send the next one.
     at: Option<Instant>,
-    in_flight: bool,
-    /// How many in a row have failed.
-    failures: u32,
+    slot: RequestSlot,
     /// How many in a row found all rows locked, or changed by other processes.
     fruitless: u32,
     /// When to send the next one at the earliest, whatever a poll reports.
     not_before: Instant,
 }
 
-impl Task {
+impl Chore {
     fn due_at(at: Option<Instant>) -> Self {
-        Task { at, ..Task::default() }
+        Chore { at, ..Chore::default() }
     }
 
     /// Returns whether a request is to be sent now, and records that it is in flight.
     fn begin(&mut self, now: Instant) -> bool {
-        let is_due = !self.in_flight && self.at.is_some_and(|at| at <= now);
+        let is_due = !self.slot.busy && self.at.is_some_and(|at| at <= now);
         if is_due {
-            (self.in_flight, self.at) = (true, None);
+            (self.slot.busy, self.at) = (true, None);
         }
         is_due
-    }
-
-    fn record_reply(&mut self, reply: &Result<Rows, Failure>) {
-        self.in_flight = false;
-        self.failures = if reply.is_ok() { 0 } else { self.failures.saturating_add(1) };
     }
 
     fn set_earlier(&mut self, at: Instant) {
@@ -139,7 +126,7 @@ impl Task {
     }
 
     fn retry(&mut self, now: Instant, entropy: &mut dyn Entropy) {
-        self.at = Some(now + retry_delay(self.failures, entropy));
+        self.at = Some(now + retry_delay(self.slot.failures, entropy));
     }
 
     /// Records whether a request was fruitless, and returns the pause after it.
@@ -149,7 +136,7 @@ impl Task {
     }
 
     fn next(&self) -> Option<Instant> {
-        self.at.filter(|_| !self.in_flight)
+        self.at.filter(|_| !self.slot.busy)
     }
 }
 
@@ -159,10 +146,10 @@ impl Maintenance {
     pub fn new(options: MaintenanceOptions, now: Instant) -> Self {
         let first_check = options.look_every.map(|_| now);
         Maintenance {
-            promote: Task::due_at(first_check),
-            reap: Task::due_at(first_check.filter(|_| options.reaps)),
-            fire: Task::due_at(first_check.filter(|_| options.reaps)),
-            prune: Task::due_at(options.prune_every.map(|_| now)),
+            promote: Chore::due_at(first_check),
+            reap: Chore::due_at(first_check.filter(|_| options.reaps)),
+            fire: Chore::due_at(first_check.filter(|_| options.reaps)),
+            prune: Chore::due_at(options.prune_every.map(|_| now)),
             due_bound: None,
             fire_next: None,
             prune_after: None,
@@ -175,55 +162,55 @@ impl Maintenance {
     /// Returns the next request to send. To be called until it returns `None`.
     #[must_use]
     pub fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<MaintenanceRequest> {
-        if !self.fire.in_flight
+        if !self.fire.slot.busy
             && let Some(request) = self.fire_next.take()
         {
-            self.fire.in_flight = true;
+            self.fire.slot.busy = true;
             return Some(request);
         }
         if self.fire.begin(now) {
             return Some(MaintenanceRequest::DueSchedules(DueSchedules::default()));
         }
         if self.promote.begin(now) {
-            return Some(MaintenanceRequest::Promote(Promote { limit: MAX_PROMOTE, bound: self.due_bound }));
+            return Some(MaintenanceRequest::Promote(Promote { limit: Promote::BATCH, bound: self.due_bound }));
         }
         if self.reap.begin(now) {
             let seed = Lease::number_from(entropy.next_u64());
-            return Some(MaintenanceRequest::Reap(Reap { limit: MAX_REAP, seed }));
+            return Some(MaintenanceRequest::Reap(Reap { limit: Reap::BATCH, seed }));
         }
-        let page = PruneJobs { after: self.prune_after, page: PRUNE_PAGE, queue_id: None };
+        let page = PruneJobs { after: self.prune_after, page: PruneJobs::PAGE, queue_id: None };
         self.prune.begin(now).then_some(match self.is_last_page_done {
             true => MaintenanceRequest::DeleteEmptyQueues(DeleteEmptyQueues { queue_id: None }),
             false => MaintenanceRequest::Prune(page),
         })
     }
 
-    /// Handles the reply to a request, or its failure, and returns the result.
-    #[must_use]
+    /// Handles the reply to a request, or its failure, and returns what was done.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong; the request is sent again after a pause.
     pub fn handle_reply(
         &mut self,
         request: MaintenanceRequest,
         reply: Result<Rows, Failure>,
         now: Instant,
         entropy: &mut dyn Entropy,
-    ) -> Maintained {
-        let task = self.task_of(&request);
-        task.record_reply(&reply);
+    ) -> Result<MaintenanceReport, Trouble> {
+        let timer = request.timer();
+        self.chore(timer).slot.record_reply(&reply);
         if self.is_stopped {
-            return Maintained::default();
+            return Ok(MaintenanceReport::default());
         }
-        let outcome = match &request {
-            MaintenanceRequest::Promote(promote) => self.handle_promote(*promote, reply, now, entropy),
-            MaintenanceRequest::Reap(reap) => self.handle_reap(*reap, reply, now, entropy),
-            MaintenanceRequest::DueSchedules(due) => self.handle_due_schedules(*due, reply, now, entropy),
+        let done = match request {
+            MaintenanceRequest::Promote(promote) => self.handle_promote(promote, reply, now, entropy),
+            MaintenanceRequest::Reap(reap) => self.handle_reap(reap, reply, now, entropy),
+            MaintenanceRequest::DueSchedules(due) => self.handle_due_schedules(due, reply, now, entropy),
             MaintenanceRequest::FireSchedules(fire) => self.handle_fired(fire, reply, now),
-            MaintenanceRequest::Prune(prune) => self.handle_prune(*prune, reply, now),
-            MaintenanceRequest::DeleteEmptyQueues(delete) => self.handle_deleted_queues(*delete, reply, now),
+            MaintenanceRequest::Prune(prune) => self.handle_prune(prune, reply, now),
+            MaintenanceRequest::DeleteEmptyQueues(delete) => self.handle_deleted_queues(delete, reply, now),
         };
-        outcome.unwrap_or_else(|trouble| {
-            self.task_of(&request).retry(now, entropy);
-            Maintained { trouble: Some(trouble), ..Maintained::default() }
-        })
+        done.inspect_err(|_| self.chore(timer).retry(now, entropy))
     }
 
     /// Schedules the next requests by the reply to a poll: the times until the next job is due, the next lease expires
@@ -253,27 +240,27 @@ impl Maintenance {
     pub fn stop(&mut self) {
         self.is_stopped = true;
         self.fire_next = None;
-        for task in [&mut self.promote, &mut self.reap, &mut self.fire, &mut self.prune] {
-            task.at = None;
+        for chore in [&mut self.promote, &mut self.reap, &mut self.fire, &mut self.prune] {
+            chore.at = None;
         }
     }
 
     /// Returns when to call [`Maintenance::poll_request`] next, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let tasks = [
+        let chores = [
             (&self.promote, Timer::Promote),
             (&self.reap, Timer::Reap),
             (&self.fire, Timer::Fire),
             (&self.prune, Timer::Prune),
         ];
-        tasks.into_iter().filter_map(|(task, timer)| Some((task.next()?, timer))).min()
+        chores.into_iter().filter_map(|(chore, timer)| Some((chore.next()?, timer))).min()
     }
 
     /// Returns how many requests in a row have failed, of the kind with the most failures.
     pub fn failures(&self) -> u32 {
-        let tasks = [&self.promote, &self.reap, &self.fire, &self.prune];
-        tasks.map(|task| task.failures).into_iter().max().unwrap_or_default()
+        let chores = [&self.promote, &self.reap, &self.fire, &self.prune];
+        chores.map(|chore| chore.slot.failures).into_iter().max().unwrap_or_default()
     }
 
     /// Returns the time before which all due jobs are known to have been promoted.
@@ -281,12 +268,13 @@ impl Maintenance {
         self.due_bound
     }
 
-    fn task_of(&mut self, request: &MaintenanceRequest) -> &mut Task {
-        match request {
-            MaintenanceRequest::Promote(_) => &mut self.promote,
-            MaintenanceRequest::Reap(_) => &mut self.reap,
-            MaintenanceRequest::DueSchedules(_) | MaintenanceRequest::FireSchedules(_) => &mut self.fire,
-            MaintenanceRequest::Prune(_) | MaintenanceRequest::DeleteEmptyQueues(_) => &mut self.prune,
+    fn chore(&mut self, timer: Timer) -> &mut Chore {
+        match timer {
+            Timer::Promote => &mut self.promote,
+            Timer::Reap => &mut self.reap,
+            Timer::Fire => &mut self.fire,
+            // No other timer is one of maintenance.
+            _ => &mut self.prune,
         }
     }
 
@@ -301,15 +289,15 @@ impl Maintenance {
         reply: Result<Rows, Failure>,
         now: Instant,
         entropy: &mut dyn Entropy,
-    ) -> Result<Maintained, Trouble> {
-        let reply = read(reply, |rows| promote.interpret(rows))?;
-        let is_full = reply.promoted == MAX_PROMOTE as u64;
+    ) -> Result<MaintenanceReport, Trouble> {
+        let reply = interpret(reply, |rows| promote.interpret(rows))?;
+        let is_full = reply.promoted == Promote::BATCH as u64;
         self.due_bound = reply.upto.filter(|_| is_full);
         match is_full {
             true => self.promote.at = Some(now),
             false => self.set_promote(reply.next_due, now, entropy),
         }
-        Ok(Maintained { promoted: reply.promoted, ..Maintained::default() })
+        Ok(MaintenanceReport { promoted: reply.promoted, ..MaintenanceReport::default() })
     }
 
     fn set_promote(&mut self, next_due: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
@@ -324,9 +312,9 @@ impl Maintenance {
         reply: Result<Rows, Failure>,
         now: Instant,
         entropy: &mut dyn Entropy,
-    ) -> Result<Maintained, Trouble> {
-        let reply = read(reply, |rows| reap.interpret(rows))?;
-        if reply.reaped == MAX_REAP as u64 {
+    ) -> Result<MaintenanceReport, Trouble> {
+        let reply = interpret(reply, |rows| reap.interpret(rows))?;
+        if reply.reaped == Reap::BATCH as u64 {
             self.reap.at = Some(now);
         } else {
             let fruitless = reply.reaped == 0 && reply.next_expiry.is_some_and(|next| next.is_zero());
@@ -337,7 +325,7 @@ impl Maintenance {
             // Awake anyway, it looks for schedules that another process has set or changed.
             self.fire.set_earlier(now.max(self.fire.not_before));
         }
-        Ok(Maintained { reaped: reply.reaped, ..Maintained::default() })
+        Ok(MaintenanceReport { reaped: reply.reaped, ..MaintenanceReport::default() })
     }
 
     fn set_reap(&mut self, next_expiry: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
@@ -355,15 +343,15 @@ impl Maintenance {
         reply: Result<Rows, Failure>,
         now: Instant,
         entropy: &mut dyn Entropy,
-    ) -> Result<Maintained, Trouble> {
-        let reply = read(reply, |rows| due.interpret(rows))?;
+    ) -> Result<MaintenanceReport, Trouble> {
+        let reply = interpret(reply, |rows| due.interpret(rows))?;
         let fire = FireSchedules::of(&reply, || entropy.next_u64());
         self.fire_next = match fire.is_empty() {
             true => due.beyond(&reply).map(MaintenanceRequest::DueSchedules),
             false => Some(MaintenanceRequest::FireSchedules(fire)),
         };
         if self.fire_next.is_some() {
-            return Ok(Maintained::default());
+            return Ok(MaintenanceReport::default());
         }
         if due.skip == 0 && reply.due.is_empty() {
             self.fire.fruitless = 0;
@@ -372,23 +360,23 @@ impl Maintenance {
             let next = reply.next_tick.map_or(UNREADABLE_PAUSE, |next| next.min(UNREADABLE_PAUSE));
             self.set_fire(Some(next), now, entropy);
         }
-        Ok(Maintained::default())
+        Ok(MaintenanceReport::default())
     }
 
     /// Lists due schedules again after a firing: for those that are left, and for the next tick. What a request with a
     /// lost reply has fired is no longer due.
     fn handle_fired(
         &mut self,
-        fire: &FireSchedules,
+        fire: FireSchedules,
         reply: Result<Rows, Failure>,
         now: Instant,
-    ) -> Result<Maintained, Trouble> {
-        let fired = read(reply, |rows| fire.clone().interpret(rows))?;
+    ) -> Result<MaintenanceReport, Trouble> {
+        let fired = interpret(reply, |rows| fire.interpret(rows))?;
         let fruitless = fired.schedules == 0;
         let pause = self.fire.pause_after(fruitless);
         self.fire.not_before = if fruitless { now + pause } else { now };
         self.fire.at = Some(self.fire.not_before);
-        Ok(Maintained { fired: fired.jobs, ..Maintained::default() })
+        Ok(MaintenanceReport { fired: fired.jobs, ..MaintenanceReport::default() })
     }
 
     fn set_fire(&mut self, next_tick: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {
@@ -405,11 +393,11 @@ impl Maintenance {
         prune: PruneJobs,
         reply: Result<Rows, Failure>,
         now: Instant,
-    ) -> Result<Maintained, Trouble> {
-        let page = read(reply, |rows| prune.interpret(rows))?;
+    ) -> Result<MaintenanceReport, Trouble> {
+        let page = interpret(reply, |rows| prune.interpret(rows))?;
         (self.prune_after, self.is_last_page_done) = (page.upto, page.upto.is_none());
         self.prune.at = Some(now);
-        Ok(Maintained { pruned: page.deleted, ..Maintained::default() })
+        Ok(MaintenanceReport { pruned: page.deleted, ..MaintenanceReport::default() })
     }
 
     fn handle_deleted_queues(
@@ -417,11 +405,23 @@ impl Maintenance {
         delete: DeleteEmptyQueues,
         reply: Result<Rows, Failure>,
         now: Instant,
-    ) -> Result<Maintained, Trouble> {
-        read(reply, |rows| delete.interpret(rows))?;
+    ) -> Result<MaintenanceReport, Trouble> {
+        interpret(reply, |rows| delete.interpret(rows))?;
         self.is_last_page_done = false;
         self.prune.at = self.options.prune_every.map(|every| now + every.max(SHORTEST_PRUNE_INTERVAL));
-        Ok(Maintained::default())
+        Ok(MaintenanceReport::default())
+    }
+}
+
+impl MaintenanceRequest {
+    /// Returns the timer of its kind.
+    fn timer(&self) -> Timer {
+        match self {
+            MaintenanceRequest::Promote(_) => Timer::Promote,
+            MaintenanceRequest::Reap(_) => Timer::Reap,
+            MaintenanceRequest::DueSchedules(_) | MaintenanceRequest::FireSchedules(_) => Timer::Fire,
+            MaintenanceRequest::Prune(_) | MaintenanceRequest::DeleteEmptyQueues(_) => Timer::Prune,
+        }
     }
 }
 
@@ -436,15 +436,6 @@ impl Request for MaintenanceRequest {
             MaintenanceRequest::DeleteEmptyQueues(delete) => delete.plan(),
         }
     }
-}
-
-/// Interprets a reply.
-pub(super) fn read<T>(
-    reply: Result<Rows, Failure>,
-    interpret: impl FnOnce(&Rows) -> Result<T, Error>,
-) -> Result<T, Trouble> {
-    let rows = reply.map_err(Trouble::Failed)?;
-    interpret(&rows).map_err(Trouble::Refused)
 }
 
 #[cfg(test)]
@@ -496,23 +487,23 @@ mod tests {
     #[test]
     fn a_full_promotion_continues_at_once_and_an_empty_one_is_repeated_after_a_minute() {
         let mut maintenance = standalone();
-        let promote = MaintenanceRequest::Promote(Promote { limit: MAX_PROMOTE, bound: None });
+        let promote = MaintenanceRequest::Promote(Promote { limit: Promote::BATCH, bound: None });
         let full = row(&[Some(1_000), Some(0), None]);
-        assert_eq!(maintenance.handle_reply(promote.clone(), full, at(5), &mut Zero).ready(), 1_000);
+        assert_eq!(maintenance.handle_reply(promote.clone(), full, at(5), &mut Zero).unwrap().ready(), 1_000);
         assert_eq!(maintenance.promote.at, Some(at(5)));
         let none = row(&[Some(0), None, None]);
         maintenance.promote.at = None;
-        assert_eq!(maintenance.handle_reply(promote, none, at(5), &mut Zero), Maintained::default());
+        assert_eq!(maintenance.handle_reply(promote, none, at(5), &mut Zero), Ok(MaintenanceReport::default()));
         assert_eq!(maintenance.promote.at, Some(at(65)));
     }
 
     #[test]
     fn a_failure_is_reported_and_retried_after_a_pause() {
         let mut maintenance = standalone();
-        let reap = MaintenanceRequest::Reap(Reap { limit: MAX_REAP, seed: 0 });
+        let reap = MaintenanceRequest::Reap(Reap { limit: Reap::BATCH, seed: 0 });
         let failure = Failure::not_sent("refused");
         let outcome = maintenance.handle_reply(reap, Err(failure.clone()), at(5), &mut Zero);
-        assert_eq!(outcome.trouble, Some(Trouble::Failed(failure)));
+        assert_eq!(outcome, Err(Trouble::Failed(failure)));
         assert_eq!((maintenance.failures(), maintenance.reap.at > Some(at(5))), (1, true));
     }
 
@@ -526,19 +517,30 @@ mod tests {
         for (upto, follows) in [(Some(id), StatementId::PruneJobs), (None, StatementId::DeleteEmptyQueues)] {
             let request = next(&mut maintenance, at(0)).unwrap();
             assert_eq!(request.plan().statement, StatementId::PruneJobs);
-            let seen = if upto.is_some() { PRUNE_PAGE as i64 } else { 1 };
+            let seen = if upto.is_some() { PruneJobs::PAGE as i64 } else { 1 };
             let mut rows = Rows::builder(3);
             rows.push(Some(&seen.to_be_bytes()));
             rows.push(Some(id.as_bytes()));
             rows.push(Some(&3i64.to_be_bytes()));
-            assert_eq!(maintenance.handle_reply(request, Ok(rows.finish()), at(0), &mut Zero).pruned, 3);
+            assert_eq!(maintenance.handle_reply(request, Ok(rows.finish()), at(0), &mut Zero).unwrap().pruned, 3);
             let is_last_page_done = maintenance.is_last_page_done;
             assert_eq!(is_last_page_done, follows == StatementId::DeleteEmptyQueues);
         }
         let request = next(&mut maintenance, at(0)).unwrap();
         assert_eq!(request.plan().statement, StatementId::DeleteEmptyQueues);
         let outcome = maintenance.handle_reply(request, row(&[Some(0), Some(0)]), at(0), &mut Zero);
-        assert_eq!((outcome, maintenance.poll_timeout()), (Maintained::default(), Some((at(600), Timer::Prune))));
+        assert_eq!(outcome, Ok(MaintenanceReport::default()));
+        assert_eq!(maintenance.poll_timeout(), Some((at(600), Timer::Prune)));
+    }
+
+    #[test]
+    fn pruning_without_an_interval_still_pauses_between_two_rounds() {
+        let options = MaintenanceOptions { reaps: true, prune_every: Some(Duration::ZERO), look_every: None };
+        let mut maintenance = Maintenance::new(options, at(0));
+        let last = MaintenanceRequest::DeleteEmptyQueues(DeleteEmptyQueues { queue_id: None });
+        let outcome = maintenance.handle_reply(last, row(&[Some(0), Some(0)]), at(5), &mut Zero);
+        assert_eq!(outcome, Ok(MaintenanceReport::default()));
+        assert_eq!(maintenance.poll_timeout(), Some((at(6), Timer::Prune)));
     }
 
     #[test]
@@ -547,7 +549,7 @@ mod tests {
         let request = next(&mut maintenance, at(0)).unwrap();
         maintenance.stop();
         let reply = maintenance.handle_reply(request, Err(Failure::no_reply("cut")), at(1), &mut Zero);
-        assert_eq!((reply, next(&mut maintenance, at(1_000))), (Maintained::default(), None));
+        assert_eq!((reply, next(&mut maintenance, at(1_000))), (Ok(MaintenanceReport::default()), None));
         maintenance.promote_by(at(2));
         assert_eq!(maintenance.poll_timeout(), None);
     }

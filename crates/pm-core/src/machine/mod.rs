@@ -59,12 +59,13 @@ mod batcher;
 mod maintenance;
 mod notifications;
 mod producer;
+mod slot;
 mod timer;
 mod worker;
 
 pub use batch::{Batch, BatchLimits, Batched, RequestId, RetryDeadlines};
 pub use batcher::Batcher;
-pub use maintenance::{Maintained, Maintenance, MaintenanceOptions, MaintenanceRequest};
+pub use maintenance::{Maintenance, MaintenanceOptions, MaintenanceReport, MaintenanceRequest};
 pub use producer::{EnqueueKind, EnqueueLock, Enqueued, Producer, ProducerEvent, ProducerRequest};
 pub use timer::Timer;
 pub use worker::{SentClaim, SentExtend, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
@@ -144,6 +145,12 @@ impl fmt::Display for Trouble {
 }
 
 impl std::error::Error for Trouble {}
+
+/// Returns what `read` makes of a reply.
+fn interpret<T>(reply: Result<Rows, Failure>, read: impl FnOnce(&Rows) -> Result<T, Error>) -> Result<T, Trouble> {
+    let rows = reply.map_err(Trouble::Failed)?;
+    read(&rows).map_err(Trouble::Refused)
+}
 
 /// Returns how long to wait after this many failures in a row: 50 ms, doubled each time up to 5 s, half of it random.
 fn retry_delay(failures: u32, entropy: &mut dyn Entropy) -> Duration {

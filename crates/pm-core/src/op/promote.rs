@@ -35,6 +35,11 @@ pub struct Promoted {
     pub next_due: Option<Duration>,
 }
 
+impl Promote {
+    /// The number of jobs that one statement promotes at most, as a rule.
+    pub const BATCH: usize = 1_000;
+}
+
 impl Operation for Promote {
     type Output = Promoted;
     const STATEMENT: StatementId = StatementId::Promote;

@@ -113,6 +113,11 @@ pub struct PrunedPage {
     pub deleted: u64,
 }
 
+impl PruneJobs {
+    /// The number of jobs that one statement reads, as a rule.
+    pub const PAGE: usize = 5_000;
+}
+
 impl Operation for PruneJobs {
     type Output = PrunedPage;
     const STATEMENT: StatementId = StatementId::PruneJobs;

@@ -34,6 +34,11 @@ pub struct Reaped {
     pub next_expiry: Option<Duration>,
 }
 
+impl Reap {
+    /// The number of leases that one statement reaps at most, as a rule.
+    pub const BATCH: usize = 500;
+}
+
 impl Operation for Reap {
     type Output = Reaped;
     const STATEMENT: StatementId = StatementId::Reap;

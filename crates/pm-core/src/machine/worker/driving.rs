@@ -1,8 +1,8 @@
 //! The interface of a worker to its driver: requests, replies and timers.
 
 use super::prefetch::is_open;
-use super::slot::RequestSlot;
 use super::{IDLE_SLACK, Worker, WorkerRequest};
+use crate::machine::slot::RequestSlot;
 use crate::machine::timer::Timer;
 use crate::machine::{Entropy, Machine};
 use crate::op::{NotifyIdle, Poll, ReleaseClaim};

@@ -8,7 +8,7 @@ mod poll_interval;
 mod prefetch;
 mod replies;
 mod request;
-mod slot;
+mod slots;
 
 pub use claims::SentClaim;
 pub use request::{SentExtend, WorkerRequest};
@@ -23,7 +23,7 @@ use crate::{Backoff, ClaimedJob, Error, Failure, Instant, Lease, QueueName, Verd
 use claims::{Lines, LostClaims};
 use leases::{Leased, Leases};
 use poll_interval::{PollInterval, SlowStart, TakenMeter};
-use slot::RequestSlots;
+use slots::RequestSlots;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

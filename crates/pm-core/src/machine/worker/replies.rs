@@ -6,9 +6,9 @@ use super::{
     BUSY_POLL, Buffered, Followed, Leased, RELEASED_POLL, SentExtend, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,
 };
 use crate::machine::batch::Batch;
-use crate::machine::maintenance::{MaintenanceRequest, read};
+use crate::machine::maintenance::MaintenanceRequest;
 use crate::machine::timer::Timer;
-use crate::machine::{Entropy, RequestId, Trouble, retry_delay};
+use crate::machine::{Entropy, RequestId, Trouble, interpret, retry_delay};
 use crate::op::{
     ClaimReply, Extended, Outcome, Poll, PollReply, QueueReading, ReleaseClaim, Settle, SettleItem, Unsettled,
 };
@@ -33,7 +33,7 @@ impl Worker {
         if self.draining {
             return;
         }
-        match read(reply, |rows| poll.clone().interpret(rows)) {
+        match interpret(reply, |rows| poll.clone().interpret(rows)) {
             Ok(reply) => self.apply_poll(&poll, reply, now, entropy),
             Err(trouble) => self.retry_after_failure(Timer::Poll, self.slots.poll.failures, trouble, now, entropy),
         }
@@ -103,7 +103,7 @@ impl Worker {
         };
         let (lease, limit) = (sent.claim().lease, sent.claim().limit);
         let (sent_at, longest) = (sent.sent_at, sent.longest);
-        match read(reply, |rows| sent.claim().clone().interpret(rows)) {
+        match interpret(reply, |rows| sent.claim().clone().interpret(rows)) {
             Ok(reply) => self.apply_claim(sent, reply, now, entropy),
             Err(trouble) => {
                 if let Some(may_run_for) = may_run_for {
@@ -264,7 +264,7 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        match read(reply, |rows| Settle { items: &batch.items, passes: batch.passes }.interpret(rows)) {
+        match interpret(reply, |rows| Settle { items: &batch.items, passes: batch.passes }.interpret(rows)) {
             Ok(unsettled) => self.handle_settle_reply(batch, unsettled, now, entropy),
             Err(Trouble::Failed(failure)) => self.handle_settle_failure(batch, failure, now, entropy),
             Err(refused) => {
@@ -352,7 +352,7 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         self.slots.outcome.record_reply(&reply);
-        match read(reply, |rows| Outcome { items: &batch.items }.interpret(rows)) {
+        match interpret(reply, |rows| Outcome { items: &batch.items }.interpret(rows)) {
             Ok(applied) => {
                 let indexes: Vec<_> =
                     applied.iter().enumerate().filter(|(_, applied)| **applied).map(|(index, _)| index).collect();
@@ -380,7 +380,7 @@ impl Worker {
         let SentExtend { extend, sent_at, request_ids } = sent;
         let leases = extend.leases.clone();
         leases.iter().for_each(|lease| self.leases.set_extending(lease, false));
-        match read(reply, |rows| extend.interpret(rows)) {
+        match interpret(reply, |rows| extend.interpret(rows)) {
             Ok(extended) => {
                 for (lease, extended) in leases.iter().zip(&extended) {
                     self.record_extended(*lease, sent_at, *extended, now);
@@ -449,13 +449,13 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        let maintained = self.maintenance.handle_reply(request, reply, now, entropy);
-        if maintained.ready() > 0 {
-            self.handle_change(now);
-            self.notify_idle(now);
-        }
-        if let Some(trouble) = maintained.trouble {
-            self.handle_trouble(trouble, now);
+        match self.maintenance.handle_reply(request, reply, now, entropy) {
+            Ok(done) if done.ready() > 0 => {
+                self.handle_change(now);
+                self.notify_idle(now);
+            }
+            Ok(_) => {}
+            Err(trouble) => self.handle_trouble(trouble, now),
         }
     }
 
@@ -467,7 +467,7 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         self.slots.release_claim.record_reply(&reply);
-        match read(reply, |rows| release.interpret(rows)) {
+        match interpret(reply, |rows| release.interpret(rows)) {
             Ok(released) => {
                 self.lost_claims.handle_released(release.lease, now);
                 if released > 0 {

@@ -1,23 +1,6 @@
-//! The requests in flight, at most one of each kind.
+//! The requests in flight of a worker.
 
-use crate::Failure;
-
-/// One kind of request: at most one is in flight.
-#[derive(Debug, Default)]
-pub(super) struct RequestSlot {
-    /// Whether one is in flight.
-    pub(super) busy: bool,
-    /// How many in a row have failed.
-    pub(super) failures: u32,
-}
-
-impl RequestSlot {
-    /// Records a reply or a failure.
-    pub(super) fn record_reply<T>(&mut self, reply: &Result<T, Failure>) {
-        self.busy = false;
-        self.failures = if reply.is_ok() { 0 } else { self.failures.saturating_add(1) };
-    }
-}
+use crate::machine::slot::RequestSlot;
 
 /// All kinds of requests except settles, which are batched, and maintenance.
 #[derive(Debug, Default)]
