@@ -279,42 +279,20 @@ async fn each_bulk_call_reports_which_jobs_stay_locked_and_changes_the_others() 
         lock(&mut session, &[locked]).await;
         let mut ids = [locked, fixture.put(1).await, missing];
         let expected = [Change::Locked, Change::Changed, Change::NotFound];
-        assert_eq!(
-            queue.change_jobs(&BulkAction::Restart { force: false }, &ids, &anything).await.unwrap().changes().to_vec(),
-            expected,
-            "{way:?}"
-        );
-        assert_eq!(
-            queue
-                .change_jobs(&BulkAction::Move { to: QueueName::new("others").unwrap() }, &ids, &anything)
-                .await
-                .unwrap()
-                .changes()
-                .to_vec(),
-            expected,
-            "{way:?}"
-        );
-        assert_eq!(
-            queue
-                .change_jobs(&BulkAction::Fail { reason: "enough".to_owned() }, &ids, &anything)
-                .await
-                .unwrap()
-                .changes()
-                .to_vec(),
-            expected,
-            "{way:?}"
-        );
-        assert_eq!(
-            queue.change_jobs(&BulkAction::Delete, &ids, &anything).await.unwrap().changes().to_vec(),
-            expected,
-            "{way:?}"
-        );
-        ids[1] = fixture.put(2).await;
-        assert_eq!(
-            queue.change_jobs(&BulkAction::Finish, &ids, &anything).await.unwrap().changes().to_vec(),
-            expected,
-            "{way:?}"
-        );
+        let to = QueueName::new("others").unwrap();
+        for action in [
+            BulkAction::Restart { force: false },
+            BulkAction::Move { to },
+            BulkAction::Fail { reason: "enough".to_owned() },
+            BulkAction::Delete,
+            BulkAction::Finish,
+        ] {
+            if action == BulkAction::Finish {
+                ids[1] = fixture.put(2).await;
+            }
+            let report = queue.change_jobs(&action, &ids, &anything).await.unwrap();
+            assert_eq!(report.changes(), expected, "{way:?}: {action:?}");
+        }
         let refused = queue.delete_jobs(&ids).await.expect_err("one is locked");
         assert_eq!(refused.kind(), ErrorKind::Database, "{way:?}");
         assert!(refused.to_string().contains("locked 1 of 3 jobs"), "{way:?}: {refused}");
@@ -330,19 +308,23 @@ async fn each_bulk_call_reports_which_jobs_stay_locked_and_changes_the_others() 
 async fn an_error_while_locked_jobs_are_retried_does_not_hide_what_became_of_the_others() {
     let fixture = Fixture::new().await;
     let ids = [fixture.put(0).await, fixture.put(1).await];
-    let mut someone = Direct::to(&fixture.database.url()).await;
-    lock(&mut someone, &ids[..1]).await;
+    let mut session = Direct::to(&fixture.database.url()).await;
+    lock(&mut session, &ids[..1]).await;
     let queue = fixture.another(long_timeouts()).await;
-    let deleter = queue.clone();
+    let (deleter, another) = (queue.clone(), queue.clone());
     let deleting =
         tokio::spawn(
             async move { deleter.change_jobs(&BulkAction::Delete, &ids, &Precondition::default()).await.unwrap() },
         );
     let jobs = async || fixture.number("select count(*) from pm.job") == 1;
     eventually("the other is deleted", TIMEOUT, jobs).await;
+    let counting = tokio::spawn(async move { another.delete_jobs(&ids[..1]).await });
+    tokio::time::sleep(SECOND / 10).await;
     queue.close().await;
     let report = within("the report", deleting).await.unwrap();
     assert_eq!(report.changes(), [Change::Locked, Change::Changed]);
+    let error = within("the count", counting).await.unwrap().expect_err("it was interrupted");
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -243,11 +243,11 @@ impl Queue {
     }
 
     async fn changed(&self, action: BulkAction, ids: &[Uuid]) -> Result<u64, Error> {
-        let report = self.change_jobs(&action, ids, &Precondition::default()).await?;
-        match (report.count(Change::Locked), report.count(Change::Unknown)) {
-            (0, 0) => Ok(report.changed()),
-            (_, 1..) => Err(Failure::no_reply("the reply to a retry for locked jobs").into()),
-            (locked, 0) => {
+        let (report, interruption) = self.apply(&action, ids, &Precondition::default()).await?;
+        match (interruption, report.count(Change::Locked)) {
+            (Some(error), _) => Err(error),
+            (None, 0) => Ok(report.changed()),
+            (None, locked) => {
                 let message = format!("another transaction has locked {locked} of {} jobs", ids.len());
                 Err(Failure::reported("55P03", None, message).into())
             }
@@ -270,6 +270,16 @@ impl Queue {
         ids: &[Uuid],
         precondition: &Precondition,
     ) -> Result<BulkReport, Error> {
+        self.apply(action, ids, precondition).await.map(|(report, _)| report)
+    }
+
+    /// Does so, and also returns the error that ended the retries of locked jobs, if one did.
+    async fn apply(
+        &self,
+        action: &BulkAction,
+        ids: &[Uuid],
+        precondition: &Precondition,
+    ) -> Result<(BulkReport, Option<Error>), Error> {
         let precondition = || precondition.clone();
         match action {
             BulkAction::Restart { force } => {
@@ -282,7 +292,7 @@ impl Queue {
             BulkAction::Delete => self.in_bulk(ids, |ids| DeleteJobs { ids, precondition: precondition() }).await,
             BulkAction::Move { to } if ids.is_empty() => {
                 self.run(GetSettings { name: to.clone() }).await?;
-                Ok(BulkReport::default())
+                Ok((BulkReport::default(), None))
             }
             BulkAction::Move { to } => {
                 self.in_bulk(ids, |ids| MoveJobs { ids, queue: to.clone(), precondition: precondition() }).await
@@ -312,7 +322,11 @@ impl Queue {
 
     /// Changes jobs, 1,000 in one statement. Those that another transaction has locked are retried, apart from the
     /// others, until the lock timeout has passed.
-    async fn in_bulk<O>(&self, ids: &[Uuid], operation: impl Fn(Vec<Uuid>) -> O) -> Result<BulkReport, Error>
+    async fn in_bulk<O>(
+        &self,
+        ids: &[Uuid],
+        operation: impl Fn(Vec<Uuid>) -> O,
+    ) -> Result<(BulkReport, Option<Error>), Error>
     where
         O: Operation<Output = BulkReply> + Clone + Send + Sync + 'static,
     {
@@ -327,7 +341,7 @@ impl Queue {
                     Err(error) if deadline.is_some() => {
                         let change = if error.is_outcome_unknown() { Change::Unknown } else { Change::Locked };
                         indices.iter().for_each(|index| changes[*index] = change);
-                        return Ok(BulkReport { changes });
+                        return Ok((BulkReport { changes }, Some(error)));
                     }
                     reply => reply?,
                 };
@@ -338,7 +352,7 @@ impl Queue {
             remaining.retain(|index| changes[*index] == Change::Locked);
             let deadline = *deadline.get_or_insert_with(|| link.now() + link.lock_timeout);
             if remaining.is_empty() || link.now() + pause > deadline {
-                return Ok(BulkReport { changes });
+                return Ok((BulkReport { changes }, None));
             }
             self.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
