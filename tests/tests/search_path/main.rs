@@ -1,4 +1,4 @@
-//! pm's statements never run what another role puts into a schema of the search path, whoever opened the session.
+//! pm's statements never run what another role puts into a schema of the search path, no matter who opened the session.
 
 use pm_core::{Catalog, SchemaName, Statement, StatementId, Type, migration_script};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, ErrorKind, OnConflict, Queue};

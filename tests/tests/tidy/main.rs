@@ -94,6 +94,7 @@ fn a_retired_word_is_found() {
         for line in [format!("a {word}."), format!("fn last_{word}_of()"), format!("struct My{capital}Here;")] {
             assert_bites(retired_words, "a/b.rs", &line, "a name");
         }
+        assert_eq!(retired_words(&[file(&format!("docs/only-{word}.md"), "")]).len(), 1);
     }
 }
 

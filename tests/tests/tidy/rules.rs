@@ -97,7 +97,7 @@ pub(crate) fn left_behind(files: &[File]) -> Vec<String> {
     files.iter().filter(is_code).flat_map(|file| lines_with(file, find)).collect()
 }
 
-/// Finds retired words, also as a part of a name. The changelog quotes the past.
+/// Finds retired words, also as a part of a name or of a path. The changelog quotes the past.
 pub(crate) fn retired_words(files: &[File]) -> Vec<String> {
     let is_prose_or_code = |file: &&File| {
         let extensions = ["rs", "sql", "md", "toml", "sh"];
@@ -105,7 +105,8 @@ pub(crate) fn retired_words(files: &[File]) -> Vec<String> {
         has_words && file.path != "CHANGELOG.md"
     };
     let find = |line: &str| words(line).into_iter().find(|word| RETIRED.contains(&word.as_str()));
-    files.iter().filter(is_prose_or_code).flat_map(|file| lines_with(file, find)).collect()
+    let paths = files.iter().filter_map(|file| find(&file.path).map(|word| format!("{}: {word}", file.path)));
+    paths.chain(files.iter().filter(is_prose_or_code).flat_map(|file| lines_with(file, find))).collect()
 }
 
 /// Returns the words of a line in lower case; names are split at underscores and capitals.
