@@ -286,9 +286,23 @@ fn commands_die_with_a_worker_that_is_killed() {
 
 #[test]
 fn commands_die_with_a_worker_that_is_killed_after_its_guard() {
+    kill_guard_and_worker(false);
+}
+
+#[test]
+fn the_guard_restarts_although_the_file_of_the_program_has_been_deleted() {
+    kill_guard_and_worker(true);
+}
+
+fn kill_guard_and_worker(is_file_deleted: bool) {
     let fixture = Fixture::with_queues(&["mail"]);
     let script = "read n; echo $$ > \"$HOME/new.$n\"; mv \"$HOME/new.$n\" \"$HOME/began.$n\"; trap '' TERM HUP INT; sleep 1000 & wait";
-    let mut working = work(&fixture, &["--concurrency", "2"], script);
+    let program = fixture.home.path().join("pm");
+    std::fs::copy(env!("CARGO_BIN_EXE_pm"), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.env_clear().envs(fixture.command().get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.args(["work", "mail", "--ndjson", "--concurrency", "2", "--", "sh", "-c", script]);
+    let mut working = Working::start(&mut command);
     let began = |n: u32| fixture.home.path().join(format!("began.{n}"));
     fixture.add(&["mail", "1"]);
     await_file(&began(1));
@@ -307,6 +321,9 @@ fn commands_die_with_a_worker_that_is_killed_after_its_guard() {
     assert_eq!(guards.len(), 1, "{guards:?}");
     rustix::process::kill_process(rustix::process::Pid::from_raw(guards[0] as i32).unwrap(), Signal::KILL).unwrap();
     await_exit(&guards[0].to_string());
+    if is_file_deleted {
+        std::fs::remove_file(&program).unwrap();
+    }
     fixture.add(&["mail", "2"]);
     await_file(&began(2));
     working.signal(Signal::KILL);
