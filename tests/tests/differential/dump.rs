@@ -6,7 +6,10 @@ use pm_queue::Timestamp;
 use tokio_postgres::SimpleQueryMessage;
 
 /// Empties the tables and resets the sequences.
+///
+/// The lock keeps out sessions that are being opened: one that saw the old jobs and the new sequence would advance it.
 pub(crate) const EMPTY: &str = "
+    lock table pm.job in access exclusive mode;
     delete from pm.job; delete from pm.queue; delete from pm.attempt; delete from pm.payload; delete from pm.replacement;
     delete from pm.claim_frontier; delete from pm.schedule;
     select setval('pm.job_seq', 1, false), setval(pg_get_serial_sequence('pm.queue', 'id'), 1, false),
