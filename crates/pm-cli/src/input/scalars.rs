@@ -86,9 +86,11 @@ fn fits(number: &str) -> bool {
     if is_integer && (number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok()) {
         return true;
     }
-    // Rust formats a float as the shortest decimal that parses to the same float.
-    let is_same = |float: f64| float.is_finite() && decimal(&format!("{float:e}")) == decimal(number);
-    !is_integer && number.parse::<f64>().is_ok_and(is_same)
+    // The shortest decimal that parses to the same float. There may be two, and Rust and serde_json differ about some.
+    let shortest = |float: f64| [format!("{float:e}"), serde_json::to_string(&float).unwrap_or_default()];
+    let is_same = |text: String| decimal(&text) == decimal(number);
+    let is_exact = |float: f64| float.is_finite() && shortest(float).into_iter().any(is_same);
+    !is_integer && number.parse::<f64>().is_ok_and(is_exact)
 }
 
 /// Returns the digits of a decimal number, without leading and trailing zeros, and the exponent of the last digit.
@@ -161,6 +163,8 @@ mod tests {
             "123.456e-7",
             "1.7976931348623157e308",
             "5e-324",
+            "-919944363435402.2",
+            "-919944363435402.3",
             "0.00000000000000000000001",
         ] {
             assert_eq!(check_numbers(number), Ok(()), "{number}");
