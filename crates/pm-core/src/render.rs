@@ -2,40 +2,60 @@
 
 use crate::SchemaName;
 
-/// Parts that several statements share, by their placeholders.
-const PARTS: [(&str, &str); 8] = [
-    ("{job_columns}", include_str!("op/job_columns.sql")),
-    ("{search_path}", SEARCH_PATH),
-    ("{precondition}", include_str!("op/precondition.sql")),
-    ("{new_jobs}", include_str!("op/new_jobs.sql")),
-    ("{not_added}", include_str!("op/not_added.sql")),
-    ("{lines}", include_str!("op/lines.sql")),
-    ("{lapsed_keys}", include_str!("op/lapsed_keys.sql")),
-    ("{key_has_lapsed}", include_str!("op/key_has_lapsed.sql")),
-];
-
-/// Expressions that several statements share. `{name:argument}` is replaced by one, with the argument for its `@`.
-const EXPRESSIONS: [(&str, &str); 5] = [
+/// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
+/// argument for each `@`. A text may use those below it.
+const PARTS: [(&str, &str); 23] = [
+    ("search_path", SEARCH_PATH),
+    ("job_columns", include_str!("op/job_columns.sql")),
+    ("precondition", include_str!("op/precondition.sql")),
+    ("new_jobs", include_str!("op/new_jobs.sql")),
+    ("not_added", include_str!("op/not_added.sql")),
+    ("lines", include_str!("op/lines.sql")),
+    ("lapsed_keys", include_str!("op/lapsed_keys.sql")),
+    ("new_frontier", include_str!("op/new_frontier.sql")),
+    ("bulk_outcome", include_str!("op/bulk_outcome.sql")),
     // The state of a job (@) as it is shown: a pending job is shown as paused if it or its queue is. `queue` is in
     // scope.
     ("shown_state", "case when @.state = 0 and (@.paused or queue.paused) then 4::pg_catalog.int2 else @.state end"),
     // Whether a job (@) waits for its due time. This is the predicate of the index job_wait.
     ("is_waiting", "@.seq is null and @.run_at is not null and not @.paused"),
+    // Whether `job` is in progress: those of a line are at or below its `claim_frontier`.
+    (
+        "is_in_progress",
+        "job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority \
+         and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1",
+    ),
+    // Whether `f` is the frontier of a line (@: a queue's id and a priority).
+    ("is_frontier_of", "(f.queue_id, f.priority) = (@) and f.retired_at is null"),
+    // The next position in a line.
+    ("next_position", "pg_catalog.nextval('{schema}.job_seq')"),
     // The payload of a job (@): its own or a shared one.
     ("payload_of", "coalesce(@.payload, (select payload.data from {schema}.payload where payload.id = @.payload_id))"),
+    // Adds attempts: their lease, end, verdict, worker and reason, and where they are from (@).
+    (
+        "add_attempts",
+        "insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason) \
+         select id, attempt, @ on conflict do nothing",
+    ),
+    // The key that a job still reserves after it has ended, if it has (@).
+    ("key_if_ended", "case when @ and {key_until_has_passed} then null else job.reserved_key end"),
+    // Whether a job's reservation of its key has lapsed.
+    ("key_has_lapsed", "(job.state >= 2 and {key_until_has_passed})"),
+    ("key_until_has_passed", "coalesce(job.key_until <= pg_catalog.statement_timestamp(), true)"),
+    // When a lease of `queue` ends that begins or is extended now.
+    (
+        "lease_end",
+        "pg_catalog.statement_timestamp() + {interval:greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))}",
+    ),
+    // From now until a time (@) in whole milliseconds.
+    (
+        "ms_until",
+        "{ms:greatest(@, '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()}",
+    ),
     // An interval (@) in whole milliseconds.
     ("ms", "(extract(epoch from @) * 1000.0)::pg_catalog.int8"),
-    // The outcome of one item of a bulk action: 0 not found, 1 changed (in @), 2 refused, 3 in another queue, 5 locked
-    // by another transaction. `item` has the id; `judged` has the job if it could be locked. A job that is deleted at
-    // the same time may count as locked; a later try does not find it.
-    (
-        "outcome",
-        "case when judged.id is null and exists (select from {schema}.job where job.id = any(array[item.id])) then 5::pg_catalog.int2 \
-              when judged.id is null then 0::pg_catalog.int2 \
-              when judged.id in (select id from @) then 1::pg_catalog.int2 \
-              when judged.is_in_queue then 2::pg_catalog.int2 \
-              else 3::pg_catalog.int2 end",
-    ),
+    // A number of milliseconds (@) as an interval.
+    ("interval", "@::pg_catalog.float8 * interval '1 ms'"),
 ];
 
 const SEARCH_PATH: &str = include_str!("op/search_path.sql");
@@ -56,19 +76,19 @@ pub(crate) fn with_search_path_check(text: &str) -> String {
 
 /// Returns `sql` for one schema, without comments.
 pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
-    let text = PARTS.iter().fold(bare(sql), |text, (name, part)| text.replace(name, &bare(part)));
-    let text = EXPRESSIONS.iter().fold(text, |text, (name, expression)| substitute(&text, name, expression));
+    let text = PARTS.iter().fold(bare(sql), |text, (name, part)| substitute(&text, name, &bare(part)));
     text.replace("{schema}", &format!("\"{schema}\""))
 }
 
-/// Replaces each `{name:argument}` by the expression with its argument.
-fn substitute(text: &str, name: &str, expression: &str) -> String {
+/// Replaces each `{name}` and `{name:argument}` by the part with its argument.
+fn substitute(text: &str, name: &str, part: &str) -> String {
+    let text = text.replace(&format!("{{{name}}}"), part);
     let placeholder = format!("{{{name}:");
     let mut pieces = text.split(&placeholder);
     let mut result = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (argument, rest) = piece.split_once('}').unwrap_or((piece, ""));
-        result.push_str(&expression.replace('@', argument));
+        result.push_str(&part.replace('@', argument));
         result.push_str(rest);
     }
     result

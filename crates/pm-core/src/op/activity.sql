@@ -6,7 +6,7 @@
 with recursive size as materialized (
   select least(100.0, 200000.0 / greatest(1::pg_catalog.int8, pg_catalog.pg_relation_size('{schema}.job') / pg_catalog.current_setting('block_size')::pg_catalog.int8)::pg_catalog.numeric) as percent
 ), since as materialized (
-  select pg_catalog.statement_timestamp() - $1::pg_catalog.int8::pg_catalog.float8 * interval '1 ms' as at
+  select pg_catalog.statement_timestamp() - {interval:$1::pg_catalog.int8} as at
 ), newest as materialized (
   select id, queue_id, state, created_at, ended_at from {schema}.job order by id desc limit 20000
 ), oldest_of_newest as materialized (

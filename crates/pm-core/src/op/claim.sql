@@ -27,14 +27,14 @@ with line as materialized (
   insert into {schema}.claim_frontier as frontier (queue_id, priority, seq)
   select head.queue_id, head.priority, least(head.seq, 9223372036854774807) + 1000
   from (select queue_id, priority, pg_catalog.max(seq) as seq from pick group by 1, 2) head
-  left join {schema}.claim_frontier f on f.queue_id = head.queue_id and f.priority = head.priority and f.retired_at is null
+  left join {schema}.claim_frontier f on {is_frontier_of:head.queue_id, head.priority}
   where f.seq is null or head.seq > f.seq
   order by 1, 2
   on conflict (queue_id, priority) do update set seq = greatest(frontier.seq, excluded.seq), retired_at = null
 ), claimed as (
   update {schema}.job
   set state = 1, attempt = least(job.attempt, 2147483646) + 1, lease = $5::pg_catalog.int8, worker = $6::pg_catalog.text,
-      lease_expires_at = pg_catalog.statement_timestamp() + greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))::pg_catalog.float8 * interval '1 ms'
+      lease_expires_at = {lease_end}
   from {schema}.queue
   where queue.id = job.queue_id and job.ctid = any(array(select tid from pick where bytes_so_far - bytes < 16777216))
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
@@ -43,7 +43,7 @@ with line as materialized (
             {payload_of:job} as payload
 )
 select null::pg_catalog.uuid as id, queue.id as queue_id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
-       (select {ms:greatest(pg_catalog.min(job.run_at), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()} from {schema}.job
+       (select {ms_until:pg_catalog.min(job.run_at)} from {schema}.job
         where {is_waiting:job} and job.run_at >= coalesce($7::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
         having pg_catalog.min(job.run_at) is not null) as due_ms,
        null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at,

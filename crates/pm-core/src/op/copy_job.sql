@@ -16,7 +16,7 @@ with target_queue as materialized (
 ), changed_here as (
   select id from source
 ), {lapsed_keys}, due as (
-  select coalesce($8::pg_catalog.bool, false) as is_paused, coalesce($9::pg_catalog.timestamptz, pg_catalog.statement_timestamp() + $10::pg_catalog.int8::pg_catalog.float8 * interval '1 ms') as at
+  select coalesce($8::pg_catalog.bool, false) as is_paused, coalesce($9::pg_catalog.timestamptz, pg_catalog.statement_timestamp() + {interval:$10::pg_catalog.int8}) as at
 ), new_payload as (
   insert into {schema}.payload (refs, data) select 2, payload from to_copy where payload_id is null returning id
 ), shared_payload as (
@@ -33,7 +33,7 @@ with target_queue as materialized (
   insert into {schema}.job (id, queue_id, priority, seq, run_at, paused, codec, payload_id, created_at, description,
                             key, reserved_key, max_retries, backoff_ms, jitter_percent)
   select $2::pg_catalog.uuid, target_queue.id, coalesce($4::pg_catalog.int4, to_copy.priority),
-         case when due.is_paused or due.at > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end,
+         case when due.is_paused or due.at > pg_catalog.statement_timestamp() then null else {next_position} end,
          case when due.is_paused or due.at > pg_catalog.statement_timestamp() then due.at end,
          due.is_paused, to_copy.codec, coalesce(to_copy.payload_id, (select id from new_payload)), pg_catalog.statement_timestamp(),
          coalesce($5::pg_catalog.text, to_copy.description), $6::pg_catalog.text, $6::pg_catalog.text,

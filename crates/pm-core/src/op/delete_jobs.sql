@@ -15,6 +15,6 @@ with item as materialized (
   delete from {schema}.job using judged where job.id = any(array[judged.id]) and judged.fits returning job.id
 )
 select item.ordinal,
-       {outcome:deleted} as outcome,
+       {bulk_outcome:deleted} as outcome,
        judged.shown as state, judged.queue_id
 from item left join judged on judged.ordinal = item.ordinal

@@ -16,17 +16,14 @@ with item as materialized (
   set state = $5::pg_catalog.int2, verdict = $6::pg_catalog.int2, reason = $7::pg_catalog.text, lease = null, lease_expires_at = null, paused = false,
       ended_at = pg_catalog.statement_timestamp(), failed_at = case when $5::pg_catalog.int2 = 3 then pg_catalog.statement_timestamp() end,
       seq = null, run_at = null,
-      reserved_key = case when coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.reserved_key end
+      reserved_key = {key_if_ended:true}
   from judged
   where job.id = any(array[judged.id]) and judged.state < 2 and judged.fits
   returning job.id
 ), new_attempt as (
-  insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
-  select id, attempt, null, pg_catalog.statement_timestamp(), $6::pg_catalog.int2, worker, $7::pg_catalog.text
-  from judged where state = 1 and id in (select id from changed)
-  on conflict do nothing
+  {add_attempts:null, pg_catalog.statement_timestamp(), $6::pg_catalog.int2, worker, $7::pg_catalog.text from judged where state = 1 and id in (select id from changed)}
 )
 select item.ordinal,
-       {outcome:changed} as outcome,
+       {bulk_outcome:changed} as outcome,
        judged.shown as state, judged.queue_id
 from item left join judged on judged.ordinal = item.ordinal

@@ -14,7 +14,7 @@ with known as materialized (
                             description, max_retries, backoff_ms, jitter_percent, ordinal)
 ), placed as (
   select item.*, known.id as queue_id, coalesce(item.paused, false) as is_paused,
-         coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
+         coalesce(item.run_at, pg_catalog.statement_timestamp() + {interval:item.delay_ms}) as due
   from item join known on known.name = item.queue
   order by item.ordinal
   offset 0
@@ -22,7 +22,7 @@ with known as materialized (
   insert into {schema}.job (id, queue_id, priority, seq, run_at, paused, codec, payload, created_at, description,
                             max_retries, backoff_ms, jitter_percent)
   select id, queue_id, priority,
-         case when is_paused or due > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end,
+         case when is_paused or due > pg_catalog.statement_timestamp() then null else {next_position} end,
          case when is_paused or due > pg_catalog.statement_timestamp() then due end,
          is_paused, codec, payload, pg_catalog.statement_timestamp(), description,
          max_retries, backoff_ms::pg_catalog.int8[], jitter_percent

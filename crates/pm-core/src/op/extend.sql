@@ -16,7 +16,7 @@ with item as materialized (
   ) leased
 ), extended as (
   update {schema}.job
-  set lease_expires_at = greatest(job.lease_expires_at, pg_catalog.statement_timestamp() + greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))::pg_catalog.float8 * interval '1 ms')
+  set lease_expires_at = greatest(job.lease_expires_at, {lease_end})
   from unlocked join {schema}.queue on queue.id = unlocked.queue_id
   where job.id = any(array[unlocked.id])
   returning unlocked.ordinal, case when job.lease_expires_at < 'infinity' then {ms:job.lease_expires_at - pg_catalog.statement_timestamp()}

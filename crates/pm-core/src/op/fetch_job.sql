@@ -10,18 +10,11 @@ with target as materialized (
   where job.id = $1::pg_catalog.uuid and job.state = 0 and not job.paused and not queue.paused and queue.name is not null
     and (job.seq is not null or job.run_at <= pg_catalog.statement_timestamp())
   for no key update of job skip locked
-), new_frontier as (
-  insert into {schema}.claim_frontier (queue_id, priority, seq)
-  select queue_id, priority, 1 from target
-  where not exists (
-    select from {schema}.claim_frontier f where f.queue_id = target.queue_id and f.priority = target.priority and f.retired_at is null
-  )
-  on conflict (queue_id, priority) do update set retired_at = null
-), claimed as (
+), {new_frontier:target}, claimed as (
   update {schema}.job
   set state = 1, attempt = least(job.attempt, 2147483646) + 1, lease = $2::pg_catalog.int8, worker = $3::pg_catalog.text, run_at = null,
-      lease_expires_at = pg_catalog.statement_timestamp() + greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))::pg_catalog.float8 * interval '1 ms',
-      seq = least(job.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = target.queue_id and f.priority = target.priority and f.retired_at is null), 1))
+      lease_expires_at = {lease_end},
+      seq = least(job.seq, coalesce((select f.seq from {schema}.claim_frontier f where {is_frontier_of:target.queue_id, target.priority}), 1))
   from target join {schema}.queue on queue.id = target.queue_id
   where job.ctid = target.tid
   returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,

@@ -27,7 +27,7 @@ with item as materialized (
   offset 0
 ), added as (
   insert into {schema}.job (id, queue_id, priority, seq, codec, payload, created_at, description, key, reserved_key, max_retries, backoff_ms, jitter_percent)
-  select job_id, queue_id, priority, pg_catalog.nextval('{schema}.job_seq'), codec, payload, pg_catalog.statement_timestamp(), description, key, key,
+  select job_id, queue_id, priority, {next_position}, codec, payload, pg_catalog.statement_timestamp(), description, key, key,
          max_retries, backoff_ms, jitter_percent
   from firing
   on conflict do nothing

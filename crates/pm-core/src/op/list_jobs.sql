@@ -19,7 +19,7 @@ with page as materialized (
     join {schema}.claim_frontier on claim_frontier.queue_id = queue.id
     cross join lateral (
       select job.id from {schema}.job
-      where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
+      where {is_in_progress}
       offset 0
     ) in_progress
     where $2::pg_catalog.int2 = 1 and queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)

@@ -16,7 +16,7 @@ with size as materialized (
   select claim_frontier.queue_id, pg_catalog.count(*) as jobs
   from {schema}.claim_frontier cross join lateral (
     select 1 from {schema}.job
-    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
+    where {is_in_progress}
     offset 0
   ) in_progress
   group by 1

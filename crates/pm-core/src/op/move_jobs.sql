@@ -26,26 +26,18 @@ with target_queue as materialized (
 ), key_taken as materialized (
   select id from taken union all select id from same_key
 ), allowed as materialized (
-  select fit.*, case when fit.queue_id <> fit.target_queue_id and fit.seq is not null and fit.state <> 1 then pg_catalog.nextval('{schema}.job_seq') else fit.seq end as position
+  select fit.*, case when fit.queue_id <> fit.target_queue_id and fit.seq is not null and fit.state <> 1 then {next_position} else fit.seq end as position
   from (
     select judged.* from judged where fits and id not in (select id from key_taken) order by id offset 0
   ) fit
 ), line as (
-  select distinct target_queue_id, priority from allowed where state = 1
-), new_frontier as (
-  insert into {schema}.claim_frontier (queue_id, priority, seq)
-  select target_queue_id, priority, 1 from line
-  where not exists (
-    select from {schema}.claim_frontier f where f.queue_id = line.target_queue_id and f.priority = line.priority and f.retired_at is null
-  )
-  order by 1, 2
-  on conflict (queue_id, priority) do update set retired_at = null
-), changed as (
+  select distinct target_queue_id as queue_id, priority from allowed where state = 1
+), {new_frontier:line}, changed as (
   update {schema}.job
   set queue_id = a.target_queue_id, reserved_key = a.reserved_key,
       seq = case
         when a.queue_id <> a.target_queue_id and a.state = 1
-        then least(a.seq, coalesce((select f.seq from {schema}.claim_frontier f where f.queue_id = a.target_queue_id and f.priority = a.priority and f.retired_at is null), 1))
+        then least(a.seq, coalesce((select f.seq from {schema}.claim_frontier f where {is_frontier_of:a.target_queue_id, a.priority}), 1))
         else a.position
       end
   from allowed a
@@ -53,6 +45,6 @@ with target_queue as materialized (
   returning job.id
 )
 select item.ordinal,
-       case when judged.id in (select id from key_taken) then 4::pg_catalog.int2 else {outcome:changed} end as outcome,
+       case when judged.id in (select id from key_taken) then 4::pg_catalog.int2 else {bulk_outcome:changed} end as outcome,
        judged.shown as state, item.target_queue_id as queue_id
 from item left join judged on judged.ordinal = item.ordinal

@@ -11,14 +11,14 @@ item as materialized (
                             description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
 ), placed as (
   select item.*, known.id as queue_id, coalesce(item.paused, false) as is_paused,
-         coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
+         coalesce(item.run_at, pg_catalog.statement_timestamp() + {interval:item.delay_ms}) as due
   from item join known on known.name = item.queue
   where item.id not in (select id from replaced)
   order by item.ordinal
   offset 0
 ), new_job as materialized (
   select placed.*,
-         case when is_paused or due > pg_catalog.statement_timestamp() then null else pg_catalog.nextval('{schema}.job_seq') end as seq,
+         case when is_paused or due > pg_catalog.statement_timestamp() then null else {next_position} end as seq,
          case when is_paused or due > pg_catalog.statement_timestamp() then due end as starts_at
   from placed
 )

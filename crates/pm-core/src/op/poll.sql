@@ -8,7 +8,7 @@ with recursive followed as materialized (
 ), idle as materialized (
   select id from {schema}.queue where name = any($1::pg_catalog.text[]) and $3::pg_catalog.int8 is not null for no key update skip locked
 ), set_idle as (
-  update {schema}.queue set idle_until = greatest(queue.idle_until, pg_catalog.statement_timestamp() + $3::pg_catalog.int8::pg_catalog.float8 * interval '1 ms')
+  update {schema}.queue set idle_until = greatest(queue.idle_until, pg_catalog.statement_timestamp() + {interval:$3::pg_catalog.int8})
   from idle where queue.id = idle.id
 ), line as (
   select followed.id as queue_id,
@@ -28,7 +28,7 @@ with recursive followed as materialized (
   select pg_catalog.min(in_progress.lease_expires_at) filter (where in_progress.lease_expires_at < 'infinity') as at
   from {schema}.claim_frontier cross join lateral (
     select job.lease_expires_at from {schema}.job
-    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
+    where {is_in_progress}
     offset 0
   ) in_progress
 ), due as materialized (
@@ -37,9 +37,9 @@ with recursive followed as materialized (
 )
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
        coalesce(lines.priorities, array[]::pg_catalog.int4[]) as priorities,
-       (select {ms:greatest(due.at, '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()} from due where due.at is not null) as due_ms,
-       (select {ms:greatest(expiry.at, '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()} from expiry where expiry.at is not null) as expiry_ms,
-       (select {ms:greatest(pg_catalog.min(schedule.next_tick), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()} from {schema}.schedule
+       (select {ms_until:due.at} from due where due.at is not null) as due_ms,
+       (select {ms_until:expiry.at} from expiry where expiry.at is not null) as expiry_ms,
+       (select {ms_until:pg_catalog.min(schedule.next_tick)} from {schema}.schedule
         where schedule.next_tick is not null and schedule.next_tick < 'infinity'
         having pg_catalog.min(schedule.next_tick) is not null) as tick_ms
 from followed left join lines on lines.queue_id = followed.id

@@ -11,7 +11,7 @@ with due as materialized (
   limit $1::pg_catalog.int8
   for no key update skip locked
 ), position as materialized (
-  select id, pg_catalog.nextval('{schema}.job_seq') as seq from due
+  select id, {next_position} as seq from due
 ), promoted as (
   update {schema}.job set seq = position.seq, run_at = null from position where job.id = any(array[position.id]) returning job.id
 )

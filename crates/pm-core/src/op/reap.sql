@@ -7,7 +7,7 @@ with in_progress as materialized (
   select in_progress.id, in_progress.lease_expires_at
   from {schema}.claim_frontier cross join lateral (
     select job.id, job.lease_expires_at from {schema}.job
-    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
+    where {is_in_progress}
     offset 0
   ) in_progress
 ), pick as materialized (
@@ -43,17 +43,15 @@ with in_progress as materialized (
       retry_count = least(job.retry_count, 2147483646) + 1,
       ended_at = case when delay.base_ms is null then pg_catalog.statement_timestamp() end,
       failed_at = case when delay.base_ms is null then pg_catalog.statement_timestamp() end,
-      reserved_key = case when delay.base_ms is null and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.reserved_key end,
-      seq = case when delay.base_ms + delay.spread_ms = 0 then pg_catalog.nextval('{schema}.job_seq') end,
+      reserved_key = {key_if_ended:delay.base_ms is null},
+      seq = case when delay.base_ms + delay.spread_ms = 0 then {next_position} end,
       run_at = case when delay.base_ms + delay.spread_ms > 0 then
-        pg_catalog.statement_timestamp() + (delay.base_ms + (delay.spread_ms * delay.part >> 20))::pg_catalog.float8 * interval '1 ms' end
+        pg_catalog.statement_timestamp() + {interval:(delay.base_ms + (delay.spread_ms * delay.part >> 20))} end
   from delay
   where job.id = any(array[delay.id])
   returning job.id
 ), new_attempt as (
-  insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
-  select id, attempt, lease, pg_catalog.statement_timestamp(), 4, worker, 'lease expired' from base_delay
-  on conflict do nothing
+  {add_attempts:lease, pg_catalog.statement_timestamp(), 4, worker, 'lease expired' from base_delay}
 ), unused as materialized (
   select frontier.queue_id, frontier.priority, frontier.retired_at
   from {schema}.claim_frontier frontier
@@ -73,5 +71,5 @@ with in_progress as materialized (
   where frontier.queue_id = unused.queue_id and frontier.priority = unused.priority and unused.retired_at is not null
 )
 select (select pg_catalog.count(*) from reaped) as reaped,
-       (select {ms:greatest(pg_catalog.min(lease_expires_at), '0001-01-01 00:00:00+00'::pg_catalog.timestamptz) - pg_catalog.statement_timestamp()} from in_progress where id not in (select id from pick) and lease_expires_at < 'infinity'
+       (select {ms_until:pg_catalog.min(lease_expires_at)} from in_progress where id not in (select id from pick) and lease_expires_at < 'infinity'
         having pg_catalog.min(lease_expires_at) is not null) as next_ms

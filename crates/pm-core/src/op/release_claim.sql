@@ -7,7 +7,7 @@ with in_progress as materialized (
   select in_progress.id
   from {schema}.claim_frontier cross join lateral (
     select job.id, job.lease from {schema}.job
-    where job.queue_id = claim_frontier.queue_id and job.priority = claim_frontier.priority and job.seq >= least(claim_frontier.seq, 0) and job.seq <= claim_frontier.seq and job.state = 1
+    where {is_in_progress}
     offset 0
   ) in_progress
   where in_progress.lease = $1::pg_catalog.int8

@@ -27,7 +27,7 @@ with item as materialized (
   select item.ordinal, item.id as item_id, job.id, job.state, job.paused, job.queue_id, job.payload_id,
          row(job.state, job.attempt, job.payload_id) is not distinct from row(seen.state, seen.attempt, seen.payload_id) as is_unchanged,
          job.state = 0 and (job.attempt = 0 or not exists (select from {schema}.attempt where attempt.job_id = job.id)) as is_unstarted,
-         coalesce(item.run_at, pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms') as due
+         coalesce(item.run_at, pg_catalog.statement_timestamp() + {interval:item.delay_ms}) as due
   from item
   join wanted_key on wanted_key.ordinal = item.ordinal
   join {schema}.job on job.queue_id = wanted_key.queue_id and job.reserved_key = wanted_key.key
@@ -48,7 +48,7 @@ with item as materialized (
 ), replaced as (
   update {schema}.job
   set priority = item.priority, paused = coalesce(item.paused, false), codec = item.codec, payload = item.payload, payload_id = null,
-      seq = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then null else coalesce(job.seq, pg_catalog.nextval('{schema}.job_seq')) end,
+      seq = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then null else coalesce(job.seq, {next_position}) end,
       run_at = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then last.due end,
       description = item.description, key_until = item.key_until, unreadable_since = null,
       max_retries = item.max_retries, backoff_ms = item.backoff_ms::pg_catalog.int8[], jitter_percent = item.jitter_percent

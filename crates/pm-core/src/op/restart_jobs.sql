@@ -25,15 +25,13 @@ with item as materialized (
 ), key_taken as materialized (
   select id from taken union all select id from same_key
 ), allowed as materialized (
-  select fit.*, case when fit.state = 0 and fit.seq is not null then fit.seq else pg_catalog.nextval('{schema}.job_seq') end as position
+  select fit.*, case when fit.state = 0 and fit.seq is not null then fit.seq else {next_position} end as position
   from (
     select restartable.* from restartable where id not in (select id from key_taken) order by id offset 0
   ) fit
 ), new_attempt as (
-  insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
-  select id, attempt, case when state = 2 then lease end, coalesce(ended_at, pg_catalog.statement_timestamp()), case when state = 2 then verdict else 7::pg_catalog.int2 end, worker, reason
-  from allowed where (state = 2 and verdict = 0) or state = 1
-  on conflict do nothing
+  {add_attempts:case when state = 2 then lease end, coalesce(ended_at, pg_catalog.statement_timestamp()), case when state = 2 then verdict else 7::pg_catalog.int2 end, worker, reason
+  from allowed where (state = 2 and verdict = 0) or state = 1}
 ), changed as (
   update {schema}.job
   set state = 0, retry_count = 0, reason = null, unreadable_since = null, run_at = null, ended_at = null, failed_at = null, paused = false,
@@ -44,6 +42,6 @@ with item as materialized (
   returning job.id
 )
 select item.ordinal,
-       case when judged.id in (select id from key_taken) then 4::pg_catalog.int2 else {outcome:changed} end as outcome,
+       case when judged.id in (select id from key_taken) then 4::pg_catalog.int2 else {bulk_outcome:changed} end as outcome,
        judged.shown as state, judged.queue_id
 from item left join judged on judged.ordinal = item.ordinal

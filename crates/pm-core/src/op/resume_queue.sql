@@ -8,7 +8,7 @@ with named as materialized (
 ), resumed as (
   update {schema}.queue set paused = false from named where queue.id = named.id and queue.paused
 ), paused_job as materialized (
-  select locked.id, locked.is_due, case when locked.is_due then pg_catalog.nextval('{schema}.job_seq') end as seq
+  select locked.id, locked.is_due, case when locked.is_due then {next_position} end as seq
   from (
     select job.id, coalesce(job.run_at <= pg_catalog.statement_timestamp(), true) as is_due
     from named join {schema}.job on job.queue_id = named.id

@@ -17,9 +17,9 @@ with item as materialized (
   set state = item.state, verdict = item.verdict, lease_expires_at = null,
       ended_at = case when item.state >= 2 then pg_catalog.statement_timestamp() end,
       failed_at = case when item.state = 3 then pg_catalog.statement_timestamp() end,
-      reserved_key = case when item.state >= 2 and coalesce(job.key_until <= pg_catalog.statement_timestamp(), true) then null else job.reserved_key end,
-      seq = case when item.state >= 2 then null when item.verdict = 3 then job.seq when item.delay_ms > 0 then null else pg_catalog.nextval('{schema}.job_seq') end,
-      run_at = case when item.state = 0 and item.delay_ms > 0 then pg_catalog.statement_timestamp() + item.delay_ms::pg_catalog.float8 * interval '1 ms' end,
+      reserved_key = {key_if_ended:item.state >= 2},
+      seq = case when item.state >= 2 then null when item.verdict = 3 then job.seq when item.delay_ms > 0 then null else {next_position} end,
+      run_at = case when item.state = 0 and item.delay_ms > 0 then pg_catalog.statement_timestamp() + {interval:item.delay_ms} end,
       retry_count = least(job.retry_count, 2147483646) + (item.verdict = 1)::pg_catalog.int4,
       unreadable_since = case item.verdict when 8 then coalesce(job.unreadable_since, pg_catalog.statement_timestamp()) when 3 then job.unreadable_since end,
       reason = case when item.verdict = 0 then null else coalesce(item.reason, job.reason) end
@@ -28,9 +28,7 @@ with item as materialized (
     and (not $7::pg_catalog.bool or item.id in (select id from unlocked))
   returning item.ordinal, job.id, job.attempt, job.lease, item.verdict, job.worker, item.reason
 ), ended_attempt as (
-  insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason)
-  select id, attempt, lease, pg_catalog.statement_timestamp(), verdict, worker, reason from settled where verdict not in (0, 3)
-  on conflict do nothing
+  {add_attempts:lease, pg_catalog.statement_timestamp(), verdict, worker, reason from settled where verdict not in (0, 3)}
 )
 select case when $7::pg_catalog.bool and exists (
          select from {schema}.job where job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1 offset 0
