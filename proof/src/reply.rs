@@ -4,7 +4,7 @@ use crate::rows::rows;
 use arbitrary::{Result, Unstructured};
 use pm_core::op::*;
 use pm_core::{
-    Catalog, Cron, Error, IdSuffix, JobOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName,
+    Catalog, Cron, EnqueueOptions, Error, IdSuffix, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName,
     Rows, ScheduleName, SchemaName, SettingsChange, State, StatementId, Timestamp, Verdict,
 };
 use std::sync::LazyLock;
@@ -79,7 +79,7 @@ fn ids() -> Vec<Uuid> {
 }
 
 fn producer(statement: StatementId, rows: &Rows) -> bool {
-    let job = |id| NewJob { id, queue: name(), payload: Default::default(), options: JobOptions::default() };
+    let job = |id| NewJob { id, queue: name(), payload: Default::default(), options: EnqueueOptions::default() };
     let jobs: Vec<_> = ids().into_iter().map(job).collect();
     match statement {
         StatementId::Enqueue => interpret(Enqueue { jobs: &jobs }, rows),
@@ -159,7 +159,7 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
         StatementId::DeleteJobs => interpret(DeleteJobs { ids, precondition: Precondition::default() }, rows),
         StatementId::MoveJobs => interpret(MoveJobs { ids, queue: name, precondition: Precondition::default() }, rows),
         StatementId::CopyJob => {
-            let options = JobOptions::default();
+            let options = EnqueueOptions::default();
             interpret(CopyJob { source: id, id: ids[1], queue: name, priority: None, options }, rows)
         }
         _ => false,
@@ -198,7 +198,7 @@ fn schedules(statement: StatementId, rows: &Rows) -> bool {
                 missed: Missed::default(),
                 overlap: Overlap::default(),
                 payload: Default::default(),
-                options: JobOptions::default(),
+                options: EnqueueOptions::default(),
             };
             let set = SetSchedule::new(schedule, Timestamp::from_unix_us(0));
             set.is_ok_and(|operation| interpret(operation, rows))

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use pm_core::{JobOptions, MAX_PAYLOAD_BYTES, NewJob, job_id};
+use pm_core::{MAX_PAYLOAD_BYTES, NewJob, job_id};
 use pm_driver_tokio_postgres::{
     Codec, ConnectOptions, EnqueueOptions, Error, ErrorKind, InitialState, JobAck, JobFilter, QueueName, RawPayload,
     RunAt, SettingsChange, State, StreamOptions, Timestamp, connect,
@@ -294,7 +294,7 @@ fn a_payload_over_the_limit_is_refused_before_it_is_sent() {
         id: job_id(0, [0; 10]),
         queue: QueueName::new("tasks").expect("the name is valid"),
         payload: vec![0; size].into(),
-        options: JobOptions::default(),
+        options: EnqueueOptions::default(),
     };
     assert_eq!(MAX_PAYLOAD_BYTES, 1_000_000_000);
     assert!(matches!(job(MAX_PAYLOAD_BYTES + 1).check(), Err(pm_core::Error::Invalid { .. })));

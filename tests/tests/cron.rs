@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use pm_core::op::{DueSchedules, FireSchedules, SetSchedule};
-use pm_core::{JobOptions, NewSchedule};
+use pm_core::{EnqueueOptions, NewSchedule};
 use pm_driver_tokio_postgres::{
     ConnectOptions, Cron, ErrorKind, Missed, Overlap, QueueName, Schedule, ScheduleName, State, StreamOptions, Tick,
     Timestamp, connect_with,
@@ -147,7 +147,7 @@ async fn a_firing_sent_again_finds_nothing_even_when_its_job_is_gone() {
 #[tokio::test]
 async fn a_firing_computed_before_the_schedule_changed_does_nothing() {
     let fixture = fixture_with(|schedule| schedule).await;
-    let changed = || Schedule::new("tasks", half_an_hour_off(&fixture)).priority(5);
+    let changed = || Schedule::new("tasks", half_an_hour_off(&fixture)).options(EnqueueOptions::default().priority(5));
     for change in ["set", "pause", "delete", "delete queue"] {
         miss(&fixture, 1);
         let mut direct = Direct::to(&fixture.database.url()).await;
@@ -182,7 +182,7 @@ async fn a_tick_is_fired_once_even_when_its_schedule_changes_concurrently() {
         missed: Missed::Once,
         overlap: Overlap::Allow,
         payload: "8".into(),
-        options: JobOptions::default(),
+        options: EnqueueOptions::default(),
     };
     assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 1);
     let fired = fixture.column("select id from pm.job")[0].parse().unwrap();
@@ -312,7 +312,9 @@ async fn setting_a_schedule_again_keeps_a_due_tick_and_changed_times_are_planned
     let fixture = fixture_with(|schedule| schedule).await;
     miss(&fixture, 3);
     let due = next_tick(&fixture, "s").await;
-    let same = Schedule::new("tasks", half_an_hour_off(&fixture)).priority(3).missed(Missed::All(2));
+    let same = Schedule::new("tasks", half_an_hour_off(&fixture))
+        .options(EnqueueOptions::default().priority(3))
+        .missed(Missed::All(2));
     assert!(!fixture.queue.set_schedule("s", same, 8u64).await.unwrap());
     assert_eq!(next_tick(&fixture, "s").await, due);
     assert_eq!(fixture.queue.fire_schedules().await.unwrap().0, 2);
@@ -504,8 +506,8 @@ async fn what_cannot_be_a_schedule_is_refused() {
         ("s", good().zone(""), "", ErrorKind::Invalid, "IANA"),
         ("s", good().missed(Missed::All(0)), "", ErrorKind::Invalid, "between 1 and 100"),
         ("s", good().missed(Missed::All(101)), "", ErrorKind::Invalid, "between 1 and 100"),
-        ("s", good().description("a\0b"), "", ErrorKind::Invalid, "NUL"),
-        ("s", good().max_retries(2_000_000), "", ErrorKind::Invalid, "million"),
+        ("s", good().options(EnqueueOptions::default().description("a\0b")), "", ErrorKind::Invalid, "NUL"),
+        ("s", good().options(EnqueueOptions::default().max_retries(2_000_000)), "", ErrorKind::Invalid, "million"),
         ("s", good(), long.as_str(), ErrorKind::Invalid, "over 100000"),
     ] {
         let error = fixture.queue.set_schedule(name, schedule, payload).await.unwrap_err();

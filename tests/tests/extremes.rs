@@ -4,7 +4,7 @@ use pm_core::op::{
     Activity, Claim, CopyJob, DueSchedules, Enqueue, Extend, FireSchedules, GetJob, JobFilter, LineCursor, ListJobs,
     ListQueues, ListSchedules, NextJobs, Poll, Promote, PruneJobs, QueueHealths, Reap, Settle, SettleItem,
 };
-use pm_core::{Catalog, JobOptions, Lease, NewJob, Operation, QueueName, SchemaName, State, Verdict};
+use pm_core::{Catalog, Lease, NewJob, Operation, QueueName, SchemaName, State, Verdict};
 use pm_driver_tokio_postgres::{EnqueueOptions, Executor, InTransaction, RunAt, Schedule, SettingsChange, Uuid};
 use pm_tests::{Direct, Fixture};
 use std::time::Duration;
@@ -157,10 +157,15 @@ async fn run_all(transaction: &Transaction<'_>, leased: Uuid) -> Result<(), Stri
         return wrong("a commit is not applied");
     }
     let job =
-        NewJob { id: Uuid::from_u128(1), queue: good.clone(), payload: "1".into(), options: JobOptions::default() };
+        NewJob { id: Uuid::from_u128(1), queue: good.clone(), payload: "1".into(), options: EnqueueOptions::default() };
     run(transaction, Enqueue { jobs: &[job] }).await?;
-    let copy =
-        CopyJob { source: leased, id: Uuid::from_u128(2), queue: good, priority: None, options: JobOptions::default() };
+    let copy = CopyJob {
+        source: leased,
+        id: Uuid::from_u128(2),
+        queue: good,
+        priority: None,
+        options: EnqueueOptions::default(),
+    };
     run(transaction, copy).await?;
     Ok(())
 }

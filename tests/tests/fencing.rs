@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use pm_core::op::{Claim, DeleteJobs, Enqueue, LineCursor, Outcome, Precondition, Settle, SettleItem};
-use pm_core::{JobOptions, Lease, NewJob, QueueName, Verdict};
+use pm_core::{EnqueueOptions, Lease, NewJob, QueueName, Verdict};
 use pm_driver_tokio_postgres::{ErrorKind, JobAck, SettingsChange, State, Uuid};
 use pm_tests::{Direct, Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::Duration;
@@ -140,7 +140,7 @@ async fn stale_settlements_in_a_batch_do_not_affect_the_valid_ones() {
 /// Enqueues the job with this id and claims it under this lease number, by hand.
 async fn enqueue_and_claim(fixture: &Fixture, direct: &mut Direct, id: Uuid, lease: i64) {
     let queue = QueueName::new("tasks").expect("the name is valid");
-    let job = NewJob { id, queue, payload: "1".into(), options: JobOptions::default() };
+    let job = NewJob { id, queue, payload: "1".into(), options: EnqueueOptions::default() };
     assert!(direct.run(Enqueue { jobs: &[job] }).await.present.is_empty());
     let queue_id = fixture.number("select id from pm.queue") as i32;
     let lines = vec![LineCursor { queue_id, priority: 0, cursor: 0 }];

@@ -5,7 +5,7 @@ use pm_core::op::{
     Claim, CopyJob, DeleteJobs, EndJobs, Extend, FetchJob, HoldSchedule, LineCursor, MoveJobs, Precondition, PruneJobs,
     Reap, ReplaceJobs, Settle, SettleItem,
 };
-use pm_core::{JobOptions, Lease, NewJob, OnConflict, Operation, QueueName, Reason, ScheduleName, Verdict};
+use pm_core::{Lease, NewJob, OnConflict, Operation, QueueName, Reason, ScheduleName, Verdict};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, Schedule, SettingsChange, State, Uuid};
 use pm_tests::{Direct, Fixture, LOCK_WAITS, TIMEOUT, eventually, run_in};
 use std::time::Duration;
@@ -131,7 +131,7 @@ async fn a_copy_made_and_deleted_while_its_source_is_deleted_leaves_no_bytes() {
 async fn a_copy_made_and_deleted_while_its_source_is_replaced_leaves_no_bytes() {
     let fixture = Fixture::new().await;
     let source = fixture.put_with(1, EnqueueOptions::default().key("k")).await;
-    let options = JobOptions { key: Some("k".to_owned()), on_conflict: OnConflict::Replace, ..JobOptions::default() };
+    let options = EnqueueOptions::default().key("k").on_conflict(OnConflict::Replace);
     let queue = QueueName::new("tasks").unwrap();
     let jobs = Vec::leak(vec![NewJob { id: Uuid::from_u128(9), queue, payload: "2".into(), options }]);
     let replace = Halfway::through(&fixture, ReplaceJobs { jobs }).await;
@@ -197,7 +197,7 @@ async fn two_first_copies_at_once_share_one_payload() {
     let fixture = Fixture::new().await;
     let source = fixture.put(1).await;
     let (id, queue) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
-    let copy = CopyJob { source, id, queue, priority: None, options: JobOptions::default() };
+    let copy = CopyJob { source, id, queue, priority: None, options: EnqueueOptions::default() };
     let late = Halfway::through(&fixture, copy).await;
     let early = fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
     late.finish().await;

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use pm_core::op::EnqueueKeyed;
-use pm_core::{JobOptions, NewJob, QueueName};
+use pm_core::{NewJob, QueueName};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, Queue, Uuid};
 use pm_tests::{Direct, Fixture, within};
 use std::time::Duration;
@@ -72,7 +72,7 @@ async fn batches_with_the_same_keys_in_different_orders_do_not_deadlock() {
             id: Uuid::from_u64_pair(round * 2 + side, n),
             queue: QueueName::new("tasks").unwrap(),
             payload: b"{}".as_slice().into(),
-            options: JobOptions { key: Some(format!("{round} {:03}", n)), ..JobOptions::default() },
+            options: EnqueueOptions::default().key(format!("{round} {n:03}")),
         };
         match side {
             0 => (0..KEYS).map(job).collect(),
@@ -101,7 +101,7 @@ async fn jobs_of_a_batch_with_keys_keep_their_order() {
         id: Uuid::from_u64_pair(7, n),
         queue: QueueName::new("tasks").unwrap(),
         payload: n.to_string().into_bytes().into(),
-        options: JobOptions { key: Some(format!("{:03}", (n * 379) % 1_000)), ..JobOptions::default() },
+        options: EnqueueOptions::default().key(format!("{:03}", (n * 379) % 1_000)),
     };
     let jobs: Vec<_> = (0..1_000).map(job).collect();
     assert!(direct.run(EnqueueKeyed { jobs: &jobs, in_transaction: false }).await.present.is_empty());

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use pm_core::op::Enqueue;
-use pm_core::{JobOptions, NewJob, QueueName};
+use pm_core::{NewJob, QueueName};
 use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, InitialState, Queue, RunAt, SettingsChange, State, StreamOptions, Uuid,
 };
@@ -297,7 +297,7 @@ async fn pausing_and_changing_settings_do_not_wait_for_an_open_enqueue() {
     let mut session = Direct::to(&fixture.database.url()).await;
     let transaction = session.client.transaction().await.unwrap();
     let (id, queue) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
-    let job = NewJob { id, queue, payload: "1".into(), options: JobOptions::default() };
+    let job = NewJob { id, queue, payload: "1".into(), options: EnqueueOptions::default() };
     run_in(&transaction, Enqueue { jobs: &[job] }).await;
     let change = SettingsChange::new().max_retries(3);
     fixture.queue.set_queue_settings("tasks", change).await.expect("it does not wait");

@@ -9,7 +9,7 @@ use pm_core::op::{
     Precondition, Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleItem,
 };
 use pm_core::{
-    Catalog, JobOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
+    Catalog, EnqueueOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
 };
 use pm_driver_tokio_postgres::{ConnectOptions, Uuid};
 use pm_sandbox::Pooler;
@@ -102,10 +102,10 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         id: Uuid::from_u128(n),
         queue: queue_name("tasks"),
         payload: b"{}".as_slice().into(),
-        options: JobOptions { key: Some(format!("key {n}")), ..JobOptions::default() },
+        options: EnqueueOptions::default().key(format!("key {n}")),
     };
     let new: Vec<_> = (1..=100).map(new_job).collect();
-    let without = |job: &NewJob| NewJob { options: JobOptions { key: None, ..job.options.clone() }, ..job.clone() };
+    let without = |job: &NewJob| NewJob { options: EnqueueOptions::default(), ..job.clone() };
     let keyless: Vec<_> = new.iter().map(without).collect();
     let one = ready[0];
     let page = |state, queue: Option<&str>| ListJobs {

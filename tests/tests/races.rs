@@ -2,7 +2,7 @@
 
 use futures_util::{FutureExt, StreamExt};
 use pm_core::op::Enqueue;
-use pm_core::{JobOptions, NewJob, QueueName};
+use pm_core::{NewJob, QueueName};
 use pm_driver_tokio_postgres::{
     ConnectOptions, EnqueueOptions, Error, ErrorKind, InitialState, JobFilter, Queue, SettingsChange, State,
     StreamOptions, Uuid,
@@ -174,7 +174,7 @@ fn audit(fixture: &Fixture, tally: &Tally) {
 
 fn new_job(id: u128) -> NewJob {
     let queue = QueueName::new("tasks").expect("the name is valid");
-    NewJob { id: Uuid::from_u128(id), queue, payload: "1".into(), options: JobOptions::default() }
+    NewJob { id: Uuid::from_u128(id), queue, payload: "1".into(), options: EnqueueOptions::default() }
 }
 
 /// Deleting a queue while jobs are enqueued on it causes no foreign-key error on either side.

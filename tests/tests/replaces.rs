@@ -1,7 +1,7 @@
 //! An enqueue that replaces a pending job: it is applied once, even when its reply is lost and it is sent again.
 
 use pm_core::op::{EnqueueKeyed, FetchJob, Holder, ReplaceJobs, Settle, SettleItem};
-use pm_core::{Codec, JobOptions, Lease, NewJob, OnConflict, QueueName, Reason, Verdict};
+use pm_core::{Codec, Lease, NewJob, OnConflict, QueueName, Reason, Verdict};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Enqueued, State, Uuid, connect_with};
 use pm_tests::{Direct, Fixture, Loss, Proxy, within};
 
@@ -17,12 +17,7 @@ fn replacing() -> EnqueueOptions {
 
 /// Returns a new job for the queue `tasks` that replaces the holder of the key.
 fn update(number: u128) -> NewJob {
-    let options = JobOptions {
-        codec: Codec::Raw,
-        key: Some(KEY.to_owned()),
-        on_conflict: OnConflict::Replace,
-        ..JobOptions::default()
-    };
+    let options = EnqueueOptions::default().codec(Codec::Raw).key(KEY).on_conflict(OnConflict::Replace);
     let payload = number.to_string().into();
     NewJob { id: Uuid::from_u128(number), queue: QueueName::new("tasks").unwrap(), payload, options }
 }

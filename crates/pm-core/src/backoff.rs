@@ -28,10 +28,9 @@ impl Backoff {
     /// [`Error::Invalid`] for an empty table or one of more than 64 delays, a delay over ten years, more than a million
     /// retries, or a jitter over 100 percent.
     pub fn new(table: Vec<Duration>, max_retries: u32, jitter_percent: u8) -> Result<Self, Error> {
-        check_table(&table)?;
-        check_retries(max_retries)?;
-        check_jitter(jitter_percent)?;
-        Ok(Backoff { table, max_retries, jitter_percent })
+        let backoff = Backoff { table, max_retries, jitter_percent };
+        RetryPolicy::from(&backoff).check()?;
+        Ok(backoff)
     }
 
     /// Returns a backoff with these values, each clamped to its valid range.
@@ -98,28 +97,60 @@ const MIN_SPREAD_MS: i128 = 2_000;
 const MAX_RETRIES: u32 = 1_000_000;
 const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 
-pub(crate) fn check_table(table: &[Duration]) -> Result<(), Error> {
-    if table.is_empty() || table.len() > Backoff::MAX_TABLE {
-        return Err(Error::invalid(format!("a backoff table of {} delays", table.len()), "must have 1 to 64"));
+/// How often and how soon soft failures are retried, as far as a job or a schedule sets it itself. What is `None` follows
+/// the queue's [`Backoff`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetryPolicy {
+    /// How many soft failures are retried.
+    pub max_retries: Option<u32>,
+    /// The delays before retries, 1 to 64 of them; the last one repeats.
+    pub backoff: Option<Vec<Duration>>,
+    /// The [jitter](Backoff) of the delays, 0 to 100 percent; 0 makes them exact.
+    pub jitter_percent: Option<u8>,
+}
+
+impl RetryPolicy {
+    /// Checks that the values are in their ranges.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for the first one that is not; see [`Backoff::new`].
+    pub fn check(&self) -> Result<(), Error> {
+        if let Some(table) = &self.backoff {
+            if table.is_empty() || table.len() > Backoff::MAX_TABLE {
+                return Err(Error::invalid(format!("a backoff table of {} delays", table.len()), "must have 1 to 64"));
+            }
+            if let Some(delay) = table.iter().find(|delay| **delay > TEN_YEARS) {
+                return Err(Error::invalid(format!("the backoff delay {delay:?}"), "is longer than ten years"));
+            }
+        }
+        match (self.max_retries, self.jitter_percent) {
+            (Some(retries), _) if retries > MAX_RETRIES => {
+                Err(Error::invalid(format!("{retries} retries"), "are more than a million"))
+            }
+            (_, Some(jitter)) if jitter > 100 => Err(Error::invalid(format!("a jitter of {jitter}%"), "is over 100%")),
+            _ => Ok(()),
+        }
     }
-    match table.iter().find(|delay| **delay > TEN_YEARS) {
-        Some(delay) => Err(Error::invalid(format!("the backoff delay {delay:?}"), "is longer than ten years")),
-        None => Ok(()),
+
+    /// Returns the backoff of a job with this policy on a queue with the backoff `queue`. Values out of range, which pm never
+    /// writes, are ignored.
+    pub(crate) fn on(&self, queue: &Backoff) -> Backoff {
+        let table = self.backoff.clone().unwrap_or_else(|| queue.table.clone());
+        let max_retries = self.max_retries.unwrap_or(queue.max_retries);
+        let jitter = self.jitter_percent.unwrap_or(queue.jitter_percent);
+        Backoff::new(table, max_retries, jitter).unwrap_or_else(|_| queue.clone())
     }
 }
 
-pub(crate) fn check_retries(max_retries: u32) -> Result<(), Error> {
-    if max_retries > MAX_RETRIES {
-        return Err(Error::invalid(format!("{max_retries} retries"), "are more than a million"));
+impl From<&Backoff> for RetryPolicy {
+    fn from(backoff: &Backoff) -> Self {
+        RetryPolicy {
+            max_retries: Some(backoff.max_retries),
+            backoff: Some(backoff.table.clone()),
+            jitter_percent: Some(backoff.jitter_percent),
+        }
     }
-    Ok(())
-}
-
-pub(crate) fn check_jitter(jitter_percent: u8) -> Result<(), Error> {
-    if jitter_percent > 100 {
-        return Err(Error::invalid(format!("a jitter of {jitter_percent}%"), "is over 100%"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ mod tests {
             id: uuid::Uuid::from_u128(1),
             queue: crate::QueueName::new("a").unwrap(),
             payload: bytes::Bytes::new(),
-            options: crate::JobOptions { key: key.map(str::to_owned), ..crate::JobOptions::default() },
+            options: crate::EnqueueOptions { key: key.map(str::to_owned), ..crate::EnqueueOptions::default() },
         };
         let [plain, keyed] = [job(None), job(Some("key"))];
         assert_eq!(op::Enqueue::plan_of(&[plain]).statement.class(), ConnectionClass::Hot);

@@ -1,8 +1,7 @@
 //! Jobs as they are enqueued, claimed and shown.
 
-use crate::lease::{MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, check_text};
 use crate::wire::Row;
-use crate::{Backoff, Codec, Error, Lease, QueueName, State, Timestamp};
+use crate::{Codec, EnqueueOptions, Error, Lease, OnConflict, QueueName, RetryPolicy, RunAt, State, Timestamp};
 use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
@@ -20,70 +19,7 @@ pub struct NewJob {
     /// The encoded payload, at most [`MAX_PAYLOAD_BYTES`].
     pub payload: Bytes,
     /// All other attributes.
-    pub options: JobOptions,
-}
-
-/// The optional attributes of a new job.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct JobOptions {
-    /// The codec of the payload.
-    pub codec: Codec,
-    /// The priority; jobs with a higher one are claimed first.
-    pub priority: i32,
-    /// Whether this job is paused until its queue is resumed.
-    pub paused: bool,
-    /// A human-readable description of at most 8 KiB.
-    pub description: Option<String>,
-    /// When the job becomes due; `None` is at once.
-    pub run_at: Option<RunAt>,
-    /// A key that keeps another job with the same key out of the queue: 1 to 1,000 bytes.
-    pub key: Option<String>,
-    /// For how long the job reserves its key.
-    pub key_hold: KeyHold,
-    /// What to do if another job has reserved the key.
-    pub on_conflict: OnConflict,
-    /// How many soft failures are retried; `None` follows the queue's setting.
-    pub max_retries: Option<u32>,
-    /// The delays before retries; `None` follows the queue's setting.
-    pub backoff: Option<Vec<Duration>>,
-    /// The jitter of the delays, in percent; `None` follows the queue's setting.
-    pub jitter_percent: Option<u8>,
-}
-
-/// For how long a job reserves its key. Deleting the job frees the key, also when the queue's retention deletes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KeyHold {
-    /// Until the job has finished or failed.
-    #[default]
-    WhileActive,
-    /// Until the job has ended, and at least until this time.
-    Until(Timestamp),
-    /// Until the job is deleted.
-    ForEver,
-}
-
-/// What an enqueue does if another job has reserved the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnConflict {
-    /// Enqueue nothing and return the id of the other job.
-    #[default]
-    Keep,
-    /// Replace the payload and options of the other job, which keeps its id, if it has not started; otherwise keep it.
-    ///
-    /// A job has started if a worker has claimed it and not released it. So a job that waits for a retry, or was
-    /// restarted after an attempt, has started; one that was prefetched and released has not.
-    Replace,
-    /// Fail with a key conflict.
-    Refuse,
-}
-
-/// When a job becomes due, by the database's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunAt {
-    /// At this time, in the years 1 to 9999.
-    At(Timestamp),
-    /// This long after the database inserts it, at most 1,000 years.
-    In(Duration),
+    pub options: EnqueueOptions,
 }
 
 impl NewJob {
@@ -93,27 +29,11 @@ impl NewJob {
     ///
     /// [`Error::Invalid`] for the first value that breaks a rule.
     pub fn check(&self) -> Result<(), Error> {
-        let options = &self.options;
         if self.payload.len() > MAX_PAYLOAD_BYTES {
             let size = self.payload.len();
             return Err(Error::invalid(format!("a payload of {size} bytes"), format!("is over {MAX_PAYLOAD_BYTES}")));
         }
-        if let Some(description) = &options.description {
-            check_text("the description", description, MAX_DESCRIPTION_BYTES)?;
-        }
-        if let Some(key) = &options.key {
-            check_text("the key", key, MAX_KEY_BYTES)?;
-            if let KeyHold::Until(until) = options.key_hold {
-                check_run_at(RunAt::At(until))?;
-            }
-            if key.is_empty() {
-                return Err(Error::invalid("the key", "is empty"));
-            }
-        }
-        options.run_at.map_or(Ok(()), check_run_at)?;
-        options.max_retries.map_or(Ok(()), crate::backoff::check_retries)?;
-        options.backoff.as_deref().map_or(Ok(()), crate::backoff::check_table)?;
-        options.jitter_percent.map_or(Ok(()), crate::backoff::check_jitter)
+        self.options.check()
     }
 
     /// Returns whether the job replaces the one that has reserved its key.
@@ -135,19 +55,6 @@ impl NewJob {
     pub fn weight(&self) -> usize {
         let texts = [&self.options.description, &self.options.key];
         100 + self.payload.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
-    }
-}
-
-fn check_run_at(run_at: RunAt) -> Result<(), Error> {
-    const YEARS_1_TO_9999_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
-    match run_at {
-        RunAt::At(at) if !YEARS_1_TO_9999_US.contains(&at.unix_us()) => {
-            Err(Error::invalid("the due time", "is not in the years 1 to 9999"))
-        }
-        RunAt::In(delay) if delay > crate::time::THOUSAND_YEARS => {
-            Err(Error::invalid("the due time", "is over 1,000 years from now"))
-        }
-        RunAt::At(_) | RunAt::In(_) => Ok(()),
     }
 }
 
@@ -178,12 +85,8 @@ pub struct ClaimedJob {
     pub payload: Bytes,
     /// For how long workers have been unable to decode its payload; `None` unless the last attempt ended that way.
     pub unreadable_for: Option<Duration>,
-    /// How many soft failures are retried; `None` follows the queue's setting.
-    pub max_retries: Option<u32>,
-    /// The delays before retries; `None` follows the queue's setting.
-    pub backoff: Option<Vec<Duration>>,
-    /// The jitter of the delays, in percent; `None` follows the queue's setting.
-    pub jitter_percent: Option<u8>,
+    /// Its own retry policy.
+    pub retry: RetryPolicy,
 }
 
 impl ClaimedJob {
@@ -203,22 +106,8 @@ impl ClaimedJob {
             key: None,
             payload: Bytes::new(),
             unreadable_for: None,
-            max_retries: None,
-            backoff: None,
-            jitter_percent: None,
+            retry: RetryPolicy::default(),
         }
-    }
-
-    /// Returns the backoff of this job: its own values, and those of `queue` where it has none.
-    pub(crate) fn effective_backoff(&self, queue: &Backoff) -> Backoff {
-        let table = self.backoff.clone().unwrap_or_else(|| queue.table().to_vec());
-        let max_retries = self.max_retries.unwrap_or(queue.max_retries());
-        let jitter = self.jitter_percent.unwrap_or(queue.jitter_percent());
-        Backoff::new(table, max_retries, jitter).unwrap_or_else(|_| queue.clone())
-    }
-
-    pub(crate) fn has_own_backoff(&self) -> bool {
-        self.max_retries.is_some() || self.backoff.is_some() || self.jitter_percent.is_some()
     }
 }
 
@@ -312,10 +201,6 @@ mod tests {
     use super::*;
     use crate::{Rows, StatementId};
 
-    fn job(options: JobOptions) -> NewJob {
-        NewJob { id: Uuid::nil(), queue: QueueName::new("tasks").unwrap(), payload: Bytes::new(), options }
-    }
-
     #[test]
     fn an_unknown_state_is_read_as_failed() {
         let read = |code: i16| {
@@ -324,32 +209,5 @@ mod tests {
             read_state(&mut rows.finish().only(StatementId::Job).unwrap()).unwrap()
         };
         assert_eq!([-1, 0, 3, 9].map(read), [State::Failed, State::Pending, State::Failed, State::Failed]);
-    }
-
-    #[test]
-    fn a_job_that_the_database_would_refuse_is_refused_before_it_is_sent() {
-        let text = |length| Some("x".repeat(length));
-        for options in [
-            JobOptions { description: text(8_193), ..JobOptions::default() },
-            JobOptions { description: Some("a\0b".to_owned()), ..JobOptions::default() },
-            JobOptions { key: text(1_001), ..JobOptions::default() },
-            JobOptions { key: text(0), ..JobOptions::default() },
-            JobOptions { key: Some("a\0b".to_owned()), ..JobOptions::default() },
-            JobOptions { run_at: Some(RunAt::At(Timestamp::INFINITY)), ..JobOptions::default() },
-            JobOptions { run_at: Some(RunAt::At(Timestamp::NEG_INFINITY)), ..JobOptions::default() },
-            JobOptions { run_at: Some(RunAt::In(Duration::MAX)), ..JobOptions::default() },
-            JobOptions { max_retries: Some(1_000_001), ..JobOptions::default() },
-            JobOptions { backoff: Some(Vec::new()), ..JobOptions::default() },
-            JobOptions { jitter_percent: Some(101), ..JobOptions::default() },
-        ] {
-            assert!(matches!(job(options.clone()).check(), Err(Error::Invalid { .. })), "{options:?}");
-        }
-        let valid = JobOptions {
-            description: text(8_192),
-            key: text(1_000),
-            run_at: Some(RunAt::In(Duration::ZERO)),
-            ..JobOptions::default()
-        };
-        assert_eq!(job(valid).check(), Ok(()));
     }
 }

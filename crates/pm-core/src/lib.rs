@@ -25,6 +25,7 @@ mod migration;
 mod name;
 pub mod op;
 mod operation;
+mod options;
 mod prose;
 mod render;
 mod schedule;
@@ -34,14 +35,14 @@ mod statement;
 mod time;
 pub mod wire;
 
-pub use backoff::Backoff;
+pub use backoff::{Backoff, RetryPolicy};
 pub use catalogue::Catalog;
 pub use codec::Codec;
 pub use cron::Cron;
 pub use error::Error;
 pub use failure::{Class, Failure, POOLER_SQLSTATE};
 pub use id::{IdSuffix, job_id};
-pub use job::{ClaimedJob, JobMetadata, JobOptions, KeyHold, MAX_PAYLOAD_BYTES, NewJob, OnConflict, RunAt};
+pub use job::{ClaimedJob, JobMetadata, MAX_PAYLOAD_BYTES, NewJob};
 pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, UNREADABLE_FOR, Verdict, trusted_for};
 pub use migration::{
     MIGRATIONS, Migration, OTHER_TEXT_SQLSTATE, SCHEMA_VERSION, expected_functions, expected_relations,
@@ -49,6 +50,7 @@ pub use migration::{
 };
 pub use name::{QueueName, ScheduleName, SchemaName};
 pub use operation::Operation;
+pub use options::{EnqueueOptions, InitialState, KeyHold, OnConflict, RunAt};
 pub use prose::FittedTexts;
 pub use schedule::{MAX_SCHEDULE_PAYLOAD_BYTES, Missed, NewSchedule, Overlap, ScheduleMetadata, TICK_GRACE, Tick};
 pub use settings::{QueueSettings, SettingsChange};

@@ -100,7 +100,7 @@ mod tests {
         SettleItem,
     };
     use crate::{
-        Cron, JobOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName, ScheduleName, State,
+        Cron, EnqueueOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName, ScheduleName, State,
         Timestamp, Verdict,
     };
     use bytes::Bytes;
@@ -109,10 +109,11 @@ mod tests {
     const TEXT: &str = "é → 🦀";
 
     fn new_job() -> NewJob {
-        let options =
-            JobOptions {
-                description: Some(TEXT.to_owned()), key: Some("ключ".to_owned()), ..JobOptions::default()
-            };
+        let options = EnqueueOptions {
+            description: Some(TEXT.to_owned()),
+            key: Some("ключ".to_owned()),
+            ..EnqueueOptions::default()
+        };
         NewJob { id: Uuid::nil(), queue: QueueName::new("очередь").unwrap(), payload: Bytes::new(), options }
     }
 
@@ -130,7 +131,7 @@ mod tests {
             missed: Missed::Skip,
             overlap: Overlap::Allow,
             payload: Bytes::new(),
-            options: JobOptions { key: None, ..options.clone() },
+            options: EnqueueOptions { key: None, ..options.clone() },
         };
         let worker = TEXT.to_owned();
         visit(Claim { lines: Vec::new(), limit: 1, lease: 1, worker: worker.clone(), due_bound: None }.plan());
@@ -138,7 +139,7 @@ mod tests {
         visit(Settle { items: &items, passes: false }.plan());
         visit(EnqueueKeyed { jobs: std::slice::from_ref(&job), in_transaction: false }.plan());
         visit(EnqueueEach { jobs: std::slice::from_ref(&job) }.plan());
-        let keyless = NewJob { options: JobOptions { key: None, ..options.clone() }, ..job.clone() };
+        let keyless = NewJob { options: EnqueueOptions { key: None, ..options.clone() }, ..job.clone() };
         visit(Enqueue { jobs: &[keyless] }.plan());
         visit(ReplaceJobs { jobs: std::slice::from_ref(&job) }.plan());
         visit(CopyJob { source: Uuid::nil(), id: Uuid::nil(), queue, priority: None, options }.plan());

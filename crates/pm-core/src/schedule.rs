@@ -1,10 +1,9 @@
 //! Schedules, which enqueue jobs by cron.
 
 use crate::job::read_codec;
-use crate::lease::{MAX_DESCRIPTION_BYTES, check_text};
-use crate::op::read_backoff_overrides;
+use crate::op::read_retry_policy;
 use crate::wire::Row;
-use crate::{Codec, Cron, Error, JobOptions, QueueName, ScheduleName, Timestamp};
+use crate::{Codec, Cron, EnqueueOptions, Error, QueueName, RetryPolicy, ScheduleName, Timestamp};
 use bytes::Bytes;
 use std::fmt;
 use std::time::Duration;
@@ -125,7 +124,7 @@ pub struct NewSchedule {
     /// The encoded payload of its jobs, at most [`MAX_SCHEDULE_PAYLOAD_BYTES`].
     pub payload: Bytes,
     /// The options of its jobs, without key, due time and pause: the schedule itself sets the keys.
-    pub options: JobOptions,
+    pub options: EnqueueOptions,
 }
 
 impl NewSchedule {
@@ -150,15 +149,10 @@ impl NewSchedule {
         if matches!(self.missed, Missed::Unknown(_)) || matches!(self.overlap, Overlap::Unknown(_)) {
             return Err(Error::invalid("a schedule", "has a policy that only a newer version knows"));
         }
-        if options.key.is_some() || options.run_at.is_some() || options.paused {
+        if options.key.is_some() || options.run_at.is_some() || options.is_paused() {
             return Err(Error::invalid("a schedule", "cannot have a key or a due time for its jobs, nor pause them"));
         }
-        if let Some(description) = &options.description {
-            check_text("the description", description, MAX_DESCRIPTION_BYTES)?;
-        }
-        options.max_retries.map_or(Ok(()), crate::backoff::check_retries)?;
-        options.backoff.as_deref().map_or(Ok(()), crate::backoff::check_table)?;
-        options.jitter_percent.map_or(Ok(()), crate::backoff::check_jitter)
+        options.check()
     }
 }
 
@@ -190,12 +184,8 @@ pub struct ScheduleMetadata {
     pub priority: i32,
     /// The description of its jobs.
     pub description: Option<String>,
-    /// How many soft failures of its jobs are retried; `None` follows the queue's setting.
-    pub max_retries: Option<u32>,
-    /// The delays before retries of its jobs; `None` follows the queue's setting.
-    pub backoff: Option<Vec<Duration>>,
-    /// The jitter of these delays, in percent; `None` follows the queue's setting.
-    pub jitter_percent: Option<u8>,
+    /// The retry policy of its jobs.
+    pub retry: RetryPolicy,
     /// The codec of its payload.
     pub codec: Codec,
     /// The size of its payload, in bytes.
@@ -215,7 +205,7 @@ impl ScheduleMetadata {
         let (missed, overlap) = read_policies(row)?;
         let (paused, next_tick, last_tick, last_job) = (row.read()?, row.read()?, row.read()?, row.read()?);
         let (priority, description) = (row.read()?, row.read()?);
-        let (max_retries, backoff, jitter_percent) = read_backoff_overrides(row)?;
+        let retry = read_retry_policy(row)?;
         Ok(ScheduleMetadata {
             name,
             queue,
@@ -229,9 +219,7 @@ impl ScheduleMetadata {
             last_job,
             priority,
             description,
-            max_retries,
-            backoff,
-            jitter_percent,
+            retry,
             codec: read_codec(row)?,
             payload_bytes: row.count()?,
             payload: row.read()?,
@@ -306,10 +294,10 @@ mod tests {
             missed: Missed::All(100),
             overlap: Overlap::Skip,
             payload: Bytes::from(vec![0; MAX_SCHEDULE_PAYLOAD_BYTES]),
-            options: JobOptions { description: Some("x".repeat(8_192)), ..JobOptions::default() },
+            options: EnqueueOptions { description: Some("x".repeat(8_192)), ..EnqueueOptions::default() },
         };
         assert_eq!(valid.check(), Ok(()));
-        let with = |options: JobOptions| NewSchedule { options, ..valid.clone() };
+        let with = |options: EnqueueOptions| NewSchedule { options, ..valid.clone() };
         let payload = Bytes::from(vec![0; MAX_SCHEDULE_PAYLOAD_BYTES + 1]);
         for bad in [
             NewSchedule { payload, ..valid.clone() },
@@ -317,13 +305,13 @@ mod tests {
             NewSchedule { missed: Missed::All(101), ..valid.clone() },
             NewSchedule { missed: Missed::Unknown(3), ..valid.clone() },
             NewSchedule { overlap: Overlap::Unknown(2), ..valid.clone() },
-            with(JobOptions { description: Some("x".repeat(8_193)), ..JobOptions::default() }),
-            with(JobOptions { key: Some("k".to_owned()), ..JobOptions::default() }),
-            with(JobOptions { run_at: Some(crate::RunAt::In(Duration::ZERO)), ..JobOptions::default() }),
-            with(JobOptions { paused: true, ..JobOptions::default() }),
-            with(JobOptions { max_retries: Some(1_000_001), ..JobOptions::default() }),
-            with(JobOptions { backoff: Some(Vec::new()), ..JobOptions::default() }),
-            with(JobOptions { jitter_percent: Some(101), ..JobOptions::default() }),
+            with(EnqueueOptions { description: Some("x".repeat(8_193)), ..EnqueueOptions::default() }),
+            with(EnqueueOptions { key: Some("k".to_owned()), ..EnqueueOptions::default() }),
+            with(EnqueueOptions { run_at: Some(crate::RunAt::In(Duration::ZERO)), ..EnqueueOptions::default() }),
+            with(EnqueueOptions::default().initial_state(crate::InitialState::Paused)),
+            with(EnqueueOptions::default().max_retries(1_000_001)),
+            with(EnqueueOptions::default().backoff(Vec::new())),
+            with(EnqueueOptions::default().jitter_percent(101)),
         ] {
             assert!(matches!(bad.check(), Err(Error::Invalid { .. })), "{bad:?}");
         }

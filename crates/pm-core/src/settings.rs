@@ -1,8 +1,7 @@
 //! The settings of a queue. They are stored in the database, so that a change needs no deployment.
 
-use crate::backoff::{check_jitter, check_retries, check_table};
 use crate::wire::Row;
-use crate::{Backoff, Error};
+use crate::{Backoff, Error, RetryPolicy};
 use std::time::Duration;
 
 /// The current settings of one queue.
@@ -46,9 +45,7 @@ pub(crate) fn read_lease_and_backoff(row: &mut Row<'_>) -> Result<(Duration, Bac
 #[must_use]
 pub struct SettingsChange {
     pub(crate) lease: Option<Duration>,
-    pub(crate) max_retries: Option<u32>,
-    pub(crate) table: Option<Vec<Duration>>,
-    pub(crate) jitter_percent: Option<u8>,
+    pub(crate) retry: RetryPolicy,
     /// `Some(None)` keeps ended jobs for ever.
     pub(crate) retain: Option<Option<Duration>>,
 }
@@ -67,19 +64,19 @@ impl SettingsChange {
 
     /// Changes how many soft failures are retried.
     pub fn max_retries(mut self, max_retries: u32) -> Self {
-        self.max_retries = Some(max_retries);
+        self.retry.max_retries = Some(max_retries);
         self
     }
 
     /// Changes the delays before retries, 1 to 64 of them; the last one repeats.
     pub fn backoff(mut self, table: Vec<Duration>) -> Self {
-        self.table = Some(table);
+        self.retry.backoff = Some(table);
         self
     }
 
     /// Changes the [jitter](Backoff) of delays, 0 to 100 percent; 0 makes them exact.
     pub fn jitter_percent(mut self, jitter_percent: u8) -> Self {
-        self.jitter_percent = Some(jitter_percent);
+        self.retry.jitter_percent = Some(jitter_percent);
         self
     }
 
@@ -92,12 +89,7 @@ impl SettingsChange {
     /// Returns the change that sets all settings to `settings`.
     pub fn to(settings: QueueSettings) -> Self {
         let QueueSettings { lease, backoff, retain } = settings;
-        Self::new()
-            .lease(lease)
-            .max_retries(backoff.max_retries())
-            .backoff(backoff.table().to_vec())
-            .jitter_percent(backoff.jitter_percent())
-            .retain(retain)
+        SettingsChange { lease: Some(lease), retry: RetryPolicy::from(&backoff), retain: Some(retain) }
     }
 
     /// Returns whether the change names no settings.
@@ -120,9 +112,7 @@ impl SettingsChange {
                 "is not between one minute and 100 years",
             ));
         }
-        self.table.as_deref().map_or(Ok(()), check_table)?;
-        self.max_retries.map_or(Ok(()), check_retries)?;
-        self.jitter_percent.map_or(Ok(()), check_jitter)
+        self.retry.check()
     }
 }
 

@@ -225,11 +225,10 @@ impl Call<'_> {
     /// Notifies idle workers of other processes about each line that got a job.
     async fn notify(&mut self) -> Result<(), Error> {
         let Some(queue_id) = self.idle_queue.filter(|_| self.transaction.notifies()) else { return Ok(()) };
-        let added = self
-            .jobs
-            .iter()
-            .zip(&self.enqueued)
-            .filter(|(job, enqueued)| !job.options.paused && !matches!(enqueued, Some(Enqueued::Existing(..))));
+        let added =
+            self.jobs.iter().zip(&self.enqueued).filter(|(job, enqueued)| {
+                !job.options.is_paused() && !matches!(enqueued, Some(Enqueued::Existing(..)))
+            });
         let notifications: BTreeSet<_> =
             added.map(|(job, _)| Notification { queue_id, priority: job.ready_line() }).collect();
         if notifications.is_empty() {

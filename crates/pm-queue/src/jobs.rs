@@ -6,7 +6,7 @@ use pm_core::op::{
     AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, GetJob, GetSettings, Head, JobMatch,
     ListJobs, MoveJobs, NextJobs, Payload, Precondition, ResolveSuffix, RestartJobs,
 };
-use pm_core::{Codec, Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
+use pm_core::{Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -311,7 +311,7 @@ impl Queue {
     /// `JobNotFound`, `QueueNotFound`; `KeyConflict` when the key is reserved in the queue; `Invalid`.
     pub async fn copy_job(&self, id: Uuid, queue: &str, options: EnqueueOptions) -> Result<Uuid, Error> {
         let priority = Some(options.priority).filter(|priority| *priority != 0);
-        let new = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options.into_core(Codec::default()))?;
+        let new = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options)?;
         let copy = CopyJob { source: id, id: new.id, queue: new.queue, priority, options: new.options };
         let copied = copy.id;
         let queue_id = self.run(copy).await.map_err(key_conflict)?;

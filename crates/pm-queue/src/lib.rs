@@ -45,7 +45,7 @@ pub use gate::Room;
 pub use job::{PendingJob, PendingMetadata};
 pub use jobs::{BulkAction, BulkReport};
 pub use maintenance::Maintenance;
-pub use options::{ConnectOptions, EnqueueOptions, InitialState, JobFilter, QueueNames, StreamOptions};
+pub use options::{ConnectOptions, JobFilter, QueueNames, StreamOptions};
 pub use panic::{Panicked, catch_panic};
 pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::machine::{Enqueued, MaintenanceReport};
@@ -53,9 +53,10 @@ pub use pm_core::op::{
     AttemptRecord, Change, Count, Head, JobMatch, Precondition, QueueActivity, QueueSummary, TableSize,
 };
 pub use pm_core::{
-    Backoff, Codec, ConnectionClass, Cron, Ending, Failure, IdSuffix, JobMetadata, KeyHold, Lease, Missed, OnConflict,
-    Overlap, QueueName, QueueSettings, Rows, RunAt, SCHEMA_VERSION, ScheduleMetadata, ScheduleName, SchemaName,
-    SettingsChange, State, Statement, Tick, Timestamp, Type, Value, migration_script,
+    Backoff, Codec, ConnectionClass, Cron, Ending, EnqueueOptions, Failure, IdSuffix, InitialState, JobMetadata,
+    KeyHold, Lease, Missed, OnConflict, Overlap, QueueName, QueueSettings, RetryPolicy, Rows, RunAt, SCHEMA_VERSION,
+    ScheduleMetadata, ScheduleName, SchemaName, SettingsChange, State, Statement, Tick, Timestamp, Type, Value,
+    migration_script,
 };
 pub use pruning::Pruning;
 pub use queue::{Health, Queue};

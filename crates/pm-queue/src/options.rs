@@ -3,7 +3,7 @@
 use crate::Error;
 use pm_core::machine::WorkerOptions;
 use pm_core::op;
-use pm_core::{Codec, JobOptions, KeyHold, OnConflict, QueueName, RunAt, SchemaName, State};
+use pm_core::{QueueName, SchemaName, State};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -212,132 +212,6 @@ impl ConnectOptions {
                 "a {name} of {timeout:?} is not between 1 ms and 2147483647 ms (24.8 days)"
             ))),
             None => Ok(()),
-        }
-    }
-}
-
-/// The state in which a job starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum InitialState {
-    /// Pending; not claimed while its queue is paused.
-    #[default]
-    Auto,
-    /// The same as `Auto`: a paused queue takes precedence.
-    Pending,
-    /// Paused, even if its queue is not, until the queue is resumed.
-    Paused,
-}
-
-/// The properties of a new job besides its payload.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct EnqueueOptions {
-    /// The state in which the job starts.
-    pub initial_state: InitialState,
-    /// The priority; higher comes first (default 0).
-    pub priority: i32,
-    /// A text for humans, at most 8 KiB.
-    pub description: Option<String>,
-    /// While this job reserves the key, no other job with the same key can be on the queue. 1 to 1,000 bytes.
-    pub key: Option<String>,
-    /// How long the key is reserved (default: until the job has ended).
-    pub key_hold: KeyHold,
-    /// What to do when another job has reserved the key (default: keep that job).
-    pub on_conflict: OnConflict,
-    /// When the job becomes ready (default: at once).
-    pub run_at: Option<RunAt>,
-    /// How the payload is encoded (default JSON).
-    pub codec: Codec,
-    /// How many soft failures are retried (default: the queue's setting).
-    pub max_retries: Option<u32>,
-    /// The delays before retries, 1 to 64 of them (default: the queue's setting). The last one repeats.
-    pub backoff: Option<Vec<Duration>>,
-    /// The jitter of the delays, 0 to 100 percent (default: the queue's setting).
-    pub jitter_percent: Option<u8>,
-}
-
-impl EnqueueOptions {
-    /// Sets the state in which the job starts.
-    pub fn initial_state(mut self, initial_state: InitialState) -> Self {
-        self.initial_state = initial_state;
-        self
-    }
-
-    /// Sets the priority; higher comes first.
-    pub fn priority(mut self, priority: i32) -> Self {
-        self.priority = priority;
-        self
-    }
-
-    /// Sets the description.
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.description = Some(description.into());
-        self
-    }
-
-    /// Sets the key.
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Sets how long the key is reserved.
-    pub fn key_hold(mut self, key_hold: KeyHold) -> Self {
-        self.key_hold = key_hold;
-        self
-    }
-
-    /// Sets what to do when another job has reserved the key.
-    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
-        self.on_conflict = on_conflict;
-        self
-    }
-
-    /// Sets when the job becomes ready.
-    pub fn run_at(mut self, run_at: RunAt) -> Self {
-        self.run_at = Some(run_at);
-        self
-    }
-
-    /// Sets how the payload is encoded.
-    pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
-        self
-    }
-
-    /// Sets how many soft failures of this job are retried.
-    pub fn max_retries(mut self, max_retries: u32) -> Self {
-        self.max_retries = Some(max_retries);
-        self
-    }
-
-    /// Sets the delays before retries of this job, 1 to 64 of them; the last one repeats.
-    pub fn backoff(mut self, backoff: Vec<Duration>) -> Self {
-        self.backoff = Some(backoff);
-        self
-    }
-
-    /// Sets the jitter of this job's delays, 0 to 100 percent.
-    pub fn jitter_percent(mut self, jitter_percent: u8) -> Self {
-        self.jitter_percent = Some(jitter_percent);
-        self
-    }
-
-    /// Returns the core's form of the options, for a payload encoded with `codec`.
-    pub(crate) fn into_core(self, codec: Codec) -> JobOptions {
-        JobOptions {
-            codec,
-            priority: self.priority,
-            paused: self.initial_state == InitialState::Paused,
-            description: self.description,
-            run_at: self.run_at,
-            key: self.key,
-            key_hold: self.key_hold,
-            on_conflict: self.on_conflict,
-            max_retries: self.max_retries,
-            backoff: self.backoff,
-            jitter_percent: self.jitter_percent,
         }
     }
 }

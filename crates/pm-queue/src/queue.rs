@@ -314,16 +314,11 @@ impl Queue {
     ) -> Result<NewJob, Error> {
         self.check_open()?;
         let RawPayload { codec, bytes } = crate::codec::encode(options.codec, payload)?;
-        self.new_job(queue.clone(), bytes, options.into_core(codec))
+        self.new_job(queue.clone(), bytes, options.codec(codec))
     }
 
     /// Returns a new job with a fresh id.
-    pub(crate) fn new_job(
-        &self,
-        queue: QueueName,
-        payload: Bytes,
-        options: pm_core::JobOptions,
-    ) -> Result<NewJob, Error> {
+    pub(crate) fn new_job(&self, queue: QueueName, payload: Bytes, options: EnqueueOptions) -> Result<NewJob, Error> {
         let link = &self.inner.link;
         let random = [link.randomness.next_u64().to_ne_bytes(), link.randomness.next_u64().to_ne_bytes()].concat();
         let random = random.first_chunk().expect("two u64 are 16 bytes");

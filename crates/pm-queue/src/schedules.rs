@@ -1,10 +1,10 @@
 //! Operations on schedules: set, list, pause, fire.
 
 use crate::link::CoreEntropy;
-use crate::{Error, Queue};
+use crate::{EnqueueOptions, Error, Queue};
 use pm_core::machine::Entropy;
 use pm_core::op::{DeleteSchedule, DueSchedules, FireSchedules, HoldSchedule, ListSchedules, SetSchedule};
-use pm_core::{Codec, Cron, JobOptions, Missed, NewSchedule, Overlap, QueueName, ScheduleMetadata, ScheduleName};
+use pm_core::{Cron, Missed, NewSchedule, Overlap, QueueName, ScheduleMetadata, ScheduleName};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -27,18 +27,8 @@ pub struct Schedule {
     pub missed: Missed,
     /// What to do with a tick while the job of the previous tick has not ended (default: fire it).
     pub overlap: Overlap,
-    /// The priority of the jobs; higher comes first (default 0).
-    pub priority: i32,
-    /// The description of the jobs; at most 8 KiB.
-    pub description: Option<String>,
-    /// How the payload is encoded (default JSON).
-    pub codec: Codec,
-    /// How many soft failures of a job are retried (default: the queue's setting).
-    pub max_retries: Option<u32>,
-    /// The delays before retries, 1 to 64 of them (default: the queue's setting). The last one repeats.
-    pub backoff: Option<Vec<Duration>>,
-    /// The jitter of the delays, 0 to 100 percent (default: the queue's setting).
-    pub jitter_percent: Option<u8>,
+    /// The options of the jobs. They can have no key, no due time, and not be paused.
+    pub options: EnqueueOptions,
 }
 
 impl Schedule {
@@ -50,12 +40,7 @@ impl Schedule {
             zone: "UTC".to_owned(),
             missed: Missed::default(),
             overlap: Overlap::default(),
-            priority: 0,
-            description: None,
-            codec: Codec::default(),
-            max_retries: None,
-            backoff: None,
-            jitter_percent: None,
+            options: EnqueueOptions::default(),
         }
     }
 
@@ -77,54 +62,15 @@ impl Schedule {
         self
     }
 
-    /// Sets the priority of the jobs; higher comes first.
-    pub fn priority(mut self, priority: i32) -> Self {
-        self.priority = priority;
-        self
-    }
-
-    /// Sets the description of the jobs.
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.description = Some(description.into());
-        self
-    }
-
-    /// Sets how the payload is encoded.
-    pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
-        self
-    }
-
-    /// Sets how many soft failures of a job are retried.
-    pub fn max_retries(mut self, max_retries: u32) -> Self {
-        self.max_retries = Some(max_retries);
-        self
-    }
-
-    /// Sets the delays before retries of the jobs, 1 to 64 of them; the last one repeats.
-    pub fn backoff(mut self, backoff: Vec<Duration>) -> Self {
-        self.backoff = Some(backoff);
-        self
-    }
-
-    /// Sets the jitter of these delays, 0 to 100 percent.
-    pub fn jitter_percent(mut self, jitter_percent: u8) -> Self {
-        self.jitter_percent = Some(jitter_percent);
+    /// Sets the options of the jobs: priority, description, codec, retries. The schedule itself sets their keys.
+    pub fn options(mut self, options: EnqueueOptions) -> Self {
+        self.options = options;
         self
     }
 
     /// Returns the core's form of the schedule, with its payload encoded.
     fn into_core<T: Serialize>(self, name: ScheduleName, payload: &T) -> Result<NewSchedule, Error> {
-        let written = crate::codec::encode(self.codec, payload)?;
-        let options = JobOptions {
-            codec: written.codec,
-            priority: self.priority,
-            description: self.description,
-            max_retries: self.max_retries,
-            backoff: self.backoff,
-            jitter_percent: self.jitter_percent,
-            ..JobOptions::default()
-        };
+        let written = crate::codec::encode(self.options.codec, payload)?;
         Ok(NewSchedule {
             name,
             queue: QueueName::new(&self.queue)?,
@@ -132,7 +78,7 @@ impl Schedule {
             missed: self.missed,
             overlap: self.overlap,
             payload: written.bytes,
-            options,
+            options: self.options.codec(written.codec),
         })
     }
 }

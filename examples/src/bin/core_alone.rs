@@ -3,7 +3,7 @@
 
 use pm_core::op::{Claim, CreateQueue, Enqueue, LineCursor, Settle, SettleItem};
 use pm_core::{
-    Catalog, Codec, JobOptions, NewJob, Operation, QueueName, SchemaName, State, Verdict, job_id, migration_script,
+    Catalog, Codec, EnqueueOptions, NewJob, Operation, QueueName, SchemaName, State, Verdict, job_id, migration_script,
 };
 use pm_examples::bytes::{encoded, failure, rows_of};
 use pm_examples::database_url;
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The client creates the id, so that sending the job twice enqueues it once.
     let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-    let options = JobOptions { codec: Codec::Json, ..JobOptions::default() };
+    let options = EnqueueOptions::default().codec(Codec::Json);
     let job = NewJob { id: job_id(now_ms, random()?), queue, payload: br#"{"to":"ada"}"#.as_slice().into(), options };
     database.run(Enqueue { jobs: std::slice::from_ref(&job) })?;
 

@@ -1,7 +1,9 @@
 //! Schedules.
 
 use super::Harness;
-use pm_queue::{Codec, ConnectOptions, ErrorKind, Missed, Overlap, Schedule, ScheduleMetadata, State, Tick};
+use pm_queue::{
+    Codec, ConnectOptions, EnqueueOptions, ErrorKind, Missed, Overlap, Schedule, ScheduleMetadata, State, Tick,
+};
 use std::time::Duration;
 
 async fn read(harness: &Harness, name: &str) -> ScheduleMetadata {
@@ -10,16 +12,18 @@ async fn read(harness: &Harness, name: &str) -> ScheduleMetadata {
 
 pub(super) async fn a_schedule_is_set_shown_paused_resumed_and_deleted(harness: Harness) {
     let hour = Duration::from_secs(3_600);
-    let schedule = Schedule::new("tasks", " 30  2 * * MON-FRI")
-        .zone("europe/berlin")
-        .missed(Missed::All(7))
-        .overlap(Overlap::Skip)
+    let options = EnqueueOptions::default()
         .priority(-3)
         .description("every working night 🌙")
         .codec(Codec::MessagePack)
         .max_retries(2)
         .backoff(vec![hour, hour * 2])
         .jitter_percent(5);
+    let schedule = Schedule::new("tasks", " 30  2 * * MON-FRI")
+        .zone("europe/berlin")
+        .missed(Missed::All(7))
+        .overlap(Overlap::Skip)
+        .options(options);
     assert!(harness.queue.set_schedule("nightly", schedule, 7u64).await.unwrap());
     let shown = read(&harness, "nightly").await;
     assert_eq!(
@@ -28,8 +32,8 @@ pub(super) async fn a_schedule_is_set_shown_paused_resumed_and_deleted(harness: 
     );
     assert_eq!((shown.missed, shown.overlap, shown.priority), (Missed::All(7), Overlap::Skip, -3));
     assert_eq!(shown.description.as_deref(), Some("every working night 🌙"));
-    assert_eq!((shown.max_retries, shown.jitter_percent), (Some(2), Some(5)));
-    assert_eq!((shown.backoff.as_deref(), shown.codec), (Some(&[hour, hour * 2][..]), Codec::MessagePack));
+    assert_eq!((shown.retry.max_retries, shown.retry.jitter_percent), (Some(2), Some(5)));
+    assert_eq!((shown.retry.backoff.as_deref(), shown.codec), (Some(&[hour, hour * 2][..]), Codec::MessagePack));
     assert_eq!((shown.payload.as_deref(), shown.payload_bytes), (Some(&[7][..]), 1));
     assert!(shown.next_tick > Some(shown.read_at) && !shown.paused);
     assert_eq!((shown.last_tick, shown.last_job), (None, None));
@@ -60,7 +64,8 @@ pub(super) async fn a_schedule_is_set_shown_paused_resumed_and_deleted(harness: 
 pub(super) async fn a_missed_tick_makes_one_job_that_names_it(harness: Harness) {
     // Half an hour from now, and half an hour ago.
     let minute = harness.number("select extract(minute from now() at time zone 'UTC' + interval '30 min')::int");
-    let hourly = Schedule::new("tasks", format!("{minute} * * * *")).priority(9).description("hourly");
+    let hourly = Schedule::new("tasks", format!("{minute} * * * *"))
+        .options(EnqueueOptions::default().priority(9).description("hourly"));
     harness.queue.set_schedule("s", hourly, vec![1u64, 2]).await.unwrap();
     let first = read(&harness, "s").await.next_tick.unwrap();
     let other = harness.another(ConnectOptions::default()).await;

@@ -4,7 +4,7 @@ use super::stack::Process;
 use super::worker::QUEUES;
 use super::world::World;
 use pm_core::op::SetSchedule;
-use pm_core::{JobOptions, NewSchedule, Operation, StatementId};
+use pm_core::{EnqueueOptions, NewSchedule, Operation, StatementId};
 use pm_queue::{Cron, Missed, Overlap, Queue, QueueName, Schedule, ScheduleName, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,7 +57,7 @@ pub(super) fn neglect(world: &World) {
         missed,
         overlap,
         payload: "0".into(),
-        options: JobOptions::default(),
+        options: EnqueueOptions::default(),
     };
     let set = SetSchedule { schedule, next_tick: Some(Timestamp::from_unix_us(then)) };
     let statement = world.catalog.statement(StatementId::SetSchedule);

@@ -11,8 +11,8 @@ use pm_core::op::{
     ResumeQueue, SetQueue, Settle, SettleItem,
 };
 use pm_core::{
-    Codec, IdSuffix, JobOptions, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason, RunAt,
-    SettingsChange, State, Timestamp, Verdict, job_id,
+    Codec, EnqueueOptions, IdSuffix, InitialState, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason,
+    RetryPolicy, RunAt, SettingsChange, State, Timestamp, Verdict, job_id,
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -158,8 +158,8 @@ impl<'a> History<'a> {
             }
             Action::Copy { job, queue, key, paused } => {
                 let (source, id) = (self.id(*job), self.new_id());
-                let key = key.map(|key| self.key(key));
-                let options = JobOptions { key, paused: *paused, ..JobOptions::default() };
+                let mut options = EnqueueOptions::default().initial_state(initial_state(*paused));
+                options.key = key.map(|key| self.key(key));
                 self.run(&CopyJob { source, id, queue: name(*queue), priority: None, options }).await?;
             }
             _ => {}
@@ -225,7 +225,7 @@ impl<'a> History<'a> {
 
     /// Enqueues a job with a key.
     pub(crate) async fn enqueue_keyed(&mut self, queue: usize, key: usize) -> Result<(), String> {
-        let options = JobOptions { codec: Codec::Raw, key: Some(self.key(key)), ..JobOptions::default() };
+        let options = EnqueueOptions::default().codec(Codec::Raw).key(self.key(key));
         let job = NewJob { id: self.new_id(), queue: name(queue), payload: "by hand".into(), options };
         self.run(&EnqueueKeyed { jobs: &[job], in_transaction: false }).await.map(drop)
     }
@@ -243,16 +243,17 @@ impl<'a> History<'a> {
             return job.clone();
         }
         let until = Timestamp::from_unix_us(1_000_000_000_000_000);
-        let options = JobOptions {
-            codec: Codec::Raw,
-            priority: item.priority,
-            paused: item.paused,
-            description: (item.hold == 0).then(|| "described".to_owned()),
-            run_at: delayed.then_some(RunAt::In(HALF_MINUTE * (item.hold as u32 * 2 + 1))),
-            key: item.key.map(|key| self.key(key)),
-            key_hold: [KeyHold::WhileActive, KeyHold::WhileActive, KeyHold::Until(until), KeyHold::ForEver]
-                [item.hold as usize],
-            on_conflict: if item.hold == 0 { OnConflict::Replace } else { OnConflict::Keep },
+        let holds = [KeyHold::WhileActive, KeyHold::WhileActive, KeyHold::Until(until), KeyHold::ForEver];
+        let mut options = EnqueueOptions::default()
+            .codec(Codec::Raw)
+            .priority(item.priority)
+            .initial_state(initial_state(item.paused))
+            .key_hold(holds[item.hold as usize])
+            .on_conflict(if item.hold == 0 { OnConflict::Replace } else { OnConflict::Keep });
+        options.description = (item.hold == 0).then(|| "described".to_owned());
+        options.run_at = delayed.then_some(RunAt::In(HALF_MINUTE * (item.hold as u32 * 2 + 1)));
+        options.key = item.key.map(|key| self.key(key));
+        options.retry = RetryPolicy {
             max_retries: item.retries,
             backoff: matches!(item.hold, 1 | 2).then(|| vec![HALF_MINUTE * 7]),
             jitter_percent: (item.hold == 2).then_some(MOST_JITTER),
@@ -310,4 +311,8 @@ fn settled(lease: Lease, verdict: u8, delay: Option<Duration>) -> SettleItem {
 
 pub(crate) fn name(queue: usize) -> QueueName {
     QueueName::new(NAMES[queue]).expect("the name is valid")
+}
+
+fn initial_state(is_paused: bool) -> InitialState {
+    if is_paused { InitialState::Paused } else { InitialState::Auto }
 }

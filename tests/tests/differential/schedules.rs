@@ -6,7 +6,8 @@ use pm_core::op::{
     DeleteSchedule, DueReply, DueSchedules, FireSchedules, HoldSchedule, ListSchedules, ScheduleReading, SetSchedule,
 };
 use pm_core::{
-    Codec, Cron, JobOptions, Missed, NewSchedule, Operation, Overlap, ScheduleMetadata, ScheduleName, Value,
+    Codec, Cron, EnqueueOptions, Missed, NewSchedule, Operation, Overlap, RetryPolicy, ScheduleMetadata, ScheduleName,
+    Value,
 };
 use std::time::Duration;
 
@@ -53,14 +54,12 @@ impl History<'_> {
         }
         let now = self.readings.listed.as_ref().expect("it was read above").now;
         let expression = format!("{schedule}-59/{} * * * *", [3, 9, 15][*every]);
-        let options = JobOptions {
-            codec: Codec::Raw,
-            priority: [0, 5][*look % 2],
-            description: (*look == 1).then(|| "described".to_owned()),
+        let mut options = EnqueueOptions::default().codec(Codec::Raw).priority([0, 5][*look % 2]);
+        options.description = (*look == 1).then(|| "described".to_owned());
+        options.retry = RetryPolicy {
             max_retries: (*look == 2).then_some(1),
             jitter_percent: (*look == 1).then_some(0),
             backoff: (*look == 3).then(|| vec![Duration::ZERO, HALF_MINUTE * 7]),
-            ..JobOptions::default()
         };
         let new = NewSchedule {
             name: named(*schedule),

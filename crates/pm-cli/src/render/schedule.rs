@@ -54,8 +54,8 @@ impl ScheduleView {
             last_job: schedule.last_job.map(|id| id.to_string()),
             priority: schedule.priority,
             description: schedule.description.clone(),
-            max_retries: schedule.max_retries,
-            backoff_ms: schedule.backoff.as_ref().map(|table| table.iter().copied().map(whole_ms).collect()),
+            max_retries: schedule.retry.max_retries,
+            backoff_ms: schedule.retry.backoff.as_ref().map(|table| table.iter().copied().map(whole_ms).collect()),
             codec: schedule.codec.name(),
             payload_bytes: schedule.payload_bytes,
             payload: payload.map(|decoded| decoded.unwrap_or_else(Value::Text)),
@@ -92,7 +92,7 @@ impl ScheduleView {
         entries.extend(self.description.clone().map(|description| ("description", Value::Text(description))));
         entries.extend(self.max_retries.map(|retries| ("max_retries", Value::plain(retries))));
         let backoff =
-            schedule.backoff.as_ref().map(|table| table.iter().copied().map(show_duration).collect::<Vec<_>>());
+            schedule.retry.backoff.as_ref().map(|table| table.iter().copied().map(show_duration).collect::<Vec<_>>());
         entries.extend(backoff.map(|table| ("backoff", Value::plain(table.join(",")))));
         entries.extend(self.payload.clone().map(|payload| ("payload", payload)));
         Value::named(entries)

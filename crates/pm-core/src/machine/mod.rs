@@ -13,7 +13,7 @@
 //!
 //! ```
 //! use pm_core::machine::{Entropy, Machine, Producer, Request};
-//! use pm_core::{Failure, Instant, JobOptions, NewJob, QueueName, Rows, SchemaName, StatementId, job_id};
+//! use pm_core::{Failure, Instant, EnqueueOptions, NewJob, QueueName, Rows, SchemaName, StatementId, job_id};
 //!
 //! struct Fixed;
 //! impl Entropy for Fixed {
@@ -31,7 +31,7 @@
 //!     id: job_id(1_700_000_000_000, [7; 10]),
 //!     queue: QueueName::new("mail")?,
 //!     payload: (&b"{}"[..]).into(),
-//!     options: JobOptions::default(),
+//!     options: EnqueueOptions::default(),
 //! };
 //! machine.enqueue(job, now);                                            // 3. a command
 //! let mut in_flight = Vec::new();

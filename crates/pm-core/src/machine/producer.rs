@@ -243,7 +243,7 @@ impl Producer {
 
     /// Notifies other processes of the lines of one queue that jobs of a batch were put in.
     fn notify_of(&mut self, batch: &Batch<NewJob>, queue: &QueueName, queue_id: i32) {
-        for job in batch.items.iter().filter(|job| job.queue == *queue && !job.options.paused) {
+        for job in batch.items.iter().filter(|job| job.queue == *queue && !job.options.is_paused()) {
             self.notifications.add(Notification { queue_id, priority: job.ready_line() });
         }
     }
@@ -252,7 +252,7 @@ impl Producer {
         let mut lines = BTreeSet::new();
         for (request_id, job) in inserted.into_entries() {
             self.report(request_id, Ok(Enqueued::Inserted(job.id)));
-            if !job.options.paused {
+            if !job.options.is_paused() {
                 let line = job.ready_line();
                 lines.insert((job.queue, line));
             }
@@ -278,7 +278,7 @@ impl Producer {
                 false if id == job.id => Enqueued::Inserted(id),
                 false => Enqueued::Existing(id, state),
             };
-            if replaced && !job.options.paused {
+            if replaced && !job.options.is_paused() {
                 if let Some(queue_id) = self.slot(kind).idle.get(&job.queue).copied() {
                     self.notifications.add(Notification { queue_id, priority: job.ready_line() });
                 }

@@ -5,7 +5,7 @@ use crate::settings::read_lease_and_backoff;
 use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::from_ms;
 use crate::wire::{AnyShape, Row, Rows, Type, Value, column};
-use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId, Timestamp};
+use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, RetryPolicy, StatementId, Timestamp};
 use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
@@ -153,21 +153,19 @@ fn read_queue(row: &mut Row<'_>, reply: &mut ClaimReply) -> Result<(), Error> {
 fn read_job(row: &mut Row<'_>, lease: Lease) -> Result<ClaimedJob, Error> {
     let queue_id = row.read()?;
     let (_paused, unreadable_ms): (Option<bool>, Option<i64>) = (row.read()?, row.read()?);
-    let overrides = read_backoff_overrides(row)?;
+    let retry = read_retry_policy(row)?;
     let _due_ms: Option<i64> = row.read()?;
-    let job = read_claimed_rest(row, lease, queue_id, overrides)?;
+    let job = read_claimed_rest(row, lease, queue_id, retry)?;
     Ok(ClaimedJob { unreadable_for: unreadable_ms.map(from_ms), ..job })
 }
 
-/// A job's own maximum of retries, delays, and jitter in percent.
-type BackoffOverrides = (Option<u32>, Option<Vec<Duration>>, Option<u8>);
-
-/// Reads `max_retries, backoff_ms, jitter_percent` of a job.
-pub(crate) fn read_backoff_overrides(row: &mut Row<'_>) -> Result<BackoffOverrides, Error> {
-    let max_retries = row.read::<Option<i32>>()?.and_then(|retries| u32::try_from(retries).ok());
-    let backoff = row.read::<Option<AnyShape>>()?.map(|table| table.0.into_iter().map(from_ms).collect());
-    let jitter_percent = row.read::<Option<i16>>()?.and_then(|percent| u8::try_from(percent).ok());
-    Ok((max_retries, backoff, jitter_percent))
+/// Reads `max_retries, backoff_ms, jitter_percent` of a job or a schedule.
+pub(crate) fn read_retry_policy(row: &mut Row<'_>) -> Result<RetryPolicy, Error> {
+    Ok(RetryPolicy {
+        max_retries: row.read::<Option<i32>>()?.and_then(|retries| u32::try_from(retries).ok()),
+        backoff: row.read::<Option<AnyShape>>()?.map(|table| table.0.into_iter().map(from_ms).collect()),
+        jitter_percent: row.read::<Option<i16>>()?.and_then(|percent| u8::try_from(percent).ok()),
+    })
 }
 
 /// Reads the columns from `priority` on.
@@ -175,14 +173,12 @@ pub(super) fn read_claimed_rest(
     row: &mut Row<'_>,
     lease: Lease,
     queue_id: i32,
-    (max_retries, backoff, jitter_percent): BackoffOverrides,
+    retry: RetryPolicy,
 ) -> Result<ClaimedJob, Error> {
     Ok(ClaimedJob {
         lease,
         queue_id,
-        max_retries,
-        backoff,
-        jitter_percent,
+        retry,
         unreadable_for: None,
         priority: row.read()?,
         seq: row.read()?,

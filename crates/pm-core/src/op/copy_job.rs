@@ -3,7 +3,7 @@
 use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value};
-use crate::{Error, JobOptions, Operation, Params, QueueName, RunAt, StatementId};
+use crate::{EnqueueOptions, Error, Operation, Params, QueueName, RunAt, StatementId};
 use uuid::Uuid;
 
 pub(crate) const COPY_JOB: Definition = Definition {
@@ -40,7 +40,7 @@ pub struct CopyJob {
     /// The options of the new job. Without a description or a maximum of retries it gets those of the source. Key,
     /// pause and due time are not copied. The other options have no effect: codec, delays and jitter are those of the
     /// source, and a key is reserved while the copy is active.
-    pub options: JobOptions,
+    pub options: EnqueueOptions,
 }
 
 impl Operation for CopyJob {
@@ -62,8 +62,8 @@ impl Operation for CopyJob {
             self.priority.map_or(Value::Null(Type::Int4), Value::Int4),
             options.description.as_deref().map_or(Value::Null(Type::Text), Value::Text),
             options.key.as_deref().map_or(Value::Null(Type::Text), Value::Text),
-            options.max_retries.map_or(Value::Null(Type::Int4), |retries| Value::Int4(retries as i32)),
-            Value::Bool(options.paused),
+            options.retry.max_retries.map_or(Value::Null(Type::Int4), |retries| Value::Int4(retries as i32)),
+            Value::Bool(options.is_paused()),
             at,
             delay,
         ]

@@ -109,15 +109,15 @@ impl<'a> Enqueue<'a> {
             Value::UuidArray(column(jobs, |job| job.id)),
             Value::TextArray(column(jobs, |job| Cow::Borrowed(job.queue.as_str()))),
             Value::Int4Array(column(jobs, |job| job.options.priority)),
-            optional_column(jobs, |job| job.options.paused.then_some(true), Value::BoolArray),
+            optional_column(jobs, |job| job.options.is_paused().then_some(true), Value::BoolArray),
             optional_column(jobs, run_at, Value::TimestampArray),
             optional_column(jobs, delay_ms, Value::Int8Array),
             Value::Int2Array(column(jobs, |job| job.options.codec.code())),
             Value::BytesArray(column(jobs, |job| &job.payload[..])),
             optional_column(jobs, |job| job.options.description.as_deref().map(Cow::Borrowed), Value::TextArray),
-            optional_column(jobs, |job| job.options.max_retries.map(|retries| retries as i32), Value::Int4Array),
-            optional_column(jobs, |job| job.options.backoff.as_deref().map(array_text), Value::TextArray),
-            optional_column(jobs, |job| job.options.jitter_percent.map(i16::from), Value::Int2Array),
+            optional_column(jobs, |job| job.options.retry.max_retries.map(|retries| retries as i32), Value::Int4Array),
+            optional_column(jobs, |job| job.options.retry.backoff.as_deref().map(array_text), Value::TextArray),
+            optional_column(jobs, |job| job.options.retry.jitter_percent.map(i16::from), Value::Int2Array),
         ]
     }
 }

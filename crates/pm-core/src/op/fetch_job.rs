@@ -1,6 +1,6 @@
 //! Fetching one job by its id.
 
-use super::claim::{read_backoff_overrides, read_claimed_rest};
+use super::claim::{read_claimed_rest, read_retry_policy};
 use crate::settings::read_lease_and_backoff;
 use crate::statement::{ConnectionClass, Definition, roles};
 use crate::time::from_ms;
@@ -76,8 +76,8 @@ impl Operation for FetchJob {
                 queue = Some((name, read_lease_and_backoff(&mut row)?));
             } else {
                 let (_name, unreadable_ms): (Option<String>, Option<i64>) = (row.read()?, row.read()?);
-                let overrides = read_backoff_overrides(&mut row)?;
-                let fetched = read_claimed_rest(&mut row, self.lease, queue_id, overrides)?;
+                let retry = read_retry_policy(&mut row)?;
+                let fetched = read_claimed_rest(&mut row, self.lease, queue_id, retry)?;
                 job = Some(ClaimedJob { unreadable_for: unreadable_ms.map(from_ms), ..fetched });
             }
         }

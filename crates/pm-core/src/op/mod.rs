@@ -55,7 +55,7 @@ pub use sequences::{SequenceReading, Sequences, advance_positions_script};
 pub use settle::{Outcome, Settle, SettleItem, Unsettled};
 pub use stats::{Activity, QueueActivity, TableSize, TableSizes};
 
-pub(crate) use claim::read_backoff_overrides;
+pub(crate) use claim::read_retry_policy;
 
 use crate::Error;
 use crate::wire::Row;

@@ -287,13 +287,14 @@ impl Operation for SetQueue {
     fn params(&self) -> Params<'_> {
         let change = &self.change;
         let int8 = |value: Option<i64>| value.map_or(Value::Null(Type::Int8), Value::Int8);
-        let table = change.table.as_ref().map(|table| table.iter().map(|delay| Some(whole_ms(*delay))).collect());
+        let table =
+            change.retry.backoff.as_ref().map(|table| table.iter().map(|delay| Some(whole_ms(*delay))).collect());
         vec![
             Value::Text(self.name.as_str()),
             int8(change.lease.map(whole_ms)),
-            change.max_retries.map_or(Value::Null(Type::Int4), |retries| Value::Int4(retries as i32)),
+            change.retry.max_retries.map_or(Value::Null(Type::Int4), |retries| Value::Int4(retries as i32)),
             table.map_or(Value::Null(Type::Int8Array), Value::Int8Array),
-            change.jitter_percent.map_or(Value::Null(Type::Int2), |percent| Value::Int2(percent.into())),
+            change.retry.jitter_percent.map_or(Value::Null(Type::Int2), |percent| Value::Int2(percent.into())),
             // A negative retention means for ever.
             int8(change.retain.map(|retain| retain.map_or(-1, whole_ms))),
         ]

@@ -158,9 +158,9 @@ impl Operation for SetSchedule {
             self.next_tick.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
             Value::Int4(options.priority),
             options.description.as_deref().map_or(Value::Null(Type::Text), Value::Text),
-            options.max_retries.map_or(Value::Null(Type::Int4), retries),
-            options.backoff.as_ref().map_or(Value::Null(Type::Int8Array), table),
-            options.jitter_percent.map_or(Value::Null(Type::Int2), |percent| Value::Int2(i16::from(percent))),
+            options.retry.max_retries.map_or(Value::Null(Type::Int4), retries),
+            options.retry.backoff.as_ref().map_or(Value::Null(Type::Int8Array), table),
+            options.retry.jitter_percent.map_or(Value::Null(Type::Int2), |percent| Value::Int2(i16::from(percent))),
             Value::Int2(options.codec.code()),
             Value::Bytes(payload),
         ]

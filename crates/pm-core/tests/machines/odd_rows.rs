@@ -4,7 +4,7 @@ use super::fake::rows_of;
 use super::rig::{Rig, Seeded, kind_of, ms, options};
 use pm_core::machine::{Entropy, Machine, Producer, ProducerEvent, TakenJob, WorkerOptions};
 use pm_core::{
-    Catalog, Instant, JobOptions, NewJob, QueueName, Reason, Rows, SchemaName, StatementId, Timestamp, Type, Value,
+    Catalog, EnqueueOptions, Instant, NewJob, QueueName, Reason, Rows, SchemaName, StatementId, Timestamp, Type, Value,
     Verdict,
 };
 use proptest::prelude::*;
@@ -138,7 +138,7 @@ proptest! {
                 let id = Uuid::from_u128(n as u128);
                 let queue = QueueName::new("a").expect("a valid name");
                 let payload = (&b"{}"[..]).into();
-                producer.enqueue(NewJob { id, queue, payload, options: JobOptions::default() }, now);
+                producer.enqueue(NewJob { id, queue, payload, options: EnqueueOptions::default() }, now);
             }
             now = now + ms(10);
             while let Some(request) = producer.poll_request(now, &mut cells.entropy) {
@@ -157,7 +157,7 @@ fn an_ordinal_of_i64_min_is_refused() {
     let queue = QueueName::new("a").expect("a valid name");
     let (id, payload) = (Uuid::from_u128(1), (&b"{}"[..]).into());
     let now = Instant::default();
-    producer.enqueue(NewJob { id, queue, payload, options: JobOptions::default() }, now);
+    producer.enqueue(NewJob { id, queue, payload, options: EnqueueOptions::default() }, now);
     let request = producer.poll_request(now, &mut Seeded(1)).expect("it is sent at once");
     let row = vec![Value::Int8(i64::MIN), Value::Int2(1), Value::Null(Type::Int4)];
     producer.handle_reply(request, Ok(rows_of(3, [row].into_iter())), now, &mut Seeded(1));

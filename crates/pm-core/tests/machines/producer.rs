@@ -6,7 +6,8 @@ use pm_core::machine::{
     EnqueueKind, Enqueued, Machine, Producer, ProducerEvent, ProducerRequest, Request, RequestId, Trouble,
 };
 use pm_core::{
-    Class, Error, Failure, Instant, JobOptions, NewJob, QueueName, Rows, SchemaName, State, StatementId, Value, job_id,
+    Class, EnqueueOptions, Error, Failure, Instant, NewJob, QueueName, Rows, SchemaName, State, StatementId, Value,
+    job_id,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -47,7 +48,7 @@ impl Scenario {
             id: job_id(1_700_000_000_000 + count, [7; 10]),
             queue: QueueName::new(queue).expect("a valid name"),
             payload: (&b"{}"[..]).into(),
-            options: JobOptions { key: key.map(|key| key.to_string()), ..JobOptions::default() },
+            options: key.map_or_else(EnqueueOptions::default, |key| EnqueueOptions::default().key(key.to_string())),
         };
         let request_id = self.producer.enqueue(job.clone(), self.now);
         self.enqueues.insert(request_id, job);
@@ -340,11 +341,7 @@ fn a_replacement_is_notified_although_another_batch_got_its_reply_in_the_meantim
         id: job_id(1_700_000_000_000 + n, [7; 10]),
         queue: QueueName::new("a").expect("a valid name"),
         payload: (&b"{}"[..]).into(),
-        options: JobOptions {
-            key: Some(key.to_owned()),
-            on_conflict: pm_core::OnConflict::Replace,
-            ..JobOptions::default()
-        },
+        options: EnqueueOptions::default().key(key).on_conflict(pm_core::OnConflict::Replace),
     };
     let reply = |columns: usize, cells: &[Option<&[u8]>]| {
         let mut rows = Rows::builder(columns);

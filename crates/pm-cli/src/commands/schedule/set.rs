@@ -6,7 +6,7 @@ use crate::input::{Source, codec_parser, encode, read_all};
 use crate::input::{parse_duration, parse_missed, parse_overlap, parse_queue, parse_schedule};
 use crate::render::ScheduleView;
 use pm_core::{Codec, Missed, Overlap, QueueName, ScheduleName};
-use pm_driver_tokio_postgres::Schedule;
+use pm_driver_tokio_postgres::{EnqueueOptions, Schedule};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -101,11 +101,11 @@ impl SetArgs {
     }
 
     fn schedule(&self) -> Schedule {
-        let schedule = Schedule::new(self.queue.as_str(), &self.cron).zone(&self.zone).codec(self.codec);
-        let mut schedule = schedule.missed(self.missed).overlap(self.overlap).priority(self.priority);
-        schedule.description = self.description.clone();
-        schedule.max_retries = self.retries;
-        schedule.backoff = self.backoff.clone();
-        schedule
+        let mut options = EnqueueOptions::default().codec(self.codec).priority(self.priority);
+        options.description = self.description.clone();
+        options.retry.max_retries = self.retries;
+        options.retry.backoff = self.backoff.clone();
+        let schedule = Schedule::new(self.queue.as_str(), &self.cron).zone(&self.zone);
+        schedule.missed(self.missed).overlap(self.overlap).options(options)
     }
 }

@@ -309,7 +309,7 @@ impl Worker {
     /// Adds and starts a job that was claimed outside this worker, with a statement that was sent at `sent_at`. `lease`
     /// is the length of its lease, and `backoff` that of its queue.
     pub fn adopt(&mut self, job: &ClaimedJob, sent_at: Instant, lease: Duration, backoff: &Backoff, now: Instant) {
-        let backoff = Arc::new(job.effective_backoff(backoff));
+        let backoff = Arc::new(job.retry.on(backoff));
         self.leases.insert(job.lease, Leased::new(sent_at, lease, job, backoff, now));
         self.leases.start(job.lease, now, self.options.heartbeat);
     }

@@ -12,7 +12,7 @@ use crate::machine::{Entropy, RequestId, Trouble, interpret, retry_delay};
 use crate::op::{
     ClaimReply, Extended, Outcome, Poll, PollReply, QueueReading, ReleaseClaim, Settle, SettleItem, Unsettled,
 };
-use crate::{ClaimedJob, Class, Error, Failure, Instant, Lease, Operation, Rows, State, Verdict};
+use crate::{ClaimedJob, Class, Error, Failure, Instant, Lease, Operation, RetryPolicy, Rows, State, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,8 +223,8 @@ impl Worker {
             self.release(&job.lease, now);
             return true;
         };
-        let backoff = match job.has_own_backoff() {
-            true => Arc::new(job.effective_backoff(&followed.backoff)),
+        let backoff = match job.retry != RetryPolicy::default() {
+            true => Arc::new(job.retry.on(&followed.backoff)),
             false => followed.backoff.clone(),
         };
         let mut leased = Leased::new(sent_at, followed.lease, &job, backoff, now);
