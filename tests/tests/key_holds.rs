@@ -65,7 +65,7 @@ async fn the_last_of_a_batch_replaces_and_its_neighbours_go_in() {
     });
     let outcomes = fixture.queue.enqueue_many("tasks", batch).await.unwrap();
     assert_eq!(outcomes[..3], [Enqueued::Replaced(holder); 3]);
-    assert_eq!(outcomes[3], Enqueued::existing(holder, State::Paused));
+    assert_eq!(outcomes[3], Enqueued::Existing(holder, State::Paused));
     assert!(outcomes[4..].iter().all(|one| matches!(one, Enqueued::Inserted(_))));
     let payload = fixture.queue.payload(holder).await.unwrap().unwrap();
     assert_eq!(&payload.bytes[..], b"3");

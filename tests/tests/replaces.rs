@@ -201,7 +201,7 @@ async fn a_job_can_be_replaced_until_a_handler_starts_it() {
             _ => {}
         }
         let outcome = fixture.queue.enqueue_with_outcome("tasks", 1u64, replacing()).await.unwrap();
-        let expected = if is_replaced { Enqueued::Replaced(id) } else { Enqueued::existing(id, State::Pending) };
+        let expected = if is_replaced { Enqueued::Replaced(id) } else { Enqueued::Existing(id, State::Pending) };
         assert_eq!(outcome, expected, "{end}");
     }
 }

@@ -41,14 +41,18 @@ impl NewJob {
         self.options.on_conflict == OnConflict::Replace && self.options.key.is_some()
     }
 
-    /// Returns the priority of the job's line if it is ready at once, or `None` if it may be due later.
-    pub fn ready_line(&self) -> Option<i32> {
-        match self.options.run_at {
+    /// Returns the priority of the line that the job is put in at once, or `Some(None)` if it may be due later. Returns
+    /// `None` if the job is paused, which no worker needs to know.
+    pub fn ready_line(&self) -> Option<Option<i32>> {
+        if self.options.is_paused() {
+            return None;
+        }
+        Some(match self.options.run_at {
             None => Some(self.options.priority),
             Some(RunAt::In(delay)) => delay.is_zero().then_some(self.options.priority),
             // Only the database knows whether that time has come.
             Some(RunAt::At(_)) => None,
-        }
+        })
     }
 
     /// Returns the approximate size of the job in a statement, in bytes.

@@ -205,19 +205,13 @@ impl Call<'_> {
         let mut released = Vec::new();
         for (index, holder) in indices.iter().zip(holders) {
             let job = &self.jobs[*index];
-            let enqueued = match holder {
-                Some(Holder { id, replaced: true, .. }) => Enqueued::Replaced(id),
-                Some(Holder { id, .. }) if id == job.id => Enqueued::Inserted(id),
-                Some(Holder { id, state, .. }) if job.options.on_conflict == OnConflict::Refuse => {
-                    return Err(key_conflict(Enqueued::existing(id, state)));
+            match holder.map(|holder| Enqueued::found(&holder, job)) {
+                Some(conflict @ Enqueued::Existing(..)) if job.options.on_conflict == OnConflict::Refuse => {
+                    return Err(key_conflict(conflict));
                 }
-                Some(Holder { id, state, .. }) => Enqueued::existing(id, state),
-                None => {
-                    released.push(*index);
-                    continue;
-                }
-            };
-            self.enqueued[*index] = Some(enqueued);
+                Some(enqueued) => self.enqueued[*index] = Some(enqueued),
+                None => released.push(*index),
+            }
         }
         Ok(released)
     }
@@ -225,12 +219,10 @@ impl Call<'_> {
     /// Notifies idle workers of other processes about each line that got a job.
     async fn notify(&mut self) -> Result<(), Error> {
         let Some(queue_id) = self.idle_queue.filter(|_| self.transaction.notifies()) else { return Ok(()) };
-        let added =
-            self.jobs.iter().zip(&self.enqueued).filter(|(job, enqueued)| {
-                !job.options.is_paused() && !matches!(enqueued, Some(Enqueued::Existing(..)))
-            });
-        let notifications: BTreeSet<_> =
-            added.map(|(job, _)| Notification { queue_id, priority: job.ready_line() }).collect();
+        let jobs = self.jobs.iter().zip(&self.enqueued);
+        let added = jobs.filter(|(_, enqueued)| !matches!(enqueued, Some(Enqueued::Existing(..))));
+        let lines = added.filter_map(|(job, _)| job.ready_line());
+        let notifications: BTreeSet<_> = lines.map(|priority| Notification { queue_id, priority }).collect();
         if notifications.is_empty() {
             return Ok(());
         }

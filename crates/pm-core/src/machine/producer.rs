@@ -97,9 +97,14 @@ pub enum Enqueued {
 }
 
 impl Enqueued {
-    /// Returns the outcome for an enqueue whose key is reserved by job `id`.
-    pub fn existing(id: Uuid, state: State) -> Self {
-        Enqueued::Existing(id, state)
+    /// Returns the outcome for a job whose id or key the `holder` has.
+    pub fn found(holder: &Holder, job: &NewJob) -> Self {
+        match *holder {
+            Holder { id, replaced: true, .. } => Enqueued::Replaced(id),
+            // It was sent before, and the reply was lost.
+            Holder { id, .. } if id == job.id => Enqueued::Inserted(id),
+            Holder { id, state, .. } => Enqueued::Existing(id, state),
+        }
     }
 
     /// Returns the id of the job.
@@ -243,8 +248,8 @@ impl Producer {
 
     /// Notifies other processes of the lines of one queue that jobs of a batch were put in.
     fn notify_of(&mut self, batch: &Batch<NewJob>, queue: &QueueName, queue_id: i32) {
-        for job in batch.items.iter().filter(|job| job.queue == *queue && !job.options.is_paused()) {
-            self.notifications.add(Notification { queue_id, priority: job.ready_line() });
+        for priority in batch.items.iter().filter(|job| job.queue == *queue).filter_map(NewJob::ready_line) {
+            self.notifications.add(Notification { queue_id, priority });
         }
     }
 
@@ -252,10 +257,7 @@ impl Producer {
         let mut lines = BTreeSet::new();
         for (request_id, job) in inserted.into_entries() {
             self.report(request_id, Ok(Enqueued::Inserted(job.id)));
-            if !job.options.is_paused() {
-                let line = job.ready_line();
-                lines.insert((job.queue, line));
-            }
+            lines.extend(job.ready_line().map(|priority| (job.queue, priority)));
         }
         self.events.extend(lines.into_iter().map(|(queue, priority)| ProducerEvent::Ready { queue, priority }));
     }
@@ -270,19 +272,13 @@ impl Producer {
         let missing: Vec<usize> =
             holders.iter().enumerate().filter(|(_, holder)| holder.is_none()).map(|(index, _)| index).collect();
         let (unresolved, resolved) = batch.partition(&missing);
-        for ((request_id, job), Holder { id, state, replaced }) in
-            resolved.into_entries().zip(holders.into_iter().flatten())
-        {
-            let enqueued = match replaced {
-                true => Enqueued::Replaced(id),
-                false if id == job.id => Enqueued::Inserted(id),
-                false => Enqueued::Existing(id, state),
-            };
-            if replaced && !job.options.is_paused() {
+        for ((request_id, job), holder) in resolved.into_entries().zip(holders.into_iter().flatten()) {
+            let enqueued = Enqueued::found(&holder, &job);
+            if let Some(priority) = job.ready_line().filter(|_| holder.replaced) {
                 if let Some(queue_id) = self.slot(kind).idle.get(&job.queue).copied() {
-                    self.notifications.add(Notification { queue_id, priority: job.ready_line() });
+                    self.notifications.add(Notification { queue_id, priority });
                 }
-                self.events.push_back(ProducerEvent::Ready { priority: job.ready_line(), queue: job.queue });
+                self.events.push_back(ProducerEvent::Ready { priority, queue: job.queue });
             }
             self.report(request_id, Ok(enqueued));
         }
