@@ -3,9 +3,9 @@
 //! Every worker contains a [`Maintenance`], which is scheduled by the replies to the worker's polls. In a process
 //! without workers a standalone one checks periodically what there is to do.
 
-use super::slot::RequestSlot;
+use super::chore::Chore;
 use super::timer::Timer;
-use super::{Entropy, Request, Trouble, interpret, retry_delay, scatter};
+use super::{Entropy, Request, Trouble, interpret, scatter};
 use crate::op::{DeleteEmptyQueues, DueSchedules, FireSchedules, Promote, PruneJobs, Reap};
 use crate::{Failure, Instant, Lease, Operation, Plan, Rows, Timestamp};
 use std::time::Duration;
@@ -44,7 +44,9 @@ pub struct Maintenance {
     options: MaintenanceOptions,
     promote: Chore,
     reap: Chore,
+    fruitless_reaps: Fruitless,
     fire: Chore,
+    fruitless_fires: Fruitless,
     prune: Chore,
     /// All jobs that are due before this time have been promoted.
     due_bound: Option<Timestamp>,
@@ -95,48 +97,20 @@ impl MaintenanceReport {
     }
 }
 
-/// One kind of request, of which at most one is in flight.
+/// The pauses after requests of a kind that found all rows locked, or changed by other processes.
 #[derive(Debug, Default)]
-struct Chore {
-    /// When to send the next one.
-    at: Option<Instant>,
-    slot: RequestSlot,
-    /// How many in a row found all rows locked, or changed by other processes.
-    fruitless: u32,
+struct Fruitless {
+    /// How many in a row did.
+    count: u32,
     /// When to send the next one at the earliest, whatever a poll reports.
     not_before: Instant,
 }
 
-impl Chore {
-    fn due_at(at: Option<Instant>) -> Self {
-        Chore { at, ..Chore::default() }
-    }
-
-    /// Returns whether a request is to be sent now, and records that it is in flight.
-    fn begin(&mut self, now: Instant) -> bool {
-        let is_due = !self.slot.busy && self.at.is_some_and(|at| at <= now);
-        if is_due {
-            (self.slot.busy, self.at) = (true, None);
-        }
-        is_due
-    }
-
-    fn set_earlier(&mut self, at: Instant) {
-        self.at = Some(self.at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    fn retry(&mut self, now: Instant, entropy: &mut dyn Entropy) {
-        self.at = Some(now + retry_delay(self.slot.failures, entropy));
-    }
-
+impl Fruitless {
     /// Records whether a request was fruitless, and returns the pause after it.
-    fn pause_after(&mut self, fruitless: bool) -> Duration {
-        self.fruitless = if fruitless { self.fruitless.saturating_add(1) } else { 0 };
-        (MIN_FRUITLESS_PAUSE * (1 << self.fruitless.saturating_sub(1).min(8))).min(MAX_FRUITLESS_PAUSE)
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.at.filter(|_| !self.slot.busy)
+    fn pause_after(&mut self, is_fruitless: bool) -> Duration {
+        self.count = if is_fruitless { self.count.saturating_add(1) } else { 0 };
+        (MIN_FRUITLESS_PAUSE * (1 << self.count.saturating_sub(1).min(8))).min(MAX_FRUITLESS_PAUSE)
     }
 }
 
@@ -146,10 +120,12 @@ impl Maintenance {
     pub fn new(options: MaintenanceOptions, now: Instant) -> Self {
         let first_check = options.look_every.map(|_| now);
         Maintenance {
-            promote: Chore::due_at(first_check),
-            reap: Chore::due_at(first_check.filter(|_| options.reaps)),
-            fire: Chore::due_at(first_check.filter(|_| options.reaps)),
-            prune: Chore::due_at(options.prune_every.map(|_| now)),
+            promote: Chore::new(Timer::Promote, first_check),
+            reap: Chore::new(Timer::Reap, first_check.filter(|_| options.reaps)),
+            fruitless_reaps: Fruitless::default(),
+            fire: Chore::new(Timer::Fire, first_check.filter(|_| options.reaps)),
+            fruitless_fires: Fruitless::default(),
+            prune: Chore::new(Timer::Prune, options.prune_every.map(|_| now)),
             due_bound: None,
             fire_next: None,
             prune_after: None,
@@ -162,24 +138,21 @@ impl Maintenance {
     /// Returns the next request to send. To be called until it returns `None`.
     #[must_use]
     pub fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<MaintenanceRequest> {
-        if !self.fire.slot.busy
-            && let Some(request) = self.fire_next.take()
-        {
-            self.fire.slot.busy = true;
-            return Some(request);
+        if self.fire_next.is_some() && self.fire.begin() {
+            return self.fire_next.take();
         }
-        if self.fire.begin(now) {
+        if self.fire.begin_if_due(now) {
             return Some(MaintenanceRequest::DueSchedules(DueSchedules::default()));
         }
-        if self.promote.begin(now) {
+        if self.promote.begin_if_due(now) {
             return Some(MaintenanceRequest::Promote(Promote { limit: Promote::BATCH, bound: self.due_bound }));
         }
-        if self.reap.begin(now) {
+        if self.reap.begin_if_due(now) {
             let seed = Lease::number_from(entropy.next_u64());
             return Some(MaintenanceRequest::Reap(Reap { limit: Reap::BATCH, seed }));
         }
         let page = PruneJobs { after: self.prune_after, page: PruneJobs::PAGE, queue_id: None };
-        self.prune.begin(now).then_some(match self.is_last_page_done {
+        self.prune.begin_if_due(now).then_some(match self.is_last_page_done {
             true => MaintenanceRequest::DeleteEmptyQueues(DeleteEmptyQueues { queue_id: None }),
             false => MaintenanceRequest::Prune(page),
         })
@@ -198,7 +171,7 @@ impl Maintenance {
         entropy: &mut dyn Entropy,
     ) -> Result<MaintenanceReport, Trouble> {
         let timer = request.timer();
-        self.chore(timer).slot.record_reply(&reply);
+        self.chore(timer).end(&reply);
         if self.is_stopped {
             return Ok(MaintenanceReport::default());
         }
@@ -241,26 +214,20 @@ impl Maintenance {
         self.is_stopped = true;
         self.fire_next = None;
         for chore in [&mut self.promote, &mut self.reap, &mut self.fire, &mut self.prune] {
-            chore.at = None;
+            chore.set(None);
         }
     }
 
     /// Returns when to call [`Maintenance::poll_request`] next, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let chores = [
-            (&self.promote, Timer::Promote),
-            (&self.reap, Timer::Reap),
-            (&self.fire, Timer::Fire),
-            (&self.prune, Timer::Prune),
-        ];
-        chores.into_iter().filter_map(|(chore, timer)| Some((chore.next()?, timer))).min()
+        [&self.promote, &self.reap, &self.fire, &self.prune].into_iter().filter_map(Chore::next).min()
     }
 
     /// Returns how many requests in a row have failed, of the kind with the most failures.
     pub fn failures(&self) -> u32 {
         let chores = [&self.promote, &self.reap, &self.fire, &self.prune];
-        chores.map(|chore| chore.slot.failures).into_iter().max().unwrap_or_default()
+        chores.map(Chore::failures).into_iter().max().unwrap_or_default()
     }
 
     /// Returns the time before which all due jobs are known to have been promoted.
@@ -294,7 +261,7 @@ impl Maintenance {
         let is_full = reply.promoted == Promote::BATCH as u64;
         self.due_bound = reply.upto.filter(|_| is_full);
         match is_full {
-            true => self.promote.at = Some(now),
+            true => self.promote.set(Some(now)),
             false => self.set_promote(reply.next_due, now, entropy),
         }
         Ok(MaintenanceReport { promoted: reply.promoted, ..MaintenanceReport::default() })
@@ -315,15 +282,15 @@ impl Maintenance {
     ) -> Result<MaintenanceReport, Trouble> {
         let reply = interpret(reply, |rows| reap.interpret(rows))?;
         if reply.reaped == Reap::BATCH as u64 {
-            self.reap.at = Some(now);
+            self.reap.set(Some(now));
         } else {
             let fruitless = reply.reaped == 0 && reply.next_expiry.is_some_and(|next| next.is_zero());
-            self.reap.not_before = now + self.reap.pause_after(fruitless);
+            self.fruitless_reaps.not_before = now + self.fruitless_reaps.pause_after(fruitless);
             self.set_reap(reply.next_expiry, now, entropy);
         }
         if self.options.look_every.is_some() {
             // Awake anyway, it looks for schedules that another process has set or changed.
-            self.fire.set_earlier(now.max(self.fire.not_before));
+            self.fire.set_earlier(now.max(self.fruitless_fires.not_before));
         }
         Ok(MaintenanceReport { reaped: reply.reaped, ..MaintenanceReport::default() })
     }
@@ -332,8 +299,8 @@ impl Maintenance {
         if !self.options.reaps {
             return;
         }
-        let next = next_expiry.map(|next| (now + next).max(self.reap.not_before) + scatter(SPREAD, entropy));
-        self.reap.at = next.into_iter().chain(self.next_check(now)).min();
+        let next = next_expiry.map(|next| (now + next).max(self.fruitless_reaps.not_before) + scatter(SPREAD, entropy));
+        self.reap.set(next.into_iter().chain(self.next_check(now)).min());
     }
 
     /// Fires the schedules that are due. A late reply does no harm: the firing checks again.
@@ -354,7 +321,7 @@ impl Maintenance {
             return Ok(MaintenanceReport::default());
         }
         if due.skip == 0 && reply.due.is_empty() {
-            self.fire.fruitless = 0;
+            self.fruitless_fires.count = 0;
             self.set_fire(reply.next_tick, now, entropy);
         } else {
             let next = reply.next_tick.map_or(UNREADABLE_PAUSE, |next| next.min(UNREADABLE_PAUSE));
@@ -373,9 +340,9 @@ impl Maintenance {
     ) -> Result<MaintenanceReport, Trouble> {
         let fired = interpret(reply, |rows| fire.interpret(rows))?;
         let fruitless = fired.schedules == 0;
-        let pause = self.fire.pause_after(fruitless);
-        self.fire.not_before = if fruitless { now + pause } else { now };
-        self.fire.at = Some(self.fire.not_before);
+        let pause = self.fruitless_fires.pause_after(fruitless);
+        self.fruitless_fires.not_before = if fruitless { now + pause } else { now };
+        self.fire.set(Some(self.fruitless_fires.not_before));
         Ok(MaintenanceReport { fired: fired.jobs, ..MaintenanceReport::default() })
     }
 
@@ -383,8 +350,9 @@ impl Maintenance {
         if !self.options.reaps {
             return;
         }
-        let at =
-            next_tick.map(|next| (now + next.max(MIN_TICK_DELAY)).max(self.fire.not_before) + scatter(SPREAD, entropy));
+        let at = next_tick.map(|next| {
+            (now + next.max(MIN_TICK_DELAY)).max(self.fruitless_fires.not_before) + scatter(SPREAD, entropy)
+        });
         at.into_iter().chain(self.next_check(now)).for_each(|at| self.fire.set_earlier(at));
     }
 
@@ -396,7 +364,7 @@ impl Maintenance {
     ) -> Result<MaintenanceReport, Trouble> {
         let page = interpret(reply, |rows| prune.interpret(rows))?;
         (self.prune_after, self.is_last_page_done) = (page.upto, page.upto.is_none());
-        self.prune.at = Some(now);
+        self.prune.set(Some(now));
         Ok(MaintenanceReport { pruned: page.deleted, ..MaintenanceReport::default() })
     }
 
@@ -408,7 +376,7 @@ impl Maintenance {
     ) -> Result<MaintenanceReport, Trouble> {
         interpret(reply, |rows| delete.interpret(rows))?;
         self.is_last_page_done = false;
-        self.prune.at = self.options.prune_every.map(|every| now + every.max(SHORTEST_PRUNE_INTERVAL));
+        self.prune.set(self.options.prune_every.map(|every| now + every.max(SHORTEST_PRUNE_INTERVAL)));
         Ok(MaintenanceReport::default())
     }
 }
@@ -490,11 +458,11 @@ mod tests {
         let promote = MaintenanceRequest::Promote(Promote { limit: Promote::BATCH, bound: None });
         let full = row(&[Some(1_000), Some(0), None]);
         assert_eq!(maintenance.handle_reply(promote.clone(), full, at(5), &mut Zero).unwrap().ready(), 1_000);
-        assert_eq!(maintenance.promote.at, Some(at(5)));
+        assert_eq!(maintenance.promote.next(), Some((at(5), Timer::Promote)));
         let none = row(&[Some(0), None, None]);
-        maintenance.promote.at = None;
+        maintenance.promote.set(None);
         assert_eq!(maintenance.handle_reply(promote, none, at(5), &mut Zero), Ok(MaintenanceReport::default()));
-        assert_eq!(maintenance.promote.at, Some(at(65)));
+        assert_eq!(maintenance.promote.next(), Some((at(65), Timer::Promote)));
     }
 
     #[test]
@@ -504,7 +472,8 @@ mod tests {
         let failure = Failure::not_sent("refused");
         let outcome = maintenance.handle_reply(reap, Err(failure.clone()), at(5), &mut Zero);
         assert_eq!(outcome, Err(Trouble::Failed(failure)));
-        assert_eq!((maintenance.failures(), maintenance.reap.at > Some(at(5))), (1, true));
+        assert!(maintenance.reap.next().is_some_and(|(retry_at, _)| retry_at > at(5)));
+        assert_eq!(maintenance.failures(), 1);
     }
 
     #[test]
@@ -512,7 +481,7 @@ mod tests {
         let mut maintenance = standalone();
         maintenance.stop();
         maintenance.is_stopped = false;
-        maintenance.prune.at = Some(at(0));
+        maintenance.prune.set(Some(at(0)));
         let id = Uuid::from_u128(7);
         for (upto, follows) in [(Some(id), StatementId::PruneJobs), (None, StatementId::DeleteEmptyQueues)] {
             let request = next(&mut maintenance, at(0)).unwrap();

@@ -56,6 +56,7 @@
 
 mod batch;
 mod batcher;
+mod chore;
 mod maintenance;
 mod notifications;
 mod producer;

@@ -1,0 +1,97 @@
+//! One kind of request: its timer, what is in flight, and its pause after a failure.
+
+use super::timer::Timer;
+use super::{Entropy, retry_delay};
+use crate::{Failure, Instant};
+
+/// One kind of request, of which at most one is in flight.
+#[derive(Debug)]
+pub(super) struct Chore {
+    timer: Timer,
+    /// When to send the next one; `None` until something asks for it.
+    at: Option<Instant>,
+    in_flight: bool,
+    /// How many in a row have failed.
+    failures: u32,
+}
+
+impl Chore {
+    /// Returns a kind of request whose first one is sent at `at`.
+    pub(super) fn new(timer: Timer, at: Option<Instant>) -> Self {
+        Chore { timer, at, in_flight: false, failures: 0 }
+    }
+
+    /// If a request is due and none is in flight, records that one is sent. Returns whether that is so.
+    pub(super) fn begin_if_due(&mut self, now: Instant) -> bool {
+        let begins = self.is_due(now) && self.begin();
+        if begins {
+            self.at = None;
+        }
+        begins
+    }
+
+    /// Unless a request is in flight, records that one is sent for another reason than its time, which stays. Returns
+    /// whether that is so.
+    pub(super) fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.in_flight, true)
+    }
+
+    /// Records a reply or a failure.
+    pub(super) fn end<T>(&mut self, reply: &Result<T, Failure>) {
+        self.in_flight = false;
+        self.failures = if reply.is_ok() { 0 } else { self.failures.saturating_add(1) };
+    }
+
+    /// Sends the next request after a pause that grows with the failures in a row.
+    pub(super) fn retry(&mut self, now: Instant, entropy: &mut dyn Entropy) {
+        self.at = Some(now + retry_delay(self.failures, entropy));
+    }
+
+    /// Sends the next request at `at`, or not until something asks for it.
+    pub(super) fn set(&mut self, at: Option<Instant>) {
+        self.at = at;
+    }
+
+    /// Sends the next request at `at`, unless it is due earlier.
+    pub(super) fn set_earlier(&mut self, at: Instant) {
+        self.at = Some(self.at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Returns whether the next request is due, also while one is in flight.
+    fn is_due(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| at <= now)
+    }
+
+    /// Returns how many requests in a row have failed.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Returns when the next request is sent, and of which kind; `None` while one is in flight.
+    pub(super) fn next(&self) -> Option<(Instant, Timer)> {
+        self.at.filter(|_| !self.in_flight).map(|at| (at, self.timer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_request_is_sent_at_the_earliest_time_it_was_set_to_and_not_while_one_is_in_flight() {
+        let at = |ms| Instant::from_start(Duration::from_millis(ms));
+        let mut chore = Chore::new(Timer::Reap, None);
+        assert!(!chore.begin_if_due(at(1_000)));
+        chore.set_earlier(at(50));
+        chore.set_earlier(at(70));
+        assert_eq!(chore.next(), Some((at(50), Timer::Reap)));
+        assert!(!chore.begin_if_due(at(49)) && chore.begin_if_due(at(50)));
+        chore.set_earlier(at(60));
+        assert_eq!((chore.next(), chore.begin()), (None, false));
+        chore.end(&Ok(()));
+        assert_eq!(chore.next(), Some((at(60), Timer::Reap)));
+        chore.set(None);
+        assert_eq!(chore.next(), None);
+    }
+}
