@@ -1,16 +1,18 @@
 //! The machine that claims jobs, extends their leases and settles them.
 
-mod claims;
+mod demand;
 mod driving;
 mod extending;
 mod leases;
+mod lines;
+mod lost_claims;
 mod poll_interval;
 mod prefetch;
 mod replies;
 mod request;
 mod slots;
 
-pub use claims::SentClaim;
+pub use lines::SentClaim;
 pub use request::{SentExtend, WorkerRequest};
 
 use super::Trouble;
@@ -20,9 +22,11 @@ use super::maintenance::{Maintenance, MaintenanceOptions};
 use super::timer::{Timer, Timers};
 use crate::op::{Notification, SettleItem};
 use crate::{Backoff, ClaimedJob, Error, Failure, Instant, Lease, QueueName, Verdict};
-use claims::{Lines, LostClaims};
+use demand::{SlowStart, TakenMeter};
 use leases::{Leased, Leases};
-use poll_interval::{PollInterval, SlowStart, TakenMeter};
+use lines::Lines;
+use lost_claims::LostClaims;
+use poll_interval::PollInterval;
 use slots::RequestSlots;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! How many jobs to claim ahead, and the release of those that are not started.
 
-use super::claims::SentClaim;
+use super::lines::SentClaim;
 use super::{Followed, MAX_BATCH, MAX_UNSETTLED, Worker};
 use crate::machine::Entropy;
 use crate::machine::timer::Timer;

@@ -1,6 +1,6 @@
 //! The replies to a worker's requests.
 
-use super::claims::SentClaim;
+use super::lines::SentClaim;
 use super::prefetch::is_open;
 use super::{
     BUSY_POLL, Buffered, Followed, Leased, RELEASED_POLL, SentExtend, TakenJob, UNSTARTED_FOR, Worker, WorkerEvent,

@@ -1,6 +1,6 @@
 //! The requests of a worker.
 
-use super::claims::SentClaim;
+use super::lines::SentClaim;
 use crate::machine::maintenance::MaintenanceRequest;
 use crate::machine::{Batch, Batched, Request, RequestId};
 use crate::op::{Extend, NotifyIdle, Outcome, Poll, ReleaseClaim, Settle, SettleItem};
