@@ -11,6 +11,8 @@ pub(super) struct Chore {
     /// When to send the next one; `None` until something asks for it.
     at: Option<Instant>,
     in_flight: bool,
+    /// When the last one was sent.
+    sent_at: Instant,
     /// How many in a row have failed.
     failures: u32,
 }
@@ -18,12 +20,12 @@ pub(super) struct Chore {
 impl Chore {
     /// Returns a kind of request whose first one is sent at `at`.
     pub(super) fn new(timer: Timer, at: Option<Instant>) -> Self {
-        Chore { timer, at, in_flight: false, failures: 0 }
+        Chore { timer, at, in_flight: false, sent_at: Instant::default(), failures: 0 }
     }
 
     /// If a request is due and none is in flight, records that one is sent. Returns whether that is so.
     pub(super) fn begin_if_due(&mut self, now: Instant) -> bool {
-        let begins = self.is_due(now) && self.begin();
+        let begins = self.is_due(now) && self.begin(now);
         if begins {
             self.at = None;
         }
@@ -32,8 +34,12 @@ impl Chore {
 
     /// Unless a request is in flight, records that one is sent for another reason than its time, which stays. Returns
     /// whether that is so.
-    pub(super) fn begin(&mut self) -> bool {
-        !std::mem::replace(&mut self.in_flight, true)
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        let begins = !self.in_flight;
+        if begins {
+            (self.in_flight, self.sent_at) = (true, now);
+        }
+        begins
     }
 
     /// Records a reply or a failure.
@@ -42,9 +48,11 @@ impl Chore {
         self.failures = if reply.is_ok() { 0 } else { self.failures.saturating_add(1) };
     }
 
-    /// Sends the next request after a pause that grows with the failures in a row.
-    pub(super) fn retry(&mut self, now: Instant, entropy: &mut dyn Entropy) {
-        self.at = Some(now + retry_delay(self.failures, entropy));
+    /// Sends the next request after a pause that grows with the failures in a row; returns when.
+    pub(super) fn retry(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Instant {
+        let at = now + retry_delay(self.failures, entropy);
+        self.at = Some(at);
+        at
     }
 
     /// Sends the next request at `at`, or not until something asks for it.
@@ -57,9 +65,24 @@ impl Chore {
         self.at = Some(self.at.map_or(at, |earlier| earlier.min(at)));
     }
 
+    /// Returns when the next request is due, also while one is in flight.
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.at
+    }
+
     /// Returns whether the next request is due, also while one is in flight.
-    fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         self.at.is_some_and(|at| at <= now)
+    }
+
+    /// Returns when the last request was sent.
+    pub(super) fn sent_at(&self) -> Instant {
+        self.sent_at
+    }
+
+    /// Returns whether a request is in flight.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight
     }
 
     /// Returns how many requests in a row have failed.
@@ -88,7 +111,7 @@ mod tests {
         assert_eq!(chore.next(), Some((at(50), Timer::Reap)));
         assert!(!chore.begin_if_due(at(49)) && chore.begin_if_due(at(50)));
         chore.set_earlier(at(60));
-        assert_eq!((chore.next(), chore.begin()), (None, false));
+        assert_eq!((chore.next(), chore.begin(at(60))), (None, false));
         chore.end(&Ok(()));
         assert_eq!(chore.next(), Some((at(60), Timer::Reap)));
         chore.set(None);

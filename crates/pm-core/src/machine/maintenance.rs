@@ -138,7 +138,7 @@ impl Maintenance {
     /// Returns the next request to send. To be called until it returns `None`.
     #[must_use]
     pub fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<MaintenanceRequest> {
-        if self.fire_next.is_some() && self.fire.begin() {
+        if self.fire_next.is_some() && self.fire.begin(now) {
             return self.fire_next.take();
         }
         if self.fire.begin_if_due(now) {
@@ -183,7 +183,10 @@ impl Maintenance {
             MaintenanceRequest::Prune(prune) => self.handle_prune(prune, reply, now),
             MaintenanceRequest::DeleteEmptyQueues(delete) => self.handle_deleted_queues(delete, reply, now),
         };
-        done.inspect_err(|_| self.chore(timer).retry(now, entropy))
+        if done.is_err() {
+            self.chore(timer).retry(now, entropy);
+        }
+        done
     }
 
     /// Schedules the next requests by the reply to a poll: the times until the next job is due, the next lease expires

@@ -60,7 +60,6 @@ mod chore;
 mod maintenance;
 mod notifications;
 mod producer;
-mod slot;
 mod timer;
 mod worker;
 

@@ -1,5 +1,6 @@
 //! From which lines and positions to claim.
 
+use super::claim::SentClaim;
 use crate::op::{Claim, ClaimReply, LineCursor};
 use crate::{Instant, Timestamp};
 use std::collections::BTreeMap;
@@ -36,30 +37,11 @@ pub(super) struct Lines {
     lines: BTreeMap<(i32, i32), Line>,
     /// Until when claims wait, unless a line is activated.
     waits_until: Option<Instant>,
-    /// Until when claims wait after a failure, even if a line is activated.
-    retry_at: Option<Instant>,
     /// When the next scan from the start of the lines is due.
     scan_at: Instant,
     /// Whether the last claim stopped at a limit.
     was_full: bool,
     rotation: usize,
-}
-
-/// A claim in flight.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SentClaim {
-    claim: Claim,
-    pub(super) sent_at: Instant,
-    /// The length of the longest lease that it can give.
-    pub(super) longest: Duration,
-    /// Whether it scans from the start of the lines.
-    from_start: bool,
-}
-
-impl SentClaim {
-    pub(super) fn claim(&self) -> &Claim {
-        &self.claim
-    }
 }
 
 impl Lines {
@@ -81,12 +63,7 @@ impl Lines {
 
     /// Returns when the next claim may be sent; `None` is at once.
     pub(super) fn next_claim_at(&self) -> Option<Instant> {
-        self.waits_until.max(self.retry_at)
-    }
-
-    /// Delays claims until `at`, after a failure.
-    pub(super) fn retry_at(&mut self, at: Instant) {
-        self.retry_at = Some(at);
+        self.waits_until
     }
 
     /// Returns a claim from the active lines, highest priority first. Queues of equal priority take turns to be first.
@@ -131,7 +108,7 @@ impl Lines {
             let took = now.since(sent.sent_at);
             self.scan_at = now + took.saturating_mul(SCAN_SHARE).min(MAX_SCAN_PAUSE);
         }
-        (self.waits_until, self.retry_at) = (None, None);
+        self.waits_until = None;
         if self.was_full {
             return;
         }

@@ -1,58 +1,45 @@
 //! The machine that claims jobs, extends their leases and settles them.
+//!
+//! Each concern has a file with its requests, what their replies change, and when the next one is sent: [`poll`],
+//! [`claim`], [`settle`], [`extend`] and [`lost_claims`]. [`Maintenance`] is a machine of its own.
 
+mod claim;
 mod demand;
-mod driving;
-mod extending;
+mod events;
+mod extend;
 mod leases;
 mod lines;
 mod lost_claims;
+mod poll;
 mod poll_interval;
-mod prefetch;
-mod replies;
-mod request;
-mod slots;
+mod queues;
+mod settle;
 
-pub use lines::SentClaim;
-pub use request::{SentExtend, WorkerRequest};
+pub use claim::{SentClaim, TakenJob};
+pub use events::WorkerEvent;
+pub use extend::SentExtend;
 
-use super::Trouble;
-use super::batch::{Batch, BatchLimits, RequestId, RetryDeadlines};
-use super::batcher::Batcher;
-use super::maintenance::{Maintenance, MaintenanceOptions};
-use super::timer::{Timer, Timers};
-use crate::op::{Notification, SettleItem};
-use crate::{Backoff, ClaimedJob, Error, Failure, Instant, Lease, QueueName, Verdict};
-use demand::{SlowStart, TakenMeter};
-use leases::{Leased, Leases};
-use lines::Lines;
+use super::batch::Batch;
+use super::chore::Chore;
+use super::maintenance::{Maintenance, MaintenanceOptions, MaintenanceRequest};
+use super::timer::Timer;
+use super::{Entropy, Machine, Request, Trouble};
+use crate::op::{NotifyIdle, Outcome, Poll, ReleaseClaim, Settle, SettleItem};
+use crate::{Class, Failure, Instant, Lease, Operation, Plan, QueueName, Rows};
+use claim::Claims;
+use events::Events;
+use extend::Extensions;
+use leases::Leases;
 use lost_claims::LostClaims;
-use poll_interval::PollInterval;
-use slots::RequestSlots;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use poll::Polls;
+use queues::Queues;
+use settle::Settlements;
 use std::time::Duration;
 
 /// The maximum number of jobs in one claim, extension or settle.
 const MAX_BATCH: usize = 500;
-/// While this many settlements have no outcome, no further job is handed out or claimed.
-const MAX_UNSETTLED: usize = 10_000;
-/// For how long a claimed job may wait for a handler, from its arrival, before it is released; at most a quarter of its
-/// lease.
-const UNSTARTED_FOR: Duration = Duration::from_secs(5);
-/// The minimum time between two polls, however many changes are reported.
-const CHANGE_PAUSE: Duration = Duration::from_millis(20);
-/// Queues are polled within this time after jobs were released.
-const RELEASED_POLL: Duration = Duration::from_secs(1);
-/// The time between two polls while lines have jobs.
-const BUSY_POLL: Duration = Duration::from_secs(2);
-/// A settlement is sent again until this long after the end of its lease.
-const SETTLE_AFTER_END: Duration = Duration::from_secs(30);
 /// The minimum time between two notifications of idle workers of other processes.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(100);
-/// For how long a lost claim with leases of unknown length is released.
-const MAX_RELEASE_TIME: Duration = Duration::from_secs(3_600);
-/// How much longer than its maximum poll interval an idle worker asks to be notified.
-const IDLE_SLACK: Duration = Duration::from_secs(5);
 
 /// The options of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,297 +77,83 @@ pub struct WorkerOptions {
 #[derive(Debug)]
 pub struct Worker {
     options: WorkerOptions,
-    queues: BTreeMap<i32, Followed>,
-    /// Names that no queue had at the last poll, and that were reported.
-    missing: BTreeSet<QueueName>,
-    lines: Lines,
-    buffer: VecDeque<Buffered>,
+    queues: Queues,
     leases: Leases,
-    settles: Batcher<SettleItem>,
-    /// Settlements that changed nothing, of the last settle with a reply. Their outcomes are looked up next.
-    unacknowledged: Option<Batch<SettleItem>>,
+    events: Events,
+    polls: Polls,
+    claims: Claims,
     lost_claims: LostClaims,
+    settlements: Settlements,
+    extensions: Extensions,
+    /// Notifies idle workers of other processes of jobs that this worker may not take.
+    notify_idle: Chore,
     maintenance: Maintenance,
-    /// Extensions that the user requested.
-    requested_extensions: Vec<(Lease, RequestId)>,
-    /// Extensions that are due for the heartbeat.
-    due_extensions: Vec<Lease>,
-    events: VecDeque<WorkerEvent>,
-    timers: Timers,
-    slots: RequestSlots,
-    taken: TakenMeter,
-    slow_start: SlowStart,
-    /// How many claims in a row returned jobs whose leases could no longer be trusted.
-    late_claims: u32,
-    poll_interval: PollInterval,
-    /// When the last poll was sent.
-    polled_at: Instant,
-    /// When the next poll is due at the latest, whatever claims return, because only a poll finds what has changed.
-    poll_by: Option<Instant>,
-    /// Until when producers of other processes notify this worker.
-    notified_until: Instant,
-    /// Whether a handler waits for a job.
-    waiting: bool,
+    /// Whether it has stopped claiming.
     draining: bool,
-    /// When idle workers of other processes were last notified.
-    notified_idle_at: Instant,
-    /// Whether it receives notifications of other processes.
-    listening: bool,
-    last_request_id: u64,
 }
 
-/// The events of a worker.
+/// The requests of a worker. The driver passes them back with the replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WorkerEvent {
-    /// The outcome of a settlement is known.
-    Settled {
-        /// The id that [`Worker::settle`] returned.
-        request_id: RequestId,
-        /// Whether it was committed in the database, or why not.
-        outcome: Result<(), Trouble>,
-    },
-    /// The outcome of an extension that the user requested is known.
-    Extended {
-        /// The id that [`Worker::extend`] returned.
-        request_id: RequestId,
-        /// What remains of the lease, or why it was not extended.
-        outcome: Result<Duration, Trouble>,
-    },
-    /// The lease of a started job can no longer be trusted.
-    LeaseLost(Lease),
-    /// An error that the user should see.
-    Failed(Trouble),
+pub enum WorkerRequest {
+    /// Read what there is to do.
+    Poll(Poll),
+    /// Claim jobs.
+    Claim(SentClaim),
+    /// Settle leases.
+    Settle(Batch<SettleItem>),
+    /// Look up whether these settlements were applied before.
+    Outcome(Batch<SettleItem>),
+    /// Extend leases.
+    Extend(SentExtend),
+    /// Promote, reap or fire schedules.
+    Maintain(MaintenanceRequest),
+    /// Release the jobs of a claim with a lost reply.
+    ReleaseClaim(ReleaseClaim),
+    /// Notify idle workers of other processes.
+    NotifyIdle(NotifyIdle),
 }
 
-/// A job that was handed out to a handler.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenJob {
-    /// The job.
-    pub job: ClaimedJob,
-    /// The name of its queue when it was claimed.
-    pub queue: Arc<str>,
-}
-
-/// The settings of a followed queue, as last read.
-#[derive(Debug)]
-struct Followed {
-    name: Arc<str>,
-    paused: bool,
-    lease: Duration,
-    backoff: Arc<Backoff>,
-}
-
-/// A job that was claimed and not started.
-#[derive(Debug)]
-struct Buffered {
-    taken: TakenJob,
-    /// When it is released, because no handler took it or its lease can no longer be trusted.
-    until: Instant,
+impl Request for WorkerRequest {
+    fn plan(&self) -> Plan<'_> {
+        match self {
+            WorkerRequest::Poll(poll) => poll.plan(),
+            WorkerRequest::Claim(sent) => sent.claim.plan(),
+            WorkerRequest::Settle(batch) => Settle::plan_of(&batch.items, batch.passes),
+            WorkerRequest::Outcome(batch) => Outcome::plan_of(&batch.items),
+            WorkerRequest::Extend(sent) => sent.extend.plan(),
+            WorkerRequest::Maintain(request) => request.plan(),
+            WorkerRequest::ReleaseClaim(release) => release.plan(),
+            WorkerRequest::NotifyIdle(notify) => notify.plan(),
+        }
+    }
 }
 
 impl Worker {
     /// Returns a worker that polls its queues at once.
     pub fn new(options: WorkerOptions, now: Instant) -> Self {
-        let mut timers = Timers::default();
-        timers.set(Timer::Poll, (!options.queues.is_empty()).then_some(now));
+        let maintenance = MaintenanceOptions { reaps: options.reaps, prune_every: None, look_every: None };
         Worker {
-            poll_interval: PollInterval::new(options.poll_least, options.poll_most),
-            queues: BTreeMap::new(),
-            missing: BTreeSet::new(),
-            lines: Lines::default(),
-            buffer: VecDeque::new(),
+            queues: Queues::default(),
             leases: Leases::default(),
-            settles: Batcher::passing_locks(BatchLimits::of_items(MAX_BATCH)),
-            unacknowledged: None,
-            lost_claims: LostClaims::default(),
-            maintenance: Maintenance::new(
-                MaintenanceOptions { reaps: options.reaps, prune_every: None, look_every: None },
-                now,
-            ),
-            requested_extensions: Vec::new(),
-            due_extensions: Vec::new(),
-            events: VecDeque::new(),
-            timers,
-            slots: RequestSlots::default(),
-            taken: TakenMeter::default(),
-            slow_start: SlowStart::default(),
-            late_claims: 0,
-            polled_at: now,
-            poll_by: None,
-            notified_until: now,
-            waiting: false,
+            events: Events::default(),
+            polls: Polls::new(&options, now),
+            claims: Claims::new(),
+            lost_claims: LostClaims::new(),
+            settlements: Settlements::new(),
+            extensions: Extensions::new(),
+            notify_idle: Chore::new(Timer::Notify, None),
+            maintenance: Maintenance::new(maintenance, now),
             draining: false,
-            notified_idle_at: Instant::default(),
-            listening: false,
-            last_request_id: 0,
             options,
         }
-    }
-
-    /// Hands out and starts the next job. If there is none, or 10,000 settlements have no outcome, returns `None` and
-    /// records that a handler waits.
-    pub fn next_job(&mut self, now: Instant) -> Option<TakenJob> {
-        while self.settles.len() < MAX_UNSETTLED
-            && let Some(buffered) = self.buffer.pop_front()
-        {
-            let lease = buffered.taken.job.lease;
-            if buffered.until <= now || !self.leases.start(lease, now, self.options.heartbeat) {
-                self.release(&lease, now);
-                continue;
-            }
-            self.taken.record(now);
-            self.waiting = false;
-            return Some(buffered.taken);
-        }
-        self.waiting = true;
-        None
-    }
-
-    /// Returns whether [`Worker::next_job`] can hand out a job, provided that its lease can still be trusted.
-    pub fn has_job(&self) -> bool {
-        !self.buffer.is_empty() && self.settles.len() < MAX_UNSETTLED
-    }
-
-    /// Queues a settlement. A [`WorkerEvent::Settled`] with the returned request id reports its outcome.
-    ///
-    /// It is sent again after failures until 30 s after the lease's end. `random` spreads a retry over the jitter.
-    pub fn settle(&mut self, lease: Lease, verdict: Verdict, now: Instant, random: u64) -> RequestId {
-        let request_id = self.next_request_id();
-        let Some(leased) = self.leases.remove(&lease) else {
-            let outcome = Err(Trouble::Refused(Error::LeaseLost));
-            self.events.push_back(WorkerEvent::Settled { request_id, outcome });
-            return request_id;
-        };
-        let last = leased.ends_at().max(now) + SETTLE_AFTER_END;
-        let item = leased.settlement(lease, verdict, random);
-        self.settles.push(request_id, item, RetryDeadlines { unsent: last, sent: last });
-        request_id
-    }
-
-    /// Suspends the extension of a lease while the caller's transaction settles it, until [`Worker::resume`]. After
-    /// that it is extended late, so that a second transaction has most of the lease for itself.
-    ///
-    /// An extension in flight goes on; see [`Worker::is_extending`]. Extensions that were requested and not sent fail.
-    pub fn rest(&mut self, lease: Lease) {
-        self.leases.rest(lease);
-        self.due_extensions.retain(|other| *other != lease);
-        let (unsent, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.requested_extensions).into_iter().partition(|(other, _)| *other == lease);
-        self.requested_extensions = others;
-        for (_, request_id) in unsent {
-            let outcome = Err(Trouble::Failed(Failure::locked()));
-            self.events.push_back(WorkerEvent::Extended { request_id, outcome });
-        }
-    }
-
-    /// Returns whether an extension of this lease is in flight.
-    pub fn is_extending(&self, lease: &Lease) -> bool {
-        self.leases.get(lease).is_some_and(Leased::is_extending)
-    }
-
-    /// Returns the settlement that the caller's transaction should send; `None` if this worker does not have the lease.
-    pub fn settlement(&self, lease: Lease, verdict: Verdict, random: u64) -> Option<SettleItem> {
-        self.leases.get(&lease).map(|leased| leased.settlement(lease, verdict, random))
-    }
-
-    /// Resumes the extension of a lease, because the caller's transaction has not committed, or may not have.
-    pub fn resume(&mut self, lease: Lease) {
-        self.leases.resume(lease);
-    }
-
-    /// Resumes the extension of a lease, and extends it at once if it has a heartbeat, so that the caller's next
-    /// transaction has a full lease. A [`WorkerEvent::Extended`] with the returned request id reports the outcome.
-    /// Returns `None` if the lease has no heartbeat.
-    pub fn resume_and_extend(&mut self, lease: Lease, now: Instant) -> Option<RequestId> {
-        self.leases.resume(lease);
-        let has_heartbeat = self.leases.get(&lease).is_some_and(|leased| leased.has_heartbeat(now));
-        has_heartbeat.then(|| self.extend(lease))
-    }
-
-    /// Records that the caller's transaction has settled a lease and committed.
-    pub fn handle_settled_elsewhere(&mut self, item: &SettleItem, now: Instant) {
-        self.leases.remove(&item.lease);
-        self.schedule_returned([item], now);
-    }
-
-    /// Queues an extension of a lease. A [`WorkerEvent::Extended`] with the returned request id reports the outcome.
-    pub fn extend(&mut self, lease: Lease) -> RequestId {
-        let request_id = self.next_request_id();
-        self.requested_extensions.push((lease, request_id));
-        request_id
-    }
-
-    /// Adds and starts a job that was claimed outside this worker, with a statement that was sent at `sent_at`. `lease`
-    /// is the length of its lease, and `backoff` that of its queue.
-    pub fn adopt(&mut self, job: &ClaimedJob, sent_at: Instant, lease: Duration, backoff: &Backoff, now: Instant) {
-        let backoff = Arc::new(job.retry.on(backoff));
-        self.leases.insert(job.lease, Leased::new(sent_at, lease, job, backoff, now));
-        self.leases.start(job.lease, now, self.options.heartbeat);
-    }
-
-    /// Records that the reply to a claim outside this worker was lost. The jobs with this lease number are released.
-    pub fn handle_lost_claim(&mut self, lease: i64, now: Instant) {
-        self.lost_claims.add(lease, now + self.options.statement_timeout, MAX_RELEASE_TIME, now);
-    }
-
-    /// Removes a lease that the caller has settled otherwise, or lets expire.
-    pub fn forget(&mut self, lease: &Lease) {
-        self.leases.remove(lease);
-    }
-
-    /// Records that a line has new jobs. Late, repeated and wrong calls are harmless.
-    pub fn handle_wake_up(&mut self, queue: &str, priority: i32, now: Instant) {
-        if self.draining || !self.options.queues.iter().any(|name| name.as_str() == queue) {
-            return;
-        }
-        match self.queues.iter().find(|(_, followed)| &*followed.name == queue) {
-            Some((id, followed)) if !followed.paused => self.lines.activate(*id, priority),
-            _ => self.handle_change(now),
-        }
-    }
-
-    /// Records that the queues have changed. They are polled within 20 ms, or after the pause that follows a failure.
-    pub fn handle_change(&mut self, now: Instant) {
-        if !self.draining && !self.options.queues.is_empty() && self.slots.poll.failures == 0 {
-            self.poll_by(now.max(self.polled_at + CHANGE_PAUSE));
-        }
-    }
-
-    /// Sends the next poll at `at` at the latest.
-    fn poll_by(&mut self, at: Instant) {
-        self.poll_by = Some(self.poll_by.map_or(at, |by| by.min(at)));
-        self.timers.set_earlier(Timer::Poll, at);
-    }
-
-    /// Handles a notification of another process. Late, repeated and wrong notifications are harmless.
-    pub fn handle_notification(&mut self, notification: Notification, now: Instant) {
-        match (self.queues.get(&notification.queue_id), notification.priority) {
-            (Some(followed), Some(priority)) if !followed.paused && !self.draining => {
-                self.lines.activate(notification.queue_id, priority);
-            }
-            (Some(_), _) => self.handle_change(now),
-            (None, _) => {}
-        }
-    }
-
-    /// Records that the worker now receives notifications, so that `most` becomes the maximum poll interval; or, if
-    /// `None`, that it no longer does.
-    pub fn set_listening(&mut self, most: Option<Duration>, now: Instant) {
-        self.listening = most.is_some();
-        self.poll_interval.set_max(most.unwrap_or(self.options.poll_most));
-        self.handle_change(now);
     }
 
     /// Stops claiming, and releases the jobs that have not started. Started jobs can still be settled.
     pub fn shut_down(&mut self, now: Instant) {
         self.draining = true;
         self.maintenance.stop();
-        for timer in [Timer::Poll, Timer::Unstarted] {
-            self.timers.set(timer, None);
-        }
-        for buffered in std::mem::take(&mut self.buffer) {
-            self.release(&buffered.taken.job.lease, now);
-        }
+        self.polls.chore.set(None);
+        self.release_buffer(now);
     }
 
     /// Returns whether it has stopped claiming: after [`Worker::shut_down`], or because none of its queues exist.
@@ -408,38 +181,120 @@ impl Worker {
         self.leases.last_end()
     }
 
-    /// Returns how many requests in a row have failed, of the kind with the most failures.
+    /// Returns how many requests in a row have failed, of the kind with the most failures; notifications do not count.
     pub fn failures(&self) -> u32 {
-        self.slots.failures().max(self.settles.failures()).max(self.maintenance.failures())
+        let chores = [&self.polls.chore, &self.claims.chore, &self.lost_claims.chore, &self.extensions.chore];
+        let batched_or_apart = self.settlements.failures().max(self.maintenance.failures());
+        chores.into_iter().map(Chore::failures).fold(batched_or_apart, u32::max)
     }
 
     /// Returns the next event.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<WorkerEvent> {
-        self.events.pop_front()
+        self.events.pop()
     }
 
     fn is_quiet(&self) -> bool {
         self.draining
-            && self.settles.is_empty()
-            && self.unacknowledged.is_none()
-            && self.requested_extensions.is_empty()
-            && self.lost_claims.is_empty()
-            && self.timers.at(Timer::Notify).is_none()
-            && !self.slots.notify_idle.busy
-            && !(self.slots.claim.busy
-                || self.slots.outcome.busy
-                || self.slots.extend.busy
-                || self.slots.release_claim.busy)
+            && !self.claims.chore.is_in_flight()
+            && self.lost_claims.is_idle()
+            && self.settlements.is_empty()
+            && self.extensions.is_idle()
+            && self.notify_idle.at().is_none()
+            && !self.notify_idle.is_in_flight()
     }
 
-    /// Schedules a notification of idle workers of other processes: there are new jobs that this worker may not take.
-    fn notify_idle(&mut self, now: Instant) {
-        self.timers.set_earlier(Timer::Notify, now.max(self.notified_idle_at + NOTIFY_PAUSE));
+    /// Schedules a notification of idle workers of other processes.
+    fn notify_idle_workers(&mut self, now: Instant) {
+        self.notify_idle.set_earlier(now.max(self.notify_idle.sent_at() + NOTIFY_PAUSE));
     }
 
-    fn next_request_id(&mut self) -> RequestId {
-        self.last_request_id += 1;
-        RequestId(self.last_request_id)
+    fn handle_maintained(
+        &mut self,
+        request: MaintenanceRequest,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        match self.maintenance.handle_reply(request, reply, now, entropy) {
+            Ok(done) if done.ready() > 0 => {
+                self.handle_change(now);
+                self.notify_idle_workers(now);
+            }
+            Ok(_) => {}
+            Err(trouble) => self.handle_trouble(trouble, now),
+        }
+    }
+
+    /// Reports an error to the user, unless it may pass. Shuts down if the schema is missing or does not fit.
+    fn handle_trouble(&mut self, trouble: Trouble, now: Instant) {
+        match &trouble {
+            Trouble::Failed(failure) if failure.is_schema() => {
+                self.events.failed(trouble);
+                self.shut_down(now);
+            }
+            Trouble::Failed(failure) if failure.class() != Class::Permanent => {}
+            _ => self.events.failed(trouble),
+        }
+    }
+}
+
+impl Machine for Worker {
+    type Request = WorkerRequest;
+
+    fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<WorkerRequest> {
+        self.check_leases(now);
+        let notify_idle = |channel: &String| WorkerRequest::NotifyIdle(NotifyIdle { channel: channel.clone() });
+        (self.begin_release_claim(now).map(WorkerRequest::ReleaseClaim))
+            .or_else(|| self.begin_outcome(now).map(WorkerRequest::Outcome))
+            .or_else(|| self.begin_settle(now).map(WorkerRequest::Settle))
+            .or_else(|| self.begin_extend(now).map(WorkerRequest::Extend))
+            .or_else(|| self.begin_poll(now).map(WorkerRequest::Poll))
+            .or_else(|| self.begin_claim(now, entropy).map(WorkerRequest::Claim))
+            .or_else(|| self.notify_idle.begin_if_due(now).then(|| notify_idle(&self.options.channel)))
+            .or_else(|| self.maintenance.poll_request(now, entropy).map(WorkerRequest::Maintain))
+    }
+
+    fn handle_reply(
+        &mut self,
+        request: WorkerRequest,
+        reply: Result<Rows, Failure>,
+        now: Instant,
+        entropy: &mut dyn Entropy,
+    ) {
+        match request {
+            WorkerRequest::Poll(poll) => self.handle_poll(poll, reply, now, entropy),
+            WorkerRequest::Claim(sent) => self.handle_claim(sent, reply, now, entropy),
+            WorkerRequest::Settle(batch) => self.handle_settle(batch, reply, now, entropy),
+            WorkerRequest::Outcome(batch) => self.handle_outcome(batch, reply, now, entropy),
+            WorkerRequest::Extend(sent) => self.handle_extend(sent, reply, now, entropy),
+            WorkerRequest::Maintain(request) => self.handle_maintained(request, reply, now, entropy),
+            WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
+            // A failure is not retried: idle workers also poll.
+            WorkerRequest::NotifyIdle(_) => self.notify_idle.end(&reply),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.release_unstarted(now);
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        let concerns = [
+            self.leases.next_due().map(|at| (at, Timer::Lease)),
+            self.polls.chore.next(),
+            self.claims.unstarted_at.map(|at| (at, Timer::Unstarted)),
+            self.next_claim(),
+            self.lost_claims.next(),
+            self.settlements.next(),
+            self.extensions.next(),
+            self.notify_idle.next(),
+            self.maintenance.poll_timeout(),
+        ];
+        concerns.into_iter().flatten().min()
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.settlements.is_gathering()
     }
 }
