@@ -1,10 +1,9 @@
-//! Tests of the machines through their public interface, against a small in-memory database.
+//! Tests of the machines through their public interface, against the database of the memory driver.
 //!
 //! First examples, then random interleavings of time, replies, faults, and actions of operators and users.
 
 mod machines {
-    mod fake;
-    mod fake_schedules;
+    mod database;
     mod rig;
 
     mod claims;

@@ -1,6 +1,6 @@
 //! Claims: prefetch, order, lost replies, and the release of jobs that no handler takes.
 
-use super::fake::{IN_PROGRESS, PENDING};
+use super::database::{IN_PROGRESS, PENDING};
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Request, Trouble, WorkerOptions};
 use pm_core::{Error, Failure, StatementId, Verdict};
@@ -13,7 +13,7 @@ fn a_lost_claim_is_released_at_once_and_again_until_the_statement_timeout_has_pa
     assert!(rig.next().is_none());
     rig.run_for(ms(5));
     let claim = rig.sent(StatementId::Claim).next().cloned().unwrap();
-    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "it ran");
+    assert_eq!(rig.database.job(job).state, IN_PROGRESS, "it ran");
     rig.unanswered.insert(StatementId::Claim);
     rig.run_for(ms(4_990));
     let releases: Vec<_> = rig.sent(StatementId::ReleaseClaim).cloned().collect();
@@ -24,14 +24,14 @@ fn a_lost_claim_is_released_at_once_and_again_until_the_statement_timeout_has_pa
     assert!(releases.len() <= 4, "with pauses");
     rig.run_for(ms(10_000));
     assert_eq!(rig.sent(StatementId::ReleaseClaim).count(), releases.len(), "the claim cannot run any more");
-    let job = rig.fake.job(job);
+    let job = rig.database.job(job);
     assert_eq!((job.state, job.retry_count), (PENDING, 0));
 }
 
 #[test]
 fn a_release_sent_before_the_statement_timeout_does_not_count_as_the_last_one() {
     let mut rig = Rig::new(options());
-    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    rig.database.set_lease(1, ms(60_000));
     let job = rig.add_jobs(1)[0];
     assert!(rig.next().is_none());
     rig.unanswered.insert(StatementId::Claim);
@@ -44,18 +44,18 @@ fn a_release_sent_before_the_statement_timeout_does_not_count_as_the_last_one() 
     rig.run_for(ms(2_000));
     let index = rig.index_of(StatementId::ReleaseClaim).unwrap();
     rig.run(index).unwrap();
-    rig.fake.run(&claim.plan(), sent_at + ms(2_900));
-    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "the claim ran late");
+    rig.database.run(&claim.plan(), sent_at + ms(2_900)).unwrap();
+    assert_eq!(rig.database.job(job).state, IN_PROGRESS, "the claim ran late");
     rig.now = sent_at + ms(3_100);
     rig.unanswered.remove(&StatementId::ReleaseClaim);
     rig.run_for(ms(3_000));
-    assert_eq!(rig.fake.job(job).state, PENDING, "a later release reaches it");
+    assert_eq!(rig.database.job(job).state, PENDING, "a later release reaches it");
 }
 
 #[test]
 fn shut_down_releases_a_lost_claim_until_it_cannot_run_any_more() {
     let mut rig = Rig::new(options());
-    rig.fake.queues.get_mut(&1).unwrap().lease = ms(1_200_000);
+    rig.database.set_lease(1, ms(1_200_000));
     let job = rig.add_jobs(1)[0];
     assert!(rig.next().is_none());
     rig.unanswered.insert(StatementId::Claim);
@@ -66,11 +66,11 @@ fn shut_down_releases_a_lost_claim_until_it_cannot_run_any_more() {
     rig.worker.shut_down(rig.now);
     rig.run_for(ms(2_500));
     assert!(rig.sent(StatementId::ReleaseClaim).count() > 0 && !rig.worker.is_drained(), "it may still run");
-    rig.fake.run(&claim.request.plan(), rig.now);
-    assert_eq!(rig.fake.job(job).state, IN_PROGRESS, "the claim ran late");
+    rig.database.run(&claim.request.plan(), rig.now).unwrap();
+    assert_eq!(rig.database.job(job).state, IN_PROGRESS, "the claim ran late");
     rig.run_for(ms(3_000));
     assert!(rig.worker.is_drained());
-    let job = rig.fake.job(job);
+    let job = rig.database.job(job);
     assert_eq!((job.state, job.retry_count), (PENDING, 0), "no job stays leased");
 }
 
@@ -87,7 +87,7 @@ fn shut_down_does_not_wait_for_a_claim_when_the_server_ended_the_session() {
     rig.worker.shut_down(rig.now);
     rig.run_for(ms(50));
     assert!(rig.worker.is_drained(), "one release is enough");
-    assert_eq!((rig.fake.job(job).state, rig.fake.job(job).retry_count), (PENDING, 0));
+    assert_eq!((rig.database.job(job).state, rig.database.job(job).retry_count), (PENDING, 0));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_lost_claim_is_released_until_its_leases_have_expired() {
 #[test]
 fn shut_down_during_an_outage_does_not_wait_for_the_leases_of_a_lost_claim_to_expire() {
     let mut rig = Rig::new(options());
-    rig.fake.queues.get_mut(&1).unwrap().lease = ms(1_200_000);
+    rig.database.set_lease(1, ms(1_200_000));
     rig.add_jobs(1);
     rig.fault(StatementId::Claim, Fault::LosesReply, 1);
     rig.fault(StatementId::ReleaseClaim, Fault::Fails(Failure::not_sent("refused")), 1_000_000);
@@ -173,14 +173,14 @@ fn wake_ups_do_not_shorten_the_pause_after_a_failed_claim() {
 fn jobs_that_no_handler_takes_are_released_after_5_s_or_a_quarter_of_the_lease() {
     for (lease, released_after) in [(60_000, 5_000), (10_000, 2_500)] {
         let mut rig = Rig::new(options());
-        rig.fake.queues.get_mut(&1).unwrap().lease = ms(lease);
+        rig.database.set_lease(1, ms(lease));
         let job = rig.add_jobs(1)[0];
         assert!(rig.next().is_none());
         rig.run_for(ms(released_after - 1));
-        assert_eq!(rig.fake.job(job).state, IN_PROGRESS);
+        assert_eq!(rig.database.job(job).state, IN_PROGRESS);
         assert_eq!(rig.sent(StatementId::Settle).count(), 0);
         rig.run_for(ms(50));
-        let job = rig.fake.job(job);
+        let job = rig.database.job(job);
         assert_eq!((job.state, job.retry_count, job.seq), (PENDING, 0, Some(1)), "it keeps its position");
         rig.run_for(ms(20_000));
         assert_eq!(rig.sent(StatementId::Claim).count(), 1, "no handler waits for it");
@@ -207,23 +207,23 @@ fn a_handler_that_waits_while_a_slow_claim_arrives_too_late_still_gets_a_job() {
 #[test]
 fn jobs_of_a_paused_queue_are_released_when_the_worker_learns_of_the_pause() {
     let mut rig = Rig::new(options());
-    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    rig.database.set_lease(1, ms(60_000));
     let job = rig.add_jobs(1)[0];
     assert!(rig.next().is_none());
     rig.run_for(ms(20));
     assert!(rig.worker.has_job());
-    rig.fake.queues.get_mut(&1).unwrap().paused = true;
+    rig.database.change_queue(1, |queue| queue.paused = true);
     rig.run_for(ms(2_010));
-    assert_eq!((rig.fake.job(job).state, rig.fake.job(job).retry_count), (PENDING, 0));
+    assert_eq!((rig.database.job(job).state, rig.database.job(job).retry_count), (PENDING, 0));
     assert!(!rig.worker.has_job());
-    rig.fake.queues.get_mut(&1).unwrap().paused = false;
+    rig.database.change_queue(1, |queue| queue.paused = false);
     assert_eq!(rig.wait_next().job.lease.job, job);
 }
 
 #[test]
 fn prefetch_never_exceeds_what_was_taken_in_the_last_second() {
     let mut rig = Rig::new(WorkerOptions { prefetch: 8, ..options() });
-    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    rig.database.set_lease(1, ms(60_000));
     rig.add_jobs(1_000);
     rig.run_for(ms(200));
     assert_eq!(rig.sent(StatementId::Claim).count(), 0, "no handler waits");
@@ -252,17 +252,17 @@ fn prefetched_payloads_are_bounded_in_bytes() {
     const SMALL: usize = 200;
     const LARGE: usize = 80;
     let mut rig = Rig::new(WorkerOptions { prefetch: 1_000, ..options() });
-    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    rig.database.set_lease(1, ms(60_000));
     rig.add_jobs(SMALL);
     for id in rig.add_jobs(LARGE) {
-        rig.fake.jobs.get_mut(&id).unwrap().payload = vec![b' '; 1 << 20];
+        rig.database.change_job(id, |job| job.payload = Some(vec![b' '; 1 << 20].into()));
     }
     let mut max_mib = 0;
     for n in 0..SMALL + LARGE {
         let job = rig.wait_next();
         if n >= SMALL {
-            let claimed = rig.fake.jobs.values().filter(|job| job.state == IN_PROGRESS);
-            max_mib = max_mib.max(claimed.map(|job| job.payload.len() >> 20).sum());
+            let claimed = rig.database.jobs().into_iter().filter(|job| job.state == IN_PROGRESS);
+            max_mib = max_mib.max(claimed.filter_map(|job| job.payload).map(|payload| payload.len() >> 20).sum());
             rig.run_for(ms(2));
         }
         rig.settle(&job, Verdict::Commit);
@@ -277,7 +277,7 @@ fn jobs_of_higher_priority_that_arrive_later_are_handed_out_first() {
     // Six jobs in quick succession make it prefetch.
     (0..6).for_each(|_| drop(rig.wait_next()));
     rig.run_for(ms(10));
-    let high = rig.fake.add_job(1, 5, None);
+    let high = rig.database.add_job(1, 5, None);
     rig.worker.handle_wake_up("a", 5, rig.now);
     while rig.index_of(StatementId::Claim).is_none() {
         assert_eq!(rig.next().unwrap().job.priority, 0);
@@ -321,20 +321,20 @@ fn a_wake_up_during_a_poll_in_flight_is_not_lost() {
 fn jobs_of_a_queue_that_is_renamed_during_their_claim_are_released() {
     let names = ["a", "b"].map(|name| pm_core::QueueName::new(name).unwrap());
     let mut rig = Rig::new(WorkerOptions { queues: names.into(), ..options() });
-    rig.fake.add_queue(2, "b");
+    rig.database.add_queue("b");
     let job = rig.add_jobs(1)[0];
     rig.unanswered.insert(StatementId::Claim);
     assert!(rig.next().is_none());
     rig.run_for(ms(10));
     let index = rig.index_of(StatementId::Claim).unwrap();
     rig.run(index).unwrap();
-    rig.fake.queues.get_mut(&1).unwrap().name = "z".to_owned();
+    rig.database.change_queue(1, |queue| queue.name = Some("z".to_owned()));
     rig.worker.handle_change(rig.now);
     rig.run_for(ms(30));
     assert_eq!(rig.failed, [Trouble::Refused(Error::QueueNotFound("a".to_owned()))]);
     rig.unanswered.clear();
     rig.run_for(ms(50));
-    let job = rig.fake.job(job);
+    let job = rig.database.job(job);
     assert_eq!((job.state, job.retry_count), (PENDING, 0));
 }
 
@@ -342,12 +342,13 @@ fn jobs_of_a_queue_that_is_renamed_during_their_claim_are_released() {
 fn lines_of_a_paused_queue_do_not_cause_claims_from_an_empty_one_without_pauses() {
     let names = ["a", "b"].map(|name| pm_core::QueueName::new(name).unwrap());
     let mut rig = Rig::new(WorkerOptions { queues: names.into(), prefetch: 1, ..options() });
-    rig.fake.add_queue(2, "b").paused = true;
-    rig.fake.add_job(2, 0, None);
+    assert_eq!(rig.database.add_queue("b"), 2);
+    rig.database.change_queue(2, |queue| queue.paused = true);
+    rig.database.add_job(2, 0, None);
     rig.latency = ms(100);
     // Positions so high that a claim need not start at the beginning of the line.
     rig.add_jobs(1_100);
-    rig.fake.jobs.retain(|_, job| job.queue_id == 2 || job.seq > Some(1_090));
+    rig.database.change(|tables| tables.job.retain(|_, job| job.queue_id == 2 || job.seq > Some(1_090)));
     let taken = (0..100).filter(|_| {
         rig.run_for(ms(100));
         rig.next().is_some()
@@ -361,10 +362,10 @@ fn lines_of_a_paused_queue_do_not_cause_claims_from_an_empty_one_without_pauses(
 fn an_idle_worker_claims_again_when_the_lease_of_another_worker_expires() {
     let mut rig = Rig::new(options());
     let job = rig.add_jobs(1)[0];
-    rig.fake.claim_by_another(1, rig.now);
+    rig.database.claim_by_another(1, rig.now);
     assert!(rig.next().is_none());
     rig.run_for(ms(9_500));
-    assert_eq!(rig.fake.job(job).state, IN_PROGRESS);
+    assert_eq!(rig.database.job(job).state, IN_PROGRESS);
     rig.run_for(ms(700));
     assert_eq!(rig.next().unwrap().job.retry_count, 1);
 }

@@ -1,5 +1,6 @@
 //! Firing schedules.
 
+use super::database::timestamp;
 use super::rig::{Fault, Rig, at, ms, options};
 use pm_core::machine::{Machine, WorkerOptions};
 use pm_core::{Failure, StatementId};
@@ -10,12 +11,12 @@ const MINUTE_MS: u64 = 60_000;
 fn rig() -> Rig {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(600_000), poll_most: ms(600_000), ..options() });
     rig.now = at(50_000);
-    rig.fake.add_schedule(1, rig.now);
+    rig.database.add_schedule("s", rig.now);
     rig
 }
 
-fn keys(minutes: std::ops::RangeInclusive<u64>) -> Vec<String> {
-    minutes.map(|minute| format!("s@1970-01-01T{:02}:{:02}:00Z", minute / 60, minute % 60)).collect()
+fn keys(name: &str, minutes: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    minutes.map(|minute| format!("{name}@1970-01-01T{:02}:{:02}:00Z", minute / 60, minute % 60)).collect()
 }
 
 #[test]
@@ -24,8 +25,8 @@ fn a_tick_is_fired_on_time_and_its_job_is_claimed() {
     assert!(rig.next().is_none());
     rig.run_for(ms(10_200));
     let taken = rig.wait_next();
-    assert_eq!(taken.job.key.as_deref(), None, "claims of the fake return no keys");
-    assert_eq!(rig.fake.fired(), keys(1..=1));
+    assert_eq!(taken.job.key.as_deref(), Some("s@1970-01-01T00:01:00Z"));
+    assert_eq!(rig.database.fired("s"), keys("s", 1..=1));
     let sent = rig.times(StatementId::FireSchedules);
     assert!(sent[0] >= at(MINUTE_MS) && sent[0].since(at(MINUTE_MS)) < ms(100), "{sent:?}");
 }
@@ -34,7 +35,7 @@ fn a_tick_is_fired_on_time_and_its_job_is_claimed() {
 fn each_tick_costs_three_statements() {
     let mut rig = rig();
     rig.run_for(ms(3_600_000));
-    assert_eq!(rig.fake.fired(), keys(1..=60));
+    assert_eq!(rig.database.fired("s"), keys("s", 1..=60));
     let fires = rig.sent(StatementId::FireSchedules).count();
     let looks = rig.sent(StatementId::DueSchedules).count();
     assert_eq!(fires, 60);
@@ -46,7 +47,7 @@ fn missed_ticks_are_fired_together() {
     let mut rig = rig();
     rig.now = at(10 * MINUTE_MS + 1);
     rig.run_for(ms(500));
-    assert_eq!(rig.fake.fired(), keys(1..=10));
+    assert_eq!(rig.database.fired("s"), keys("s", 1..=10));
     assert_eq!(rig.sent(StatementId::FireSchedules).count(), 1);
 }
 
@@ -56,9 +57,9 @@ fn no_tick_is_fired_twice_after_a_lost_reply() {
         let mut rig = rig();
         rig.fault(statement, Fault::LosesReply, 1);
         rig.run_for(ms(15_000));
-        assert_eq!(rig.fake.fired(), keys(1..=1));
+        assert_eq!(rig.database.fired("s"), keys("s", 1..=1));
         rig.run_for(ms(MINUTE_MS));
-        assert_eq!(rig.fake.fired(), keys(1..=2));
+        assert_eq!(rig.database.fired("s"), keys("s", 1..=2));
     }
 }
 
@@ -67,7 +68,7 @@ fn a_failed_firing_is_retried() {
     let mut rig = rig();
     rig.fault(StatementId::FireSchedules, Fault::Fails(Failure::reported("55P03", None, "locked")), 5);
     rig.run_for(ms(20_000));
-    assert_eq!(rig.fake.fired(), keys(1..=1));
+    assert_eq!(rig.database.fired("s"), keys("s", 1..=1));
     assert_eq!(rig.failed, []);
 }
 
@@ -78,15 +79,14 @@ fn two_workers_fire_a_tick_once() {
     rig.run_for(ms(10_500));
     let index = rig.index_of(StatementId::FireSchedules).expect("it is about to fire");
     // In the meantime another worker has fired it, or an operator has changed the schedule.
-    let schedule = rig.fake.schedules.get_mut(&1).expect("the schedule exists");
-    schedule.next_tick = Some(at(2 * MINUTE_MS));
+    rig.database.change_schedule(1, |schedule| schedule.next_tick = Some(timestamp(at(2 * MINUTE_MS))));
     rig.answer(index);
     rig.unanswered.clear();
     rig.run_for(ms(1_000));
-    assert_eq!(rig.fake.fired(), [""; 0]);
+    assert_eq!(rig.database.fired("s"), [""; 0]);
     assert!(rig.sent(StatementId::DueSchedules).count() <= 3, "a busy loop");
     rig.run_for(ms(MINUTE_MS));
-    assert_eq!(rig.fake.fired(), keys(2..=2));
+    assert_eq!(rig.database.fired("s"), keys("s", 2..=2));
 }
 
 #[test]
@@ -95,18 +95,18 @@ fn a_firing_computed_before_a_change_of_the_schedule_does_nothing() {
     rig.unanswered.insert(StatementId::FireSchedules);
     rig.run_for(ms(10_500));
     let index = rig.index_of(StatementId::FireSchedules).expect("it is about to fire");
-    rig.fake.schedules.get_mut(&1).expect("the schedule exists").revision += 1;
+    rig.database.change_schedule(1, |schedule| schedule.revision += 1);
     rig.answer(index);
-    assert_eq!(rig.fake.fired(), [""; 0]);
+    assert_eq!(rig.database.fired("s"), [""; 0]);
     rig.unanswered.clear();
     rig.run_for(ms(1_000));
-    assert_eq!(rig.fake.fired(), keys(1..=1), "it is computed again");
+    assert_eq!(rig.database.fired("s"), keys("s", 1..=1), "it is computed again");
 }
 
 #[test]
 fn a_worker_that_does_not_reap_does_not_fire() {
     let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
-    rig.fake.add_schedule(1, rig.now);
+    rig.database.add_schedule("s", rig.now);
     rig.run_for(ms(2 * MINUTE_MS));
     assert_eq!(rig.sent(StatementId::DueSchedules).count(), 0);
 }
@@ -114,28 +114,31 @@ fn a_worker_that_does_not_reap_does_not_fire() {
 #[test]
 fn an_unreadable_schedule_is_skipped_without_a_busy_loop() {
     let mut rig = rig();
-    rig.fake.schedules.get_mut(&1).expect("the schedule exists").zone = "Europe/Atlantis";
-    let other = rig.fake.add_schedule(1, rig.now);
-    assert_eq!(other, 2);
+    rig.database.change_schedule(1, |schedule| schedule.zone = "Europe/Atlantis".to_owned());
+    rig.database.add_schedule("other", rig.now);
     rig.run_for(ms(5 * MINUTE_MS));
-    assert_eq!(rig.fake.fired(), keys(1..=5));
+    assert_eq!((rig.database.fired("other"), rig.database.fired("s")), (keys("other", 1..=5), Vec::new()));
     // Every poll reports it again.
     let polls = rig.sent(StatementId::Poll).count();
     assert!(rig.sent(StatementId::DueSchedules).count() <= polls + 20, "{polls} polls");
-    assert_eq!(rig.fake.schedules[&1].next_tick, Some(at(MINUTE_MS)), "a newer version may be able to read it");
+    assert_eq!(
+        rig.database.schedule(1).next_tick,
+        Some(timestamp(at(MINUTE_MS))),
+        "a newer version may be able to read it"
+    );
 }
 
 #[test]
 fn hundreds_of_unreadable_schedules_do_not_keep_others_from_firing() {
     let mut rig = rig();
-    for _ in 0..250 {
-        let unreadable = rig.fake.add_schedule(1, rig.now);
-        rig.fake.schedules.get_mut(&unreadable).expect("the schedule exists").zone = "Europe/Atlantis";
+    for n in 0..250 {
+        let unreadable = rig.database.add_schedule(&format!("unreadable {n}"), rig.now);
+        rig.database.change_schedule(unreadable, |schedule| schedule.zone = "Europe/Atlantis".to_owned());
     }
-    rig.fake.schedules.get_mut(&1).expect("the schedule exists").zone = "Europe/Atlantis";
-    rig.fake.add_schedule(1, rig.now);
+    rig.database.change_schedule(1, |schedule| schedule.zone = "Europe/Atlantis".to_owned());
+    rig.database.add_schedule("other", rig.now);
     rig.run_for(ms(5 * MINUTE_MS));
-    assert_eq!(rig.fake.fired(), keys(1..=5));
+    assert_eq!(rig.database.fired("other"), keys("other", 1..=5));
     let (polls, looks) = (rig.sent(StatementId::Poll).count(), rig.sent(StatementId::DueSchedules).count());
     assert!(looks <= 3 * (polls + 20), "{looks} looks, {polls} polls");
 }
@@ -143,16 +146,17 @@ fn hundreds_of_unreadable_schedules_do_not_keep_others_from_firing() {
 #[test]
 fn a_locked_schedule_is_retried_with_growing_pauses_and_does_not_delay_others() {
     let mut rig = rig();
-    rig.fake.schedules.get_mut(&1).expect("the schedule exists").locked = true;
-    rig.fake.add_schedule(1, rig.now);
+    rig.database.locked_schedules.insert(1);
+    rig.database.add_schedule("other", rig.now);
     rig.run_for(ms(5 * MINUTE_MS));
-    assert_eq!(rig.fake.fired(), keys(1..=5), "those of the other schedule");
+    assert_eq!((rig.database.fired("other"), rig.database.fired("s")), (keys("other", 1..=5), Vec::new()));
     // Once every two seconds, and a few times more after each tick of the other schedule.
     let looks = rig.sent(StatementId::DueSchedules).count();
     assert!(looks <= 5 * (30 + 10), "{looks} looks");
-    rig.fake.schedules.get_mut(&1).expect("the schedule exists").locked = false;
+    rig.database.locked_schedules.clear();
     rig.run_for(ms(3_000));
-    assert_eq!(rig.fake.schedules[&1].next_tick, rig.fake.schedules[&2].next_tick, "the locked one has caught up");
+    assert_eq!(rig.database.fired("s"), keys("s", 1..=5), "the locked one has caught up");
+    assert_eq!(rig.database.schedule(1).next_tick, rig.database.schedule(2).next_tick);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use pm_core::{Error, Failure, Reason, State, StatementId, Verdict};
 
 fn rig_with_heartbeat(max_ms: u64) -> Rig {
     let mut rig = Rig::new(WorkerOptions { heartbeat: Some(ms(max_ms)), ..options() });
-    rig.fake.queues.get_mut(&1).expect("the rig has one queue").lease = ms(9_000);
+    rig.database.set_lease(1, ms(9_000));
     rig.add_jobs(1);
     rig
 }
@@ -74,7 +74,7 @@ fn an_extension_returns_the_remaining_time_and_is_refused_for_a_lost_lease() {
     let request_id = rig.worker.extend(taken.job.lease);
     rig.run_for(ms(10));
     assert_eq!(rig.extended[&request_id], Ok(ms(10_000)));
-    rig.fake.force_restart(job);
+    rig.database.force_restart(job);
     let request_id = rig.worker.extend(taken.job.lease);
     rig.run_for(ms(10));
     assert_eq!(rig.extended[&request_id], Err(Trouble::Refused(Error::LeaseLost)));
@@ -86,16 +86,17 @@ fn the_extension_of_a_locked_job_is_retried_and_does_not_delay_others() {
     let mut rig = Rig::new(options());
     rig.add_jobs(2);
     let taken = [rig.wait_next(), rig.wait_next()];
-    rig.fake.locked.insert(taken[0].job.lease.job);
+    rig.database.locked.insert(taken[0].job.lease.job);
     let request_ids = taken.each_ref().map(|taken| rig.worker.extend(taken.job.lease));
     rig.run_for(ms(3_000));
     assert!(!rig.extended.contains_key(&request_ids[0]));
     assert_eq!(rig.extended[&request_ids[1]], Ok(ms(10_000)));
-    rig.fake.locked.clear();
-    rig.fake.reaps_nothing = true;
+    assert_eq!(rig.lost, [], "a lock is no loss");
+    rig.database.locked.clear();
+    rig.database.reaps_nothing = true;
     rig.run_for(ms(1_000));
     assert_eq!(rig.extended[&request_ids[0]], Ok(ms(10_000)));
-    rig.fake.locked.insert(taken[0].job.lease.job);
+    rig.database.locked.insert(taken[0].job.lease.job);
     let request_id = rig.worker.extend(taken[0].job.lease);
     rig.run_for(ms(13_000));
     let trouble = rig.extended[&request_id].clone().unwrap_err();
@@ -148,7 +149,7 @@ fn an_extension_and_a_settlement_may_overlap() {
 #[test]
 fn no_statement_extends_more_than_500_leases() {
     let mut rig = Rig::new(WorkerOptions { heartbeat: Some(ms(60_000)), prefetch: 500, ..options() });
-    rig.fake.queues.get_mut(&1).unwrap().lease = ms(6_000);
+    rig.database.set_lease(1, ms(6_000));
     rig.add_jobs(900);
     let taken: Vec<_> = (0..900).map(|_| rig.wait_next()).collect();
     let request_ids: Vec<_> = taken.iter().rev().map(|taken| rig.worker.extend(taken.job.lease)).collect();

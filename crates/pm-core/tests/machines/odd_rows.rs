@@ -1,6 +1,6 @@
 //! Replies are untrusted input: the machines neither panic nor loop on any rows.
 
-use super::fake::rows_of;
+use super::database::rows_of;
 use super::rig::{Rig, Seeded, kind_of, ms, options};
 use pm_core::machine::{Entropy, Machine, Producer, ProducerEvent, TakenJob, WorkerOptions};
 use pm_core::{
@@ -112,7 +112,7 @@ proptest! {
     fn no_rows_make_a_worker_panic_or_loop(steps in prop::collection::vec(step(), 1..120), seed: u64) {
         let queues = ["a", "b"].map(|name| QueueName::new(name).expect("a valid name"));
         let mut rig = Rig::new(WorkerOptions { queues: queues.into(), heartbeat: Some(ms(9_000)), ..options() });
-        rig.fake.add_queue(2, "b");
+        rig.database.add_queue("b");
         rig.answers_oddly = true;
         let catalog = Catalog::new(&SchemaName::default());
         let mut cells = Cells { entropy: Seeded(seed) };

@@ -1,6 +1,6 @@
-//! The producer against the fake database: every enqueue has exactly one outcome, and it is correct.
+//! The producer against the memory driver's database: every enqueue has exactly one outcome, and it is correct.
 
-use super::fake::{Fake, PENDING, rows_of};
+use super::database::{Database, PENDING, rows_of};
 use super::rig::{Seeded, at, ms};
 use pm_core::machine::{
     EnqueueKind, Enqueued, Machine, Producer, ProducerEvent, ProducerRequest, Request, RequestId, Trouble,
@@ -17,9 +17,10 @@ use uuid::Uuid;
 
 struct Scenario {
     producer: Producer,
-    fake: Fake,
+    database: Database,
     now: Instant,
-    in_flight: Vec<(ProducerRequest, Option<Rows>)>,
+    /// With their replies, if they have run already.
+    in_flight: Vec<(ProducerRequest, Option<Result<Rows, Failure>>)>,
     enqueues: BTreeMap<RequestId, NewJob>,
     outcomes: BTreeMap<RequestId, Result<Enqueued, Trouble>>,
     sent: Vec<StatementId>,
@@ -28,11 +29,9 @@ struct Scenario {
 
 impl Scenario {
     fn new() -> Self {
-        let mut fake = Fake::default();
-        fake.add_queue(1, "a");
         Scenario {
             producer: Producer::new(&SchemaName::default()),
-            fake,
+            database: Database::new(),
             now: at(1_000),
             in_flight: Vec::new(),
             enqueues: BTreeMap::new(),
@@ -82,25 +81,14 @@ impl Scenario {
     fn run(&mut self, index: usize) {
         let (request, ran) = &mut self.in_flight[index];
         if ran.is_none() {
-            *ran = Some(self.fake.run(&request.plan(), self.now));
+            *ran = Some(self.database.run(&request.plan(), self.now));
         }
     }
 
     fn answer(&mut self, index: usize) {
-        if self.would_time_out(index) {
-            return self.fail(index, Failure::reported("55P03", None, "canceling statement due to lock timeout"));
-        }
         self.run(index);
         let (request, ran) = self.in_flight.remove(index);
-        self.producer.handle_reply(request, Ok(ran.expect("it has just run")), self.now, &mut self.entropy);
-    }
-
-    /// Returns whether a request in flight waits for a locked key until it times out.
-    fn would_time_out(&self, index: usize) -> bool {
-        let (request, ran) = &self.in_flight[index];
-        let ProducerRequest::Enqueue(EnqueueKind::Keyed, batch) = request else { return false };
-        let is_locked = |job: &NewJob| job.options.key.as_ref().is_some_and(|key| self.fake.locked_keys.contains(key));
-        ran.is_none() && !batch.passes && batch.items.iter().any(is_locked)
+        self.producer.handle_reply(request, ran.expect("it has just run"), self.now, &mut self.entropy);
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
@@ -166,7 +154,7 @@ fn an_enqueue_whose_reply_is_lost_is_sent_again_and_inserted_once() {
     scenario.fail(0, Failure::no_reply("cut"));
     scenario.finish();
     assert_eq!(scenario.outcomes[&request_id], Ok(Enqueued::Inserted(scenario.enqueues[&request_id].id)));
-    assert_eq!(scenario.fake.jobs.len(), 1);
+    assert_eq!(scenario.database.jobs().len(), 1);
 }
 
 #[test]
@@ -214,8 +202,8 @@ fn answer_for_10_s(scenario: &mut Scenario) -> BTreeMap<RequestId, Duration> {
 fn a_locked_queue_does_not_delay_others_and_its_enqueues_fail_at_their_deadline() {
     for count in [1, 64, 2_000] {
         let mut scenario = Scenario::new();
-        scenario.fake.add_queue(2, "b");
-        scenario.fake.locked_queues.insert("a".to_owned());
+        scenario.database.add_queue("b");
+        scenario.database.lock_for_enqueues(&["a"], []);
         let locked: Vec<_> =
             (0..count).map(|n| scenario.enqueue("a", (n % 3 == 0).then_some((n % 200) as u8))).collect();
         let free = [scenario.enqueue("b", None), scenario.enqueue("b", Some(201))];
@@ -232,14 +220,14 @@ fn a_locked_queue_does_not_delay_others_and_its_enqueues_fail_at_their_deadline(
             assert!((ms(5_000)..=ms(5_100)).contains(&answered[&request_id]), "{:?}", answered[&request_id]);
         }
         assert!(scenario.sent.len() < 30 + count / 500, "{} statements", scenario.sent.len());
-        assert!(scenario.producer.is_empty() && scenario.fake.jobs.len() == 2);
+        assert!(scenario.producer.is_empty() && scenario.database.jobs().len() == 2);
     }
 }
 
 #[test]
 fn enqueues_that_waited_for_a_locked_queue_are_inserted_in_order() {
     let mut scenario = Scenario::new();
-    scenario.fake.locked_queues.insert("a".to_owned());
+    scenario.database.lock_for_enqueues(&["a"], []);
     let first: Vec<_> = (0..3).map(|_| scenario.enqueue("a", None)).collect();
     for _ in 0..8 {
         scenario.pump();
@@ -249,12 +237,12 @@ fn enqueues_that_waited_for_a_locked_queue_are_inserted_in_order() {
         }
     }
     let later: Vec<_> = (0..3).map(|_| scenario.enqueue("a", None)).collect();
-    scenario.fake.locked_queues.clear();
+    scenario.database.lock_for_enqueues(&[], []);
     scenario.finish();
     let positions: Vec<_> = first
         .into_iter()
         .chain(later)
-        .map(|request_id| scenario.fake.job(scenario.enqueues[&request_id].id).seq)
+        .map(|request_id| scenario.database.job(scenario.enqueues[&request_id].id).seq)
         .collect();
     assert!(positions.is_sorted(), "{positions:?}");
 }
@@ -265,7 +253,7 @@ fn enqueues_that_waited_for_a_locked_queue_are_inserted_in_order() {
 fn a_locked_key_does_not_delay_others() {
     for locked in [vec![100u8], (0..=255).step_by(3).collect()] {
         let mut scenario = Scenario::new();
-        scenario.fake.locked_keys = locked.iter().map(u8::to_string).collect();
+        scenario.database.lock_for_enqueues(&[], locked.clone());
         let keyed: Vec<_> = (0..=255u8).map(|key| (key, scenario.enqueue("a", Some(key)))).collect();
         let plain: Vec<_> = (0..256).map(|_| scenario.enqueue("a", None)).collect();
         scenario.pump();
@@ -281,7 +269,7 @@ fn a_locked_key_does_not_delay_others() {
             let outcome = scenario.outcomes.get(request_id);
             assert_eq!(outcome.is_none(), locked.contains(key), "{key}: {outcome:?}");
         }
-        scenario.fake.locked_keys.clear();
+        scenario.database.lock_for_enqueues(&[], []);
         scenario.finish();
         assert!(
             scenario.outcomes.values().all(Result::is_ok),
@@ -293,7 +281,7 @@ fn a_locked_key_does_not_delay_others() {
 #[test]
 fn the_first_of_two_enqueues_with_a_locked_key_gets_it() {
     let mut scenario = Scenario::new();
-    scenario.fake.locked_keys.insert("1".to_owned());
+    scenario.database.lock_for_enqueues(&[], [1]);
     let first = scenario.enqueue("a", Some(1));
     for _ in 0..4 {
         scenario.pump();
@@ -303,7 +291,7 @@ fn the_first_of_two_enqueues_with_a_locked_key_gets_it() {
         }
     }
     let second = scenario.enqueue("a", Some(1));
-    scenario.fake.locked_keys.clear();
+    scenario.database.lock_for_enqueues(&[], []);
     scenario.finish();
     assert_eq!(scenario.outcomes[&first], Ok(Enqueued::Inserted(scenario.enqueues[&first].id)));
     assert_eq!(scenario.outcomes[&second], Ok(Enqueued::Existing(scenario.enqueues[&first].id, State::Pending)));
@@ -330,7 +318,7 @@ fn enqueues_are_sent_while_the_holders_of_keys_are_looked_up() {
     scenario.fail(index, Failure::no_reply("cut"));
     scenario.finish();
     assert!(matches!(scenario.outcomes[&other], Ok(Enqueued::Existing(..))));
-    assert_eq!(scenario.fake.jobs.len(), 2);
+    assert_eq!(scenario.database.jobs().len(), 2);
 }
 
 #[test]
@@ -396,7 +384,7 @@ fn a_reply_that_names_an_item_twice_does_not_break_the_producer() {
             scenario.enqueue("a", None);
             scenario.pump();
             let row = |(ordinal, outcome)| vec![Value::Int8(ordinal), Value::Int2(outcome), Value::Int4(1)];
-            scenario.in_flight[0].1 = Some(rows_of(3, ordinals.into_iter().zip(outcomes).map(row)));
+            scenario.in_flight[0].1 = Some(Ok(rows_of(3, ordinals.into_iter().zip(outcomes).map(row))));
             scenario.answer(0);
             scenario.finish();
             assert_eq!(scenario.outcomes.len(), 2);
@@ -444,9 +432,9 @@ fn apply(scenario: &mut Scenario, step: Step) {
             scenario.enqueue(if queue { "a" } else { "nowhere" }, key);
         }
         Step::EndJob(which) => {
-            let ids: Vec<Uuid> = scenario.fake.jobs.keys().copied().collect();
-            if !ids.is_empty() {
-                scenario.fake.jobs.entry(*which.get(&ids)).and_modify(|job| job.state = super::fake::FINISHED);
+            let jobs = scenario.database.jobs();
+            if !jobs.is_empty() {
+                scenario.database.end_job(which.get(&jobs).id);
             }
         }
         _ if count == 0 => {}
@@ -454,8 +442,7 @@ fn apply(scenario: &mut Scenario, step: Step) {
         Step::Answer(which) => scenario.answer(which.index(count)),
         Step::Lock(queue, key) => {
             // At most one of each.
-            scenario.fake.locked_queues = queue.then(|| "a".to_owned()).into_iter().collect();
-            scenario.fake.locked_keys = key.map(|key| key.to_string()).into_iter().collect();
+            scenario.database.lock_for_enqueues(if queue { &["a"] } else { &[] }, key);
         }
         Step::Fail(which, how) => {
             // A request that has run can only lose its reply.
@@ -483,30 +470,31 @@ proptest! {
             apply(&mut scenario, step);
             scenario.pump();
         }
-        scenario.fake.locked_queues.clear();
-        scenario.fake.locked_keys.clear();
+        scenario.database.lock_for_enqueues(&[], []);
         scenario.finish();
         prop_assert!(scenario.producer.is_empty());
         prop_assert_eq!(scenario.outcomes.len(), scenario.enqueues.len());
+        let jobs = scenario.database.jobs();
+        let has_job = |id: Uuid| jobs.iter().any(|job| job.id == id);
         for (request_id, outcome) in &scenario.outcomes {
             let id = scenario.enqueues[request_id].id;
             match outcome {
                 Ok(Enqueued::Inserted(inserted)) => {
                     prop_assert_eq!(*inserted, id);
-                    prop_assert!(scenario.fake.jobs.contains_key(&id));
+                    prop_assert!(has_job(id));
                 }
                 Ok(existing) => {
-                    prop_assert!(existing.id() != id && scenario.fake.jobs.contains_key(&existing.id()));
-                    prop_assert!(!scenario.fake.jobs.contains_key(&id));
+                    prop_assert!(existing.id() != id && has_job(existing.id()));
+                    prop_assert!(!has_job(id));
                 }
                 Err(Trouble::Refused(Error::QueueNotFound(name))) => prop_assert_eq!(name, "nowhere"),
                 // The job may or may not have been inserted.
                 Err(Trouble::Unknown(_)) => {}
                 // The job was not inserted, and will not be.
-                Err(Trouble::Failed(_)) => prop_assert!(!scenario.fake.jobs.contains_key(&id)),
+                Err(Trouble::Failed(_)) => prop_assert!(!has_job(id)),
                 Err(other) => prop_assert!(false, "{other:?}"),
             }
         }
-        prop_assert!(scenario.fake.jobs.values().all(|job| job.state >= PENDING));
+        prop_assert!(scenario.database.jobs().iter().all(|job| job.state >= PENDING));
     }
 }

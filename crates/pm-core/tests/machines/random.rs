@@ -1,9 +1,9 @@
-//! Random interleavings of time, replies, faults, and actions of operators and users against the fake database.
+//! Random interleavings of time, replies, faults, and actions of operators and users against the memory driver's database.
 //!
 //! The rig checks at every step: no busy loop, one request of each kind in flight, one outcome per request id, no lease
 //! trusted or handed out after its end, bounded claims, sorted locks. These tests check what must hold in the end.
 
-use super::fake::{FINISHED, IN_PROGRESS};
+use super::database::{FINISHED, IN_PROGRESS, timestamp};
 use super::rig::{Logged, Rig, Seeded, Sent, kind_of, ms};
 use pm_core::machine::{Entropy, Request, RequestId, TakenJob, WorkerOptions};
 use pm_core::op::Notification;
@@ -129,8 +129,11 @@ impl Scenario {
         });
         rig.entropy = Seeded(seed);
         for (id, name) in QUEUES {
-            let queue = rig.fake.add_queue(id, name);
-            (queue.lease, queue.backoff_ms, queue.max_retries) = (ms(1_000), vec![0, 60, 500], 4);
+            // The rig has added the first.
+            assert_eq!(if id == 1 { 1 } else { rig.database.add_queue(name) }, id);
+            rig.database.change_queue(id, |queue| {
+                (queue.lease_ms, queue.backoff_ms, queue.max_retries) = (1_000, vec![0, 60, 500], 4);
+            });
         }
         let (settles, extensions) = (Vec::new(), Vec::new());
         Scenario {
@@ -149,7 +152,7 @@ impl Scenario {
         self.stragglers.sort_by_key(|(at, _)| *at);
         while self.stragglers.first().is_some_and(|(at, _)| *at <= end) {
             let (_, sent) = self.stragglers.remove(0);
-            let _reply_is_lost = self.rig.fake.run(&sent.request.plan(), self.rig.now);
+            let _reply_is_lost = self.rig.database.run(&sent.request.plan(), self.rig.now);
         }
     }
 
@@ -173,28 +176,26 @@ impl Scenario {
                 }
             }
             Step::AddJob { queue, priority, due_in } => {
-                if rig.fake.queues.contains_key(&QUEUES[queue].0) {
-                    rig.fake.add_job(QUEUES[queue].0, priority, due_in.map(|due_in| now + ms(due_in)));
+                if rig.database.queues().contains_key(&QUEUES[queue].0) {
+                    rig.database.add_job(QUEUES[queue].0, priority, due_in.map(|due_in| now + ms(due_in)));
                 }
             }
-            Step::ClaimByAnother(queue) => rig.fake.claim_by_another(QUEUES[queue].0, now),
-            Step::ReapByAnother => drop(rig.fake.reap(500, now)),
+            Step::ClaimByAnother(queue) => rig.database.claim_by_another(QUEUES[queue].0, now),
+            Step::ReapByAnother => rig.database.reap(now),
             Step::SetPaused(queue, paused) => {
-                rig.fake.queues.entry(QUEUES[queue].0).and_modify(|queue| queue.paused = paused);
+                rig.database.change_queue(QUEUES[queue].0, |queue| queue.paused = paused);
             }
-            Step::SetLease(queue, lease) => {
-                rig.fake.queues.entry(QUEUES[queue].0).and_modify(|queue| queue.lease = ms(lease));
-            }
+            Step::SetLease(queue, lease) => rig.database.set_lease(QUEUES[queue].0, ms(lease)),
             Step::ForceRestart(which) => {
-                let ids: Vec<_> = rig.fake.jobs.keys().copied().collect();
-                if !ids.is_empty() {
-                    rig.fake.force_restart(*which.get(&ids));
+                let jobs = rig.database.jobs();
+                if !jobs.is_empty() {
+                    rig.database.force_restart(which.get(&jobs).id);
                 }
             }
             Step::Rename(queue) => {
-                rig.fake.queues.entry(QUEUES[queue].0).and_modify(|queue| queue.name = "renamed".to_owned());
+                rig.database.change_queue(QUEUES[queue].0, |queue| queue.name = Some("renamed".to_owned()));
             }
-            Step::DeleteQueue(queue) => rig.fake.delete_queue(QUEUES[queue].0),
+            Step::DeleteQueue(queue) => rig.database.delete_queue(QUEUES[queue].0),
             Step::WakeUp { queue, priority } => rig.worker.handle_wake_up(QUEUES[queue].1, priority, now),
             Step::Notification(notification) => rig.worker.handle_notification(notification, now),
             Step::Listen(listens) => rig.worker.set_listening(listens.then(|| ms(4_000)), now),
@@ -292,9 +293,10 @@ impl Scenario {
 
     /// Returns whether every job of the queues that the worker still follows has ended.
     fn all_ended(rig: &Rig) -> bool {
+        let queues = rig.database.queues().into_values();
         let followed: BTreeSet<_> =
-            rig.fake.queues.iter().filter(|(_, queue)| matches!(&*queue.name, "a" | "b")).map(|(id, _)| *id).collect();
-        rig.fake.jobs.values().filter(|job| followed.contains(&job.queue_id)).all(|job| job.state >= FINISHED)
+            queues.filter(|queue| matches!(queue.name.as_deref(), Some("a" | "b"))).map(|queue| queue.id).collect();
+        rig.database.jobs().iter().filter(|job| followed.contains(&job.queue_id)).all(|job| job.state >= FINISHED)
     }
 }
 
@@ -314,28 +316,26 @@ proptest! {
         }
         // The faults stop, and every request in flight gets a reply.
         let faults_end = scenario.rig.now;
-        for queue in scenario.rig.fake.queues.values_mut() {
-            queue.paused = false;
-        }
+        scenario.rig.database.change(|tables| tables.queue.values_mut().for_each(|queue| queue.paused = false));
         while !scenario.rig.in_flight.is_empty() {
             scenario.rig.answer(0);
         }
         if !scenario.rig.worker.is_draining() {
             let ended = scenario.run_until(true, |rig| rig.worker.is_draining() || Scenario::all_ended(rig));
-            prop_assert!(ended, "some jobs never end: {:#?}\n{:#?}", scenario.rig.fake.jobs, scenario.rig);
+            prop_assert!(ended, "some jobs never end: {:#?}\n{:#?}", scenario.rig.database.jobs(), scenario.rig);
         }
         scenario.rig.worker.shut_down(scenario.rig.now);
         prop_assert!(scenario.run_until(true, |rig| rig.worker.is_drained()), "never drained: {:#?}", scenario.rig);
         let over = scenario.run_until(false, |rig| rig.timer().is_none() && rig.in_flight.is_empty());
         prop_assert!(over, "never idle: {:#?}", scenario.rig);
-        for (id, job) in &scenario.rig.fake.jobs {
+        for job in scenario.rig.database.jobs() {
             let Some(lease) = job.lease.filter(|lease| job.state == IN_PROGRESS && scenario.rig.claimed(*lease)) else {
                 continue;
             };
-            let names_it = |logged: &Logged| logged.jobs.contains(id) || logged.numbers.contains(&lease);
+            let names_it = |logged: &Logged| logged.jobs.contains(&job.id) || logged.numbers.contains(&lease);
             let was_refused = scenario.refused.iter().any(names_it);
-            let has_expired = job.expires_at <= Some(faults_end);
-            prop_assert!(was_refused || has_expired, "{id} is left leased: {job:?} {:#?}", scenario.rig.log);
+            let has_expired = job.lease_expires_at <= Some(timestamp(faults_end));
+            prop_assert!(was_refused || has_expired, "a job is left leased: {job:?} {:#?}", scenario.rig.log);
         }
         scenario.rig.pump();
         prop_assert!(scenario.settles.iter().all(|request_id| scenario.rig.settled.contains_key(request_id)));
@@ -356,7 +356,7 @@ proptest! {
             for _ in 0..count {
                 taken_at.extend(scenario.rig.next().map(|_| scenario.rig.now));
             }
-            let leased = scenario.rig.fake.jobs.values().filter(|job| job.state == IN_PROGRESS).count();
+            let leased = scenario.rig.database.jobs().iter().filter(|job| job.state == IN_PROGRESS).count();
             scenario.rig.run_for(ms(20));
             prop_assert!(scenario.rig.now > now);
             // Reaped jobs are not leased, so this is an upper bound.

@@ -43,7 +43,7 @@ fn a_worker_that_only_settles_does_not_poll() {
     let mut rig = Rig::new(WorkerOptions { queues: Vec::new(), ..options() });
     let backoff = pm_core::Backoff::new(vec![ms(0), ms(500)], 3, 0).unwrap();
     for retry_count in [0, 1] {
-        let mut job = rig.fake.fetch(1, rig.now);
+        let mut job = rig.database.fetch(1, rig.now);
         job.retry_count = retry_count;
         rig.worker.adopt(&job, rig.now, ms(10_000), &backoff, rig.now);
         rig.worker.settle(job.lease, Verdict::SoftFail(Reason::new("no")), rig.now, 0);
@@ -59,11 +59,11 @@ fn a_worker_that_only_settles_does_not_poll() {
 #[test]
 fn a_worker_that_only_settles_releases_a_lost_claim_of_its_user() {
     let mut rig = Rig::new(WorkerOptions { queues: Vec::new(), ..options() });
-    let job = rig.fake.fetch(1, rig.now);
+    let job = rig.database.fetch(1, rig.now);
     rig.worker.handle_lost_claim(job.lease.number, rig.now);
     rig.run_for(ms(10));
-    let job = rig.fake.job(job.lease.job);
-    assert_eq!((job.state, job.retry_count), (super::fake::PENDING, 0));
+    let job = rig.database.job(job.lease.job);
+    assert_eq!((job.state, job.retry_count), (super::database::PENDING, 0));
     rig.run_for(ms(10_000));
     assert_eq!((rig.sent(StatementId::ReleaseClaim).count(), rig.timer()), (3, None));
 }
@@ -107,7 +107,7 @@ fn an_empty_claim_does_not_postpone_a_poll_that_was_asked_for() {
     rig.run(claim).unwrap();
     // The claim has not seen what is added from now on.
     let due = rig.now + ms(500);
-    rig.fake.add_job(1, 0, Some(due));
+    rig.database.add_job(1, 0, Some(due));
     rig.worker.handle_change(rig.now);
     rig.run_for(ms(600));
     assert!(rig.next().is_some());
@@ -127,7 +127,7 @@ fn a_poll_during_an_empty_claim_is_soon_followed_by_one_that_sets_idle_until() {
 #[test]
 fn a_poll_that_ran_before_a_soft_fail_does_not_hide_its_retry() {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(5_000), poll_most: ms(5_000), ..options() });
-    rig.fake.queues.get_mut(&1).unwrap().backoff_ms = vec![1_000];
+    rig.database.change_queue(1, |queue| queue.backoff_ms = vec![1_000]);
     rig.add_jobs(1);
     let taken = rig.wait_next();
     rig.run_for(ms(1_500));
@@ -147,7 +147,7 @@ fn a_poll_that_ran_before_a_soft_fail_does_not_hide_its_retry() {
 fn jobs_are_promoted_when_they_are_due() {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(900), ..options() });
     let due = [2_300, 2_900, 7_000].map(|offset| rig.now + ms(offset));
-    let ids = due.map(|at| rig.fake.add_job(1, 0, Some(at)));
+    let ids = due.map(|at| rig.database.add_job(1, 0, Some(at)));
     for (at, id) in due.into_iter().zip(ids) {
         let taken = loop {
             match rig.next() {
@@ -165,7 +165,7 @@ fn jobs_are_promoted_when_they_are_due() {
 fn leases_are_reaped_when_they_expire() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
-    rig.fake.claim_by_another(1, rig.now);
+    rig.database.claim_by_another(1, rig.now);
     let end = rig.now + ms(10_000);
     rig.run_for(ms(10_500));
     let times = rig.times(StatementId::Reap);
@@ -177,7 +177,7 @@ fn leases_are_reaped_when_they_expire() {
 fn a_worker_with_reaping_disabled_never_reaps() {
     let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
     rig.add_jobs(1);
-    rig.fake.claim_by_another(1, rig.now);
+    rig.database.claim_by_another(1, rig.now);
     rig.run_for(ms(15_000));
     assert_eq!(rig.sent(StatementId::Reap).count(), 0);
 }
@@ -186,8 +186,8 @@ fn a_worker_with_reaping_disabled_never_reaps() {
 fn a_reap_that_finds_only_locked_jobs_is_retried_after_growing_pauses() {
     let mut rig = Rig::new(options());
     rig.add_jobs(1);
-    rig.fake.claim_by_another(1, rig.now);
-    rig.fake.reaps_nothing = true;
+    rig.database.claim_by_another(1, rig.now);
+    rig.database.reaps_nothing = true;
     rig.run_for(ms(30_000));
     let times = rig.times(StatementId::Reap);
     let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
@@ -196,7 +196,7 @@ fn a_reap_that_finds_only_locked_jobs_is_retried_after_growing_pauses() {
         assert!((ms(min)..=ms(min + 60)).contains(pause), "{pauses:?}");
     }
     assert!(times.len() > 10, "{pauses:?}");
-    rig.fake.reaps_nothing = false;
+    rig.database.reaps_nothing = false;
     rig.run_for(ms(2_100));
     assert_eq!(rig.wait_next().job.retry_count, 1, "it is reaped once it is not locked");
 }
@@ -262,9 +262,9 @@ fn shut_down_releases_unstarted_jobs_and_ends_with_the_last_settlement() {
     rig.run_for(ms(50));
     let started = |job: &&pm_core::Lease| jobs.contains(&job.job);
     let started: Vec<_> = taken.iter().map(|taken| &taken.job.lease).filter(started).map(|lease| lease.job).collect();
-    let in_progress = rig.fake.jobs.iter().filter(|(_, job)| job.state == super::fake::IN_PROGRESS);
-    assert_eq!(in_progress.map(|(id, _)| *id).collect::<Vec<_>>(), started, "the others are released");
-    assert!(rig.fake.jobs.values().all(|job| job.retry_count == 0));
+    let in_progress = rig.database.jobs().into_iter().filter(|job| job.state == super::database::IN_PROGRESS);
+    assert_eq!(in_progress.map(|job| job.id).collect::<Vec<_>>(), started, "the others are released");
+    assert!(rig.database.jobs().iter().all(|job| job.retry_count == 0));
     for job in &taken {
         assert!(rig.worker.is_draining() && !rig.worker.is_drained());
         rig.settle(job, Verdict::Commit);
@@ -290,5 +290,5 @@ fn jobs_of_a_claim_in_flight_at_shut_down_are_released() {
     rig.unanswered.clear();
     rig.run_for(ms(10));
     assert!(rig.worker.is_drained());
-    assert!(rig.fake.jobs.values().all(|job| (job.state, job.retry_count) == (super::fake::PENDING, 0)));
+    assert!(rig.database.jobs().iter().all(|job| (job.state, job.retry_count) == (super::database::PENDING, 0)));
 }

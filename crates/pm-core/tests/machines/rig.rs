@@ -1,6 +1,6 @@
-//! Drives a worker against the fake database in virtual time, and checks invariants at every step.
+//! Drives a worker against the memory driver's database in virtual time, and checks invariants at every step.
 
-use super::fake::Fake;
+use super::database::Database;
 use pm_core::machine::{
     Entropy, Machine, Request, RequestId, TakenJob, Trouble, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
 };
@@ -62,7 +62,7 @@ pub(super) struct Logged {
 #[derive(Debug)]
 pub(super) struct Rig {
     pub(super) worker: Worker,
-    pub(super) fake: Fake,
+    pub(super) database: Database,
     pub(super) now: Instant,
     pub(super) in_flight: Vec<Sent>,
     pub(super) log: Vec<Logged>,
@@ -103,14 +103,12 @@ pub(super) fn options() -> WorkerOptions {
 impl Rig {
     /// Returns a worker on a database with queue `a`, whose id is 1.
     pub(super) fn new(options: WorkerOptions) -> Self {
-        let mut fake = Fake::default();
-        fake.add_queue(1, "a");
         let now = at(1_000);
         Rig {
             prefetch: options.prefetch,
             statement_timeout: options.statement_timeout,
             worker: Worker::new(options, now),
-            fake,
+            database: Database::new(),
             now,
             in_flight: Vec::new(),
             log: Vec::new(),
@@ -130,7 +128,7 @@ impl Rig {
 
     /// Adds jobs to queue 1 at priority 0.
     pub(super) fn add_jobs(&mut self, count: usize) -> Vec<Uuid> {
-        (0..count).map(|_| self.fake.add_job(1, 0, None)).collect()
+        (0..count).map(|_| self.database.add_job(1, 0, None)).collect()
     }
 
     /// Sets the fault of the next requests of a kind.
@@ -156,7 +154,7 @@ impl Rig {
         }
         let next = self.worker.poll_timeout();
         assert!(next.is_none_or(|(at, _)| at > self.now), "a busy loop at {:?}: {next:?}", self.now);
-        for (lease, (end, _)) in self.fake.lease_ends.iter().filter(|_| !self.answers_oddly) {
+        for (lease, (end, _)) in self.database.lease_ends.iter().filter(|_| !self.answers_oddly) {
             assert!(!self.worker.is_trusted(lease, self.now) || self.now < *end, "{lease} is trusted after its end");
         }
     }
@@ -196,13 +194,7 @@ impl Rig {
             if self.now > sent.at + self.statement_timeout {
                 return Err(Failure::reported("57014", None, "statement timeout"));
             }
-            let plan = sent.request.plan();
-            let waits = plan.statement == StatementId::Settle && plan.params.last() == Some(&Value::Bool(false));
-            if waits && jobs_of(&plan).iter().any(|job| self.fake.locked.contains(job)) {
-                return Err(Failure::reported("55P03", None, "lock timeout"));
-            }
-            let rows = self.fake.run(&plan, self.now);
-            sent.ran = Some(rows);
+            sent.ran = Some(self.database.run(&sent.request.plan(), self.now)?);
         }
         Ok(())
     }
@@ -274,7 +266,7 @@ impl Rig {
     pub(super) fn next(&mut self) -> Option<TakenJob> {
         let taken = self.worker.next_job(self.now)?;
         let lease = taken.job.lease;
-        let (_, length) = self.fake.lease_ends[&lease];
+        let (_, length) = self.database.lease_ends[&lease];
         let trusted_until = self.claims[&lease.number] + trusted_for(length);
         assert!(self.now < trusted_until, "{lease} is handed out after its trust has ended");
         Some(taken)

@@ -1,6 +1,6 @@
 //! Settlements: sent again, resolved after lost replies, and reported one by one.
 
-use super::fake::{FAILED, FINISHED, PENDING};
+use super::database::{FAILED, FINISHED, PENDING, timestamp};
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Trouble, WorkerOptions};
 use pm_core::{Error, Failure, Reason, StatementId, Verdict};
@@ -40,8 +40,8 @@ fn a_settle_whose_reply_is_lost_is_sent_again_and_counts_once() {
         let request_id = rig.settle(&taken, verdict);
         rig.run_for(ms(1_000));
         assert_eq!(rig.settled[&request_id], Ok(()));
-        assert_eq!(rig.fake.job(job).state, state);
-        assert!(rig.fake.job(job).retry_count <= 1);
+        assert_eq!(rig.database.job(job).state, state);
+        assert!(rig.database.job(job).retry_count <= 1);
         assert_eq!((rig.sent(StatementId::Settle).count(), rig.sent(StatementId::Outcome).count()), (3, 1));
     }
 }
@@ -56,14 +56,14 @@ fn settlements_that_miss_are_resolved_one_by_one() {
     rig.pump();
     let index = rig.index_of(StatementId::Settle).unwrap();
     rig.lose_reply(index);
-    rig.fake.force_restart(jobs[1]);
+    rig.database.force_restart(jobs[1]);
     rig.unanswered.clear();
     let [second, third] = [1, 2].map(|n| rig.settle(&taken[n], Verdict::HardFail(Reason::new("never"))));
     rig.run_for(ms(200));
     assert_eq!(rig.settled[&first], Ok(()), "it was applied before");
     assert_eq!(rig.settled[&second], Err(Trouble::Refused(Error::LeaseLost)));
     assert_eq!(rig.settled[&third], Ok(()));
-    assert_eq!([0, 2].map(|n| rig.fake.job(jobs[n]).state), [FINISHED, FAILED]);
+    assert_eq!([0, 2].map(|n| rig.database.job(jobs[n]).state), [FINISHED, FAILED]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn settlements_that_miss_while_an_outcome_is_in_flight_are_resolved_too() {
     let mut rig = Rig::new(options());
     let jobs = rig.add_jobs(4);
     let taken: Vec<_> = (0..4).map(|_| rig.wait_next()).collect();
-    jobs[..3].iter().for_each(|job| rig.fake.force_restart(*job));
+    jobs[..3].iter().for_each(|job| rig.database.force_restart(*job));
     rig.unanswered.insert(StatementId::Outcome);
     let request_ids: Vec<_> = (0..4)
         .map(|n| {
@@ -95,7 +95,7 @@ fn a_failed_outcome_request_does_not_disturb_the_settle_in_flight() {
     let mut rig = Rig::new(options());
     let jobs = rig.add_jobs(3);
     let taken: Vec<_> = (0..3).map(|_| rig.wait_next()).collect();
-    rig.fake.force_restart(jobs[0]);
+    rig.database.force_restart(jobs[0]);
     rig.unanswered.insert(StatementId::Outcome);
     let first = rig.settle(&taken[0], Verdict::Commit);
     rig.run_for(ms(10));
@@ -116,10 +116,7 @@ fn a_failed_outcome_request_does_not_disturb_the_settle_in_flight() {
 #[test]
 fn soft_failures_follow_the_backoff_table_and_the_last_one_is_final() {
     let mut rig = Rig::new(options());
-    {
-        let queue = rig.fake.queues.get_mut(&1).unwrap();
-        (queue.max_retries, queue.backoff_ms) = (3, vec![0, 3_000, 5_000]);
-    }
+    rig.database.change_queue(1, |queue| (queue.max_retries, queue.backoff_ms) = (3, vec![0, 3_000, 5_000]));
     let job = rig.add_jobs(1)[0];
     for (failures, delay) in [(1, 0), (2, 3_000), (3, 5_000)] {
         let taken = rig.wait_next();
@@ -129,15 +126,15 @@ fn soft_failures_follow_the_backoff_table_and_the_last_one_is_final() {
         let now = rig.now;
         rig.unanswered.clear();
         assert_eq!(rig.settled[&request_id], Ok(()));
-        let row = rig.fake.job(job);
+        let row = rig.database.job(job);
         assert_eq!((row.state, row.retry_count), (PENDING, failures));
-        assert_eq!(row.run_at, (delay > 0).then(|| now + ms(delay)));
+        assert_eq!(row.run_at, (delay > 0).then(|| timestamp(now + ms(delay))));
         rig.run_for(ms(delay));
     }
     let taken = rig.wait_next();
     rig.settle(&taken, soft_fail());
     rig.run_for(ms(10));
-    let row = rig.fake.job(job);
+    let row = rig.database.job(job);
     assert_eq!((row.state, row.retry_count, row.attempt), (FAILED, 4, 4));
 }
 
@@ -145,11 +142,11 @@ fn soft_failures_follow_the_backoff_table_and_the_last_one_is_final() {
 fn the_settings_of_a_job_override_those_of_its_queue() {
     let mut rig = Rig::new(options());
     let job = rig.add_jobs(1)[0];
-    rig.fake.jobs.get_mut(&job).unwrap().max_retries = Some(0);
+    rig.database.change_job(job, |job| job.max_retries = Some(0));
     let taken = rig.wait_next();
     rig.settle(&taken, soft_fail());
     rig.run_for(ms(10));
-    assert_eq!(rig.fake.job(job).state, FAILED);
+    assert_eq!(rig.database.job(job).state, FAILED);
 }
 
 #[test]
@@ -166,10 +163,10 @@ fn a_second_settlement_of_a_lease_is_refused() {
 #[test]
 fn a_locked_job_does_not_delay_the_settlement_of_others() {
     let mut rig = Rig::new(WorkerOptions { prefetch: 20, ..options() });
-    rig.fake.queues.get_mut(&1).unwrap().lease = ms(60_000);
+    rig.database.set_lease(1, ms(60_000));
     let jobs = rig.add_jobs(5);
     let taken: Vec<_> = (0..5).map(|_| rig.wait_next()).collect();
-    rig.fake.locked.insert(jobs[1]);
+    rig.database.locked.insert(jobs[1]);
     let request_ids: Vec<_> = taken.iter().map(|taken| rig.settle(taken, Verdict::Commit)).collect();
     rig.run_for(ms(10));
     let sizes: Vec<_> = rig.sent(StatementId::Settle).map(|settle| settle.jobs.len()).collect();
@@ -185,7 +182,7 @@ fn a_locked_job_does_not_delay_the_settlement_of_others() {
     assert_eq!(rig.settled[&request_id], Ok(()), "a later one is not delayed either");
     let tried = rig.sent(StatementId::Settle).count();
     assert!(tried < 40, "{tried} settles: there must be pauses between the tries of the locked one");
-    rig.fake.locked.clear();
+    rig.database.locked.clear();
     rig.run_for(ms(6_000));
     assert_eq!(rig.settled[&request_ids[1]], Ok(()));
 }

@@ -1,6 +1,6 @@
 //! Replies that take seconds, or longer than a lease: jobs that can be worked on are, and problems are reported.
 
-use super::fake::{FINISHED, PENDING};
+use super::database::{FINISHED, PENDING};
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{TakenJob, Trouble, WorkerOptions};
 use pm_core::{Error, Failure, Instant, StatementId, Verdict};
@@ -11,7 +11,7 @@ fn slow_rig(latency: Duration, lease: Duration) -> Rig {
     let heartbeat = Some(Duration::from_secs(3_600));
     let statement_timeout = Duration::from_secs(60);
     let mut rig = Rig::new(WorkerOptions { prefetch: 1_000, heartbeat, statement_timeout, ..options() });
-    rig.fake.queues.get_mut(&1).expect("the rig has one queue").lease = lease;
+    rig.database.set_lease(1, lease);
     (rig.latency, rig.replies_are_late) = (latency, true);
     rig
 }
@@ -45,7 +45,7 @@ fn a_job_whose_reply_takes_20_s_is_worked_on_at_its_first_attempt() {
     let job = take_within(&mut rig, ms(60_000)).expect("it is handed out when it arrives");
     rig.settle(&job, Verdict::Commit);
     rig.run_for(ms(30_000));
-    let job = rig.fake.job(id);
+    let job = rig.database.job(id);
     assert_eq!((job.state, job.attempt, job.retry_count), (FINISHED, 1, 0));
     assert_eq!(rig.failed, []);
 }
@@ -74,7 +74,7 @@ fn a_lease_that_arrives_after_a_third_of_its_length_is_extended_at_once_and_then
     assert_eq!(rig.lost, [], "it is trusted for ten times its length");
     rig.settle(&job, Verdict::Commit);
     rig.run_for(ms(30_000));
-    assert_eq!(rig.fake.job(job.job.lease.job).state, FINISHED);
+    assert_eq!(rig.database.job(job.job.lease.job).state, FINISHED);
 }
 
 #[test]
@@ -101,11 +101,11 @@ fn jobs_that_arrive_after_the_end_of_their_lease_are_released_and_the_problem_is
     assert!(message.contains("\"a\"") && message.contains("10s") && message.contains("20s"), "{message}");
     // The link becomes fast enough for the lease: the next claim is worked on.
     rig.latency = ms(1_000);
-    rig.fake.jobs.get_mut(&id).unwrap().max_retries = Some(1_000);
+    rig.database.change_job(id, |job| job.max_retries = Some(1_000));
     let job = take_within(&mut rig, ms(60_000)).expect("work goes on");
     rig.settle(&job, Verdict::Commit);
     rig.run_for(ms(5_000));
-    assert_eq!(rig.fake.job(id).state, FINISHED);
+    assert_eq!(rig.database.job(id).state, FINISHED);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn claims_stay_small_enough_for_their_leases_when_each_job_takes_long_to_transfe
             }
         }
     }
-    let finished = rig.fake.jobs.values().filter(|job| (job.state, job.attempt) == (FINISHED, 1)).count();
+    let finished = rig.database.jobs().iter().filter(|job| (job.state, job.attempt) == (FINISHED, 1)).count();
     let limits: Vec<_> = rig.sent(StatementId::Claim).map(|claim| claim.numbers[0]).collect();
     assert_eq!(finished, 100, "{limits:?}");
     assert!(limits.iter().any(|limit| *limit >= 4), "{limits:?}");
@@ -142,21 +142,21 @@ fn maximum_durations_do_not_overflow() {
         statement_timeout: max,
         ..options()
     });
-    rig.fake.queues.get_mut(&1).expect("the rig has one queue").lease = Duration::from_millis(i64::MAX as u64 / 4);
+    rig.database.set_lease(1, Duration::from_millis(i64::MAX as u64 / 4));
     rig.add_jobs(4);
     let job = rig.wait_next();
     rig.worker.extend(job.job.lease);
     rig.fault(StatementId::Claim, Fault::LosesReply, 1);
     rig.worker.handle_lost_claim(7, rig.now);
     rig.worker.set_listening(Some(max), rig.now);
-    let fetched = rig.fake.fetch(1, rig.now);
+    let fetched = rig.database.fetch(1, rig.now);
     rig.worker.adopt(&fetched, rig.now, max, &pm_core::Backoff::default(), rig.now);
     assert!(rig.worker.is_trusted(&fetched.lease, rig.now));
     rig.run_for(ms(60_000));
     rig.settle(&job, Verdict::Commit);
     rig.worker.shut_down(rig.now);
     rig.run_for(ms(60_000));
-    assert_eq!(rig.fake.job(job.job.lease.job).state, FINISHED);
+    assert_eq!(rig.database.job(job.job.lease.job).state, FINISHED);
 }
 
 /// Takes and commits jobs for `duration`; returns how many.
@@ -179,7 +179,7 @@ fn a_worker_whose_replies_take_6_s_claims_ever_more_and_releases_nothing() {
     rig.add_jobs(3_000);
     let committed = work_for(&mut rig, ms(90_000));
     assert!(committed > 1_500, "{committed} jobs");
-    let claimed_twice = rig.fake.jobs.values().filter(|job| job.attempt > 1).count();
+    let claimed_twice = rig.database.jobs().iter().filter(|job| job.attempt > 1).count();
     assert_eq!(claimed_twice, 0, "every claimed job was worked on");
 }
 
@@ -206,6 +206,6 @@ fn claims_that_time_out_on_the_server_become_smaller_and_are_reported_at_last() 
     let message = rig.failed.last().expect("the user gets an event").to_string();
     assert!(message.contains("statement timeout of 3s"), "{message}");
     assert!(rig.failed.len() <= 3, "{:?}", rig.failed);
-    let released = rig.fake.jobs.values().filter(|job| job.state == PENDING).all(|job| job.retry_count == 0);
+    let released = rig.database.jobs().iter().filter(|job| job.state == PENDING).all(|job| job.retry_count == 0);
     assert!(released, "no attempt is counted");
 }
