@@ -1,8 +1,8 @@
 //! One kind of request: its timer, what is in flight, and its pause after a failure.
 
 use super::timer::Timer;
-use super::{Entropy, retry_delay};
-use crate::{Failure, Instant};
+use super::{Entropy, Reply, retry_delay};
+use crate::Instant;
 
 /// One kind of request, of which at most one is in flight.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Chore {
     }
 
     /// Records a reply or a failure.
-    pub(super) fn end<T>(&mut self, reply: &Result<T, Failure>) {
+    pub(super) fn end(&mut self, reply: &Reply) {
         self.in_flight = false;
         self.failures = if reply.is_ok() { 0 } else { self.failures.saturating_add(1) };
     }
@@ -99,6 +99,7 @@ impl Chore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rows;
     use std::time::Duration;
 
     #[test]
@@ -112,7 +113,7 @@ mod tests {
         assert!(!chore.begin_if_due(at(49)) && chore.begin_if_due(at(50)));
         chore.set_earlier(at(60));
         assert_eq!((chore.next(), chore.begin(at(60))), (None, false));
-        chore.end(&Ok(()));
+        chore.end(&Ok(Rows::builder(1).finish()));
         assert_eq!(chore.next(), Some((at(60), Timer::Reap)));
         chore.set(None);
         assert_eq!(chore.next(), None);

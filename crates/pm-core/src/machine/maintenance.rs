@@ -5,9 +5,9 @@
 
 use super::chore::Chore;
 use super::timer::Timer;
-use super::{Entropy, Request, Trouble, interpret, scatter};
+use super::{Entropy, Reply, Request, Trouble, interpret, scatter};
 use crate::op::{DeleteEmptyQueues, DueSchedules, FireSchedules, Promote, PruneJobs, Reap};
-use crate::{Failure, Instant, Lease, Operation, Plan, Rows, Timestamp};
+use crate::{Instant, Lease, Operation, Plan, Timestamp};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -90,6 +90,9 @@ pub struct MaintenanceReport {
     pub pruned: u64,
 }
 
+/// What a request has done, or why it has not.
+type Done = Result<MaintenanceReport, Trouble>;
+
 impl MaintenanceReport {
     /// Returns how many jobs may have become ready.
     pub fn ready(&self) -> u64 {
@@ -166,7 +169,7 @@ impl Maintenance {
     pub fn handle_reply(
         &mut self,
         request: MaintenanceRequest,
-        reply: Result<Rows, Failure>,
+        reply: Reply,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) -> Result<MaintenanceReport, Trouble> {
@@ -253,13 +256,7 @@ impl Maintenance {
         self.options.look_every.map(|every| now + every)
     }
 
-    fn handle_promote(
-        &mut self,
-        promote: Promote,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) -> Result<MaintenanceReport, Trouble> {
+    fn handle_promote(&mut self, promote: Promote, reply: Reply, now: Instant, entropy: &mut dyn Entropy) -> Done {
         let reply = interpret(reply, |rows| promote.interpret(rows))?;
         let is_full = reply.promoted == Promote::BATCH as u64;
         self.due_bound = reply.upto.filter(|_| is_full);
@@ -276,13 +273,7 @@ impl Maintenance {
         next.into_iter().chain(self.next_check(now)).for_each(|at| self.promote.set_earlier(at));
     }
 
-    fn handle_reap(
-        &mut self,
-        reap: Reap,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) -> Result<MaintenanceReport, Trouble> {
+    fn handle_reap(&mut self, reap: Reap, reply: Reply, now: Instant, entropy: &mut dyn Entropy) -> Done {
         let reply = interpret(reply, |rows| reap.interpret(rows))?;
         if reply.reaped == Reap::BATCH as u64 {
             self.reap.set(Some(now));
@@ -310,10 +301,10 @@ impl Maintenance {
     fn handle_due_schedules(
         &mut self,
         due: DueSchedules,
-        reply: Result<Rows, Failure>,
+        reply: Reply,
         now: Instant,
         entropy: &mut dyn Entropy,
-    ) -> Result<MaintenanceReport, Trouble> {
+    ) -> Done {
         let reply = interpret(reply, |rows| due.interpret(rows))?;
         let fire = FireSchedules::of(&reply, || entropy.next_u64());
         self.fire_next = match fire.is_empty() {
@@ -335,12 +326,7 @@ impl Maintenance {
 
     /// Lists due schedules again after a firing: for those that are left, and for the next tick. What a request with a
     /// lost reply has fired is no longer due.
-    fn handle_fired(
-        &mut self,
-        fire: FireSchedules,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-    ) -> Result<MaintenanceReport, Trouble> {
+    fn handle_fired(&mut self, fire: FireSchedules, reply: Reply, now: Instant) -> Done {
         let fired = interpret(reply, |rows| fire.interpret(rows))?;
         let fruitless = fired.schedules == 0;
         let pause = self.fruitless_fires.pause_after(fruitless);
@@ -359,24 +345,14 @@ impl Maintenance {
         at.into_iter().chain(self.next_check(now)).for_each(|at| self.fire.set_earlier(at));
     }
 
-    fn handle_prune(
-        &mut self,
-        prune: PruneJobs,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-    ) -> Result<MaintenanceReport, Trouble> {
+    fn handle_prune(&mut self, prune: PruneJobs, reply: Reply, now: Instant) -> Done {
         let page = interpret(reply, |rows| prune.interpret(rows))?;
         (self.prune_after, self.is_last_page_done) = (page.upto, page.upto.is_none());
         self.prune.set(Some(now));
         Ok(MaintenanceReport { pruned: page.deleted, ..MaintenanceReport::default() })
     }
 
-    fn handle_deleted_queues(
-        &mut self,
-        delete: DeleteEmptyQueues,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-    ) -> Result<MaintenanceReport, Trouble> {
+    fn handle_deleted_queues(&mut self, delete: DeleteEmptyQueues, reply: Reply, now: Instant) -> Done {
         interpret(reply, |rows| delete.interpret(rows))?;
         self.is_last_page_done = false;
         self.prune.set(self.options.prune_every.map(|every| now + every.max(SHORTEST_PRUNE_INTERVAL)));
@@ -412,7 +388,7 @@ impl Request for MaintenanceRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::StatementId;
+    use crate::{Failure, Rows, StatementId};
 
     struct Zero;
 
@@ -434,7 +410,7 @@ mod tests {
     }
 
     /// Returns a reply of one row with these numbers, or nulls.
-    fn row(cells: &[Option<i64>]) -> Result<Rows, Failure> {
+    fn row(cells: &[Option<i64>]) -> Reply {
         let cells: Vec<_> = cells.iter().map(|cell| cell.map(i64::to_be_bytes)).collect();
         let mut rows = Rows::builder(cells.len());
         cells.iter().for_each(|cell| rows.push(cell.as_ref().map(|cell| &cell[..])));

@@ -86,6 +86,9 @@ pub trait Request {
     fn plan(&self) -> Plan<'_>;
 }
 
+/// The rows that a statement returned, or why there are none.
+pub type Reply = Result<Rows, Failure>;
+
 /// The interface of a machine to its driver.
 pub trait Machine {
     /// The requests that it sends.
@@ -96,13 +99,7 @@ pub trait Machine {
     fn poll_request(&mut self, now: Instant, entropy: &mut dyn Entropy) -> Option<Self::Request>;
 
     /// Handles the reply to a request, or its failure. To be called at most once per request, at any time after it.
-    fn handle_reply(
-        &mut self,
-        request: Self::Request,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    );
+    fn handle_reply(&mut self, request: Self::Request, reply: Reply, now: Instant, entropy: &mut dyn Entropy);
 
     /// Handles the passage of time. Early, late and repeated calls are harmless.
     fn handle_timeout(&mut self, now: Instant);
@@ -147,7 +144,7 @@ impl fmt::Display for Trouble {
 impl std::error::Error for Trouble {}
 
 /// Returns what `read` makes of a reply.
-fn interpret<T>(reply: Result<Rows, Failure>, read: impl FnOnce(&Rows) -> Result<T, Error>) -> Result<T, Trouble> {
+fn interpret<T>(reply: Reply, read: impl FnOnce(&Rows) -> Result<T, Error>) -> Result<T, Trouble> {
     let rows = reply.map_err(Trouble::Failed)?;
     read(&rows).map_err(Trouble::Refused)
 }

@@ -4,7 +4,7 @@ use super::batch::{Batch, BatchLimits, Batched, RequestId};
 use super::batcher::Batcher;
 use super::notifications::Notifications;
 use super::timer::Timer;
-use super::{Entropy, Machine, Request, Trouble};
+use super::{Entropy, Machine, Reply, Request, Trouble};
 use crate::op::{
     Enqueue, EnqueueEach, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, ReplaceJobs,
 };
@@ -417,13 +417,7 @@ impl Machine for Producer {
         request
     }
 
-    fn handle_reply(
-        &mut self,
-        request: ProducerRequest,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) {
+    fn handle_reply(&mut self, request: ProducerRequest, reply: Reply, now: Instant, entropy: &mut dyn Entropy) {
         match (request, reply) {
             (ProducerRequest::Enqueue(kind, batch), Ok(rows)) => {
                 self.slot(kind).batcher.handle_done();

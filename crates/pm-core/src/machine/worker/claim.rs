@@ -5,9 +5,9 @@ use super::leases::Leased;
 use super::lines::Lines;
 use super::{MAX_BATCH, Worker};
 use crate::machine::chore::Chore;
-use crate::machine::{Entropy, Timer, Trouble, interpret, retry_delay};
+use crate::machine::{Entropy, Reply, Timer, Trouble, interpret, retry_delay};
 use crate::op::{Claim, ClaimReply, Notification};
-use crate::{Backoff, ClaimedJob, Class, Error, Failure, Instant, Lease, Operation, RetryPolicy, Rows};
+use crate::{Backoff, ClaimedJob, Class, Error, Instant, Lease, Operation, RetryPolicy};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,13 +193,7 @@ impl Worker {
         self.claims.next_at().filter(|_| starving && self.may_claim()).map(|at| (at, Timer::Claim))
     }
 
-    pub(super) fn handle_claim(
-        &mut self,
-        sent: SentClaim,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) {
+    pub(super) fn handle_claim(&mut self, sent: SentClaim, reply: Reply, now: Instant, entropy: &mut dyn Entropy) {
         self.claims.chore.end(&reply);
         let timeout = self.options.statement_timeout;
         // A server that reports a failure no longer runs the claim; one that does not reply may begin to run it now.

@@ -3,9 +3,9 @@
 use super::leases::{Due, Leased};
 use super::{MAX_BATCH, Worker, WorkerEvent};
 use crate::machine::chore::Chore;
-use crate::machine::{Entropy, RequestId, Timer, Trouble, interpret};
+use crate::machine::{Entropy, Reply, RequestId, Timer, Trouble, interpret};
 use crate::op::{Extend, Extended};
-use crate::{Class, Error, Failure, Instant, Lease, Operation, Rows};
+use crate::{Class, Error, Failure, Instant, Lease, Operation};
 use std::time::Duration;
 
 /// The pause before an extension is retried whose job another transaction has locked.
@@ -139,13 +139,7 @@ impl Worker {
         Some(SentExtend { extend: Extend { leases }, sent_at: now, request_ids })
     }
 
-    pub(super) fn handle_extend(
-        &mut self,
-        sent: SentExtend,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) {
+    pub(super) fn handle_extend(&mut self, sent: SentExtend, reply: Reply, now: Instant, entropy: &mut dyn Entropy) {
         self.extensions.chore.end(&reply);
         let SentExtend { extend, sent_at, request_ids } = sent;
         let leases = extend.leases.clone();

@@ -2,9 +2,9 @@
 
 use super::Worker;
 use crate::machine::chore::Chore;
-use crate::machine::{Entropy, Timer, Trouble, interpret, retry_delay};
+use crate::machine::{Entropy, Reply, Timer, Trouble, interpret, retry_delay};
 use crate::op::ReleaseClaim;
-use crate::{Class, Failure, Instant, Operation, Rows};
+use crate::{Class, Instant, Operation};
 use std::time::Duration;
 
 /// The pause between two releases of a lost claim while the server may still run it.
@@ -117,7 +117,7 @@ impl Worker {
     pub(super) fn handle_release_claim(
         &mut self,
         release: ReleaseClaim,
-        reply: Result<Rows, Failure>,
+        reply: Reply,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {

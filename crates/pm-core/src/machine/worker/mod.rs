@@ -23,9 +23,9 @@ use super::batch::Batch;
 use super::chore::Chore;
 use super::maintenance::{Maintenance, MaintenanceOptions, MaintenanceRequest};
 use super::timer::Timer;
-use super::{Entropy, Machine, Request, Trouble};
+use super::{Entropy, Machine, Reply, Request, Trouble};
 use crate::op::{NotifyIdle, Outcome, Poll, ReleaseClaim, Settle, SettleItem};
-use crate::{Class, Failure, Instant, Lease, Operation, Plan, QueueName, Rows};
+use crate::{Class, Instant, Lease, Operation, Plan, QueueName};
 use claim::Claims;
 use events::Events;
 use extend::Extensions;
@@ -212,7 +212,7 @@ impl Worker {
     fn handle_maintained(
         &mut self,
         request: MaintenanceRequest,
-        reply: Result<Rows, Failure>,
+        reply: Reply,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
@@ -255,13 +255,7 @@ impl Machine for Worker {
             .or_else(|| self.maintenance.poll_request(now, entropy).map(WorkerRequest::Maintain))
     }
 
-    fn handle_reply(
-        &mut self,
-        request: WorkerRequest,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) {
+    fn handle_reply(&mut self, request: WorkerRequest, reply: Reply, now: Instant, entropy: &mut dyn Entropy) {
         match request {
             WorkerRequest::Poll(poll) => self.handle_poll(poll, reply, now, entropy),
             WorkerRequest::Claim(sent) => self.handle_claim(sent, reply, now, entropy),

@@ -3,9 +3,9 @@
 use super::poll_interval::PollInterval;
 use super::{Worker, WorkerOptions};
 use crate::machine::chore::Chore;
-use crate::machine::{Entropy, Timer, Trouble, interpret};
+use crate::machine::{Entropy, Reply, Timer, Trouble, interpret};
 use crate::op::{Poll, PollReply};
-use crate::{Error, Failure, Instant, Operation, QueueName, Rows};
+use crate::{Error, Instant, Operation, QueueName};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -107,13 +107,7 @@ impl Worker {
         Some(Poll { queues: self.options.queues.clone(), due_bound: None, sleep })
     }
 
-    pub(super) fn handle_poll(
-        &mut self,
-        poll: Poll,
-        reply: Result<Rows, Failure>,
-        now: Instant,
-        entropy: &mut dyn Entropy,
-    ) {
+    pub(super) fn handle_poll(&mut self, poll: Poll, reply: Reply, now: Instant, entropy: &mut dyn Entropy) {
         self.polls.chore.end(&reply);
         if self.draining {
             return;

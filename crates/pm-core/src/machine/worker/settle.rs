@@ -3,10 +3,10 @@
 use super::{MAX_BATCH, Worker, WorkerEvent};
 use crate::machine::chore::Chore;
 use crate::machine::{
-    Batch, BatchLimits, Batched, Batcher, Entropy, RequestId, RetryDeadlines, Timer, Trouble, interpret,
+    Batch, BatchLimits, Batched, Batcher, Entropy, Reply, RequestId, RetryDeadlines, Timer, Trouble, interpret,
 };
 use crate::op::{Outcome, Settle, SettleItem, Unsettled};
-use crate::{Error, Failure, Instant, Lease, Operation, Rows, State, Verdict};
+use crate::{Error, Failure, Instant, Lease, Operation, State, Verdict};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -118,7 +118,7 @@ impl Worker {
     pub(super) fn handle_settle(
         &mut self,
         batch: Batch<SettleItem>,
-        reply: Result<Rows, Failure>,
+        reply: Reply,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
@@ -176,7 +176,7 @@ impl Worker {
     pub(super) fn handle_outcome(
         &mut self,
         batch: Batch<SettleItem>,
-        reply: Result<Rows, Failure>,
+        reply: Reply,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
