@@ -1,7 +1,8 @@
 //! Confirmation prompts.
 
 use crate::error::CommandError;
-use crate::render::{printable, write_stderr};
+use crate::render::write_stderr;
+use crate::text::printable;
 use std::io::{self, BufRead, IsTerminal};
 
 /// Returns whether the user can be asked: stdin and stderr are terminals.

@@ -1,7 +1,7 @@
 //! Settings, from the command line, the environment and the configuration file, in this order.
 
-use crate::cli::GlobalArgs;
 use crate::error::CommandError;
+use crate::global::GlobalArgs;
 use crate::redact::Secrets;
 use pm_core::SchemaName;
 use pm_driver_tokio_postgres::connecting::{System, Target};

@@ -1,8 +1,8 @@
 //! What every command uses: settings, connection, output.
 
-use crate::cli::GlobalArgs;
 use crate::config::Settings;
 use crate::error::CommandError;
+use crate::global::GlobalArgs;
 use crate::redact::Secrets;
 use crate::render::Output;
 use pm_core::SchemaName;

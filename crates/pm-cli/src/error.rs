@@ -1,7 +1,7 @@
 //! Errors of commands, with hints and exit codes.
 
 use crate::redact::Secrets;
-use crate::render::printable;
+use crate::text::printable;
 use pm_driver_tokio_postgres::{Error, ErrorKind};
 use std::fmt;
 use std::io;

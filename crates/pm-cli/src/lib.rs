@@ -8,13 +8,17 @@ mod cli;
 mod commands;
 mod config;
 mod context;
+mod duration;
 mod error;
+mod global;
 mod id;
 mod input;
+mod path;
 mod process_one;
 mod redact;
 mod render;
 mod stop;
+mod text;
 
 #[doc(hidden)]
 pub mod fuzz;

@@ -1,8 +1,8 @@
 //! `pm reap`
 
 use crate::context::Context;
+use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::parse_duration;
 use crate::render::jobs;
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{ErrorKind, MaintenanceReport};

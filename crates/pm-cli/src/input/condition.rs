@@ -219,8 +219,8 @@ fn comparison(operator: &str) -> Option<Comparison> {
 
 /// Returns the problem, and the text with a caret under position `at`.
 fn with_caret(text: &str, at: usize, problem: &str) -> String {
-    let shown = crate::render::printable(text);
-    let before = crate::render::width(&crate::render::printable(&text[..at]));
+    let shown = crate::text::printable(text);
+    let before = crate::text::width(&crate::text::printable(&text[..at]));
     format!("{problem}\n  {shown}\n  {}^", " ".repeat(before))
 }
 

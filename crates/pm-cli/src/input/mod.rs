@@ -1,9 +1,7 @@
 //! Parsers of arguments.
 
 mod condition;
-mod duration;
 mod members;
-mod path;
 mod payload;
 mod scalars;
 mod schedule;
@@ -11,8 +9,6 @@ mod settings;
 mod time;
 
 pub(crate) use condition::{Condition, parse_condition};
-pub(crate) use duration::{parse_duration, parse_timeout, show_duration, show_seconds};
-pub(crate) use path::{Path, Step, parse_path};
 pub(crate) use payload::{Source, encode, read_all};
 pub(crate) use schedule::{parse_missed, parse_overlap, parse_schedule};
 pub(crate) use settings::SettingsArgs;

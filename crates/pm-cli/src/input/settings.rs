@@ -1,6 +1,6 @@
 //! The settings of a queue as command-line options.
 
-use super::duration::parse_duration;
+use crate::duration::parse_duration;
 use crate::error::CommandError;
 use pm_core::op::SetQueue;
 use pm_core::{QueueName, SettingsChange};

@@ -1,6 +1,7 @@
 //! Reports of bulk commands: each job as JSON, or a human-readable summary; in bounded memory.
 
-use super::{Format, Output, jobs, json};
+use super::json;
+use super::output::{Format, Output, jobs};
 use crate::error::CommandError;
 use pm_driver_tokio_postgres::Uuid;
 use serde::Serialize;

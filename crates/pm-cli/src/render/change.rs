@@ -59,6 +59,6 @@ impl ChangeView {
         let change = format!("{} → {}", self.from.unwrap_or("new"), self.to.unwrap_or("gone"));
         let reason = self.reason.as_deref().and_then(|reason| reason.lines().next());
         let reason = reason.map(|reason| format!("  {reason}")).unwrap_or_default();
-        super::printable(&format!("{at}  {}  {queue}  {change}{reason}", self.id)).into_owned()
+        crate::text::printable(&format!("{at}  {}  {queue}  {change}{reason}", self.id)).into_owned()
     }
 }

@@ -1,7 +1,7 @@
 //! Complete values for programs: bytes are never abbreviated.
 
 use super::value::{Value, key_text};
-use crate::input::{Path, Step};
+use crate::path::{Path, Step};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 /// JSON of a value, with all bytes as `0x…`.

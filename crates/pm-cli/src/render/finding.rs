@@ -1,6 +1,6 @@
 //! Findings of `pm db doctor`.
 
-use super::printable;
+use crate::text::printable;
 use pm_driver_tokio_postgres::Finding;
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! JSON that is safe to print on a terminal.
 
-use super::text::is_unsafe;
+use crate::text::is_unsafe;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io::{self, Write};

@@ -3,7 +3,7 @@
 use super::job::JobView;
 use super::payload::decode;
 use super::value::{Value, key_text};
-use crate::input::{Path, Step};
+use crate::path::{Path, Step};
 use pm_driver_tokio_postgres::{JobMetadata, RawPayload};
 use serde::Serialize;
 
@@ -40,7 +40,7 @@ impl MatchView {
     pub(crate) fn line(&self) -> String {
         let Location { name, excerpt } = &self.found;
         let line = format!("{}  {name}: {excerpt}", self.job.line());
-        super::printable(&line).into_owned()
+        crate::text::printable(&line).into_owned()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Progress of long commands: a line on stderr when it is a terminal, nothing otherwise.
 
-use super::text::{cut, width};
-use super::{may_draw, stderr_width, write_stderr};
+use super::output::{may_draw, stderr_width, write_stderr};
+use crate::text::{cut, width};
 use pm_core::State;
 use pm_driver_tokio_postgres::QueueSummary;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use super::table::{Colour, Column, Table};
 use super::value::Value;
-use crate::input::show_duration;
+use crate::duration::show_duration;
 use pm_core::State;
 use pm_driver_tokio_postgres::{Count, QueueSettings, QueueSummary};
 use serde::Serialize;

@@ -5,7 +5,7 @@ use super::queue::whole_ms;
 use super::table::{Colour, Column, Table};
 use super::time::{local, local_and_relative, relative, utc};
 use super::value::Value;
-use crate::input::show_duration;
+use crate::duration::show_duration;
 use pm_core::Timestamp;
 use pm_driver_tokio_postgres::{RawPayload, ScheduleMetadata};
 use serde::Serialize;

@@ -2,9 +2,9 @@
 
 use super::queue::{QueueView, queue_table, whole_ms};
 use super::table::{Colour, Column, Table};
-use super::text::{bytes, rate};
 use super::time::length;
-use crate::input::show_duration;
+use crate::duration::show_duration;
+use crate::text::{bytes, rate};
 use pm_driver_tokio_postgres::{Count, QueueStats, Stats, TableSize};
 use serde::Serialize;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Rows that are written one at a time, in any format.
 
-use super::{Format, Output, json};
+use super::json;
+use super::output::{Format, Output};
 use crate::error::CommandError;
 use serde::Serialize;
 

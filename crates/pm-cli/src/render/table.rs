@@ -1,12 +1,20 @@
 //! Tables: with box drawing on a terminal, with spaces otherwise.
 
-use super::Screen;
-use super::text::{cut, printable, width};
+use crate::text::{cut, printable, width};
 
 /// A column is not cut below this width while other columns have a shorter form.
 const COMFORTABLE: usize = 20;
 /// A column is never cut below this width.
 const NARROWEST: usize = 8;
+
+/// The capabilities of stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Screen {
+    /// The width in columns, if it is a terminal.
+    pub(crate) width: Option<usize>,
+    /// Whether to use colours.
+    pub(crate) colour: bool,
+}
 
 /// A human-readable table.
 pub(crate) struct Table {

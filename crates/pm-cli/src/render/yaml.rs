@@ -1,7 +1,7 @@
 //! YAML output.
 
-use super::text::is_unsafe;
 use super::value::{Value, key_text};
+use crate::text::is_unsafe;
 
 /// Returns the value as a YAML document in block style.
 pub(super) fn document(value: &Value) -> String {

@@ -1,8 +1,8 @@
 //! `pm db doctor`
 
 use crate::context::Context;
+use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::parse_duration;
 use crate::render::{FindingView, Format};
 use std::time::Duration;
 

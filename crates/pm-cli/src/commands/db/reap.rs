@@ -1,8 +1,8 @@
 //! `pm db reap`
 
 use crate::context::Context;
+use crate::duration::show_seconds;
 use crate::error::CommandError;
-use crate::input::show_seconds;
 use crate::render::jobs;
 use serde::Serialize;
 

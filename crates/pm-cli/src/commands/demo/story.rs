@@ -65,7 +65,7 @@ impl Demo<'_> {
         queue.create_queue(QUEUE, false).await?;
         let change = SettingsChange::new().lease(LEASE).max_retries(3).backoff(vec![RETRY]).jitter_percent(0);
         let settings = queue.set_queue_settings(QUEUE, change).await?;
-        let lease = crate::input::show_duration(settings.lease);
+        let lease = crate::duration::show_duration(settings.lease);
         self.print(&format!("Created queue \"{QUEUE}\": a worker that claims a job gets a lease of {lease}."))?;
         // Explains why a job may start before another one of higher priority.
         self.print(&format!(

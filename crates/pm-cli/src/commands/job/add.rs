@@ -1,8 +1,9 @@
 //! `pm job add`
 
 use crate::context::Context;
+use crate::duration::parse_duration;
 use crate::error::{CommandError, Exit};
-use crate::input::{Source, codec_parser, encode, parse_duration, parse_queue, parse_time, read_all};
+use crate::input::{Source, codec_parser, encode, parse_queue, parse_time, read_all};
 use crate::render::{Format, Output, Value, jobs};
 use pm_core::{Codec, MAX_PAYLOAD_BYTES, QueueName, RunAt, Timestamp};
 use pm_driver_tokio_postgres::{EnqueueOptions, Enqueued, InitialState, Queue, RawPayload};

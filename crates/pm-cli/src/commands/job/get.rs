@@ -2,7 +2,8 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::{Path, parse_id, parse_path};
+use crate::input::parse_id;
+use crate::path::{Path, parse_path};
 use crate::render::payload_value;
 use pm_core::IdSuffix;
 

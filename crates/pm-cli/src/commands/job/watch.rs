@@ -1,8 +1,9 @@
 //! `pm job watch`
 
 use crate::context::Context;
+use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::{parse_duration, parse_queue};
+use crate::input::parse_queue;
 use crate::render::{ChangeView, Format, RowStream};
 use crate::stop::Stop;
 use pm_core::{QueueName, State};

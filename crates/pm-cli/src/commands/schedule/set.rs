@@ -1,9 +1,10 @@
 //! `pm schedule set`
 
 use crate::context::Context;
+use crate::duration::parse_duration;
 use crate::error::CommandError;
 use crate::input::{Source, codec_parser, encode, read_all};
-use crate::input::{parse_duration, parse_missed, parse_overlap, parse_queue, parse_schedule};
+use crate::input::{parse_missed, parse_overlap, parse_queue, parse_schedule};
 use crate::render::ScheduleView;
 use pm_core::{Codec, Missed, Overlap, QueueName, ScheduleName};
 use pm_driver_tokio_postgres::{EnqueueOptions, Schedule};

@@ -1,8 +1,9 @@
 //! Drawing `pm top`: a pure function of its state.
 
 use super::view::{Failure, Front, Lease, List, QueueLine, Snapshot, Top};
-use crate::input::show_duration;
-use crate::render::{compact_count, cut, length, per_minute, printable, width, wrapped};
+use crate::duration::show_duration;
+use crate::render::{compact_count, length, per_minute};
+use crate::text::{cut, printable, width, wrapped};
 use pm_driver_tokio_postgres::{Count, Uuid};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -336,7 +337,7 @@ pub(super) mod tests {
             while column < columns {
                 let symbol = buffer[(column, row)].symbol();
                 line.push_str(symbol);
-                column += u16::try_from(crate::render::width(symbol)).unwrap().max(1);
+                column += u16::try_from(width(symbol)).unwrap().max(1);
             }
             text.push_str(line.trim_end());
             text.push('\n');

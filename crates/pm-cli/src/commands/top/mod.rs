@@ -6,8 +6,8 @@ mod screen;
 mod view;
 
 use crate::context::Context;
+use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::parse_duration;
 use crate::render::{Format, jobs, may_colour};
 use crate::stop::Stop;
 use futures_util::future::{BoxFuture, FutureExt};

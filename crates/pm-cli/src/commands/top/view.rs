@@ -1,6 +1,6 @@
 //! The state of `pm top` and its reaction to keys; without I/O.
 
-use crate::render::{cut, printable};
+use crate::text::{cut, printable};
 use pm_driver_tokio_postgres::{Count, Uuid};
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::time::Duration;

@@ -7,8 +7,9 @@ mod health;
 mod tree;
 
 use crate::context::{Context, options};
+use crate::duration::{parse_duration, show_duration};
 use crate::error::CommandError;
-use crate::input::{parse_duration, parse_queue, show_duration};
+use crate::input::parse_queue;
 use crate::render::Format;
 use crate::stop::Stop;
 use command::{Ended, Program, TERMINATION_TIMEOUT};

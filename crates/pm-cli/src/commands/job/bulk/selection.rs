@@ -1,8 +1,9 @@
 //! Selecting jobs by their ids or by filters.
 
 use super::pages::Filter;
+use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::{Condition, parse_condition, parse_duration, parse_id, parse_queue, parse_state};
+use crate::input::{Condition, parse_condition, parse_id, parse_queue, parse_state};
 use pm_core::{IdSuffix, QueueName, State};
 use std::time::Duration;
 

@@ -100,8 +100,8 @@ fn closing_quote(text: &str) -> Option<usize> {
 
 /// Returns the message, and the text with a caret under position `at`.
 fn problem(text: &str, at: usize, message: &str) -> String {
-    let before = crate::render::width(&crate::render::printable(&text[..at]));
-    format!("{message}\n  {}\n  {}^", crate::render::printable(text), " ".repeat(before))
+    let before = crate::text::width(&crate::text::printable(&text[..at]));
+    format!("{message}\n  {}\n  {}^", crate::text::printable(text), " ".repeat(before))
 }
 
 #[cfg(test)]
