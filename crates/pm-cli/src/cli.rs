@@ -6,7 +6,7 @@ use crate::error::{CommandError, Exit};
 use crate::global::GlobalArgs;
 use crate::redact::hide_in_urls;
 use crate::render::write_stderr;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -53,7 +53,7 @@ fn execute(cli: Cli) -> ExitCode {
     };
     runtime.block_on(async {
         let mut context = Context::new(cli.global);
-        let result = cli.command.run(&mut context).await;
+        let result = cli.command.run(&mut context, Cli::command).await;
         let (written, secrets) = context.finish().await;
         match result.and(written) {
             Ok(()) => ExitCode::from(Exit::Done as u8),
@@ -87,7 +87,6 @@ fn show_parser_output(error: &clap::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     /// Returns every command that is not hidden, with its path, like `pm job ls`.
     fn commands() -> Vec<(String, clap::Command)> {

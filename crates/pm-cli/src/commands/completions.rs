@@ -1,9 +1,8 @@
 //! `pm completions`
 
-use crate::cli::Cli;
 use crate::context::Context;
 use crate::error::CommandError;
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
 /// Prints a shell completion script
@@ -20,8 +19,9 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(super) fn run(context: &mut Context, args: &CompletionsArgs) -> Result<(), CommandError> {
+/// Prints the script for `tree`, the command tree of pm.
+pub(super) fn run(context: &mut Context, args: &CompletionsArgs, mut tree: Command) -> Result<(), CommandError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "pm", &mut script);
+    clap_complete::generate(args.shell, &mut tree, "pm", &mut script);
     context.output.text(&String::from_utf8_lossy(&script))
 }

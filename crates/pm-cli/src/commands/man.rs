@@ -1,9 +1,8 @@
 //! `pm man`
 
-use crate::cli::Cli;
 use crate::context::Context;
 use crate::error::CommandError;
-use clap::CommandFactory;
+use clap::Command;
 use std::path::PathBuf;
 
 /// Prints the man page of a command, or writes all man pages to a directory
@@ -22,8 +21,9 @@ pub(crate) struct ManArgs {
     dir: Option<PathBuf>,
 }
 
-pub(super) fn run(context: &mut Context, args: &ManArgs) -> Result<(), CommandError> {
-    let mut root = Cli::command().disable_help_subcommand(true);
+/// Prints pages of `tree`, the command tree of pm.
+pub(super) fn run(context: &mut Context, args: &ManArgs, tree: Command) -> Result<(), CommandError> {
+    let mut root = tree.disable_help_subcommand(true);
     root.build();
     if let Some(dir) = &args.dir {
         let failed = |error| CommandError::usage(format!("cannot write to {}: {error}", dir.display()));

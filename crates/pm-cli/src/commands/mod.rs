@@ -43,12 +43,12 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Runs the command.
+    /// Runs the command. `tree` returns the command tree of pm, which some commands print.
     ///
     /// # Errors
     ///
     /// The error determines the exit code.
-    pub(crate) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
+    pub(crate) async fn run(self, context: &mut Context, tree: fn() -> clap::Command) -> Result<(), CommandError> {
         match self {
             Command::Queue(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
@@ -58,8 +58,8 @@ impl Command {
             Command::Work(args) => work::run(context, &args).await,
             Command::Top(args) => top::run(context, &args).await,
             Command::Reap(args) => reap::run(context, &args).await,
-            Command::Completions(args) => completions::run(context, &args),
-            Command::Man(args) => man::run(context, &args),
+            Command::Completions(args) => completions::run(context, &args, tree()),
+            Command::Man(args) => man::run(context, &args, tree()),
             Command::Dev(args) => dev::run(context, &args).await,
             Command::Demo(args) => demo::run(context, &args).await,
             Command::DemoWorker(args) => demo::run_worker(context, &args).await,

@@ -13,13 +13,11 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::{BulkReport, Format, Progress, Tally, Total, jobs};
 use crate::stop::Stop;
+use pages::CHUNK;
 use pm_driver_tokio_postgres::{Change, Precondition, Queue, Uuid};
 use selection::Jobs;
 use serde::Serialize;
 use std::collections::HashSet;
-
-/// How many jobs are changed by one call.
-const CHUNK: usize = 1_000;
 
 /// Applies an action to the selected jobs, and reports the outcome of each.
 ///

@@ -1,12 +1,14 @@
 //! Paging through the jobs that match a filter, newest first.
 
-use super::CHUNK;
 use crate::error::CommandError;
 use crate::input::Condition;
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Precondition, Queue, Uuid};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How many jobs are read and changed by one call.
+pub(super) const CHUNK: usize = 1_000;
 
 /// A filter on jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
