@@ -1,7 +1,9 @@
 //! `pm`, the operations tool of the pm job queue.
 //!
-//! Each command has a file of its name under `commands`; the doc comment of its arguments is its help. `render` formats
-//! the output; `error` turns errors into hints and exit codes.
+//! Each command has a file of its name under `commands`, or is short and in the file of its group; the doc comment of
+//! its arguments is its help. Imports only go down: `cli` knows the commands, these the `context` with settings,
+//! connection and output; below are `input`, which parses, and `render`, which formats; below them `error`, which has
+//! hints and exit codes, and the terms that all share, such as `text` and `duration`.
 
 mod ask;
 mod cli;

@@ -4,12 +4,13 @@ mod doctor;
 mod grants;
 mod migrate;
 mod prune;
-mod reap;
 mod sql;
-mod stats;
 
 use crate::context::Context;
+use crate::duration::show_seconds;
 use crate::error::CommandError;
+use crate::render::{StatsView, jobs};
+use serde::Serialize;
 
 /// Manages pm's tables
 ///
@@ -19,24 +20,77 @@ use crate::error::CommandError;
 #[command(verbatim_doc_comment)]
 pub(crate) enum DbCommand {
     Migrate(migrate::MigrateArgs),
-    Stats(stats::StatsArgs),
+    /// Shows statistics: jobs by status, the oldest waiting job, rates, table sizes
+    ///
+    /// The cost is bounded, whatever the number of jobs. Counts of up to 10,000 jobs per status are
+    /// exact. The rates count the jobs added and ended in the last 5m: exactly among the newest 20,000
+    /// jobs, and also among older ones while the job table is at most 16 MB. A number marked ~ is an
+    /// estimate from a sample of the table. Jobs deleted in this time are not counted. The oldest
+    /// waiting job is the job at the front of its line that has waited longest since it was added or
+    /// became due; paused jobs and jobs not yet due do not count. The rows of a table are as of its
+    /// last vacuum.
+    ///
+    /// Example:
+    ///   pm db stats
+    ///   pm db stats --json | jq '.queues[] | {name, oldest_waiting_ms}'
+    #[command(verbatim_doc_comment)]
+    Stats,
     Doctor(doctor::DoctorArgs),
     Grants(grants::GrantsArgs),
-    Reap(reap::ReapArgs),
-    Prune(prune::PruneArgs),
+    /// Reaps jobs whose lease has expired, once
+    ///
+    /// A job whose worker is gone is retried after its backoff, or fails when no retry is left.
+    /// Workers also do this, and so does `pm reap`.
+    ///
+    /// Example:
+    ///   pm db reap
+    #[command(verbatim_doc_comment)]
+    Reap,
+    /// Deletes ended jobs past their queue's retention, once
+    ///
+    /// The retention is set by `pm queue set QUEUE --retain TIME`; the default is forever. Leftovers
+    /// of deleted queues are deleted too. It works in small steps and can be stopped and run again.
+    ///
+    /// Example:
+    ///   pm db prune
+    #[command(verbatim_doc_comment)]
+    Prune,
     Sql(sql::SqlArgs),
+}
+
+#[derive(Serialize)]
+struct Reaped {
+    reaped: u64,
+    /// `null` when no job is in progress.
+    next_lease_ends_in_ms: Option<u64>,
 }
 
 impl DbCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
             DbCommand::Migrate(args) => migrate::run(context, &args).await,
+            DbCommand::Stats => stats(context).await,
             DbCommand::Doctor(args) => doctor::run(context, &args).await,
             DbCommand::Grants(args) => grants::run(context, &args),
-            DbCommand::Stats(_) => stats::run(context).await,
-            DbCommand::Reap(_) => reap::run(context).await,
-            DbCommand::Prune(_) => prune::run(context).await,
+            DbCommand::Reap => reap(context).await,
+            DbCommand::Prune => prune::run(context).await,
             DbCommand::Sql(args) => sql::run(context, &args),
         }
     }
+}
+
+async fn stats(context: &mut Context) -> Result<(), CommandError> {
+    let stats = context.connect().await?.stats().await?;
+    context.output.tables(&StatsView::new(stats), StatsView::tables)
+}
+
+async fn reap(context: &mut Context) -> Result<(), CommandError> {
+    let (reaped, next) = context.connect().await?.reap().await?;
+    let then = match next {
+        Some(next) => format!("the next lease expires in {}", show_seconds(next)),
+        None => "no job is in progress".to_owned(),
+    };
+    let next_lease_ends_in_ms = next.map(|next| u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
+    let sentence = format!("Reaped {}; {then}.", jobs(reaped));
+    context.output.done(&Reaped { reaped, next_lease_ends_in_ms }, &sentence)
 }

@@ -6,17 +6,6 @@ use crate::render::{Progress, Total, jobs, stderr_is_terminal};
 use crate::stop::Stop;
 use serde::Serialize;
 
-/// Deletes ended jobs past their queue's retention, once
-///
-/// The retention is set by `pm queue set QUEUE --retain TIME`; the default is forever. Leftovers
-/// of deleted queues are deleted too. It works in small steps and can be stopped and run again.
-///
-/// Example:
-///   pm db prune
-#[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
-pub(crate) struct PruneArgs {}
-
 #[derive(Serialize)]
 struct Pruned {
     pruned: u64,

@@ -2,16 +2,13 @@
 
 mod create;
 mod delete;
-mod ls;
-mod pause;
-mod rename;
-mod resume;
-mod set;
-mod show;
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::jobs;
+use crate::input::{SettingsArgs, parse_queue};
+use crate::render::{Format, QueueView, SettingsView, jobs, queue_table};
+use pm_core::QueueName;
+use serde::Serialize;
 
 /// Creates, lists, pauses, changes and deletes queues
 ///
@@ -20,32 +17,165 @@ use crate::render::jobs;
 #[derive(clap::Subcommand)]
 #[command(verbatim_doc_comment)]
 pub(crate) enum QueueCommand {
-    Ls(ls::LsArgs),
-    Show(show::ShowArgs),
+    /// Lists queues with the number of their jobs by status
+    ///
+    /// Pending jobs of a paused queue count as paused. Counting is cheap, whatever the number of jobs:
+    /// counts of up to 10,000 are exact; larger ones may be estimates from a sample of the table, which
+    /// are marked with ~.
+    ///
+    /// Example:
+    ///   pm queue ls
+    ///   pm queue ls --json
+    #[command(verbatim_doc_comment)]
+    Ls,
+    /// Shows a queue with its settings and the number of its jobs by status
+    ///
+    /// Example:
+    ///   pm queue show mail
+    #[command(verbatim_doc_comment)]
+    Show(QueueArgs),
     Create(create::CreateArgs),
-    Set(set::SetArgs),
-    Pause(pause::PauseArgs),
-    Resume(resume::ResumeArgs),
-    Rename(rename::RenameArgs),
+    Set(SetArgs),
+    /// Pauses a queue: its jobs wait until it is resumed
+    ///
+    /// Jobs in progress continue. New jobs and retries wait too.
+    ///
+    /// Example:
+    ///   pm queue pause mail
+    #[command(verbatim_doc_comment)]
+    Pause(QueueArgs),
+    /// Resumes a queue and its paused jobs
+    ///
+    /// Jobs that were added with --paused are resumed too.
+    ///
+    /// Example:
+    ///   pm queue resume mail
+    #[command(verbatim_doc_comment)]
+    Resume(QueueArgs),
+    Rename(RenameArgs),
     Delete(delete::DeleteArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct QueueArgs {
+    /// The queue
+    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    queue: QueueName,
+}
+
+/// Changes settings of a queue, and shows all settings
+///
+/// Settings that are not given are not changed. Workers apply a change at their next claim.
+///
+/// Example:
+///   pm queue set mail --lease 5m --retries 3 --backoff 0s,1m,10m --jitter 10% --retain 7d
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct SetArgs {
+    /// The queue
+    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    queue: QueueName,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Renames a queue; jobs, settings and leases are kept
+///
+/// It is one write, whatever the number of jobs. Workers of the old name stop; they can still
+/// settle the jobs they have leased.
+///
+/// Example:
+///   pm queue rename mail post
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct RenameArgs {
+    /// The old name
+    #[arg(value_name = "FROM", value_parser = parse_queue)]
+    from: QueueName,
+    /// The new name
+    #[arg(value_name = "TO", value_parser = parse_queue)]
+    to: QueueName,
+}
+
+#[derive(Serialize)]
+struct Paused<'a> {
+    queue: &'a str,
+    /// How many jobs are paused now.
+    #[serde(rename = "held")]
+    paused: u64,
+}
+
+#[derive(Serialize)]
+struct Resumed<'a> {
+    queue: &'a str,
+    /// How many jobs were resumed.
+    #[serde(rename = "freed")]
+    resumed: u64,
+}
+
+#[derive(Serialize)]
+struct Renamed<'a> {
+    from: &'a str,
+    to: &'a str,
 }
 
 impl QueueCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
-            QueueCommand::Ls(_) => ls::run(context).await,
-            QueueCommand::Show(args) => show::run(context, &args).await,
+            QueueCommand::Ls => list(context).await,
+            QueueCommand::Show(args) => show(context, &args.queue).await,
             QueueCommand::Create(args) => create::run(context, &args).await,
-            QueueCommand::Set(args) => set::run(context, &args).await,
-            QueueCommand::Pause(args) => pause::run(context, &args).await,
-            QueueCommand::Resume(args) => resume::run(context, &args).await,
-            QueueCommand::Rename(args) => rename::run(context, &args).await,
+            QueueCommand::Set(args) => set(context, &args).await,
+            QueueCommand::Pause(args) => pause(context, &args.queue).await,
+            QueueCommand::Resume(args) => resume(context, &args.queue).await,
+            QueueCommand::Rename(args) => rename(context, &args).await,
             QueueCommand::Delete(args) => delete::run(context, &args).await,
         }
     }
 }
 
-/// Returns "1 job is" or "7 jobs are".
-fn jobs_are(count: u64) -> String {
-    format!("{} {}", jobs(count), if count == 1 { "is" } else { "are" })
+async fn list(context: &mut Context) -> Result<(), CommandError> {
+    let queues = context.connect().await?.list_queues().await?;
+    if queues.is_empty() && context.output.format() == Format::Human {
+        context.output.message("No queues.");
+    }
+    let views: Vec<_> = queues.iter().map(QueueView::new).collect();
+    context.output.rows(&views, queue_table)
+}
+
+async fn show(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
+    let queues = context.connect().await?.list_queues().await?;
+    let found = queues.iter().find(|queue| queue.name == name.as_str());
+    let queue = found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_string()))?;
+    context.output.document(&QueueView::new(queue), QueueView::yaml)
+}
+
+async fn set(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> {
+    let Some(change) = args.settings.change(&args.queue)? else {
+        let error = CommandError::usage("no setting given");
+        return Err(error.hint("the settings are --lease, --retries, --backoff, --jitter and --retain"));
+    };
+    let settings = context.connect().await?.set_queue_settings(args.queue.as_str(), change).await?;
+    context.output.document(&SettingsView::new(&settings), SettingsView::yaml)
+}
+
+async fn pause(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
+    let queue = name.as_str();
+    let paused = context.connect().await?.pause_queue(queue).await?;
+    let are = if paused == 1 { "is" } else { "are" };
+    let sentence = format!("Paused queue \"{queue}\": {} {are} paused now.", jobs(paused));
+    context.output.done(&Paused { queue, paused }, &sentence)
+}
+
+async fn resume(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
+    let queue = name.as_str();
+    let resumed = context.connect().await?.resume_queue(queue).await?;
+    let sentence = format!("Resumed queue \"{queue}\": {} resumed.", jobs(resumed));
+    context.output.done(&Resumed { queue, resumed }, &sentence)
+}
+
+async fn rename(context: &mut Context, args: &RenameArgs) -> Result<(), CommandError> {
+    let (from, to) = (args.from.as_str(), args.to.as_str());
+    context.connect().await?.rename_queue(from, to).await?;
+    context.output.done(&Renamed { from, to }, &format!("Renamed queue \"{from}\" to \"{to}\"."))
 }

@@ -1,15 +1,13 @@
 //! Commands about schedules.
 
-mod delete;
-mod ls;
-mod pause;
-mod resume;
 mod set;
-mod show;
 
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::input::parse_schedule;
+use crate::render::{Format, ScheduleView, schedule_table};
 use pm_core::ScheduleName;
+use serde::Serialize;
 
 /// Manages schedules, which add jobs at the ticks of a cron expression
 ///
@@ -18,25 +16,101 @@ use pm_core::ScheduleName;
 #[derive(clap::Subcommand)]
 #[command(verbatim_doc_comment)]
 pub(crate) enum ScheduleCommand {
-    Ls(ls::LsArgs),
-    Show(show::ShowArgs),
+    /// Lists schedules with their next and last ticks
+    ///
+    /// A next tick in the past means that no process fires schedules: run a worker or `pm reap`.
+    ///
+    /// Example:
+    ///   pm schedule ls
+    ///   pm schedule ls --json
+    #[command(verbatim_doc_comment)]
+    Ls,
+    /// Shows a schedule with the payload of its jobs
+    ///
+    /// Example:
+    ///   pm schedule show nightly
+    #[command(verbatim_doc_comment)]
+    Show(ScheduleArgs),
     Set(set::SetArgs),
-    Pause(pause::PauseArgs),
-    Resume(resume::ResumeArgs),
-    Delete(delete::DeleteArgs),
+    /// Pauses a schedule: it adds no jobs until it is resumed
+    ///
+    /// Jobs that it has added are not affected. Ticks during the pause do not count as missed.
+    ///
+    /// Example:
+    ///   pm schedule pause nightly
+    #[command(verbatim_doc_comment)]
+    Pause(ScheduleArgs),
+    /// Resumes a paused schedule at its next tick
+    ///
+    /// A schedule that is not paused is not changed.
+    ///
+    /// Example:
+    ///   pm schedule resume nightly
+    #[command(verbatim_doc_comment)]
+    Resume(ScheduleArgs),
+    /// Deletes a schedule; jobs that it has added are kept
+    ///
+    /// Example:
+    ///   pm schedule delete nightly
+    #[command(verbatim_doc_comment)]
+    Delete(ScheduleArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ScheduleArgs {
+    /// The schedule
+    #[arg(value_name = "SCHEDULE", value_parser = parse_schedule)]
+    schedule: ScheduleName,
+}
+
+#[derive(Serialize)]
+struct Changed<'a> {
+    schedule: &'a str,
 }
 
 impl ScheduleCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
-            ScheduleCommand::Ls(_) => ls::run(context).await,
-            ScheduleCommand::Show(args) => show::run(context, &args).await,
+            ScheduleCommand::Ls => list(context).await,
+            ScheduleCommand::Show(args) => show(context, &args.schedule).await,
             ScheduleCommand::Set(args) => set::run(context, &args).await,
-            ScheduleCommand::Pause(args) => pause::run(context, &args).await,
-            ScheduleCommand::Resume(args) => resume::run(context, &args).await,
-            ScheduleCommand::Delete(args) => delete::run(context, &args).await,
+            ScheduleCommand::Pause(args) => {
+                let found = context.connect().await?.pause_schedule(args.schedule.as_str()).await?;
+                report(context, "Paused", &args.schedule, found)
+            }
+            ScheduleCommand::Resume(args) => {
+                let found = context.connect().await?.resume_schedule(args.schedule.as_str()).await?;
+                report(context, "Resumed", &args.schedule, found)
+            }
+            ScheduleCommand::Delete(args) => {
+                let found = context.connect().await?.delete_schedule(args.schedule.as_str()).await?;
+                report(context, "Deleted", &args.schedule, found)
+            }
         }
     }
+}
+
+async fn list(context: &mut Context) -> Result<(), CommandError> {
+    let schedules = context.connect().await?.list_schedules().await?;
+    if schedules.is_empty() && context.output.format() == Format::Human {
+        context.output.message("No schedules.");
+    }
+    let views: Vec<_> = schedules.into_iter().map(ScheduleView::new).collect();
+    context.output.rows(&views, schedule_table)
+}
+
+async fn show(context: &mut Context, name: &ScheduleName) -> Result<(), CommandError> {
+    let found = context.connect().await?.schedule(name.as_str()).await?;
+    let found = found.ok_or_else(|| not_found(name))?;
+    context.output.document(&ScheduleView::new(found), ScheduleView::yaml)
+}
+
+/// Reports what was done, unless the schedule was not found.
+fn report(context: &mut Context, done: &str, name: &ScheduleName, found: bool) -> Result<(), CommandError> {
+    if !found {
+        return Err(not_found(name));
+    }
+    context.output.done(&Changed { schedule: name.as_str() }, &format!("{done} schedule \"{name}\"."))
 }
 
 fn not_found(name: &ScheduleName) -> CommandError {
