@@ -1,5 +1,6 @@
 //! House rules that can be checked by a program. Each is run on the tree, and on a bad sample to show that it can fail.
 
+mod circles;
 mod rules;
 
 use rules::*;
