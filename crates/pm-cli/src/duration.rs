@@ -28,6 +28,11 @@ pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Returns the duration in milliseconds, for JSON.
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Formats a duration as [`parse_duration`] reads it: `1h30m`. Fractions of a millisecond are left out.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let mut rest_ms = duration.as_millis();

@@ -2,11 +2,10 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::Format;
+use crate::render::{Format, Value};
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{ConnectOptions, connect_with};
 use pm_sandbox::{Server, ServerOptions};
-use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,13 +34,6 @@ pub(crate) struct DevArgs {
     tcp: bool,
 }
 
-#[derive(Serialize)]
-struct Running<'a> {
-    url: &'a str,
-    pid: u32,
-    data: Option<&'a PathBuf>,
-}
-
 pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), CommandError> {
     if context.args.db.is_some() {
         return Err(CommandError::usage("pm dev starts its own server; leave out --db"));
@@ -59,7 +51,12 @@ pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), Com
     match context.output.format() {
         Format::Human => context.output.line(&url)?,
         _ => {
-            let running = Running { url: &url, pid: server.pid(), data: args.data.as_ref() };
+            let data = args.data.as_ref().map(|data| data.display().to_string());
+            let running = Value::named([
+                ("url", url.as_str().into()),
+                ("pid", Value::number(server.pid())),
+                ("data", data.into()),
+            ]);
             context.output.done(&running, "")?;
             context.output.flush()?;
         }

@@ -3,10 +3,9 @@
 use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::render::jobs;
+use crate::render::{Value, jobs};
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{ErrorKind, MaintenanceReport};
-use serde::Serialize;
 use std::time::{Duration, Instant};
 
 /// Errors are shown no more often than this: each statement is retried within 5 s.
@@ -27,15 +26,6 @@ pub(crate) struct ReapArgs {
     /// How often to delete ended jobs past their queue's retention
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     prune_every: Duration,
-}
-
-/// What a step did.
-#[derive(Debug, Serialize)]
-struct Step {
-    reaped: u64,
-    promoted: u64,
-    fired: u64,
-    pruned: u64,
 }
 
 pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), CommandError> {
@@ -69,6 +59,7 @@ fn report(context: &mut Context, done: &MaintenanceReport) -> Result<(), Command
     let actions = [("reaped", reaped), ("promoted", promoted), ("fired", fired), ("pruned", pruned)];
     let done = actions.iter().filter(|(_, count)| *count > 0);
     let sentence: Vec<_> = done.map(|(action, count)| format!("{action} {}", jobs(*count))).collect();
-    context.output.done(&Step { reaped, promoted, fired, pruned }, &sentence.join(", "))?;
+    let step = Value::named(actions.map(|(action, count)| (action, Value::number(count))));
+    context.output.done(&step, &sentence.join(", "))?;
     context.output.flush()
 }

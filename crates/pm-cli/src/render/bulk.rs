@@ -1,10 +1,10 @@
 //! Reports of bulk commands: each job as JSON, or a human-readable summary; in bounded memory.
 
 use super::json;
-use super::output::{Format, Output, jobs};
+use super::output::{Format, Json, Output, jobs};
+use super::value::Value;
 use crate::error::CommandError;
 use pm_driver_tokio_postgres::Uuid;
-use serde::Serialize;
 
 /// How many refused jobs the summary lists.
 const MAX_LISTED: usize = 10;
@@ -23,7 +23,7 @@ pub(crate) struct ActionText {
 }
 
 /// The number of jobs by outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
     pub(crate) changed: u64,
     pub(crate) skipped: u64,
@@ -37,6 +37,13 @@ impl Tally {
     }
 }
 
+impl Json for Tally {
+    fn json(&self) -> Value {
+        let counts = [("changed", self.changed), ("skipped", self.skipped), ("not_found", self.not_found)];
+        Value::named(counts.map(|(name, count)| (name, Value::number(count))))
+    }
+}
+
 /// The report of a bulk command.
 pub(crate) struct BulkReport {
     text: ActionText,
@@ -45,14 +52,6 @@ pub(crate) struct BulkReport {
     refusals: Vec<String>,
     /// Whether the head of the JSON document was written.
     is_begun: bool,
-}
-
-#[derive(Serialize)]
-struct Entry<'a> {
-    id: &'a str,
-    result: &'static str,
-    /// Why the job was skipped.
-    why: Option<&'a str>,
 }
 
 impl BulkReport {
@@ -69,21 +68,21 @@ impl BulkReport {
     /// Reports that a job was changed.
     pub(crate) fn changed(&mut self, output: &mut Output, id: Uuid) -> Result<(), CommandError> {
         self.tally.changed += 1;
-        self.entry(output, &Entry { id: &id.to_string(), result: "changed", why: None })
+        self.entry(output, &id.to_string(), "changed", None)
     }
 
     /// Reports that a job was skipped, and why.
     pub(crate) fn skipped(&mut self, output: &mut Output, id: Uuid, why: &str) -> Result<(), CommandError> {
         self.tally.skipped += 1;
         self.add_refusal(format!("{id}: {why}"));
-        self.entry(output, &Entry { id: &id.to_string(), result: "skipped", why: Some(why) })
+        self.entry(output, &id.to_string(), "skipped", Some(why))
     }
 
     /// Reports that a job was not found; `id` may be the end of an id.
     pub(crate) fn not_found(&mut self, output: &mut Output, id: &str) -> Result<(), CommandError> {
         self.tally.not_found += 1;
         self.add_refusal(format!("{id}: not found"));
-        self.entry(output, &Entry { id, result: "not_found", why: None })
+        self.entry(output, id, "not_found", None)
     }
 
     /// Ends the report and returns a summary without a full stop.
@@ -120,14 +119,15 @@ impl BulkReport {
         }
     }
 
-    fn entry(&mut self, output: &mut Output, entry: &Entry<'_>) -> Result<(), CommandError> {
+    fn entry(&mut self, output: &mut Output, id: &str, result: &str, why: Option<&str>) -> Result<(), CommandError> {
+        let entry = || json::line(&Value::named([("id", id.into()), ("result", result.into()), ("why", why.into())]));
         match output.format() {
             Format::Human => Ok(()),
-            Format::Ndjson => output.text(&format!("{}\n", json::line(entry))),
+            Format::Ndjson => output.text(&format!("{}\n", entry())),
             Format::Json => {
                 let comma = if self.is_begun { "," } else { "" };
                 self.begin(output)?;
-                output.text(&format!("{comma}\n    {}", json::line(entry)))
+                output.text(&format!("{comma}\n    {}", entry()))
             }
         }
     }

@@ -1,34 +1,28 @@
 //! Findings of `pm db doctor`.
 
+use super::output::Json;
+use super::value::Value;
 use crate::text::printable;
 use pm_driver_tokio_postgres::Finding;
-use serde::Serialize;
 
-/// A finding as JSON. The names are documented: do not change them.
-#[derive(Serialize)]
-pub(crate) struct FindingView {
-    /// The name of the check.
-    check: &'static str,
-    what: String,
-    why: &'static str,
-    /// A shell command.
-    remedy: String,
+impl Json for Finding {
+    fn json(&self) -> Value {
+        Value::named([
+            ("check", self.check.name().into()),
+            ("what", self.what.as_str().into()),
+            ("why", self.why.into()),
+            // A shell command.
+            ("remedy", self.remedy.command().into()),
+        ])
+    }
 }
 
-impl FindingView {
-    /// Returns the view of a finding.
-    pub(crate) fn new(finding: &Finding) -> Self {
-        FindingView {
-            check: finding.check.name(),
-            what: finding.what.clone(),
-            why: finding.why,
-            remedy: finding.remedy.command(),
-        }
-    }
-
-    /// Returns the finding as a human-readable paragraph; the name of the check may be coloured.
-    pub(crate) fn paragraph(&self, colour: bool) -> String {
-        let check = if colour { format!("\u{1b}[31m{}\u{1b}[0m", self.check) } else { self.check.to_owned() };
-        format!("{check}: {}\n  why: {}\n  run: {}\n", printable(&self.what), self.why, printable(&self.remedy))
-    }
+/// Returns the findings, a human-readable paragraph each; the names of the checks may be coloured.
+pub(crate) fn finding_paragraphs(findings: &[Finding], colour: bool) -> String {
+    let paragraph = |finding: &Finding| {
+        let Finding { check, what, why, remedy } = finding;
+        let check = if colour { format!("\u{1b}[31m{}\u{1b}[0m", check.name()) } else { check.name().to_owned() };
+        format!("{check}: {}\n  why: {why}\n  run: {}\n", printable(what), printable(&remedy.command()))
+    };
+    findings.iter().map(paragraph).collect::<Vec<_>>().join("\n")
 }

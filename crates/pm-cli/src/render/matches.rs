@@ -1,11 +1,10 @@
 //! Searching for text in jobs.
 
-use super::job::JobView;
+use super::output::Json;
 use super::payload::decode;
 use super::value::{Value, key_text};
 use crate::path::{Path, Step};
 use pm_driver_tokio_postgres::{JobMetadata, RawPayload};
-use serde::Serialize;
 
 /// How many characters an excerpt has before the match, and from the match on.
 const EXCERPT: (usize, usize) = (20, 50);
@@ -14,32 +13,32 @@ const EXCERPT: (usize, usize) = (20, 50);
 pub(crate) struct Needle(String);
 
 /// Where the text was found, with an excerpt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Location {
     /// `description`, `key`, `reason`, or `payload` and the path in it.
-    #[serde(rename = "place")]
     name: String,
     excerpt: String,
 }
 
-/// A job that contains the text, as JSON.
-#[derive(Serialize)]
-pub(crate) struct MatchView {
-    #[serde(flatten)]
-    job: JobView,
-    found: Location,
+/// A job that contains the text.
+pub(crate) struct JobMatch {
+    pub(crate) job: JobMetadata,
+    pub(crate) found: Location,
 }
 
-impl MatchView {
-    /// Returns the view of a match.
-    pub(crate) fn new(job: JobMetadata, found: Location) -> Self {
-        MatchView { job: JobView::new(job), found }
+impl Json for JobMatch {
+    fn json(&self) -> Value {
+        let Location { name, excerpt } = &self.found;
+        let found = Value::named([("place", name.as_str().into()), ("excerpt", excerpt.as_str().into())]);
+        self.job.json().and(Value::named([("found", found)]))
     }
+}
 
+impl JobMatch {
     /// Returns the match as a human-readable line.
     pub(crate) fn line(&self) -> String {
-        let Location { name, excerpt } = &self.found;
-        let line = format!("{}  {name}: {excerpt}", self.job.line());
+        let JobMatch { job, found: Location { name, excerpt } } = self;
+        let line = format!("{}  {}  {}  {name}: {excerpt}", job.id, job.queue, job.state);
         crate::text::printable(&line).into_owned()
     }
 }

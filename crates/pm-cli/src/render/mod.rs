@@ -2,10 +2,10 @@
 
 mod bulk;
 mod change;
-mod exact;
 mod finding;
 mod job;
 mod json;
+mod lookup;
 mod matches;
 mod output;
 mod payload;
@@ -20,16 +20,16 @@ mod value;
 mod yaml;
 
 pub(crate) use bulk::{ActionText, BulkReport, Tally};
-pub(crate) use change::ChangeView;
-pub(crate) use finding::FindingView;
-pub(crate) use job::{JobView, job_document, job_table};
-pub(crate) use matches::{Location, MatchView, Needle};
-pub(crate) use output::{Format, Output, jobs, may_colour, stderr_is_terminal, write_stderr};
+pub(crate) use change::JobChange;
+pub(crate) use finding::finding_paragraphs;
+pub(crate) use job::FullJob;
+pub(crate) use matches::{JobMatch, Location, Needle};
+pub(crate) use output::{Format, Json, Output, jobs, may_colour, stderr_is_terminal, write_stderr};
 pub(crate) use payload::decode as payload_value;
 pub(crate) use progress::{Progress, Total};
-pub(crate) use queue::{QueueView, SettingsView, compact_count, queue_table};
-pub(crate) use schedule::{ScheduleView, schedule_table};
-pub(crate) use stats::{StatsView, per_minute};
+pub(crate) use queue::compact_count;
+pub(crate) use schedule::next_tick;
+pub(crate) use stats::{per_minute, stats_text};
 pub(crate) use stream::RowStream;
 pub(crate) use time::length;
 pub(crate) use value::Value;

@@ -1,12 +1,30 @@
 //! The output: results on stdout, messages on stderr.
 
 use super::table::{Screen, Table};
-use super::value::Value;
-use super::{exact, json, yaml};
+use super::value::{Exact, Value};
+use super::{json, yaml};
 use crate::error::CommandError;
 use crate::text::printable;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::io::{self, BufWriter, IsTerminal, Write};
+
+/// What programs get as JSON.
+pub(crate) trait Json {
+    /// Returns the value to write. Its names are documented: do not change them. Times are RFC 3339 in UTC.
+    fn json(&self) -> Value;
+}
+
+/// What humans get as a document.
+pub(crate) trait Show: Json {
+    /// Returns the value to write as YAML.
+    fn yaml(&self) -> Value;
+}
+
+/// What humans get as the row of a table.
+pub(crate) trait List: Json + Sized {
+    /// Returns the table of these rows.
+    fn table(rows: &[Self]) -> Table;
+}
 
 /// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,68 +69,47 @@ impl Output {
         self.stdout.get_mut().ignores_closed_pipe = true;
     }
 
-    /// Writes rows: a table, a JSON array, or a line each.
-    pub(crate) fn rows<T: Serialize>(&mut self, rows: &[T], table: fn(&[T]) -> Table) -> Result<(), CommandError> {
-        match self.format {
-            Format::Human if rows.is_empty() => {}
-            Format::Human => write!(self.stdout, "{}", table(rows).draw(self.screen))?,
-            Format::Json => writeln!(self.stdout, "{}", json::pretty(&rows))?,
-            Format::Ndjson => rows.iter().try_for_each(|row| writeln!(self.stdout, "{}", json::line(row)))?,
+    /// Writes a list: a table, a JSON array, or a line each. For humans, `none` is the message for an empty list.
+    pub(crate) fn rows<T: List>(&mut self, rows: &[T], none: &str) -> Result<(), CommandError> {
+        if rows.is_empty() && self.format == Format::Human {
+            self.message(none);
+            return Ok(());
         }
-        Ok(())
+        self.show_all(rows, |screen| T::table(rows).draw(screen))
     }
 
-    /// Writes one value: YAML or a JSON document.
-    pub(crate) fn document<T: Serialize>(&mut self, thing: &T, yaml: fn(&T) -> Value) -> Result<(), CommandError> {
-        match self.format {
-            Format::Human => write!(self.stdout, "{}", yaml::document(&yaml(thing)))?,
-            Format::Json => writeln!(self.stdout, "{}", json::pretty(thing))?,
-            Format::Ndjson => writeln!(self.stdout, "{}", json::line(thing))?,
-        }
-        Ok(())
+    /// Writes one thing: YAML or a JSON document.
+    pub(crate) fn document(&mut self, thing: &impl Show) -> Result<(), CommandError> {
+        self.show(thing, |_| yaml::document(&thing.yaml()))
     }
 
-    /// Writes rows: a paragraph each, a JSON array, or a line each.
-    pub(crate) fn paragraphs<T: Serialize>(
+    /// Writes one thing: the text of `human`, or a JSON document.
+    pub(crate) fn show(&mut self, thing: &impl Json, human: impl FnOnce(Screen) -> String) -> Result<(), CommandError> {
+        match self.format {
+            Format::Human => self.text(&human(self.screen)),
+            Format::Json => self.text(&(json::pretty(&thing.json()) + "\n")),
+            Format::Ndjson => self.text(&(json::line(&thing.json()) + "\n")),
+        }
+    }
+
+    /// Writes several things: the text of `human`, a JSON array, or a line each.
+    pub(crate) fn show_all<T: Json>(
         &mut self,
-        rows: &[T],
-        paragraph: fn(&T, colour: bool) -> String,
+        things: &[T],
+        human: impl FnOnce(Screen) -> String,
     ) -> Result<(), CommandError> {
         match self.format {
-            Format::Human => {
-                let paragraphs: Vec<_> = rows.iter().map(|row| paragraph(row, self.screen.colour)).collect();
-                write!(self.stdout, "{}", paragraphs.join("\n"))?;
-            }
-            Format::Json => writeln!(self.stdout, "{}", json::pretty(&rows))?,
-            Format::Ndjson => rows.iter().try_for_each(|row| writeln!(self.stdout, "{}", json::line(row)))?,
+            Format::Human => self.text(&human(self.screen)),
+            Format::Json => self.text(&(json::pretty(&All(things)) + "\n")),
+            Format::Ndjson => things.iter().try_for_each(|thing| self.text(&(json::line(&thing.json()) + "\n"))),
         }
-        Ok(())
-    }
-
-    /// Writes several tables, each with its heading, or a JSON document.
-    pub(crate) fn tables<T: Serialize>(
-        &mut self,
-        thing: &T,
-        tables: fn(&T) -> Vec<(String, Table)>,
-    ) -> Result<(), CommandError> {
-        match self.format {
-            Format::Human => {
-                for (index, (heading, table)) in tables(thing).into_iter().enumerate() {
-                    let space = if index > 0 { "\n" } else { "" };
-                    write!(self.stdout, "{space}{heading}\n{}", table.draw(self.screen))?;
-                }
-            }
-            Format::Json => writeln!(self.stdout, "{}", json::pretty(thing))?,
-            Format::Ndjson => writeln!(self.stdout, "{}", json::line(thing))?,
-        }
-        Ok(())
     }
 
     /// Writes the result of a change: a message on stderr for humans, a JSON document for programs.
-    pub(crate) fn done<T: Serialize>(&mut self, thing: &T, message: &str) -> Result<(), CommandError> {
+    pub(crate) fn done(&mut self, json: &Value, message: &str) -> Result<(), CommandError> {
         match self.format {
             Format::Human => self.message(message),
-            Format::Json | Format::Ndjson => writeln!(self.stdout, "{}", json::line(thing))?,
+            Format::Json | Format::Ndjson => writeln!(self.stdout, "{}", json::line(json))?,
         }
         Ok(())
     }
@@ -134,8 +131,8 @@ impl Output {
             (Format::Human, Value::Text(text)) => self.stdout.write_all(text.as_bytes())?,
             (Format::Human, Value::Bytes(bytes)) => self.stdout.write_all(bytes)?,
             (Format::Human, Value::Number(number)) => writeln!(self.stdout, "{number}")?,
-            (Format::Human | Format::Json, value) => writeln!(self.stdout, "{}", json::pretty(&exact::Exact(value)))?,
-            (Format::Ndjson, value) => writeln!(self.stdout, "{}", json::line(&exact::Exact(value)))?,
+            (Format::Human | Format::Json, value) => writeln!(self.stdout, "{}", json::pretty(&Exact(value)))?,
+            (Format::Ndjson, value) => writeln!(self.stdout, "{}", json::line(&Exact(value)))?,
         }
         Ok(())
     }
@@ -152,6 +149,15 @@ impl Output {
     /// A closed pipe is an error with exit code 0.
     pub(crate) fn flush(&mut self) -> Result<(), CommandError> {
         Ok(self.stdout.flush()?)
+    }
+}
+
+/// Things that become JSON one at a time.
+struct All<'a, T>(&'a [T]);
+
+impl<T: Json> Serialize for All<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Json::json))
     }
 }
 

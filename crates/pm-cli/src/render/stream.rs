@@ -1,9 +1,8 @@
 //! Rows that are written one at a time, in any format.
 
 use super::json;
-use super::output::{Format, Output};
+use super::output::{Format, Json, Output};
 use crate::error::CommandError;
-use serde::Serialize;
 
 /// Writes rows one at a time; `--json` makes them one array.
 #[derive(Default)]
@@ -21,7 +20,7 @@ impl RowStream {
     }
 
     /// Writes and flushes a row; `line` makes the human-readable form.
-    pub(crate) fn row<T: Serialize>(
+    pub(crate) fn row<T: Json>(
         &mut self,
         output: &mut Output,
         row: &T,
@@ -29,9 +28,10 @@ impl RowStream {
     ) -> Result<(), CommandError> {
         let text = match output.format() {
             Format::Human => format!("{}\n", line(row)),
-            Format::Json | Format::Ndjson if self.is_endless => format!("{}\n", json::line(row)),
-            Format::Ndjson => format!("{}\n", json::line(row)),
-            Format::Json => format!("{}\n  {}", if self.count == 0 { "[" } else { "," }, json::line(row)),
+            Format::Json if !self.is_endless => {
+                format!("{}\n  {}", if self.count == 0 { "[" } else { "," }, json::line(&row.json()))
+            }
+            Format::Json | Format::Ndjson => format!("{}\n", json::line(&row.json())),
         };
         self.count += 1;
         output.text(&text)?;

@@ -73,6 +73,13 @@ impl Column {
         Column { is_number: true, ..Column::new(title, cells) }
     }
 
+    /// Returns the column that says which rows are paused.
+    pub(crate) fn states(are_paused: impl Iterator<Item = bool>) -> Self {
+        let cells = are_paused.map(|is_paused| if is_paused { "paused" } else { "active" }.to_owned());
+        let colour = |state: &str| if state == "paused" { Colour::Magenta } else { Colour::Plain };
+        Column::new("state", cells).coloured(colour)
+    }
+
     /// Allows its cells to be cut.
     pub(crate) fn may_be_cut(mut self) -> Self {
         self.shrinks = Shrinks::Cut;

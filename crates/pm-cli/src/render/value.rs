@@ -1,6 +1,6 @@
 //! Schemaless values: payloads of any codec, and the documents of commands.
 
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// More bytes than this are shown as their number.
@@ -33,8 +33,31 @@ pub(crate) enum Value {
 
 impl Value {
     /// Returns a map with these names as keys.
-    pub(crate) fn named(entries: Vec<(&str, Value)>) -> Self {
-        Value::Map(entries.into_iter().map(|(name, value)| (Value::Plain(name.to_owned()), value)).collect())
+    pub(crate) fn named<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+        Value::Map(entries.into_iter().map(|(name, value)| (Value::plain(name), value)).collect())
+    }
+
+    /// Returns a map with these names as keys, without those whose value is null.
+    pub(crate) fn present<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+        Self::named(entries.into_iter().filter(|(_, value)| *value != Value::Null))
+    }
+
+    /// Adds the entries of another map to this map.
+    pub(crate) fn and(mut self, more: Value) -> Self {
+        if let (Value::Map(entries), Value::Map(more)) = (&mut self, more) {
+            entries.extend(more);
+        }
+        self
+    }
+
+    /// Returns a number.
+    pub(crate) fn number(number: impl ToString) -> Self {
+        Value::Number(number.to_string())
+    }
+
+    /// Returns a list.
+    pub(crate) fn list<T: Into<Value>>(elements: impl IntoIterator<Item = T>) -> Self {
+        Value::List(elements.into_iter().map(Into::into).collect())
     }
 
     /// Returns pm's own text, which needs no quotes.
@@ -50,10 +73,7 @@ impl Value {
     /// Returns the text that represents bytes: `0x…` for a few, `<N bytes>` for many; `None` for other values.
     pub(super) fn bytes_text(&self) -> Option<String> {
         match self {
-            Value::Bytes(bytes) if bytes.len() <= MAX_SHOWN_BYTES => {
-                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                Some(format!("0x{digits}"))
-            }
+            Value::Bytes(bytes) if bytes.len() <= MAX_SHOWN_BYTES => Some(hex(bytes)),
             Value::Bytes(bytes) => Some(format!("<{} bytes>", bytes.len())),
             Value::Extension(tag, size) => Some(format!("<ext {tag}: {size} bytes>")),
             Value::List(elements) if elements.len() >= MIN_BYTE_ARRAY && elements.iter().all(Value::is_byte) => {
@@ -68,33 +88,77 @@ impl Value {
     }
 }
 
+impl From<bool> for Value {
+    fn from(bool: bool) -> Self {
+        Value::Bool(bool)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Value::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::Text(text)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Value::Null, Into::into)
+    }
+}
+
 /// JSON: numbers as written, bytes as the text that represents them, keys other than strings as their JSON.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Some(text) = self.bytes_text() {
-            return serializer.serialize_str(&text);
-        }
-        match self {
-            Value::Null => serializer.serialize_unit(),
+        Written { value: self, is_exact: false }.serialize(serializer)
+    }
+}
+
+/// JSON of a value in which all bytes are `0x…`, also many.
+pub(super) struct Exact<'a>(pub(super) &'a Value);
+
+impl Serialize for Exact<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Written { value: self.0, is_exact: true }.serialize(serializer)
+    }
+}
+
+struct Written<'a> {
+    value: &'a Value,
+    is_exact: bool,
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let of = |value| Written { value, is_exact: self.is_exact };
+        match self.value {
+            Value::Bytes(bytes) if self.is_exact => serializer.serialize_str(&hex(bytes)),
+            Value::List(elements) if self.is_exact => serializer.collect_seq(elements.iter().map(of)),
+            value if let Some(text) = value.bytes_text() => serializer.serialize_str(&text),
+            Value::Null | Value::Bytes(_) | Value::Extension(..) => serializer.serialize_unit(),
             Value::Bool(bool) => serializer.serialize_bool(*bool),
             Value::Number(number) => match RawValue::from_string(number.clone()) {
                 Ok(raw) => raw.serialize(serializer),
                 Err(_) => serializer.serialize_str(number),
             },
             Value::Plain(text) | Value::Text(text) => serializer.serialize_str(text),
-            Value::Bytes(_) | Value::Extension(..) => serializer.serialize_unit(),
-            Value::List(elements) => {
-                let mut list = serializer.serialize_seq(Some(elements.len()))?;
-                elements.iter().try_for_each(|element| list.serialize_element(element))?;
-                list.end()
-            }
+            Value::List(elements) => serializer.collect_seq(elements.iter().map(of)),
             Value::Map(entries) => {
-                let mut map = serializer.serialize_map(Some(entries.len()))?;
-                entries.iter().try_for_each(|(key, value)| map.serialize_entry(&key_text(key), value))?;
-                map.end()
+                serializer.collect_map(entries.iter().map(|(key, value)| (key_text(key), of(value))))
             }
         }
     }
+}
+
+/// Returns bytes like `0x00ff`.
+fn hex(bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("0x{digits}")
 }
 
 /// Returns a key as text, for JSON and YAML.

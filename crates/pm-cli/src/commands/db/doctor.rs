@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::render::{FindingView, Format};
+use crate::render::{Format, finding_paragraphs};
 use std::time::Duration;
 
 /// Diagnoses common problems and suggests fixes
@@ -35,9 +35,8 @@ pub(crate) struct DoctorArgs {
 
 pub(super) async fn run(context: &mut Context, args: &DoctorArgs) -> Result<(), CommandError> {
     let findings = context.connect_unchecked().await?.doctor(args.threshold).await?;
-    let views: Vec<_> = findings.iter().map(FindingView::new).collect();
-    context.output.paragraphs(&views, FindingView::paragraph)?;
-    match views.len() {
+    context.output.show_all(&findings, |screen| finding_paragraphs(&findings, screen.colour))?;
+    match findings.len() {
         0 if context.output.format() == Format::Human => context.output.message("No problems found."),
         0 => {}
         1 => return Err(CommandError::refused("1 problem found")),

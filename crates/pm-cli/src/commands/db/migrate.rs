@@ -2,9 +2,9 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::render::Value;
 use pm_core::SchemaName;
 use pm_driver_tokio_postgres::{SCHEMA_VERSION, migration_script};
-use serde::Serialize;
 
 /// Creates pm's tables, or migrates them to the current version
 ///
@@ -26,16 +26,6 @@ pub(crate) struct MigrateArgs {
     check: bool,
 }
 
-#[derive(Serialize)]
-struct Migration<'a> {
-    schema: &'a str,
-    /// The version found; 0 without tables.
-    found: u32,
-    /// The version that this program needs.
-    wanted: u32,
-    migrated: bool,
-}
-
 pub(super) async fn run(context: &mut Context, args: &MigrateArgs) -> Result<(), CommandError> {
     let schema = context.settings()?.schema;
     if args.print {
@@ -43,7 +33,16 @@ pub(super) async fn run(context: &mut Context, args: &MigrateArgs) -> Result<(),
     }
     let queue = context.connect_unchecked().await?;
     let found = queue.schema_version().await?;
-    let report = |migrated| Migration { schema: schema.as_str(), found, wanted: SCHEMA_VERSION, migrated };
+    let report = |migrated: bool| {
+        Value::named([
+            ("schema", schema.as_str().into()),
+            // The version found; 0 without tables.
+            ("found", Value::number(found)),
+            // The version that this program needs.
+            ("wanted", Value::number(SCHEMA_VERSION)),
+            ("migrated", migrated.into()),
+        ])
+    };
     if args.check && found < SCHEMA_VERSION {
         context.output.done(&report(false), &current(&schema, found))?;
         let message = format!("schema \"{schema}\" is not at version {SCHEMA_VERSION}");

@@ -7,10 +7,9 @@ mod prune;
 mod sql;
 
 use crate::context::Context;
-use crate::duration::show_seconds;
+use crate::duration::{show_seconds, whole_ms};
 use crate::error::CommandError;
-use crate::render::{StatsView, jobs};
-use serde::Serialize;
+use crate::render::{Value, jobs, stats_text};
 
 /// Manages pm's tables
 ///
@@ -58,13 +57,6 @@ pub(crate) enum DbCommand {
     Sql(sql::SqlArgs),
 }
 
-#[derive(Serialize)]
-struct Reaped {
-    reaped: u64,
-    /// `null` when no job is in progress.
-    next_lease_ends_in_ms: Option<u64>,
-}
-
 impl DbCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
@@ -81,7 +73,7 @@ impl DbCommand {
 
 async fn stats(context: &mut Context) -> Result<(), CommandError> {
     let stats = context.connect().await?.stats().await?;
-    context.output.tables(&StatsView::new(stats), StatsView::tables)
+    context.output.show(&stats, |screen| stats_text(&stats, screen))
 }
 
 async fn reap(context: &mut Context) -> Result<(), CommandError> {
@@ -90,7 +82,9 @@ async fn reap(context: &mut Context) -> Result<(), CommandError> {
         Some(next) => format!("the next lease expires in {}", show_seconds(next)),
         None => "no job is in progress".to_owned(),
     };
-    let next_lease_ends_in_ms = next.map(|next| u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
     let sentence = format!("Reaped {}; {then}.", jobs(reaped));
-    context.output.done(&Reaped { reaped, next_lease_ends_in_ms }, &sentence)
+    // `null` when no job is in progress.
+    let next_ms = next.map(|next| Value::number(whole_ms(next))).into();
+    let json = Value::named([("reaped", Value::number(reaped)), ("next_lease_ends_in_ms", next_ms)]);
+    context.output.done(&json, &sentence)
 }

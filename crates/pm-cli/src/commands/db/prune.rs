@@ -2,14 +2,8 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::{Progress, Total, jobs, stderr_is_terminal};
+use crate::render::{Progress, Total, Value, jobs, stderr_is_terminal};
 use crate::stop::Stop;
-use serde::Serialize;
-
-#[derive(Serialize)]
-struct Pruned {
-    pruned: u64,
-}
 
 pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     let queue = context.connect().await?;
@@ -28,5 +22,5 @@ pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     }
     drop(progress);
     let pruned = prune.deleted();
-    context.output.done(&Pruned { pruned }, &format!("Pruned {}.", jobs(pruned)))
+    context.output.done(&Value::named([("pruned", Value::number(pruned))]), &format!("Pruned {}.", jobs(pruned)))
 }

@@ -4,10 +4,9 @@ use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::{CommandError, Exit};
 use crate::input::{Source, codec_parser, encode, parse_queue, parse_time, read_all};
-use crate::render::{Format, Output, Value, jobs};
+use crate::render::{Format, Json, Output, Value, jobs};
 use pm_core::{Codec, MAX_PAYLOAD_BYTES, QueueName, RunAt, Timestamp};
 use pm_driver_tokio_postgres::{EnqueueOptions, Enqueued, InitialState, Queue, RawPayload};
-use serde::Serialize;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,13 +69,6 @@ pub(crate) struct AddArgs {
     paused: bool,
 }
 
-#[derive(Serialize)]
-struct Added {
-    id: String,
-    /// Whether the job is new; if not, it is the job that reserves the key.
-    added: bool,
-}
-
 pub(super) async fn run(context: &mut Context, args: &AddArgs) -> Result<(), CommandError> {
     let source = args.source()?;
     if args.batch {
@@ -88,26 +80,28 @@ pub(super) async fn run(context: &mut Context, args: &AddArgs) -> Result<(), Com
     if let Enqueued::Existing(id, state) = enqueued {
         context.output.message(&format!("No job was added: the key is reserved by job {id}, which is {state}."));
     }
-    write(&mut context.output, &[Added::new(&enqueued)]).map_err(|error| match enqueued {
+    write(&mut context.output, std::slice::from_ref(&enqueued)).map_err(|error| match enqueued {
         Enqueued::Inserted(id) => error.hint(format!("the job was added: {id}")),
         _ => error,
     })
 }
 
 /// Writes and flushes the ids, a line each.
-fn write(output: &mut Output, added: &[Added]) -> Result<(), CommandError> {
+fn write(output: &mut Output, added: &[Enqueued]) -> Result<(), CommandError> {
     for job in added {
         match output.format() {
-            Format::Human => output.text(&format!("{}\n", job.id))?,
-            Format::Json | Format::Ndjson => output.done(job, "")?,
+            Format::Human => output.text(&format!("{}\n", job.id()))?,
+            Format::Json | Format::Ndjson => output.done(&job.json(), "")?,
         }
     }
     output.flush()
 }
 
-impl Added {
-    fn new(job: &Enqueued) -> Self {
-        Added { id: job.id().to_string(), added: matches!(job, Enqueued::Inserted(_)) }
+impl Json for Enqueued {
+    fn json(&self) -> Value {
+        // A job that was not added is the one that reserves the key.
+        let added = matches!(self, Enqueued::Inserted(_));
+        Value::named([("id", Value::plain(self.id())), ("added", added.into())])
     }
 }
 
@@ -144,7 +138,7 @@ async fn add_lines(context: &mut Context, args: &AddArgs, source: &Source) -> Re
     let ended = added.and_then(|problem| problem.map_or(Ok(()), Err));
     let written = match context.output.format() {
         Format::Json if ended.is_ok() || batch.count > 0 => {
-            context.output.document(&batch.buffered, |_| Value::Null).and_then(|()| context.output.flush())
+            context.output.show_all(&batch.buffered, |_| String::new()).and_then(|()| context.output.flush())
         }
         _ => Ok(()),
     };
@@ -161,7 +155,7 @@ struct Batch<R> {
     /// The last line up to which all jobs are known to be added.
     last: u64,
     /// The added jobs for `--json`, whose document is written at the end.
-    buffered: Vec<Added>,
+    buffered: Vec<Enqueued>,
 }
 
 impl<R: BufRead> Batch<R> {
@@ -203,10 +197,9 @@ impl<R: BufRead> Batch<R> {
     }
 }
 
-async fn add_payloads(queue: &Queue, args: &AddArgs, payloads: Vec<RawPayload>) -> Result<Vec<Added>, CommandError> {
+async fn add_payloads(queue: &Queue, args: &AddArgs, payloads: Vec<RawPayload>) -> Result<Vec<Enqueued>, CommandError> {
     let jobs = payloads.into_iter().map(|payload| (payload, args.options()));
-    let enqueued = queue.enqueue_many(args.queue.as_str(), jobs).await?;
-    Ok(enqueued.iter().map(Added::new).collect())
+    Ok(queue.enqueue_many(args.queue.as_str(), jobs).await?)
 }
 
 /// Payloads, one per line.

@@ -3,10 +3,9 @@
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::{parse_id, parse_queue};
-use crate::render::Format;
+use crate::render::{Format, Value};
 use pm_core::{IdSuffix, QueueName};
 use pm_driver_tokio_postgres::EnqueueOptions;
-use serde::Serialize;
 
 /// Adds a job with the payload of another, and prints its id
 ///
@@ -26,14 +25,6 @@ pub(crate) struct CopyArgs {
     to: QueueName,
 }
 
-#[derive(Serialize)]
-struct Copied<'a> {
-    /// The new job.
-    id: String,
-    copy_of: String,
-    queue: &'a str,
-}
-
 pub(super) async fn run(context: &mut Context, args: &CopyArgs) -> Result<(), CommandError> {
     let queue = context.connect().await?;
     let source = crate::id::resolve(&queue, &args.id).await?;
@@ -41,8 +32,9 @@ pub(super) async fn run(context: &mut Context, args: &CopyArgs) -> Result<(), Co
     match context.output.format() {
         Format::Human => context.output.text(&format!("{id}\n")),
         Format::Json | Format::Ndjson => {
-            let copied = Copied { id: id.to_string(), copy_of: source.to_string(), queue: args.to.as_str() };
-            context.output.done(&copied, "")
+            let copy_of = Value::plain(source);
+            let copied = [("id", Value::plain(id)), ("copy_of", copy_of), ("queue", args.to.as_str().into())];
+            context.output.done(&Value::named(copied), "")
         }
     }
 }

@@ -3,7 +3,6 @@
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::{parse_id, parse_queue, parse_state};
-use crate::render::{Format, JobView, job_table};
 use pm_core::{IdSuffix, QueueName, State};
 use pm_driver_tokio_postgres::JobFilter;
 
@@ -40,9 +39,5 @@ pub(super) async fn run(context: &mut Context, args: &LsArgs) -> Result<(), Comm
         filter.after = Some(crate::id::resolve(&queue, after).await?);
     }
     let jobs = queue.list_jobs(filter).await?;
-    if jobs.is_empty() && context.output.format() == Format::Human {
-        context.output.message("No jobs.");
-    }
-    let views: Vec<_> = jobs.into_iter().map(JobView::new).collect();
-    context.output.rows(&views, job_table)
+    context.output.rows(&jobs, "No jobs.")
 }

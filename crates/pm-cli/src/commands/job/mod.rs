@@ -15,6 +15,8 @@ mod search;
 mod show;
 mod watch;
 
+pub(super) use show::read as read_job;
+
 use crate::context::Context;
 use crate::error::CommandError;
 

@@ -4,7 +4,7 @@ use super::bulk::{Filter, Pages};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::{parse_queue, parse_state};
-use crate::render::{Location, MatchView, Needle, Progress, RowStream, jobs};
+use crate::render::{JobMatch, Location, Needle, Progress, RowStream, jobs};
 use crate::stop::Stop;
 use futures_util::future::try_join_all;
 use pm_core::{QueueName, State};
@@ -128,7 +128,7 @@ impl Search {
             self.jobs += 1;
             let Some(location) = location else { continue };
             self.progress.hide();
-            self.rows.row(&mut context.output, &MatchView::new(job, location), MatchView::line)?;
+            self.rows.row(&mut context.output, &JobMatch { job, found: location }, JobMatch::line)?;
             if self.rows.count >= self.max_matches {
                 return Ok(true);
             }

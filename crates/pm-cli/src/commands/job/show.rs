@@ -3,9 +3,9 @@
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_id;
-use crate::render::JobView;
+use crate::render::FullJob;
 use pm_core::IdSuffix;
-use pm_driver_tokio_postgres::{Queue, Uuid};
+use pm_driver_tokio_postgres::{Error, Queue, Uuid};
 
 /// Shows a job with its payload and its failed attempts, as YAML
 ///
@@ -30,9 +30,14 @@ pub(super) async fn run(context: &mut Context, args: &ShowArgs) -> Result<(), Co
 
 /// Shows a job with all details.
 pub(super) async fn show(context: &mut Context, queue: &Queue, id: Uuid) -> Result<(), CommandError> {
-    let job = queue.get_job(id).await?.ok_or(pm_core::Error::JobNotFound(id))?;
+    let job = read(queue, id).await?.ok_or(pm_core::Error::JobNotFound(id))?;
+    context.output.document(&job)
+}
+
+/// Reads a job with all details, if it exists.
+pub(in crate::commands) async fn read(queue: &Queue, id: Uuid) -> Result<Option<FullJob>, Error> {
+    let Some(job) = queue.get_job(id).await? else { return Ok(None) };
     let attempts = queue.attempts(id).await?;
     let payload = queue.payload(id).await?;
-    let view = JobView::new(job).with_details(attempts, payload.as_ref());
-    context.output.document(&view, JobView::yaml)
+    Ok(Some(FullJob::new(job, attempts, payload.as_ref())))
 }

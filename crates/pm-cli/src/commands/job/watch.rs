@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::CommandError;
 use crate::input::parse_queue;
-use crate::render::{ChangeView, Format, RowStream};
+use crate::render::{Format, JobChange, RowStream};
 use crate::stop::Stop;
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::{ErrorKind, JobFilter, JobMetadata, Queue, Uuid};
@@ -63,7 +63,7 @@ pub(super) async fn run(context: &mut Context, args: &WatchArgs) -> Result<(), C
         match changes {
             Ok(changes) => {
                 for change in &changes {
-                    rows.row(&mut context.output, change, ChangeView::line)?;
+                    rows.row(&mut context.output, change, JobChange::line)?;
                 }
             }
             // The next poll that succeeds reports the changes since.
@@ -82,7 +82,7 @@ struct Watch {
 impl Watch {
     /// Polls once and returns the changes since the last poll, oldest job first. After an error, the next poll returns
     /// these changes.
-    async fn poll(&mut self) -> Result<Vec<ChangeView>, pm_driver_tokio_postgres::Error> {
+    async fn poll(&mut self) -> Result<Vec<JobChange>, pm_driver_tokio_postgres::Error> {
         let mut filter = JobFilter::default().limit(MAX_WATCHED);
         filter.queue.clone_from(&self.name);
         let newest = self.queue.list_jobs(filter).await?;
@@ -93,19 +93,19 @@ impl Watch {
         for (id, before) in missing.take(MAX_WATCHED) {
             others.push((*id, *before, self.queue.get_job(*id).await?));
         }
-        Ok(self.changes(&newest, others))
+        Ok(self.changes(newest, others))
     }
 
     /// Records what was found and returns the changes.
-    fn changes(&mut self, newest: &[JobMetadata], others: Vec<(Uuid, Seen, Option<JobMetadata>)>) -> Vec<ChangeView> {
+    fn changes(&mut self, newest: Vec<JobMetadata>, others: Vec<(Uuid, Seen, Option<JobMetadata>)>) -> Vec<JobChange> {
         let mut changes = Vec::new();
         let mut seen = HashMap::new();
-        for job in newest.iter().rev() {
+        for job in newest.into_iter().rev() {
             let before = self.seen.get(&job.id).copied();
-            let now = Seen::of(job);
+            let now = Seen::of(&job);
             seen.insert(job.id, now);
             if before != Some(now) {
-                changes.push(ChangeView::new(job, before.map(|before| before.state)));
+                changes.push(JobChange { id: job.id, from: before.map(|before| before.state), job: Some(job) });
             }
         }
         for (id, before, job) in others {
@@ -114,10 +114,10 @@ impl Watch {
                     let now = Seen::of(&job);
                     seen.insert(id, now);
                     if before != now {
-                        changes.push(ChangeView::new(&job, Some(before.state)));
+                        changes.push(JobChange { id, from: Some(before.state), job: Some(job) });
                     }
                 }
-                None => changes.push(ChangeView::gone(id, before.state)),
+                None => changes.push(JobChange { id, from: Some(before.state), job: None }),
             }
         }
         self.seen = seen;

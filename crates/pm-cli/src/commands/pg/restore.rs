@@ -4,10 +4,9 @@ use super::script::{Plan, READY, schema_of};
 use super::tool::{Running, Tool};
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::Progress;
+use crate::render::{Progress, Value};
 use crate::stop::Stop;
 use pm_core::SchemaName;
-use serde::Serialize;
 use std::io::{self, IsTerminal};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -53,13 +52,6 @@ pub(crate) struct RestoreArgs {
     into: Option<SchemaName>,
 }
 
-#[derive(Serialize)]
-struct Restored<'a> {
-    schema: &'a str,
-    /// The version of the restored tables.
-    version: u32,
-}
-
 fn parse_schema(text: &str) -> Result<SchemaName, String> {
     SchemaName::new(text).map_err(|error| error.to_string())
 }
@@ -103,7 +95,7 @@ pub(super) async fn run(context: &mut Context, args: &RestoreArgs) -> Result<(),
     let version = queue.schema_version().await?;
     let paused = if args.paused { " All queues and schedules are paused." } else { "" };
     let sentence = format!("Restored schema \"{schema}\", at version {version}.{paused}");
-    context.output.done(&Restored { schema, version }, &sentence)
+    context.output.done(&Value::named([("schema", schema.into()), ("version", Value::number(version))]), &sentence)
 }
 
 /// Runs everything but the commit in the session.

@@ -3,8 +3,8 @@
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::{SettingsArgs, parse_queue};
+use crate::render::Value;
 use pm_core::QueueName;
-use serde::Serialize;
 
 /// Creates a queue
 ///
@@ -31,12 +31,6 @@ pub(crate) struct CreateArgs {
     settings: SettingsArgs,
 }
 
-#[derive(Serialize)]
-struct Created<'a> {
-    queue: &'a str,
-    created: bool,
-}
-
 pub(super) async fn run(context: &mut Context, args: &CreateArgs) -> Result<(), CommandError> {
     let name = args.queue.as_str();
     let change = args.settings.change(&args.queue)?;
@@ -54,5 +48,5 @@ pub(super) async fn run(context: &mut Context, args: &CreateArgs) -> Result<(), 
         (true, false) => format!("Created queue \"{name}\"."),
         (false, _) => format!("Queue \"{name}\" already exists; nothing was changed."),
     };
-    context.output.done(&Created { queue: name, created }, &sentence)
+    context.output.done(&Value::named([("queue", name.into()), ("created", created.into())]), &sentence)
 }

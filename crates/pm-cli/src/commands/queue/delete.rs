@@ -4,11 +4,10 @@ use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
-use crate::render::{Progress, Total, jobs, stderr_is_terminal};
+use crate::render::{Progress, Total, Value, jobs, stderr_is_terminal};
 use crate::stop::Stop;
 use pm_core::QueueName;
 use pm_driver_tokio_postgres::Queue;
-use serde::Serialize;
 
 /// Deletes a queue with all its jobs, in any state, and its schedules
 ///
@@ -28,13 +27,6 @@ pub(crate) struct DeleteArgs {
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
-}
-
-#[derive(Serialize)]
-struct Deleted<'a> {
-    queue: &'a str,
-    /// How many jobs were deleted with it.
-    deleted: u64,
 }
 
 pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), CommandError> {
@@ -62,7 +54,7 @@ pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), 
     drop(progress);
     let deleted = deletion.deleted();
     let sentence = format!("Deleted queue \"{name}\" and {}.", jobs(deleted));
-    context.output.done(&Deleted { queue: name, deleted }, &sentence)
+    context.output.done(&Value::named([("queue", name.into()), ("deleted", Value::number(deleted))]), &sentence)
 }
 
 async fn count(queue: &Queue, name: &str) -> Result<Total, CommandError> {

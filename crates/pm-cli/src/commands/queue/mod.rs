@@ -6,9 +6,8 @@ mod delete;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::{SettingsArgs, parse_queue};
-use crate::render::{Format, QueueView, SettingsView, jobs, queue_table};
+use crate::render::{Value, jobs};
 use pm_core::QueueName;
-use serde::Serialize;
 
 /// Creates, lists, pauses, changes and deletes queues
 ///
@@ -97,28 +96,6 @@ pub(crate) struct RenameArgs {
     to: QueueName,
 }
 
-#[derive(Serialize)]
-struct Paused<'a> {
-    queue: &'a str,
-    /// How many jobs are paused now.
-    #[serde(rename = "held")]
-    paused: u64,
-}
-
-#[derive(Serialize)]
-struct Resumed<'a> {
-    queue: &'a str,
-    /// How many jobs were resumed.
-    #[serde(rename = "freed")]
-    resumed: u64,
-}
-
-#[derive(Serialize)]
-struct Renamed<'a> {
-    from: &'a str,
-    to: &'a str,
-}
-
 impl QueueCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
@@ -136,18 +113,14 @@ impl QueueCommand {
 
 async fn list(context: &mut Context) -> Result<(), CommandError> {
     let queues = context.connect().await?.list_queues().await?;
-    if queues.is_empty() && context.output.format() == Format::Human {
-        context.output.message("No queues.");
-    }
-    let views: Vec<_> = queues.iter().map(QueueView::new).collect();
-    context.output.rows(&views, queue_table)
+    context.output.rows(&queues, "No queues.")
 }
 
 async fn show(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
     let queues = context.connect().await?.list_queues().await?;
     let found = queues.iter().find(|queue| queue.name == name.as_str());
     let queue = found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_string()))?;
-    context.output.document(&QueueView::new(queue), QueueView::yaml)
+    context.output.document(queue)
 }
 
 async fn set(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> {
@@ -156,26 +129,25 @@ async fn set(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> 
         return Err(error.hint("the settings are --lease, --retries, --backoff, --jitter and --retain"));
     };
     let settings = context.connect().await?.set_queue_settings(args.queue.as_str(), change).await?;
-    context.output.document(&SettingsView::new(&settings), SettingsView::yaml)
+    context.output.document(&settings)
 }
 
 async fn pause(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
-    let queue = name.as_str();
-    let paused = context.connect().await?.pause_queue(queue).await?;
+    let paused = context.connect().await?.pause_queue(name.as_str()).await?;
     let are = if paused == 1 { "is" } else { "are" };
-    let sentence = format!("Paused queue \"{queue}\": {} {are} paused now.", jobs(paused));
-    context.output.done(&Paused { queue, paused }, &sentence)
+    let sentence = format!("Paused queue \"{name}\": {} {are} paused now.", jobs(paused));
+    context.output.done(&Value::named([("queue", name.as_str().into()), ("held", Value::number(paused))]), &sentence)
 }
 
 async fn resume(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
-    let queue = name.as_str();
-    let resumed = context.connect().await?.resume_queue(queue).await?;
-    let sentence = format!("Resumed queue \"{queue}\": {} resumed.", jobs(resumed));
-    context.output.done(&Resumed { queue, resumed }, &sentence)
+    let resumed = context.connect().await?.resume_queue(name.as_str()).await?;
+    let sentence = format!("Resumed queue \"{name}\": {} resumed.", jobs(resumed));
+    context.output.done(&Value::named([("queue", name.as_str().into()), ("freed", Value::number(resumed))]), &sentence)
 }
 
 async fn rename(context: &mut Context, args: &RenameArgs) -> Result<(), CommandError> {
     let (from, to) = (args.from.as_str(), args.to.as_str());
     context.connect().await?.rename_queue(from, to).await?;
-    context.output.done(&Renamed { from, to }, &format!("Renamed queue \"{from}\" to \"{to}\"."))
+    let renamed = Value::named([("from", from.into()), ("to", to.into())]);
+    context.output.done(&renamed, &format!("Renamed queue \"{from}\" to \"{to}\"."))
 }

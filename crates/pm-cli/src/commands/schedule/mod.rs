@@ -5,9 +5,8 @@ mod set;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_schedule;
-use crate::render::{Format, ScheduleView, schedule_table};
+use crate::render::Value;
 use pm_core::ScheduleName;
-use serde::Serialize;
 
 /// Manages schedules, which add jobs at the ticks of a cron expression
 ///
@@ -63,11 +62,6 @@ pub(crate) struct ScheduleArgs {
     schedule: ScheduleName,
 }
 
-#[derive(Serialize)]
-struct Changed<'a> {
-    schedule: &'a str,
-}
-
 impl ScheduleCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
@@ -92,17 +86,12 @@ impl ScheduleCommand {
 
 async fn list(context: &mut Context) -> Result<(), CommandError> {
     let schedules = context.connect().await?.list_schedules().await?;
-    if schedules.is_empty() && context.output.format() == Format::Human {
-        context.output.message("No schedules.");
-    }
-    let views: Vec<_> = schedules.into_iter().map(ScheduleView::new).collect();
-    context.output.rows(&views, schedule_table)
+    context.output.rows(&schedules, "No schedules.")
 }
 
 async fn show(context: &mut Context, name: &ScheduleName) -> Result<(), CommandError> {
     let found = context.connect().await?.schedule(name.as_str()).await?;
-    let found = found.ok_or_else(|| not_found(name))?;
-    context.output.document(&ScheduleView::new(found), ScheduleView::yaml)
+    context.output.document(&found.ok_or_else(|| not_found(name))?)
 }
 
 /// Reports what was done, unless the schedule was not found.
@@ -110,7 +99,7 @@ fn report(context: &mut Context, done: &str, name: &ScheduleName, found: bool) -
     if !found {
         return Err(not_found(name));
     }
-    context.output.done(&Changed { schedule: name.as_str() }, &format!("{done} schedule \"{name}\"."))
+    context.output.done(&Value::named([("schedule", name.as_str().into())]), &format!("{done} schedule \"{name}\"."))
 }
 
 fn not_found(name: &ScheduleName) -> CommandError {

@@ -5,10 +5,9 @@ use crate::duration::parse_duration;
 use crate::error::CommandError;
 use crate::input::{Source, codec_parser, encode, read_all};
 use crate::input::{parse_missed, parse_overlap, parse_queue, parse_schedule};
-use crate::render::ScheduleView;
+use crate::render::{Json, Value, next_tick};
 use pm_core::{Codec, Missed, Overlap, QueueName, ScheduleName};
 use pm_driver_tokio_postgres::{EnqueueOptions, Schedule};
-use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,22 +72,17 @@ pub(crate) struct SetArgs {
     backoff: Option<Vec<Duration>>,
 }
 
-#[derive(Serialize)]
-struct Set {
-    created: bool,
-    #[serde(flatten)]
-    schedule: Option<ScheduleView>,
-}
-
 pub(super) async fn run(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> {
     let payload = encode(args.codec, read_all(&args.source())?)?;
     let queue = context.connect().await?;
     let name = args.name.as_str();
     let created = queue.set_schedule(name, args.schedule(), payload).await?;
-    let schedule = queue.schedule(name).await?.map(ScheduleView::new);
-    let next = schedule.as_ref().map_or("it has been deleted since".to_owned(), ScheduleView::next);
+    let schedule = queue.schedule(name).await?;
+    let next = schedule.as_ref().map_or("it has been deleted since".to_owned(), next_tick);
     let action = if created { "Created" } else { "Replaced" };
-    context.output.done(&Set { created, schedule }, &format!("{action} schedule \"{name}\"; {next}."))
+    let shown = schedule.as_ref().map_or(Value::named([]), Json::json);
+    let json = Value::named([("created", created.into())]).and(shown);
+    context.output.done(&json, &format!("{action} schedule \"{name}\"; {next}."))
 }
 
 impl SetArgs {

@@ -1,7 +1,7 @@
 //! The queries of `pm top`.
 
+use super::super::job::read_job;
 use super::view::{Failure, Lease, QueueLine, Snapshot};
-use crate::render::{JobView, job_document};
 use pm_core::State;
 use pm_driver_tokio_postgres::{Error, JobFilter, JobMetadata, Queue, QueueStats, Uuid};
 
@@ -28,10 +28,7 @@ impl Snapshot {
 
 /// Returns a job as `pm job show` prints it, if it exists.
 pub(super) async fn job(queue: &Queue, id: Uuid) -> Result<Option<String>, Error> {
-    let Some(job) = queue.get_job(id).await? else { return Ok(None) };
-    let attempts = queue.attempts(id).await?;
-    let payload = queue.payload(id).await?;
-    Ok(Some(job_document(&JobView::new(job).with_details(attempts, payload.as_ref()))))
+    Ok(read_job(queue, id).await?.map(|job| job.document()))
 }
 
 fn line(stats: QueueStats) -> QueueLine {

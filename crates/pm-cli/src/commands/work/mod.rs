@@ -10,7 +10,7 @@ use crate::context::{Context, options};
 use crate::duration::{parse_duration, show_duration};
 use crate::error::CommandError;
 use crate::input::parse_queue;
-use crate::render::Format;
+use crate::render::{self, Format, Value};
 use crate::stop::Stop;
 use command::{Ended, Program, TERMINATION_TIMEOUT};
 use futures_util::StreamExt;
@@ -20,7 +20,6 @@ use hard_codes::{HardCodes, parse_hard_codes};
 use health::Outage;
 use pm_core::QueueName;
 use pm_driver_tokio_postgres::{JobStream, PendingJob, Queue, RawPayload, StreamOptions};
-use serde::Serialize;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -88,7 +87,6 @@ pub(crate) struct WorkArgs {
 }
 
 /// The outcome of a job.
-#[derive(Serialize)]
 struct Worked {
     id: String,
     attempt: u32,
@@ -98,7 +96,6 @@ struct Worked {
     code: Option<i32>,
     reason: Option<String>,
     /// Whether the command exited, but its result could not be stored.
-    #[serde(skip)]
     is_result_lost: bool,
 }
 
@@ -192,14 +189,14 @@ async fn work(
     }
     let message = match (lost, unreleased) {
         (0, 0) => return outcome,
-        (0, _) => format!("{} could not be released", crate::render::jobs(unreleased)),
-        _ => format!("the results of {} were lost", crate::render::jobs(lost)),
+        (0, _) => format!("{} could not be released", render::jobs(unreleased)),
+        _ => format!("the results of {} were lost", render::jobs(lost)),
     };
     outcome.and(Err(CommandError::trouble(message).hint("the jobs run again when their leases have expired")))
 }
 
 fn waiting_message(running: usize, grace: Option<Duration>) -> String {
-    let count = crate::render::jobs(running as u64);
+    let count = render::jobs(running as u64);
     let limit = grace.map_or(String::new(), |grace| format!(" for up to {}", show_duration(grace)));
     format!("Waiting for {count}{limit}; press Ctrl-C again to kill the running commands.")
 }
@@ -254,12 +251,19 @@ async fn run_job(
 
 /// Reports an outcome: to humans only failures, to programs everything.
 fn report(context: &mut Context, worked: &Worked) -> Result<(), CommandError> {
-    let Worked { id, attempt, result, reason, .. } = worked;
+    let Worked { id, attempt, result, code, reason, .. } = worked;
     if context.output.format() == Format::Human && *result == "finished" {
         return Ok(());
     }
     let first_line = reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default();
     let sentence = format!("Job {id}, attempt {attempt}: {}: {first_line}", result.replace('_', " "));
-    context.output.done(worked, &sentence)?;
+    let json = Value::named([
+        ("id", id.as_str().into()),
+        ("attempt", Value::number(attempt)),
+        ("result", (*result).into()),
+        ("code", code.map(Value::number).into()),
+        ("reason", reason.as_deref().into()),
+    ]);
+    context.output.done(&json, &sentence)?;
     context.output.flush()
 }

@@ -11,12 +11,11 @@ pub(super) use selection::SelectionArgs;
 use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::{BulkReport, Format, Progress, Tally, Total, jobs};
+use crate::render::{BulkReport, Format, Json, Progress, Tally, Total, Value, jobs};
 use crate::stop::Stop;
 use pages::CHUNK;
 use pm_driver_tokio_postgres::{Change, Precondition, Queue, Uuid};
 use selection::Jobs;
-use serde::Serialize;
 use std::collections::HashSet;
 
 /// Applies an action to the selected jobs, and reports the outcome of each.
@@ -81,13 +80,6 @@ struct Counted {
     jobs: u64,
     tally: Tally,
     newest: Option<Uuid>,
-}
-
-#[derive(Serialize)]
-struct DryRun {
-    dry_run: bool,
-    #[serde(flatten)]
-    tally: Tally,
 }
 
 impl Bulk<'_> {
@@ -261,7 +253,8 @@ impl Bulk<'_> {
         if tally.not_found > 0 {
             sentence.push_str(&format!("; {} not found", tally.not_found));
         }
-        self.context.output.done(&DryRun { dry_run: true, tally }, &format!("{sentence}."))?;
+        let json = Value::named([("dry_run", true.into())]).and(tally.json());
+        self.context.output.done(&json, &format!("{sentence}."))?;
         if tally.changed == 0 { Err(CommandError::refused("no job would be changed")) } else { Ok(()) }
     }
 }

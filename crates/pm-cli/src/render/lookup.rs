@@ -1,33 +1,7 @@
-//! Complete values for programs: bytes are never abbreviated.
+//! The value at a path.
 
 use super::value::{Value, key_text};
 use crate::path::{Path, Step};
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
-
-/// JSON of a value, with all bytes as `0x…`.
-pub(super) struct Exact<'a>(pub(super) &'a Value);
-
-impl Serialize for Exact<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Bytes(bytes) => {
-                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                serializer.serialize_str(&format!("0x{digits}"))
-            }
-            Value::List(elements) => {
-                let mut list = serializer.serialize_seq(Some(elements.len()))?;
-                elements.iter().try_for_each(|element| list.serialize_element(&Exact(element)))?;
-                list.end()
-            }
-            Value::Map(entries) => {
-                let mut map = serializer.serialize_map(Some(entries.len()))?;
-                entries.iter().try_for_each(|(key, value)| map.serialize_entry(&key_text(key), &Exact(value)))?;
-                map.end()
-            }
-            simple => simple.serialize(serializer),
-        }
-    }
-}
 
 impl Value {
     /// Returns the value at a path; of a duplicate key the last one.
