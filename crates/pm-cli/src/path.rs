@@ -1,5 +1,6 @@
 //! Paths into a payload: `items[0].pdf`, `items["a.b"]`.
 
+use crate::text::with_caret;
 use std::fmt;
 
 /// One step of a path.
@@ -49,7 +50,7 @@ pub(crate) fn parse_path(text: &str) -> Result<Path, String> {
         if wants_key {
             let end = rest.find(['.', '[', ']']).unwrap_or(rest.len());
             if end == 0 {
-                return Err(problem(text, at, "a key is missing here"));
+                return Err(with_caret(text, at, "a key is missing here"));
             }
             steps.push(Step::Key(rest[..end].to_owned()));
             (at, wants_key) = (at + end, false);
@@ -60,31 +61,31 @@ pub(crate) fn parse_path(text: &str) -> Result<Path, String> {
             steps.push(step);
             at += length;
         } else {
-            return Err(problem(text, at, "expected . or [ here"));
+            return Err(with_caret(text, at, "expected . or [ here"));
         }
     }
-    if wants_key { Err(problem(text, at, "a key is missing here")) } else { Ok(Path(steps)) }
+    if wants_key { Err(with_caret(text, at, "a key is missing here")) } else { Ok(Path(steps)) }
 }
 
 /// Parses `[0]` or `["key"]` at `at`; returns the step and its length in bytes.
 fn in_brackets(text: &str, at: usize) -> Result<(Step, usize), String> {
     let inner = &text[at + 1..];
     let (step, length) = if inner.starts_with('"') {
-        let end = closing_quote(inner).ok_or_else(|| problem(text, text.len(), "the closing \" is missing"))?;
+        let end = closing_quote(inner).ok_or_else(|| with_caret(text, text.len(), "the closing \" is missing"))?;
         let key =
-            serde_json::from_str(&inner[..=end]).map_err(|_| problem(text, at + 1, "this is not a JSON string"))?;
+            serde_json::from_str(&inner[..=end]).map_err(|_| with_caret(text, at + 1, "this is not a JSON string"))?;
         (Step::Key(key), end + 1)
     } else {
         let digits = inner.find(|c: char| !c.is_ascii_digit()).unwrap_or(inner.len());
         if digits == 0 {
-            return Err(problem(text, at + 1, "expected a number or a \"key\" here"));
+            return Err(with_caret(text, at + 1, "expected a number or a \"key\" here"));
         }
-        let index = inner[..digits].parse().map_err(|_| problem(text, at + 1, "this number is too large"))?;
+        let index = inner[..digits].parse().map_err(|_| with_caret(text, at + 1, "this number is too large"))?;
         (Step::Index(index), digits)
     };
     match inner[length..].starts_with(']') {
         true => Ok((step, length + 2)),
-        false => Err(problem(text, at + 1 + length, "expected ] here")),
+        false => Err(with_caret(text, at + 1 + length, "expected ] here")),
     }
 }
 
@@ -96,12 +97,6 @@ fn closing_quote(text: &str) -> Option<usize> {
         is_escaped = c == '\\' && !is_escaped;
         ends.then_some(at)
     })
-}
-
-/// Returns the message, and the text with a caret under position `at`.
-fn problem(text: &str, at: usize, message: &str) -> String {
-    let before = crate::text::width(&crate::text::printable(&text[..at]));
-    format!("{message}\n  {}\n  {}^", crate::text::printable(text), " ".repeat(before))
 }
 
 #[cfg(test)]

@@ -64,6 +64,12 @@ fn fitting(text: &str, columns: usize) -> usize {
     ends.take_while(|end| width(&text[..*end]) <= columns).last().unwrap_or_default()
 }
 
+/// Returns the problem, and below it the text with a caret under the byte `at`.
+pub(crate) fn with_caret(text: &str, at: usize, problem: &str) -> String {
+    let before = width(&printable(&text[..at]));
+    format!("{problem}\n  {}\n  {}^", printable(text), " ".repeat(before))
+}
+
 /// Formats a size as Postgres does: `326 MB`; a kB has 1024 bytes.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];

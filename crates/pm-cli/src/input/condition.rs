@@ -1,137 +1,131 @@
 //! Conditions of `--where`: `priority>=5`, `reason~timeout`, `created<2026-01-01`.
 
 use super::parse_time;
+use crate::text::with_caret;
 use pm_core::{JobMetadata, Timestamp};
-use std::cmp::Ordering;
 
 /// The operators; a longer one comes before its prefix.
-const OPERATORS: [&str; 8] = ["!=", "!~", "<=", ">=", "=", "~", "<", ">"];
+const OPERATORS: [(&str, Operator); 8] = [
+    ("!=", Operator::Unequal),
+    ("!~", Operator::ContainsNot),
+    ("<=", Operator::AtMost),
+    (">=", Operator::AtLeast),
+    ("=", Operator::Equal),
+    ("~", Operator::Contains),
+    ("<", Operator::Less),
+    (">", Operator::More),
+];
+const FIELDS: [(&str, Field); 11] = [
+    ("description", Field::Description),
+    ("key", Field::Key),
+    ("reason", Field::Reason),
+    ("worker", Field::Worker),
+    ("priority", Field::Priority),
+    ("attempts", Field::Attempts),
+    ("retries", Field::Retries),
+    ("bytes", Field::Bytes),
+    ("created", Field::Created),
+    ("ended", Field::Ended),
+    ("due", Field::Due),
+];
 const FORM: &str = "write a condition like description~invoice, priority>=5 or created<2026-01-01";
-const FIELDS: &str =
+const FIELD_NAMES: &str =
     "fields are description, key, reason, worker, priority, attempts, retries, bytes, created, ended and due";
 
 /// A condition on a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Condition {
-    /// A text field; a missing text counts as empty.
-    Text(TextField, TextTest, String),
-    /// A numeric field.
-    Number(NumberField, Comparison, i64),
-    /// A time field; a missing time matches no condition.
-    Time(TimeField, Comparison, Timestamp),
+pub(crate) struct Condition {
+    field: Field,
+    operator: Operator,
+    wanted: Operand,
 }
 
-/// A text field of a job.
+/// A field of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TextField {
+enum Field {
     Description,
     Key,
     Reason,
     Worker,
-}
-
-/// A test of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TextTest {
-    Is,
-    IsNot,
-    /// Case-insensitive.
-    Contains,
-    ContainsNot,
-}
-
-/// A numeric field of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NumberField {
     Priority,
     Attempts,
     Retries,
     Bytes,
-}
-
-/// A time field of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TimeField {
     Created,
     Ended,
     Due,
 }
 
-/// A comparison of numbers or times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Comparison {
+enum Operator {
     Equal,
     Unequal,
+    /// For texts only; case-insensitive.
+    Contains,
+    ContainsNot,
+    /// This and the following are not for texts.
     Less,
     AtMost,
     More,
     AtLeast,
 }
 
+/// What an operator compares; both sides are of the same kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd)]
+enum Operand {
+    Text(String),
+    Number(i64),
+    Time(Timestamp),
+}
+
 impl Condition {
-    /// Returns whether the job meets the condition.
+    /// Returns whether the job meets the condition. A missing text counts as empty; a missing time meets none.
     pub(crate) fn matches(&self, job: &JobMetadata) -> bool {
+        self.field.of(job).is_some_and(|found| self.operator.holds(&found, &self.wanted))
+    }
+}
+
+impl Field {
+    fn of(self, job: &JobMetadata) -> Option<Operand> {
+        let text = |text: &Option<String>| Operand::Text(text.clone().unwrap_or_default());
+        Some(match self {
+            Field::Description => text(&job.description),
+            Field::Key => text(&job.key),
+            Field::Reason => text(&job.reason),
+            Field::Worker => text(&job.worker),
+            Field::Priority => Operand::Number(job.priority.into()),
+            Field::Attempts => Operand::Number(job.attempt.into()),
+            Field::Retries => Operand::Number(job.retry_count.into()),
+            Field::Bytes => Operand::Number(i64::try_from(job.payload_bytes).unwrap_or(i64::MAX)),
+            Field::Created => Operand::Time(job.created_at),
+            Field::Ended => Operand::Time(job.ended_at?),
+            Field::Due => Operand::Time(job.run_at?),
+        })
+    }
+}
+
+impl Operator {
+    fn holds(self, found: &Operand, wanted: &Operand) -> bool {
         match self {
-            Condition::Text(field, test, wanted) => {
-                let text = match field {
-                    TextField::Description => &job.description,
-                    TextField::Key => &job.key,
-                    TextField::Reason => &job.reason,
-                    TextField::Worker => &job.worker,
-                };
-                test.matches(text.as_deref().unwrap_or_default(), wanted)
-            }
-            Condition::Number(field, comparison, wanted) => {
-                let number = match field {
-                    NumberField::Priority => job.priority.into(),
-                    NumberField::Attempts => job.attempt.into(),
-                    NumberField::Retries => job.retry_count.into(),
-                    NumberField::Bytes => i64::try_from(job.payload_bytes).unwrap_or(i64::MAX),
-                };
-                comparison.matches(number.cmp(wanted))
-            }
-            Condition::Time(field, comparison, wanted) => {
-                let time = match field {
-                    TimeField::Created => Some(job.created_at),
-                    TimeField::Ended => job.ended_at,
-                    TimeField::Due => job.run_at,
-                };
-                time.is_some_and(|time| comparison.matches(time.cmp(wanted)))
-            }
+            Operator::Equal => found == wanted,
+            Operator::Unequal => found != wanted,
+            Operator::Contains => found.contains(wanted),
+            Operator::ContainsNot => !found.contains(wanted),
+            Operator::Less => found < wanted,
+            Operator::AtMost => found <= wanted,
+            Operator::More => found > wanted,
+            Operator::AtLeast => found >= wanted,
         }
     }
 }
 
-impl TextTest {
-    fn matches(self, text: &str, wanted: &str) -> bool {
-        match self {
-            TextTest::Is => text == wanted,
-            TextTest::IsNot => text != wanted,
-            TextTest::Contains => text.to_lowercase().contains(&wanted.to_lowercase()),
-            TextTest::ContainsNot => !text.to_lowercase().contains(&wanted.to_lowercase()),
+impl Operand {
+    fn contains(&self, wanted: &Operand) -> bool {
+        match (self, wanted) {
+            (Operand::Text(text), Operand::Text(wanted)) => text.to_lowercase().contains(&wanted.to_lowercase()),
+            _ => false,
         }
     }
-}
-
-impl Comparison {
-    fn matches(self, order: Ordering) -> bool {
-        match self {
-            Comparison::Equal => order.is_eq(),
-            Comparison::Unequal => order.is_ne(),
-            Comparison::Less => order.is_lt(),
-            Comparison::AtMost => order.is_le(),
-            Comparison::More => order.is_gt(),
-            Comparison::AtLeast => order.is_ge(),
-        }
-    }
-}
-
-/// A field of a job.
-#[derive(Clone, Copy)]
-enum Field {
-    Text(TextField),
-    Number(NumberField),
-    Time(TimeField),
 }
 
 /// Parses a condition. Everything after the operator is the value, spaces inside it included.
@@ -139,89 +133,42 @@ pub(crate) fn parse_condition(text: &str) -> Result<Condition, String> {
     let at = text
         .find(['=', '!', '~', '<', '>'])
         .ok_or_else(|| with_caret(text, text.len(), &format!("missing operator; {FORM}")))?;
-    let operator = OPERATORS.iter().find(|operator| text[at..].starts_with(**operator));
-    let operator = operator.ok_or_else(|| with_caret(text, at, "operators are =, !=, ~, !~, <, <=, > and >="))?;
-    let name = text[..at].trim();
+    let operator = OPERATORS.into_iter().find(|(sign, _)| text[at..].starts_with(sign));
+    let (sign, operator) =
+        operator.ok_or_else(|| with_caret(text, at, "operators are =, !=, ~, !~, <, <=, > and >="))?;
     let name_at = text.len() - text.trim_start().len();
-    let field = field(name).ok_or_else(|| with_caret(text, name_at, FIELDS))?;
-    let value_at = at + operator.len();
-    let value = text[value_at..].trim();
-    let value_at = value_at + (text[value_at..].len() - text[value_at..].trim_start().len());
-    match field {
-        Field::Text(field) => {
-            let test =
-                text_test(operator).ok_or_else(|| with_caret(text, at, "text fields support =, !=, ~ and !~"))?;
-            if value.is_empty() && matches!(test, TextTest::Contains | TextTest::ContainsNot) {
-                return Err(with_caret(
-                    text,
-                    value_at,
-                    "a value is missing here; to test for an empty text use = or !=",
-                ));
+    let field = FIELDS.into_iter().find(|(name, _)| *name == text[..at].trim());
+    let (_, field) = field.ok_or_else(|| with_caret(text, name_at, FIELD_NAMES))?;
+    let rest = text[at + sign.len()..].trim_start();
+    let (value, value_at) = (rest.trim_end(), text.len() - rest.len());
+    let is_contains = matches!(operator, Operator::Contains | Operator::ContainsNot);
+    let is_equality = matches!(operator, Operator::Equal | Operator::Unequal);
+    let wanted = match field {
+        Field::Description | Field::Key | Field::Reason | Field::Worker => {
+            if !is_contains && !is_equality {
+                return Err(with_caret(text, at, "text fields support =, !=, ~ and !~"));
             }
-            Ok(Condition::Text(field, test, value.to_owned()))
+            if value.is_empty() && is_contains {
+                let problem = "a value is missing here; to test for an empty text use = or !=";
+                return Err(with_caret(text, value_at, problem));
+            }
+            Operand::Text(value.to_owned())
         }
-        Field::Number(field) => {
-            let comparison = comparison(operator)
-                .ok_or_else(|| with_caret(text, at, "numeric fields support =, !=, <, <=, > and >="))?;
+        Field::Priority | Field::Attempts | Field::Retries | Field::Bytes => {
+            if is_contains {
+                return Err(with_caret(text, at, "numeric fields support =, !=, <, <=, > and >="));
+            }
             let number = value.parse().map_err(|_| with_caret(text, value_at, "expected an integer here"))?;
-            Ok(Condition::Number(field, comparison, number))
+            Operand::Number(number)
         }
-        Field::Time(field) => {
-            let comparison = comparison(operator)
-                .ok_or_else(|| with_caret(text, at, "time fields support =, !=, <, <=, > and >="))?;
-            let time = parse_time(value).map_err(|problem| with_caret(text, value_at, &problem))?;
-            Ok(Condition::Time(field, comparison, time))
+        Field::Created | Field::Ended | Field::Due => {
+            if is_contains {
+                return Err(with_caret(text, at, "time fields support =, !=, <, <=, > and >="));
+            }
+            Operand::Time(parse_time(value).map_err(|problem| with_caret(text, value_at, &problem))?)
         }
-    }
-}
-
-fn field(name: &str) -> Option<Field> {
-    let field = match name {
-        "description" => Field::Text(TextField::Description),
-        "key" => Field::Text(TextField::Key),
-        "reason" => Field::Text(TextField::Reason),
-        "worker" => Field::Text(TextField::Worker),
-        "priority" => Field::Number(NumberField::Priority),
-        "attempts" => Field::Number(NumberField::Attempts),
-        "retries" => Field::Number(NumberField::Retries),
-        "bytes" => Field::Number(NumberField::Bytes),
-        "created" => Field::Time(TimeField::Created),
-        "ended" => Field::Time(TimeField::Ended),
-        "due" => Field::Time(TimeField::Due),
-        _ => return None,
     };
-    Some(field)
-}
-
-fn text_test(operator: &str) -> Option<TextTest> {
-    let test = match operator {
-        "=" => TextTest::Is,
-        "!=" => TextTest::IsNot,
-        "~" => TextTest::Contains,
-        "!~" => TextTest::ContainsNot,
-        _ => return None,
-    };
-    Some(test)
-}
-
-fn comparison(operator: &str) -> Option<Comparison> {
-    let comparison = match operator {
-        "=" => Comparison::Equal,
-        "!=" => Comparison::Unequal,
-        "<" => Comparison::Less,
-        "<=" => Comparison::AtMost,
-        ">" => Comparison::More,
-        ">=" => Comparison::AtLeast,
-        _ => return None,
-    };
-    Some(comparison)
-}
-
-/// Returns the problem, and the text with a caret under position `at`.
-fn with_caret(text: &str, at: usize, problem: &str) -> String {
-    let shown = crate::text::printable(text);
-    let before = crate::text::width(&crate::text::printable(&text[..at]));
-    format!("{problem}\n  {shown}\n  {}^", " ".repeat(before))
+    Ok(Condition { field, operator, wanted })
 }
 
 #[cfg(test)]
@@ -231,26 +178,26 @@ mod tests {
 
     #[test]
     fn conditions_are_parsed() {
-        let text = |field, test, text: &str| Condition::Text(field, test, text.to_owned());
+        let condition = |field, operator, wanted| Condition { field, operator, wanted };
+        let text = |field, operator, text: &str| condition(field, operator, Operand::Text(text.to_owned()));
+        let number = |field, operator, number| condition(field, operator, Operand::Number(number));
         for (written, expected) in [
-            ("description~two words", text(TextField::Description, TextTest::Contains, "two words")),
-            ("key=a=b,c", text(TextField::Key, TextTest::Is, "a=b,c")),
-            ("key!=", text(TextField::Key, TextTest::IsNot, "")),
-            (" reason !~ <timeout> ", text(TextField::Reason, TextTest::ContainsNot, "<timeout>")),
-            ("worker=日本", text(TextField::Worker, TextTest::Is, "日本")),
-            ("priority>=-5", Condition::Number(NumberField::Priority, Comparison::AtLeast, -5)),
-            ("retries > 2", Condition::Number(NumberField::Retries, Comparison::More, 2)),
-            ("bytes<1000", Condition::Number(NumberField::Bytes, Comparison::Less, 1_000)),
-            ("attempts!=1", Condition::Number(NumberField::Attempts, Comparison::Unequal, 1)),
+            ("description~two words", text(Field::Description, Operator::Contains, "two words")),
+            ("key=a=b,c", text(Field::Key, Operator::Equal, "a=b,c")),
+            ("key!=", text(Field::Key, Operator::Unequal, "")),
+            (" reason !~ <timeout> ", text(Field::Reason, Operator::ContainsNot, "<timeout>")),
+            ("worker=日本", text(Field::Worker, Operator::Equal, "日本")),
+            ("priority>=-5", number(Field::Priority, Operator::AtLeast, -5)),
+            ("retries > 2", number(Field::Retries, Operator::More, 2)),
+            ("bytes<1000", number(Field::Bytes, Operator::Less, 1_000)),
+            ("attempts!=1", number(Field::Attempts, Operator::Unequal, 1)),
         ] {
             assert_eq!(parse_condition(written), Ok(expected), "{written}");
         }
         let time = parse_time("2026-01-01T00:00:00Z").unwrap();
-        for (written, field) in
-            [("created<=", TimeField::Created), ("ended<=", TimeField::Ended), ("due<=", TimeField::Due)]
-        {
-            let condition = parse_condition(&format!("{written}2026-01-01T00:00:00Z"));
-            assert_eq!(condition, Ok(Condition::Time(field, Comparison::AtMost, time)));
+        for (written, field) in [("created<=", Field::Created), ("ended<=", Field::Ended), ("due<=", Field::Due)] {
+            let parsed = parse_condition(&format!("{written}2026-01-01T00:00:00Z"));
+            assert_eq!(parsed, Ok(condition(field, Operator::AtMost, Operand::Time(time))));
         }
     }
 
@@ -281,27 +228,32 @@ mod tests {
     #[test]
     fn tests_and_comparisons_of_all_kinds() {
         for (test, text, wanted, expected) in [
-            (TextTest::Is, "a", "a", true),
-            (TextTest::Is, "A", "a", false),
-            (TextTest::IsNot, "", "", false),
-            (TextTest::IsNot, "k", "", true),
-            (TextTest::Contains, "Grüße, ADA", "ada", true),
-            (TextTest::Contains, "", "a", false),
-            (TextTest::ContainsNot, "", "a", true),
-            (TextTest::ContainsNot, "BAD", "a", false),
+            (Operator::Equal, "a", "a", true),
+            (Operator::Equal, "A", "a", false),
+            (Operator::Unequal, "", "", false),
+            (Operator::Unequal, "k", "", true),
+            (Operator::Contains, "Grüße, ADA", "ada", true),
+            (Operator::Contains, "", "a", false),
+            (Operator::ContainsNot, "", "a", true),
+            (Operator::ContainsNot, "BAD", "a", false),
         ] {
-            assert_eq!(test.matches(text, wanted), expected, "{test:?} {text:?} {wanted:?}");
+            let [found, searched] = [text, wanted].map(|text| Operand::Text(text.to_owned()));
+            assert_eq!(test.holds(&found, &searched), expected, "{test:?} {text:?} {wanted:?}");
         }
         let all = [
-            (Comparison::Equal, [false, true, false]),
-            (Comparison::Unequal, [true, false, true]),
-            (Comparison::Less, [true, false, false]),
-            (Comparison::AtMost, [true, true, false]),
-            (Comparison::More, [false, false, true]),
-            (Comparison::AtLeast, [false, true, true]),
+            (Operator::Equal, [false, true, false]),
+            (Operator::Unequal, [true, false, true]),
+            (Operator::Less, [true, false, false]),
+            (Operator::AtMost, [true, true, false]),
+            (Operator::More, [false, false, true]),
+            (Operator::AtLeast, [false, true, true]),
         ];
         for (comparison, expected) in all {
-            assert_eq!([1, 2, 3].map(|number| comparison.matches(number.cmp(&2))), expected, "{comparison:?}");
+            assert_eq!(
+                [1, 2, 3].map(|number| comparison.holds(&Operand::Number(number), &Operand::Number(2))),
+                expected,
+                "{comparison:?}"
+            );
         }
     }
 
