@@ -2,15 +2,11 @@
 
 mod add;
 mod bulk;
+mod change;
 mod copy;
-mod delete;
-mod done;
-mod fail;
 mod get;
 mod ls;
-mod r#move;
 mod next;
-mod restart;
 mod search;
 mod show;
 mod watch;
@@ -19,6 +15,7 @@ pub(super) use show::read as read_job;
 
 use crate::context::Context;
 use crate::error::CommandError;
+use bulk::Action;
 
 /// Adds, lists, shows, restarts, ends, moves and deletes jobs
 ///
@@ -47,12 +44,12 @@ pub(crate) enum JobCommand {
     Search(search::SearchArgs),
     Watch(watch::WatchArgs),
     Next(next::NextArgs),
-    Restart(restart::RestartArgs),
-    Done(done::DoneArgs),
-    Fail(fail::FailArgs),
-    Move(r#move::MoveArgs),
+    Restart(change::RestartArgs),
+    Done(change::DoneArgs),
+    Fail(change::FailArgs),
+    Move(change::MoveArgs),
     Copy(copy::CopyArgs),
-    Delete(delete::DeleteArgs),
+    Delete(change::DeleteArgs),
 }
 
 impl JobCommand {
@@ -65,12 +62,21 @@ impl JobCommand {
             JobCommand::Search(args) => search::run(context, &args).await,
             JobCommand::Watch(args) => watch::run(context, &args).await,
             JobCommand::Next(args) => next::run(context, &args).await,
-            JobCommand::Restart(args) => restart::run(context, &args).await,
-            JobCommand::Done(args) => done::run(context, &args).await,
-            JobCommand::Fail(args) => fail::run(context, &args).await,
-            JobCommand::Move(args) => r#move::run(context, &args).await,
+            JobCommand::Restart(args) => {
+                bulk::run(context, &args.selection, Action::Restart { force: args.force }).await
+            }
+            JobCommand::Done(args) => {
+                bulk::run(context, &args.selection, Action::Done { lease: args.lease.lease }).await
+            }
+            JobCommand::Fail(args) => {
+                bulk::run(context, &args.selection, Action::Fail { reason: args.message, lease: args.lease.lease })
+                    .await
+            }
+            JobCommand::Move(args) => {
+                bulk::run(context, &args.selection, Action::Move { to: args.to.to_string() }).await
+            }
             JobCommand::Copy(args) => copy::run(context, &args).await,
-            JobCommand::Delete(args) => delete::run(context, &args).await,
+            JobCommand::Delete(args) => bulk::run(context, &args.selection, Action::Delete).await,
         }
     }
 }

@@ -17,6 +17,7 @@ use pages::CHUNK;
 use pm_driver_tokio_postgres::{Change, Precondition, Queue, Uuid};
 use selection::Jobs;
 use std::collections::HashSet;
+use std::slice::Chunks;
 
 /// Applies an action to the selected jobs, and reports the outcome of each.
 ///
@@ -32,8 +33,15 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action
     let mut bulk = Bulk { context, queue, action, report, keys_taken: 0, locked: 0, stop: None };
     match jobs {
         Jobs::Ids(ids) => {
-            let ids = bulk.resolve(&ids).await?;
-            if selection.dry_run { bulk.dry_run_ids(ids).await } else { bulk.change_ids(ids).await }
+            let given = bulk.resolve(&ids).await?;
+            if selection.dry_run {
+                return bulk.dry_run_ids(given).await;
+            }
+            for missing in given.iter().filter(|job| job.id.is_none()) {
+                bulk.report.not_found(&mut bulk.context.output, &missing.digits)?;
+            }
+            let ids: Vec<_> = given.iter().filter_map(|job| job.id).collect();
+            bulk.change_all(Parts::Ids(ids.chunks(CHUNK)), Some(Total::exactly(ids.len() as u64))).await
         }
         Jobs::Matching(filter) if selection.dry_run => {
             let counted = bulk.count(Pages::new(filter)).await?;
@@ -49,7 +57,7 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action
                 // Jobs added after the count were not confirmed.
                 pages = pages.no_newer_than(counted.newest);
             }
-            bulk.change_pages(pages, total).await
+            bulk.change_all(Parts::Pages(pages), total).await
         }
     }
 }
@@ -75,6 +83,22 @@ struct Given {
     id: Option<Uuid>,
 }
 
+/// The jobs to change, in parts of at most 1,000.
+enum Parts<'a> {
+    Ids(Chunks<'a, Uuid>),
+    Pages(Pages),
+}
+
+impl Parts<'_> {
+    /// Returns the ids of the next part by the precondition of their change; `None` at the end.
+    async fn next(&mut self, queue: &Queue) -> Result<Option<Vec<(Precondition, Vec<Uuid>)>>, CommandError> {
+        Ok(match self {
+            Parts::Ids(chunks) => chunks.next().map(|ids| vec![(Precondition::default(), ids.to_vec())]),
+            Parts::Pages(pages) => pages.next(queue).await?.map(|page| pages.by_precondition(&page)),
+        })
+    }
+}
+
 /// The result of counting the jobs.
 struct Counted {
     jobs: u64,
@@ -95,50 +119,31 @@ impl Bulk<'_> {
         Ok(given)
     }
 
-    async fn change_ids(mut self, given: Vec<Given>) -> Result<(), CommandError> {
-        for missing in given.iter().filter(|job| job.id.is_none()) {
-            self.report.not_found(&mut self.context.output, &missing.digits)?;
-        }
-        self.stop = Some(Stop::listen()?);
-        self.context.output.ignore_closed_pipe();
-        let ids: Vec<_> = given.iter().filter_map(|job| job.id).collect();
-        let mut progress = Progress::new(self.action.text().doing, Some(Total::exactly(ids.len() as u64)));
-        for chunk in ids.chunks(CHUNK) {
-            if let Err(error) = self.change(chunk, &Precondition::default()).await {
-                drop(progress);
-                return self.end_with_error(error);
-            }
-            progress.show(self.report.tally().total());
-        }
-        drop(progress);
-        self.end()
-    }
-
-    async fn change_pages(mut self, mut pages: Pages, total: Option<Total>) -> Result<(), CommandError> {
+    async fn change_all(mut self, mut parts: Parts<'_>, total: Option<Total>) -> Result<(), CommandError> {
         self.stop = Some(Stop::listen()?);
         self.context.output.ignore_closed_pipe();
         let mut progress = Progress::new(self.action.text().doing, total);
-        loop {
-            let changed = match pages.next(&self.queue).await {
-                Ok(Some(page)) => self.change_page(pages.by_precondition(&page)).await,
-                Ok(None) => break,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = changed {
-                drop(progress);
-                return self.end_with_error(error);
+        let changed = loop {
+            match self.change_part(&mut parts).await {
+                Ok(true) => progress.show(self.report.tally().total()),
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
             }
-            progress.show(self.report.tally().total());
-        }
+        };
         drop(progress);
-        self.end()
+        match changed {
+            Ok(()) => self.end(),
+            Err(error) => self.end_with_error(error),
+        }
     }
 
-    async fn change_page(&mut self, page: Vec<(Precondition, Vec<Uuid>)>) -> Result<(), CommandError> {
-        for (precondition, ids) in page {
+    /// Changes the next part; returns whether there was one.
+    async fn change_part(&mut self, parts: &mut Parts<'_>) -> Result<bool, CommandError> {
+        let Some(part) = parts.next(&self.queue).await? else { return Ok(false) };
+        for (precondition, ids) in part {
             self.change(&ids, &precondition).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Changes one chunk, unless the process was asked to stop. A chunk is never interrupted.
