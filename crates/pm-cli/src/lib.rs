@@ -19,6 +19,7 @@ mod path;
 mod process_one;
 mod redact;
 mod render;
+mod sandbox;
 mod stop;
 mod text;
 

@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::{Format, Value};
+use crate::sandbox::blocking;
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{ConnectOptions, connect_with};
 use pm_sandbox::{Server, ServerOptions};
@@ -45,7 +46,7 @@ pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), Com
     let options = ConnectOptions::default().schema(schema.as_str()).connections(1).application_name("pm dev");
     let migrated = tokio::select! {
         migrated = connect_with(&url, options.migrate(true)) => migrated,
-        () = stop.requested() => return stop_server(server).await,
+        () = stop.requested() => return blocking("stop", move || server.stop()).await,
     };
     migrated?.close().await;
     match context.output.format() {
@@ -69,7 +70,7 @@ pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), Com
         () = stop.requested() => false,
         () = wait_for_exit(&server) => true,
     };
-    stop_server(server).await?;
+    blocking("stop", move || server.stop()).await?;
     if has_ended {
         return Err(CommandError::trouble("Postgres stopped unexpectedly"));
     }
@@ -88,11 +89,5 @@ async fn start(args: &DevArgs) -> Result<Server, CommandError> {
     if let Some(data) = &args.data {
         options = options.data_dir(data);
     }
-    let started = tokio::task::spawn_blocking(move || Server::start_with(options)).await;
-    Ok(started.map_err(|error| CommandError::trouble(format!("cannot start Postgres: {error}")))??)
-}
-
-async fn stop_server(server: Server) -> Result<(), CommandError> {
-    let stopped = tokio::task::spawn_blocking(move || server.stop()).await;
-    Ok(stopped.map_err(|error| CommandError::trouble(format!("cannot stop Postgres: {error}")))??)
+    blocking("start", move || Server::start_with(options)).await
 }

@@ -23,6 +23,15 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// Returns the source given by an argument, in which `-` is stdin, or by the option `--file`.
+    pub(crate) fn given(argument: Option<&str>, file: Option<&PathBuf>) -> Option<Self> {
+        match argument {
+            Some("-") => Some(Source::Stdin),
+            Some(text) => Some(Source::Argument(text.to_owned())),
+            None => file.cloned().map(Source::File),
+        }
+    }
+
     /// Opens the source for reading.
     ///
     /// # Errors

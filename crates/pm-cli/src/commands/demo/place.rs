@@ -3,6 +3,7 @@
 use crate::config::{COMMON_URL_VARIABLE, SCHEMA_VARIABLE, URL_VARIABLE};
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::sandbox::blocking;
 use pm_driver_tokio_postgres::{ConnectOptions, Driver, Queue, TokioPostgres, connect_with};
 use pm_sandbox::Server;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,14 +33,12 @@ impl Target {
             let url = context.settings()?.url()?.to_owned();
             return Ok(Target { url, schema: new_schema(), server: None, connect_timeout });
         }
-        let started = tokio::task::spawn_blocking(|| {
+        let start = || {
             let server = Server::start()?;
             let url = server.create_database("demo")?;
-            Ok::<_, pm_sandbox::Error>((server, url))
-        });
-        let started =
-            started.await.map_err(|error| CommandError::trouble(format!("cannot start Postgres: {error}")))?;
-        let (server, url) = started?;
+            Ok((server, url))
+        };
+        let (server, url) = blocking("start", start).await?;
         Ok(Target { url, schema: "pm".to_owned(), server: Some(server), connect_timeout })
     }
 
@@ -92,8 +91,7 @@ impl Target {
             };
             return driver.run_script(&script).await.map_err(failed);
         };
-        let stopped = tokio::task::spawn_blocking(move || server.stop()).await;
-        Ok(stopped.map_err(|error| CommandError::trouble(format!("cannot stop Postgres: {error}")))??)
+        blocking("stop", move || server.stop()).await
     }
 
     fn options(&self) -> ConnectOptions {

@@ -107,15 +107,13 @@ impl Json for Enqueued {
 
 impl AddArgs {
     fn source(&self) -> Result<Source, CommandError> {
-        match (self.payload.as_deref(), &self.file) {
-            (Some("-"), _) => Ok(Source::Stdin),
-            (Some(_), _) if self.batch => {
+        match Source::given(self.payload.as_deref(), self.file.as_ref()) {
+            Some(Source::Argument(_)) if self.batch => {
                 Err(CommandError::usage("with --batch the payloads are read from stdin or --file, one per line"))
             }
-            (Some(text), _) => Ok(Source::Argument(text.to_owned())),
-            (None, Some(path)) => Ok(Source::File(path.clone())),
-            (None, None) if self.batch => Ok(Source::Stdin),
-            (None, None) => Err(CommandError::usage("missing payload")
+            Some(source) => Ok(source),
+            None if self.batch => Ok(Source::Stdin),
+            None => Err(CommandError::usage("missing payload")
                 .hint("give it as an argument ('null' for none), use - to read stdin, or use --file")),
         }
     }

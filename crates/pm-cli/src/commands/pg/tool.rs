@@ -124,34 +124,33 @@ async fn read_tail(mut stderr: Option<ChildStderr>) -> Vec<u8> {
 
 /// Returns a hint about known errors of the programs.
 fn hint(stderr: &str) -> Option<String> {
-    let newer = |program: &str| format!("install it, or set {BIN_DIR_VARIABLE} to the directory of a newer {program}");
-    if stderr.contains("server version mismatch") {
-        return Some(format!("pg_dump must be of the server's version or newer: {}", newer("pg_dump")));
-    }
-    if stderr.contains("unsupported version") && stderr.contains("file header") {
-        return Some(format!(
-            "the backup was written by a newer pg_dump than this pg_restore can read: {}",
-            newer("pg_restore")
-        ));
-    }
-    if stderr.contains("unrecognized configuration parameter") {
-        return Some(
+    let newer = |why: &str, program: &str| {
+        format!("{why}: install it, or set {BIN_DIR_VARIABLE} to the directory of a newer {program}")
+    };
+    // The hint, and the texts that all must occur.
+    let hints = [
+        (newer("pg_dump must be of the server's version or newer", "pg_dump"), &["server version mismatch"][..]),
+        (
+            newer("the backup was written by a newer pg_dump than this pg_restore can read", "pg_restore"),
+            &["unsupported version", "file header"],
+        ),
+        (
             "the server is older than the pg_dump that wrote the backup: use a pg_dump of the server's version".into(),
-        );
-    }
-    if stderr.contains("must be owner of schema") {
-        return Some(
+            &["unrecognized configuration parameter"],
+        ),
+        (
             "--into renames an existing schema of the backup's name: restore as its owner, or into another database"
                 .into(),
-        );
-    }
-    if stderr.contains("already exists") {
-        return Some(
+            &["must be owner of schema"],
+        ),
+        (
             "the backup contains tables that are not pm's, which a restore does not replace: drop or rename them"
                 .into(),
-        );
-    }
-    stderr.contains("does not appear to be a valid archive").then(|| "create a backup with: pm pg backup".to_owned())
+            &["already exists"],
+        ),
+        ("create a backup with: pm pg backup".into(), &["does not appear to be a valid archive"]),
+    ];
+    hints.into_iter().find(|(_, texts)| texts.iter().all(|text| stderr.contains(text))).map(|(hint, _)| hint)
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ pub(crate) struct SetArgs {
 }
 
 pub(super) async fn run(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> {
-    let payload = encode(args.codec, read_all(&args.source())?)?;
+    let source = Source::given(args.payload.as_deref(), args.file.as_ref());
+    let payload = encode(args.codec, read_all(&source.unwrap_or(Source::Argument("null".to_owned())))?)?;
     let queue = context.connect().await?;
     let name = args.name.as_str();
     let created = queue.set_schedule(name, args.schedule(), payload).await?;
@@ -86,15 +87,6 @@ pub(super) async fn run(context: &mut Context, args: &SetArgs) -> Result<(), Com
 }
 
 impl SetArgs {
-    fn source(&self) -> Source {
-        match (self.payload.as_deref(), &self.file) {
-            (Some("-"), _) => Source::Stdin,
-            (Some(text), _) => Source::Argument(text.to_owned()),
-            (None, Some(path)) => Source::File(path.clone()),
-            (None, None) => Source::Argument("null".to_owned()),
-        }
-    }
-
     fn schedule(&self) -> Schedule {
         let mut options = EnqueueOptions::default().codec(self.codec).priority(self.priority);
         options.description = self.description.clone();
