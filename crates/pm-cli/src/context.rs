@@ -5,7 +5,6 @@ use crate::error::CommandError;
 use crate::global::GlobalArgs;
 use crate::redact::Secrets;
 use crate::render::Output;
-use pm_core::SchemaName;
 use pm_driver_tokio_postgres::connecting::Target;
 use pm_driver_tokio_postgres::{ConnectOptions, Error, Failure, Queue, connect_with};
 use std::error::Error as _;
@@ -42,22 +41,14 @@ impl Context {
         Ok(settings)
     }
 
-    /// Returns the schema's name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Settings::read`].
-    pub(crate) fn schema(&mut self) -> Result<SchemaName, CommandError> {
-        Ok(self.settings()?.schema)
-    }
-
     /// Connects to a database that has pm's tables; writes nothing.
     ///
     /// # Errors
     ///
     /// Exit code 2 when no database is set, 3 when it cannot be used.
     pub(crate) async fn connect(&mut self) -> Result<Queue, CommandError> {
-        self.connect_checked(true).await
+        let settings = self.settings()?;
+        self.connect_with(options(&settings)).await
     }
 
     /// Connects without checking for pm's tables: for `db migrate` and `db doctor`.
@@ -66,12 +57,8 @@ impl Context {
     ///
     /// As [`Context::connect`].
     pub(crate) async fn connect_unchecked(&mut self) -> Result<Queue, CommandError> {
-        self.connect_checked(false).await
-    }
-
-    async fn connect_checked(&mut self, check_schema: bool) -> Result<Queue, CommandError> {
         let settings = self.settings()?;
-        self.connect_with(options(&settings).check_schema(check_schema)).await
+        self.connect_with(options(&settings).check_schema(false)).await
     }
 
     /// Connects with these options; reconnects in pooler mode when a transaction pooler is detected.

@@ -39,7 +39,7 @@ pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), Com
     if context.args.db.is_some() {
         return Err(CommandError::usage("pm dev starts its own server; leave out --db"));
     }
-    let schema = context.schema()?;
+    let schema = context.settings()?.schema;
     let mut stop = Stop::listen()?;
     let server = start(args).await?;
     let url = if args.tcp { server.tcp_url_of("postgres") } else { None }.unwrap_or_else(|| server.url());

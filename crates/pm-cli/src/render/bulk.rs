@@ -4,7 +4,6 @@ use super::json;
 use super::output::{Format, Json, Output, jobs};
 use super::value::Value;
 use crate::error::CommandError;
-use pm_driver_tokio_postgres::Uuid;
 
 /// How many refused jobs the summary lists.
 const MAX_LISTED: usize = 10;
@@ -20,6 +19,15 @@ pub(crate) struct ActionText {
     pub(crate) doing: &'static str,
     /// What follows the number of jobs, like ` to queue "mail"`.
     pub(crate) suffix: String,
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Changed,
+    /// With the reason.
+    Skipped(String),
+    NotFound,
 }
 
 /// The number of jobs by outcome.
@@ -65,24 +73,27 @@ impl BulkReport {
         self.tally
     }
 
-    /// Reports that a job was changed.
-    pub(crate) fn changed(&mut self, output: &mut Output, id: Uuid) -> Result<(), CommandError> {
-        self.tally.changed += 1;
-        self.entry(output, &id.to_string(), "changed", None)
-    }
-
-    /// Reports that a job was skipped, and why.
-    pub(crate) fn skipped(&mut self, output: &mut Output, id: Uuid, why: &str) -> Result<(), CommandError> {
-        self.tally.skipped += 1;
-        self.add_refusal(format!("{id}: {why}"));
-        self.entry(output, &id.to_string(), "skipped", Some(why))
-    }
-
-    /// Reports that a job was not found; `id` may be the end of an id.
-    pub(crate) fn not_found(&mut self, output: &mut Output, id: &str) -> Result<(), CommandError> {
-        self.tally.not_found += 1;
-        self.add_refusal(format!("{id}: not found"));
-        self.entry(output, id, "not_found", None)
+    /// Reports what became of a job; `id` may be the end of an id.
+    pub(crate) fn add(&mut self, output: &mut Output, id: &str, outcome: &Outcome) -> Result<(), CommandError> {
+        let (count, result, why) = match outcome {
+            Outcome::Changed => (&mut self.tally.changed, "changed", None),
+            Outcome::Skipped(why) => (&mut self.tally.skipped, "skipped", Some(why.as_str())),
+            Outcome::NotFound => (&mut self.tally.not_found, "not_found", None),
+        };
+        *count += 1;
+        if *outcome != Outcome::Changed && self.refusals.len() < MAX_LISTED {
+            self.refusals.push(format!("{id}: {}", why.unwrap_or("not found")));
+        }
+        let entry = || json::line(&Value::named([("id", id.into()), ("result", result.into()), ("why", why.into())]));
+        match output.format() {
+            Format::Human => Ok(()),
+            Format::Ndjson => output.text(&format!("{}\n", entry())),
+            Format::Json => {
+                let comma = if self.is_begun { "," } else { "" };
+                self.begin(output)?;
+                output.text(&format!("{comma}\n    {}", entry()))
+            }
+        }
     }
 
     /// Ends the report and returns a summary without a full stop.
@@ -111,25 +122,6 @@ impl BulkReport {
             message.push_str(&format!("\n  … and {} more", refused - self.refusals.len() as u64));
         }
         Some(CommandError::refused(message))
-    }
-
-    fn add_refusal(&mut self, line: String) {
-        if self.refusals.len() < MAX_LISTED {
-            self.refusals.push(line);
-        }
-    }
-
-    fn entry(&mut self, output: &mut Output, id: &str, result: &str, why: Option<&str>) -> Result<(), CommandError> {
-        let entry = || json::line(&Value::named([("id", id.into()), ("result", result.into()), ("why", why.into())]));
-        match output.format() {
-            Format::Human => Ok(()),
-            Format::Ndjson => output.text(&format!("{}\n", entry())),
-            Format::Json => {
-                let comma = if self.is_begun { "," } else { "" };
-                self.begin(output)?;
-                output.text(&format!("{comma}\n    {}", entry()))
-            }
-        }
     }
 
     fn begin(&mut self, output: &mut Output) -> Result<(), CommandError> {

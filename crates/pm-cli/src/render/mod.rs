@@ -19,7 +19,7 @@ mod time;
 mod value;
 mod yaml;
 
-pub(crate) use bulk::{ActionText, BulkReport, Tally};
+pub(crate) use bulk::{ActionText, BulkReport, Outcome, Tally};
 pub(crate) use change::JobChange;
 pub(crate) use finding::finding_paragraphs;
 pub(crate) use job::FullJob;

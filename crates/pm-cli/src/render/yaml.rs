@@ -6,17 +6,29 @@ use crate::text::is_unsafe;
 /// Returns the value as a YAML document in block style.
 pub(super) fn document(value: &Value) -> String {
     let mut out = String::new();
+    write(value, 0, &mut out);
+    out
+}
+
+/// Writes a value with its line break, at the current position; its further lines are indented.
+fn write(value: &Value, indent: usize, out: &mut String) {
     match value {
-        Value::Map(entries) if !entries.is_empty() => block_map(entries, 0, &mut out),
-        Value::List(elements) if !elements.is_empty() && value.bytes_text().is_none() => {
-            block_list(elements, 0, &mut out);
-        }
+        Value::Map(entries) if has_lines(value) => block_map(entries, indent, out),
+        Value::List(elements) if has_lines(value) => block_list(elements, indent, out),
         other => {
-            inline(other, 0, &mut out);
+            inline(other, indent.max(2), out);
             out.push('\n');
         }
     }
-    out
+}
+
+/// Returns whether a value is written as lines of its own.
+fn has_lines(value: &Value) -> bool {
+    match value {
+        Value::Map(entries) => !entries.is_empty(),
+        Value::List(elements) => !elements.is_empty() && value.bytes_text().is_none(),
+        _ => false,
+    }
 }
 
 /// Writes `key: value` lines; the first key is written at the current position.
@@ -31,23 +43,14 @@ fn block_map(entries: &[(Value, Value)], indent: usize, out: &mut String) {
             key => out.push_str(&scalar(&key_text(key))),
         }
         out.push(':');
-        match value {
-            Value::Map(entries) if !entries.is_empty() => {
+        match has_lines(value) {
+            true => {
                 out.push('\n');
                 pad(indent + 2, out);
-                block_map(entries, indent + 2, out);
             }
-            Value::List(elements) if !elements.is_empty() && value.bytes_text().is_none() => {
-                out.push('\n');
-                pad(indent + 2, out);
-                block_list(elements, indent + 2, out);
-            }
-            other => {
-                out.push(' ');
-                inline(other, indent, out);
-                out.push('\n');
-            }
+            false => out.push(' '),
         }
+        write(value, indent + 2, out);
     }
 }
 
@@ -58,20 +61,11 @@ fn block_list(elements: &[Value], indent: usize, out: &mut String) {
             pad(indent, out);
         }
         out.push_str("- ");
-        match element {
-            Value::Map(entries) if !entries.is_empty() => block_map(entries, indent + 2, out),
-            Value::List(elements) if !elements.is_empty() && element.bytes_text().is_none() => {
-                block_list(elements, indent + 2, out);
-            }
-            other => {
-                inline(other, indent, out);
-                out.push('\n');
-            }
-        }
+        write(element, indent + 2, out);
     }
 }
 
-/// Writes a value on the line of its key or dash; multi-line text continues below, indented deeper than `indent`.
+/// Writes a value on the line of its key or dash; the lines of a text are indented.
 fn inline(value: &Value, indent: usize, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
@@ -83,7 +77,7 @@ fn inline(value: &Value, indent: usize, out: &mut String) {
             for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
                 out.push('\n');
                 if !line.is_empty() {
-                    pad(indent + 2, out);
+                    pad(indent, out);
                     out.push_str(line);
                 }
             }
@@ -118,7 +112,8 @@ fn scalar(text: &str) -> String {
 
 /// Returns whether text is unambiguous without quotes.
 fn is_bare(text: &str) -> bool {
-    const RESERVED: [&str; 8] = ["true", "false", "yes", "no", "on", "off", "null", "y"];
+    const PUNCTUATION: &str = " -_.,/()@+:;=!?'<>%…";
+    const RESERVED: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
     let starts_well = text.starts_with(|c: char| c.is_alphabetic() || matches!(c, '/' | '_' | '<'));
     let ends_well = !text.ends_with([' ', ':']);
     let lower = text.to_lowercase();
@@ -127,35 +122,9 @@ fn is_bare(text: &str) -> bool {
         && !text.contains(": ")
         && !text.contains(" #")
         && !text.contains(is_unsafe)
-        && text.chars().all(|c| c.is_alphanumeric() || is_plain_punctuation(c))
+        && text.chars().all(|c| c.is_alphanumeric() || PUNCTUATION.contains(c))
         && !RESERVED.contains(&lower.as_str())
-        && lower != "n"
         && lower.parse::<f64>().is_err()
-}
-
-fn is_plain_punctuation(c: char) -> bool {
-    matches!(
-        c,
-        ' ' | '-'
-            | '_'
-            | '.'
-            | ','
-            | '/'
-            | '('
-            | ')'
-            | '@'
-            | '+'
-            | ':'
-            | ';'
-            | '='
-            | '!'
-            | '?'
-            | '\''
-            | '<'
-            | '>'
-            | '%'
-            | '…'
-    )
 }
 
 /// Returns whether multi-line text may be a literal block.

@@ -66,7 +66,7 @@ pub(super) async fn run(context: &mut Context, args: &TopArgs) -> Result<(), Com
         let error = CommandError::usage("pm top needs a terminal and has no JSON output");
         return Err(error.hint("for programs, use pm db stats --json or pm job watch --ndjson"));
     }
-    let schema = context.schema()?;
+    let schema = context.settings()?.schema;
     let queue = context.connect().await?;
     let mut stop = Stop::listen()?;
     let mut screen = Screen::open()?;

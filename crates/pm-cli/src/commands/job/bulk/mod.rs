@@ -11,7 +11,7 @@ pub(super) use selection::SelectionArgs;
 use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::{BulkReport, Format, Json, Progress, Tally, Total, Value, jobs};
+use crate::render::{BulkReport, Format, Json, Outcome, Progress, Tally, Total, Value, jobs};
 use crate::stop::Stop;
 use pages::CHUNK;
 use pm_driver_tokio_postgres::{Change, Precondition, Queue, Uuid};
@@ -38,7 +38,7 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action
                 return bulk.dry_run_ids(given).await;
             }
             for missing in given.iter().filter(|job| job.id.is_none()) {
-                bulk.report.not_found(&mut bulk.context.output, &missing.digits)?;
+                bulk.report.add(&mut bulk.context.output, &missing.digits, &Outcome::NotFound)?;
             }
             let ids: Vec<_> = given.iter().filter_map(|job| job.id).collect();
             bulk.change_all(Parts::Ids(ids.chunks(CHUNK)), Some(Total::exactly(ids.len() as u64))).await
@@ -152,28 +152,22 @@ impl Bulk<'_> {
             return Err(CommandError::refused("interrupted").hint("run it again to continue"));
         }
         let report = self.action.change(&self.queue, ids, precondition).await?;
-        let output = &mut self.context.output;
         for (id, change) in ids.iter().zip(report.changes().iter().copied()) {
-            match change {
-                Change::Changed => self.report.changed(output, *id)?,
+            self.keys_taken += u64::from(change == Change::KeyTaken);
+            self.locked += u64::from(change == Change::Locked);
+            let outcome = match change {
+                Change::Changed => Outcome::Changed,
+                Change::NotFound => Outcome::NotFound,
                 Change::Refused(state) if precondition.state.is_some_and(|was| was != state) => {
-                    self.report.skipped(output, *id, &format!("now {state}"))?;
+                    Outcome::Skipped(format!("now {state}"))
                 }
-                Change::Refused(state) => self.report.skipped(output, *id, &self.action.refusal_reason(state))?,
-                Change::KeyTaken => {
-                    self.keys_taken += 1;
-                    self.report.skipped(output, *id, &self.action.key_is_reserved())?;
-                }
-                Change::Locked => {
-                    self.locked += 1;
-                    self.report.skipped(output, *id, "locked by another transaction")?;
-                }
-                Change::Unknown => {
-                    self.report.skipped(output, *id, "locked at first; whether it was changed is not known")?
-                }
-                Change::Elsewhere => self.report.skipped(output, *id, "now in another queue")?,
-                Change::NotFound => self.report.not_found(output, &id.to_string())?,
-            }
+                Change::Refused(state) => Outcome::Skipped(self.action.refusal_reason(state)),
+                Change::KeyTaken => Outcome::Skipped(self.action.key_is_reserved()),
+                Change::Locked => Outcome::Skipped("locked by another transaction".to_owned()),
+                Change::Unknown => Outcome::Skipped("locked at first; whether it was changed is not known".to_owned()),
+                Change::Elsewhere => Outcome::Skipped("now in another queue".to_owned()),
+            };
+            self.report.add(&mut self.context.output, &id.to_string(), &outcome)?;
         }
         Ok(())
     }
