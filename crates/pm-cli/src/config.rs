@@ -41,8 +41,8 @@ impl Settings {
             && let Some(path) = file_path()
         {
             let file = FileSettings::read(&path)?;
-            url = url.or(file.url(&path));
-            schema = schema.or(file.schema(&path));
+            let (file_url, file_schema) = file.sourced(&path);
+            (url, schema) = (url.or(file_url), schema.or(file_schema));
         }
         Self::checked(url, schema, args.connect_timeout)
     }
@@ -62,8 +62,8 @@ impl Settings {
     /// Returns the settings from a file with this text alone.
     pub(crate) fn of_file(text: &str) -> Result<Self, CommandError> {
         let path = Path::new("config.toml");
-        let file = FileSettings::parse(text, path)?;
-        Self::checked(file.url(path), file.schema(path), Duration::ZERO)
+        let (url, schema) = FileSettings::parse(text, path)?.sourced(path);
+        Self::checked(url, schema, Duration::ZERO)
     }
 
     /// Returns the database's URL. It may contain a password: never put it into a message.
@@ -110,12 +110,10 @@ impl FileSettings {
         Self::parse(&text, path)
     }
 
-    fn url(&self, path: &Path) -> Option<Sourced> {
-        Some((format!("database_url in {}", path.display()), self.database_url.clone()?))
-    }
-
-    fn schema(&self, path: &Path) -> Option<Sourced> {
-        Some((format!("schema in {}", path.display()), self.schema.clone()?))
+    /// Returns the URL and the schema, each with its source.
+    fn sourced(self, path: &Path) -> (Option<Sourced>, Option<Sourced>) {
+        let of = |name: &str, value: String| (format!("{name} in {}", path.display()), value);
+        (self.database_url.map(|url| of("database_url", url)), self.schema.map(|schema| of("schema", schema)))
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, CommandError> {

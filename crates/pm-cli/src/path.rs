@@ -1,6 +1,6 @@
 //! Paths into a payload: `items[0].pdf`, `items["a.b"]`.
 
-use crate::text::with_caret;
+use crate::text::{json_string_length, with_caret};
 use std::fmt;
 
 /// One step of a path.
@@ -71,10 +71,11 @@ pub(crate) fn parse_path(text: &str) -> Result<Path, String> {
 fn in_brackets(text: &str, at: usize) -> Result<(Step, usize), String> {
     let inner = &text[at + 1..];
     let (step, length) = if inner.starts_with('"') {
-        let end = closing_quote(inner).ok_or_else(|| with_caret(text, text.len(), "the closing \" is missing"))?;
-        let key =
-            serde_json::from_str(&inner[..=end]).map_err(|_| with_caret(text, at + 1, "this is not a JSON string"))?;
-        (Step::Key(key), end + 1)
+        let length = json_string_length(inner.as_bytes())
+            .ok_or_else(|| with_caret(text, text.len(), "the closing \" is missing"))?;
+        let key = serde_json::from_str(&inner[..length])
+            .map_err(|_| with_caret(text, at + 1, "this is not a JSON string"))?;
+        (Step::Key(key), length)
     } else {
         let digits = inner.find(|c: char| !c.is_ascii_digit()).unwrap_or(inner.len());
         if digits == 0 {
@@ -87,16 +88,6 @@ fn in_brackets(text: &str, at: usize) -> Result<(Step, usize), String> {
         true => Ok((step, length + 2)),
         false => Err(with_caret(text, at + 1 + length, "expected ] here")),
     }
-}
-
-/// Returns the position of the closing quote of a text that begins with a quote.
-fn closing_quote(text: &str) -> Option<usize> {
-    let mut is_escaped = false;
-    text.char_indices().skip(1).find_map(|(at, c)| {
-        let ends = c == '"' && !is_escaped;
-        is_escaped = c == '\\' && !is_escaped;
-        ends.then_some(at)
-    })
 }
 
 #[cfg(test)]

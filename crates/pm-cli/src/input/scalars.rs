@@ -1,24 +1,21 @@
-//! Checks of strings and numbers in JSON beyond the grammar.
+//! Checks of strings, numbers and nesting in JSON beyond the grammar.
 
-/// Returns the strings, with their quotes, and the numbers of well-formed JSON, each with its byte offset.
-fn scalars(text: &str) -> impl Iterator<Item = (usize, &str)> {
+use crate::text::json_string_length;
+
+/// Returns the strings, with their quotes, the numbers and the brackets of well-formed JSON, each with its byte offset.
+fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_start = |byte: &u8| matches!(byte, b'"' | b'-' | b'0'..=b'9' | b'[' | b'{' | b']' | b'}');
     let mut at = 0;
     std::iter::from_fn(move || {
-        at += text.as_bytes()[at..].iter().position(|byte| matches!(byte, b'"' | b'-' | b'0'..=b'9'))?;
+        at += text.as_bytes()[at..].iter().position(is_start)?;
         let (start, rest) = (at, &text.as_bytes()[at..]);
-        at += if rest[0] == b'"' { string_length(rest) } else { number_length(rest) };
+        at += match rest[0] {
+            b'"' => json_string_length(rest).unwrap_or(rest.len()),
+            b'[' | b'{' | b']' | b'}' => 1,
+            _ => number_length(rest),
+        };
         Some((start, &text[start..at]))
     })
-}
-
-fn string_length(text: &[u8]) -> usize {
-    let mut is_escaped = false;
-    let end = text.iter().skip(1).position(|&byte| {
-        let is_end = byte == b'"' && !is_escaped;
-        is_escaped = byte == b'\\' && !is_escaped;
-        is_end
-    });
-    end.map_or(text.len(), |end| end + 2)
 }
 
 fn number_length(text: &[u8]) -> usize {
@@ -32,8 +29,8 @@ fn number_length(text: &[u8]) -> usize {
 ///
 /// The position of the string.
 pub(super) fn check_strings(text: &str) -> Result<(), String> {
-    let is_broken = |scalar: &str| scalar.contains("\\u") && serde_json::from_str::<String>(scalar).is_err();
-    match scalars(text).find(|(_, scalar)| is_broken(scalar)) {
+    let is_broken = |token: &str| token.contains("\\u") && serde_json::from_str::<String>(token).is_err();
+    match tokens(text).find(|(_, token)| is_broken(token)) {
         Some((at, _)) => Err(format!("the string at byte {} has an unpaired surrogate (\\ud800 to \\udfff)", at + 1)),
         None => Ok(()),
     }
@@ -48,14 +45,11 @@ const MAX_DEPTH: usize = 127;
 ///
 /// The position of the nesting.
 pub(crate) fn check_depth(json: &str) -> Result<(), String> {
-    let (mut depth, mut is_string, mut is_escaped) = (0usize, false, false);
-    for (at, byte) in json.bytes().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_string => is_escaped = true,
-            b'"' => is_string = !is_string,
-            b'[' | b'{' if !is_string => depth += 1,
-            b']' | b'}' if !is_string => depth = depth.saturating_sub(1),
+    let mut depth = 0usize;
+    for (at, token) in tokens(json) {
+        match token {
+            "[" | "{" => depth += 1,
+            "]" | "}" => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > MAX_DEPTH {
@@ -72,8 +66,8 @@ pub(crate) fn check_depth(json: &str) -> Result<(), String> {
 ///
 /// The number and its position.
 pub(super) fn check_numbers(text: &str) -> Result<(), String> {
-    let is_inexact = |scalar: &str| !scalar.starts_with('"') && !fits(scalar);
-    match scalars(text).find(|(_, scalar)| is_inexact(scalar)) {
+    let is_inexact = |token: &str| token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && !fits(token);
+    match tokens(text).find(|(_, token)| is_inexact(token)) {
         Some((at, number)) => {
             Err(format!("MessagePack cannot store the number {number} at byte {} without changing it", at + 1))
         }
@@ -184,7 +178,8 @@ mod tests {
             let text = serde_json::to_string_pretty(&texts).unwrap();
             prop_assert_eq!(check_strings(&text), Ok(()));
             let expected = texts.len() * 2 - texts.iter().filter(|(_, float)| !float.is_finite()).count();
-            prop_assert_eq!(scalars(&text).count(), expected);
+            let is_scalar = |token: &str| !token.starts_with(['[', '{', ']', '}']);
+            prop_assert_eq!(tokens(&text).filter(|(_, token)| is_scalar(token)).count(), expected);
         }
     }
 }

@@ -99,12 +99,11 @@ impl Search {
                 }
                 let mut chunk = Vec::new();
                 let mut bytes = 0;
-                while let Some(job) = page.next_if(|job| chunk.is_empty() || bytes + job.payload_bytes <= CHUNK_BYTES) {
+                while chunk.len() < CHUNK_JOBS
+                    && let Some(job) = page.next_if(|job| chunk.is_empty() || bytes + job.payload_bytes <= CHUNK_BYTES)
+                {
                     bytes += job.payload_bytes;
                     chunk.push(job);
-                    if chunk.len() == CHUNK_JOBS {
-                        break;
-                    }
                 }
                 if self.bytes > 0 && self.bytes + bytes > self.max_bytes {
                     let searched = jobs(self.jobs);

@@ -100,24 +100,14 @@ impl Watch {
     fn changes(&mut self, newest: Vec<JobMetadata>, others: Vec<(Uuid, Seen, Option<JobMetadata>)>) -> Vec<JobChange> {
         let mut changes = Vec::new();
         let mut seen = HashMap::new();
-        for job in newest.into_iter().rev() {
-            let before = self.seen.get(&job.id).copied();
-            let now = Seen::of(&job);
-            seen.insert(job.id, now);
-            if before != Some(now) {
-                changes.push(JobChange { id: job.id, from: before.map(|before| before.state), job: Some(job) });
-            }
-        }
-        for (id, before, job) in others {
-            match job.filter(|job| self.name.as_ref().is_none_or(|name| *name == job.queue)) {
-                Some(job) => {
-                    let now = Seen::of(&job);
-                    seen.insert(id, now);
-                    if before != now {
-                        changes.push(JobChange { id, from: Some(before.state), job: Some(job) });
-                    }
-                }
-                None => changes.push(JobChange { id, from: Some(before.state), job: None }),
+        let is_here = |job: &JobMetadata| self.name.as_ref().is_none_or(|name| *name == job.queue);
+        let newest = newest.into_iter().rev().map(|job| (job.id, self.seen.get(&job.id).copied(), Some(job)));
+        let others = others.into_iter().map(|(id, before, job)| (id, Some(before), job.filter(is_here)));
+        for (id, before, job) in newest.chain(others) {
+            let now = job.as_ref().map(Seen::of);
+            seen.extend(now.map(|now| (id, now)));
+            if before != now {
+                changes.push(JobChange { id, from: before.map(|before| before.state), job });
             }
         }
         self.seen = seen;

@@ -171,16 +171,10 @@ impl Top {
             KeyCode::Char(' ') => return Some(Request::Update),
             KeyCode::Tab => self.list = self.list.next(),
             KeyCode::BackTab => self.list = self.list.next().next(),
-            KeyCode::Up | KeyCode::Char('k') => self.select(|selected| selected.saturating_sub(1)),
-            KeyCode::Down | KeyCode::Char('j') => self.select(|selected| selected + 1),
-            KeyCode::PageUp => self.select(|selected| selected.saturating_sub(PAGE)),
-            KeyCode::PageDown => self.select(|selected| selected + PAGE),
-            KeyCode::Home => self.select(|_| 0),
-            KeyCode::End => self.select(|_| usize::MAX),
             KeyCode::Char('p') => self.ask("Pause", Request::Pause),
             KeyCode::Char('r') => self.ask("Resume", Request::Resume),
             KeyCode::Enter => return self.selected_job().map(Request::Open),
-            _ => {}
+            code => self.select(code),
         }
         None
     }
@@ -188,23 +182,18 @@ impl Top {
     fn key_on_job(&mut self, code: KeyCode, title: String, lines: Vec<String>, first: usize) -> Option<Request> {
         let first = match code {
             KeyCode::Esc | KeyCode::Char('q') | KeyCode::Enter => return None,
-            KeyCode::Up | KeyCode::Char('k') => first.saturating_sub(1),
-            KeyCode::Down | KeyCode::Char('j') => first + 1,
-            KeyCode::PageUp => first.saturating_sub(PAGE),
-            KeyCode::PageDown | KeyCode::Char(' ') => first + PAGE,
-            KeyCode::Home => 0,
-            KeyCode::End => usize::MAX,
-            _ => first,
+            KeyCode::Char(' ') => first + PAGE,
+            code => moved(code, first),
         };
         let first = first.min(lines.len().saturating_sub(1));
         self.front = Front::Job { title, lines, first };
         None
     }
 
-    fn select(&mut self, to: impl Fn(usize) -> usize) {
+    fn select(&mut self, code: KeyCode) {
         let length = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.length(self.list));
         let selected = &mut self.selected[self.list as usize];
-        *selected = to(*selected).min(length.saturating_sub(1));
+        *selected = moved(code, *selected).min(length.saturating_sub(1));
     }
 
     fn ask(&mut self, verb: &str, request: fn(String) -> Request) {
@@ -230,6 +219,19 @@ impl Top {
             self.show_message("Select a job first: Tab switches to leases and failures.");
         }
         id
+    }
+}
+
+/// Returns where a key moves to from a line; it may be past the last line.
+fn moved(code: KeyCode, from: usize) -> usize {
+    match code {
+        KeyCode::Up | KeyCode::Char('k') => from.saturating_sub(1),
+        KeyCode::Down | KeyCode::Char('j') => from + 1,
+        KeyCode::PageUp => from.saturating_sub(PAGE),
+        KeyCode::PageDown => from + PAGE,
+        KeyCode::Home => 0,
+        KeyCode::End => usize::MAX,
+        _ => from,
     }
 }
 
