@@ -2,6 +2,7 @@
 
 mod bulk;
 mod change;
+mod count;
 mod finding;
 mod job;
 mod json;
@@ -21,13 +22,13 @@ mod yaml;
 
 pub(crate) use bulk::{ActionText, BulkReport, Outcome, Tally};
 pub(crate) use change::JobChange;
+pub(crate) use count::{compact_count, exactly, sum};
 pub(crate) use finding::finding_paragraphs;
 pub(crate) use job::FullJob;
 pub(crate) use matches::{JobMatch, Location, Needle};
 pub(crate) use output::{Format, Json, Output, jobs, may_colour, stderr_is_terminal, write_stderr};
 pub(crate) use payload::decode as payload_value;
-pub(crate) use progress::{Progress, Total};
-pub(crate) use queue::compact_count;
+pub(crate) use progress::Progress;
 pub(crate) use schedule::next_tick;
 pub(crate) use stats::{per_minute, stats_text};
 pub(crate) use stream::RowStream;

@@ -137,6 +137,13 @@ impl Output {
         Ok(())
     }
 
+    /// Writes a message that programs do not need.
+    pub(crate) fn note(&mut self, message: &str) {
+        if self.format == Format::Human {
+            self.message(message);
+        }
+    }
+
     /// Writes a message to stderr.
     pub(crate) fn message(&mut self, message: &str) {
         write_stderr(&format!("{}\n", printable(message)));

@@ -1,9 +1,9 @@
 //! Progress of long commands: a line on stderr when it is a terminal, nothing otherwise.
 
+use super::count::show_count;
 use super::output::{may_draw, stderr_width, write_stderr};
 use crate::text::{cut, width};
-use pm_core::State;
-use pm_driver_tokio_postgres::QueueSummary;
+use pm_driver_tokio_postgres::Count;
 use std::time::{Duration, Instant};
 
 /// The shortest time between two redraws.
@@ -19,43 +19,15 @@ const MARGIN: usize = 3;
 pub(crate) struct Progress {
     doing: String,
     /// The amount of work, if known.
-    total: Option<Total>,
+    total: Option<Count>,
     began: Instant,
     drawn: Option<Instant>,
     is_shown: bool,
 }
 
-/// An amount of work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Total {
-    pub(crate) jobs: u64,
-    pub(crate) is_estimate: bool,
-}
-
-impl Total {
-    /// Returns an exact total.
-    pub(crate) fn exactly(jobs: u64) -> Self {
-        Total { jobs, is_estimate: false }
-    }
-
-    /// Returns the number of jobs of these queues.
-    pub(crate) fn of<'a>(queues: impl IntoIterator<Item = &'a QueueSummary>) -> Self {
-        let counts = queues.into_iter().flat_map(|queue| State::ALL.map(|state| queue.count(state)));
-        counts.fold(Total::exactly(0), |sum, count| Total {
-            jobs: sum.jobs + count.jobs,
-            is_estimate: sum.is_estimate || count.is_estimate,
-        })
-    }
-
-    /// Returns the share that is done, at most 1; `None` when there is nothing to do.
-    fn share(self, done: u64) -> Option<f64> {
-        (self.jobs > 0).then(|| (done as f64 / self.jobs as f64).min(1.0))
-    }
-}
-
 impl Progress {
     /// Returns a line for work like "Deleting jobs".
-    pub(crate) fn new(doing: impl Into<String>, total: Option<Total>) -> Self {
+    pub(crate) fn new(doing: impl Into<String>, total: Option<Count>) -> Self {
         Progress { doing: doing.into(), total, began: Instant::now(), drawn: None, is_shown: may_draw() }
     }
 
@@ -72,7 +44,7 @@ impl Progress {
         }
         self.drawn = Some(now);
         let status = status(done, self.total, outcome, now - self.began);
-        let share = self.total.and_then(|total| total.share(done));
+        let share = self.total.and_then(|total| share(done, total));
         draw(&line(&self.doing, share, &status, columns()));
     }
 
@@ -114,14 +86,18 @@ fn columns() -> usize {
     stderr_width().saturating_sub(MARGIN)
 }
 
+/// Returns the share that is done, at most 1; `None` when there is nothing to do.
+fn share(done: u64, total: Count) -> Option<f64> {
+    (total.jobs > 0).then(|| (done as f64 / total.jobs as f64).min(1.0))
+}
+
 /// Returns the numbers of the line.
-fn status(done: u64, total: Option<Total>, outcome: &str, since: Duration) -> String {
+fn status(done: u64, total: Option<Count>, outcome: &str, since: Duration) -> String {
     let mut status = done.to_string();
     if let Some(total) = total
-        && let Some(share) = total.share(done)
+        && let Some(share) = share(done, total)
     {
-        let about = if total.is_estimate { "~" } else { "" };
-        status.push_str(&format!(" of {about}{} ({:.0}%)", total.jobs, (share * 100.0).floor()));
+        status.push_str(&format!(" of {} ({:.0}%)", show_count(total), (share * 100.0).floor()));
     }
     if !outcome.is_empty() {
         status.push_str(&format!(", {outcome}"));
@@ -148,35 +124,36 @@ fn line(doing: &str, share: Option<f64>, status: &str, columns: usize) -> String
 
 #[cfg(test)]
 mod tests {
+    use super::super::count::exactly;
     use super::*;
 
-    fn shown(doing: &str, done: u64, total: Option<Total>, since_s: u64, columns: usize) -> String {
-        let share = total.and_then(|total| total.share(done));
+    fn shown(doing: &str, done: u64, total: Option<Count>, since_s: u64, columns: usize) -> String {
+        let share = total.and_then(|total| super::share(done, total));
         line(doing, share, &status(done, total, "", Duration::from_secs(since_s)), columns)
     }
 
     #[test]
     fn a_known_total_makes_a_bar() {
-        let total = Some(Total::exactly(100));
+        let total = Some(exactly(100));
         let half = shown("Deleting jobs", 50, total, 0, 120);
         assert_eq!(half, "Deleting jobs ████████████░░░░░░░░░░░░ 50 of 100 (50%)");
         let more = shown("Deleting jobs", 101, total, 2, 120);
         assert_eq!(more, "Deleting jobs ████████████████████████ 101 of 100 (100%), 50 per second");
-        assert!(shown("x", 999, Some(Total::exactly(1_000)), 0, 120).contains("(99%)"), "100% only at the end");
-        let about = Some(Total { jobs: 100, is_estimate: true });
+        assert!(shown("x", 999, Some(exactly(1_000)), 0, 120).contains("(99%)"), "100% only at the end");
+        let about = Some(Count { jobs: 100, is_estimate: true });
         assert!(shown("x", 1, about, 0, 120).ends_with(" 1 of ~100 (1%)"));
     }
 
     #[test]
     fn an_unknown_total_makes_a_count() {
-        for total in [None, Some(Total::exactly(0))] {
+        for total in [None, Some(exactly(0))] {
             assert_eq!(shown("Counting jobs", 7, total, 7, 120), "Counting jobs: 7, 1 per second");
         }
     }
 
     #[test]
     fn the_outcome_is_shown() {
-        let status = status(5_000, Some(Total::exactly(10_000)), "7 deleted", Duration::from_secs(1));
+        let status = status(5_000, Some(exactly(10_000)), "7 deleted", Duration::from_secs(1));
         assert_eq!(status, "5000 of 10000 (50%), 7 deleted, 5000 per second");
     }
 
@@ -184,11 +161,11 @@ mod tests {
     fn a_narrow_line_keeps_its_numbers() {
         let name = format!("Deleting queue \"{}\"", "請求書の送信".repeat(20));
         for (doing, columns) in [(name.as_str(), 77), ("Deleting jobs", 77), ("Deleting jobs", 60), (&name, 57)] {
-            let line = shown(doing, 123_456, Some(Total::exactly(1_000_000)), 10, columns);
+            let line = shown(doing, 123_456, Some(exactly(1_000_000)), 10, columns);
             assert!(width(&line) <= columns, "{line}");
             assert!(line.ends_with("░ 123456 of 1000000 (12%), 12346 per second"), "{line}");
         }
-        assert_eq!(width(&shown(&name, 123_456, Some(Total::exactly(1_000_000)), 10, 20)), 20);
+        assert_eq!(width(&shown(&name, 123_456, Some(exactly(1_000_000)), 10, 20)), 20);
         assert!(width(&shown(&name, 123_456, None, 10, 40)) <= 40);
     }
 }

@@ -1,11 +1,12 @@
 //! Queues and their settings.
 
+use super::count::show_count;
 use super::output::{Json, List, Show};
 use super::table::{Colour, Column, Table};
 use super::value::Value;
 use crate::duration::{show_duration, whole_ms};
 use pm_core::State;
-use pm_driver_tokio_postgres::{Count, QueueSettings, QueueSummary};
+use pm_driver_tokio_postgres::{QueueSettings, QueueSummary};
 use std::time::Duration;
 
 impl Json for QueueSummary {
@@ -88,20 +89,4 @@ pub(super) fn backoff_ms(table: &[Duration]) -> Value {
 
 pub(super) fn show_backoff(table: &[Duration]) -> Value {
     Value::plain(table.iter().copied().map(show_duration).collect::<Vec<_>>().join(","))
-}
-
-/// Returns the number, with `~` for an estimate.
-fn show_count(count: Count) -> String {
-    format!("{}{}", if count.is_estimate { "~" } else { "" }, count.jobs)
-}
-
-/// Returns the number in at most six columns, with `~` for an estimate: `~1.2M`.
-pub(crate) fn compact_count(count: Count) -> String {
-    let about = if count.is_estimate { "~" } else { "" };
-    match count.jobs {
-        jobs @ ..100_000 => format!("{about}{jobs}"),
-        jobs @ ..1_000_000 => format!("{about}{}k", jobs / 1_000),
-        jobs @ ..10_000_000 => format!("{about}{:.1}M", (jobs / 100_000) as f64 / 10.0),
-        jobs => format!("{about}{}M", jobs / 1_000_000),
-    }
 }

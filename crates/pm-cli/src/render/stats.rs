@@ -1,5 +1,6 @@
 //! Statistics of queues and tables.
 
+use super::count::about;
 use super::output::Json;
 use super::queue::queue_table;
 use super::table::{Colour, Column, Screen, Table};
@@ -96,5 +97,5 @@ fn indexes<'a>(stats: &'a Stats, table: &'a TableSize) -> impl Iterator<Item = &
 /// Returns the number of jobs per minute, with `~` for an estimate.
 pub(crate) fn per_minute(count: Count, window: Duration) -> String {
     let minutes = window.as_secs_f64() / 60.0;
-    format!("{}{}", if count.is_estimate { "~" } else { "" }, rate(count.jobs as f64 / minutes.max(0.001)))
+    format!("{}{}", about(count), rate(count.jobs as f64 / minutes.max(0.001)))
 }

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::render::{Format, finding_paragraphs};
+use crate::render::finding_paragraphs;
 use std::time::Duration;
 
 /// Diagnoses common problems and suggests fixes
@@ -37,8 +37,7 @@ pub(super) async fn run(context: &mut Context, args: &DoctorArgs) -> Result<(), 
     let findings = context.connect_unchecked().await?.doctor(args.threshold).await?;
     context.output.show_all(&findings, |screen| finding_paragraphs(&findings, screen.colour))?;
     match findings.len() {
-        0 if context.output.format() == Format::Human => context.output.message("No problems found."),
-        0 => {}
+        0 => context.output.note("No problems found."),
         1 => return Err(CommandError::refused("1 problem found")),
         count => return Err(CommandError::refused(format!("{count} problems found"))),
     }

@@ -2,13 +2,16 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::{Progress, Total, Value, jobs, stderr_is_terminal};
+use crate::render::{Progress, Value, jobs, stderr_is_terminal, sum};
 use crate::stop::Stop;
 
 pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     let queue = context.connect().await?;
     // Every job is visited. Those of deleted queues are not in the total.
-    let total = if stderr_is_terminal() { Some(Total::of(&queue.list_queues().await?)) } else { None };
+    let total = match stderr_is_terminal() {
+        true => Some(sum(queue.list_queues().await?.iter().flat_map(|queue| queue.counts))),
+        false => None,
+    };
     let mut stop = Stop::listen()?;
     let mut prune = queue.begin_prune();
     let mut progress = Progress::new("Pruning", total);

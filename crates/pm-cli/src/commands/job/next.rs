@@ -4,7 +4,6 @@ use super::show::show;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
-use crate::render::Format;
 use pm_core::QueueName;
 use pm_driver_tokio_postgres::{Head, JobAck, PendingJob, Queue, RawPayload, Uuid};
 
@@ -55,12 +54,8 @@ pub(super) async fn run(context: &mut Context, args: &NextArgs) -> Result<(), Co
         return Ok(ack.commit().await?);
     }
     let lease = ack.leave();
-    if context.output.format() == Format::Human {
-        context.output.message(&format!(
-            "Leased to you until the lease expires. To finish it: pm job done {id} --lease {}",
-            lease.number
-        ));
-    }
+    let finish = format!("pm job done {id} --lease {}", lease.number);
+    context.output.note(&format!("Leased to you until the lease expires. To finish it: {finish}"));
     Ok(())
 }
 

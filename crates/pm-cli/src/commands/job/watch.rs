@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::CommandError;
 use crate::input::parse_queue;
-use crate::render::{Format, JobChange, RowStream};
+use crate::render::{JobChange, RowStream};
 use crate::stop::Stop;
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::{ErrorKind, JobFilter, JobMetadata, Queue, Uuid};
@@ -47,9 +47,7 @@ pub(super) async fn run(context: &mut Context, args: &WatchArgs) -> Result<(), C
     let mut stop = Stop::listen()?;
     let mut watch = Watch { queue, name: args.queue.as_ref().map(QueueName::to_string), seen: HashMap::new() };
     watch.poll().await?;
-    if context.output.format() == Format::Human {
-        context.output.message("Watching; Ctrl-C stops it.");
-    }
+    context.output.note("Watching; Ctrl-C stops it.");
     let mut rows = RowStream::of_lines();
     loop {
         tokio::select! {

@@ -4,10 +4,10 @@ use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
-use crate::render::{Progress, Total, Value, jobs, stderr_is_terminal};
+use crate::render::{Progress, Value, jobs, stderr_is_terminal, sum};
 use crate::stop::Stop;
 use pm_core::QueueName;
-use pm_driver_tokio_postgres::Queue;
+use pm_driver_tokio_postgres::{Count, Queue};
 
 /// Deletes a queue with all its jobs, in any state, and its schedules
 ///
@@ -57,15 +57,15 @@ pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), 
     context.output.done(&Value::named([("queue", name.into()), ("deleted", Value::number(deleted))]), &sentence)
 }
 
-async fn count(queue: &Queue, name: &str) -> Result<Total, CommandError> {
+async fn count(queue: &Queue, name: &str) -> Result<Count, CommandError> {
     let queues = queue.list_queues().await?;
     let found = queues.iter().find(|queue| queue.name == name);
     let found = found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_owned()))?;
-    Ok(Total::of([found]))
+    Ok(sum(found.counts))
 }
 
 /// Asks for confirmation when the queue is not empty.
-fn confirm(name: &str, counted: Total) -> Result<(), CommandError> {
+fn confirm(name: &str, counted: Count) -> Result<(), CommandError> {
     let about = if counted.is_estimate { "about " } else { "" };
     match counted.jobs {
         0 => Ok(()),

@@ -2,9 +2,9 @@
 
 use super::view::{Failure, Front, Lease, List, QueueLine, Snapshot, Top};
 use crate::duration::show_duration;
-use crate::render::{compact_count, length, per_minute};
+use crate::render::{compact_count, length, per_minute, sum};
 use crate::text::{cut, printable, width, wrapped};
-use pm_driver_tokio_postgres::{Count, Uuid};
+use pm_driver_tokio_postgres::Uuid;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -179,7 +179,7 @@ fn queue_row(top: &Top, queue: &QueueLine, window: Duration, name_width: usize, 
     let [pending, paused, in_progress, finished, failed] = queue.counts;
     let counts = match is_wide {
         true => vec![pending, paused, in_progress, finished],
-        false => vec![sum(pending, paused), in_progress, finished],
+        false => vec![sum([pending, paused]), in_progress, finished],
     };
     let mut cells = vec![Cell::from(name)];
     cells.extend(counts.into_iter().map(|count| aligned(compact_count(count), true)));
@@ -226,10 +226,6 @@ fn failures(frame: &mut Frame<'_>, area: Rect, top: &Top, failures: &[Failure]) 
     list(frame, area, top, List::Failures, "Failures, newest first", &COLUMNS, failures.iter().map(row).collect());
 }
 
-fn sum(a: Count, b: Count) -> Count {
-    Count { jobs: a.jobs + b.jobs, is_estimate: a.is_estimate || b.is_estimate }
-}
-
 fn short(id: Uuid) -> String {
     let id = id.simple().to_string();
     id[id.len() - SHORT_ID..].to_owned()
@@ -258,6 +254,7 @@ fn colour(top: &Top, colour: Color) -> Style {
 pub(super) mod tests {
     use super::super::view::Request;
     use super::*;
+    use pm_driver_tokio_postgres::Count;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};

@@ -113,9 +113,7 @@ pub(super) async fn run(context: &mut Context, args: &WorkArgs) -> Result<(), Co
     if let Some(address) = args.health {
         tokio::spawn(health::serve(health::listen(address).await?, queue.clone()));
     }
-    if context.output.format() == Format::Human {
-        context.output.message(&format!("Working on queue \"{}\"; Ctrl-C stops it.", args.queue));
-    }
+    context.output.note(&format!("Working on queue \"{}\"; Ctrl-C stops it.", args.queue));
     work(context, &queue, jobs, &mut stop, &program, args).await
 }
 

@@ -11,10 +11,10 @@ pub(super) use selection::SelectionArgs;
 use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::{BulkReport, Format, Json, Outcome, Progress, Tally, Total, Value, jobs};
+use crate::render::{BulkReport, Json, Outcome, Progress, Tally, Value, exactly, jobs};
 use crate::stop::Stop;
 use pages::CHUNK;
-use pm_driver_tokio_postgres::{Change, Precondition, Queue, Uuid};
+use pm_driver_tokio_postgres::{Change, Count, Precondition, Queue, Uuid};
 use selection::Jobs;
 use std::collections::HashSet;
 use std::slice::Chunks;
@@ -41,7 +41,7 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action
                 bulk.report.add(&mut bulk.context.output, &missing.digits, &Outcome::NotFound)?;
             }
             let ids: Vec<_> = given.iter().filter_map(|job| job.id).collect();
-            bulk.change_all(Parts::Ids(ids.chunks(CHUNK)), Some(Total::exactly(ids.len() as u64))).await
+            bulk.change_all(Parts::Ids(ids.chunks(CHUNK)), Some(exactly(ids.len() as u64))).await
         }
         Jobs::Matching(filter) if selection.dry_run => {
             let counted = bulk.count(Pages::new(filter)).await?;
@@ -52,7 +52,7 @@ pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action
             let mut total = None;
             if !selection.yes && ask::is_possible() {
                 let counted = bulk.count(pages.clone()).await?;
-                total = Some(Total::exactly(counted.jobs));
+                total = Some(exactly(counted.jobs));
                 bulk.ask(counted.jobs)?;
                 // Jobs added after the count were not confirmed.
                 pages = pages.no_newer_than(counted.newest);
@@ -119,7 +119,7 @@ impl Bulk<'_> {
         Ok(given)
     }
 
-    async fn change_all(mut self, mut parts: Parts<'_>, total: Option<Total>) -> Result<(), CommandError> {
+    async fn change_all(mut self, mut parts: Parts<'_>, total: Option<Count>) -> Result<(), CommandError> {
         self.stop = Some(Stop::listen()?);
         self.context.output.ignore_closed_pipe();
         let mut progress = Progress::new(self.action.text().doing, total);
@@ -183,9 +183,7 @@ impl Bulk<'_> {
 
     fn end(mut self) -> Result<(), CommandError> {
         let done = self.report.end(&mut self.context.output)?;
-        if self.context.output.format() == Format::Human {
-            self.context.output.message(&format!("{done}."));
-        }
+        self.context.output.note(&format!("{done}."));
         match self.report.refusal() {
             Some(refusal) => {
                 let hint = match self.report.tally().skipped {
