@@ -15,6 +15,7 @@ mod error;
 mod global;
 mod id;
 mod input;
+mod json;
 mod path;
 mod process_one;
 mod redact;

@@ -1,6 +1,7 @@
 //! Paths into a payload: `items[0].pdf`, `items["a.b"]`.
 
-use crate::text::{json_string_length, with_caret};
+use crate::json::first_value;
+use crate::text::with_caret;
 use std::fmt;
 
 /// One step of a path.
@@ -71,11 +72,10 @@ pub(crate) fn parse_path(text: &str) -> Result<Path, String> {
 fn in_brackets(text: &str, at: usize) -> Result<(Step, usize), String> {
     let inner = &text[at + 1..];
     let (step, length) = if inner.starts_with('"') {
-        let length = json_string_length(inner.as_bytes())
-            .ok_or_else(|| with_caret(text, text.len(), "the closing \" is missing"))?;
-        let key = serde_json::from_str(&inner[..length])
-            .map_err(|_| with_caret(text, at + 1, "this is not a JSON string"))?;
-        (Step::Key(key), length)
+        first_value(inner).map(|(key, length)| (Step::Key(key), length)).map_err(|error| match error.is_eof() {
+            true => with_caret(text, text.len(), "the closing \" is missing"),
+            false => with_caret(text, at + 1, "this is not a JSON string"),
+        })?
     } else {
         let digits = inner.find(|c: char| !c.is_ascii_digit()).unwrap_or(inner.len());
         if digits == 0 {

@@ -70,17 +70,6 @@ pub(crate) fn with_caret(text: &str, at: usize, problem: &str) -> String {
     format!("{problem}\n  {}\n  {}^", printable(text), " ".repeat(before))
 }
 
-/// Returns the length of the JSON string at the beginning of the text, with its quotes; `None` if it does not end.
-pub(crate) fn json_string_length(text: &[u8]) -> Option<usize> {
-    let mut is_escaped = false;
-    let end = text.iter().skip(1).position(|&byte| {
-        let is_end = byte == b'"' && !is_escaped;
-        is_escaped = byte == b'\\' && !is_escaped;
-        is_end
-    });
-    end.map(|end| end + 2)
-}
-
 /// Formats a size as Postgres does: `326 MB`; a kB has 1024 bytes.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];

@@ -1,6 +1,7 @@
 //! Checks of strings, numbers and nesting in JSON beyond the grammar.
 
-use crate::text::json_string_length;
+use crate::json::first_value;
+use serde::de::IgnoredAny;
 
 /// Returns the strings, with their quotes, the numbers and the brackets of well-formed JSON, each with its byte offset.
 fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -8,19 +9,13 @@ fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         at += text.as_bytes()[at..].iter().position(is_start)?;
-        let (start, rest) = (at, &text.as_bytes()[at..]);
-        at += match rest[0] {
-            b'"' => json_string_length(rest).unwrap_or(rest.len()),
+        let (start, rest) = (at, &text[at..]);
+        at += match rest.as_bytes()[0] {
             b'[' | b'{' | b']' | b'}' => 1,
-            _ => number_length(rest),
+            _ => first_value::<IgnoredAny>(rest).map_or(rest.len(), |(_, length)| length),
         };
         Some((start, &text[start..at]))
     })
-}
-
-fn number_length(text: &[u8]) -> usize {
-    let end = text.iter().position(|byte| !matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E' | b'0'..=b'9'));
-    end.unwrap_or(text.len())
 }
 
 /// Checks that no string of this well-formed JSON has an unpaired surrogate: such strings cannot be decoded.

@@ -1,8 +1,10 @@
 //! Decoding payloads of any codec.
 
 use super::value::Value;
+use crate::json::first_value;
 use pm_core::Codec;
 use pm_driver_tokio_postgres::RawPayload;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// JSON nested deeper than this is shown as text.
@@ -33,45 +35,46 @@ struct Json<'a> {
 
 impl<'a> Json<'a> {
     fn value(&mut self, depth: usize) -> serde_json::Result<Value> {
-        let opening = self.next_byte();
-        Ok(match opening {
-            _ if depth > MAX_DEPTH => Value::Text(self.take(value_length(self.rest)).to_owned()),
+        Ok(match self.next_byte() {
+            _ if depth > MAX_DEPTH => Value::text(self.scalar::<&RawValue>()?.get()),
             b'{' => Value::Map(self.parts(|json| {
-                let key = json.text()?;
+                let key = Value::Text(json.scalar()?);
                 json.skip(b':');
                 Ok((key, json.value(depth + 1)?))
             })?),
             b'[' => Value::List(self.parts(|json| json.value(depth + 1))?),
-            b'"' => self.text()?,
-            b't' | b'f' => Value::Bool(serde_json::from_str(self.take(value_length(self.rest)))?),
+            b'"' => Value::Text(self.scalar()?),
+            b't' | b'f' => Value::Bool(self.scalar()?),
             b'n' => {
-                self.take(value_length(self.rest));
+                self.scalar::<()>()?;
                 Value::Null
             }
-            _ => Value::Number(self.take(value_length(self.rest)).to_owned()),
+            _ => Value::Number(self.scalar::<&RawValue>()?.get().to_owned()),
         })
     }
 
     /// Parses the comma-separated parts between two brackets.
     fn parts<T>(&mut self, part: impl Fn(&mut Self) -> serde_json::Result<T>) -> serde_json::Result<Vec<T>> {
         let mut parts = Vec::new();
-        self.take(1);
+        self.rest = &self.rest[1..];
         while !matches!(self.next_byte(), b']' | b'}' | 0) {
             parts.push(part(self)?);
             self.skip(b',');
         }
-        self.take(1);
+        self.rest = self.rest.get(1..).unwrap_or_default();
         Ok(parts)
     }
 
-    fn text(&mut self) -> serde_json::Result<Value> {
-        self.next_byte();
-        Ok(Value::Text(serde_json::from_str(self.take(value_length(self.rest)))?))
+    /// Parses a value as a whole.
+    fn scalar<T: Deserialize<'a>>(&mut self) -> serde_json::Result<T> {
+        let (value, length) = first_value(self.rest)?;
+        self.rest = &self.rest[length..];
+        Ok(value)
     }
 
     fn skip(&mut self, byte: u8) {
         if self.next_byte() == byte {
-            self.take(1);
+            self.rest = &self.rest[1..];
         }
     }
 
@@ -80,32 +83,6 @@ impl<'a> Json<'a> {
         self.rest = self.rest.trim_ascii_start();
         self.rest.as_bytes().first().copied().unwrap_or(0)
     }
-
-    fn take(&mut self, length: usize) -> &'a str {
-        let (taken, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, ""));
-        self.rest = rest;
-        taken
-    }
-}
-
-/// Returns the length in bytes of the first value.
-fn value_length(text: &str) -> usize {
-    let (mut depth, mut in_text, mut is_escaped) = (0usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' if in_text && depth == 0 => return at + 1,
-            b'"' => in_text = !in_text,
-            _ if in_text => {}
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' if depth == 1 => return at + 1,
-            b']' | b'}' if depth > 1 => depth -= 1,
-            b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n' if depth == 0 => return at,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 fn from_message_pack(bytes: &[u8]) -> Result<Value, String> {
