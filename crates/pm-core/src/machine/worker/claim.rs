@@ -179,11 +179,11 @@ impl Worker {
         let limit = self.claim_limit(now)?;
         self.claims.chore.begin(now);
         let lease = Lease::number_from(entropy.next_u64());
-        let (worker, due_bound) = (&self.options.worker, self.maintenance.due_bound());
-        let is_open = |id| self.queues.is_open(id);
-        let mut sent = self.claims.lines.claim(now, limit, lease, worker, due_bound, is_open);
-        sent.longest = self.queues.leases().max().unwrap_or_default();
-        Some(sent)
+        let (lines, from_start) = self.claims.lines.pick(now, |id| self.queues.is_open(id));
+        let (worker, due_bound) = (self.options.worker.clone(), self.maintenance.due_bound());
+        let claim = Claim { lines, limit, lease, worker, due_bound };
+        let longest = self.queues.leases().max().unwrap_or_default();
+        Some(SentClaim { claim, sent_at: now, longest, from_start })
     }
 
     /// Returns when to claim for a handler that waits.
@@ -202,18 +202,16 @@ impl Worker {
             Err(failure) if failure.class() != Class::Unknown => None,
             Err(failure) => Some(if failure.ends_session() { Duration::ZERO } else { timeout }),
         };
-        let (lease, limit) = (sent.claim.lease, sent.claim.limit);
-        let (sent_at, longest) = (sent.sent_at, sent.longest);
         match interpret(reply, |rows| sent.claim.clone().interpret(rows)) {
-            Ok(reply) => self.apply_claim(sent, reply, now, entropy),
+            Ok(reply) => self.apply_claim(&sent, reply, now, entropy),
             Err(trouble) => {
                 if let Some(may_run_for) = may_run_for {
-                    self.lost_claims.add(lease, now + may_run_for, longest, now);
+                    self.lost_claims.add(sent.claim.lease, now + may_run_for, sent.longest, now);
                 }
                 if !self.draining {
                     self.claims.chore.retry(now, entropy);
                     self.claims.slow_start.reset();
-                    self.report_repeated_timeouts(limit, now.since(sent_at), &trouble);
+                    self.report_repeated_timeouts(&sent, &trouble, now);
                     self.handle_trouble(trouble, now);
                 }
             }
@@ -222,12 +220,13 @@ impl Worker {
 
     /// Reports an error if claims of a single job are cancelled repeatedly, here or by the server, because they take
     /// too long, while other statements succeed.
-    fn report_repeated_timeouts(&mut self, limit: usize, took: Duration, trouble: &Trouble) {
+    fn report_repeated_timeouts(&mut self, sent: &SentClaim, trouble: &Trouble, now: Instant) {
         let timeout = self.options.statement_timeout;
         let given_up = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
         let others_succeed = self.polls.chore.failures() == 0;
         let is_repeated = self.claims.chore.failures() >= MIN_SLOW_CLAIMS;
-        if given_up && took >= timeout && limit == 1 && others_succeed && is_repeated {
+        let is_slow = now.since(sent.sent_at) >= timeout && sent.claim.limit == 1;
+        if given_up && is_slow && others_succeed && is_repeated {
             self.events.failed(Trouble::Refused(Error::invalid(
                 format!("a statement timeout of {timeout:?}"),
                 "is too short for this link: claims of a single job timed out repeatedly. The transfer of the payload \
@@ -236,8 +235,8 @@ impl Worker {
         }
     }
 
-    fn apply_claim(&mut self, sent: SentClaim, reply: ClaimReply, now: Instant, entropy: &mut dyn Entropy) {
-        self.claims.lines.handle_claimed(&sent, &reply, now);
+    fn apply_claim(&mut self, sent: &SentClaim, reply: ClaimReply, now: Instant, entropy: &mut dyn Entropy) {
+        self.claims.lines.handle_claimed(sent, &reply, now);
         self.claims.chore.set(None);
         reply.queues.into_iter().for_each(|reading| self.queues.update(reading));
         let has_jobs = !reply.jobs.is_empty();
@@ -262,7 +261,7 @@ impl Worker {
                 self.claims.slow_start.record_claim(limit, took, starving, shortest);
                 self.claims.late = 0;
             }
-            Some(queue_id) => self.handle_late_jobs(queue_id, in_time == 0, limit, took, now, entropy),
+            Some(queue_id) => self.handle_late_jobs(queue_id, in_time == 0, sent, now, entropy),
         }
         self.release_paused(now);
         self.claims.watch_buffer();
@@ -279,8 +278,7 @@ impl Worker {
         &mut self,
         queue_id: i32,
         all: bool,
-        limit: usize,
-        took: Duration,
+        sent: &SentClaim,
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
@@ -289,8 +287,9 @@ impl Worker {
         if all {
             self.claims.chore.set(Some(now + retry_delay(self.claims.late, entropy)));
         }
-        let is_reported = self.claims.late >= MIN_SLOW_CLAIMS && (!all || limit == 1);
+        let is_reported = self.claims.late >= MIN_SLOW_CLAIMS && (!all || sent.claim.limit == 1);
         if let Some(followed) = self.queues.get(queue_id).filter(|_| is_reported) {
+            let took = now.since(sent.sent_at);
             let what = format!("the lease of queue {:?}, {:?},", followed.name, followed.lease);
             let problem = format!("is too short for this link: the claim of a job took {took:?}. Set a longer lease");
             self.events.failed(Trouble::Refused(Error::invalid(what, problem)));

@@ -149,20 +149,16 @@ impl Worker {
                 for (lease, extended) in leases.iter().zip(&extended) {
                     self.record_extended(*lease, sent_at, *extended, now);
                 }
-                let (locked, decided): (Vec<_>, Vec<_>) =
-                    request_ids.into_iter().partition(|(index, _)| extended[*index] == Extended::Locked);
-                for (index, request_id) in decided {
-                    let outcome = match extended[index] {
-                        Extended::Remains(remaining) => Ok(remaining),
-                        Extended::Locked | Extended::Lost => Err(Trouble::Refused(Error::LeaseLost)),
-                    };
-                    self.events.extended(request_id, outcome);
-                }
-                let locked: Vec<_> =
-                    locked.into_iter().map(|(index, request_id)| (leases[index], request_id)).collect();
-                if !locked.is_empty() {
-                    self.extensions.chore.set(Some(now + LOCKED_PAUSE));
-                    self.retry_extensions(locked, &Trouble::Failed(Failure::locked()), now);
+                for (index, request_id) in request_ids {
+                    match extended[index] {
+                        Extended::Remains(remaining) => self.events.extended(request_id, Ok(remaining)),
+                        Extended::Lost => self.events.extended(request_id, Err(Trouble::Refused(Error::LeaseLost))),
+                        Extended::Locked => {
+                            self.extensions.chore.set(Some(now + LOCKED_PAUSE));
+                            let trouble = Trouble::Failed(Failure::locked());
+                            self.retry_extension(leases[index], request_id, &trouble, now);
+                        }
+                    }
                 }
             }
             Err(trouble) => {
@@ -174,9 +170,9 @@ impl Worker {
                         self.leases.may_be_extended(*lease, now + self.options.statement_timeout);
                     }
                 }
-                let extensions =
-                    request_ids.into_iter().map(|(index, request_id)| (leases[index], request_id)).collect();
-                self.retry_extensions(extensions, &trouble, now);
+                for (index, request_id) in request_ids {
+                    self.retry_extension(leases[index], request_id, &trouble, now);
+                }
             }
         }
     }
@@ -192,15 +188,13 @@ impl Worker {
         }
     }
 
-    /// Sends extensions again after an error that may pass. Reports the error for the others, and for leases that have
+    /// Sends an extension again after an error that may pass. Reports any other error, and that of a lease that has
     /// ended.
-    fn retry_extensions(&mut self, extensions: Vec<(Lease, RequestId)>, trouble: &Trouble, now: Instant) {
+    fn retry_extension(&mut self, lease: Lease, request_id: RequestId, trouble: &Trouble, now: Instant) {
         let may_pass = matches!(trouble, Trouble::Failed(failure) if failure.class() != Class::Permanent);
-        for (lease, request_id) in extensions {
-            match self.leases.get(&lease).is_some_and(|leased| may_pass && leased.ends_at() > now) {
-                true => self.extensions.requested.push((lease, request_id)),
-                false => self.events.extended(request_id, Err(trouble.clone())),
-            }
+        match self.leases.get(&lease).is_some_and(|leased| may_pass && leased.ends_at() > now) {
+            true => self.extensions.requested.push((lease, request_id)),
+            false => self.events.extended(request_id, Err(trouble.clone())),
         }
     }
 }

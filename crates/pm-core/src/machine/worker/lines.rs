@@ -1,8 +1,8 @@
 //! From which lines and positions to claim.
 
 use super::claim::SentClaim;
-use crate::op::{Claim, ClaimReply, LineCursor};
-use crate::{Instant, Timestamp};
+use crate::Instant;
+use crate::op::{ClaimReply, LineCursor};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -66,16 +66,9 @@ impl Lines {
         self.waits_until
     }
 
-    /// Returns a claim from the active lines, highest priority first. Queues of equal priority take turns to be first.
-    pub(super) fn claim(
-        &mut self,
-        now: Instant,
-        limit: usize,
-        lease: i64,
-        worker: &str,
-        due_bound: Option<Timestamp>,
-        is_open: impl Fn(i32) -> bool,
-    ) -> SentClaim {
+    /// Returns the lines of the next claim, with the positions from which it scans, and whether it scans from the start
+    /// of all. Higher priorities come first; queues of equal priority take turns.
+    pub(super) fn pick(&mut self, now: Instant, is_open: impl Fn(i32) -> bool) -> (Vec<LineCursor>, bool) {
         let from_start = self.scan_at <= now;
         self.rotation = self.rotation.wrapping_add(1);
         let back = if self.was_full { 0 } else { LATE_COMMITS };
@@ -93,8 +86,7 @@ impl Lines {
             equals.rotate_left(self.rotation % equals.len());
         }
         picked.truncate(MAX_LINES);
-        let claim = Claim { lines: picked, limit, lease, worker: worker.to_owned(), due_bound };
-        SentClaim { claim, sent_at: now, longest: Duration::ZERO, from_start }
+        (picked, from_start)
     }
 
     /// Records the reply to a claim. Lines that are certainly empty become inactive.
@@ -130,6 +122,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::Claim;
     use crate::{ClaimedJob, Lease};
     use uuid::Uuid;
 
@@ -138,7 +131,9 @@ mod tests {
     }
 
     fn claim(lines: &mut Lines, now: Instant) -> SentClaim {
-        lines.claim(now, 10, 7, "w", None, |_| true)
+        let (lines, from_start) = lines.pick(now, |_| true);
+        let claim = Claim { lines, limit: 10, lease: 7, worker: "w".to_owned(), due_bound: None };
+        SentClaim { claim, sent_at: now, longest: Duration::ZERO, from_start }
     }
 
     fn reply(queue_id: i32, positions: impl IntoIterator<Item = i64>) -> ClaimReply {
