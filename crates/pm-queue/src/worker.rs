@@ -114,31 +114,26 @@ impl LocalWorkers {
         workers.iter().filter_map(Weak::upgrade).collect()
     }
 
+    fn update(&self, change: impl Fn(&mut State<Worker>)) {
+        self.alive().iter().for_each(|worker| worker.update(&change));
+    }
+
     /// Wakes the workers after jobs were added: ready ones to a line, or scheduled ones to a queue (no `priority`).
     pub(crate) fn wake_up(&self, queue: &str, priority: Option<i32>, now: Instant) {
-        for worker in self.alive() {
-            worker.update(|state| match priority {
-                Some(priority) => state.machine.handle_wake_up(queue, priority, now),
-                None => state.machine.handle_change(now),
-            });
-        }
+        self.update(|state| match priority {
+            Some(priority) => state.machine.handle_wake_up(queue, priority, now),
+            None => state.machine.handle_change(now),
+        });
     }
 
     /// Passes a notification of another process to the workers.
     pub(crate) fn handle_notification(&self, notification: Notification, now: Instant) {
-        for worker in self.alive() {
-            worker.update(|state| state.machine.handle_notification(notification, now));
-        }
+        self.update(|state| state.machine.handle_notification(notification, now));
     }
 
     /// Reports to the workers whether the listener is connected.
     pub(crate) fn set_listening(&self, listening: bool, now: Instant) {
-        for worker in self.alive() {
-            worker.update(|state| {
-                let idle_poll = state.waiters.idle_poll.filter(|_| listening);
-                state.machine.set_listening(idle_poll, now);
-            });
-        }
+        self.update(|state| state.machine.set_listening(state.waiters.idle_poll.filter(|_| listening), now));
     }
 
     /// Returns whether any worker needs the listener.
@@ -151,19 +146,15 @@ impl LocalWorkers {
 
     /// Reports to the workers that something about the queues changed.
     pub(crate) fn handle_change(&self, now: Instant) {
-        for worker in self.alive() {
-            worker.update(|state| state.machine.handle_change(now));
-        }
+        self.update(|state| state.machine.handle_change(now));
     }
 
     /// Stops all claims; jobs that handlers have can still be settled.
     pub(crate) fn close(&self, now: Instant) {
-        for worker in self.alive() {
-            worker.update(|state| {
-                state.waiters.closing = true;
-                state.machine.shut_down(now);
-            });
-        }
+        self.update(|state| {
+            state.waiters.closing = true;
+            state.machine.shut_down(now);
+        });
     }
 
     /// Is ready when every job that was handed out is settled or its lease has expired.
