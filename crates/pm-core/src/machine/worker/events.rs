@@ -11,14 +11,14 @@ use std::time::Duration;
 pub enum WorkerEvent {
     /// The outcome of a settlement is known.
     Settled {
-        /// The id that [`Worker::settle`] returned.
+        /// The id that [`Worker::settle`](super::Worker::settle) returned.
         request_id: RequestId,
         /// Whether it was committed in the database, or why not.
         outcome: Result<(), Trouble>,
     },
     /// The outcome of an extension that the user requested is known.
     Extended {
-        /// The id that [`Worker::extend`] returned.
+        /// The id that [`Worker::extend`](super::Worker::extend) returned.
         request_id: RequestId,
         /// What remains of the lease, or why it was not extended.
         outcome: Result<Duration, Trouble>,
