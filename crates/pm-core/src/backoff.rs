@@ -28,9 +28,8 @@ impl Backoff {
     /// [`Error::Invalid`] for an empty table or one of more than 64 delays, a delay over ten years, more than a million
     /// retries, or a jitter over 100 percent.
     pub fn new(table: Vec<Duration>, max_retries: u32, jitter_percent: u8) -> Result<Self, Error> {
-        let backoff = Backoff { table, max_retries, jitter_percent };
-        RetryPolicy::from(&backoff).check()?;
-        Ok(backoff)
+        check(Some(&table), Some(max_retries), Some(jitter_percent))?;
+        Ok(Backoff { table, max_retries, jitter_percent })
     }
 
     /// Returns a backoff with these values, each clamped to its valid range.
@@ -116,25 +115,11 @@ impl RetryPolicy {
     ///
     /// [`Error::Invalid`] for the first one that is not; see [`Backoff::new`].
     pub fn check(&self) -> Result<(), Error> {
-        if let Some(table) = &self.backoff {
-            if table.is_empty() || table.len() > Backoff::MAX_TABLE {
-                return Err(Error::invalid(format!("a backoff table of {} delays", table.len()), "must have 1 to 64"));
-            }
-            if let Some(delay) = table.iter().find(|delay| **delay > TEN_YEARS) {
-                return Err(Error::invalid(format!("the backoff delay {delay:?}"), "is longer than ten years"));
-            }
-        }
-        match (self.max_retries, self.jitter_percent) {
-            (Some(retries), _) if retries > MAX_RETRIES => {
-                Err(Error::invalid(format!("{retries} retries"), "are more than a million"))
-            }
-            (_, Some(jitter)) if jitter > 100 => Err(Error::invalid(format!("a jitter of {jitter}%"), "is over 100%")),
-            _ => Ok(()),
-        }
+        check(self.backoff.as_deref(), self.max_retries, self.jitter_percent)
     }
 
-    /// Returns the backoff of a job with this policy on a queue with the backoff `queue`. Values out of range, which pm never
-    /// writes, are ignored.
+    /// Returns the backoff of a job with this policy on a queue with the backoff `queue`. Values out of range, which pm
+    /// never writes, are ignored.
     pub(crate) fn on(&self, queue: &Backoff) -> Backoff {
         let table = self.backoff.clone().unwrap_or_else(|| queue.table.clone());
         let max_retries = self.max_retries.unwrap_or(queue.max_retries);
@@ -143,13 +128,27 @@ impl RetryPolicy {
     }
 }
 
-impl From<&Backoff> for RetryPolicy {
-    fn from(backoff: &Backoff) -> Self {
-        RetryPolicy {
-            max_retries: Some(backoff.max_retries),
-            backoff: Some(backoff.table.clone()),
-            jitter_percent: Some(backoff.jitter_percent),
+fn check(table: Option<&[Duration]>, max_retries: Option<u32>, jitter_percent: Option<u8>) -> Result<(), Error> {
+    if let Some(table) = table {
+        if table.is_empty() || table.len() > Backoff::MAX_TABLE {
+            return Err(Error::invalid(format!("a backoff table of {} delays", table.len()), "must have 1 to 64"));
         }
+        if let Some(delay) = table.iter().find(|delay| **delay > TEN_YEARS) {
+            return Err(Error::invalid(format!("the backoff delay {delay:?}"), "is longer than ten years"));
+        }
+    }
+    match (max_retries, jitter_percent) {
+        (Some(retries), _) if retries > MAX_RETRIES => {
+            Err(Error::invalid(format!("{retries} retries"), "are more than a million"))
+        }
+        (_, Some(jitter)) if jitter > 100 => Err(Error::invalid(format!("a jitter of {jitter}%"), "is over 100%")),
+        _ => Ok(()),
+    }
+}
+
+impl From<Backoff> for RetryPolicy {
+    fn from(Backoff { table, max_retries, jitter_percent }: Backoff) -> Self {
+        RetryPolicy { max_retries: Some(max_retries), backoff: Some(table), jitter_percent: Some(jitter_percent) }
     }
 }
 

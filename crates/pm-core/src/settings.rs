@@ -89,7 +89,7 @@ impl SettingsChange {
     /// Returns the change that sets all settings to `settings`.
     pub fn to(settings: QueueSettings) -> Self {
         let QueueSettings { lease, backoff, retain } = settings;
-        SettingsChange { lease: Some(lease), retry: RetryPolicy::from(&backoff), retain: Some(retain) }
+        SettingsChange { lease: Some(lease), retry: backoff.into(), retain: Some(retain) }
     }
 
     /// Returns whether the change names no settings.
