@@ -3,7 +3,7 @@
 use crate::job::read_codec;
 use crate::op::read_retry_policy;
 use crate::wire::Row;
-use crate::{Codec, Cron, EnqueueOptions, Error, QueueName, RetryPolicy, ScheduleName, Timestamp};
+use crate::{Codec, Cron, EnqueueOptions, Error, KeyHold, OnConflict, QueueName, RetryPolicy, ScheduleName, Timestamp};
 use bytes::Bytes;
 use std::fmt;
 use std::time::Duration;
@@ -151,6 +151,9 @@ impl NewSchedule {
         }
         if options.key.is_some() || options.run_at.is_some() || options.is_paused() {
             return Err(Error::invalid("a schedule", "cannot have a key or a due time for its jobs, nor pause them"));
+        }
+        if options.key_hold != KeyHold::default() || options.on_conflict != OnConflict::default() {
+            return Err(Error::invalid("a schedule", "cannot change what the keys of its jobs do"));
         }
         options.check()
     }
@@ -309,6 +312,8 @@ mod tests {
             with(EnqueueOptions { key: Some("k".to_owned()), ..EnqueueOptions::default() }),
             with(EnqueueOptions { run_at: Some(crate::RunAt::In(Duration::ZERO)), ..EnqueueOptions::default() }),
             with(EnqueueOptions::default().initial_state(crate::InitialState::Paused)),
+            with(EnqueueOptions::default().key_hold(KeyHold::ForEver)),
+            with(EnqueueOptions::default().on_conflict(OnConflict::Replace)),
             with(EnqueueOptions::default().max_retries(1_000_001)),
             with(EnqueueOptions::default().backoff(Vec::new())),
             with(EnqueueOptions::default().jitter_percent(101)),
