@@ -11,14 +11,7 @@ use pm_driver_tokio_postgres::{RawPayload, ScheduleMetadata};
 
 impl Json for ScheduleMetadata {
     fn json(&self) -> Value {
-        let known = Value::named([
-            ("name", self.name.as_str().into()),
-            ("queue", self.queue.as_str().into()),
-            ("cron", self.cron.as_str().into()),
-            ("zone", self.zone.as_str().into()),
-            ("missed", Value::plain(self.missed)),
-            ("overlap", Value::plain(self.overlap)),
-            ("paused", self.paused.into()),
+        let more = Value::named([
             ("next_tick", self.next_tick.and_then(utc).into()),
             ("last_tick", self.last_tick.and_then(utc).into()),
             ("last_job", self.last_job.map(Value::plain).into()),
@@ -30,21 +23,14 @@ impl Json for ScheduleMetadata {
             ("codec", self.codec.name().into()),
             ("payload_bytes", Value::number(self.payload_bytes)),
         ]);
-        known.and(payload(self))
+        rule(self).and(more).and(payload(self))
     }
 }
 
 impl Show for ScheduleMetadata {
     fn yaml(&self) -> Value {
         let time = |time: Timestamp| Value::plain(local_and_relative(time, self.read_at));
-        let known = Value::present([
-            ("name", self.name.as_str().into()),
-            ("queue", self.queue.as_str().into()),
-            ("cron", self.cron.as_str().into()),
-            ("zone", self.zone.as_str().into()),
-            ("missed", Value::plain(self.missed)),
-            ("overlap", Value::plain(self.overlap)),
-            ("paused", self.paused.into()),
+        let more = Value::present([
             ("next_tick", self.next_tick.map(time).into()),
             ("last_tick", self.last_tick.map(time).into()),
             ("last_job", self.last_job.map(Value::plain).into()),
@@ -53,8 +39,21 @@ impl Show for ScheduleMetadata {
             ("max_retries", self.retry.max_retries.map(Value::number).into()),
             ("backoff", self.retry.backoff.as_deref().map(show_backoff).into()),
         ]);
-        known.and(payload(self))
+        rule(self).and(more).and(payload(self))
     }
+}
+
+/// Returns the entries that say when the schedule fires, and where.
+fn rule(schedule: &ScheduleMetadata) -> Value {
+    Value::named([
+        ("name", schedule.name.as_str().into()),
+        ("queue", schedule.queue.as_str().into()),
+        ("cron", schedule.cron.as_str().into()),
+        ("zone", schedule.zone.as_str().into()),
+        ("missed", Value::plain(schedule.missed)),
+        ("overlap", Value::plain(schedule.overlap)),
+        ("paused", schedule.paused.into()),
+    ])
 }
 
 /// Returns the entry of the payload, which lists do not read; the reason when it cannot be decoded.
