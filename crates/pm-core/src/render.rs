@@ -4,7 +4,7 @@ use crate::SchemaName;
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use those below it.
-const PARTS: [(&str, &str); 23] = [
+const PARTS: [(&str, &str); 24] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("precondition", include_str!("op/precondition.sql")),
@@ -43,10 +43,9 @@ const PARTS: [(&str, &str); 23] = [
     ("key_has_lapsed", "(job.state >= 2 and {key_until_has_passed})"),
     ("key_until_has_passed", "coalesce(job.key_until <= pg_catalog.statement_timestamp(), true)"),
     // When a lease of `queue` ends that begins or is extended now.
-    (
-        "lease_end",
-        "pg_catalog.statement_timestamp() + {interval:greatest(0::pg_catalog.int8, least(queue.lease_ms, 31536000000000))}",
-    ),
+    ("lease_end", "pg_catalog.statement_timestamp() + {setting:queue.lease_ms}"),
+    // A length of time (@) of a queue's settings as an interval, clamped to 0 to 1,000 years.
+    ("setting", "{interval:greatest(0::pg_catalog.int8, least(@, 31536000000000))}"),
     // From now until a time (@) in whole milliseconds.
     (
         "ms_until",

@@ -12,12 +12,12 @@ with page as materialized (
   where job.id = any(array(
       select page.id from page join {schema}.queue on queue.id = page.queue_id
       where (queue.name is null and ($3::pg_catalog.int4 is null or queue.id = $3::pg_catalog.int4))
-         or ($3::pg_catalog.int4 is null and queue.retain_ms is not null and page.ended_at < pg_catalog.statement_timestamp() - {interval:greatest(0::pg_catalog.int8, least(queue.retain_ms, 31536000000000))})))
+         or ($3::pg_catalog.int4 is null and queue.retain_ms is not null and page.ended_at < pg_catalog.statement_timestamp() - {setting:queue.retain_ms})))
     and exists (
       select 1 from {schema}.queue
       where queue.id = job.queue_id
         and ((queue.name is null and ($3::pg_catalog.int4 is null or queue.id = $3::pg_catalog.int4))
-          or ($3::pg_catalog.int4 is null and queue.retain_ms is not null and job.ended_at < pg_catalog.statement_timestamp() - {interval:greatest(0::pg_catalog.int8, least(queue.retain_ms, 31536000000000))})))
+          or ($3::pg_catalog.int4 is null and queue.retain_ms is not null and job.ended_at < pg_catalog.statement_timestamp() - {setting:queue.retain_ms})))
   order by job.id
   for update of job skip locked
 ), deleted as (
