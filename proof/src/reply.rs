@@ -120,7 +120,7 @@ fn operator_on_queues(statement: StatementId, rows: &Rows) -> bool {
         StatementId::ResumeQueue => interpret(ResumeQueue { name }, rows),
         StatementId::CountPending => interpret(CountPending { queue_id: 1 }, rows),
         StatementId::ListQueues => interpret(ListQueues { name: Some(name) }, rows),
-        StatementId::QueueSettings => interpret(GetSettings { name }, rows),
+        StatementId::Settings => interpret(Settings { name }, rows),
         StatementId::SetQueue => {
             let change = SettingsChange::new().lease(Duration::from_secs(1));
             SetQueue::new(name, change).is_ok_and(|operation| interpret(operation, rows))
@@ -142,7 +142,7 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
     let (name, id, ids, channel) = (name(), Uuid::from_u128(1), ids(), "pm_pm".to_owned());
     match statement {
         StatementId::ListJobs => interpret(ListJobs { filter: JobFilter::default() }, rows),
-        StatementId::Job => interpret(GetJob { id }, rows),
+        StatementId::Job => interpret(Job { id }, rows),
         StatementId::Payload => interpret(Payload { id }, rows),
         StatementId::ResolveSuffix => {
             let suffix = IdSuffix::new("1").expect("a valid suffix");
@@ -172,9 +172,9 @@ fn reader(statement: StatementId, rows: &Rows) -> bool {
         StatementId::Activity => interpret(Activity { window: threshold }, rows),
         StatementId::TableSizes => interpret(TableSizes, rows),
         StatementId::RowHolders => interpret(RowHolders, rows),
-        StatementId::TableHealth => interpret(TableHealths, rows),
-        StatementId::IndexHealth => interpret(IndexHealths, rows),
-        StatementId::QueueHealth => interpret(QueueHealths { threshold }, rows),
+        StatementId::TableHealths => interpret(TableHealths, rows),
+        StatementId::IndexHealths => interpret(IndexHealths, rows),
+        StatementId::QueueHealths => interpret(QueueHealths { threshold }, rows),
         StatementId::Orphans => interpret(Orphans, rows),
         StatementId::SearchPaths => interpret(SearchPaths, rows),
         _ => false,

@@ -1,7 +1,7 @@
 //! No value that SQL can store in pm's tables about one queue, its jobs and schedules stops another queue.
 
 use pm_core::op::{
-    Activity, Claim, CopyJob, DueSchedules, Enqueue, Extend, FireSchedules, GetJob, JobFilter, LineCursor, ListJobs,
+    Activity, Claim, CopyJob, DueSchedules, Enqueue, Extend, FireSchedules, Job, JobFilter, LineCursor, ListJobs,
     ListQueues, ListSchedules, NextJobs, Poll, Promote, PruneJobs, QueueHealths, Reap, Settle, SettleItem,
 };
 use pm_core::{Catalog, Lease, NewJob, Operation, QueueName, SchemaName, State, Verdict};
@@ -153,7 +153,7 @@ async fn run_all(transaction: &Transaction<'_>, leased: Uuid) -> Result<(), Stri
     run(transaction, ListSchedules::default()).await?;
     run(transaction, NextJobs { queue: named("good"), limit: 10 }).await?;
     run(transaction, ListJobs { filter: JobFilter::default() }).await?;
-    if run(transaction, GetJob { id: leased }).await?.is_none_or(|job| job.state != State::Finished) {
+    if run(transaction, Job { id: leased }).await?.is_none_or(|job| job.state != State::Finished) {
         return wrong("a commit is not applied");
     }
     let job =

@@ -401,7 +401,7 @@ async fn a_statement_does_not_wait_for_a_connection_that_it_can_do_without() {
     let statement = |text: &str| Statement {
         id: pm_core::StatementId::SchemaVersion,
         text: text.to_owned(),
-        params: &[],
+        params: vec![],
         columns: &[Type::Int4],
     };
     let (first, second) = (statement("select 1 from pg_sleep(0.5)"), statement("select 1 from pg_sleep(0.5)"));

@@ -369,7 +369,7 @@ async fn a_shorter_timeout_of_the_callers_sessions_is_kept() {
 }
 
 fn statement(text: &str) -> Statement {
-    Statement { id: StatementId::Job, text: text.to_owned(), params: &[], columns: &[Type::Text] }
+    Statement { id: StatementId::Job, text: text.to_owned(), params: vec![], columns: &[Type::Text] }
 }
 
 /// In sessions of a pool, a statement runs with the same settings as in pm's own, and leaves none behind, even when its

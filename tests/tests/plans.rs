@@ -4,9 +4,9 @@
 //! `scripts/test --large`, within the same limits.
 
 use pm_core::op::{
-    Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob,
-    GetJob, JobFilter, KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll,
-    Precondition, Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleItem,
+    Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob, Job,
+    JobFilter, KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll, Precondition,
+    Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleItem,
 };
 use pm_core::{
     Catalog, EnqueueOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
@@ -127,7 +127,7 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("fetch", &FetchJob { lease, worker: "w".into() }.plan(), 30),
         probe("poll", &Poll { queues: followed, due_bound: None, sleep: Some(Duration::from_secs(9)) }.plan(), 3_000),
         probe("key holders of 100", &KeyHolder { jobs: &new }.plan(), 3_200),
-        probe("job", &GetJob { id: one }.plan(), 12),
+        probe("job", &Job { id: one }.plan(), 12),
         probe("payload", &Payload { id: one }.plan(), 12),
         probe("attempts", &Attempts { id: failed[0] }.plan(), 12),
         probe("head of a queue", &NextJobs { queue: queue_name("tasks"), limit: 10 }.plan(), 600),

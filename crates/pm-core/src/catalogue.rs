@@ -1,139 +1,54 @@
-//! The list of all statements that pm sends.
+//! The look-up of statements, by their operations.
 
-use crate::SchemaName;
 use crate::grants::RoleKind;
-use crate::op;
 use crate::render::{render, with_search_path_check};
-use crate::statement::{ConnectionClass, Definition, Statement, StatementId};
+use crate::statement::{ConnectionClass, Declaration, Statement};
+use crate::{Operation, SchemaName, StatementId, Type, each_statement, op};
 use std::sync::Arc;
 
-/// The number of statements.
-const COUNT: usize = 57;
+macro_rules! look_up {
+    ($($name:ident)*) => {
+        impl StatementId {
+            pub(crate) fn declaration(self) -> &'static Declaration {
+                match self {
+                    $(StatementId::$name => &<op::$name as Operation>::DECLARATION,)*
+                }
+            }
 
-/// The declarations of all statements, in the order of [`StatementId`].
-const DEFINITIONS: [&Definition; COUNT] = [
-    &op::enqueue::ENQUEUE,
-    &op::enqueue_keyed::ENQUEUE_KEYED,
-    &op::enqueue_keyed::ENQUEUE_EACH,
-    &op::enqueue::KEY_HOLDER,
-    &op::enqueue::REPLACE_JOBS,
-    &op::claim::CLAIM,
-    &op::poll::POLL,
-    &op::settle::SETTLE,
-    &op::settle::OUTCOME,
-    &op::extend::EXTEND,
-    &op::reap::REAP,
-    &op::promote::PROMOTE,
-    &op::claim::RELEASE_CLAIM,
-    &op::queue::CREATE_QUEUE,
-    &op::queue::PAUSE_QUEUE,
-    &op::queue::RESUME_QUEUE,
-    &op::queue::COUNT_PENDING,
-    &op::queue::LIST_QUEUES,
-    &op::stats::ACTIVITY,
-    &op::stats::TABLE_SIZES,
-    &op::health::ROW_HOLDERS,
-    &op::health::TABLE_HEALTH,
-    &op::health::INDEX_HEALTH,
-    &op::health::QUEUE_HEALTH,
-    &op::queue::QUEUE_SETTINGS,
-    &op::queue::SET_QUEUE,
-    &op::job::LIST_JOBS,
-    &op::job::JOB,
-    &op::job::PAYLOAD,
-    &op::job::RESOLVE_SUFFIX,
-    &op::job::ATTEMPTS,
-    &op::next_jobs::NEXT_JOBS,
-    &op::notify::NOTIFY,
-    &op::notify::NOTIFY_IDLE,
-    &op::bulk::RESTART_JOBS,
-    &op::bulk::END_JOBS,
-    &op::bulk::DELETE_JOBS,
-    &op::bulk::MOVE_JOBS,
-    &op::copy_job::COPY_JOB,
-    &op::fetch_job::FETCH_JOB,
-    &op::prune::BEGIN_QUEUE_DELETION,
-    &op::prune::RENAME_QUEUE,
-    &op::prune::PRUNE_JOBS,
-    &op::prune::DELETE_EMPTY_QUEUES,
-    &op::schedule::LIST_SCHEDULES,
-    &op::schedule::SET_SCHEDULE,
-    &op::schedule::HOLD_SCHEDULE,
-    &op::schedule::DELETE_SCHEDULE,
-    &op::fire::DUE_SCHEDULES,
-    &op::fire::FIRE_SCHEDULES,
-    &op::schema_version::SCHEMA_VERSION,
-    &op::encoding::ENCODING,
-    &op::relations::RELATIONS,
-    &op::relations::PRIVILEGES,
-    &op::sequences::SEQUENCES,
-    &op::health::ORPHANS,
-    &op::health::SEARCH_PATHS,
-];
+            fn columns(self) -> &'static [Type] {
+                match self {
+                    $(StatementId::$name => <op::$name as Operation>::COLUMNS,)*
+                }
+            }
+        }
 
-/// Returns the names of all statements. Fails to compile if the list is not in the order of the names.
-const fn ids() -> [StatementId; COUNT] {
-    let mut ids = [DEFINITIONS[0].id; COUNT];
-    let mut n = 0;
-    while n < COUNT {
-        ids[n] = DEFINITIONS[n].id;
-        assert!(ids[n] as usize == n, "the declarations are in the order of the names");
-        n += 1;
-    }
-    ids
+        $(const _: () = assert!(<op::$name as Operation>::STATEMENT as usize == StatementId::$name as usize);)*
+    };
 }
+each_statement!(look_up);
 
 impl StatementId {
-    /// All statements.
-    pub const ALL: [StatementId; COUNT] = ids();
-
-    /// The statements that may run in the caller's transactions.
-    pub const IN_TRANSACTION: [StatementId; 6] = [
-        StatementId::Enqueue,
-        StatementId::EnqueueKeyed,
-        StatementId::KeyHolder,
-        StatementId::ReplaceJobs,
-        StatementId::Notify,
-        StatementId::Settle,
-    ];
-
     /// Returns the class of the connections on which the statement runs.
     pub fn class(self) -> ConnectionClass {
-        self.definition().class
-    }
-
-    /// Returns the name as in SQL files and commands: `claim`, `prune_jobs`.
-    pub fn name(self) -> String {
-        let mut name = String::new();
-        for c in format!("{self:?}").chars() {
-            if c.is_ascii_uppercase() && !name.is_empty() {
-                name.push('_');
-            }
-            name.push(c.to_ascii_lowercase());
-        }
-        name
+        self.declaration().class
     }
 
     /// Returns whether running the statement again is harmless and has the same outcome: it only reads, or sets a
     /// state.
     pub fn is_repeatable(self) -> bool {
-        RoleKind::Reader.runs(self) || matches!(self, StatementId::DueSchedules | StatementId::PauseQueue)
-    }
-
-    fn definition(self) -> &'static Definition {
-        DEFINITIONS[self as usize]
+        RoleKind::Reader.runs(self) || self.declaration().is_repeatable
     }
 }
 
 impl RoleKind {
     /// Returns whether roles of this kind run this statement.
     pub fn runs(self, statement: StatementId) -> bool {
-        self == RoleKind::Operator || statement.definition().roles.contains(&self)
+        self == RoleKind::Operator || statement.declaration().roles.contains(&self)
     }
 
     /// Returns the kind of role that runs this statement with the fewest privileges.
     pub fn least_for(statement: StatementId) -> RoleKind {
-        statement.definition().roles.first().copied().unwrap_or(RoleKind::Operator)
+        statement.declaration().roles.first().copied().unwrap_or(RoleKind::Operator)
     }
 }
 
@@ -141,45 +56,54 @@ impl RoleKind {
 #[derive(Debug, Clone)]
 pub struct Catalog {
     schema: SchemaName,
-    statements: Arc<[Statement]>,
-    /// Those of [`StatementId::IN_TRANSACTION`], with the check of the `search_path`.
-    in_transaction: Arc<[Statement]>,
+    statements: Arc<[Rendered]>,
+}
+
+/// A rendered statement.
+#[derive(Debug)]
+struct Rendered {
+    plain: Statement,
+    /// With the check of the `search_path`, if it may run in the caller's transactions.
+    checked: Option<Statement>,
 }
 
 impl Catalog {
     /// Returns the statements for the tables in `schema`.
     pub fn new(schema: &SchemaName) -> Self {
-        let statement = |id: StatementId| {
-            let Definition { sql, params, columns, .. } = id.definition();
-            Statement { id, text: render(sql, schema), params, columns }
+        let rendered = |id: StatementId| {
+            let text = render(id.declaration().sql, schema);
+            let plain = Statement { id, params: parameter_types(&text), columns: id.columns(), text };
+            let text = id.declaration().is_in_transaction.then(|| with_search_path_check(&plain.text));
+            Rendered { checked: text.map(|text| Statement { text, ..plain.clone() }), plain }
         };
-        let in_transaction = StatementId::IN_TRANSACTION.map(|id| {
-            let plain = statement(id);
-            Statement { text: with_search_path_check(&plain.text), ..plain }
-        });
-        Catalog {
-            schema: schema.clone(),
-            statements: StatementId::ALL.map(statement).into(),
-            in_transaction: in_transaction.into(),
-        }
+        Catalog { schema: schema.clone(), statements: StatementId::ALL.map(rendered).into() }
     }
 
     /// Returns a statement for the caller's transaction, whose `search_path` may be anything: if a schema precedes
     /// `pg_catalog` in it, the statement fails, see [`Failure::is_search_path`](crate::Failure::is_search_path). A
-    /// statement that is not in [`StatementId::IN_TRANSACTION`] is returned without this check.
+    /// statement that is not meant for the caller's transactions is returned without this check.
     pub fn statement_in_transaction(&self, id: StatementId) -> &Statement {
-        self.in_transaction.iter().find(|statement| statement.id == id).unwrap_or_else(|| self.statement(id))
+        self.statements[id as usize].checked.as_ref().unwrap_or_else(|| self.statement(id))
     }
 
     /// Returns a statement for pm's own connections.
     pub fn statement(&self, id: StatementId) -> &Statement {
-        &self.statements[id as usize]
+        &self.statements[id as usize].plain
     }
 
     /// Returns the schema's name.
     pub fn schema(&self) -> &SchemaName {
         &self.schema
     }
+}
+
+/// Returns the types of the parameters, in order: those of the first cast of each, as in `$1::pg_catalog.int8`.
+fn parameter_types(text: &str) -> Vec<Type> {
+    let cast_of = |n: usize| text.split_once(&format!("${n}::pg_catalog.")).map(|(_, cast)| cast);
+    // `int4[]` begins with `int4`, so the longest name decides.
+    let ty_of =
+        |cast: &str| Type::ALL.into_iter().filter(|ty| cast.starts_with(ty.name())).max_by_key(|ty| ty.name().len());
+    (1..).map_while(|n| cast_of(n).and_then(ty_of)).collect()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod schedule;
 mod settings;
 mod state;
 mod statement;
+mod statements;
 mod time;
 pub mod wire;
 
@@ -55,6 +56,7 @@ pub use prose::FittedTexts;
 pub use schedule::{MAX_SCHEDULE_PAYLOAD_BYTES, Missed, NewSchedule, Overlap, ScheduleMetadata, TICK_GRACE, Tick};
 pub use settings::{QueueSettings, SettingsChange};
 pub use state::{Event, State};
-pub use statement::{ConnectionClass, Plan, Statement, StatementId};
+pub use statement::{ConnectionClass, Declaration, Plan, Statement};
+pub use statements::StatementId;
 pub use time::{Instant, Timestamp};
 pub use wire::{Params, Rows, Type, Value};

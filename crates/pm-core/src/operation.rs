@@ -1,6 +1,7 @@
 //! The trait of all operations: a statement, its parameters, and the interpretation of its reply.
 
-use crate::wire::Rows;
+use crate::statement::Declaration;
+use crate::wire::{Rows, Type};
 use crate::{Error, Failure, Params, Plan, StatementId};
 
 /// One thing to be done in the database, in one statement.
@@ -11,6 +12,10 @@ pub trait Operation {
     type Output;
     /// The statement that it sends.
     const STATEMENT: StatementId;
+    /// The declaration of this statement.
+    const DECLARATION: Declaration;
+    /// The types of the columns of the reply, in order.
+    const COLUMNS: &'static [Type];
 
     /// Returns the parameters of the statement. Texts and payloads are borrowed.
     fn params(&self) -> Params<'_>;

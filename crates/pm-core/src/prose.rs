@@ -1,7 +1,7 @@
 //! Human-readable text in databases whose encoding cannot store every character.
 
 use crate::wire::Value;
-use crate::{Plan, Reason, StatementId};
+use crate::{Plan, Reason};
 use std::borrow::Cow;
 
 /// The human-readable texts of one plan, escaped for a database's encoding.
@@ -10,12 +10,16 @@ use std::borrow::Cow;
 /// fail only for their sake. Every other text identifies something and is sent unchanged, and the database refuses it
 /// if it cannot store it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FittedTexts(Vec<(usize, Vec<Option<String>>)>);
+pub struct FittedTexts {
+    /// The index of the parameter.
+    index: usize,
+    texts: Vec<Option<String>>,
+}
 
 impl Plan<'_> {
     /// Returns whether a human-readable text has a character outside ASCII, which some encodings cannot store.
     pub fn has_uncommon_text(&self) -> bool {
-        self.human_texts().any(|(_, texts)| texts.into_iter().flatten().any(|text| !text.is_ascii()))
+        self.human_texts().is_some_and(|(_, texts)| texts.into_iter().flatten().any(|text| !text.is_ascii()))
     }
 
     /// Returns the human-readable texts with escapes like `\u{2192}` for characters that `encoding`, as named by
@@ -29,21 +33,20 @@ impl Plan<'_> {
             "LATIN1" => |c| c <= '\u{ff}',
             _ => |c| c.is_ascii(),
         };
-        let fit_all = |texts: Vec<Option<&str>>| texts.into_iter().map(|text| Some(fit(text?, can_store))).collect();
-        let fits = |texts: &[Option<&str>]| texts.iter().flatten().all(|text| text.chars().all(can_store));
-        let unfit = self.human_texts().filter(|(_, texts)| !fits(texts));
-        let fitted: Vec<_> = unfit.map(|(index, texts)| (index, fit_all(texts))).collect();
-        (!fitted.is_empty()).then_some(FittedTexts(fitted))
+        let (index, texts) = self.human_texts()?;
+        let fits = texts.iter().flatten().all(|text| text.chars().all(can_store));
+        let fitted = || texts.iter().map(|text| Some(fit((*text)?, can_store))).collect();
+        (!fits).then(|| FittedTexts { index, texts: fitted() })
     }
 
-    /// Returns the parameters that hold human-readable text, with their indexes.
-    fn human_texts(&self) -> impl Iterator<Item = (usize, Vec<Option<&str>>)> {
-        let texts = |index: usize| match self.params.get(index)? {
+    /// Returns the parameter that holds human-readable text, if there is one, with its index.
+    fn human_texts(&self) -> Option<(usize, Vec<Option<&str>>)> {
+        let index = self.statement.declaration().human_text?;
+        match self.params.get(index)? {
             Value::Text(text) => Some((index, vec![Some(*text)])),
             Value::TextArray(texts) => Some((index, texts.iter().map(Option::as_deref).collect())),
             _ => None,
-        };
-        text_indexes(self.statement).iter().filter_map(move |index| texts(*index))
+        }
     }
 }
 
@@ -51,28 +54,13 @@ impl FittedTexts {
     /// Returns the plan with these texts instead of the original ones.
     pub fn plan<'a>(&'a self, plan: &'a Plan<'a>) -> Plan<'a> {
         let mut fitted = plan.clone();
-        for (index, texts) in &self.0 {
-            let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
-            match (&mut fitted.params[*index], texts.as_slice()) {
-                (Value::Text(old), [Some(new)]) => *old = new,
-                (Value::TextArray(old), new) => *old = new.iter().map(text).collect(),
-                _ => {}
-            }
+        let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
+        match (&mut fitted.params[self.index], self.texts.as_slice()) {
+            (Value::Text(old), [Some(new)]) => *old = new,
+            (Value::TextArray(old), new) => *old = new.iter().map(text).collect(),
+            _ => {}
         }
         fitted
-    }
-}
-
-/// Returns the indexes, from 0, of the parameters that hold human-readable text.
-fn text_indexes(statement: StatementId) -> &'static [usize] {
-    match statement {
-        StatementId::FetchJob => &[2],
-        StatementId::CopyJob => &[4],
-        StatementId::Claim | StatementId::Settle => &[5],
-        StatementId::EndJobs => &[6],
-        StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach | StatementId::ReplaceJobs => &[8],
-        StatementId::SetSchedule => &[9],
-        _ => &[],
     }
 }
 
@@ -101,7 +89,7 @@ mod tests {
     };
     use crate::{
         Cron, EnqueueOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName, ScheduleName, State,
-        Timestamp, Verdict,
+        StatementId, Timestamp, Verdict,
     };
     use bytes::Bytes;
     use uuid::Uuid;
@@ -162,7 +150,7 @@ mod tests {
             }
             statements.push(plan.statement);
         });
-        let with_texts = StatementId::ALL.into_iter().filter(|id| !text_indexes(*id).is_empty()).count();
+        let with_texts = StatementId::ALL.into_iter().filter(|id| id.declaration().human_text.is_some()).count();
         assert_eq!(statements.len(), with_texts, "{statements:?}");
     }
 

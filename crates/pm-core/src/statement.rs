@@ -1,72 +1,8 @@
-//! Statements as data: name, text, types, the connections on which they run, and the roles that run them.
+//! Statements as data: text, types, the connections on which they run, and the roles that run them.
 
-use crate::Params;
 use crate::grants::RoleKind;
 use crate::wire::Type;
-
-/// Identifies a statement. Drivers use it as the key of prepared statements, and treat all statements alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)] // each is documented at its operation
-#[non_exhaustive]
-pub enum StatementId {
-    Enqueue,
-    EnqueueKeyed,
-    EnqueueEach,
-    KeyHolder,
-    ReplaceJobs,
-    Claim,
-    Poll,
-    Settle,
-    Outcome,
-    Extend,
-    Reap,
-    Promote,
-    ReleaseClaim,
-    CreateQueue,
-    PauseQueue,
-    ResumeQueue,
-    CountPending,
-    ListQueues,
-    Activity,
-    TableSizes,
-    RowHolders,
-    TableHealth,
-    IndexHealth,
-    QueueHealth,
-    QueueSettings,
-    SetQueue,
-    ListJobs,
-    Job,
-    Payload,
-    ResolveSuffix,
-    Attempts,
-    NextJobs,
-    Notify,
-    NotifyIdle,
-    RestartJobs,
-    EndJobs,
-    DeleteJobs,
-    MoveJobs,
-    CopyJob,
-    FetchJob,
-    BeginQueueDeletion,
-    RenameQueue,
-    PruneJobs,
-    DeleteEmptyQueues,
-    ListSchedules,
-    SetSchedule,
-    HoldSchedule,
-    DeleteSchedule,
-    DueSchedules,
-    FireSchedules,
-    SchemaVersion,
-    Encoding,
-    Relations,
-    Privileges,
-    Sequences,
-    Orphans,
-    SearchPaths,
-}
+use crate::{Params, StatementId};
 
 /// The class of the connections on which a statement runs. A statement never waits behind one of another class.
 ///
@@ -93,22 +29,43 @@ pub struct Statement {
     /// The text; parameters are `$1`, `$2`, …
     pub text: String,
     /// The types of the parameters, in order.
-    pub params: &'static [Type],
+    pub params: Vec<Type>,
     /// The types of the columns of the reply, in order.
     pub columns: &'static [Type],
 }
 
-/// The declaration of a statement, before it is rendered. It is next to its operation.
-#[derive(Debug)]
-pub(crate) struct Definition {
-    pub(crate) id: StatementId,
+/// The declaration of a statement, before it is rendered. It is part of its operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Declaration {
+    pub(crate) sql: &'static str,
     /// The class of the connections on which it runs.
     pub(crate) class: ConnectionClass,
     /// The roles that run it besides operators, who run all statements; the one with the fewest privileges first.
     pub(crate) roles: &'static [RoleKind],
-    pub(crate) sql: &'static str,
-    pub(crate) params: &'static [Type],
-    pub(crate) columns: &'static [Type],
+    /// The index, from 0, of the parameter that holds human-readable text.
+    pub(crate) human_text: Option<usize>,
+    /// Whether it may run in the caller's transactions.
+    pub(crate) is_in_transaction: bool,
+    /// Whether running it again is harmless and has the same outcome, although it changes something.
+    pub(crate) is_repeatable: bool,
+}
+
+impl Declaration {
+    pub(crate) const fn new(sql: &'static str, class: ConnectionClass, roles: &'static [RoleKind]) -> Self {
+        Declaration { sql, class, roles, human_text: None, is_in_transaction: false, is_repeatable: false }
+    }
+
+    pub(crate) const fn human_text(self, index: usize) -> Self {
+        Declaration { human_text: Some(index), ..self }
+    }
+
+    pub(crate) const fn in_transaction(self) -> Self {
+        Declaration { is_in_transaction: true, ..self }
+    }
+
+    pub(crate) const fn repeatable(self) -> Self {
+        Declaration { is_repeatable: true, ..self }
+    }
 }
 
 /// The sets of roles that run a statement.

@@ -71,7 +71,7 @@ async fn the_connection_of_an_abandoned_statement_is_closed() {
     let statement = |text: &str| Statement {
         id: pm_core::StatementId::SchemaVersion,
         text: text.to_owned(),
-        params: &[],
+        params: vec![],
         columns: &[pm_queue::Type::Int4],
     };
     let (slow, quick) = (statement("select 1 from pg_sleep(60)"), statement("select 2"));

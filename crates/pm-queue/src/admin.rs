@@ -2,8 +2,8 @@
 
 use crate::{Error, Queue};
 use pm_core::op::{
-    CountPending, CreateQueue, GetSettings, ListQueues, Notification, NotifyIdle, PauseQueue, Promote, QueueSummary,
-    Reap, RenameQueue, ResumeQueue, SetQueue,
+    CountPending, CreateQueue, ListQueues, Notification, NotifyIdle, PauseQueue, Promote, QueueSummary, Reap,
+    RenameQueue, ResumeQueue, SetQueue, Settings,
 };
 use pm_core::{QueueName, QueueSettings, SettingsChange};
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Queue {
     ///
     /// `QueueNotFound`.
     pub async fn queue_settings(&self, name: &str) -> Result<QueueSettings, Error> {
-        self.run(GetSettings { name: QueueName::new(name)? }).await
+        self.run(Settings { name: QueueName::new(name)? }).await
     }
 
     /// Changes all or some settings of a queue; returns all settings after the change.

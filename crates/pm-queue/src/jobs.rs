@@ -3,8 +3,8 @@
 use crate::codec::RawPayload;
 use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
 use pm_core::op::{
-    AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, GetJob, GetSettings, Head, JobMatch,
-    ListJobs, MoveJobs, NextJobs, Payload, Precondition, ResolveSuffix, RestartJobs,
+    AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, Head, Job, JobMatch, ListJobs, MoveJobs,
+    NextJobs, Payload, Precondition, ResolveSuffix, RestartJobs, Settings,
 };
 use pm_core::{Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl Queue {
         let queue = filter.queue.clone();
         let jobs = self.run(ListJobs { filter }).await?;
         if let (true, Some(name)) = (jobs.is_empty(), queue) {
-            self.run(GetSettings { name }).await?;
+            self.run(Settings { name }).await?;
         }
         Ok(jobs)
     }
@@ -117,7 +117,7 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn get_job(&self, id: Uuid) -> Result<Option<JobMetadata>, Error> {
-        self.run(GetJob { id }).await
+        self.run(Job { id }).await
     }
 
     /// Returns a job without its payload.
@@ -291,7 +291,7 @@ impl Queue {
             }
             BulkAction::Delete => self.in_bulk(ids, |ids| DeleteJobs { ids, precondition: precondition() }).await,
             BulkAction::Move { to } if ids.is_empty() => {
-                self.run(GetSettings { name: to.clone() }).await?;
+                self.run(Settings { name: to.clone() }).await?;
                 Ok((BulkReport::default(), None))
             }
             BulkAction::Move { to } => {

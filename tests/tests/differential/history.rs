@@ -5,10 +5,10 @@ use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, BeginQueueDeletion, Claim, CopyJob, CountPending, CreateQueue, DeleteEmptyQueues, DeleteJobs,
-    EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob, GetJob, GetSettings, JobFilter, KeyHolder,
-    LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition,
-    Promote, PruneJobs, QueueHealths, Reap, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs,
-    ResumeQueue, SetQueue, Settle, SettleItem,
+    EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs,
+    ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition, Promote, PruneJobs,
+    QueueHealths, Reap, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetQueue,
+    Settings, Settle, SettleItem,
 };
 use pm_core::{
     Codec, EnqueueOptions, IdSuffix, InitialState, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason,
@@ -174,11 +174,11 @@ impl<'a> History<'a> {
 
     async fn look(&self, job: usize, queue: usize, limit: usize) -> Result<(), String> {
         let (id, queue_name) = (self.id(job), name(queue));
-        self.run(&GetJob { id }).await?;
+        self.run(&Job { id }).await?;
         self.run(&Payload { id }).await?;
         self.run(&Attempts { id }).await?;
         self.run(&ListQueues { name: None }).await?;
-        self.run(&GetSettings { name: queue_name.clone() }).await?;
+        self.run(&Settings { name: queue_name.clone() }).await?;
         self.run(&CountPending { queue_id: queue as i32 }).await?;
         self.run(&NextJobs { queue: queue_name.clone(), limit }).await?;
         self.run(&Activity { window: HALF_MINUTE * 7 }).await?;

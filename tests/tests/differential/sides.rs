@@ -227,7 +227,7 @@ fn milliseconds_in(statement: StatementId) -> &'static [usize] {
         StatementId::DueSchedules => &[9],
         StatementId::Reap | StatementId::Extend | StatementId::Activity => &[1],
         StatementId::Promote => &[2],
-        StatementId::QueueHealth => &[4],
+        StatementId::QueueHealths => &[4],
         _ => &[],
     }
 }

@@ -277,7 +277,7 @@ async fn the_probe_sees_an_operator_without_an_exact_match_and_an_unqualified_fu
     ];
     for text in bad {
         let statement =
-            Statement { id: StatementId::Claim, text: text.to_owned(), params: &[Type::Int8], columns: &[] };
+            Statement { id: StatementId::Claim, text: text.to_owned(), params: vec![Type::Int8], columns: &[] };
         let found = traps_of(&direct, &statement).await;
         assert!(found.as_ref().is_ok_and(|found| !found.is_empty()), "{text}: {found:?}");
     }

@@ -2,46 +2,13 @@
 
 use super::read_index;
 use crate::job::read_state;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Ending, Error, Operation, Params, QueueName, Reason, State, StatementId};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
 const BULK_COLUMNS: &[Type] = &[Type::Int8, Type::Int2, Type::Int2, Type::Int4];
-
-pub(crate) const RESTART_JOBS: Definition = Definition {
-    id: StatementId::RestartJobs,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("restart_jobs.sql"),
-    params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Bool],
-    columns: BULK_COLUMNS,
-};
-pub(crate) const END_JOBS: Definition = Definition {
-    id: StatementId::EndJobs,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("end_jobs.sql"),
-    params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Int2, Type::Int2, Type::Text],
-    columns: BULK_COLUMNS,
-};
-pub(crate) const DELETE_JOBS: Definition = Definition {
-    id: StatementId::DeleteJobs,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("delete_jobs.sql"),
-    params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8],
-    columns: BULK_COLUMNS,
-};
-pub(crate) const MOVE_JOBS: Definition = Definition {
-    id: StatementId::MoveJobs,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("move_jobs.sql"),
-    params: &[Type::UuidArray, Type::Int2, Type::Text, Type::Int8, Type::Text],
-    columns: BULK_COLUMNS,
-};
 
 /// What a job must still be for an action to change it. The default accepts any job.
 ///
@@ -133,6 +100,9 @@ pub struct RestartJobs {
 impl Operation for RestartJobs {
     type Output = BulkReply;
     const STATEMENT: StatementId = StatementId::RestartJobs;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("restart_jobs.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = BULK_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         [self.precondition.params(&self.ids), vec![Value::Bool(self.force)]].concat()
@@ -181,6 +151,9 @@ impl EndJobs {
 impl Operation for EndJobs {
     type Output = BulkReply;
     const STATEMENT: StatementId = StatementId::EndJobs;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("end_jobs.sql"), ConnectionClass::Operator, roles::OPERATE).human_text(6);
+    const COLUMNS: &'static [Type] = BULK_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         let ending = vec![
@@ -208,6 +181,9 @@ pub struct DeleteJobs {
 impl Operation for DeleteJobs {
     type Output = BulkReply;
     const STATEMENT: StatementId = StatementId::DeleteJobs;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("delete_jobs.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = BULK_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         self.precondition.params(&self.ids)
@@ -232,6 +208,9 @@ pub struct MoveJobs {
 impl Operation for MoveJobs {
     type Output = BulkReply;
     const STATEMENT: StatementId = StatementId::MoveJobs;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("move_jobs.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = BULK_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         [self.precondition.params(&self.ids), vec![Value::Text(self.queue.as_str())]].concat()

@@ -2,49 +2,13 @@
 
 use crate::job::{read_codec, read_count};
 use crate::settings::read_lease_and_backoff;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{AnyShape, Row, Rows, Type, Value, column};
 use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, RetryPolicy, StatementId, Timestamp};
 use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
-
-pub(crate) const CLAIM: Definition = Definition {
-    id: StatementId::Claim,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("claim.sql"),
-    params: &[Type::Int4Array, Type::Int4Array, Type::Int8Array, Type::Int8, Type::Int8, Type::Text, Type::Timestamp],
-    columns: &[
-        Type::Uuid,
-        Type::Int4,
-        Type::Bool,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8,
-        Type::Int4,
-        Type::Int4,
-        Type::Timestamp,
-        Type::Int2,
-        Type::Text,
-        Type::Text,
-        Type::Bytes,
-    ],
-};
-
-pub(crate) const RELEASE_CLAIM: Definition = Definition {
-    id: StatementId::ReleaseClaim,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("release_claim.sql"),
-    params: &[Type::Int8],
-    columns: &[Type::Int8],
-};
 
 /// Leases the next jobs of some lines. It stops after `limit` jobs, or at the job whose payload completes 16 MiB
 /// ([`Claim::MAX_BYTES`]).
@@ -113,6 +77,27 @@ pub struct QueueReading {
 impl Operation for Claim {
     type Output = ClaimReply;
     const STATEMENT: StatementId = StatementId::Claim;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("claim.sql"), ConnectionClass::Hot, roles::WORK).human_text(5);
+    const COLUMNS: &'static [Type] = &[
+        Type::Uuid,
+        Type::Int4,
+        Type::Bool,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8,
+        Type::Int4,
+        Type::Int4,
+        Type::Timestamp,
+        Type::Int2,
+        Type::Text,
+        Type::Text,
+        Type::Bytes,
+    ];
 
     fn params(&self) -> Params<'_> {
         vec![
@@ -203,6 +188,9 @@ pub struct ReleaseClaim {
 impl Operation for ReleaseClaim {
     type Output = u64;
     const STATEMENT: StatementId = StatementId::ReleaseClaim;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("release_claim.sql"), ConnectionClass::Hot, roles::WORK);
+    const COLUMNS: &'static [Type] = &[Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Int8(self.lease)]
@@ -219,6 +207,6 @@ mod tests {
 
     #[test]
     fn the_statement_stops_at_the_documented_size() {
-        assert!(CLAIM.sql.contains(&format!("bytes_so_far - bytes < {})", Claim::MAX_BYTES)));
+        assert!(Claim::DECLARATION.sql.contains(&format!("bytes_so_far - bytes < {})", Claim::MAX_BYTES)));
     }
 }

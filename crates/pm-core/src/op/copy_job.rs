@@ -1,30 +1,10 @@
 //! Copying a job.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{EnqueueOptions, Error, Operation, Params, QueueName, RunAt, StatementId};
 use uuid::Uuid;
-
-pub(crate) const COPY_JOB: Definition = Definition {
-    id: StatementId::CopyJob,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("copy_job.sql"),
-    params: &[
-        Type::Uuid,
-        Type::Uuid,
-        Type::Text,
-        Type::Int4,
-        Type::Text,
-        Type::Text,
-        Type::Int4,
-        Type::Bool,
-        Type::Timestamp,
-        Type::Int8,
-    ],
-    columns: &[Type::Int2, Type::Int4],
-};
 
 /// Inserts a new job with the payload of another. The payload is stored once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +27,9 @@ impl Operation for CopyJob {
     /// The id of the queue.
     type Output = i32;
     const STATEMENT: StatementId = StatementId::CopyJob;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("copy_job.sql"), ConnectionClass::Operator, roles::OPERATE).human_text(4);
+    const COLUMNS: &'static [Type] = &[Type::Int2, Type::Int4];
 
     fn params(&self) -> Params<'_> {
         let options = &self.options;

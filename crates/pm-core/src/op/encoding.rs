@@ -1,17 +1,8 @@
 //! Reading the encoding of the database.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type};
 use crate::{Error, Operation, Params, StatementId};
-
-pub(crate) const ENCODING: Definition = Definition {
-    id: StatementId::Encoding,
-    class: ConnectionClass::Hot,
-    roles: roles::ALL,
-    sql: include_str!("encoding.sql"),
-    params: &[],
-    columns: &[Type::Text],
-};
 
 /// Returns the name of the encoding in which the database stores texts, for
 /// [`Plan::fitted_texts`](crate::Plan::fitted_texts).
@@ -21,6 +12,8 @@ pub struct Encoding;
 impl Operation for Encoding {
     type Output = String;
     const STATEMENT: StatementId = StatementId::Encoding;
+    const DECLARATION: Declaration = Declaration::new(include_str!("encoding.sql"), ConnectionClass::Hot, roles::ALL);
+    const COLUMNS: &'static [Type] = &[Type::Text];
 
     fn params(&self) -> Params<'_> {
         Vec::new()

@@ -2,7 +2,7 @@
 
 use super::read_index;
 use crate::job::read_state;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value, column, optional_column};
 use crate::{Error, KeyHold, NewJob, Operation, Params, Plan, RunAt, State, StatementId};
@@ -10,69 +10,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
 
-pub(crate) const ENQUEUE: Definition = Definition {
-    id: StatementId::Enqueue,
-    class: ConnectionClass::Hot,
-    roles: roles::ENQUEUE,
-    sql: include_str!("enqueue.sql"),
-    params: &[
-        Type::UuidArray,
-        Type::TextArray,
-        Type::Int4Array,
-        Type::BoolArray,
-        Type::TimestampArray,
-        Type::Int8Array,
-        Type::Int2Array,
-        Type::BytesArray,
-        Type::TextArray,
-        Type::Int4Array,
-        Type::TextArray,
-        Type::Int2Array,
-    ],
-    columns: ENQUEUE_COLUMNS,
-};
-
 /// The columns of a reply to an enqueue: the number of an item, its outcome, the id of its queue.
 pub(super) const ENQUEUE_COLUMNS: &[Type] = &[Type::Int8, Type::Int2, Type::Int4];
 
-pub(crate) const REPLACE_JOBS: Definition = Definition {
-    id: StatementId::ReplaceJobs,
-    class: ConnectionClass::Keyed,
-    roles: roles::ENQUEUE,
-    sql: include_str!("replace_jobs.sql"),
-    params: JOB_PARAMS,
-    columns: &[Type::Int8, Type::Uuid, Type::Int2, Type::Bool],
-};
-
-/// The index of the key in [`JOB_PARAMS`].
+/// The index of the key in the parameters of new jobs with keys.
 const KEY_PARAMS: usize = 9;
-
-/// The parameters of new jobs with keys.
-pub(super) const JOB_PARAMS: &[Type] = &[
-    Type::UuidArray,
-    Type::TextArray,
-    Type::Int4Array,
-    Type::BoolArray,
-    Type::TimestampArray,
-    Type::Int8Array,
-    Type::Int2Array,
-    Type::BytesArray,
-    Type::TextArray,
-    Type::TextArray,
-    Type::TimestampArray,
-    Type::Int4Array,
-    Type::TextArray,
-    Type::Int2Array,
-];
-
-pub(crate) const KEY_HOLDER: Definition = Definition {
-    id: StatementId::KeyHolder,
-    class: ConnectionClass::Keyed,
-    roles: roles::ENQUEUE,
-    sql: include_str!("key_holder.sql"),
-    params: &[Type::UuidArray, Type::TextArray, Type::TextArray],
-    columns: &[Type::Int8, Type::Uuid, Type::Int2],
-};
 
 /// Inserts jobs without keys. The reply names the items that were not inserted; all others were.
 ///
@@ -125,6 +67,11 @@ impl<'a> Enqueue<'a> {
 impl Operation for Enqueue<'_> {
     type Output = EnqueueReply;
     const STATEMENT: StatementId = StatementId::Enqueue;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("enqueue.sql"), ConnectionClass::Hot, roles::ENQUEUE)
+            .human_text(8)
+            .in_transaction();
+    const COLUMNS: &'static [Type] = ENQUEUE_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.jobs)
@@ -154,7 +101,7 @@ impl EnqueueReply {
     }
 }
 
-/// Returns the parameters of new jobs, including keys: those of [`JOB_PARAMS`].
+/// Returns the parameters of new jobs, including keys.
 pub(super) fn job_params(jobs: &[NewJob]) -> Params<'_> {
     let mut params = Enqueue::params_of(jobs);
     let key = optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray);
@@ -236,6 +183,9 @@ impl Operation for KeyHolder<'_> {
     /// The existing job of each item, in order.
     type Output = Vec<Option<Holder>>;
     const STATEMENT: StatementId = StatementId::KeyHolder;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("key_holder.sql"), ConnectionClass::Keyed, roles::ENQUEUE).in_transaction();
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Uuid, Type::Int2];
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.jobs)
@@ -273,6 +223,11 @@ impl Operation for ReplaceJobs<'_> {
     /// The existing job of each item, in order.
     type Output = Vec<Option<Holder>>;
     const STATEMENT: StatementId = StatementId::ReplaceJobs;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("replace_jobs.sql"), ConnectionClass::Keyed, roles::ENQUEUE)
+            .human_text(8)
+            .in_transaction();
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Uuid, Type::Int2, Type::Bool];
 
     fn params(&self) -> Params<'_> {
         job_params(self.jobs)

@@ -1,44 +1,9 @@
 //! Enqueues with keys, which may have to wait for another transaction.
 
 use super::enqueue::{ENQUEUE_COLUMNS, EnqueueReply, job_params, replacing};
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, NewJob, Operation, Params, Plan, StatementId};
-
-pub(crate) const ENQUEUE_KEYED: Definition = Definition {
-    id: StatementId::EnqueueKeyed,
-    class: ConnectionClass::Keyed,
-    roles: roles::ENQUEUE,
-    sql: include_str!("enqueue_keyed.sql"),
-    params: &[
-        Type::UuidArray,
-        Type::TextArray,
-        Type::Int4Array,
-        Type::BoolArray,
-        Type::TimestampArray,
-        Type::Int8Array,
-        Type::Int2Array,
-        Type::BytesArray,
-        Type::TextArray,
-        Type::TextArray,
-        Type::TimestampArray,
-        Type::Int4Array,
-        Type::TextArray,
-        Type::Int2Array,
-        Type::UuidArray,
-        Type::Bool,
-    ],
-    columns: ENQUEUE_COLUMNS,
-};
-
-pub(crate) const ENQUEUE_EACH: Definition = Definition {
-    id: StatementId::EnqueueEach,
-    class: ConnectionClass::Keyed,
-    roles: roles::ENQUEUE,
-    sql: include_str!("enqueue_each.sql"),
-    params: ENQUEUE_KEYED.params.split_at(ENQUEUE_KEYED.params.len() - 1).0,
-    columns: ENQUEUE_COLUMNS,
-};
 
 /// Returns the parameters of new jobs, and the ids of those that may have replaced another job before.
 fn keyed_params(jobs: &[NewJob]) -> Params<'_> {
@@ -74,6 +39,11 @@ impl<'a> EnqueueKeyed<'a> {
 impl Operation for EnqueueKeyed<'_> {
     type Output = EnqueueReply;
     const STATEMENT: StatementId = StatementId::EnqueueKeyed;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("enqueue_keyed.sql"), ConnectionClass::Keyed, roles::ENQUEUE)
+            .human_text(8)
+            .in_transaction();
+    const COLUMNS: &'static [Type] = ENQUEUE_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.jobs, self.in_transaction)
@@ -101,6 +71,9 @@ impl<'a> EnqueueEach<'a> {
 impl Operation for EnqueueEach<'_> {
     type Output = EnqueueReply;
     const STATEMENT: StatementId = StatementId::EnqueueEach;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("enqueue_each.sql"), ConnectionClass::Keyed, roles::ENQUEUE).human_text(8);
+    const COLUMNS: &'static [Type] = ENQUEUE_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         keyed_params(self.jobs)

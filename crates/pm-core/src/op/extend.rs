@@ -1,20 +1,11 @@
 //! Extending leases.
 
 use super::read_index;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Error, Lease, Operation, Params, StatementId};
 use std::time::Duration;
-
-pub(crate) const EXTEND: Definition = Definition {
-    id: StatementId::Extend,
-    class: ConnectionClass::Extend,
-    roles: roles::WORK,
-    sql: include_str!("extend.sql"),
-    params: &[Type::UuidArray, Type::Int8Array],
-    columns: &[Type::Int8, Type::Int8],
-};
 
 /// Extends leases to a full length from now; never shortens one. Returns an outcome per lease, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +28,8 @@ pub enum Extended {
 impl Operation for Extend {
     type Output = Vec<Extended>;
     const STATEMENT: StatementId = StatementId::Extend;
+    const DECLARATION: Declaration = Declaration::new(include_str!("extend.sql"), ConnectionClass::Extend, roles::WORK);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![

@@ -2,38 +2,12 @@
 
 use super::claim::{read_claimed_rest, read_retry_policy};
 use crate::settings::read_lease_and_backoff;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId};
 use std::time::Duration;
 use uuid::Uuid;
-
-pub(crate) const FETCH_JOB: Definition = Definition {
-    id: StatementId::FetchJob,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("fetch_job.sql"),
-    params: &[Type::Uuid, Type::Int8, Type::Text],
-    columns: &[
-        Type::Uuid,
-        Type::Int4,
-        Type::Text,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int4,
-        Type::Int8,
-        Type::Int4,
-        Type::Int4,
-        Type::Timestamp,
-        Type::Int2,
-        Type::Text,
-        Type::Text,
-        Type::Bytes,
-    ],
-};
 
 /// Leases one job by its id, if it is ready and its queue is not paused. Returns `None` if it is not, or does not
 /// exist, or another transaction has locked it.
@@ -61,6 +35,26 @@ pub struct FetchedJob {
 impl Operation for FetchJob {
     type Output = Option<FetchedJob>;
     const STATEMENT: StatementId = StatementId::FetchJob;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("fetch_job.sql"), ConnectionClass::Hot, roles::WORK).human_text(2);
+    const COLUMNS: &'static [Type] = &[
+        Type::Uuid,
+        Type::Int4,
+        Type::Text,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int4,
+        Type::Int8,
+        Type::Int4,
+        Type::Int4,
+        Type::Timestamp,
+        Type::Int2,
+        Type::Text,
+        Type::Text,
+        Type::Bytes,
+    ];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.lease.job), Value::Int8(self.lease.number), Value::Text(&self.worker)]

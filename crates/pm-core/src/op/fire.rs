@@ -1,50 +1,13 @@
 //! Firing schedules: enqueueing the jobs of ticks that have come.
 
 use crate::schedule::{TICK_GRACE, read_policies};
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value, column, optional_column};
 use crate::{Cron, Error, Missed, Operation, Overlap, Params, StatementId, Tick, Timestamp, job_id};
 use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
-
-pub(crate) const DUE_SCHEDULES: Definition = Definition {
-    id: StatementId::DueSchedules,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("due_schedules.sql"),
-    params: &[Type::Int8, Type::Int8],
-    columns: &[
-        Type::Int4,
-        Type::Int8,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Int2,
-        Type::Int2,
-        Type::Int2,
-        Type::Timestamp,
-        Type::Int8,
-    ],
-};
-pub(crate) const FIRE_SCHEDULES: Definition = Definition {
-    id: StatementId::FireSchedules,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("fire_schedules.sql"),
-    params: &[
-        Type::Int4Array,
-        Type::Int8Array,
-        Type::TimestampArray,
-        Type::TimestampArray,
-        Type::Int4Array,
-        Type::UuidArray,
-        Type::TimestampArray,
-        Type::TextArray,
-    ],
-    columns: &[Type::Int8, Type::Int8],
-};
 
 /// A firing stops after this many jobs. The missed ticks of one schedule are fired together, so it may be 99 more.
 const MAX_JOBS: usize = 1_000;
@@ -101,6 +64,20 @@ pub struct DueSchedule {
 impl Operation for DueSchedules {
     type Output = DueReply;
     const STATEMENT: StatementId = StatementId::DueSchedules;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("due_schedules.sql"), ConnectionClass::Hot, roles::WORK).repeatable();
+    const COLUMNS: &'static [Type] = &[
+        Type::Int4,
+        Type::Int8,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Int2,
+        Type::Int2,
+        Type::Int2,
+        Type::Timestamp,
+        Type::Int8,
+    ];
 
     fn params(&self) -> Params<'_> {
         [self.limit, self.skip].map(|count| Value::Int8(i64::try_from(count).unwrap_or(i64::MAX))).into()
@@ -221,6 +198,9 @@ fn id_at(now: Timestamp, random: [u64; 2]) -> Uuid {
 impl Operation for FireSchedules {
     type Output = Fired;
     const STATEMENT: StatementId = StatementId::FireSchedules;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("fire_schedules.sql"), ConnectionClass::Hot, roles::WORK);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![

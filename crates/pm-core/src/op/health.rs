@@ -1,72 +1,10 @@
 //! Measurements for [`crate::doctor`], which judges them.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::{from_ms, whole_ms};
 use crate::wire::{Row, Rows, Type, Value};
 use crate::{Error, Operation, Params, StatementId, Timestamp};
 use std::time::Duration;
-
-pub(crate) const ROW_HOLDERS: Definition = Definition {
-    id: StatementId::RowHolders,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("row_holders.sql"),
-    params: &[],
-    columns: &[Type::Text, Type::Text, Type::Text, Type::Text, Type::Text, Type::Int8, Type::Int8],
-};
-pub(crate) const TABLE_HEALTH: Definition = Definition {
-    id: StatementId::TableHealth,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("table_health.sql"),
-    params: &[],
-    columns: &[
-        Type::Text,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Bool,
-        Type::Bool,
-        Type::Int8,
-        Type::Int8,
-        Type::Timestamp,
-    ],
-};
-pub(crate) const INDEX_HEALTH: Definition = Definition {
-    id: StatementId::IndexHealth,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("index_health.sql"),
-    params: &[],
-    columns: &[Type::Text, Type::Bool],
-};
-pub(crate) const QUEUE_HEALTH: Definition = Definition {
-    id: StatementId::QueueHealth,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("queue_health.sql"),
-    params: &[Type::Int8],
-    columns: &[Type::Text, Type::Bool, Type::Int8, Type::Int8, Type::Int8],
-};
-
-pub(crate) const ORPHANS: Definition = Definition {
-    id: StatementId::Orphans,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("orphans.sql"),
-    params: &[],
-    columns: &[Type::Text, Type::Int8],
-};
-pub(crate) const SEARCH_PATHS: Definition = Definition {
-    id: StatementId::SearchPaths,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("search_paths.sql"),
-    params: &[],
-    columns: &[Type::Text, Type::Text, Type::Text],
-};
 
 /// Lists what keeps vacuum from removing old row versions, the oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +45,10 @@ pub enum RowHolderKind {
 impl Operation for RowHolders {
     type Output = Vec<RowHolder>;
     const STATEMENT: StatementId = StatementId::RowHolders;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("row_holders.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] =
+        &[Type::Text, Type::Text, Type::Text, Type::Text, Type::Text, Type::Int8, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         Vec::new()
@@ -170,7 +112,22 @@ pub struct TableHealth {
 
 impl Operation for TableHealths {
     type Output = Vec<TableHealth>;
-    const STATEMENT: StatementId = StatementId::TableHealth;
+    const STATEMENT: StatementId = StatementId::TableHealths;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("table_healths.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[
+        Type::Text,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Bool,
+        Type::Bool,
+        Type::Int8,
+        Type::Int8,
+        Type::Timestamp,
+    ];
 
     fn params(&self) -> Params<'_> {
         Vec::new()
@@ -212,7 +169,10 @@ pub struct IndexHealth {
 
 impl Operation for IndexHealths {
     type Output = Vec<IndexHealth>;
-    const STATEMENT: StatementId = StatementId::IndexHealth;
+    const STATEMENT: StatementId = StatementId::IndexHealths;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("index_healths.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Text, Type::Bool];
 
     fn params(&self) -> Params<'_> {
         Vec::new()
@@ -240,6 +200,9 @@ pub struct OrphanCount {
 impl Operation for Orphans {
     type Output = Vec<OrphanCount>;
     const STATEMENT: StatementId = StatementId::Orphans;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("orphans.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Text, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         Vec::new()
@@ -269,6 +232,9 @@ pub struct SearchPath {
 impl Operation for SearchPaths {
     type Output = Vec<SearchPath>;
     const STATEMENT: StatementId = StatementId::SearchPaths;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("search_paths.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Text, Type::Text, Type::Text];
 
     fn params(&self) -> Params<'_> {
         Vec::new()
@@ -304,7 +270,10 @@ pub struct QueueHealth {
 
 impl Operation for QueueHealths {
     type Output = Vec<QueueHealth>;
-    const STATEMENT: StatementId = StatementId::QueueHealth;
+    const STATEMENT: StatementId = StatementId::QueueHealths;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("queue_healths.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Text, Type::Bool, Type::Int8, Type::Int8, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Int8(whole_ms(self.threshold))]

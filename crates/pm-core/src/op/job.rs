@@ -2,7 +2,7 @@
 
 use crate::job::{JobMetadata, read_codec, read_count, read_state};
 use crate::lease::Ending;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type, Value};
 use crate::{Codec, Error, IdSuffix, Operation, Params, QueueName, State, StatementId, Timestamp};
 use bytes::Bytes;
@@ -29,47 +29,6 @@ const JOB_COLUMNS: &[Type] = &[
     Type::Int8,
     Type::Timestamp,
 ];
-
-pub(crate) const LIST_JOBS: Definition = Definition {
-    id: StatementId::ListJobs,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("list_jobs.sql"),
-    params: &[Type::Text, Type::Int2, Type::Uuid, Type::Int8],
-    columns: JOB_COLUMNS,
-};
-pub(crate) const JOB: Definition = Definition {
-    id: StatementId::Job,
-    class: ConnectionClass::Hot,
-    roles: roles::READ,
-    sql: include_str!("job.sql"),
-    params: &[Type::Uuid],
-    columns: JOB_COLUMNS,
-};
-pub(crate) const PAYLOAD: Definition = Definition {
-    id: StatementId::Payload,
-    class: ConnectionClass::Hot,
-    roles: roles::READ,
-    sql: include_str!("payload.sql"),
-    params: &[Type::Uuid],
-    columns: &[Type::Int2, Type::Bytes],
-};
-pub(crate) const RESOLVE_SUFFIX: Definition = Definition {
-    id: StatementId::ResolveSuffix,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("resolve_suffix.sql"),
-    params: &[Type::Text, Type::Int8],
-    columns: &[Type::Uuid, Type::Text, Type::Int2],
-};
-pub(crate) const ATTEMPTS: Definition = Definition {
-    id: StatementId::Attempts,
-    class: ConnectionClass::Hot,
-    roles: roles::READ,
-    sql: include_str!("attempts.sql"),
-    params: &[Type::Uuid],
-    columns: &[Type::Int4, Type::Timestamp, Type::Int2, Type::Text, Type::Text],
-};
 
 /// Lists jobs, newest first, without their payloads.
 ///
@@ -103,6 +62,9 @@ impl Default for JobFilter {
 impl Operation for ListJobs {
     type Output = Vec<JobMetadata>;
     const STATEMENT: StatementId = StatementId::ListJobs;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("list_jobs.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = JOB_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         let filter = &self.filter;
@@ -121,14 +83,16 @@ impl Operation for ListJobs {
 
 /// Reads one job without its payload; `None` if it does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GetJob {
+pub struct Job {
     /// Its id.
     pub id: Uuid,
 }
 
-impl Operation for GetJob {
+impl Operation for Job {
     type Output = Option<JobMetadata>;
     const STATEMENT: StatementId = StatementId::Job;
+    const DECLARATION: Declaration = Declaration::new(include_str!("job.sql"), ConnectionClass::Hot, roles::READ);
+    const COLUMNS: &'static [Type] = JOB_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.id)]
@@ -158,6 +122,8 @@ pub struct StoredPayload {
 impl Operation for Payload {
     type Output = Option<StoredPayload>;
     const STATEMENT: StatementId = StatementId::Payload;
+    const DECLARATION: Declaration = Declaration::new(include_str!("payload.sql"), ConnectionClass::Hot, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Int2, Type::Bytes];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.id)]
@@ -193,6 +159,9 @@ pub struct JobMatch {
 impl Operation for ResolveSuffix {
     type Output = Vec<JobMatch>;
     const STATEMENT: StatementId = StatementId::ResolveSuffix;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("resolve_suffix.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Uuid, Type::Text, Type::Int2];
 
     fn params(&self) -> Params<'_> {
         let newest = self.newest.map(|newest| i64::try_from(newest).unwrap_or(i64::MAX));
@@ -234,6 +203,8 @@ pub struct AttemptRecord {
 impl Operation for Attempts {
     type Output = Vec<AttemptRecord>;
     const STATEMENT: StatementId = StatementId::Attempts;
+    const DECLARATION: Declaration = Declaration::new(include_str!("attempts.sql"), ConnectionClass::Hot, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Int4, Type::Timestamp, Type::Int2, Type::Text, Type::Text];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.id)]

@@ -1,40 +1,9 @@
 //! Showing the head of a queue.
 
 use crate::job::JobMetadata;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, Operation, Params, QueueName, StatementId};
-
-pub(crate) const NEXT_JOBS: Definition = Definition {
-    id: StatementId::NextJobs,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("next_jobs.sql"),
-    params: &[Type::Text, Type::Int8],
-    columns: &[
-        Type::Bool,
-        Type::Bool,
-        Type::Uuid,
-        Type::Text,
-        Type::Int2,
-        Type::Int4,
-        Type::Int4,
-        Type::Int4,
-        Type::Int4,
-        Type::Int2,
-        Type::Timestamp,
-        Type::Timestamp,
-        Type::Timestamp,
-        Type::Timestamp,
-        Type::Int8,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Int8,
-        Type::Timestamp,
-    ],
-};
 
 /// Lists the next jobs of a queue in the order in which they would be claimed, without claiming them.
 ///
@@ -61,6 +30,31 @@ pub struct Head {
 impl Operation for NextJobs {
     type Output = Head;
     const STATEMENT: StatementId = StatementId::NextJobs;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("next_jobs.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[
+        Type::Bool,
+        Type::Bool,
+        Type::Uuid,
+        Type::Text,
+        Type::Int2,
+        Type::Int4,
+        Type::Int4,
+        Type::Int4,
+        Type::Int4,
+        Type::Int2,
+        Type::Timestamp,
+        Type::Timestamp,
+        Type::Timestamp,
+        Type::Timestamp,
+        Type::Int8,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Int8,
+        Type::Timestamp,
+    ];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.queue.as_str()), Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX))]
@@ -91,11 +85,11 @@ mod tests {
 
     #[test]
     fn an_empty_queue_is_distinguished_from_a_missing_one() {
-        let missing = Rows::builder(NEXT_JOBS.columns.len()).finish();
+        let missing = Rows::builder(NextJobs::COLUMNS.len()).finish();
         assert_eq!(head(&missing), Err(Error::QueueNotFound("tasks".to_owned())));
-        let mut empty = Rows::builder(NEXT_JOBS.columns.len());
+        let mut empty = Rows::builder(NextJobs::COLUMNS.len());
         [Some(&[1][..]), Some(&[0])].into_iter().for_each(|cell| empty.push(cell));
-        (2..NEXT_JOBS.columns.len()).for_each(|_| empty.push(None));
+        (2..NextJobs::COLUMNS.len()).for_each(|_| empty.push(None));
         assert_eq!(head(&empty.finish()), Ok(Head { is_paused: true, jobs: Vec::new() }));
     }
 }

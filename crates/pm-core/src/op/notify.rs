@@ -1,27 +1,9 @@
 //! Notifying workers of other processes.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Error, Operation, Params, SchemaName, StatementId};
 use std::borrow::Cow;
-
-pub(crate) const NOTIFY: Definition = Definition {
-    id: StatementId::Notify,
-    class: ConnectionClass::Hot,
-    roles: roles::ENQUEUE,
-    sql: include_str!("notify.sql"),
-    params: &[Type::Text, Type::TextArray],
-    columns: &[Type::Int8],
-};
-
-pub(crate) const NOTIFY_IDLE: Definition = Definition {
-    id: StatementId::NotifyIdle,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("notify_idle.sql"),
-    params: &[Type::Text],
-    columns: &[Type::Int8],
-};
 
 /// A notification that a line has ready jobs, or that a queue has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +50,9 @@ pub struct Notify {
 impl Operation for Notify {
     type Output = ();
     const STATEMENT: StatementId = StatementId::Notify;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("notify.sql"), ConnectionClass::Hot, roles::ENQUEUE).in_transaction();
+    const COLUMNS: &'static [Type] = &[Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![
@@ -91,6 +76,9 @@ pub struct NotifyIdle {
 impl Operation for NotifyIdle {
     type Output = u64;
     const STATEMENT: StatementId = StatementId::NotifyIdle;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("notify_idle.sql"), ConnectionClass::Hot, roles::WORK);
+    const COLUMNS: &'static [Type] = &[Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(&self.channel)]

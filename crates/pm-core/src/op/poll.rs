@@ -1,33 +1,12 @@
 //! Polling queues.
 
 use crate::settings::read_lease_and_backoff;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::{from_ms, whole_ms};
 use crate::wire::{Rows, Type, Value, column};
 use crate::{Backoff, Error, Operation, Params, QueueName, StatementId, Timestamp};
 use std::borrow::Cow;
 use std::time::Duration;
-
-pub(crate) const POLL: Definition = Definition {
-    id: StatementId::Poll,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("poll.sql"),
-    params: &[Type::TextArray, Type::Timestamp, Type::Int8],
-    columns: &[
-        Type::Int4,
-        Type::Text,
-        Type::Bool,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int4Array,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-    ],
-};
 
 /// Reads what there is to do on some queues. An idle worker sends only this statement.
 ///
@@ -76,6 +55,20 @@ pub struct FollowedQueue {
 impl Operation for Poll {
     type Output = PollReply;
     const STATEMENT: StatementId = StatementId::Poll;
+    const DECLARATION: Declaration = Declaration::new(include_str!("poll.sql"), ConnectionClass::Hot, roles::WORK);
+    const COLUMNS: &'static [Type] = &[
+        Type::Int4,
+        Type::Text,
+        Type::Bool,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int4Array,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+    ];
 
     fn params(&self) -> Params<'_> {
         vec![

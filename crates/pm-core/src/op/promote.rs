@@ -1,19 +1,10 @@
 //! Promoting jobs that are due.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, Operation, Params, StatementId, Timestamp};
 use std::time::Duration;
-
-pub(crate) const PROMOTE: Definition = Definition {
-    id: StatementId::Promote,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("promote.sql"),
-    params: &[Type::Int8, Type::Timestamp],
-    columns: &[Type::Int8, Type::Timestamp, Type::Int8],
-};
 
 /// Gives waiting jobs that are due a position in their line, earliest first. About 9 µs per job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +34,8 @@ impl Promote {
 impl Operation for Promote {
     type Output = Promoted;
     const STATEMENT: StatementId = StatementId::Promote;
+    const DECLARATION: Declaration = Declaration::new(include_str!("promote.sql"), ConnectionClass::Hot, roles::WORK);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Timestamp, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![

@@ -1,42 +1,9 @@
 //! Deleting and renaming queues, and pruning ended jobs past their retention.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, Failure, Operation, Params, QueueName, StatementId};
 use uuid::Uuid;
-
-pub(crate) const BEGIN_QUEUE_DELETION: Definition = Definition {
-    id: StatementId::BeginQueueDeletion,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("begin_queue_deletion.sql"),
-    params: &[Type::Text],
-    columns: &[Type::Int4],
-};
-pub(crate) const RENAME_QUEUE: Definition = Definition {
-    id: StatementId::RenameQueue,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("rename_queue.sql"),
-    params: &[Type::Text, Type::Text],
-    columns: &[Type::Int4],
-};
-pub(crate) const PRUNE_JOBS: Definition = Definition {
-    id: StatementId::PruneJobs,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("prune_jobs.sql"),
-    params: &[Type::Uuid, Type::Int8, Type::Int4],
-    columns: &[Type::Int8, Type::Uuid, Type::Int8],
-};
-pub(crate) const DELETE_EMPTY_QUEUES: Definition = Definition {
-    id: StatementId::DeleteEmptyQueues,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("delete_empty_queues.sql"),
-    params: &[Type::Int4],
-    columns: &[Type::Int8, Type::Int8],
-};
 
 /// Begins to delete a queue: takes its name away and deletes its schedules. [`PruneJobs`] then deletes its jobs, and
 /// [`DeleteEmptyQueues`] its row.
@@ -50,6 +17,9 @@ impl Operation for BeginQueueDeletion {
     /// The id of the queue.
     type Output = i32;
     const STATEMENT: StatementId = StatementId::BeginQueueDeletion;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("begin_queue_deletion.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int4];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
@@ -74,6 +44,9 @@ impl Operation for RenameQueue {
     /// The id of the queue.
     type Output = i32;
     const STATEMENT: StatementId = StatementId::RenameQueue;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("rename_queue.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int4];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.from.as_str()), Value::Text(self.to.as_str())]
@@ -121,6 +94,9 @@ impl PruneJobs {
 impl Operation for PruneJobs {
     type Output = PrunedPage;
     const STATEMENT: StatementId = StatementId::PruneJobs;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("prune_jobs.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Uuid, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![
@@ -151,6 +127,9 @@ pub struct DeleteEmptyQueues {
 impl Operation for DeleteEmptyQueues {
     type Output = u64;
     const STATEMENT: StatementId = StatementId::DeleteEmptyQueues;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("delete_empty_queues.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![self.queue_id.map_or(Value::Null(Type::Int4), Value::Int4)]

@@ -1,83 +1,9 @@
 //! Operations on queues.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::whole_ms;
 use crate::wire::{Row, Rows, Type, Value};
 use crate::{Error, Operation, Params, QueueName, QueueSettings, SettingsChange, State, StatementId};
-
-pub(crate) const CREATE_QUEUE: Definition = Definition {
-    id: StatementId::CreateQueue,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("create_queue.sql"),
-    params: &[Type::Text, Type::Bool],
-    columns: &[Type::Int4],
-};
-pub(crate) const PAUSE_QUEUE: Definition = Definition {
-    id: StatementId::PauseQueue,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("pause_queue.sql"),
-    params: &[Type::Text],
-    columns: &[Type::Int4],
-};
-pub(crate) const RESUME_QUEUE: Definition = Definition {
-    id: StatementId::ResumeQueue,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("resume_queue.sql"),
-    params: &[Type::Text],
-    columns: &[Type::Int4, Type::Int8],
-};
-pub(crate) const COUNT_PENDING: Definition = Definition {
-    id: StatementId::CountPending,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("count_pending.sql"),
-    params: &[Type::Int4],
-    columns: &[Type::Int8],
-};
-pub(crate) const LIST_QUEUES: Definition = Definition {
-    id: StatementId::ListQueues,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("list_queues.sql"),
-    params: &[Type::Text],
-    columns: &[
-        Type::Text,
-        Type::Bool,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Bool,
-        Type::Bool,
-        Type::Bool,
-    ],
-};
-pub(crate) const SET_QUEUE: Definition = Definition {
-    id: StatementId::SetQueue,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("set_queue.sql"),
-    params: &[Type::Text, Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
-    columns: &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
-};
-
-pub(crate) const QUEUE_SETTINGS: Definition = Definition {
-    id: StatementId::QueueSettings,
-    class: ConnectionClass::Hot,
-    roles: roles::READ,
-    sql: include_str!("queue_settings.sql"),
-    params: &[Type::Text],
-    columns: &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8],
-};
 
 /// Creates a queue, unless one of this name exists, which is left as it is. Returns whether it was created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +17,9 @@ pub struct CreateQueue {
 impl Operation for CreateQueue {
     type Output = bool;
     const STATEMENT: StatementId = StatementId::CreateQueue;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("create_queue.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int4];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str()), Value::Bool(self.paused)]
@@ -111,6 +40,9 @@ pub struct PauseQueue {
 impl Operation for PauseQueue {
     type Output = i32;
     const STATEMENT: StatementId = StatementId::PauseQueue;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("pause_queue.sql"), ConnectionClass::Operator, roles::OPERATE).repeatable();
+    const COLUMNS: &'static [Type] = &[Type::Int4];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
@@ -140,6 +72,9 @@ pub struct Resumed {
 impl Operation for ResumeQueue {
     type Output = Resumed;
     const STATEMENT: StatementId = StatementId::ResumeQueue;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("resume_queue.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int4, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
@@ -161,6 +96,9 @@ pub struct CountPending {
 impl Operation for CountPending {
     type Output = u64;
     const STATEMENT: StatementId = StatementId::CountPending;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("count_pending.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Int4(self.queue_id)]
@@ -212,6 +150,25 @@ pub struct Count {
 impl Operation for ListQueues {
     type Output = Vec<QueueSummary>;
     const STATEMENT: StatementId = StatementId::ListQueues;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("list_queues.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[
+        Type::Text,
+        Type::Bool,
+        Type::Int8,
+        Type::Int4,
+        Type::Int8Array,
+        Type::Int2,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Int8,
+        Type::Bool,
+        Type::Bool,
+        Type::Bool,
+    ];
 
     fn params(&self) -> Params<'_> {
         vec![self.name.as_ref().map_or(Value::Null(Type::Text), |name| Value::Text(name.as_str()))]
@@ -243,14 +200,16 @@ fn read_summary(mut row: Row<'_>) -> Result<QueueSummary, Error> {
 
 /// Reads the settings of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GetSettings {
+pub struct Settings {
     /// Its name.
     pub name: QueueName,
 }
 
-impl Operation for GetSettings {
+impl Operation for Settings {
     type Output = QueueSettings;
-    const STATEMENT: StatementId = StatementId::QueueSettings;
+    const STATEMENT: StatementId = StatementId::Settings;
+    const DECLARATION: Declaration = Declaration::new(include_str!("settings.sql"), ConnectionClass::Hot, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
@@ -283,6 +242,9 @@ impl SetQueue {
 impl Operation for SetQueue {
     type Output = QueueSettings;
     const STATEMENT: StatementId = StatementId::SetQueue;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("set_queue.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         let change = &self.change;

@@ -1,19 +1,10 @@
 //! Reaping expired leases.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, Operation, Params, StatementId};
 use std::time::Duration;
-
-pub(crate) const REAP: Definition = Definition {
-    id: StatementId::Reap,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("reap.sql"),
-    params: &[Type::Int8, Type::Int8],
-    columns: &[Type::Int8, Type::Int8],
-};
 
 /// Soft-fails expired leases, with the reason `lease expired`. The cost grows with the jobs in progress, not the
 /// backlog.
@@ -42,6 +33,8 @@ impl Reap {
 impl Operation for Reap {
     type Output = Reaped;
     const STATEMENT: StatementId = StatementId::Reap;
+    const DECLARATION: Declaration = Declaration::new(include_str!("reap.sql"), ConnectionClass::Hot, roles::WORK);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX)), Value::Int8(self.seed)]

@@ -1,39 +1,10 @@
 //! The relations in pm's schema, and the privileges of a role there.
 
 use crate::grants::{self, Grant, RoleKind};
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Row, Rows, Type, Value, column, optional_column};
 use crate::{Error, Operation, Params, StatementId};
 use std::borrow::Cow;
-
-pub(crate) const RELATIONS: Definition = Definition {
-    id: StatementId::Relations,
-    class: ConnectionClass::Operator,
-    roles: roles::ALL,
-    sql: include_str!("relations.sql"),
-    params: &[],
-    columns: &[
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Bool,
-        Type::Bool,
-        Type::Bool,
-        Type::Text,
-        Type::Text,
-        Type::Bool,
-        Type::Bool,
-        Type::Text,
-    ],
-};
-pub(crate) const PRIVILEGES: Definition = Definition {
-    id: StatementId::Privileges,
-    class: ConnectionClass::Operator,
-    roles: roles::ALL,
-    sql: include_str!("privileges.sql"),
-    params: &[Type::Text, Type::TextArray, Type::TextArray, Type::TextArray],
-    columns: &[Type::Int8, Type::Text, Type::Bool],
-};
 
 /// Lists the tables and sequences in pm's schema, and other schemas with tables like pm's. It needs no privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +58,21 @@ pub enum RelationKind {
 impl Operation for Relations {
     type Output = Vec<Relation>;
     const STATEMENT: StatementId = StatementId::Relations;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("relations.sql"), ConnectionClass::Operator, roles::ALL);
+    const COLUMNS: &'static [Type] = &[
+        Type::Text,
+        Type::Text,
+        Type::Text,
+        Type::Bool,
+        Type::Bool,
+        Type::Bool,
+        Type::Text,
+        Type::Text,
+        Type::Bool,
+        Type::Bool,
+        Type::Text,
+    ];
 
     fn params(&self) -> Params<'_> {
         Vec::new()
@@ -178,6 +164,9 @@ impl HeldPrivileges {
 impl Operation for Privileges {
     type Output = HeldPrivileges;
     const STATEMENT: StatementId = StatementId::Privileges;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("privileges.sql"), ConnectionClass::Operator, roles::ALL);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Text, Type::Bool];
 
     fn params(&self) -> Params<'_> {
         let text = |text: &'static str| Cow::Borrowed(text);

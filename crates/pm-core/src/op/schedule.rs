@@ -1,17 +1,32 @@
 //! Operations on schedules.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value};
 use crate::{Error, NewSchedule, Operation, Params, ScheduleMetadata, ScheduleName, StatementId, Timestamp};
 
-pub(crate) const LIST_SCHEDULES: Definition = Definition {
-    id: StatementId::ListSchedules,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("list_schedules.sql"),
-    params: &[Type::Text],
-    columns: &[
+/// Lists schedules by name, with the database's time, from which their next ticks are computed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListSchedules {
+    /// Only this schedule, with its payload; `None` lists all, without payloads.
+    pub name: Option<ScheduleName>,
+}
+
+/// Schedules, and the time when they were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleReading {
+    /// The database's time.
+    pub now: Timestamp,
+    /// The schedules, sorted by name.
+    pub schedules: Vec<ScheduleMetadata>,
+}
+
+impl Operation for ListSchedules {
+    type Output = ScheduleReading;
+    const STATEMENT: StatementId = StatementId::ListSchedules;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("list_schedules.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[
         Type::Timestamp,
         Type::Text,
         Type::Text,
@@ -33,68 +48,7 @@ pub(crate) const LIST_SCHEDULES: Definition = Definition {
         Type::Int8,
         Type::Bytes,
         Type::Int8,
-    ],
-};
-pub(crate) const SET_SCHEDULE: Definition = Definition {
-    id: StatementId::SetSchedule,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("set_schedule.sql"),
-    params: &[
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Int2,
-        Type::Int2,
-        Type::Int2,
-        Type::Timestamp,
-        Type::Int4,
-        Type::Text,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int2,
-        Type::Bytes,
-    ],
-    columns: &[Type::Bool],
-};
-pub(crate) const HOLD_SCHEDULE: Definition = Definition {
-    id: StatementId::HoldSchedule,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("hold_schedule.sql"),
-    params: &[Type::Text, Type::Bool, Type::Timestamp, Type::Int8],
-    columns: &[Type::Int4],
-};
-pub(crate) const DELETE_SCHEDULE: Definition = Definition {
-    id: StatementId::DeleteSchedule,
-    class: ConnectionClass::Operator,
-    roles: roles::OPERATE,
-    sql: include_str!("delete_schedule.sql"),
-    params: &[Type::Text],
-    columns: &[Type::Int4],
-};
-
-/// Lists schedules by name, with the database's time, from which their next ticks are computed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ListSchedules {
-    /// Only this schedule, with its payload; `None` lists all, without payloads.
-    pub name: Option<ScheduleName>,
-}
-
-/// Schedules, and the time when they were read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScheduleReading {
-    /// The database's time.
-    pub now: Timestamp,
-    /// The schedules, sorted by name.
-    pub schedules: Vec<ScheduleMetadata>,
-}
-
-impl Operation for ListSchedules {
-    type Output = ScheduleReading;
-    const STATEMENT: StatementId = StatementId::ListSchedules;
+    ];
 
     fn params(&self) -> Params<'_> {
         vec![self.name.as_ref().map_or(Value::Null(Type::Text), |name| Value::Text(name.as_str()))]
@@ -141,6 +95,9 @@ impl SetSchedule {
 impl Operation for SetSchedule {
     type Output = bool;
     const STATEMENT: StatementId = StatementId::SetSchedule;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("set_schedule.sql"), ConnectionClass::Operator, roles::OPERATE).human_text(9);
+    const COLUMNS: &'static [Type] = &[Type::Bool];
 
     fn params(&self) -> Params<'_> {
         let NewSchedule { name, queue, cron, missed, overlap, payload, options } = &self.schedule;
@@ -207,6 +164,9 @@ impl HoldSchedule {
 impl Operation for HoldSchedule {
     type Output = bool;
     const STATEMENT: StatementId = StatementId::HoldSchedule;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("hold_schedule.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int4];
 
     fn params(&self) -> Params<'_> {
         vec![
@@ -232,6 +192,9 @@ pub struct DeleteSchedule {
 impl Operation for DeleteSchedule {
     type Output = bool;
     const STATEMENT: StatementId = StatementId::DeleteSchedule;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("delete_schedule.sql"), ConnectionClass::Operator, roles::OPERATE);
+    const COLUMNS: &'static [Type] = &[Type::Int4];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]

@@ -1,17 +1,8 @@
 //! Reading the version of the schema.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type};
 use crate::{Error, MIGRATIONS, Operation, Params, StatementId};
-
-pub(crate) const SCHEMA_VERSION: Definition = Definition {
-    id: StatementId::SchemaVersion,
-    class: ConnectionClass::Hot,
-    roles: roles::ALL,
-    sql: include_str!("schema_version.sql"),
-    params: &[],
-    columns: &[Type::Int4, Type::Text],
-};
 
 /// Reads the version of the schema. If pm's tables are missing, it fails like any statement on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +21,9 @@ pub struct SchemaFound {
 impl Operation for SchemaVersion {
     type Output = SchemaFound;
     const STATEMENT: StatementId = StatementId::SchemaVersion;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("schema_version.sql"), ConnectionClass::Hot, roles::ALL);
+    const COLUMNS: &'static [Type] = &[Type::Int4, Type::Text];
 
     fn params(&self) -> Params<'_> {
         Vec::new()

@@ -1,18 +1,9 @@
 //! Sequences, which may be behind the numbers in use after a failover by logical replication, or a partial restore.
 
 use crate::render::render;
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Row, Rows, Type};
 use crate::{Error, Operation, Params, SchemaName, StatementId};
-
-pub(crate) const SEQUENCES: Definition = Definition {
-    id: StatementId::Sequences,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("sequences.sql"),
-    params: &[],
-    columns: &[Type::Text, Type::Int8, Type::Int8],
-};
 
 /// Reads the last value of each sequence, and the highest number in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +23,9 @@ pub struct SequenceReading {
 impl Operation for Sequences {
     type Output = Vec<SequenceReading>;
     const STATEMENT: StatementId = StatementId::Sequences;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("sequences.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Text, Type::Int8, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         Vec::new()

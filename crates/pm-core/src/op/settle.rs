@@ -1,37 +1,11 @@
 //! Settling leases, and looking up the outcome of settlements that changed nothing.
 
 use super::{index_of, read_index};
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::wire::{Rows, Type, Value, column, optional_column};
 use crate::{Error, Lease, Operation, Params, Plan, State, StatementId, Verdict};
 use std::borrow::Cow;
 use std::time::Duration;
-
-pub(crate) const SETTLE: Definition = Definition {
-    id: StatementId::Settle,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("settle.sql"),
-    params: &[
-        Type::UuidArray,
-        Type::Int8Array,
-        Type::Int2Array,
-        Type::Int2Array,
-        Type::Int8Array,
-        Type::TextArray,
-        Type::Bool,
-    ],
-    columns: &[Type::Int8],
-};
-
-pub(crate) const OUTCOME: Definition = Definition {
-    id: StatementId::Outcome,
-    class: ConnectionClass::Hot,
-    roles: roles::WORK,
-    sql: include_str!("outcome.sql"),
-    params: &[Type::UuidArray, Type::Int8Array, Type::Int2Array],
-    columns: &[Type::Int8, Type::Bool],
-};
 
 /// The settlement of one lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +68,9 @@ impl<'a> Settle<'a> {
 impl Operation for Settle<'_> {
     type Output = Unsettled;
     const STATEMENT: StatementId = StatementId::Settle;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("settle.sql"), ConnectionClass::Hot, roles::WORK).human_text(5).in_transaction();
+    const COLUMNS: &'static [Type] = &[Type::Int8];
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.items, self.passes)
@@ -138,6 +115,8 @@ impl<'a> Outcome<'a> {
 impl Operation for Outcome<'_> {
     type Output = Vec<bool>;
     const STATEMENT: StatementId = StatementId::Outcome;
+    const DECLARATION: Declaration = Declaration::new(include_str!("outcome.sql"), ConnectionClass::Hot, roles::WORK);
+    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Bool];
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.items)

@@ -1,29 +1,12 @@
 //! Statistics: waiting times, recently enqueued and ended jobs, and the sizes of the tables.
 
-use crate::statement::{ConnectionClass, Definition, roles};
+use crate::statement::{ConnectionClass, Declaration, roles};
 use crate::time::{from_ms, whole_ms};
 use crate::wire::{Row, Rows, Type, Value};
 use crate::{Error, Operation, Params, StatementId};
 use std::time::Duration;
 
 use super::Count;
-
-pub(crate) const ACTIVITY: Definition = Definition {
-    id: StatementId::Activity,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("activity.sql"),
-    params: &[Type::Int8],
-    columns: &[Type::Text, Type::Int8, Type::Int8, Type::Int8, Type::Int8, Type::Bool, Type::Bool],
-};
-pub(crate) const TABLE_SIZES: Definition = Definition {
-    id: StatementId::TableSizes,
-    class: ConnectionClass::Operator,
-    roles: roles::READ,
-    sql: include_str!("table_sizes.sql"),
-    params: &[],
-    columns: &[Type::Text, Type::Text, Type::Int8, Type::Int8],
-};
 
 /// Reads the waiting time and the recent activity of each queue, in the order of their names.
 ///
@@ -60,6 +43,10 @@ pub struct QueueActivity {
 impl Operation for Activity {
     type Output = Vec<QueueActivity>;
     const STATEMENT: StatementId = StatementId::Activity;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("activity.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] =
+        &[Type::Text, Type::Int8, Type::Int8, Type::Int8, Type::Int8, Type::Bool, Type::Bool];
 
     fn params(&self) -> Params<'_> {
         vec![Value::Int8(whole_ms(self.window))]
@@ -105,6 +92,9 @@ pub struct TableSize {
 impl Operation for TableSizes {
     type Output = Vec<TableSize>;
     const STATEMENT: StatementId = StatementId::TableSizes;
+    const DECLARATION: Declaration =
+        Declaration::new(include_str!("table_sizes.sql"), ConnectionClass::Operator, roles::READ);
+    const COLUMNS: &'static [Type] = &[Type::Text, Type::Text, Type::Int8, Type::Int8];
 
     fn params(&self) -> Params<'_> {
         Vec::new()

@@ -31,6 +31,26 @@ pub enum Type {
 }
 
 impl Type {
+    /// All types.
+    pub(crate) const ALL: [Type; 16] = [
+        Type::Bool,
+        Type::Int2,
+        Type::Int4,
+        Type::Int8,
+        Type::Text,
+        Type::Bytes,
+        Type::Uuid,
+        Type::Timestamp,
+        Type::BoolArray,
+        Type::Int2Array,
+        Type::Int4Array,
+        Type::Int8Array,
+        Type::TextArray,
+        Type::BytesArray,
+        Type::UuidArray,
+        Type::TimestampArray,
+    ];
+
     /// Returns the type's object id, which is the same in every Postgres (`pg_type.dat` in its source).
     pub fn oid(self) -> u32 {
         match self {

@@ -63,7 +63,7 @@ impl Work<'_> {
             StatementId::ResumeQueue => self.resume_queue(),
             StatementId::CountPending => self.count_pending(),
             StatementId::ListQueues => self.list_queues(),
-            StatementId::QueueSettings => self.queue_settings(),
+            StatementId::Settings => self.queue_settings(),
             StatementId::SetQueue => self.set_queue(),
             StatementId::ListJobs => self.list_jobs(),
             StatementId::Job => self.job(),
@@ -85,12 +85,12 @@ impl Work<'_> {
             StatementId::DeleteEmptyQueues => self.delete_empty_queues(),
             StatementId::Activity => self.activity(),
             StatementId::TableSizes => self.table_sizes(),
-            StatementId::QueueHealth => self.queue_health(),
+            StatementId::QueueHealths => self.queue_health(),
             // Nothing is vacuumed, no index can be missing, every role has all privileges, no sequence can be behind,
             // there are no orphans and no schemas.
             StatementId::RowHolders
-            | StatementId::TableHealth
-            | StatementId::IndexHealth
+            | StatementId::TableHealths
+            | StatementId::IndexHealths
             | StatementId::Relations
             | StatementId::Privileges
             | StatementId::Sequences

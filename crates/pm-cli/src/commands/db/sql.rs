@@ -40,7 +40,7 @@ pub(super) fn run(context: &mut Context, args: &SqlArgs) -> Result<(), CommandEr
     let types = |types: &[Type]| types.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
     let heading = format!(
         "-- {name}\n-- Connections: those for {connections}.\n-- Parameters: {}.\n-- Columns: {}.\n",
-        types(statement.params),
+        types(&statement.params),
         types(statement.columns)
     );
     context.output.text(&format!("{heading}{};\n", statement.text.trim_end()))
