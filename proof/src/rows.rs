@@ -2,6 +2,7 @@
 
 use arbitrary::{Result, Unstructured};
 use bytes::BytesMut;
+use pm_core::wire::Column;
 use pm_core::{Rows, Timestamp, Type, Value};
 use uuid::Uuid;
 
@@ -10,8 +11,8 @@ const TEXTS: [&str; 7] = ["a", "b", "", "w", "{\"n\": 1}", "* * * * *", "UTC"];
 
 /// Generates a reply with these columns and at most six rows. One row in four has a cell of arbitrary bytes, and one
 /// reply in sixteen has the wrong number of columns.
-pub(crate) fn rows(bytes: &mut Unstructured<'_>, columns: &[Type]) -> Result<Rows> {
-    let mut columns = columns.to_vec();
+pub(crate) fn rows(bytes: &mut Unstructured<'_>, columns: &[Column]) -> Result<Rows> {
+    let mut columns: Vec<_> = columns.iter().map(|column| column.ty).collect();
     match bytes.int_in_range(0..=31)? {
         0 => columns.push(Type::Int8),
         1 => drop(columns.pop()),

@@ -1,7 +1,7 @@
 //! Fuzzes the decoding of cells, compared with `postgres-types`.
 
 use bytes::{Bytes, BytesMut};
-use pm_core::wire::FromCell;
+use pm_core::wire::Columns;
 use pm_core::{Rows, StatementId, Timestamp, Value};
 use postgres_types::{FromSql, Timestamp as TheirTimestamp, Type as TheirType};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,7 +32,7 @@ pub fn wire(bytes: &[u8]) {
     }
 }
 
-fn read<T: FromCell>(cell: &[u8]) -> Option<T> {
+fn read<T: Columns>(cell: &[u8]) -> Option<T> {
     let mut rows = Rows::builder(1);
     rows.push(Some(cell));
     rows.finish().only(StatementId::Job).ok()?.read().ok()
@@ -44,7 +44,7 @@ fn agree<'a, Ours, Theirs>(
     ours: impl Fn(Theirs) -> Ours,
     value: impl for<'b> Fn(&'b Ours) -> Value<'b>,
 ) where
-    Ours: FromCell + PartialEq + std::fmt::Debug,
+    Ours: Columns + PartialEq + std::fmt::Debug,
     Theirs: FromSql<'a>,
 {
     let read_by_us = read::<Ours>(cell);
@@ -59,7 +59,7 @@ fn agree<'a, Ours, Theirs>(
 /// Does the same for an array. `postgres-types` trusts the length in the array's header and allocates as much memory.
 fn agree_on_array<'a, T>(cell: &'a [u8], ty: &TheirType, value: impl for<'b> Fn(&'b Vec<T>) -> Value<'b>)
 where
-    Vec<T>: FromCell,
+    Vec<T>: Columns,
     T: FromSql<'a> + PartialEq + std::fmt::Debug,
 {
     let length = cell.get(12..16).and_then(|length| Some(u32::from_be_bytes(length.try_into().ok()?)));

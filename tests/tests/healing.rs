@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use pm_driver_tokio_postgres::runtime::Tokio;
 use pm_driver_tokio_postgres::{
     BoxFuture, ConnectOptions, Dial, DialError, EnqueueOptions, ErrorKind, Executor, JobAck, Messages, Queue, Runtime,
-    SettingsChange, Sockets, Statement, StreamOptions, TokioPostgres, Type, Uuid, connect_with,
+    SettingsChange, Sockets, Statement, StreamOptions, TokioPostgres, Uuid, connect_with,
 };
 use pm_sandbox::{Server, ServerOptions};
 use pm_tests::{Direct, Fixture, Seed, TIMEOUT, eventually, next, take, within};
@@ -402,7 +402,7 @@ async fn a_statement_does_not_wait_for_a_connection_that_it_can_do_without() {
         id: pm_core::StatementId::SchemaVersion,
         text: text.to_owned(),
         params: vec![],
-        columns: &[Type::Int4],
+        columns: <i32 as pm_core::wire::Columns>::COLUMNS,
     };
     let (first, second) = (statement("select 1 from pg_sleep(0.5)"), statement("select 1 from pg_sleep(0.5)"));
     driver.run(&first, &[]).await.unwrap();

@@ -5,9 +5,10 @@ use deadpool_postgres::{Manager, Pool};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pm_core::StatementId;
+use pm_core::wire::Columns;
 use pm_driver_tokio_postgres::{
     BulkAction, Change, ConnectOptions, Driver, Error, ErrorKind, Precondition, Queue, QueueName, SettingsChange,
-    Statement, Type, Uuid,
+    Statement, Uuid,
 };
 use pm_sandbox::Pooler;
 use pm_tests::{Direct, Fixture, LOCK_WAITS, TIMEOUT, eventually, next, take, within};
@@ -369,7 +370,7 @@ async fn a_shorter_timeout_of_the_callers_sessions_is_kept() {
 }
 
 fn statement(text: &str) -> Statement {
-    Statement { id: StatementId::Job, text: text.to_owned(), params: vec![], columns: &[Type::Text] }
+    Statement { id: StatementId::Job, text: text.to_owned(), params: vec![], columns: <String as Columns>::COLUMNS }
 }
 
 /// In sessions of a pool, a statement runs with the same settings as in pm's own, and leaves none behind, even when its

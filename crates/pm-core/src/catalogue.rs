@@ -3,6 +3,7 @@
 use crate::grants::RoleKind;
 use crate::render::{render, with_search_path_check};
 use crate::statement::{ConnectionClass, Declaration, Statement};
+use crate::wire::{Column, Columns};
 use crate::{Operation, SchemaName, StatementId, Type, each_statement, op};
 use std::sync::Arc;
 
@@ -15,9 +16,9 @@ macro_rules! look_up {
                 }
             }
 
-            fn columns(self) -> &'static [Type] {
+            fn columns(self) -> &'static [Column] {
                 match self {
-                    $(StatementId::$name => <op::$name as Operation>::COLUMNS,)*
+                    $(StatementId::$name => <<op::$name as Operation>::Row as Columns>::COLUMNS,)*
                 }
             }
         }

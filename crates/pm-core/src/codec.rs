@@ -49,7 +49,8 @@ impl Codec {
         }
     }
 
-    pub(crate) fn from_code(code: i16) -> Codec {
+    /// Returns the codec that is stored as this number.
+    pub fn from_code(code: i16) -> Codec {
         Codec::ALL.into_iter().find(|codec| codec.code() == code).unwrap_or(Codec::Unknown(code))
     }
 }

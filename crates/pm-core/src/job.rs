@@ -1,6 +1,6 @@
 //! Jobs as they are enqueued, claimed and shown.
 
-use crate::wire::Row;
+use crate::wire::columns;
 use crate::{Codec, EnqueueOptions, Error, Lease, OnConflict, QueueName, RetryPolicy, RunAt, State, Timestamp};
 use bytes::Bytes;
 use std::time::Duration;
@@ -115,103 +115,46 @@ impl ClaimedJob {
     }
 }
 
-/// A job as it is shown, without its payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JobMetadata {
-    /// Its id.
-    pub id: Uuid,
-    /// The name of its queue.
-    pub queue: String,
-    /// Its state.
-    pub state: State,
-    /// Its priority; jobs with a higher one are claimed first.
-    pub priority: i32,
-    /// How often it was claimed.
-    pub attempt: u32,
-    /// The soft failures since it was created or last restarted.
-    pub retry_count: u32,
-    /// How many soft failures are retried.
-    pub max_retries: u32,
-    /// The codec of its payload.
-    pub codec: Codec,
-    /// When it was enqueued.
-    pub created_at: Timestamp,
-    /// When it becomes due, if it is scheduled.
-    pub run_at: Option<Timestamp>,
-    /// When it finished or failed.
-    pub ended_at: Option<Timestamp>,
-    /// When its lease expires, if it is in progress.
-    pub lease_expires_at: Option<Timestamp>,
-    /// The number of its lease, if it is in progress.
-    pub lease: Option<i64>,
-    /// The name of the worker that claimed it last.
-    pub worker: Option<String>,
-    /// Its key.
-    pub key: Option<String>,
-    /// Its human-readable description.
-    pub description: Option<String>,
-    /// Why its last attempt failed.
-    pub reason: Option<String>,
-    /// The size of its payload, in bytes.
-    pub payload_bytes: u64,
-    /// The database's time when this was read, to compute relative times.
-    pub read_at: Timestamp,
-}
-
-impl JobMetadata {
-    /// Reads the columns of `job_columns.sql`.
-    pub(crate) fn read(row: &mut Row<'_>) -> Result<Self, Error> {
-        Ok(JobMetadata {
-            id: row.read()?,
-            queue: row.read()?,
-            state: read_state(row)?,
-            priority: row.read()?,
-            attempt: read_count(row)?,
-            retry_count: read_count(row)?,
-            max_retries: read_count(row)?,
-            codec: read_codec(row)?,
-            created_at: row.read()?,
-            run_at: row.read()?,
-            ended_at: row.read()?,
-            lease_expires_at: row.read()?,
-            lease: row.read()?,
-            worker: row.read()?,
-            key: row.read()?,
-            description: row.read()?,
-            reason: row.read()?,
-            payload_bytes: row.read::<Option<i64>>()?.map_or(0, |bytes| bytes.unsigned_abs()),
-            read_at: row.read()?,
-        })
-    }
-}
-
-pub(crate) fn read_state(row: &mut Row<'_>) -> Result<State, Error> {
-    // pm never writes another code. No worker runs such a job and a restart repairs it, as with a failed one.
-    Ok(State::from_code(row.read()?).unwrap_or(State::Failed))
-}
-
-pub(crate) fn read_codec(row: &mut Row<'_>) -> Result<Codec, Error> {
-    Ok(Codec::from_code(row.read()?))
-}
-
-pub(crate) fn read_count(row: &mut Row<'_>) -> Result<u32, Error> {
-    // pm never writes a negative count; one must not prevent the job from being read.
-    Ok(u32::try_from(row.read::<i32>()?).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Rows, StatementId};
-
-    #[test]
-    fn an_unknown_state_is_read_as_failed() {
-        let read = |code: i16| {
-            let mut rows = Rows::builder(1);
-            rows.push(Some(&code.to_be_bytes()));
-            read_state(&mut rows.finish().only(StatementId::Job).unwrap()).unwrap()
-        };
-        assert_eq!([-1, 0, 3, 9].map(read), [State::Failed, State::Pending, State::Failed, State::Failed]);
+columns! {
+    /// A job as it is shown, without its payload.
+    pub struct JobMetadata {
+        /// Its id.
+        pub id: Uuid,
+        /// The name of its queue.
+        pub queue: String as "name",
+        /// Its state.
+        pub state: State,
+        /// Its priority; jobs with a higher one are claimed first.
+        pub priority: i32,
+        /// How often it was claimed.
+        pub attempt: u32,
+        /// The soft failures since it was created or last restarted.
+        pub retry_count: u32,
+        /// How many soft failures are retried.
+        pub max_retries: u32,
+        /// The codec of its payload.
+        pub codec: Codec,
+        /// When it was enqueued.
+        pub created_at: Timestamp,
+        /// When it becomes due, if it is scheduled.
+        pub run_at: Option<Timestamp>,
+        /// When it finished or failed.
+        pub ended_at: Option<Timestamp>,
+        /// When its lease expires, if it is in progress.
+        pub lease_expires_at: Option<Timestamp>,
+        /// The number of its lease, if it is in progress.
+        pub lease: Option<i64>,
+        /// The name of the worker that claimed it last.
+        pub worker: Option<String>,
+        /// Its key.
+        pub key: Option<String>,
+        /// Its human-readable description.
+        pub description: Option<String>,
+        /// Why its last attempt failed.
+        pub reason: Option<String>,
+        /// The size of its payload, in bytes.
+        pub payload_bytes: u64,
+        /// The database's time when this was read, to compute relative times.
+        pub read_at: Timestamp,
     }
 }

@@ -159,7 +159,8 @@ impl Ending {
         self as i16
     }
 
-    pub(crate) fn from_code(code: i16) -> Option<Ending> {
+    /// Returns the ending that is stored as this number.
+    pub fn from_code(code: i16) -> Option<Ending> {
         Ending::ALL.into_iter().find(|ending| ending.code() == code)
     }
 }

@@ -1,31 +1,33 @@
 //! The trait of all operations: a statement, its parameters, and the interpretation of its reply.
 
 use crate::statement::Declaration;
-use crate::wire::{Rows, Type};
+use crate::wire::{Columns, Rows};
 use crate::{Error, Failure, Params, Plan, StatementId};
 
 /// One thing to be done in the database, in one statement.
 ///
 /// Build it, send its [`plan`](Operation::plan) in any way, and pass the rows of the reply to [`Operation::interpret`].
 pub trait Operation {
+    /// A row of the reply.
+    type Row: Columns;
     /// The meaning of the reply.
     type Output;
-    /// The statement that it sends.
-    const STATEMENT: StatementId;
-    /// The declaration of this statement.
+    /// The declaration of the statement that it sends.
     const DECLARATION: Declaration;
-    /// The types of the columns of the reply, in order.
-    const COLUMNS: &'static [Type];
+    /// The statement that it sends.
+    const STATEMENT: StatementId = Self::DECLARATION.id;
 
-    /// Returns the parameters of the statement. Texts and payloads are borrowed.
-    fn params(&self) -> Params<'_>;
+    /// Returns the parameters of the statement, by default none. Texts and payloads are borrowed.
+    fn params(&self) -> Params<'_> {
+        Vec::new()
+    }
 
     /// Returns the meaning of the reply.
     ///
     /// # Errors
     ///
     /// If the database refused the operation, or with [`Error::Reply`] if the rows do not have the expected shape.
-    fn interpret(self, rows: &Rows) -> Result<Self::Output, Error>;
+    fn interpret(&self, rows: &Rows) -> Result<Self::Output, Error>;
 
     /// Returns the statement and its parameters.
     fn plan(&self) -> Plan<'_> {

@@ -1,8 +1,6 @@
 //! Schedules, which enqueue jobs by cron.
 
-use crate::job::read_codec;
-use crate::op::read_retry_policy;
-use crate::wire::Row;
+use crate::wire::{Column, Columns, Row, RowsBuilder, Type, stored};
 use crate::{Codec, Cron, EnqueueOptions, Error, KeyHold, OnConflict, QueueName, RetryPolicy, ScheduleName, Timestamp};
 use bytes::Bytes;
 use std::fmt;
@@ -44,7 +42,8 @@ impl Missed {
         }
     }
 
-    fn from_code(code: i16, limit: Option<i16>) -> Self {
+    /// Returns the policy that is stored as this number and limit.
+    pub fn from_code(code: i16, limit: Option<i16>) -> Self {
         match (code, limit.map(u16::try_from)) {
             (0, _) => Missed::Skip,
             (1, _) => Missed::Once,
@@ -86,7 +85,8 @@ impl Overlap {
         }
     }
 
-    fn from_code(code: i16) -> Self {
+    /// Returns the policy that is stored as this number.
+    pub fn from_code(code: i16) -> Self {
         let known = [Overlap::Allow, Overlap::Skip].into_iter().find(|overlap| overlap.code() == code);
         known.unwrap_or(Overlap::Unknown(code))
     }
@@ -102,10 +102,24 @@ impl fmt::Display for Overlap {
     }
 }
 
-/// Reads `missed, missed_limit, overlap`.
-pub(crate) fn read_policies(row: &mut Row<'_>) -> Result<(Missed, Overlap), Error> {
-    let (missed, limit, overlap) = (row.read()?, row.read()?, row.read()?);
-    Ok((Missed::from_code(missed, limit), Overlap::from_code(overlap)))
+/// Two columns: the policy, and the limit that some have.
+impl Columns for Missed {
+    const COLUMNS: &'static [Column] =
+        &[Column { name: "missed", ty: Type::Int2 }, Column { name: "missed_limit", ty: Type::Int2 }];
+
+    fn read(row: &mut Row<'_>) -> Result<Self, Error> {
+        Ok(Missed::from_code(row.read()?, row.read()?))
+    }
+
+    fn write(&self, reply: &mut RowsBuilder) {
+        let (code, limit) = self.code();
+        code.write(reply);
+        limit.write(reply);
+    }
+}
+
+stored! {
+    Overlap as i16: |column| Some(Overlap::from_code(column)), |value| value.code();
 }
 
 /// A schedule to be created, or to replace the one with its name.
@@ -199,37 +213,6 @@ pub struct ScheduleMetadata {
     pub revision: i64,
     /// The database's time when this was read.
     pub read_at: Timestamp,
-}
-
-impl ScheduleMetadata {
-    /// Reads the columns of `list_schedules.sql` after the first two.
-    pub(crate) fn read(row: &mut Row<'_>, read_at: Timestamp, name: String) -> Result<Self, Error> {
-        let (queue, cron, zone) = (row.read()?, row.read()?, row.read()?);
-        let (missed, overlap) = read_policies(row)?;
-        let (paused, next_tick, last_tick, last_job) = (row.read()?, row.read()?, row.read()?, row.read()?);
-        let (priority, description) = (row.read()?, row.read()?);
-        let retry = read_retry_policy(row)?;
-        Ok(ScheduleMetadata {
-            name,
-            queue,
-            cron,
-            zone,
-            missed,
-            overlap,
-            paused,
-            next_tick,
-            last_tick,
-            last_job,
-            priority,
-            description,
-            retry,
-            codec: read_codec(row)?,
-            payload_bytes: row.count()?,
-            payload: row.read()?,
-            revision: row.read()?,
-            read_at,
-        })
-    }
 }
 
 /// An instant at which a schedule fires. It is part of the key of the job: `nightly@2026-03-29T01:00:00Z`.

@@ -1,6 +1,5 @@
 //! The settings of a queue. They are stored in the database, so that a change needs no deployment.
 
-use crate::wire::Row;
 use crate::{Backoff, Error, RetryPolicy};
 use std::time::Duration;
 
@@ -20,24 +19,6 @@ impl Default for QueueSettings {
     fn default() -> Self {
         QueueSettings { lease: Duration::from_secs(20 * 60), backoff: Backoff::default(), retain: None }
     }
-}
-
-impl QueueSettings {
-    /// Reads `lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms`.
-    pub(crate) fn read(row: &mut Row<'_>) -> Result<Self, Error> {
-        let (lease, backoff) = read_lease_and_backoff(row)?;
-        let retain = row.read::<Option<i64>>()?.map(crate::time::from_ms);
-        Ok(QueueSettings { lease, backoff, retain })
-    }
-}
-
-/// Reads `lease_ms, max_retries, backoff_ms, jitter_percent`. Values out of range, which pm never writes, are clamped:
-/// the settings of one queue must not stop a worker that also follows others.
-pub(crate) fn read_lease_and_backoff(row: &mut Row<'_>) -> Result<(Duration, Backoff), Error> {
-    let lease = crate::time::from_ms(row.read()?);
-    let (max_retries, table, jitter) = (row.read::<i32>()?, row.read::<Vec<i64>>()?, row.read::<i16>()?);
-    let table = table.into_iter().map(crate::time::from_ms).collect();
-    Ok((lease, Backoff::nearest(table, max_retries.max(0).unsigned_abs(), jitter.clamp(0, 100).unsigned_abs() as u8)))
 }
 
 /// A change of some settings of a queue. Settings that are not named stay as they are.

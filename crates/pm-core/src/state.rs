@@ -148,7 +148,8 @@ impl State {
         }
     }
 
-    pub(crate) fn from_code(code: i16) -> Option<State> {
+    /// Returns the state that this number represents.
+    pub fn from_code(code: i16) -> Option<State> {
         State::ALL.into_iter().find(|state| state.code() == code)
     }
 }

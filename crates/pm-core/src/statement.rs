@@ -1,7 +1,7 @@
 //! Statements as data: text, types, the connections on which they run, and the roles that run them.
 
 use crate::grants::RoleKind;
-use crate::wire::Type;
+use crate::wire::{Column, Type};
 use crate::{Params, StatementId};
 
 /// The class of the connections on which a statement runs. A statement never waits behind one of another class.
@@ -30,13 +30,14 @@ pub struct Statement {
     pub text: String,
     /// The types of the parameters, in order.
     pub params: Vec<Type>,
-    /// The types of the columns of the reply, in order.
-    pub columns: &'static [Type],
+    /// The columns of the reply, in order.
+    pub columns: &'static [Column],
 }
 
 /// The declaration of a statement, before it is rendered. It is part of its operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Declaration {
+    pub(crate) id: StatementId,
     pub(crate) sql: &'static str,
     /// The class of the connections on which it runs.
     pub(crate) class: ConnectionClass,
@@ -51,8 +52,21 @@ pub struct Declaration {
 }
 
 impl Declaration {
-    pub(crate) const fn new(sql: &'static str, class: ConnectionClass, roles: &'static [RoleKind]) -> Self {
-        Declaration { sql, class, roles, human_text: None, is_in_transaction: false, is_repeatable: false }
+    pub(crate) const fn extend(id: StatementId, sql: &'static str, roles: &'static [RoleKind]) -> Self {
+        let class = ConnectionClass::Extend;
+        Declaration { id, sql, class, roles, human_text: None, is_in_transaction: false, is_repeatable: false }
+    }
+
+    pub(crate) const fn hot(id: StatementId, sql: &'static str, roles: &'static [RoleKind]) -> Self {
+        Declaration { class: ConnectionClass::Hot, ..Self::extend(id, sql, roles) }
+    }
+
+    pub(crate) const fn keyed(id: StatementId, sql: &'static str, roles: &'static [RoleKind]) -> Self {
+        Declaration { class: ConnectionClass::Keyed, ..Self::extend(id, sql, roles) }
+    }
+
+    pub(crate) const fn operator(id: StatementId, sql: &'static str, roles: &'static [RoleKind]) -> Self {
+        Declaration { class: ConnectionClass::Operator, ..Self::extend(id, sql, roles) }
     }
 
     pub(crate) const fn human_text(self, index: usize) -> Self {

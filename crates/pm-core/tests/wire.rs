@@ -1,7 +1,7 @@
 //! The binary forms of values, compared with those of `postgres-types`.
 
 use bytes::{Bytes, BytesMut};
-use pm_core::wire::FromCell;
+use pm_core::wire::Columns;
 use pm_core::{Rows, StatementId, Timestamp, Type, Value};
 use postgres_types::{FromSql, IsNull, Kind, Timestamp as TheirTimestamp, ToSql, Type as TheirType};
 use proptest::collection::vec;
@@ -79,7 +79,7 @@ fn their_bytes(value: &impl ToSql, ty: Type) -> Vec<u8> {
 }
 
 /// Reads a cell as a driver passes it.
-fn read<T: FromCell>(cell: Option<&[u8]>) -> Result<T, pm_core::Error> {
+fn read<T: Columns>(cell: Option<&[u8]>) -> Result<T, pm_core::Error> {
     let mut rows = Rows::builder(1);
     rows.push(cell);
     rows.finish().only(StatementId::Job)?.read()
@@ -98,7 +98,7 @@ fn assert_written_alike<T: ToSql + for<'a> FromSql<'a> + PartialEq + Debug>(ours
 fn assert_alike<T, R>(ours: &Value<'_>, theirs: &T, read_back: &R)
 where
     T: ToSql + for<'a> FromSql<'a> + PartialEq + Debug,
-    R: FromCell + PartialEq + Debug,
+    R: Columns + PartialEq + Debug,
 {
     assert_written_alike(ours, theirs);
     assert_eq!(&read::<R>(Some(&their_bytes(theirs, ours.ty()))).expect("it is readable"), read_back);

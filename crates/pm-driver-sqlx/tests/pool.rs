@@ -72,7 +72,7 @@ async fn the_connection_of_an_abandoned_statement_is_closed() {
         id: pm_core::StatementId::SchemaVersion,
         text: text.to_owned(),
         params: vec![],
-        columns: &[pm_queue::Type::Int4],
+        columns: <i32 as pm_core::wire::Columns>::COLUMNS,
     };
     let (slow, quick) = (statement("select 1 from pg_sleep(60)"), statement("select 2"));
     assert!(tokio::time::timeout(Duration::from_millis(300), driver.run(&slow, &[])).await.is_err());

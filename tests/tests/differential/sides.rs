@@ -196,9 +196,9 @@ fn shown(statement: &Statement, answer: &Result<Rows, Failure>, now: Timestamp) 
     let mut lines: Vec<String> = rows
         .iter(statement.id)
         .map(|mut row| {
-            let cells = statement.columns.iter().enumerate().map(|(column, ty)| {
-                let is_ms = milliseconds_in(statement.id).contains(&column);
-                cell(&mut row, *ty, is_ms, now)
+            let cells = statement.columns.iter().enumerate().map(|(index, column)| {
+                let is_ms = milliseconds_in(statement.id).contains(&index);
+                cell(&mut row, column.ty, is_ms, now)
             });
             cells.collect::<Vec<_>>().join(" | ")
         })

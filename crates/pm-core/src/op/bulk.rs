@@ -1,14 +1,11 @@
 //! Bulk actions of operators, with an outcome per job.
 
-use super::read_index;
-use crate::job::read_state;
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type, Value, column};
+use super::{all, index_of, odd};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Parameter, Rows, Value, column, columns};
 use crate::{Ending, Error, Operation, Params, QueueName, Reason, State, StatementId};
 use std::collections::BTreeSet;
 use uuid::Uuid;
-
-const BULK_COLUMNS: &[Type] = &[Type::Int8, Type::Int2, Type::Int2, Type::Int4];
 
 /// What a job must still be for an action to change it. The default accepts any job.
 ///
@@ -27,12 +24,12 @@ pub struct Precondition {
 
 impl Precondition {
     /// Returns the first parameters of a bulk statement: the ids and this precondition.
-    fn params<'a>(&'a self, ids: &[Uuid]) -> Params<'a> {
+    fn params<'a>(&'a self, ids: &'a [Uuid]) -> Params<'a> {
         vec![
-            Value::UuidArray(column(ids, |id| *id)),
-            self.state.map_or(Value::Null(Type::Int2), |state| Value::Int2(state.code())),
-            self.queue.as_ref().map_or(Value::Null(Type::Text), |queue| Value::Text(queue.as_str())),
-            self.lease.map_or(Value::Null(Type::Int8), Value::Int8),
+            column(ids, |id| *id),
+            self.state.map(|state| state.code()).param(),
+            self.queue.as_ref().map(|queue| queue.as_str()).param(),
+            self.lease.param(),
         ]
     }
 }
@@ -65,22 +62,31 @@ pub struct BulkReply {
     pub queues: BTreeSet<i32>,
 }
 
-fn read_bulk(statement: StatementId, jobs: usize, rows: &Rows) -> Result<BulkReply, Error> {
+columns! {
+    /// The outcome of one job of a bulk action, its state before, and the id of its queue; after a move, of the target.
+    pub struct BulkRow {
+        pub ordinal: i64,
+        pub outcome: i16,
+        pub state: Option<State>,
+        pub queue_id: Option<i32>,
+    }
+}
+
+fn read_bulk<O: Operation<Row = BulkRow>>(jobs: usize, rows: &Rows) -> Result<BulkReply, Error> {
     let mut reply = BulkReply { changes: vec![Change::NotFound; jobs], queues: BTreeSet::new() };
-    for mut row in rows.iter(statement) {
-        let index = read_index(&mut row, jobs)?;
-        reply.changes[index] = match row.read::<i16>()? {
-            0 => continue,
-            1 => {
-                let (_state, queue): (Option<i16>, Option<i32>) = (row.read()?, row.read()?);
-                reply.queues.extend(queue);
+    for row in all::<O>(rows)? {
+        let index = index_of::<O>(row.ordinal, jobs)?;
+        reply.changes[index] = match (row.outcome, row.state) {
+            (0, _) => continue,
+            (1, _) => {
+                reply.queues.extend(row.queue_id);
                 Change::Changed
             }
-            2 => Change::Refused(read_state(&mut row)?),
-            3 => Change::Elsewhere,
-            4 => Change::KeyTaken,
-            5 => Change::Locked,
-            odd => return Err(row.odd(format!("outcome {odd}"))),
+            (2, Some(state)) => Change::Refused(state),
+            (3, _) => Change::Elsewhere,
+            (4, _) => Change::KeyTaken,
+            (5, _) => Change::Locked,
+            (outcome, _) => return Err(odd::<O>(format!("outcome {outcome}"))),
         };
     }
     Ok(reply)
@@ -98,18 +104,17 @@ pub struct RestartJobs {
 }
 
 impl Operation for RestartJobs {
+    type Row = BulkRow;
     type Output = BulkReply;
-    const STATEMENT: StatementId = StatementId::RestartJobs;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("restart_jobs.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = BULK_COLUMNS;
+        Declaration::operator(StatementId::RestartJobs, include_str!("restart_jobs.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
         [self.precondition.params(&self.ids), vec![Value::Bool(self.force)]].concat()
     }
 
-    fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
-        read_bulk(Self::STATEMENT, self.ids.len(), rows)
+    fn interpret(&self, rows: &Rows) -> Result<BulkReply, Error> {
+        read_bulk::<Self>(self.ids.len(), rows)
     }
 }
 
@@ -149,23 +154,22 @@ impl EndJobs {
 }
 
 impl Operation for EndJobs {
+    type Row = BulkRow;
     type Output = BulkReply;
-    const STATEMENT: StatementId = StatementId::EndJobs;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("end_jobs.sql"), ConnectionClass::Operator, roles::OPERATE).human_text(6);
-    const COLUMNS: &'static [Type] = BULK_COLUMNS;
+        Declaration::operator(StatementId::EndJobs, include_str!("end_jobs.sql"), roles::OPERATE).human_text(6);
 
     fn params(&self) -> Params<'_> {
         let ending = vec![
             Value::Int2(self.state.code()),
             Value::Int2(self.ending.code()),
-            self.reason.as_ref().map_or(Value::Null(Type::Text), |reason| Value::Text(reason.as_str())),
+            self.reason.as_ref().map(|reason| reason.as_str()).param(),
         ];
         [self.precondition.params(&self.ids), ending].concat()
     }
 
-    fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
-        read_bulk(Self::STATEMENT, self.ids.len(), rows)
+    fn interpret(&self, rows: &Rows) -> Result<BulkReply, Error> {
+        read_bulk::<Self>(self.ids.len(), rows)
     }
 }
 
@@ -179,18 +183,17 @@ pub struct DeleteJobs {
 }
 
 impl Operation for DeleteJobs {
+    type Row = BulkRow;
     type Output = BulkReply;
-    const STATEMENT: StatementId = StatementId::DeleteJobs;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("delete_jobs.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = BULK_COLUMNS;
+        Declaration::operator(StatementId::DeleteJobs, include_str!("delete_jobs.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
         self.precondition.params(&self.ids)
     }
 
-    fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
-        read_bulk(Self::STATEMENT, self.ids.len(), rows)
+    fn interpret(&self, rows: &Rows) -> Result<BulkReply, Error> {
+        read_bulk::<Self>(self.ids.len(), rows)
     }
 }
 
@@ -206,20 +209,19 @@ pub struct MoveJobs {
 }
 
 impl Operation for MoveJobs {
+    type Row = BulkRow;
     type Output = BulkReply;
-    const STATEMENT: StatementId = StatementId::MoveJobs;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("move_jobs.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = BULK_COLUMNS;
+        Declaration::operator(StatementId::MoveJobs, include_str!("move_jobs.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
         [self.precondition.params(&self.ids), vec![Value::Text(self.queue.as_str())]].concat()
     }
 
-    fn interpret(self, rows: &Rows) -> Result<BulkReply, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<BulkReply, Error> {
         if rows.is_empty() && !self.ids.is_empty() {
             return Err(Error::QueueNotFound(self.queue.to_string()));
         }
-        read_bulk(Self::STATEMENT, self.ids.len(), rows)
+        read_bulk::<Self>(self.ids.len(), rows)
     }
 }

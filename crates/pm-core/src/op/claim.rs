@@ -1,11 +1,10 @@
 //! Claiming jobs, and releasing the jobs of a claim whose reply was lost.
 
-use crate::job::{read_codec, read_count};
-use crate::settings::read_lease_and_backoff;
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::{RetryColumns, all, odd, only};
+use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
-use crate::wire::{AnyShape, Row, Rows, Type, Value, column};
-use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, RetryPolicy, StatementId, Timestamp};
+use crate::wire::{Parameter, Rows, Value, column, columns};
+use crate::{Backoff, ClaimedJob, Codec, Error, Lease, Operation, Params, StatementId, Timestamp};
 use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
@@ -75,48 +74,38 @@ pub struct QueueReading {
 }
 
 impl Operation for Claim {
+    type Row = ClaimRow;
     type Output = ClaimReply;
-    const STATEMENT: StatementId = StatementId::Claim;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("claim.sql"), ConnectionClass::Hot, roles::WORK).human_text(5);
-    const COLUMNS: &'static [Type] = &[
-        Type::Uuid,
-        Type::Int4,
-        Type::Bool,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8,
-        Type::Int4,
-        Type::Int4,
-        Type::Timestamp,
-        Type::Int2,
-        Type::Text,
-        Type::Text,
-        Type::Bytes,
-    ];
+        Declaration::hot(StatementId::Claim, include_str!("claim.sql"), roles::WORK).human_text(5);
 
     fn params(&self) -> Params<'_> {
         vec![
-            Value::Int4Array(column(&self.lines, |line| line.queue_id)),
-            Value::Int4Array(column(&self.lines, |line| line.priority)),
-            Value::Int8Array(column(&self.lines, |line| line.cursor)),
-            Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX)),
+            column(&self.lines, |line| line.queue_id),
+            column(&self.lines, |line| line.priority),
+            column(&self.lines, |line| line.cursor),
+            self.limit.param(),
             Value::Int8(self.lease),
             Value::Text(&self.worker),
-            self.due_bound.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
+            self.due_bound.param(),
         ]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<ClaimReply, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<ClaimReply, Error> {
         let mut reply = ClaimReply { queues: Vec::new(), next_due: None, jobs: Vec::with_capacity(rows.len()) };
-        for mut row in rows.iter(Self::STATEMENT) {
-            match row.read::<Option<Uuid>>()? {
-                None => read_queue(&mut row, &mut reply)?,
-                Some(id) => reply.jobs.push(read_job(&mut row, Lease { job: id, number: self.lease })?),
+        for row in all::<Self>(rows)? {
+            let ClaimRow { id, queue_id, paused, lease_ms, retries, due_ms, job } = row;
+            match (id, paused, lease_ms, job) {
+                (None, Some(paused), Some(lease_ms), _) => {
+                    let (lease, backoff) = (from_ms(lease_ms), retries.of_queue::<Self>()?);
+                    reply.queues.push(QueueReading { queue_id, paused, lease, backoff });
+                    reply.next_due = due_ms.map(from_ms);
+                }
+                (Some(id), _, unreadable_ms, Some(job)) => {
+                    let lease = Lease { job: id, number: self.lease };
+                    reply.jobs.push(job.claimed(lease, queue_id, unreadable_ms, retries));
+                }
+                _ => return Err(odd::<Self>("neither a queue nor a job")),
             }
         }
         let rank = |job: &ClaimedJob| {
@@ -127,55 +116,59 @@ impl Operation for Claim {
     }
 }
 
-fn read_queue(row: &mut Row<'_>, reply: &mut ClaimReply) -> Result<(), Error> {
-    let (queue_id, paused) = (row.read()?, row.read()?);
-    let (lease, backoff) = read_lease_and_backoff(row)?;
-    reply.queues.push(QueueReading { queue_id, paused, lease, backoff });
-    reply.next_due = row.read::<Option<i64>>()?.map(from_ms);
-    Ok(())
+columns! {
+    /// A queue with its settings; or a job, if it has an id, with its own retries. `lease_ms` of a job is for how long
+    /// its payload has been unreadable.
+    pub struct ClaimRow {
+        pub id: Option<Uuid>,
+        pub queue_id: i32,
+        pub paused: Option<bool>,
+        pub lease_ms: Option<i64>,
+        pub retries: RetryColumns,
+        pub due_ms: Option<i64>,
+        pub job: Option<LeasedColumns>,
+    }
+
+    /// The other columns of a leased job.
+    pub struct LeasedColumns {
+        pub priority: i32,
+        pub seq: i64,
+        pub attempt: u32,
+        pub retry_count: u32,
+        pub created_at: Timestamp,
+        pub codec: Codec,
+        pub description: Option<String>,
+        pub key: Option<String>,
+        pub payload: Option<Bytes>,
+    }
 }
 
-fn read_job(row: &mut Row<'_>, lease: Lease) -> Result<ClaimedJob, Error> {
-    let queue_id = row.read()?;
-    let (_paused, unreadable_ms): (Option<bool>, Option<i64>) = (row.read()?, row.read()?);
-    let retry = read_retry_policy(row)?;
-    let _due_ms: Option<i64> = row.read()?;
-    let job = read_claimed_rest(row, lease, queue_id, retry)?;
-    Ok(ClaimedJob { unreadable_for: unreadable_ms.map(from_ms), ..job })
-}
-
-/// Reads `max_retries, backoff_ms, jitter_percent` of a job or a schedule.
-pub(crate) fn read_retry_policy(row: &mut Row<'_>) -> Result<RetryPolicy, Error> {
-    Ok(RetryPolicy {
-        max_retries: row.read::<Option<i32>>()?.and_then(|retries| u32::try_from(retries).ok()),
-        backoff: row.read::<Option<AnyShape>>()?.map(|table| table.0.into_iter().map(from_ms).collect()),
-        jitter_percent: row.read::<Option<i16>>()?.and_then(|percent| u8::try_from(percent).ok()),
-    })
-}
-
-/// Reads the columns from `priority` on.
-pub(super) fn read_claimed_rest(
-    row: &mut Row<'_>,
-    lease: Lease,
-    queue_id: i32,
-    retry: RetryPolicy,
-) -> Result<ClaimedJob, Error> {
-    Ok(ClaimedJob {
-        lease,
-        queue_id,
-        retry,
-        unreadable_for: None,
-        priority: row.read()?,
-        seq: row.read()?,
-        attempt: read_count(row)?,
-        retry_count: read_count(row)?,
-        created_at: row.read()?,
-        codec: read_codec(row)?,
-        description: row.read()?,
-        key: row.read()?,
-        // A missing payload cannot be decoded either. The job is offered again later, and the claim goes on.
-        payload: row.read::<Option<Bytes>>()?.unwrap_or_default(),
-    })
+impl LeasedColumns {
+    pub(super) fn claimed(
+        self,
+        lease: Lease,
+        queue_id: i32,
+        unreadable_ms: Option<i64>,
+        retries: RetryColumns,
+    ) -> ClaimedJob {
+        let LeasedColumns { priority, seq, attempt, retry_count, created_at, codec, description, key, payload } = self;
+        ClaimedJob {
+            lease,
+            queue_id,
+            priority,
+            seq,
+            attempt,
+            retry_count,
+            created_at,
+            codec,
+            description,
+            key,
+            // A missing payload cannot be decoded either. The job is offered again later, and the claim goes on.
+            payload: payload.unwrap_or_default(),
+            unreadable_for: unreadable_ms.map(from_ms),
+            retry: retries.overrides(),
+        }
+    }
 }
 
 /// Releases all jobs that a claim with a lost reply has leased. Returns how many.
@@ -186,18 +179,17 @@ pub struct ReleaseClaim {
 }
 
 impl Operation for ReleaseClaim {
+    type Row = u64;
     type Output = u64;
-    const STATEMENT: StatementId = StatementId::ReleaseClaim;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("release_claim.sql"), ConnectionClass::Hot, roles::WORK);
-    const COLUMNS: &'static [Type] = &[Type::Int8];
+        Declaration::hot(StatementId::ReleaseClaim, include_str!("release_claim.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Int8(self.lease)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<u64, Error> {
-        rows.only(Self::STATEMENT)?.count()
+    fn interpret(&self, rows: &Rows) -> Result<u64, Error> {
+        only::<Self>(rows)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Copying a job.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::time::whole_ms;
-use crate::wire::{Rows, Type, Value};
+use super::{odd, only};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Parameter, Rows, Value, columns};
 use crate::{EnqueueOptions, Error, Operation, Params, QueueName, RunAt, StatementId};
 use uuid::Uuid;
 
@@ -24,41 +24,47 @@ pub struct CopyJob {
 }
 
 impl Operation for CopyJob {
+    type Row = CopyRow;
     /// The id of the queue.
     type Output = i32;
-    const STATEMENT: StatementId = StatementId::CopyJob;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("copy_job.sql"), ConnectionClass::Operator, roles::OPERATE).human_text(4);
-    const COLUMNS: &'static [Type] = &[Type::Int2, Type::Int4];
+        Declaration::operator(StatementId::CopyJob, include_str!("copy_job.sql"), roles::OPERATE).human_text(4);
 
     fn params(&self) -> Params<'_> {
         let options = &self.options;
         let (at, delay) = match options.run_at {
-            Some(RunAt::At(at)) => (Value::Timestamp(at), Value::Null(Type::Int8)),
-            Some(RunAt::In(delay)) => (Value::Null(Type::Timestamp), Value::Int8(whole_ms(delay))),
-            None => (Value::Null(Type::Timestamp), Value::Null(Type::Int8)),
+            Some(RunAt::At(at)) => (Some(at), None),
+            Some(RunAt::In(delay)) => (None, Some(delay)),
+            None => (None, None),
         };
         vec![
             Value::Uuid(self.source),
             Value::Uuid(self.id),
             Value::Text(self.queue.as_str()),
-            self.priority.map_or(Value::Null(Type::Int4), Value::Int4),
-            options.description.as_deref().map_or(Value::Null(Type::Text), Value::Text),
-            options.key.as_deref().map_or(Value::Null(Type::Text), Value::Text),
-            options.retry.max_retries.map_or(Value::Null(Type::Int4), |retries| Value::Int4(retries as i32)),
+            self.priority.param(),
+            options.description.as_deref().param(),
+            options.key.as_deref().param(),
+            options.retry.max_retries.map(|retries| retries as i32).param(),
             Value::Bool(options.is_paused()),
-            at,
-            delay,
+            at.param(),
+            delay.param(),
         ]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<i32, Error> {
-        let mut row = rows.only(Self::STATEMENT)?;
-        match row.read::<i16>()? {
-            0 => Err(Error::QueueNotFound(self.queue.to_string())),
-            1 => Err(Error::JobNotFound(self.source)),
-            2 => row.read(),
-            odd => Err(row.odd(format!("outcome {odd}"))),
+    fn interpret(&self, rows: &Rows) -> Result<i32, Error> {
+        match only::<Self>(rows)? {
+            CopyRow { outcome: 0, .. } => Err(Error::QueueNotFound(self.queue.to_string())),
+            CopyRow { outcome: 1, .. } => Err(Error::JobNotFound(self.source)),
+            CopyRow { outcome: 2, queue_id: Some(queue_id) } => Ok(queue_id),
+            CopyRow { outcome, .. } => Err(odd::<Self>(format!("outcome {outcome}"))),
         }
+    }
+}
+
+columns! {
+    /// The outcome of a copy, and the id of the queue of the new job.
+    pub struct CopyRow {
+        pub outcome: i16,
+        pub queue_id: Option<i32>,
     }
 }

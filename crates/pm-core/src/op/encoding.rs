@@ -1,8 +1,9 @@
 //! Reading the encoding of the database.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type};
-use crate::{Error, Operation, Params, StatementId};
+use super::only;
+use crate::statement::{Declaration, roles};
+use crate::wire::Rows;
+use crate::{Error, Operation, StatementId};
 
 /// Returns the name of the encoding in which the database stores texts, for
 /// [`Plan::fitted_texts`](crate::Plan::fitted_texts).
@@ -10,16 +11,11 @@ use crate::{Error, Operation, Params, StatementId};
 pub struct Encoding;
 
 impl Operation for Encoding {
+    type Row = String;
     type Output = String;
-    const STATEMENT: StatementId = StatementId::Encoding;
-    const DECLARATION: Declaration = Declaration::new(include_str!("encoding.sql"), ConnectionClass::Hot, roles::ALL);
-    const COLUMNS: &'static [Type] = &[Type::Text];
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Encoding, include_str!("encoding.sql"), roles::ALL);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<String, Error> {
-        rows.only(Self::STATEMENT)?.read()
+    fn interpret(&self, rows: &Rows) -> Result<String, Error> {
+        only::<Self>(rows)
     }
 }

@@ -1,17 +1,12 @@
 //! Enqueues without keys, and the follow-ups of all enqueues.
 
-use super::read_index;
-use crate::job::read_state;
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::{all, index_of, odd};
+use crate::statement::{Declaration, roles};
 use crate::time::whole_ms;
-use crate::wire::{Rows, Type, Value, column, optional_column};
+use crate::wire::{Rows, Type, Value, column, columns, optional_column};
 use crate::{Error, KeyHold, NewJob, Operation, Params, Plan, RunAt, State, StatementId};
-use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// The columns of a reply to an enqueue: the number of an item, its outcome, the id of its queue.
-pub(super) const ENQUEUE_COLUMNS: &[Type] = &[Type::Int8, Type::Int2, Type::Int4];
 
 /// The index of the key in the parameters of new jobs with keys.
 const KEY_PARAMS: usize = 9;
@@ -48,64 +43,85 @@ impl<'a> Enqueue<'a> {
 
     fn params_of(jobs: &'a [NewJob]) -> Params<'a> {
         vec![
-            Value::UuidArray(column(jobs, |job| job.id)),
-            Value::TextArray(column(jobs, |job| Cow::Borrowed(job.queue.as_str()))),
-            Value::Int4Array(column(jobs, |job| job.options.priority)),
-            optional_column(jobs, |job| job.options.is_paused().then_some(true), Value::BoolArray),
-            optional_column(jobs, run_at, Value::TimestampArray),
-            optional_column(jobs, delay_ms, Value::Int8Array),
-            Value::Int2Array(column(jobs, |job| job.options.codec.code())),
-            Value::BytesArray(column(jobs, |job| &job.payload[..])),
-            optional_column(jobs, |job| job.options.description.as_deref().map(Cow::Borrowed), Value::TextArray),
-            optional_column(jobs, |job| job.options.retry.max_retries.map(|retries| retries as i32), Value::Int4Array),
-            optional_column(jobs, |job| job.options.retry.backoff.as_deref().map(array_text), Value::TextArray),
-            optional_column(jobs, |job| job.options.retry.jitter_percent.map(i16::from), Value::Int2Array),
+            column(jobs, |job| job.id),
+            column(jobs, |job| job.queue.as_str()),
+            column(jobs, |job| job.options.priority),
+            optional_column(jobs, |job| job.options.is_paused().then_some(true)),
+            optional_column(jobs, run_at),
+            optional_column(jobs, delay_ms),
+            column(jobs, |job| job.options.codec.code()),
+            column(jobs, |job| &job.payload[..]),
+            optional_column(jobs, |job| job.options.description.as_deref()),
+            optional_column(jobs, |job| job.options.retry.max_retries.map(|retries| retries as i32)),
+            optional_column(jobs, |job| job.options.retry.backoff.as_deref().map(array_text)),
+            optional_column(jobs, |job| job.options.retry.jitter_percent.map(i16::from)),
         ]
     }
 }
 
 impl Operation for Enqueue<'_> {
+    type Row = EnqueueRow;
     type Output = EnqueueReply;
-    const STATEMENT: StatementId = StatementId::Enqueue;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("enqueue.sql"), ConnectionClass::Hot, roles::ENQUEUE)
+        Declaration::hot(StatementId::Enqueue, include_str!("enqueue.sql"), roles::ENQUEUE)
             .human_text(8)
             .in_transaction();
-    const COLUMNS: &'static [Type] = ENQUEUE_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.jobs)
     }
 
-    fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {
-        EnqueueReply::read(rows, Self::STATEMENT, self.jobs.len())
+    fn interpret(&self, rows: &Rows) -> Result<EnqueueReply, Error> {
+        EnqueueReply::read::<Self>(rows, self.jobs.len())
     }
 }
 
 impl EnqueueReply {
     /// Reads the reply to an enqueue of this many jobs.
-    pub(super) fn read(rows: &Rows, statement: StatementId, jobs: usize) -> Result<EnqueueReply, Error> {
+    pub(super) fn read<O: Operation<Row = EnqueueRow>>(rows: &Rows, jobs: usize) -> Result<EnqueueReply, Error> {
         let mut reply = EnqueueReply::default();
-        for mut row in rows.iter(statement) {
-            let index = read_index(&mut row, jobs)?;
-            match row.read::<i16>()? {
-                1 => reply.unknown_queue.push(index),
-                2 => reply.present.push(index),
-                3 => reply.idle.push((index, row.read()?)),
-                4 => reply.queue_locked.push(index),
-                5 => reply.key_locked.push(index),
-                odd => return Err(row.odd(format!("outcome {odd}"))),
+        for row in all::<O>(rows)? {
+            let index = index_of::<O>(row.ordinal, jobs)?;
+            match (row.outcome, row.queue_id) {
+                (1, _) => reply.unknown_queue.push(index),
+                (2, _) => reply.present.push(index),
+                (3, Some(queue_id)) => reply.idle.push((index, queue_id)),
+                (4, _) => reply.queue_locked.push(index),
+                (5, _) => reply.key_locked.push(index),
+                (outcome, _) => return Err(odd::<O>(format!("outcome {outcome}"))),
             }
         }
         Ok(reply)
     }
 }
 
+columns! {
+    /// The number of an item, its outcome, and the id of its queue if that may have idle workers.
+    pub struct EnqueueRow {
+        pub ordinal: i64,
+        pub outcome: i16,
+        pub queue_id: Option<i32>,
+    }
+
+    /// The number of an item, and the existing job.
+    pub struct HolderRow {
+        pub ordinal: i64,
+        pub id: Uuid,
+        pub state: State,
+    }
+
+    /// The number of an item, the existing job, and whether the item has replaced it.
+    pub struct ReplacedRow {
+        pub holder: HolderRow,
+        pub replaced: bool,
+    }
+}
+
 /// Returns the parameters of new jobs, including keys.
 pub(super) fn job_params(jobs: &[NewJob]) -> Params<'_> {
     let mut params = Enqueue::params_of(jobs);
-    let key = optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray);
-    let key_until = optional_column(jobs, key_until, Value::TimestampArray);
+    let key = optional_column(jobs, |job| job.options.key.as_deref());
+    let key_until = optional_column(jobs, key_until);
     params.splice(KEY_PARAMS..KEY_PARAMS, [key, key_until]);
     params
 }
@@ -117,9 +133,9 @@ pub(super) fn replacing(jobs: &[NewJob]) -> Value<'_> {
 }
 
 /// Returns the delays as the text of an `int8[]`, because `unnest` would flatten an array of arrays.
-fn array_text(table: &[Duration]) -> Cow<'static, str> {
+fn array_text(table: &[Duration]) -> String {
     let delays: Vec<_> = table.iter().map(|delay| whole_ms(*delay).to_string()).collect();
-    Cow::Owned(format!("{{{}}}", delays.join(",")))
+    format!("{{{}}}", delays.join(","))
 }
 
 fn run_at(job: &NewJob) -> Option<crate::Timestamp> {
@@ -167,35 +183,30 @@ pub struct KeyHolder<'a> {
 impl<'a> KeyHolder<'a> {
     /// Returns the plan for these jobs.
     pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: Self::params_of(jobs) }
-    }
-
-    fn params_of(jobs: &'a [NewJob]) -> Params<'a> {
-        vec![
-            Value::UuidArray(column(jobs, |job| job.id)),
-            Value::TextArray(column(jobs, |job| Cow::Borrowed(job.queue.as_str()))),
-            optional_column(jobs, |job| job.options.key.as_deref().map(Cow::Borrowed), Value::TextArray),
-        ]
+        let params = vec![
+            column(jobs, |job| job.id),
+            column(jobs, |job| job.queue.as_str()),
+            optional_column(jobs, |job| job.options.key.as_deref()),
+        ];
+        Plan { statement: Self::STATEMENT, params }
     }
 }
 
 impl Operation for KeyHolder<'_> {
+    type Row = HolderRow;
     /// The existing job of each item, in order.
     type Output = Vec<Option<Holder>>;
-    const STATEMENT: StatementId = StatementId::KeyHolder;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("key_holder.sql"), ConnectionClass::Keyed, roles::ENQUEUE).in_transaction();
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Uuid, Type::Int2];
+        Declaration::keyed(StatementId::KeyHolder, include_str!("key_holder.sql"), roles::ENQUEUE).in_transaction();
 
     fn params(&self) -> Params<'_> {
-        Self::params_of(self.jobs)
+        Self::plan_of(self.jobs).params
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Self::Output, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<Self::Output, Error> {
         let mut holders = vec![None; self.jobs.len()];
-        for mut row in rows.iter(Self::STATEMENT) {
-            let index = read_index(&mut row, holders.len())?;
-            holders[index] = Some(Holder { id: row.read()?, state: read_state(&mut row)?, replaced: false });
+        for HolderRow { ordinal, id, state } in all::<Self>(rows)? {
+            holders[index_of::<Self>(ordinal, self.jobs.len())?] = Some(Holder { id, state, replaced: false });
         }
         Ok(holders)
     }
@@ -220,25 +231,22 @@ impl<'a> ReplaceJobs<'a> {
 }
 
 impl Operation for ReplaceJobs<'_> {
+    type Row = ReplacedRow;
     /// The existing job of each item, in order.
     type Output = Vec<Option<Holder>>;
-    const STATEMENT: StatementId = StatementId::ReplaceJobs;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("replace_jobs.sql"), ConnectionClass::Keyed, roles::ENQUEUE)
+        Declaration::keyed(StatementId::ReplaceJobs, include_str!("replace_jobs.sql"), roles::ENQUEUE)
             .human_text(8)
             .in_transaction();
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Uuid, Type::Int2, Type::Bool];
 
     fn params(&self) -> Params<'_> {
         job_params(self.jobs)
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Self::Output, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<Self::Output, Error> {
         let mut holders = vec![None; self.jobs.len()];
-        for mut row in rows.iter(Self::STATEMENT) {
-            let index = read_index(&mut row, holders.len())?;
-            let (id, state) = (row.read()?, read_state(&mut row)?);
-            holders[index] = Some(Holder { id, state, replaced: row.read()? });
+        for ReplacedRow { holder: HolderRow { ordinal, id, state }, replaced } in all::<Self>(rows)? {
+            holders[index_of::<Self>(ordinal, self.jobs.len())?] = Some(Holder { id, state, replaced });
         }
         Ok(holders)
     }

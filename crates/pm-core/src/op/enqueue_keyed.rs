@@ -1,8 +1,8 @@
 //! Enqueues with keys, which may have to wait for another transaction.
 
-use super::enqueue::{ENQUEUE_COLUMNS, EnqueueReply, job_params, replacing};
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type, Value};
+use super::enqueue::{EnqueueReply, EnqueueRow, job_params, replacing};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Rows, Value};
 use crate::{Error, NewJob, Operation, Params, Plan, StatementId};
 
 /// Returns the parameters of new jobs, and the ids of those that may have replaced another job before.
@@ -37,20 +37,19 @@ impl<'a> EnqueueKeyed<'a> {
 }
 
 impl Operation for EnqueueKeyed<'_> {
+    type Row = EnqueueRow;
     type Output = EnqueueReply;
-    const STATEMENT: StatementId = StatementId::EnqueueKeyed;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("enqueue_keyed.sql"), ConnectionClass::Keyed, roles::ENQUEUE)
+        Declaration::keyed(StatementId::EnqueueKeyed, include_str!("enqueue_keyed.sql"), roles::ENQUEUE)
             .human_text(8)
             .in_transaction();
-    const COLUMNS: &'static [Type] = ENQUEUE_COLUMNS;
 
     fn params(&self) -> Params<'_> {
         Self::params_of(self.jobs, self.in_transaction)
     }
 
-    fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {
-        EnqueueReply::read(rows, Self::STATEMENT, self.jobs.len())
+    fn interpret(&self, rows: &Rows) -> Result<EnqueueReply, Error> {
+        EnqueueReply::read::<Self>(rows, self.jobs.len())
     }
 }
 
@@ -69,17 +68,16 @@ impl<'a> EnqueueEach<'a> {
 }
 
 impl Operation for EnqueueEach<'_> {
+    type Row = EnqueueRow;
     type Output = EnqueueReply;
-    const STATEMENT: StatementId = StatementId::EnqueueEach;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("enqueue_each.sql"), ConnectionClass::Keyed, roles::ENQUEUE).human_text(8);
-    const COLUMNS: &'static [Type] = ENQUEUE_COLUMNS;
+        Declaration::keyed(StatementId::EnqueueEach, include_str!("enqueue_each.sql"), roles::ENQUEUE).human_text(8);
 
     fn params(&self) -> Params<'_> {
         keyed_params(self.jobs)
     }
 
-    fn interpret(self, rows: &Rows) -> Result<EnqueueReply, Error> {
-        EnqueueReply::read(rows, Self::STATEMENT, self.jobs.len())
+    fn interpret(&self, rows: &Rows) -> Result<EnqueueReply, Error> {
+        EnqueueReply::read::<Self>(rows, self.jobs.len())
     }
 }

@@ -1,9 +1,9 @@
 //! Extending leases.
 
-use super::read_index;
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::{all, index_of};
+use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
-use crate::wire::{Rows, Type, Value, column};
+use crate::wire::{Rows, column, columns};
 use crate::{Error, Lease, Operation, Params, StatementId};
 use std::time::Duration;
 
@@ -26,25 +26,28 @@ pub enum Extended {
 }
 
 impl Operation for Extend {
+    type Row = ExtendRow;
     type Output = Vec<Extended>;
-    const STATEMENT: StatementId = StatementId::Extend;
-    const DECLARATION: Declaration = Declaration::new(include_str!("extend.sql"), ConnectionClass::Extend, roles::WORK);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int8];
+    const DECLARATION: Declaration = Declaration::extend(StatementId::Extend, include_str!("extend.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
-        vec![
-            Value::UuidArray(column(&self.leases, |lease| lease.job)),
-            Value::Int8Array(column(&self.leases, |lease| lease.number)),
-        ]
+        vec![column(&self.leases, |lease| lease.job), column(&self.leases, |lease| lease.number)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<Extended>, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<Vec<Extended>, Error> {
         let mut outcomes = vec![Extended::Lost; self.leases.len()];
-        for mut row in rows.iter(Self::STATEMENT) {
-            let index = read_index(&mut row, outcomes.len())?;
-            let remaining_ms: Option<i64> = row.read()?;
-            outcomes[index] = remaining_ms.map_or(Extended::Locked, |ms| Extended::Remains(from_ms(ms)));
+        for ExtendRow { ordinal, remaining_ms } in all::<Self>(rows)? {
+            outcomes[index_of::<Self>(ordinal, self.leases.len())?] =
+                remaining_ms.map_or(Extended::Locked, |ms| Extended::Remains(from_ms(ms)));
         }
         Ok(outcomes)
+    }
+}
+
+columns! {
+    /// The number of a lease, and what remains of it; null if the job is locked.
+    pub struct ExtendRow {
+        pub ordinal: i64,
+        pub remaining_ms: Option<i64>,
     }
 }

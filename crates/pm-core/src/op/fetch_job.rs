@@ -1,10 +1,9 @@
 //! Fetching one job by its id.
 
-use super::claim::{read_claimed_rest, read_retry_policy};
-use crate::settings::read_lease_and_backoff;
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::{LeasedColumns, RetryColumns, all, odd};
+use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
-use crate::wire::{Rows, Type, Value};
+use crate::wire::{Rows, Value, columns};
 use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId};
 use std::time::Duration;
 use uuid::Uuid;
@@ -33,48 +32,41 @@ pub struct FetchedJob {
 }
 
 impl Operation for FetchJob {
+    type Row = FetchRow;
     type Output = Option<FetchedJob>;
-    const STATEMENT: StatementId = StatementId::FetchJob;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("fetch_job.sql"), ConnectionClass::Hot, roles::WORK).human_text(2);
-    const COLUMNS: &'static [Type] = &[
-        Type::Uuid,
-        Type::Int4,
-        Type::Text,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int4,
-        Type::Int8,
-        Type::Int4,
-        Type::Int4,
-        Type::Timestamp,
-        Type::Int2,
-        Type::Text,
-        Type::Text,
-        Type::Bytes,
-    ];
+        Declaration::hot(StatementId::FetchJob, include_str!("fetch_job.sql"), roles::WORK).human_text(2);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.lease.job), Value::Int8(self.lease.number), Value::Text(&self.worker)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Option<FetchedJob>, Error> {
-        let (mut queue, mut job) = (None, None);
-        for mut row in rows.iter(Self::STATEMENT) {
-            let id: Option<Uuid> = row.read()?;
-            let queue_id: i32 = row.read()?;
-            if id.is_none() {
-                let name: String = row.read()?;
-                queue = Some((name, read_lease_and_backoff(&mut row)?));
-            } else {
-                let (_name, unreadable_ms): (Option<String>, Option<i64>) = (row.read()?, row.read()?);
-                let retry = read_retry_policy(&mut row)?;
-                let fetched = read_claimed_rest(&mut row, self.lease, queue_id, retry)?;
-                job = Some(ClaimedJob { unreadable_for: unreadable_ms.map(from_ms), ..fetched });
+    fn interpret(&self, rows: &Rows) -> Result<Option<FetchedJob>, Error> {
+        let (mut of_queue, mut fetched) = (None, None);
+        for row in all::<Self>(rows)? {
+            let FetchRow { id, queue_id, name, lease_ms, retries, job } = row;
+            match (id, name, lease_ms, job) {
+                (None, Some(name), Some(lease_ms), _) => {
+                    of_queue = Some((name, from_ms(lease_ms), retries.of_queue::<Self>()?));
+                }
+                (Some(_), _, unreadable_ms, Some(job)) => {
+                    fetched = Some(job.claimed(self.lease, queue_id, unreadable_ms, retries));
+                }
+                _ => return Err(odd::<Self>("neither a queue nor a job")),
             }
         }
-        Ok(queue.zip(job).map(|((queue, (length, backoff)), job)| FetchedJob { job, queue, length, backoff }))
+        Ok(of_queue.zip(fetched).map(|((queue, length, backoff), job)| FetchedJob { job, queue, length, backoff }))
+    }
+}
+
+columns! {
+    /// The queue with its name and settings; or the job, if it has an id, as in a [claim](super::ClaimRow).
+    pub struct FetchRow {
+        pub id: Option<Uuid>,
+        pub queue_id: i32,
+        pub name: Option<String>,
+        pub lease_ms: Option<i64>,
+        pub retries: RetryColumns,
+        pub job: Option<LeasedColumns>,
     }
 }

@@ -1,11 +1,11 @@
 //! Firing schedules: enqueueing the jobs of ticks that have come.
 
-use crate::schedule::{TICK_GRACE, read_policies};
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::{all, odd, only};
+use crate::schedule::TICK_GRACE;
+use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
-use crate::wire::{Rows, Type, Value, column, optional_column};
+use crate::wire::{Parameter, Rows, column, columns, optional_column};
 use crate::{Cron, Error, Missed, Operation, Overlap, Params, StatementId, Tick, Timestamp, job_id};
-use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -51,55 +51,47 @@ pub struct DueReply {
 /// A schedule whose tick has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueSchedule {
-    id: i32,
-    revision: i64,
-    name: String,
-    cron: String,
-    zone: String,
-    missed: Missed,
-    overlap: Overlap,
+    schedule: DueColumns,
     tick: Timestamp,
 }
 
-impl Operation for DueSchedules {
-    type Output = DueReply;
-    const STATEMENT: StatementId = StatementId::DueSchedules;
-    const DECLARATION: Declaration =
-        Declaration::new(include_str!("due_schedules.sql"), ConnectionClass::Hot, roles::WORK).repeatable();
-    const COLUMNS: &'static [Type] = &[
-        Type::Int4,
-        Type::Int8,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Int2,
-        Type::Int2,
-        Type::Int2,
-        Type::Timestamp,
-        Type::Int8,
-    ];
-
-    fn params(&self) -> Params<'_> {
-        [self.limit, self.skip].map(|count| Value::Int8(i64::try_from(count).unwrap_or(i64::MAX))).into()
+columns! {
+    /// A schedule that is due, and its tick; or, first and without a schedule, the time, and that until the next tick.
+    pub struct DueRow {
+        pub schedule: Option<DueColumns>,
+        pub tick: Timestamp,
+        pub next_ms: Option<i64>,
     }
 
-    fn interpret(self, rows: &Rows) -> Result<DueReply, Error> {
-        let mut reply: Option<DueReply> = None;
-        for mut row in rows.iter(Self::STATEMENT) {
-            let Some(id) = row.read()? else {
-                let _no_schedule: (Option<i64>, Option<String>, Option<String>, Option<String>) =
-                    (row.read()?, row.read()?, row.read()?, row.read()?);
-                let _nor_policies: (Option<i16>, Option<i16>, Option<i16>) = (row.read()?, row.read()?, row.read()?);
-                let now = row.read()?;
-                reply = Some(DueReply { now, next_tick: row.read::<Option<i64>>()?.map(from_ms), due: Vec::new() });
-                continue;
-            };
-            let (revision, name, cron, zone) = (row.read()?, row.read()?, row.read()?, row.read()?);
-            let (missed, overlap) = read_policies(&mut row)?;
-            let due = DueSchedule { id, revision, name, cron, zone, missed, overlap, tick: row.read()? };
-            reply.as_mut().ok_or_else(|| row.odd("a schedule before the row with the time"))?.due.push(due);
-        }
-        reply.ok_or_else(|| Error::Reply { statement: Self::STATEMENT, problem: "no row".to_owned() })
+    /// What a firing needs to know about a schedule.
+    pub struct DueColumns {
+        pub id: i32,
+        pub revision: i64,
+        pub name: String,
+        pub cron: String,
+        pub zone: String,
+        pub missed: Missed,
+        pub overlap: Overlap,
+    }
+}
+
+impl Operation for DueSchedules {
+    type Row = DueRow;
+    type Output = DueReply;
+    const DECLARATION: Declaration =
+        Declaration::hot(StatementId::DueSchedules, include_str!("due_schedules.sql"), roles::WORK).repeatable();
+
+    fn params(&self) -> Params<'_> {
+        [self.limit, self.skip].map(usize::param).into()
+    }
+
+    fn interpret(&self, rows: &Rows) -> Result<DueReply, Error> {
+        let mut rows = all::<Self>(rows)?.into_iter();
+        let Some(DueRow { schedule: None, tick: now, next_ms }) = rows.next() else {
+            return Err(odd::<Self>("no row with the time"));
+        };
+        let due = |row: DueRow| Some(DueSchedule { schedule: row.schedule?, tick: row.tick });
+        Ok(DueReply { now, next_tick: next_ms.map(from_ms), due: rows.filter_map(due).collect() })
     }
 }
 
@@ -107,16 +99,16 @@ impl DueSchedule {
     /// Returns the ticks to be fired at `now`, oldest first, and the next tick; `None` if this version does not know
     /// the stored expression, zone or policies.
     fn ticks(&self, now: Timestamp) -> Option<(Vec<Timestamp>, Option<Timestamp>)> {
-        let cron = Cron::new(&self.cron, &self.zone).ok()?;
+        let cron = Cron::new(&self.schedule.cron, &self.schedule.zone).ok()?;
         let grace_us = i64::try_from(TICK_GRACE.as_micros()).unwrap_or(i64::MAX);
         let on_time = Timestamp::from_unix_us(now.unix_us().saturating_sub(grace_us));
-        let (from, most) = match self.missed {
+        let (from, most) = match self.schedule.missed {
             Missed::Skip => (self.tick.max(on_time), usize::from(Missed::MOST)),
             Missed::Once => (self.tick, 1),
             Missed::All(most) => (self.tick, usize::from(most)),
             Missed::Unknown(_) => return None,
         };
-        let most = match self.overlap {
+        let most = match self.schedule.overlap {
             Overlap::Allow => most,
             Overlap::Skip => 1,
             Overlap::Unknown(_) => return None,
@@ -151,13 +143,15 @@ struct TickJob {
     key: String,
 }
 
-/// The result of a firing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Fired {
-    /// How many schedules were advanced. The others were advanced or locked by another process.
-    pub schedules: u64,
-    /// How many jobs were inserted.
-    pub jobs: u64,
+columns! {
+    /// The result of a firing.
+    #[derive(Copy, Default)]
+    pub struct Fired {
+        /// How many schedules were advanced. The others were advanced or locked by another process.
+        pub schedules: u64 as "fired",
+        /// How many jobs were inserted.
+        pub jobs: u64,
+    }
 }
 
 impl FireSchedules {
@@ -169,11 +163,11 @@ impl FireSchedules {
         let mut fire = FireSchedules::default();
         for due in &reply.due {
             let Some((ticks, to)) = due.ticks(reply.now) else { continue };
-            fire.advances.push(Advance { id: due.id, revision: due.revision, from: due.tick, to });
+            fire.advances.push(Advance { id: due.schedule.id, revision: due.schedule.revision, from: due.tick, to });
             for at in ticks {
                 let id = id_at(reply.now, [random(), random()]);
-                let key = Tick { schedule: due.name.clone(), at }.key();
-                fire.jobs.push(TickJob { schedule_id: due.id, id, at, key });
+                let key = Tick { schedule: due.schedule.name.clone(), at }.key();
+                fire.jobs.push(TickJob { schedule_id: due.schedule.id, id, at, key });
             }
             if fire.jobs.len() >= MAX_JOBS {
                 break;
@@ -196,28 +190,26 @@ fn id_at(now: Timestamp, random: [u64; 2]) -> Uuid {
 }
 
 impl Operation for FireSchedules {
+    type Row = Fired;
     type Output = Fired;
-    const STATEMENT: StatementId = StatementId::FireSchedules;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("fire_schedules.sql"), ConnectionClass::Hot, roles::WORK);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int8];
+        Declaration::hot(StatementId::FireSchedules, include_str!("fire_schedules.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
         vec![
-            Value::Int4Array(column(&self.advances, |advance| advance.id)),
-            Value::Int8Array(column(&self.advances, |advance| advance.revision)),
-            Value::TimestampArray(column(&self.advances, |advance| advance.from)),
-            optional_column(&self.advances, |advance| advance.to, Value::TimestampArray),
-            Value::Int4Array(column(&self.jobs, |job| job.schedule_id)),
-            Value::UuidArray(column(&self.jobs, |job| job.id)),
-            Value::TimestampArray(column(&self.jobs, |job| job.at)),
-            Value::TextArray(column(&self.jobs, |job| Cow::Borrowed(&*job.key))),
+            column(&self.advances, |advance| advance.id),
+            column(&self.advances, |advance| advance.revision),
+            column(&self.advances, |advance| advance.from),
+            optional_column(&self.advances, |advance| advance.to),
+            column(&self.jobs, |job| job.schedule_id),
+            column(&self.jobs, |job| job.id),
+            column(&self.jobs, |job| job.at),
+            column(&self.jobs, |job| &*job.key),
         ]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Fired, Error> {
-        let mut row = rows.only(Self::STATEMENT)?;
-        Ok(Fired { schedules: row.count()?, jobs: row.count()? })
+    fn interpret(&self, rows: &Rows) -> Result<Fired, Error> {
+        only::<Self>(rows)
     }
 }
 
@@ -230,7 +222,7 @@ mod tests {
     }
 
     fn due(id: i32, missed: Missed, overlap: Overlap, tick: &str) -> DueSchedule {
-        DueSchedule {
+        let schedule = DueColumns {
             id,
             revision: 7,
             name: format!("s{id}"),
@@ -238,8 +230,8 @@ mod tests {
             zone: "Europe/Berlin".to_owned(),
             missed,
             overlap,
-            tick: at(tick),
-        }
+        };
+        DueSchedule { schedule, tick: at(tick) }
     }
 
     fn fired(schedules: Vec<DueSchedule>, now: &str) -> FireSchedules {
@@ -300,10 +292,11 @@ mod tests {
     #[test]
     fn a_schedule_that_cannot_be_read_does_not_delay_the_others() {
         let whole = due(2, Missed::Once, Overlap::Allow, "2026-11-22T16:00:00Z");
-        let odd = DueSchedule { id: 1, zone: "Europe/Atlantis".to_owned(), ..whole.clone() };
-        let newer = DueSchedule { id: 3, missed: Missed::Unknown(3), ..whole.clone() };
-        let newest = DueSchedule { id: 4, overlap: Overlap::Unknown(2), ..whole.clone() };
-        let fire = fired(vec![odd.clone(), newer, newest, whole], "2026-11-22T16:05:00Z");
+        let with = |schedule: DueColumns| DueSchedule { schedule, ..whole.clone() };
+        let odd = with(DueColumns { id: 1, zone: "Europe/Atlantis".to_owned(), ..whole.schedule.clone() });
+        let newer = with(DueColumns { id: 3, missed: Missed::Unknown(3), ..whole.schedule.clone() });
+        let newest = with(DueColumns { id: 4, overlap: Overlap::Unknown(2), ..whole.schedule.clone() });
+        let fire = fired(vec![odd.clone(), newer, newest, whole.clone()], "2026-11-22T16:05:00Z");
         assert_eq!(fire.advances.iter().map(|advance| advance.id).collect::<Vec<_>>(), [2]);
         assert!(fired(vec![odd], "2026-11-22T16:05:00Z").is_empty());
     }

@@ -1,8 +1,9 @@
 //! Measurements for [`crate::doctor`], which judges them.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::time::{from_ms, whole_ms};
-use crate::wire::{Row, Rows, Type, Value};
+use super::all;
+use crate::statement::{Declaration, roles};
+use crate::time::from_ms;
+use crate::wire::{Parameter, Rows, columns, stored};
 use crate::{Error, Operation, Params, StatementId, Timestamp};
 use std::time::Duration;
 
@@ -10,23 +11,24 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowHolders;
 
-/// A transaction, standby or replication slot that keeps vacuum from removing old row versions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RowHolder {
-    /// Its kind.
-    pub kind: RowHolderKind,
-    /// The process id of a session or standby, or the name of a prepared transaction or slot.
-    pub name: String,
-    /// The role that it belongs to.
-    pub role: Option<String>,
-    /// The `application_name` of its session.
-    pub application: Option<String>,
-    /// Its state, as Postgres reports it.
-    pub state: Option<String>,
-    /// How long its transaction has been open; `None` for standbys and slots.
-    pub age: Option<Duration>,
-    /// How many transactions have begun since.
-    pub transactions: u64,
+columns! {
+    /// A transaction, standby or replication slot that keeps vacuum from removing old row versions.
+    pub struct RowHolder {
+        /// Its kind.
+        pub kind: RowHolderKind,
+        /// The process id of a session or standby, or the name of a prepared transaction or slot.
+        pub name: String as "holder",
+        /// The role that it belongs to.
+        pub role: Option<String>,
+        /// The `application_name` of its session.
+        pub application: Option<String>,
+        /// Its state, as Postgres reports it.
+        pub state: Option<String>,
+        /// How long its transaction has been open; `None` for standbys and slots.
+        pub age: Option<Duration> as "age_ms",
+        /// How many transactions have begun since.
+        pub transactions: u64,
+    }
 }
 
 /// The kinds of things that keep vacuum from removing old row versions.
@@ -43,144 +45,91 @@ pub enum RowHolderKind {
 }
 
 impl Operation for RowHolders {
+    type Row = RowHolder;
     type Output = Vec<RowHolder>;
-    const STATEMENT: StatementId = StatementId::RowHolders;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("row_holders.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] =
-        &[Type::Text, Type::Text, Type::Text, Type::Text, Type::Text, Type::Int8, Type::Int8];
+        Declaration::operator(StatementId::RowHolders, include_str!("row_holders.sql"), roles::READ);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<Vec<RowHolder>, Error> {
-        rows.iter(Self::STATEMENT).map(read_holder).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<RowHolder>, Error> {
+        all::<Self>(rows)
     }
 }
 
-fn read_holder(mut row: Row<'_>) -> Result<RowHolder, Error> {
-    let kind: String = row.read()?;
-    let kind = match kind.as_str() {
-        "session" => RowHolderKind::Session,
-        "standby" => RowHolderKind::Standby,
-        "prepared" => RowHolderKind::Prepared,
-        "slot" => RowHolderKind::Slot,
-        odd => return Err(row.odd(format!("holder {odd:?}"))),
-    };
-    Ok(RowHolder {
-        kind,
-        name: row.read()?,
-        role: row.read()?,
-        application: row.read()?,
-        state: row.read()?,
-        age: row.read::<Option<i64>>()?.map(from_ms),
-        transactions: row.read::<Option<i64>>()?.map_or(0, i64::unsigned_abs),
-    })
+stored! {
+    RowHolderKind as String: |column| match column.as_str() {
+        "session" => Some(RowHolderKind::Session),
+        "standby" => Some(RowHolderKind::Standby),
+        "prepared" => Some(RowHolderKind::Prepared),
+        "slot" => Some(RowHolderKind::Slot),
+        _ => None,
+    }, |kind| format!("{kind:?}").to_lowercase();
 }
 
 /// Reads row counts, scans and vacuum settings of pm's tables. Cheap: it reads statistics, not the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableHealths;
 
-/// Row counts, scans and vacuum settings of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableHealth {
-    /// Its name, without the schema.
-    pub name: String,
-    /// The approximate number of live rows.
-    pub live: u64,
-    /// The approximate number of dead row versions.
-    pub dead: u64,
-    /// How often it was scanned in full.
-    pub scans: u64,
-    /// How many rows these scans read.
-    pub scanned_rows: u64,
-    /// The time over which scans were counted.
-    pub counted: Duration,
-    /// Whether autovacuum is enabled for this table.
-    pub has_autovacuum: bool,
-    /// Whether the server runs autovacuum.
-    pub server_has_autovacuum: bool,
-    /// The age of its oldest row version, in transactions.
-    pub age: u64,
-    /// The age at which autovacuum freezes its row versions.
-    pub freeze_age: u64,
-    /// The database's time.
-    pub read_at: Timestamp,
+columns! {
+    /// Row counts, scans and vacuum settings of a table.
+    pub struct TableHealth {
+        /// Its name, without the schema.
+        pub name: String,
+        /// The approximate number of live rows.
+        pub live: u64,
+        /// The approximate number of dead row versions.
+        pub dead: u64,
+        /// How often it was scanned in full.
+        pub scans: u64,
+        /// How many rows these scans read.
+        pub scanned_rows: u64,
+        /// The time over which scans were counted.
+        pub counted: Duration as "counted_ms",
+        /// Whether autovacuum is enabled for this table.
+        pub has_autovacuum: bool,
+        /// Whether the server runs autovacuum.
+        pub server_has_autovacuum: bool,
+        /// The age of its oldest row version, in transactions.
+        pub age: u64,
+        /// The age at which autovacuum freezes its row versions.
+        pub freeze_age: u64,
+        /// The database's time.
+        pub read_at: Timestamp,
+    }
 }
 
 impl Operation for TableHealths {
+    type Row = TableHealth;
     type Output = Vec<TableHealth>;
-    const STATEMENT: StatementId = StatementId::TableHealths;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("table_healths.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[
-        Type::Text,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Bool,
-        Type::Bool,
-        Type::Int8,
-        Type::Int8,
-        Type::Timestamp,
-    ];
+        Declaration::operator(StatementId::TableHealths, include_str!("table_healths.sql"), roles::READ);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<TableHealth>, Error> {
+        all::<Self>(rows)
     }
-
-    fn interpret(self, rows: &Rows) -> Result<Vec<TableHealth>, Error> {
-        rows.iter(Self::STATEMENT).map(read_table).collect()
-    }
-}
-
-fn read_table(mut row: Row<'_>) -> Result<TableHealth, Error> {
-    Ok(TableHealth {
-        name: row.read()?,
-        live: row.count()?,
-        dead: row.count()?,
-        scans: row.count()?,
-        scanned_rows: row.count()?,
-        counted: from_ms(row.read()?),
-        has_autovacuum: row.read()?,
-        server_has_autovacuum: row.read()?,
-        age: row.count()?,
-        freeze_age: row.count()?,
-        read_at: row.read()?,
-    })
 }
 
 /// Lists the indexes of pm's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexHealths;
 
-/// An index of one of pm's tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IndexHealth {
-    /// Its name, without the schema.
-    pub name: String,
-    /// Whether statements can use it: it is valid and built.
-    pub is_valid: bool,
+columns! {
+    /// An index of one of pm's tables.
+    pub struct IndexHealth {
+        /// Its name, without the schema.
+        pub name: String,
+        /// Whether statements can use it: it is valid and built.
+        pub is_valid: bool,
+    }
 }
 
 impl Operation for IndexHealths {
+    type Row = IndexHealth;
     type Output = Vec<IndexHealth>;
-    const STATEMENT: StatementId = StatementId::IndexHealths;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("index_healths.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Text, Type::Bool];
+        Declaration::operator(StatementId::IndexHealths, include_str!("index_healths.sql"), roles::READ);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<Vec<IndexHealth>, Error> {
-        let read = |mut row: Row<'_>| Ok(IndexHealth { name: row.read()?, is_valid: row.read()? });
-        rows.iter(Self::STATEMENT).map(read).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<IndexHealth>, Error> {
+        all::<Self>(rows)
     }
 }
 
@@ -188,29 +137,24 @@ impl Operation for IndexHealths {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Orphans;
 
-/// The number of rows in a table whose job no longer exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrphanCount {
-    /// The table's name, without the schema.
-    pub table: String,
-    /// How many of its newest 10,000 rows belong to no existing job.
-    pub rows: u64,
+columns! {
+    /// The number of rows in a table whose job no longer exists.
+    pub struct OrphanCount {
+        /// The table's name, without the schema.
+        pub table: String as "name",
+        /// How many of its newest 10,000 rows belong to no existing job.
+        pub rows: u64 as "orphans",
+    }
 }
 
 impl Operation for Orphans {
+    type Row = OrphanCount;
     type Output = Vec<OrphanCount>;
-    const STATEMENT: StatementId = StatementId::Orphans;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("orphans.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Text, Type::Int8];
+        Declaration::operator(StatementId::Orphans, include_str!("orphans.sql"), roles::READ);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<Vec<OrphanCount>, Error> {
-        let read = |mut row: Row<'_>| Ok(OrphanCount { table: row.read()?, rows: row.count()? });
-        rows.iter(Self::STATEMENT).map(read).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<OrphanCount>, Error> {
+        all::<Self>(rows)
     }
 }
 
@@ -218,31 +162,26 @@ impl Operation for Orphans {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SearchPaths;
 
-/// A `search_path` setting that some sessions start with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SearchPath {
-    /// The role that it applies to; `None` for all.
-    pub role: Option<String>,
-    /// The database that it applies to; `None` for all.
-    pub database: Option<String>,
-    /// The schemas, as in the setting.
-    pub schemas: String,
+columns! {
+    /// A `search_path` setting that some sessions start with.
+    pub struct SearchPath {
+        /// The role that it applies to; `None` for all.
+        pub role: Option<String>,
+        /// The database that it applies to; `None` for all.
+        pub database: Option<String>,
+        /// The schemas, as in the setting.
+        pub schemas: String as "search_path",
+    }
 }
 
 impl Operation for SearchPaths {
+    type Row = SearchPath;
     type Output = Vec<SearchPath>;
-    const STATEMENT: StatementId = StatementId::SearchPaths;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("search_paths.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Text, Type::Text, Type::Text];
+        Declaration::operator(StatementId::SearchPaths, include_str!("search_paths.sql"), roles::READ);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<Vec<SearchPath>, Error> {
-        let read = |mut row: Row<'_>| Ok(SearchPath { role: row.read()?, database: row.read()?, schemas: row.read()? });
-        rows.iter(Self::STATEMENT).map(read).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<SearchPath>, Error> {
+        all::<Self>(rows)
     }
 }
 
@@ -269,23 +208,31 @@ pub struct QueueHealth {
 }
 
 impl Operation for QueueHealths {
+    type Row = QueueHealthRow;
     type Output = Vec<QueueHealth>;
-    const STATEMENT: StatementId = StatementId::QueueHealths;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("queue_healths.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Text, Type::Bool, Type::Int8, Type::Int8, Type::Int8];
+        Declaration::operator(StatementId::QueueHealths, include_str!("queue_healths.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
-        vec![Value::Int8(whole_ms(self.threshold))]
+        vec![self.threshold.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<QueueHealth>, Error> {
-        let read = |mut row: Row<'_>| {
-            let (name, paused) = (row.read()?, row.read()?);
-            let (in_progress, stale) = (row.count()?, row.count()?);
-            let overdue = row.read::<Option<i64>>()?.map(from_ms).unwrap_or_default();
-            Ok(QueueHealth { name, paused, in_progress, stale, overdue })
+    fn interpret(&self, rows: &Rows) -> Result<Vec<QueueHealth>, Error> {
+        let read = |row: QueueHealthRow| {
+            let QueueHealthRow { name, paused, in_progress, stale, overdue_ms } = row;
+            QueueHealth { name, paused, in_progress, stale, overdue: overdue_ms.map(from_ms).unwrap_or_default() }
         };
-        rows.iter(Self::STATEMENT).map(read).collect()
+        Ok(all::<Self>(rows)?.into_iter().map(read).collect())
+    }
+}
+
+columns! {
+    /// The row of a queue.
+    pub struct QueueHealthRow {
+        pub name: Option<String>,
+        pub paused: bool,
+        pub in_progress: u64,
+        pub stale: u64,
+        pub overdue_ms: Option<i64>,
     }
 }

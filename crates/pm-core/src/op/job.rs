@@ -1,34 +1,13 @@
 //! Reading jobs.
 
-use crate::job::{JobMetadata, read_codec, read_count, read_state};
+use super::{all, at_most_one};
+use crate::job::JobMetadata;
 use crate::lease::Ending;
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type, Value};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Parameter, Rows, Value, columns};
 use crate::{Codec, Error, IdSuffix, Operation, Params, QueueName, State, StatementId, Timestamp};
 use bytes::Bytes;
 use uuid::Uuid;
-
-const JOB_COLUMNS: &[Type] = &[
-    Type::Uuid,
-    Type::Text,
-    Type::Int2,
-    Type::Int4,
-    Type::Int4,
-    Type::Int4,
-    Type::Int4,
-    Type::Int2,
-    Type::Timestamp,
-    Type::Timestamp,
-    Type::Timestamp,
-    Type::Timestamp,
-    Type::Int8,
-    Type::Text,
-    Type::Text,
-    Type::Text,
-    Type::Text,
-    Type::Int8,
-    Type::Timestamp,
-];
 
 /// Lists jobs, newest first, without their payloads.
 ///
@@ -60,24 +39,23 @@ impl Default for JobFilter {
 }
 
 impl Operation for ListJobs {
+    type Row = JobMetadata;
     type Output = Vec<JobMetadata>;
-    const STATEMENT: StatementId = StatementId::ListJobs;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("list_jobs.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = JOB_COLUMNS;
+        Declaration::operator(StatementId::ListJobs, include_str!("list_jobs.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
         let filter = &self.filter;
         vec![
-            filter.queue.as_ref().map_or(Value::Null(Type::Text), |queue| Value::Text(queue.as_str())),
-            filter.state.map_or(Value::Null(Type::Int2), |state| Value::Int2(state.code())),
-            filter.after.map_or(Value::Null(Type::Uuid), Value::Uuid),
-            Value::Int8(i64::try_from(filter.limit).unwrap_or(i64::MAX)),
+            filter.queue.as_ref().map(|queue| queue.as_str()).param(),
+            filter.state.map(|state| state.code()).param(),
+            filter.after.param(),
+            filter.limit.param(),
         ]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<JobMetadata>, Error> {
-        rows.iter(Self::STATEMENT).map(|mut row| JobMetadata::read(&mut row)).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<JobMetadata>, Error> {
+        all::<Self>(rows)
     }
 }
 
@@ -89,17 +67,16 @@ pub struct Job {
 }
 
 impl Operation for Job {
+    type Row = JobMetadata;
     type Output = Option<JobMetadata>;
-    const STATEMENT: StatementId = StatementId::Job;
-    const DECLARATION: Declaration = Declaration::new(include_str!("job.sql"), ConnectionClass::Hot, roles::READ);
-    const COLUMNS: &'static [Type] = JOB_COLUMNS;
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Job, include_str!("job.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.id)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Option<JobMetadata>, Error> {
-        rows.at_most_one(Self::STATEMENT)?.map(|mut row| JobMetadata::read(&mut row)).transpose()
+    fn interpret(&self, rows: &Rows) -> Result<Option<JobMetadata>, Error> {
+        at_most_one::<Self>(rows)
     }
 }
 
@@ -110,28 +87,27 @@ pub struct Payload {
     pub id: Uuid,
 }
 
-/// A payload as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredPayload {
-    /// The codec.
-    pub codec: Codec,
-    /// The encoded payload.
-    pub bytes: Bytes,
+columns! {
+    /// A payload as it is stored.
+    pub struct StoredPayload {
+        /// The codec.
+        pub codec: Codec,
+        /// The encoded payload.
+        pub bytes: Bytes as "payload",
+    }
 }
 
 impl Operation for Payload {
+    type Row = StoredPayload;
     type Output = Option<StoredPayload>;
-    const STATEMENT: StatementId = StatementId::Payload;
-    const DECLARATION: Declaration = Declaration::new(include_str!("payload.sql"), ConnectionClass::Hot, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Int2, Type::Bytes];
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Payload, include_str!("payload.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.id)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Option<StoredPayload>, Error> {
-        let Some(mut row) = rows.at_most_one(Self::STATEMENT)? else { return Ok(None) };
-        Ok(Some(StoredPayload { codec: read_codec(&mut row)?, bytes: row.read()? }))
+    fn interpret(&self, rows: &Rows) -> Result<Option<StoredPayload>, Error> {
+        at_most_one::<Self>(rows)
     }
 }
 
@@ -145,34 +121,30 @@ pub struct ResolveSuffix {
     pub newest: Option<usize>,
 }
 
-/// A job whose id ends in a suffix.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobMatch {
-    /// Its id.
-    pub id: Uuid,
-    /// The name of its queue.
-    pub queue: String,
-    /// Its state.
-    pub state: State,
+columns! {
+    /// A job whose id ends in a suffix.
+    pub struct JobMatch {
+        /// Its id.
+        pub id: Uuid,
+        /// The name of its queue.
+        pub queue: String as "name",
+        /// Its state.
+        pub state: State,
+    }
 }
 
 impl Operation for ResolveSuffix {
+    type Row = JobMatch;
     type Output = Vec<JobMatch>;
-    const STATEMENT: StatementId = StatementId::ResolveSuffix;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("resolve_suffix.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Uuid, Type::Text, Type::Int2];
+        Declaration::operator(StatementId::ResolveSuffix, include_str!("resolve_suffix.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
-        let newest = self.newest.map(|newest| i64::try_from(newest).unwrap_or(i64::MAX));
-        vec![Value::Text(self.suffix.digits()), newest.map_or(Value::Null(Type::Int8), Value::Int8)]
+        vec![Value::Text(self.suffix.digits()), self.newest.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<JobMatch>, Error> {
-        let read = |mut row: crate::wire::Row<'_>| {
-            Ok(JobMatch { id: row.read()?, queue: row.read()?, state: read_state(&mut row)? })
-        };
-        rows.iter(Self::STATEMENT).map(read).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<JobMatch>, Error> {
+        all::<Self>(rows)
     }
 }
 
@@ -184,38 +156,32 @@ pub struct Attempts {
     pub id: Uuid,
 }
 
-/// A recorded attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AttemptRecord {
-    /// The number of the claim, from 1.
-    pub attempt: u32,
-    /// When it ended.
-    pub ended_at: Timestamp,
-    /// How it ended.
-    pub ending: Ending,
-    /// The name of its worker.
-    pub worker: Option<String>,
-    /// Why it ended, if it failed.
-    pub reason: Option<String>,
+columns! {
+    /// A recorded attempt.
+    pub struct AttemptRecord {
+        /// The number of the claim, from 1.
+        pub attempt: u32,
+        /// When it ended.
+        pub ended_at: Timestamp,
+        /// How it ended.
+        pub ending: Ending as "verdict",
+        /// The name of its worker.
+        pub worker: Option<String>,
+        /// Why it ended, if it failed.
+        pub reason: Option<String>,
+    }
 }
 
 impl Operation for Attempts {
+    type Row = AttemptRecord;
     type Output = Vec<AttemptRecord>;
-    const STATEMENT: StatementId = StatementId::Attempts;
-    const DECLARATION: Declaration = Declaration::new(include_str!("attempts.sql"), ConnectionClass::Hot, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Int4, Type::Timestamp, Type::Int2, Type::Text, Type::Text];
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Attempts, include_str!("attempts.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.id)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<AttemptRecord>, Error> {
-        let read = |mut row: crate::wire::Row<'_>| {
-            let (attempt, ended_at, code) = (read_count(&mut row)?, row.read()?, row.read()?);
-            let ending = Ending::from_code(code).ok_or_else(|| row.odd(format!("verdict {code}")))?;
-            Ok(AttemptRecord { attempt, ended_at, ending, worker: row.read()?, reason: row.read()? })
-        };
-        rows.iter(Self::STATEMENT).map(read).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<AttemptRecord>, Error> {
+        all::<Self>(rows)
     }
 }

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod claim;
+mod columns;
 mod copy_job;
 mod encoding;
 mod enqueue;
@@ -27,6 +28,7 @@ mod stats;
 
 pub use bulk::*;
 pub use claim::*;
+pub use columns::*;
 pub use copy_job::*;
 pub use encoding::*;
 pub use enqueue::*;
@@ -50,19 +52,31 @@ pub use sequences::*;
 pub use settle::*;
 pub use stats::*;
 
-pub(crate) use claim::read_retry_policy;
+use crate::wire::Rows;
+use crate::{Error, Operation};
 
-use crate::Error;
-use crate::wire::Row;
+/// Returns the rows of the reply to an operation.
+fn all<O: Operation>(rows: &Rows) -> Result<Vec<O::Row>, Error> {
+    rows.iter(O::STATEMENT).map(|mut row| row.read()).collect()
+}
 
-/// Reads the number, from 1, of an item in a batch of `length` items, and returns its index.
-fn read_index(row: &mut Row<'_>, length: usize) -> Result<usize, Error> {
-    let ordinal = row.read()?;
-    index_of(row, ordinal, length)
+/// Returns the only row of the reply to an operation.
+fn only<O: Operation>(rows: &Rows) -> Result<O::Row, Error> {
+    rows.only(O::STATEMENT)?.read()
+}
+
+/// Returns the only row of the reply to an operation, or `None` if there are no rows.
+fn at_most_one<O: Operation>(rows: &Rows) -> Result<Option<O::Row>, Error> {
+    rows.at_most_one(O::STATEMENT)?.map(|mut row| row.read()).transpose()
 }
 
 /// Returns the index of the item with this number, from 1, in a batch of `length` items.
-fn index_of(row: &Row<'_>, ordinal: i64, length: usize) -> Result<usize, Error> {
+fn index_of<O: Operation>(ordinal: i64, length: usize) -> Result<usize, Error> {
     let index = ordinal.checked_sub(1).and_then(|index| usize::try_from(index).ok()).filter(|index| *index < length);
-    index.ok_or_else(|| row.odd(format!("item {ordinal} of a batch of {length}")))
+    index.ok_or_else(|| odd::<O>(format!("item {ordinal} of a batch of {length}")))
+}
+
+/// Returns an error about an unexpected value in the reply to an operation.
+fn odd<O: Operation>(problem: impl Into<String>) -> Error {
+    Error::Reply { statement: O::STATEMENT, problem: problem.into() }
 }

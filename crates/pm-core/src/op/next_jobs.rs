@@ -1,8 +1,9 @@
 //! Showing the head of a queue.
 
+use super::all;
 use crate::job::JobMetadata;
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type, Value};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Parameter, Rows, Value, columns};
 use crate::{Error, Operation, Params, QueueName, StatementId};
 
 /// Lists the next jobs of a queue in the order in which they would be claimed, without claiming them.
@@ -28,56 +29,34 @@ pub struct Head {
 }
 
 impl Operation for NextJobs {
+    type Row = HeadRow;
     type Output = Head;
-    const STATEMENT: StatementId = StatementId::NextJobs;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("next_jobs.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[
-        Type::Bool,
-        Type::Bool,
-        Type::Uuid,
-        Type::Text,
-        Type::Int2,
-        Type::Int4,
-        Type::Int4,
-        Type::Int4,
-        Type::Int4,
-        Type::Int2,
-        Type::Timestamp,
-        Type::Timestamp,
-        Type::Timestamp,
-        Type::Timestamp,
-        Type::Int8,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Int8,
-        Type::Timestamp,
-    ];
+        Declaration::operator(StatementId::NextJobs, include_str!("next_jobs.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
-        vec![Value::Text(self.queue.as_str()), Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX))]
+        vec![Value::Text(self.queue.as_str()), self.limit.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Head, Error> {
-        if rows.is_empty() {
-            return Err(Error::QueueNotFound(self.queue.to_string()));
-        }
-        let mut head = Head::default();
-        for mut row in rows.iter(Self::STATEMENT) {
-            head.is_paused = row.read()?;
-            if row.read()? {
-                head.jobs.push(JobMetadata::read(&mut row)?);
-            }
-        }
-        Ok(head)
+    fn interpret(&self, rows: &Rows) -> Result<Head, Error> {
+        let rows = all::<Self>(rows)?;
+        let first = rows.first().ok_or_else(|| Error::QueueNotFound(self.queue.to_string()))?;
+        Ok(Head { is_paused: first.is_paused, jobs: rows.into_iter().filter_map(|row| row.job).collect() })
+    }
+}
+
+columns! {
+    /// A job, if the queue has one.
+    pub struct HeadRow {
+        pub is_paused: bool,
+        pub job: Option<JobMetadata>,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Columns;
 
     fn head(rows: &Rows) -> Result<Head, Error> {
         NextJobs { queue: QueueName::new("tasks").unwrap(), limit: 1 }.interpret(rows)
@@ -85,11 +64,10 @@ mod tests {
 
     #[test]
     fn an_empty_queue_is_distinguished_from_a_missing_one() {
-        let missing = Rows::builder(NextJobs::COLUMNS.len()).finish();
-        assert_eq!(head(&missing), Err(Error::QueueNotFound("tasks".to_owned())));
-        let mut empty = Rows::builder(NextJobs::COLUMNS.len());
-        [Some(&[1][..]), Some(&[0])].into_iter().for_each(|cell| empty.push(cell));
-        (2..NextJobs::COLUMNS.len()).for_each(|_| empty.push(None));
+        let columns = HeadRow::COLUMNS.len();
+        assert_eq!(head(&Rows::builder(columns).finish()), Err(Error::QueueNotFound("tasks".to_owned())));
+        let mut empty = Rows::builder(columns);
+        HeadRow { is_paused: true, job: None }.write(&mut empty);
         assert_eq!(head(&empty.finish()), Ok(Head { is_paused: true, jobs: Vec::new() }));
     }
 }

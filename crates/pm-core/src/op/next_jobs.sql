@@ -33,9 +33,12 @@ with recursive named as materialized (
   order by priority desc, seq, run_at
   limit $2::pg_catalog.int8
 )
-select named.paused as is_paused, next.id is not null as is_job, {job_columns}
+select named.paused as is_paused, shown.*
 from named
 left join next on true
-left join {schema}.job on job.id = any(array[next.id])
-left join {schema}.queue on queue.id = job.queue_id
+left join lateral (
+  select {job_columns}
+  from {schema}.job join {schema}.queue on queue.id = job.queue_id
+  where job.id = any(array[next.id])
+) shown on true
 order by next.priority desc, next.seq, next.run_at

@@ -1,9 +1,9 @@
 //! Notifying workers of other processes.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type, Value, column};
+use super::only;
+use crate::statement::{Declaration, roles};
+use crate::wire::{Rows, Value, column};
 use crate::{Error, Operation, Params, SchemaName, StatementId};
-use std::borrow::Cow;
 
 /// A notification that a line has ready jobs, or that a queue has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,21 +48,17 @@ pub struct Notify {
 }
 
 impl Operation for Notify {
+    type Row = u64;
     type Output = ();
-    const STATEMENT: StatementId = StatementId::Notify;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("notify.sql"), ConnectionClass::Hot, roles::ENQUEUE).in_transaction();
-    const COLUMNS: &'static [Type] = &[Type::Int8];
+        Declaration::hot(StatementId::Notify, include_str!("notify.sql"), roles::ENQUEUE).in_transaction();
 
     fn params(&self) -> Params<'_> {
-        vec![
-            Value::Text(&self.channel),
-            Value::TextArray(column(&self.notifications, |notification| Cow::Owned(notification.payload()))),
-        ]
+        vec![Value::Text(&self.channel), column(&self.notifications, |notification| notification.payload())]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<(), Error> {
-        rows.only(Self::STATEMENT)?.read::<i64>().map(drop)
+    fn interpret(&self, rows: &Rows) -> Result<(), Error> {
+        only::<Self>(rows).map(drop)
     }
 }
 
@@ -74,18 +70,17 @@ pub struct NotifyIdle {
 }
 
 impl Operation for NotifyIdle {
+    type Row = u64;
     type Output = u64;
-    const STATEMENT: StatementId = StatementId::NotifyIdle;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("notify_idle.sql"), ConnectionClass::Hot, roles::WORK);
-    const COLUMNS: &'static [Type] = &[Type::Int8];
+        Declaration::hot(StatementId::NotifyIdle, include_str!("notify_idle.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(&self.channel)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<u64, Error> {
-        rows.only(Self::STATEMENT)?.count()
+    fn interpret(&self, rows: &Rows) -> Result<u64, Error> {
+        only::<Self>(rows)
     }
 }
 

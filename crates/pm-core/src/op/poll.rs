@@ -1,11 +1,10 @@
 //! Polling queues.
 
-use crate::settings::read_lease_and_backoff;
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::time::{from_ms, whole_ms};
-use crate::wire::{Rows, Type, Value, column};
+use super::{RetryColumns, all};
+use crate::statement::{Declaration, roles};
+use crate::time::from_ms;
+use crate::wire::{Parameter, Rows, column, columns};
 use crate::{Backoff, Error, Operation, Params, QueueName, StatementId, Timestamp};
-use std::borrow::Cow;
 use std::time::Duration;
 
 /// Reads what there is to do on some queues. An idle worker sends only this statement.
@@ -53,41 +52,38 @@ pub struct FollowedQueue {
 }
 
 impl Operation for Poll {
+    type Row = PollRow;
     type Output = PollReply;
-    const STATEMENT: StatementId = StatementId::Poll;
-    const DECLARATION: Declaration = Declaration::new(include_str!("poll.sql"), ConnectionClass::Hot, roles::WORK);
-    const COLUMNS: &'static [Type] = &[
-        Type::Int4,
-        Type::Text,
-        Type::Bool,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int4Array,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-    ];
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Poll, include_str!("poll.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
-        vec![
-            Value::TextArray(column(&self.queues, |queue| Cow::Borrowed(queue.as_str()))),
-            self.due_bound.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
-            self.sleep.map_or(Value::Null(Type::Int8), |sleep| Value::Int8(whole_ms(sleep))),
-        ]
+        vec![column(&self.queues, |queue| queue.as_str()), self.due_bound.param(), self.sleep.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<PollReply, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<PollReply, Error> {
         let mut reply = PollReply::default();
-        for mut row in rows.iter(Self::STATEMENT) {
-            let (id, name, paused) = (row.read()?, row.read()?, row.read()?);
-            let (lease, backoff) = read_lease_and_backoff(&mut row)?;
-            reply.queues.push(FollowedQueue { id, name, paused, lease, backoff, priorities: row.read()? });
-            reply.next_due = row.read::<Option<i64>>()?.map(from_ms);
-            reply.next_expiry = row.read::<Option<i64>>()?.map(from_ms);
-            reply.next_tick = row.read::<Option<i64>>()?.map(from_ms);
+        for row in all::<Self>(rows)? {
+            let PollRow { id, name, paused, lease, retries, priorities, due_ms, expiry_ms, tick_ms } = row;
+            let backoff = retries.of_queue::<Self>()?;
+            reply.queues.push(FollowedQueue { id, name, paused, lease, backoff, priorities });
+            [reply.next_due, reply.next_expiry, reply.next_tick] =
+                [due_ms, expiry_ms, tick_ms].map(|ms| ms.map(from_ms));
         }
         Ok(reply)
+    }
+}
+
+columns! {
+    /// A queue, and the milliseconds until there is something to do on any.
+    pub struct PollRow {
+        pub id: i32,
+        pub name: String,
+        pub paused: bool,
+        pub lease: Duration as "lease_ms",
+        pub retries: RetryColumns,
+        pub priorities: Vec<i32>,
+        pub due_ms: Option<i64>,
+        pub expiry_ms: Option<i64>,
+        pub tick_ms: Option<i64>,
     }
 }

@@ -1,8 +1,9 @@
 //! Promoting jobs that are due.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::only;
+use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
-use crate::wire::{Rows, Type, Value};
+use crate::wire::{Parameter, Rows, columns};
 use crate::{Error, Operation, Params, StatementId, Timestamp};
 use std::time::Duration;
 
@@ -32,21 +33,25 @@ impl Promote {
 }
 
 impl Operation for Promote {
+    type Row = PromoteRow;
     type Output = Promoted;
-    const STATEMENT: StatementId = StatementId::Promote;
-    const DECLARATION: Declaration = Declaration::new(include_str!("promote.sql"), ConnectionClass::Hot, roles::WORK);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Timestamp, Type::Int8];
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Promote, include_str!("promote.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
-        vec![
-            Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX)),
-            self.bound.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
-        ]
+        vec![self.limit.param(), self.bound.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Promoted, Error> {
-        let mut row = rows.only(Self::STATEMENT)?;
-        let promoted = row.count()?;
-        Ok(Promoted { promoted, upto: row.read()?, next_due: row.read::<Option<i64>>()?.map(from_ms) })
+    fn interpret(&self, rows: &Rows) -> Result<Promoted, Error> {
+        let PromoteRow { promoted, upto, next_ms } = only::<Self>(rows)?;
+        Ok(Promoted { promoted, upto, next_due: next_ms.map(from_ms) })
+    }
+}
+
+columns! {
+    /// The result of a promotion.
+    pub struct PromoteRow {
+        pub promoted: u64,
+        pub upto: Option<Timestamp>,
+        pub next_ms: Option<i64>,
     }
 }

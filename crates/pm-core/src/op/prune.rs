@@ -1,7 +1,8 @@
 //! Deleting and renaming queues, and pruning ended jobs past their retention.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type, Value};
+use super::{at_most_one, only};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Parameter, Rows, Value, columns};
 use crate::{Error, Failure, Operation, Params, QueueName, StatementId};
 use uuid::Uuid;
 
@@ -14,20 +15,21 @@ pub struct BeginQueueDeletion {
 }
 
 impl Operation for BeginQueueDeletion {
+    type Row = i32;
     /// The id of the queue.
     type Output = i32;
-    const STATEMENT: StatementId = StatementId::BeginQueueDeletion;
-    const DECLARATION: Declaration =
-        Declaration::new(include_str!("begin_queue_deletion.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int4];
+    const DECLARATION: Declaration = Declaration::operator(
+        StatementId::BeginQueueDeletion,
+        include_str!("begin_queue_deletion.sql"),
+        roles::OPERATE,
+    );
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<i32, Error> {
-        let row = rows.at_most_one(Self::STATEMENT)?;
-        row.ok_or_else(|| Error::QueueNotFound(self.name.to_string()))?.read()
+    fn interpret(&self, rows: &Rows) -> Result<i32, Error> {
+        at_most_one::<Self>(rows)?.ok_or_else(|| Error::QueueNotFound(self.name.to_string()))
     }
 }
 
@@ -41,20 +43,18 @@ pub struct RenameQueue {
 }
 
 impl Operation for RenameQueue {
+    type Row = i32;
     /// The id of the queue.
     type Output = i32;
-    const STATEMENT: StatementId = StatementId::RenameQueue;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("rename_queue.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int4];
+        Declaration::operator(StatementId::RenameQueue, include_str!("rename_queue.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.from.as_str()), Value::Text(self.to.as_str())]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<i32, Error> {
-        let row = rows.at_most_one(Self::STATEMENT)?;
-        row.ok_or_else(|| Error::QueueNotFound(self.from.to_string()))?.read()
+    fn interpret(&self, rows: &Rows) -> Result<i32, Error> {
+        at_most_one::<Self>(rows)?.ok_or_else(|| Error::QueueNotFound(self.from.to_string()))
     }
 
     fn refusal(&self, failure: &Failure) -> Option<Error> {
@@ -75,15 +75,17 @@ pub struct PruneJobs {
     pub queue_id: Option<i32>,
 }
 
-/// The result of pruning one page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PrunedPage {
-    /// The last id of the page; `None` if this was the last page.
-    pub upto: Option<Uuid>,
-    /// How many jobs were read.
-    pub seen: u64,
-    /// How many jobs were deleted.
-    pub deleted: u64,
+columns! {
+    /// The result of pruning one page.
+    #[derive(Copy)]
+    pub struct PrunedPage {
+        /// How many jobs were read.
+        pub seen: u64,
+        /// The last id of the page; `None` if this was the last page.
+        pub upto: Option<Uuid>,
+        /// How many jobs were deleted.
+        pub deleted: u64,
+    }
 }
 
 impl PruneJobs {
@@ -92,26 +94,18 @@ impl PruneJobs {
 }
 
 impl Operation for PruneJobs {
+    type Row = PrunedPage;
     type Output = PrunedPage;
-    const STATEMENT: StatementId = StatementId::PruneJobs;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("prune_jobs.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Uuid, Type::Int8];
+        Declaration::operator(StatementId::PruneJobs, include_str!("prune_jobs.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
-        vec![
-            self.after.map_or(Value::Null(Type::Uuid), Value::Uuid),
-            Value::Int8(i64::try_from(self.page).unwrap_or(i64::MAX)),
-            self.queue_id.map_or(Value::Null(Type::Int4), Value::Int4),
-        ]
+        vec![self.after.param(), self.page.param(), self.queue_id.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<PrunedPage, Error> {
-        let mut row = rows.only(Self::STATEMENT)?;
-        let seen = row.count()?;
-        let upto: Option<Uuid> = row.read()?;
-        let deleted = row.count()?;
-        Ok(PrunedPage { upto: upto.filter(|_| seen >= self.page as u64), seen, deleted })
+    fn interpret(&self, rows: &Rows) -> Result<PrunedPage, Error> {
+        let page = only::<Self>(rows)?;
+        Ok(PrunedPage { upto: page.upto.filter(|_| page.seen >= self.page as u64), ..page })
     }
 }
 
@@ -125,19 +119,24 @@ pub struct DeleteEmptyQueues {
 }
 
 impl Operation for DeleteEmptyQueues {
+    type Row = DeletedQueues;
     type Output = u64;
-    const STATEMENT: StatementId = StatementId::DeleteEmptyQueues;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("delete_empty_queues.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int8];
+        Declaration::operator(StatementId::DeleteEmptyQueues, include_str!("delete_empty_queues.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
-        vec![self.queue_id.map_or(Value::Null(Type::Int4), Value::Int4)]
+        vec![self.queue_id.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<u64, Error> {
-        let mut row = rows.only(Self::STATEMENT)?;
-        let _deleted: i64 = row.read()?;
-        row.count()
+    fn interpret(&self, rows: &Rows) -> Result<u64, Error> {
+        Ok(only::<Self>(rows)?.remaining)
+    }
+}
+
+columns! {
+    /// How many queues were deleted, and how many remain to be.
+    pub struct DeletedQueues {
+        pub queues: u64,
+        pub remaining: u64,
     }
 }

@@ -1,8 +1,9 @@
 //! Operations on queues.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::{SettingsColumns, all, at_most_one, only};
+use crate::statement::{Declaration, roles};
 use crate::time::whole_ms;
-use crate::wire::{Row, Rows, Type, Value};
+use crate::wire::{Parameter, Rows, Type, Value, column, columns};
 use crate::{Error, Operation, Params, QueueName, QueueSettings, SettingsChange, State, StatementId};
 
 /// Creates a queue, unless one of this name exists, which is left as it is. Returns whether it was created.
@@ -15,18 +16,17 @@ pub struct CreateQueue {
 }
 
 impl Operation for CreateQueue {
+    type Row = i32;
     type Output = bool;
-    const STATEMENT: StatementId = StatementId::CreateQueue;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("create_queue.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int4];
+        Declaration::operator(StatementId::CreateQueue, include_str!("create_queue.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str()), Value::Bool(self.paused)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<bool, Error> {
-        Ok(rows.at_most_one(Self::STATEMENT)?.is_some())
+    fn interpret(&self, rows: &Rows) -> Result<bool, Error> {
+        Ok(at_most_one::<Self>(rows)?.is_some())
     }
 }
 
@@ -38,18 +38,17 @@ pub struct PauseQueue {
 }
 
 impl Operation for PauseQueue {
+    type Row = i32;
     type Output = i32;
-    const STATEMENT: StatementId = StatementId::PauseQueue;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("pause_queue.sql"), ConnectionClass::Operator, roles::OPERATE).repeatable();
-    const COLUMNS: &'static [Type] = &[Type::Int4];
+        Declaration::operator(StatementId::PauseQueue, include_str!("pause_queue.sql"), roles::OPERATE).repeatable();
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<i32, Error> {
-        found(rows.at_most_one(Self::STATEMENT)?, &self.name)?.read()
+    fn interpret(&self, rows: &Rows) -> Result<i32, Error> {
+        found::<Self>(rows, &self.name)
     }
 }
 
@@ -60,29 +59,29 @@ pub struct ResumeQueue {
     pub name: QueueName,
 }
 
-/// The result of a resume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resumed {
-    /// The id of the queue.
-    pub queue_id: i32,
-    /// How many jobs are no longer paused, including those that had been paused individually.
-    pub freed: u64,
+columns! {
+    /// The result of a resume.
+    #[derive(Copy)]
+    pub struct Resumed {
+        /// The id of the queue.
+        pub queue_id: i32 as "id",
+        /// How many jobs are no longer paused, including those that had been paused individually.
+        pub freed: u64 as "unpaused",
+    }
 }
 
 impl Operation for ResumeQueue {
+    type Row = Resumed;
     type Output = Resumed;
-    const STATEMENT: StatementId = StatementId::ResumeQueue;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("resume_queue.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int4, Type::Int8];
+        Declaration::operator(StatementId::ResumeQueue, include_str!("resume_queue.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Resumed, Error> {
-        let mut row = found(rows.at_most_one(Self::STATEMENT)?, &self.name)?;
-        Ok(Resumed { queue_id: row.read()?, freed: row.count()? })
+    fn interpret(&self, rows: &Rows) -> Result<Resumed, Error> {
+        found::<Self>(rows, &self.name)
     }
 }
 
@@ -94,18 +93,17 @@ pub struct CountPending {
 }
 
 impl Operation for CountPending {
+    type Row = u64;
     type Output = u64;
-    const STATEMENT: StatementId = StatementId::CountPending;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("count_pending.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Int8];
+        Declaration::operator(StatementId::CountPending, include_str!("count_pending.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Int4(self.queue_id)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<u64, Error> {
-        rows.only(Self::STATEMENT)?.count()
+    fn interpret(&self, rows: &Rows) -> Result<u64, Error> {
+        only::<Self>(rows)
     }
 }
 
@@ -148,54 +146,50 @@ pub struct Count {
 }
 
 impl Operation for ListQueues {
+    type Row = QueueRow;
     type Output = Vec<QueueSummary>;
-    const STATEMENT: StatementId = StatementId::ListQueues;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("list_queues.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[
-        Type::Text,
-        Type::Bool,
-        Type::Int8,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Int8,
-        Type::Bool,
-        Type::Bool,
-        Type::Bool,
-    ];
+        Declaration::operator(StatementId::ListQueues, include_str!("list_queues.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
-        vec![self.name.as_ref().map_or(Value::Null(Type::Text), |name| Value::Text(name.as_str()))]
+        vec![self.name.as_ref().map(|name| name.as_str()).param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<QueueSummary>, Error> {
-        rows.iter(Self::STATEMENT).map(read_summary).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<QueueSummary>, Error> {
+        all::<Self>(rows)?.into_iter().map(summary).collect()
     }
 }
 
-fn read_summary(mut row: Row<'_>) -> Result<QueueSummary, Error> {
-    let (name, paused) = (row.read()?, row.read()?);
-    let settings = QueueSettings::read(&mut row)?;
-    let (pending, paused_jobs, in_progress) = (row.count()?, row.count()?, row.count()?);
-    let (finished, failed) = (row.count()?, row.count()?);
-    let (pending_is_estimate, finished_is_estimate, failed_is_estimate) = (row.read()?, row.read()?, row.read()?);
+columns! {
+    /// A queue, with the numbers of its jobs as they are stored.
+    pub struct QueueRow {
+        pub name: String,
+        pub paused: bool,
+        pub settings: SettingsColumns,
+        pub pending: u64,
+        pub paused_jobs: u64,
+        pub in_progress: u64,
+        pub finished: u64,
+        pub failed: u64,
+        pub pending_is_estimate: bool,
+        pub finished_is_estimate: bool,
+        pub failed_is_estimate: bool,
+    }
+}
+
+fn summary(row: QueueRow) -> Result<QueueSummary, Error> {
+    let QueueRow { name, paused, pending, paused_jobs, .. } = row;
     let paused_is_estimate = paused_jobs > 10_000;
     // A pending job of a paused queue is shown as paused.
     let (shown_pending, shown_paused) = if paused { (0, pending + paused_jobs) } else { (pending, paused_jobs) };
     let counts = [
-        Count { jobs: shown_pending, is_estimate: pending_is_estimate && !paused },
-        Count { jobs: shown_paused, is_estimate: paused_is_estimate || (pending_is_estimate && paused) },
-        Count { jobs: in_progress, is_estimate: false },
-        Count { jobs: finished, is_estimate: finished_is_estimate },
-        Count { jobs: failed, is_estimate: failed_is_estimate },
+        Count { jobs: shown_pending, is_estimate: row.pending_is_estimate && !paused },
+        Count { jobs: shown_paused, is_estimate: paused_is_estimate || (row.pending_is_estimate && paused) },
+        Count { jobs: row.in_progress, is_estimate: false },
+        Count { jobs: row.finished, is_estimate: row.finished_is_estimate },
+        Count { jobs: row.failed, is_estimate: row.failed_is_estimate },
     ];
-    Ok(QueueSummary { name, paused, settings, counts })
+    Ok(QueueSummary { name, paused, settings: row.settings.settings::<ListQueues>()?, counts })
 }
 
 /// Reads the settings of a queue.
@@ -206,17 +200,16 @@ pub struct Settings {
 }
 
 impl Operation for Settings {
+    type Row = SettingsColumns;
     type Output = QueueSettings;
-    const STATEMENT: StatementId = StatementId::Settings;
-    const DECLARATION: Declaration = Declaration::new(include_str!("settings.sql"), ConnectionClass::Hot, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8];
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Settings, include_str!("settings.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<QueueSettings, Error> {
-        QueueSettings::read(&mut found(rows.at_most_one(Self::STATEMENT)?, &self.name)?)
+    fn interpret(&self, rows: &Rows) -> Result<QueueSettings, Error> {
+        found::<Self>(rows, &self.name)?.settings::<Self>()
     }
 }
 
@@ -240,34 +233,30 @@ impl SetQueue {
 }
 
 impl Operation for SetQueue {
+    type Row = SettingsColumns;
     type Output = QueueSettings;
-    const STATEMENT: StatementId = StatementId::SetQueue;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("set_queue.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int4, Type::Int8Array, Type::Int2, Type::Int8];
+        Declaration::operator(StatementId::SetQueue, include_str!("set_queue.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
-        let change = &self.change;
-        let int8 = |value: Option<i64>| value.map_or(Value::Null(Type::Int8), Value::Int8);
-        let table =
-            change.retry.backoff.as_ref().map(|table| table.iter().map(|delay| Some(whole_ms(*delay))).collect());
+        let SettingsChange { lease, retry, retain } = &self.change;
+        let table = retry.backoff.as_ref().map(|table| column(table, |delay| whole_ms(*delay)));
         vec![
             Value::Text(self.name.as_str()),
-            int8(change.lease.map(whole_ms)),
-            change.retry.max_retries.map_or(Value::Null(Type::Int4), |retries| Value::Int4(retries as i32)),
-            table.map_or(Value::Null(Type::Int8Array), Value::Int8Array),
-            change.retry.jitter_percent.map_or(Value::Null(Type::Int2), |percent| Value::Int2(percent.into())),
+            lease.param(),
+            retry.max_retries.map(|retries| retries as i32).param(),
+            table.unwrap_or(Value::Null(Type::Int8Array)),
+            retry.jitter_percent.map(i16::from).param(),
             // A negative retention means for ever.
-            int8(change.retain.map(|retain| retain.map_or(-1, whole_ms))),
+            retain.map(|retain| retain.map_or(-1, whole_ms)).param(),
         ]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<QueueSettings, Error> {
-        let mut row = found(rows.at_most_one(Self::STATEMENT)?, &self.name)?;
-        QueueSettings::read(&mut row)
+    fn interpret(&self, rows: &Rows) -> Result<QueueSettings, Error> {
+        found::<Self>(rows, &self.name)?.settings::<Self>()
     }
 }
 
-fn found<'a>(row: Option<Row<'a>>, name: &QueueName) -> Result<Row<'a>, Error> {
-    row.ok_or_else(|| Error::QueueNotFound(name.to_string()))
+fn found<O: Operation>(rows: &Rows, name: &QueueName) -> Result<O::Row, Error> {
+    at_most_one::<O>(rows)?.ok_or_else(|| Error::QueueNotFound(name.to_string()))
 }

@@ -1,8 +1,9 @@
 //! Reaping expired leases.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::only;
+use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
-use crate::wire::{Rows, Type, Value};
+use crate::wire::{Parameter, Rows, Value, columns};
 use crate::{Error, Operation, Params, StatementId};
 use std::time::Duration;
 
@@ -31,18 +32,24 @@ impl Reap {
 }
 
 impl Operation for Reap {
+    type Row = ReapRow;
     type Output = Reaped;
-    const STATEMENT: StatementId = StatementId::Reap;
-    const DECLARATION: Declaration = Declaration::new(include_str!("reap.sql"), ConnectionClass::Hot, roles::WORK);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Int8];
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Reap, include_str!("reap.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
-        vec![Value::Int8(i64::try_from(self.limit).unwrap_or(i64::MAX)), Value::Int8(self.seed)]
+        vec![self.limit.param(), Value::Int8(self.seed)]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Reaped, Error> {
-        let mut row = rows.only(Self::STATEMENT)?;
-        let reaped = row.count()?;
-        Ok(Reaped { reaped, next_expiry: row.read::<Option<i64>>()?.map(from_ms) })
+    fn interpret(&self, rows: &Rows) -> Result<Reaped, Error> {
+        let ReapRow { reaped, next_ms } = only::<Self>(rows)?;
+        Ok(Reaped { reaped, next_expiry: next_ms.map(from_ms) })
+    }
+}
+
+columns! {
+    /// The result of a reap.
+    pub struct ReapRow {
+        pub reaped: u64,
+        pub next_ms: Option<i64>,
     }
 }

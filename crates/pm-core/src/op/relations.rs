@@ -1,41 +1,42 @@
 //! The relations in pm's schema, and the privileges of a role there.
 
+use super::{all, index_of};
 use crate::grants::{self, Grant, RoleKind};
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Row, Rows, Type, Value, column, optional_column};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Parameter, Rows, column, columns, optional_column, stored};
 use crate::{Error, Operation, Params, StatementId};
-use std::borrow::Cow;
 
 /// Lists the tables and sequences in pm's schema, and other schemas with tables like pm's. It needs no privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relations;
 
-/// A relation in pm's schema, or another schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relation {
-    /// The current role.
-    pub role: String,
-    /// The name of the relation, without the schema, or of the other schema.
-    pub name: String,
-    /// Its kind.
-    pub kind: RelationKind,
-    /// Whether it is unlogged: emptied when the server crashes, and not replicated.
-    pub is_unlogged: bool,
-    /// Whether row-level security is enabled on it, for any role.
-    pub is_secured: bool,
-    /// Whether row-level security filters the rows that the current role sees.
-    pub is_filtered: bool,
-    /// The names of its enabled triggers other than pm's and Postgres's own, separated by commas; `None` if it has
-    /// none.
-    pub triggers: Option<String>,
-    /// The names of its enabled rewrite rules, separated by commas; `None` if it has none.
-    pub rules: Option<String>,
-    /// Whether it is distributed over several servers (Citus).
-    pub is_distributed: bool,
-    /// Whether pm's trigger is enabled that deletes with each job the rows that belong to it.
-    pub clears_up: bool,
-    /// The client encoding of the connection.
-    pub client_encoding: String,
+columns! {
+    /// A relation in pm's schema, or another schema.
+    pub struct Relation {
+        /// The current role.
+        pub role: String,
+        /// The name of the relation, without the schema, or of the other schema.
+        pub name: String,
+        /// Its kind.
+        pub kind: RelationKind,
+        /// Whether it is unlogged: emptied when the server crashes, and not replicated.
+        pub is_unlogged: bool,
+        /// Whether row-level security is enabled on it, for any role.
+        pub is_secured: bool,
+        /// Whether row-level security filters the rows that the current role sees.
+        pub is_filtered: bool,
+        /// The names of its enabled triggers other than pm's and Postgres's own, separated by commas; `None` if it has
+        /// none.
+        pub triggers: Option<String>,
+        /// The names of its enabled rewrite rules, separated by commas; `None` if it has none.
+        pub rules: Option<String>,
+        /// Whether it is distributed over several servers (Citus).
+        pub is_distributed: bool,
+        /// Whether pm's trigger is enabled that deletes with each job the rows that belong to it.
+        pub clears_up: bool,
+        /// The client encoding of the connection.
+        pub client_encoding: String,
+    }
 }
 
 /// The kinds of relations.
@@ -56,58 +57,34 @@ pub enum RelationKind {
 }
 
 impl Operation for Relations {
+    type Row = Relation;
     type Output = Vec<Relation>;
-    const STATEMENT: StatementId = StatementId::Relations;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("relations.sql"), ConnectionClass::Operator, roles::ALL);
-    const COLUMNS: &'static [Type] = &[
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Bool,
-        Type::Bool,
-        Type::Bool,
-        Type::Text,
-        Type::Text,
-        Type::Bool,
-        Type::Bool,
-        Type::Text,
-    ];
+        Declaration::operator(StatementId::Relations, include_str!("relations.sql"), roles::ALL);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<Vec<Relation>, Error> {
-        rows.iter(Self::STATEMENT).map(read_relation).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<Relation>, Error> {
+        all::<Self>(rows)
     }
 }
 
-fn read_relation(mut row: Row<'_>) -> Result<Relation, Error> {
-    let (role, name) = (row.read()?, row.read()?);
-    let kind: String = row.read()?;
-    let kind = match kind.as_str() {
-        "r" => RelationKind::Table,
-        "p" => RelationKind::Partitioned,
-        "v" | "m" => RelationKind::View,
-        "f" => RelationKind::Foreign,
-        "S" => RelationKind::Sequence,
-        "n" => RelationKind::OtherSchema,
-        odd => return Err(row.odd(format!("relation kind {odd:?}"))),
-    };
-    Ok(Relation {
-        role,
-        name,
-        kind,
-        is_unlogged: row.read()?,
-        is_secured: row.read()?,
-        is_filtered: row.read()?,
-        triggers: row.read()?,
-        rules: row.read()?,
-        is_distributed: row.read()?,
-        clears_up: row.read()?,
-        client_encoding: row.read()?,
-    })
+stored! {
+    RelationKind as String: |column| match column.as_str() {
+        "r" => Some(RelationKind::Table),
+        "p" => Some(RelationKind::Partitioned),
+        "v" | "m" => Some(RelationKind::View),
+        "f" => Some(RelationKind::Foreign),
+        "S" => Some(RelationKind::Sequence),
+        "n" => Some(RelationKind::OtherSchema),
+        _ => None,
+    }, |kind| match kind {
+        RelationKind::Table => "r",
+        RelationKind::Partitioned => "p",
+        RelationKind::View => "v",
+        RelationKind::Foreign => "f",
+        RelationKind::Sequence => "S",
+        RelationKind::OtherSchema => "n",
+    }
+    .to_owned();
 }
 
 /// Checks which privileges a role has. It needs no privileges.
@@ -162,31 +139,38 @@ impl HeldPrivileges {
 }
 
 impl Operation for Privileges {
+    type Row = PrivilegeRow;
     type Output = HeldPrivileges;
-    const STATEMENT: StatementId = StatementId::Privileges;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("privileges.sql"), ConnectionClass::Operator, roles::ALL);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Text, Type::Bool];
+        Declaration::operator(StatementId::Privileges, include_str!("privileges.sql"), roles::ALL);
 
     fn params(&self) -> Params<'_> {
-        let text = |text: &'static str| Cow::Borrowed(text);
         vec![
-            self.role.as_deref().map_or(Value::Null(Type::Text), Value::Text),
-            optional_column(&self.grants, |grant| grant.object.map(text), Value::TextArray),
-            Value::TextArray(column(&self.grants, |grant| text(grant.privilege))),
-            optional_column(&self.grants, |grant| grant.column.map(text), Value::TextArray),
+            self.role.as_deref().param(),
+            optional_column(&self.grants, |grant| grant.object),
+            column(&self.grants, |grant| grant.privilege),
+            optional_column(&self.grants, |grant| grant.column),
         ]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<HeldPrivileges, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<HeldPrivileges, Error> {
         let mut found = HeldPrivileges::default();
-        for mut row in rows.iter(Self::STATEMENT) {
-            let index = super::read_index(&mut row, self.grants.len())?;
-            found.role = row.read()?;
-            if !row.read::<bool>()? {
+        for PrivilegeRow { ordinal, role, has_privilege } in all::<Self>(rows)? {
+            let index = index_of::<Self>(ordinal, self.grants.len())?;
+            found.role = role;
+            if !has_privilege {
                 found.lacking.push(self.grants[index]);
             }
         }
         Ok(found)
+    }
+}
+
+columns! {
+    /// The number of a privilege, and whether the role has it.
+    pub struct PrivilegeRow {
+        pub ordinal: i64,
+        pub role: String,
+        pub has_privilege: bool,
     }
 }

@@ -1,9 +1,15 @@
 //! Operations on schedules.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
+use super::{RetryColumns, all, at_most_one, odd};
+use crate::statement::{Declaration, roles};
 use crate::time::whole_ms;
-use crate::wire::{Rows, Type, Value};
-use crate::{Error, NewSchedule, Operation, Params, ScheduleMetadata, ScheduleName, StatementId, Timestamp};
+use crate::wire::{Parameter, Rows, Type, Value, column, columns};
+use crate::{
+    Codec, Error, Missed, NewSchedule, Operation, Overlap, Params, ScheduleMetadata, ScheduleName, StatementId,
+    Timestamp,
+};
+use bytes::Bytes;
+use uuid::Uuid;
 
 /// Lists schedules by name, with the database's time, from which their next ticks are computed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,48 +28,74 @@ pub struct ScheduleReading {
 }
 
 impl Operation for ListSchedules {
+    type Row = ScheduleRow;
     type Output = ScheduleReading;
-    const STATEMENT: StatementId = StatementId::ListSchedules;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("list_schedules.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[
-        Type::Timestamp,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Text,
-        Type::Int2,
-        Type::Int2,
-        Type::Int2,
-        Type::Bool,
-        Type::Timestamp,
-        Type::Timestamp,
-        Type::Uuid,
-        Type::Int4,
-        Type::Text,
-        Type::Int4,
-        Type::Int8Array,
-        Type::Int2,
-        Type::Int2,
-        Type::Int8,
-        Type::Bytes,
-        Type::Int8,
-    ];
+        Declaration::operator(StatementId::ListSchedules, include_str!("list_schedules.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
-        vec![self.name.as_ref().map_or(Value::Null(Type::Text), |name| Value::Text(name.as_str()))]
+        vec![self.name.as_ref().map(|name| name.as_str()).param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<ScheduleReading, Error> {
-        let mut reading: Option<ScheduleReading> = None;
-        for mut row in rows.iter(Self::STATEMENT) {
-            let now = row.read()?;
-            let reading = reading.get_or_insert_with(|| ScheduleReading { now, schedules: Vec::new() });
-            if let Some(name) = row.read()? {
-                reading.schedules.push(ScheduleMetadata::read(&mut row, now, name)?);
-            }
+    fn interpret(&self, rows: &Rows) -> Result<ScheduleReading, Error> {
+        let rows = all::<Self>(rows)?;
+        let now = rows.first().ok_or_else(|| odd::<Self>("no row"))?.read_at;
+        let schedules = rows.into_iter().filter_map(|row| Some(row.schedule?.metadata(row.read_at)));
+        Ok(ScheduleReading { now, schedules: schedules.collect() })
+    }
+}
+
+columns! {
+    /// A schedule, if there is one, and the time.
+    pub struct ScheduleRow {
+        pub read_at: Timestamp,
+        pub schedule: Option<ScheduleColumns>,
+    }
+
+    /// A schedule as it is stored.
+    pub struct ScheduleColumns {
+        pub name: String,
+        pub queue: String,
+        pub cron: String,
+        pub zone: String,
+        pub missed: Missed,
+        pub overlap: Overlap,
+        pub paused: bool,
+        pub next_tick: Option<Timestamp>,
+        pub last_tick: Option<Timestamp>,
+        pub last_job: Option<Uuid>,
+        pub priority: i32,
+        pub description: Option<String>,
+        pub retries: RetryColumns,
+        pub codec: Codec,
+        pub payload_bytes: u64,
+        pub payload: Option<Bytes>,
+        pub revision: i64,
+    }
+}
+
+impl ScheduleColumns {
+    fn metadata(self, read_at: Timestamp) -> ScheduleMetadata {
+        ScheduleMetadata {
+            name: self.name,
+            queue: self.queue,
+            cron: self.cron,
+            zone: self.zone,
+            missed: self.missed,
+            overlap: self.overlap,
+            paused: self.paused,
+            next_tick: self.next_tick,
+            last_tick: self.last_tick,
+            last_job: self.last_job,
+            priority: self.priority,
+            description: self.description,
+            retry: self.retries.overrides(),
+            codec: self.codec,
+            payload_bytes: self.payload_bytes,
+            payload: self.payload,
+            revision: self.revision,
+            read_at,
         }
-        reading.ok_or_else(|| Error::Reply { statement: Self::STATEMENT, problem: "no row".to_owned() })
     }
 }
 
@@ -93,39 +125,36 @@ impl SetSchedule {
 }
 
 impl Operation for SetSchedule {
+    type Row = bool;
     type Output = bool;
-    const STATEMENT: StatementId = StatementId::SetSchedule;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("set_schedule.sql"), ConnectionClass::Operator, roles::OPERATE).human_text(9);
-    const COLUMNS: &'static [Type] = &[Type::Bool];
+        Declaration::operator(StatementId::SetSchedule, include_str!("set_schedule.sql"), roles::OPERATE).human_text(9);
 
     fn params(&self) -> Params<'_> {
         let NewSchedule { name, queue, cron, missed, overlap, payload, options } = &self.schedule;
         let (missed, limit) = missed.code();
-        let table = |table: &Vec<_>| Value::Int8Array(table.iter().map(|delay| Some(whole_ms(*delay))).collect());
-        let retries = |retries| Value::Int4(i32::try_from(retries).unwrap_or(i32::MAX));
+        let table = options.retry.backoff.as_ref().map(|table| column(table, |delay| whole_ms(*delay)));
         vec![
             Value::Text(name.as_str()),
             Value::Text(queue.as_str()),
             Value::Text(cron.expression()),
             Value::Text(cron.zone()),
             Value::Int2(missed),
-            limit.map_or(Value::Null(Type::Int2), Value::Int2),
+            limit.param(),
             Value::Int2(overlap.code()),
-            self.next_tick.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
+            self.next_tick.param(),
             Value::Int4(options.priority),
-            options.description.as_deref().map_or(Value::Null(Type::Text), Value::Text),
-            options.retry.max_retries.map_or(Value::Null(Type::Int4), retries),
-            options.retry.backoff.as_ref().map_or(Value::Null(Type::Int8Array), table),
-            options.retry.jitter_percent.map_or(Value::Null(Type::Int2), |percent| Value::Int2(i16::from(percent))),
+            options.description.as_deref().param(),
+            options.retry.max_retries.map(|retries| retries as i32).param(),
+            table.unwrap_or(Value::Null(Type::Int8Array)),
+            options.retry.jitter_percent.map(i16::from).param(),
             Value::Int2(options.codec.code()),
             Value::Bytes(payload),
         ]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<bool, Error> {
-        let row = rows.at_most_one(Self::STATEMENT)?;
-        row.ok_or_else(|| Error::QueueNotFound(self.schedule.queue.to_string()))?.read()
+    fn interpret(&self, rows: &Rows) -> Result<bool, Error> {
+        at_most_one::<Self>(rows)?.ok_or_else(|| Error::QueueNotFound(self.schedule.queue.to_string()))
     }
 }
 
@@ -162,23 +191,17 @@ impl HoldSchedule {
 }
 
 impl Operation for HoldSchedule {
+    type Row = i32;
     type Output = bool;
-    const STATEMENT: StatementId = StatementId::HoldSchedule;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("hold_schedule.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int4];
+        Declaration::operator(StatementId::HoldSchedule, include_str!("hold_schedule.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
-        vec![
-            Value::Text(self.name.as_str()),
-            Value::Bool(self.paused),
-            self.next_tick.map_or(Value::Null(Type::Timestamp), Value::Timestamp),
-            self.revision.map_or(Value::Null(Type::Int8), Value::Int8),
-        ]
+        vec![Value::Text(self.name.as_str()), Value::Bool(self.paused), self.next_tick.param(), self.revision.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<bool, Error> {
-        Ok(rows.at_most_one(Self::STATEMENT)?.is_some())
+    fn interpret(&self, rows: &Rows) -> Result<bool, Error> {
+        Ok(at_most_one::<Self>(rows)?.is_some())
     }
 }
 
@@ -190,17 +213,16 @@ pub struct DeleteSchedule {
 }
 
 impl Operation for DeleteSchedule {
+    type Row = i32;
     type Output = bool;
-    const STATEMENT: StatementId = StatementId::DeleteSchedule;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("delete_schedule.sql"), ConnectionClass::Operator, roles::OPERATE);
-    const COLUMNS: &'static [Type] = &[Type::Int4];
+        Declaration::operator(StatementId::DeleteSchedule, include_str!("delete_schedule.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
         vec![Value::Text(self.name.as_str())]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<bool, Error> {
-        Ok(rows.at_most_one(Self::STATEMENT)?.is_some())
+    fn interpret(&self, rows: &Rows) -> Result<bool, Error> {
+        Ok(at_most_one::<Self>(rows)?.is_some())
     }
 }

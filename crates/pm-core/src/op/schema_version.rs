@@ -1,8 +1,9 @@
 //! Reading the version of the schema.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type};
-use crate::{Error, MIGRATIONS, Operation, Params, StatementId};
+use super::all;
+use crate::statement::{Declaration, roles};
+use crate::wire::{Rows, columns};
+use crate::{Error, MIGRATIONS, Operation, StatementId};
 
 /// Reads the version of the schema. If pm's tables are missing, it fails like any statement on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,26 +20,28 @@ pub struct SchemaFound {
 }
 
 impl Operation for SchemaVersion {
+    type Row = VersionRow;
     type Output = SchemaFound;
-    const STATEMENT: StatementId = StatementId::SchemaVersion;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("schema_version.sql"), ConnectionClass::Hot, roles::ALL);
-    const COLUMNS: &'static [Type] = &[Type::Int4, Type::Text];
+        Declaration::hot(StatementId::SchemaVersion, include_str!("schema_version.sql"), roles::ALL);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<SchemaFound, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<SchemaFound, Error> {
         let mut found = SchemaFound { version: 0, is_same_text: true };
-        for mut row in rows.iter(Self::STATEMENT) {
-            found.version = crate::job::read_count(&mut row)?;
-            let fingerprint: Option<String> = row.read()?;
+        for VersionRow { version, fingerprint } in all::<Self>(rows)? {
+            found.version = version;
             if let Some(known) = MIGRATIONS.iter().find(|migration| migration.version == found.version) {
                 found.is_same_text &= fingerprint.is_some_and(|fingerprint| fingerprint == known.fingerprint());
             }
         }
         Ok(found)
+    }
+}
+
+columns! {
+    /// An applied migration.
+    pub struct VersionRow {
+        pub version: u32,
+        pub fingerprint: Option<String>,
     }
 }
 

@@ -1,40 +1,35 @@
 //! Sequences, which may be behind the numbers in use after a failover by logical replication, or a partial restore.
 
+use super::all;
 use crate::render::render;
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Row, Rows, Type};
-use crate::{Error, Operation, Params, SchemaName, StatementId};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Rows, columns};
+use crate::{Error, Operation, SchemaName, StatementId};
 
 /// Reads the last value of each sequence, and the highest number in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sequences;
 
-/// The last value of a sequence, and the highest number in use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SequenceReading {
-    /// Its name, without the schema.
-    pub name: String,
-    /// The highest number in use; 0 if there is none.
-    pub used: u64,
-    /// The last value of the sequence; 0 if none was drawn.
-    pub drawn: u64,
+columns! {
+    /// The last value of a sequence, and the highest number in use.
+    pub struct SequenceReading {
+        /// Its name, without the schema.
+        pub name: String,
+        /// The highest number in use; 0 if there is none.
+        pub used: u64,
+        /// The last value of the sequence; 0 if none was drawn.
+        pub drawn: u64,
+    }
 }
 
 impl Operation for Sequences {
+    type Row = SequenceReading;
     type Output = Vec<SequenceReading>;
-    const STATEMENT: StatementId = StatementId::Sequences;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("sequences.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Text, Type::Int8, Type::Int8];
+        Declaration::operator(StatementId::Sequences, include_str!("sequences.sql"), roles::READ);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<Vec<SequenceReading>, Error> {
-        let read =
-            |mut row: Row<'_>| Ok(SequenceReading { name: row.read()?, used: row.count()?, drawn: row.count()? });
-        rows.iter(Self::STATEMENT).map(read).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<SequenceReading>, Error> {
+        all::<Self>(rows)
     }
 }
 

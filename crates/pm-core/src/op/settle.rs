@@ -1,10 +1,10 @@
 //! Settling leases, and looking up the outcome of settlements that changed nothing.
 
-use super::{index_of, read_index};
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::wire::{Rows, Type, Value, column, optional_column};
+use super::{all, index_of};
+use crate::statement::{Declaration, roles};
+use crate::time::whole_ms;
+use crate::wire::{Rows, Value, column, columns, optional_column};
 use crate::{Error, Lease, Operation, Params, Plan, State, StatementId, Verdict};
-use std::borrow::Cow;
 use std::time::Duration;
 
 /// The settlement of one lease.
@@ -48,39 +48,34 @@ pub struct Unsettled {
 impl<'a> Settle<'a> {
     /// Returns the plan for these items.
     pub(crate) fn plan_of(items: &'a [SettleItem], passes: bool) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: Self::params_of(items, passes) }
-    }
-
-    fn params_of(items: &'a [SettleItem], passes: bool) -> Params<'a> {
-        let reason = |item: &'a SettleItem| item.verdict.reason().map(Cow::Borrowed);
-        vec![
-            Value::UuidArray(column(items, |item| item.lease.job)),
-            Value::Int8Array(column(items, |item| item.lease.number)),
-            Value::Int2Array(column(items, |item| item.verdict.code())),
-            Value::Int2Array(column(items, |item| item.state.code())),
-            optional_column(items, |item| item.delay.map(crate::time::whole_ms), Value::Int8Array),
-            optional_column(items, reason, Value::TextArray),
+        let params = vec![
+            column(items, |item| item.lease.job),
+            column(items, |item| item.lease.number),
+            column(items, |item| item.verdict.code()),
+            column(items, |item| item.state.code()),
+            optional_column(items, |item| item.delay.map(whole_ms)),
+            optional_column(items, |item| item.verdict.reason()),
             Value::Bool(passes),
-        ]
+        ];
+        Plan { statement: Self::STATEMENT, params }
     }
 }
 
 impl Operation for Settle<'_> {
+    /// The number of a settlement that changed nothing; negative if the job was skipped.
+    type Row = i64;
     type Output = Unsettled;
-    const STATEMENT: StatementId = StatementId::Settle;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("settle.sql"), ConnectionClass::Hot, roles::WORK).human_text(5).in_transaction();
-    const COLUMNS: &'static [Type] = &[Type::Int8];
+        Declaration::hot(StatementId::Settle, include_str!("settle.sql"), roles::WORK).human_text(5).in_transaction();
 
     fn params(&self) -> Params<'_> {
-        Self::params_of(self.items, self.passes)
+        Self::plan_of(self.items, self.passes).params
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Unsettled, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<Unsettled, Error> {
         let mut unsettled = Unsettled::default();
-        for mut row in rows.iter(Self::STATEMENT) {
-            let ordinal: i64 = row.read()?;
-            let index = index_of(&row, ordinal.saturating_abs(), self.items.len())?;
+        for ordinal in all::<Self>(rows)? {
+            let index = index_of::<Self>(ordinal.saturating_abs(), self.items.len())?;
             let indexes = if ordinal < 0 { &mut unsettled.locked } else { &mut unsettled.missed };
             indexes.push(index);
         }
@@ -100,34 +95,37 @@ pub struct Outcome<'a> {
 impl<'a> Outcome<'a> {
     /// Returns the plan for these items.
     pub(crate) fn plan_of(items: &'a [SettleItem]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: Self::params_of(items) }
-    }
-
-    fn params_of(items: &'a [SettleItem]) -> Params<'a> {
-        vec![
-            Value::UuidArray(column(items, |item| item.lease.job)),
-            Value::Int8Array(column(items, |item| item.lease.number)),
-            Value::Int2Array(column(items, |item| item.verdict.code())),
-        ]
+        let params = vec![
+            column(items, |item| item.lease.job),
+            column(items, |item| item.lease.number),
+            column(items, |item| item.verdict.code()),
+        ];
+        Plan { statement: Self::STATEMENT, params }
     }
 }
 
 impl Operation for Outcome<'_> {
+    type Row = OutcomeRow;
     type Output = Vec<bool>;
-    const STATEMENT: StatementId = StatementId::Outcome;
-    const DECLARATION: Declaration = Declaration::new(include_str!("outcome.sql"), ConnectionClass::Hot, roles::WORK);
-    const COLUMNS: &'static [Type] = &[Type::Int8, Type::Bool];
+    const DECLARATION: Declaration = Declaration::hot(StatementId::Outcome, include_str!("outcome.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
-        Self::params_of(self.items)
+        Self::plan_of(self.items).params
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<bool>, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<Vec<bool>, Error> {
         let mut applied = vec![false; self.items.len()];
-        for mut row in rows.iter(Self::STATEMENT) {
-            let index = read_index(&mut row, applied.len())?;
-            applied[index] = row.read()?;
+        for OutcomeRow { ordinal, was_applied } in all::<Self>(rows)? {
+            applied[index_of::<Self>(ordinal, self.items.len())?] = was_applied;
         }
         Ok(applied)
+    }
+}
+
+columns! {
+    /// The number of a settlement, and whether it had been applied.
+    pub struct OutcomeRow {
+        pub ordinal: i64,
+        pub was_applied: bool,
     }
 }

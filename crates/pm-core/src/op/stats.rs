@@ -1,12 +1,10 @@
 //! Statistics: waiting times, recently enqueued and ended jobs, and the sizes of the tables.
 
-use crate::statement::{ConnectionClass, Declaration, roles};
-use crate::time::{from_ms, whole_ms};
-use crate::wire::{Row, Rows, Type, Value};
+use super::{Count, all};
+use crate::statement::{Declaration, roles};
+use crate::wire::{Parameter, Rows, columns};
 use crate::{Error, Operation, Params, StatementId};
 use std::time::Duration;
-
-use super::Count;
 
 /// Reads the waiting time and the recent activity of each queue, in the order of their names.
 ///
@@ -41,78 +39,77 @@ pub struct QueueActivity {
 }
 
 impl Operation for Activity {
+    type Row = ActivityRow;
     type Output = Vec<QueueActivity>;
-    const STATEMENT: StatementId = StatementId::Activity;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("activity.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] =
-        &[Type::Text, Type::Int8, Type::Int8, Type::Int8, Type::Int8, Type::Bool, Type::Bool];
+        Declaration::operator(StatementId::Activity, include_str!("activity.sql"), roles::READ);
 
     fn params(&self) -> Params<'_> {
-        vec![Value::Int8(whole_ms(self.window))]
+        vec![self.window.param()]
     }
 
-    fn interpret(self, rows: &Rows) -> Result<Vec<QueueActivity>, Error> {
-        rows.iter(Self::STATEMENT).map(read_activity).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<QueueActivity>, Error> {
+        Ok(all::<Self>(rows)?.into_iter().map(activity).collect())
     }
 }
 
-fn read_activity(mut row: Row<'_>) -> Result<QueueActivity, Error> {
-    let (queue, waits_ms): (_, Option<i64>) = (row.read()?, row.read()?);
-    let (enqueued, finished, failed) = (row.count()?, row.count()?, row.count()?);
-    let (enqueued_is_estimate, ended_is_estimate) = (row.read()?, row.read()?);
-    Ok(QueueActivity {
-        queue,
-        oldest_waiting: waits_ms.map(from_ms),
-        enqueued: Count { jobs: enqueued, is_estimate: enqueued_is_estimate },
-        finished: Count { jobs: finished, is_estimate: ended_is_estimate },
-        failed: Count { jobs: failed, is_estimate: ended_is_estimate },
-    })
+columns! {
+    /// The row of a queue.
+    pub struct ActivityRow {
+        pub queue: String as "name",
+        pub oldest_waiting: Option<Duration> as "waits_ms",
+        pub enqueued: u64,
+        pub finished: u64,
+        pub failed: u64,
+        pub enqueued_is_estimate: bool,
+        pub ended_is_estimate: bool,
+    }
+}
+
+fn activity(row: ActivityRow) -> QueueActivity {
+    QueueActivity {
+        queue: row.queue,
+        oldest_waiting: row.oldest_waiting,
+        enqueued: Count { jobs: row.enqueued, is_estimate: row.enqueued_is_estimate },
+        finished: Count { jobs: row.finished, is_estimate: row.ended_is_estimate },
+        failed: Count { jobs: row.failed, is_estimate: row.ended_is_estimate },
+    }
 }
 
 /// Measures pm's tables and indexes. Each table is followed by its indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableSizes;
 
-/// The size of a table or an index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TableSize {
-    /// Its name, without the schema.
-    pub name: String,
-    /// The table of an index; `None` for a table.
-    pub index_of: Option<String>,
-    /// The approximate number of rows of a table, as of the last vacuum or analyze; `None` before that, and for an
-    /// index.
-    pub rows: Option<u64>,
-    /// The size on disk in bytes; of a table without its indexes.
-    pub bytes: u64,
+columns! {
+    /// The size of a table or an index.
+    pub struct TableSize {
+        /// Its name, without the schema.
+        pub name: String,
+        /// The table of an index; `None` for a table.
+        pub index_of: Option<String> as "of_table",
+        /// The approximate number of rows of a table, as of the last vacuum or analyze; `None` before that, and for an
+        /// index.
+        pub rows: Option<u64>,
+        /// The size on disk in bytes; of a table without its indexes.
+        pub bytes: u64,
+    }
 }
 
 impl Operation for TableSizes {
+    type Row = TableSize;
     type Output = Vec<TableSize>;
-    const STATEMENT: StatementId = StatementId::TableSizes;
     const DECLARATION: Declaration =
-        Declaration::new(include_str!("table_sizes.sql"), ConnectionClass::Operator, roles::READ);
-    const COLUMNS: &'static [Type] = &[Type::Text, Type::Text, Type::Int8, Type::Int8];
+        Declaration::operator(StatementId::TableSizes, include_str!("table_sizes.sql"), roles::READ);
 
-    fn params(&self) -> Params<'_> {
-        Vec::new()
-    }
-
-    fn interpret(self, rows: &Rows) -> Result<Vec<TableSize>, Error> {
-        let read = |mut row: Row<'_>| {
-            let (name, index_of) = (row.read()?, row.read()?);
-            let (rows, bytes): (Option<i64>, i64) = (row.read()?, row.read()?);
-            Ok(TableSize { name, index_of, rows: rows.map(i64::unsigned_abs), bytes: bytes.unsigned_abs() })
-        };
-        rows.iter(Self::STATEMENT).map(read).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Vec<TableSize>, Error> {
+        all::<Self>(rows)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Type, Value};
     use bytes::BytesMut;
 
     fn rows(columns: usize, cells: &[Value<'_>]) -> Rows {

@@ -1,10 +1,12 @@
 //! Encoding of parameters and decoding of replies in Postgres's binary format.
 
+mod columns;
 mod rows;
 mod value;
 
-pub use rows::{FromCell, Row, Rows, RowsBuilder};
+pub use columns::{AnyShape, Column, Columns};
+pub use rows::{Row, Rows, RowsBuilder};
 pub use value::{Params, Type, Value};
 
-pub(crate) use rows::AnyShape;
-pub(crate) use value::{column, optional_column};
+pub(crate) use columns::{columns, count, joined, stored};
+pub(crate) use value::{Parameter, column, optional_column};

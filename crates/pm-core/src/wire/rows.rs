@@ -1,11 +1,10 @@
 //! Replies to statements. They are untrusted input: an unexpected shape is an error, never a panic.
 
-use crate::{Error, StatementId, Timestamp};
-use bytes::Bytes;
-use fallible_iterator::FallibleIterator;
-use postgres_protocol::types as pg;
+use super::{Columns, Value};
+use crate::{Error, StatementId};
+use bytes::{Bytes, BytesMut};
 use std::error::Error as StdError;
-use uuid::Uuid;
+use std::fmt;
 
 /// The rows of one reply. Its cells, in binary form, share one buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +28,17 @@ impl RowsBuilder {
     pub fn push(&mut self, cell: Option<&[u8]>) {
         self.cells.push((self.buffer.len(), cell.map(<[u8]>::len)));
         self.buffer.extend_from_slice(cell.unwrap_or_default());
+    }
+
+    /// Adds the next cell.
+    ///
+    /// # Panics
+    ///
+    /// If the value is over 2 GiB long.
+    pub(super) fn push_value(&mut self, value: &Value<'_>) {
+        let mut bytes = BytesMut::new();
+        value.encode(&mut bytes).expect("no model of the database stores values of 2 GiB");
+        self.push((!value.is_null()).then_some(&bytes));
     }
 
     /// Returns the finished reply.
@@ -94,140 +104,62 @@ pub struct Row<'a> {
     statement: StatementId,
 }
 
-impl Row<'_> {
-    /// Returns the next cell as a count: the absolute value of an `int8`.
-    pub(crate) fn count(&mut self) -> Result<u64, Error> {
-        self.read::<i64>().map(i64::unsigned_abs)
-    }
+/// Why a cell cannot be read.
+pub(super) type CellError = Box<dyn StdError + Sync + Send>;
 
-    /// Returns the next cell.
+impl Row<'_> {
+    /// Returns the value of the next cells.
     ///
     /// # Errors
     ///
-    /// [`Error::Reply`] if there are no more cells, or the cell is not a `T`.
-    pub fn read<T: FromCell>(&mut self) -> Result<T, Error> {
+    /// [`Error::Reply`] if there are no more cells, or they are not a `T`.
+    pub fn read<T: Columns>(&mut self) -> Result<T, Error> {
+        T::read(self)
+    }
+
+    /// Returns the next cell, decoded.
+    pub(super) fn cell<T>(&mut self, decode: impl FnOnce(Bytes) -> Result<T, CellError>) -> Result<T, Error> {
         let column = self.next;
         self.next += 1;
-        let odd = |problem: String| Error::Reply {
-            statement: self.statement,
-            problem: format!("column {column}: {problem}"),
-        };
-        let (start, length) = *self.cells.get(column).ok_or_else(|| odd("missing".to_owned()))?;
-        let cell = length.map(|length| self.buffer.slice(start..start + length));
-        T::from_cell(cell).map_err(|error| odd(error.to_string()))
+        let odd = |problem: &dyn fmt::Display| self.odd(format!("column {column}: {problem}"));
+        let (start, length) = *self.cells.get(column).ok_or_else(|| odd(&"missing"))?;
+        let length = length.ok_or_else(|| odd(&"is null"))?;
+        decode(self.buffer.slice(start..start + length)).map_err(|error| odd(&error))
+    }
+
+    /// Returns whether there is a next cell, and it is a null.
+    pub(super) fn is_next_null(&self) -> bool {
+        self.cells.get(self.next).is_some_and(|(_, length)| length.is_none())
+    }
+
+    /// Skips cells. There must be at least as many.
+    pub(super) fn skip(&mut self, cells: usize) -> Result<(), Error> {
+        self.next += cells;
+        match self.next <= self.cells.len() {
+            true => Ok(()),
+            false => Err(self.odd(format!("column {}: missing", self.cells.len()))),
+        }
     }
 
     /// Returns an error about an unexpected value in this row.
-    pub(crate) fn odd(&self, problem: impl Into<String>) -> Error {
-        Error::Reply { statement: self.statement, problem: problem.into() }
+    pub(crate) fn odd(&self, problem: String) -> Error {
+        Error::Reply { statement: self.statement, problem }
     }
-}
-
-/// A type that a cell can be read as.
-pub trait FromCell: Sized {
-    /// Decodes a cell; `None` is a null.
-    ///
-    /// # Errors
-    ///
-    /// If the bytes are not a valid encoding of this type.
-    fn from_cell(cell: Option<Bytes>) -> Result<Self, Box<dyn StdError + Sync + Send>>;
-}
-
-impl<T: FromCell> FromCell for Option<T> {
-    fn from_cell(cell: Option<Bytes>) -> Result<Self, Box<dyn StdError + Sync + Send>> {
-        cell.map(|cell| T::from_cell(Some(cell))).transpose()
-    }
-}
-
-macro_rules! from_cell {
-    ($($ty:ty: |$cell:ident| $body:expr;)*) => {$(
-        impl FromCell for $ty {
-            fn from_cell(cell: Option<Bytes>) -> Result<Self, Box<dyn StdError + Sync + Send>> {
-                let $cell = cell.ok_or("is null")?;
-                $body
-            }
-        }
-    )*};
-}
-
-from_cell! {
-    bool: |cell| pg::bool_from_sql(&cell);
-    i16: |cell| pg::int2_from_sql(&cell);
-    i32: |cell| pg::int4_from_sql(&cell);
-    i64: |cell| pg::int8_from_sql(&cell);
-    String: |cell| Ok(pg::text_from_sql(&cell)?.to_owned());
-    Bytes: |cell| Ok(cell);
-    Uuid: |cell| Ok(Uuid::from_bytes(pg::uuid_from_sql(&cell)?));
-    Timestamp: |cell| Ok(Timestamp::from_postgres(pg::timestamp_from_sql(&cell)?));
-    Vec<i32>: |cell| elements(&cell, pg::int4_from_sql);
-    Vec<i64>: |cell| elements(&cell, pg::int8_from_sql);
-    AnyShape: |cell| any_shape(&cell);
-}
-
-/// The elements of an `int8[]` of any dimensions, in order and without nulls: a column that other programs may write.
-pub(crate) struct AnyShape(pub(crate) Vec<i64>);
-
-fn any_shape(cell: &[u8]) -> Result<AnyShape, Box<dyn StdError + Sync + Send>> {
-    let array = pg::array_from_sql(cell)?;
-    let mut elements = Vec::new();
-    let mut cells = array.values().take(MAX_ELEMENTS);
-    while let Some(cell) = cells.next()? {
-        elements.extend(cell.map(pg::int8_from_sql).transpose()?);
-    }
-    Ok(AnyShape(elements))
-}
-
-/// More elements than any array of a valid reply has: the length that the input claims is not trusted.
-const MAX_ELEMENTS: usize = 1 << 20;
-
-fn elements<T>(
-    cell: &[u8],
-    read: impl Fn(&[u8]) -> Result<T, Box<dyn StdError + Sync + Send>>,
-) -> Result<Vec<T>, Box<dyn StdError + Sync + Send>> {
-    let array = pg::array_from_sql(cell)?;
-    if array.dimensions().count()? > 1 {
-        return Err("array of more than one dimension".into());
-    }
-    let mut values = Vec::new();
-    let mut cells = array.values();
-    while let Some(cell) = cells.next()? {
-        if values.len() == MAX_ELEMENTS {
-            return Err("array is too long".into());
-        }
-        values.push(read(cell.ok_or("array holds a null")?)?);
-    }
-    Ok(values)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Type, Value};
-    use bytes::BytesMut;
+    use crate::Timestamp;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
-    fn reread<T: FromCell>(value: &Value<'_>) -> T {
+    fn reread<T: Columns>(value: &Value<'_>) -> T {
         let mut bytes = BytesMut::new();
         value.encode(&mut bytes).unwrap();
         let mut rows = Rows::builder(1);
         rows.push((!value.is_null()).then_some(&bytes));
         rows.finish().only(StatementId::Job).unwrap().read().unwrap()
-    }
-
-    #[test]
-    fn an_array_of_any_shape_is_read_as_a_list() {
-        let header = |dimensions: &[(i32, i32)]| {
-            let mut bytes = vec![dimensions.len() as i32, 1, Type::Int8.oid() as i32];
-            bytes.extend(dimensions.iter().flat_map(|(length, lower)| [*length, *lower]));
-            bytes.into_iter().flat_map(i32::to_be_bytes).collect::<Vec<u8>>()
-        };
-        let element = |n: i64| [&8i32.to_be_bytes()[..], &n.to_be_bytes()].concat();
-        let null = (-1i32).to_be_bytes().to_vec();
-        let empty = header(&[]);
-        let square = [header(&[(2, 1), (2, 5)]), (1..=4).flat_map(element).collect()].concat();
-        let with_null = [header(&[(2, 1)]), null, element(7)].concat();
-        let read = |cell: &[u8]| any_shape(cell).unwrap().0;
-        assert_eq!([read(&empty), read(&square), read(&with_null)], [vec![], vec![1, 2, 3, 4], vec![7]]);
     }
 
     proptest! {

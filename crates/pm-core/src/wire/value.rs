@@ -1,11 +1,13 @@
 //! Parameters of statements.
 
 use crate::Timestamp;
+use crate::time::whole_ms;
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::IsNull;
 use postgres_protocol::types as pg;
 use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The types of parameters and columns.
@@ -241,17 +243,90 @@ put! {
     Timestamp: |value, out| pg::timestamp_to_sql(value.to_postgres(), out);
 }
 
+/// A Rust type that is sent as one parameter.
+pub(crate) trait Parameter<'a> {
+    const TYPE: Type;
+    fn param(self) -> Value<'a>;
+}
+
+/// A Rust type of which many are sent as one parameter.
+pub(crate) trait Element<'a>: Sized {
+    const ARRAY: Type;
+    fn array(values: Vec<Option<Self>>) -> Value<'a>;
+}
+
+impl<'a, T: Parameter<'a>> Parameter<'a> for Option<T> {
+    const TYPE: Type = T::TYPE;
+
+    fn param(self) -> Value<'a> {
+        self.map_or(Value::Null(T::TYPE), T::param)
+    }
+}
+
+macro_rules! parameters {
+    ($($ty:ty, $scalar:ident, $array:ident: |$value:ident| $element:expr;)*) => {$(
+        impl<'a> Parameter<'a> for $ty {
+            const TYPE: Type = Type::$scalar;
+
+            fn param(self) -> Value<'a> {
+                Value::$scalar(self)
+            }
+        }
+
+        impl<'a> Element<'a> for $ty {
+            const ARRAY: Type = Type::$array;
+
+            fn array(values: Vec<Option<Self>>) -> Value<'a> {
+                Value::$array(values.into_iter().map(|value| value.map(|$value| $element)).collect())
+            }
+        }
+    )*};
+}
+
+parameters! {
+    bool, Bool, BoolArray: |value| value;
+    i16, Int2, Int2Array: |value| value;
+    i32, Int4, Int4Array: |value| value;
+    i64, Int8, Int8Array: |value| value;
+    &'a str, Text, TextArray: |value| Cow::Borrowed(value);
+    &'a [u8], Bytes, BytesArray: |value| value;
+    Uuid, Uuid, UuidArray: |value| value;
+    Timestamp, Timestamp, TimestampArray: |value| value;
+}
+
+impl<'a> Element<'a> for String {
+    const ARRAY: Type = Type::TextArray;
+
+    fn array(values: Vec<Option<Self>>) -> Value<'a> {
+        Value::TextArray(values.into_iter().map(|value| value.map(Cow::Owned)).collect())
+    }
+}
+
+/// A maximum number of rows.
+impl<'a> Parameter<'a> for usize {
+    const TYPE: Type = Type::Int8;
+
+    fn param(self) -> Value<'a> {
+        Value::Int8(i64::try_from(self).unwrap_or(i64::MAX))
+    }
+}
+
+/// Milliseconds.
+impl<'a> Parameter<'a> for Duration {
+    const TYPE: Type = Type::Int8;
+
+    fn param(self) -> Value<'a> {
+        Value::Int8(whole_ms(self))
+    }
+}
+
 /// Returns one column of a batch: the value of `field` for each item.
-pub(crate) fn column<'a, I, T>(items: &'a [I], field: impl Fn(&'a I) -> T) -> Vec<Option<T>> {
-    items.iter().map(|item| Some(field(item))).collect()
+pub(crate) fn column<'a, I, T: Element<'a>>(items: &'a [I], field: impl Fn(&'a I) -> T) -> Value<'a> {
+    T::array(items.iter().map(|item| Some(field(item))).collect())
 }
 
 /// Returns one column of a batch, or a null instead of an array of nulls only, which `unnest` pads.
-pub(crate) fn optional_column<'a, I, T>(
-    items: &'a [I],
-    field: impl Fn(&'a I) -> Option<T>,
-    array: impl Fn(Vec<Option<T>>) -> Value<'a>,
-) -> Value<'a> {
+pub(crate) fn optional_column<'a, I, T: Element<'a>>(items: &'a [I], field: impl Fn(&'a I) -> Option<T>) -> Value<'a> {
     let values: Vec<Option<T>> = items.iter().map(field).collect();
-    if values.iter().any(Option::is_some) { array(values) } else { Value::Null(array(Vec::new()).ty()) }
+    if values.iter().any(Option::is_some) { T::array(values) } else { Value::Null(T::ARRAY) }
 }

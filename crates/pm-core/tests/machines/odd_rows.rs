@@ -47,7 +47,7 @@ impl Cells {
 
     /// Generates a reply to a statement, sometimes with the wrong number of columns.
     fn rows(&mut self, catalog: &Catalog, statement: StatementId) -> Rows {
-        let mut columns = catalog.statement(statement).columns.to_vec();
+        let mut columns: Vec<_> = catalog.statement(statement).columns.iter().map(|column| column.ty).collect();
         match self.pick(12) {
             0 => columns.push(Type::Int8),
             1 => drop(columns.pop()),

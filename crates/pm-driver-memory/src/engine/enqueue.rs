@@ -1,8 +1,9 @@
 //! Enqueuing, replacing and copying jobs.
 
-use super::tables::{JobRow, Tables};
-use super::values::{Args, Column, row};
+use super::tables::{JobRow, QueueRow, Tables};
+use super::values::{Args, Column};
 use super::{Work, later, locked, taken};
+use pm_core::op::{CopyRow, EnqueueRow, HolderRow, ReplacedRow};
 use pm_core::{Failure, StatementId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -111,14 +112,15 @@ impl Work<'_> {
     /// Replies with the items that were not inserted, and the queues that may have idle workers.
     fn reply_outcomes(&mut self, items: &[Item], outcomes: Vec<Option<i16>>) {
         for (n, outcome) in outcomes.into_iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome?))) {
-            row!(self.reply; n as i64 + 1, outcome, None::<i32>);
+            self.add(EnqueueRow { ordinal: n as i64 + 1, outcome, queue_id: None });
         }
-        for queue in self.tables.queue.values().filter(|queue| queue.idle_until > Some(self.now)) {
-            let is_unlocked = !self.tables.locked_queues.contains(&queue.id);
-            let first = items.iter().position(|item| queue.name.as_ref() == Some(&item.queue));
-            if let Some(first) = first.filter(|_| is_unlocked) {
-                row!(self.reply; first as i64 + 1, 3i16, queue.id);
-            }
+        let Tables { queue, locked_queues, .. } = &self.tables;
+        let idle =
+            queue.values().filter(|queue| queue.idle_until > Some(self.now) && !locked_queues.contains(&queue.id));
+        let first = |queue: &QueueRow| items.iter().position(|item| queue.name.as_ref() == Some(&item.queue));
+        let idle: Vec<_> = idle.filter_map(|queue| Some((first(queue)?, queue.id))).collect();
+        for (first, id) in idle {
+            self.add(EnqueueRow { ordinal: first as i64 + 1, outcome: 3, queue_id: Some(id) });
         }
     }
 
@@ -140,7 +142,8 @@ impl Work<'_> {
             self.free_lapsed_key(queue, keys.at(n).as_ref());
             let holder = || self.tables.holder(self.tables.queue_named(queue)?.id, &keys.at(n)?);
             if let Some(job) = self.tables.job.get(id).or_else(holder) {
-                row!(self.reply; n as i64 + 1, job.id, self.tables.shown_state(job));
+                let (id, state) = (job.id, self.tables.shown(job));
+                self.add(HolderRow { ordinal: n as i64 + 1, id, state });
             }
         }
     }
@@ -153,14 +156,14 @@ impl Work<'_> {
             if let Some((job, replaced)) =
                 self.tables.job.get(&item.id).map(|job| (job, false)).or(before.map(|job| (job, true)))
             {
-                found.push((n, job.id, self.tables.shown_state(job), replaced));
+                found.push((n, job.id, self.tables.shown(job), replaced));
                 continue;
             }
             self.free_lapsed_key(&queue, item.key.as_ref());
             let holder = || self.tables.holder(self.tables.queue_named(&queue)?.id, item.key.as_ref()?);
             let Some(job) = holder() else { continue };
             let replaced = !self.tables.has_started(job);
-            found.push((n, job.id, self.tables.shown_state(job), replaced));
+            found.push((n, job.id, self.tables.shown(job), replaced));
             if replaced {
                 replacements.push((item.id, job.id));
                 last.insert(job.id, item);
@@ -172,7 +175,7 @@ impl Work<'_> {
         self.tables.replacement.extend(replacements);
         last.into_iter().for_each(|(id, item)| self.replace(id, item));
         for (n, id, state, replaced) in found {
-            row!(self.reply; n as i64 + 1, id, state, replaced);
+            self.add(ReplacedRow { holder: HolderRow { ordinal: n as i64 + 1, id, state }, replaced });
         }
     }
 
@@ -193,14 +196,14 @@ impl Work<'_> {
         let goal = self.tables.queue_named(&name).map(|queue| queue.id);
         let source = source.and_then(|id| self.tables.job.get(&id)).cloned();
         let (Some(goal), Some(source)) = (goal, source.clone()) else {
-            row!(self.reply; if goal.is_none() { 0i16 } else { 1 }, goal);
+            self.add(CopyRow { outcome: if goal.is_none() { 0 } else { 1 }, queue_id: goal });
             return Ok(());
         };
         if !self.tables.job.contains_key(&id) {
             let copy = self.copy_of(source, id, goal)?;
             self.tables.job.insert(id, copy);
         }
-        row!(self.reply; 2i16, goal);
+        self.add(CopyRow { outcome: 2, queue_id: Some(goal) });
         Ok(())
     }
 

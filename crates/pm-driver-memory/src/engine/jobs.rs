@@ -2,7 +2,8 @@
 
 use super::Work;
 use super::tables::{AttemptRow, FINISHED, IN_PROGRESS, JobRow, PENDING};
-use super::values::row;
+use pm_core::op::{AttemptRecord, BulkRow, JobMatch, StoredPayload};
+use pm_core::{Codec, Ending, JobMetadata, State};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -17,14 +18,31 @@ const LOCKED: i16 = 5;
 const RESTART: i16 = 7;
 
 impl Work<'_> {
-    /// Adds the columns of a job, without its payload, to the reply.
-    pub(super) fn reply_job(&mut self, job: &JobRow) {
-        let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
-        let lease = job.lease.filter(|_| job.state == IN_PROGRESS);
-        let bytes = self.tables.payload_of(job).map(|payload| payload.len() as i64);
-        row!(self.reply; job.id, queue.name, self.tables.shown_state(job), job.priority, job.attempt, job.retry_count,
-            job.max_retries.unwrap_or(queue.max_retries), job.codec, job.created_at, job.run_at, job.ended_at,
-            job.lease_expires_at, lease, job.worker, job.key, job.description, job.reason, bytes, self.now);
+    /// Returns a job as it is shown; `None` if its queue is being deleted.
+    pub(super) fn shown(&self, job: &JobRow) -> Option<JobMetadata> {
+        let queue = self.tables.queue.get(&job.queue_id)?;
+        let count = |count: i32| u32::try_from(count).unwrap_or(0);
+        Some(JobMetadata {
+            id: job.id,
+            queue: queue.name.clone()?,
+            state: self.tables.shown(job),
+            priority: job.priority,
+            attempt: count(job.attempt),
+            retry_count: count(job.retry_count),
+            max_retries: count(job.max_retries.unwrap_or(queue.max_retries)),
+            codec: Codec::from_code(job.codec),
+            created_at: job.created_at,
+            run_at: job.run_at,
+            ended_at: job.ended_at,
+            lease_expires_at: job.lease_expires_at,
+            lease: job.lease.filter(|_| job.state == IN_PROGRESS),
+            worker: job.worker.clone(),
+            key: job.key.clone(),
+            description: job.description.clone(),
+            reason: job.reason.clone(),
+            payload_bytes: self.tables.payload_of(job).map_or(0, |payload| payload.len() as u64),
+            read_at: self.now,
+        })
     }
 
     /// Returns the name of a job's queue; `None` if the queue is being deleted.
@@ -38,14 +56,15 @@ impl Work<'_> {
     }
 
     pub(super) fn job(&mut self) {
-        if let Some(job) = self.named_job() {
-            self.reply_job(&job);
+        if let Some(job) = self.named_job().and_then(|job| self.shown(&job)) {
+            self.add(job);
         }
     }
 
     pub(super) fn payload(&mut self) {
         if let Some(job) = self.named_job() {
-            row!(self.reply; job.codec, self.tables.payload_of(&job));
+            let bytes = self.tables.payload_of(&job).unwrap_or_default();
+            self.add(StoredPayload { codec: Codec::from_code(job.codec), bytes });
         }
     }
 
@@ -56,12 +75,11 @@ impl Work<'_> {
             let name = self.queue_of(job);
             name.is_some()
                 && (queue.is_none() || name == queue.as_deref())
-                && state.is_none_or(|state| self.tables.shown_state(job) == state)
+                && state.is_none_or(|state| State::from_code(state) == Some(self.tables.shown(job)))
                 && after.is_none_or(|after| job.id < after)
         };
         let newest = self.tables.job.values().rev().filter(fits).take(limit.unwrap_or_default() as usize);
-        let listed: Vec<JobRow> = newest.cloned().collect();
-        listed.iter().for_each(|job| self.reply_job(job));
+        self.add_all(newest.filter_map(|job| self.shown(job)).collect());
     }
 
     pub(super) fn resolve_suffix(&mut self) {
@@ -69,17 +87,21 @@ impl Work<'_> {
         let suffix = suffix.unwrap_or_default();
         let recent = self.tables.job.values().rev().take(newest.map_or(usize::MAX, |newest| newest as usize));
         let fitting = recent.filter(|job| job.id.simple().to_string().ends_with(&suffix));
-        let shown = fitting.filter_map(|job| Some((job, self.tables.queue.get(&job.queue_id)?.name.as_ref()?)));
-        for (job, queue) in shown.take(11) {
-            row!(self.reply; job.id, *queue, self.tables.shown_state(job));
-        }
+        let matched = |job: &JobRow| {
+            Some(JobMatch { id: job.id, queue: self.queue_of(job)?.to_owned(), state: self.tables.shown(job) })
+        };
+        self.add_all(fitting.filter_map(matched).take(11).collect());
     }
 
     pub(super) fn attempts(&mut self) {
         let id: Uuid = self.args.next().unwrap_or_default();
-        for ((_, attempt), row) in self.tables.attempt.range((id, 0)..=(id, i32::MAX)) {
-            row!(self.reply; *attempt, row.ended_at, row.verdict, row.worker, row.reason);
-        }
+        let attempts = self.tables.attempt.range((id, 0)..=(id, i32::MAX));
+        let record = |((_, attempt), row): (&(Uuid, i32), &AttemptRow)| {
+            let (attempt, ending) = (attempt.unsigned_abs(), Ending::from_code(row.verdict)?);
+            let (worker, reason) = (row.worker.clone(), row.reason.clone());
+            Some(AttemptRecord { attempt, ended_at: row.ended_at, ending, worker, reason })
+        };
+        self.add_all(attempts.filter_map(record).collect());
     }
 
     /// Reads the jobs of a bulk action and checks the precondition.
@@ -89,10 +111,10 @@ impl Work<'_> {
         let lease: Option<i64> = self.args.next();
         let target = |id: &Uuid| {
             let job = self.tables.job.get(id).filter(|_| !self.tables.locked_jobs.contains(id))?;
-            let shown = self.tables.shown_state(job);
+            let shown = self.tables.shown(job);
             let is_in_queue = queue.is_none() || self.queue_of(job) == queue.as_deref();
             let has_lease = lease.is_none() || (job.state == IN_PROGRESS && job.lease == lease);
-            let fits = is_in_queue && has_lease && state.is_none_or(|state| shown == state);
+            let fits = is_in_queue && has_lease && state.is_none_or(|state| State::from_code(state) == Some(shown));
             Some(Found { job: job.clone(), shown, is_in_queue, fits })
         };
         ids.iter().map(|id| Target { id: *id, found: target(id) }).collect()
@@ -120,9 +142,8 @@ impl Work<'_> {
                 Some(found) if found.is_in_queue => REFUSED,
                 Some(_) => IN_OTHER_QUEUE,
             };
-            let (shown, queue_id) =
-                (found.as_ref().map(|found| found.shown), found.as_ref().map(|found| found.job.queue_id));
-            row!(self.reply; n as i64 + 1, outcome, shown, goal.or(queue_id));
+            let (state, queue_id) = found.as_ref().map(|found| (found.shown, found.job.queue_id)).unzip();
+            self.add(BulkRow { ordinal: n as i64 + 1, outcome, state, queue_id: goal.or(queue_id) });
         }
     }
 
@@ -248,7 +269,7 @@ struct Target {
 /// A job before a bulk action.
 struct Found {
     job: JobRow,
-    shown: i16,
+    shown: State,
     is_in_queue: bool,
     /// Whether it satisfies the precondition.
     fits: bool,

@@ -1,8 +1,8 @@
 //! Settling, extending, reaping and releasing leases.
 
 use super::tables::{AttemptRow, FAILED, IN_PROGRESS, JobRow, PENDING};
-use super::values::row;
 use super::{Work, later, ms_until};
+use pm_core::op::{ExtendRow, OutcomeRow, ReapRow};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ impl Work<'_> {
         for n in 0..ids.len() {
             let (id, verdict, state, reason) = (ids[n], verdicts[n], states[n], reasons.at(n));
             if self.leased(id, leases[n]).is_none() {
-                row!(self.reply; n as i64 + 1);
+                self.add(n as i64 + 1);
                 continue;
             }
             let delay = delays.at(n).filter(|ms| *ms > 0);
@@ -71,7 +71,7 @@ impl Work<'_> {
                 .is_some_and(|job| job.lease == lease && job.state != IN_PROGRESS && job.verdict == Some(verdict));
             let attempts = self.tables.attempt.range((*id, 0)..=(*id, i32::MAX));
             let by_attempt = attempts.into_iter().any(|(_, row)| row.lease == lease && row.verdict == verdict);
-            row!(self.reply; n as i64 + 1, by_job || by_attempt);
+            self.add(OutcomeRow { ordinal: n as i64 + 1, was_applied: by_job || by_attempt });
         }
     }
 
@@ -82,7 +82,8 @@ impl Work<'_> {
             let length = self.tables.queue.get(&queue_id).map_or(0, |queue| queue.lease_ms);
             let until = self.tables.job[&id].lease_expires_at.max(Some(later(self.now, length)));
             self.tables.job.entry(id).and_modify(|job| job.lease_expires_at = until);
-            row!(self.reply; n as i64 + 1, until.map(|at| ms_until(at, self.now)));
+            let remaining_ms = until.map(|at| ms_until(at, self.now));
+            self.add(ExtendRow { ordinal: n as i64 + 1, remaining_ms });
         }
     }
 
@@ -99,7 +100,7 @@ impl Work<'_> {
         }
         self.prune_frontiers();
         let next = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
-        row!(self.reply; expired.len() as i64, next.map(|at| ms_until(at, self.now)));
+        self.add(ReapRow { reaped: expired.len() as u64, next_ms: next.map(|at| ms_until(at, self.now)) });
     }
 
     /// Retires the frontiers of unused lines, and deletes those that were retired over an hour ago.
@@ -147,6 +148,7 @@ impl Work<'_> {
         let leased = self.tables.job.values_mut().filter(|job| job.state == IN_PROGRESS && job.lease == lease);
         let released =
             leased.map(|job| (job.state, job.verdict, job.lease_expires_at) = (PENDING, Some(RELEASE), None));
-        row!(self.reply; released.count() as i64);
+        let released = released.count() as u64;
+        self.add(released);
     }
 }

@@ -1,10 +1,9 @@
 //! Polling, promoting, claiming and fetching jobs.
 
-use super::tables::{FrontierRow, IN_PROGRESS, JobRow, PENDING};
-use super::values::row;
+use super::tables::{FrontierRow, IN_PROGRESS, JobRow, PENDING, QueueRow};
 use super::{Work, later, ms_until};
-use pm_core::Timestamp;
-use pm_core::op::Claim;
+use pm_core::op::{Claim, ClaimRow, FetchRow, HeadRow, LeasedColumns, PollRow, PromoteRow, SettingsColumns};
+use pm_core::{Codec, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -47,16 +46,28 @@ impl Work<'_> {
         });
         let followed: BTreeSet<_> =
             queues.iter().filter_map(|id| self.tables.queue.get(id)).map(|queue| queue.id).collect();
-        for queue in followed.iter().map(|id| &self.tables.queue[id]).filter(|queue| queue.name.is_some()) {
-            row!(self.reply; None::<Uuid>, queue.id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
-                queue.jitter_percent, due_ms, None::<i32>, None::<i64>, None::<i32>, None::<i32>, None::<Timestamp>,
-                None::<i16>, None::<String>, None::<String>, None::<String>);
-        }
+        let followed = followed.iter().map(|id| &self.tables.queue[id]).filter(|queue| queue.name.is_some());
+        let settings = |queue: &QueueRow| ClaimRow {
+            id: None,
+            queue_id: queue.id,
+            paused: Some(queue.paused),
+            lease_ms: Some(queue.lease_ms),
+            retries: queue.retries(),
+            due_ms,
+            job: None,
+        };
+        self.add_all(followed.map(settings).collect());
         for id in selected {
             let job = self.lease(id, lease, &worker);
-            row!(self.reply; job.id, job.queue_id, None::<bool>, self.unreadable_ms(&job), job.max_retries, job.backoff_ms,
-                job.jitter_percent, None::<i64>);
-            self.reply_leased(&job);
+            self.add(ClaimRow {
+                id: Some(id),
+                queue_id: job.queue_id,
+                paused: None,
+                lease_ms: self.unreadable_ms(&job),
+                retries: job.retries(),
+                due_ms: None,
+                job: Some(self.leased_columns(job)),
+            });
         }
     }
 
@@ -83,10 +94,18 @@ impl Work<'_> {
         job.unreadable_since.map(|since| ms_until(self.now, since))
     }
 
-    fn reply_leased(&mut self, job: &JobRow) {
-        let payload = self.tables.payload_of(job);
-        row!(self.reply; job.priority, job.seq, job.attempt, job.retry_count, job.created_at, job.codec,
-            job.description, job.key, payload);
+    fn leased_columns(&self, job: JobRow) -> LeasedColumns {
+        LeasedColumns {
+            priority: job.priority,
+            seq: job.seq.unwrap_or_default(),
+            attempt: job.attempt.unsigned_abs(),
+            retry_count: job.retry_count.unsigned_abs(),
+            created_at: job.created_at,
+            codec: Codec::from_code(job.codec),
+            payload: self.tables.payload_of(&job),
+            description: job.description,
+            key: job.key,
+        }
     }
 
     pub(super) fn fetch_job(&mut self) {
@@ -97,15 +116,26 @@ impl Work<'_> {
         if job.state != PENDING || job.paused || queue.paused || queue.name.is_none() || !is_due {
             return;
         }
-        row!(self.reply; None::<Uuid>, queue.id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms,
-            queue.jitter_percent, None::<i32>, None::<i64>, None::<i32>, None::<i32>, None::<Timestamp>,
-            None::<i16>, None::<String>, None::<String>, None::<String>);
+        let of_queue = FetchRow {
+            id: None,
+            queue_id: queue.id,
+            name: queue.name.clone(),
+            lease_ms: Some(queue.lease_ms),
+            retries: queue.retries(),
+            job: None,
+        };
         let seq = self.at_frontier(job.queue_id, job.priority, job.seq);
         self.tables.job.entry(id).and_modify(|job| (job.seq, job.run_at) = (seq, None));
         let job = self.lease(id, lease, &worker);
-        row!(self.reply; job.id, job.queue_id, None::<String>, self.unreadable_ms(&job), job.max_retries, job.backoff_ms,
-            job.jitter_percent);
-        self.reply_leased(&job);
+        self.add(of_queue);
+        self.add(FetchRow {
+            id: Some(id),
+            queue_id: job.queue_id,
+            name: None,
+            lease_ms: self.unreadable_ms(&job),
+            retries: job.retries(),
+            job: Some(self.leased_columns(job)),
+        });
     }
 
     /// Returns the position of a job in progress, lowered to the claim frontier of its line if necessary.
@@ -125,15 +155,18 @@ impl Work<'_> {
         let expiry_ms = expiry.map(|at| ms_until(at, now));
         let tick = self.tables.schedule.values().filter_map(|schedule| schedule.next_tick).min();
         let tick_ms = tick.map(|at| ms_until(at, now));
-        let followed = |name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
-        for queue in self.tables.queue.values_mut().filter(|queue| followed(&queue.name)) {
+        let mut rows = Vec::new();
+        for queue in self.tables.queue.values_mut() {
+            let Some(name) = queue.name.clone().filter(|name| names.contains(name)) else { continue };
             queue.idle_until = queue.idle_until.max(idle_ms.map(|ms| later(now, ms)));
             let in_line = self.tables.job.values().filter(|job| job.queue_id == queue.id && job.seq.is_some());
             let priorities: BTreeSet<_> = in_line.map(|job| Reverse(job.priority)).collect();
-            let priorities: Vec<i32> = priorities.into_iter().map(|Reverse(priority)| priority).collect();
-            row!(self.reply; queue.id, queue.name, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
-                queue.jitter_percent, priorities, due_ms, expiry_ms, tick_ms);
+            let priorities = priorities.into_iter().map(|Reverse(priority)| priority).collect();
+            let SettingsColumns { lease, retries, .. } = queue.settings();
+            let (id, paused) = (queue.id, queue.paused);
+            rows.push(PollRow { id, name, paused, lease, retries, priorities, due_ms, expiry_ms, tick_ms });
         }
+        rows.into_iter().for_each(|row| self.add(row));
     }
 
     pub(super) fn promote(&mut self) {
@@ -148,7 +181,7 @@ impl Work<'_> {
         }
         let just_after = Timestamp::from_unix_us(self.now.unix_us() + 1);
         let upto = due.last().and_then(|(at, _)| *at);
-        row!(self.reply; due.len() as i64, upto, self.due_ms(Some(just_after)));
+        self.add(PromoteRow { promoted: due.len() as u64, upto, next_ms: self.due_ms(Some(just_after)) });
     }
 
     pub(super) fn next_jobs(&mut self) {
@@ -159,15 +192,10 @@ impl Work<'_> {
         let of_queue = self.tables.job.values().filter(|job| job.queue_id == queue.id);
         let mut next: Vec<_> = of_queue.filter(|job| job.is_ready() || is_due(job)).collect();
         next.sort_by_key(|job| (Reverse(job.priority), job.seq.is_none(), job.seq, job.run_at));
-        let next: Vec<JobRow> = next.into_iter().take(limit).cloned().collect();
+        let mut next: Vec<_> = next.into_iter().take(limit).map(|job| self.shown(job)).collect();
         if next.is_empty() {
-            row!(self.reply; queue.paused, false);
-            (0..18).for_each(|_| row!(self.reply; None::<i16>));
-            row!(self.reply; self.now);
+            next.push(None);
         }
-        for job in next {
-            row!(self.reply; queue.paused, true);
-            self.reply_job(&job);
-        }
+        next.into_iter().for_each(|job| self.add(HeadRow { is_paused: queue.paused, job }));
     }
 }

@@ -9,16 +9,19 @@ mod schedules;
 pub(crate) mod tables;
 mod values;
 
+use pm_core::op::VersionRow;
+use pm_core::wire::{Column, Columns, RowsBuilder};
 use pm_core::{Failure, MIGRATIONS, Rows, Statement, StatementId, Timestamp, Value};
 use std::collections::BTreeSet;
 use tables::Tables;
-use values::{Args, Reply, row};
+use values::Args;
 
 /// The execution of one statement.
 struct Work<'a> {
     tables: &'a mut Tables,
     args: Args<'a>,
-    reply: Reply,
+    columns: &'static [Column],
+    reply: RowsBuilder,
     /// The database's time, which is constant during a statement.
     now: Timestamp,
     /// The notifications to be sent: channel and payload.
@@ -36,13 +39,23 @@ pub(crate) fn run(
     if tables.is_latin1 && params.iter().any(is_beyond_latin1) {
         return Err(Failure::reported("22P05", None, "a character has no equivalent in encoding \"LATIN1\""));
     }
-    let reply = Reply(Rows::builder(statement.columns.len()));
-    let mut work = Work { tables, args: Args(params.iter()), reply, now, notifications };
+    let (columns, reply) = (statement.columns, Rows::builder(statement.columns.len()));
+    let mut work = Work { tables, args: Args(params.iter()), columns, reply, now, notifications };
     work.run(statement.id)?;
     Ok(work.reply.finish())
 }
 
 impl Work<'_> {
+    /// Adds a row to the reply.
+    fn add<R: Columns>(&mut self, row: R) {
+        debug_assert_eq!(R::COLUMNS, self.columns, "a row of another statement");
+        row.write(&mut self.reply);
+    }
+
+    fn add_all<R: Columns>(&mut self, rows: Vec<R>) {
+        rows.into_iter().for_each(|row| self.add(row));
+    }
+
     fn run(&mut self, statement: StatementId) -> Result<(), Failure> {
         match statement {
             StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach => {
@@ -63,7 +76,7 @@ impl Work<'_> {
             StatementId::ResumeQueue => self.resume_queue(),
             StatementId::CountPending => self.count_pending(),
             StatementId::ListQueues => self.list_queues(),
-            StatementId::Settings => self.queue_settings(),
+            StatementId::Settings => self.settings(),
             StatementId::SetQueue => self.set_queue(),
             StatementId::ListJobs => self.list_jobs(),
             StatementId::Job => self.job(),
@@ -104,10 +117,10 @@ impl Work<'_> {
             StatementId::FireSchedules => self.fire_schedules(),
             StatementId::SchemaVersion => {
                 for migration in &MIGRATIONS {
-                    row!(self.reply; migration.version as i32, migration.fingerprint());
+                    self.add(VersionRow { version: migration.version, fingerprint: Some(migration.fingerprint()) });
                 }
             }
-            StatementId::Encoding => row!(self.reply; if self.tables.is_latin1 { "LATIN1" } else { "UTF8" }.to_owned()),
+            StatementId::Encoding => self.add(if self.tables.is_latin1 { "LATIN1" } else { "UTF8" }.to_owned()),
             other => return Err(Failure::unsendable(format!("the memory driver does not know {other:?}"))),
         }
         Ok(())

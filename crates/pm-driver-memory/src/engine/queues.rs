@@ -1,10 +1,11 @@
 //! Changing, listing and measuring queues; notifications.
 
 use super::tables::{FAILED, FINISHED, IN_PROGRESS, QueueRow};
-use super::values::row;
 use super::{Work, later, ms_until, taken};
 use pm_core::Failure;
+use pm_core::op::{self, ActivityRow, DeletedQueues, PrunedPage, QueueHealthRow, Resumed, TableSize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use uuid::Uuid;
 
 impl Work<'_> {
@@ -20,7 +21,7 @@ impl Work<'_> {
             let id = self.tables.last_queue;
             let paused = self.args.next().unwrap_or_default();
             self.tables.queue.insert(id, QueueRow::new(id, name, paused));
-            row!(self.reply; id);
+            self.add(id);
         }
     }
 
@@ -28,7 +29,7 @@ impl Work<'_> {
         if let Some(queue) = self.named_queue() {
             queue.paused = true;
             let id = queue.id;
-            row!(self.reply; id);
+            self.add(id);
         }
     }
 
@@ -44,13 +45,14 @@ impl Work<'_> {
             let job = self.tables.job.get_mut(id).expect("found above");
             (job.paused, job.run_at, job.seq) = (false, later, seq);
         }
-        row!(self.reply; id, paused.len() as i64 + if was_paused { ready + waiting } else { 0 });
+        let freed = paused.len() as u64 + if was_paused { ready + waiting } else { 0 };
+        self.add(Resumed { queue_id: id, freed });
     }
 
     /// Returns how many jobs of a queue are ready, are scheduled, and are paused by themselves.
-    fn pending(&self, queue_id: i32) -> (i64, i64, i64) {
+    fn pending(&self, queue_id: i32) -> (u64, u64, u64) {
         let jobs = || self.tables.job.values().filter(|job| job.queue_id == queue_id);
-        let count = |n: usize| n as i64;
+        let count = |n: usize| n as u64;
         let ready = count(jobs().filter(|job| job.is_ready()).count());
         (ready, count(jobs().filter(|job| job.is_waiting()).count()), count(jobs().filter(|job| job.paused).count()))
     }
@@ -58,7 +60,7 @@ impl Work<'_> {
     pub(super) fn count_pending(&mut self) {
         let queue_id = self.args.next().unwrap_or_default();
         let (ready, waiting, paused) = self.pending(queue_id);
-        row!(self.reply; ready + waiting + paused);
+        self.add(ready + waiting + paused);
     }
 
     pub(super) fn list_queues(&mut self) {
@@ -66,15 +68,26 @@ impl Work<'_> {
         let queues = self.tables.queue.values().filter(|queue| queue.name.is_some());
         let mut queues: Vec<_> = queues.filter(|queue| wanted.is_none() || queue.name == wanted).collect();
         queues.sort_by(|a, b| a.name.cmp(&b.name));
-        for queue in queues {
-            let (ready, waiting, paused) = self.pending(queue.id);
+        let row = |queue: &QueueRow| {
+            let (ready, waiting, paused_jobs) = self.pending(queue.id);
             let jobs = |state| {
-                self.tables.job.values().filter(|job| job.queue_id == queue.id && job.state == state).count() as i64
+                self.tables.job.values().filter(|job| job.queue_id == queue.id && job.state == state).count() as u64
             };
-            row!(self.reply; queue.name, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms,
-                queue.jitter_percent, queue.retain_ms, ready + waiting, paused, jobs(IN_PROGRESS), jobs(FINISHED),
-                jobs(FAILED), false, false, false);
-        }
+            op::QueueRow {
+                name: queue.name.clone().unwrap_or_default(),
+                paused: queue.paused,
+                settings: queue.settings(),
+                pending: ready + waiting,
+                paused_jobs,
+                in_progress: jobs(IN_PROGRESS),
+                finished: jobs(FINISHED),
+                failed: jobs(FAILED),
+                pending_is_estimate: false,
+                finished_is_estimate: false,
+                failed_is_estimate: false,
+            }
+        };
+        self.add_all(queues.into_iter().map(row).collect());
     }
 
     pub(super) fn activity(&mut self) {
@@ -82,7 +95,7 @@ impl Work<'_> {
         let (now, since) = (self.now, later(self.now, -window_ms));
         let mut queues: Vec<_> = self.tables.queue.values().filter(|queue| queue.name.is_some()).collect();
         queues.sort_by(|a, b| a.name.cmp(&b.name));
-        for queue in queues {
+        let row = |queue: &QueueRow| {
             let jobs = || self.tables.job.values().filter(|job| job.queue_id == queue.id);
             // The first job of each line; jobs that are due are not in a line until they are promoted.
             let mut heads = BTreeMap::new();
@@ -92,11 +105,18 @@ impl Work<'_> {
             }
             let due = jobs().filter(|job| job.is_waiting()).filter_map(|job| job.run_at).filter(|at| *at <= now);
             let oldest = heads.into_values().map(|(_, created_at)| created_at).chain(due).min();
-            let ended = |state| jobs().filter(|job| job.state == state && job.ended_at > Some(since)).count() as i64;
-            let enqueued = jobs().filter(|job| job.created_at > since).count() as i64;
-            row!(self.reply; queue.name, oldest.map(|at| ms_until(now, at)), enqueued, ended(FINISHED), ended(FAILED),
-                false, false);
-        }
+            let ended = |state| jobs().filter(|job| job.state == state && job.ended_at > Some(since)).count() as u64;
+            ActivityRow {
+                queue: queue.name.clone().unwrap_or_default(),
+                oldest_waiting: oldest.map(|at| Duration::from_millis(ms_until(now, at).unsigned_abs())),
+                enqueued: jobs().filter(|job| job.created_at > since).count() as u64,
+                finished: ended(FINISHED),
+                failed: ended(FAILED),
+                enqueued_is_estimate: false,
+                ended_is_estimate: false,
+            }
+        };
+        self.add_all(queues.into_iter().map(row).collect());
     }
 
     pub(super) fn queue_health(&mut self) {
@@ -105,13 +125,18 @@ impl Work<'_> {
         let mut queues: Vec<_> = self.tables.queue.values().collect();
         // Queues that are being deleted come last.
         queues.sort_by_key(|queue| (queue.name.is_none(), &queue.name, queue.id));
-        for queue in queues {
+        let row = |queue: &QueueRow| {
             let of_queue = self.tables.job.values().filter(|job| job.queue_id == queue.id);
             let ends: Vec<_> = of_queue.filter_map(|job| job.lease_expires_at).collect();
-            let stale = ends.iter().filter(|at| **at < stale_before).count() as i64;
-            let overdue_ms = ends.iter().min().map(|at| ms_until(now, *at));
-            row!(self.reply; queue.name, queue.paused, ends.len() as i64, stale, overdue_ms);
-        }
+            QueueHealthRow {
+                name: queue.name.clone(),
+                paused: queue.paused,
+                in_progress: ends.len() as u64,
+                stale: ends.iter().filter(|at| **at < stale_before).count() as u64,
+                overdue_ms: ends.iter().min().map(|at| ms_until(now, *at)),
+            }
+        };
+        self.add_all(queues.into_iter().map(row).collect());
     }
 
     /// Replies with the numbers of rows of the tables, and zero for their sizes on disk.
@@ -121,13 +146,13 @@ impl Work<'_> {
         let rows = [("attempt", tables.attempt.len()), ("claim_frontier", frontiers), ("job", tables.job.len())];
         let more = [("replacement", tables.replacement.len()), ("schedule", tables.schedule.len())];
         for (table, rows) in rows.into_iter().chain([("payload", payloads), ("queue", queues)]).chain(more) {
-            row!(self.reply; table.to_owned(), None::<String>, rows as i64, 0i64);
+            self.add(TableSize { name: table.to_owned(), index_of: None, rows: Some(rows as u64), bytes: 0 });
         }
     }
 
-    pub(super) fn queue_settings(&mut self) {
-        if let Some(queue) = self.named_queue().cloned() {
-            row!(self.reply; queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent, queue.retain_ms);
+    pub(super) fn settings(&mut self) {
+        if let Some(settings) = self.named_queue().map(|queue| queue.settings()) {
+            self.add(settings);
         }
     }
 
@@ -143,7 +168,8 @@ impl Work<'_> {
         }
         queue.jitter_percent = jitter.unwrap_or(queue.jitter_percent);
         queue.retain_ms = retain.or(queue.retain_ms).filter(|ms| *ms >= 0);
-        row!(self.reply; queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent, queue.retain_ms);
+        let settings = queue.settings();
+        self.add(settings);
     }
 
     pub(super) fn begin_queue_deletion(&mut self) {
@@ -151,7 +177,7 @@ impl Work<'_> {
             queue.name = None;
             let id = queue.id;
             self.tables.schedule.retain(|_, schedule| schedule.queue_id != id);
-            row!(self.reply; id);
+            self.add(id);
         }
     }
 
@@ -162,7 +188,7 @@ impl Work<'_> {
             return Err(taken("queue_name_key"));
         }
         self.tables.queue.get_mut(&from).expect("found above").name = Some(to);
-        row!(self.reply; from);
+        self.add(from);
         Ok(())
     }
 
@@ -172,7 +198,7 @@ impl Work<'_> {
         let after = after.unwrap_or(Uuid::nil());
         let page = page.unwrap_or_default() as usize;
         let ids: Vec<Uuid> = self.tables.job.keys().filter(|id| **id > after).take(page).copied().collect();
-        let mut deleted = 0i64;
+        let mut deleted = 0;
         for id in &ids {
             let job = &self.tables.job[id];
             let Some(queue) = self.tables.queue.get(&job.queue_id) else { continue };
@@ -185,7 +211,7 @@ impl Work<'_> {
                 deleted += 1;
             }
         }
-        row!(self.reply; ids.len() as i64, ids.last().copied(), deleted);
+        self.add(PrunedPage { seen: ids.len() as u64, upto: ids.last().copied(), deleted });
     }
 
     pub(super) fn delete_empty_queues(&mut self) {
@@ -198,13 +224,14 @@ impl Work<'_> {
             self.tables.queue.remove(id);
         }
         self.tables.claim_frontier.retain(|(id, _), _| !empty.contains(id));
-        row!(self.reply; empty.len() as i64, (nameless.len() - empty.len()) as i64);
+        let (queues, remaining) = (empty.len() as u64, (nameless.len() - empty.len()) as u64);
+        self.add(DeletedQueues { queues, remaining });
     }
 
     pub(super) fn notify(&mut self) {
         let channel: String = self.args.next().unwrap_or_default();
         let payloads: Vec<String> = self.args.all();
-        row!(self.reply; payloads.len() as i64);
+        self.add(payloads.len() as u64);
         self.notify_listeners(&channel, payloads);
     }
 
@@ -212,7 +239,7 @@ impl Work<'_> {
         let channel: String = self.args.next().unwrap_or_default();
         let idle = self.tables.queue.values().filter(|queue| queue.name.is_some() && queue.idle_until > Some(self.now));
         let idle: Vec<_> = idle.map(|queue| format!("{}:", queue.id)).collect();
-        row!(self.reply; idle.len() as i64);
+        self.add(idle.len() as u64);
         self.notify_listeners(&channel, idle);
     }
 

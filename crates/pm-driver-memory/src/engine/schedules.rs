@@ -1,9 +1,9 @@
 //! Changing, listing and firing schedules.
 
-use super::tables::{FINISHED, JobRow, ScheduleRow};
-use super::values::row;
+use super::tables::{FINISHED, JobRow, ScheduleRow, retries};
 use super::{Work, ms_until};
-use pm_core::Timestamp;
+use pm_core::op::{self, DueColumns, DueRow, Fired, ScheduleColumns};
+use pm_core::{Codec, Missed, Overlap, Timestamp};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -16,16 +16,31 @@ impl Work<'_> {
             self.tables.schedule.values().filter(|schedule| wanted.as_ref().is_none_or(|name| *name == schedule.name));
         let mut found: Vec<_> = named.filter_map(|schedule| Some((schedule, queue_of(schedule)?))).collect();
         found.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        if found.is_empty() {
-            row!(self.reply; self.now);
-            (0..20).for_each(|_| row!(self.reply; None::<i16>));
+        let listed = |(schedule, queue): (&ScheduleRow, String)| ScheduleColumns {
+            name: schedule.name.clone(),
+            queue,
+            cron: schedule.cron.clone(),
+            zone: schedule.zone.clone(),
+            missed: Missed::from_code(schedule.missed, schedule.missed_limit),
+            overlap: Overlap::from_code(schedule.overlap),
+            paused: schedule.paused,
+            next_tick: schedule.next_tick,
+            last_tick: schedule.last_tick,
+            last_job: schedule.last_job,
+            priority: schedule.priority,
+            description: schedule.description.clone(),
+            retries: retries(schedule.max_retries, schedule.backoff_ms.as_ref(), schedule.jitter_percent),
+            codec: Codec::from_code(schedule.codec),
+            payload_bytes: schedule.payload.len() as u64,
+            payload: wanted.as_ref().map(|_| schedule.payload.clone()),
+            revision: schedule.revision,
+        };
+        let mut schedules: Vec<_> = found.into_iter().map(listed).map(Some).collect();
+        if schedules.is_empty() {
+            schedules.push(None);
         }
-        for (s, queue) in found {
-            let (size, payload) = (s.payload.len() as i64, wanted.as_ref().map(|_| &s.payload));
-            row!(self.reply; self.now, s.name, queue, s.cron, s.zone, s.missed, s.missed_limit, s.overlap, s.paused,
-                s.next_tick, s.last_tick, s.last_job, s.priority, s.description, s.max_retries, s.backoff_ms,
-                s.jitter_percent, s.codec, size, payload, s.revision);
-        }
+        let read_at = self.now;
+        schedules.into_iter().for_each(|schedule| self.add(op::ScheduleRow { read_at, schedule }));
     }
 
     pub(super) fn set_schedule(&mut self) {
@@ -61,7 +76,7 @@ impl Work<'_> {
         new.revision += 1;
         self.tables.last_schedule += 1;
         self.tables.schedule.insert(new.id, new);
-        row!(self.reply; present.is_none());
+        self.add(present.is_none());
     }
 
     pub(super) fn hold_schedule(&mut self) {
@@ -72,7 +87,8 @@ impl Work<'_> {
         if let Some(schedule) = found.filter(|schedule| revision.is_none_or(|revision| schedule.revision == revision)) {
             (schedule.paused, schedule.next_tick) = (paused.unwrap_or_default(), next_tick);
             schedule.revision += 1;
-            row!(self.reply; schedule.id);
+            let id = schedule.id;
+            self.add(id);
         }
     }
 
@@ -81,7 +97,7 @@ impl Work<'_> {
         let found = self.tables.schedule.values().find(|schedule| Some(&schedule.name) == name.as_ref());
         if let Some(id) = found.map(|schedule| schedule.id) {
             self.tables.schedule.remove(&id);
-            row!(self.reply; id);
+            self.add(id);
         }
     }
 
@@ -94,12 +110,21 @@ impl Work<'_> {
         let mut due: Vec<_> =
             planned().filter(|schedule| schedule.next_tick <= Some(now) && is_open(schedule.queue_id)).collect();
         due.sort_by_key(|schedule| schedule.next_tick);
-        (0..8).for_each(|_| row!(self.reply; None::<i16>));
-        row!(self.reply; now, next.map(|at| ms_until(at, now)));
-        for s in due.into_iter().skip(skip).take(limit) {
-            row!(self.reply; s.id, s.revision, s.name, s.cron, s.zone, s.missed, s.missed_limit, s.overlap, s.next_tick,
-                None::<i64>);
-        }
+        let row = |schedule: &ScheduleRow| {
+            let columns = DueColumns {
+                id: schedule.id,
+                revision: schedule.revision,
+                name: schedule.name.clone(),
+                cron: schedule.cron.clone(),
+                zone: schedule.zone.clone(),
+                missed: Missed::from_code(schedule.missed, schedule.missed_limit),
+                overlap: Overlap::from_code(schedule.overlap),
+            };
+            Some(DueRow { schedule: Some(columns), tick: schedule.next_tick?, next_ms: None })
+        };
+        let rows: Vec<_> = due.into_iter().skip(skip).take(limit).filter_map(row).collect();
+        self.add(DueRow { schedule: None, tick: now, next_ms: next.map(|at| ms_until(at, now)) });
+        rows.into_iter().for_each(|row| self.add(row));
     }
 
     pub(super) fn fire_schedules(&mut self) {
@@ -120,7 +145,7 @@ impl Work<'_> {
         }
         let mut order: Vec<usize> = (0..jobs.len()).collect();
         order.sort_by_key(|n| (ticks[*n], owners[*n]));
-        let mut enqueued = 0i64;
+        let mut enqueued = 0;
         for n in order {
             let Some((schedule, _)) = due.get(&owners[n]).filter(|(_, is_free)| *is_free) else { continue };
             if schedule.last_tick >= Some(ticks[n]) {
@@ -138,7 +163,7 @@ impl Work<'_> {
             self.tables.schedule.entry(owners[n]).and_modify(fired);
             enqueued += 1;
         }
-        row!(self.reply; due.len() as i64, enqueued);
+        self.add(Fired { schedules: due.len() as u64, jobs: enqueued });
     }
 }
 

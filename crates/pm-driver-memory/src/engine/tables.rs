@@ -1,8 +1,11 @@
 //! The tables, as the migrations create them in Postgres.
 
 use bytes::Bytes;
-use pm_core::{QueueSettings, Timestamp};
+use pm_core::op::{RetryColumns, SettingsColumns};
+use pm_core::wire::AnyShape;
+use pm_core::{QueueSettings, State, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// All tables of the database, with names and types as in Postgres, and the simulated locks of another transaction.
@@ -128,8 +131,6 @@ pub(crate) const PENDING: i16 = 0;
 pub(crate) const IN_PROGRESS: i16 = 1;
 pub(crate) const FINISHED: i16 = 2;
 pub(crate) const FAILED: i16 = 3;
-/// The state that is shown for a pending job that is paused, by itself or with its queue.
-const PAUSED: i16 = 4;
 
 impl JobRow {
     /// Returns a pending job with this id and otherwise empty columns.
@@ -164,6 +165,10 @@ impl JobRow {
             reason: None,
             payload: None,
         }
+    }
+
+    pub(crate) fn retries(&self) -> RetryColumns {
+        retries(self.max_retries, self.backoff_ms.as_ref(), self.jitter_percent)
     }
 
     /// Returns whether the job waits for its due time.
@@ -210,9 +215,14 @@ impl Tables {
         self.queue.values().find(|queue| queue.name.as_deref() == Some(name))
     }
 
-    pub(crate) fn shown_state(&self, job: &JobRow) -> i16 {
+    /// Returns the state of a job as it is shown: a pending one is paused if it or its queue is.
+    pub(crate) fn shown(&self, job: &JobRow) -> State {
         let paused = job.paused || self.queue.get(&job.queue_id).is_some_and(|queue| queue.paused);
-        if job.state == PENDING && paused { PAUSED } else { job.state }
+        if job.state == PENDING && paused {
+            State::Paused
+        } else {
+            State::from_code(job.state).unwrap_or(State::Failed)
+        }
     }
 
     /// Returns whether a worker has claimed the job and not released it: every other end of a lease leaves an attempt.
@@ -279,4 +289,21 @@ impl QueueRow {
             idle_until: None,
         }
     }
+    pub(crate) fn settings(&self) -> SettingsColumns {
+        let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+        SettingsColumns { lease: ms(self.lease_ms), retries: self.retries(), retain: self.retain_ms.map(ms) }
+    }
+
+    pub(crate) fn retries(&self) -> RetryColumns {
+        retries(Some(self.max_retries), Some(&self.backoff_ms), Some(self.jitter_percent))
+    }
+}
+
+/// Returns the columns about retries of a queue, a job or a schedule.
+pub(crate) fn retries(
+    max_retries: Option<i32>,
+    backoff_ms: Option<&Vec<i64>>,
+    jitter_percent: Option<i16>,
+) -> RetryColumns {
+    RetryColumns { max_retries, backoff_ms: backoff_ms.cloned().map(AnyShape), jitter_percent }
 }

@@ -1,8 +1,7 @@
-//! Reading parameters and writing replies.
+//! Reading parameters.
 
-use bytes::{Bytes, BytesMut};
-use pm_core::wire::RowsBuilder;
-use pm_core::{Rows, Timestamp, Value};
+use bytes::Bytes;
+use pm_core::{Timestamp, Value};
 use uuid::Uuid;
 
 /// The parameters of a statement, read from left to right. A parameter of another type than expected is read as null.
@@ -46,47 +45,8 @@ impl<T: Clone> Column<T> {
     }
 }
 
-/// Builds a reply, row by row from left to right.
-pub(crate) struct Reply(pub(crate) RowsBuilder);
-
-impl Reply {
-    pub(crate) fn cell(&mut self, value: Option<Value<'_>>) {
-        let mut bytes = BytesMut::new();
-        // Only arrays of over 2 GiB cannot be written.
-        let written = value.is_some_and(|value| !value.is_null() && value.encode(&mut bytes).is_ok());
-        self.0.push(written.then_some(&bytes));
-    }
-
-    pub(crate) fn finish(self) -> Rows {
-        self.0.finish()
-    }
-}
-
-/// A type that can be written as a cell.
-pub(crate) trait Cell {
-    fn value(&self) -> Option<Value<'_>>;
-}
-
-impl<T: Cell> Cell for &T {
-    fn value(&self) -> Option<Value<'_>> {
-        T::value(self)
-    }
-}
-
-impl<T: Cell> Cell for Option<T> {
-    fn value(&self) -> Option<Value<'_>> {
-        self.as_ref().and_then(T::value)
-    }
-}
-
-/// Adds the cells of a row to a reply.
-macro_rules! row {
-    ($reply:expr; $($cell:expr),*) => {{ $($reply.cell($crate::engine::values::Cell::value(&$cell));)* }};
-}
-pub(crate) use row;
-
 macro_rules! values {
-    ($($ty:ty, $scalar:ident, $array:ident: |$value:ident| $read:expr, $write:expr;)*) => {$(
+    ($($ty:ty, $scalar:ident, $array:ident: |$value:ident| $read:expr;)*) => {$(
         impl FromValue for $ty {
             fn from_value(value: &Value<'_>) -> Option<Self> {
                 if let Value::$scalar($value) = value { Some($read) } else { None }
@@ -96,34 +56,16 @@ macro_rules! values {
                 values.iter().map(|value| value.as_ref().map(|$value| $read)).collect()
             }
         }
-        impl Cell for $ty {
-            fn value(&self) -> Option<Value<'_>> {
-                let $value = self;
-                Some(Value::$scalar($write))
-            }
-        }
     )*};
 }
 
 values! {
-    bool, Bool, BoolArray: |value| *value, *value;
-    i16, Int2, Int2Array: |value| *value, *value;
-    i32, Int4, Int4Array: |value| *value, *value;
-    i64, Int8, Int8Array: |value| *value, *value;
-    Uuid, Uuid, UuidArray: |value| *value, *value;
-    Timestamp, Timestamp, TimestampArray: |value| *value, *value;
-    String, Text, TextArray: |value| value.to_string(), value;
-    Bytes, Bytes, BytesArray: |value| Bytes::copy_from_slice(value), value;
-}
-
-impl Cell for Vec<i64> {
-    fn value(&self) -> Option<Value<'_>> {
-        Some(Value::Int8Array(self.iter().copied().map(Some).collect()))
-    }
-}
-
-impl Cell for Vec<i32> {
-    fn value(&self) -> Option<Value<'_>> {
-        Some(Value::Int4Array(self.iter().copied().map(Some).collect()))
-    }
+    bool, Bool, BoolArray: |value| *value;
+    i16, Int2, Int2Array: |value| *value;
+    i32, Int4, Int4Array: |value| *value;
+    i64, Int8, Int8Array: |value| *value;
+    Uuid, Uuid, UuidArray: |value| *value;
+    Timestamp, Timestamp, TimestampArray: |value| *value;
+    String, Text, TextArray: |value| value.to_string();
+    Bytes, Bytes, BytesArray: |value| Bytes::copy_from_slice(value);
 }

@@ -37,11 +37,11 @@ pub(super) fn run(context: &mut Context, args: &SqlArgs) -> Result<(), CommandEr
         ConnectionClass::Keyed => "enqueues with keys",
         ConnectionClass::Operator => "operators' statements",
     };
-    let types = |types: &[Type]| types.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
+    let types = |types: &mut dyn Iterator<Item = Type>| types.map(Type::name).collect::<Vec<_>>().join(", ");
     let heading = format!(
         "-- {name}\n-- Connections: those for {connections}.\n-- Parameters: {}.\n-- Columns: {}.\n",
-        types(&statement.params),
-        types(statement.columns)
+        types(&mut statement.params.iter().copied()),
+        types(&mut statement.columns.iter().map(|column| column.ty))
     );
     context.output.text(&format!("{heading}{};\n", statement.text.trim_end()))
 }
