@@ -101,7 +101,7 @@ fn worker(statement: StatementId, rows: &Rows) -> bool {
             let claim = Claim { lines: vec![line], limit: 3, lease: 7, worker: "w".to_owned(), due_bound: None };
             interpret(claim, rows)
         }
-        StatementId::Poll => interpret(Poll { queues: vec![name()], due_bound: None, sleep: None }, rows),
+        StatementId::Poll => interpret(Poll { queues: vec![name()], sleep: None }, rows),
         StatementId::Settle => interpret(Settle { items: &items, passes: false }, rows),
         StatementId::Outcome => interpret(Outcome { items: &items }, rows),
         StatementId::Extend => interpret(Extend { leases }, rows),

@@ -105,8 +105,7 @@ async fn run_all(transaction: &Transaction<'_>, leased: Uuid) -> Result<(), Stri
     let good = QueueName::new("good").unwrap();
     let named = |name: &str| QueueName::new(name).unwrap();
     let wrong = |what: &str| Err(what.to_owned());
-    let poll =
-        run(transaction, Poll { queues: vec![named("good"), named("odd")], due_bound: None, sleep: None }).await?;
+    let poll = run(transaction, Poll { queues: vec![named("good"), named("odd")], sleep: None }).await?;
     if run(transaction, Promote { limit: 100, bound: None }).await?.promoted == 0 {
         return wrong("nothing is promoted");
     }

@@ -125,7 +125,7 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("promote, 100 due", &Promote { limit: 1_000, bound: None }.plan(), 2_500),
         probe("release of a claim of 500", &ReleaseClaim { lease: 77 }.plan(), 12_000),
         probe("fetch", &FetchJob { lease, worker: "w".into() }.plan(), 30),
-        probe("poll", &Poll { queues: followed, due_bound: None, sleep: Some(Duration::from_secs(9)) }.plan(), 3_000),
+        probe("poll", &Poll { queues: followed, sleep: Some(Duration::from_secs(9)) }.plan(), 3_000),
         probe("key holders of 100", &KeyHolder { jobs: &new }.plan(), 3_200),
         probe("job", &Job { id: one }.plan(), 12),
         probe("payload", &Payload { id: one }.plan(), 12),

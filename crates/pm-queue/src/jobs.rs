@@ -328,7 +328,7 @@ impl Queue {
         operation: impl Fn(Vec<Uuid>) -> O,
     ) -> Result<(BulkReport, Option<Error>), Error>
     where
-        O: Operation<Output = BulkReply> + Clone + Send + Sync + 'static,
+        O: Operation<Output = BulkReply> + Send + Sync + 'static,
     {
         let link = self.link();
         let mut changes = vec![Change::Locked; ids.len()];

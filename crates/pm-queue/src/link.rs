@@ -190,7 +190,7 @@ impl Link {
 
     /// Runs one operation. Tries again after a transient failure, or if the connection was lost at once and repeating
     /// the statement is safe.
-    pub(crate) async fn run<O: Operation + Clone>(&self, operation: O) -> Result<O::Output, Error> {
+    pub(crate) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
         let (mut tries, begin) = (1, self.now());
         loop {
             match self.send(&operation.plan()).await {

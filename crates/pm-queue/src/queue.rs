@@ -412,7 +412,7 @@ impl Queue {
     /// Runs one operation in its own task, so that dropping the future does not abandon a statement half-way.
     pub(crate) async fn run<O>(&self, operation: O) -> Result<O::Output, Error>
     where
-        O: Operation<Output: Send + 'static> + Clone + Send + Sync + 'static,
+        O: Operation<Output: Send + 'static> + Send + Sync + 'static,
     {
         self.check_open()?;
         let link = self.inner.link.clone();

@@ -89,7 +89,7 @@ impl<'a> History<'a> {
             Action::ReleaseClaim(lease) => drop(self.run(&ReleaseClaim { lease: self.lease(*lease).number }).await?),
             Action::Poll { queue, idles } => {
                 let sleep = idles.then_some(HALF_MINUTE * 3);
-                self.run(&Poll { queues: vec![name(*queue)], due_bound: None, sleep }).await?;
+                self.run(&Poll { queues: vec![name(*queue)], sleep }).await?;
             }
             Action::NotifyIdle => drop(self.run(&NotifyIdle { channel: "pm_pm".to_owned() }).await?),
             Action::Restart { .. }

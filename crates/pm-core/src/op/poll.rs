@@ -4,7 +4,7 @@ use super::{RetryColumns, all};
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Parameter, Rows, column, columns};
-use crate::{Backoff, Error, Operation, Params, QueueName, StatementId, Timestamp};
+use crate::{Backoff, Error, Operation, Params, QueueName, StatementId};
 use std::time::Duration;
 
 /// Reads what there is to do on some queues. An idle worker sends only this statement.
@@ -14,8 +14,6 @@ use std::time::Duration;
 pub struct Poll {
     /// The names of the queues. A renamed queue is found only by its new name.
     pub queues: Vec<QueueName>,
-    /// No waiting job is due before this time, as far as is known: the search for the next due time starts here.
-    pub due_bound: Option<Timestamp>,
     /// For how long the worker will be idle unless it is notified; sets `idle_until` on the queues. `None` if it is not
     /// idle.
     pub sleep: Option<Duration>,
@@ -57,7 +55,7 @@ impl Operation for Poll {
     const DECLARATION: Declaration = Declaration::hot(StatementId::Poll, include_str!("poll.sql"), roles::WORK);
 
     fn params(&self) -> Params<'_> {
-        vec![column(&self.queues, |queue| queue.as_str()), self.due_bound.param(), self.sleep.param()]
+        vec![column(&self.queues, |queue| queue.as_str()), self.sleep.param()]
     }
 
     fn interpret(&self, rows: &Rows) -> Result<PollReply, Error> {

@@ -6,9 +6,9 @@
 with recursive followed as materialized (
   select * from {schema}.queue where name = any($1::pg_catalog.text[])
 ), idle as materialized (
-  select id from {schema}.queue where name = any($1::pg_catalog.text[]) and $3::pg_catalog.int8 is not null for no key update skip locked
+  select id from {schema}.queue where name = any($1::pg_catalog.text[]) and $2::pg_catalog.int8 is not null for no key update skip locked
 ), set_idle as (
-  update {schema}.queue set idle_until = greatest(queue.idle_until, pg_catalog.statement_timestamp() + {interval:$3::pg_catalog.int8})
+  update {schema}.queue set idle_until = greatest(queue.idle_until, pg_catalog.statement_timestamp() + {interval:$2::pg_catalog.int8})
   from idle where queue.id = idle.id
 ), line as (
   select followed.id as queue_id,
@@ -33,7 +33,7 @@ with recursive followed as materialized (
   ) in_progress
 ), due as materialized (
   select pg_catalog.min(job.run_at) as at from {schema}.job
-  where {is_waiting:job} and job.run_at >= coalesce($2::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
+  where {is_waiting:job} and job.run_at < 'infinity'
 )
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
        coalesce(lines.priorities, array[]::pg_catalog.int4[]) as priorities,

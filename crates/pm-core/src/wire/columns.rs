@@ -19,7 +19,7 @@ pub struct Column {
     pub ty: Type,
 }
 
-/// A type that is stored in successive columns of a reply: a scalar, or a struct of [`columns!`].
+/// A type that is stored in successive columns of a reply: a scalar, or a struct of `columns!`.
 pub trait Columns: Sized {
     /// The columns, in order. That of a scalar has no name of its own.
     const COLUMNS: &'static [Column];

@@ -148,9 +148,8 @@ impl Work<'_> {
     }
 
     pub(super) fn poll(&mut self) {
-        let (names, bound, idle_ms): (Vec<String>, _, Option<i64>) =
-            (self.args.all(), self.args.next(), self.args.next());
-        let (due_ms, now) = (self.due_ms(bound), self.now);
+        let (names, idle_ms): (Vec<String>, Option<i64>) = (self.args.all(), self.args.next());
+        let (due_ms, now) = (self.due_ms(None), self.now);
         let expiry = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
         let expiry_ms = expiry.map(|at| ms_until(at, now));
         let tick = self.tables.schedule.values().filter_map(|schedule| schedule.next_tick).min();

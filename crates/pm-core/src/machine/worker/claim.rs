@@ -202,7 +202,7 @@ impl Worker {
             Err(failure) if failure.class() != Class::Unknown => None,
             Err(failure) => Some(if failure.ends_session() { Duration::ZERO } else { timeout }),
         };
-        match interpret(reply, |rows| sent.claim.clone().interpret(rows)) {
+        match interpret(reply, |rows| sent.claim.interpret(rows)) {
             Ok(reply) => self.apply_claim(&sent, reply, now, entropy),
             Err(trouble) => {
                 if let Some(may_run_for) = may_run_for {

@@ -104,7 +104,7 @@ impl Worker {
         self.polls.latest = None;
         let idle = self.polls.listening && !self.has_open_line();
         let sleep = idle.then(|| self.polls.interval.max() + IDLE_SLACK);
-        Some(Poll { queues: self.options.queues.clone(), due_bound: None, sleep })
+        Some(Poll { queues: self.options.queues.clone(), sleep })
     }
 
     pub(super) fn handle_poll(&mut self, poll: Poll, reply: Reply, now: Instant, entropy: &mut dyn Entropy) {
@@ -112,7 +112,7 @@ impl Worker {
         if self.draining {
             return;
         }
-        match interpret(reply, |rows| poll.clone().interpret(rows)) {
+        match interpret(reply, |rows| poll.interpret(rows)) {
             Ok(reply) => self.apply_poll(&poll, reply, now, entropy),
             Err(trouble) => {
                 self.polls.chore.retry(now, entropy);
