@@ -8,7 +8,7 @@ use crate::{Operation, SchemaName, StatementId, Type, each_statement, op};
 use std::sync::Arc;
 
 macro_rules! look_up {
-    ($($name:ident)*) => {
+    ($($name:ident $file:ident)*) => {
         impl StatementId {
             pub(crate) fn declaration(self) -> &'static Declaration {
                 match self {

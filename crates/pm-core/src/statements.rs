@@ -1,76 +1,76 @@
 //! The list of all statements.
 
-/// Passes the names of all statements to the macro `$then`. [`op`](crate::op) has an operation of each name, which
-/// declares its statement.
+/// Passes the names of all statements to the macro `$then`: that of the operation in [`op`](crate::op) which declares it,
+/// and that of its SQL file, by which commands and the model of the database know it too.
 ///
 /// Everything that exists once per statement follows from this list.
 #[macro_export]
 macro_rules! each_statement {
     ($then:ident) => {
         $then! {
-            Enqueue
-            EnqueueKeyed
-            EnqueueEach
-            KeyHolder
-            ReplaceJobs
-            Claim
-            Poll
-            Settle
-            Outcome
-            Extend
-            Reap
-            Promote
-            ReleaseClaim
-            CreateQueue
-            PauseQueue
-            ResumeQueue
-            CountPending
-            ListQueues
-            Activity
-            TableSizes
-            RowHolders
-            TableHealths
-            IndexHealths
-            QueueHealths
-            Settings
-            SetQueue
-            ListJobs
-            Job
-            Payload
-            ResolveSuffix
-            Attempts
-            NextJobs
-            Notify
-            NotifyIdle
-            RestartJobs
-            EndJobs
-            DeleteJobs
-            MoveJobs
-            CopyJob
-            FetchJob
-            BeginQueueDeletion
-            RenameQueue
-            PruneJobs
-            DeleteEmptyQueues
-            ListSchedules
-            SetSchedule
-            HoldSchedule
-            DeleteSchedule
-            DueSchedules
-            FireSchedules
-            SchemaVersion
-            Encoding
-            Relations
-            Privileges
-            Sequences
-            Orphans
-            SearchPaths
+            Enqueue enqueue
+            EnqueueKeyed enqueue_keyed
+            EnqueueEach enqueue_each
+            KeyHolder key_holder
+            ReplaceJobs replace_jobs
+            Claim claim
+            Poll poll
+            Settle settle
+            Outcome outcome
+            Extend extend
+            Reap reap
+            Promote promote
+            ReleaseClaim release_claim
+            CreateQueue create_queue
+            PauseQueue pause_queue
+            ResumeQueue resume_queue
+            CountPending count_pending
+            ListQueues list_queues
+            Activity activity
+            TableSizes table_sizes
+            RowHolders row_holders
+            TableHealths table_healths
+            IndexHealths index_healths
+            QueueHealths queue_healths
+            Settings settings
+            SetQueue set_queue
+            ListJobs list_jobs
+            Job job
+            Payload payload
+            ResolveSuffix resolve_suffix
+            Attempts attempts
+            NextJobs next_jobs
+            Notify notify
+            NotifyIdle notify_idle
+            RestartJobs restart_jobs
+            EndJobs end_jobs
+            DeleteJobs delete_jobs
+            MoveJobs move_jobs
+            CopyJob copy_job
+            FetchJob fetch_job
+            BeginQueueDeletion begin_queue_deletion
+            RenameQueue rename_queue
+            PruneJobs prune_jobs
+            DeleteEmptyQueues delete_empty_queues
+            ListSchedules list_schedules
+            SetSchedule set_schedule
+            HoldSchedule hold_schedule
+            DeleteSchedule delete_schedule
+            DueSchedules due_schedules
+            FireSchedules fire_schedules
+            SchemaVersion schema_version
+            Encoding encoding
+            Relations relations
+            Privileges privileges
+            Sequences sequences
+            Orphans orphans
+            SearchPaths search_paths
         }
     };
 }
 
 macro_rules! statement_ids {
-    ($($name:ident)*) => {
+    ($($name:ident $file:ident)*) => {
         /// Identifies a statement. Drivers use it as the key of prepared statements, and treat all statements alike.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[allow(missing_docs)] // each is documented at its operation
@@ -82,21 +82,14 @@ macro_rules! statement_ids {
         impl StatementId {
             /// All statements.
             pub const ALL: [StatementId; [$(StatementId::$name),*].len()] = [$(StatementId::$name),*];
+
+            /// Returns the name as in SQL files and commands: `claim`, `prune_jobs`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(StatementId::$name => stringify!($file),)*
+                }
+            }
         }
     };
 }
 each_statement!(statement_ids);
-
-impl StatementId {
-    /// Returns the name as in SQL files and commands: `claim`, `prune_jobs`.
-    pub fn name(self) -> String {
-        let mut name = String::new();
-        for c in format!("{self:?}").chars() {
-            if c.is_ascii_uppercase() && !name.is_empty() {
-                name.push('_');
-            }
-            name.push(c.to_ascii_lowercase());
-        }
-        name
-    }
-}

@@ -49,7 +49,19 @@ fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
 }
 
 impl Work<'_> {
-    pub(super) fn enqueue(&mut self, statement: StatementId) -> Result<(), Failure> {
+    pub(super) fn enqueue(&mut self) -> Result<(), Failure> {
+        self.insert(StatementId::Enqueue)
+    }
+
+    pub(super) fn enqueue_keyed(&mut self) -> Result<(), Failure> {
+        self.insert(StatementId::EnqueueKeyed)
+    }
+
+    pub(super) fn enqueue_each(&mut self) -> Result<(), Failure> {
+        self.insert(StatementId::EnqueueEach)
+    }
+
+    fn insert(&mut self, statement: StatementId) -> Result<(), Failure> {
         let items = items(&mut self.args, self.now, statement != StatementId::Enqueue);
         let replacing: Vec<Uuid> = if statement == StatementId::Enqueue { Vec::new() } else { self.args.all() };
         let is_own = statement != StatementId::EnqueueKeyed || self.args.next().unwrap_or_default();

@@ -6,12 +6,12 @@ mod leases;
 mod lines;
 mod queues;
 mod schedules;
+mod server;
 pub(crate) mod tables;
 mod values;
 
-use pm_core::op::VersionRow;
 use pm_core::wire::{Column, Columns, RowsBuilder};
-use pm_core::{Failure, MIGRATIONS, Rows, Statement, StatementId, Timestamp, Value};
+use pm_core::{Failure, Rows, Statement, StatementId, Timestamp, Value};
 use std::collections::BTreeSet;
 use tables::Tables;
 use values::Args;
@@ -55,77 +55,38 @@ impl Work<'_> {
     fn add_all<R: Columns>(&mut self, rows: Vec<R>) {
         rows.into_iter().for_each(|row| self.add(row));
     }
+}
 
-    fn run(&mut self, statement: StatementId) -> Result<(), Failure> {
-        match statement {
-            StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach => {
-                return self.enqueue(statement);
-            }
-            StatementId::KeyHolder => self.key_holder(),
-            StatementId::ReplaceJobs => self.replace_jobs(),
-            StatementId::Claim => self.claim(),
-            StatementId::Poll => self.poll(),
-            StatementId::Settle => self.settle(),
-            StatementId::Outcome => self.outcome(),
-            StatementId::Extend => self.extend(),
-            StatementId::Reap => self.reap(),
-            StatementId::Promote => self.promote(),
-            StatementId::ReleaseClaim => self.release_claim(),
-            StatementId::CreateQueue => self.create_queue(),
-            StatementId::PauseQueue => self.pause_queue(),
-            StatementId::ResumeQueue => self.resume_queue(),
-            StatementId::CountPending => self.count_pending(),
-            StatementId::ListQueues => self.list_queues(),
-            StatementId::Settings => self.settings(),
-            StatementId::SetQueue => self.set_queue(),
-            StatementId::ListJobs => self.list_jobs(),
-            StatementId::Job => self.job(),
-            StatementId::Payload => self.payload(),
-            StatementId::ResolveSuffix => self.resolve_suffix(),
-            StatementId::Attempts => self.attempts(),
-            StatementId::NextJobs => self.next_jobs(),
-            StatementId::Notify => self.notify(),
-            StatementId::NotifyIdle => self.notify_idle(),
-            StatementId::RestartJobs => self.restart_jobs(),
-            StatementId::EndJobs => self.end_jobs(),
-            StatementId::DeleteJobs => self.delete_jobs(),
-            StatementId::MoveJobs => self.move_jobs(),
-            StatementId::CopyJob => return self.copy_job(),
-            StatementId::FetchJob => self.fetch_job(),
-            StatementId::BeginQueueDeletion => self.begin_queue_deletion(),
-            StatementId::RenameQueue => return self.rename_queue(),
-            StatementId::PruneJobs => self.prune_jobs(),
-            StatementId::DeleteEmptyQueues => self.delete_empty_queues(),
-            StatementId::Activity => self.activity(),
-            StatementId::TableSizes => self.table_sizes(),
-            StatementId::QueueHealths => self.queue_health(),
-            // Nothing is vacuumed, no index can be missing, every role has all privileges, no sequence can be behind,
-            // there are no orphans and no schemas.
-            StatementId::RowHolders
-            | StatementId::TableHealths
-            | StatementId::IndexHealths
-            | StatementId::Relations
-            | StatementId::Privileges
-            | StatementId::Sequences
-            | StatementId::Orphans
-            | StatementId::SearchPaths => {}
-            StatementId::ListSchedules => self.list_schedules(),
-            StatementId::SetSchedule => self.set_schedule(),
-            StatementId::HoldSchedule => self.hold_schedule(),
-            StatementId::DeleteSchedule => self.delete_schedule(),
-            StatementId::DueSchedules => self.due_schedules(),
-            StatementId::FireSchedules => self.fire_schedules(),
-            StatementId::SchemaVersion => {
-                for migration in &MIGRATIONS {
-                    self.add(VersionRow { version: migration.version, fingerprint: Some(migration.fingerprint()) });
-                }
-            }
-            StatementId::Encoding => self.add(if self.tables.is_latin1 { "LATIN1" } else { "UTF8" }.to_owned()),
-            other => return Err(Failure::unsendable(format!("the memory driver does not know {other:?}"))),
-        }
+/// What the execution of a statement returns.
+trait Executed {
+    fn result(self) -> Result<(), Failure>;
+}
+
+impl Executed for () {
+    fn result(self) -> Result<(), Failure> {
         Ok(())
     }
 }
+
+impl Executed for Result<(), Failure> {
+    fn result(self) -> Result<(), Failure> {
+        self
+    }
+}
+
+macro_rules! executions {
+    ($($name:ident $execute:ident)*) => {
+        impl Work<'_> {
+            fn run(&mut self, statement: StatementId) -> Result<(), Failure> {
+                match statement {
+                    $(StatementId::$name => self.$execute().result(),)*
+                    other => Err(Failure::unsendable(format!("the memory driver does not know {other:?}"))),
+                }
+            }
+        }
+    };
+}
+pm_core::each_statement!(executions);
 
 /// Returns whether a text has a character that LATIN1 cannot store.
 fn is_beyond_latin1(param: &Value<'_>) -> bool {

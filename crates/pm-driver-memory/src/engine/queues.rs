@@ -119,7 +119,7 @@ impl Work<'_> {
         self.add_all(queues.into_iter().map(row).collect());
     }
 
-    pub(super) fn queue_health(&mut self) {
+    pub(super) fn queue_healths(&mut self) {
         let (threshold_ms, now): (Option<i64>, _) = (self.args.next(), self.now);
         let stale_before = later(now, -threshold_ms.unwrap_or_default());
         let mut queues: Vec<_> = self.tables.queue.values().collect();
