@@ -3,6 +3,7 @@
 use super::stack::Process;
 use super::worker::QUEUES;
 use super::world::World;
+use futures_util::future::join;
 use pm_core::op::SetSchedule;
 use pm_core::{EnqueueOptions, NewSchedule, Operation, StatementId};
 use pm_queue::{Cron, Missed, Overlap, Queue, QueueName, Schedule, ScheduleName, Timestamp};
@@ -23,15 +24,12 @@ pub(super) async fn schedule(process: &Arc<Process>, queue: &Queue) {
     let world = &process.world;
     let name = NAMES[world.below(3) as usize];
     match world.below(12) {
-        0..4 => {
-            let (queue_name, every, missed, overlap) = drawn(world);
-            let set = Schedule::new(queue_name, expression(every)).missed(missed).overlap(overlap);
-            drop(queue.set_schedule(name, set, 0u64).await);
-        }
+        0..4 => drop(queue.set_schedule(name, drawn_schedule(world), 0u64).await),
         4 => drop(queue.pause_schedule(name).await),
         5..7 => drop(queue.resume_schedule(name).await),
         7 => drop(queue.delete_schedule(name).await),
         8 => drop((queue.list_schedules().await, queue.schedule(name).await)),
+        9 => drop(join(queue.fire_schedules(), queue.set_schedule(name, drawn_schedule(world), 0u64)).await),
         _ => drop(queue.fire_schedules().await),
     }
 }
@@ -68,6 +66,11 @@ pub(super) fn neglect(world: &World) {
 fn drawn(world: &World) -> (&'static str, i64, Missed, Overlap) {
     let mut seed = world.chance();
     (seed.pick(&QUEUES), seed.pick(&EVERY), seed.pick(&MISSED), seed.pick(&OVERLAP))
+}
+
+fn drawn_schedule(world: &World) -> Schedule {
+    let (queue, every, missed, overlap) = drawn(world);
+    Schedule::new(queue, expression(every)).missed(missed).overlap(overlap)
 }
 
 fn expression(every: i64) -> String {
