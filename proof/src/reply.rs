@@ -158,6 +158,7 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
         StatementId::EndJobs => interpret(EndJobs::failed(ids, "no"), rows),
         StatementId::DeleteJobs => interpret(DeleteJobs { ids, precondition: Precondition::default() }, rows),
         StatementId::MoveJobs => interpret(MoveJobs { ids, queue: name, precondition: Precondition::default() }, rows),
+        StatementId::EditJobs => interpret(EditJobs { ids, priority: 3, precondition: Precondition::default() }, rows),
         StatementId::CopyJob => {
             let options = EnqueueOptions::default();
             interpret(CopyJob { source: id, id: ids[1], queue: name, priority: None, options }, rows)

@@ -36,8 +36,8 @@ async fn jobs_of_one_priority_come_in_the_order_they_were_enqueued() {
 }
 
 #[tokio::test]
-async fn jobs_restarted_or_moved_together_come_in_the_order_of_their_ids_whatever_their_keys() {
-    for action in ["restart", "move"] {
+async fn jobs_restarted_moved_or_given_a_priority_together_come_in_the_order_of_their_ids_whatever_their_keys() {
+    for action in ["restart", "move", "set priority"] {
         let fixture = Fixture::new().await;
         let keys = [Some("z"), None, Some("a"), Some("m"), None];
         let mut ids = Vec::new();
@@ -53,6 +53,9 @@ async fn jobs_restarted_or_moved_together_come_in_the_order_of_their_ids_whateve
             fixture.queue.create_queue("other", false).await.unwrap();
             fixture.queue.move_jobs(&ids, "other").await.unwrap();
             fixture.queue.move_jobs(&ids, "tasks").await.unwrap();
+        } else if action == "set priority" {
+            ids.reverse();
+            fixture.queue.set_priority(&ids, 3).await.unwrap();
         } else {
             fixture.queue.fail_jobs(&ids, "enough").await.unwrap();
             ids.reverse();

@@ -4,9 +4,9 @@
 //! `scripts/test --large`, within the same limits.
 
 use pm_core::op::{
-    Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob, Job,
-    JobFilter, KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll, Precondition,
-    Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleItem,
+    Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend,
+    FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll,
+    Precondition, Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleItem,
 };
 use pm_core::{
     Catalog, EnqueueOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
@@ -143,6 +143,11 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe(
             "move 100",
             &MoveJobs { ids: ready.clone(), queue: queue_name("mail"), precondition: Precondition::default() }.plan(),
+            4_000,
+        ),
+        probe(
+            "set the priority of 100",
+            &EditJobs { ids: ready.clone(), priority: 3, precondition: Precondition::default() }.plan(),
             4_000,
         ),
         probe("delete 100", &DeleteJobs { ids: ready, precondition: Precondition::default() }.plan(), 2_000),

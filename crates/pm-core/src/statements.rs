@@ -46,6 +46,7 @@ macro_rules! each_statement {
             EndJobs end_jobs
             DeleteJobs delete_jobs
             MoveJobs move_jobs
+            EditJobs edit_jobs
             CopyJob copy_job
             FetchJob fetch_job
             BeginQueueDeletion begin_queue_deletion

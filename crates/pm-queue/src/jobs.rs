@@ -3,8 +3,8 @@
 use crate::codec::RawPayload;
 use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
 use pm_core::op::{
-    AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EndJobs, Head, Job, JobMatch, ListJobs, MoveJobs,
-    NextJobs, Payload, Precondition, ResolveSuffix, RestartJobs, Settings,
+    AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EditJobs, EndJobs, Head, Job, JobMatch, ListJobs,
+    MoveJobs, NextJobs, Payload, Precondition, ResolveSuffix, RestartJobs, Settings,
 };
 use pm_core::{Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub enum BulkAction {
         /// The target queue.
         to: QueueName,
     },
+    /// Change their priority; see [`Queue::set_priority`].
+    SetPriority(i32),
 }
 
 /// The outcomes of a bulk action, job by job.
@@ -242,6 +244,18 @@ impl Queue {
         self.changed(BulkAction::Move { to: QueueName::new(queue)? }, ids).await
     }
 
+    /// Changes the priority of jobs that are pending or paused; returns how many. Others are refused.
+    ///
+    /// A ready job that had another priority comes after the jobs that have the new one already; jobs changed together
+    /// keep the order of their ids. One with the same priority keeps its position, and counts as changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn set_priority(&self, ids: &[Uuid], priority: i32) -> Result<u64, Error> {
+        self.changed(BulkAction::SetPriority(priority), ids).await
+    }
+
     async fn changed(&self, action: BulkAction, ids: &[Uuid]) -> Result<u64, Error> {
         let (report, interruption) = self.apply(&action, ids, &Precondition::default()).await?;
         match (interruption, report.count(Change::Locked)) {
@@ -296,6 +310,9 @@ impl Queue {
             }
             BulkAction::Move { to } => {
                 self.in_bulk(ids, |ids| MoveJobs { ids, queue: to.clone(), precondition: precondition() }).await
+            }
+            BulkAction::SetPriority(priority) => {
+                self.in_bulk(ids, |ids| EditJobs { ids, priority: *priority, precondition: precondition() }).await
             }
         }
     }

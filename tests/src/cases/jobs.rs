@@ -3,7 +3,8 @@
 use super::Harness;
 use crate::unattended;
 use pm_queue::{
-    BulkAction, Change, Codec, EnqueueOptions, ErrorKind, JobFilter, Precondition, QueueName, RawPayload, State, Uuid,
+    BulkAction, Change, Codec, EnqueueOptions, ErrorKind, InitialState, JobFilter, Precondition, QueueName, RawPayload,
+    State, Uuid,
 };
 
 pub(super) async fn jobs_are_found_by_page_state_and_suffix(harness: Harness) {
@@ -103,15 +104,18 @@ pub(super) async fn a_job_that_does_not_meet_the_precondition_is_left_unchanged(
                 .changes()
                 .to_vec(),
         );
+        outcomes.extend_from_slice(
+            queue.change_jobs(&BulkAction::SetPriority(9), &[id], precondition).await.unwrap().changes(),
+        );
         outcomes
     };
     let finished = precondition(Some(State::Finished));
-    assert_eq!(by_every_action(&finished).await, [Change::Refused(State::Pending); 5]);
+    assert_eq!(by_every_action(&finished).await, [Change::Refused(State::Pending); 6]);
     queue.pause_queue("tasks").await.unwrap();
     let pending = precondition(Some(State::Pending));
-    assert_eq!(by_every_action(&pending).await, [Change::Refused(State::Paused); 5]);
+    assert_eq!(by_every_action(&pending).await, [Change::Refused(State::Paused); 6]);
     let other_lease = Precondition { lease: Some(7), ..Precondition::default() };
-    assert_eq!(by_every_action(&other_lease).await, [Change::Refused(State::Paused); 5]);
+    assert_eq!(by_every_action(&other_lease).await, [Change::Refused(State::Paused); 6]);
     let paused = precondition(Some(State::Paused));
     assert_eq!(
         queue
@@ -122,7 +126,7 @@ pub(super) async fn a_job_that_does_not_meet_the_precondition_is_left_unchanged(
             .to_vec(),
         [Change::Changed]
     );
-    assert_eq!(by_every_action(&paused).await, [Change::Elsewhere; 5]);
+    assert_eq!(by_every_action(&paused).await, [Change::Elsewhere; 6]);
     assert_eq!((harness.state(id).await, harness.job(id).await.queue.as_str()), (State::Pending, "other"));
     let anywhere = Precondition { state: Some(State::Pending), ..Precondition::default() };
     assert_eq!(
@@ -141,6 +145,27 @@ pub(super) async fn a_moved_job_obeys_its_new_queue(harness: Harness) {
     assert_eq!(harness.queue.resume_queue("other").await.unwrap(), 1);
     let mut jobs = harness.queue.try_stream_jobs::<u64>("other");
     harness.take(&mut jobs).await.1.commit().await.unwrap();
+}
+
+pub(super) async fn a_pending_job_can_be_given_another_priority(harness: Harness) {
+    let ids = harness.put_many(3).await;
+    let paused = harness.put_with(3, EnqueueOptions::default().initial_state(InitialState::Paused)).await;
+    assert_eq!(harness.queue.set_priority(&[ids[2], paused, Uuid::nil()], 5).await.unwrap(), 2);
+    assert_eq!((harness.job(paused).await.priority, harness.state(paused).await), (5, State::Paused));
+    assert_eq!(harness.queue.set_priority(&ids[2..], 5).await.unwrap(), 1, "it has this priority already");
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(1));
+    let (first, ack) = harness.take(&mut jobs).await;
+    assert_eq!((first, ack.id()), (2, ids[2]));
+    assert_eq!(harness.queue.set_priority(&[ack.id()], 0).await.unwrap(), 0, "it is in progress");
+    ack.commit().await.unwrap();
+    let report = harness.queue.change_jobs(&BulkAction::SetPriority(0), &ids[2..], &Precondition::default()).await;
+    assert_eq!(report.unwrap().changes(), [Change::Refused(State::Finished)]);
+    assert_eq!(harness.job(ids[2]).await.priority, 5);
+    for expected in 0..2 {
+        let (payload, ack) = harness.take(&mut jobs).await;
+        assert_eq!(payload, expected);
+        ack.commit().await.unwrap();
+    }
 }
 
 pub(super) async fn a_copy_shares_the_payload(harness: Harness) {

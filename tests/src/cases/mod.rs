@@ -96,6 +96,7 @@ pub fn all() -> Vec<Case> {
             an_operator_restarts_fails_finishes_and_deletes,
             a_job_that_does_not_meet_the_precondition_is_left_unchanged,
             a_moved_job_obeys_its_new_queue,
+            a_pending_job_can_be_given_another_priority,
             a_copy_shares_the_payload,
             a_job_is_fetched_by_its_id;
         schedules:

@@ -58,11 +58,12 @@ pub enum Bug {
     RollbackTakenForCommit,
     RefusedCallStays,
     LockedNotFound,
+    EditStrands,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 41] = [
+    pub const ALL: [(Bug, &'static str); 42] = [
         (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
         (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
@@ -104,6 +105,7 @@ impl Bug {
         (Bug::RollbackTakenForCommit, "a settlement that was rolled back counts as committed"),
         (Bug::RefusedCallStays, "a refused call in a transaction leaves its other jobs in"),
         (Bug::LockedNotFound, "a locked job is reported to operators as missing"),
+        (Bug::EditStrands, "a job loses its position when its priority changes"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -242,6 +244,9 @@ impl Bug {
                 for job in tables.job.values_mut().filter(changed).filter(|job| job.verdict == Some(3)) {
                     job.retry_count += 1;
                 }
+            }
+            (Bug::EditStrands, StatementId::EditJobs) => {
+                tables.job.values_mut().filter(changed).for_each(|job| job.seq = None);
             }
             (Bug::MoveBreaksLease, StatementId::MoveJobs) => {
                 tables.job.values_mut().filter(changed).for_each(|job| job.lease = None);

@@ -94,7 +94,7 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
     let ids = some_jobs(process);
     let name = QUEUES[world.below(3) as usize];
     let anything = Precondition::default();
-    match world.below(19) {
+    match world.below(20) {
         0 | 1 => drop(queue.pause_queue(name).await),
         2..5 => drop(queue.resume_queue(name).await),
         5 => judge(
@@ -122,6 +122,10 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
         15 => drop((queue.reap().await, queue.promote().await)),
         16 => drop((queue.list_queues().await, queue.list_jobs(JobFilter::default()).await)),
         17 => drop(queue.rename_queue("c", "d").await),
+        18 => {
+            let priority = [0, 5, -1][world.below(3) as usize];
+            judge(process, &ids, queue.change_jobs(&BulkAction::SetPriority(priority), &ids, &anything).await);
+        }
         _ => match ids.first() {
             Some(id) => {
                 if let Ok(Some(job)) = queue.fetch_job::<u64>(*id).await {

@@ -72,6 +72,11 @@ pub(crate) enum Action {
         queue: usize,
         condition: Condition,
     },
+    SetPriority {
+        jobs: Vec<usize>,
+        priority: i32,
+        condition: Condition,
+    },
     Copy {
         job: usize,
         queue: usize,
@@ -225,6 +230,8 @@ fn actions() -> impl Strategy<Value = Action> {
         1 => (jobs(), condition()).prop_map(|(jobs, condition)| Action::Delete { jobs, condition }),
         2 => (jobs(), queue(), condition())
             .prop_map(|(jobs, queue, condition)| Action::Move { jobs, queue, condition }),
+        2 => (jobs(), -1..2i32, condition())
+            .prop_map(|(jobs, priority, condition)| Action::SetPriority { jobs, priority, condition }),
         2 => (job(), queue(), proptest::option::weighted(0.3, 0..=TICK_KEY), proptest::bool::weighted(0.2))
             .prop_map(|(job, queue, key, paused)| Action::Copy { job, queue, key, paused }),
         2 => (job(), queue(), 1..9usize).prop_map(|(job, queue, limit)| Action::Look { job, queue, limit }),

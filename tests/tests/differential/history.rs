@@ -5,10 +5,10 @@ use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, BeginQueueDeletion, Claim, CopyJob, CountPending, CreateQueue, DeleteEmptyQueues, DeleteJobs,
-    EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs,
-    ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition, Promote, PruneJobs,
-    QueueHealths, Reap, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetQueue,
-    Settings, Settle, SettleItem,
+    EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder, LineCursor,
+    ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition, Promote,
+    PruneJobs, QueueHealths, Reap, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue,
+    SetQueue, Settings, Settle, SettleItem,
 };
 use pm_core::{
     Codec, EnqueueOptions, IdSuffix, InitialState, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason,
@@ -96,6 +96,7 @@ impl<'a> History<'a> {
             | Action::End { .. }
             | Action::Delete { .. }
             | Action::Move { .. }
+            | Action::SetPriority { .. }
             | Action::Copy { .. } => {
                 self.operate(action).await?;
             }
@@ -155,6 +156,10 @@ impl<'a> History<'a> {
             Action::Move { jobs, queue, condition } => {
                 let (ids, precondition) = (self.ids_of(jobs), self.precondition(condition));
                 self.run(&MoveJobs { ids, queue: name(*queue), precondition }).await?;
+            }
+            Action::SetPriority { jobs, priority, condition } => {
+                let (ids, precondition) = (self.ids_of(jobs), self.precondition(condition));
+                self.run(&EditJobs { ids, priority: *priority, precondition }).await?;
             }
             Action::Copy { job, queue, key, paused } => {
                 let (source, id) = (self.id(*job), self.new_id());

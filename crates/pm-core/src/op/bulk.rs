@@ -225,3 +225,29 @@ impl Operation for MoveJobs {
         read_bulk::<Self>(self.ids.len(), rows)
     }
 }
+
+/// Changes jobs that are pending or paused. Jobs in progress and ended ones are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EditJobs {
+    /// The ids; at most 1,000.
+    pub ids: Vec<Uuid>,
+    /// Their new priority. A ready job that had another one becomes the last of its new line.
+    pub priority: i32,
+    /// What the jobs must still be.
+    pub precondition: Precondition,
+}
+
+impl Operation for EditJobs {
+    type Row = BulkRow;
+    type Output = BulkReply;
+    const DECLARATION: Declaration =
+        Declaration::operator(StatementId::EditJobs, include_str!("edit_jobs.sql"), roles::OPERATE);
+
+    fn params(&self) -> Params<'_> {
+        [self.precondition.params(&self.ids), vec![Value::Int4(self.priority)]].concat()
+    }
+
+    fn interpret(&self, rows: &Rows) -> Result<BulkReply, Error> {
+        read_bulk::<Self>(self.ids.len(), rows)
+    }
+}

@@ -258,6 +258,18 @@ impl Work<'_> {
         }
         self.reply_outcomes_with_keys(&targets, &changed, &key_taken, Some(goal));
     }
+
+    pub(super) fn edit_jobs(&mut self) {
+        let (targets, priority) = (self.targets(), self.args.next().unwrap_or_default());
+        let mut editable: Vec<&JobRow> = fitting(&targets).filter(|job| job.state == PENDING).collect();
+        editable.sort_by_key(|job| job.id);
+        for old in &editable {
+            let seq = old.seq.and_then(|seq| if old.priority == priority { Some(seq) } else { self.tables.next_seq() });
+            self.tables.job.entry(old.id).and_modify(|job| (job.priority, job.seq) = (priority, seq));
+        }
+        let changed = editable.iter().map(|job| job.id).collect();
+        self.reply_outcomes_of(&targets, &changed, None);
+    }
 }
 
 /// A job of a bulk action.

@@ -159,6 +159,12 @@ impl Auditor {
                 let moved = JobRow { queue_id: new.queue_id, seq: new.seq, reserved_key, ..old.clone() };
                 (moved != *new).then_some("a move that changes more than the queue")
             }
+            StatementId::EditJobs => {
+                let edited = JobRow { priority: new.priority, seq: new.seq, ..old.clone() };
+                let keeps_position = old.seq.is_none() || old.priority == new.priority;
+                let is_allowed = old.state == PENDING && edited == *new && old.seq.is_some() == new.seq.is_some();
+                (!is_allowed || (keeps_position && old.seq != new.seq)).then_some("an edit that changes more")
+            }
             StatementId::CopyJob => {
                 let shared = JobRow { payload: None, payload_id: new.payload_id, ..old.clone() };
                 (shared != *new).then_some("a copy that changes its source")
