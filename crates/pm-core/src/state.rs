@@ -122,19 +122,10 @@ impl State {
         }
     }
 
-    /// Returns the state with this name; `-` and `_` are equivalent.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Invalid`] for an unknown name; the message lists the names.
-    pub fn from_name(name: &str) -> Result<State, crate::Error> {
+    /// Returns the state with this name, if there is one; `-` and `_` are equivalent.
+    pub fn from_name(name: &str) -> Option<State> {
         let wanted = name.replace('-', "_");
-        State::ALL.into_iter().find(|state| state.name() == wanted).ok_or_else(|| {
-            crate::Error::invalid(
-                format!("state {name:?}"),
-                "is not one of pending, paused, in-progress, finished, failed",
-            )
-        })
+        State::ALL.into_iter().find(|state| state.name() == wanted)
     }
 
     /// Returns the number that represents the state in replies; `Paused` is computed, never stored.
@@ -264,11 +255,11 @@ mod tests {
     #[test]
     fn names_and_codes_round_trip() {
         for state in State::ALL {
-            assert_eq!(State::from_name(state.name()), Ok(state));
+            assert_eq!(State::from_name(state.name()), Some(state));
             assert_eq!(State::from_code(state.code()), Some(state));
         }
-        assert_eq!(State::from_name("in-progress"), Ok(State::InProgress));
-        assert!(State::from_name("Pending").is_err());
+        assert_eq!(State::from_name("in-progress"), Some(State::InProgress));
+        assert_eq!(State::from_name("Pending"), None);
         assert_eq!(State::from_code(9), None);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A file imports what it names in a `use`, or in a path that begins with `crate`, `super`, `self` or a module that it
 //! declares. A name that a module only re-exports (`pub use`) counts as the file that defines it, so that a `mod.rs` of
-//! declarations and re-exports is in no circle. Tests at the end of a file do not count.
+//! declarations and re-exports is in no circle. Tests at the end of a file do not count, and neither does the type of
+//! the parent module for which a file has an `impl`: such a file is a part of its parent, in a file for itself.
 
 use crate::rules::File;
 use crate::{assert_kept, file};
@@ -111,6 +112,8 @@ fn modules(files: &[File], directory: &str) -> BTreeMap<Module, Names> {
 fn names(file: &str, text: &str, children: &BTreeSet<&str>) -> Names {
     let mut names = Names { file: file.to_owned(), ..Names::default() };
     let tokens = tokens(text);
+    let subjects: BTreeSet<&str> = tokens.windows(2).filter(|pair| pair[0] == "impl").map(|pair| pair[1]).collect();
+    let is_own = |path: &[String]| matches!(path, [parent, name] if parent == "super" && subjects.contains(&**name));
     let mut at = 0;
     while at < tokens.len() {
         let before = |back: usize| at.checked_sub(back).map_or("", |at| tokens[at]);
@@ -121,7 +124,7 @@ fn names(file: &str, text: &str, children: &BTreeSet<&str>) -> Names {
             let paths = expanded(&mut tokens[at + 1..end].iter().copied(), &[]);
             match before(1) == "pub" || before(1) == ")" {
                 true => names.exports.extend(paths),
-                false => names.imports.extend(paths.into_iter().map(|(_, path)| path)),
+                false => names.imports.extend(paths.into_iter().map(|(_, path)| path).filter(|path| !is_own(path))),
             }
             at = end;
         } else if is_head && !is_visibility && ![".", "::"].contains(&before(1)) {
@@ -254,10 +257,14 @@ fn a_circle_of_imports_is_found() {
 
 #[test]
 fn a_module_of_re_exports_is_in_no_circle() {
-    let tree = |parent: &str| {
-        let files = [("lib.rs", "mod a;"), ("a/mod.rs", parent), ("a/b.rs", "use super::C;"), ("a/c.rs", "")];
+    let tree = |parent: &str, child: &str| {
+        let files = [("lib.rs", "mod a;"), ("a/mod.rs", parent), ("a/b.rs", child), ("a/c.rs", "")];
         circles(&files.map(|(name, text)| file(&format!("crates/pm-cli/src/{name}"), text)))
     };
-    assert_eq!(tree("mod b;\nmod c;\npub(crate) use b::B;\npub(crate) use c::{C, X as Y};\n"), Vec::<String>::new());
-    assert_eq!(tree("mod b;\nmod c;\nuse b::B;\nstruct C;\n").len(), 1);
+    let reexports = "mod b;\nmod c;\npub(crate) use b::B;\npub(crate) use c::{C, X as Y};\n";
+    assert_eq!(tree(reexports, "use super::C;"), Vec::<String>::new());
+    let parent = "mod b;\nmod c;\nuse b::B;\nstruct C;\n";
+    assert_eq!(tree(parent, "use super::C;").len(), 1);
+    assert_eq!(tree(parent, "use super::C;\nimpl C {\n}\n"), Vec::<String>::new());
+    assert_eq!(tree(parent, "use super::{C, D};\nimpl C {\n}\n").len(), 1);
 }

@@ -30,7 +30,8 @@ pub(crate) fn parse_id(text: &str) -> Result<IdSuffix, String> {
 
 /// Parses a state; `in_progress` and `in-progress` are the same.
 pub(crate) fn parse_state(text: &str) -> Result<State, String> {
-    State::from_name(text).map_err(|error| error.to_string())
+    let unknown = || format!("state {text:?} is not one of pending, paused, in-progress, finished, failed");
+    State::from_name(text).ok_or_else(unknown)
 }
 
 /// Returns a parser of codecs; the help lists them.

@@ -1,6 +1,6 @@
 //! Columns of replies as Rust types: what declares a column also reads it and, for models of the database, writes it.
 
-use super::rows::{CellError, Row, RowsBuilder};
+use super::rows::{CellError, Column, Columns, Row, RowsBuilder};
 use super::{Type, Value};
 use crate::time::{from_ms, whole_ms};
 use crate::{Codec, Ending, Error, State, Timestamp};
@@ -9,31 +9,6 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::types as pg;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// A column of a reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Column {
-    /// The name, as in the statement; empty if the reply has only this column.
-    pub name: &'static str,
-    /// The type.
-    pub ty: Type,
-}
-
-/// A type that is stored in successive columns of a reply: a scalar, or a struct of `columns!`.
-pub trait Columns: Sized {
-    /// The columns, in order. That of a scalar has no name of its own.
-    const COLUMNS: &'static [Column];
-
-    /// Reads the columns from the next cells of a row.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Reply`] if there are too few cells, or one is not valid.
-    fn read(row: &mut Row<'_>) -> Result<Self, Error>;
-
-    /// Adds the columns to a reply, as the next cells.
-    fn write(&self, reply: &mut RowsBuilder);
-}
 
 /// Columns that are all null for `None`. On reading, the first one decides.
 impl<T: Columns> Columns for Option<T> {

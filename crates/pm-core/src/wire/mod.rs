@@ -4,8 +4,8 @@ mod columns;
 mod rows;
 mod value;
 
-pub use columns::{AnyShape, Column, Columns};
-pub use rows::{Row, Rows, RowsBuilder};
+pub use columns::AnyShape;
+pub use rows::{Column, Columns, Row, Rows, RowsBuilder};
 pub use value::{Params, Type, Value};
 
 pub(crate) use columns::{columns, count, joined, stored};

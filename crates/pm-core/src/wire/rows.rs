@@ -1,10 +1,35 @@
 //! Replies to statements. They are untrusted input: an unexpected shape is an error, never a panic.
 
-use super::{Columns, Value};
+use super::{Type, Value};
 use crate::{Error, StatementId};
 use bytes::{Bytes, BytesMut};
 use std::error::Error as StdError;
 use std::fmt;
+
+/// A column of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// The name, as in the statement; empty if the reply has only this column.
+    pub name: &'static str,
+    /// The type.
+    pub ty: Type,
+}
+
+/// A type that is stored in successive columns of a reply: a scalar, or a struct of `columns!`.
+pub trait Columns: Sized {
+    /// The columns, in order. That of a scalar has no name of its own.
+    const COLUMNS: &'static [Column];
+
+    /// Reads the columns from the next cells of a row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reply`] if there are too few cells, or one is not valid.
+    fn read(row: &mut Row<'_>) -> Result<Self, Error>;
+
+    /// Adds the columns to a reply, as the next cells.
+    fn write(&self, reply: &mut RowsBuilder);
+}
 
 /// The rows of one reply. Its cells, in binary form, share one buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]

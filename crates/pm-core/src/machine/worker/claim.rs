@@ -1,9 +1,10 @@
 //! Claims: how many jobs to claim, what becomes of those that arrive, and handing them out.
 
+use super::Worker;
 use super::demand::{SlowStart, TakenMeter};
 use super::leases::Leased;
-use super::lines::Lines;
-use super::{MAX_BATCH, Worker};
+use super::lines::{Lines, SentClaim};
+use super::options::MAX_BATCH;
 use crate::machine::chore::Chore;
 use crate::machine::{Entropy, Reply, Timer, Trouble, interpret, retry_delay};
 use crate::op::{Claim, ClaimReply, Notification};
@@ -51,17 +52,6 @@ pub(super) struct Claims {
     waiting: bool,
     /// How many claims in a row returned jobs whose leases could no longer be trusted.
     late: u32,
-}
-
-/// A claim in flight.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SentClaim {
-    pub(super) claim: Claim,
-    pub(super) sent_at: Instant,
-    /// The length of the longest lease that it can give.
-    pub(super) longest: Duration,
-    /// Whether it scans from the start of the lines.
-    pub(super) from_start: bool,
 }
 
 impl Claims {

@@ -1,7 +1,8 @@
 //! Extending leases: for the heartbeat, and on request of the user.
 
 use super::leases::{Due, Leased};
-use super::{MAX_BATCH, Worker, WorkerEvent};
+use super::options::MAX_BATCH;
+use super::{Worker, WorkerEvent};
 use crate::machine::chore::Chore;
 use crate::machine::{Entropy, Reply, RequestId, Timer, Trouble, interpret};
 use crate::op::{Extend, Extended};

@@ -1,8 +1,7 @@
 //! From which lines and positions to claim.
 
-use super::claim::SentClaim;
 use crate::Instant;
-use crate::op::{ClaimReply, LineCursor};
+use crate::op::{Claim, ClaimReply, LineCursor};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -42,6 +41,17 @@ pub(super) struct Lines {
     /// Whether the last claim stopped at a limit.
     was_full: bool,
     rotation: usize,
+}
+
+/// A claim in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentClaim {
+    pub(super) claim: Claim,
+    pub(super) sent_at: Instant,
+    /// The length of the longest lease that it can give.
+    pub(super) longest: Duration,
+    /// Whether it scans from the start of the lines.
+    pub(super) from_start: bool,
 }
 
 impl Lines {
@@ -122,7 +132,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Claim;
     use crate::{ClaimedJob, Lease};
     use uuid::Uuid;
 

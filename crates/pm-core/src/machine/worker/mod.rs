@@ -10,14 +10,17 @@ mod extend;
 mod leases;
 mod lines;
 mod lost_claims;
+mod options;
 mod poll;
 mod poll_interval;
 mod queues;
 mod settle;
 
-pub use claim::{SentClaim, TakenJob};
+pub use claim::TakenJob;
 pub use events::WorkerEvent;
 pub use extend::SentExtend;
+pub use lines::SentClaim;
+pub use options::WorkerOptions;
 
 use super::batch::Batch;
 use super::chore::Chore;
@@ -25,7 +28,7 @@ use super::maintenance::{Maintenance, MaintenanceOptions, MaintenanceRequest};
 use super::timer::Timer;
 use super::{Entropy, Machine, Reply, Request, Trouble};
 use crate::op::{NotifyIdle, Outcome, Poll, ReleaseClaim, Settle, SettleItem};
-use crate::{Class, Instant, Lease, Operation, Plan, QueueName};
+use crate::{Class, Instant, Lease, Operation, Plan};
 use claim::Claims;
 use events::Events;
 use extend::Extensions;
@@ -36,33 +39,8 @@ use queues::Queues;
 use settle::Settlements;
 use std::time::Duration;
 
-/// The maximum number of jobs in one claim, extension or settle.
-const MAX_BATCH: usize = 500;
 /// The minimum time between two notifications of idle workers of other processes.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(100);
-
-/// The options of a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerOptions {
-    /// The queues from which it claims jobs; empty for a worker that only settles [adopted](Worker::adopt) jobs.
-    pub queues: Vec<QueueName>,
-    /// Its human-readable name.
-    pub worker: String,
-    /// The maximum number of jobs that it claims ahead.
-    pub prefetch: usize,
-    /// For how long after its start the lease of a job is extended; `None` for never.
-    pub heartbeat: Option<Duration>,
-    /// The minimum time between two polls while there are no jobs.
-    pub poll_least: Duration,
-    /// The maximum time between two polls while there are no jobs.
-    pub poll_most: Duration,
-    /// Whether it reaps expired leases, also those of other workers, and fires schedules.
-    pub reaps: bool,
-    /// The channel on which it notifies idle workers of other processes: [`Notification::channel`](crate::op::Notification::channel).
-    pub channel: String,
-    /// The time after which the server has certainly cancelled a statement.
-    pub statement_timeout: Duration,
-}
 
 /// Claims jobs from queues, extends their leases, and settles them.
 ///

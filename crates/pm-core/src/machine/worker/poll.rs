@@ -1,7 +1,8 @@
 //! Polls: they read the settings of the queues, which lines have jobs, and when maintenance is due.
 
+use super::Worker;
+use super::options::WorkerOptions;
 use super::poll_interval::PollInterval;
-use super::{Worker, WorkerOptions};
 use crate::machine::chore::Chore;
 use crate::machine::{Entropy, Reply, Timer, Trouble, interpret};
 use crate::op::{Poll, PollReply};

@@ -1,6 +1,7 @@
 //! Settlements: sent in batches, sent again after failures, and looked up when they changed nothing.
 
-use super::{MAX_BATCH, Worker, WorkerEvent};
+use super::options::MAX_BATCH;
+use super::{Worker, WorkerEvent};
 use crate::machine::chore::Chore;
 use crate::machine::{
     Batch, BatchLimits, Batched, Batcher, Entropy, Reply, RequestId, RetryDeadlines, Timer, Trouble, interpret,
