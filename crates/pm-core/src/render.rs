@@ -4,7 +4,7 @@ use crate::SchemaName;
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use those below it.
-const PARTS: [(&str, &str); 24] = [
+const PARTS: [(&str, &str); 25] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("precondition", include_str!("op/precondition.sql")),
@@ -29,6 +29,11 @@ const PARTS: [(&str, &str); 24] = [
     ("is_frontier_of", "(f.queue_id, f.priority) = (@) and f.retired_at is null"),
     // The next position in a line.
     ("next_position", "pg_catalog.nextval('{schema}.job_seq')"),
+    // The highest position known, from some `line`s and all frontiers, each at most 1,000 above what was claimed.
+    (
+        "last_position",
+        "greatest(pg_catalog.max(line.seq), (select pg_catalog.max(f.seq) - 1000 from {schema}.claim_frontier f))",
+    ),
     // The payload of a job (@): its own or a shared one.
     ("payload_of", "coalesce(@.payload, (select payload.data from {schema}.payload where payload.id = @.payload_id))"),
     // Adds attempts: their lease, end, verdict, worker and reason, and where they are from (@).

@@ -4,8 +4,7 @@
 -- Index: job_line, one probe per line; the primary keys; all of claim_frontier.
 -- Cost: grows with the number of lines, about 5 us each.
 with recursive {lines}, used as materialized (
-  -- A frontier is at most 1,000 above the highest position claimed.
-  select 'job_seq' as name, greatest((select pg_catalog.max(line.seq) from line), (select pg_catalog.max(claim_frontier.seq) - 1000 from {schema}.claim_frontier)) as number
+  select 'job_seq' as name, {last_position} as number from line
   union all
   select 'queue_id_seq', (select pg_catalog.max(queue.id) from {schema}.queue)
   union all
