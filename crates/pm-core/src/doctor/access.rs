@@ -1,6 +1,7 @@
 //! Problems with access to pm's tables: privileges, row-level security, search paths, and relations of the wrong kind.
 
-use super::{Check, Finding, Remedy, quoted, table_of};
+use super::finding::{Check, Finding, Remedy};
+use super::text::{literal, quoted, table_of};
 use crate::SchemaName;
 use crate::grants::{self, Grant};
 use crate::migration::{expected_relations, restored_delete_trigger};
@@ -102,7 +103,7 @@ fn odd_table(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
         RelationKind::Foreign => Some(finding("is a table of another server", UNSUPPORTED, new_schema())),
         RelationKind::Partitioned => Some(finding("is partitioned", UNSUPPORTED, new_schema())),
         _ if relation.is_distributed => {
-            let remedy = format!("select undistribute_table({})", super::literal(&table));
+            let remedy = format!("select undistribute_table({})", literal(&table));
             Some(finding("is distributed over several servers", UNSUPPORTED, Remedy::Sql(remedy)))
         }
         _ if relation.is_unlogged => Some(finding(

@@ -1,6 +1,7 @@
 //! Sequences that are behind the numbers in use.
 
-use super::{Check, Finding, Remedy, literal, table_of};
+use super::finding::{Check, Finding, Remedy};
+use super::text::{literal, table_of};
 use crate::SchemaName;
 use crate::op::SequenceReading;
 
