@@ -28,8 +28,8 @@ async fn only(fixture: &Fixture, check: Check) -> Finding {
 
 /// Runs the SQL of a finding's remedy.
 fn remedy(fixture: &Fixture, finding: &Finding) {
-    let Remedy::Sql(sql) = &finding.remedy else { panic!("{:?} is not SQL", finding.remedy) };
-    for statement in sql.split("; ") {
+    let Remedy::Sql(statements) = &finding.remedy else { panic!("{:?} is not SQL", finding.remedy) };
+    for statement in statements {
         fixture.database.execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 }
@@ -85,8 +85,8 @@ async fn prepared_transactions_and_a_server_without_autovacuum_are_found() {
     let checks: Vec<_> = findings.iter().map(|finding| finding.check).collect();
     assert_eq!(checks, [Check::HeldRows, Check::NoAutovacuum]);
     for finding in &findings {
-        let Remedy::Sql(sql) = &finding.remedy else { panic!("{finding:?}") };
-        sql.split("; ").for_each(|sql| assert!(server.execute("clinic", sql).is_ok(), "{sql}"));
+        let Remedy::Sql(statements) = &finding.remedy else { panic!("{finding:?}") };
+        statements.iter().for_each(|sql| assert!(server.execute("clinic", sql).is_ok(), "{sql}"));
     }
     let has_held_rows =
         async || queue.doctor(Duration::ZERO).await.unwrap().iter().any(|it| it.check == Check::HeldRows);
@@ -179,7 +179,7 @@ async fn leases_that_are_not_reaped_are_found() {
     assert_eq!(findings(&fixture).await, [], "a reaper may still come");
     expire("70 s");
     let finding = only(&fixture, Check::StaleLeases).await;
-    assert_eq!(finding.remedy, Remedy::Command("pm db reap".to_owned()));
+    assert_eq!(finding.remedy, Remedy::Reap);
     assert!(finding.what.contains("of queue \"tasks\" ran out up to 1m 10s ago"), "{}", finding.what);
     fixture.queue.reap().await.unwrap();
     assert_eq!(findings(&fixture).await, []);
@@ -192,7 +192,7 @@ async fn a_queue_without_workers_is_found() {
     assert_eq!(findings(&fixture).await, [], "it was enqueued just now");
     fixture.database.execute("update pm.job set created_at = now() - interval '2 h'").unwrap();
     let finding = only(&fixture, Check::UnservedQueue).await;
-    assert_eq!(finding.remedy.command(), "pm work tasks -- COMMAND");
+    assert_eq!(finding.remedy, Remedy::Work("tasks".to_owned()));
     fixture.queue.pause_queue("tasks").await.unwrap();
     assert_eq!(findings(&fixture).await, [], "the pause is deliberate");
     fixture.queue.resume_queue("tasks").await.unwrap();
@@ -237,7 +237,7 @@ async fn a_queue_left_half_deleted_is_found() {
     fixture.put(1).await;
     fixture.database.execute("update pm.queue set name = null").unwrap();
     let finding = only(&fixture, Check::DeletedQueue).await;
-    assert_eq!(finding.remedy, Remedy::Command("pm db prune".to_owned()));
+    assert_eq!(finding.remedy, Remedy::Prune);
     assert_eq!(fixture.queue.prune().await.unwrap(), 1);
     assert_eq!(findings(&fixture).await, []);
 }

@@ -306,7 +306,8 @@ async fn row_level_security_is_named_when_connecting() {
             assert!(message.contains(&format!("table {table}")) && message.contains("row-level security"), "{message}");
             let findings = fixture.queue.doctor(Duration::from_secs(300)).await.unwrap();
             let found = findings.iter().find(|finding| finding.check.name() == "row_security").expect("it is found");
-            fixture.database.execute(found.remedy.sql().expect("it is SQL")).unwrap();
+            let [sql] = found.remedy.sql() else { panic!("{found:?}") };
+            fixture.database.execute(sql).unwrap();
             assert_eq!(fixture.queue.doctor(Duration::from_secs(300)).await.unwrap(), []);
         }
         role.connect(driver).await.unwrap().close().await;

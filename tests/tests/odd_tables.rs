@@ -15,7 +15,7 @@ async fn fix(fixture: &Fixture, check: &str, text: &str) {
     let found_now = found(fixture, check).await;
     let [finding] = &found_now[..] else { panic!("{check}: {found_now:#?}") };
     assert!(finding.what.contains(text), "{}", finding.what);
-    let sql = finding.remedy.sql().unwrap_or_else(|| panic!("{finding:?}"));
+    let [sql] = finding.remedy.sql() else { panic!("{finding:?}") };
     fixture.database.execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     assert_eq!(found(fixture, check).await, [], "{sql}");
 }
@@ -28,7 +28,7 @@ async fn unlogged_tables_are_found() {
         let tables = found(&fixture, "odd_table").await;
         assert!(tables.iter().any(|it| it.what == format!("{table} is unlogged")), "{tables:?}");
         let remedy = tables.iter().find(|it| it.what.starts_with(&format!("{table} "))).unwrap();
-        fixture.database.execute(remedy.remedy.sql().unwrap()).unwrap();
+        fixture.database.execute(&remedy.remedy.sql()[0]).unwrap();
         assert_eq!(found(&fixture, "odd_table").await, []);
     }
 }
@@ -57,7 +57,7 @@ async fn distributed_tables_are_found() {
     let tables = found(&fixture, "odd_table").await;
     assert_eq!(tables.len(), 1, "{tables:?}");
     assert!(tables[0].what.contains("job is distributed"), "{tables:?}");
-    assert_eq!(tables[0].remedy, Remedy::Sql("select undistribute_table('\"pm\".job')".to_owned()));
+    assert_eq!(tables[0].remedy.sql(), ["select undistribute_table('\"pm\".job')"]);
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn another_schema_that_may_be_meant_is_named() {
     fixture.another(ConnectOptions::default().schema("my jobs")).await.close().await;
     let schemas = found(&fixture, "other_schema").await;
     assert_eq!(schemas.len(), 1, "{schemas:?}");
-    assert_eq!(schemas[0].remedy, Remedy::Command("pm --schema 'my jobs' db doctor".to_owned()));
+    assert_eq!(schemas[0].remedy, Remedy::UseSchema("my jobs".to_owned()));
     fixture.queue.create_queue("tasks", false).await.unwrap();
     assert_eq!(found(&fixture, "other_schema").await, []);
 }

@@ -5,6 +5,8 @@ use crate::error::CommandError;
 use crate::global::GlobalArgs;
 use crate::redact::Secrets;
 use crate::render::Output;
+use crate::text::shell_quoted;
+use pm_core::SchemaName;
 use pm_driver_tokio_postgres::connecting::Target;
 use pm_driver_tokio_postgres::{ConnectOptions, Error, Failure, Queue, connect_with};
 use std::error::Error as _;
@@ -39,6 +41,19 @@ impl Context {
         let settings = Settings::read(&self.args)?;
         self.secrets = settings.secrets();
         Ok(settings)
+    }
+
+    /// Returns how to run pm on the same schema from a shell with the same environment and configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::read`].
+    pub(crate) fn pm_on_schema(&mut self) -> Result<String, CommandError> {
+        let schema = self.settings()?.schema;
+        Ok(match self.args.schema.is_none() && schema == SchemaName::default() {
+            true => "pm".to_owned(),
+            false => format!("pm --schema {}", shell_quoted(schema.as_str())),
+        })
     }
 
     /// Connects to a database that has pm's tables; writes nothing.

@@ -28,6 +28,15 @@ pub(crate) fn is_unsafe(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Returns the text quoted as one argument of a shell command.
+pub(crate) fn shell_quoted(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('-') {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
+}
+
 /// Returns the width in columns; an emoji of several characters counts as one.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
@@ -125,6 +134,16 @@ mod tests {
         let safe = printable(odd);
         assert!(!safe.chars().any(is_unsafe), "{safe}");
         assert_eq!(safe, "a\\u{1b}[31mred\\u{9b}0m\\r\\n\\t\\u{7f}\\u{202e}txt\\u{0}");
+    }
+
+    #[test]
+    fn a_shell_takes_quoted_text_as_one_argument() {
+        for (name, argument) in
+            [("mail", "mail"), ("my mail", "'my mail'"), ("-rf", "'-rf'"), ("a$b", "'a$b'"), ("", "''")]
+        {
+            assert_eq!(shell_quoted(name), argument);
+        }
+        assert_eq!(shell_quoted("o'clock"), r"'o'\''clock'");
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod text;
 pub use access::{examine_access, foreign_encoding, hidden_rows, other_schemas};
 pub use finding::{Check, Finding, Remedy};
 
-use self::text::{count, length, literal, quoted, table_of};
+use self::text::{count, length, literal, table_of};
 use crate::SchemaName;
 use crate::migration::expected_indexes;
 use crate::op::{
@@ -89,7 +89,7 @@ fn orphans(found: &OrphanCount, schema: &SchemaName) -> Option<Finding> {
         check: Check::Orphans,
         what: format!("{rows} of the newest rows of table {table} belong to jobs that no longer exist"),
         why: "pm does not delete them: their jobs were deleted while pm's trigger was off, by other SQL or in a restore",
-        remedy: Remedy::Sql(format!("delete from {name} where not exists (select from {job} where id = job_id)")),
+        remedy: Remedy::Sql(vec![format!("delete from {name} where not exists (select from {job} where id = job_id)")]),
     })
 }
 
@@ -131,7 +131,7 @@ fn held_rows(holder: &RowHolder, threshold: Duration) -> Option<Finding> {
         check: Check::HeldRows,
         what,
         why: "until it ends, vacuum cannot remove dead rows from any table: tables and indexes grow, and every claim scans dead rows",
-        remedy: Remedy::Sql(remedy),
+        remedy: Remedy::Sql(vec![remedy]),
     })
 }
 
@@ -141,7 +141,7 @@ fn dead_rows(table: &TableHealth, schema: &SchemaName) -> Option<Finding> {
         check: Check::DeadRows,
         what: format!("table {name} has about {dead} dead rows and {live} live ones"),
         why: "claims and look-ups scan dead rows, and the table grows; vacuum does not keep up or is blocked",
-        remedy: Remedy::Sql(format!("vacuum (analyze) {}", table_of(schema, name))),
+        remedy: Remedy::Sql(vec![format!("vacuum (analyze) {}", table_of(schema, name))]),
     })
 }
 
@@ -154,13 +154,13 @@ fn indexes(present: &[IndexHealth], schema: &SchemaName) -> Vec<Finding> {
                 check: Check::InvalidIndex,
                 what: format!("index {name} is invalid: its build failed or is still running"),
                 why: "it slows down every write, and statements that need it read whole tables",
-                remedy: Remedy::Sql(format!("reindex index concurrently {}", table_of(schema, &name))),
+                remedy: Remedy::Sql(vec![format!("reindex index concurrently {}", table_of(schema, &name))]),
             },
             None => Finding {
                 check: Check::MissingIndex,
                 what: format!("index {name} is missing"),
                 why: "statements that need it read whole tables, or the constraint that it enforces is not checked",
-                remedy: Remedy::Sql(sql),
+                remedy: Remedy::Sql(vec![sql]),
             },
         };
         findings.push(finding);
@@ -176,11 +176,10 @@ fn scans(table: &TableHealth, schema: &SchemaName) -> Option<Finding> {
         check: Check::Scans,
         what: format!("table {name} was read from end to end {scans} times in {}, {rows} rows each time", length(*counted)),
         why: "pm's statements do not read it from end to end: an index is missing, or another program reads pm's tables and slows down all sessions",
-        remedy: Remedy::Sql(format!(
-            "select pid, application_name, query from pg_stat_activity where query like '%{name}%'; \
-             select pg_stat_reset_single_table_counters({}::regclass)",
-            literal(&table_of(schema, name))
-        )),
+        remedy: Remedy::Sql(vec![
+            format!("select pid, application_name, query from pg_stat_activity where query like '%{name}%'"),
+            format!("select pg_stat_reset_single_table_counters({}::regclass)", literal(&table_of(schema, name))),
+        ]),
     })
 }
 
@@ -190,8 +189,8 @@ fn stale_leases(queue: &QueueHealth) -> Option<Finding> {
     (*stale > 0).then(|| Finding {
         check: Check::StaleLeases,
         what: format!("{} of queue {name:?} ran out up to {} ago without being reaped", count(*stale, "lease"), length(*overdue)),
-        why: "the jobs of crashed workers are not retried until their leases are reaped: running workers do that, and so does pm reap",
-        remedy: Remedy::Command("pm db reap".to_owned()),
+        why: "the jobs of crashed workers are not retried until their leases are reaped: running workers do that, and so does maintenance",
+        remedy: Remedy::Reap,
     })
 }
 
@@ -200,7 +199,7 @@ fn clock_offset(offset: Duration) -> Option<Finding> {
         check: Check::ClockOffset,
         what: format!("the clock of this machine and that of the database differ by {}", length(offset)),
         why: "leases and due times follow the database's clock alone, but job ids carry the clock of the machine that adds the job: lists are out of order, and a due time computed on this machine is off",
-        remedy: Remedy::Command("timedatectl set-ntp true".to_owned()),
+        remedy: Remedy::SetClock,
     })
 }
 
@@ -212,26 +211,27 @@ fn unserved(queue: &QueueHealth, activity: &[QueueActivity], threshold: Duration
         check: Check::UnservedQueue,
         what: format!("queue {name:?} has ready jobs, the oldest waiting for {}, and none in progress", length(waits)),
         why: "no worker seems to follow this queue; its jobs wait for ever",
-        remedy: Remedy::Command(format!("pm work {} -- COMMAND", quoted(name))),
+        remedy: Remedy::Work(name.to_owned()),
     })
 }
 
 fn no_autovacuum(tables: &[TableHealth], schema: &SchemaName) -> Vec<Finding> {
     const WHY: &str = "dead rows are not removed and old rows are not frozen: tables grow without bound, and eventually the server stops accepting writes";
-    let finding = |what: String, remedy: String| Finding {
+    let finding = |what: String, remedy: Vec<String>| Finding {
         check: Check::NoAutovacuum,
         what,
         why: WHY,
         remedy: Remedy::Sql(remedy),
     };
     if tables.first().is_some_and(|table| !table.server_has_autovacuum) {
-        let remedy = "alter system set autovacuum = on; alter system set track_counts = on; select pg_reload_conf()";
-        return vec![finding("autovacuum is off on this server".to_owned(), remedy.to_owned())];
+        let remedy =
+            ["alter system set autovacuum = on", "alter system set track_counts = on", "select pg_reload_conf()"];
+        return vec![finding("autovacuum is off on this server".to_owned(), remedy.map(str::to_owned).to_vec())];
     }
     let off = tables.iter().filter(|table| !table.has_autovacuum);
     let off_for_table = |table: &TableHealth| {
         let remedy = format!("alter table {} reset (autovacuum_enabled)", table_of(schema, &table.name));
-        finding(format!("autovacuum is off for table {}", table.name), remedy)
+        finding(format!("autovacuum is off for table {}", table.name), vec![remedy])
     };
     off.map(off_for_table).collect()
 }
@@ -244,7 +244,7 @@ fn wraparound(table: &TableHealth, schema: &SchemaName) -> Option<Finding> {
             "table {name} was last frozen {age} transactions ago; autovacuum should have done so at {freeze_age}"
         ),
         why: "at two billion transactions the server stops accepting writes; something blocks vacuum",
-        remedy: Remedy::Sql(format!("vacuum (freeze) {}", table_of(schema, name))),
+        remedy: Remedy::Sql(vec![format!("vacuum (freeze) {}", table_of(schema, name))]),
     })
 }
 
@@ -257,7 +257,7 @@ fn deleted_queues(queues: &[QueueHealth]) -> Option<Finding> {
             count(left, "deleted queue")
         ),
         why: "a deletion was interrupted; the jobs left take up space and are never claimed",
-        remedy: Remedy::Command("pm db prune".to_owned()),
+        remedy: Remedy::Prune,
     })
 }
 

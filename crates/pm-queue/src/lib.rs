@@ -48,6 +48,7 @@ pub use maintenance::Maintenance;
 pub use options::{ConnectOptions, JobFilter, QueueNames, StreamOptions};
 pub use panic::{Panicked, catch_panic};
 pub use pm_core::doctor::{Check, Finding, Remedy};
+pub use pm_core::grants::{RoleKind, grant_script};
 pub use pm_core::machine::{Enqueued, MaintenanceReport};
 pub use pm_core::op::{
     AttemptRecord, Change, Count, Head, JobMatch, Precondition, QueueActivity, QueueSummary, TableSize,

@@ -23,7 +23,7 @@ mod yaml;
 pub(crate) use bulk::{ActionText, BulkReport, Outcome, Tally};
 pub(crate) use change::JobChange;
 pub(crate) use count::{compact_count, exactly, sum};
-pub(crate) use finding::finding_paragraphs;
+pub(crate) use finding::FixableFinding;
 pub(crate) use job::FullJob;
 pub(crate) use matches::{JobMatch, Location, Needle};
 pub(crate) use output::{Format, Json, Output, jobs, may_colour, stderr_is_terminal, write_stderr};

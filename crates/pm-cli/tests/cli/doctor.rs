@@ -42,6 +42,18 @@ unserved_queue: queue \"my mail\" has ready jobs, the oldest waiting for 2h 0m, 
     assert_eq!((ran.status, ran.stderr.as_str()), (1, "Error: 1 problem found\n"), "{}", ran.stdout);
 }
 
+#[test]
+fn the_printed_commands_name_the_schema() {
+    let fixture = Fixture::empty();
+    for arguments in [&["db", "migrate"][..], &["queue", "create", "mail"]] {
+        assert_eq!(fixture.pm(&[arguments, &["--schema", "my jobs"]].concat()).status, 0);
+    }
+    fixture.database.execute("update \"my jobs\".queue set name = null").unwrap();
+    let found = fixture.pm(&["db", "doctor", "--schema", "my jobs", "--json"]).stdout;
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found[0]["remedy"], "pm --schema 'my jobs' db prune", "{found}");
+}
+
 /// The printed fixes are shell commands: running them solves the problems.
 #[test]
 fn the_printed_commands_fix_the_problems() {

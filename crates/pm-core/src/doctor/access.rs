@@ -1,7 +1,7 @@
 //! Problems with access to pm's tables: privileges, row-level security, search paths, and relations of the wrong kind.
 
 use super::finding::{Check, Finding, Remedy};
-use super::text::{literal, quoted, table_of};
+use super::text::{literal, table_of};
 use crate::SchemaName;
 use crate::grants::{self, Grant};
 use crate::migration::{expected_relations, restored_delete_trigger};
@@ -42,7 +42,7 @@ pub fn other_schemas(relations: &[Relation]) -> Vec<&str> {
 pub fn examine_access(relations: &[Relation], privileges: &HeldPrivileges, schema: &SchemaName) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(expected(relations).filter_map(|relation| row_security(relation, schema)));
-    findings.extend(missing_grants(privileges, schema));
+    findings.extend(missing_grants(privileges));
     for relation in expected(relations) {
         findings.extend(odd_table(relation, schema));
         findings.extend(triggers(relation, schema));
@@ -67,23 +67,18 @@ fn row_security(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
         check: Check::RowSecurity,
         what: format!("row-level security of table {} filters what {roles} may see", relation.name),
         why: HIDDEN,
-        remedy: Remedy::Sql(format!("alter table {table} disable row level security")),
+        remedy: Remedy::Sql(vec![format!("alter table {table} disable row level security")]),
     })
 }
 
-fn missing_grants(privileges: &HeldPrivileges, schema: &SchemaName) -> Vec<Finding> {
+fn missing_grants(privileges: &HeldPrivileges) -> Vec<Finding> {
     let role = &privileges.role;
     let Some((kind, lacking)) = grants::missing(|grant| !privileges.lacking.contains(grant)) else { return Vec::new() };
     let finding = |grant: Grant| Finding {
         check: Check::MissingGrant,
         what: format!("role {role:?} lacks {grant}, which a role that is {} needs", kind.article()),
         why: "statements that need it fail, some only when a job fails, a lease expires or a schedule is due",
-        remedy: Remedy::Command(format!(
-            "pm --schema {} db grants --role {} --for {} | psql \"$PM_DATABASE_URL\"",
-            quoted(schema.as_str()),
-            quoted(role),
-            kind.name()
-        )),
+        remedy: Remedy::Grant { role: role.clone(), kind },
     };
     lacking.into_iter().map(finding).collect()
 }
@@ -97,22 +92,21 @@ fn odd_table(relation: &Relation, schema: &SchemaName) -> Option<Finding> {
         remedy,
     };
     let table = table_of(schema, name);
-    let new_schema = || Remedy::Command("pm --schema NAME db migrate".to_owned());
     match kind {
-        RelationKind::View => Some(finding("is a view, not a table", UNSUPPORTED, new_schema())),
-        RelationKind::Foreign => Some(finding("is a table of another server", UNSUPPORTED, new_schema())),
-        RelationKind::Partitioned => Some(finding("is partitioned", UNSUPPORTED, new_schema())),
+        RelationKind::View => Some(finding("is a view, not a table", UNSUPPORTED, Remedy::MigrateNewSchema)),
+        RelationKind::Foreign => Some(finding("is a table of another server", UNSUPPORTED, Remedy::MigrateNewSchema)),
+        RelationKind::Partitioned => Some(finding("is partitioned", UNSUPPORTED, Remedy::MigrateNewSchema)),
         _ if relation.is_distributed => {
             let remedy = format!("select undistribute_table({})", literal(&table));
-            Some(finding("is distributed over several servers", UNSUPPORTED, Remedy::Sql(remedy)))
+            Some(finding("is distributed over several servers", UNSUPPORTED, Remedy::Sql(vec![remedy])))
         }
         _ if relation.is_unlogged => Some(finding(
             "is unlogged",
             "after a crash of the server it is empty, and standbys never have it",
-            Remedy::Sql(match kind {
+            Remedy::Sql(vec![match kind {
                 RelationKind::Sequence => format!("alter sequence {table} set logged"),
                 _ => format!("alter table {table} set logged"),
-            }),
+            }]),
         )),
         _ => None,
     }
@@ -128,7 +122,7 @@ fn triggers(relation: &Relation, schema: &SchemaName) -> Vec<Finding> {
             check: Check::Trigger,
             what: format!("table {} has a {kind} that is not pm's: {name}", relation.name),
             why: "it runs inside pm's statements: it slows them down, can change or refuse what they write, and can lock rows that they need",
-            remedy: Remedy::Sql(format!("drop {kind} \"{}\" on {table}", name.replace('"', "\"\""))),
+            remedy: Remedy::Sql(vec![format!("drop {kind} \"{}\" on {table}", name.replace('"', "\"\""))]),
         };
         names.iter().flat_map(|names| names.split(", ")).map(finding).collect::<Vec<_>>()
     };
@@ -141,7 +135,7 @@ fn missing_trigger(relation: &Relation, schema: &SchemaName) -> Option<Finding> 
         check: Check::MissingTrigger,
         what: "the trigger delete_with_job of table job is missing or disabled".to_owned(),
         why: "attempts, replacements and shared payloads of deleted jobs are never deleted",
-        remedy: Remedy::Sql(restored_delete_trigger(schema)),
+        remedy: Remedy::Sql(vec![restored_delete_trigger(schema)]),
     })
 }
 
@@ -167,7 +161,7 @@ pub(super) fn search_path(found: &SearchPath) -> Option<Finding> {
         what: format!("sessions of {owner} start with the search_path {schemas}, in which pg_catalog is not first"),
         why: "a role that may create objects in a schema before it can override the server's own functions and operators; \
               pm refuses to use transactions and pools of such sessions",
-        remedy: Remedy::Sql(format!("{setting} set search_path = {}", others.join(", "))),
+        remedy: Remedy::Sql(vec![format!("{setting} set search_path = {}", others.join(", "))]),
     })
 }
 
@@ -177,7 +171,7 @@ pub(super) fn other_schema(relations: &[Relation], activity: &[QueueActivity], s
         check: Check::OtherSchema,
         what: format!("schema {:?} has no queue, and schema {name:?} has tables of pm too", schema.as_str()),
         why: "workers of one schema never see the jobs of another",
-        remedy: Remedy::Command(format!("pm --schema {} db doctor", quoted(name))),
+        remedy: Remedy::UseSchema(name.to_owned()),
     };
     match activity.is_empty() {
         true => other_schemas(relations).into_iter().map(finding).collect(),

@@ -1,6 +1,7 @@
 //! What the doctor reports: findings of checks, with remedies.
 
-use super::text::quoted;
+use crate::grants::RoleKind;
+use std::fmt;
 
 /// A problem, with its consequences and a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,32 +114,53 @@ impl Check {
     }
 }
 
-/// How to fix a finding.
+/// How to fix a finding. `Display` describes it in a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remedy {
-    /// SQL statements, separated by `; `, for a role with the necessary privileges.
-    Sql(String),
-    /// A shell command.
-    Command(String),
+    /// Run these SQL statements one by one, each in its own transaction, as a role with the necessary privileges.
+    Sql(Vec<String>),
+    /// Give the role the privileges of this kind; see [`grant_script`](crate::grants::grant_script).
+    Grant {
+        /// The name of the role.
+        role: String,
+        /// What the role is meant for.
+        kind: RoleKind,
+    },
+    /// Reap the expired leases, or run a worker, which does.
+    Reap,
+    /// Prune.
+    Prune,
+    /// Run a worker on this queue.
+    Work(String),
+    /// Synchronise this machine's clock.
+    SetClock,
+    /// Migrate a new schema and use that one.
+    MigrateNewSchema,
+    /// Use the schema of this name, if it was meant.
+    UseSchema(String),
 }
 
 impl Remedy {
-    /// Returns the SQL, or `None` for a shell command.
-    pub fn sql(&self) -> Option<&str> {
+    /// Returns the SQL statements; empty for another remedy.
+    pub fn sql(&self) -> &[String] {
         match self {
-            Remedy::Sql(sql) => Some(sql),
-            Remedy::Command(_) => None,
+            Remedy::Sql(statements) => statements,
+            _ => &[],
         }
     }
+}
 
-    /// Returns a shell command. It runs SQL with psql on the database in `PM_DATABASE_URL`.
-    pub fn command(&self) -> String {
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Remedy::Sql(sql) => {
-                let each: Vec<_> = sql.split("; ").map(|sql| format!(" -c {}", quoted(sql))).collect();
-                format!("psql \"$PM_DATABASE_URL\"{}", each.concat())
-            }
-            Remedy::Command(command) => command.clone(),
+            Remedy::Sql(statements) => f.write_str(&statements.join("; ")),
+            Remedy::Grant { role, kind } => write!(f, "grant role {role:?} the privileges of {}", kind.article()),
+            Remedy::Reap => f.write_str("reap the expired leases"),
+            Remedy::Prune => f.write_str("prune"),
+            Remedy::Work(queue) => write!(f, "run a worker on queue {queue:?}"),
+            Remedy::SetClock => f.write_str("synchronise this machine's clock"),
+            Remedy::MigrateNewSchema => f.write_str("migrate a new schema, and use that one"),
+            Remedy::UseSchema(name) => write!(f, "use schema {name:?}, if it was meant"),
         }
     }
 }

@@ -27,6 +27,6 @@ pub(super) fn lagging(reading: &SequenceReading, schema: &SchemaName) -> Option<
             "sequence {name} is at {drawn}, but {used} is already in use: a failover or a partial restore left it behind"
         ),
         why,
-        remedy: Remedy::Sql(remedy),
+        remedy: Remedy::Sql(vec![remedy]),
     })
 }

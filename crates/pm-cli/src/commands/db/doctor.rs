@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::render::finding_paragraphs;
+use crate::render::FixableFinding;
 use std::time::Duration;
 
 /// Diagnoses common problems and suggests fixes
@@ -34,8 +34,13 @@ pub(crate) struct DoctorArgs {
 }
 
 pub(super) async fn run(context: &mut Context, args: &DoctorArgs) -> Result<(), CommandError> {
+    let pm = context.pm_on_schema()?;
     let findings = context.connect_unchecked().await?.doctor(args.threshold).await?;
-    context.output.show_all(&findings, |screen| finding_paragraphs(&findings, screen.colour))?;
+    let findings: Vec<_> = findings.into_iter().map(|finding| FixableFinding::new(finding, &pm)).collect();
+    context.output.show_all(&findings, |screen| {
+        let paragraphs: Vec<_> = findings.iter().map(|finding| finding.paragraph(screen.colour)).collect();
+        paragraphs.join("\n")
+    })?;
     match findings.len() {
         0 => context.output.note("No problems found."),
         1 => return Err(CommandError::refused("1 problem found")),
