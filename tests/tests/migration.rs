@@ -1,6 +1,8 @@
 //! The schema is created once, whatever else is in the database.
 
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, ErrorKind, SCHEMA_VERSION, connect, connect_with};
+use pm_driver_tokio_postgres::{
+    Advice, ConnectOptions, EnqueueOptions, ErrorKind, SCHEMA_VERSION, connect, connect_with,
+};
 use pm_sandbox::TestDatabase;
 use pm_tests::{Direct, Fixture, next, within};
 use std::process::{Command, Stdio};
@@ -119,14 +121,16 @@ async fn a_missing_schema_is_reported_with_a_hint_when_it_must_not_be_created() 
     let database = empty();
     let error = connect_with(&database.url(), ConnectOptions::default().migrate(false)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema);
+    assert_eq!(error.advice(), Some(&Advice::Migrate));
     let message = error.to_string();
-    assert!(message.contains("\"pm\"") && message.contains("pm db migrate"), "{message}");
+    assert!(message.contains("\"pm\"") && message.contains("Queue::migrate"), "{message}");
     assert!(column(&database, TABLES).is_empty(), "no table was created");
 
     let queue = connect_with(&database.url(), ConnectOptions::default().check_schema(false)).await.unwrap();
     let error = queue.enqueue("tasks", 1, EnqueueOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
-    assert!(error.to_string().contains("pm db migrate"), "{error}");
+    assert_eq!(error.advice(), Some(&Advice::Migrate), "{error}");
+    assert!(error.to_string().contains("Queue::migrate"), "{error}");
     assert_eq!(queue.list_queues().await.unwrap_err().kind(), ErrorKind::Schema);
 }
 
@@ -173,8 +177,9 @@ async fn a_schema_made_by_another_text_of_the_migrations_is_refused_with_the_rem
 #[track_caller]
 fn assert_names_the_remedy(error: &pm_driver_tokio_postgres::Error, change: &str) {
     assert_eq!(error.kind(), ErrorKind::Schema, "{change}: {error}");
+    assert_eq!(error.advice(), Some(&Advice::Migrate), "{change}: {error}");
     let message = error.to_string();
-    for part in ["rename to", "drop it", "pm db migrate", "\"pm\""] {
+    for part in ["rename to", "drop it", "Queue::migrate", "\"pm\""] {
         assert!(message.contains(part), "{change}: {part} is not in: {message}");
     }
 }

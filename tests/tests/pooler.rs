@@ -3,7 +3,7 @@
 
 use deadpool_postgres::{Manager, Pool};
 use futures_util::future::join_all;
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, ErrorKind, Queue, State};
+use pm_driver_tokio_postgres::{Advice, ConnectOptions, EnqueueOptions, Error, ErrorKind, Queue, State};
 use pm_sandbox::Pooler;
 use pm_tests::{Fixture, Seed, eventually, next, within};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -16,6 +16,7 @@ const IGNORES: [(&str, &str); 1] = [("ignore_startup_parameters", "extra_float_d
 #[track_caller]
 fn assert_names_the_setting(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert_eq!(error.advice(), Some(&Advice::Pooler), "{error}");
     assert!(error.to_string().contains("ConnectOptions::pooler"), "{error}");
 }
 

@@ -8,8 +8,7 @@ use crate::render::Output;
 use crate::text::shell_quoted;
 use pm_core::SchemaName;
 use pm_driver_tokio_postgres::connecting::Target;
-use pm_driver_tokio_postgres::{ConnectOptions, Error, Failure, Queue, connect_with};
-use std::error::Error as _;
+use pm_driver_tokio_postgres::{Advice, ConnectOptions, Queue, connect_with};
 use std::time::Duration;
 
 /// How long closing the connection may take.
@@ -92,12 +91,14 @@ impl Context {
         {
             // No statement has run yet, so a pooler has not been detected. Other errors surface in the command itself.
             connected = match queue.schema_version().await {
-                Err(error) if shows_pooler(&error) => Err(error),
+                Err(error) if error.advice() == Some(&Advice::Pooler) => Err(error),
                 _ => connected,
             };
         }
         let queue = match connected {
-            Err(error) if shows_pooler(&error) => connect_with(settings.url()?, options.pooler(true)).await?,
+            Err(error) if error.advice() == Some(&Advice::Pooler) => {
+                connect_with(settings.url()?, options.pooler(true)).await?
+            }
             connected => connected?,
         };
         self.connected = Some(queue.clone());
@@ -123,9 +124,4 @@ pub(crate) fn options(settings: &Settings) -> ConnectOptions {
         .waiting_connections(0)
         .connect_timeout(settings.connect_timeout)
         .application_name("pm")
-}
-
-fn shows_pooler(error: &Error) -> bool {
-    let source = error.source().and_then(|source| source.downcast_ref::<Failure>());
-    source.is_some_and(Failure::is_pooler)
 }

@@ -1,13 +1,13 @@
 //! Errors of commands, with hints and exit codes.
 
 use crate::redact::Secrets;
-use crate::text::printable;
-use pm_driver_tokio_postgres::{Error, ErrorKind};
+use crate::text::{printable, shell_quoted};
+use pm_driver_tokio_postgres::{Advice, Error, ErrorKind, RoleKind};
 use std::fmt;
 use std::io;
 
 /// The hint for a database without pm's tables, or with old ones.
-const MIGRATE: &str = "run: pm db migrate";
+pub(crate) const MIGRATE: &str = "run: pm db migrate";
 
 /// The exit codes. The numbers are documented: do not change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,15 +78,22 @@ impl CommandError {
 
 impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
-        match error.kind() {
+        let message = error.message();
+        let command_error = match error.kind() {
             ErrorKind::QueueNotFound => Self::refused(message).hint("list queues: pm queue ls"),
             ErrorKind::QueueExists | ErrorKind::JobNotFound | ErrorKind::LeaseLost | ErrorKind::KeyConflict => {
                 Self::refused(message)
             }
             ErrorKind::Payload | ErrorKind::Invalid => Self::usage(message),
-            ErrorKind::Schema => schema_error(&message),
             _ => Self::trouble(message),
+        };
+        match error.advice() {
+            None => command_error,
+            Some(Advice::Migrate) => command_error.hint(MIGRATE),
+            Some(Advice::Pooler) => command_error.hint("connect to the server itself, not through the pooler"),
+            Some(Advice::Grant { role, kind }) => {
+                command_error.hint(format!("run: pm {}", grants_arguments(role, *kind)))
+            }
         }
     }
 }
@@ -113,15 +120,9 @@ impl From<io::Error> for CommandError {
     }
 }
 
-/// Turns the advice to migrate into a hint; the error for a newer schema has none.
-fn schema_error(message: &str) -> CommandError {
-    match message.split_once(MIGRATE) {
-        Some((before, after)) => {
-            let message = format!("{}{after}", before.trim_end().trim_end_matches([';', ',']));
-            CommandError::trouble(message).hint(MIGRATE)
-        }
-        None => CommandError::trouble(message),
-    }
+/// Returns the arguments with which pm prints the grants of a role.
+pub(crate) fn grants_arguments(role: &str, kind: RoleKind) -> String {
+    format!("db grants --role {} --for {}", shell_quoted(role), kind.name())
 }
 
 /// Returns the text with its line breaks, and all other control characters escaped.
@@ -133,22 +134,27 @@ fn printable_lines(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pm_driver_tokio_postgres::Failure;
 
     fn report(error: &CommandError) -> String {
         error.report(&Secrets::default())
     }
 
-    #[test]
-    fn advice_to_migrate_becomes_the_hint() {
-        let error = schema_error("pm is not installed in schema \"pm\"; run: pm db migrate");
-        assert_eq!(report(&error), "Error: pm is not installed in schema \"pm\"\nHint: run: pm db migrate\n");
-        let error = schema_error("tables are missing; run: pm db migrate (undefined table)");
-        assert_eq!(report(&error), "Error: tables are missing (undefined table)\nHint: run: pm db migrate\n");
+    fn reported(sqlstate: &str) -> CommandError {
+        Error::from(Failure::reported(sqlstate, None, "because")).into()
     }
 
     #[test]
-    fn a_newer_schema_has_no_advice_to_migrate() {
-        let error = schema_error("version 99 is newer than 1: upgrade the program");
+    fn advice_becomes_the_hint() {
+        let expected = "Error: pm's tables are missing or have another version (because (SQLSTATE 42P01))\n\
+                        Hint: run: pm db migrate\n";
+        assert_eq!(report(&reported("42P01")), expected);
+        assert!(report(&reported("26000")).ends_with("Hint: connect to the server itself, not through the pooler\n"));
+    }
+
+    #[test]
+    fn an_error_without_advice_has_no_hint() {
+        let error = reported("XX000");
         assert!(!report(&error).contains("Hint"));
         assert_eq!(error.exit(), Exit::Trouble);
     }

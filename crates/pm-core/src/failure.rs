@@ -1,5 +1,6 @@
 //! Failures between the program and the database, classified by what can be done about them.
 
+use crate::grants::RoleKind;
 use crate::render::SEARCH_PATH_SETTING;
 use std::fmt;
 
@@ -10,6 +11,23 @@ pub struct Failure {
     sqlstate: Option<String>,
     constraint: Option<String>,
     message: String,
+    granting: Option<Advice>,
+}
+
+/// What would prevent a failure, if that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    /// Create or migrate pm's tables.
+    Migrate,
+    /// Connect to the server itself, or use the mode for transaction poolers.
+    Pooler,
+    /// Give the role the privileges of this kind; see [`grant_script`](crate::grants::grant_script).
+    Grant {
+        /// The name of the role.
+        role: String,
+        /// What the role is meant for.
+        kind: RoleKind,
+    },
 }
 
 /// What a failure means for the statement. Only this module interprets SQLSTATEs.
@@ -29,26 +47,29 @@ impl Failure {
     /// Returns the failure that a server reported with this SQLSTATE (PostgreSQL manual, appendix A).
     pub fn reported(sqlstate: &str, constraint: Option<&str>, message: impl Into<String>) -> Self {
         Failure {
-            class: classify(sqlstate),
             sqlstate: Some(sqlstate.to_owned()),
             constraint: constraint.map(str::to_owned),
-            message: message.into(),
+            ..Failure::unreported(classify(sqlstate), message)
         }
     }
 
     /// Returns the failure of a statement that was never sent, because there was no connection.
     pub fn not_sent(message: impl Into<String>) -> Self {
-        Failure { class: Class::Retry, sqlstate: None, constraint: None, message: message.into() }
+        Failure::unreported(Class::Retry, message)
     }
 
     /// Returns the failure of a statement that was sent and got no reply.
     pub fn no_reply(message: impl Into<String>) -> Self {
-        Failure { class: Class::Unknown, sqlstate: None, constraint: None, message: message.into() }
+        Failure::unreported(Class::Unknown, message)
     }
 
     /// Returns the failure of a statement that cannot be sent, because the protocol cannot encode one of its values.
     pub fn unsendable(message: impl Into<String>) -> Self {
-        Failure { class: Class::Permanent, sqlstate: None, constraint: None, message: message.into() }
+        Failure::unreported(Class::Permanent, message)
+    }
+
+    fn unreported(class: Class, message: impl Into<String>) -> Self {
+        Failure { class, sqlstate: None, constraint: None, message: message.into(), granting: None }
     }
 
     /// Returns the failure to settle a job that another transaction has locked, as the server reports a lock timeout.
@@ -71,6 +92,20 @@ impl Failure {
             self.message = format!("{} ({detail})", self.message);
         }
         self
+    }
+
+    /// Returns the failure with the advice to give the role the privileges of a kind.
+    pub(crate) fn with_grant(self, role: String, kind: RoleKind) -> Self {
+        Failure { granting: Some(Advice::Grant { role, kind }), ..self }
+    }
+
+    /// Returns what would prevent the failure, if that is known.
+    pub fn advice(&self) -> Option<Advice> {
+        match self {
+            _ if self.is_schema() => Some(Advice::Migrate),
+            _ if self.is_pooler() => Some(Advice::Pooler),
+            _ => self.granting.clone(),
+        }
     }
 
     /// Returns the class of the failure.
@@ -103,6 +138,11 @@ impl Failure {
     pub fn is_forbidden(&self) -> bool {
         // insufficient_privilege
         self.sqlstate() == Some("42501")
+    }
+
+    /// Returns whether another job has reserved the key.
+    pub fn is_key_conflict(&self) -> bool {
+        self.constraint() == Some("job_key")
     }
 
     /// Returns whether the database's encoding cannot store a character of a text.

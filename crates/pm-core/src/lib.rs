@@ -41,7 +41,7 @@ pub use catalogue::Catalog;
 pub use codec::Codec;
 pub use cron::Cron;
 pub use error::Error;
-pub use failure::{Class, Failure, POOLER_SQLSTATE};
+pub use failure::{Advice, Class, Failure, POOLER_SQLSTATE};
 pub use id::{IdSuffix, job_id};
 pub use job::{ClaimedJob, JobMetadata, MAX_PAYLOAD_BYTES, NewJob};
 pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, UNREADABLE_FOR, Verdict, trusted_for};

@@ -1,17 +1,20 @@
-//! The error type of this crate: a kind to act on, a message, and the cause.
+//! The error type of this crate: a kind to act on, a message, advice, and the cause.
 
 use crate::ack::JobAck;
 use pm_core::machine::Trouble;
-use pm_core::{Error as CoreError, Failure};
+use pm_core::{Advice, Error as CoreError, Failure};
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The error of every call: a kind to act on, a message, and the cause as its [source](std::error::Error::source).
+///
+/// `Display` writes the message and, after it, the [advice](Error::advice).
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    advice: Option<Advice>,
     is_unknown: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// The ack of a job that a stream yielded but could not decode.
@@ -39,7 +42,7 @@ pub enum ErrorKind {
     Invalid,
     /// pm's tables are missing, older or newer than this program: migrate, or upgrade the program.
     Schema,
-    /// The role lacks a privilege, or row-level security hides rows from it: the message lists what to grant.
+    /// The role lacks a privilege, or row-level security hides rows from it: the message lists what it lacks.
     Forbidden,
     /// The database cannot be reached or does not answer: try again later.
     Unavailable,
@@ -55,6 +58,16 @@ impl Error {
         self.kind
     }
 
+    /// Returns the message, without the advice. For programs that give the advice in their own words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns what would prevent the error, if that is known.
+    pub fn advice(&self) -> Option<&Advice> {
+        self.advice.as_ref()
+    }
+
     /// Returns whether the operation may have been done in spite of the error, or may still be: it was sent, and no
     /// reply came.
     ///
@@ -65,7 +78,12 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), is_unknown: false, source: None, ack: None }
+        Error { kind, message: message.into(), advice: None, is_unknown: false, source: None, ack: None }
+    }
+
+    /// Returns an error of kind `Schema` with the advice to migrate.
+    pub(crate) fn unmigrated(message: impl Into<String>) -> Self {
+        Error { advice: Some(Advice::Migrate), ..Error::new(ErrorKind::Schema, message) }
     }
 
     pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
@@ -117,7 +135,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        match &self.advice {
+            None => Ok(()),
+            Some(Advice::Migrate) => f.write_str("; call Queue::migrate, or set ConnectOptions::migrate"),
+            Some(Advice::Pooler) => f.write_str("; connect to the server itself, or set ConnectOptions::pooler"),
+            Some(Advice::Grant { role, kind }) => {
+                write!(f, "; grant role {role:?} the privileges of {}", kind.article())
+            }
+        }
     }
 }
 
@@ -145,12 +171,11 @@ impl From<CoreError> for Error {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let (kind, message) = if failure.is_schema() {
-            let advice = "pm's tables are missing or have another version; run: pm db migrate";
-            (ErrorKind::Schema, format!("{advice} ({failure})"))
+            (ErrorKind::Schema, format!("pm's tables are missing or have another version ({failure})"))
         } else if failure.is_pooler() {
-            let advice = "the connection goes through a transaction pooler: connect to the server itself, or set \
-                          ConnectOptions::pooler";
-            (ErrorKind::Invalid, format!("{advice} ({failure})"))
+            (ErrorKind::Invalid, format!("the connection goes through a transaction pooler ({failure})"))
+        } else if failure.is_key_conflict() {
+            (ErrorKind::KeyConflict, "another job of the queue has reserved the key".to_owned())
         } else if failure.is_forbidden() {
             (ErrorKind::Forbidden, format!("the role may not do this: {failure}"))
         } else if failure.is_unstorable() {
@@ -168,7 +193,7 @@ impl From<Failure> for Error {
         } else {
             (ErrorKind::Database, format!("the database reported an error: {failure}"))
         };
-        Error::new(kind, message).with_source(failure)
+        Error { advice: failure.advice(), ..Error::new(kind, message).with_source(failure) }
     }
 }
 

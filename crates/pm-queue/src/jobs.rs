@@ -331,7 +331,7 @@ impl Queue {
         let new = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options)?;
         let copy = CopyJob { source: id, id: new.id, queue: new.queue, priority, options: new.options };
         let copied = copy.id;
-        let queue_id = self.run(copy).await.map_err(key_conflict)?;
+        let queue_id = self.run(copy).await?;
         self.notify_local_workers();
         self.notify_other_processes(queue_id);
         Ok(copied)
@@ -374,17 +374,5 @@ impl Queue {
             self.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-    }
-}
-
-/// Turns the violation of the unique index on keys into a `KeyConflict`.
-fn key_conflict(error: Error) -> Error {
-    let failure = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Failure>());
-    match failure {
-        Some(failure) if failure.constraint() == Some("job_key") => {
-            let message = "another job of the queue has reserved the key";
-            Error::new(ErrorKind::KeyConflict, message).with_source(failure.clone())
-        }
-        _ => error,
     }
 }

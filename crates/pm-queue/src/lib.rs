@@ -54,10 +54,10 @@ pub use pm_core::op::{
     AttemptRecord, Change, Count, Head, JobMatch, Precondition, QueueActivity, QueueSummary, TableSize,
 };
 pub use pm_core::{
-    Backoff, Codec, ConnectionClass, Cron, Ending, EnqueueOptions, Failure, IdSuffix, InitialState, JobMetadata,
-    KeyHold, Lease, Missed, OnConflict, Overlap, QueueName, QueueSettings, RetryPolicy, Rows, RunAt, SCHEMA_VERSION,
-    ScheduleMetadata, ScheduleName, SchemaName, SettingsChange, State, Statement, Tick, Timestamp, Type, Value,
-    migration_script,
+    Advice, Backoff, Codec, ConnectionClass, Cron, Ending, EnqueueOptions, Failure, IdSuffix, InitialState,
+    JobMetadata, KeyHold, Lease, Missed, OnConflict, Overlap, QueueName, QueueSettings, RetryPolicy, Rows, RunAt,
+    SCHEMA_VERSION, ScheduleMetadata, ScheduleName, SchemaName, SettingsChange, State, Statement, Tick, Timestamp,
+    Type, Value, migration_script,
 };
 pub use pruning::Pruning;
 pub use queue::{Health, Queue};

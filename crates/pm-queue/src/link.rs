@@ -85,18 +85,20 @@ impl Link {
         if let Err(failure) = &reply
             && failure.is_forbidden()
         {
-            let explanation = self.explain(plan.statement).await;
-            reply = Err(failure.clone().with_detail(explanation.as_deref()));
+            reply = Err(self.explain(failure.clone(), plan.statement).await);
         }
         self.record(plan.statement, &reply);
         reply
     }
 
-    /// Returns which privileges the role lacks for a refused statement, if that can be determined.
-    async fn explain(&self, statement: StatementId) -> Option<String> {
+    /// Adds to the failure of a refused statement which privileges the role lacks, if that can be determined.
+    async fn explain(&self, failure: Failure, statement: StatementId) -> Failure {
         let privileges = Privileges::of_current_role();
-        let rows = self.send_by(&*self.driver, &privileges.plan()).await.ok()?;
-        privileges.interpret(&rows).ok()?.explanation(statement)
+        let reply = self.send_by(&*self.driver, &privileges.plan()).await;
+        match reply.ok().and_then(|rows| privileges.interpret(&rows).ok()) {
+            Some(held) => held.explain(failure, statement),
+            None => failure,
+        }
     }
 
     /// Returns the encoding of the database, which is queried once.
@@ -227,7 +229,7 @@ fn sending_time(params: &[Value<'_>]) -> Duration {
 /// Returns whether the server certainly did not run the statement and it may succeed a moment later: after a deadlock,
 /// for example, or when two jobs took one key at the same time.
 fn is_transient(failure: &Failure) -> bool {
-    failure.constraint() == Some("job_key")
+    failure.is_key_conflict()
         || failure.class() == Class::Retry
             && failure.sqlstate().is_some()
             && (!failure.is_connection() || failure.ends_session())

@@ -155,19 +155,12 @@ impl Queue {
                     true => String::new(),
                     false => format!(", but there are tables of pm in schema {}: use that one", others.join(" and ")),
                 };
-                let message = format!(
-                    "the database has no schema {schema:?} of pm{hint}; run: pm db migrate",
-                    schema = schema.as_str()
-                );
-                Err(Error::new(ErrorKind::Schema, message))
+                Err(Error::unmigrated(format!("the database has no schema {:?} of pm{hint}", schema.as_str())))
             }
-            found => {
-                let message = format!(
-                    "schema {:?} is at version {found}, this program needs {SCHEMA_VERSION}; run: pm db migrate",
-                    schema.as_str()
-                );
-                Err(Error::new(ErrorKind::Schema, message))
-            }
+            found => Err(Error::unmigrated(format!(
+                "schema {:?} is at version {found}, this program needs {SCHEMA_VERSION}",
+                schema.as_str()
+            ))),
         }
     }
 
@@ -495,11 +488,10 @@ fn newer_schema(schema: &str, found: u32) -> Error {
 }
 
 fn other_text(schema: &str) -> Error {
-    let message = format!(
+    Error::unmigrated(format!(
         "schema {schema:?} was made by another development version of pm, and there is no migration from it: rename it \
-         (alter schema \"{schema}\" rename to \"{schema} old\") or drop it, and run: pm db migrate"
-    );
-    Error::new(ErrorKind::Schema, message)
+         (alter schema \"{schema}\" rename to \"{schema} old\") or drop it, and migrate again"
+    ))
 }
 
 fn host_name() -> String {

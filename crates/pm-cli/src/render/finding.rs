@@ -2,6 +2,7 @@
 
 use super::output::Json;
 use super::value::Value;
+use crate::error::grants_arguments;
 use crate::text::{printable, shell_quoted};
 use pm_driver_tokio_postgres::{Finding, Remedy};
 
@@ -46,7 +47,7 @@ fn command(remedy: &Remedy, pm: &str) -> String {
             format!("psql \"$PM_DATABASE_URL\"{}", each.concat())
         }
         Remedy::Grant { role, kind } => {
-            format!("{pm} db grants --role {} --for {} | psql \"$PM_DATABASE_URL\"", shell_quoted(role), kind.name())
+            format!("{pm} {} | psql \"$PM_DATABASE_URL\"", grants_arguments(role, *kind))
         }
         Remedy::Reap => format!("{pm} db reap"),
         Remedy::Prune => format!("{pm} db prune"),

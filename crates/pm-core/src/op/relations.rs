@@ -4,7 +4,7 @@ use super::{all, index_of};
 use crate::grants::{self, Grant, RoleKind};
 use crate::statement::{Declaration, roles};
 use crate::wire::{Parameter, Rows, column, columns, optional_column, stored};
-use crate::{Error, Operation, Params, StatementId};
+use crate::{Error, Failure, Operation, Params, StatementId};
 
 /// Lists the tables and sequences in pm's schema, and other schemas with tables like pm's. It needs no privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,25 +116,24 @@ pub struct HeldPrivileges {
 }
 
 impl HeldPrivileges {
-    /// Returns which privileges the role lacks for a statement that was refused, and how to grant them; `None` if it
-    /// lacks none.
+    /// Returns the failure of a statement that was refused, with the privileges that the role lacks for it and the
+    /// advice to grant them; unchanged if it lacks none.
     ///
     /// The role is judged as the [kind that it is meant for](grants::missing) if that kind runs the statement,
     /// otherwise as the kind that runs it with the fewest privileges.
-    pub fn explanation(&self, statement: StatementId) -> Option<String> {
+    pub fn explain(self, failure: Failure, statement: StatementId) -> Failure {
         let holds = |grant: &Grant| !self.lacking.contains(grant);
         let meant = grants::missing(holds).filter(|(kind, _)| kind.runs(statement));
         let (kind, lacking) = meant.unwrap_or_else(|| {
             let kind = RoleKind::least_for(statement);
             (kind, kind.grants().into_iter().filter(|grant| !holds(grant)).collect())
         });
+        if lacking.is_empty() {
+            return failure;
+        }
         let lacking: Vec<_> = lacking.iter().map(Grant::to_string).collect();
-        let role = &self.role;
-        let is_plain = role.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let name = if is_plain { role.clone() } else { format!("{role:?}") };
-        (!lacking.is_empty()).then(|| {
-            format!("role {role:?} lacks {}; run: pm db grants --role {name} --for {}", lacking.join(", "), kind.name())
-        })
+        let detail = format!("role {:?} lacks {}", self.role, lacking.join(", "));
+        failure.with_detail(Some(&detail)).with_grant(self.role, kind)
     }
 }
 

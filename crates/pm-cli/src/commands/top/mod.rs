@@ -142,7 +142,7 @@ fn apply(top: &mut Top, outcome: Outcome) {
         Outcome::Job(id, Ok(None)) => top.show_message(&format!("Job {id} no longer exists.")),
         // The next update may succeed; the data of the last one stays on the screen.
         Outcome::Update(Err(error), _) | Outcome::Action(Err(error)) | Outcome::Job(_, Err(error)) => {
-            top.show_error(&error.to_string());
+            top.show_error(error.message());
         }
     }
 }

@@ -145,7 +145,7 @@ async fn work(
                 match job {
                     Some(Ok(job)) => running.push(run_job(job, program, &args.hard_codes, orders.clone(), &settling)),
                     Some(Err(error)) => {
-                        let text = error.to_string();
+                        let text = error.message().to_owned();
                         if last_error.as_ref() != Some(&text) {
                             context.output.message(&format!("Error: {text}"));
                             last_error = Some(text);
@@ -242,7 +242,7 @@ async fn run_job(
     match settled {
         Ok(()) => Ok(worked),
         Err(error) => {
-            Ok(Worked { result: "lost", reason: Some(error.to_string()), is_result_lost: is_result, ..worked })
+            Ok(Worked { result: "lost", reason: Some(error.message().to_owned()), is_result_lost: is_result, ..worked })
         }
     }
 }
