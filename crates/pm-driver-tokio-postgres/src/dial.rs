@@ -3,6 +3,7 @@
 use futures_util::stream::{self, BoxStream, StreamExt};
 use pm_queue::connecting::{Address, Attempt, ChannelBinding, Host, SslMode, Target};
 use pm_queue::{BoxFuture, ConnectOptions, Error, Runtime};
+use std::fmt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, config};
@@ -10,8 +11,44 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, config};
 /// The asynchronous messages of a connection, such as notifications. Polling this stream drives the connection.
 pub type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 
-/// Why a connection could not be opened: an [`Error`](tokio_postgres::Error) of tokio-postgres, or another error.
-pub type DialError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a connection could not be opened.
+#[derive(Debug)]
+pub enum DialError {
+    /// The server refused it, or the protocol failed.
+    Postgres(tokio_postgres::Error),
+    /// The socket failed, or another error occurred.
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DialError::Postgres(error) => error.fmt(f),
+            DialError::Other(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            DialError::Postgres(error) => error.source(),
+            DialError::Other(error) => error.source(),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for DialError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        DialError::Postgres(error)
+    }
+}
+
+impl From<std::io::Error> for DialError {
+    fn from(error: std::io::Error) -> Self {
+        DialError::Other(error.into())
+    }
+}
 
 /// A runtime that opens connections for this driver: [`runtime::Tokio`](crate::runtime::Tokio) and, with the features
 /// `smol` and `async-std`, these runtimes.

@@ -1,7 +1,7 @@
 //! Connecting to the server.
 
 use crate::connection::{Connection, message_chain};
-use crate::dial::{self, Dial, Messages, Sockets};
+use crate::dial::{self, Dial, DialError, Messages, Sockets};
 use crate::enclosing::Enclosing;
 use crate::listener::ChannelListener;
 use futures_util::StreamExt;
@@ -69,9 +69,9 @@ impl Server {
     async fn dial(&self, route: &Route, attempt: &Attempt, marked: bool) -> Result<(Client, Messages), Refusal> {
         let unusable = |error: Error| Refusal { reported: None, why: error.to_string(), is_tls: false };
         let dial = Dial::new(route.target(), attempt, marked.then_some(SESSION_MARK)).map_err(unusable)?;
-        self.sockets.dial(&dial).await.map_err(|error| match error.downcast_ref() {
-            Some(error) => refusal(error),
-            None => Refusal { reported: None, why: message_chain(&*error), is_tls: false },
+        self.sockets.dial(&dial).await.map_err(|error| match &error {
+            DialError::Postgres(error) => refusal(error),
+            DialError::Other(_) => Refusal { reported: None, why: message_chain(&error), is_tls: false },
         })
     }
 

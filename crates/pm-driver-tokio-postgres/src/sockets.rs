@@ -39,12 +39,12 @@ async fn dial(dial: &Dial) -> Result<(Client, Messages), DialError> {
         (Some(Host::Tcp(name)), None) => {
             start(dial, tuned(config, TcpStream::connect((name.as_str(), port)).await?)?, name).await
         }
-        _ => Err("a host or an address is missing".into()),
+        _ => Err(DialError::Other("a host or an address is missing".into())),
     }
 }
 
 /// Sets the socket options that detect a dead peer.
-fn tuned(config: &Config, stream: TcpStream) -> Result<TcpStream, DialError> {
+fn tuned(config: &Config, stream: TcpStream) -> std::io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {
@@ -71,7 +71,8 @@ where
     #[cfg(feature = "tls")]
     if let Some(mut tls) = dial.tls() {
         use tokio_postgres::tls::MakeTlsConnect;
-        let tls = MakeTlsConnect::<tokio_util::compat::Compat<S>>::make_tls_connect(&mut tls, name)?;
+        let tls = MakeTlsConnect::<tokio_util::compat::Compat<S>>::make_tls_connect(&mut tls, name);
+        let tls = tls.map_err(|error| DialError::Other(error.into()))?;
         return Ok(opened(dial.config().connect_raw(stream, tls).await?));
     }
     let _only_used_for_tls = name;
