@@ -1,4 +1,4 @@
-//! The arguments of the commands that change selected jobs: restart, done, fail, move and delete.
+//! The arguments of the commands that change selected jobs: restart, done, fail and move.
 
 use super::bulk::SelectionArgs;
 use crate::input::parse_queue;
@@ -84,19 +84,4 @@ pub(crate) struct MoveArgs {
     /// The queue to move to
     #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
     pub(super) to: QueueName,
-}
-
-/// Deletes jobs in any state, with their payloads and attempts
-///
-/// The worker of a job in progress loses its lease.
-///
-/// Example:
-///   pm job delete --status finished --where 'created<2026-01-01'
-///   pm job delete 9f3c
-///   pm job delete --queue mail --status finished --older-than 30d
-#[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
-pub(crate) struct DeleteArgs {
-    #[command(flatten)]
-    pub(super) selection: SelectionArgs,
 }

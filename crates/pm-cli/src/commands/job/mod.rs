@@ -49,7 +49,16 @@ pub(crate) enum JobCommand {
     Fail(change::FailArgs),
     Move(change::MoveArgs),
     Copy(copy::CopyArgs),
-    Delete(change::DeleteArgs),
+    /// Deletes jobs in any state, with their payloads and attempts
+    ///
+    /// The worker of a job in progress loses its lease.
+    ///
+    /// Example:
+    ///   pm job delete --status finished --where 'created<2026-01-01'
+    ///   pm job delete 9f3c
+    ///   pm job delete --queue mail --status finished --older-than 30d
+    #[command(verbatim_doc_comment)]
+    Delete(bulk::SelectionArgs),
 }
 
 impl JobCommand {
@@ -76,7 +85,7 @@ impl JobCommand {
                 bulk::run(context, &args.selection, Action::Move { to: args.to.to_string() }).await
             }
             JobCommand::Copy(args) => copy::run(context, &args).await,
-            JobCommand::Delete(args) => bulk::run(context, &args.selection, Action::Delete).await,
+            JobCommand::Delete(args) => bulk::run(context, &args, Action::Delete).await,
         }
     }
 }

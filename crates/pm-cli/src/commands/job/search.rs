@@ -54,7 +54,7 @@ pub(super) async fn run(context: &mut Context, args: &SearchArgs) -> Result<(), 
         return Err(CommandError::usage("an empty pattern matches every job").hint("to list jobs: pm job ls"));
     }
     let queue = context.connect().await?;
-    let filter = Filter { queue: args.queue.clone(), state: args.status, ..Filter::default() };
+    let filter = Filter { queue: args.queue.clone(), status: args.status, ..Filter::default() };
     let mut search = Search {
         needle: Needle::new(&args.pattern),
         queue,

@@ -1,7 +1,8 @@
 //! Paging through the jobs that match a filter, newest first.
 
+use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::Condition;
+use crate::input::{Condition, parse_condition, parse_queue, parse_state};
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Precondition, Queue, Uuid};
 use std::collections::BTreeMap;
@@ -10,14 +11,21 @@ use std::time::Duration;
 /// How many jobs are read and changed by one call.
 pub(super) const CHUNK: usize = 1_000;
 
-/// A filter on jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A filter on jobs: what is given must all be met. Ages are by the database's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
+#[group(skip)]
 pub(in crate::commands::job) struct Filter {
+    /// Jobs of this queue
+    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue, help_heading = "Instead of ids")]
     pub(in crate::commands::job) queue: Option<QueueName>,
-    pub(in crate::commands::job) state: Option<State>,
-    /// The minimum age, by the database's clock.
+    /// Jobs that are pending, paused, in-progress, finished or failed
+    #[arg(short, long, value_name = "STATUS", value_parser = parse_state, help_heading = "Instead of ids")]
+    pub(in crate::commands::job) status: Option<State>,
+    /// Jobs added longer ago than this, like 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Instead of ids")]
     pub(in crate::commands::job) older_than: Option<Duration>,
-    /// Conditions that must all be met.
+    /// Jobs that meet this condition, like reason~timeout, retries>2 or created<2026-01-01; can be repeated
+    #[arg(long = "where", value_name = "CONDITION", value_parser = parse_condition, help_heading = "Instead of ids")]
     pub(in crate::commands::job) conditions: Vec<Condition>,
 }
 
@@ -54,7 +62,7 @@ impl Pages {
         while !self.is_exhausted {
             let mut filter = JobFilter::default().limit(CHUNK);
             filter.queue = self.filter.queue.as_ref().map(QueueName::to_string);
-            (filter.state, filter.after) = (self.filter.state, self.after);
+            (filter.state, filter.after) = (self.filter.status, self.after);
             let mut page = queue.list_jobs(filter).await?;
             self.is_exhausted = page.len() < CHUNK;
             self.after = page.last().map(|job| job.id).or(self.after);
@@ -69,7 +77,7 @@ impl Pages {
     /// Groups the jobs of a page by the precondition of a change: the selected queue, and the state in which they were
     /// found if the filter depends on it.
     pub(super) fn by_precondition(&self, page: &[JobMetadata]) -> Vec<(Precondition, Vec<Uuid>)> {
-        let depends_on_state = self.filter.state.is_some() || !self.filter.conditions.is_empty();
+        let depends_on_state = self.filter.status.is_some() || !self.filter.conditions.is_empty();
         let mut ids: BTreeMap<Option<State>, Vec<Uuid>> = BTreeMap::new();
         for job in page {
             ids.entry(depends_on_state.then_some(job.state)).or_default().push(job.id);

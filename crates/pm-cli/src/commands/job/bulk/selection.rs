@@ -1,30 +1,18 @@
 //! Selecting jobs by their ids or by filters.
 
 use super::pages::Filter;
-use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::{Condition, parse_condition, parse_id, parse_queue, parse_state};
-use pm_core::{IdSuffix, QueueName, State};
-use std::time::Duration;
+use crate::input::parse_id;
+use pm_core::IdSuffix;
 
 /// The options that select jobs.
 #[derive(clap::Args)]
-pub(in crate::commands::job) struct SelectionArgs {
+pub(crate) struct SelectionArgs {
     /// The ids of the jobs, or the ends of the ids
     #[arg(value_name = "ID", value_parser = parse_id, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
     pub(in crate::commands::job) ids: Vec<IdSuffix>,
-    /// Jobs of this queue
-    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue, help_heading = "Instead of ids")]
-    queue: Option<QueueName>,
-    /// Jobs that are pending, paused, in-progress, finished or failed
-    #[arg(short, long, value_name = "STATUS", value_parser = parse_state, help_heading = "Instead of ids")]
-    status: Option<State>,
-    /// Jobs added longer ago than this, like 7d
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Instead of ids")]
-    older_than: Option<Duration>,
-    /// Jobs that meet this condition, like reason~timeout, retries>2 or created<2026-01-01; can be repeated
-    #[arg(long = "where", value_name = "CONDITION", value_parser = parse_condition, help_heading = "Instead of ids")]
-    conditions: Vec<Condition>,
+    #[command(flatten)]
+    filter: Filter,
     /// Print how many jobs would be changed, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -49,16 +37,10 @@ impl SelectionArgs {
         if !self.ids.is_empty() {
             return Ok(Jobs::Ids(self.ids.clone()));
         }
-        let has_filter = self.queue.is_some() || self.status.is_some() || self.older_than.is_some();
-        if !has_filter && self.conditions.is_empty() {
+        if self.filter == Filter::default() {
             let hint = "give ids or filters: --queue, --status, --older-than, --where";
             return Err(CommandError::usage("no job given").hint(hint));
         }
-        Ok(Jobs::Matching(Filter {
-            queue: self.queue.clone(),
-            state: self.status,
-            older_than: self.older_than,
-            conditions: self.conditions.clone(),
-        }))
+        Ok(Jobs::Matching(self.filter.clone()))
     }
 }
