@@ -5,28 +5,28 @@ use crate::text::with_caret;
 use pm_core::{JobMetadata, Timestamp};
 
 /// The operators; a longer one comes before its prefix.
-const OPERATORS: [(&str, Operator); 8] = [
-    ("!=", Operator::Unequal),
-    ("!~", Operator::ContainsNot),
-    ("<=", Operator::AtMost),
-    (">=", Operator::AtLeast),
-    ("=", Operator::Equal),
-    ("~", Operator::Contains),
-    ("<", Operator::Less),
-    (">", Operator::More),
+const OPERATORS: [Operator; 8] = [
+    Operator { sign: "!=", purpose: Purpose::Equality, holds: |found, wanted| found != wanted },
+    Operator { sign: "!~", purpose: Purpose::Containment, holds: |found, wanted| !found.contains(wanted) },
+    Operator { sign: "<=", purpose: Purpose::Order, holds: |found, wanted| found <= wanted },
+    Operator { sign: ">=", purpose: Purpose::Order, holds: |found, wanted| found >= wanted },
+    Operator { sign: "=", purpose: Purpose::Equality, holds: |found, wanted| found == wanted },
+    Operator { sign: "~", purpose: Purpose::Containment, holds: Operand::contains },
+    Operator { sign: "<", purpose: Purpose::Order, holds: |found, wanted| found < wanted },
+    Operator { sign: ">", purpose: Purpose::Order, holds: |found, wanted| found > wanted },
 ];
-const FIELDS: [(&str, Field); 11] = [
-    ("description", Field::Description),
-    ("key", Field::Key),
-    ("reason", Field::Reason),
-    ("worker", Field::Worker),
-    ("priority", Field::Priority),
-    ("attempts", Field::Attempts),
-    ("retries", Field::Retries),
-    ("bytes", Field::Bytes),
-    ("created", Field::Created),
-    ("ended", Field::Ended),
-    ("due", Field::Due),
+const FIELDS: [Field; 11] = [
+    Field { name: "description", kind: Kind::Text, of: |job| Operand::text(&job.description) },
+    Field { name: "key", kind: Kind::Text, of: |job| Operand::text(&job.key) },
+    Field { name: "reason", kind: Kind::Text, of: |job| Operand::text(&job.reason) },
+    Field { name: "worker", kind: Kind::Text, of: |job| Operand::text(&job.worker) },
+    Field { name: "priority", kind: Kind::Number, of: |job| Operand::number(job.priority) },
+    Field { name: "attempts", kind: Kind::Number, of: |job| Operand::number(job.attempt) },
+    Field { name: "retries", kind: Kind::Number, of: |job| Operand::number(job.retry_count) },
+    Field { name: "bytes", kind: Kind::Number, of: |job| Operand::number(job.payload_bytes) },
+    Field { name: "created", kind: Kind::Time, of: |job| Some(Operand::Time(job.created_at)) },
+    Field { name: "ended", kind: Kind::Time, of: |job| job.ended_at.map(Operand::Time) },
+    Field { name: "due", kind: Kind::Time, of: |job| job.run_at.map(Operand::Time) },
 ];
 const FORM: &str = "write a condition like description~invoice, priority>=5 or created<2026-01-01";
 const FIELD_NAMES: &str =
@@ -35,39 +35,38 @@ const FIELD_NAMES: &str =
 /// A condition on a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Condition {
-    field: Field,
-    operator: Operator,
+    /// The index in [`FIELDS`].
+    field: usize,
+    /// The index in [`OPERATORS`].
+    operator: usize,
     wanted: Operand,
 }
 
 /// A field of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Description,
-    Key,
-    Reason,
-    Worker,
-    Priority,
-    Attempts,
-    Retries,
-    Bytes,
-    Created,
-    Ended,
-    Due,
+struct Field {
+    name: &'static str,
+    kind: Kind,
+    of: fn(&JobMetadata) -> Option<Operand>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
-    Equal,
-    Unequal,
+enum Kind {
+    Text,
+    Number,
+    Time,
+}
+
+struct Operator {
+    sign: &'static str,
+    purpose: Purpose,
+    holds: fn(&Operand, &Operand) -> bool,
+}
+
+enum Purpose {
+    Equality,
     /// For texts only; case-insensitive.
-    Contains,
-    ContainsNot,
-    /// This and the following are not for texts.
-    Less,
-    AtMost,
-    More,
-    AtLeast,
+    Containment,
+    /// Not for texts.
+    Order,
 }
 
 /// What an operator compares; both sides are of the same kind.
@@ -81,45 +80,20 @@ enum Operand {
 impl Condition {
     /// Returns whether the job meets the condition. A missing text counts as empty; a missing time meets none.
     pub(crate) fn matches(&self, job: &JobMetadata) -> bool {
-        self.field.of(job).is_some_and(|found| self.operator.holds(&found, &self.wanted))
-    }
-}
-
-impl Field {
-    fn of(self, job: &JobMetadata) -> Option<Operand> {
-        let text = |text: &Option<String>| Operand::Text(text.clone().unwrap_or_default());
-        Some(match self {
-            Field::Description => text(&job.description),
-            Field::Key => text(&job.key),
-            Field::Reason => text(&job.reason),
-            Field::Worker => text(&job.worker),
-            Field::Priority => Operand::Number(job.priority.into()),
-            Field::Attempts => Operand::Number(job.attempt.into()),
-            Field::Retries => Operand::Number(job.retry_count.into()),
-            Field::Bytes => Operand::Number(i64::try_from(job.payload_bytes).unwrap_or(i64::MAX)),
-            Field::Created => Operand::Time(job.created_at),
-            Field::Ended => Operand::Time(job.ended_at?),
-            Field::Due => Operand::Time(job.run_at?),
-        })
-    }
-}
-
-impl Operator {
-    fn holds(self, found: &Operand, wanted: &Operand) -> bool {
-        match self {
-            Operator::Equal => found == wanted,
-            Operator::Unequal => found != wanted,
-            Operator::Contains => found.contains(wanted),
-            Operator::ContainsNot => !found.contains(wanted),
-            Operator::Less => found < wanted,
-            Operator::AtMost => found <= wanted,
-            Operator::More => found > wanted,
-            Operator::AtLeast => found >= wanted,
-        }
+        let found = (FIELDS[self.field].of)(job);
+        found.is_some_and(|found| (OPERATORS[self.operator].holds)(&found, &self.wanted))
     }
 }
 
 impl Operand {
+    fn text(text: &Option<String>) -> Option<Self> {
+        Some(Operand::Text(text.clone().unwrap_or_default()))
+    }
+
+    fn number(number: impl TryInto<i64>) -> Option<Self> {
+        Some(Operand::Number(number.try_into().unwrap_or(i64::MAX)))
+    }
+
     fn contains(&self, wanted: &Operand) -> bool {
         match (self, wanted) {
             (Operand::Text(text), Operand::Text(wanted)) => text.to_lowercase().contains(&wanted.to_lowercase()),
@@ -133,40 +107,30 @@ pub(crate) fn parse_condition(text: &str) -> Result<Condition, String> {
     let at = text
         .find(['=', '!', '~', '<', '>'])
         .ok_or_else(|| with_caret(text, text.len(), &format!("missing operator; {FORM}")))?;
-    let operator = OPERATORS.into_iter().find(|(sign, _)| text[at..].starts_with(sign));
-    let (sign, operator) =
-        operator.ok_or_else(|| with_caret(text, at, "operators are =, !=, ~, !~, <, <=, > and >="))?;
+    let operator = OPERATORS.iter().position(|operator| text[at..].starts_with(operator.sign));
+    let operator = operator.ok_or_else(|| with_caret(text, at, "operators are =, !=, ~, !~, <, <=, > and >="))?;
     let name_at = text.len() - text.trim_start().len();
-    let field = FIELDS.into_iter().find(|(name, _)| *name == text[..at].trim());
-    let (_, field) = field.ok_or_else(|| with_caret(text, name_at, FIELD_NAMES))?;
+    let field = FIELDS.iter().position(|field| field.name == text[..at].trim());
+    let field = field.ok_or_else(|| with_caret(text, name_at, FIELD_NAMES))?;
+    let Operator { sign, purpose, .. } = &OPERATORS[operator];
     let rest = text[at + sign.len()..].trim_start();
     let (value, value_at) = (rest.trim_end(), text.len() - rest.len());
-    let is_contains = matches!(operator, Operator::Contains | Operator::ContainsNot);
-    let is_equality = matches!(operator, Operator::Equal | Operator::Unequal);
-    let wanted = match field {
-        Field::Description | Field::Key | Field::Reason | Field::Worker => {
-            if !is_contains && !is_equality {
-                return Err(with_caret(text, at, "text fields support =, !=, ~ and !~"));
-            }
-            if value.is_empty() && is_contains {
-                let problem = "a value is missing here; to test for an empty text use = or !=";
-                return Err(with_caret(text, value_at, problem));
-            }
-            Operand::Text(value.to_owned())
+    let unsupported = |problem: &str| Err(with_caret(text, at, problem));
+    let wanted = match (&FIELDS[field].kind, purpose) {
+        (Kind::Text, Purpose::Order) => return unsupported("text fields support =, !=, ~ and !~"),
+        (Kind::Number, Purpose::Containment) => {
+            return unsupported("numeric fields support =, !=, <, <=, > and >=");
         }
-        Field::Priority | Field::Attempts | Field::Retries | Field::Bytes => {
-            if is_contains {
-                return Err(with_caret(text, at, "numeric fields support =, !=, <, <=, > and >="));
-            }
-            let number = value.parse().map_err(|_| with_caret(text, value_at, "expected an integer here"))?;
-            Operand::Number(number)
+        (Kind::Time, Purpose::Containment) => return unsupported("time fields support =, !=, <, <=, > and >="),
+        (Kind::Text, Purpose::Containment) if value.is_empty() => {
+            let problem = "a value is missing here; to test for an empty text use = or !=";
+            return Err(with_caret(text, value_at, problem));
         }
-        Field::Created | Field::Ended | Field::Due => {
-            if is_contains {
-                return Err(with_caret(text, at, "time fields support =, !=, <, <=, > and >="));
-            }
-            Operand::Time(parse_time(value).map_err(|problem| with_caret(text, value_at, &problem))?)
+        (Kind::Text, _) => Operand::Text(value.to_owned()),
+        (Kind::Number, _) => {
+            Operand::Number(value.parse().map_err(|_| with_caret(text, value_at, "expected an integer here"))?)
         }
+        (Kind::Time, _) => Operand::Time(parse_time(value).map_err(|problem| with_caret(text, value_at, &problem))?),
     };
     Ok(Condition { field, operator, wanted })
 }
@@ -176,28 +140,40 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn field(name: &str) -> usize {
+        FIELDS.iter().position(|field| field.name == name).unwrap()
+    }
+
+    fn operator(sign: &str) -> usize {
+        OPERATORS.iter().position(|operator| operator.sign == sign).unwrap()
+    }
+
+    fn holds(sign: &str, found: &Operand, wanted: &Operand) -> bool {
+        (OPERATORS[operator(sign)].holds)(found, wanted)
+    }
+
     #[test]
     fn conditions_are_parsed() {
-        let condition = |field, operator, wanted| Condition { field, operator, wanted };
-        let text = |field, operator, text: &str| condition(field, operator, Operand::Text(text.to_owned()));
-        let number = |field, operator, number| condition(field, operator, Operand::Number(number));
+        let condition = |name, sign, wanted| Condition { field: field(name), operator: operator(sign), wanted };
+        let text = |name, sign, text: &str| condition(name, sign, Operand::Text(text.to_owned()));
+        let number = |name, sign, number| condition(name, sign, Operand::Number(number));
         for (written, expected) in [
-            ("description~two words", text(Field::Description, Operator::Contains, "two words")),
-            ("key=a=b,c", text(Field::Key, Operator::Equal, "a=b,c")),
-            ("key!=", text(Field::Key, Operator::Unequal, "")),
-            (" reason !~ <timeout> ", text(Field::Reason, Operator::ContainsNot, "<timeout>")),
-            ("worker=日本", text(Field::Worker, Operator::Equal, "日本")),
-            ("priority>=-5", number(Field::Priority, Operator::AtLeast, -5)),
-            ("retries > 2", number(Field::Retries, Operator::More, 2)),
-            ("bytes<1000", number(Field::Bytes, Operator::Less, 1_000)),
-            ("attempts!=1", number(Field::Attempts, Operator::Unequal, 1)),
+            ("description~two words", text("description", "~", "two words")),
+            ("key=a=b,c", text("key", "=", "a=b,c")),
+            ("key!=", text("key", "!=", "")),
+            (" reason !~ <timeout> ", text("reason", "!~", "<timeout>")),
+            ("worker=日本", text("worker", "=", "日本")),
+            ("priority>=-5", number("priority", ">=", -5)),
+            ("retries > 2", number("retries", ">", 2)),
+            ("bytes<1000", number("bytes", "<", 1_000)),
+            ("attempts!=1", number("attempts", "!=", 1)),
         ] {
             assert_eq!(parse_condition(written), Ok(expected), "{written}");
         }
         let time = parse_time("2026-01-01T00:00:00Z").unwrap();
-        for (written, field) in [("created<=", Field::Created), ("ended<=", Field::Ended), ("due<=", Field::Due)] {
-            let parsed = parse_condition(&format!("{written}2026-01-01T00:00:00Z"));
-            assert_eq!(parsed, Ok(condition(field, Operator::AtMost, Operand::Time(time))));
+        for name in ["created", "ended", "due"] {
+            let parsed = parse_condition(&format!("{name}<=2026-01-01T00:00:00Z"));
+            assert_eq!(parsed, Ok(condition(name, "<=", Operand::Time(time))));
         }
     }
 
@@ -228,31 +204,31 @@ mod tests {
     #[test]
     fn tests_and_comparisons_of_all_kinds() {
         for (test, text, wanted, expected) in [
-            (Operator::Equal, "a", "a", true),
-            (Operator::Equal, "A", "a", false),
-            (Operator::Unequal, "", "", false),
-            (Operator::Unequal, "k", "", true),
-            (Operator::Contains, "Grüße, ADA", "ada", true),
-            (Operator::Contains, "", "a", false),
-            (Operator::ContainsNot, "", "a", true),
-            (Operator::ContainsNot, "BAD", "a", false),
+            ("=", "a", "a", true),
+            ("=", "A", "a", false),
+            ("!=", "", "", false),
+            ("!=", "k", "", true),
+            ("~", "Grüße, ADA", "ada", true),
+            ("~", "", "a", false),
+            ("!~", "", "a", true),
+            ("!~", "BAD", "a", false),
         ] {
             let [found, searched] = [text, wanted].map(|text| Operand::Text(text.to_owned()));
-            assert_eq!(test.holds(&found, &searched), expected, "{test:?} {text:?} {wanted:?}");
+            assert_eq!(holds(test, &found, &searched), expected, "{test} {text:?} {wanted:?}");
         }
         let all = [
-            (Operator::Equal, [false, true, false]),
-            (Operator::Unequal, [true, false, true]),
-            (Operator::Less, [true, false, false]),
-            (Operator::AtMost, [true, true, false]),
-            (Operator::More, [false, false, true]),
-            (Operator::AtLeast, [false, true, true]),
+            ("=", [false, true, false]),
+            ("!=", [true, false, true]),
+            ("<", [true, false, false]),
+            ("<=", [true, true, false]),
+            (">", [false, false, true]),
+            (">=", [false, true, true]),
         ];
         for (comparison, expected) in all {
             assert_eq!(
-                [1, 2, 3].map(|number| comparison.holds(&Operand::Number(number), &Operand::Number(2))),
+                [1, 2, 3].map(|number| holds(comparison, &Operand::Number(number), &Operand::Number(2))),
                 expected,
-                "{comparison:?}"
+                "{comparison}"
             );
         }
     }

@@ -1,7 +1,7 @@
 //! The output: results on stdout, messages on stderr.
 
 use super::table::{Screen, Table};
-use super::value::{Exact, Value};
+use super::value::{Value, Written};
 use super::{json, yaml};
 use crate::error::CommandError;
 use crate::text::printable;
@@ -127,12 +127,13 @@ impl Output {
 
     /// Writes a value: strings and bytes unchanged, everything else as a line of text or JSON.
     pub(crate) fn value(&mut self, value: &Value) -> Result<(), CommandError> {
+        let exact = Written { value, is_exact: true };
         match (self.format, value) {
             (Format::Human, Value::Text(text)) => self.stdout.write_all(text.as_bytes())?,
             (Format::Human, Value::Bytes(bytes)) => self.stdout.write_all(bytes)?,
             (Format::Human, Value::Number(number)) => writeln!(self.stdout, "{number}")?,
-            (Format::Human | Format::Json, value) => writeln!(self.stdout, "{}", json::pretty(&Exact(value)))?,
-            (Format::Ndjson, value) => writeln!(self.stdout, "{}", json::line(&Exact(value)))?,
+            (Format::Human | Format::Json, _) => writeln!(self.stdout, "{}", json::pretty(&exact))?,
+            (Format::Ndjson, _) => writeln!(self.stdout, "{}", json::line(&exact))?,
         }
         Ok(())
     }

@@ -119,18 +119,11 @@ impl Serialize for Value {
     }
 }
 
-/// JSON of a value in which all bytes are `0x…`, also many.
-pub(super) struct Exact<'a>(pub(super) &'a Value);
-
-impl Serialize for Exact<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Written { value: self.0, is_exact: true }.serialize(serializer)
-    }
-}
-
-struct Written<'a> {
-    value: &'a Value,
-    is_exact: bool,
+/// JSON of a value.
+pub(super) struct Written<'a> {
+    pub(super) value: &'a Value,
+    /// Whether all bytes are `0x…`, also many.
+    pub(super) is_exact: bool,
 }
 
 impl Serialize for Written<'_> {
