@@ -6,47 +6,24 @@
 //! `pm_driver_tokio_postgres` or `pm_driver_sqlx`, which re-exports this one. To write a driver, implement [`Driver`]
 //! and [`Executor`] and pass them to [`Queue::open`] with a [`Runtime`].
 
-mod ack;
-mod admin;
-mod borrowed;
 mod codec;
 pub mod connecting;
-mod doctor;
 mod driver;
 mod error;
-mod fetch;
-mod gate;
-mod in_transaction;
-mod job;
-mod jobs;
-mod link;
-mod listening;
-mod maintenance;
-mod options;
-mod panic;
+mod handle;
 mod producer;
-mod pruning;
-mod queue;
 pub mod runtime;
-mod schedules;
-mod session;
-mod settle_in;
-mod stats;
-mod stream;
-mod task;
+mod sending;
 mod worker;
 
-pub use ack::{JobAck, Lost, Settling};
-pub use borrowed::BorrowedConnection;
 pub use codec::RawPayload;
-pub use driver::{BoxFuture, Driver, Executor, Listener, WithoutNotify};
+pub use connecting::ConnectOptions;
+pub use driver::{
+    BorrowedConnection, BoxFuture, Driver, Executor, Listener, Room, SESSION_MARK, WithoutNotify, application_name,
+    listen_script, opening_script, session_guard,
+};
 pub use error::{Error, ErrorKind};
-pub use gate::Room;
-pub use job::{PendingJob, PendingMetadata};
-pub use jobs::{BulkAction, BulkReport};
-pub use maintenance::Maintenance;
-pub use options::{ConnectOptions, JobFilter, QueueNames, StreamOptions};
-pub use panic::{Panicked, catch_panic};
+pub use handle::{BulkAction, BulkReport, Health, JobFilter, Maintenance, Pruning, Queue, QueueStats, Schedule, Stats};
 pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::machine::{Enqueued, MaintenanceReport};
 pub use pm_core::op::{
@@ -58,12 +35,9 @@ pub use pm_core::{
     ScheduleMetadata, ScheduleName, SchemaName, SettingsChange, State, Statement, Tick, Timestamp, Type, Value,
     migration_script,
 };
-pub use pruning::Pruning;
-pub use queue::{Health, Queue};
 pub use runtime::{Randomness, Runtime, SystemRandomness};
-pub use schedules::Schedule;
-pub use session::{SESSION_MARK, application_name, listen_script, opening_script, session_guard};
-pub use settle_in::Settlement;
-pub use stats::{QueueStats, Stats};
-pub use stream::JobStream;
 pub use uuid::Uuid;
+pub use worker::{
+    JobAck, JobStream, Lost, Panicked, PendingJob, PendingMetadata, QueueNames, Settlement, Settling, StreamOptions,
+    catch_panic,
+};

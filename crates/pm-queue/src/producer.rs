@@ -1,7 +1,6 @@
 //! Enqueues, which a task of the queue gathers into batches.
 
-use crate::link::Link;
-use crate::task::{Driven, Outcomes, Shared, State, Task, add_waker};
+use crate::sending::{Driven, Link, Outcomes, Shared, State, Task, add_waker};
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
 use pm_core::machine::{Enqueued, Producer, ProducerEvent, RequestId};

@@ -7,6 +7,7 @@
 mod conninfo;
 mod files;
 mod libpq;
+mod options;
 mod parameters;
 mod route;
 mod surroundings;
@@ -16,6 +17,7 @@ mod tests;
 mod tls;
 
 pub use libpq::Libpq;
+pub use options::ConnectOptions;
 pub use route::{Address, Attempt, Open, Refusal, Role, Route};
 pub use surroundings::{Surroundings, System};
 pub use target::{Host, Keepalives, Password, Place, SessionAttrs, Target};

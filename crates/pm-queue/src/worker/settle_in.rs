@@ -1,7 +1,7 @@
 //! Settling a job inside a caller's transaction.
 
-use crate::ack::{AckState, Extending, JobAck};
-use crate::task::State;
+use super::ack::{AckState, Extending, JobAck};
+use crate::sending::State;
 use crate::{Error, Executor};
 use futures_util::future::select;
 use pm_core::machine::Worker;

@@ -1,6 +1,6 @@
 //! The listener for notifications, one for each queue handle and its clones.
 
-use crate::link::Link;
+use crate::sending::Link;
 use crate::worker::LocalWorkers;
 use crate::{BoxFuture, Listener};
 use futures_util::future::{Either, select};

@@ -1,6 +1,6 @@
 //! The traits that a driver implements: it carries statements to the database and rows back.
 
-use crate::Room;
+use super::Room;
 use pm_core::{Failure, Rows, Statement, Value};
 use std::pin::Pin;
 

@@ -1,9 +1,7 @@
 //! The stream of jobs that a worker gets.
 
-use crate::ack::{JobAck, Worker};
-use crate::job::PendingJob;
-use crate::link::Link;
-use crate::worker::LocalWorkers;
+use crate::sending::Link;
+use crate::worker::{JobAck, LocalWorkers, PendingJob, Worker};
 use crate::{Error, ErrorKind};
 use futures_util::Stream;
 use pm_core::Reason;

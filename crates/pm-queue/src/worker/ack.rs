@@ -1,8 +1,8 @@
 //! Acks: settling a job and extending its lease.
 
 use crate::Error;
-use crate::link::Link;
-use crate::task::{Shared, add_waker};
+use crate::sending::{Link, add_waker};
+use crate::worker::Worker;
 use pm_core::machine::RequestId;
 use pm_core::{Lease, Reason, Verdict};
 use std::pin::Pin;
@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use uuid::Uuid;
-
-pub(crate) type Worker = Shared<pm_core::machine::Worker>;
 
 /// The handle by which a worker settles a job: commit, soft fail, hard fail or release.
 ///

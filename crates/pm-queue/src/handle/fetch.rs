@@ -1,9 +1,8 @@
 //! Fetching one job by its id.
 
-use crate::ack::{JobAck, Worker};
-use crate::job::PendingJob;
-use crate::link::Link;
-use crate::{Error, ErrorKind, Queue};
+use crate::sending::Link;
+use crate::worker::Worker;
+use crate::{Error, ErrorKind, JobAck, PendingJob, Queue};
 use pm_core::op::{FetchJob, FetchedJob, ReleaseClaim};
 use pm_core::{Class, Failure, Lease, Operation, trusted_for};
 use serde::de::DeserializeOwned;

@@ -1,6 +1,6 @@
 //! Sending statements: the driver, runtime, randomness and statements that all parts of a queue share.
 
-use crate::gate::Gates;
+use super::gates::Gates;
 use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::Entropy;
