@@ -26,7 +26,7 @@ impl Driven for Producer {
         while let Some(event) = state.machine.poll_event() {
             match event {
                 ProducerEvent::Enqueued { request_id, outcome } => {
-                    state.waiters.outcomes.deliver(request_id, outcome.map_err(Error::from), wake);
+                    state.waiters.outcomes.deliver(request_id, outcome, wake);
                 }
                 ProducerEvent::Ready { queue, priority } => {
                     state.waiters.workers.wake_up(queue.as_str(), priority, now)
@@ -40,7 +40,7 @@ impl Driven for Producer {
     }
 
     fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
-        state.waiters.outcomes.deliver_all(Error::no_task, wake);
+        state.waiters.outcomes.end(wake);
         wake.append(&mut state.waiters.closers);
     }
 }
@@ -118,7 +118,8 @@ impl Future for Enqueueing {
     type Output = Result<Enqueued, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.shared.lock().waiters.outcomes.poll(self.request_id, cx)
+        let outcome = self.shared.lock().waiters.outcomes.poll(self.request_id, cx);
+        outcome.map_err(|trouble| trouble.map_or_else(Error::no_task, Error::from))
     }
 }
 

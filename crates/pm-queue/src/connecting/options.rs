@@ -1,6 +1,5 @@
 //! How to connect, and how the connections behave.
 
-use crate::Error;
 use pm_core::SchemaName;
 use std::time::Duration;
 
@@ -189,26 +188,4 @@ impl ConnectOptions {
 /// Returns a timeout in milliseconds, in the type of the server's settings.
 fn setting_ms(timeout: Duration) -> i32 {
     i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
-}
-
-/// The shortest timeout: Postgres counts milliseconds, and zero turns a timeout off.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
-/// The longest timeout that Postgres accepts: 24 days, 20 h, 31 min, 23.647 s.
-const LONGEST_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
-
-impl ConnectOptions {
-    /// Refuses a timeout that the server would reject, or would treat as no timeout.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let timeouts = [
-            ("connect_timeout", self.connect_timeout),
-            ("statement_timeout", self.statement_timeout),
-            ("lock_timeout", self.lock_timeout),
-        ];
-        match timeouts.into_iter().find(|(_, timeout)| !(SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(timeout)) {
-            Some((name, timeout)) => Err(Error::invalid(format!(
-                "a {name} of {timeout:?} is not between 1 ms and 2147483647 ms (24.8 days)"
-            ))),
-            None => Ok(()),
-        }
-    }
 }

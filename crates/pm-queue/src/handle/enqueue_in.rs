@@ -246,7 +246,7 @@ impl Call<'_> {
     async fn run<O: pm_core::Operation>(&mut self, operation: O) -> Result<O::Output, Error> {
         let outcome = self.queue.link().run_in(self.transaction, operation).await;
         self.has_failed |= outcome.is_err();
-        outcome
+        Ok(outcome?)
     }
 
     fn batch(&self, indices: &[usize]) -> Vec<NewJob> {

@@ -10,6 +10,12 @@ use pm_core::op::{Relations, SchemaFound, SchemaVersion, advance_positions_scrip
 use pm_core::{OTHER_TEXT_SQLSTATE, SCHEMA_VERSION, migration_script};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// The shortest timeout: Postgres counts milliseconds, and zero turns a timeout off.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+/// The longest timeout that Postgres accepts: 24 days, 20 h, 31 min, 23.647 s.
+const LONGEST_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl Queue {
     /// Opens a handle over a driver and a runtime. For driver authors; programs call their driver's `connect`.
@@ -41,7 +47,7 @@ impl Queue {
         randomness: Arc<dyn Randomness>,
         options: &ConnectOptions,
     ) -> Result<Queue, Error> {
-        options.check()?;
+        check_timeouts(options)?;
         let link = Arc::new(Link::new(driver, runtime, randomness, options)?);
         let workers = Arc::new(LocalWorkers::default());
         let producer = ProducerHandle::spawn(&link, &workers);
@@ -156,6 +162,21 @@ impl Queue {
             Err(error) if error.kind() == ErrorKind::Schema => Ok(0),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Refuses a timeout that the server would reject, or would treat as no timeout.
+fn check_timeouts(options: &ConnectOptions) -> Result<(), Error> {
+    let timeouts = [
+        ("connect_timeout", options.connect_timeout),
+        ("statement_timeout", options.statement_timeout),
+        ("lock_timeout", options.lock_timeout),
+    ];
+    match timeouts.into_iter().find(|(_, timeout)| !(SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(timeout)) {
+        Some((name, timeout)) => {
+            Err(Error::invalid(format!("a {name} of {timeout:?} is not between 1 ms and 2147483647 ms (24.8 days)")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -95,7 +95,7 @@ impl Queue {
     {
         self.check_open()?;
         let link = self.inner.link.clone();
-        self.spawned(async move { link.run(operation).await }).await
+        self.spawned(async move { Ok(link.run(operation).await?) }).await
     }
 
     /// Runs `work` in its own task. If the caller drops the future, the result is dropped.

@@ -1,7 +1,6 @@
 //! The futures that wait for the outcomes of a machine.
 
-use crate::Error;
-use pm_core::machine::RequestId;
+use pm_core::machine::{RequestId, Trouble};
 use std::collections::HashMap;
 use std::task::{Context, Poll, Waker};
 
@@ -10,7 +9,7 @@ pub(crate) struct Outcomes<T>(HashMap<RequestId, Slot<T>>);
 
 enum Slot<T> {
     Waiting(Option<Waker>),
-    Delivered(Result<T, Error>),
+    Delivered(Result<T, Trouble>),
 }
 
 impl<T> Default for Outcomes<T> {
@@ -31,7 +30,7 @@ impl<T> Outcomes<T> {
     }
 
     /// Delivers the outcome of a request, if it is still awaited.
-    pub(crate) fn deliver(&mut self, request_id: RequestId, outcome: Result<T, Error>, wake: &mut Vec<Waker>) {
+    pub(crate) fn deliver(&mut self, request_id: RequestId, outcome: Result<T, Trouble>, wake: &mut Vec<Waker>) {
         if let Some(slot) = self.0.get_mut(&request_id)
             && let Slot::Waiting(waker) = std::mem::replace(slot, Slot::Delivered(outcome))
         {
@@ -39,27 +38,27 @@ impl<T> Outcomes<T> {
         }
     }
 
-    /// Delivers this error to all requests without an outcome.
-    pub(crate) fn deliver_all(&mut self, error: impl Fn() -> Error, wake: &mut Vec<Waker>) {
-        for slot in self.0.values_mut() {
-            if let Slot::Waiting(waker) = slot {
+    /// Discards the requests without an outcome, because the task has ended.
+    pub(crate) fn end(&mut self, wake: &mut Vec<Waker>) {
+        self.0.retain(|_, slot| match slot {
+            Slot::Waiting(waker) => {
                 wake.extend(waker.take());
-                *slot = Slot::Delivered(Err(error()));
+                false
             }
-        }
+            Slot::Delivered(_) => true,
+        });
     }
 
-    /// Returns the outcome if it has been delivered; otherwise `cx` is woken when it is.
-    pub(crate) fn poll(&mut self, request_id: RequestId, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
-        match self.0.get_mut(&request_id) {
-            Some(Slot::Waiting(waker)) => {
-                *waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Some(Slot::Delivered(_)) | None => match self.0.remove(&request_id) {
-                Some(Slot::Delivered(outcome)) => Poll::Ready(outcome),
-                Some(Slot::Waiting(_)) | None => Poll::Ready(Err(Error::no_task())),
-            },
+    /// Returns the outcome if it has been delivered; otherwise `cx` is woken when it is. The error is `None` if the
+    /// task has ended without an outcome.
+    pub(crate) fn poll(&mut self, request_id: RequestId, cx: &mut Context<'_>) -> Poll<Result<T, Option<Trouble>>> {
+        if let Some(Slot::Waiting(waker)) = self.0.get_mut(&request_id) {
+            *waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        match self.0.remove(&request_id) {
+            Some(Slot::Delivered(outcome)) => Poll::Ready(outcome.map_err(Some)),
+            Some(Slot::Waiting(_)) | None => Poll::Ready(Err(None)),
         }
     }
 }

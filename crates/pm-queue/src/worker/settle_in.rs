@@ -1,6 +1,7 @@
 //! Settling a job inside a caller's transaction.
 
-use super::ack::{AckState, Extending, JobAck};
+use super::ack::{AckState, JobAck};
+use super::settling::Extending;
 use crate::sending::State;
 use crate::{Error, Executor};
 use futures_util::future::select;
@@ -98,9 +99,9 @@ impl JobAck {
                 Ok(settlement)
             }
             Ok(_) => Err(CoreError::LeaseLost.into()),
-            Err(error) => {
+            Err(trouble) => {
                 settlement.extend_for_another_try().await;
-                Err(error)
+                Err(trouble.into())
             }
         }
     }

@@ -74,8 +74,8 @@ impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
         let now = link.now();
         let taken = {
             let mut state = worker.lock();
-            if let Some(error) = state.waiters.errors.pop_front() {
-                return Poll::Ready(Some(Err(error)));
+            if let Some(trouble) = state.waiters.errors.pop_front() {
+                return Poll::Ready(Some(Err(trouble.into())));
             }
             match state.machine.next_job(now) {
                 Some(taken) => taken,

@@ -1,9 +1,8 @@
 //! What a worker's task shares with streams and acks.
 
-use crate::Error;
 use crate::sending::{Driven, Outcomes, Shared, State};
-use pm_core::machine::{self, WorkerEvent};
-use pm_core::{Error as CoreError, Instant, Lease};
+use pm_core::machine::{self, Trouble, WorkerEvent};
+use pm_core::{Error, Instant, Lease};
 use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
 use std::time::Duration;
@@ -20,7 +19,7 @@ pub(crate) struct WorkerWaiters {
     pub(crate) settled: Outcomes<()>,
     pub(crate) extended: Outcomes<Duration>,
     /// The errors that the stream yields next.
-    pub(crate) errors: VecDeque<Error>,
+    pub(crate) errors: VecDeque<Trouble>,
     /// Wakes the stream.
     pub(crate) stream: Option<Waker>,
     /// The futures that wait for the loss of a lease.
@@ -49,15 +48,15 @@ impl Driven for machine::Worker {
         while let Some(event) = machine.poll_event() {
             match event {
                 WorkerEvent::Settled { request_id, outcome } => {
-                    waiters.settled.deliver(request_id, outcome.map_err(Error::from), wake);
+                    waiters.settled.deliver(request_id, outcome, wake);
                 }
                 WorkerEvent::Extended { request_id, outcome } => {
-                    waiters.extended.deliver(request_id, outcome.map_err(Error::from), wake);
+                    waiters.extended.deliver(request_id, outcome, wake);
                 }
                 WorkerEvent::LeaseLost(lease) => wake.extend(waiters.losses.remove(&lease).unwrap_or_default()),
                 // A stream that is not polled does not need every failure.
                 WorkerEvent::Failed(_) if waiters.errors.len() >= MAX_ERRORS => {}
-                WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble.into()),
+                WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble),
             }
         }
         // Only in these cases: a stream polled by the same task would otherwise wake this task again and again.
@@ -82,8 +81,8 @@ impl Driven for machine::Worker {
 
     fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
         let waiters = &mut state.waiters;
-        waiters.settled.deliver_all(Error::no_task, wake);
-        waiters.extended.deliver_all(Error::no_task, wake);
+        waiters.settled.end(wake);
+        waiters.extended.end(wake);
         wake.extend(waiters.losses.drain().flat_map(|(_, wakers)| wakers));
         wake.extend(waiters.stream.take());
         wake.extend(waiters.no_longer_extending.drain(..).map(|(_, waker)| waker));
@@ -92,9 +91,10 @@ impl Driven for machine::Worker {
 }
 
 impl State<machine::Worker> {
-    /// Returns the error for a settlement if the task has ended, so that none is sent any more.
-    pub(crate) fn closed(&self, now: Instant) -> Option<Error> {
+    /// Refuses a request if the task has ended, so that none is sent any more. The error is `None` if the lease has not
+    /// ended.
+    pub(crate) fn check_running(&self, now: Instant) -> Result<(), Option<Trouble>> {
         let ended = self.machine.is_drained_or_ended(now);
-        self.has_ended.then(|| if ended { CoreError::LeaseLost.into() } else { Error::no_task() })
+        if self.has_ended { Err(ended.then_some(Trouble::Refused(Error::LeaseLost))) } else { Ok(()) }
     }
 }
