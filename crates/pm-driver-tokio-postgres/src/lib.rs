@@ -65,11 +65,13 @@ mod enclosing;
 mod listener;
 #[cfg(feature = "deadpool")]
 mod pool;
+mod role;
 mod server;
 mod sets;
 mod slot;
 #[cfg(any(feature = "smol", feature = "async-std"))]
 mod sockets;
+mod statement;
 #[cfg(feature = "tls")]
 mod tls;
 mod transaction;

@@ -1,7 +1,7 @@
 //! The driver over the caller's deadpool-postgres pool.
 
-use crate::connection::{failure, message_chain};
 use crate::enclosing::Enclosing;
+use crate::statement::{failure, message_chain};
 use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
 use pm_queue::runtime::Tokio;

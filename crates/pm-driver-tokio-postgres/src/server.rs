@@ -1,15 +1,17 @@
 //! Connecting to the server.
 
-use crate::connection::{Connection, message_chain};
+use crate::connection::Connection;
 use crate::dial::{self, Dial, Messages, Sockets};
 use crate::enclosing::Enclosing;
 use crate::listener::ChannelListener;
+use crate::role::role;
+use crate::statement::message_chain;
 use futures_util::StreamExt;
 use pm_queue::connecting::{Attempt, Refusal, Role, Route, Target};
 use pm_queue::{BoxFuture, ConnectOptions, Error, Failure, Listener, SESSION_MARK, opening_script};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 /// Opens and sets up connections to the server.
 pub(crate) struct Server {
@@ -106,16 +108,6 @@ fn route(url: &str, options: &ConnectOptions) -> Result<Arc<Route>, Error> {
     let target = Target::read(url, options)?;
     dial::check(&target)?;
     Ok(Arc::new(Route::new(target)))
-}
-
-/// Queries the role of a server.
-pub(crate) async fn role(client: &Client) -> Result<Role, tokio_postgres::Error> {
-    let messages = client.simple_query(Role::STATEMENT).await?;
-    let row = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    Ok(Role::of_row(row.and_then(|row| row.get(0)), row.and_then(|row| row.get(1))))
 }
 
 fn refusal(error: &tokio_postgres::Error) -> Refusal {

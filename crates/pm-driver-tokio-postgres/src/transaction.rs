@@ -1,6 +1,6 @@
 //! Running statements in a caller's transaction.
 
-use crate::connection::{collect, failure, typed};
+use crate::statement::{collect, failure, typed};
 use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use tokio_postgres::Transaction;
 

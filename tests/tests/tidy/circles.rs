@@ -9,7 +9,7 @@ use crate::{assert_kept, file};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The crates that are held to the rule.
-const CRATES: [&str; 2] = ["pm-cli", "pm-queue"];
+const CRATES: [&str; 5] = ["pm-cli", "pm-driver-sqlx", "pm-driver-tokio-postgres", "pm-queue", "pm-sandbox"];
 
 /// A module as the names that lead to it from the root of the crate.
 type Module = Vec<String>;
