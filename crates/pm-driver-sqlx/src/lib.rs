@@ -64,14 +64,14 @@
 //! * `tls`: TLS with rustls, controlled by `sslmode` as in libpq. Without it, connections are not encrypted, and an
 //!   `sslmode` that requires encryption is refused.
 
-mod driver;
 mod listener;
+mod pooled;
 mod server;
 mod statement;
 mod transaction;
 
-pub use driver::Sqlx;
 pub use pm_queue::*;
+pub use pooled::Sqlx;
 pub use transaction::InTransaction;
 
 use sqlx::PgPool;

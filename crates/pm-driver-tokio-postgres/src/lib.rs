@@ -60,9 +60,9 @@
 mod cell;
 mod connection;
 mod dial;
-mod driver;
 mod enclosing;
 mod listener;
+mod pipelined;
 #[cfg(feature = "deadpool")]
 mod pool;
 mod role;
@@ -77,7 +77,7 @@ mod tls;
 mod transaction;
 
 pub use dial::{Dial, DialError, Messages, Sockets, opened};
-pub use driver::TokioPostgres;
+pub use pipelined::TokioPostgres;
 pub use pm_queue::*;
 #[cfg(feature = "deadpool")]
 pub use pool::from_pool;
