@@ -55,6 +55,8 @@
 //! # }
 //! ```
 //!
+//! [`pm_queue`] lists the types of this crate in the order in which a program meets them.
+//!
 //! # Features
 //!
 //! * `tokio` (default), `smol`, `async-std`: the runtimes. A program may use several. All tasks run on the [`Runtime`]
@@ -74,6 +76,7 @@ pub use pm_queue::*;
 pub use pooled::Sqlx;
 pub use transaction::InTransaction;
 
+use runtime::Runtime;
 use sqlx::PgPool;
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! The listener: a separate connection that receives notifications.
 
 use crate::statement::{failure, unreachable};
-use pm_queue::{BoxFuture, Failure, Listener};
+use pm_queue::Failure;
+use pm_queue::driver::{BoxFuture, Listener};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 

@@ -3,7 +3,9 @@
 use crate::statement::failure;
 use futures_util::lock::Mutex;
 use pm_queue::connecting::{Address, Attempt, ChannelBinding, Host, Refusal, Role, Roots, Route, SslMode, Target};
-use pm_queue::{BoxFuture, ConnectOptions, Error, Failure, Runtime, SESSION_MARK, session_guard};
+use pm_queue::driver::{BoxFuture, SESSION_MARK, session_guard};
+use pm_queue::runtime::Runtime;
+use pm_queue::{ConnectOptions, Error, Failure};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, Row};
 use std::sync::Arc;

@@ -2,7 +2,9 @@
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use pm_queue::connecting::{Address, Attempt, ChannelBinding, Host, SslMode, Target};
-use pm_queue::{BoxFuture, ConnectOptions, Error, Runtime};
+use pm_queue::driver::BoxFuture;
+use pm_queue::runtime::Runtime;
+use pm_queue::{ConnectOptions, Error};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, config};

@@ -2,7 +2,8 @@
 
 use crate::statement::{collect, typed};
 use futures_util::future::join3;
-use pm_queue::{ConnectOptions, Rows, Statement, Value};
+use pm_queue::ConnectOptions;
+use pm_queue::driver::{Rows, Statement, Value};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};

@@ -49,6 +49,8 @@
 //! # }
 //! ```
 //!
+//! [`pm_queue`] lists the types of this crate in the order in which a program meets them.
+//!
 //! # Features
 //!
 //! * `tokio` (default), `smol`, `async-std`: the runtimes. A program may use several; see [`connect_on`]. The last two

@@ -3,7 +3,7 @@
 use crate::connection::Connection;
 use crate::server::Server;
 use crate::slot::Slot;
-use pm_core::ConnectionClass;
+use pm_queue::driver::ConnectionClass;
 use pm_queue::{ConnectOptions, Failure};
 use std::sync::Arc;
 

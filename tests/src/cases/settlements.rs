@@ -3,9 +3,9 @@
 use super::Harness;
 use crate::unattended;
 use futures_util::FutureExt;
+use pm_queue::driver::{BoxFuture, Executor, Rows, Statement, Value};
 use pm_queue::{
-    BoxFuture, EnqueueOptions, Error, ErrorKind, Executor, Failure, JobAck, Rows, SettingsChange, Settlement, State,
-    Statement, StreamOptions, Uuid, Value,
+    EnqueueOptions, Error, ErrorKind, Failure, JobAck, SettingsChange, Settlement, State, StreamOptions, Uuid,
 };
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 use super::world::SECOND;
 use crate::Seed;
 use pm_core::StatementId;
-use pm_queue::{Failure, Rows, Uuid};
+use pm_queue::driver::Rows;
+use pm_queue::{Failure, Uuid};
 
 /// The network between processes and server.
 #[derive(Debug, Clone, Copy, Default)]

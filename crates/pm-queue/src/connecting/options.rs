@@ -154,7 +154,7 @@ impl ConnectOptions {
     /// Returns the SQL that sets timeouts and planner settings in a session that only pm uses. The planner settings
     /// keep plans on the indexes, whatever the tables contained when a statement was prepared.
     ///
-    /// For driver authors; most send [`opening_script`](crate::opening_script), which includes it.
+    /// For driver authors; most send [`opening_script`](crate::driver::opening_script), which includes it.
     pub fn session_script(&self) -> String {
         let (statement_ms, lock_ms) = (setting_ms(self.statement_timeout), setting_ms(self.lock_timeout));
         format!(

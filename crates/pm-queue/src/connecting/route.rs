@@ -2,7 +2,8 @@
 
 use super::target::{Host, Place, SessionAttrs, Target};
 use super::tls::SslMode;
-use crate::{BoxFuture, Randomness, Runtime, SystemRandomness};
+use crate::driver::BoxFuture;
+use crate::runtime::{Randomness, Runtime, SystemRandomness};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use pm_core::{Class, Failure, Instant};

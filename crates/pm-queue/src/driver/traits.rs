@@ -38,7 +38,8 @@ pub trait Executor: Send + Sync {
 /// within 30 s ([`StreamOptions::idle_poll`](crate::StreamOptions::idle_poll)).
 ///
 /// ```no_run
-/// # use pm_queue::{EnqueueOptions, Error, Executor, Queue, WithoutNotify};
+/// # use pm_queue::{EnqueueOptions, Error, Queue};
+/// # use pm_queue::driver::{Executor, WithoutNotify};
 /// # async fn order(queue: &Queue, inside: &dyn Executor) -> Result<(), Error> {
 /// queue.enqueue_in(&WithoutNotify(inside), "mails", "order confirmed", EnqueueOptions::default()).await?;
 /// // PREPARE TRANSACTION 'order 7'. When all participants have prepared: COMMIT PREPARED 'order 7'. Then:

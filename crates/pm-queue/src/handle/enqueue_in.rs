@@ -1,7 +1,8 @@
 //! Enqueueing inside a caller's transaction.
 
+use crate::driver::Executor;
 use crate::producer::key_conflict;
-use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, Executor, OnConflict, Queue};
+use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, OnConflict, Queue};
 use pm_core::machine::BatchLimits;
 use pm_core::op::{
     DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, NotifyIdle, Precondition,
@@ -29,7 +30,7 @@ impl Queue {
     /// `transaction` is the driver's wrapper of a transaction. Runs one statement, or two if the key is reserved or
     /// workers may be idle. Idle workers are notified when the transaction commits, which adds about 0.1 ms to the
     /// commit. A transaction that will be prepared (`PREPARE TRANSACTION`) must not notify: see
-    /// [`WithoutNotify`](crate::WithoutNotify).
+    /// [`WithoutNotify`](crate::driver::WithoutNotify).
     ///
     /// Under READ COMMITTED, the default, outcomes are exact. Under REPEATABLE READ and SERIALIZABLE, a key that
     /// another transaction reserved after the snapshot leads to an error of kind `Database` with SQLSTATE 40001: run
@@ -98,7 +99,7 @@ impl Queue {
     /// Makes idle workers poll their queues at once, in this process and in others. Runs one statement.
     ///
     /// For jobs that were enqueued without a notification: by a prepared transaction (see
-    /// [`WithoutNotify`](crate::WithoutNotify)), or by the program's own SQL.
+    /// [`WithoutNotify`](crate::driver::WithoutNotify)), or by the program's own SQL.
     ///
     /// # Errors
     ///

@@ -1,10 +1,12 @@
 //! Opening a handle, and the schema: check and migrate it.
 
 use super::queue::{Inner, Queue};
+use crate::driver::Driver;
 use crate::producer::ProducerHandle;
+use crate::runtime::{Randomness, Runtime, SystemRandomness};
 use crate::sending::Link;
 use crate::worker::{Listening, LocalWorkers};
-use crate::{ConnectOptions, Driver, Error, ErrorKind, Randomness, Runtime, SystemRandomness};
+use crate::{ConnectOptions, Error, ErrorKind};
 use pm_core::doctor::{foreign_encoding, hidden_rows, other_schemas};
 use pm_core::op::{Relations, SchemaFound, SchemaVersion, advance_positions_script};
 use pm_core::{OTHER_TEXT_SQLSTATE, SCHEMA_VERSION, migration_script};
@@ -112,7 +114,7 @@ impl Queue {
     /// failover to a logical replica, and would put new jobs ahead of older ones.
     ///
     /// For drivers over connections that they do not open themselves; other drivers send
-    /// [`opening_script`](crate::opening_script), which does the same. One attempt; does nothing when the sequence is
+    /// [`opening_script`](crate::driver::opening_script), which does the same. One attempt; does nothing when the sequence is
     /// not behind.
     pub async fn advance_positions(&self) {
         let script = advance_positions_script(self.inner.link.catalog.schema());

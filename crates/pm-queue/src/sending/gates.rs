@@ -1,6 +1,6 @@
 //! Bounds on the number of statements of a class that are sent at a time.
 
-use crate::Room;
+use crate::driver::{BoxFuture, Room};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use pm_core::{ConnectionClass, Failure};
@@ -31,7 +31,7 @@ impl Gates {
         &self,
         class: ConnectionClass,
         timeout: Duration,
-        sleep: impl FnOnce(Duration) -> crate::BoxFuture<'static, ()>,
+        sleep: impl FnOnce(Duration) -> BoxFuture<'static, ()>,
     ) -> Result<Option<Permit>, Failure> {
         let gate = match class {
             ConnectionClass::Extend => &None,
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn enter(gates: &Gates, class: ConnectionClass) -> crate::BoxFuture<'_, Result<Option<Permit>, Failure>> {
+    fn enter(gates: &Gates, class: ConnectionClass) -> BoxFuture<'_, Result<Option<Permit>, Failure>> {
         Box::pin(gates.enter(class, Duration::from_secs(1), |_| Box::pin(std::future::pending())))
     }
 

@@ -1,7 +1,9 @@
 //! Sending statements: the driver, runtime, randomness and statements that all parts of a queue share.
 
 use super::gates::Gates;
-use crate::{ConnectOptions, Driver, Executor, Randomness, Runtime};
+use crate::ConnectOptions;
+use crate::driver::{Driver, Executor};
+use crate::runtime::{Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::{Entropy, Trouble};
 use pm_core::op::{Encoding, Privileges};

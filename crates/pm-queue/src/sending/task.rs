@@ -1,7 +1,7 @@
 //! The task that drives a state machine, and the state it shares with the handles.
 
 use super::link::{CoreEntropy, Link};
-use crate::BoxFuture;
+use crate::driver::BoxFuture;
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
 use pm_core::machine::{Machine, Request};

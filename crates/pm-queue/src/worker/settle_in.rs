@@ -2,8 +2,9 @@
 
 use super::ack::{AckState, JobAck};
 use super::settling::Extending;
+use crate::Error;
+use crate::driver::Executor;
 use crate::sending::State;
-use crate::{Error, Executor};
 use futures_util::future::select;
 use pm_core::machine::Worker;
 use pm_core::op::{Settle, SettleItem};
@@ -22,7 +23,8 @@ impl JobAck {
     /// The returned [`Settlement`] borrows the ack until the outcome of the transaction is known:
     ///
     /// ```no_run
-    /// # use pm_queue::{Error, Executor, JobAck};
+    /// # use pm_queue::{Error, JobAck};
+    /// # use pm_queue::driver::Executor;
     /// # struct Transaction;
     /// # impl Transaction { async fn commit(self) -> Result<(), Error> { Ok(()) } }
     /// # async fn handle(ack: &mut JobAck, inside: &dyn Executor, transaction: Transaction) -> Result<(), Error> {
