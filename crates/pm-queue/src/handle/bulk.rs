@@ -1,17 +1,10 @@
 //! Actions on lists of jobs: restart, finish, fail, delete, move.
 
+use super::batches::{MAX_BATCH, pause_after};
 use crate::{Error, Queue};
 use pm_core::op::{BulkReply, Change, DeleteJobs, EndJobs, GetSettings, MoveJobs, Precondition, RestartJobs};
 use pm_core::{Failure, Operation, QueueName};
-use std::time::Duration;
 use uuid::Uuid;
-
-/// The maximum number of jobs that one statement changes.
-const MAX_BATCH: usize = 1_000;
-/// The pause before the first retry of locked jobs; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What to do to a list of jobs; see [`Queue::change_jobs`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +181,7 @@ impl Queue {
         let link = self.link();
         let mut changes = vec![Change::Locked; ids.len()];
         let mut remaining: Vec<usize> = (0..ids.len()).collect();
-        let (mut deadline, mut pause) = (None, FIRST_PAUSE);
+        let (mut deadline, mut pauses) = (None, 0);
         loop {
             for indices in remaining.chunks(MAX_BATCH) {
                 let reply = match self.run(operation(indices.iter().map(|index| ids[*index]).collect())).await {
@@ -206,11 +199,12 @@ impl Queue {
             self.notify_local_workers();
             remaining.retain(|index| changes[*index] == Change::Locked);
             let deadline = *deadline.get_or_insert_with(|| link.now() + link.lock_timeout);
-            if remaining.is_empty() || link.now() + pause > deadline {
+            let left = deadline.since(link.now());
+            if remaining.is_empty() || left.is_zero() {
                 return Ok((BulkReport { changes }, None));
             }
-            self.sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.sleep(pause_after(pauses).min(left)).await;
+            pauses += 1;
         }
     }
 }

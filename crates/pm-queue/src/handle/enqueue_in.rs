@@ -1,5 +1,6 @@
 //! Enqueueing inside a caller's transaction.
 
+use super::batches::{MAX_BATCH, pause_after};
 use crate::driver::Executor;
 use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, OnConflict, Queue};
@@ -11,17 +12,9 @@ use pm_core::op::{
 use pm_core::{Error as CoreError, Failure, NewJob, QueueName};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 use uuid::Uuid;
 
-/// The maximum number of jobs in one statement.
-const MAX_BATCH: usize = 1_000;
-/// The pause before jobs are first sent again whose keys were neither free nor reserved by a known job. It doubles
-/// each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The number of such pauses, together about 8 s.
+/// How often jobs are sent again whose keys were neither free nor reserved by a known job, for about 8 s in all.
 const MAX_PAUSES: u32 = 14;
 
 impl Queue {
@@ -159,7 +152,7 @@ impl Call<'_> {
             return Err(Failure::reported("55P03", None, message).into());
         }
         let runtime = &self.queue.link().runtime;
-        runtime.sleep((FIRST_PAUSE * 2u32.pow(*pauses)).min(LONGEST_PAUSE)).await;
+        runtime.sleep(pause_after(*pauses)).await;
         *pauses += 1;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The handle on the queues of a database: a file for each group of calls.
 
+mod batches;
 mod bulk;
 mod doctor;
 mod enqueue;
