@@ -140,10 +140,5 @@ pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, E
 ///
 /// As [`Queue::open`].
 pub async fn from_pool_on(pool: PgPool, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
-    let queue = Queue::open(Arc::new(Sqlx::of_pool(pool, &options, runtime.clone())?), runtime, &options).await?;
-    // With `options.pooler`, `Queue::open` has done so.
-    if options.check_schema && !options.pooler {
-        queue.advance_positions().await;
-    }
-    Ok(queue)
+    Queue::open(Arc::new(Sqlx::of_pool(pool, &options, runtime.clone())?), runtime, &options).await
 }

@@ -206,6 +206,10 @@ impl Driver for Sqlx {
         self.room
     }
 
+    fn opens_connections(&self) -> bool {
+        self.server.is_some()
+    }
+
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             // Not returned to the pool, because a script that fails leaves its connection inside the failed

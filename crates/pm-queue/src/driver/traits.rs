@@ -87,6 +87,12 @@ pub trait Driver: Executor + 'static {
         Room::default()
     }
 
+    /// Returns whether the driver opens its connections itself, and sends [`opening_script`](super::opening_script) on
+    /// each (default true). On other connections [`Queue::open`](crate::Queue::open) does what is needed of it.
+    fn opens_connections(&self) -> bool {
+        true
+    }
+
     /// Returns a listener on a channel, or `None` if this driver cannot listen; workers then only poll.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ impl Queue {
         let queue = Queue { inner: Arc::new(inner) };
         if options.check_schema {
             queue.check_schema(options.migrate).await?;
-            if options.pooler {
+            if options.pooler || !queue.link().driver.opens_connections() {
                 queue.advance_positions().await;
             }
         }
@@ -113,10 +113,9 @@ impl Queue {
     /// Advances the sequence of positions when it is behind the positions that jobs already have. That happens after a
     /// failover to a logical replica, and would put new jobs ahead of older ones.
     ///
-    /// For drivers over connections that they do not open themselves; other drivers send
-    /// [`opening_script`](crate::driver::opening_script), which does the same. One attempt; does nothing when the sequence is
-    /// not behind.
-    pub async fn advance_positions(&self) {
+    /// For connections on which the driver does not send the opening script, which does the same. One attempt; does
+    /// nothing when the sequence is not behind.
+    async fn advance_positions(&self) {
         let script = advance_positions_script(self.inner.link.catalog.schema());
         let driver = self.inner.link.driver.clone();
         // After a failure, `doctor` reports the sequence.
