@@ -3,10 +3,9 @@
 use crate::sending::{Driven, Link, Outcomes, Shared, State, Task, add_waker};
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
-use pm_core::machine::{Enqueued, Producer, ProducerEvent, RequestId};
+use pm_core::machine::{Enqueued, Producer, ProducerEvent};
 use pm_core::op::Notification;
-use pm_core::{Instant, NewJob};
-use std::pin::Pin;
+use pm_core::{Instant, NewJob, OnConflict};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -63,22 +62,32 @@ impl ProducerHandle {
 
     /// Queues a job for sending. From here on it is enqueued, whether or not the outcome is awaited. With
     /// `behind_keyed` it does not overtake jobs with keys.
-    pub(crate) fn enqueue(&self, job: NewJob, behind_keyed: bool, now: Instant) -> Result<Enqueueing, Error> {
-        let request_id = self.0.update(|state| {
-            if state.waiters.closing {
-                return Err(Error::closed());
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, or `Unavailable` when the task has ended. The future returns `KeyConflict` if the job refuses a
+    /// reserved key.
+    pub(crate) fn enqueue(
+        &self,
+        job: NewJob,
+        behind_keyed: bool,
+        now: Instant,
+    ) -> Result<impl Future<Output = Result<Enqueued, Error>> + use<>, Error> {
+        let refuses = job.options.on_conflict == OnConflict::Refuse;
+        let start = |state: &mut State<Producer>| match behind_keyed {
+            _ if state.waiters.closing => Err(Error::closed()),
+            _ if state.has_ended => Err(Error::no_task()),
+            true => Ok(state.machine.enqueue_behind_keyed(job, now)),
+            false => Ok(state.machine.enqueue(job, now)),
+        };
+        let outcome = self.0.request(|waiters| &mut waiters.outcomes, start)?;
+        Ok(async move {
+            match outcome.await {
+                Ok(existing @ Enqueued::Existing(..)) if refuses => Err(key_conflict(existing)),
+                Ok(enqueued) => Ok(enqueued),
+                Err(trouble) => Err(trouble.map_or_else(Error::no_task, Error::from)),
             }
-            if state.has_ended {
-                return Err(Error::no_task());
-            }
-            let request_id = match behind_keyed {
-                true => state.machine.enqueue_behind_keyed(job, now),
-                false => state.machine.enqueue(job, now),
-            };
-            state.waiters.outcomes.expect(request_id);
-            Ok(request_id)
-        })?;
-        Ok(Enqueueing { shared: self.0.clone(), request_id })
+        })
     }
 
     /// Queues a notification for the workers of other processes.
@@ -105,27 +114,6 @@ impl ProducerHandle {
 impl Drop for ProducerHandle {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// An enqueue in progress.
-pub(crate) struct Enqueueing {
-    shared: Arc<Shared<Producer>>,
-    request_id: RequestId,
-}
-
-impl Future for Enqueueing {
-    type Output = Result<Enqueued, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = self.shared.lock().waiters.outcomes.poll(self.request_id, cx);
-        outcome.map_err(|trouble| trouble.map_or_else(Error::no_task, Error::from))
-    }
-}
-
-impl Drop for Enqueueing {
-    fn drop(&mut self) {
-        self.shared.lock().waiters.outcomes.forget(self.request_id);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Enqueueing.
 
 use crate::codec::RawPayload;
-use crate::producer::{Enqueueing, key_conflict};
-use crate::{EnqueueOptions, Error, OnConflict, Queue};
+use crate::{EnqueueOptions, Error, Queue};
 use bytes::Bytes;
 use pm_core::machine::Enqueued;
 use pm_core::{NewJob, QueueName, job_id};
@@ -26,8 +25,8 @@ impl Queue {
     ///
     /// `QueueNotFound`; `Payload` when the payload cannot be encoded; `Invalid` for a payload over 1 GB, or a text
     /// that is too long or contains NUL; `KeyConflict` when the key is reserved and the options say
-    /// [`OnConflict::Refuse`]; `Unavailable`; `Database`, also when a lock was not granted in time. After an error the
-    /// job is not enqueued, unless [`Error::is_outcome_unknown`] returns true.
+    /// [`Refuse`](crate::OnConflict::Refuse); `Unavailable`; `Database`, also when a lock was not granted in time.
+    /// After an error the job is not enqueued, unless [`Error::is_outcome_unknown`] returns true.
     pub async fn enqueue<T: Serialize>(&self, queue: &str, payload: T, options: EnqueueOptions) -> Result<Uuid, Error> {
         self.enqueue_with_outcome(queue, payload, options).await.map(|enqueued| enqueued.id())
     }
@@ -43,11 +42,9 @@ impl Queue {
         payload: T,
         options: EnqueueOptions,
     ) -> Result<Enqueued, Error> {
-        let refuses = options.on_conflict == OnConflict::Refuse;
         let job = self.encoded_job(&QueueName::new(queue)?, &payload, options)?;
         drop(payload);
-        let enqueueing = self.inner.producer.enqueue(job, false, self.inner.link.now())?;
-        enqueue_outcome(enqueueing.await?, refuses)
+        self.inner.producer.enqueue(job, false, self.inner.link.now())?.await
     }
 
     /// Enqueues many jobs, up to 1,000 in one statement, and returns their outcomes in the order given.
@@ -66,7 +63,7 @@ impl Queue {
         I::IntoIter: Send,
     {
         let queue = QueueName::new(queue)?;
-        let mut in_flight: VecDeque<(Enqueueing, bool)> = VecDeque::new();
+        let mut in_flight = VecDeque::new();
         let mut enqueued = Vec::new();
         let mut jobs = jobs.into_iter();
         let mut has_keys = false;
@@ -74,21 +71,19 @@ impl Queue {
             while in_flight.len() < ENCODED_AHEAD
                 && let Some((payload, options)) = jobs.next()
             {
-                let refuses = options.on_conflict == OnConflict::Refuse;
                 let job = self.encoded_job(&queue, &payload, options)?;
                 drop(payload);
                 if !has_keys && job.options.key.is_some() {
                     // From here on all jobs are sent with the keyed ones. To keep the order, wait for those before.
                     has_keys = true;
-                    for (enqueueing, refuses) in std::mem::take(&mut in_flight) {
-                        enqueued.push(enqueue_outcome(enqueueing.await?, refuses)?);
+                    for enqueueing in in_flight.drain(..) {
+                        enqueued.push(enqueueing.await?);
                     }
                 }
-                let enqueueing = self.inner.producer.enqueue(job, has_keys, self.inner.link.now())?;
-                in_flight.push_back((enqueueing, refuses));
+                in_flight.push_back(self.inner.producer.enqueue(job, has_keys, self.inner.link.now())?);
             }
-            let Some((enqueueing, refuses)) = in_flight.pop_front() else { return Ok(enqueued) };
-            enqueued.push(enqueue_outcome(enqueueing.await?, refuses)?);
+            let Some(enqueueing) = in_flight.pop_front() else { return Ok(enqueued) };
+            enqueued.push(enqueueing.await?);
         }
     }
 
@@ -112,13 +107,5 @@ impl Queue {
         let job = NewJob { id: job_id(link.runtime.unix_ms(), *random), queue, payload, options };
         job.check()?;
         Ok(job)
-    }
-}
-
-/// Turns an existing job into an error, for an enqueue that refuses a reserved key.
-fn enqueue_outcome(enqueued: Enqueued, refuses: bool) -> Result<Enqueued, Error> {
-    match enqueued {
-        Enqueued::Existing(..) if refuses => Err(key_conflict(enqueued)),
-        enqueued => Ok(enqueued),
     }
 }

@@ -6,5 +6,5 @@ mod outcomes;
 mod task;
 
 pub(crate) use link::{CoreEntropy, Link};
-pub(crate) use outcomes::{Outcomes, add_waker};
+pub(crate) use outcomes::{Outcome, Outcomes, add_waker};
 pub(crate) use task::{Driven, Shared, State, Task};

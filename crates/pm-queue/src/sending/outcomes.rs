@@ -1,7 +1,10 @@
 //! The futures that wait for the outcomes of a machine.
 
+use super::task::{Driven, Shared, State};
 use pm_core::machine::{RequestId, Trouble};
 use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Outcomes by request id, for the futures that still wait for them.
@@ -19,16 +22,6 @@ impl<T> Default for Outcomes<T> {
 }
 
 impl<T> Outcomes<T> {
-    /// Registers a request whose outcome will be awaited.
-    pub(crate) fn expect(&mut self, request_id: RequestId) {
-        self.0.insert(request_id, Slot::Waiting(None));
-    }
-
-    /// Discards the outcome of a request, which is no longer awaited.
-    pub(crate) fn forget(&mut self, request_id: RequestId) {
-        self.0.remove(&request_id);
-    }
-
     /// Delivers the outcome of a request, if it is still awaited.
     pub(crate) fn deliver(&mut self, request_id: RequestId, outcome: Result<T, Trouble>, wake: &mut Vec<Waker>) {
         if let Some(slot) = self.0.get_mut(&request_id)
@@ -49,9 +42,7 @@ impl<T> Outcomes<T> {
         });
     }
 
-    /// Returns the outcome if it has been delivered; otherwise `cx` is woken when it is. The error is `None` if the
-    /// task has ended without an outcome.
-    pub(crate) fn poll(&mut self, request_id: RequestId, cx: &mut Context<'_>) -> Poll<Result<T, Option<Trouble>>> {
+    fn poll(&mut self, request_id: RequestId, cx: &mut Context<'_>) -> Poll<Result<T, Option<Trouble>>> {
         if let Some(Slot::Waiting(waker)) = self.0.get_mut(&request_id) {
             *waker = Some(cx.waker().clone());
             return Poll::Pending;
@@ -60,6 +51,44 @@ impl<T> Outcomes<T> {
             Some(Slot::Delivered(outcome)) => Poll::Ready(outcome.map_err(Some)),
             Some(Slot::Waiting(_)) | None => Poll::Ready(Err(None)),
         }
+    }
+}
+
+/// The outcome of a request, as a future. The error is `None` if the task has ended without an outcome. Dropping it
+/// does not cancel the request.
+pub(crate) struct Outcome<M: Driven, T> {
+    shared: Arc<Shared<M>>,
+    outcomes: fn(&mut M::Waiters) -> &mut Outcomes<T>,
+    request_id: RequestId,
+}
+
+impl<M: Driven> Shared<M> {
+    /// Starts a request, and returns its outcome, which will be among these `outcomes`.
+    pub(crate) fn request<T, E>(
+        self: &Arc<Self>,
+        outcomes: fn(&mut M::Waiters) -> &mut Outcomes<T>,
+        start: impl FnOnce(&mut State<M>) -> Result<RequestId, E>,
+    ) -> Result<Outcome<M, T>, E> {
+        let request_id = self.update(|state| {
+            start(state).inspect(|request_id| {
+                outcomes(&mut state.waiters).0.insert(*request_id, Slot::Waiting(None));
+            })
+        })?;
+        Ok(Outcome { shared: self.clone(), outcomes, request_id })
+    }
+}
+
+impl<M: Driven, T> Future for Outcome<M, T> {
+    type Output = Result<T, Option<Trouble>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        (self.outcomes)(&mut self.shared.lock().waiters).poll(self.request_id, cx)
+    }
+}
+
+impl<M: Driven, T> Drop for Outcome<M, T> {
+    fn drop(&mut self) {
+        (self.outcomes)(&mut self.shared.lock().waiters).0.remove(&self.request_id);
     }
 }
 

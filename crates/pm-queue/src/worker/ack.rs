@@ -1,8 +1,8 @@
 //! Acks: what a handler holds of a job, and what dropping it does.
 
 use super::waiters::Worker;
-use crate::sending::{Link, add_waker};
-use pm_core::machine::{RequestId, Trouble};
+use crate::sending::{Link, Outcome, add_waker};
+use pm_core::machine::{self, Trouble};
 use pm_core::{Lease, Reason, Verdict};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use uuid::Uuid;
 /// and does not block. With [`catch_panic`](crate::catch_panic) the reason contains the panic's message.
 #[must_use = "dropping an ack soft-fails its job"]
 pub struct JobAck {
-    worker: Arc<Worker>,
-    link: Arc<Link>,
-    lease: Lease,
+    pub(super) worker: Arc<Worker>,
+    pub(super) link: Arc<Link>,
+    pub(super) lease: Lease,
     attempt: u32,
-    state: AckState,
+    pub(super) state: AckState,
     /// Why the payload could not be decoded; dropping the ack then settles the job as unreadable.
     unreadable: Option<Reason>,
 }
@@ -84,47 +84,33 @@ impl JobAck {
         Lost { worker: self.worker.clone(), link: self.link.clone(), lease: self.lease }
     }
 
-    pub(crate) fn link(&self) -> &Link {
-        &self.link
-    }
-
-    pub(crate) fn worker(&self) -> &Arc<Worker> {
-        &self.worker
-    }
-
-    pub(crate) fn state(&self) -> AckState {
-        self.state
-    }
-
-    pub(crate) fn set_state(&mut self, state: AckState) {
-        self.state = state;
-    }
-
     /// Returns the random bits for the jitter of a retry.
     pub(crate) fn random_for(&self, verdict: &Verdict) -> u64 {
         if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 }
     }
 
-    /// Queues a settlement, and returns the request whose outcome tells what became of it.
+    /// Queues a settlement, and returns its outcome.
     ///
     /// # Errors
     ///
     /// As `check_running` of the worker's state.
-    pub(super) fn queue_settlement(&mut self, verdict: Verdict) -> Result<RequestId, Option<Trouble>> {
+    pub(super) fn queue_settlement(
+        &mut self,
+        verdict: Verdict,
+    ) -> Result<Outcome<machine::Worker, ()>, Option<Trouble>> {
         self.state = AckState::Settled;
-        let (lease, now) = (self.lease, self.link.now());
-        let random = self.random_for(&verdict);
-        let (queued, wakers) = self.worker.update(|state| {
-            let wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
-            let queued = state.check_running(now).map(|()| {
-                let request_id = state.machine.settle(lease, verdict, now, random);
-                state.waiters.settled.expect(request_id);
-                request_id
-            });
-            (queued, wakers)
-        });
+        let (lease, now, random) = (self.lease, self.link.now(), self.random_for(&verdict));
+        let mut wakers = Vec::new();
+        let outcome = self.worker.request(
+            |waiters| &mut waiters.settled,
+            |state| {
+                wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
+                state.check_running(now)?;
+                Ok(state.machine.settle(lease, verdict, now, random))
+            },
+        );
         wakers.into_iter().for_each(std::task::Waker::wake);
-        queued
+        outcome
     }
 }
 
@@ -152,9 +138,7 @@ impl Drop for JobAck {
                     None if std::thread::panicking() => Verdict::SoftFail(Reason::new("panicked")),
                     None => Verdict::SoftFail(Reason::new("dropped without ack")),
                 };
-                if let Ok(request_id) = self.queue_settlement(verdict) {
-                    self.worker.lock().waiters.settled.forget(request_id);
-                }
+                drop(self.queue_settlement(verdict));
             }
         }
     }

@@ -1,12 +1,11 @@
 //! Settling a job through its ack, and extending its lease.
 
 use super::ack::JobAck;
-use super::waiters::Worker;
 use crate::Error;
-use pm_core::machine::{RequestId, Trouble};
+use crate::sending::Outcome;
+use pm_core::machine::{self, Trouble};
 use pm_core::{Reason, Verdict};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -80,28 +79,25 @@ impl JobAck {
     /// `LeaseLost` when another worker or an operator has taken the job; `Unavailable` when the database could not be
     /// reached before the lease's end.
     pub async fn refresh_lock(&mut self) -> Result<Duration, Error> {
-        let (lease, now) = (self.lease(), self.link().now());
-        let queued = self.worker().update(|state| {
-            state.check_running(now)?;
-            let request_id = state.machine.extend(lease);
-            state.waiters.extended.expect(request_id);
-            Ok(request_id)
-        });
-        Extending { worker: self.worker().clone(), request_id: queued.map_err(error)? }.await
+        let (lease, now) = (self.lease, self.link.now());
+        let extension = self.worker.request(
+            |waiters| &mut waiters.extended,
+            |state| {
+                state.check_running(now)?;
+                Ok(state.machine.extend(lease))
+            },
+        );
+        extension.map_err(error)?.await.map_err(error)
     }
 
     fn settle(mut self, verdict: Verdict) -> Settling {
-        let answer = Some(self.queue_settlement(verdict));
-        Settling { worker: self.worker().clone(), answer }
+        Settling(self.queue_settlement(verdict))
     }
 }
 
 /// The outcome of a settlement, as a future. Dropping it does not cancel the settlement.
 #[must_use = "the settlement is queued but not confirmed: `.await` it, or call `.detach()`"]
-pub struct Settling {
-    worker: Arc<Worker>,
-    answer: Option<Result<RequestId, Option<Trouble>>>,
-}
+pub struct Settling(Result<Outcome<machine::Worker, ()>, Option<Trouble>>);
 
 impl Settling {
     /// Drops the future without waiting for the outcome; the settlement is sent all the same.
@@ -115,45 +111,10 @@ impl Future for Settling {
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.answer.take() {
-            Some(Ok(request_id)) => {
-                let answer = self.worker.lock().waiters.settled.poll(request_id, cx);
-                if answer.is_pending() {
-                    self.answer = Some(Ok(request_id));
-                }
-                answer.map_err(error)
-            }
-            Some(Err(trouble)) => Poll::Ready(Err(error(trouble))),
-            None => Poll::Pending,
+        match &mut self.0 {
+            Ok(outcome) => Pin::new(outcome).poll(cx).map_err(error),
+            Err(trouble) => Poll::Ready(Err(error(trouble.take()))),
         }
-    }
-}
-
-impl Drop for Settling {
-    fn drop(&mut self) {
-        if let Some(Ok(request_id)) = self.answer {
-            self.worker.lock().waiters.settled.forget(request_id);
-        }
-    }
-}
-
-/// The outcome of an extension, as a future: the time that remains of the lease.
-pub(crate) struct Extending {
-    pub(crate) worker: Arc<Worker>,
-    pub(crate) request_id: RequestId,
-}
-
-impl Future for Extending {
-    type Output = Result<Duration, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.worker.lock().waiters.extended.poll(self.request_id, cx).map_err(error)
-    }
-}
-
-impl Drop for Extending {
-    fn drop(&mut self) {
-        self.worker.lock().waiters.extended.forget(self.request_id);
     }
 }
 
