@@ -203,7 +203,7 @@ impl Queue {
             if remaining.is_empty() || left.is_zero() {
                 return Ok((BulkReport { changes }, None));
             }
-            self.sleep(pause_after(pauses).min(left)).await;
+            link.runtime.sleep(pause_after(pauses).min(left)).await;
             pauses += 1;
         }
     }

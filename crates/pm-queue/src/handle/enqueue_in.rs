@@ -6,8 +6,7 @@ use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, OnConflict, Queue};
 use pm_core::machine::BatchLimits;
 use pm_core::op::{
-    DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, NotifyIdle, Precondition,
-    ReplaceJobs,
+    DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, Precondition, ReplaceJobs,
 };
 use pm_core::{Error as CoreError, Failure, NewJob, QueueName};
 use serde::Serialize;
@@ -87,21 +86,6 @@ impl Queue {
                 Err(error) => Err(error.after(&refusal)),
             },
         }
-    }
-
-    /// Makes idle workers poll their queues at once, in this process and in others. Runs one statement.
-    ///
-    /// For jobs that were enqueued without a notification: by a prepared transaction (see
-    /// [`WithoutNotify`](crate::driver::WithoutNotify)), or by the program's own SQL.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`.
-    pub async fn wake_workers(&self) -> Result<(), Error> {
-        let channel = Notification::channel(self.link().catalog.schema());
-        self.run(NotifyIdle { channel }).await?;
-        self.notify_local_workers();
-        Ok(())
     }
 }
 

@@ -146,8 +146,7 @@ impl Queue {
         let copy = CopyJob { source: id, id: new.id, queue: new.queue, priority, options: new.options };
         let copied = copy.id;
         let queue_id = self.run(copy).await.map_err(key_conflict)?;
-        self.notify_local_workers();
-        self.notify_other_processes(queue_id);
+        self.notify_of_change(queue_id);
         Ok(copied)
     }
 }

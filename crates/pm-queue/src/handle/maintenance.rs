@@ -102,7 +102,7 @@ impl Maintenance {
             let entropy = &mut CoreEntropy(&*link.randomness);
             let Some(request) = self.machine.poll_request(link.now(), entropy) else {
                 let until = self.machine.poll_timeout().map_or(LONGEST_WAIT, |(at, _)| at.since(link.now()));
-                self.queue.sleep(until.min(LONGEST_WAIT)).await;
+                link.runtime.sleep(until.min(LONGEST_WAIT)).await;
                 continue;
             };
             let reply = link.send(&request.plan()).await;

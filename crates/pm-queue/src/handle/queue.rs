@@ -110,6 +110,12 @@ impl Queue {
         answered.await.unwrap_or_else(|_| Err(Error::no_task()))
     }
 
+    /// Notifies the workers of this process and of others that something about a queue changed.
+    pub(crate) fn notify_of_change(&self, queue_id: i32) {
+        self.notify_local_workers();
+        self.notify_other_processes(queue_id);
+    }
+
     /// Notifies the workers of other processes that something about a queue changed.
     pub(crate) fn notify_other_processes(&self, queue_id: i32) {
         self.inner.producer.notify(Notification { queue_id, priority: None });
@@ -135,25 +141,28 @@ impl Queue {
 
     /// Notifies idle workers, if any jobs became ready.
     pub(crate) async fn notify_idle(&self, jobs: u64) {
-        if jobs == 0 {
-            return;
+        if jobs > 0 {
+            // If this fails, the workers find the jobs when they poll.
+            drop(self.wake_workers().await);
         }
+    }
+
+    /// Makes idle workers poll their queues at once, in this process and in others. Runs one statement.
+    ///
+    /// For jobs that were enqueued without a notification: by a prepared transaction (see
+    /// [`WithoutNotify`](crate::driver::WithoutNotify)), or by the program's own SQL.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Schema` or `Database`.
+    pub async fn wake_workers(&self) -> Result<(), Error> {
         self.notify_local_workers();
         let channel = Notification::channel(self.link().catalog.schema());
-        // If this fails, the workers find the jobs when they poll.
-        drop(self.run(NotifyIdle { channel }).await);
+        self.run(NotifyIdle { channel }).await.map(drop)
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.inner.link
-    }
-
-    pub(crate) fn worker_name(&self) -> String {
-        self.inner.worker_name.clone()
-    }
-
-    pub(crate) async fn sleep(&self, duration: std::time::Duration) {
-        self.inner.link.runtime.sleep(duration).await;
     }
 
     /// Returns 63 random bits.

@@ -30,8 +30,7 @@ impl Queue {
     /// `QueueNotFound`.
     pub async fn pause_queue(&self, name: &str) -> Result<u64, Error> {
         let queue_id = self.run(PauseQueue { name: QueueName::new(name)? }).await?;
-        self.notify_local_workers();
-        self.notify_other_processes(queue_id);
+        self.notify_of_change(queue_id);
         self.run(CountPending { queue_id }).await
     }
 
@@ -43,8 +42,7 @@ impl Queue {
     /// `QueueNotFound`.
     pub async fn resume_queue(&self, name: &str) -> Result<u64, Error> {
         let resumed = self.run(ResumeQueue { name: QueueName::new(name)? }).await?;
-        self.notify_local_workers();
-        self.notify_other_processes(resumed.queue_id);
+        self.notify_of_change(resumed.queue_id);
         Ok(resumed.freed)
     }
 
@@ -96,8 +94,7 @@ impl Queue {
     /// for longer than the lock timeout.
     pub async fn rename_queue(&self, from: &str, to: &str) -> Result<(), Error> {
         let queue_id = self.run(RenameQueue { from: QueueName::new(from)?, to: QueueName::new(to)? }).await?;
-        self.notify_local_workers();
-        self.notify_other_processes(queue_id);
+        self.notify_of_change(queue_id);
         Ok(())
     }
 }

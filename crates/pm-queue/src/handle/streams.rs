@@ -54,7 +54,10 @@ impl Queue {
         let idle_poll = options.listen.then_some(options.idle_poll);
         let channel = Notification::channel(link.catalog.schema());
         let options = options.into_core(names, &self.inner.worker_name, channel, link.statement_timeout);
-        let worker = Shared::new(machine::Worker::new(options, link.now()), WorkerWaiters::new(idle_poll));
+        let worker = Shared::new(
+            machine::Worker::new(options, link.now()),
+            WorkerWaiters { idle_poll, ..WorkerWaiters::default() },
+        );
         self.inner.workers.add(&worker);
         if self.inner.closed.load(Ordering::Acquire) {
             // The queue was closed after the caller's check, perhaps before this worker was in the list.

@@ -33,13 +33,6 @@ pub(crate) struct WorkerWaiters {
     pub(crate) closers: Vec<Waker>,
 }
 
-impl WorkerWaiters {
-    /// Returns no waiters, for a worker that polls every `idle_poll` while the listener is connected.
-    pub(crate) fn new(idle_poll: Option<Duration>) -> Self {
-        WorkerWaiters { idle_poll, ..WorkerWaiters::default() }
-    }
-}
-
 impl Driven for machine::Worker {
     type Waiters = WorkerWaiters;
 
