@@ -42,11 +42,7 @@ impl Dial {
     pub fn first_of(url: &str, options: &ConnectOptions) -> Result<Dial, Error> {
         let target = Target::read(url, options)?;
         let first = target.places.first().ok_or_else(|| Error::invalid("the database URL has no host"))?;
-        let address = match &first.host {
-            Host::Socket(directory) => Address::Socket(directory.clone(), first.port),
-            Host::Name(name) => Address::Name(name.clone(), first.port),
-            Host::Address(address, _) => Address::Ip(*address, first.port),
-        };
+        let address = first.address();
         let mode = if matches!(address, Address::Socket(..)) { SslMode::Disable } else { target.tls.mode };
         Dial::new(&target, &Attempt { place: 0, address, mode }, None)
     }

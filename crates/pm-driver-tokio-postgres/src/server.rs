@@ -70,11 +70,11 @@ impl Server {
     }
 
     async fn dial(&self, route: &Route, attempt: &Attempt, marked: bool) -> Result<(Client, Messages), Refusal> {
-        let unusable = |error: Error| Refusal { reported: None, why: error.to_string(), is_tls: false };
+        let unusable = |error: Error| Refusal::of(error.to_string());
         let dial = Dial::new(route.target(), attempt, marked.then_some(SESSION_MARK)).map_err(unusable)?;
         self.sockets.dial(&dial).await.map_err(|error| match error.downcast_ref() {
             Some(error) => refusal(error),
-            None => Refusal { reported: None, why: message_chain(&*error), is_tls: false },
+            None => Refusal::of(message_chain(&*error)),
         })
     }
 
@@ -84,19 +84,12 @@ impl Server {
         let open = |attempt| -> BoxFuture<'_, _> {
             Box::pin(async move {
                 let (client, messages) = self.dial(route, &attempt, true).await?;
-                let failed = |failure: Failure| Refusal {
-                    why: failure.message().to_owned(),
-                    reported: Some(failure),
-                    is_tls: false,
-                };
+                let failed =
+                    |failure: Failure| Refusal { reported: Some(failure.clone()), ..Refusal::of(failure.message()) };
                 let (listener, role) =
                     ChannelListener::new(client, messages, channel, route.asks_role()).await.map_err(failed)?;
                 match role.is_some_and(|role| role.is_standby) {
-                    true => Err(Refusal {
-                        reported: None,
-                        why: "LISTEN is not possible on a standby".into(),
-                        is_tls: false,
-                    }),
+                    true => Err(Refusal::of("LISTEN is not possible on a standby")),
                     false => Ok((listener, role)),
                 }
             })

@@ -5,6 +5,7 @@
 //! `docs/connecting.md` is the documentation for users.
 
 mod conninfo;
+mod failed;
 mod files;
 mod libpq;
 mod options;
@@ -16,6 +17,7 @@ mod target;
 mod tests;
 mod tls;
 
+pub use failed::Failed;
 pub use libpq::Libpq;
 pub use options::ConnectOptions;
 pub use route::{Address, Attempt, Open, Refusal, Role, Route};

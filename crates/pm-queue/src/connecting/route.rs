@@ -50,6 +50,17 @@ pub enum Address {
     Name(String, u16),
 }
 
+impl Place {
+    /// Returns the address of the host, without resolving its name.
+    pub fn address(&self) -> Address {
+        match &self.host {
+            Host::Socket(directory) => Address::Socket(directory.clone(), self.port),
+            Host::Name(name) => Address::Name(name.clone(), self.port),
+            Host::Address(address, _) => Address::Ip(*address, self.port),
+        }
+    }
+}
+
 /// The current role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Role {
@@ -96,7 +107,8 @@ impl Refusal {
         known.iter().find(|(sign, _)| why.contains(sign)).map_or("", |(_, advice)| advice)
     }
 
-    fn of(why: impl Into<String>) -> Self {
+    /// Returns a refusal that neither the server reported nor TLS caused.
+    pub fn of(why: impl Into<String>) -> Self {
         Refusal { reported: None, why: why.into(), is_tls: false }
     }
 
@@ -247,12 +259,9 @@ impl Route {
     /// Returns the addresses of a host.
     async fn addresses(&self, place: usize, runtime: &dyn Runtime) -> Result<Vec<Address>, Refusal> {
         let Some(host) = self.target.places.get(place) else { return Ok(Vec::new()) };
-        let port = host.port;
-        let name = match &host.host {
-            Host::Socket(directory) => return Ok(vec![Address::Socket(directory.clone(), port)]),
-            Host::Address(address, _) => return Ok(vec![Address::Ip(*address, port)]),
-            Host::Name(name) if self.by_name => return Ok(vec![Address::Name(name.clone(), port)]),
-            Host::Name(name) => name.clone(),
+        let (name, port) = match host.address() {
+            Address::Name(name, port) if !self.by_name => (name, port),
+            address => return Ok(vec![address]),
         };
         let found = resolve(name, port);
         let found = match self.target.connect_timeout {
