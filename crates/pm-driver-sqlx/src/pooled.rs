@@ -4,11 +4,11 @@ use crate::listener::ChannelListener;
 use crate::server::Server;
 use crate::statement::{failure, rows, unreachable};
 use pm_queue::driver::{
-    BorrowedConnection, BoxFuture, Driver, Executor, Listener, Room, Rows, SESSION_MARK, Statement, Value,
+    BorrowedConnection, BoxFuture, Driver, Executor, Failure, Listener, Room, Rows, SESSION_MARK, Statement, Value,
     listen_script, opening_script, session_guard,
 };
 use pm_queue::runtime::Runtime;
-use pm_queue::{ConnectOptions, Error, Failure};
+use pm_queue::{ConnectOptions, Error};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres};

@@ -5,9 +5,9 @@ use futures_util::lock::Mutex;
 use pm_queue::connecting::{
     Address, Attempt, ChannelBinding, Failed, Host, Place, Refusal, Role, Roots, Route, SslMode, Target,
 };
-use pm_queue::driver::{BoxFuture, SESSION_MARK, session_guard};
+use pm_queue::driver::{BoxFuture, Failure, SESSION_MARK, session_guard};
 use pm_queue::runtime::Runtime;
-use pm_queue::{ConnectOptions, Error, Failure};
+use pm_queue::{ConnectOptions, Error};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, Row};
 use std::sync::Arc;

@@ -3,8 +3,7 @@
 use crate::cell::Parameter;
 use crate::enclosing::Enclosing;
 use crate::statement::{collect, failure, parameter_types};
-use pm_queue::Failure;
-use pm_queue::driver::{Rows, Statement, StatementId, Value};
+use pm_queue::driver::{Failure, Rows, Statement, StatementId, Value};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

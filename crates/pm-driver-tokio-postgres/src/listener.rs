@@ -4,9 +4,8 @@ use crate::dial::Messages;
 use crate::role::role;
 use crate::statement::{failure, message_chain};
 use futures_util::{FutureExt, StreamExt};
-use pm_queue::Failure;
 use pm_queue::connecting::Role;
-use pm_queue::driver::{BoxFuture, Listener, listen_script};
+use pm_queue::driver::{BoxFuture, Failure, Listener, listen_script};
 use std::pin::pin;
 use tokio_postgres::{AsyncMessage, Client, Error};
 

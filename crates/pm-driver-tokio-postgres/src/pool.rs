@@ -4,8 +4,9 @@ use crate::enclosing::Enclosing;
 use crate::statement::{failure, message_chain};
 use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
-use pm_queue::Failure;
-use pm_queue::driver::{BorrowedConnection, BoxFuture, Driver, Executor, Listener, Room, Rows, Statement, Value};
+use pm_queue::driver::{
+    BorrowedConnection, BoxFuture, Driver, Executor, Failure, Listener, Room, Rows, Statement, Value,
+};
 use pm_queue::runtime::Tokio;
 use std::sync::Arc;
 

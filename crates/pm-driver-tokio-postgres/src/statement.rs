@@ -2,8 +2,7 @@
 
 use crate::cell::{Cell, Parameter};
 use futures_util::TryStreamExt;
-use pm_queue::Failure;
-use pm_queue::driver::{Rows, Statement, Value};
+use pm_queue::driver::{Failure, Rows, Statement, Value};
 use std::pin::pin;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, RowStream};

@@ -12,7 +12,7 @@ mod session;
 mod traits;
 
 pub use borrowed::BorrowedConnection;
-pub use pm_core::{ConnectionClass, Rows, Statement, StatementId, Type, Value};
+pub use pm_core::{ConnectionClass, Failure, Rows, Statement, StatementId, Type, Value};
 pub use room::Room;
 pub use session::{SESSION_MARK, application_name, listen_script, opening_script, session_guard};
 pub use traits::{BoxFuture, Driver, Executor, Listener, WithoutNotify};
