@@ -1,7 +1,8 @@
 //! Below the façade: a private connection on which tests plan, run and interpret operations by hand.
 
 use pm_core::{Catalog, Operation, SchemaName};
-use pm_driver_tokio_postgres::{Executor, InTransaction};
+use pm_driver_tokio_postgres::InTransaction;
+use pm_driver_tokio_postgres::driver::Executor;
 use tokio_postgres::{Client, NoTls, Transaction};
 
 /// A private connection.

@@ -1,7 +1,8 @@
 //! A machine whose clocks are wrong.
 
 use pm_core::Instant;
-use pm_driver_tokio_postgres::{BoxFuture, Runtime};
+use pm_driver_tokio_postgres::driver::BoxFuture;
+use pm_driver_tokio_postgres::runtime::Runtime;
 use pm_queue::runtime::Tokio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -312,7 +312,7 @@ async fn connections_are_balanced_over_both_hosts() {
     let mut firsts = [0, 0];
     for _ in 0..64 {
         let open =
-            |attempt: pm_driver_tokio_postgres::connecting::Attempt| -> pm_driver_tokio_postgres::BoxFuture<'_, _> {
+            |attempt: pm_driver_tokio_postgres::connecting::Attempt| -> pm_driver_tokio_postgres::driver::BoxFuture<'_, _> {
                 Box::pin(async move { Ok((attempt.place, Some(WRITER))) })
             };
         firsts[route.connect(&runtime, &open).await.unwrap()] += 1;

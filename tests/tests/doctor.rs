@@ -1,8 +1,7 @@
 //! The doctor finds problems on a real Postgres, and its remedies fix them.
 
-use pm_driver_tokio_postgres::{
-    Check, ConnectOptions, EnqueueOptions, Finding, Queue, Remedy, Runtime, TokioPostgres, runtime,
-};
+use pm_driver_tokio_postgres::runtime::{self, Runtime};
+use pm_driver_tokio_postgres::{Check, ConnectOptions, EnqueueOptions, Finding, Queue, Remedy, TokioPostgres};
 use pm_sandbox::{Server, ServerOptions};
 use pm_tests::{Fixture, TIMEOUT, eventually, next, unattended};
 use std::sync::Arc;
@@ -207,11 +206,11 @@ async fn a_queue_without_workers_is_found() {
 struct Late(runtime::Tokio);
 
 impl Runtime for Late {
-    fn spawn(&self, task: pm_driver_tokio_postgres::BoxFuture<'static, ()>) {
+    fn spawn(&self, task: pm_driver_tokio_postgres::driver::BoxFuture<'static, ()>) {
         self.0.spawn(task);
     }
 
-    fn sleep(&self, duration: Duration) -> pm_driver_tokio_postgres::BoxFuture<'static, ()> {
+    fn sleep(&self, duration: Duration) -> pm_driver_tokio_postgres::driver::BoxFuture<'static, ()> {
         self.0.sleep(duration)
     }
 

@@ -5,7 +5,8 @@ use pm_core::op::{
     ListQueues, ListSchedules, NextJobs, Poll, Promote, PruneJobs, QueueHealths, Reap, Settle, SettleItem,
 };
 use pm_core::{Catalog, Lease, NewJob, Operation, QueueName, SchemaName, State, Verdict};
-use pm_driver_tokio_postgres::{EnqueueOptions, Executor, InTransaction, RunAt, Schedule, SettingsChange, Uuid};
+use pm_driver_tokio_postgres::driver::Executor;
+use pm_driver_tokio_postgres::{EnqueueOptions, InTransaction, RunAt, Schedule, SettingsChange, Uuid};
 use pm_tests::{Direct, Fixture};
 use std::time::Duration;
 use tokio_postgres::Transaction;

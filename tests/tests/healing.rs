@@ -2,10 +2,12 @@
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use pm_driver_tokio_postgres::driver::{BoxFuture, Executor, Statement};
+use pm_driver_tokio_postgres::runtime::Runtime;
 use pm_driver_tokio_postgres::runtime::Tokio;
 use pm_driver_tokio_postgres::{
-    BoxFuture, ConnectOptions, Dial, DialError, EnqueueOptions, ErrorKind, Executor, JobAck, Messages, Queue, Runtime,
-    SettingsChange, Sockets, Statement, StreamOptions, TokioPostgres, Uuid, connect_with,
+    ConnectOptions, Dial, DialError, EnqueueOptions, ErrorKind, JobAck, Messages, Queue, SettingsChange, Sockets,
+    StreamOptions, TokioPostgres, Uuid, connect_with,
 };
 use pm_sandbox::{Server, ServerOptions};
 use pm_tests::{Direct, Fixture, Seed, TIMEOUT, eventually, next, take, within};

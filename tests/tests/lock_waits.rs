@@ -5,10 +5,9 @@ use deadpool_postgres::{Manager, Pool};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pm_core::StatementId;
-use pm_core::wire::Columns;
+use pm_driver_tokio_postgres::driver::{Columns, Driver, Statement};
 use pm_driver_tokio_postgres::{
-    BulkAction, Change, ConnectOptions, Driver, Error, ErrorKind, Precondition, Queue, QueueName, SettingsChange,
-    Statement, Uuid,
+    BulkAction, Change, ConnectOptions, Error, ErrorKind, Precondition, Queue, QueueName, SettingsChange, Uuid,
 };
 use pm_sandbox::Pooler;
 use pm_tests::{Direct, Fixture, LOCK_WAITS, TIMEOUT, eventually, next, take, within};

@@ -2,9 +2,10 @@
 
 use futures_util::{FutureExt, StreamExt};
 use pm_core::{Failure, Rows, Statement, Value};
+use pm_driver_tokio_postgres::driver::{BoxFuture, Executor, WithoutNotify};
 use pm_driver_tokio_postgres::{
-    BoxFuture, ConnectOptions, EnqueueOptions, Enqueued, Error, ErrorKind, Executor, InTransaction, OnConflict,
-    SettingsChange, State, StreamOptions, WithoutNotify,
+    ConnectOptions, EnqueueOptions, Enqueued, Error, ErrorKind, InTransaction, OnConflict, SettingsChange, State,
+    StreamOptions,
 };
 use pm_sandbox::{Server, ServerOptions};
 use pm_tests::{Fixture, TIMEOUT, eventually, unattended, within};

@@ -3,7 +3,8 @@
 use crate::engine::{self, tables::Tables};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::StreamExt;
-use pm_queue::{BoxFuture, Driver, Executor, Failure, Listener, Rows, Statement, Timestamp, Value};
+use pm_queue::Timestamp;
+use pm_queue::driver::{BoxFuture, Driver, Executor, Failure, Listener, Rows, Statement, Value};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -40,6 +40,7 @@ pub use time::VirtualTime;
 pub use transaction::Transaction;
 
 use futures_util::FutureExt;
+use runtime::Runtime;
 use std::sync::Arc;
 
 /// Returns a handle on a new, empty database, whose tasks run on the current tokio runtime.

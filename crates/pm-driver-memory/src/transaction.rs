@@ -2,7 +2,7 @@
 
 use crate::Database;
 use crate::engine::tables::Tables;
-use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
+use pm_queue::driver::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 

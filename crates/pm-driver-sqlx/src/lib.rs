@@ -55,6 +55,8 @@
 //! # }
 //! ```
 //!
+//! [`pm_queue`] lists the types of this crate in the order in which a program meets them.
+//!
 //! # Features
 //!
 //! * `tokio` (default), `smol`, `async-std`: the runtimes. A program may use several. All tasks run on the [`Runtime`]
@@ -64,16 +66,17 @@
 //! * `tls`: TLS with rustls, controlled by `sslmode` as in libpq. Without it, connections are not encrypted, and an
 //!   `sslmode` that requires encryption is refused.
 
-mod driver;
 mod listener;
+mod pooled;
 mod server;
 mod statement;
 mod transaction;
 
-pub use driver::Sqlx;
 pub use pm_queue::*;
+pub use pooled::Sqlx;
 pub use transaction::InTransaction;
 
+use runtime::Runtime;
 use sqlx::PgPool;
 use std::sync::Arc;
 
@@ -137,10 +140,5 @@ pub async fn from_pool(pool: PgPool, options: ConnectOptions) -> Result<Queue, E
 ///
 /// As [`Queue::open`].
 pub async fn from_pool_on(pool: PgPool, options: ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Queue, Error> {
-    let queue = Queue::open(Arc::new(Sqlx::of_pool(pool, &options, runtime.clone())?), runtime, &options).await?;
-    // With `options.pooler`, `Queue::open` has done so.
-    if options.check_schema && !options.pooler {
-        queue.advance_positions().await;
-    }
-    Ok(queue)
+    Queue::open(Arc::new(Sqlx::of_pool(pool, &options, runtime.clone())?), runtime, &options).await
 }

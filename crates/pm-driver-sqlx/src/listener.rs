@@ -1,7 +1,7 @@
 //! The listener: a separate connection that receives notifications.
 
 use crate::statement::{failure, unreachable};
-use pm_queue::{BoxFuture, Failure, Listener};
+use pm_queue::driver::{BoxFuture, Failure, Listener};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 

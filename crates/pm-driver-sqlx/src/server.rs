@@ -2,18 +2,17 @@
 
 use crate::statement::failure;
 use futures_util::lock::Mutex;
-use pm_queue::connecting::{Address, Attempt, ChannelBinding, Host, Refusal, Role, Roots, Route, SslMode, Target};
-use pm_queue::{BoxFuture, ConnectOptions, Error, Failure, Runtime, SESSION_MARK, session_guard};
+use pm_queue::connecting::{
+    Address, Attempt, ChannelBinding, Failed, Host, Place, Refusal, Role, Roots, Route, SslMode, Target,
+};
+use pm_queue::driver::{BoxFuture, Failure, SESSION_MARK, session_guard};
+use pm_queue::runtime::Runtime;
+use pm_queue::{ConnectOptions, Error};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection, Row};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// The pause after a failure to connect doubles from this to [`LONGEST_PAUSE`]. Tasks that need a connection during it
-/// wait, and share the next attempt.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The route to the hosts of a connection string, and whether one of them is chosen.
 pub(crate) struct Server {
@@ -24,14 +23,6 @@ pub(crate) struct Server {
     is_chosen: AtomicBool,
     /// Locked while choosing, so that concurrent tasks share one choice, or one failure.
     choosing: Mutex<Option<Failed>>,
-}
-
-/// The last failure to choose a server, with no attempt since.
-struct Failed {
-    at: Instant,
-    failure: Failure,
-    /// The number of consecutive failures.
-    times: u32,
 }
 
 impl Server {
@@ -62,14 +53,7 @@ impl Server {
     /// Returns the options for connecting to the first host, before a server is chosen.
     pub(crate) fn first(&self) -> PgConnectOptions {
         let target = self.route.target();
-        let address = match target.places.first() {
-            Some(place) => match &place.host {
-                Host::Socket(directory) => Address::Socket(directory.clone(), place.port),
-                Host::Name(name) => Address::Name(name.clone(), place.port),
-                Host::Address(address, _) => Address::Ip(*address, place.port),
-            },
-            None => Address::Name(String::new(), 0),
-        };
+        let address = target.places.first().map_or_else(|| Address::Name(String::new(), 0), Place::address);
         self.options_of(&Attempt { place: 0, address, mode: target.tls.mode }, !self.pooler)
     }
 
@@ -99,12 +83,10 @@ impl Server {
             return Ok(());
         }
         if let Some(failed) = &*failed {
-            if failed.at >= asked_at {
-                return Err(failed.failure.clone());
+            if let Some(failure) = failed.since(asked_at) {
+                return Err(failure);
             }
-            let pause = SHORTEST_PAUSE * 2u32.saturating_pow(failed.times.saturating_sub(1));
-            let until = failed.at + pause.min(LONGEST_PAUSE);
-            self.runtime.sleep(until.saturating_duration_since(Instant::now())).await;
+            self.runtime.sleep(failed.pause()).await;
         }
         match self.find(!self.pooler).await {
             Ok(chosen) => {
@@ -114,8 +96,7 @@ impl Server {
                 Ok(())
             }
             Err(failure) => {
-                let times = failed.as_ref().map_or(1, |failed| failed.times.saturating_add(1));
-                *failed = Some(Failed { at: Instant::now(), failure: failure.clone(), times });
+                Failed::record(&mut failed, &failure);
                 Err(failure)
             }
         }

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
-use pm_queue::{Failure, Rows, Statement, Value};
+use pm_queue::driver::{Failure, Rows, Statement, Value};
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;

@@ -2,7 +2,7 @@
 
 use crate::statement::{failure, rows};
 use futures_util::lock::Mutex;
-use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
+use pm_queue::driver::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use sqlx::{Connection, PgConnection};
 
 /// Runs pm's statements inside the caller's transaction: a `Transaction<Postgres>`, or the `PgConnection` of one.

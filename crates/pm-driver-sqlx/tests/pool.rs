@@ -1,10 +1,8 @@
 //! Tests specific to sqlx: the caller's pool, connections outside a transaction, abandoned statements.
 
 use futures_util::StreamExt;
-use pm_driver_sqlx::{
-    ConnectOptions, EnqueueOptions, ErrorKind, Executor, InTransaction, Sqlx, State, StreamOptions, from_pool,
-};
-use pm_queue::Statement;
+use pm_driver_sqlx::driver::{Columns, Executor, Statement, StatementId};
+use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, ErrorKind, InTransaction, Sqlx, State, StreamOptions, from_pool};
 use pm_sandbox::TestDatabase;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use std::time::Duration;
@@ -69,10 +67,10 @@ async fn the_connection_of_an_abandoned_statement_is_closed() {
     )
     .unwrap();
     let statement = |text: &str| Statement {
-        id: pm_core::StatementId::SchemaVersion,
+        id: StatementId::SchemaVersion,
         text: text.to_owned(),
         params: vec![],
-        columns: <i32 as pm_core::wire::Columns>::COLUMNS,
+        columns: <i32 as Columns>::COLUMNS,
     };
     let (slow, quick) = (statement("select 1 from pg_sleep(60)"), statement("select 2"));
     assert!(tokio::time::timeout(Duration::from_millis(300), driver.run(&slow, &[])).await.is_err());

@@ -1,7 +1,7 @@
 //! Values as bytes, bypassing the types of tokio-postgres.
 
 use bytes::BytesMut;
-use pm_queue::Value;
+use pm_queue::driver::Value;
 use std::error::Error;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 

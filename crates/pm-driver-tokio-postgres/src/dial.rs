@@ -2,7 +2,9 @@
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use pm_queue::connecting::{Address, Attempt, ChannelBinding, Host, SslMode, Target};
-use pm_queue::{BoxFuture, ConnectOptions, Error, Runtime};
+use pm_queue::driver::BoxFuture;
+use pm_queue::runtime::Runtime;
+use pm_queue::{ConnectOptions, Error};
 use std::fmt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::tls::TlsStream;
@@ -77,11 +79,7 @@ impl Dial {
     pub fn first_of(url: &str, options: &ConnectOptions) -> Result<Dial, Error> {
         let target = Target::read(url, options)?;
         let first = target.places.first().ok_or_else(|| Error::invalid("the database URL has no host"))?;
-        let address = match &first.host {
-            Host::Socket(directory) => Address::Socket(directory.clone(), first.port),
-            Host::Name(name) => Address::Name(name.clone(), first.port),
-            Host::Address(address, _) => Address::Ip(*address, first.port),
-        };
+        let address = first.address();
         let mode = if matches!(address, Address::Socket(..)) { SslMode::Disable } else { target.tls.mode };
         Dial::new(&target, &Attempt { place: 0, address, mode }, None)
     }

@@ -1,8 +1,9 @@
 //! Running one statement in its own transaction, in one round trip.
 
-use crate::connection::{collect, typed};
+use crate::statement::{collect, typed};
 use futures_util::future::join3;
-use pm_queue::{ConnectOptions, Rows, Statement, Value};
+use pm_queue::ConnectOptions;
+use pm_queue::driver::{Rows, Statement, Value};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};

@@ -49,6 +49,8 @@
 //! # }
 //! ```
 //!
+//! [`pm_queue`] lists the types of this crate in the order in which a program meets them.
+//!
 //! # Features
 //!
 //! * `tokio` (default), `smol`, `async-std`: the runtimes. A program may use several; see [`connect_on`]. The last two
@@ -60,22 +62,24 @@
 mod cell;
 mod connection;
 mod dial;
-mod driver;
 mod enclosing;
 mod listener;
+mod pipelined;
 #[cfg(feature = "deadpool")]
 mod pool;
+mod role;
 mod server;
 mod sets;
 mod slot;
 #[cfg(any(feature = "smol", feature = "async-std"))]
 mod sockets;
+mod statement;
 #[cfg(feature = "tls")]
 mod tls;
 mod transaction;
 
 pub use dial::{Dial, DialError, Messages, Sockets, opened};
-pub use driver::TokioPostgres;
+pub use pipelined::TokioPostgres;
 pub use pm_queue::*;
 #[cfg(feature = "deadpool")]
 pub use pool::from_pool;

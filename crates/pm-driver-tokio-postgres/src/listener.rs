@@ -1,11 +1,11 @@
 //! The listener: a separate connection that receives notifications.
 
-use crate::connection::{failure, message_chain};
 use crate::dial::Messages;
-use crate::server::role;
+use crate::role::role;
+use crate::statement::{failure, message_chain};
 use futures_util::{FutureExt, StreamExt};
 use pm_queue::connecting::Role;
-use pm_queue::{BoxFuture, Failure, Listener, listen_script};
+use pm_queue::driver::{BoxFuture, Failure, Listener, listen_script};
 use std::pin::pin;
 use tokio_postgres::{AsyncMessage, Client, Error};
 

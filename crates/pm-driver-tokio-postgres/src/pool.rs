@@ -1,11 +1,13 @@
 //! The driver over the caller's deadpool-postgres pool.
 
-use crate::connection::{failure, message_chain};
 use crate::enclosing::Enclosing;
+use crate::statement::{failure, message_chain};
 use crate::{ConnectOptions, Error, Queue, TokioPostgres};
 use deadpool_postgres::{Object, Pool, PoolError};
+use pm_queue::driver::{
+    BorrowedConnection, BoxFuture, Driver, Executor, Failure, Listener, Room, Rows, Statement, Value,
+};
 use pm_queue::runtime::Tokio;
-use pm_queue::{BorrowedConnection, BoxFuture, Driver, Executor, Failure, Listener, Room, Rows, Statement, Value};
 use std::sync::Arc;
 
 /// Opens a handle on the queues of a database, over the caller's pool. Call it in a tokio runtime.
@@ -23,12 +25,7 @@ pub async fn from_pool(pool: Pool, options: ConnectOptions) -> Result<Queue, Err
     let runtime = Arc::new(Tokio::current());
     let listener = options.listens_at().map(|url| TokioPostgres::on(url, &options, runtime.clone())).transpose()?;
     let driver = PoolDriver { pool, enclosing: Enclosing::new(&options), listener };
-    let queue = Queue::open(Arc::new(driver), runtime, &options).await?;
-    // With `options.pooler`, `Queue::open` has done so.
-    if options.check_schema && !options.pooler {
-        queue.advance_positions().await;
-    }
-    Ok(queue)
+    Queue::open(Arc::new(driver), runtime, &options).await
 }
 
 /// Carries statements over the caller's pool.
@@ -63,6 +60,10 @@ impl Executor for PoolDriver {
 impl Driver for PoolDriver {
     fn room(&self) -> Room {
         Room::of_pool(self.pool.status().max_size)
+    }
+
+    fn opens_connections(&self) -> bool {
+        false
     }
 
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {

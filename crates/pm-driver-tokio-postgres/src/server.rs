@@ -1,15 +1,18 @@
 //! Connecting to the server.
 
-use crate::connection::{Connection, message_chain};
+use crate::connection::Connection;
 use crate::dial::{self, Dial, DialError, Messages, Sockets};
 use crate::enclosing::Enclosing;
 use crate::listener::ChannelListener;
+use crate::role::role;
+use crate::statement::message_chain;
 use futures_util::StreamExt;
 use pm_queue::connecting::{Attempt, Refusal, Role, Route, Target};
-use pm_queue::{BoxFuture, ConnectOptions, Error, Failure, Listener, SESSION_MARK, opening_script};
+use pm_queue::driver::{BoxFuture, Failure, Listener, SESSION_MARK, opening_script};
+use pm_queue::{ConnectOptions, Error};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 /// Opens and sets up connections to the server.
 pub(crate) struct Server {
@@ -67,11 +70,11 @@ impl Server {
     }
 
     async fn dial(&self, route: &Route, attempt: &Attempt, marked: bool) -> Result<(Client, Messages), Refusal> {
-        let unusable = |error: Error| Refusal { reported: None, why: error.to_string(), is_tls: false };
+        let unusable = |error: Error| Refusal::of(error.to_string());
         let dial = Dial::new(route.target(), attempt, marked.then_some(SESSION_MARK)).map_err(unusable)?;
         self.sockets.dial(&dial).await.map_err(|error| match &error {
             DialError::Postgres(error) => refusal(error),
-            DialError::Other(_) => Refusal { reported: None, why: message_chain(&error), is_tls: false },
+            DialError::Other(_) => Refusal::of(message_chain(&error)),
         })
     }
 
@@ -81,19 +84,12 @@ impl Server {
         let open = |attempt| -> BoxFuture<'_, _> {
             Box::pin(async move {
                 let (client, messages) = self.dial(route, &attempt, true).await?;
-                let failed = |failure: Failure| Refusal {
-                    why: failure.message().to_owned(),
-                    reported: Some(failure),
-                    is_tls: false,
-                };
+                let failed =
+                    |failure: Failure| Refusal { reported: Some(failure.clone()), ..Refusal::of(failure.message()) };
                 let (listener, role) =
                     ChannelListener::new(client, messages, channel, route.asks_role()).await.map_err(failed)?;
                 match role.is_some_and(|role| role.is_standby) {
-                    true => Err(Refusal {
-                        reported: None,
-                        why: "LISTEN is not possible on a standby".into(),
-                        is_tls: false,
-                    }),
+                    true => Err(Refusal::of("LISTEN is not possible on a standby")),
                     false => Ok((listener, role)),
                 }
             })
@@ -106,16 +102,6 @@ fn route(url: &str, options: &ConnectOptions) -> Result<Arc<Route>, Error> {
     let target = Target::read(url, options)?;
     dial::check(&target)?;
     Ok(Arc::new(Route::new(target)))
-}
-
-/// Queries the role of a server.
-pub(crate) async fn role(client: &Client) -> Result<Role, tokio_postgres::Error> {
-    let messages = client.simple_query(Role::STATEMENT).await?;
-    let row = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    Ok(Role::of_row(row.and_then(|row| row.get(0)), row.and_then(|row| row.get(1))))
 }
 
 fn refusal(error: &tokio_postgres::Error) -> Refusal {

@@ -3,8 +3,8 @@
 use crate::connection::Connection;
 use crate::server::Server;
 use crate::slot::Slot;
-use pm_core::ConnectionClass;
-use pm_queue::{ConnectOptions, Failure};
+use pm_queue::ConnectOptions;
+use pm_queue::driver::{ConnectionClass, Failure};
 use std::sync::Arc;
 
 /// All connections of a driver, by class.

@@ -4,8 +4,9 @@ use crate::connection::Connection;
 use crate::server::Server;
 use futures_util::lock::{Mutex, OwnedMutexGuard};
 use pm_queue::Failure;
+use pm_queue::connecting::Failed;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A slot for one connection.
 #[derive(Default)]
@@ -18,27 +19,6 @@ pub(crate) struct Slot {
 
 /// The right to open a connection in the background. While it exists, no other task connects.
 pub(crate) struct Spare(OwnedMutexGuard<Option<Failed>>);
-
-/// The last failure to connect, with no attempt since.
-struct Failed {
-    at: Instant,
-    failure: Failure,
-    /// The number of consecutive failures.
-    times: u32,
-}
-
-impl Failed {
-    /// Returns the earliest time of the next attempt.
-    fn pause_until(&self) -> Instant {
-        let pause = SHORTEST_PAUSE * 2u32.saturating_pow(self.times.saturating_sub(1));
-        self.at + pause.min(LONGEST_PAUSE)
-    }
-}
-
-/// The pause after a failure to connect doubles from this to [`LONGEST_PAUSE`]. Tasks that need the connection during
-/// it wait, and share the next attempt.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Slot {
     pub(crate) fn usable(&self) -> Option<Arc<Connection>> {
@@ -54,10 +34,10 @@ impl Slot {
             return Ok(connection);
         }
         if let Some(failed) = &*failed {
-            if failed.at >= asked_at {
-                return Err(failed.failure.clone());
+            if let Some(failure) = failed.since(asked_at) {
+                return Err(failure);
             }
-            server.sleep(failed.pause_until().saturating_duration_since(Instant::now())).await;
+            server.sleep(failed.pause()).await;
         }
         self.connect_into(server, &mut failed).await
     }
@@ -66,7 +46,7 @@ impl Slot {
     /// after a failure, or when the connection is open.
     pub(crate) fn spare(&self) -> Option<Spare> {
         let failed = self.connecting.try_lock_owned()?;
-        let pauses = failed.as_ref().is_some_and(|failed| failed.pause_until() > Instant::now());
+        let pauses = failed.as_ref().is_some_and(|failed| !failed.pause().is_zero());
         (!pauses && self.usable().is_none()).then_some(Spare(failed))
     }
 
@@ -85,8 +65,7 @@ impl Slot {
                 Ok(connection)
             }
             Err(failure) => {
-                let times = failed.as_ref().map_or(1, |failed| failed.times.saturating_add(1));
-                *failed = Some(Failed { at: Instant::now(), failure: failure.clone(), times });
+                Failed::record(failed, &failure);
                 Err(failure)
             }
         }

@@ -3,7 +3,7 @@
 use crate::dial::{Dial, DialError, Messages, Sockets, opened};
 use async_net::TcpStream;
 use futures_util::{AsyncRead, AsyncWrite};
-use pm_queue::BoxFuture;
+use pm_queue::driver::BoxFuture;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::compat::FuturesAsyncReadCompatExt;

@@ -1,7 +1,7 @@
 //! Running statements in a caller's transaction.
 
-use crate::connection::{collect, failure, typed};
-use pm_queue::{BoxFuture, Executor, Failure, Rows, Statement, Value};
+use crate::statement::{collect, failure, typed};
+use pm_queue::driver::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use tokio_postgres::Transaction;
 
 /// Runs pm's statements inside the caller's transaction.

@@ -1,6 +1,6 @@
 //! The error type of this crate: a kind to act on, a message, advice, and the cause.
 
-use crate::ack::JobAck;
+use crate::worker::JobAck;
 use pm_core::machine::Trouble;
 use pm_core::{Advice, Error as CoreError, Failure};
 use std::error::Error as StdError;

@@ -1,13 +1,11 @@
 //! Enqueues, which a task of the queue gathers into batches.
 
-use crate::link::Link;
-use crate::task::{Driven, Outcomes, Shared, State, Task, add_waker};
+use crate::sending::{Driven, Link, Outcomes, Shared, State, Task, add_waker};
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
-use pm_core::machine::{Enqueued, Producer, ProducerEvent, RequestId};
+use pm_core::machine::{Enqueued, Producer, ProducerEvent};
 use pm_core::op::Notification;
-use pm_core::{Instant, NewJob};
-use std::pin::Pin;
+use pm_core::{Instant, NewJob, OnConflict};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -27,7 +25,7 @@ impl Driven for Producer {
         while let Some(event) = state.machine.poll_event() {
             match event {
                 ProducerEvent::Enqueued { request_id, outcome } => {
-                    state.waiters.outcomes.deliver(request_id, outcome.map_err(Error::from), wake);
+                    state.waiters.outcomes.deliver(request_id, outcome, wake);
                 }
                 ProducerEvent::Ready { queue, priority } => {
                     state.waiters.workers.wake_up(queue.as_str(), priority, now)
@@ -41,7 +39,7 @@ impl Driven for Producer {
     }
 
     fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
-        state.waiters.outcomes.deliver_all(Error::no_task, wake);
+        state.waiters.outcomes.end(wake);
         wake.append(&mut state.waiters.closers);
     }
 }
@@ -64,22 +62,32 @@ impl ProducerHandle {
 
     /// Queues a job for sending. From here on it is enqueued, whether or not the outcome is awaited. With
     /// `behind_keyed` it does not overtake jobs with keys.
-    pub(crate) fn enqueue(&self, job: NewJob, behind_keyed: bool, now: Instant) -> Result<Enqueueing, Error> {
-        let request_id = self.0.update(|state| {
-            if state.waiters.closing {
-                return Err(Error::closed());
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, or `Unavailable` when the task has ended. The future returns `KeyConflict` if the job refuses a
+    /// reserved key.
+    pub(crate) fn enqueue(
+        &self,
+        job: NewJob,
+        behind_keyed: bool,
+        now: Instant,
+    ) -> Result<impl Future<Output = Result<Enqueued, Error>> + use<>, Error> {
+        let refuses = job.options.on_conflict == OnConflict::Refuse;
+        let start = |state: &mut State<Producer>| match behind_keyed {
+            _ if state.waiters.closing => Err(Error::closed()),
+            _ if state.has_ended => Err(Error::no_task()),
+            true => Ok(state.machine.enqueue_behind_keyed(job, now)),
+            false => Ok(state.machine.enqueue(job, now)),
+        };
+        let outcome = self.0.request(|waiters| &mut waiters.outcomes, start)?;
+        Ok(async move {
+            match outcome.await {
+                Ok(existing @ Enqueued::Existing(..)) if refuses => Err(key_conflict(existing)),
+                Ok(enqueued) => Ok(enqueued),
+                Err(trouble) => Err(trouble.map_or_else(Error::no_task, Error::from)),
             }
-            if state.has_ended {
-                return Err(Error::no_task());
-            }
-            let request_id = match behind_keyed {
-                true => state.machine.enqueue_behind_keyed(job, now),
-                false => state.machine.enqueue(job, now),
-            };
-            state.waiters.outcomes.expect(request_id);
-            Ok(request_id)
-        })?;
-        Ok(Enqueueing { shared: self.0.clone(), request_id })
+        })
     }
 
     /// Queues a notification for the workers of other processes.
@@ -106,26 +114,6 @@ impl ProducerHandle {
 impl Drop for ProducerHandle {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// An enqueue in progress.
-pub(crate) struct Enqueueing {
-    shared: Arc<Shared<Producer>>,
-    request_id: RequestId,
-}
-
-impl Future for Enqueueing {
-    type Output = Result<Enqueued, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.shared.lock().waiters.outcomes.poll(self.request_id, cx)
-    }
-}
-
-impl Drop for Enqueueing {
-    fn drop(&mut self) {
-        self.shared.lock().waiters.outcomes.forget(self.request_id);
     }
 }
 

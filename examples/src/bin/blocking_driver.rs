@@ -4,10 +4,8 @@
 use futures_util::StreamExt;
 use pm_examples::bytes::{encoded, failure, rows_of};
 use pm_examples::{Mail, database_url};
-use pm_queue::{
-    BoxFuture, ConnectOptions, Driver, EnqueueOptions, Executor, Failure, Queue, Rows, Statement, Value, catch_panic,
-    runtime,
-};
+use pm_queue::driver::{BoxFuture, Driver, Executor, Failure, Rows, Statement, Value};
+use pm_queue::{ConnectOptions, EnqueueOptions, Queue, catch_panic, runtime};
 use postgres::{Client, NoTls};
 use std::error::Error;
 use std::pin::pin;

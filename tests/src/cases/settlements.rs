@@ -3,10 +3,8 @@
 use super::Harness;
 use crate::unattended;
 use futures_util::FutureExt;
-use pm_queue::{
-    BoxFuture, EnqueueOptions, Error, ErrorKind, Executor, Failure, JobAck, Rows, SettingsChange, Settlement, State,
-    Statement, StreamOptions, Uuid, Value,
-};
+use pm_queue::driver::{BoxFuture, Executor, Failure, Rows, Statement, Value};
+use pm_queue::{EnqueueOptions, Error, ErrorKind, JobAck, SettingsChange, Settlement, State, StreamOptions, Uuid};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);

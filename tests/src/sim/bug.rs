@@ -7,7 +7,8 @@ use super::world::{Entry, SECOND, World};
 use bytes::Bytes;
 use pm_core::StatementId;
 use pm_driver_memory::{JobRow, Tables};
-use pm_queue::{Failure, Rows, Statement, Timestamp, Value};
+use pm_queue::Timestamp;
+use pm_queue::driver::{Failure, Rows, Statement, Value};
 use uuid::Uuid;
 
 /// By how much a schedule counts as due too early, with that bug.

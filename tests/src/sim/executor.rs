@@ -2,7 +2,7 @@
 
 use crate::Seed;
 use futures_util::task::ArcWake;
-use pm_queue::BoxFuture;
+use pm_queue::driver::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,8 @@
 use super::world::SECOND;
 use crate::Seed;
 use pm_core::StatementId;
-use pm_queue::{Failure, Rows, Uuid};
+use pm_queue::Uuid;
+use pm_queue::driver::{Failure, Rows};
 
 /// The network between processes and server.
 #[derive(Debug, Clone, Copy, Default)]

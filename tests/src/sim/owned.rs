@@ -1,6 +1,6 @@
 //! Parameters that outlive the statement's future: the server runs it even if the client has dropped it.
 
-use pm_queue::Value;
+use pm_queue::driver::Value;
 
 /// One parameter.
 #[derive(Debug, Clone)]

@@ -5,7 +5,8 @@ use super::owned::Owned;
 use super::stack::Process;
 use super::world::{MS, SECOND};
 use pm_core::StatementId;
-use pm_queue::{BoxFuture, EnqueueOptions, Executor, Failure, JobAck, OnConflict, Queue, Rows, Statement, Value};
+use pm_queue::driver::{BoxFuture, Executor, Failure, Rows, Statement, Value};
+use pm_queue::{EnqueueOptions, JobAck, OnConflict, Queue};
 use std::sync::{Arc, Mutex};
 
 /// A transaction on a separate connection of the process.

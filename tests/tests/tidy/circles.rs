@@ -9,9 +9,6 @@ use crate::rules::File;
 use crate::{assert_kept, file};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The crates that keep the rule. In the others some files still import each other.
-const CRATES: [&str; 1] = ["pm-cli"];
-
 /// A module as the names that lead to it from the root of the crate.
 type Module = Vec<String>;
 
@@ -25,7 +22,9 @@ struct Names {
 }
 
 fn circles(files: &[File]) -> Vec<String> {
-    CRATES.iter().flat_map(|name| circles_of(&modules(files, &format!("crates/{name}/src/")))).collect()
+    let sources = files.iter().filter_map(|file| Some(file.path.strip_prefix("crates/")?.split_once("/src/")?.0));
+    let crates: BTreeSet<&str> = sources.collect();
+    crates.iter().flat_map(|name| circles_of(&modules(files, &format!("crates/{name}/src/")))).collect()
 }
 
 fn circles_of(modules: &BTreeMap<Module, Names>) -> Vec<String> {

@@ -2,41 +2,14 @@
 
 mod raw;
 
+pub use raw::RawPayload;
+
 use crate::{Error, ErrorKind};
 use bytes::Bytes;
 use pm_core::Codec;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
 use std::any::{Any, TypeId};
-
-/// An encoded payload, as it is stored.
-///
-/// As the payload type of a stream it gives the stored bytes without decoding them, whatever their codec. When it is
-/// enqueued, its own codec is used, whatever the options say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawPayload {
-    /// How the bytes are encoded.
-    pub codec: Codec,
-    /// The encoded payload.
-    pub bytes: Bytes,
-}
-
-impl Serialize for RawPayload {
-    /// Passes the codec to our own serializer in the name of a newtype; any other serializer gets bytes.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let name = raw::newtype_name(self.codec)
-            .ok_or_else(|| serde::ser::Error::custom("this version does not know its codec"))?;
-        serializer.serialize_newtype_struct(name, &raw::AsBytes(&self.bytes))
-    }
-}
-
-impl<'de> Deserialize<'de> for RawPayload {
-    /// Reads bytes. A stream of `RawPayload` does not use this; see `decode`.
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = raw::OwnedBytes::deserialize(deserializer)?.0.into();
-        Ok(RawPayload { codec: Codec::Raw, bytes })
-    }
-}
 
 /// Encodes a payload with `codec`; a [`RawPayload`] keeps its own.
 pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, payload: &T) -> Result<RawPayload, Error> {
@@ -75,6 +48,7 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(codec: Codec, bytes: Bytes) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
     use serde_json::json;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]

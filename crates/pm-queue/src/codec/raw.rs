@@ -1,14 +1,44 @@
-//! The raw codec: bytes, strings and sequences of bytes, stored unchanged.
+//! Payloads as bytes: `RawPayload`, which is encoded already, and the raw codec, which stores bytes, strings and
+//! sequences of bytes unchanged.
 
-use super::RawPayload;
+use bytes::Bytes;
 use pm_core::Codec;
 use serde::de::value::{Error, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::ser::{Error as _, Impossible, SerializeSeq, SerializeTuple, Serializer};
 use serde::{Deserialize, Serialize};
 
+/// An encoded payload, as it is stored.
+///
+/// As the payload type of a stream it gives the stored bytes without decoding them, whatever their codec. When it is
+/// enqueued, its own codec is used, whatever the options say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawPayload {
+    /// How the bytes are encoded.
+    pub codec: Codec,
+    /// The encoded payload.
+    pub bytes: Bytes,
+}
+
+impl Serialize for RawPayload {
+    /// Passes the codec to our own serializer in the name of a newtype; any other serializer gets bytes.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let name = newtype_name(self.codec)
+            .ok_or_else(|| serde::ser::Error::custom("this version does not know its codec"))?;
+        serializer.serialize_newtype_struct(name, &AsBytes(&self.bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawPayload {
+    /// Reads bytes. A stream of `RawPayload` does not use this; see `decode`.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = OwnedBytes::deserialize(deserializer)?.0.into();
+        Ok(RawPayload { codec: Codec::Raw, bytes })
+    }
+}
+
 /// Returns the newtype name by which a [`RawPayload`] passes its codec to [`passed_through`].
-pub(super) fn newtype_name(codec: Codec) -> Option<&'static str> {
+fn newtype_name(codec: Codec) -> Option<&'static str> {
     match codec {
         Codec::Json => Some("pm_queue::RawPayload::Json"),
         Codec::MessagePack => Some("pm_queue::RawPayload::MessagePack"),
@@ -43,7 +73,7 @@ impl Serialize for AsBytes<'_> {
 }
 
 /// Bytes read from bytes, a string or a sequence.
-pub(super) struct OwnedBytes(pub(super) Vec<u8>);
+struct OwnedBytes(Vec<u8>);
 
 impl<'de> Deserialize<'de> for OwnedBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -5,8 +5,10 @@
 //! `docs/connecting.md` is the documentation for users.
 
 mod conninfo;
+mod failed;
 mod files;
 mod libpq;
+mod options;
 mod parameters;
 mod route;
 mod surroundings;
@@ -15,7 +17,9 @@ mod target;
 mod tests;
 mod tls;
 
+pub use failed::Failed;
 pub use libpq::Libpq;
+pub use options::ConnectOptions;
 pub use route::{Address, Attempt, Open, Refusal, Role, Route};
 pub use surroundings::{Surroundings, System};
 pub use target::{Host, Keepalives, Password, Place, SessionAttrs, Target};

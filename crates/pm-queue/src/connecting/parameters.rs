@@ -145,6 +145,23 @@ impl Parameters {
         self.0.keys().copied()
     }
 
+    /// Returns the integer that a parameter is set to.
+    pub(super) fn number(&self, name: &str) -> Result<Option<i32>, Error> {
+        let Some(text) = self.filled(name) else { return Ok(None) };
+        let wrong = || Error::invalid(format!("{} is not an integer", self.described(name)));
+        text.trim().parse().map(Some).map_err(|_| wrong())
+    }
+
+    /// Returns the choice that a parameter is set to, or the default.
+    pub(super) fn one_of<T: Copy>(&self, name: &str, choices: &[(&str, T)], default: T) -> Result<T, Error> {
+        let Some(text) = self.filled(name) else { return Ok(default) };
+        let chosen = choices.iter().find(|(choice, _)| *choice == text).map(|(_, value)| *value);
+        chosen.ok_or_else(|| {
+            let all: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+            Error::invalid(format!("{} is not one of {}", self.described(name), all.join(", ")))
+        })
+    }
+
     /// Refuses parameters that pm does not support.
     ///
     /// # Errors

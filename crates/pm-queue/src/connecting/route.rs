@@ -2,7 +2,8 @@
 
 use super::target::{Host, Place, SessionAttrs, Target};
 use super::tls::SslMode;
-use crate::{BoxFuture, Randomness, Runtime, SystemRandomness};
+use crate::driver::BoxFuture;
+use crate::runtime::{Randomness, Runtime, SystemRandomness};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use pm_core::{Class, Failure, Instant};
@@ -47,6 +48,17 @@ pub enum Address {
     Ip(IpAddr, u16),
     /// A host name that the driver resolves, and a port.
     Name(String, u16),
+}
+
+impl Place {
+    /// Returns the address of the host, without resolving its name.
+    pub fn address(&self) -> Address {
+        match &self.host {
+            Host::Socket(directory) => Address::Socket(directory.clone(), self.port),
+            Host::Name(name) => Address::Name(name.clone(), self.port),
+            Host::Address(address, _) => Address::Ip(*address, self.port),
+        }
+    }
 }
 
 /// The current role of a server.
@@ -95,7 +107,8 @@ impl Refusal {
         known.iter().find(|(sign, _)| why.contains(sign)).map_or("", |(_, advice)| advice)
     }
 
-    fn of(why: impl Into<String>) -> Self {
+    /// Returns a refusal that neither the server reported nor TLS caused.
+    pub fn of(why: impl Into<String>) -> Self {
         Refusal { reported: None, why: why.into(), is_tls: false }
     }
 
@@ -246,12 +259,9 @@ impl Route {
     /// Returns the addresses of a host.
     async fn addresses(&self, place: usize, runtime: &dyn Runtime) -> Result<Vec<Address>, Refusal> {
         let Some(host) = self.target.places.get(place) else { return Ok(Vec::new()) };
-        let port = host.port;
-        let name = match &host.host {
-            Host::Socket(directory) => return Ok(vec![Address::Socket(directory.clone(), port)]),
-            Host::Address(address, _) => return Ok(vec![Address::Ip(*address, port)]),
-            Host::Name(name) if self.by_name => return Ok(vec![Address::Name(name.clone(), port)]),
-            Host::Name(name) => name.clone(),
+        let (name, port) = match host.address() {
+            Address::Name(name, port) if !self.by_name => (name, port),
+            address => return Ok(vec![address]),
         };
         let found = resolve(name, port);
         let found = match self.target.connect_timeout {

@@ -4,7 +4,8 @@ use super::files::{self, Login};
 use super::parameters::{Origin, Parameters, variables};
 use super::surroundings::{Surroundings, System};
 use super::{conninfo, tls::Tls};
-use crate::{ConnectOptions, Error, application_name};
+use crate::driver::application_name;
+use crate::{ConnectOptions, Error};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -153,10 +154,10 @@ impl Target {
             application_name: reader.application_name(options)?,
             connect_timeout: reader.connect_timeout(options)?,
             session: reader.session()?,
-            balances: reader.one_of("load_balance_hosts", &[("disable", false), ("random", true)], false)?,
+            balances: found.one_of("load_balance_hosts", &[("disable", false), ("random", true)], false)?,
             tls: Tls::read(&found, surroundings)?,
             keepalives: reader.keepalives()?,
-            tcp_user_timeout: match reader.number("tcp_user_timeout")? {
+            tcp_user_timeout: match found.number("tcp_user_timeout")? {
                 None => Some(options.statement_timeout),
                 Some(ms) => u64::try_from(ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis),
             },
@@ -184,9 +185,9 @@ impl Target {
 }
 
 /// Interprets single parameters.
-pub(super) struct Reader<'a> {
-    pub(super) found: &'a Parameters,
-    pub(super) surroundings: &'a dyn Surroundings,
+struct Reader<'a> {
+    found: &'a Parameters,
+    surroundings: &'a dyn Surroundings,
 }
 
 impl Reader<'_> {
@@ -287,7 +288,7 @@ impl Reader<'_> {
 
     fn connect_timeout(&self, options: &ConnectOptions) -> Result<Option<Duration>, Error> {
         let chosen = options.connect_timeout != ConnectOptions::default().connect_timeout;
-        match self.number("connect_timeout")? {
+        match self.found.number("connect_timeout")? {
             None => Ok(Some(options.connect_timeout)),
             Some(_) if chosen && self.is_variable("connect_timeout") => Ok(Some(options.connect_timeout)),
             Some(seconds) => Ok(u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)),
@@ -308,37 +309,22 @@ impl Reader<'_> {
             ("standby", Standby),
             ("prefer-standby", PreferStandby),
         ];
-        self.one_of("target_session_attrs", &choices, Unsaid)
+        self.found.one_of("target_session_attrs", &choices, Unsaid)
     }
 
     fn keepalives(&self) -> Result<Option<Keepalives>, Error> {
-        if self.number("keepalives")? == Some(0) {
+        if self.found.number("keepalives")? == Some(0) {
             return Ok(None);
         }
         // Zero means the system's default; our own default is used instead.
         let positive =
-            |name| Ok::<_, Error>(self.number(name)?.and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0));
+            |name| Ok::<_, Error>(self.found.number(name)?.and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0));
         let seconds = |name| Ok::<_, Error>(positive(name)?.map(|it| Duration::from_secs(u64::from(it))));
         Ok(Some(Keepalives {
             idle: seconds("keepalives_idle")?.unwrap_or(PROBES.idle),
             interval: seconds("keepalives_interval")?.unwrap_or(PROBES.interval),
             count: positive("keepalives_count")?.or(PROBES.count),
         }))
-    }
-
-    fn number(&self, name: &str) -> Result<Option<i32>, Error> {
-        let Some(text) = self.found.filled(name) else { return Ok(None) };
-        let wrong = || Error::invalid(format!("{} is not an integer", self.found.described(name)));
-        text.trim().parse().map(Some).map_err(|_| wrong())
-    }
-
-    pub(super) fn one_of<T: Copy>(&self, name: &str, choices: &[(&str, T)], default: T) -> Result<T, Error> {
-        let Some(text) = self.found.filled(name) else { return Ok(default) };
-        let chosen = choices.iter().find(|(choice, _)| *choice == text).map(|(_, value)| *value);
-        chosen.ok_or_else(|| {
-            let all: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
-            Error::invalid(format!("{} is not one of {}", self.found.described(name), all.join(", ")))
-        })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::parameters::Parameters;
 use super::surroundings::Surroundings;
-use super::target::Reader;
 use crate::Error;
 use std::path::PathBuf;
 
@@ -82,14 +81,13 @@ const MODES: [(&str, SslMode); 6] = [
 
 impl Tls {
     pub(super) fn read(found: &Parameters, surroundings: &dyn Surroundings) -> Result<Tls, Error> {
-        let reader = Reader { found, surroundings };
         let is_system = found.filled("sslrootcert") == Some("system");
         let default = match found.filled("requiressl") {
             _ if is_system => SslMode::VerifyFull,
             Some("1") => SslMode::Require,
             _ => SslMode::Prefer,
         };
-        let mut mode = reader.one_of("sslmode", &MODES, default)?;
+        let mut mode = found.one_of("sslmode", &MODES, default)?;
         if is_system && mode != SslMode::VerifyFull {
             return Err(Error::invalid(
                 "sslrootcert=system requires sslmode=verify-full: anyone can get a certificate",
@@ -111,7 +109,7 @@ impl Tls {
         if mode == SslMode::Require && roots.is_some() {
             mode = SslMode::VerifyCa;
         }
-        let direct = reader.one_of("sslnegotiation", &[("postgres", false), ("direct", true)], false)?;
+        let direct = found.one_of("sslnegotiation", &[("postgres", false), ("direct", true)], false)?;
         if direct && !mode.is_strict() {
             return Err(Error::invalid("sslnegotiation=direct requires sslmode=require, verify-ca or verify-full"));
         }
@@ -143,7 +141,7 @@ impl Tls {
             roots: roots.map_or(Roots::System, Roots::File),
             client,
             direct,
-            channel_binding: reader.one_of("channel_binding", &choices, ChannelBinding::Prefer)?,
+            channel_binding: found.one_of("channel_binding", &choices, ChannelBinding::Prefer)?,
         })
     }
 }

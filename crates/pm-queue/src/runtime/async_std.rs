@@ -1,7 +1,7 @@
 //! The runtime async-std.
 
 use super::Runtime;
-use crate::BoxFuture;
+use crate::driver::BoxFuture;
 use std::time::Duration;
 
 /// async-std's global executor, for programs that are still on it.

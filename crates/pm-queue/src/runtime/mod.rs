@@ -14,7 +14,8 @@ pub use self::smol::Smol;
 #[cfg(feature = "tokio")]
 pub use self::tokio::Tokio;
 
-use crate::BoxFuture;
+pub use crate::driver::BoxFuture;
+
 use pm_core::Instant;
 use std::time::Duration;
 

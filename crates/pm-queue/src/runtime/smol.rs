@@ -1,7 +1,7 @@
 //! The runtime smol.
 
 use super::Runtime;
-use crate::BoxFuture;
+use crate::driver::BoxFuture;
 use std::time::Duration;
 
 /// smol's global executor. Its threads start with the first task; the variable `SMOL_THREADS` sets their number

@@ -1,7 +1,7 @@
 //! The runtime tokio.
 
 use super::Runtime;
-use crate::BoxFuture;
+use crate::driver::BoxFuture;
 use std::time::Duration;
 
 /// A handle on a tokio runtime, usable from any thread.

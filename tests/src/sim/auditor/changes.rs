@@ -5,7 +5,8 @@ use crate::sim::owned::leases_of;
 use crate::sim::world::START_US;
 use pm_core::StatementId;
 use pm_driver_memory::{JobRow, Tables};
-use pm_queue::{Timestamp, Value};
+use pm_queue::Timestamp;
+use pm_queue::driver::Value;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 

@@ -3,7 +3,8 @@
 use super::Auditor;
 use crate::sim::world::{Lock, SECOND};
 use pm_core::StatementId;
-use pm_queue::{Enqueued, Error, ErrorKind, Failure, Rows, Value};
+use pm_queue::driver::{Failure, Rows, Value};
+use pm_queue::{Enqueued, Error, ErrorKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use uuid::Uuid;

@@ -4,7 +4,8 @@ use super::Auditor;
 use crate::sim::stack::Process;
 use crate::sim::world::World;
 use pm_core::StatementId;
-use pm_queue::{Enqueued, Error, ErrorKind, Lease, Value};
+use pm_queue::driver::Value;
+use pm_queue::{Enqueued, Error, ErrorKind, Lease};
 use std::sync::Arc;
 
 /// The verdict of a release, which leaves no trace in the tables.

@@ -5,7 +5,8 @@ use super::changes::Step;
 use crate::sim::owned::column;
 use pm_core::StatementId;
 use pm_driver_memory::{ScheduleRow, Tables};
-use pm_queue::{Tick, Timestamp, Uuid, Value};
+use pm_queue::driver::Value;
+use pm_queue::{Tick, Timestamp, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 const MINUTE_US: i64 = 60_000_000;

@@ -1,6 +1,6 @@
 //! Operations on schedules: set, list, pause, fire.
 
-use crate::link::CoreEntropy;
+use crate::sending::CoreEntropy;
 use crate::{EnqueueOptions, Error, Queue};
 use pm_core::machine::Entropy;
 use pm_core::op::{DeleteSchedule, DueSchedules, FireSchedules, HoldSchedule, ListSchedules, SetSchedule};

@@ -1,6 +1,6 @@
 //! The jobs that handlers get.
 
-use crate::ack::JobAck;
+use crate::JobAck;
 use pm_core::{ClaimedJob, Codec, Timestamp};
 use std::sync::Arc;
 use uuid::Uuid;

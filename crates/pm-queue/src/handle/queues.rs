@@ -1,12 +1,10 @@
-//! Operations on queues: create, configure, pause, rename, reap.
+//! Operations on queues: create, configure, pause, list, rename.
 
 use crate::{Error, Queue};
 use pm_core::op::{
-    CountPending, CreateQueue, ListQueues, Notification, NotifyIdle, PauseQueue, Promote, QueueSummary, Reap,
-    RenameQueue, ResumeQueue, SetQueue, Settings,
+    CountPending, CreateQueue, ListQueues, PauseQueue, QueueSummary, RenameQueue, ResumeQueue, SetQueue, Settings,
 };
 use pm_core::{QueueName, QueueSettings, SettingsChange};
-use std::time::Duration;
 
 impl Queue {
     /// Creates a queue, paused or not; returns whether it was created.
@@ -32,8 +30,7 @@ impl Queue {
     /// `QueueNotFound`.
     pub async fn pause_queue(&self, name: &str) -> Result<u64, Error> {
         let queue_id = self.run(PauseQueue { name: QueueName::new(name)? }).await?;
-        self.notify_local_workers();
-        self.notify_other_processes(queue_id);
+        self.notify_of_change(queue_id);
         self.run(CountPending { queue_id }).await
     }
 
@@ -45,8 +42,7 @@ impl Queue {
     /// `QueueNotFound`.
     pub async fn resume_queue(&self, name: &str) -> Result<u64, Error> {
         let resumed = self.run(ResumeQueue { name: QueueName::new(name)? }).await?;
-        self.notify_local_workers();
-        self.notify_other_processes(resumed.queue_id);
+        self.notify_of_change(resumed.queue_id);
         Ok(resumed.freed)
     }
 
@@ -88,59 +84,6 @@ impl Queue {
         self.run(SetQueue::new(QueueName::new(name)?, settings.into())?).await
     }
 
-    /// Ends expired leases with the reason `lease expired`; returns how many, and the time until the next lease
-    /// expires.
-    ///
-    /// The time is `None` when no job is in progress. Streams reap automatically. Concurrent calls share the work. The
-    /// cost grows with the number of jobs in progress, not with the backlog.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`.
-    pub async fn reap(&self) -> Result<(u64, Option<Duration>), Error> {
-        let mut total = 0;
-        loop {
-            let reaped = self.run(Reap { limit: Reap::BATCH, seed: self.random_seed() }).await?;
-            total += reaped.reaped;
-            if reaped.reaped < Reap::BATCH as u64 {
-                self.notify_idle(total).await;
-                return Ok((total, reaped.next_expiry));
-            }
-        }
-    }
-
-    /// Notifies idle workers, if any jobs became ready.
-    pub(crate) async fn notify_idle(&self, jobs: u64) {
-        if jobs == 0 {
-            return;
-        }
-        self.notify_local_workers();
-        let channel = Notification::channel(self.link().catalog.schema());
-        // If this fails, the workers find the jobs when they poll.
-        drop(self.run(NotifyIdle { channel }).await);
-    }
-
-    /// Makes scheduled jobs ready that have become due; returns how many, and the time until the next one is due.
-    ///
-    /// Streams promote automatically. Concurrent calls share the work. The cost is about 9 µs per promoted job, and
-    /// does not depend on the number of scheduled jobs.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`.
-    pub async fn promote(&self) -> Result<(u64, Option<Duration>), Error> {
-        let (mut total, mut bound) = (0, None);
-        loop {
-            let promoted = self.run(Promote { limit: Promote::BATCH, bound }).await?;
-            total += promoted.promoted;
-            if promoted.promoted < Promote::BATCH as u64 {
-                self.notify_idle(total).await;
-                return Ok((total, promoted.next_due));
-            }
-            bound = promoted.upto;
-        }
-    }
-
     /// Renames a queue; its jobs, schedules, settings and leases stay.
     ///
     /// One write, whatever the number of jobs. Streams of the old name yield `QueueNotFound` and end.
@@ -151,8 +94,7 @@ impl Queue {
     /// for longer than the lock timeout.
     pub async fn rename_queue(&self, from: &str, to: &str) -> Result<(), Error> {
         let queue_id = self.run(RenameQueue { from: QueueName::new(from)?, to: QueueName::new(to)? }).await?;
-        self.notify_local_workers();
-        self.notify_other_processes(queue_id);
+        self.notify_of_change(queue_id);
         Ok(())
     }
 }

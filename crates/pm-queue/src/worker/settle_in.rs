@@ -1,8 +1,9 @@
 //! Settling a job inside a caller's transaction.
 
-use crate::ack::{AckState, Extending, JobAck};
-use crate::task::State;
-use crate::{Error, Executor};
+use super::ack::{AckState, JobAck};
+use crate::Error;
+use crate::driver::Executor;
+use crate::sending::State;
 use futures_util::future::select;
 use pm_core::machine::Worker;
 use pm_core::op::{Settle, SettleItem};
@@ -21,7 +22,8 @@ impl JobAck {
     /// The returned [`Settlement`] borrows the ack until the outcome of the transaction is known:
     ///
     /// ```no_run
-    /// # use pm_queue::{Error, Executor, JobAck};
+    /// # use pm_queue::{Error, JobAck};
+    /// # use pm_queue::driver::Executor;
     /// # struct Transaction;
     /// # impl Transaction { async fn commit(self) -> Result<(), Error> { Ok(()) } }
     /// # async fn handle(ack: &mut JobAck, inside: &dyn Executor, transaction: Transaction) -> Result<(), Error> {
@@ -91,16 +93,16 @@ impl JobAck {
         settlement.wait_for_extension().await;
         let item = settlement.item(verdict).ok_or(CoreError::LeaseLost)?;
         let settle = Settle { items: std::slice::from_ref(&item), passes: false };
-        let link = settlement.ack.link();
+        let link = &settlement.ack.link;
         match link.run_in(transaction, settle).await {
             Ok(unsettled) if unsettled.missed.is_empty() => {
                 settlement.item = Some(item);
                 Ok(settlement)
             }
             Ok(_) => Err(CoreError::LeaseLost.into()),
-            Err(error) => {
+            Err(trouble) => {
                 settlement.extend_for_another_try().await;
-                Err(error)
+                Err(trouble.into())
             }
         }
     }
@@ -124,9 +126,9 @@ pub struct Settlement<'a> {
 
 impl<'a> Settlement<'a> {
     fn begin(ack: &'a mut JobAck) -> Self {
-        let lease = ack.lease();
-        ack.worker().update(|state| state.machine.rest(lease));
-        ack.set_state(AckState::InTransaction);
+        let lease = ack.lease;
+        ack.worker.update(|state| state.machine.rest(lease));
+        ack.state = AckState::InTransaction;
         Settlement { ack, item: None }
     }
 
@@ -135,9 +137,9 @@ impl<'a> Settlement<'a> {
     /// Wakes idle workers if the job is to be retried at once.
     pub fn committed(mut self) {
         let Some(item) = self.item.take() else { return };
-        let (lease, now) = (item.lease, self.ack.link().now());
-        self.ack.set_state(AckState::Settled);
-        let wakers = self.ack.worker().update(|state| {
+        let (lease, now) = (item.lease, self.ack.link.now());
+        self.ack.state = AckState::Settled;
+        let wakers = self.ack.worker.update(|state| {
             state.machine.handle_settled_elsewhere(&item, now);
             state.waiters.losses.remove(&lease).unwrap_or_default()
         });
@@ -146,18 +148,18 @@ impl<'a> Settlement<'a> {
 
     fn item(&self, verdict: Verdict) -> Option<SettleItem> {
         let random = self.ack.random_for(&verdict);
-        self.ack.worker().lock().machine.settlement(self.ack.lease(), verdict, random)
+        self.ack.worker.lock().machine.settlement(self.ack.lease, verdict, random)
     }
 
     /// Waits until no extension of the lease is in flight, which might be newer than the transaction's snapshot.
     async fn wait_for_extension(&self) {
-        let lease = self.ack.lease();
+        let lease = self.ack.lease;
         let is_extending = |state: &State<Worker>| !state.has_ended && state.machine.is_extending(&lease);
-        if !is_extending(&self.ack.worker().lock()) {
+        if !is_extending(&self.ack.worker.lock()) {
             return;
         }
         let is_over = poll_fn(|cx| {
-            let mut state = self.ack.worker().lock();
+            let mut state = self.ack.worker.lock();
             if !is_extending(&state) {
                 return Poll::Ready(());
             }
@@ -166,22 +168,19 @@ impl<'a> Settlement<'a> {
             Poll::Pending
         });
         // If it takes longer, an isolation level above READ COMMITTED may need a second try.
-        drop(select(pin!(is_over), self.ack.link().runtime.sleep(EXTENSION_WAIT)).await);
+        drop(select(pin!(is_over), self.ack.link.runtime.sleep(EXTENSION_WAIT)).await);
     }
 
     /// Extends the lease to its full length for the caller's next try.
     async fn extend_for_another_try(&self) {
-        let (lease, now) = (self.ack.lease(), self.ack.link().now());
-        let worker = self.ack.worker();
-        let request_id = worker.update(|state| {
-            let request_id = state.machine.resume_and_extend(lease, now).filter(|_| !state.has_ended)?;
-            state.waiters.extended.expect(request_id);
-            Some(request_id)
-        });
-        if let Some(request_id) = request_id {
-            let extended = Extending { worker: worker.clone(), request_id };
+        let (lease, now) = (self.ack.lease, self.ack.link.now());
+        let extension = self.ack.worker.request(
+            |waiters| &mut waiters.extended,
+            |state| state.machine.resume_and_extend(lease, now).filter(|_| !state.has_ended).ok_or(()),
+        );
+        if let Ok(extended) = extension {
             // The outcome does not matter: if the extension fails, the next try fails too.
-            drop(select(extended, self.ack.link().runtime.sleep(EXTENSION_WAIT)).await);
+            drop(select(extended, self.ack.link.runtime.sleep(EXTENSION_WAIT)).await);
         }
     }
 }
@@ -194,10 +193,10 @@ impl std::fmt::Debug for Settlement<'_> {
 
 impl Drop for Settlement<'_> {
     fn drop(&mut self) {
-        if self.ack.state() == AckState::InTransaction {
-            let lease = self.ack.lease();
-            self.ack.set_state(AckState::Live);
-            self.ack.worker().update(|state| state.machine.resume(lease));
+        if self.ack.state == AckState::InTransaction {
+            let lease = self.ack.lease;
+            self.ack.state = AckState::Live;
+            self.ack.worker.update(|state| state.machine.resume(lease));
         }
     }
 }

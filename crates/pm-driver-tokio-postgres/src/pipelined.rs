@@ -3,7 +3,8 @@
 use crate::dial::Sockets;
 use crate::server::Server;
 use crate::sets::ConnectionSets;
-use pm_queue::{BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Room, Rows, Statement, Value};
+use pm_queue::driver::{BoxFuture, Driver, Executor, Failure, Listener, Room, Rows, Statement, Value};
+use pm_queue::{ConnectOptions, Error};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A driver that pipelines statements on a few connections, which it opens on demand and again when they are lost.

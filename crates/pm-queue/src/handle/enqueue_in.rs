@@ -1,26 +1,19 @@
 //! Enqueueing inside a caller's transaction.
 
+use super::batches::{MAX_BATCH, pause_after};
+use crate::driver::Executor;
 use crate::producer::key_conflict;
-use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, Executor, OnConflict, Queue};
+use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, OnConflict, Queue};
 use pm_core::machine::BatchLimits;
 use pm_core::op::{
-    DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, NotifyIdle, Precondition,
-    ReplaceJobs,
+    DeleteJobs, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, Precondition, ReplaceJobs,
 };
 use pm_core::{Error as CoreError, Failure, NewJob, QueueName};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 use uuid::Uuid;
 
-/// The maximum number of jobs in one statement.
-const MAX_BATCH: usize = 1_000;
-/// The pause before jobs are first sent again whose keys were neither free nor reserved by a known job. It doubles
-/// each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The number of such pauses, together about 8 s.
+/// How often jobs are sent again whose keys were neither free nor reserved by a known job, for about 8 s in all.
 const MAX_PAUSES: u32 = 14;
 
 impl Queue {
@@ -29,7 +22,7 @@ impl Queue {
     /// `transaction` is the driver's wrapper of a transaction. Runs one statement, or two if the key is reserved or
     /// workers may be idle. Idle workers are notified when the transaction commits, which adds about 0.1 ms to the
     /// commit. A transaction that will be prepared (`PREPARE TRANSACTION`) must not notify: see
-    /// [`WithoutNotify`](crate::WithoutNotify).
+    /// [`WithoutNotify`](crate::driver::WithoutNotify).
     ///
     /// Under READ COMMITTED, the default, outcomes are exact. Under REPEATABLE READ and SERIALIZABLE, a key that
     /// another transaction reserved after the snapshot leads to an error of kind `Database` with SQLSTATE 40001: run
@@ -94,21 +87,6 @@ impl Queue {
             },
         }
     }
-
-    /// Makes idle workers poll their queues at once, in this process and in others. Runs one statement.
-    ///
-    /// For jobs that were enqueued without a notification: by a prepared transaction (see
-    /// [`WithoutNotify`](crate::WithoutNotify)), or by the program's own SQL.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`.
-    pub async fn wake_workers(&self) -> Result<(), Error> {
-        let channel = Notification::channel(self.link().catalog.schema());
-        self.run(NotifyIdle { channel }).await?;
-        self.notify_local_workers();
-        Ok(())
-    }
 }
 
 /// One call of `enqueue_many_in`.
@@ -158,7 +136,7 @@ impl Call<'_> {
             return Err(Failure::reported("55P03", None, message).into());
         }
         let runtime = &self.queue.link().runtime;
-        runtime.sleep((FIRST_PAUSE * 2u32.pow(*pauses)).min(LONGEST_PAUSE)).await;
+        runtime.sleep(pause_after(*pauses)).await;
         *pauses += 1;
         Ok(())
     }
@@ -246,7 +224,7 @@ impl Call<'_> {
     async fn run<O: pm_core::Operation>(&mut self, operation: O) -> Result<O::Output, Error> {
         let outcome = self.queue.link().run_in(self.transaction, operation).await;
         self.has_failed |= outcome.is_err();
-        outcome
+        Ok(outcome?)
     }
 
     fn batch(&self, indices: &[usize]) -> Vec<NewJob> {

@@ -1,9 +1,8 @@
 //! Fetching one job by its id.
 
-use crate::ack::{JobAck, Worker};
-use crate::job::PendingJob;
-use crate::link::Link;
-use crate::{Error, ErrorKind, Queue};
+use crate::sending::Link;
+use crate::worker::Worker;
+use crate::{Error, ErrorKind, JobAck, PendingJob, Queue};
 use pm_core::op::{FetchJob, FetchedJob, ReleaseClaim};
 use pm_core::{Class, Failure, Lease, Operation, trusted_for};
 use serde::de::DeserializeOwned;
@@ -26,7 +25,8 @@ impl Queue {
         id: Uuid,
     ) -> Result<Option<PendingJob<T>>, Error> {
         let (worker, link) = (self.fetching_worker()?, self.link().clone());
-        let fetch = FetchJob { lease: Lease { job: id, number: self.random_seed() }, worker: self.worker_name() };
+        let fetch =
+            FetchJob { lease: Lease { job: id, number: self.random_seed() }, worker: self.inner.worker_name.clone() };
         let work = async move { Ok(fetched(fetch, &worker, &link).await?.map(Handover::new)) };
         let fetched = self.spawned(work).await?;
         Ok(fetched.and_then(Handover::into_job))

@@ -1,25 +1,10 @@
-//! Operations on jobs: list, show, restart, end, delete, move, copy.
+//! Actions on lists of jobs: restart, finish, fail, delete, move.
 
-use crate::codec::RawPayload;
-use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
-use pm_core::op::{
-    AttemptRecord, Attempts, BulkReply, Change, CopyJob, DeleteJobs, EditJobs, EndJobs, Head, Job, JobMatch, ListJobs,
-    MoveJobs, NextJobs, Payload, Precondition, ResolveSuffix, RestartJobs, Settings,
-};
-use pm_core::{Failure, IdSuffix, JobMetadata, Operation, QueueName, State};
-use std::time::Duration;
+use super::batches::{MAX_BATCH, pause_after};
+use crate::{Error, Queue};
+use pm_core::op::{BulkReply, Change, DeleteJobs, EditJobs, EndJobs, MoveJobs, Precondition, RestartJobs, Settings};
+use pm_core::{Failure, Operation, QueueName};
 use uuid::Uuid;
-
-/// How many of the newest jobs are searched for a suffix before all jobs are.
-const NEWEST_JOBS: usize = 20_000;
-/// The maximum number of jobs that `list_pending` returns.
-const MAX_PENDING: usize = 10_000;
-/// The maximum number of jobs that one statement changes.
-const MAX_BATCH: usize = 1_000;
-/// The pause before the first retry of locked jobs; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What to do to a list of jobs; see [`Queue::change_jobs`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,123 +57,6 @@ impl BulkReport {
 }
 
 impl Queue {
-    /// Returns the pending jobs of a queue without their payloads, newest first, at most 10,000.
-    ///
-    /// While the queue is paused its jobs count as paused, not as pending.
-    ///
-    /// # Errors
-    ///
-    /// `QueueNotFound`.
-    pub async fn list_pending(&self, queue: &str) -> Result<Vec<JobMetadata>, Error> {
-        self.list_jobs(JobFilter::default().queue(queue).state(State::Pending).limit(MAX_PENDING)).await
-    }
-
-    /// Returns jobs without their payloads, newest first.
-    ///
-    /// Reads jobs from the newest on until `filter.limit` of them match: with a rare state or queue that may be the
-    /// whole table. For failed jobs and jobs in progress an index is used.
-    ///
-    /// # Errors
-    ///
-    /// `QueueNotFound` when the filter names a queue that does not exist.
-    pub async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobMetadata>, Error> {
-        let filter = filter.into_core()?;
-        let queue = filter.queue.clone();
-        let jobs = self.run(ListJobs { filter }).await?;
-        if let (true, Some(name)) = (jobs.is_empty(), queue) {
-            self.run(Settings { name }).await?;
-        }
-        Ok(jobs)
-    }
-
-    /// Returns the jobs of a queue that would be claimed next, without their payloads, and whether the queue is paused.
-    ///
-    /// Only reads: another worker may claim the jobs at any moment. The cost does not depend on the size of the
-    /// backlog.
-    ///
-    /// # Errors
-    ///
-    /// `QueueNotFound`.
-    pub async fn next_jobs(&self, queue: &str, limit: usize) -> Result<Head, Error> {
-        self.run(NextJobs { queue: QueueName::new(queue)?, limit }).await
-    }
-
-    /// Returns a job without its payload, if it exists.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`.
-    pub async fn get_job(&self, id: Uuid) -> Result<Option<JobMetadata>, Error> {
-        self.run(Job { id }).await
-    }
-
-    /// Returns a job without its payload.
-    ///
-    /// # Errors
-    ///
-    /// `JobNotFound`.
-    pub async fn job(&self, id: Uuid) -> Result<JobMetadata, Error> {
-        let missing = || Error::new(ErrorKind::JobNotFound, format!("job {id} not found"));
-        self.get_job(id).await?.ok_or_else(missing)
-    }
-
-    /// Returns the stored payload of a job, without decoding it, if the job exists.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`.
-    pub async fn payload(&self, id: Uuid) -> Result<Option<RawPayload>, Error> {
-        let stored = self.run(Payload { id }).await?;
-        Ok(stored.map(|stored| RawPayload { codec: stored.codec, bytes: stored.bytes }))
-    }
-
-    /// Returns the unsuccessful attempts of a job, oldest first.
-    ///
-    /// The job itself records the successful one. A release leaves no record.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`, `Schema` or `Database`.
-    pub async fn attempts(&self, id: Uuid) -> Result<Vec<AttemptRecord>, Error> {
-        self.run(Attempts { id }).await
-    }
-
-    /// Returns the jobs whose id ends in these 1 to 32 hex digits, newest first, at most 11.
-    ///
-    /// Dashes are allowed anywhere. The newest 20,000 jobs are searched first; if none matches, the whole table is
-    /// read. So a suffix that matches a recent job may also match an older one; [`Queue::resolve_ids_among_all`] finds
-    /// both.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` when `suffix` is not 1 to 32 hex digits.
-    pub async fn resolve_ids(&self, suffix: &str) -> Result<Vec<JobMatch>, Error> {
-        let suffix = IdSuffix::new(suffix)?;
-        if let Some(id) = suffix.whole_id() {
-            let job = self.get_job(id).await?;
-            return Ok(job.map(|job| JobMatch { id, queue: job.queue, state: job.state }).into_iter().collect());
-        }
-        let recent = self.run(ResolveSuffix { suffix: suffix.clone(), newest: Some(NEWEST_JOBS) }).await?;
-        match recent.is_empty() {
-            true => self.run(ResolveSuffix { suffix, newest: None }).await,
-            false => Ok(recent),
-        }
-    }
-
-    /// Does what [`Queue::resolve_ids`] does, but always searches all jobs. For actions that must not hit the wrong
-    /// job.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` when `suffix` is not 1 to 32 hex digits.
-    pub async fn resolve_ids_among_all(&self, suffix: &str) -> Result<Vec<JobMatch>, Error> {
-        let suffix = IdSuffix::new(suffix)?;
-        match suffix.whole_id() {
-            Some(_) => self.resolve_ids(suffix.digits()).await,
-            None => self.run(ResolveSuffix { suffix, newest: None }).await,
-        }
-    }
-
     /// Makes jobs pending and ready again and resets their retry count; returns how many.
     ///
     /// Jobs in progress are only restarted with `force`; their workers then get `LeaseLost`. Jobs restarted on a
@@ -317,26 +185,6 @@ impl Queue {
         }
     }
 
-    /// Creates a job with the payload of another and returns its id. The payload is stored once and shared.
-    ///
-    /// The copy inherits priority (unless the options give one other than 0), description and number of retries unless
-    /// the options give others, and always the delays and the jitter. The options `codec`, `key_hold`, `on_conflict`,
-    /// `backoff` and `jitter_percent` have no effect: a key is reserved while the copy is active.
-    ///
-    /// # Errors
-    ///
-    /// `JobNotFound`, `QueueNotFound`; `KeyConflict` when the key is reserved in the queue; `Invalid`.
-    pub async fn copy_job(&self, id: Uuid, queue: &str, options: EnqueueOptions) -> Result<Uuid, Error> {
-        let priority = Some(options.priority).filter(|priority| *priority != 0);
-        let new = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options)?;
-        let copy = CopyJob { source: id, id: new.id, queue: new.queue, priority, options: new.options };
-        let copied = copy.id;
-        let queue_id = self.run(copy).await?;
-        self.notify_local_workers();
-        self.notify_other_processes(queue_id);
-        Ok(copied)
-    }
-
     /// Changes jobs, 1,000 in one statement. Those that another transaction has locked are retried, apart from the
     /// others, until the lock timeout has passed.
     async fn in_bulk<O>(
@@ -350,7 +198,7 @@ impl Queue {
         let link = self.link();
         let mut changes = vec![Change::Locked; ids.len()];
         let mut remaining: Vec<usize> = (0..ids.len()).collect();
-        let (mut deadline, mut pause) = (None, FIRST_PAUSE);
+        let (mut deadline, mut pauses) = (None, 0);
         loop {
             for indices in remaining.chunks(MAX_BATCH) {
                 let reply = match self.run(operation(indices.iter().map(|index| ids[*index]).collect())).await {
@@ -368,11 +216,12 @@ impl Queue {
             self.notify_local_workers();
             remaining.retain(|index| changes[*index] == Change::Locked);
             let deadline = *deadline.get_or_insert_with(|| link.now() + link.lock_timeout);
-            if remaining.is_empty() || link.now() + pause > deadline {
+            let left = deadline.since(link.now());
+            if remaining.is_empty() || left.is_zero() {
                 return Ok((BulkReport { changes }, None));
             }
-            self.sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            link.runtime.sleep(pause_after(pauses).min(left)).await;
+            pauses += 1;
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Sending statements: the driver, runtime, randomness and statements that all parts of a queue share.
 
-use crate::gate::Gates;
-use crate::{ConnectOptions, Driver, Error, Executor, Randomness, Runtime};
+use super::gates::Gates;
+use crate::ConnectOptions;
+use crate::driver::{Driver, Executor};
+use crate::runtime::{Randomness, Runtime};
 use futures_util::future::{Either, select};
-use pm_core::machine::Entropy;
+use pm_core::machine::{Entropy, Trouble};
 use pm_core::op::{Encoding, Privileges};
-use pm_core::{Catalog, Class, Failure, Instant, Operation, Plan, Rows, SchemaName, Statement, StatementId, Value};
+use pm_core::{
+    Catalog, Class, Error, Failure, Instant, Operation, Plan, Rows, SchemaName, Statement, StatementId, Value,
+};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -102,11 +106,11 @@ impl Link {
     }
 
     /// Returns the encoding of the database, which is queried once.
-    async fn encoding(&self, executor: &dyn Executor) -> Result<&str, Error> {
+    async fn encoding(&self, executor: &dyn Executor) -> Result<&str, Trouble> {
         if self.encoding.get().is_none() {
-            let rows = self.send_by(executor, &Encoding.plan()).await?;
+            let rows = self.send_by(executor, &Encoding.plan()).await.map_err(Trouble::Failed)?;
             // Another task may have set it first, to the same value.
-            drop(self.encoding.set(Encoding.interpret(&rows)?));
+            drop(self.encoding.set(Encoding.interpret(&rows).map_err(Trouble::Refused)?));
         }
         Ok(self.encoding.get().map(String::as_str).unwrap_or_default())
     }
@@ -170,7 +174,11 @@ impl Link {
     }
 
     /// Runs one operation in a caller's transaction, once.
-    pub(crate) async fn run_in<O: Operation>(&self, executor: &dyn Executor, operation: O) -> Result<O::Output, Error> {
+    pub(crate) async fn run_in<O: Operation>(
+        &self,
+        executor: &dyn Executor,
+        operation: O,
+    ) -> Result<O::Output, Trouble> {
         let plan = operation.plan();
         let fitted = match plan.has_uncommon_text() {
             // An unstorable text would abort the transaction, so the encoding is queried first, on the same
@@ -185,18 +193,18 @@ impl Link {
         };
         drop(plan);
         match reply {
-            Ok(rows) => Ok(operation.interpret(&rows)?),
-            Err(failure) => Err(operation.refusal(&failure).map_or_else(|| failure.into(), Error::from)),
+            Ok(rows) => operation.interpret(&rows).map_err(Trouble::Refused),
+            Err(failure) => Err(trouble(&operation, failure)),
         }
     }
 
     /// Runs one operation. Tries again after a transient failure, or if the connection was lost at once and repeating
     /// the statement is safe.
-    pub(crate) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
+    pub(crate) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Trouble> {
         let (mut tries, begin) = (1, self.now());
         loop {
             match self.send(&operation.plan()).await {
-                Ok(rows) => return Ok(operation.interpret(&rows)?),
+                Ok(rows) => return operation.interpret(&rows).map_err(Trouble::Refused),
                 Err(failure) if tries < MAX_TRIES && is_transient(&failure) => tries += 1,
                 // Usually the session had already ended. A statement that ran into its timeout is not repeated.
                 Err(failure)
@@ -207,11 +215,16 @@ impl Link {
                 {
                     tries += 1;
                 }
-                Err(failure) => return Err(operation.refusal(&failure).map_or_else(|| failure.into(), Error::from)),
+                Err(failure) => return Err(trouble(&operation, failure)),
             }
             self.runtime.sleep(Duration::from_millis(20) * tries).await;
         }
     }
+}
+
+/// Returns the operation's own refusal, if the failure means one.
+fn trouble(operation: &impl Operation, failure: Failure) -> Trouble {
+    operation.refusal(&failure).map_or(Trouble::Failed(failure), Trouble::Refused)
 }
 
 /// Returns how long sending the payloads may take, before the server's statement timeout begins.

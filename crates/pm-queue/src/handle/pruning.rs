@@ -32,8 +32,7 @@ impl Queue {
     /// As [`Queue::delete_queue`].
     pub async fn begin_deletion(&self, name: &str) -> Result<Pruning, Error> {
         let queue_id = self.run(BeginQueueDeletion { name: QueueName::new(name)? }).await?;
-        self.notify_local_workers();
-        self.notify_other_processes(queue_id);
+        self.notify_of_change(queue_id);
         Ok(Pruning::new(self.clone(), Some(queue_id)))
     }
 
@@ -100,7 +99,7 @@ impl Pruning {
         self.passes += 1;
         self.is_finished = self.queue_id.is_none() || remaining == 0 || self.passes == MAX_PASSES;
         if !self.is_finished {
-            self.queue.sleep(Duration::from_millis(10) * self.passes).await;
+            self.queue.link().runtime.sleep(Duration::from_millis(10) * self.passes).await;
         }
         Ok(())
     }

@@ -1,9 +1,7 @@
 //! The stream of jobs that a worker gets.
 
-use crate::ack::{JobAck, Worker};
-use crate::job::PendingJob;
-use crate::link::Link;
-use crate::worker::LocalWorkers;
+use crate::sending::Link;
+use crate::worker::{JobAck, LocalWorkers, PendingJob, Worker};
 use crate::{Error, ErrorKind};
 use futures_util::Stream;
 use pm_core::Reason;
@@ -76,8 +74,8 @@ impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
         let now = link.now();
         let taken = {
             let mut state = worker.lock();
-            if let Some(error) = state.waiters.errors.pop_front() {
-                return Poll::Ready(Some(Err(error)));
+            if let Some(trouble) = state.waiters.errors.pop_front() {
+                return Poll::Ready(Some(Err(trouble.into())));
             }
             match state.machine.next_job(now) {
                 Some(taken) => taken,

@@ -1,8 +1,9 @@
-//! Maintenance in a process without streams.
+//! Maintenance in a process without streams: reap, promote, and all of it step by step.
 
-use crate::link::CoreEntropy;
+use crate::sending::CoreEntropy;
 use crate::{Error, ErrorKind, Queue};
 use pm_core::machine::{self, MaintenanceOptions, MaintenanceReport, Request};
+use pm_core::op::{Promote, Reap};
 use std::time::Duration;
 
 /// The interval between checks for work that other processes may have added: of tools, and of [`Queue::run_reaper`].
@@ -22,6 +23,48 @@ pub struct Maintenance {
 }
 
 impl Queue {
+    /// Ends expired leases with the reason `lease expired`; returns how many, and the time until the next lease
+    /// expires.
+    ///
+    /// The time is `None` when no job is in progress. Streams reap automatically. Concurrent calls share the work. The
+    /// cost grows with the number of jobs in progress, not with the backlog.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Schema` or `Database`.
+    pub async fn reap(&self) -> Result<(u64, Option<Duration>), Error> {
+        let mut total = 0;
+        loop {
+            let reaped = self.run(Reap { limit: Reap::BATCH, seed: self.random_seed() }).await?;
+            total += reaped.reaped;
+            if reaped.reaped < Reap::BATCH as u64 {
+                self.notify_idle(total).await;
+                return Ok((total, reaped.next_expiry));
+            }
+        }
+    }
+
+    /// Makes scheduled jobs ready that have become due; returns how many, and the time until the next one is due.
+    ///
+    /// Streams promote automatically. Concurrent calls share the work. The cost is about 9 µs per promoted job, and
+    /// does not depend on the number of scheduled jobs.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Schema` or `Database`.
+    pub async fn promote(&self) -> Result<(u64, Option<Duration>), Error> {
+        let (mut total, mut bound) = (0, None);
+        loop {
+            let promoted = self.run(Promote { limit: Promote::BATCH, bound }).await?;
+            total += promoted.promoted;
+            if promoted.promoted < Promote::BATCH as u64 {
+                self.notify_idle(total).await;
+                return Ok((total, promoted.next_due));
+            }
+            bound = promoted.upto;
+        }
+    }
+
     /// Returns maintenance that prunes at this interval, or not at all for `None`. Nothing is sent before the first
     /// [`Maintenance::step`].
     pub fn maintenance(&self, prune_every: Option<Duration>) -> Maintenance {
@@ -59,7 +102,7 @@ impl Maintenance {
             let entropy = &mut CoreEntropy(&*link.randomness);
             let Some(request) = self.machine.poll_request(link.now(), entropy) else {
                 let until = self.machine.poll_timeout().map_or(LONGEST_WAIT, |(at, _)| at.since(link.now()));
-                self.queue.sleep(until.min(LONGEST_WAIT)).await;
+                link.runtime.sleep(until.min(LONGEST_WAIT)).await;
                 continue;
             };
             let reply = link.send(&request.plan()).await;

@@ -1,6 +1,6 @@
 //! The traits that a driver implements: it carries statements to the database and rows back.
 
-use crate::Room;
+use super::Room;
 use pm_core::{Failure, Rows, Statement, Value};
 use std::pin::Pin;
 
@@ -38,7 +38,8 @@ pub trait Executor: Send + Sync {
 /// within 30 s ([`StreamOptions::idle_poll`](crate::StreamOptions::idle_poll)).
 ///
 /// ```no_run
-/// # use pm_queue::{EnqueueOptions, Error, Executor, Queue, WithoutNotify};
+/// # use pm_queue::{EnqueueOptions, Error, Queue};
+/// # use pm_queue::driver::{Executor, WithoutNotify};
 /// # async fn order(queue: &Queue, inside: &dyn Executor) -> Result<(), Error> {
 /// queue.enqueue_in(&WithoutNotify(inside), "mails", "order confirmed", EnqueueOptions::default()).await?;
 /// // PREPARE TRANSACTION 'order 7'. When all participants have prepared: COMMIT PREPARED 'order 7'. Then:
@@ -84,6 +85,12 @@ pub trait Driver: Executor + 'static {
     /// [`statement.id.class()`](pm_core::StatementId::class) returns the class of a statement.
     fn room(&self) -> Room {
         Room::default()
+    }
+
+    /// Returns whether the driver opens its connections itself, and sends [`opening_script`](super::opening_script) on
+    /// each (default true). On other connections [`Queue::open`](crate::Queue::open) does what is needed of it.
+    fn opens_connections(&self) -> bool {
+        true
     }
 
     /// Returns a listener on a channel, or `None` if this driver cannot listen; workers then only poll.

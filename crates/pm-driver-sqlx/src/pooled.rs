@@ -3,10 +3,12 @@
 use crate::listener::ChannelListener;
 use crate::server::Server;
 use crate::statement::{failure, rows, unreachable};
-use pm_queue::{
-    BorrowedConnection, BoxFuture, ConnectOptions, Driver, Error, Executor, Failure, Listener, Room, Rows, Runtime,
-    SESSION_MARK, Statement, Value, listen_script, opening_script, session_guard,
+use pm_queue::driver::{
+    BorrowedConnection, BoxFuture, Driver, Executor, Failure, Listener, Room, Rows, SESSION_MARK, Statement, Value,
+    listen_script, opening_script, session_guard,
 };
+use pm_queue::runtime::Runtime;
+use pm_queue::{ConnectOptions, Error};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres};
@@ -202,6 +204,10 @@ impl Executor for Sqlx {
 impl Driver for Sqlx {
     fn room(&self) -> Room {
         self.room
+    }
+
+    fn opens_connections(&self) -> bool {
+        self.server.is_some()
     }
 
     fn run_script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<(), Failure>> {

@@ -1,8 +1,8 @@
 //! The listener for notifications, one for each queue handle and its clones.
 
-use crate::link::Link;
+use crate::driver::{BoxFuture, Listener};
+use crate::sending::Link;
 use crate::worker::LocalWorkers;
-use crate::{BoxFuture, Listener};
 use futures_util::future::{Either, select};
 use pm_core::op::Notification;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -1,0 +1,166 @@
+//! Acks: what a handler holds of a job, and what dropping it does.
+
+use super::waiters::Worker;
+use crate::sending::{Link, Outcome, add_waker};
+use pm_core::machine::{self, Trouble};
+use pm_core::{Lease, Reason, Verdict};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use uuid::Uuid;
+
+/// The handle by which a worker settles a job: commit, soft fail, hard fail or release.
+///
+/// Calling one of these methods queues the settlement at once; the worker's task sends it together with others.
+/// Dropping the returned future does not cancel it. Dropping the ack without settling soft-fails the job, with the
+/// reason `dropped without ack`, or `panicked` while unwinding. That works on any thread, inside or outside a runtime,
+/// and does not block. With [`catch_panic`](crate::catch_panic) the reason contains the panic's message.
+#[must_use = "dropping an ack soft-fails its job"]
+pub struct JobAck {
+    pub(super) worker: Arc<Worker>,
+    pub(super) link: Arc<Link>,
+    pub(super) lease: Lease,
+    attempt: u32,
+    pub(super) state: AckState,
+    /// Why the payload could not be decoded; dropping the ack then settles the job as unreadable.
+    unreadable: Option<Reason>,
+}
+
+/// Decides what dropping an ack does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AckState {
+    /// Dropping the ack soft-fails the job, or settles it as unreadable.
+    Live,
+    /// A caller's transaction, which may still be open, settles the job: dropping the ack leaves the lease to expire.
+    InTransaction,
+    /// [`JobAck::leave`] was called: the lease is left to expire.
+    Left,
+    /// The settlement is queued or applied.
+    Settled,
+}
+
+impl JobAck {
+    pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32) -> Self {
+        JobAck { worker, link, lease, attempt, state: AckState::Live, unreadable: None }
+    }
+
+    /// Marks the job's payload as unreadable, for this reason.
+    pub(crate) fn of_unreadable(mut self, reason: Reason) -> Self {
+        self.unreadable = Some(reason);
+        self
+    }
+
+    /// Returns the job's id.
+    pub fn id(&self) -> Uuid {
+        self.lease.job
+    }
+
+    /// Returns the number of attempts, this one included. The first attempt is 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Returns the lease: the job's id and the lease number, which is the fencing token of its settlement.
+    pub fn lease(&self) -> Lease {
+        self.lease
+    }
+
+    /// Gives up the ack without settling, and returns the lease; the job stays in progress.
+    ///
+    /// The lease is no longer extended: when it expires, the job is reaped. To hand the job over to another process,
+    /// pass it the lease; it ends the job with [`Queue::change_jobs`](crate::Queue::change_jobs) and the lease as
+    /// precondition.
+    pub fn leave(mut self) -> Lease {
+        self.state = AckState::Left;
+        self.lease
+    }
+
+    /// Returns a future that completes when the lease can no longer be trusted. Stop working then: another worker may
+    /// have the job.
+    ///
+    /// It also completes once the ack was used or dropped. It borrows nothing. After the machine was suspended it
+    /// completes within 5 s, because the runtime's timers may stop during a suspend.
+    pub fn lost(&self) -> Lost {
+        Lost { worker: self.worker.clone(), link: self.link.clone(), lease: self.lease }
+    }
+
+    /// Returns the random bits for the jitter of a retry.
+    pub(crate) fn random_for(&self, verdict: &Verdict) -> u64 {
+        if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 }
+    }
+
+    /// Queues a settlement, and returns its outcome.
+    ///
+    /// # Errors
+    ///
+    /// As `check_running` of the worker's state.
+    pub(super) fn queue_settlement(
+        &mut self,
+        verdict: Verdict,
+    ) -> Result<Outcome<machine::Worker, ()>, Option<Trouble>> {
+        self.state = AckState::Settled;
+        let (lease, now, random) = (self.lease, self.link.now(), self.random_for(&verdict));
+        let mut wakers = Vec::new();
+        let outcome = self.worker.request(
+            |waiters| &mut waiters.settled,
+            |state| {
+                wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
+                state.check_running(now)?;
+                Ok(state.machine.settle(lease, verdict, now, random))
+            },
+        );
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        outcome
+    }
+}
+
+impl std::fmt::Debug for JobAck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobAck").field("lease", &self.lease).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+impl Drop for JobAck {
+    fn drop(&mut self) {
+        match self.state {
+            AckState::Settled => {}
+            AckState::InTransaction | AckState::Left => {
+                let lease = self.lease;
+                let wakers = self.worker.update(|state| {
+                    state.machine.forget(&lease);
+                    state.waiters.losses.remove(&lease).unwrap_or_default()
+                });
+                wakers.into_iter().for_each(std::task::Waker::wake);
+            }
+            AckState::Live => {
+                let verdict = match self.unreadable.take() {
+                    Some(reason) => Verdict::Unreadable(reason),
+                    None if std::thread::panicking() => Verdict::SoftFail(Reason::new("panicked")),
+                    None => Verdict::SoftFail(Reason::new("dropped without ack")),
+                };
+                drop(self.queue_settlement(verdict));
+            }
+        }
+    }
+}
+
+/// A future that completes when a lease can no longer be trusted; see [`JobAck::lost`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Lost {
+    worker: Arc<Worker>,
+    link: Arc<Link>,
+    lease: Lease,
+}
+
+impl Future for Lost {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.worker.lock();
+        if state.has_ended || !state.machine.is_trusted(&self.lease, self.link.now()) {
+            return Poll::Ready(());
+        }
+        add_waker(state.waiters.losses.entry(self.lease).or_default(), cx);
+        Poll::Pending
+    }
+}

@@ -1,0 +1,124 @@
+//! Settling a job through its ack, and extending its lease.
+
+use super::ack::JobAck;
+use crate::Error;
+use crate::sending::Outcome;
+use pm_core::machine::{self, Trouble};
+use pm_core::{Reason, Verdict};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+impl JobAck {
+    /// Finishes the job: the work is done.
+    ///
+    /// The future resolves to `Ok` when the settlement is durable. Settlements queued while a statement is in flight
+    /// share the next one, so each costs only a part of a statement.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` when another worker or an operator has taken the job; `Unavailable` when the database could not be
+    /// reached until 30 s after the lease's end, or the runtime that served the queue has ended.
+    pub fn commit(self) -> Settling {
+        self.settle(Verdict::Commit)
+    }
+
+    /// Soft-fails the job: it is retried after the next delay of its backoff, or has failed if no retry is left.
+    ///
+    /// The reason is stored with the job: the first 8 KiB, with NUL and the characters that the database's encoding
+    /// cannot store replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn soft_fail(self, reason: impl AsRef<str>) -> Settling {
+        self.settle(Verdict::SoftFail(Reason::new(reason.as_ref())))
+    }
+
+    /// Hard-fails the job: it has failed, and is not retried. The reason is stored as for a soft fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn hard_fail(self, reason: impl AsRef<str>) -> Settling {
+        self.settle(Verdict::HardFail(Reason::new(reason.as_ref())))
+    }
+
+    /// Releases the job without counting an attempt: it keeps its position and its retry count.
+    ///
+    /// A release leaves no record in the job's history. So if its reply is lost and another worker has claimed the job
+    /// since, the result is `LeaseLost` although the release was applied.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn release(self) -> Settling {
+        self.settle(Verdict::Release)
+    }
+
+    /// Puts the job back for another worker, because this one cannot decode its payload.
+    ///
+    /// For workers that decode payloads themselves; a stream does this for its payload type. No retry is counted. The
+    /// job becomes ready again after 1, 5 and 25 minutes, then every 25 minutes, and fails with this reason if no
+    /// worker could decode it for 24 hours.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn unreadable(self, reason: impl AsRef<str>) -> Settling {
+        self.settle(Verdict::Unreadable(Reason::new(reason.as_ref())))
+    }
+
+    /// Extends the lease to its full length from now and returns the time that remains.
+    ///
+    /// The heartbeat does this automatically for up to an hour; see
+    /// [`StreamOptions::heartbeat`](crate::StreamOptions::heartbeat).
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` when another worker or an operator has taken the job; `Unavailable` when the database could not be
+    /// reached before the lease's end.
+    pub async fn refresh_lock(&mut self) -> Result<Duration, Error> {
+        let (lease, now) = (self.lease, self.link.now());
+        let extension = self.worker.request(
+            |waiters| &mut waiters.extended,
+            |state| {
+                state.check_running(now)?;
+                Ok(state.machine.extend(lease))
+            },
+        );
+        extension.map_err(error)?.await.map_err(error)
+    }
+
+    fn settle(mut self, verdict: Verdict) -> Settling {
+        Settling(self.queue_settlement(verdict))
+    }
+}
+
+/// The outcome of a settlement, as a future. Dropping it does not cancel the settlement.
+#[must_use = "the settlement is queued but not confirmed: `.await` it, or call `.detach()`"]
+pub struct Settling(Result<Outcome<machine::Worker, ()>, Option<Trouble>>);
+
+impl Settling {
+    /// Drops the future without waiting for the outcome; the settlement is sent all the same.
+    ///
+    /// A stream yields no further job while 10,000 settlements are not applied, and
+    /// [`Queue::close`](crate::Queue::close) waits for all of them.
+    pub fn detach(self) {}
+}
+
+impl Future for Settling {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(outcome) => Pin::new(outcome).poll(cx).map_err(error),
+            Err(trouble) => Poll::Ready(Err(error(trouble.take()))),
+        }
+    }
+}
+
+/// Returns the error for a request's trouble, or for the end of the task without an outcome.
+fn error(trouble: Option<Trouble>) -> Error {
+    trouble.map_or_else(Error::no_task, Error::from)
+}

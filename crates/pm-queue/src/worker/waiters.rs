@@ -1,0 +1,93 @@
+//! What a worker's task shares with streams and acks.
+
+use crate::sending::{Driven, Outcomes, Shared, State};
+use pm_core::machine::{self, Trouble, WorkerEvent};
+use pm_core::{Error, Instant, Lease};
+use std::collections::{HashMap, VecDeque};
+use std::task::Waker;
+use std::time::Duration;
+
+/// A worker's machine, which its task drives.
+pub(crate) type Worker = Shared<machine::Worker>;
+
+/// The maximum number of errors kept for a stream that is not polled.
+const MAX_ERRORS: usize = 16;
+
+/// The futures that wait on a worker.
+#[derive(Default)]
+pub(crate) struct WorkerWaiters {
+    pub(crate) settled: Outcomes<()>,
+    pub(crate) extended: Outcomes<Duration>,
+    /// The errors that the stream yields next.
+    pub(crate) errors: VecDeque<Trouble>,
+    /// Wakes the stream.
+    pub(crate) stream: Option<Waker>,
+    /// The futures that wait for the loss of a lease.
+    pub(crate) losses: HashMap<Lease, Vec<Waker>>,
+    /// The futures that wait until a lease is not being extended.
+    pub(crate) no_longer_extending: Vec<(Lease, Waker)>,
+    /// The longest interval between polls while the listener is connected; none for a worker without listener.
+    pub(crate) idle_poll: Option<Duration>,
+    /// Whether leases that have expired count as settled.
+    pub(crate) closing: bool,
+    pub(crate) closers: Vec<Waker>,
+}
+
+impl Driven for machine::Worker {
+    type Waiters = WorkerWaiters;
+
+    fn dispatch(state: &mut State<Self>, _now: Instant, wake: &mut Vec<Waker>) {
+        let State { machine, waiters, .. } = state;
+        while let Some(event) = machine.poll_event() {
+            match event {
+                WorkerEvent::Settled { request_id, outcome } => {
+                    waiters.settled.deliver(request_id, outcome, wake);
+                }
+                WorkerEvent::Extended { request_id, outcome } => {
+                    waiters.extended.deliver(request_id, outcome, wake);
+                }
+                WorkerEvent::LeaseLost(lease) => wake.extend(waiters.losses.remove(&lease).unwrap_or_default()),
+                // A stream that is not polled does not need every failure.
+                WorkerEvent::Failed(_) if waiters.errors.len() >= MAX_ERRORS => {}
+                WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble),
+            }
+        }
+        // Only in these cases: a stream polled by the same task would otherwise wake this task again and again.
+        wake.extend(
+            waiters
+                .no_longer_extending
+                .extract_if(.., |(lease, _)| !machine.is_extending(lease))
+                .map(|(_, waker)| waker),
+        );
+        if machine.has_job() || machine.is_draining() || !waiters.errors.is_empty() {
+            wake.extend(waiters.stream.take());
+        }
+    }
+
+    fn is_finished(state: &State<Self>, now: Instant) -> bool {
+        state.machine.is_drained() || (state.waiters.closing && state.machine.is_drained_or_ended(now))
+    }
+
+    fn finished_at(state: &State<Self>) -> Option<Instant> {
+        state.waiters.closing.then(|| state.machine.last_lease_end()).flatten()
+    }
+
+    fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
+        let waiters = &mut state.waiters;
+        waiters.settled.end(wake);
+        waiters.extended.end(wake);
+        wake.extend(waiters.losses.drain().flat_map(|(_, wakers)| wakers));
+        wake.extend(waiters.stream.take());
+        wake.extend(waiters.no_longer_extending.drain(..).map(|(_, waker)| waker));
+        wake.append(&mut waiters.closers);
+    }
+}
+
+impl State<machine::Worker> {
+    /// Refuses a request if the task has ended, so that none is sent any more. The error is `None` if the lease has not
+    /// ended.
+    pub(crate) fn check_running(&self, now: Instant) -> Result<(), Option<Trouble>> {
+        let ended = self.machine.is_drained_or_ended(now);
+        if self.has_ended { Err(ended.then_some(Trouble::Refused(Error::LeaseLost))) } else { Ok(()) }
+    }
+}
