@@ -1,6 +1,6 @@
 //! What the façade promises besides the lifecycle: limits in bytes, retry deadlines, health, application names.
 
-use pm_core::op::{Claim, JobFilter as ListedJobs, LineCursor, ListJobs};
+use pm_core::op::{Claim, LineCursor, ListJobs};
 use pm_driver_tokio_postgres::{Codec, ConnectOptions, EnqueueOptions, ErrorKind, JobFilter, State, connect_with};
 use pm_sandbox::{Server, ServerOptions};
 use pm_tests::{Direct, Fixture, Loss, Proxy, TIMEOUT, eventually, next, run_in, take, unattended, within};
@@ -85,8 +85,8 @@ async fn a_page_of_failed_or_old_jobs_is_found_without_a_scan() {
     let mut direct = Direct::to(&fixture.database.url()).await;
     direct.client.batch_execute("vacuum analyze pm.job").await.unwrap();
     direct.client.batch_execute(&ConnectOptions::default().session_script()).await.unwrap();
-    let failed = ListedJobs { state: Some(State::Failed), ..Default::default() };
-    for (filter, expected) in [(failed, 3), (ListedJobs { after: Some(oldest), ..Default::default() }, 50)] {
+    let failed = JobFilter::default().state(State::Failed);
+    for (filter, expected) in [(failed, 3), (JobFilter::default().after(oldest), 50)] {
         let transaction = direct.client.transaction().await.unwrap();
         let before = pages_read(&transaction).await;
         let listed = run_in(&transaction, ListJobs { filter }).await;

@@ -108,9 +108,8 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
     let without = |job: &NewJob| NewJob { options: EnqueueOptions::default(), ..job.clone() };
     let keyless: Vec<_> = new.iter().map(without).collect();
     let one = ready[0];
-    let page = |state, queue: Option<&str>| ListJobs {
-        filter: JobFilter { state, queue: queue.map(queue_name), ..JobFilter::default() },
-    };
+    let page = |filter| ListJobs { filter };
+    let all = JobFilter::default();
     let followed = ["tasks", "mail", "film"].map(queue_name).to_vec();
     let lease = Lease { job: one, number: 7 };
     vec![
@@ -131,8 +130,8 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("payload", &Payload { id: one }.plan(), 12),
         probe("attempts", &Attempts { id: failed[0] }.plan(), 12),
         probe("head of a queue", &NextJobs { queue: queue_name("tasks"), limit: 10 }.plan(), 600),
-        probe("page of jobs", &page(None, None).plan(), 1_300),
-        probe("page of failed jobs", &page(Some(State::Failed), Some("tasks")).plan(), 1_000),
+        probe("page of jobs", &page(all.clone()).plan(), 1_300),
+        probe("page of failed jobs", &page(all.state(State::Failed).queue("tasks")).plan(), 1_000),
         probe("finish 100", &EndJobs::done(ready.clone()).plan(), 2_500),
         probe("fail 100", &EndJobs::failed(ready.clone(), "no").plan(), 4_000),
         probe(

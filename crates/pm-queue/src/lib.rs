@@ -32,12 +32,12 @@ mod worker;
 pub use codec::RawPayload;
 pub use connecting::ConnectOptions;
 pub use error::{Error, ErrorKind};
-pub use handle::{BulkAction, BulkReport, Health, JobFilter, Maintenance, Pruning, Queue, QueueStats, Schedule, Stats};
+pub use handle::{BulkAction, BulkReport, Health, Maintenance, Pruning, Queue, QueueStats, Schedule, Stats};
 pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::grants::{RoleKind, grant_script};
 pub use pm_core::machine::{Enqueued, MaintenanceReport};
 pub use pm_core::op::{
-    AttemptRecord, Change, Count, Head, JobMatch, Precondition, QueueActivity, QueueSummary, TableSize,
+    AttemptRecord, Change, Count, Head, JobFilter, JobMatch, Precondition, QueueActivity, QueueSummary, TableSize,
 };
 pub use pm_core::{
     Advice, Backoff, Codec, Cron, Ending, EnqueueOptions, Failure, IdSuffix, InitialState, JobMetadata, KeyHold, Lease,

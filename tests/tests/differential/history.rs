@@ -189,9 +189,9 @@ impl<'a> History<'a> {
         self.run(&Activity { window: HALF_MINUTE * 7 }).await?;
         self.run(&QueueHealths { threshold: HALF_MINUTE * 4 }).await?;
         let state = State::ALL[limit % 5];
-        let filter = JobFilter { queue: Some(queue_name), state: Some(state), after: Some(id), limit };
+        let filter = JobFilter::default().queue(queue_name.as_str()).state(state).after(id).limit(limit);
         self.run(&ListJobs { filter }).await?;
-        let filter = JobFilter { limit, ..JobFilter::default() };
+        let filter = JobFilter::default().limit(limit);
         self.run(&ListJobs { filter }).await?;
         let suffix = IdSuffix::new(&id.simple().to_string()[30..]).expect("hex digits");
         self.run(&ResolveSuffix { suffix, newest: (limit > 4).then_some(limit) }).await.map(drop)

@@ -5,7 +5,7 @@ use crate::job::JobMetadata;
 use crate::lease::Ending;
 use crate::statement::{Declaration, roles};
 use crate::wire::{Parameter, Rows, Value, columns};
-use crate::{Codec, Error, IdSuffix, Operation, Params, QueueName, State, StatementId, Timestamp};
+use crate::{Codec, Error, IdSuffix, Operation, Params, State, StatementId, Timestamp};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -19,22 +19,49 @@ pub struct ListJobs {
     pub filter: JobFilter,
 }
 
-/// Which jobs to list.
+/// Which jobs to list. Jobs are listed newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JobFilter {
-    /// Only jobs of this queue.
-    pub queue: Option<QueueName>,
-    /// Only jobs in this state, as shown.
+    /// Only jobs of the queue of this name, which is not checked here.
+    pub queue: Option<String>,
+    /// Only jobs in this state; [`State::Paused`] also means the pending jobs of a paused queue.
     pub state: Option<State>,
-    /// Only jobs older than this one: the last id of the previous page.
+    /// Only jobs older than this one. To get the next page, give the last id of the page before.
     pub after: Option<Uuid>,
-    /// The maximum number of jobs (default 100).
+    /// The maximum number of jobs to return (default 100).
     pub limit: usize,
 }
 
 impl Default for JobFilter {
     fn default() -> Self {
         JobFilter { queue: None, state: None, after: None, limit: 100 }
+    }
+}
+
+impl JobFilter {
+    /// Lists only jobs of this queue.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = Some(queue.into());
+        self
+    }
+
+    /// Lists only jobs in this state.
+    pub fn state(mut self, state: State) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Lists only jobs older than this one.
+    pub fn after(mut self, after: Uuid) -> Self {
+        self.after = Some(after);
+        self
+    }
+
+    /// Sets the maximum number of jobs to return.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
     }
 }
 
@@ -47,7 +74,7 @@ impl Operation for ListJobs {
     fn params(&self) -> Params<'_> {
         let filter = &self.filter;
         vec![
-            filter.queue.as_ref().map(|queue| queue.as_str()).param(),
+            filter.queue.as_deref().param(),
             filter.state.map(|state| state.code()).param(),
             filter.after.param(),
             filter.limit.param(),

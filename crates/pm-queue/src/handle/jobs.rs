@@ -34,8 +34,7 @@ impl Queue {
     ///
     /// `QueueNotFound` when the filter names a queue that does not exist.
     pub async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobMetadata>, Error> {
-        let filter = filter.into_core()?;
-        let queue = filter.queue.clone();
+        let queue = filter.queue.as_deref().map(QueueName::new).transpose()?;
         let jobs = self.run(ListJobs { filter }).await?;
         if let (true, Some(name)) = (jobs.is_empty(), queue) {
             self.run(Settings { name }).await?;

@@ -6,7 +6,6 @@ mod doctor;
 mod enqueue;
 mod enqueue_in;
 mod fetch;
-mod filter;
 mod jobs;
 mod maintenance;
 mod opening;
@@ -18,7 +17,6 @@ mod stats;
 mod streams;
 
 pub use bulk::{BulkAction, BulkReport};
-pub use filter::JobFilter;
 pub use maintenance::Maintenance;
 pub use pruning::Pruning;
 pub use queue::{Health, Queue};
