@@ -210,6 +210,31 @@ async fn the_first_retries_are_spread_over_two_seconds_by_default() {
         job.into_parts().1.soft_fail("the service is down").detach();
     }
     fixture.queue.close().await;
+    assert_spread_over_two_seconds(&fixture);
+}
+
+/// So are those of jobs whose worker died.
+#[tokio::test]
+async fn the_first_retries_of_the_reaped_are_spread_over_two_seconds_too() {
+    let fixture = Fixture::new().await;
+    let lease = SettingsChange::new().lease(Duration::from_secs(1));
+    fixture.queue.set_queue_settings("tasks", lease).await.unwrap();
+    fixture.put_many(100).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let taken = pm_tests::take(&mut jobs, 100).await;
+    // A stream would promote the jobs when they are due.
+    drop(jobs);
+    let reaped = async || {
+        fixture.queue.reap().await.expect("the reap succeeds");
+        fixture.number("select count(*) from pm.job where reason = 'lease expired'") == 100
+    };
+    eventually("all are reaped", TIMEOUT, reaped).await;
+    assert_spread_over_two_seconds(&fixture);
+    drop(taken);
+}
+
+/// Asserts that 100 jobs have failed once and are retried within 2 s, in either second at least 20 of them.
+fn assert_spread_over_two_seconds(fixture: &Fixture) {
     assert_eq!(fixture.number("select count(*) from pm.job where retry_count = 1"), 100);
     let within = "from pm.job join pm.attempt on job_id = id where run_at - attempt.ended_at";
     assert_eq!(fixture.number(&format!("select count(*) {within} between '0' and '2 s'")), 100);
