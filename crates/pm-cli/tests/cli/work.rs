@@ -4,6 +4,7 @@ use crate::support::Fixture;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Lines};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -272,12 +273,26 @@ fn await_exit(process: &str) {
 /// The job runs again when its lease has expired; a surviving command would run at the same time.
 #[test]
 fn commands_die_with_a_worker_that_is_killed() {
+    kill_worker(|worker| rustix::process::kill_process(worker, Signal::KILL).unwrap());
+}
+
+/// As a shell or a supervisor may do it.
+#[test]
+fn commands_die_with_a_worker_that_is_killed_with_its_process_group() {
+    kill_worker(|worker| rustix::process::kill_process_group(worker, Signal::KILL).unwrap());
+}
+
+/// Runs a command that ignores signals, kills its worker, the leader of a process group, and waits for the end of the
+/// command and its child.
+fn kill_worker(kill: impl FnOnce(rustix::process::Pid)) {
     let fixture = Fixture::with_queues(&["mail"]);
     let script = "sleep 1000 & echo $! > \"$HOME/child\"; echo $$ > \"$HOME/parent\"; trap '' TERM HUP INT; wait";
-    let mut working = work(&fixture, &[], script);
+    let mut command = fixture.command();
+    command.args(["work", "mail", "--ndjson", "--", "sh", "-c", script]).process_group(0);
+    let mut working = Working::start(&mut command);
     fixture.add(&["mail", "1"]);
     await_file(&fixture.home.path().join("parent"));
-    working.signal(Signal::KILL);
+    kill(rustix::process::Pid::from_child(&working.child));
     working.child.wait().unwrap();
     for name in ["child", "parent"] {
         await_exit(&std::fs::read_to_string(fixture.home.path().join(name)).unwrap());
