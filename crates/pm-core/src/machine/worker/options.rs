@@ -9,7 +9,7 @@ pub(super) const MAX_BATCH: usize = 500;
 /// The options of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// The queues from which it claims jobs; empty for a worker that only settles [adopted](Worker::adopt) jobs.
+    /// The queues from which it claims jobs; empty for a worker that only settles [adopted](super::Worker::adopt) jobs.
     pub queues: Vec<QueueName>,
     /// Its human-readable name.
     pub worker: String,
