@@ -1,4 +1,5 @@
-//! Benchmarks of pm against a hand-written baseline (the floor), in turns, on a durable private Postgres.
+//! Benchmarks of pm against a hand-written baseline (the floor) and other job queues, in turns, on a durable private
+//! Postgres.
 
 mod against;
 mod contender;
@@ -6,8 +7,11 @@ mod floor;
 mod idle;
 mod options;
 mod ours;
+mod peers;
 mod pickup;
+mod plot;
 mod report;
+mod side;
 mod sizes;
 mod testbed;
 mod work;
@@ -17,12 +21,17 @@ use floor::{Floor, Lean, OneTable};
 use options::Options;
 use ours::Ours;
 use report::Report;
+use side::Side;
 use std::process::ExitCode;
 use testbed::Testbed;
 use work::{Work, works};
 
-/// A result with any error: the benchmark only prints it.
-type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+/// Any error: the benchmark only prints it.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The jobs of a measurement of pick-up.
+const PICKUPS: usize = 500;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -31,12 +40,8 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut arguments = std::env::args().skip(1);
-    if let (Some(pickup::WORKER), Some(url)) = (arguments.next().as_deref(), arguments.next()) {
-        return exit_code(pickup::work(&url).await);
-    }
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(against::SIDE) {
-        return exit_code(against::work(arguments).await);
+    if arguments.next().as_deref() == Some(side::SIDE) {
+        return exit_code(side::work(arguments).await);
     }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
@@ -45,10 +50,11 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match &options.against {
-        Some(other) => exit_code(against::measure(other, &options).await),
-        None => exit_code(run(&options).await),
-    }
+    exit_code(match &options.against {
+        Some(other) => against::measure(other, &options).await,
+        None if options.peers => peers::measure(&options).await,
+        None => run(&options).await,
+    })
 }
 
 fn exit_code(outcome: Result<()>) -> ExitCode {
@@ -65,16 +71,17 @@ async fn run(options: &Options) -> Result<()> {
     let testbed = Testbed::start(options.statements).await?;
     let mut report = Report::against("floor");
     for round in 1..=options.rounds {
+        report.begin_round(round);
         for work in works(options) {
             eprintln!("round {round} of {}: {}", options.rounds, work.name);
             measure::<Ours>(&testbed, &work, options, &mut report).await?;
             measure::<Floor<OneTable>>(&testbed, &work, options, &mut report).await?;
             measure::<Floor<Lean>>(&testbed, &work, options, &mut report).await?;
-            // To measure another job queue, add a line here and a file beside ours.rs.
         }
     }
     if options.includes("P5") {
-        pickup::measure(&testbed, &mut report).await?;
+        eprintln!("pick-up by another process: {PICKUPS} jobs");
+        pickup::measure(&testbed, &Side::of::<Ours>()?, PICKUPS, &mut report).await?;
     }
     if options.includes("P6") {
         idle::measure(&testbed, &mut report).await?;
@@ -82,12 +89,7 @@ async fn run(options: &Options) -> Result<()> {
     if options.includes("P7") {
         sizes::measure(&testbed, options.quick, &mut report).await?;
     }
-    report.keep_only(|case| options.includes(case));
-    report.print();
-    if let Some(path) = &options.json {
-        report.write_json(path, &testbed.server_version().await?, options.rounds)?;
-    }
-    Ok(())
+    report.finish(options, &testbed).await
 }
 
 /// Measures one contender on one piece of work in a new database, and checks that the work was done.
@@ -105,14 +107,12 @@ async fn measure<C: Contender>(testbed: &Testbed, work: &Work, options: &Options
     work.run(&contender).await?;
     let spent = testbed.spent_since(before).await?;
     testbed.print_statements(C::NAME, &database.name).await?;
-    let (jobs, sql) = (work.jobs, if work.needs_backlog() { C::COUNT_ENDED } else { C::COUNT_ALL });
-    let counted = database.number(sql).await?;
+    let ended = C::COUNT_ENDED.filter(|_| work.needs_backlog());
+    let (jobs, counted) = (work.jobs, database.number(ended.unwrap_or(C::COUNT_ALL)).await?);
     if counted != i64::try_from(jobs)? {
         return Err(format!("{}, {}: {counted} jobs counted instead of {jobs}", work.name, C::NAME).into());
     }
     contender.close().await?;
-    for (case, what, value) in work.values(&spent) {
-        report.add(case, what, C::NAME, value);
-    }
+    report.add_all(C::NAME, work.values(&spent));
     database.drop().await
 }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
-usage: scripts/bench [--quick] [--rounds N] [--only NAME] [--json FILE] [--statements] [CASE …]
-       scripts/bench --against REV [--quick] [--rounds N] [--json FILE] [CASE …]
+usage: scripts/bench [--quick] [--rounds N] [--only NAME] [--json FILE] [--svg DIR] [--statements] [CASE …]
+       scripts/bench --peers [--quick] [--rounds N] [--jobs N] [--only NAME,…] [--json FILE] [--svg DIR] [CASE …]
+       scripts/bench --against REV [--quick] [--rounds N] [--json FILE] [--svg DIR] [CASE …]
 
-Cases, as in the performance targets (default: all but P5, P6 and P7):
+Cases, as in the performance targets (default: all but P5, P6 and P7; with --peers all but P6 and P7):
   P1a  drain, 32 handlers, every commit awaited     P1b  the same, commits detached
   P2   drain, 1 handler                             P3   enqueue one at a time
   P4   enqueue in bulk                              P5   pick-up by an idle worker (30 s)
@@ -16,14 +17,17 @@ Cases, as in the performance targets (default: all but P5, P6 and P7):
 --quick       fewer jobs
 --rounds N    how often each contender is measured (default 3; 7 with --against)
 --against REV compare with a build of that revision, on one server, in turns; the ratio is now / before
---only NAME   measure only ours, floor or lean, for a profiler
+--peers       compare with other job queues; the ratio is to ours (docs/performance.md)
+--jobs N      with --peers: the jobs of a measurement (default 50000; a tenth where they go one by one)
+--only NAME   measure only ours, floor or lean, for a profiler; with --peers ours and those of a list
 --json FILE   write all values as JSON
+--svg DIR     write a bar plot of each row of the table
 --statements  print every statement's calls and rows (pg_stat_statements)";
 
 const DEFAULT_CASES: [&str; 7] = ["P1a", "P1b", "P2", "P3", "P4", "P9", "P11"];
 const OTHER_CASES: [&str; 3] = ["P5", "P6", "P7"];
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) quick: bool,
     pub(crate) rounds: usize,
@@ -31,21 +35,19 @@ pub(crate) struct Options {
     pub(crate) against: Option<PathBuf>,
     pub(crate) only: Option<String>,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) svg: Option<PathBuf>,
+    pub(crate) peers: bool,
+    /// The directory of the peers in Node.js. `scripts/bench` sets it.
+    pub(crate) node: Option<PathBuf>,
+    /// The number of jobs of a measurement, instead of the usual one.
+    pub(crate) jobs: Option<usize>,
     pub(crate) statements: bool,
     cases: Vec<String>,
 }
 
 impl Options {
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Options {
-            quick: false,
-            rounds: 0,
-            against: None,
-            only: None,
-            json: None,
-            statements: false,
-            cases: vec![],
-        };
+        let mut options = Options::default();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
@@ -54,16 +56,20 @@ impl Options {
                 "--against" => options.against = Some(value()?.into()),
                 "--only" => options.only = Some(value()?),
                 "--json" => options.json = Some(value()?.into()),
-                "--rounds" => {
-                    let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);
-                    options.rounds = rounds.ok_or("--rounds needs a positive number")?;
-                }
+                "--svg" => options.svg = Some(value()?.into()),
+                "--peers" => options.peers = true,
+                "--node" => options.node = Some(value()?.into()),
+                "--jobs" => options.jobs = Some(positive(&argument, &value()?)?),
+                "--rounds" => options.rounds = positive(&argument, &value()?)?,
                 case if DEFAULT_CASES.contains(&case) || OTHER_CASES.contains(&case) => options.cases.push(argument),
                 odd => return Err(format!("unknown case or option {odd}")),
             }
         }
         if options.against.is_some() {
             options.check_against()?;
+        }
+        if options.jobs.is_some() && !options.peers {
+            return Err("--jobs needs --peers".to_owned());
         }
         if options.rounds == 0 {
             options.rounds = if options.against.is_some() { 7 } else { 3 };
@@ -73,16 +79,21 @@ impl Options {
 
     fn check_against(&self) -> Result<(), String> {
         let has_other_case = self.cases.iter().any(|case| OTHER_CASES.contains(&case.as_str()));
-        if self.only.is_some() || self.statements || has_other_case {
-            return Err(format!("--against cannot be combined with --only, --statements, {}", OTHER_CASES.join(", ")));
+        if self.only.is_some() || self.statements || self.peers || has_other_case {
+            let cases = OTHER_CASES.join(", ");
+            return Err(format!("--against cannot be combined with --only, --statements, --peers, {cases}"));
         }
         Ok(())
     }
 
     pub(crate) fn includes(&self, case: &str) -> bool {
         match self.cases.is_empty() {
-            true => DEFAULT_CASES.contains(&case),
+            true => DEFAULT_CASES.contains(&case) || (self.peers && case == "P5"),
             false => self.cases.iter().any(|case_name| case_name == case),
         }
     }
+}
+
+fn positive(option: &str, value: &str) -> Result<usize, String> {
+    value.parse().ok().filter(|number| *number > 0).ok_or(format!("{option} needs a positive number"))
 }

@@ -4,23 +4,48 @@ use crate::Result;
 use crate::contender::{Commits, Contender, Mail, handle};
 use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{EnqueueOptions, Error, PendingJob, Queue, connect};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) const QUEUE: &str = "bench";
 
-pub(crate) struct Ours {
+/// pm on one of its drivers.
+#[derive(Clone)]
+pub(crate) struct Ours<D = TokioPostgres> {
     queue: Queue,
+    driver: PhantomData<D>,
 }
 
-impl Contender for Ours {
+/// A driver of pm.
+pub(crate) trait Driver: Clone + Send + Sync + 'static {
+    /// The name of pm on this driver.
+    const NAME: &'static str;
+
+    /// Connects as a user does.
+    async fn connect(url: &str) -> Result<Queue>;
+}
+
+/// The driver that all targets are for.
+#[derive(Clone)]
+pub(crate) struct TokioPostgres;
+
+impl Driver for TokioPostgres {
     const NAME: &'static str = "ours";
-    const COUNT_ENDED: &'static str = "select count(*) from pm.job where state = 2";
+
+    async fn connect(url: &str) -> Result<Queue> {
+        Ok(connect(url).await?)
+    }
+}
+
+impl<D: Driver> Contender for Ours<D> {
+    const NAME: &'static str = D::NAME;
+    const COUNT_ENDED: Option<&'static str> = Some("select count(*) from pm.job where state = 2");
     const COUNT_ALL: &'static str = "select count(*) from pm.job";
 
     async fn open(url: &str) -> Result<Self> {
-        let queue = connect(url).await?;
+        let queue = D::connect(url).await?;
         queue.create_queue(QUEUE, false).await?;
-        Ok(Ours { queue })
+        Ok(Ours { queue, driver: PhantomData })
     }
 
     async fn enqueue_many(&self, jobs: usize) -> Result<()> {
@@ -29,21 +54,8 @@ impl Contender for Ours {
         Ok(())
     }
 
-    async fn enqueue_each(&self, jobs: usize, tasks: usize) -> Result<()> {
-        let tasks: Vec<_> = (0..tasks)
-            .map(|task| {
-                let queue = self.queue.clone();
-                tokio::spawn(async move {
-                    for number in (task..jobs).step_by(tasks) {
-                        queue.enqueue(QUEUE, Mail::new(number), EnqueueOptions::default()).await?;
-                    }
-                    Ok::<_, Error>(())
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await??;
-        }
+    async fn enqueue(&self, number: usize) -> Result<()> {
+        self.queue.enqueue(QUEUE, Mail::new(number), EnqueueOptions::default()).await?;
         Ok(())
     }
 
@@ -61,8 +73,7 @@ impl Contender for Ours {
                 tokio::spawn(async move { queue.close().await });
             }
         };
-        let (Commits::Awaited(handlers) | Commits::Detached(handlers)) = commits;
-        self.queue.try_stream_jobs::<Mail>(QUEUE).for_each_concurrent(handlers, work).await;
+        self.queue.try_stream_jobs::<Mail>(QUEUE).for_each_concurrent(commits.handlers(), work).await;
         self.queue.close().await;
         Ok(())
     }

@@ -20,7 +20,7 @@ pub(crate) async fn measure(testbed: &Testbed, quick: bool, report: &mut Report)
     for (size, name) in &backlogs[..if quick { 2 } else { 3 }] {
         eprintln!("drain at a backlog of {name}");
         let database = testbed.database().await?;
-        Ours::open(&database.url).await?.enqueue_many(size + WARM_UP + MEASURED).await?;
+        <Ours>::open(&database.url).await?.enqueue_many(size + WARM_UP + MEASURED).await?;
         let queue = connect(&database.url).await?;
         let mut jobs = pin!(queue.try_stream_jobs::<Mail>(QUEUE));
         let mut start = Instant::now();

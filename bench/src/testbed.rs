@@ -7,6 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
 
+/// Without these the results would be meaningless.
+const ON: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];
+/// What is printed with the results.
+const SETTINGS: [&str; 8] =
+    ["server_version", ON[0], ON[1], ON[2], "wal_sync_method", "shared_buffers", "max_wal_size", "checkpoint_timeout"];
+
 /// A durable private server.
 pub(crate) struct Testbed {
     control: Client,
@@ -53,7 +59,7 @@ impl Testbed {
         }
         let server = Server::start_with(options)?;
         let control = connect(&server.url()).await?;
-        for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+        for setting in ON {
             let value: String = control.query_one(&format!("show {setting}"), &[]).await?.get(0);
             if value != "on" {
                 return Err(format!("{setting} is {value}: the results would be meaningless").into());
@@ -96,8 +102,13 @@ impl Testbed {
         Ok(self.control.query_one(sql, &[]).await?.get(0))
     }
 
-    pub(crate) async fn server_version(&self) -> Result<String> {
-        Ok(self.control.query_one("show server_version", &[]).await?.get(0))
+    /// Returns the settings of the server that matter most: name and value.
+    pub(crate) async fn settings(&self) -> Result<Vec<(&'static str, String)>> {
+        let mut settings = Vec::new();
+        for name in SETTINGS {
+            settings.push((name, self.control.query_one(&format!("show {name}"), &[]).await?.get(0)));
+        }
+        Ok(settings)
     }
 
     /// Resets the statistics of statements.

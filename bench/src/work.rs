@@ -1,8 +1,9 @@
 //! The benchmarks that every contender runs: the work of each, and the values that it yields.
 
 use crate::Result;
-use crate::contender::{Commits, Contender};
+use crate::contender::{Choice, Commits, Contender};
 use crate::options::Options;
+use crate::side::Side;
 use crate::testbed::Spent;
 
 /// A piece of work that the contenders do in turn.
@@ -25,7 +26,11 @@ enum Kind {
 
 /// Returns the work that the options ask for.
 pub(crate) fn works(options: &Options) -> Vec<Work> {
-    let (few, many) = if options.quick { (1_000, 10_000) } else { (3_000, 50_000) };
+    let (few, many) = match (options.quick, options.jobs) {
+        (_, Some(jobs)) => (jobs.div_ceil(10), jobs),
+        (true, None) => (1_000, 10_000),
+        (false, None) => (3_000, 50_000),
+    };
     let works = all(few, many).into_iter();
     works.filter(|work| work.cases().any(|case| options.includes(case))).collect()
 }
@@ -62,10 +67,21 @@ impl Work {
         }
     }
 
+    /// Returns this work as a side does it, with fewer jobs if it is slow; `None` if it cannot do it.
+    pub(crate) fn of_side(self, side: &Side) -> Option<Work> {
+        match self.kind {
+            Kind::EnqueueMany => side.has_bulk.then_some(self),
+            Kind::EnqueueEach { .. } => Some(self),
+            Kind::Drain(Commits::Detached(_)) if side.commits == Choice::Awaited => None,
+            Kind::Drain(_) => Some(Work { jobs: self.jobs.min(side.drains_at_most), ..self }),
+        }
+    }
+
     /// Returns the cases for which it yields values: its own, and those about its cost.
     fn cases(&self) -> impl Iterator<Item = &'static str> {
         let costs: &[&str] = match self.case {
-            "P1b" => &["P9", "P11"],
+            "P3" if matches!(self.kind, Kind::EnqueueEach { tasks: 2.. }) => &["P9"],
+            "P1a" | "P1b" => &["P9", "P11"],
             "P4" => &["P9"],
             _ => &[],
         };

@@ -2,7 +2,7 @@
 
 /// Tables and statements. A claim takes the last position, a limit and a lease number, and returns positions and
 /// payloads. An ack takes positions and their lease number.
-pub(crate) trait Design {
+pub(crate) trait Design: Clone + Send + Sync + 'static {
     const NAME: &'static str;
     const SCHEMA: &'static str;
     const CLAIM: &'static str;
@@ -12,6 +12,7 @@ pub(crate) trait Design {
 
 /// All jobs in one table, where they can be found by id for ever; the line is a partial index. The performance targets
 /// are relative to this design.
+#[derive(Clone)]
 pub(crate) struct OneTable;
 
 impl Design for OneTable {
@@ -38,6 +39,7 @@ impl Design for OneTable {
 }
 
 /// The cheapest design that keeps a history: ended jobs move to a table without an index. For orientation only.
+#[derive(Clone)]
 pub(crate) struct Lean;
 
 impl Design for Lean {

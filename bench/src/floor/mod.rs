@@ -27,6 +27,7 @@ const AHEAD: usize = 100;
 /// The batch size of enqueues.
 const BULK: usize = 1_000;
 
+#[derive(Clone)]
 pub(crate) struct Floor<D> {
     sessions: [Arc<Session>; 2],
     design: PhantomData<D>,
@@ -54,8 +55,9 @@ struct Claimed {
 
 impl<D: Design> Contender for Floor<D> {
     const NAME: &'static str = D::NAME;
-    const COUNT_ENDED: &'static str = D::COUNT_ENDED;
+    const COUNT_ENDED: Option<&'static str> = Some(D::COUNT_ENDED);
     const COUNT_ALL: &'static str = "select count(*) from job";
+    const WAITS_FOR_JOBS: bool = false;
 
     async fn open(url: &str) -> Result<Self> {
         connect(url).await?.batch_execute(D::SCHEMA).await?;
@@ -80,10 +82,14 @@ impl<D: Design> Contender for Floor<D> {
         }
     }
 
+    async fn enqueue(&self, number: usize) -> Result<()> {
+        Ok(self.sessions[0].enqueue(vec![encoded_job(number)]).await?)
+    }
+
     async fn enqueue_each(&self, jobs: usize, tasks: usize) -> Result<()> {
         if tasks == 1 {
             for number in 0..jobs {
-                self.sessions[0].enqueue(vec![encoded_job(number)]).await?;
+                self.enqueue(number).await?;
             }
             return Ok(());
         }
@@ -97,7 +103,7 @@ impl<D: Design> Contender for Floor<D> {
                     sender.send((encoded_job(number), done)).await?;
                     is_done.await?;
                 }
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+                Ok::<_, crate::Error>(())
             })
         });
         for task in tasks.collect::<Vec<_>>() {
@@ -115,10 +121,6 @@ impl<D: Design> Contender for Floor<D> {
                 try_join_all(self.sessions.iter().map(|session| session.drain(LARGE))).await?;
             }
         }
-        Ok(())
-    }
-
-    async fn close(self) -> Result<()> {
         Ok(())
     }
 }
