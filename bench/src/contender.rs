@@ -19,6 +19,8 @@ pub(crate) trait Contender: Clone + Send + Sync + 'static {
     const HAS_BULK: bool = true;
     /// Whether it waits for jobs that come later.
     const WAITS_FOR_JOBS: bool = true;
+    /// The most jobs that it enqueues one by one in a measurement; less than asked for if it is slow.
+    const ENQUEUES_AT_MOST: usize = usize::MAX;
     /// The most jobs that it drains in a measurement; less than asked for if it is slow.
     const DRAINS_AT_MOST: usize = usize::MAX;
 

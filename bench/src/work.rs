@@ -71,7 +71,7 @@ impl Work {
     pub(crate) fn of_side(self, side: &Side) -> Option<Work> {
         match self.kind {
             Kind::EnqueueMany => side.has_bulk.then_some(self),
-            Kind::EnqueueEach { .. } => Some(self),
+            Kind::EnqueueEach { .. } => Some(Work { jobs: self.jobs.min(side.enqueues_at_most), ..self }),
             Kind::Drain(Commits::Detached(_)) if side.commits == Choice::Awaited => None,
             Kind::Drain(_) => Some(Work { jobs: self.jobs.min(side.drains_at_most), ..self }),
         }

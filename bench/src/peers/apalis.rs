@@ -23,6 +23,7 @@ impl Contender for Apalis {
     const COUNT_ENDED: Option<&'static str> = Some("select count(*) from apalis.jobs where status = 'Done'");
     const COUNT_ALL: &'static str = "select count(*) from apalis.jobs";
     const COMMITS: Choice = Choice::Detached;
+    const ENQUEUES_AT_MOST: usize = 5_000;
 
     async fn open(url: &str) -> Result<Self> {
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect(url).await?;

@@ -28,6 +28,7 @@ impl Contender for Awa {
     const COUNT_ENDED: Option<&'static str> = None;
     const COUNT_ALL: &'static str = "select count(*) from awa.jobs where state <> 'completed'";
     const COMMITS: Choice = Choice::Awaited;
+    const ENQUEUES_AT_MOST: usize = 5_000;
     const DRAINS_AT_MOST: usize = 20_000;
 
     async fn open(url: &str) -> Result<Self> {

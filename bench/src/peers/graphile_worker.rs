@@ -26,6 +26,7 @@ impl Contender for GraphileWorker {
     const COUNT_ENDED: Option<&'static str> = None;
     const COUNT_ALL: &'static str = "select count(*) from graphile_worker._private_jobs";
     const COMMITS: Choice = Choice::Detached;
+    const ENQUEUES_AT_MOST: usize = 5_000;
 
     async fn open(url: &str) -> Result<Self> {
         let worker = options(url).init().await?;

@@ -47,6 +47,8 @@ pub(crate) async fn measure(options: &Options) -> Result<()> {
     for side in &sides {
         report.add_version(side.name, side.version.clone());
     }
+    let names = |commits| sides.iter().filter(|side| side.commits == commits).map(|side| side.name).collect::<Vec<_>>();
+    let (never_wait, always_wait) = (names(Choice::Detached).join(", "), names(Choice::Awaited).join(", "));
     for round in 1..=options.rounds {
         report.begin_round(round);
         for work in works(options) {
@@ -75,12 +77,8 @@ pub(crate) async fn measure(options: &Options) -> Result<()> {
         sides.reverse();
     }
     report.finish(options, &testbed).await?;
-    let marked = |choice| sides.iter().filter(|side| side.commits == choice).map(|side| side.name).collect::<Vec<_>>();
-    println!(
-        "\nIn the drains these do not wait for their commits, whatever the row says: {}.",
-        marked(Choice::Detached).join(", ")
-    );
-    println!("These always wait: {}.", marked(Choice::Awaited).join(", "));
+    println!("\nIn the drains these do not wait for their commits, whatever the row says: {never_wait}.");
+    println!("These always wait: {always_wait}.");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub(super) fn sides(directory: &Path) -> Result<[Side; 2]> {
         commits: Choice::Detached,
         has_bulk: true,
         waits_for_jobs: true,
+        enqueues_at_most: 5_000,
         drains_at_most: usize::MAX,
         count_all: "select count(*) from graphile_worker._private_jobs",
         count_ended: None,
