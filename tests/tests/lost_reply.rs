@@ -2,8 +2,10 @@
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Queue, State, connect_with};
-use pm_tests::{Fixture, Loss, Proxy, TIMEOUT, eventually, next, take, within};
+use pm_driver_tokio_postgres::{
+    BulkAction, Change, ConnectOptions, EnqueueOptions, ErrorKind, Precondition, Queue, State, connect_with,
+};
+use pm_tests::{Direct, Fixture, Loss, Proxy, TIMEOUT, eventually, next, take, within};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ const SETTLE: &str = "ended_attempt as (";
 const ENQUEUE: &str = "placed as (";
 const ENQUEUE_KEYED: &str = "awaited as materialized (";
 const EXTEND: &str = "as remaining_ms";
+const DELETE: &str = "using judged";
 
 /// With long leases: no job becomes ready during the test because its lease expired.
 async fn fixture_and_proxy() -> (Fixture, Proxy, Queue) {
@@ -166,6 +169,33 @@ async fn an_extension_whose_reply_is_lost_is_sent_again() {
     assert_eq!(proxy.cuts(), 1);
     assert!(remaining > Duration::from_secs(19 * 60), "{remaining:?}");
     ack.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_outcome_of_a_deletion_whose_reply_is_lost_is_unknown() {
+    let (fixture, proxy, queue) = fixture_and_proxy().await;
+    let id = fixture.put(1).await;
+    proxy.trap(DELETE, Loss::Reply);
+    let error = within("the answer", queue.delete_jobs(&[id])).await.unwrap_err();
+    assert_eq!((proxy.cuts(), fixture.number("select count(*) from pm.job")), (1, 0));
+    assert_eq!((error.kind(), error.is_outcome_unknown()), (ErrorKind::Unavailable, true), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_outcome_for_a_job_that_was_locked_is_unknown_when_the_next_reply_is_lost() {
+    let (fixture, proxy, queue) = fixture_and_proxy().await;
+    let ids = [fixture.put(1).await, fixture.put(2).await];
+    let locked = Direct::to(&fixture.database.url()).await;
+    let lock = format!("begin; select from pm.job where id = '{}' for update", ids[1]);
+    locked.client.batch_execute(&lock).await.unwrap();
+    let deleting =
+        tokio::spawn(async move { queue.change_jobs(&BulkAction::Delete, &ids, &Precondition::default()).await });
+    let jobs = async || fixture.number("select count(*) from pm.job") == 1;
+    eventually("the other is deleted", TIMEOUT, jobs).await;
+    proxy.trap(DELETE, Loss::Reply);
+    locked.client.batch_execute("rollback").await.unwrap();
+    let report = within("the report", deleting).await.unwrap().unwrap();
+    assert_eq!(report.changes(), [Change::Changed, Change::Unknown]);
 }
 
 #[tokio::test]

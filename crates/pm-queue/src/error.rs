@@ -2,7 +2,7 @@
 
 use crate::worker::JobAck;
 use pm_core::machine::Trouble;
-use pm_core::{Advice, Error as CoreError, Failure};
+use pm_core::{Advice, Class, Error as CoreError, Failure};
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -193,7 +193,8 @@ impl From<Failure> for Error {
         } else {
             (ErrorKind::Database, format!("the database reported an error: {failure}"))
         };
-        Error { advice: failure.advice(), ..Error::new(kind, message).with_source(failure) }
+        let (advice, is_unknown) = (failure.advice(), failure.class() == Class::Unknown);
+        Error { advice, is_unknown, ..Error::new(kind, message).with_source(failure) }
     }
 }
 
