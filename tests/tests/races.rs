@@ -97,6 +97,12 @@ async fn operate(queue: Queue, mut seed: Seed, tally: Arc<Tally>) {
         {
             tolerate(&error, &[QueueNotFound]);
         }
+        let changed = queue.set_priority(&ids, seed.below(3) as i32).await;
+        if let Err(error) = changed
+            && !error.to_string().contains("another transaction has locked")
+        {
+            tolerate(&error, &[]);
+        }
     }
 }
 
