@@ -54,10 +54,11 @@ fn execute(cli: Cli) -> ExitCode {
     runtime.block_on(async {
         let mut context = Context::new(cli.global);
         let result = cli.command.run(&mut context, Cli::command).await;
+        let pm = result.as_ref().err().and_then(|_| context.pm_on_schema().ok());
         let (written, secrets) = context.finish().await;
         match result.and(written) {
             Ok(()) => ExitCode::from(Exit::Done as u8),
-            Err(error) => report(&error, &secrets),
+            Err(error) => report(&error.with_pm(pm.unwrap_or_else(|| "pm".to_owned())), &secrets),
         }
     })
 }

@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::global::GlobalArgs;
 use crate::redact::Secrets;
 use crate::render::Output;
-use crate::text::shell_quoted;
+use crate::text::shell_option;
 use pm_core::SchemaName;
 use pm_driver_tokio_postgres::connecting::Target;
 use pm_driver_tokio_postgres::{Advice, ConnectOptions, Queue, connect_with};
@@ -51,7 +51,7 @@ impl Context {
         let schema = self.settings()?.schema;
         Ok(match self.args.schema.is_none() && schema == SchemaName::default() {
             true => "pm".to_owned(),
-            false => format!("pm --schema {}", shell_quoted(schema.as_str())),
+            false => format!("pm {}", shell_option("--schema", schema.as_str())),
         })
     }
 

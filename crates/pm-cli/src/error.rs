@@ -1,13 +1,10 @@
 //! Errors of commands, with hints and exit codes.
 
 use crate::redact::Secrets;
-use crate::text::{printable, shell_quoted};
+use crate::text::{printable, shell_option};
 use pm_driver_tokio_postgres::{Advice, Error, ErrorKind, RoleKind};
 use std::fmt;
 use std::io;
-
-/// The hint for a database without pm's tables, or with old ones.
-pub(crate) const MIGRATE: &str = "run: pm db migrate";
 
 /// The exit codes. The numbers are documented: do not change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +24,22 @@ pub(crate) enum Exit {
 pub(crate) struct CommandError {
     exit: Exit,
     message: String,
-    hints: Vec<String>,
+    hints: Vec<Hint>,
+    /// How to run pm on the same schema.
+    pm: String,
+}
+
+#[derive(Debug)]
+enum Hint {
+    Text(String),
+    /// A command: its purpose, and the arguments of pm.
+    Command(&'static str, String),
 }
 
 impl CommandError {
     /// Returns the error of a command that matched nothing or was refused.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        CommandError { exit: Exit::Refused, message: message.into(), hints: Vec::new() }
+        CommandError { exit: Exit::Refused, message: message.into(), hints: Vec::new(), pm: "pm".to_owned() }
     }
 
     /// Returns the error for invalid arguments, configuration or input.
@@ -48,7 +54,24 @@ impl CommandError {
 
     /// Adds a hint.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.hints.push(Hint::Text(hint.into()));
+        self
+    }
+
+    /// Adds a command as a hint: its purpose, and the arguments of pm.
+    pub(crate) fn hint_command(mut self, purpose: &'static str, arguments: impl Into<String>) -> Self {
+        self.hints.push(Hint::Command(purpose, arguments.into()));
+        self
+    }
+
+    /// Adds the hint for a database without pm's tables, or with old ones.
+    pub(crate) fn hint_migrate(self) -> Self {
+        self.hint_command("run", "db migrate")
+    }
+
+    /// Sets how the commands of hints run pm: on the schema of the command that failed.
+    pub(crate) fn with_pm(mut self, pm: String) -> Self {
+        self.pm = pm;
         self
     }
 
@@ -70,7 +93,11 @@ impl CommandError {
         }
         let mut report = format!("Error: {}\n", printable_lines(&self.message));
         for hint in &self.hints {
-            report.push_str(&format!("Hint: {}\n", printable_lines(hint)));
+            let hint = match hint {
+                Hint::Text(text) => text.clone(),
+                Hint::Command(purpose, arguments) => format!("{purpose}: {} {arguments}", self.pm),
+            };
+            report.push_str(&format!("Hint: {}\n", printable_lines(&hint)));
         }
         secrets.hide(&report)
     }
@@ -80,7 +107,7 @@ impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         let message = error.message();
         let command_error = match error.kind() {
-            ErrorKind::QueueNotFound => Self::refused(message).hint("list queues: pm queue ls"),
+            ErrorKind::QueueNotFound => Self::refused(message).hint_command("list queues", "queue ls"),
             ErrorKind::QueueExists | ErrorKind::JobNotFound | ErrorKind::LeaseLost | ErrorKind::KeyConflict => {
                 Self::refused(message)
             }
@@ -89,11 +116,9 @@ impl From<Error> for CommandError {
         };
         match error.advice() {
             None => command_error,
-            Some(Advice::Migrate) => command_error.hint(MIGRATE),
+            Some(Advice::Migrate) => command_error.hint_migrate(),
             Some(Advice::Pooler) => command_error.hint("connect to the server itself, not through the pooler"),
-            Some(Advice::Grant { role, kind }) => {
-                command_error.hint(format!("run: pm {}", grants_arguments(role, *kind)))
-            }
+            Some(Advice::Grant { role, kind }) => command_error.hint_command("run", grants_arguments(role, *kind)),
         }
     }
 }
@@ -122,7 +147,7 @@ impl From<io::Error> for CommandError {
 
 /// Returns the arguments with which pm prints the grants of a role.
 pub(crate) fn grants_arguments(role: &str, kind: RoleKind) -> String {
-    format!("db grants --role {} --for {}", shell_quoted(role), kind.name())
+    format!("db grants {} --for {}", shell_option("--role", role), kind.name())
 }
 
 /// Returns the text with its line breaks, and all other control characters escaped.

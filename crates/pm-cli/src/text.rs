@@ -37,6 +37,13 @@ pub(crate) fn shell_quoted(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns an option and its value quoted as arguments of a shell command.
+pub(crate) fn shell_option(name: &str, value: &str) -> String {
+    // After a space, a value that begins with a dash would be taken for an option.
+    let separator = if value.starts_with('-') { '=' } else { ' ' };
+    format!("{name}{separator}{}", shell_quoted(value))
+}
+
 /// Returns the width in columns; an emoji of several characters counts as one.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
@@ -144,6 +151,8 @@ mod tests {
             assert_eq!(shell_quoted(name), argument);
         }
         assert_eq!(shell_quoted("o'clock"), r"'o'\''clock'");
+        assert_eq!(shell_option("--schema", "my jobs"), "--schema 'my jobs'");
+        assert_eq!(shell_option("--schema", "-rf"), "--schema='-rf'");
     }
 
     #[test]

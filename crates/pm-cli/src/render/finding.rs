@@ -3,7 +3,7 @@
 use super::output::Json;
 use super::value::Value;
 use crate::error::grants_arguments;
-use crate::text::{printable, shell_quoted};
+use crate::text::{printable, shell_option, shell_quoted};
 use pm_driver_tokio_postgres::{Finding, Remedy};
 
 /// A finding, with a shell command that fixes it.
@@ -54,7 +54,7 @@ fn command(remedy: &Remedy, pm: &str) -> String {
         Remedy::Work(queue) => format!("{pm} work {} -- COMMAND", shell_quoted(queue)),
         Remedy::SetClock => "timedatectl set-ntp true".to_owned(),
         Remedy::MigrateNewSchema => "pm --schema NAME db migrate".to_owned(),
-        Remedy::UseSchema(name) => format!("pm --schema {} db doctor", shell_quoted(name)),
+        Remedy::UseSchema(name) => format!("pm {} db doctor", shell_option("--schema", name)),
     }
 }
 

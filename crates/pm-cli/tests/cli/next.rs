@@ -119,7 +119,7 @@ fn paused_empty_and_unknown_queues_have_different_errors() {
         next("").assert_refused(2, &["is empty"]);
         fixture.add(&["mail", "1"]);
         assert_eq!(fixture.pm(&["queue", "pause", "mail"]).status, 0);
-        next("mail").assert(1, "", "Error: queue \"mail\" is paused\nHint: resume it: pm queue resume \"mail\"\n");
+        next("mail").assert(1, "", "Error: queue \"mail\" is paused\nHint: resume it: pm queue resume mail\n");
         assert_eq!(fixture.pm(&["queue", "resume", "mail"]).status, 0);
         assert_eq!(fixture.pm(&["job", "next", "mail", "--ack"]).status, 0);
     }

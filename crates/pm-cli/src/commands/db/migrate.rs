@@ -1,7 +1,7 @@
 //! `pm db migrate`
 
 use crate::context::Context;
-use crate::error::{CommandError, MIGRATE};
+use crate::error::CommandError;
 use crate::render::Value;
 use pm_core::SchemaName;
 use pm_driver_tokio_postgres::{SCHEMA_VERSION, migration_script};
@@ -46,7 +46,7 @@ pub(super) async fn run(context: &mut Context, args: &MigrateArgs) -> Result<(),
     if args.check && found < SCHEMA_VERSION {
         context.output.done(&report(false), &current(&schema, found))?;
         let message = format!("schema \"{schema}\" is not at version {SCHEMA_VERSION}");
-        return Err(CommandError::refused(message).hint(MIGRATE));
+        return Err(CommandError::refused(message).hint_migrate());
     }
     // This fails for a newer schema, and writes nothing when the schema is up to date.
     queue.migrate().await?;

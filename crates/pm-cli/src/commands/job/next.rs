@@ -4,6 +4,7 @@ use super::show::show;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
+use crate::text::shell_quoted;
 use pm_core::QueueName;
 use pm_driver_tokio_postgres::{Head, JobAck, PendingJob, Queue, RawPayload, Uuid};
 
@@ -75,8 +76,8 @@ async fn claim(queue: &Queue, name: &QueueName) -> Result<(Uuid, JobAck), Comman
 async fn head(queue: &Queue, name: &QueueName, limit: usize) -> Result<Head, CommandError> {
     let head = queue.next_jobs(name.as_str(), limit).await?;
     if head.is_paused {
-        let hint = format!("resume it: pm queue resume \"{name}\"");
-        return Err(CommandError::refused(format!("queue \"{name}\" is paused")).hint(hint));
+        let resume = format!("queue resume {}", shell_quoted(name.as_str()));
+        return Err(CommandError::refused(format!("queue \"{name}\" is paused")).hint_command("resume it", resume));
     }
     if head.jobs.is_empty() { Err(empty(name)) } else { Ok(head) }
 }

@@ -21,7 +21,7 @@ pub(crate) struct BackupArgs {}
 pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     if io::stdout().is_terminal() {
         let message = "a backup cannot be written to a terminal";
-        return Err(CommandError::usage(message).hint("write it to a file: pm pg backup > pm.dump"));
+        return Err(CommandError::usage(message).hint_command("write it to a file", "pg backup > pm.dump"));
     }
     let settings = context.settings()?;
     // This reports connection problems in pm's own messages, and checks that the tables exist.

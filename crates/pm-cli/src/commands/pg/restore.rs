@@ -59,7 +59,7 @@ fn parse_schema(text: &str) -> Result<SchemaName, String> {
 pub(super) async fn run(context: &mut Context, args: &RestoreArgs) -> Result<(), CommandError> {
     if io::stdin().is_terminal() {
         let message = "the backup is read from stdin, which is a terminal";
-        return Err(CommandError::usage(message).hint("read it from a file: pm pg restore < pm.dump"));
+        return Err(CommandError::usage(message).hint_command("read it from a file", "pg restore < pm.dump"));
     }
     if let Some(into) = &args.into {
         context.args.schema = Some(into.as_str().to_owned());

@@ -48,7 +48,7 @@ pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), 
         if stop.was_requested() {
             drop(progress);
             let message = format!("interrupted; deleted queue \"{name}\" and {} so far", jobs(deletion.deleted()));
-            return Err(CommandError::refused(message).hint("to delete the rest: pm db prune"));
+            return Err(CommandError::refused(message).hint_command("to delete the rest", "db prune"));
         }
     }
     drop(progress);

@@ -103,5 +103,5 @@ fn report(context: &mut Context, done: &str, name: &ScheduleName, found: bool) -
 }
 
 fn not_found(name: &ScheduleName) -> CommandError {
-    CommandError::refused(format!("schedule \"{name}\" not found")).hint("list schedules: pm schedule ls")
+    CommandError::refused(format!("schedule \"{name}\" not found")).hint_command("list schedules", "schedule ls")
 }
