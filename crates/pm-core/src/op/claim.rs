@@ -1,6 +1,6 @@
 //! Claiming jobs, and releasing the jobs of a claim whose reply was lost.
 
-use super::{RetryColumns, all, odd, only};
+use super::{RetryColumns, each, odd, only};
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Parameter, Rows, Value, column, columns};
@@ -93,8 +93,8 @@ impl Operation for Claim {
 
     fn interpret(&self, rows: &Rows) -> Result<ClaimReply, Error> {
         let mut reply = ClaimReply { queues: Vec::new(), next_due: None, jobs: Vec::with_capacity(rows.len()) };
-        for row in all::<Self>(rows)? {
-            let ClaimRow { id, queue_id, paused, lease_ms, retries, due_ms, job } = row;
+        for row in each::<Self>(rows) {
+            let ClaimRow { id, queue_id, paused, lease_ms, retries, due_ms, job } = row?;
             match (id, paused, lease_ms, job) {
                 (None, Some(paused), Some(lease_ms), _) => {
                     let (lease, backoff) = (from_ms(lease_ms), retries.of_queue::<Self>()?);

@@ -57,7 +57,12 @@ use crate::{Error, Operation};
 
 /// Returns the rows of the reply to an operation.
 fn all<O: Operation>(rows: &Rows) -> Result<Vec<O::Row>, Error> {
-    rows.iter(O::STATEMENT).map(|mut row| row.read()).collect()
+    each::<O>(rows).collect()
+}
+
+/// Reads the rows of the reply to an operation one by one: a reply with many large rows is not stored twice.
+fn each<O: Operation>(rows: &Rows) -> impl Iterator<Item = Result<O::Row, Error>> {
+    rows.iter(O::STATEMENT).map(|mut row| row.read())
 }
 
 /// Returns the only row of the reply to an operation.
