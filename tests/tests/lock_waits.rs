@@ -283,6 +283,7 @@ async fn each_bulk_call_reports_which_jobs_stay_locked_and_changes_the_others() 
         for action in [
             BulkAction::Restart { force: false },
             BulkAction::Move { to },
+            BulkAction::SetPriority(5),
             BulkAction::Fail { reason: "enough".to_owned() },
             BulkAction::Delete,
             BulkAction::Finish,
