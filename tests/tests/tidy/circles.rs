@@ -1,9 +1,10 @@
 //! The rule that no files of a crate import each other in a circle.
 //!
 //! A file imports what it names in a `use`, or in a path that begins with `crate`, `super`, `self` or a module that it
-//! declares. A name that a module only re-exports (`pub use`) counts as the file that defines it, so that a `mod.rs` of
-//! declarations and re-exports is in no circle. Tests at the end of a file do not count, and neither does the type of
-//! the parent module for which a file has an `impl`: such a file is a part of its parent, in a file for itself.
+//! declares. A name that a module only re-exports (`pub use`, also with `*`) and a macro that the crate exports count as
+//! the file that defines them, so that a `mod.rs` of declarations and re-exports is in no circle. Tests at the end of a
+//! file do not count, and neither does the type of the parent module for which a file has an `impl`: such a file is a
+//! part of its parent, in a file for itself.
 
 use crate::rules::File;
 use crate::{assert_kept, file};
@@ -19,6 +20,12 @@ struct Names {
     imports: Vec<Vec<String>>,
     /// The names that it re-exports, and what they stand for.
     exports: BTreeMap<String, Vec<String>>,
+    /// The modules of which it re-exports every name.
+    globs: Vec<Vec<String>>,
+    /// The items that it defines.
+    items: BTreeSet<String>,
+    /// Its macros, which `crate` names if they are exported.
+    macros: BTreeSet<String>,
 }
 
 fn circles(files: &[File]) -> Vec<String> {
@@ -79,11 +86,13 @@ fn resolve<'a>(modules: &'a BTreeMap<Module, Names>, at: &Module, path: &[String
         rest = more;
     }
     let (found, names) = modules.get_key_value(&module)?;
-    let exported = rest.split_first().and_then(|(name, more)| Some([names.exports.get(name)?, more].concat()));
-    match exported {
-        Some(path) => resolve(modules, found, &path).or(Some(found)),
-        None => Some(found),
+    let Some((name, more)) = rest.split_first() else { return Some(found) };
+    if let Some(path) = names.exports.get(name) {
+        return resolve(modules, found, &[path, more].concat()).or(Some(found));
     }
+    let mut of_globs = names.globs.iter().filter_map(|path| resolve(modules, found, path));
+    let of_macro = || modules.iter().find(|(_, names)| module.is_empty() && names.macros.contains(name));
+    of_globs.find(|module| modules[*module].items.contains(name)).or_else(|| Some(of_macro()?.0)).or(Some(found))
 }
 
 fn with(module: &Module, child: &str) -> Module {
@@ -113,7 +122,13 @@ fn names(file: &str, text: &str, children: &BTreeSet<&str>) -> Names {
     let tokens = tokens(text);
     let subjects: BTreeSet<&str> = tokens.windows(2).filter(|pair| pair[0] == "impl").map(|pair| pair[1]).collect();
     let is_own = |path: &[String]| matches!(path, [parent, name] if parent == "super" && subjects.contains(&**name));
-    let mut at = 0;
+    let defined = |keywords: &[&str], at: usize| {
+        let named = tokens.windows(at + 1).filter(|window| keywords.contains(&window[0])).map(|window| window[at]);
+        named.map(str::to_owned).collect()
+    };
+    names.items = defined(&["struct", "enum", "trait", "type", "fn", "const", "static"], 1);
+    names.macros = defined(&["macro_rules"], 2);
+    let (mut at, mut code) = (0, BTreeSet::new());
     while at < tokens.len() {
         let before = |back: usize| at.checked_sub(back).map_or("", |at| tokens[at]);
         let is_visibility = before(1) == "in" && before(3) == "pub";
@@ -122,11 +137,18 @@ fn names(file: &str, text: &str, children: &BTreeSet<&str>) -> Names {
             let end = tokens[at..].iter().position(|token| *token == ";").map_or(tokens.len(), |length| at + length);
             let paths = expanded(&mut tokens[at + 1..end].iter().copied(), &[]);
             match before(1) == "pub" || before(1) == ")" {
-                true => names.exports.extend(paths),
+                true => {
+                    let (globs, exports): (Vec<_>, Vec<_>) = paths.into_iter().partition(|(name, _)| name == "*");
+                    names.globs.extend(globs.into_iter().map(|(_, path)| path[..path.len() - 1].to_vec()));
+                    names.exports.extend(exports);
+                }
                 false => names.imports.extend(paths.into_iter().map(|(_, path)| path).filter(|path| !is_own(path))),
             }
             at = end;
-        } else if is_head && !is_visibility && ![".", "::"].contains(&before(1)) {
+            continue;
+        }
+        code.insert(tokens[at]);
+        if is_head && !is_visibility && ![".", "::"].contains(&before(1)) {
             let length = tokens[at..].chunks(2).take_while(|pair| pair.get(1) == Some(&"::")).count();
             if length > 0 {
                 let path = tokens[at..].iter().step_by(2).take(length + 1);
@@ -137,6 +159,9 @@ fn names(file: &str, text: &str, children: &BTreeSet<&str>) -> Names {
             at += 1;
         }
     }
+    // What it re-exports and uses itself, it imports.
+    let used = names.exports.iter().filter(|(name, _)| code.contains(name.as_str()));
+    names.imports.extend(used.map(|(_, path)| path.clone()));
     names
 }
 
@@ -266,4 +291,21 @@ fn a_module_of_re_exports_is_in_no_circle() {
     assert_eq!(tree(parent, "use super::C;").len(), 1);
     assert_eq!(tree(parent, "use super::C;\nimpl C {\n}\n"), Vec::<String>::new());
     assert_eq!(tree(parent, "use super::{C, D};\nimpl C {\n}\n").len(), 1);
+}
+
+#[test]
+fn a_name_behind_a_glob_or_of_an_exported_macro_is_found() {
+    let tree = |parent: &str, sibling: &str| {
+        let child = "use crate::s::f;\npub struct D;\nmacro_rules! m { () => {} }\n";
+        let files = [("lib.rs", "mod a;\nmod s;"), ("a/mod.rs", parent), ("a/d.rs", child), ("s.rs", sibling)];
+        circles(&files.map(|(name, text)| file(&format!("crates/pm-cli/src/{name}"), text)))
+    };
+    let all = "mod d;\npub use d::*;\n";
+    for back in ["use crate::a::D;", "fn f(d: crate::a::D) {}", "use crate::m;"] {
+        assert_eq!(tree(all, back).len(), 1, "{back}");
+    }
+    assert_eq!(tree(all, "use crate::a::Other;"), Vec::<String>::new());
+    let user = "mod d;\npub use d::D;\nstruct E(D);\n";
+    assert_eq!(tree("mod d;\npub use d::D;\nstruct E;\n", "use crate::a::E;"), Vec::<String>::new());
+    assert_eq!(tree(user, "use crate::a::E;").len(), 1);
 }
