@@ -10,189 +10,95 @@ use std::error::Error as StdError;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The types of parameters and columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // named after the SQL types
-pub enum Type {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    Text,
-    Bytes,
-    Uuid,
-    Timestamp,
-    BoolArray,
-    Int2Array,
-    Int4Array,
-    Int8Array,
-    TextArray,
-    BytesArray,
-    UuidArray,
-    TimestampArray,
+/// Declares the types of parameters and columns: a scalar and the array of it, with the name of the scalar in SQL, the
+/// object ids of both, which are the same in every Postgres (`pg_type.dat` in its source), and the Rust types of a value
+/// and of an element.
+macro_rules! types {
+    ($($scalar:ident $array:ident: $name:literal, $oid:literal, $array_oid:literal, $value:ty, $element:ty;)*) => {
+        /// The types of parameters and columns.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)] // named after the SQL types
+        pub enum Type {
+            $($scalar,)*
+            $($array,)*
+        }
+
+        impl Type {
+            /// All types.
+            pub(crate) const ALL: [Type; [$($oid, $array_oid),*].len()] = [$(Type::$scalar, Type::$array),*];
+
+            /// Returns the type's object id.
+            pub fn oid(self) -> u32 {
+                match self {
+                    $(Type::$scalar => $oid, Type::$array => $array_oid,)*
+                }
+            }
+
+            /// Returns the type's name in SQL.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Type::$scalar => $name, Type::$array => concat!($name, "[]"),)*
+                }
+            }
+
+            fn element(self) -> Type {
+                match self {
+                    $(Type::$scalar | Type::$array => Type::$scalar,)*
+                }
+            }
+        }
+
+        /// One parameter. Text and bytes are borrowed; a null has a type.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs)] // named after their types
+        pub enum Value<'a> {
+            Null(Type),
+            $($scalar($value),)*
+            $($array(Vec<Option<$element>>),)*
+        }
+
+        impl Value<'_> {
+            /// Returns the value's type.
+            pub fn ty(&self) -> Type {
+                match self {
+                    Value::Null(ty) => *ty,
+                    $(Value::$scalar(_) => Type::$scalar, Value::$array(_) => Type::$array,)*
+                }
+            }
+
+            /// Appends the value's binary form to `out`; nothing for a null.
+            ///
+            /// # Errors
+            ///
+            /// If an array or one of its elements is over 2 GiB long, the limit of the protocol.
+            pub fn encode(&self, out: &mut BytesMut) -> Result<(), Box<dyn StdError + Sync + Send>> {
+                match self {
+                    Value::Null(_) => Ok(()),
+                    $(Value::$scalar(value) => value.put(out), Value::$array(values) => self.encode_array(values, out),)*
+                }
+            }
+        }
+    };
 }
 
-impl Type {
-    /// All types.
-    pub(crate) const ALL: [Type; 16] = [
-        Type::Bool,
-        Type::Int2,
-        Type::Int4,
-        Type::Int8,
-        Type::Text,
-        Type::Bytes,
-        Type::Uuid,
-        Type::Timestamp,
-        Type::BoolArray,
-        Type::Int2Array,
-        Type::Int4Array,
-        Type::Int8Array,
-        Type::TextArray,
-        Type::BytesArray,
-        Type::UuidArray,
-        Type::TimestampArray,
-    ];
-
-    /// Returns the type's object id, which is the same in every Postgres (`pg_type.dat` in its source).
-    pub fn oid(self) -> u32 {
-        match self {
-            Type::Bool => 16,
-            Type::Bytes => 17,
-            Type::Int8 => 20,
-            Type::Int2 => 21,
-            Type::Int4 => 23,
-            Type::Text => 25,
-            Type::Timestamp => 1184,
-            Type::Uuid => 2950,
-            Type::BoolArray => 1000,
-            Type::BytesArray => 1001,
-            Type::Int2Array => 1005,
-            Type::Int4Array => 1007,
-            Type::TextArray => 1009,
-            Type::Int8Array => 1016,
-            Type::TimestampArray => 1185,
-            Type::UuidArray => 2951,
-        }
-    }
-
-    /// Returns the type's name in SQL.
-    pub fn name(self) -> &'static str {
-        match self {
-            Type::Bool => "bool",
-            Type::Bytes => "bytea",
-            Type::Int8 => "int8",
-            Type::Int2 => "int2",
-            Type::Int4 => "int4",
-            Type::Text => "text",
-            Type::Timestamp => "timestamptz",
-            Type::Uuid => "uuid",
-            Type::BoolArray => "bool[]",
-            Type::BytesArray => "bytea[]",
-            Type::Int2Array => "int2[]",
-            Type::Int4Array => "int4[]",
-            Type::TextArray => "text[]",
-            Type::Int8Array => "int8[]",
-            Type::TimestampArray => "timestamptz[]",
-            Type::UuidArray => "uuid[]",
-        }
-    }
-
-    fn element(self) -> Type {
-        match self {
-            Type::BoolArray => Type::Bool,
-            Type::Int2Array => Type::Int2,
-            Type::Int4Array => Type::Int4,
-            Type::Int8Array => Type::Int8,
-            Type::TextArray => Type::Text,
-            Type::BytesArray => Type::Bytes,
-            Type::UuidArray => Type::Uuid,
-            Type::TimestampArray => Type::Timestamp,
-            scalar => scalar,
-        }
-    }
+types! {
+    Bool BoolArray: "bool", 16, 1000, bool, bool;
+    Int2 Int2Array: "int2", 21, 1005, i16, i16;
+    Int4 Int4Array: "int4", 23, 1007, i32, i32;
+    Int8 Int8Array: "int8", 20, 1016, i64, i64;
+    Text TextArray: "text", 25, 1009, &'a str, Cow<'a, str>;
+    Bytes BytesArray: "bytea", 17, 1001, &'a [u8], &'a [u8];
+    Uuid UuidArray: "uuid", 2950, 2951, Uuid, Uuid;
+    Timestamp TimestampArray: "timestamptz", 1184, 1185, Timestamp, Timestamp;
 }
 
 /// The parameters of one statement, in order.
 pub type Params<'a> = Vec<Value<'a>>;
 
-/// One parameter. Text and bytes are borrowed; a null has a type.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // named after their types
-pub enum Value<'a> {
-    Null(Type),
-    Bool(bool),
-    Int2(i16),
-    Int4(i32),
-    Int8(i64),
-    Text(&'a str),
-    Bytes(&'a [u8]),
-    Uuid(Uuid),
-    Timestamp(Timestamp),
-    BoolArray(Vec<Option<bool>>),
-    Int2Array(Vec<Option<i16>>),
-    Int4Array(Vec<Option<i32>>),
-    Int8Array(Vec<Option<i64>>),
-    TextArray(Vec<Option<Cow<'a, str>>>),
-    BytesArray(Vec<Option<&'a [u8]>>),
-    UuidArray(Vec<Option<Uuid>>),
-    TimestampArray(Vec<Option<Timestamp>>),
-}
-
 impl Value<'_> {
-    /// Returns the value's type.
-    pub fn ty(&self) -> Type {
-        match self {
-            Value::Null(ty) => *ty,
-            Value::Bool(_) => Type::Bool,
-            Value::Int2(_) => Type::Int2,
-            Value::Int4(_) => Type::Int4,
-            Value::Int8(_) => Type::Int8,
-            Value::Text(_) => Type::Text,
-            Value::Bytes(_) => Type::Bytes,
-            Value::Uuid(_) => Type::Uuid,
-            Value::Timestamp(_) => Type::Timestamp,
-            Value::BoolArray(_) => Type::BoolArray,
-            Value::Int2Array(_) => Type::Int2Array,
-            Value::Int4Array(_) => Type::Int4Array,
-            Value::Int8Array(_) => Type::Int8Array,
-            Value::TextArray(_) => Type::TextArray,
-            Value::BytesArray(_) => Type::BytesArray,
-            Value::UuidArray(_) => Type::UuidArray,
-            Value::TimestampArray(_) => Type::TimestampArray,
-        }
-    }
-
     /// Returns whether the value is null; then [`Value::encode`] writes nothing.
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null(_))
-    }
-
-    /// Appends the value's binary form to `out`; nothing for a null.
-    ///
-    /// # Errors
-    ///
-    /// If an array or one of its elements is over 2 GiB long, the limit of the protocol.
-    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Box<dyn StdError + Sync + Send>> {
-        match self {
-            Value::Null(_) => {}
-            Value::Bool(value) => value.put(out)?,
-            Value::Int2(value) => value.put(out)?,
-            Value::Int4(value) => value.put(out)?,
-            Value::Int8(value) => value.put(out)?,
-            Value::Text(value) => value.put(out)?,
-            Value::Bytes(value) => value.put(out)?,
-            Value::Uuid(value) => value.put(out)?,
-            Value::Timestamp(value) => value.put(out)?,
-            Value::BoolArray(values) => self.encode_array(values, out)?,
-            Value::Int2Array(values) => self.encode_array(values, out)?,
-            Value::Int4Array(values) => self.encode_array(values, out)?,
-            Value::Int8Array(values) => self.encode_array(values, out)?,
-            Value::TextArray(values) => self.encode_array(values, out)?,
-            Value::BytesArray(values) => self.encode_array(values, out)?,
-            Value::UuidArray(values) => self.encode_array(values, out)?,
-            Value::TimestampArray(values) => self.encode_array(values, out)?,
-        }
-        Ok(())
     }
 
     fn encode_array<T: Put>(
