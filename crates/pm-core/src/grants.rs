@@ -1,21 +1,23 @@
 //! The privileges that each kind of role needs. They are printed as SQL, checked by doctor, and named in errors.
 
 use crate::SchemaName;
+use crate::named::named;
 use std::fmt;
 
-/// The purposes of a role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RoleKind {
-    /// Creates pm's tables and changes them; owns what it creates.
-    Migrator,
-    /// Reads everything and changes nothing.
-    Reader,
-    /// Enqueues jobs, and replaces those that have not started; reads jobs and their attempts.
-    Enqueuer,
-    /// Works on jobs, enqueues, reaps, promotes and fires schedules; reads everything.
-    Worker,
-    /// Does everything except migrations.
-    Operator,
+named! {
+    /// The purposes of a role. A kind comes after those whose privileges it includes.
+    pub enum RoleKind {
+        /// Creates pm's tables and changes them; owns what it creates.
+        Migrator = "migrator",
+        /// Reads everything and changes nothing.
+        Reader = "reader",
+        /// Enqueues jobs, and replaces those that have not started; reads jobs and their attempts.
+        Enqueuer = "enqueuer",
+        /// Works on jobs, enqueues, reaps, promotes and fires schedules; reads everything.
+        Worker = "worker",
+        /// Does everything except migrations.
+        Operator = "operator",
+    }
 }
 
 /// One privilege on one object in pm's schema.
@@ -87,21 +89,6 @@ const READ_SEQUENCES: &[OnTable] = &[
 const INSERT_JOB: &str = "insert_job";
 
 impl RoleKind {
-    /// All kinds. A kind comes after those whose privileges it includes.
-    pub const ALL: [RoleKind; 5] =
-        [RoleKind::Migrator, RoleKind::Reader, RoleKind::Enqueuer, RoleKind::Worker, RoleKind::Operator];
-
-    /// Returns the name for programs. It never changes.
-    pub fn name(self) -> &'static str {
-        match self {
-            RoleKind::Migrator => "migrator",
-            RoleKind::Reader => "reader",
-            RoleKind::Enqueuer => "enqueuer",
-            RoleKind::Worker => "worker",
-            RoleKind::Operator => "operator",
-        }
-    }
-
     /// Returns the name with an article, for sentences.
     pub fn article(self) -> &'static str {
         match self {

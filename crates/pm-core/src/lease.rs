@@ -1,6 +1,7 @@
 //! Leases, and how they end.
 
 use crate::Error;
+use crate::named::named;
 use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
@@ -109,52 +110,31 @@ impl Reason {
     }
 }
 
-/// How an attempt ended, as recorded in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ending {
-    /// Committed by its worker.
-    Commit,
-    /// Soft-failed by its worker.
-    SoftFail,
-    /// Hard-failed by its worker.
-    HardFail,
-    /// Released by its worker.
-    Release,
-    /// Reaped after its lease expired.
-    Reap,
-    /// Marked as finished by an operator.
-    Done,
-    /// Marked as failed by an operator.
-    Fail,
-    /// Restarted by an operator.
-    Restart,
-    /// Returned by its worker, which could not decode the payload.
-    Unreadable,
+named! {
+    /// How an attempt ended, as recorded in the database, in the order of their codes.
+    pub enum Ending {
+        /// Committed by its worker.
+        Commit = "commit",
+        /// Soft-failed by its worker.
+        SoftFail = "soft fail",
+        /// Hard-failed by its worker.
+        HardFail = "hard fail",
+        /// Released by its worker.
+        Release = "release",
+        /// Reaped after its lease expired.
+        Reap = "reap",
+        /// Marked as finished by an operator.
+        Done = "done",
+        /// Marked as failed by an operator.
+        Fail = "fail",
+        /// Restarted by an operator.
+        Restart = "restart",
+        /// Returned by its worker, which could not decode the payload.
+        Unreadable = "unreadable",
+    }
 }
 
 impl Ending {
-    /// Returns the name: `commit`, `soft fail`, `hard fail`, `release`, `reap`, `done`, `fail`, `restart` or
-    /// `unreadable`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Ending::Commit => "commit",
-            Ending::SoftFail => "soft fail",
-            Ending::HardFail => "hard fail",
-            Ending::Release => "release",
-            Ending::Reap => "reap",
-            Ending::Done => "done",
-            Ending::Fail => "fail",
-            Ending::Restart => "restart",
-            Ending::Unreadable => "unreadable",
-        }
-    }
-
-    /// All endings, in the order of their codes.
-    const ALL: [Ending; 9] = {
-        use Ending::*;
-        [Commit, SoftFail, HardFail, Release, Reap, Done, Fail, Restart, Unreadable]
-    };
-
     pub(crate) fn code(self) -> i16 {
         self as i16
     }

@@ -23,6 +23,7 @@ mod lease;
 pub mod machine;
 mod migration;
 mod name;
+mod named;
 pub mod op;
 mod operation;
 mod options;

@@ -1,88 +1,65 @@
 //! The states of a job and the events that change them.
 
+use crate::named::named;
 use std::fmt;
 
-/// The state of a job. The CLI and the API print [`State::name`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
-    /// Waits to be claimed, now or when it is due.
-    Pending,
-    /// Waits, and cannot be claimed until its queue is resumed.
-    Paused,
-    /// Leased to a worker.
-    InProgress,
-    /// Ended successfully.
-    Finished,
-    /// Ended unsuccessfully, without further retries.
-    Failed,
+named! {
+    /// The state of a job, in the order of a job's life cycle. The CLI and the API print [`State::name`].
+    pub enum State {
+        /// Waits to be claimed, now or when it is due.
+        Pending = "pending",
+        /// Waits, and cannot be claimed until its queue is resumed.
+        Paused = "paused",
+        /// Leased to a worker.
+        InProgress = "in_progress",
+        /// Ended successfully.
+        Finished = "finished",
+        /// Ended unsuccessfully, without further retries.
+        Failed = "failed",
+    }
 }
 
-/// An event that can change the state of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Event {
-    /// A worker claims the job.
-    Claim,
-    /// Its worker commits it.
-    Commit,
-    /// Its worker soft-fails it, and retries are left.
-    SoftFail,
-    /// Its worker soft-fails it, and no retries are left.
-    LastSoftFail,
-    /// Its worker hard-fails it.
-    HardFail,
-    /// Its worker releases it, without counting an attempt.
-    Release,
-    /// Its worker cannot decode its payload.
-    Unreadable,
-    /// No worker has been able to decode its payload for a day.
-    LastUnreadable,
-    /// Its worker extends the lease.
-    Extend,
-    /// Its lease is reaped, and retries are left.
-    Reap,
-    /// Its lease is reaped, and no retries are left.
-    LastReap,
-    /// Its queue, or the job itself, is paused.
-    Pause,
-    /// Its queue is resumed.
-    Resume,
-    /// An operator restarts it, unless it is in progress.
-    Restart,
-    /// An operator restarts it, even while it is in progress.
-    ForceRestart,
-    /// An operator marks it as finished.
-    Done,
-    /// An operator marks it as failed.
-    Fail,
-}
-
-impl Event {
-    /// All events.
-    pub const ALL: [Event; 17] = [
-        Event::Claim,
-        Event::Commit,
-        Event::SoftFail,
-        Event::LastSoftFail,
-        Event::HardFail,
-        Event::Release,
-        Event::Unreadable,
-        Event::LastUnreadable,
-        Event::Extend,
-        Event::Reap,
-        Event::LastReap,
-        Event::Pause,
-        Event::Resume,
-        Event::Restart,
-        Event::ForceRestart,
-        Event::Done,
-        Event::Fail,
-    ];
+named! {
+    /// An event that can change the state of a job.
+    pub enum Event {
+        /// A worker claims the job.
+        Claim,
+        /// Its worker commits it.
+        Commit,
+        /// Its worker soft-fails it, and retries are left.
+        SoftFail,
+        /// Its worker soft-fails it, and no retries are left.
+        LastSoftFail,
+        /// Its worker hard-fails it.
+        HardFail,
+        /// Its worker releases it, without counting an attempt.
+        Release,
+        /// Its worker cannot decode its payload.
+        Unreadable,
+        /// No worker has been able to decode its payload for a day.
+        LastUnreadable,
+        /// Its worker extends the lease.
+        Extend,
+        /// Its lease is reaped, and retries are left.
+        Reap,
+        /// Its lease is reaped, and no retries are left.
+        LastReap,
+        /// Its queue, or the job itself, is paused.
+        Pause,
+        /// Its queue is resumed.
+        Resume,
+        /// An operator restarts it, unless it is in progress.
+        Restart,
+        /// An operator restarts it, even while it is in progress.
+        ForceRestart,
+        /// An operator marks it as finished.
+        Done,
+        /// An operator marks it as failed.
+        Fail,
+    }
 }
 
 impl State {
-    /// All states, in the order of a job's life cycle.
-    pub const ALL: [State; 5] = [State::Pending, State::Paused, State::InProgress, State::Finished, State::Failed];
-
     /// Returns the state after `event`, or `None` if the event is refused and nothing changes.
     ///
     /// This table is the contract: the SQL and the model are tested against it. A job that returns to `Pending` while
@@ -109,17 +86,6 @@ impl State {
     /// Returns whether the job has ended.
     pub fn is_ended(self) -> bool {
         matches!(self, State::Finished | State::Failed)
-    }
-
-    /// Returns the name that the CLI and the API print: `pending`, `paused`, `in_progress`, `finished`, `failed`.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Pending => "pending",
-            State::Paused => "paused",
-            State::InProgress => "in_progress",
-            State::Finished => "finished",
-            State::Failed => "failed",
-        }
     }
 
     /// Returns the state with this name, if there is one; `-` and `_` are equivalent.

@@ -1,6 +1,7 @@
 //! What the doctor reports: findings of checks, with remedies.
 
 use crate::grants::RoleKind;
+use crate::named::named;
 use std::fmt;
 
 /// A problem, with its consequences and a fix.
@@ -16,101 +17,50 @@ pub struct Finding {
     pub remedy: Remedy,
 }
 
-/// The kinds of problems that are looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Check {
-    /// Row-level security may hide rows.
-    RowSecurity,
-    /// A role lacks a privilege.
-    MissingGrant,
-    /// A table is not an ordinary, logged, local table.
-    OddTable,
-    /// A table has a trigger or a rule that is not pm's.
-    Trigger,
-    /// The trigger that deletes the dependent rows of a job is missing or disabled.
-    MissingTrigger,
-    /// Rows belong to jobs that no longer exist.
-    Orphans,
-    /// Sessions start with a `search_path` in which another schema precedes `pg_catalog`.
-    SearchPath,
-    /// The schema has no queues, and another schema has tables like pm's: perhaps that one was meant.
-    OtherSchema,
-    /// A sequence is behind the numbers in use.
-    LaggingSequence,
-    /// A transaction, standby or slot keeps vacuum from removing dead rows.
-    HeldRows,
-    /// A table has many dead rows.
-    DeadRows,
-    /// An index is missing.
-    MissingIndex,
-    /// An index exists but is invalid.
-    InvalidIndex,
-    /// A large table is often scanned in full.
-    Scans,
-    /// Leases have expired and are not reaped.
-    StaleLeases,
-    /// This machine's clock differs from the database's.
-    ClockOffset,
-    /// A queue has ready jobs, and none are in progress.
-    UnservedQueue,
-    /// Autovacuum is off.
-    NoAutovacuum,
-    /// A table approaches transaction id wraparound.
-    Wraparound,
-    /// A queue was deleted, but its jobs still exist.
-    DeletedQueue,
-}
-
-impl Check {
-    /// All checks, in the order in which findings are reported.
-    pub const ALL: [Check; 20] = [
-        Check::RowSecurity,
-        Check::MissingGrant,
-        Check::OddTable,
-        Check::Trigger,
-        Check::MissingTrigger,
-        Check::Orphans,
-        Check::SearchPath,
-        Check::OtherSchema,
-        Check::LaggingSequence,
-        Check::HeldRows,
-        Check::DeadRows,
-        Check::MissingIndex,
-        Check::InvalidIndex,
-        Check::Scans,
-        Check::StaleLeases,
-        Check::ClockOffset,
-        Check::UnservedQueue,
-        Check::NoAutovacuum,
-        Check::Wraparound,
-        Check::DeletedQueue,
-    ];
-
-    /// Returns the stable, machine-readable name, like `missing_index`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Check::RowSecurity => "row_security",
-            Check::MissingGrant => "missing_grant",
-            Check::OddTable => "odd_table",
-            Check::Trigger => "trigger",
-            Check::MissingTrigger => "missing_trigger",
-            Check::Orphans => "orphans",
-            Check::SearchPath => "search_path",
-            Check::OtherSchema => "other_schema",
-            Check::LaggingSequence => "lagging_sequence",
-            Check::HeldRows => "held_rows",
-            Check::DeadRows => "dead_rows",
-            Check::MissingIndex => "missing_index",
-            Check::InvalidIndex => "invalid_index",
-            Check::Scans => "scans",
-            Check::StaleLeases => "stale_leases",
-            Check::ClockOffset => "clock_offset",
-            Check::UnservedQueue => "unserved_queue",
-            Check::NoAutovacuum => "no_autovacuum",
-            Check::Wraparound => "wraparound",
-            Check::DeletedQueue => "deleted_queue",
-        }
+named! {
+    /// The kinds of problems that are looked for, in the order in which findings are reported.
+    #[non_exhaustive]
+    pub enum Check {
+        /// Row-level security may hide rows.
+        RowSecurity = "row_security",
+        /// A role lacks a privilege.
+        MissingGrant = "missing_grant",
+        /// A table is not an ordinary, logged, local table.
+        OddTable = "odd_table",
+        /// A table has a trigger or a rule that is not pm's.
+        Trigger = "trigger",
+        /// The trigger that deletes the dependent rows of a job is missing or disabled.
+        MissingTrigger = "missing_trigger",
+        /// Rows belong to jobs that no longer exist.
+        Orphans = "orphans",
+        /// Sessions start with a `search_path` in which another schema precedes `pg_catalog`.
+        SearchPath = "search_path",
+        /// The schema has no queues, and another schema has tables like pm's: perhaps that one was meant.
+        OtherSchema = "other_schema",
+        /// A sequence is behind the numbers in use.
+        LaggingSequence = "lagging_sequence",
+        /// A transaction, standby or slot keeps vacuum from removing dead rows.
+        HeldRows = "held_rows",
+        /// A table has many dead rows.
+        DeadRows = "dead_rows",
+        /// An index is missing.
+        MissingIndex = "missing_index",
+        /// An index exists but is invalid.
+        InvalidIndex = "invalid_index",
+        /// A large table is often scanned in full.
+        Scans = "scans",
+        /// Leases have expired and are not reaped.
+        StaleLeases = "stale_leases",
+        /// This machine's clock differs from the database's.
+        ClockOffset = "clock_offset",
+        /// A queue has ready jobs, and none are in progress.
+        UnservedQueue = "unserved_queue",
+        /// Autovacuum is off.
+        NoAutovacuum = "no_autovacuum",
+        /// A table approaches transaction id wraparound.
+        Wraparound = "wraparound",
+        /// A queue was deleted, but its jobs still exist.
+        DeletedQueue = "deleted_queue",
     }
 }
 
