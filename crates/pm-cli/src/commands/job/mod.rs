@@ -15,7 +15,7 @@ pub(super) use show::read as read_job;
 
 use crate::context::Context;
 use crate::error::CommandError;
-use bulk::Action;
+use pm_driver_tokio_postgres::BulkAction;
 
 /// Adds, lists, shows, restarts, ends, moves and deletes jobs
 ///
@@ -72,20 +72,16 @@ impl JobCommand {
             JobCommand::Watch(args) => watch::run(context, &args).await,
             JobCommand::Next(args) => next::run(context, &args).await,
             JobCommand::Restart(args) => {
-                bulk::run(context, &args.selection, Action::Restart { force: args.force }).await
+                bulk::run(context, &args.selection, BulkAction::Restart { force: args.force }, None).await
             }
-            JobCommand::Done(args) => {
-                bulk::run(context, &args.selection, Action::Done { lease: args.lease.lease }).await
-            }
+            JobCommand::Done(args) => bulk::run(context, &args.selection, BulkAction::Finish, args.lease.lease).await,
             JobCommand::Fail(args) => {
-                bulk::run(context, &args.selection, Action::Fail { reason: args.message, lease: args.lease.lease })
-                    .await
+                let fail = BulkAction::Fail { reason: args.message };
+                bulk::run(context, &args.selection, fail, args.lease.lease).await
             }
-            JobCommand::Move(args) => {
-                bulk::run(context, &args.selection, Action::Move { to: args.to.to_string() }).await
-            }
+            JobCommand::Move(args) => bulk::run(context, &args.selection, BulkAction::Move { to: args.to }, None).await,
             JobCommand::Copy(args) => copy::run(context, &args).await,
-            JobCommand::Delete(args) => bulk::run(context, &args, Action::Delete).await,
+            JobCommand::Delete(args) => bulk::run(context, &args, BulkAction::Delete, None).await,
         }
     }
 }

@@ -4,7 +4,6 @@ mod action;
 mod pages;
 mod selection;
 
-pub(super) use action::Action;
 pub(super) use pages::{Filter, Pages};
 pub(super) use selection::SelectionArgs;
 
@@ -13,19 +12,27 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::{BulkReport, Json, Outcome, Progress, Tally, Value, exactly, jobs};
 use crate::stop::Stop;
+use action::Action;
 use pages::CHUNK;
-use pm_driver_tokio_postgres::{Change, Count, Precondition, Queue, Uuid};
+use pm_driver_tokio_postgres::{BulkAction, Change, Count, Precondition, Queue, Uuid};
 use selection::Jobs;
 use std::collections::HashSet;
 use std::slice::Chunks;
 
-/// Applies an action to the selected jobs, and reports the outcome of each.
+/// Applies an action to the selected jobs, and reports the outcome of each. Jobs must have the `lease` of this number, if
+/// it is given.
 ///
 /// # Errors
 ///
 /// Exit code 1 when no job matched, some were refused, or it was interrupted; 2 when no job is given or a suffix is
 /// ambiguous; nothing is changed then.
-pub(super) async fn run(context: &mut Context, selection: &SelectionArgs, action: Action) -> Result<(), CommandError> {
+pub(super) async fn run(
+    context: &mut Context,
+    selection: &SelectionArgs,
+    what: BulkAction,
+    lease: Option<i64>,
+) -> Result<(), CommandError> {
+    let action = Action { what, lease };
     let jobs = selection.jobs()?;
     let queue = context.connect().await?;
     action.check(&queue).await?;
@@ -151,7 +158,8 @@ impl Bulk<'_> {
         if self.stop.as_mut().is_some_and(Stop::was_requested) {
             return Err(CommandError::refused("interrupted").hint("run it again to continue"));
         }
-        let report = self.action.change(&self.queue, ids, precondition).await?;
+        let precondition = Precondition { lease: self.action.lease, ..precondition.clone() };
+        let report = self.queue.change_jobs(&self.action.what, ids, &precondition).await?;
         for (id, change) in ids.iter().zip(report.changes().iter().copied()) {
             self.keys_taken += u64::from(change == Change::KeyTaken);
             self.locked += u64::from(change == Change::Locked);
