@@ -1,6 +1,6 @@
 //! Schedules, which enqueue jobs by cron.
 
-use crate::wire::{Column, Columns, Row, RowsBuilder, Type, stored};
+use crate::wire::{Column, Columns, Row, RowsBuilder, Type, columns, stored};
 use crate::{Codec, Cron, EnqueueOptions, Error, KeyHold, OnConflict, QueueName, RetryPolicy, ScheduleName, Timestamp};
 use bytes::Bytes;
 use std::fmt;
@@ -173,46 +173,46 @@ impl NewSchedule {
     }
 }
 
-/// A schedule as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ScheduleMetadata {
-    /// Its name.
-    pub name: String,
-    /// The name of the queue of its jobs.
-    pub queue: String,
-    /// Its cron expression.
-    pub cron: String,
-    /// The time zone of the expression.
-    pub zone: String,
-    /// What to do with missed ticks.
-    pub missed: Missed,
-    /// What to do with a tick if the previous job has not ended.
-    pub overlap: Overlap,
-    /// Whether it is paused.
-    pub paused: bool,
-    /// When it fires next, by the database's clock: in the past while no process fires it, `None` while it is paused.
-    pub next_tick: Option<Timestamp>,
-    /// The latest tick that enqueued a job.
-    pub last_tick: Option<Timestamp>,
-    /// The id of that job, which may have been deleted.
-    pub last_job: Option<Uuid>,
-    /// The priority of its jobs; jobs with a higher one are claimed first.
-    pub priority: i32,
-    /// The description of its jobs.
-    pub description: Option<String>,
-    /// The retry policy of its jobs.
-    pub retry: RetryPolicy,
-    /// The codec of its payload.
-    pub codec: Codec,
-    /// The size of its payload, in bytes.
-    pub payload_bytes: u64,
-    /// Its encoded payload, if the schedule was read by its name.
-    pub payload: Option<Bytes>,
-    /// How often it was changed, its creation included.
-    pub revision: i64,
-    /// The database's time when this was read.
-    pub read_at: Timestamp,
+columns! {
+    /// A schedule as it is shown.
+    pub struct ScheduleMetadata {
+        /// Its name.
+        pub name: String,
+        /// The name of the queue of its jobs.
+        pub queue: String,
+        /// Its cron expression.
+        pub cron: String,
+        /// The time zone of the expression.
+        pub zone: String,
+        /// What to do with missed ticks.
+        pub missed: Missed,
+        /// What to do with a tick if the previous job has not ended.
+        pub overlap: Overlap,
+        /// Whether it is paused.
+        pub paused: bool,
+        /// When it fires next, by the database's clock: in the past while no process fires it, `None` while it is paused.
+        pub next_tick: Option<Timestamp>,
+        /// The latest tick that enqueued a job.
+        pub last_tick: Option<Timestamp>,
+        /// The id of that job, which may have been deleted.
+        pub last_job: Option<Uuid>,
+        /// The priority of its jobs; jobs with a higher one are claimed first.
+        pub priority: i32,
+        /// The description of its jobs.
+        pub description: Option<String>,
+        /// The retry policy of its jobs.
+        pub retry: RetryPolicy,
+        /// The codec of its payload.
+        pub codec: Codec,
+        /// The size of its payload, in bytes.
+        pub payload_bytes: u64,
+        /// Its encoded payload, if the schedule was read by its name.
+        pub payload: Option<Bytes>,
+        /// How often it was changed, its creation included.
+        pub revision: i64,
+        /// The database's time when this was read.
+        pub read_at: Timestamp,
+    }
 }
 
 /// An instant at which a schedule fires. It is part of the key of the job: `nightly@2026-03-29T01:00:00Z`.

@@ -1,8 +1,8 @@
 //! Columns that several statements share.
 
 use super::odd;
-use crate::time::from_ms;
-use crate::wire::{AnyShape, columns};
+use crate::time::{from_ms, whole_ms};
+use crate::wire::{AnyShape, Column, Columns, Row, RowsBuilder, columns};
 use crate::{Backoff, Error, Operation, QueueSettings, RetryPolicy};
 use std::time::Duration;
 
@@ -35,12 +35,28 @@ impl RetryColumns {
     }
 
     /// Returns the values of a job or a schedule, without those that are out of range.
-    pub(super) fn overrides(self) -> RetryPolicy {
+    pub fn overrides(self) -> RetryPolicy {
         RetryPolicy {
             max_retries: self.max_retries.and_then(|retries| u32::try_from(retries).ok()),
             backoff: self.backoff_ms.map(delays),
             jitter_percent: self.jitter_percent.and_then(|percent| u8::try_from(percent).ok()),
         }
+    }
+}
+
+/// Those of a job or a schedule.
+impl Columns for RetryPolicy {
+    const COLUMNS: &'static [Column] = RetryColumns::COLUMNS;
+
+    fn read(row: &mut Row<'_>) -> Result<Self, Error> {
+        row.read().map(RetryColumns::overrides)
+    }
+
+    fn write(&self, reply: &mut RowsBuilder) {
+        let table = self.backoff.as_ref().map(|table| AnyShape(table.iter().map(|delay| whole_ms(*delay)).collect()));
+        self.max_retries.write(reply);
+        table.write(reply);
+        self.jitter_percent.map(i16::from).write(reply);
     }
 }
 

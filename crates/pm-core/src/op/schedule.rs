@@ -1,15 +1,10 @@
 //! Operations on schedules.
 
-use super::{RetryColumns, all, at_most_one, odd};
+use super::{all, at_most_one, odd};
 use crate::statement::{Declaration, roles};
 use crate::time::whole_ms;
 use crate::wire::{Parameter, Rows, Type, Value, column, columns};
-use crate::{
-    Codec, Error, Missed, NewSchedule, Operation, Overlap, Params, ScheduleMetadata, ScheduleName, StatementId,
-    Timestamp,
-};
-use bytes::Bytes;
-use uuid::Uuid;
+use crate::{Error, NewSchedule, Operation, Params, ScheduleMetadata, ScheduleName, StatementId, Timestamp};
 
 /// Lists schedules by name, with the database's time, from which their next ticks are computed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,8 +35,7 @@ impl Operation for ListSchedules {
     fn interpret(&self, rows: &Rows) -> Result<ScheduleReading, Error> {
         let rows = all::<Self>(rows)?;
         let now = rows.first().ok_or_else(|| odd::<Self>("no row"))?.read_at;
-        let schedules = rows.into_iter().filter_map(|row| Some(row.schedule?.metadata(row.read_at)));
-        Ok(ScheduleReading { now, schedules: schedules.collect() })
+        Ok(ScheduleReading { now, schedules: rows.into_iter().filter_map(|row| row.schedule).collect() })
     }
 }
 
@@ -49,53 +43,7 @@ columns! {
     /// A schedule, if there is one, and the time.
     pub struct ScheduleRow {
         pub read_at: Timestamp,
-        pub schedule: Option<ScheduleColumns>,
-    }
-
-    /// A schedule as it is stored.
-    pub struct ScheduleColumns {
-        pub name: String,
-        pub queue: String,
-        pub cron: String,
-        pub zone: String,
-        pub missed: Missed,
-        pub overlap: Overlap,
-        pub paused: bool,
-        pub next_tick: Option<Timestamp>,
-        pub last_tick: Option<Timestamp>,
-        pub last_job: Option<Uuid>,
-        pub priority: i32,
-        pub description: Option<String>,
-        pub retries: RetryColumns,
-        pub codec: Codec,
-        pub payload_bytes: u64,
-        pub payload: Option<Bytes>,
-        pub revision: i64,
-    }
-}
-
-impl ScheduleColumns {
-    fn metadata(self, read_at: Timestamp) -> ScheduleMetadata {
-        ScheduleMetadata {
-            name: self.name,
-            queue: self.queue,
-            cron: self.cron,
-            zone: self.zone,
-            missed: self.missed,
-            overlap: self.overlap,
-            paused: self.paused,
-            next_tick: self.next_tick,
-            last_tick: self.last_tick,
-            last_job: self.last_job,
-            priority: self.priority,
-            description: self.description,
-            retry: self.retries.overrides(),
-            codec: self.codec,
-            payload_bytes: self.payload_bytes,
-            payload: self.payload,
-            revision: self.revision,
-            read_at,
-        }
+        pub schedule: Option<ScheduleMetadata>,
     }
 }
 

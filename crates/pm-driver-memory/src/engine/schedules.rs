@@ -2,21 +2,21 @@
 
 use super::tables::{FINISHED, JobRow, ScheduleRow, retries};
 use super::{Work, ms_until};
-use pm_core::op::{self, DueColumns, DueRow, Fired, ScheduleColumns};
-use pm_core::{Codec, Missed, Overlap, Timestamp};
+use pm_core::op::{self, DueColumns, DueRow, Fired};
+use pm_core::{Codec, Missed, Overlap, ScheduleMetadata, Timestamp};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
 impl Work<'_> {
     pub(super) fn list_schedules(&mut self) {
         let wanted: Option<String> = self.args.next();
-        let queues = &self.tables.queue;
+        let (queues, read_at) = (&self.tables.queue, self.now);
         let queue_of = |schedule: &ScheduleRow| queues.get(&schedule.queue_id).and_then(|queue| queue.name.clone());
         let named =
             self.tables.schedule.values().filter(|schedule| wanted.as_ref().is_none_or(|name| *name == schedule.name));
         let mut found: Vec<_> = named.filter_map(|schedule| Some((schedule, queue_of(schedule)?))).collect();
         found.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        let listed = |(schedule, queue): (&ScheduleRow, String)| ScheduleColumns {
+        let listed = |(schedule, queue): (&ScheduleRow, String)| ScheduleMetadata {
             name: schedule.name.clone(),
             queue,
             cron: schedule.cron.clone(),
@@ -29,17 +29,17 @@ impl Work<'_> {
             last_job: schedule.last_job,
             priority: schedule.priority,
             description: schedule.description.clone(),
-            retries: retries(schedule.max_retries, schedule.backoff_ms.as_ref(), schedule.jitter_percent),
+            retry: retries(schedule.max_retries, schedule.backoff_ms.as_ref(), schedule.jitter_percent).overrides(),
             codec: Codec::from_code(schedule.codec),
             payload_bytes: schedule.payload.len() as u64,
             payload: wanted.as_ref().map(|_| schedule.payload.clone()),
             revision: schedule.revision,
+            read_at,
         };
         let mut schedules: Vec<_> = found.into_iter().map(listed).map(Some).collect();
         if schedules.is_empty() {
             schedules.push(None);
         }
-        let read_at = self.now;
         schedules.into_iter().for_each(|schedule| self.add(op::ScheduleRow { read_at, schedule }));
     }
 
