@@ -10,11 +10,7 @@ pub(crate) fn is_possible() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks a question; every answer but yes is a no.
-///
-/// # Errors
-///
-/// Exit code 1 when the answer is no.
+/// Asks a question; every answer but yes is a no. Errors: exit code 1 when the answer is no.
 pub(crate) fn confirm(question: &str) -> Result<(), CommandError> {
     write_stderr(&format!("{} [y/N] ", printable(question)));
     let mut answer = String::new();

@@ -30,10 +30,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads the settings. The file is read only when the command line and the environment leave something unset.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 2 for a file or a value that cannot be read. A missing database is an error of [`Settings::url`] only.
+    /// Errors: exit code 2 for a file or a value that cannot be read. A missing database is an error of
+    /// [`Settings::url`] only.
     pub(crate) fn read(args: &GlobalArgs) -> Result<Self, CommandError> {
         let mut url = first_set(args.db.as_deref(), "--db", &[URL_VARIABLE, COMMON_URL_VARIABLE])?;
         let mut schema = first_set(args.schema.as_deref(), "--schema", &[SCHEMA_VARIABLE])?;
@@ -66,11 +64,8 @@ impl Settings {
         Self::checked(url, schema, Duration::ZERO)
     }
 
-    /// Returns the database's URL. It may contain a password: never put it into a message.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 2 when no database is set; the hint lists the ways to set it.
+    /// Returns the database's URL. It may contain a password: never put it into a message. Errors: exit code 2 when no
+    /// database is set; the hint lists the ways to set it.
     pub(crate) fn url(&self) -> Result<&str, CommandError> {
         // The variables of psql fill in what the URL leaves out, so they also work with an empty one.
         let from_variables = || Target::is_named_by(&System).then_some("");

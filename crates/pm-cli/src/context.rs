@@ -31,22 +31,15 @@ impl Context {
         Context { args, output, secrets: Secrets::default(), connected: None }
     }
 
-    /// Reads the settings.
-    ///
-    /// # Errors
-    ///
-    /// As [`Settings::read`].
+    /// Reads the settings. Errors: as [`Settings::read`].
     pub(crate) fn settings(&mut self) -> Result<Settings, CommandError> {
         let settings = Settings::read(&self.args)?;
         self.secrets = settings.secrets();
         Ok(settings)
     }
 
-    /// Returns how to run pm on the same schema from a shell with the same environment and configuration.
-    ///
-    /// # Errors
-    ///
-    /// As [`Settings::read`].
+    /// Returns how to run pm on the same schema from a shell with the same environment and configuration. Errors: as
+    /// [`Settings::read`].
     pub(crate) fn pm_on_schema(&mut self) -> Result<String, CommandError> {
         let schema = self.settings()?.schema;
         Ok(match self.args.schema.is_none() && schema == SchemaName::default() {
@@ -55,31 +48,21 @@ impl Context {
         })
     }
 
-    /// Connects to a database that has pm's tables; writes nothing.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 2 when no database is set, 3 when it cannot be used.
+    /// Connects to a database that has pm's tables; writes nothing. Errors: exit code 2 when no database is set, 3 when
+    /// it cannot be used.
     pub(crate) async fn connect(&mut self) -> Result<Queue, CommandError> {
         let settings = self.settings()?;
         self.connect_with(options(&settings)).await
     }
 
-    /// Connects without checking for pm's tables: for `db migrate` and `db doctor`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Context::connect`].
+    /// Connects without checking for pm's tables: for `db migrate` and `db doctor`. Errors: as [`Context::connect`].
     pub(crate) async fn connect_unchecked(&mut self) -> Result<Queue, CommandError> {
         let settings = self.settings()?;
         self.connect_with(options(&settings).check_schema(false)).await
     }
 
-    /// Connects with these options; reconnects in pooler mode when a transaction pooler is detected.
-    ///
-    /// # Errors
-    ///
-    /// As [`Context::connect`].
+    /// Connects with these options; reconnects in pooler mode when a transaction pooler is detected. Errors: as
+    /// [`Context::connect`].
     pub(crate) async fn connect_with(&mut self, options: ConnectOptions) -> Result<Queue, CommandError> {
         let settings = self.settings()?;
         for warning in Target::read(settings.url()?, &options)?.warnings {

@@ -7,11 +7,8 @@ use pm_driver_tokio_postgres::{JobMatch, Queue, Uuid};
 /// How many candidates are listed.
 const MAX_LISTED: usize = 10;
 
-/// Returns the id of the only job whose id ends in `suffix`. A complete id is returned without a query.
-///
-/// # Errors
-///
-/// Exit code 1 when no job matches, 2 when several do; these are listed.
+/// Returns the id of the only job whose id ends in `suffix`. A complete id is returned without a query. Errors: exit
+/// code 1 when no job matches, 2 when several do; these are listed.
 pub(crate) async fn resolve(queue: &Queue, suffix: &IdSuffix) -> Result<Uuid, CommandError> {
     if let Some(id) = suffix.whole_id() {
         return Ok(id);
@@ -22,11 +19,8 @@ pub(crate) async fn resolve(queue: &Queue, suffix: &IdSuffix) -> Result<Uuid, Co
 }
 
 /// Returns the id of the only job whose id ends in `suffix`, if there is one. All jobs are searched: for commands that
-/// must not change the wrong job. A complete id is returned without a query.
-///
-/// # Errors
-///
-/// Exit code 2 when several jobs match; these are listed.
+/// must not change the wrong job. A complete id is returned without a query. Errors: exit code 2 when several jobs
+/// match; these are listed.
 pub(crate) async fn resolve_among_all(queue: &Queue, suffix: &IdSuffix) -> Result<Option<Uuid>, CommandError> {
     if let Some(id) = suffix.whole_id() {
         return Ok(Some(id));

@@ -2,11 +2,8 @@
 
 use crate::error::CommandError;
 
-/// Runs a call on a thread for blocking work.
-///
-/// # Errors
-///
-/// Exit code 3; `doing`, like "start", is part of the message when the call panics.
+/// Runs a call on a thread for blocking work. Errors: exit code 3; `doing`, like "start", is part of the message when
+/// the call panics.
 pub(crate) async fn blocking<T: Send + 'static>(
     doing: &str,
     call: impl FnOnce() -> Result<T, pm_sandbox::Error> + Send + 'static,

@@ -13,11 +13,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Installs the signal handlers.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 when the system refuses.
+    /// Installs the signal handlers. Errors: exit code 3 when the system refuses.
     pub(crate) fn listen() -> Result<Self, CommandError> {
         let listen = |kind| {
             signal(kind).map_err(|error| CommandError::trouble(format!("cannot install signal handlers: {error}")))

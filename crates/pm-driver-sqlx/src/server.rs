@@ -26,11 +26,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Reads a connection string.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` as [`Target::read`], and for parameters that sqlx does not support.
+    /// Reads a connection string. Errors: `Invalid` as [`Target::read`], and for parameters that sqlx does not support.
     pub(crate) fn new(url: &str, options: &ConnectOptions, runtime: Arc<dyn Runtime>) -> Result<Self, Error> {
         let target = Target::read(url, options)?;
         check(&target)?;
@@ -69,11 +65,8 @@ impl Server {
         }
     }
 
-    /// Chooses an acceptable server and passes it to `use_it`, unless another task has just chosen one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Route::connect`]; and a failure that shows a transaction pooler, if there is one that the options do not
+    /// Chooses an acceptable server and passes it to `use_it`, unless another task has just chosen one. Errors: as
+    /// [`Route::connect`]; and a failure that shows a transaction pooler, if there is one that the options do not
     /// announce. sqlx uses the same names for prepared statements on all connections, so a pooler might run one
     /// statement in place of another.
     pub(crate) async fn choose(&self, use_it: impl FnOnce(PgConnectOptions)) -> Result<(), Failure> {

@@ -84,11 +84,7 @@ impl Dial {
         Dial::new(&target, &Attempt { place: 0, address, mode }, None)
     }
 
-    /// Returns the parameters of this attempt's connection.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` when a certificate cannot be read.
+    /// Returns the parameters of this attempt's connection. Errors: `Invalid` when a certificate cannot be read.
     pub(crate) fn new(target: &Target, attempt: &Attempt, session_mark: Option<(&str, &str)>) -> Result<Dial, Error> {
         #[cfg(feature = "tls")]
         let tls = match attempt.mode {
@@ -116,11 +112,7 @@ impl Dial {
     }
 }
 
-/// Refuses a target that needs a feature which this build lacks.
-///
-/// # Errors
-///
-/// `Invalid`, naming the missing feature.
+/// Refuses a target that needs a feature which this build lacks. Errors: `Invalid`, naming the missing feature.
 pub(crate) fn check(target: &Target) -> Result<(), Error> {
     let mode = target.tls.mode;
     let wants_tls = mode.is_strict() || target.tls.channel_binding == ChannelBinding::Require;

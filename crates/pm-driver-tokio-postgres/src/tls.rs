@@ -35,11 +35,7 @@ where
 }
 
 /// Returns a connector with these parameters, in this mode. Files are read each time, so that renewed certificates are
-/// used.
-///
-/// # Errors
-///
-/// `Invalid`, naming the file that cannot be used.
+/// used. Errors: `Invalid`, naming the file that cannot be used.
 pub(crate) fn connector(tls: &Tls, mode: SslMode) -> Result<Connector, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())

@@ -61,12 +61,8 @@ impl ProducerHandle {
     }
 
     /// Queues a job for sending. From here on it is enqueued, whether or not the outcome is awaited. With
-    /// `behind_keyed` it does not overtake jobs with keys.
-    ///
-    /// # Errors
-    ///
-    /// `Closed`, or `Unavailable` when the task has ended. The future returns `KeyConflict` if the job refuses a
-    /// reserved key.
+    /// `behind_keyed` it does not overtake jobs with keys. Errors: `Closed`, or `Unavailable` when the task has ended.
+    /// The future returns `KeyConflict` if the job refuses a reserved key.
     pub(crate) fn enqueue(
         &self,
         job: NewJob,

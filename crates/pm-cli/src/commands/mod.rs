@@ -44,10 +44,6 @@ pub(crate) enum Command {
 
 impl Command {
     /// Runs the command. `tree` returns the command tree of pm, which some commands print.
-    ///
-    /// # Errors
-    ///
-    /// The error determines the exit code.
     pub(crate) async fn run(self, context: &mut Context, tree: fn() -> clap::Command) -> Result<(), CommandError> {
         match self {
             Command::Queue(command) => command.run(context).await,

@@ -32,11 +32,7 @@ impl Source {
         }
     }
 
-    /// Opens the source for reading.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 2 when the file cannot be opened.
+    /// Opens the source for reading. Errors: exit code 2 when the file cannot be opened.
     pub(crate) fn open(&self) -> Result<Box<dyn Read>, CommandError> {
         Ok(match self {
             Source::Argument(text) => Box::new(io::Cursor::new(text.clone().into_bytes())),
@@ -54,11 +50,8 @@ impl Source {
     }
 }
 
-/// Reads a source to its end, up to the maximum size of a payload.
-///
-/// # Errors
-///
-/// Exit code 2 when it cannot be read or is too large.
+/// Reads a source to its end, up to the maximum size of a payload. Errors: exit code 2 when it cannot be read or is too
+/// large.
 pub(crate) fn read_all(source: &Source) -> Result<Vec<u8>, CommandError> {
     let mut bytes = Vec::new();
     let limit = MAX_PAYLOAD_BYTES as u64 + 1;
@@ -70,11 +63,8 @@ pub(crate) fn read_all(source: &Source) -> Result<Vec<u8>, CommandError> {
 }
 
 /// Returns the payload to store: JSON as written, without surrounding whitespace; MessagePack converted from JSON, or
-/// unchanged when it is MessagePack already; raw bytes unchanged.
-///
-/// # Errors
-///
-/// Exit code 2 with the problem and its position.
+/// unchanged when it is MessagePack already; raw bytes unchanged. Errors: exit code 2 with the problem and its
+/// position.
 pub(crate) fn encode(codec: Codec, bytes: Vec<u8>) -> Result<RawPayload, CommandError> {
     let bytes = match codec {
         Codec::Json => {

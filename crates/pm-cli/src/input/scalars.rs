@@ -18,11 +18,8 @@ fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Checks that no string of this well-formed JSON has an unpaired surrogate: such strings cannot be decoded.
-///
-/// # Errors
-///
-/// The position of the string.
+/// Checks that no string of this well-formed JSON has an unpaired surrogate: such strings cannot be decoded. Errors:
+/// the position of the string.
 pub(super) fn check_strings(text: &str) -> Result<(), String> {
     let is_broken = |token: &str| token.contains("\\u") && serde_json::from_str::<String>(token).is_err();
     match tokens(text).find(|(_, token)| is_broken(token)) {
@@ -34,11 +31,7 @@ pub(super) fn check_strings(text: &str) -> Result<(), String> {
 /// The deepest nesting that serde_json, which workers use to decode, can read.
 const MAX_DEPTH: usize = 127;
 
-/// Checks that a JSON text is not nested deeper than workers can read.
-///
-/// # Errors
-///
-/// The position of the nesting.
+/// Checks that a JSON text is not nested deeper than workers can read. Errors: the position of the nesting.
 pub(crate) fn check_depth(json: &str) -> Result<(), String> {
     let mut depth = 0usize;
     for (at, token) in tokens(json) {
@@ -55,11 +48,7 @@ pub(crate) fn check_depth(json: &str) -> Result<(), String> {
 }
 
 /// Checks that MessagePack, which has 64-bit integers and floats, can store each number of this well-formed JSON
-/// without changing it.
-///
-/// # Errors
-///
-/// The number and its position.
+/// without changing it. Errors: the number and its position.
 pub(super) fn check_numbers(text: &str) -> Result<(), String> {
     let is_inexact = |token: &str| token.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && !fits(token);
     match tokens(text).find(|(_, token)| is_inexact(token)) {

@@ -34,11 +34,8 @@ pub(crate) struct SettingsArgs {
 struct Retention(Option<Duration>);
 
 impl SettingsArgs {
-    /// Returns the validated change for this queue, `None` when no setting is given.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 2 for a setting out of range.
+    /// Returns the validated change for this queue, `None` when no setting is given. Errors: exit code 2 for a setting
+    /// out of range.
     pub(crate) fn change(&self, queue: &QueueName) -> Result<Option<SettingsChange>, CommandError> {
         let mut change = SettingsChange::new();
         change = self.lease.into_iter().fold(change, SettingsChange::lease);

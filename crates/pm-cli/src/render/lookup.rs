@@ -4,11 +4,8 @@ use super::value::{Value, key_text};
 use crate::path::{Path, Step};
 
 impl Value {
-    /// Returns the value at a path; of a duplicate key the last one.
-    ///
-    /// # Errors
-    ///
-    /// How much of the path exists, and the kind of value found there.
+    /// Returns the value at a path; of a duplicate key the last one. Errors: how much of the path exists, and the kind
+    /// of value found there.
     pub(crate) fn at(&self, path: &Path) -> Result<&Value, String> {
         let mut value = self;
         for (depth, step) in path.0.iter().enumerate() {

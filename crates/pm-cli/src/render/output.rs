@@ -150,11 +150,7 @@ impl Output {
         write_stderr(&format!("{}\n", printable(message)));
     }
 
-    /// Flushes stdout.
-    ///
-    /// # Errors
-    ///
-    /// A closed pipe is an error with exit code 0.
+    /// Flushes stdout. Errors: a closed pipe is an error with exit code 0.
     pub(crate) fn flush(&mut self) -> Result<(), CommandError> {
         Ok(self.stdout.flush()?)
     }

@@ -10,11 +10,7 @@ use serde_json::value::RawValue;
 /// JSON nested deeper than this is shown as text.
 const MAX_DEPTH: usize = 100;
 
-/// Decodes a payload.
-///
-/// # Errors
-///
-/// Why it cannot be decoded, and its size.
+/// Decodes a payload. Errors: why it cannot be decoded, and its size.
 pub(crate) fn decode(payload: &RawPayload) -> Result<Value, String> {
     let RawPayload { codec, bytes } = payload;
     let decoded = match codec {

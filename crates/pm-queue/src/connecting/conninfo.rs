@@ -3,11 +3,8 @@
 use super::parameters::{self, Parameters};
 use crate::Error;
 
-/// Parses a connection string as libpq does. The empty string sets no parameter.
-///
-/// # Errors
-///
-/// `Invalid`. No error shows a value, which could be part of a password.
+/// Parses a connection string as libpq does. The empty string sets no parameter. Errors: `Invalid`. No error shows a
+/// value, which could be part of a password.
 pub(super) fn parse(text: &str) -> Result<Parameters, Error> {
     if text.contains('\0') {
         return Err(invalid("it contains a NUL character"));

@@ -54,11 +54,8 @@ fn fields(line: &str) -> Vec<Field> {
     fields
 }
 
-/// Adds the parameters of the service that the connection string or `PGSERVICE` names, if any.
-///
-/// # Errors
-///
-/// `Invalid` when the service is not defined, or its definition cannot be parsed.
+/// Adds the parameters of the service that the connection string or `PGSERVICE` names, if any. Errors: `Invalid` when
+/// the service is not defined, or its definition cannot be parsed.
 pub(super) fn add_service(found: &mut Parameters, surroundings: &dyn Surroundings) -> Result<(), Error> {
     let named = found.filled("service").map(str::to_owned);
     let Some(service) = named.or_else(|| set(surroundings, "PGSERVICE")) else { return Ok(()) };

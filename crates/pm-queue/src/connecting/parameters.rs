@@ -162,11 +162,7 @@ impl Parameters {
         })
     }
 
-    /// Refuses parameters that pm does not support.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid`, naming the parameter and where it was set.
+    /// Refuses parameters that pm does not support. Errors: `Invalid`, naming the parameter and where it was set.
     pub(super) fn check_supported(&self) -> Result<(), Error> {
         for (name, _, support) in &KNOWN {
             let Use::Only(allowed) = support else { continue };

@@ -23,10 +23,8 @@ impl Gates {
     }
 
     /// Returns a permit to send a statement of this class, as soon as there is room; none if the class has no bound.
-    ///
-    /// # Errors
-    ///
-    /// A failure of the statement that was not sent, when there was no room within `timeout`, which `sleep` waits for.
+    /// Errors: a failure of the statement that was not sent, when there was no room within `timeout`, which `sleep`
+    /// waits for.
     pub(crate) async fn enter(
         &self,
         class: ConnectionClass,

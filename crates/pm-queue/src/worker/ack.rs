@@ -89,11 +89,7 @@ impl JobAck {
         if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 }
     }
 
-    /// Queues a settlement, and returns its outcome.
-    ///
-    /// # Errors
-    ///
-    /// As `check_running` of the worker's state.
+    /// Queues a settlement, and returns its outcome. Errors: as `check_running` of the worker's state.
     pub(super) fn queue_settlement(
         &mut self,
         verdict: Verdict,

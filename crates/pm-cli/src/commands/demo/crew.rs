@@ -33,11 +33,7 @@ pub(super) struct Worker {
 }
 
 impl Workers {
-    /// Starts `count` workers.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 when a process cannot be started.
+    /// Starts `count` workers. Errors: exit code 3 when a process cannot be started.
     pub(super) fn start(target: &Target, count: usize) -> Result<Self, CommandError> {
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let start = |number: usize| Worker::start(target, number, sender.clone());
@@ -55,11 +51,7 @@ impl Workers {
         self.events.recv().await
     }
 
-    /// Kills a worker with SIGKILL and returns the signal that ended it.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 when no signal ended it.
+    /// Kills a worker with SIGKILL and returns the signal that ended it. Errors: exit code 3 when no signal ended it.
     pub(super) async fn kill(&mut self, number: usize) -> Result<i32, CommandError> {
         let worker = &mut self.workers[number];
         let ended = match worker.child.start_kill() {

@@ -20,11 +20,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Starts a server, or uses the database of `--db`, in which nothing is created yet.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 with pm-sandbox's message when Postgres is not installed.
+    /// Starts a server, or uses the database of `--db`, in which nothing is created yet. Errors: exit code 3 with
+    /// pm-sandbox's message when Postgres is not installed.
     pub(super) async fn prepare(context: &mut Context) -> Result<Self, CommandError> {
         let connect_timeout = context.args.connect_timeout;
         if context.args.schema.is_some() {
@@ -53,21 +50,13 @@ impl Target {
         }
     }
 
-    /// Connects and creates pm's tables.
-    ///
-    /// # Errors
-    ///
-    /// As `connect_with`.
+    /// Connects and creates pm's tables. Errors: as `connect_with`.
     pub(super) async fn connect(&self) -> Result<Queue, CommandError> {
         Ok(connect_with(&self.url, self.options().migrate(true)).await?)
     }
 
     /// Returns a command that runs this program on the database. The URL is passed in the environment, where other
-    /// users cannot read it.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 when the path of this program is unknown.
+    /// users cannot read it. Errors: exit code 3 when the path of this program is unknown.
     pub(super) fn command(&self) -> Result<Command, CommandError> {
         let program = std::env::current_exe();
         let program = program.map_err(|error| CommandError::trouble(format!("cannot find this program: {error}")))?;
@@ -77,11 +66,7 @@ impl Target {
         Ok(command)
     }
 
-    /// Drops the schema or stops the server.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3; the hint says how to drop the schema.
+    /// Drops the schema or stops the server. Errors: exit code 3; the hint says how to drop the schema.
     pub(super) async fn clean_up(self) -> Result<(), CommandError> {
         let Some(server) = self.server else {
             let driver = TokioPostgres::new(&self.url, &self.options())?;

@@ -22,11 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How many digits of an id are printed: the last ones.
 const SHORT_ID: usize = 6;
 
-/// Runs the demo.
-///
-/// # Errors
-///
-/// Exit code 3 when something unexpected happened.
+/// Runs the demo. Errors: exit code 3 when something unexpected happened.
 pub(super) async fn run(output: &mut Output, target: &Target) -> Result<(), CommandError> {
     let mut demo = Demo { output, begin: Instant::now(), killed: None, reaped: None };
     demo.print(&target.description())?;

@@ -42,10 +42,7 @@ impl Tool {
     }
 
     /// Returns a program that connects to the database. A password is passed in the environment, never as an argument.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 2 when no database is set, or when the connection string is invalid.
+    /// Errors: exit code 2 when no database is set, or when the connection string is invalid.
     pub(super) fn connected(name: &'static str, settings: &Settings) -> Result<Self, CommandError> {
         let Tool { name, mut command } = Tool::new(name);
         let connection = Libpq::read(settings.url()?)?;
@@ -58,22 +55,15 @@ impl Tool {
         Ok(Tool { name, command })
     }
 
-    /// Starts the program.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 when it cannot be run.
+    /// Starts the program. Errors: exit code 3 when it cannot be run.
     pub(super) fn start(mut self) -> Result<Running, CommandError> {
         let mut child = self.command.spawn().map_err(|error| cannot_run(self.name, &error))?;
         let stderr = tokio::spawn(read_tail(child.stderr.take()));
         Ok(Running { name: self.name, child, stderr })
     }
 
-    /// Runs the program and prints its stderr.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 with its stderr; 1 when the process was asked to stop. `consequence` ends both messages.
+    /// Runs the program and prints its stderr. Errors: exit code 3 with its stderr; 1 when the process was asked to
+    /// stop. `consequence` ends both messages.
     pub(super) async fn run(self, context: &mut Context, doing: &str, consequence: &str) -> Result<(), CommandError> {
         let mut stop = Stop::listen()?;
         let work = self.start()?.end(consequence);
@@ -87,11 +77,8 @@ impl Tool {
 }
 
 impl Running {
-    /// Waits for the program to exit and returns its stderr.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 with its stderr, followed by `consequence`.
+    /// Waits for the program to exit and returns its stderr. Errors: exit code 3 with its stderr, followed by
+    /// `consequence`.
     pub(super) async fn end(mut self, consequence: &str) -> Result<String, CommandError> {
         let stderr = self.stderr.await.unwrap_or_default();
         let status = self.child.wait().await.map_err(|error| cannot_run(self.name, &error))?;

@@ -47,11 +47,7 @@ impl Program {
 
     /// Runs the command for one job. Dropping the future kills the command and its descendants; the guard does so when
     /// this process dies. When `terminate` resolves, the command gets SIGTERM, and SIGKILL 2 s later; the result is
-    /// [`None`] then.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 2 when the command cannot be started.
+    /// [`None`] then. Errors: exit code 2 when the command cannot be started.
     pub(super) async fn run(
         &self,
         id: Uuid,

@@ -27,11 +27,7 @@ struct GuardProcess {
 }
 
 impl Guard {
-    /// Starts the process.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 3 when the system refuses.
+    /// Starts the process. Errors: exit code 3 when the system refuses.
     pub(super) fn start() -> Result<Self, CommandError> {
         let failed = |error| CommandError::trouble(format!("cannot start the guard process: {error}"));
         let process = spawn().map_err(failed)?;

@@ -56,11 +56,7 @@ pub(super) async fn poll(queue: Queue) {
     }
 }
 
-/// Listens for health checks.
-///
-/// # Errors
-///
-/// Exit code 3 when the address is not available.
+/// Listens for health checks. Errors: exit code 3 when the address is not available.
 pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, CommandError> {
     let failed = |error| CommandError::trouble(format!("cannot listen on {address}: {error}"));
     TcpListener::bind(address).await.map_err(failed)

@@ -27,11 +27,7 @@ impl Action {
         }
     }
 
-    /// Checks the action before it is run.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 1 when the target queue does not exist.
+    /// Checks the action before it is run. Errors: exit code 1 when the target queue does not exist.
     pub(super) async fn check(&self, queue: &Queue) -> Result<(), CommandError> {
         if let BulkAction::Move { to } = &self.what {
             queue.queue_settings(to.as_str()).await?;

@@ -19,13 +19,9 @@ use selection::Jobs;
 use std::collections::HashSet;
 use std::slice::Chunks;
 
-/// Applies an action to the selected jobs, and reports the outcome of each. Jobs must have the `lease` of this number, if
-/// it is given.
-///
-/// # Errors
-///
-/// Exit code 1 when no job matched, some were refused, or it was interrupted; 2 when no job is given or a suffix is
-/// ambiguous; nothing is changed then.
+/// Applies an action to the selected jobs, and reports the outcome of each. Jobs must have the `lease` of this number,
+/// if it is given. Errors: exit code 1 when no job matched, some were refused, or it was interrupted; 2 when no job is
+/// given or a suffix is ambiguous; nothing is changed then.
 pub(super) async fn run(
     context: &mut Context,
     selection: &SelectionArgs,

@@ -50,11 +50,8 @@ impl Pages {
         self
     }
 
-    /// Returns the next page, which is never empty; `None` at the end.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 1 when the queue does not exist.
+    /// Returns the next page, which is never empty; `None` at the end. Errors: exit code 1 when the queue does not
+    /// exist.
     pub(in crate::commands::job) async fn next(
         &mut self,
         queue: &Queue,

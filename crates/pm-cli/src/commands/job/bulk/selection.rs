@@ -28,11 +28,7 @@ pub(super) enum Jobs {
 }
 
 impl SelectionArgs {
-    /// Returns the selection.
-    ///
-    /// # Errors
-    ///
-    /// Exit code 2 when there is none.
+    /// Returns the selection. Errors: exit code 2 when there is none.
     pub(super) fn jobs(&self) -> Result<Jobs, CommandError> {
         if !self.ids.is_empty() {
             return Ok(Jobs::Ids(self.ids.clone()));
