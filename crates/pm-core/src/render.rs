@@ -4,16 +4,38 @@ use crate::SchemaName;
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use those below it.
-const PARTS: [(&str, &str); 25] = [
+const PARTS: [(&str, &str); 30] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("precondition", include_str!("op/precondition.sql")),
     ("new_jobs", include_str!("op/new_jobs.sql")),
+    ("items", include_str!("op/items.sql")),
     ("not_added", include_str!("op/not_added.sql")),
     ("lines", include_str!("op/lines.sql")),
     ("lapsed_keys", include_str!("op/lapsed_keys.sql")),
     ("new_frontier", include_str!("op/new_frontier.sql")),
     ("bulk_outcome", include_str!("op/bulk_outcome.sql")),
+    // The columns of a leased `job` in the order of the reply, what they are in a row about a queue, and their names.
+    (
+        "leased_job",
+        "job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt, \
+         job.retry_count, job.created_at, job.codec, job.description, job.key, {payload_of:job} as payload, \
+         case when pg_catalog.isfinite(job.unreadable_since) \
+         then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms",
+    ),
+    (
+        "no_leased_job",
+        "null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, \
+         null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at, null::pg_catalog.int2 as codec, \
+         null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload",
+    ),
+    ("leased_columns", "priority, seq, attempt, retry_count, created_at, codec, description, key, payload"),
+    // The queues of an enqueue's `item`s that may have idle workers.
+    (
+        "idle_queues",
+        "select (select pg_catalog.min(item.ordinal) from item where item.queue = known.name), 3::pg_catalog.int2, \
+         known.id from known where known.idle_until > pg_catalog.statement_timestamp()",
+    ),
     // The state of a job (@) as it is shown: a pending job is shown as paused if it or its queue is. `queue` is in
     // scope.
     ("shown_state", "case when @.state = 0 and (@.paused or queue.paused) then 4::pg_catalog.int2 else @.state end"),

@@ -37,20 +37,15 @@ with line as materialized (
       lease_expires_at = {lease_end}
   from {schema}.queue
   where queue.id = job.queue_id and job.ctid = any(array(select tid from pick where bytes_so_far - bytes < 16777216))
-  returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
-            job.retry_count, job.created_at, job.codec, job.description, job.key,
-            case when pg_catalog.isfinite(job.unreadable_since) then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms,
-            {payload_of:job} as payload
+  returning {leased_job}
 )
 select null::pg_catalog.uuid as id, queue.id as queue_id, queue.paused, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
        (select {ms_until:pg_catalog.min(job.run_at)} from {schema}.job
         where {is_waiting:job} and job.run_at >= coalesce($7::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
         having pg_catalog.min(job.run_at) is not null) as due_ms,
-       null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at,
-       null::pg_catalog.int2 as codec, null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload
+       {no_leased_job}
 from {schema}.queue
 where queue.id = any($1::pg_catalog.int4[]) and queue.name is not null
 union all
-select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, null,
-       priority, seq, attempt, retry_count, created_at, codec, description, key, payload
+select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, null, {leased_columns}
 from claimed

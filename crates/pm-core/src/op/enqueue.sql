@@ -34,6 +34,4 @@ select item.ordinal, {not_added} as outcome, null::pg_catalog.int4 as queue_id
 from item
 where item.id not in (select id from added)
 union all
-select (select pg_catalog.min(item.ordinal) from item where item.queue = known.name), 3::pg_catalog.int2, known.id
-from known
-where known.idle_until > pg_catalog.statement_timestamp()
+{idle_queues}

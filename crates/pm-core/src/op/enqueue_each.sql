@@ -18,6 +18,4 @@ select item.ordinal, coalesce(tried.outcome, {not_added}) as outcome, null::pg_c
 from item left join tried on tried.ordinal = item.ordinal
 where tried.outcome is distinct from 0::pg_catalog.int2
 union all
-select (select pg_catalog.min(item.ordinal) from item where item.queue = known.name), 3::pg_catalog.int2, known.id
-from known
-where known.idle_until > pg_catalog.statement_timestamp()
+{idle_queues}

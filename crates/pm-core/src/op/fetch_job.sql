@@ -17,15 +17,11 @@ with target as materialized (
       seq = least(job.seq, coalesce((select f.seq from {schema}.claim_frontier f where {is_frontier_of:target.queue_id, target.priority}), 1))
   from target join {schema}.queue on queue.id = target.queue_id
   where job.ctid = target.tid
-  returning job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt,
-            job.retry_count, job.created_at, job.codec, job.description, job.key,
-            case when pg_catalog.isfinite(job.unreadable_since) then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms,
-            {payload_of:job} as payload
+  returning {leased_job}
 )
 select null::pg_catalog.uuid as id, queue.id as queue_id, queue.name, queue.lease_ms, queue.max_retries, queue.backoff_ms, queue.jitter_percent,
-       null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at,
-       null::pg_catalog.int2 as codec, null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload
+       {no_leased_job}
 from {schema}.queue where queue.id in (select queue_id from claimed)
 union all
-select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, priority, seq, attempt, retry_count, created_at, codec, description, key, payload
+select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, {leased_columns}
 from claimed

@@ -3,13 +3,7 @@
 -- Concurrency: a position that is drawn and not used leaves a gap, which is harmless.
 -- Index: none.
 -- Cost: about 2 us per job.
-item as materialized (
-  select *
-  from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
-              $9::pg_catalog.text[], $10::pg_catalog.text[], $11::pg_catalog.timestamptz[], $12::pg_catalog.int4[], $13::pg_catalog.text[], $14::pg_catalog.int2[])
-    with ordinality as item(id, queue, priority, paused, run_at, delay_ms, codec, payload,
-                            description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
-), placed as (
+{items}, placed as (
   select item.*, known.id as queue_id, coalesce(item.paused, false) as is_paused,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + {interval:item.delay_ms}) as due
   from item join known on known.name = item.queue

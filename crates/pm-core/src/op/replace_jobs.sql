@@ -4,13 +4,7 @@
 -- Concurrency: an existing job that another statement changed since the snapshot gets no row, nor does one that is gone or locked: the item may be sent again after a while. When an item is sent again, its row in replacement decides the outcome, whatever happened to the job since; of two at once the unique id of that row lets one through.
 -- Index: job (id), job_key, attempt (job_id, attempt), replacement (id), replacement_job for those older than a day.
 -- Cost: about 35 us per item.
-with item as materialized (
-  select *
-  from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
-              $9::pg_catalog.text[], $10::pg_catalog.text[], $11::pg_catalog.timestamptz[], $12::pg_catalog.int4[], $13::pg_catalog.text[], $14::pg_catalog.int2[])
-    with ordinality as item(id, queue, priority, paused, run_at, delay_ms, codec, payload,
-                            description, key, key_until, max_retries, backoff_ms, jitter_percent, ordinal)
-), own as materialized (
+with {items}, own as materialized (
   select item.ordinal, job.id, job.state, job.paused, job.queue_id, false as replaced
   from item join {schema}.job on job.id = any(array[item.id])
   union all
