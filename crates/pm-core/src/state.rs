@@ -8,7 +8,7 @@ named! {
     pub enum State {
         /// Waits to be claimed, now or when it is due.
         Pending = "pending",
-        /// Waits, and cannot be claimed until its queue is resumed.
+        /// Waits, and cannot be claimed until its queue is resumed or, if only the job is paused, the job is restarted.
         Paused = "paused",
         /// Leased to a worker.
         InProgress = "in_progress",

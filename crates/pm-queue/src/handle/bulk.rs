@@ -1,4 +1,4 @@
-//! Actions on lists of jobs: restart, finish, fail, delete, move.
+//! Actions on lists of jobs: restart, finish, fail, delete, move, change the priority.
 
 use super::batches::{MAX_BATCH, pause_after};
 use crate::{Error, Queue};
