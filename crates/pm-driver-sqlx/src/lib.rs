@@ -29,8 +29,9 @@
 //! sqlx::query("insert into orders (item) values ('tea')").execute(&mut *transaction).await?;
 //! let payload = Mail { to: "ada@example.org".to_owned() };
 //! let inside = InTransaction::new(&mut transaction);
-//! let id: uuid::Uuid = queue.enqueue_in(&inside, "mails", payload, EnqueueOptions::default()).await?;
+//! let id = queue.enqueue_in(&inside, "mails", payload, EnqueueOptions::default()).await?;
 //! transaction.commit().await?; // the order and the job, or neither
+//! println!("job {id}");
 //!
 //! let mut jobs = pin!(queue.try_stream_jobs::<Mail>("mails"));
 //! while let Some(job) = jobs.next().await {
@@ -55,7 +56,14 @@
 //! # }
 //! ```
 //!
-//! [`pm_queue`] lists the types of this crate in the order in which a program meets them.
+//! # Where to look
+//!
+//! `connect` returns a [`Queue`], whose methods do everything else. A program meets the types in this order:
+//! [`ConnectOptions`]; [`EnqueueOptions`] with [`RetryPolicy`] and [`OnConflict`]; [`StreamOptions`], [`JobStream`],
+//! [`PendingJob`] and [`JobAck`]; [`InTransaction`]; [`Schedule`]; and everywhere [`Error`], with an [`ErrorKind`] and
+//! perhaps [`Advice`]. The documentation of `pm_queue`, which this crate re-exports, has a complete table. [`driver`]
+//! and [`connecting`] are for authors of drivers, but for [`driver::Executor`] and [`driver::WithoutNotify`], which
+//! concern your own transactions.
 //!
 //! # Features
 //!

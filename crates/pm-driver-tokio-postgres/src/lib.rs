@@ -24,7 +24,8 @@
 //! let queue = pm_driver_tokio_postgres::connect("postgres://localhost/app").await?;
 //! queue.create_queue("tasks", false).await?;
 //! let payload = Mail { to: "ada@example.org".to_owned() };
-//! let id: uuid::Uuid = queue.enqueue("tasks", payload, EnqueueOptions::default()).await?;
+//! let id = queue.enqueue("tasks", payload, EnqueueOptions::default()).await?;
+//! println!("job {id}");
 //!
 //! let mut jobs = pin!(queue.try_stream_jobs::<Mail>("tasks"));
 //! while let Some(job) = jobs.next().await {
@@ -49,7 +50,14 @@
 //! # }
 //! ```
 //!
-//! [`pm_queue`] lists the types of this crate in the order in which a program meets them.
+//! # Where to look
+//!
+//! `connect` returns a [`Queue`], whose methods do everything else. A program meets the types in this order:
+//! [`ConnectOptions`]; [`EnqueueOptions`] with [`RetryPolicy`] and [`OnConflict`]; [`StreamOptions`], [`JobStream`],
+//! [`PendingJob`] and [`JobAck`]; [`InTransaction`]; [`Schedule`]; and everywhere [`Error`], with an [`ErrorKind`] and
+//! perhaps [`Advice`]. The documentation of `pm_queue`, which this crate re-exports, has a complete table. [`driver`]
+//! and [`connecting`] are for authors of drivers, but for [`driver::Executor`] and [`driver::WithoutNotify`], which
+//! concern your own transactions.
 //!
 //! # Features
 //!

@@ -9,14 +9,14 @@
 //!
 //! | to | there is |
 //! |---|---|
-//! | connect | [`ConnectOptions`], [`Queue`], [`Health`]; [`Error`] and [`ErrorKind`], with a [`Failure`] as source |
+//! | connect | [`ConnectOptions`], [`Queue`], [`Health`]; [`Error`] and [`ErrorKind`], with [`Advice`], and a [`Failure`] as source |
 //! | enqueue | [`EnqueueOptions`] with [`InitialState`], [`RunAt`], [`OnConflict`], [`KeyHold`], [`RetryPolicy`], [`Backoff`], [`Codec`]; [`Enqueued`], [`RawPayload`] |
 //! | work | [`QueueNames`], [`StreamOptions`], [`JobStream`], [`PendingJob`], [`PendingMetadata`], [`catch_panic`], [`Panicked`] |
 //! | settle | [`JobAck`], [`Settling`], [`Lost`], [`Lease`]; in a transaction [`Settlement`] |
 //! | schedule | [`Schedule`] with [`Cron`], [`Missed`], [`Overlap`]; [`ScheduleMetadata`], [`ScheduleName`], [`Tick`] |
 //! | look at jobs | [`JobFilter`], [`JobMetadata`], [`State`], [`Ending`], [`AttemptRecord`], [`Timestamp`], [`Head`]; [`IdSuffix`], [`JobMatch`] |
 //! | change jobs | [`BulkAction`], [`Precondition`], [`BulkReport`], [`Change`] |
-//! | set up queues | [`QueueName`], [`QueueSettings`], [`SettingsChange`]; [`SchemaName`], [`SCHEMA_VERSION`], [`migration_script`] |
+//! | set up queues | [`QueueName`], [`QueueSettings`], [`SettingsChange`]; [`SchemaName`], [`SCHEMA_VERSION`], [`migration_script`]; [`RoleKind`], [`grant_script`] |
 //! | operate | [`Stats`], [`QueueStats`], [`QueueSummary`], [`QueueActivity`], [`TableSize`], [`Count`]; [`Finding`], [`Check`], [`Remedy`]; [`Maintenance`], [`MaintenanceReport`], [`Pruning`] |
 
 mod codec;
