@@ -90,11 +90,15 @@ impl Queue {
             _ if migrate => self.migrate().await,
             0 => {
                 let others: Vec<_> = other_schemas(&relations).iter().map(|name| format!("{name:?}")).collect();
-                let hint = match others.is_empty() {
-                    true => String::new(),
-                    false => format!(", but there are tables of pm in schema {}: use that one", others.join(" and ")),
+                let missing = format!("there are no tables of pm in schema {:?}", schema.as_str());
+                let which = match others.len() {
+                    0 => return Err(Error::unmigrated(missing)),
+                    1 => "that one",
+                    _ => "one of them",
                 };
-                Err(Error::unmigrated(format!("the database has no schema {:?} of pm{hint}", schema.as_str())))
+                // Without the advice to migrate, which contradicts this one.
+                let message = format!("{missing}, but there are in schema {}: use {which}", others.join(" and "));
+                Err(Error::new(ErrorKind::Schema, message))
             }
             found => Err(Error::unmigrated(format!(
                 "schema {:?} is at version {found}, this program needs {SCHEMA_VERSION}",
