@@ -118,7 +118,10 @@ impl From<Error> for CommandError {
             None => command_error,
             Some(Advice::Migrate) => command_error.hint_migrate(),
             Some(Advice::Pooler) => command_error.hint("connect to the server itself, not through the pooler"),
-            Some(Advice::Grant { role, kind }) => command_error.hint_command("run", grants_arguments(role, *kind)),
+            Some(Advice::Grant { role, kind }) => {
+                let grants = format!("{} | psql \"$PM_DATABASE_URL\"", grants_arguments(role, *kind));
+                command_error.hint_command("as the owner of the schema, run", grants)
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `pm db grants`, and commands run by a role without privileges.
 
 use crate::support::{Fixture, run};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 /// Returns the URL of the fixture's database for a role without a password.
 fn url_of(fixture: &Fixture, role: &str) -> String {
@@ -22,8 +24,14 @@ impl<'a> Role<'a> {
         Role(fixture, name)
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.0.home.command();
+        command.env("PM_DATABASE_URL", url_of(self.0, &self.1)).args(arguments);
+        command
+    }
+
     fn pm(&self, arguments: &[&str]) -> crate::support::Ran {
-        run(self.0.home.command().env("PM_DATABASE_URL", url_of(self.0, &self.1)).args(arguments), b"")
+        run(&mut self.command(arguments), b"")
     }
 }
 
@@ -63,7 +71,8 @@ fn the_printed_grants_suffice_for_each_role() {
         let ran = reader.pm(arguments);
         assert_eq!(ran.status, 0, "{arguments:?}: {}", ran.stderr);
     }
-    let expected = ["lacks insert on table queue", "pm db grants --role", "--for operator"];
+    let expected =
+        ["lacks insert on table queue", "as the owner of the schema, run: pm db grants --role", "--for operator"];
     reader.pm(&["queue", "create", "post"]).assert_refused(3, &expected);
     let operator = Role::new(&fixture, "operator");
     for arguments in [&["queue", "create", "post"][..], &["queue", "delete", "post"], &["db", "prune"], &["db", "reap"]]
@@ -108,6 +117,20 @@ fn doctor_finds_a_missing_grant_and_prints_the_fix() {
     let output = shell.env("PM_DATABASE_URL", fixture.database.url()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     worker.pm(&["db", "doctor"]).assert(0, "", "No problems found.\n");
+}
+
+/// A worker tries again after such an error, so it must print the hint without ending.
+#[test]
+fn a_worker_without_grants_prints_how_to_get_them() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    let enqueuer = Role::new(&fixture, "enqueuer");
+    let mut working = enqueuer.command(&["work", "mail", "--", "true"]).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(working.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let printed: Vec<_> = lines.skip_while(|line| !line.starts_with("Error: ")).take(2).collect();
+    working.kill().unwrap();
+    working.wait().unwrap();
+    assert!(printed[0].contains("insert on table claim_frontier"), "{printed:?}");
+    assert!(printed[1].starts_with("Hint: ") && printed[1].contains("--for worker"), "{printed:?}");
 }
 
 #[test]

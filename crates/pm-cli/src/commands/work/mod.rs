@@ -145,12 +145,13 @@ async fn work(
                 match job {
                     Some(Ok(job)) => running.push(run_job(job, program, &args.hard_codes, orders.clone(), &settling)),
                     Some(Err(error)) => {
-                        let text = error.message().to_owned();
-                        if last_error.as_ref() != Some(&text) {
-                            context.output.message(&format!("Error: {text}"));
-                            last_error = Some(text);
+                        let error = CommandError::from(error).with_pm(context.pm_on_schema()?);
+                        let report = context.report(&error);
+                        if last_error.as_ref() != Some(&report) {
+                            report.lines().for_each(|line| context.output.message(line));
+                            last_error = Some(report);
                         }
-                        outcome = Err(error.into());
+                        outcome = Err(error);
                     }
                     // The stream has ended; its error, if any, was printed.
                     None => jobs = None,
