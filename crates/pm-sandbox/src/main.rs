@@ -18,7 +18,21 @@ fn main() -> ExitCode {
     })
 }
 
+const HELP: &str = "\
+Runs a temporary Postgres server for several test processes
+
+Usage: pm-sandbox [COMMAND [ARGUMENT]...]
+
+It sets PM_TEST_SERVER to the server's URL, runs the command, and exits with its exit status.
+Without a command it prints PM_TEST_SERVER=<URL> and runs until its standard input is closed or a
+signal terminates it.
+";
+
 fn run() -> Result<ExitCode, Box<dyn Error>> {
+    if env::args_os().nth(1).is_some_and(|argument| argument == "--help" || argument == "-h") {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let server = Server::start_with(ServerOptions::shared())?;
     let mut arguments = env::args_os().skip(1);
     let Some(program) = arguments.next() else {
