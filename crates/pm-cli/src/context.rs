@@ -48,6 +48,11 @@ impl Context {
         })
     }
 
+    /// Returns the text of an error for stderr.
+    pub(crate) fn report(&self, error: &CommandError) -> String {
+        error.report(&self.secrets)
+    }
+
     /// Connects to a database that has pm's tables; writes nothing. Errors: exit code 2 when no database is set, 3 when
     /// it cannot be used.
     pub(crate) async fn connect(&mut self) -> Result<Queue, CommandError> {
