@@ -67,6 +67,7 @@ pub(super) async fn settle(process: &Arc<Process>, mut ack: JobAck) -> Option<Jo
 async fn settle_inside(process: &Arc<Process>, ack: &mut JobAck) -> bool {
     let world = &process.world;
     let transaction = Transaction::begin(process);
+    let lease = ack.lease();
     let settlement = match world.below(4) {
         0 => ack.soft_fail_in(&transaction, "later").await,
         1 => ack.hard_fail_in(&transaction, "never").await,
@@ -79,6 +80,9 @@ async fn settle_inside(process: &Arc<Process>, ack: &mut JobAck) -> bool {
     process.sleep_us(world.below(if world.is_peaceful() { SECOND / 10 } else { 2 * SECOND })).await;
     let has_committed = transaction.end(world.below(2) == 0);
     let is_known = has_committed && world.below(4) > 0;
+    if has_committed && !is_known {
+        world.auditor().settled_unknowingly(lease);
+    }
     match (is_known, world.bug) {
         (true, _) => settlement.committed(),
         (false, Some(Bug::RollbackIgnored)) => std::mem::forget(settlement),

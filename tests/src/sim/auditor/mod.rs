@@ -36,6 +36,8 @@ pub(super) struct Auditor {
     /// Which process claimed under each lease number.
     claimed_by: BTreeMap<i64, usize>,
     deleted: BTreeSet<Uuid>,
+    /// Leases that a transaction has settled, and whose handlers do not know that.
+    unknowing: BTreeSet<LeaseName>,
     /// Every job that ever existed.
     ever: BTreeSet<Uuid>,
     /// Payloads that were enqueued, and as which job.

@@ -56,6 +56,11 @@ impl Auditor {
         }
     }
 
+    /// Records that a transaction has settled a lease, and that its handler does not know that.
+    pub(crate) fn settled_unknowingly(&mut self, lease: Lease) {
+        self.unknowing.insert((lease.job, lease.number));
+    }
+
     /// Judges the answer to a settlement.
     pub(crate) fn settled(&mut self, world: &World, lease: Lease, verdict: i16, answer: &Result<(), Error>) {
         let was_applied = self.applied.contains(&(lease.job, lease.number, verdict));
@@ -66,7 +71,10 @@ impl Auditor {
             Ok(()) => {}
             Err(ErrorKind::LeaseLost) => {
                 self.tally.lost += 1;
-                if was_applied && verdict != RELEASE && !self.deleted.contains(&lease.job) {
+                // A handler that settles again because it does not know that its transaction committed, and does so
+                // after the lease has expired, is told that the lease is lost: that is documented.
+                let is_repeated = self.unknowing.contains(&(lease.job, lease.number));
+                if was_applied && verdict != RELEASE && !is_repeated && !self.deleted.contains(&lease.job) {
                     self.violate(format!(
                         "a resend is answered as the first time: verdict {verdict} of {lease} was lost"
                     ));
