@@ -78,7 +78,7 @@ async fn a_job_that_changes_while_it_is_locked_is_judged_by_its_new_state() {
     eventually("the delete has skipped the locked jobs", TIMEOUT, async || fixture.number(&remaining) == 0).await;
     transaction.commit().await.unwrap();
     let report = within("the delete", delete).await.unwrap().unwrap();
-    assert_eq!(report.changes(), [Change::Refused(State::Pending), Change::Elsewhere, Change::Changed]);
+    assert_eq!(report.changes(), [Change::Refused(State::Pending), Change::InOtherQueue, Change::Changed]);
     assert_eq!(fixture.state(ids[0]).await, State::Pending);
     assert_eq!(fixture.job(ids[1]).await.queue, "other");
 }

@@ -126,7 +126,7 @@ pub(super) async fn a_job_that_does_not_meet_the_precondition_is_left_unchanged(
             .to_vec(),
         [Change::Changed]
     );
-    assert_eq!(by_every_action(&paused).await, [Change::Elsewhere; 6]);
+    assert_eq!(by_every_action(&paused).await, [Change::InOtherQueue; 6]);
     assert_eq!((harness.state(id).await, harness.job(id).await.queue.as_str()), (State::Pending, "other"));
     let anywhere = Precondition { state: Some(State::Pending), ..Precondition::default() };
     assert_eq!(

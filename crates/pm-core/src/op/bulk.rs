@@ -44,7 +44,7 @@ pub enum Change {
     /// Nothing was changed, because another job of the queue has reserved the job's key.
     KeyTaken,
     /// Nothing was changed, because the job is not in the required queue.
-    Elsewhere,
+    InOtherQueue,
     /// Nothing was changed, because another transaction has locked the job.
     Locked,
     /// It is not known whether the job was changed: it was locked at first, and a later try failed without an answer.
@@ -83,7 +83,7 @@ fn read_bulk<O: Operation<Row = BulkRow>>(jobs: usize, rows: &Rows) -> Result<Bu
                 Change::Changed
             }
             (2, Some(state)) => Change::Refused(state),
-            (3, _) => Change::Elsewhere,
+            (3, _) => Change::InOtherQueue,
             (4, _) => Change::KeyTaken,
             (5, _) => Change::Locked,
             (outcome, _) => return Err(odd::<O>(format!("outcome {outcome}"))),

@@ -232,7 +232,7 @@ fn a_soft_fail_in_a_transaction_notifies_idle_workers_of_the_retry() {
         rig.worker.settlement(lease, Verdict::SoftFail(Reason::new("later")), 0).expect("the lease is not settled");
     assert_eq!(item.state, State::Pending);
     let before = rig.sent(StatementId::NotifyIdle).count();
-    rig.worker.handle_settled_elsewhere(&item, rig.now);
+    rig.worker.handle_settled_in_transaction(&item, rig.now);
     rig.run_for(ms(100));
     assert_eq!(rig.sent(StatementId::NotifyIdle).count(), before + 1);
     assert_eq!(rig.worker.settlement(lease, Verdict::Commit, 0), None, "it is settled");

@@ -140,7 +140,7 @@ impl<'a> Settlement<'a> {
         let (lease, now) = (item.lease, self.ack.link.now());
         self.ack.state = AckState::Settled;
         let wakers = self.ack.worker.update(|state| {
-            state.machine.handle_settled_elsewhere(&item, now);
+            state.machine.handle_settled_in_transaction(&item, now);
             state.waiters.losses.remove(&lease).unwrap_or_default()
         });
         wakers.into_iter().for_each(Waker::wake);

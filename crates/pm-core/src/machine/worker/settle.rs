@@ -90,7 +90,7 @@ impl Worker {
 
     /// Records that the caller's transaction has settled a lease and committed. The call may come late, and a repeated
     /// one does no harm.
-    pub fn handle_settled_elsewhere(&mut self, item: &SettleItem, now: Instant) {
+    pub fn handle_settled_in_transaction(&mut self, item: &SettleItem, now: Instant) {
         self.leases.remove(&item.lease);
         self.schedule_returned([item], now);
     }

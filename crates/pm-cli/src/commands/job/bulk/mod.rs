@@ -169,7 +169,7 @@ impl Bulk<'_> {
                 Change::KeyTaken => Outcome::Skipped(self.action.key_is_reserved()),
                 Change::Locked => Outcome::Skipped("locked by another transaction".to_owned()),
                 Change::Unknown => Outcome::Skipped("locked at first; whether it was changed is not known".to_owned()),
-                Change::Elsewhere => Outcome::Skipped("now in another queue".to_owned()),
+                Change::InOtherQueue => Outcome::Skipped("now in another queue".to_owned()),
             };
             self.report.add(&mut self.context.output, &id.to_string(), &outcome)?;
         }
