@@ -4,7 +4,7 @@ use crate::SchemaName;
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use those below it.
-const PARTS: [(&str, &str); 30] = [
+const PARTS: [(&str, &str); 31] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("precondition", include_str!("op/precondition.sql")),
@@ -30,6 +30,7 @@ const PARTS: [(&str, &str); 30] = [
          null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload",
     ),
     ("leased_columns", "priority, seq, attempt, retry_count, created_at, codec, description, key, payload"),
+    ("queue_settings", "lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms"),
     // The queues of an enqueue's `item`s that may have idle workers.
     (
         "idle_queues",

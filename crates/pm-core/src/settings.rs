@@ -1,18 +1,20 @@
 //! The settings of a queue. They are stored in the database, so that a change needs no deployment.
 
+use crate::wire::columns;
 use crate::{Backoff, Error, RetryPolicy};
 use std::time::Duration;
 
-/// The current settings of one queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct QueueSettings {
-    /// The length of a lease: how long a claimed job belongs to its worker unless extended (default 20 min).
-    pub lease: Duration,
-    /// How often and how soon soft failures are retried.
-    pub backoff: Backoff,
-    /// How long finished and failed jobs are kept; `None`, the default, means for ever.
-    pub retain: Option<Duration>,
+columns! {
+    /// The current settings of one queue.
+    #[non_exhaustive]
+    pub struct QueueSettings {
+        /// The length of a lease: how long a claimed job belongs to its worker unless extended (default 20 min).
+        pub lease: Duration as "lease_ms",
+        /// How often and how soon soft failures are retried.
+        pub backoff: Backoff,
+        /// How long finished and failed jobs are kept; `None`, the default, means for ever.
+        pub retain: Option<Duration> as "retain_ms",
+    }
 }
 
 impl Default for QueueSettings {

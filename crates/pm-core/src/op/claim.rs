@@ -97,8 +97,8 @@ impl Operation for Claim {
             let ClaimRow { id, queue_id, paused, lease_ms, retries, due_ms, job } = row?;
             match (id, paused, lease_ms, job) {
                 (None, Some(paused), Some(lease_ms), _) => {
-                    let (lease, backoff) = (from_ms(lease_ms), retries.of_queue::<Self>()?);
-                    reply.queues.push(QueueReading { queue_id, paused, lease, backoff });
+                    let backoff = retries.of_queue().ok_or_else(|| odd::<Self>("a queue without settings"))?;
+                    reply.queues.push(QueueReading { queue_id, paused, lease: from_ms(lease_ms), backoff });
                     reply.next_due = due_ms.map(from_ms);
                 }
                 (Some(id), _, unreadable_ms, Some(job)) => {

@@ -1,9 +1,8 @@
 //! Columns that several statements share.
 
-use super::odd;
 use crate::time::{from_ms, whole_ms};
 use crate::wire::{AnyShape, Column, Columns, Row, RowsBuilder, columns};
-use crate::{Backoff, Error, Operation, QueueSettings, RetryPolicy};
+use crate::{Backoff, Error, RetryPolicy};
 use std::time::Duration;
 
 columns! {
@@ -14,24 +13,14 @@ columns! {
         pub backoff_ms: Option<AnyShape>,
         pub jitter_percent: Option<i16>,
     }
-
-    /// The settings of a queue.
-    pub struct SettingsColumns {
-        pub lease: Duration as "lease_ms",
-        pub retries: RetryColumns,
-        pub retain: Option<Duration> as "retain_ms",
-    }
 }
 
 impl RetryColumns {
-    /// Returns the backoff of a queue. Values out of range, which pm never writes, are clamped: the settings of one
-    /// queue must not stop a worker that also follows others.
-    pub(super) fn of_queue<O: Operation>(self) -> Result<Backoff, Error> {
-        let RetryColumns { max_retries: Some(retries), backoff_ms: Some(table), jitter_percent: Some(jitter) } = self
-        else {
-            return Err(odd::<O>("a queue without settings"));
-        };
-        Ok(Backoff::nearest(delays(table), retries.max(0).unsigned_abs(), jitter.clamp(0, 100).unsigned_abs() as u8))
+    /// Returns the backoff of a queue; `None` if a column is null. Values out of range, which pm never writes, are
+    /// clamped: the settings of one queue must not stop a worker that also follows others.
+    pub fn of_queue(self) -> Option<Backoff> {
+        let (retries, jitter) = (self.max_retries?.max(0).unsigned_abs(), self.jitter_percent?.clamp(0, 100));
+        Some(Backoff::nearest(delays(self.backoff_ms?), retries, jitter.unsigned_abs() as u8))
     }
 
     /// Returns the values of a job or a schedule, without those that are out of range.
@@ -60,13 +49,19 @@ impl Columns for RetryPolicy {
     }
 }
 
-fn delays(table: AnyShape) -> Vec<Duration> {
-    table.0.into_iter().map(from_ms).collect()
+/// Those of a queue.
+impl Columns for Backoff {
+    const COLUMNS: &'static [Column] = RetryColumns::COLUMNS;
+
+    fn read(row: &mut Row<'_>) -> Result<Self, Error> {
+        row.read::<RetryColumns>()?.of_queue().ok_or_else(|| row.odd("a queue without settings".to_owned()))
+    }
+
+    fn write(&self, reply: &mut RowsBuilder) {
+        RetryPolicy::from(self.clone()).write(reply);
+    }
 }
 
-impl SettingsColumns {
-    pub(super) fn settings<O: Operation>(self) -> Result<QueueSettings, Error> {
-        let SettingsColumns { lease, retries, retain } = self;
-        Ok(QueueSettings { lease, backoff: retries.of_queue::<O>()?, retain })
-    }
+fn delays(table: AnyShape) -> Vec<Duration> {
+    table.0.into_iter().map(from_ms).collect()
 }

@@ -47,7 +47,8 @@ impl Operation for FetchJob {
             let FetchRow { id, queue_id, name, lease_ms, retries, job } = row;
             match (id, name, lease_ms, job) {
                 (None, Some(name), Some(lease_ms), _) => {
-                    of_queue = Some((name, from_ms(lease_ms), retries.of_queue::<Self>()?));
+                    let backoff = retries.of_queue().ok_or_else(|| odd::<Self>("a queue without settings"))?;
+                    of_queue = Some((name, from_ms(lease_ms), backoff));
                 }
                 (Some(_), _, unreadable_ms, Some(job)) => {
                     fetched = Some(job.claimed(self.lease, queue_id, unreadable_ms, retries));

@@ -43,7 +43,7 @@ with size as materialized (
   left join waiting on waiting.queue_id = queue.id
   where queue.name is not null and ($1::pg_catalog.text is null or queue.name = $1::pg_catalog.text)
 )
-select name, paused, lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms,
+select name, paused, {queue_settings},
        case when line > 10000 or waiting > 10000 or limit_is_reached then greatest(sampled_pending - least(paused_jobs, 10000), line + waiting - in_progress)
             else greatest(line - in_progress, 0) + waiting end as pending,
        paused_jobs, in_progress, finished,

@@ -1,6 +1,6 @@
 //! Polling queues.
 
-use super::{RetryColumns, all};
+use super::all;
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Parameter, Rows, column, columns};
@@ -61,8 +61,7 @@ impl Operation for Poll {
     fn interpret(&self, rows: &Rows) -> Result<PollReply, Error> {
         let mut reply = PollReply::default();
         for row in all::<Self>(rows)? {
-            let PollRow { id, name, paused, lease, retries, priorities, due_ms, expiry_ms, tick_ms } = row;
-            let backoff = retries.of_queue::<Self>()?;
+            let PollRow { id, name, paused, lease, backoff, priorities, due_ms, expiry_ms, tick_ms } = row;
             reply.queues.push(FollowedQueue { id, name, paused, lease, backoff, priorities });
             [reply.next_due, reply.next_expiry, reply.next_tick] =
                 [due_ms, expiry_ms, tick_ms].map(|ms| ms.map(from_ms));
@@ -78,7 +77,7 @@ columns! {
         pub name: String,
         pub paused: bool,
         pub lease: Duration as "lease_ms",
-        pub retries: RetryColumns,
+        pub backoff: Backoff,
         pub priorities: Vec<i32>,
         pub due_ms: Option<i64>,
         pub expiry_ms: Option<i64>,

@@ -1,6 +1,6 @@
 //! Operations on queues.
 
-use super::{SettingsColumns, all, at_most_one, only};
+use super::{all, at_most_one, only};
 use crate::statement::{Declaration, roles};
 use crate::time::whole_ms;
 use crate::wire::{Parameter, Rows, Type, Value, column, columns};
@@ -156,7 +156,7 @@ impl Operation for ListQueues {
     }
 
     fn interpret(&self, rows: &Rows) -> Result<Vec<QueueSummary>, Error> {
-        all::<Self>(rows)?.into_iter().map(summary).collect()
+        Ok(all::<Self>(rows)?.into_iter().map(summary).collect())
     }
 }
 
@@ -165,7 +165,7 @@ columns! {
     pub struct QueueRow {
         pub name: String,
         pub paused: bool,
-        pub settings: SettingsColumns,
+        pub settings: QueueSettings,
         pub pending: u64,
         pub paused_jobs: u64,
         pub in_progress: u64,
@@ -177,7 +177,7 @@ columns! {
     }
 }
 
-fn summary(row: QueueRow) -> Result<QueueSummary, Error> {
+fn summary(row: QueueRow) -> QueueSummary {
     let QueueRow { name, paused, pending, paused_jobs, .. } = row;
     let paused_is_estimate = paused_jobs > 10_000;
     // A pending job of a paused queue is shown as paused.
@@ -189,7 +189,7 @@ fn summary(row: QueueRow) -> Result<QueueSummary, Error> {
         Count { jobs: row.finished, is_estimate: row.finished_is_estimate },
         Count { jobs: row.failed, is_estimate: row.failed_is_estimate },
     ];
-    Ok(QueueSummary { name, paused, settings: row.settings.settings::<ListQueues>()?, counts })
+    QueueSummary { name, paused, settings: row.settings, counts }
 }
 
 /// Reads the settings of a queue.
@@ -200,7 +200,7 @@ pub struct Settings {
 }
 
 impl Operation for Settings {
-    type Row = SettingsColumns;
+    type Row = QueueSettings;
     type Output = QueueSettings;
     const DECLARATION: Declaration = Declaration::hot(StatementId::Settings, include_str!("settings.sql"), roles::READ);
 
@@ -209,7 +209,7 @@ impl Operation for Settings {
     }
 
     fn interpret(&self, rows: &Rows) -> Result<QueueSettings, Error> {
-        found::<Self>(rows, &self.name)?.settings::<Self>()
+        found::<Self>(rows, &self.name)
     }
 }
 
@@ -233,7 +233,7 @@ impl SetQueue {
 }
 
 impl Operation for SetQueue {
-    type Row = SettingsColumns;
+    type Row = QueueSettings;
     type Output = QueueSettings;
     const DECLARATION: Declaration =
         Declaration::operator(StatementId::SetQueue, include_str!("set_queue.sql"), roles::OPERATE);
@@ -253,7 +253,7 @@ impl Operation for SetQueue {
     }
 
     fn interpret(&self, rows: &Rows) -> Result<QueueSettings, Error> {
-        found::<Self>(rows, &self.name)?.settings::<Self>()
+        found::<Self>(rows, &self.name)
     }
 }
 

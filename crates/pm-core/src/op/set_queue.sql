@@ -10,4 +10,4 @@ set lease_ms = coalesce($2::pg_catalog.int8, lease_ms),
     jitter_percent = coalesce($5::pg_catalog.int2, jitter_percent),
     retain_ms = case when $6::pg_catalog.int8 < 0 then null else coalesce($6::pg_catalog.int8, retain_ms) end
 where name = $1::pg_catalog.text
-returning lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms
+returning {queue_settings}

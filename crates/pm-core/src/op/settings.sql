@@ -3,4 +3,4 @@
 -- Concurrency: reads one snapshot.
 -- Index: queue (name).
 -- Cost: constant.
-select lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms from {schema}.queue where name = $1::pg_catalog.text
+select {queue_settings} from {schema}.queue where name = $1::pg_catalog.text

@@ -2,8 +2,8 @@
 
 use super::tables::{FrontierRow, IN_PROGRESS, JobRow, PENDING, QueueRow};
 use super::{Work, later, ms_until};
-use pm_core::op::{Claim, ClaimRow, FetchRow, HeadRow, LeasedColumns, PollRow, PromoteRow, SettingsColumns};
-use pm_core::{Codec, Timestamp};
+use pm_core::op::{Claim, ClaimRow, FetchRow, HeadRow, LeasedColumns, PollRow, PromoteRow};
+use pm_core::{Codec, QueueSettings, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -161,9 +161,9 @@ impl Work<'_> {
             let in_line = self.tables.job.values().filter(|job| job.queue_id == queue.id && job.seq.is_some());
             let priorities: BTreeSet<_> = in_line.map(|job| Reverse(job.priority)).collect();
             let priorities = priorities.into_iter().map(|Reverse(priority)| priority).collect();
-            let SettingsColumns { lease, retries, .. } = queue.settings();
+            let QueueSettings { lease, backoff, .. } = queue.settings();
             let (id, paused) = (queue.id, queue.paused);
-            rows.push(PollRow { id, name, paused, lease, retries, priorities, due_ms, expiry_ms, tick_ms });
+            rows.push(PollRow { id, name, paused, lease, backoff, priorities, due_ms, expiry_ms, tick_ms });
         }
         rows.into_iter().for_each(|row| self.add(row));
     }

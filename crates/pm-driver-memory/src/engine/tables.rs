@@ -1,7 +1,7 @@
 //! The tables, as the migrations create them in Postgres.
 
 use bytes::Bytes;
-use pm_core::op::{RetryColumns, SettingsColumns};
+use pm_core::op::RetryColumns;
 use pm_core::wire::AnyShape;
 use pm_core::{QueueSettings, State, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -289,9 +289,12 @@ impl QueueRow {
             idle_until: None,
         }
     }
-    pub(crate) fn settings(&self) -> SettingsColumns {
+
+    pub(crate) fn settings(&self) -> QueueSettings {
         let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
-        SettingsColumns { lease: ms(self.lease_ms), retries: self.retries(), retain: self.retain_ms.map(ms) }
+        let (mut settings, backoff) = (QueueSettings::default(), self.retries().of_queue().unwrap_or_default());
+        (settings.lease, settings.backoff, settings.retain) = (ms(self.lease_ms), backoff, self.retain_ms.map(ms));
+        settings
     }
 
     pub(crate) fn retries(&self) -> RetryColumns {
