@@ -4,14 +4,7 @@
 -- Index: job (id).
 -- Cost: about 20 us per job.
 -- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than required, 5 locked by another transaction.
-with item as materialized (
-  select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
-), target as materialized (
-  select item.ordinal, job.id, job.state, job.paused, job.lease, job.queue_id, job.priority, job.seq
-  from item join {schema}.job on job.id = any(array[item.id])
-  order by item.id
-  for no key update of job skip locked
-), {precondition}, edited as materialized (
+with {bulk_targets:job.id, job.state, job.paused, job.lease, job.queue_id, job.priority, job.seq}, {precondition}, edited as materialized (
   select fit.id, $5::pg_catalog.int4 as priority, case when fit.seq is not null and fit.priority <> $5::pg_catalog.int4 then {next_position} else fit.seq end as position
   from (
     select * from judged where fits and state = 0 order by id offset 0

@@ -4,14 +4,7 @@
 -- Index: job (id), attempt (job_id, attempt).
 -- Cost: about 15 us per job.
 -- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than required, 5 locked by another transaction.
-with item as materialized (
-  select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
-), target as materialized (
-  select item.ordinal, job.id, job.state, job.paused, job.attempt, job.lease, job.worker, job.queue_id
-  from item join {schema}.job on job.id = any(array[item.id])
-  order by item.id
-  for no key update of job skip locked
-), {precondition}, changed as (
+with {bulk_targets:job.id, job.state, job.paused, job.attempt, job.lease, job.worker, job.queue_id}, {precondition}, changed as (
   update {schema}.job
   set state = $5::pg_catalog.int2, verdict = $6::pg_catalog.int2, reason = $7::pg_catalog.text, lease = null, lease_expires_at = null, paused = false,
       ended_at = pg_catalog.statement_timestamp(), failed_at = case when $5::pg_catalog.int2 = 3 then pg_catalog.statement_timestamp() end,

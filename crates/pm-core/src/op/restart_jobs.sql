@@ -4,14 +4,7 @@
 -- Index: job (id), attempt (job_id, attempt), job_key for jobs with a key.
 -- Cost: about 20 us per job.
 -- Outcome: 0 not found, 1 changed, 2 refused, 3 in another queue than required, 4 refused: another job has reserved its key, 5 locked by another transaction.
-with item as materialized (
-  select * from pg_catalog.unnest($1::pg_catalog.uuid[]) with ordinality as item(id, ordinal)
-), target as materialized (
-  select item.ordinal, job.*
-  from item join {schema}.job on job.id = any(array[item.id])
-  order by item.id
-  for no key update of job skip locked
-), {precondition}, restartable as materialized (
+with {bulk_targets:job.*}, {precondition}, restartable as materialized (
   select judged.* from judged where fits and (state <> 1 or $5::pg_catalog.bool)
 ), wanted_key as materialized (
   select id, queue_id, key from restartable where key is not null and reserved_key is null
