@@ -111,7 +111,7 @@ impl Mail {
 
 /// The number of jobs that handlers of this process have had.
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
-/// Is told the number of each job that a handler of this process gets.
+/// Receives the number of each job that a handler of this process gets.
 static WATCHER: OnceLock<fn(usize)> = OnceLock::new();
 
 /// The handler of all contenders: it reads the payload and does nothing.

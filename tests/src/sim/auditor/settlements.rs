@@ -72,7 +72,7 @@ impl Auditor {
             Err(ErrorKind::LeaseLost) => {
                 self.tally.lost += 1;
                 // A handler that settles again because it does not know that its transaction committed, and does so
-                // after the lease has expired, is told that the lease is lost: that is documented.
+                // after the lease has expired, gets `LeaseLost`: that is documented.
                 let is_repeated = self.unknowing.contains(&(lease.job, lease.number));
                 if was_applied && verdict != RELEASE && !is_repeated && !self.deleted.contains(&lease.job) {
                     self.violate(format!(
