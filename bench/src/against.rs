@@ -5,6 +5,7 @@
 use crate::Result;
 use crate::options::Options;
 use crate::ours::Ours;
+use crate::paced;
 use crate::report::Report;
 use crate::side::{Program, Side};
 use crate::testbed::Testbed;
@@ -16,7 +17,7 @@ const NOW: &str = "now";
 
 /// Measures both builds in each round, and prints a table with the ratio of each pair.
 pub(crate) async fn measure(other: &Path, options: &Options) -> Result<()> {
-    let testbed = Testbed::start(false).await?;
+    let testbed = Testbed::start(options.counted()).await?;
     let mut report = Report::against(BEFORE);
     let programs = [(BEFORE, other.to_owned()), (NOW, std::env::current_exe()?)];
     let mut sides = programs.map(|(name, program)| Side::running::<Ours>(name, Program::build(program)));
@@ -30,6 +31,13 @@ pub(crate) async fn measure(other: &Path, options: &Options) -> Result<()> {
                     return Err(format!("{}: {} jobs were handled twice", side.name, done.repeats).into());
                 }
                 report.add_all(side.name, work.values(&done.spent));
+            }
+        }
+        if options.includes(paced::CASE) {
+            eprintln!("round {round} of {}: paced", options.rounds);
+            for side in &sides {
+                let outcome = paced::measure(&testbed, side, options, &mut report).await;
+                outcome.map_err(|error| format!("{}: {error}", side.name))?;
             }
         }
         sides.reverse();

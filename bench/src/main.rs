@@ -7,6 +7,7 @@ mod floor;
 mod idle;
 mod options;
 mod ours;
+mod paced;
 mod peers;
 mod pickup;
 mod plot;
@@ -68,7 +69,7 @@ fn exit_code(outcome: Result<()>) -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<()> {
-    let testbed = Testbed::start(options.statements).await?;
+    let testbed = Testbed::start(options.counted()).await?;
     let mut report = Report::against("floor");
     for round in 1..=options.rounds {
         report.begin_round(round);
@@ -77,6 +78,10 @@ async fn run(options: &Options) -> Result<()> {
             measure::<Ours>(&testbed, &work, options, &mut report).await?;
             measure::<Floor<OneTable>>(&testbed, &work, options, &mut report).await?;
             measure::<Floor<Lean>>(&testbed, &work, options, &mut report).await?;
+        }
+        if options.includes(paced::CASE) && options.only.as_deref().is_none_or(|only| only == <Ours>::NAME) {
+            eprintln!("round {round} of {}: paced", options.rounds);
+            paced::measure(&testbed, &Side::of::<Ours>()?, options, &mut report).await?;
         }
     }
     if options.includes("P5") {

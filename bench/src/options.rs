@@ -1,5 +1,7 @@
 //! The command line.
 
+use crate::paced;
+use crate::testbed::Statements;
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
@@ -7,12 +9,13 @@ usage: scripts/bench [--quick] [--rounds N] [--only NAME] [--json FILE] [--svg D
        scripts/bench --peers [--quick] [--rounds N] [--jobs N] [--only NAME,…] [--json FILE] [--svg DIR] [CASE …]
        scripts/bench --against REV [--quick] [--rounds N] [--json FILE] [--svg DIR] [CASE …]
 
-Cases, as in the performance targets (default: all but P5, P6 and P7; with --peers all but P6 and P7):
+Cases, as in the performance targets (default: all but P5, P6 and P7; with --peers all but P6, P7 and Q15):
   P1a  drain, 32 handlers, every commit awaited     P1b  the same, commits detached
   P2   drain, 1 handler                             P3   enqueue one at a time
   P4   enqueue in bulk                              P5   pick-up by an idle worker (30 s)
   P6   an idle worker (35 s)                        P7   drain at backlogs of 1k, 100k, 1M
   P9   WAL per job                                  P11  CPU per drained job
+  Q15  3,000 jobs/s in and out for 20 s, awaited
 
 --quick       fewer jobs
 --rounds N    how often each contender is measured (default 3; 7 with --against)
@@ -24,7 +27,7 @@ Cases, as in the performance targets (default: all but P5, P6 and P7; with --pee
 --svg DIR     write a bar plot of each row of the table
 --statements  print every statement's calls and rows (pg_stat_statements)";
 
-const DEFAULT_CASES: [&str; 7] = ["P1a", "P1b", "P2", "P3", "P4", "P9", "P11"];
+const DEFAULT_CASES: [&str; 8] = ["P1a", "P1b", "P2", "P3", "P4", "P9", "P11", paced::CASE];
 const OTHER_CASES: [&str; 3] = ["P5", "P6", "P7"];
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -86,9 +89,20 @@ impl Options {
         Ok(())
     }
 
+    /// Returns the statements that the server must count.
+    pub(crate) fn counted(&self) -> Statements {
+        match self.includes(paced::CASE) {
+            _ if self.statements => Statements::Printed,
+            true => Statements::WhereAsked,
+            false => Statements::Uncounted,
+        }
+    }
+
     pub(crate) fn includes(&self, case: &str) -> bool {
         match self.cases.is_empty() {
-            true => DEFAULT_CASES.contains(&case) || (self.peers && case == "P5"),
+            true if self.peers && case == "P5" => true,
+            true if self.peers && case == paced::CASE => false,
+            true => DEFAULT_CASES.contains(&case),
             false => self.cases.iter().any(|case_name| case_name == case),
         }
     }

@@ -8,6 +8,7 @@
 use crate::contender::{Choice, Contender, handled};
 use crate::floor::{Floor, OneTable};
 use crate::ours::Ours;
+use crate::paced;
 use crate::pickup;
 use crate::testbed::{Database, Spent, Testbed, own_cpu};
 use crate::work::Work;
@@ -234,6 +235,9 @@ pub(crate) async fn work(mut arguments: impl Iterator<Item = String>) -> Result<
 pub(crate) async fn serve<C: Contender>(url: &str, name: &str, jobs: usize) -> Result<()> {
     if let Some(role) = pickup::Role::named(name) {
         return pickup::serve::<C>(url, role, jobs).await;
+    }
+    if let Some(role) = paced::Role::named(name) {
+        return paced::serve::<C>(url, role, jobs).await;
     }
     let work = Work::named(name, jobs).ok_or_else(|| format!("this revision has no benchmark named {name:?}"))?;
     let contender = C::open(url).await?;

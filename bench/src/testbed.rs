@@ -18,7 +18,18 @@ pub(crate) struct Testbed {
     control: Client,
     server: Server,
     databases: AtomicUsize,
-    statements: bool,
+    statements: Statements,
+}
+
+/// Of which databases the server counts the statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Statements {
+    /// Of none, not even where [`Database::count_statements`] asks for it.
+    Uncounted,
+    /// Of those where it asks for it.
+    WhereAsked,
+    /// Of all, which are printed.
+    Printed,
 }
 
 /// The database of one measurement.
@@ -48,14 +59,17 @@ pub(crate) struct Spent {
 
 impl Testbed {
     /// Starts the server, with full durability. Checkpoints run between measurements, not during them.
-    pub(crate) async fn start(statements: bool) -> Result<Self> {
+    pub(crate) async fn start(statements: Statements) -> Result<Self> {
         let mut options = ServerOptions::default()
             .durable(true)
             .setting("dynamic_shared_memory_type", "posix")
             .setting("max_wal_size", "8GB")
             .setting("checkpoint_timeout", "1h");
-        if statements {
-            options = options.setting("shared_preload_libraries", "pg_stat_statements");
+        if statements != Statements::Uncounted {
+            let track = if statements == Statements::Printed { "top" } else { "none" };
+            options = options
+                .setting("shared_preload_libraries", "pg_stat_statements")
+                .setting("pg_stat_statements.track", track);
         }
         let server = Server::start_with(options)?;
         let control = connect(&server.url()).await?;
@@ -65,7 +79,7 @@ impl Testbed {
                 return Err(format!("{setting} is {value}: the results would be meaningless").into());
             }
         }
-        if statements {
+        if statements != Statements::Uncounted {
             control.batch_execute("create extension pg_stat_statements").await?;
         }
         Ok(Testbed { control, server, databases: AtomicUsize::new(0), statements })
@@ -113,7 +127,7 @@ impl Testbed {
 
     /// Resets the statistics of statements.
     pub(crate) async fn reset_statements(&self) -> Result<()> {
-        if self.statements {
+        if self.statements != Statements::Uncounted {
             self.control.query("select pg_stat_statements_reset()", &[]).await?;
         }
         Ok(())
@@ -121,7 +135,7 @@ impl Testbed {
 
     /// Prints the calls, rows and time of each statement in a database.
     pub(crate) async fn print_statements(&self, contender: &str, database: &str) -> Result<()> {
-        if !self.statements {
+        if self.statements != Statements::Printed {
             return Ok(());
         }
         let sql = "select calls, rows, total_exec_time, regexp_replace(query, '\\s+', ' ', 'g')
@@ -148,6 +162,27 @@ impl Database<'_> {
     /// Returns the single number that a query returns.
     pub(crate) async fn number(&self, sql: &str) -> Result<i64> {
         Ok(connect(&self.url).await?.query_one(sql, &[]).await?.get(0))
+    }
+
+    /// Counts the statements of new connections.
+    pub(crate) async fn count_statements(&self) -> Result<()> {
+        let sql = format!("alter database {} set pg_stat_statements.track = 'top'", self.name);
+        Ok(self.testbed.control.batch_execute(&sql).await?)
+    }
+
+    /// Returns how many statements of each kind have run, of others, and of all. A statement is of the first kind of
+    /// whose text it has a part.
+    pub(crate) async fn statements<'a>(&self, kinds: &[(&'a str, &str)]) -> Result<Vec<(&'a str, i64)>> {
+        let sql = "select calls, regexp_replace(query, '\\s+', ' ', 'g')
+                   from pg_stat_statements join pg_database on pg_database.oid = dbid where datname = $1";
+        let mut counts: Vec<_> = kinds.iter().map(|(kind, _)| *kind).chain(["others"]).map(|kind| (kind, 0)).collect();
+        for row in self.testbed.control.query(sql, &[&self.name]).await? {
+            let (calls, text): (i64, String) = (row.get(0), row.get(1));
+            let kind = kinds.iter().position(|(_, part)| text.contains(part)).unwrap_or(kinds.len());
+            counts[kind].1 += calls;
+        }
+        counts.push(("statements", counts.iter().map(|(_, calls)| calls).sum()));
+        Ok(counts)
     }
 
     pub(crate) async fn drop(self) -> Result<()> {

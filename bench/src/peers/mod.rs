@@ -28,6 +28,7 @@ use crate::contender::{Choice, Contender};
 use crate::floor::{Floor, OneTable};
 use crate::options::Options;
 use crate::ours::Ours;
+use crate::paced;
 use crate::pickup;
 use crate::report::Report;
 use crate::side::Side;
@@ -42,7 +43,7 @@ const PICKUPS: usize = 100;
 /// the others go on.
 pub(crate) async fn measure(options: &Options) -> Result<()> {
     let mut sides = sides(options)?;
-    let testbed = Testbed::start(false).await?;
+    let testbed = Testbed::start(options.counted()).await?;
     let mut report = Report::against(<Ours>::NAME);
     for side in &sides {
         report.add_version(side.name, side.version.clone());
@@ -71,6 +72,14 @@ pub(crate) async fn measure(options: &Options) -> Result<()> {
             for side in sides.iter().filter(|side| side.waits_for_jobs) {
                 if let Err(error) = pickup::measure(&testbed, side, PICKUPS, &mut report).await {
                     fail(&mut report, side, "pick-up", error);
+                }
+            }
+        }
+        if options.includes(paced::CASE) {
+            eprintln!("round {round} of {}: paced", options.rounds);
+            for side in sides.iter().filter(|side| side.waits_for_jobs) {
+                if let Err(error) = paced::measure(&testbed, side, options, &mut report).await {
+                    fail(&mut report, side, "paced", error);
                 }
             }
         }
