@@ -2,6 +2,7 @@
 
 #[cfg(feature = "async-std")]
 mod async_std;
+mod randomness;
 #[cfg(feature = "smol")]
 mod smol;
 #[cfg(feature = "tokio")]
@@ -14,6 +15,7 @@ pub use self::smol::Smol;
 #[cfg(feature = "tokio")]
 pub use self::tokio::Tokio;
 
+pub use self::randomness::{Randomness, SystemRandomness};
 pub use crate::driver::BoxFuture;
 
 use pm_core::Instant;
@@ -37,22 +39,6 @@ pub trait Runtime: Send + Sync + 'static {
     fn unix_ms(&self) -> u64 {
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since_1970.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-/// A source of random bits for job ids, lease numbers and jitter.
-pub trait Randomness: Send + Sync + 'static {
-    /// Returns 64 random bits. They must be unpredictable enough that no two processes draw the same lease number.
-    fn next_u64(&self) -> u64;
-}
-
-/// The operating system's randomness.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemRandomness;
-
-impl Randomness for SystemRandomness {
-    fn next_u64(&self) -> u64 {
-        getrandom::u64().expect("every supported system provides random bytes")
     }
 }
 
