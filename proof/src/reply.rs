@@ -39,6 +39,7 @@ fn read(bytes: &mut Unstructured<'_>) -> Result<()> {
 pub fn reply_to(statement: StatementId, rows: &Rows) -> bool {
     match statement {
         StatementId::Enqueue
+        | StatementId::EnqueueFresh
         | StatementId::EnqueueKeyed
         | StatementId::EnqueueEach
         | StatementId::KeyHolder
@@ -46,6 +47,7 @@ pub fn reply_to(statement: StatementId, rows: &Rows) -> bool {
         StatementId::Claim
         | StatementId::Poll
         | StatementId::Settle
+        | StatementId::SettleCommits
         | StatementId::Outcome
         | StatementId::Extend
         | StatementId::Reap
@@ -83,6 +85,7 @@ fn producer(statement: StatementId, rows: &Rows) -> bool {
     let jobs: Vec<_> = ids().into_iter().map(job).collect();
     match statement {
         StatementId::Enqueue => interpret(Enqueue { jobs: &jobs }, rows),
+        StatementId::EnqueueFresh => interpret(EnqueueFresh { jobs: &jobs }, rows),
         StatementId::EnqueueKeyed => interpret(EnqueueKeyed { jobs: &jobs, in_transaction: false }, rows),
         StatementId::EnqueueEach => interpret(EnqueueEach { jobs: &jobs }, rows),
         StatementId::KeyHolder => interpret(KeyHolder { jobs: &jobs }, rows),
@@ -103,6 +106,7 @@ fn worker(statement: StatementId, rows: &Rows) -> bool {
         }
         StatementId::Poll => interpret(Poll { queues: vec![name()], sleep: None }, rows),
         StatementId::Settle => interpret(Settle { items: &items, passes: false }, rows),
+        StatementId::SettleCommits => interpret(SettleCommits { items: &items }, rows),
         StatementId::Outcome => interpret(Outcome { items: &items }, rows),
         StatementId::Extend => interpret(Extend { leases }, rows),
         StatementId::Reap => interpret(Reap { limit: 3, seed: 7 }, rows),

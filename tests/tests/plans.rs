@@ -4,9 +4,10 @@
 //! `scripts/test --large`, within the same limits.
 
 use pm_core::op::{
-    Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend,
-    FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll,
-    Precondition, Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleItem,
+    Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueFresh,
+    EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle,
+    Outcome, Payload, Poll, Precondition, Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleCommits,
+    SettleItem,
 };
 use pm_core::{
     Catalog, EnqueueOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
@@ -107,6 +108,8 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
     let new: Vec<_> = (1..=100).map(new_job).collect();
     let without = |job: &NewJob| NewJob { options: EnqueueOptions::default(), ..job.clone() };
     let keyless: Vec<_> = new.iter().map(without).collect();
+    let fresh: Vec<_> =
+        keyless.iter().map(|job| NewJob { id: Uuid::from_u128(job.id.as_u128() + 1_000), ..job.clone() }).collect();
     let one = ready[0];
     let page = |filter| ListJobs { filter };
     let all = JobFilter::default();
@@ -117,6 +120,7 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("claim of 100", &claim(0, 100).plan(), 1_200),
         probe("claim of 500 from a cursor", &claim(2_000, 500).plan(), 3_500),
         probe("settle 100: commit", &Settle { items: &commits, passes: false }.plan(), 2_500),
+        probe("settle 100 commits", &SettleCommits { items: &commits }.plan(), 2_500),
         probe("settle 100: soft fail", &Settle { items: &fails, passes: true }.plan(), 2_800),
         probe("outcome of 100", &Outcome { items: &commits }.plan(), 1_200),
         probe("extend 100", &Extend { leases: leases.clone() }.plan(), 3_000),
@@ -154,6 +158,7 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("delete empty queues, none deleted", &DeleteEmptyQueues { queue_id: None }.plan(), 5),
         probe("notify idle workers", &NotifyIdle { channel: "pm_pm".to_owned() }.plan(), 5),
         // Last, because they give the empty table its first pages.
+        probe("enqueue 100 for the first time", &EnqueueFresh { jobs: &fresh }.plan(), 2_500),
         probe("enqueue 100", &Enqueue { jobs: &keyless }.plan(), 2_500),
         probe("enqueue 100 with keys", &EnqueueKeyed { jobs: &new, in_transaction: false }.plan(), 3_500),
         probe("enqueue 100, one by one", &EnqueueEach { jobs: &new }.plan(), 4_500),

@@ -145,6 +145,11 @@ impl Failure {
         self.constraint() == Some("job_key")
     }
 
+    /// Returns whether a job with the id of a new one exists.
+    pub(crate) fn is_duplicate_id(&self) -> bool {
+        self.constraint() == Some("job_pkey")
+    }
+
     /// Returns whether the database's encoding cannot store a character of a text.
     pub fn is_unstorable(&self) -> bool {
         // character_not_in_repertoire, untranslatable_character

@@ -84,8 +84,8 @@ fn fit(text: &str, can_store: fn(char) -> bool) -> String {
 mod tests {
     use super::*;
     use crate::op::{
-        Claim, CopyJob, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, FetchJob, ReplaceJobs, SetSchedule, Settle,
-        SettleItem,
+        Claim, CopyJob, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, FetchJob, ReplaceJobs, SetSchedule,
+        Settle, SettleItem,
     };
     use crate::{
         Cron, EnqueueOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName, ScheduleName, State,
@@ -128,7 +128,8 @@ mod tests {
         visit(EnqueueKeyed { jobs: std::slice::from_ref(&job), in_transaction: false }.plan());
         visit(EnqueueEach { jobs: std::slice::from_ref(&job) }.plan());
         let keyless = NewJob { options: EnqueueOptions { key: None, ..options.clone() }, ..job.clone() };
-        visit(Enqueue { jobs: &[keyless] }.plan());
+        visit(Enqueue { jobs: std::slice::from_ref(&keyless) }.plan());
+        visit(EnqueueFresh { jobs: &[keyless] }.plan());
         visit(ReplaceJobs { jobs: std::slice::from_ref(&job) }.plan());
         visit(CopyJob { source: Uuid::nil(), id: Uuid::nil(), queue, priority: None, options }.plan());
         visit(SetSchedule::new(schedule, Timestamp::from_unix_us(0)).unwrap().plan());

@@ -9,6 +9,7 @@ macro_rules! each_statement {
     ($then:ident) => {
         $then! {
             Enqueue enqueue
+            EnqueueFresh enqueue_fresh
             EnqueueKeyed enqueue_keyed
             EnqueueEach enqueue_each
             KeyHolder key_holder
@@ -16,6 +17,7 @@ macro_rules! each_statement {
             Claim claim
             Poll poll
             Settle settle
+            SettleCommits settle_commits
             Outcome outcome
             Extend extend
             Reap reap

@@ -2,6 +2,7 @@
 //! code does not contain them.
 
 use super::faults::Fate;
+use super::general;
 use super::pool::{LONGEST_WAIT_US, passes_locked_jobs};
 use super::world::{Entry, SECOND, World};
 use bytes::Bytes;
@@ -60,11 +61,13 @@ pub enum Bug {
     RefusedCallStays,
     LockedNotFound,
     EditStrands,
+    LockedQueueConfirmed,
+    LateCommitConfirmed,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 42] = [
+    pub const ALL: [(Bug, &'static str); 44] = [
         (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
         (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
@@ -107,6 +110,8 @@ impl Bug {
         (Bug::RefusedCallStays, "a refused call in a transaction leaves its other jobs in"),
         (Bug::LockedNotFound, "a locked job is reported to operators as missing"),
         (Bug::EditStrands, "a job loses its position when its priority changes"),
+        (Bug::LockedQueueConfirmed, "an enqueue to a locked queue counts as inserted"),
+        (Bug::LateCommitConfirmed, "a commit whose lease has ended counts as settled"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -120,7 +125,7 @@ impl Bug {
     ) -> Result<Rows, Failure> {
         let mut params = params.to_vec();
         let before = world.database.tables();
-        match (self, statement) {
+        match (self, general(statement)) {
             (Bug::SettleUnfenced, StatementId::Settle) => {
                 each_lease(&mut params, |id, lease, _| before.job.get(&id).and_then(|job| job.lease).unwrap_or(lease))
             }
@@ -128,11 +133,13 @@ impl Bug {
                 Some("dropped without ack") => -1,
                 _ => lease,
             }),
-            (Bug::SettleForgotten, StatementId::Settle) if world.below(8) == 0 => return Ok(Rows::builder(1).finish()),
+            (Bug::SettleForgotten, StatementId::Settle) if world.below(8) == 0 => {
+                return Ok(all_settled(statement, &params));
+            }
             (Bug::EnqueueForgotten, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
                 if world.below(8) == 0 =>
             {
-                return Ok(Rows::builder(3).finish());
+                return Ok(all_inserted(statement, &before));
             }
             (Bug::LockNotPassed, StatementId::EnqueueEach) if !before.locked_keys.is_empty() => {
                 return Err(lock_timeout());
@@ -150,11 +157,17 @@ impl Bug {
         }
         let answer = world.database.answer(world.catalog.statement(statement), &params);
         world.database.change(|tables| self.tidy_up(statement, &before, tables));
-        match (self, statement, fate) {
+        match (self, general(statement), fate) {
             (Bug::TrustFromReply, StatementId::Claim | StatementId::Extend, Fate::Runs { answers_us, .. }) => {
                 let late_ms = (world.now_us() - sent_at + answers_us) / 1_000;
                 let column = if statement == StatementId::Claim { 3 } else { 1 };
                 answer.map(|rows| later(&rows, world.catalog.statement(statement), column, late_ms as i64))
+            }
+            (Bug::LockedQueueConfirmed, StatementId::Enqueue, _) if statement == StatementId::EnqueueFresh => {
+                answer.map(|_| all_inserted(statement, &before))
+            }
+            (Bug::LateCommitConfirmed, StatementId::Settle, _) if statement == StatementId::SettleCommits => {
+                answer.map(|_| all_settled(statement, &params))
             }
             (Bug::TickEarly, StatementId::DueSchedules, _) => {
                 answer.map(|rows| later(&rows, world.catalog.statement(statement), 8, EARLY_US))
@@ -165,7 +178,7 @@ impl Bug {
 
     /// Changes the tables before a statement.
     fn prepare(self, statement: StatementId, params: &[Value<'_>], tables: &mut Tables, now: Timestamp) {
-        match (self, statement) {
+        match (self, general(statement)) {
             (Bug::ReapEarly, StatementId::Reap) => {
                 for job in tables.job.values_mut().filter(|job| job.state == 1) {
                     job.lease_expires_at = job.lease_expires_at.map(|_| Timestamp::from_unix_us(0));
@@ -235,7 +248,7 @@ impl Bug {
     /// Changes the tables after a statement.
     fn tidy_up(self, statement: StatementId, before: &Tables, tables: &mut Tables) {
         let changed = |job: &&mut JobRow| before.job.get(&job.id).is_some_and(|old| *old != **job);
-        match (self, statement) {
+        match (self, general(statement)) {
             (Bug::ReapStrands, StatementId::Reap) => {
                 for job in tables.job.values_mut().filter(changed) {
                     (job.seq, job.run_at) = (None, None);
@@ -285,7 +298,7 @@ impl Bug {
     fn tidy_up_schedules(self, statement: StatementId, before: &Tables, tables: &mut Tables) {
         for (id, old) in &before.schedule {
             let Some(schedule) = tables.schedule.get_mut(id) else { continue };
-            match (self, statement) {
+            match (self, general(statement)) {
                 (Bug::FireOfChanged, StatementId::FireSchedules) => schedule.revision = old.revision,
                 (Bug::OverlapIgnored, StatementId::FireSchedules) => schedule.overlap = old.overlap,
                 (Bug::TickStays, StatementId::FireSchedules)
@@ -317,9 +330,9 @@ pub(super) async fn send(
     }
     let answer = sent(world, process, statement, params).await?;
     let is_lost = answer.as_ref().is_err_and(|failure| failure.class() == pm_core::Class::Unknown);
-    match (world.bug, statement) {
+    match (world.bug, general(statement)) {
         (Some(Bug::ClaimResent), StatementId::Claim) if is_lost => world.send(process, statement, params).await.ok(),
-        (Some(Bug::LostSettleTrusted), StatementId::Settle) if is_lost => Some(Ok(Rows::builder(1).finish())),
+        (Some(Bug::LostSettleTrusted), StatementId::Settle) if is_lost => Some(Ok(all_settled(statement, params))),
         (Some(Bug::EnqueueUnderNewId), StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
             if is_lost =>
         {
@@ -398,17 +411,38 @@ fn lock_timeout() -> Failure {
 
 /// Changes the lease numbers of a settle, depending on job, number and reason.
 fn each_lease(params: &mut [Value<'_>], number: impl Fn(Uuid, i64, Option<&str>) -> i64) {
-    let [Value::UuidArray(ids), Value::Int8Array(leases), _, _, _, reasons, ..] = params else {
+    let [Value::UuidArray(ids), Value::Int8Array(leases), others @ ..] = params else {
         panic!("the planted bugs do not know these parameters of a settle: {params:?}");
     };
+    let reasons = others.get(3);
     for (n, (id, lease)) in ids.iter().zip(leases).enumerate() {
         let reason = match reasons {
-            Value::TextArray(reasons) => reasons[n].as_deref(),
-            Value::Null(_) => None,
+            Some(Value::TextArray(reasons)) => reasons[n].as_deref(),
+            Some(Value::Null(_)) | None => None,
             odd => panic!("no reasons: {odd:?}"),
         };
         *lease = id.zip(*lease).map(|(id, lease)| number(id, lease, reason));
     }
+}
+
+/// Returns the reply to a settle that has settled every lease.
+fn all_settled(statement: StatementId, params: &[Value<'_>]) -> Rows {
+    let mut rows = Rows::builder(1);
+    if let (StatementId::SettleCommits, Some(Value::UuidArray(ids))) = (statement, params.first()) {
+        (1..=ids.len() as i64).for_each(|ordinal| rows.push(Some(&ordinal.to_be_bytes())));
+    }
+    rows.finish()
+}
+
+/// Returns the reply to an enqueue that has inserted every job.
+fn all_inserted(statement: StatementId, tables: &Tables) -> Rows {
+    let mut rows = Rows::builder(3);
+    for queue in tables.queue.values().filter(|_| statement == StatementId::EnqueueFresh) {
+        rows.push(Some(&queue.id.to_be_bytes()));
+        rows.push(Some(queue.name.as_deref().unwrap_or_default().as_bytes()));
+        rows.push(Some(&[0]));
+    }
+    rows.finish()
 }
 
 /// Gives the jobs of a firing keys that do not name their tick.

@@ -21,3 +21,14 @@ mod world;
 pub use auditor::Tally;
 pub use bug::Bug;
 pub use scenario::{Report, live_bytes, run, run_with};
+
+use pm_core::StatementId;
+
+/// Returns the statement of which this is a cheaper form for a common case, or the statement itself.
+pub(crate) fn general(statement: StatementId) -> StatementId {
+    match statement {
+        StatementId::EnqueueFresh => StatementId::Enqueue,
+        StatementId::SettleCommits => StatementId::Settle,
+        other => other,
+    }
+}

@@ -5,10 +5,10 @@ use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, BeginQueueDeletion, Claim, CopyJob, CountPending, CreateQueue, DeleteEmptyQueues, DeleteJobs,
-    EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder, LineCursor,
-    ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition, Promote,
-    PruneJobs, QueueHealths, Reap, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue,
-    SetQueue, Settings, Settle, SettleItem,
+    EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder,
+    LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition,
+    Promote, PruneJobs, QueueHealths, Reap, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs,
+    ResumeQueue, SetQueue, Settings, Settle, SettleCommits, SettleItem,
 };
 use pm_core::{
     Codec, EnqueueOptions, IdSuffix, InitialState, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason,
@@ -55,7 +55,8 @@ impl<'a> History<'a> {
                 let jobs = self.new_jobs(items);
                 let has_keys = jobs.iter().any(|job| job.options.key.is_some());
                 match (has_keys, jobs.len() % 2) {
-                    (false, _) => self.run(&Enqueue { jobs: &jobs }).await?,
+                    (false, 0) => self.run(&Enqueue { jobs: &jobs }).await?,
+                    (false, _) => self.run(&EnqueueFresh { jobs: &jobs }).await?,
                     (true, 0) => self.run(&EnqueueEach { jobs: &jobs }).await?,
                     (true, _) => self.run(&EnqueueKeyed { jobs: &jobs, in_transaction: false }).await?,
                 };
@@ -220,6 +221,9 @@ impl<'a> History<'a> {
         if delay && verdict == 1 {
             items.truncate(1);
             items[0].delay = Some(HALF_MINUTE * 3);
+        }
+        if verdict == 0 && items.len() % 2 == 1 {
+            return self.run(&SettleCommits { items: &items }).await.map(drop);
         }
         self.run(&Settle { items: &items, passes: delay }).await.map(drop)
     }

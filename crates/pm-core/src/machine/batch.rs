@@ -124,32 +124,37 @@ impl<I> Batch<I> {
         self.states.into_iter().map(|state| state.request_id).zip(self.items)
     }
 
+    /// Returns whether no item of the batch can have run before.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.states.iter().all(|state| !state.may_have_run && state.blocked == 0)
+    }
+
     /// Splits the batch in two: the items at these indexes, and all others.
     ///
     /// # Panics
     ///
     /// If an index is out of range.
     pub fn partition(self, indexes: &[usize]) -> (Batch<I>, Batch<I>) {
-        let [others, chosen, ..] = self.divide([indexes, &[], &[], &[]]);
+        let [others, chosen, ..] = self.divide([indexes, &[], &[], &[], &[]]);
         (chosen, others)
     }
 
-    /// Splits the batch in five: the items in none of the four lists of indexes, then those in each. An item in several
+    /// Splits the batch in six: the items in none of the five lists of indexes, then those in each. An item in several
     /// lists belongs to the first.
     ///
     /// # Panics
     ///
     /// If an index is out of range.
-    pub fn divide(self, indexes: [&[usize]; 4]) -> [Batch<I>; 5] {
+    pub fn divide(self, indexes: [&[usize]; 5]) -> [Batch<I>; 6] {
         if indexes.iter().all(|indexes| indexes.is_empty()) {
-            let [first, second, third, fourth] = [(); 4].map(|()| [].into_iter().collect());
-            return [self, first, second, third, fourth];
+            let [first, second, third, fourth, fifth] = [(); 5].map(|()| [].into_iter().collect());
+            return [self, first, second, third, fourth, fifth];
         }
         let mut part_of = vec![0; self.items.len()];
         for (n, indexes) in indexes.into_iter().enumerate().rev() {
             indexes.iter().for_each(|index| part_of[*index] = n + 1);
         }
-        let mut parts = [const { Vec::new() }; 5];
+        let mut parts = [const { Vec::new() }; 6];
         for (part, entry) in part_of.into_iter().zip(self.items.into_iter().zip(self.states)) {
             parts[part].push(entry);
         }

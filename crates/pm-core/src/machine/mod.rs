@@ -19,10 +19,14 @@
 //! impl Entropy for Fixed {
 //!     fn next_u64(&mut self) -> u64 { 4 }
 //! }
-//! // In place of the database: an empty reply to an enqueue means that every job was inserted.
+//! // In place of the database: the queue exists, so its jobs were inserted.
 //! fn send(request: &impl Request) -> Result<Rows, Failure> {
-//!     assert_eq!(request.plan().statement, StatementId::Enqueue);
-//!     Ok(Rows::builder(3).finish())
+//!     assert_eq!(request.plan().statement, StatementId::EnqueueFresh);
+//!     let mut known = Rows::builder(3);
+//!     known.push(Some(&1i32.to_be_bytes()));
+//!     known.push(Some(b"mail"));
+//!     known.push(Some(&[0]));
+//!     Ok(known.finish())
 //! }
 //!
 //! let mut machine = Producer::new(&SchemaName::default());

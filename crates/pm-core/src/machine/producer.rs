@@ -6,7 +6,8 @@ use super::notifications::Notifications;
 use super::timer::Timer;
 use super::{Entropy, Machine, Reply, Request, Trouble};
 use crate::op::{
-    Enqueue, EnqueueEach, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify, ReplaceJobs,
+    Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, EnqueueReply, Holder, KeyHolder, Notification, Notify,
+    ReplaceJobs,
 };
 use crate::{Error, Failure, Instant, NewJob, Operation, Plan, QueueName, Rows, SchemaName, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -140,6 +141,9 @@ impl Batched for NewJob {
 impl Request for ProducerRequest {
     fn plan(&self) -> Plan<'_> {
         match self {
+            ProducerRequest::Enqueue(EnqueueKind::Plain, batch) if batch.is_fresh() => {
+                EnqueueFresh::plan_of(&batch.items)
+            }
             ProducerRequest::Enqueue(EnqueueKind::Plain, batch) => Enqueue::plan_of(&batch.items),
             ProducerRequest::Enqueue(EnqueueKind::Keyed, batch) if batch.passes => EnqueueEach::plan_of(&batch.items),
             ProducerRequest::Enqueue(EnqueueKind::Keyed, batch) => EnqueueKeyed::plan_of(&batch.items),
@@ -230,8 +234,13 @@ impl Producer {
             self.slot(kind).idle.insert(queue.clone(), *queue_id);
             self.notify_of(&batch, queue, *queue_id);
         }
-        let [inserted, unknown_queue, present, queue_locked, key_locked] =
-            batch.divide([&reply.unknown_queue, &reply.present, &reply.queue_locked, &reply.key_locked]);
+        let [inserted, unknown_queue, present, queue_locked, key_locked, unexplained] = batch.divide([
+            &reply.unknown_queue,
+            &reply.present,
+            &reply.queue_locked,
+            &reply.key_locked,
+            &reply.unexplained,
+        ]);
         for (job, request_id, unknown) in unknown_queue.into_outcomes() {
             let trouble = Trouble::Refused(Error::QueueNotFound(job.queue.to_string()));
             self.report(request_id, Err(trouble.unknown_if(unknown)));
@@ -241,6 +250,7 @@ impl Producer {
         let given_up = [
             slot.batcher.set_aside_widely(queue_locked, now, entropy),
             slot.batcher.set_aside(key_locked, now, entropy),
+            slot.batcher.put_back(unexplained, now, entropy),
         ];
         given_up.into_iter().for_each(|batch| self.report_locked(batch));
         self.report_inserted(inserted);
@@ -426,6 +436,12 @@ impl Machine for Producer {
                     Err(error) => self.report_failed(batch, &Trouble::Refused(error)),
                 }
             }
+            // An id exists already. Sent again, the batch is no longer fresh, and its other jobs are inserted.
+            (ProducerRequest::Enqueue(kind, batch), Err(failure)) if batch.is_fresh() && failure.is_duplicate_id() => {
+                self.slot(kind).batcher.handle_done();
+                let given_up = self.slot(kind).batcher.put_back(batch, now, entropy);
+                self.report_locked(given_up);
+            }
             (ProducerRequest::Enqueue(kind, batch), Err(failure)) => {
                 let given_up = self.slot(kind).batcher.handle_failure(batch, &failure, now, entropy);
                 self.report_failed(given_up, &Trouble::Failed(failure));
@@ -462,6 +478,7 @@ impl Machine for Producer {
 fn read_reply(kind: EnqueueKind, batch: &Batch<NewJob>, rows: &Rows) -> Result<EnqueueReply, Error> {
     let jobs = &batch.items;
     match kind {
+        EnqueueKind::Plain if batch.is_fresh() => EnqueueFresh { jobs }.interpret(rows),
         EnqueueKind::Plain => Enqueue { jobs }.interpret(rows),
         EnqueueKind::Keyed if batch.passes => EnqueueEach { jobs }.interpret(rows),
         EnqueueKind::Keyed => EnqueueKeyed { jobs, in_transaction: false }.interpret(rows),

@@ -20,6 +20,15 @@ pub struct Enqueue<'a> {
     pub jobs: &'a [NewJob],
 }
 
+/// Inserts jobs without keys that were never sent before, for about four fifths of the cost of [`Enqueue`].
+///
+/// It fails with a unique violation, and inserts nothing, if a job with one of the ids exists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnqueueFresh<'a> {
+    /// The jobs, each of which passed [`NewJob::check`]; none has a key.
+    pub jobs: &'a [NewJob],
+}
+
 /// The outcome of an enqueue, by the indexes of items. Items that are not named were inserted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EnqueueReply {
@@ -31,6 +40,8 @@ pub struct EnqueueReply {
     pub queue_locked: Vec<usize>,
     /// Items whose key another transaction has locked. They may be sent again.
     pub key_locked: Vec<usize>,
+    /// Items that were not inserted, for a reason that only [`Enqueue`] reports.
+    pub unexplained: Vec<usize>,
     /// Queues that may have idle workers in other processes: the index of one of its items, and the id of the queue.
     pub idle: Vec<(usize, i32)>,
 }
@@ -76,6 +87,40 @@ impl Operation for Enqueue<'_> {
     }
 }
 
+impl<'a> EnqueueFresh<'a> {
+    /// Returns the plan for these jobs.
+    pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
+        Plan { statement: Self::STATEMENT, params: Enqueue::params_of(jobs) }
+    }
+}
+
+impl Operation for EnqueueFresh<'_> {
+    type Row = KnownQueue;
+    type Output = EnqueueReply;
+    const DECLARATION: Declaration =
+        Declaration::hot(StatementId::EnqueueFresh, include_str!("enqueue_fresh.sql"), roles::ENQUEUE).human_text(8);
+
+    fn params(&self) -> Params<'_> {
+        Enqueue::params_of(self.jobs)
+    }
+
+    fn interpret(&self, rows: &Rows) -> Result<EnqueueReply, Error> {
+        let known = all::<Self>(rows)?;
+        let index_in = |job: &NewJob| known.iter().position(|known| known.queue == job.queue.as_str());
+        let mut first_items = vec![None; known.len()];
+        let mut reply = EnqueueReply::default();
+        for (index, job) in self.jobs.iter().enumerate() {
+            match index_in(job) {
+                Some(known) => first_items[known] = first_items[known].or(Some(index)),
+                None => reply.unexplained.push(index),
+            }
+        }
+        let idle = known.iter().zip(first_items).filter(|(known, _)| known.may_be_idle == Some(true));
+        reply.idle = idle.filter_map(|(known, first)| Some((first?, known.queue_id))).collect();
+        Ok(reply)
+    }
+}
+
 impl EnqueueReply {
     /// Reads the reply to an enqueue of this many jobs.
     pub(super) fn read<O: Operation<Row = EnqueueRow>>(rows: &Rows, jobs: usize) -> Result<EnqueueReply, Error> {
@@ -101,6 +146,13 @@ columns! {
         pub ordinal: i64,
         pub outcome: i16,
         pub queue_id: Option<i32>,
+    }
+
+    /// A queue that exists, and whether it may have idle workers.
+    pub struct KnownQueue {
+        pub queue_id: i32,
+        pub queue: String,
+        pub may_be_idle: Option<bool>,
     }
 
     /// The number of an item, and the existing job.

@@ -36,6 +36,13 @@ pub struct Settle<'a> {
     pub passes: bool,
 }
 
+/// Settles leases whose jobs have succeeded, for about five sixths of the cost of [`Settle`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettleCommits<'a> {
+    /// The settlements, all [`Verdict::Commit`], sorted by job id, which is the order of locking.
+    pub items: &'a [SettleItem],
+}
+
 /// The settlements that changed nothing, by their indexes in the batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unsettled {
@@ -80,6 +87,35 @@ impl Operation for Settle<'_> {
             indexes.push(index);
         }
         Ok(unsettled)
+    }
+}
+
+impl<'a> SettleCommits<'a> {
+    /// Returns the plan for these items.
+    pub(crate) fn plan_of(items: &'a [SettleItem]) -> Plan<'a> {
+        let params = vec![column(items, |item| item.lease.job), column(items, |item| item.lease.number)];
+        Plan { statement: Self::STATEMENT, params }
+    }
+}
+
+impl Operation for SettleCommits<'_> {
+    /// The number of a settlement that was applied.
+    type Row = i64;
+    type Output = Unsettled;
+    const DECLARATION: Declaration =
+        Declaration::hot(StatementId::SettleCommits, include_str!("settle_commits.sql"), roles::WORK);
+
+    fn params(&self) -> Params<'_> {
+        Self::plan_of(self.items).params
+    }
+
+    fn interpret(&self, rows: &Rows) -> Result<Unsettled, Error> {
+        let mut is_settled = vec![false; self.items.len()];
+        for ordinal in all::<Self>(rows)? {
+            is_settled[index_of::<Self>(ordinal, self.items.len())?] = true;
+        }
+        let missed = (0..self.items.len()).filter(|index| !is_settled[*index]).collect();
+        Ok(Unsettled { missed, locked: Vec::new() })
     }
 }
 

@@ -251,18 +251,19 @@ impl Database {
         let mut locked = BTreeSet::new();
         match (statement, params) {
             (
-                StatementId::Settle | StatementId::Extend,
+                StatementId::Settle | StatementId::SettleCommits | StatementId::Extend,
                 [Value::UuidArray(ids), Value::Int8Array(leases), rest @ ..],
             ) => {
                 for (n, (id, lease)) in ids.iter().flatten().zip(leases).enumerate() {
                     let holds = |job: &JobRow| job.state == IN_PROGRESS && job.lease == *lease;
                     let is_held = self.memory.look(|tables| tables.job.get(id).is_some_and(holds));
-                    if self.locked.contains(id) && (is_held || statement == StatementId::Settle) {
+                    if self.locked.contains(id) && (is_held || statement != StatementId::Extend) {
                         locked.insert(n as i64 + 1);
                         *lease = Some(NO_LEASE);
                     }
                 }
-                if !locked.is_empty() && rest.last() == Some(&Value::Bool(false)) {
+                let waits = statement == StatementId::SettleCommits || rest.last() == Some(&Value::Bool(false));
+                if !locked.is_empty() && waits {
                     return Err(Failure::reported("55P03", None, "lock timeout"));
                 }
             }

@@ -43,8 +43,12 @@ impl Scenario {
 
     fn enqueue(&mut self, queue: &str, key: Option<u8>) -> RequestId {
         let count = self.enqueues.len() as u64;
+        self.enqueue_as(job_id(1_700_000_000_000 + count, [7; 10]), queue, key)
+    }
+
+    fn enqueue_as(&mut self, id: Uuid, queue: &str, key: Option<u8>) -> RequestId {
         let job = NewJob {
-            id: job_id(1_700_000_000_000 + count, [7; 10]),
+            id,
             queue: QueueName::new(queue).expect("a valid name"),
             payload: (&b"{}"[..]).into(),
             options: key.map_or_else(EnqueueOptions::default, |key| EnqueueOptions::default().key(key.to_string())),
@@ -59,7 +63,7 @@ impl Scenario {
         while let Some(request) = self.producer.poll_request(self.now, &mut self.entropy) {
             let kind = slot_of(&request);
             assert!(self.in_flight.iter().all(|(other, _)| slot_of(other) != kind), "two {kind:?} in flight");
-            self.sent.push(kind.0);
+            self.sent.push(request.plan().statement);
             self.in_flight.push((request, None));
         }
         while let Some(event) = self.producer.poll_event() {
@@ -122,6 +126,7 @@ fn slot_of(request: &ProducerRequest) -> (StatementId, Option<EnqueueKind>) {
     };
     let statement = match request.plan().statement {
         StatementId::EnqueueEach => StatementId::EnqueueKeyed,
+        StatementId::EnqueueFresh => StatementId::Enqueue,
         statement => statement,
     };
     (statement, kind)
@@ -136,13 +141,39 @@ fn enqueues_share_statements_and_have_separate_outcomes() {
     let unknown_queue = scenario.enqueue("nowhere", None);
     let doubled = scenario.enqueue("a", Some(1));
     scenario.finish();
-    let sent = [StatementId::Enqueue, StatementId::EnqueueKeyed, StatementId::Enqueue, StatementId::KeyHolder];
+    let sent = [
+        StatementId::EnqueueFresh,
+        StatementId::EnqueueKeyed,
+        StatementId::EnqueueFresh,
+        StatementId::KeyHolder,
+        // It reports why there is no job.
+        StatementId::Enqueue,
+    ];
     assert_eq!(scenario.sent, sent, "those with keys do not wait for those without");
     for request_id in [first, good] {
         assert_eq!(scenario.outcomes[&request_id], Ok(Enqueued::Inserted(scenario.enqueues[&request_id].id)));
     }
     assert_eq!(scenario.outcomes[&unknown_queue], Err(Trouble::Refused(Error::QueueNotFound("nowhere".to_owned()))));
     assert_eq!(scenario.outcomes[&doubled], Ok(Enqueued::Existing(scenario.enqueues[&good].id, State::Pending)));
+}
+
+#[test]
+fn an_id_that_exists_already_fails_no_other_enqueue() {
+    let mut scenario = Scenario::new();
+    let first = scenario.enqueue("a", None);
+    scenario.finish();
+    let id = scenario.enqueues[&first].id;
+    let blocker = scenario.enqueue("a", None);
+    scenario.pump();
+    let others = [scenario.enqueue("a", None), scenario.enqueue("a", None)];
+    let again = scenario.enqueue_as(id, "a", None);
+    scenario.finish();
+    for request_id in [blocker, others[0], others[1], again] {
+        assert_eq!(scenario.outcomes[&request_id], Ok(Enqueued::Inserted(scenario.enqueues[&request_id].id)));
+    }
+    assert_eq!(scenario.database.jobs().len(), 4);
+    let [.., failed, general, _] = scenario.sent[..] else { panic!("{:?}", scenario.sent) };
+    assert_eq!([failed, general], [StatementId::EnqueueFresh, StatementId::Enqueue]);
 }
 
 #[test]
@@ -257,7 +288,7 @@ fn a_locked_key_does_not_delay_others() {
         let keyed: Vec<_> = (0..=255u8).map(|key| (key, scenario.enqueue("a", Some(key)))).collect();
         let plain: Vec<_> = (0..256).map(|_| scenario.enqueue("a", None)).collect();
         scenario.pump();
-        let [waiting, at_once] = [StatementId::EnqueueKeyed, StatementId::Enqueue];
+        let [waiting, at_once] = [StatementId::EnqueueKeyed, StatementId::EnqueueFresh];
         scenario.answer(scenario.index_of(at_once).unwrap());
         scenario.pump();
         assert!(plain.iter().all(|request_id| scenario.outcomes[request_id].is_ok()), "they do not wait");

@@ -171,7 +171,7 @@ impl Rig {
         }
         assert!(jobs.is_sorted(), "jobs must be locked in the order of their ids");
         assert!(jobs.len() <= 500, "{} jobs in one statement", jobs.len());
-        self.log.push(Logged { at: self.now, statement, numbers, jobs });
+        self.log.push(Logged { at: self.now, statement: kind(statement), numbers, jobs });
     }
 
     fn take_event(&mut self, event: WorkerEvent) {
@@ -308,8 +308,13 @@ impl Rig {
     }
 }
 
+/// Returns which statement a request sends, regardless of its form.
 pub(super) fn kind_of(sent: &Sent) -> StatementId {
-    sent.request.plan().statement
+    kind(sent.request.plan().statement)
+}
+
+fn kind(statement: StatementId) -> StatementId {
+    if statement == StatementId::SettleCommits { StatementId::Settle } else { statement }
 }
 
 fn jobs_of(plan: &Plan<'_>) -> Vec<Uuid> {

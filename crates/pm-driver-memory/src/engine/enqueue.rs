@@ -3,7 +3,7 @@
 use super::tables::{JobRow, QueueRow, Tables};
 use super::values::{Args, Column};
 use super::{Work, later, locked, taken};
-use pm_core::op::{CopyRow, EnqueueRow, HolderRow, ReplacedRow};
+use pm_core::op::{CopyRow, EnqueueRow, HolderRow, KnownQueue, ReplacedRow};
 use pm_core::{Failure, StatementId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -51,6 +51,29 @@ fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
 impl Work<'_> {
     pub(super) fn enqueue(&mut self) -> Result<(), Failure> {
         self.insert(StatementId::Enqueue)
+    }
+
+    pub(super) fn enqueue_fresh(&mut self) -> Result<(), Failure> {
+        let items = items(&mut self.args, self.now, false);
+        let (mut known, mut inserted) = (BTreeSet::new(), BTreeMap::new());
+        for Item { queue, job } in items {
+            let queue_id = self.tables.queue_named(&queue).map(|queue| queue.id);
+            if let Some(queue_id) = queue_id.filter(|id| !self.tables.locked_queues.contains(id)) {
+                known.insert(queue_id);
+                let job = JobRow { queue_id, seq: self.next_position(&job), ..job };
+                let id = job.id;
+                if self.tables.job.contains_key(&id) || inserted.insert(id, job).is_some() {
+                    return Err(taken("job_pkey"));
+                }
+            }
+        }
+        self.tables.job.append(&mut inserted);
+        for queue_id in known {
+            let QueueRow { name, idle_until, .. } = &self.tables.queue[&queue_id];
+            let may_be_idle = idle_until.map(|until| until > self.now);
+            self.add(KnownQueue { queue_id, queue: name.clone().unwrap_or_default(), may_be_idle });
+        }
+        Ok(())
     }
 
     pub(super) fn enqueue_keyed(&mut self) -> Result<(), Failure> {

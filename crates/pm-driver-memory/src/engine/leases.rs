@@ -1,6 +1,6 @@
 //! Settling, extending, reaping and releasing leases.
 
-use super::tables::{AttemptRow, FAILED, IN_PROGRESS, JobRow, PENDING};
+use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING};
 use super::{Work, later, ms_until};
 use pm_core::op::{ExtendRow, OutcomeRow, ReapRow};
 use std::collections::BTreeSet;
@@ -55,6 +55,19 @@ impl Work<'_> {
                 let (attempt, worker) = (job.attempt, job.worker.clone());
                 let row = AttemptRow { lease: Some(leases[n]), ended_at: now, verdict, worker, reason };
                 self.tables.record_attempt(id, attempt, row);
+            }
+        }
+    }
+
+    pub(super) fn settle_commits(&mut self) {
+        let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
+        let now = self.now;
+        for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {
+            if let Some(job) = self.leased(id, lease) {
+                job.set_state(FINISHED, now);
+                (job.verdict, job.seq, job.run_at) = (Some(COMMIT), None, None);
+                (job.unreadable_since, job.reason) = (None, None);
+                self.add(n as i64 + 1);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Which changes a statement may make to the tables.
 
 use super::Auditor;
+use crate::sim::general;
 use crate::sim::owned::leases_of;
 use crate::sim::world::START_US;
 use pm_core::StatementId;
@@ -34,7 +35,7 @@ impl Auditor {
         now: Timestamp,
     ) {
         self.tally.statements += 1;
-        let step = Step { statement, params, before, now };
+        let step = Step { statement: general(statement), params, before, now };
         if let (StatementId::Claim, Some(Value::Int8(lease))) = (statement, params.get(4))
             && self.claimed_at.insert(*lease, (now.unix_us() - START_US) as u64).is_some()
         {
@@ -190,8 +191,12 @@ impl Auditor {
         let Some(index) = leases.iter().position(|(id, lease)| *id == old.id && Some(*lease) == old.lease) else {
             return Some("fenced: a settlement under another lease was applied");
         };
-        let Some(Value::Int2Array(verdicts)) = step.params.get(2) else { return Some("no verdicts") };
-        let verdict = verdicts.get(index).copied().flatten().unwrap_or_default();
+        let verdict = match step.params.get(2) {
+            Some(Value::Int2Array(verdicts)) => verdicts.get(index).copied().flatten().unwrap_or_default(),
+            Some(_) => return Some("no verdicts"),
+            // All are commits.
+            None => 0,
+        };
         self.applied.insert((old.id, leases[index].1, verdict));
         let retries = i32::from(verdict == 1);
         if old.state != IN_PROGRESS {

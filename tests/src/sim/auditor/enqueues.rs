@@ -1,6 +1,7 @@
 //! Enqueues under locks: which ones they delay, for how long they are sent again, and whether their answers are true.
 
 use super::Auditor;
+use crate::sim::general;
 use crate::sim::world::{Lock, SECOND};
 use pm_core::StatementId;
 use pm_queue::driver::{Failure, Rows, Value};
@@ -46,7 +47,7 @@ pub(crate) struct Call {
 
 /// Returns whether a statement is an enqueue.
 pub(super) fn is_enqueue(statement: StatementId) -> bool {
-    matches!(statement, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
+    matches!(general(statement), StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
 }
 
 impl Auditor {
@@ -97,6 +98,7 @@ impl Auditor {
             waited || failure.class() == pm_core::Class::Permanent
         };
         let skips_locks = answer.is_some_and(|answer| answer.as_ref().is_err_and(may_be_anothers));
+        let has_no_reasons = statement == StatementId::EnqueueFresh && answer.is_some_and(Result::is_ok);
         let is_present = |index: usize| {
             let rows = answer.and_then(|answer| answer.as_ref().ok());
             rows.is_some_and(|rows| outcome_of(rows, statement, index) == Some(2))
@@ -108,7 +110,8 @@ impl Auditor {
         for (index, id) in ids(statement, params).enumerate().filter(|_| known) {
             self.enqueues.sends.entry(id).and_modify(|sends| {
                 sends.unanswered -= 1;
-                sends.skips_locks = skips_locks;
+                // The cheaper statement does not report why a job was not inserted, so it is sent once more at once.
+                sends.skips_locks = skips_locks || has_no_reasons;
                 // Another job has the key and may end by then: it is sent again for as long.
                 sends.is_unknown |= is_present(index);
             });

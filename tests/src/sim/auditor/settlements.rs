@@ -1,6 +1,7 @@
 //! Compares the answers that processes receive with the tables.
 
 use super::Auditor;
+use crate::sim::general;
 use crate::sim::stack::Process;
 use crate::sim::world::World;
 use pm_core::StatementId;
@@ -133,7 +134,8 @@ impl InFlight {
         let mut auditor = process.world.auditor();
         let streams = auditor.streams.get(&process.number).copied().unwrap_or_default();
         // Two statements of one request.
-        let statement = if statement == StatementId::EnqueueEach { StatementId::EnqueueKeyed } else { statement };
+        let statement =
+            if statement == StatementId::EnqueueEach { StatementId::EnqueueKeyed } else { general(statement) };
         let count = auditor.in_flight.entry((process.number, statement)).or_default();
         *count += 1;
         let most = match statement {

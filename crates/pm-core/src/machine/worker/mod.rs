@@ -27,7 +27,7 @@ use super::chore::Chore;
 use super::maintenance::{Maintenance, MaintenanceOptions, MaintenanceRequest};
 use super::timer::Timer;
 use super::{Entropy, Machine, Reply, Request, Trouble};
-use crate::op::{NotifyIdle, Outcome, Poll, ReleaseClaim, Settle, SettleItem};
+use crate::op::{NotifyIdle, Outcome, Poll, ReleaseClaim, SettleItem};
 use crate::{Class, Instant, Lease, Operation, Plan};
 use claim::Claims;
 use events::Events;
@@ -96,7 +96,7 @@ impl Request for WorkerRequest {
         match self {
             WorkerRequest::Poll(poll) => poll.plan(),
             WorkerRequest::Claim(sent) => sent.claim.plan(),
-            WorkerRequest::Settle(batch) => Settle::plan_of(&batch.items, batch.passes),
+            WorkerRequest::Settle(batch) => settle::settle_plan(batch),
             WorkerRequest::Outcome(batch) => Outcome::plan_of(&batch.items),
             WorkerRequest::Extend(sent) => sent.extend.plan(),
             WorkerRequest::Maintain(request) => request.plan(),

@@ -6,8 +6,8 @@ use crate::machine::chore::Chore;
 use crate::machine::{
     Batch, BatchLimits, Batched, Batcher, Entropy, Reply, RequestId, RetryDeadlines, Timer, Trouble, interpret,
 };
-use crate::op::{Outcome, Settle, SettleItem, Unsettled};
-use crate::{Error, Failure, Instant, Lease, Operation, State, Verdict};
+use crate::op::{Outcome, Settle, SettleCommits, SettleItem, Unsettled};
+use crate::{Error, Failure, Instant, Lease, Operation, Plan, Rows, State, Verdict};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -123,7 +123,7 @@ impl Worker {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) {
-        match interpret(reply, |rows| Settle { items: &batch.items, passes: batch.passes }.interpret(rows)) {
+        match interpret(reply, |rows| unsettled(&batch, rows)) {
             Ok(unsettled) => self.apply_settle(batch, unsettled, now, entropy),
             Err(Trouble::Failed(failure)) => {
                 let given_up = self.settlements.batcher.handle_failure(batch, &failure, now, entropy);
@@ -145,7 +145,7 @@ impl Worker {
     ) {
         let Settlements { batcher, unacknowledged, .. } = &mut self.settlements;
         batcher.handle_done();
-        let [applied, missed, locked, ..] = batch.divide([&unsettled.missed, &unsettled.locked, &[], &[]]);
+        let [applied, missed, locked, ..] = batch.divide([&unsettled.missed, &unsettled.locked, &[], &[], &[]]);
         *unacknowledged = (!missed.items.is_empty()).then_some(missed);
         let given_up = batcher.set_aside(locked, now, entropy);
         self.events.settled(given_up, &Err(Trouble::Failed(Failure::locked())));
@@ -198,6 +198,29 @@ impl Worker {
             Err(refused) => self.events.settled(batch, &Err(refused)),
         }
     }
+}
+
+/// Returns the plan that settles a batch: the cheaper one if all its jobs have succeeded.
+pub(super) fn settle_plan(batch: &Batch<SettleItem>) -> Plan<'_> {
+    if is_of_commits(batch) {
+        SettleCommits::plan_of(&batch.items)
+    } else {
+        Settle::plan_of(&batch.items, batch.passes)
+    }
+}
+
+/// Reads the reply to this plan.
+fn unsettled(batch: &Batch<SettleItem>, rows: &Rows) -> Result<Unsettled, Error> {
+    let items = &batch.items;
+    if is_of_commits(batch) {
+        SettleCommits { items }.interpret(rows)
+    } else {
+        Settle { items, passes: batch.passes }.interpret(rows)
+    }
+}
+
+fn is_of_commits(batch: &Batch<SettleItem>) -> bool {
+    !batch.passes && batch.items.iter().all(|item| item.verdict == Verdict::Commit)
 }
 
 impl Batched for SettleItem {
