@@ -1,10 +1,17 @@
 //! The part of the Postgres protocol that a simple query needs, through a Unix socket and without
 //! a password.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Header, Message};
+use postgres_protocol::message::frontend;
 
 use crate::{Error, Rows};
 
@@ -20,79 +27,68 @@ impl Connection {
         stream.set_read_timeout(Some(REPLY)).map_err(failed())?;
         stream.set_write_timeout(Some(REPLY)).map_err(failed())?;
         let mut connection = Self { stream };
-
-        let mut body = PROTOCOL.to_be_bytes().to_vec();
-        for text in ["user", "postgres", "database", database] {
-            body.extend_from_slice(text.as_bytes());
-            body.push(0);
-        }
-        body.push(0);
-        connection.send(None, &body)?;
-        connection.read_reply()?;
+        let mut message = BytesMut::new();
+        let parameters = [("user", "postgres"), ("database", database)];
+        frontend::startup_message(parameters, &mut message).map_err(failed())?;
+        connection.ask(&message)?;
         Ok(connection)
     }
 
     /// Runs statements and returns the rows of all of them.
     pub(crate) fn query(&mut self, sql: &str) -> Result<Rows, Error> {
-        let mut body = sql.as_bytes().to_vec();
-        body.push(0);
-        self.send(Some(b'Q'), &body)?;
-        self.read_reply()
+        let mut message = BytesMut::new();
+        frontend::query(sql, &mut message).map_err(Error::io("cannot send the statement"))?;
+        self.ask(&message)
     }
 
-    fn send(&mut self, kind: Option<u8>, body: &[u8]) -> Result<(), Error> {
-        let length =
-            u32::try_from(body.len() + 4).map_err(|_| malformed("the statement is longer than the protocol allows"))?;
-        let mut message: Vec<u8> = kind.into_iter().collect();
-        message.extend_from_slice(&length.to_be_bytes());
-        message.extend_from_slice(body);
-        self.stream.write_all(&message).map_err(lost())
-    }
-
-    /// Reads messages until the server is ready for the next query.
-    fn read_reply(&mut self) -> Result<Rows, Error> {
+    /// Sends a message, and reads the reply until the server is ready for the next one.
+    fn ask(&mut self, message: &[u8]) -> Result<Rows, Error> {
+        let lost = || Error::io("the connection to the server was lost");
+        self.stream.write_all(message).map_err(lost())?;
         let mut rows = Vec::new();
         let mut refusal = None;
         loop {
-            let (kind, body) = self.read_message()?;
-            match kind {
-                b'Z' => return refusal.map_or(Ok(rows), Err),
-                b'D' => rows.push(row(&body).ok_or_else(|| malformed("a row is truncated"))?),
-                b'E' => {
-                    let error = refused(&body);
-                    // If the connection is refused, no 'Z' follows.
-                    if error_field(&body, b'S').is_some_and(|severity| severity == "FATAL") {
+            match self.read_message().map_err(lost())? {
+                Message::ReadyForQuery(_) => return refusal.map_or(Ok(rows), Err),
+                Message::DataRow(body) => rows.push(row(&body).map_err(lost())?),
+                Message::ErrorResponse(body) => {
+                    let (error, is_fatal) = refused(&body).map_err(lost())?;
+                    // If the connection is refused, the server is never ready.
+                    if is_fatal {
                         return Err(error);
                     }
                     refusal = Some(error);
                 }
-                b'R' if body != [0; 4] => {
-                    return Err(malformed("the server asks for a password"));
+                Message::AuthenticationCleartextPassword
+                | Message::AuthenticationMd5Password(_)
+                | Message::AuthenticationSasl(_) => return Err(unsupported("the server asks for a password")),
+                Message::CopyInResponse(_) | Message::CopyOutResponse(_) => {
+                    return Err(unsupported("COPY is not supported"));
                 }
-                b'G' | b'H' | b'W' => return Err(malformed("COPY is not supported")),
                 _ => {}
             }
         }
     }
 
-    fn read_message(&mut self) -> Result<(u8, Vec<u8>), Error> {
-        let mut head = [0; 5];
-        self.stream.read_exact(&mut head).map_err(lost())?;
-        let [kind, length @ ..] = head;
-        let length = u32::from_be_bytes(length).saturating_sub(4) as usize;
+    fn read_message(&mut self) -> io::Result<Message> {
+        let mut message = BytesMut::zeroed(5);
+        self.stream.read_exact(&mut message)?;
+        let length = Header::parse(&message)?.map_or(0, |header| header.len().unsigned_abs() as usize);
         if length > MESSAGE_LIMIT {
-            return Err(malformed("a message is longer than 64 MiB"));
+            return Err(io::Error::other("a message is longer than 64 MiB"));
         }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).map_err(lost())?;
-        Ok((kind, body))
+        message.resize(1 + length, 0);
+        self.stream.read_exact(&mut message[5..])?;
+        Message::parse(&mut message)?.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 
 impl Drop for Connection {
     /// Waits until the backend has ended, so that its database can be dropped or copied at once.
     fn drop(&mut self) {
-        if self.send(Some(b'X'), &[]).is_ok() {
+        let mut message = BytesMut::new();
+        frontend::terminate(&mut message);
+        if self.stream.write_all(&message).is_ok() {
             // After an error the connection is closed as well.
             io::copy(&mut self.stream, &mut io::sink()).ok();
         }
@@ -105,68 +101,34 @@ pub(crate) fn quoted(name: &str) -> String {
 }
 
 const REPLY: Duration = Duration::from_secs(60);
-const PROTOCOL: u32 = 3 << 16;
 const MESSAGE_LIMIT: usize = 64 << 20;
 
-fn row(body: &[u8]) -> Option<Vec<Option<String>>> {
-    let (count, mut rest) = body.split_first_chunk()?;
-    let mut values = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
-        let (length, tail) = rest.split_first_chunk()?;
-        match usize::try_from(i32::from_be_bytes(*length)) {
-            Ok(length) => {
-                let (value, tail) = tail.split_at_checked(length)?;
-                values.push(Some(String::from_utf8_lossy(value).into_owned()));
-                rest = tail;
-            }
-            Err(_) => {
-                values.push(None);
-                rest = tail;
-            }
-        }
-    }
-    Some(values)
+fn row(body: &DataRowBody) -> io::Result<Vec<Option<String>>> {
+    let text = |range: Range<usize>| String::from_utf8_lossy(&body.buffer()[range]).into_owned();
+    body.ranges().map(|range| Ok(range.map(text))).collect()
 }
 
-fn refused(body: &[u8]) -> Error {
-    let field = |kind| error_field(body, kind).unwrap_or_default();
-    let (mut message, detail) = (field(b'M'), field(b'D'));
-    if !detail.is_empty() {
-        message = format!("{message}: {detail}");
-    }
-    Error::Sql { sqlstate: field(b'C'), message }
+/// Returns the server's error, and whether it closes the connection.
+fn refused(body: &ErrorResponseBody) -> io::Result<(Error, bool)> {
+    let fields =
+        body.fields().map(|field| Ok((field.type_(), String::from_utf8_lossy(field.value_bytes()).into_owned())));
+    let mut fields: BTreeMap<u8, String> = fields.collect()?;
+    let mut field = |kind| fields.remove(&kind).unwrap_or_default();
+    let (message, sqlstate) = (field(b'M'), field(b'C'));
+    let message = match field(b'D') {
+        detail if detail.is_empty() => message,
+        detail => format!("{message}: {detail}"),
+    };
+    Ok((Error::Sql { sqlstate, message }, field(b'S') == "FATAL"))
 }
 
-fn error_field(body: &[u8], kind: u8) -> Option<String> {
-    let field = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&kind))?;
-    Some(String::from_utf8_lossy(&field[1..]).into_owned())
-}
-
-fn lost() -> impl FnOnce(io::Error) -> Error {
-    Error::io("the connection to the server was lost")
-}
-
-fn malformed(what: &str) -> Error {
+fn unsupported(what: &str) -> Error {
     Error::Program { name: "communication with the server".into(), output: what.into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn row_holds_text_and_null() {
-        let body = [0, 2, 0, 0, 0, 1, b'7', 255, 255, 255, 255];
-        assert_eq!(row(&body), Some(vec![Some("7".to_owned()), None]));
-    }
-
-    #[test]
-    fn truncated_row_is_none() {
-        let body = [0, 2, 0, 0, 0, 1, b'7', 255, 255, 255, 255];
-        for length in 0..body.len() {
-            assert_eq!(row(&body[..length]), None, "at {length}");
-        }
-    }
 
     #[test]
     fn name_is_quoted() {
