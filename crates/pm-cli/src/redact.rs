@@ -1,5 +1,7 @@
 //! Hides passwords in messages.
 
+use percent_encoding::percent_decode_str;
+
 /// The replacement for a password.
 const HIDDEN: &str = "***";
 /// Shorter passwords are not replaced: they would match too much of a message.
@@ -28,7 +30,8 @@ impl Secrets {
             let plain = value.split(['&', ' ', '\t', '\n']).next().unwrap_or_default();
             secrets.push(quoted.unwrap_or(plain).to_owned());
         }
-        let decoded: Vec<_> = secrets.iter().map(|secret| percent_decoded(secret)).collect();
+        let decode = |secret: &String| percent_decode_str(secret).decode_utf8_lossy().into_owned();
+        let decoded: Vec<_> = secrets.iter().map(decode).collect();
         secrets.extend(decoded);
         secrets.retain(|secret| secret.len() >= SHORTEST);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -66,26 +69,6 @@ pub(crate) fn hide_in_urls(text: &str) -> String {
     }
     hidden.push_str(rest);
     hidden
-}
-
-/// Decodes each `%xx`.
-pub(crate) fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 use crate::Error;
 
 /// The Unix socket of a server.
@@ -15,7 +17,7 @@ impl Address {
         let parsed = || {
             let (host, _) = url.strip_prefix(PREFIX)?.split_once('/')?;
             let (socket_dir, port) = host.rsplit_once(':')?;
-            let socket_dir = PathBuf::from(decode(socket_dir)?);
+            let socket_dir = PathBuf::from(percent_decode_str(socket_dir).decode_utf8().ok()?.as_ref());
             Some(Self { socket_dir, port: port.parse().ok()? })
         };
         parsed().filter(|address| address.socket_dir.is_absolute()).ok_or_else(|| Error::ServerUrl(url.to_owned()))
@@ -36,31 +38,11 @@ pub(crate) fn socket(socket_dir: &Path, port: u16) -> PathBuf {
 }
 
 pub(crate) fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 const PREFIX: &str = "postgres://postgres@";
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first == b'%' {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
 
 #[cfg(test)]
 mod tests {

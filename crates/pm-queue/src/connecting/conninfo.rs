@@ -2,6 +2,7 @@
 
 use super::parameters::{self, Parameters};
 use crate::Error;
+use percent_encoding::percent_decode_str;
 
 /// Parses a connection string as libpq does. The empty string sets no parameter. Errors: `Invalid`. No error shows a
 /// value, which could be part of a password.
@@ -145,24 +146,17 @@ fn pair_value(text: &str) -> Result<(String, &str), Error> {
 
 /// Decodes the `%xx` sequences of a text; errors call it `what`.
 fn decoded(text: &str, what: &str) -> Result<String, Error> {
-    let malformed =
-        || invalid(&format!("in {what} a % is not followed by two hexadecimal digits; write a literal % as %25"));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-        let (high, low) = (digit(), digit());
-        let value = high.zip(low).and_then(|(high, low)| u8::try_from(high * 16 + low).ok()).ok_or_else(malformed)?;
-        bytes.push(value);
+    let is_escape =
+        |rest: &str| matches!(rest.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_escape) {
+        let problem = format!("in {what} a % is not followed by two hexadecimal digits; write a literal % as %25");
+        return Err(invalid(&problem));
     }
-    if bytes.contains(&0) {
-        return Err(invalid(&format!("{what} contains %00")));
+    match percent_decode_str(text).decode_utf8() {
+        Ok(decoded) if decoded.contains('\0') => Err(invalid(&format!("{what} contains %00"))),
+        Ok(decoded) => Ok(decoded.into_owned()),
+        Err(_) => Err(invalid(&format!("the percent-encoding of {what} is not UTF-8"))),
     }
-    String::from_utf8(bytes).map_err(|_| invalid(&format!("the percent-encoding of {what} is not UTF-8")))
 }
 
 #[cfg(test)]
