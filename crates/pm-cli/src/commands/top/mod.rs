@@ -79,7 +79,7 @@ pub(super) async fn run(context: &mut Context, args: &TopArgs) -> Result<(), Com
         screen.draw(&top)?;
         tokio::select! {
             event = screen.event() => match top.handle(&event?) {
-                Some(Request::Quit) => return screen.close(),
+                Some(Request::Quit) => return Ok(()),
                 Some(Request::Update) => next_update = next_update.map(|_| Instant::now()),
                 Some(request) => pending.push(perform(queue.clone(), request)),
                 None => {}
@@ -98,7 +98,7 @@ pub(super) async fn run(context: &mut Context, args: &TopArgs) -> Result<(), Com
                 next_update = None;
                 pending.push(update(queue.clone()));
             }
-            () = stop.requested() => return screen.close(),
+            () = stop.requested() => return Ok(()),
         }
     }
 }
