@@ -3,10 +3,10 @@
 use super::crew::Workers;
 use super::parcel::parcels;
 use super::place::Target;
-use super::worker::{Event, QUEUE, Verdict};
+use super::worker::{Event, QUEUE};
 use crate::error::CommandError;
 use crate::render::Output;
-use pm_driver_tokio_postgres::{Ending, EnqueueOptions, JobFilter, Queue, SettingsChange, State, Uuid};
+use pm_driver_tokio_postgres::{Ending, EnqueueOptions, JobFilter, JobMetadata, Queue, SettingsChange, State, Uuid};
 use std::collections::HashSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl Demo<'_> {
             let description = format!("{} for {}", parcel.contents, parcel.to);
             let options = EnqueueOptions::default().priority(priority).description(&description);
             let id = queue.enqueue(QUEUE, parcel, options).await?;
-            self.print(&format!("Added job {}: {description}, priority {priority}.", short(&id.to_string())))?;
+            self.print(&format!("Added job {}: {description}, priority {priority}.", short(id)))?;
         }
         Ok(queue.list_jobs(JobFilter::default().queue(QUEUE)).await?.len())
     }
@@ -86,19 +86,17 @@ impl Demo<'_> {
                     let process = workers.worker(number).process;
                     self.print(&format!("{name} started as process {process}."))?;
                 }
-                Event::Began { job, attempt, priority, contents, to, waits_to_be_killed } => {
-                    let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-                    let what = format!("{contents} for {to}, priority {priority}{again}");
-                    self.print(&format!("{name} starts job {}: {what}.", short(&job)))?;
-                    let job = parse(&job)?;
+                Event::Began { job, waits_to_be_killed } => {
+                    let job = Uuid::from_u128(job);
+                    self.report_start(queue, &name, job).await?;
                     self.report_reap(queue, &name, job).await?;
                     if waits_to_be_killed {
                         self.kill(queue, workers, number, job).await?;
                     }
                 }
-                Event::Settled { job, contents, verdict } => {
-                    let job = parse(&job)?;
-                    let state = self.report_settlement(queue, &name, job, &contents, &verdict).await?;
+                Event::Settled { job, contents } => {
+                    let job = Uuid::from_u128(job);
+                    let state = self.report_settlement(queue, &name, job, &contents).await?;
                     if matches!(state, State::Finished | State::Failed) {
                         ended.insert(job);
                     }
@@ -125,13 +123,17 @@ impl Demo<'_> {
         let leased = queue.job(job).await?;
         if let (State::InProgress, Some(until)) = (leased.state, leased.lease_expires_at) {
             let left_ms = (until.unix_us() - leased.read_at.unix_us()) / 1_000;
-            self.print(&format!(
-                "Job {} is still in progress; its lease expires in {left_ms} ms.",
-                short(&job.to_string())
-            ))?;
+            self.print(&format!("Job {} is still in progress; its lease expires in {left_ms} ms.", short(job)))?;
         }
         self.killed = Some(Killed { worker, job, at: Instant::now() });
         Ok(())
+    }
+
+    async fn report_start(&mut self, queue: &Queue, name: &str, job: Uuid) -> Result<(), CommandError> {
+        let JobMetadata { attempt, priority, description, .. } = queue.job(job).await?;
+        let what = description.unwrap_or_default();
+        let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+        self.print(&format!("{name} starts job {}: {what}, priority {priority}{again}.", short(job)))
     }
 
     /// If the job was reaped from the killed worker, prints how.
@@ -160,17 +162,15 @@ impl Demo<'_> {
         name: &str,
         job: Uuid,
         contents: &str,
-        verdict: &Verdict,
     ) -> Result<State, CommandError> {
-        let state = queue.job(job).await?.state;
-        let did = match verdict {
-            Verdict::Commit => format!("{name} delivered the {contents}"),
-            Verdict::SoftFail(reason) => {
-                format!("{name} soft-failed the {contents} ({reason}), to be retried")
-            }
-            Verdict::HardFail(reason) => format!("{name} hard-failed the {contents} ({reason})"),
+        let JobMetadata { state, reason, .. } = queue.job(job).await?;
+        let reason = reason.unwrap_or_default();
+        let did = match state {
+            State::Finished => format!("{name} delivered the {contents}"),
+            State::Failed => format!("{name} hard-failed the {contents} ({reason})"),
+            _ => format!("{name} soft-failed the {contents} ({reason}), to be retried"),
         };
-        self.print(&format!("{did}: job {} is {state}.", short(&job.to_string())))?;
+        self.print(&format!("{did}: job {} is {state}.", short(job)))?;
         Ok(state)
     }
 
@@ -205,10 +205,7 @@ impl Demo<'_> {
     }
 }
 
-fn parse(id: &str) -> Result<Uuid, CommandError> {
-    Uuid::parse_str(id).map_err(|error| CommandError::trouble(format!("a worker reported an invalid id: {error}")))
-}
-
-fn short(id: &str) -> &str {
-    &id[id.len().saturating_sub(SHORT_ID)..]
+fn short(id: Uuid) -> String {
+    let id = id.to_string();
+    id[id.len() - SHORT_ID..].to_owned()
 }

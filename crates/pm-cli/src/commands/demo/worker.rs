@@ -25,33 +25,16 @@ pub(crate) struct DemoWorkerArgs {
     name: String,
 }
 
-/// A report of a worker, as a line of JSON.
+/// A report of a worker, as a line of JSON. A job is given by the number of its id.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Event {
     /// The worker waits for jobs.
     Ready,
-    /// It begins a job.
-    Began {
-        job: String,
-        attempt: u32,
-        priority: i32,
-        contents: String,
-        to: String,
-        /// Whether it keeps the job until it is killed.
-        waits_to_be_killed: bool,
-    },
-    /// The verdict is stored in the database.
-    Settled { job: String, contents: String, verdict: Verdict },
-}
-
-/// How a worker settled a job.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
-    Commit,
-    SoftFail(String),
-    HardFail(String),
+    /// It begins a job, and perhaps keeps it until it is killed.
+    Began { job: u128, waits_to_be_killed: bool },
+    /// It has settled a job in the database.
+    Settled { job: u128, contents: String },
 }
 
 /// Works until stdin is closed: by `pm demo`, or because it has exited.
@@ -79,38 +62,22 @@ pub(crate) async fn run_worker(context: &mut Context, args: &DemoWorkerArgs) -> 
 }
 
 async fn deliver(context: &mut Context, queue: &Queue, job: PendingJob<Parcel>) -> Result<(), CommandError> {
-    let (id, metadata) = (job.id(), job.metadata().clone());
+    let id = job.id();
     let attempts = queue.attempts(id).await?;
     let ended_before = |ending: Ending| attempts.iter().any(|attempt| attempt.ending == ending);
-    let (parcel, ack) = job.into_parts();
-    let waits_to_be_killed = parcel.fate == Fate::CourierDies && !ended_before(Ending::Reap);
-    let Parcel { to, contents, fate } = parcel;
-    report(
-        context,
-        &Event::Began {
-            job: id.to_string(),
-            attempt: metadata.attempt,
-            priority: metadata.priority,
-            contents: contents.clone(),
-            to,
-            waits_to_be_killed,
-        },
-    )?;
+    let (Parcel { contents, fate, .. }, ack) = job.into_parts();
+    let waits_to_be_killed = fate == Fate::CourierDies && !ended_before(Ending::Reap);
+    report(context, &Event::Began { job: id.as_u128(), waits_to_be_killed })?;
     if waits_to_be_killed {
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(DELIVERY).await;
-    let verdict = match fate {
-        Fate::NobodyAtHome if !ended_before(Ending::SoftFail) => Verdict::SoftFail("nobody at home".to_owned()),
-        Fate::NoSuchAddress => Verdict::HardFail("no such address".to_owned()),
-        _ => Verdict::Commit,
-    };
-    match &verdict {
-        Verdict::Commit => ack.commit().await?,
-        Verdict::SoftFail(reason) => ack.soft_fail(reason).await?,
-        Verdict::HardFail(reason) => ack.hard_fail(reason).await?,
+    match fate {
+        Fate::NobodyAtHome if !ended_before(Ending::SoftFail) => ack.soft_fail("nobody at home").await?,
+        Fate::NoSuchAddress => ack.hard_fail("no such address").await?,
+        _ => ack.commit().await?,
     }
-    report(context, &Event::Settled { job: id.to_string(), contents, verdict })
+    report(context, &Event::Settled { job: id.as_u128(), contents })
 }
 
 fn report(context: &mut Context, event: &Event) -> Result<(), CommandError> {
