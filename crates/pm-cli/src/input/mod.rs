@@ -1,7 +1,6 @@
 //! Parsers of arguments.
 
 mod condition;
-mod members;
 mod payload;
 mod scalars;
 mod schedule;

@@ -1,7 +1,6 @@
 //! Payloads from arguments, files and stdin.
 
-use super::members::UniqueMembers;
-use super::scalars::{check_depth, check_numbers, check_strings};
+use super::scalars::{check_depth, check_members, check_numbers, check_strings};
 use crate::error::CommandError;
 use pm_core::{Codec, MAX_PAYLOAD_BYTES};
 use pm_driver_tokio_postgres::RawPayload;
@@ -110,8 +109,8 @@ fn message_pack_from_json(json: &str) -> Result<Vec<u8>, CommandError> {
     check_numbers(json).map_err(|problem| {
         CommandError::usage(problem).hint("write it as a string, in quotes; or use --codec json, which keeps it")
     })?;
-    serde_json::from_str::<UniqueMembers>(json).map_err(|error| {
-        CommandError::usage(format!("MessagePack would keep only one of the members: {error}"))
+    check_members(json).map_err(|problem| {
+        CommandError::usage(format!("MessagePack would keep only one of the members: {problem}"))
             .hint("remove one; or use --codec json, which keeps both")
     })?;
     let unencodable = |problem: String| CommandError::usage(format!("the payload cannot be encoded: {problem}"));

@@ -1,7 +1,8 @@
-//! Checks of strings, numbers and nesting in JSON beyond the grammar.
+//! Checks of strings, numbers, members and nesting in JSON beyond the grammar.
 
 use crate::json::first_value;
 use serde::de::IgnoredAny;
+use std::collections::BTreeSet;
 
 /// Returns the strings, with their quotes, the numbers and the brackets of well-formed JSON, each with its byte offset.
 fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -32,7 +33,7 @@ pub(super) fn check_strings(text: &str) -> Result<(), String> {
 const MAX_DEPTH: usize = 127;
 
 /// Checks that a JSON text is not nested deeper than workers can read. Errors: the position of the nesting.
-pub(crate) fn check_depth(json: &str) -> Result<(), String> {
+pub(super) fn check_depth(json: &str) -> Result<(), String> {
     let mut depth = 0usize;
     for (at, token) in tokens(json) {
         match token {
@@ -42,6 +43,27 @@ pub(crate) fn check_depth(json: &str) -> Result<(), String> {
         }
         if depth > MAX_DEPTH {
             return Err(format!("at byte {} it is nested deeper than {MAX_DEPTH} levels", at + 1));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that no object of this well-formed JSON has two members of one name. Errors: the name and its position.
+pub(super) fn check_members(text: &str) -> Result<(), String> {
+    // The names in each open bracket; a list has none.
+    let mut open: Vec<BTreeSet<String>> = Vec::new();
+    for (at, token) in tokens(text) {
+        let is_name = || text[at + token.len()..].trim_ascii_start().starts_with(':');
+        match token {
+            "[" | "{" => open.push(BTreeSet::new()),
+            "]" | "}" => drop(open.pop()),
+            token if is_name() => {
+                let name: String = serde_json::from_str(token).unwrap_or_default();
+                if open.last_mut().is_some_and(|names| !names.insert(name.clone())) {
+                    return Err(format!("duplicate member {name:?} at byte {}", at + 1));
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -108,6 +130,16 @@ mod tests {
             assert_eq!(check_strings(text), Ok(()), "{text}");
         }
         assert!(check_strings(r#"["a", "\ud800"]"#).unwrap_err().contains("byte 7"));
+    }
+
+    #[test]
+    fn duplicate_members_are_found_at_any_depth() {
+        for text in ["1", "null", "[{\"a\":1},{\"a\":2.5}]", "{\"a\":{\"a\":true},\"b\":\"a\"}"] {
+            assert_eq!(check_members(text), Ok(()), "{text}");
+        }
+        for (text, at) in [("{\"a\":1,\"a\" :2}", 8), ("[0,{\"b\":[{\"a\":1,\"b\":2,\"\\u0061\":3}]}]", 23)] {
+            assert_eq!(check_members(text), Err(format!("duplicate member \"a\" at byte {at}")), "{text}");
+        }
     }
 
     #[test]
