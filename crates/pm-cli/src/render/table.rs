@@ -27,7 +27,7 @@ pub(crate) struct Column {
     cells: Vec<String>,
     is_number: bool,
     shrinks: Shrinks,
-    colours: Option<fn(&str) -> Colour>,
+    colours: fn(&str) -> Colour,
 }
 
 /// How a column may shrink.
@@ -50,14 +50,16 @@ pub(crate) enum Colour {
 }
 
 impl Colour {
-    fn code(self) -> Option<&'static str> {
-        match self {
-            Colour::Plain => None,
-            Colour::Dim => Some("2"),
-            Colour::Red => Some("31"),
-            Colour::Bold => Some("1"),
-            Colour::Magenta => Some("35"),
-        }
+    /// Returns the text in this colour.
+    fn paint(self, text: &str) -> String {
+        let code = match self {
+            Colour::Plain => return text.to_owned(),
+            Colour::Dim => "2",
+            Colour::Red => "31",
+            Colour::Bold => "1",
+            Colour::Magenta => "35",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 }
 
@@ -65,7 +67,7 @@ impl Column {
     /// Returns a column of texts; unsafe characters are escaped.
     pub(crate) fn new(title: &'static str, cells: impl Iterator<Item = String>) -> Self {
         let cells = cells.map(|cell| printable(&cell).into_owned()).collect();
-        Column { title, cells, is_number: false, shrinks: Shrinks::Never, colours: None }
+        Column { title, cells, is_number: false, shrinks: Shrinks::Never, colours: |_| Colour::Plain }
     }
 
     /// Returns a right-aligned column of numbers.
@@ -94,7 +96,7 @@ impl Column {
 
     /// Colours its cells.
     pub(crate) fn coloured(mut self, colours: fn(&str) -> Colour) -> Self {
-        self.colours = Some(colours);
+        self.colours = colours;
         self
     }
 
@@ -149,56 +151,41 @@ impl Table {
     }
 
     fn plain(&self) -> String {
-        let widths = self.widths();
-        let titles: Vec<_> = self.columns.iter().map(|column| column.title.to_uppercase()).collect();
-        let mut text = self.line(&widths, |index| titles[index].clone(), "", "  ", "");
-        for row in 0..self.rows() {
-            text.push_str(&self.line(&widths, |index| self.columns[index].cells[row].clone(), "", "  ", ""));
-        }
-        text
+        let titles = self.columns.iter().map(|column| (column.title.to_uppercase(), Colour::Plain)).collect();
+        let lines = std::iter::once(titles).chain((0..self.rows()).map(|row| self.cells(row, false)));
+        self.lines(lines, ["", "  ", ""])
     }
 
     fn boxed(&self, colour: bool) -> String {
-        let widths = self.widths();
-        let rule = |left: &str, middle: &str, right: &str| {
-            let bars: Vec<_> = widths.iter().map(|width| "─".repeat(width + 2)).collect();
-            format!("{left}{}{right}\n", bars.join(middle))
-        };
-        let mut text = rule("┌", "┬", "┐");
-        text.push_str(&self.line(&widths, |index| paint(self.columns[index].title, "1", colour), "│ ", " │ ", " │"));
-        text.push_str(&rule("├", "┼", "┤"));
-        for row in 0..self.rows() {
-            let cell = |index: usize| {
-                let column = &self.columns[index];
-                let cell = &column.cells[row];
-                match column.colours.and_then(|colours| colours(cell).code()) {
-                    Some(code) => paint(cell, code, colour),
-                    None => cell.clone(),
-                }
-            };
-            text.push_str(&self.line(&widths, cell, "│ ", " │ ", " │"));
-        }
-        text + &rule("└", "┴", "┘")
+        const EDGES: [&str; 3] = ["│ ", " │ ", " │"];
+        let bars: Vec<_> = self.widths().into_iter().map(|width| "─".repeat(width + 2)).collect();
+        let rule = |left: &str, between: &str, right: &str| format!("{left}{}{right}\n", bars.join(between));
+        let bold = if colour { Colour::Bold } else { Colour::Plain };
+        let titles = self.columns.iter().map(|column| (column.title.to_owned(), bold)).collect();
+        let titles = self.lines(std::iter::once(titles), EDGES);
+        let rows = self.lines((0..self.rows()).map(|row| self.cells(row, colour)), EDGES);
+        [rule("┌", "┬", "┐"), titles, rule("├", "┼", "┤"), rows, rule("└", "┴", "┘")].concat()
     }
 
     fn rows(&self) -> usize {
         self.columns.first().map_or(0, |column| column.cells.len())
     }
 
-    fn line(&self, widths: &[usize], cell: impl Fn(usize) -> String, left: &str, between: &str, right: &str) -> String {
-        let mut line = left.to_owned();
-        for (index, column) in self.columns.iter().enumerate() {
-            let cell = cell(index);
-            let padding = " ".repeat(widths[index].saturating_sub(shown_width(&cell)));
-            match column.is_number {
-                true => line.extend([padding.as_str(), &cell]),
-                false => line.extend([cell.as_str(), &padding]),
-            }
-            if index + 1 < self.columns.len() {
-                line.push_str(between);
-            }
-        }
-        format!("{}{right}\n", if right.is_empty() { line.trim_end() } else { &line })
+    fn cells(&self, row: usize, colour: bool) -> Vec<(String, Colour)> {
+        let colour_of = |column: &Column, cell| if colour { (column.colours)(cell) } else { Colour::Plain };
+        self.columns.iter().map(|column| (column.cells[row].clone(), colour_of(column, &column.cells[row]))).collect()
+    }
+
+    /// Returns lines of cells, each padded to the width of its column.
+    fn lines(&self, lines: impl Iterator<Item = Vec<(String, Colour)>>, [left, between, right]: [&str; 3]) -> String {
+        let widths = self.widths();
+        let padded = |(index, (cell, colour)): (usize, (String, Colour))| {
+            let padding = " ".repeat(widths[index].saturating_sub(width(&cell)));
+            let cell = colour.paint(&cell);
+            if self.columns[index].is_number { padding + &cell } else { cell + &padding }
+        };
+        let line = |cells: Vec<_>| cells.into_iter().enumerate().map(padded).collect::<Vec<_>>().join(between);
+        lines.map(|cells| format!("{left}{}{right}", line(cells)).trim_end().to_owned() + "\n").collect()
     }
 }
 
@@ -214,18 +201,6 @@ impl Column {
     fn cut(&mut self, columns: usize) {
         let columns = columns.max(width(self.title));
         self.cells.iter_mut().for_each(|cell| *cell = cut(cell, columns).into_owned());
-    }
-}
-
-fn paint(text: &str, code: &str, colour: bool) -> String {
-    if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
-}
-
-/// Returns the width of a cell without the colour codes of [`paint`].
-fn shown_width(cell: &str) -> usize {
-    match cell.strip_prefix("\u{1b}[").and_then(|rest| rest.split_once('m')) {
-        Some((_, rest)) => width(rest.strip_suffix("\u{1b}[0m").unwrap_or(rest)),
-        None => width(cell),
     }
 }
 
