@@ -1,7 +1,7 @@
 //! What the commands say about actions on jobs, and which jobs they allow.
 
 use crate::error::CommandError;
-use crate::render::ActionText;
+use crate::render::{ActionText, Tally};
 use pm_core::{Event, State};
 use pm_driver_tokio_postgres::{BulkAction, JobMetadata, Queue};
 
@@ -35,8 +35,18 @@ impl Action {
         Ok(())
     }
 
+    /// Counts what the action would do to a job, if it exists.
+    pub(super) fn foresee(&self, tally: &mut Tally, job: Option<JobMetadata>) {
+        let count = match job {
+            Some(job) if self.is_allowed(&job) => &mut tally.changed,
+            Some(_) => &mut tally.skipped,
+            None => &mut tally.not_found,
+        };
+        *count += 1;
+    }
+
     /// Returns whether the job's state and lease allow the action.
-    pub(super) fn is_allowed(&self, job: &JobMetadata) -> bool {
+    fn is_allowed(&self, job: &JobMetadata) -> bool {
         let allows = |event| job.state.after(event).is_some();
         let lease_matches = self.lease.is_none() || (job.state == State::InProgress && job.lease == self.lease);
         match self.what {

@@ -47,18 +47,18 @@ pub(super) async fn run(
             bulk.change_all(Parts::Ids(ids.chunks(CHUNK)), Some(exactly(ids.len() as u64))).await
         }
         Jobs::Matching(filter) if selection.dry_run => {
-            let counted = bulk.count(Pages::new(filter)).await?;
-            bulk.report_dry_run(counted.tally)
+            let (tally, _) = bulk.count(Pages::new(filter)).await?;
+            bulk.report_dry_run(tally)
         }
         Jobs::Matching(filter) => {
             let mut pages = Pages::new(filter);
             let mut total = None;
             if !selection.yes && ask::is_possible() {
-                let counted = bulk.count(pages.clone()).await?;
-                total = Some(exactly(counted.jobs));
-                bulk.ask(counted.jobs)?;
+                let (tally, newest) = bulk.count(pages.clone()).await?;
+                total = Some(exactly(tally.total()));
+                bulk.ask(tally.total())?;
                 // Jobs added after the count were not confirmed.
-                pages = pages.no_newer_than(counted.newest);
+                pages = pages.no_newer_than(newest);
             }
             bulk.change_all(Parts::Pages(pages), total).await
         }
@@ -102,13 +102,6 @@ impl Parts<'_> {
     }
 }
 
-/// The result of counting the jobs.
-struct Counted {
-    jobs: u64,
-    tally: Tally,
-    newest: Option<Uuid>,
-}
-
 impl Bulk<'_> {
     /// Resolves all ids before anything is changed; duplicates are removed.
     async fn resolve(&self, suffixes: &[pm_core::IdSuffix]) -> Result<Vec<Given>, CommandError> {
@@ -126,13 +119,7 @@ impl Bulk<'_> {
         self.stop = Some(Stop::listen()?);
         self.context.output.ignore_closed_pipe();
         let mut progress = Progress::new(self.action.text().doing, total);
-        let changed = loop {
-            match self.change_part(&mut parts).await {
-                Ok(true) => progress.show(self.report.tally().total()),
-                Ok(false) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
+        let changed = self.change_parts(&mut parts, &mut progress).await;
         drop(progress);
         match changed {
             Ok(()) => self.end(),
@@ -140,13 +127,14 @@ impl Bulk<'_> {
         }
     }
 
-    /// Changes the next part; returns whether there was one.
-    async fn change_part(&mut self, parts: &mut Parts<'_>) -> Result<bool, CommandError> {
-        let Some(part) = parts.next(&self.queue).await? else { return Ok(false) };
-        for (precondition, ids) in part {
-            self.change(&ids, &precondition).await?;
+    async fn change_parts(&mut self, parts: &mut Parts<'_>, progress: &mut Progress) -> Result<(), CommandError> {
+        while let Some(part) = parts.next(&self.queue).await? {
+            for (precondition, ids) in part {
+                self.change(&ids, &precondition).await?;
+            }
+            progress.show(self.report.tally().total());
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Changes one chunk, unless the process was asked to stop. A chunk is never interrupted.
@@ -205,19 +193,16 @@ impl Bulk<'_> {
         }
     }
 
-    /// Counts the jobs; changes nothing.
-    async fn count(&mut self, mut pages: Pages) -> Result<Counted, CommandError> {
-        let mut counted = Counted { jobs: 0, tally: Tally::default(), newest: None };
+    /// Counts the jobs by what the action would do, and returns the newest; changes nothing.
+    async fn count(&mut self, mut pages: Pages) -> Result<(Tally, Option<Uuid>), CommandError> {
+        let (mut tally, mut newest) = (Tally::default(), None);
         let mut progress = Progress::new("Counting jobs", None);
         while let Some(page) = pages.next(&self.queue).await? {
-            counted.newest = counted.newest.or(page.first().map(|job| job.id));
-            counted.jobs += page.len() as u64;
-            let changed = page.iter().filter(|job| self.action.is_allowed(job)).count() as u64;
-            counted.tally.changed += changed;
-            counted.tally.skipped += page.len() as u64 - changed;
-            progress.show(counted.jobs);
+            newest = newest.or(page.first().map(|job| job.id));
+            page.into_iter().for_each(|job| self.action.foresee(&mut tally, Some(job)));
+            progress.show(tally.total());
         }
-        Ok(counted)
+        Ok((tally, newest))
     }
 
     fn ask(&self, count: u64) -> Result<(), CommandError> {
@@ -235,11 +220,7 @@ impl Bulk<'_> {
                 Some(id) => self.queue.get_job(id).await?,
                 None => None,
             };
-            match job {
-                Some(job) if self.action.is_allowed(&job) => tally.changed += 1,
-                Some(_) => tally.skipped += 1,
-                None => tally.not_found += 1,
-            }
+            self.action.foresee(&mut tally, job);
         }
         self.report_dry_run(tally)
     }
