@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::render::{Format, Value};
+use crate::render::Value;
 use crate::sandbox::blocking;
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{ConnectOptions, connect_with};
@@ -49,19 +49,10 @@ pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), Com
         () = stop.requested() => return blocking("stop", move || server.stop()).await,
     };
     migrated?.close().await;
-    match context.output.format() {
-        Format::Human => context.output.line(&url)?,
-        _ => {
-            let data = args.data.as_ref().map(|data| data.display().to_string());
-            let running = Value::named([
-                ("url", url.as_str().into()),
-                ("pid", Value::number(server.pid())),
-                ("data", data.into()),
-            ]);
-            context.output.done(&running, "")?;
-            context.output.flush()?;
-        }
-    }
+    let data = args.data.as_ref().map(|data| data.display().to_string());
+    let running = [("url", url.as_str().into()), ("pid", Value::number(server.pid())), ("data", data.into())];
+    context.output.answer(&Value::named(running), &url)?;
+    context.output.flush()?;
     context.output.message(&match &args.data {
         Some(data) => format!("Postgres is running, with its data in {}; Ctrl-C stops it.", data.display()),
         None => "Postgres is running; Ctrl-C stops it and deletes its data.".to_owned(),

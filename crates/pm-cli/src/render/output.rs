@@ -114,6 +114,15 @@ impl Output {
         Ok(())
     }
 
+    /// Writes an answer: a line of text for humans, a JSON document for programs.
+    pub(crate) fn answer(&mut self, json: &Value, line: &str) -> Result<(), CommandError> {
+        match self.format {
+            Format::Human => writeln!(self.stdout, "{line}")?,
+            Format::Json | Format::Ndjson => writeln!(self.stdout, "{}", json::line(json))?,
+        }
+        Ok(())
+    }
+
     /// Writes and flushes a line of results.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), CommandError> {
         writeln!(self.stdout, "{line}")?;

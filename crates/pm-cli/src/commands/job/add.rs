@@ -88,12 +88,7 @@ pub(super) async fn run(context: &mut Context, args: &AddArgs) -> Result<(), Com
 
 /// Writes and flushes the ids, a line each.
 fn write(output: &mut Output, added: &[Enqueued]) -> Result<(), CommandError> {
-    for job in added {
-        match output.format() {
-            Format::Human => output.text(&format!("{}\n", job.id()))?,
-            Format::Json | Format::Ndjson => output.done(&job.json(), "")?,
-        }
-    }
+    added.iter().try_for_each(|job| output.answer(&job.json(), &job.id().to_string()))?;
     output.flush()
 }
 
@@ -128,11 +123,11 @@ impl AddArgs {
 }
 
 async fn add_lines(context: &mut Context, args: &AddArgs, source: &Source) -> Result<(), CommandError> {
-    let lines = Lines { reader: BufReader::new(source.open()?), codec: args.codec, number: 0 };
+    let reader = BufReader::new(source.open()?);
     let queue = context.connect().await?;
     context.output.ignore_closed_pipe();
-    let mut batch = Batch { lines, count: 0, last: 0, buffered: Vec::new() };
-    let added = batch.add(&mut context.output, &queue, args, source).await;
+    let mut batch = Batch { args, source, reader, read: 0, count: 0, last: 0, buffered: Vec::new() };
+    let added = batch.add(&mut context.output, &queue).await;
     let ended = added.and_then(|problem| problem.map_or(Ok(()), Err));
     let written = match context.output.format() {
         Format::Json if ended.is_ok() || batch.count > 0 => {
@@ -146,8 +141,13 @@ async fn add_lines(context: &mut Context, args: &AddArgs, source: &Source) -> Re
 }
 
 /// A batch in progress.
-struct Batch<R> {
-    lines: Lines<R>,
+struct Batch<'a> {
+    args: &'a AddArgs,
+    source: &'a Source,
+    /// The payloads, one per line.
+    reader: BufReader<Box<dyn Read>>,
+    /// How many valid lines were read.
+    read: u64,
     /// How many jobs were added.
     count: u64,
     /// The last line up to which all jobs are known to be added.
@@ -156,21 +156,16 @@ struct Batch<R> {
     buffered: Vec<Enqueued>,
 }
 
-impl<R: BufRead> Batch<R> {
+impl Batch<'_> {
     /// Adds all jobs up to the end or the first invalid line, and writes their ids; returns the problem of that line.
-    async fn add(
-        &mut self,
-        output: &mut Output,
-        queue: &Queue,
-        args: &AddArgs,
-        source: &Source,
-    ) -> Result<Option<CommandError>, CommandError> {
+    async fn add(&mut self, output: &mut Output, queue: &Queue) -> Result<Option<CommandError>, CommandError> {
         loop {
-            let (payloads, problem) = self.lines.next_payloads(source);
+            let (payloads, problem) = self.next_payloads();
             let is_last = payloads.is_empty() || problem.is_some();
-            let added = add_payloads(queue, args, payloads).await?;
+            let jobs = payloads.into_iter().map(|payload| (payload, self.args.options()));
+            let added = queue.enqueue_many(self.args.queue.as_str(), jobs).await?;
             self.count += added.len() as u64;
-            self.last = self.lines.number;
+            self.last = self.read;
             match output.format() {
                 Format::Human | Format::Ndjson => write(output, &added)?,
                 Format::Json => self.buffered.extend(added),
@@ -181,36 +176,8 @@ impl<R: BufRead> Batch<R> {
         }
     }
 
-    /// Adds a hint that says how much of the batch was added.
-    fn with_progress(&self, error: CommandError) -> CommandError {
-        let mut hint = match self.count {
-            0 => "no job was added".to_owned(),
-            count => format!("the lines up to {} were added: {}", self.last, jobs(count)),
-        };
-        // Whether the failed call took effect is unknown.
-        if self.lines.number > self.last && error.exit() == Exit::Trouble {
-            hint.push_str(&format!("; some lines up to {} may also have been added", self.lines.number));
-        }
-        error.hint(hint)
-    }
-}
-
-async fn add_payloads(queue: &Queue, args: &AddArgs, payloads: Vec<RawPayload>) -> Result<Vec<Enqueued>, CommandError> {
-    let jobs = payloads.into_iter().map(|payload| (payload, args.options()));
-    Ok(queue.enqueue_many(args.queue.as_str(), jobs).await?)
-}
-
-/// Payloads, one per line.
-struct Lines<R> {
-    reader: R,
-    codec: Codec,
-    /// How many valid lines were read.
-    number: u64,
-}
-
-impl<R: BufRead> Lines<R> {
     /// Reads some payloads; empty lines are skipped. No payloads and no problem: the source has ended.
-    fn next_payloads(&mut self, source: &Source) -> (Vec<RawPayload>, Option<CommandError>) {
+    fn next_payloads(&mut self) -> (Vec<RawPayload>, Option<CommandError>) {
         let mut payloads = Vec::new();
         let mut bytes = 0;
         while payloads.len() < BATCH_LINES && bytes < BATCH_BYTES {
@@ -219,18 +186,31 @@ impl<R: BufRead> Lines<R> {
             match (&mut self.reader).take(MAX_PAYLOAD_BYTES as u64 + 2).read_until(b'\n', &mut line) {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(error) => return (payloads, Some(source.unreadable(&error))),
+                Err(error) => return (payloads, Some(self.source.unreadable(&error))),
             }
             if !line.trim_ascii().is_empty() {
                 bytes += line.len();
                 line.pop_if(|last| *last == b'\n');
-                match encode(self.codec, line) {
+                match encode(self.args.codec, line) {
                     Ok(payload) => payloads.push(payload),
-                    Err(error) => return (payloads, Some(error.within(format!("line {}", self.number + 1)))),
+                    Err(error) => return (payloads, Some(error.within(format!("line {}", self.read + 1)))),
                 }
             }
-            self.number += 1;
+            self.read += 1;
         }
         (payloads, None)
+    }
+
+    /// Adds a hint that says how much of the batch was added.
+    fn with_progress(&self, error: CommandError) -> CommandError {
+        let mut hint = match self.count {
+            0 => "no job was added".to_owned(),
+            count => format!("the lines up to {} were added: {}", self.last, jobs(count)),
+        };
+        // Whether the failed call took effect is unknown.
+        if self.read > self.last && error.exit() == Exit::Trouble {
+            hint.push_str(&format!("; some lines up to {} may also have been added", self.read));
+        }
+        error.hint(hint)
     }
 }
