@@ -3,15 +3,13 @@
 mod add;
 mod bulk;
 mod change;
-mod copy;
-mod get;
 mod ls;
 mod next;
+mod one;
 mod search;
-mod show;
 mod watch;
 
-pub(super) use show::read as read_job;
+pub(super) use one::read as read_job;
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -38,9 +36,9 @@ use pm_driver_tokio_postgres::BulkAction;
 #[command(verbatim_doc_comment)]
 pub(crate) enum JobCommand {
     Ls(ls::LsArgs),
-    Show(show::ShowArgs),
+    Show(one::ShowArgs),
     Add(add::AddArgs),
-    Get(get::GetArgs),
+    Get(one::GetArgs),
     Search(search::SearchArgs),
     Watch(watch::WatchArgs),
     Next(next::NextArgs),
@@ -48,7 +46,7 @@ pub(crate) enum JobCommand {
     Done(change::DoneArgs),
     Fail(change::FailArgs),
     Move(change::MoveArgs),
-    Copy(copy::CopyArgs),
+    Copy(one::CopyArgs),
     /// Deletes jobs in any state, with their payloads and attempts
     ///
     /// The worker of a job in progress loses its lease.
@@ -65,9 +63,9 @@ impl JobCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
             JobCommand::Ls(args) => ls::run(context, &args).await,
-            JobCommand::Show(args) => show::run(context, &args).await,
+            JobCommand::Show(args) => one::run_show(context, &args).await,
             JobCommand::Add(args) => add::run(context, &args).await,
-            JobCommand::Get(args) => get::run(context, &args).await,
+            JobCommand::Get(args) => one::run_get(context, &args).await,
             JobCommand::Search(args) => search::run(context, &args).await,
             JobCommand::Watch(args) => watch::run(context, &args).await,
             JobCommand::Next(args) => next::run(context, &args).await,
@@ -80,7 +78,7 @@ impl JobCommand {
                 bulk::run(context, &args.selection, fail, args.lease.lease).await
             }
             JobCommand::Move(args) => bulk::run(context, &args.selection, BulkAction::Move { to: args.to }, None).await,
-            JobCommand::Copy(args) => copy::run(context, &args).await,
+            JobCommand::Copy(args) => one::run_copy(context, &args).await,
             JobCommand::Delete(args) => bulk::run(context, &args, BulkAction::Delete, None).await,
         }
     }

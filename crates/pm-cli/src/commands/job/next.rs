@@ -1,6 +1,6 @@
 //! `pm job next`
 
-use super::show::show;
+use super::one::show;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::input::parse_queue;
