@@ -1,36 +1,27 @@
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Error;
 
 /// A directory that contains `initdb` and `postgres`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binaries {
-    bin_dir: PathBuf,
+#[derive(Debug)]
+pub(crate) struct Binaries {
+    pub(crate) bin_dir: PathBuf,
 }
 
 impl Binaries {
-    /// Finds the binaries on this machine.
-    ///
-    /// If the environment variable `PM_PG_BINDIR` is set, only that directory is used. Otherwise
-    /// these are searched in order: the directories of `PATH`, the output of `pg_config --bindir`,
-    /// `/usr/lib/postgresql/*/bin` and `/usr/pgsql-*/bin` (highest version first), and the
-    /// directories of Homebrew and Postgres.app.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotABinaryDirectory`] if `PM_PG_BINDIR` does not contain the binaries;
-    /// [`Error::NotFound`] if none of the searched directories does.
-    pub fn find() -> Result<Self, Error> {
+    /// Finds the binaries on this machine, as [`Server::start_with`](crate::Server::start_with)
+    /// documents.
+    pub(crate) fn find() -> Result<Self, Error> {
         if let Some(dir) = env::var_os("PM_PG_BINDIR") {
-            return Self::at(dir);
+            return Self::at(dir.into());
         }
         let mut searched = Vec::new();
         for candidates in CANDIDATES {
             for dir in candidates() {
-                match Self::at(&dir) {
+                match Self::at(dir.clone()) {
                     Ok(binaries) => return Ok(binaries),
                     Err(_) => searched.push(dir),
                 }
@@ -39,13 +30,8 @@ impl Binaries {
         Err(Error::NotFound { searched })
     }
 
-    /// Returns the binaries in this directory.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotABinaryDirectory`] if it does not contain `initdb` and `postgres`.
-    pub fn at(bin_dir: impl Into<PathBuf>) -> Result<Self, Error> {
-        let bin_dir = bin_dir.into();
+    /// Returns the binaries in this directory, if it contains `initdb` and `postgres`.
+    fn at(bin_dir: PathBuf) -> Result<Self, Error> {
         let bin_dir = std::path::absolute(&bin_dir).unwrap_or(bin_dir);
         if bin_dir.join("initdb").is_file() && bin_dir.join("postgres").is_file() {
             Ok(Self { bin_dir })
@@ -54,17 +40,8 @@ impl Binaries {
         }
     }
 
-    /// Returns the directory.
-    pub fn bin_dir(&self) -> &Path {
-        &self.bin_dir
-    }
-
     /// Returns the version that `postgres --version` prints, for example `17.2`.
-    ///
-    /// # Errors
-    ///
-    /// If `postgres` cannot be run, or prints something else.
-    pub fn version(&self) -> Result<String, Error> {
+    pub(crate) fn version(&self) -> Result<String, Error> {
         let account = crate::account::Account::for_server()?;
         let mut command = account.command(&self.program("postgres"));
         command.arg("--version");
@@ -99,13 +76,13 @@ const VERSION_SECONDS: u64 = 10;
 const CANDIDATES: [fn() -> Vec<PathBuf>; 6] = [
     || env::var_os("PATH").map_or(Vec::new(), |path| env::split_paths(&path).collect()),
     pg_config,
-    || versioned("/usr/lib/postgresql", "", "bin"),
-    || versioned("/usr", "pgsql-", "bin"),
+    || versioned("/usr/lib/postgresql", ""),
+    || versioned("/usr", "pgsql-"),
     || {
         ["/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew"]
             .iter()
             .flat_map(|prefix| {
-                let mut dirs = versioned(&format!("{prefix}/opt"), "postgresql@", "bin");
+                let mut dirs = versioned(&format!("{prefix}/opt"), "postgresql@");
                 dirs.push(format!("{prefix}/opt/postgresql/bin").into());
                 dirs
             })
@@ -113,7 +90,7 @@ const CANDIDATES: [fn() -> Vec<PathBuf>; 6] = [
     },
     || {
         let versions = "/Applications/Postgres.app/Contents/Versions";
-        let mut dirs = versioned(versions, "", "bin");
+        let mut dirs = versioned(versions, "");
         dirs.push(format!("{versions}/latest/bin").into());
         dirs
     },
@@ -126,7 +103,7 @@ fn pg_config() -> Vec<PathBuf> {
 }
 
 /// Returns `parent/prefix<version>/bin` for each existing version, the highest first.
-fn versioned(parent: &str, prefix: &str, bin: &str) -> Vec<PathBuf> {
+fn versioned(parent: &str, prefix: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
     let mut found: Vec<(Vec<u32>, PathBuf)> = entries
         .flatten()
@@ -134,7 +111,7 @@ fn versioned(parent: &str, prefix: &str, bin: &str) -> Vec<PathBuf> {
             let name = entry.file_name();
             let version = name.to_str()?.strip_prefix(prefix)?;
             let numbers = version.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-            Some((numbers, entry.path().join(bin)))
+            Some((numbers, entry.path().join("bin")))
         })
         .collect();
     found.sort_by(|one, other| other.cmp(one));
@@ -164,7 +141,7 @@ mod tests {
         for name in ["9.6", "14", "17", "pgsql-18", "common"] {
             fs::create_dir_all(parent.join(name)).expect("the directory is ours");
         }
-        let found = versioned(parent.to_str().expect("it is UTF-8"), "", "bin");
+        let found = versioned(parent.to_str().expect("it is UTF-8"), "");
         fs::remove_dir_all(&parent).expect("the directory is ours");
         let expected: Vec<_> = ["17", "14", "9.6"].iter().map(|name| parent.join(name).join("bin")).collect();
         assert_eq!(found, expected);
@@ -172,7 +149,7 @@ mod tests {
 
     #[test]
     fn directory_without_binaries_is_refused() {
-        let error = Binaries::at("/dev").expect_err("there is no postgres in /dev");
+        let error = Binaries::at("/dev".into()).expect_err("there is no postgres in /dev");
         assert!(error.to_string().contains("PM_PG_BINDIR"), "{error}");
     }
 }

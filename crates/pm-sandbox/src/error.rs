@@ -15,8 +15,7 @@ pub enum Error {
     },
     /// There is no PgBouncer on this machine.
     NoPooler,
-    /// The directory given by the caller or by `PM_PG_BINDIR` does not contain `initdb` and
-    /// `postgres`.
+    /// The directory given by `PM_PG_BINDIR` does not contain `initdb` and `postgres`.
     NotABinaryDirectory(PathBuf),
     /// The account that the server must run as cannot run the binaries.
     Inaccessible {

@@ -30,7 +30,6 @@ mod template;
 mod test_database;
 mod wire;
 
-pub use binaries::Binaries;
 pub use error::Error;
 pub use options::ServerOptions;
 pub use pooler::Pooler;

@@ -23,8 +23,6 @@ pub struct ServerOptions {
     ///
     /// It is created on first use.
     pub data_dir: Option<PathBuf>,
-    /// The directory that contains `initdb` and `postgres`; `None` to search for it.
-    pub bin_dir: Option<PathBuf>,
 }
 
 impl ServerOptions {
@@ -58,13 +56,6 @@ impl ServerOptions {
     #[must_use]
     pub fn data_dir(mut self, data_dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(data_dir.into());
-        self
-    }
-
-    /// Sets the directory of the binaries, instead of searching for it.
-    #[must_use]
-    pub fn bin_dir(mut self, bin_dir: impl Into<PathBuf>) -> Self {
-        self.bin_dir = Some(bin_dir.into());
         self
     }
 

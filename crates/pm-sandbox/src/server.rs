@@ -9,10 +9,11 @@ use rustix::process::Signal;
 
 use crate::account::{Account, run};
 use crate::address::Address;
+use crate::binaries::Binaries;
 use crate::supervisor::Supervisor;
 use crate::template::{self, Sync};
 use crate::wire::{Connection, quoted};
-use crate::{Binaries, Error, Rows, ServerOptions};
+use crate::{Error, Rows, ServerOptions};
 
 /// A running private server. Stopped and removed when dropped.
 ///
@@ -40,21 +41,23 @@ impl Server {
 
     /// Starts a server with these options. Returns when it answers.
     ///
+    /// If the environment variable `PM_PG_BINDIR` is set, only that directory is searched for
+    /// Postgres. Otherwise these are, in order: the directories of `PATH`, the output of
+    /// `pg_config --bindir`, `/usr/lib/postgresql/*/bin` and `/usr/pgsql-*/bin` (highest version
+    /// first), and the directories of Homebrew and Postgres.app.
+    ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is no Postgres on this machine; [`Error::Program`] with the
-    /// end of the log if the server does not start; [`Error::Deadline`] if it does not answer
-    /// within 30 s; other errors for problems of the machine.
+    /// [`Error::NotFound`] and [`Error::NotABinaryDirectory`] if there is no Postgres in these;
+    /// [`Error::Program`] with the end of the log if the server does not start;
+    /// [`Error::Deadline`] if it does not answer within 30 s; other errors for problems of the
+    /// machine.
     pub fn start_with(options: ServerOptions) -> Result<Self, Error> {
-        let binaries = match &options.bin_dir {
-            Some(dir) => Binaries::at(dir)?,
-            None => Binaries::find()?,
-        };
+        let binaries = Binaries::find()?;
         let account = Account::for_server()?;
-        let kept = match &options.data_dir {
-            Some(dir) => Some(std::path::absolute(dir).map_err(Error::io(format!("cannot find {}", dir.display())))?),
-            None => None,
-        };
+        let absolute =
+            |dir: &PathBuf| std::path::absolute(dir).map_err(Error::io(format!("cannot find {}", dir.display())));
+        let kept = options.data_dir.as_ref().map(absolute).transpose()?;
         let postgres = binaries.program("postgres");
         let supervisor = Supervisor::start(account, &postgres, &options.arguments(), kept.as_deref())?;
         let data_dir = match kept {
@@ -71,9 +74,9 @@ impl Server {
         let address = Address { socket_dir: supervisor.dir().to_owned(), port: DEFAULT_PORT };
         let mut server = Self { supervisor, binaries, address, data_dir, tcp: options.tcp };
         if options.tcp {
-            server.launch_on_free_port()?;
+            server.launch_on_free_port()?
         } else {
-            server.launch()?;
+            server.launch()?
         }
         Ok(server)
     }
@@ -145,9 +148,7 @@ impl Server {
     /// [`Error::Sql`] if a database of this name exists, or if a session is connected to the
     /// template.
     pub fn create_database_from(&self, name: &str, template: &str) -> Result<String, Error> {
-        let (quoted_name, template) = (quoted(name), quoted(template));
-        let sql = format!("CREATE DATABASE {quoted_name} TEMPLATE {template}");
-        self.execute("postgres", &sql)?;
+        self.execute("postgres", &format!("CREATE DATABASE {} TEMPLATE {}", quoted(name), quoted(template)))?;
         Ok(self.url_of(name))
     }
 

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
+use crate::Error;
 use crate::account::run;
+use crate::binaries::Binaries;
 use crate::supervisor::Supervisor;
-use crate::{Binaries, Error};
 
 /// Creates a data directory that does not exist yet. Templates are kept beside the supervisor's
 /// directory.
@@ -158,7 +159,7 @@ const COPY_SECONDS: u64 = 30;
 /// because builds of one version may differ in what their `initdb` writes.
 fn key(binaries: &Binaries) -> Result<String, Error> {
     let mut hasher = DefaultHasher::new();
-    binaries.bin_dir().hash(&mut hasher);
+    binaries.bin_dir.hash(&mut hasher);
     Ok(format!("{}-{:016x}-{FORMAT}-", binaries.version()?, hasher.finish()))
 }
 
