@@ -162,14 +162,12 @@ fn decoded(text: &str, what: &str) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[track_caller]
     fn reads_as(text: &str, expected: &[(&str, &str)]) {
         let found = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        for (name, value) in expected {
-            assert_eq!(found.value(name), Some(*value), "{name} of {text}");
-        }
-        assert_eq!(found.names().count(), expected.len(), "{text}: {:?}", found.names().collect::<Vec<_>>());
+        assert_eq!(found.all().collect::<BTreeMap<_, _>>(), expected.iter().copied().collect(), "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How to connect, and how the connections behave.
 
+use super::target::Password;
 use pm_core::SchemaName;
 use std::time::Duration;
 
@@ -47,17 +48,8 @@ pub struct ConnectOptions {
     /// streams poll. If this is false and there is a pooler, opening a connection fails with an error of kind
     /// `Invalid`.
     pub pooler: bool,
-    listener_url: Option<Hidden>,
-}
-
-/// A URL whose `Debug` output does not contain the password.
-#[derive(Clone)]
-struct Hidden(String);
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
+    /// The whole URL, because it may contain a password.
+    listener_url: Option<Password>,
 }
 
 impl Default for ConnectOptions {
@@ -142,13 +134,13 @@ impl ConnectOptions {
     /// Sets the URL on which the listener connects (default: the same as for statements). With a pooler, give the URL
     /// of the server itself.
     pub fn listener_url(mut self, listener_url: impl Into<String>) -> Self {
-        self.listener_url = Some(Hidden(listener_url.into()));
+        self.listener_url = Some(Password(listener_url.into()));
         self
     }
 
     /// Returns the listener's URL, if it differs from the one for statements. For driver authors.
     pub fn listens_at(&self) -> Option<&str> {
-        self.listener_url.as_ref().map(|Hidden(url)| url.as_str())
+        self.listener_url.as_ref().map(Password::reveal)
     }
 
     /// Returns the SQL that sets timeouts and planner settings in a session that only pm uses. The planner settings

@@ -93,15 +93,14 @@ pub(super) fn unknown(name: &str, source: &str) -> Error {
     Error::invalid(format!("{source} has {named}; docs/connecting.md lists the known ones"))
 }
 
-/// Where a parameter was set.
+/// Where a parameter was set, if not in the connection string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
-    Text,
     Variable(&'static str),
     Service(String),
 }
 
-/// Parameters by name, each with its value and where it was set.
+/// Parameters by name, each with its value, and where it was set if not in the connection string.
 #[derive(Default)]
 pub(super) struct Parameters(BTreeMap<&'static str, (String, Option<Origin>)>);
 
@@ -128,21 +127,16 @@ impl Parameters {
 
     /// Returns a parameter's name for an error message, with where it was set.
     pub(super) fn described(&self, name: &str) -> String {
-        match self.0.get(name).and_then(|(_, origin)| origin.as_ref()).unwrap_or(&Origin::Text) {
-            Origin::Text => format!("{name} in the connection string"),
-            Origin::Variable(variable) => format!("the variable {variable}"),
-            Origin::Service(service) => format!("{name} in the service \"{service}\""),
+        match self.0.get(name).and_then(|(_, origin)| origin.as_ref()) {
+            None => format!("{name} in the connection string"),
+            Some(Origin::Variable(variable)) => format!("the variable {variable}"),
+            Some(Origin::Service(service)) => format!("{name} in the service \"{service}\""),
         }
     }
 
     /// Returns every parameter with its value.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.iter().map(|(name, (value, _))| (*name, value.as_str()))
-    }
-
-    #[cfg(test)]
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().copied()
     }
 
     /// Returns the integer that a parameter is set to.

@@ -73,7 +73,7 @@ pub enum Host {
 
 /// A password. Its `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
+pub struct Password(pub(super) String);
 
 impl Password {
     /// Returns the password in plain text.
