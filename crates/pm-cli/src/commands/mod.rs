@@ -34,7 +34,21 @@ pub(crate) enum Command {
     Work(work::WorkArgs),
     Top(top::TopArgs),
     Reap(reap::ReapArgs),
-    Demo(demo::DemoArgs),
+    /// Demonstrates pm on a private, temporary Postgres
+    ///
+    /// It creates a queue, adds jobs with several priorities, and starts worker processes: jobs
+    /// succeed, soft-fail and hard-fail, and one worker is killed while it works on a job, which
+    /// another worker then finishes. At the end it shows the output of `pm queue ls`, `pm job ls` and
+    /// `pm job show`. It takes a few seconds.
+    ///
+    /// With --db it uses that database, in a separate schema that it drops at the end. The
+    /// environment and the configuration file are ignored.
+    ///
+    /// Example:
+    ///   pm demo
+    ///   pm demo --db postgres://localhost/test
+    #[command(verbatim_doc_comment)]
+    Demo,
     Dev(dev::DevArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -57,7 +71,7 @@ impl Command {
             Command::Completions(args) => completions::run(context, &args, tree()),
             Command::Man(args) => man::run(context, &args, tree()),
             Command::Dev(args) => dev::run(context, &args).await,
-            Command::Demo(args) => demo::run(context, &args).await,
+            Command::Demo => demo::run(context).await,
             Command::DemoWorker(args) => demo::run_worker(context, &args).await,
         }
     }

@@ -6,18 +6,6 @@ use crate::error::CommandError;
 use std::io::{self, IsTerminal};
 use std::process::Stdio;
 
-/// Writes a backup of pm's schema to stdout, in pg_dump's custom format
-///
-/// It is a consistent snapshot, taken while workers continue. It contains no owners and
-/// privileges, so that another role can restore it. pg_dump must be of the server's version or
-/// newer.
-///
-/// Example:
-///   pm pg backup > pm.dump
-#[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
-pub(crate) struct BackupArgs {}
-
 pub(super) async fn run(context: &mut Context) -> Result<(), CommandError> {
     if io::stdout().is_terminal() {
         let message = "a backup cannot be written to a terminal";

@@ -18,14 +18,23 @@ use crate::error::CommandError;
 #[derive(clap::Subcommand)]
 #[command(verbatim_doc_comment)]
 pub(crate) enum PgCommand {
-    Backup(backup::BackupArgs),
+    /// Writes a backup of pm's schema to stdout, in pg_dump's custom format
+    ///
+    /// It is a consistent snapshot, taken while workers continue. It contains no owners and
+    /// privileges, so that another role can restore it. pg_dump must be of the server's version or
+    /// newer.
+    ///
+    /// Example:
+    ///   pm pg backup > pm.dump
+    #[command(verbatim_doc_comment)]
+    Backup,
     Restore(restore::RestoreArgs),
 }
 
 impl PgCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
-            PgCommand::Backup(_) => backup::run(context).await,
+            PgCommand::Backup => backup::run(context).await,
             PgCommand::Restore(args) => restore::run(context, &args).await,
         }
     }
