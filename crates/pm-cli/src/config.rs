@@ -38,8 +38,7 @@ impl Settings {
         if (url.is_none() || schema.is_none())
             && let Some(path) = file_path()
         {
-            let file = FileSettings::read(&path)?;
-            let (file_url, file_schema) = file.sourced(&path);
+            let (file_url, file_schema) = FileSettings::read(&path)?;
             (url, schema) = (url.or(file_url), schema.or(file_schema));
         }
         Self::checked(url, schema, args.connect_timeout)
@@ -59,8 +58,7 @@ impl Settings {
 
     /// Returns the settings from a file with this text alone.
     pub(crate) fn of_file(text: &str) -> Result<Self, CommandError> {
-        let path = Path::new("config.toml");
-        let (url, schema) = FileSettings::parse(text, path)?.sourced(path);
+        let (url, schema) = FileSettings::parse(text, Path::new("config.toml"))?;
         Self::checked(url, schema, Duration::ZERO)
     }
 
@@ -83,7 +81,7 @@ impl Settings {
 type Sourced = (String, String);
 
 /// The configuration file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileSettings {
     database_url: Option<String>,
@@ -91,33 +89,29 @@ struct FileSettings {
 }
 
 impl FileSettings {
-    fn read(path: &Path) -> Result<Self, CommandError> {
+    /// Reads the URL and the schema, each with its source; neither is set in a missing file.
+    fn read(path: &Path) -> Result<(Option<Sourced>, Option<Sourced>), CommandError> {
         // Reading a FIFO could block forever.
         let regular =
             |file: fs::Metadata| if file.is_file() { Ok(()) } else { Err(io::Error::other("not a regular file")) };
-        let text = match fs::metadata(path).and_then(regular).and_then(|()| fs::read_to_string(path)) {
-            Ok(text) => text,
+        match fs::metadata(path).and_then(regular).and_then(|()| fs::read_to_string(path)) {
+            Ok(text) => Self::parse(&text, path),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(Self::default());
+                Ok((None, None))
             }
-            Err(error) => return Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))),
-        };
-        Self::parse(&text, path)
+            Err(error) => Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))),
+        }
     }
 
-    /// Returns the URL and the schema, each with its source.
-    fn sourced(self, path: &Path) -> (Option<Sourced>, Option<Sourced>) {
-        let of = |name: &str, value: String| (format!("{name} in {}", path.display()), value);
-        (self.database_url.map(|url| of("database_url", url)), self.schema.map(|schema| of("schema", schema)))
-    }
-
-    fn parse(text: &str, path: &Path) -> Result<Self, CommandError> {
+    fn parse(text: &str, path: &Path) -> Result<(Option<Sourced>, Option<Sourced>), CommandError> {
         // The error's Display quotes the line, which may contain a password.
-        toml::from_str(text).map_err(|error| {
+        let file: FileSettings = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             let secrets = Secrets::of_connection(text);
             CommandError::usage(format!("{}, line {line}: {}", path.display(), secrets.hide(error.message())))
-        })
+        })?;
+        let sourced = |name: &str, value: Option<String>| Some((format!("{name} in {}", path.display()), value?));
+        Ok((sourced("database_url", file.database_url), sourced("schema", file.schema)))
     }
 }
 
