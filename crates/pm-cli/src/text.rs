@@ -1,6 +1,7 @@
 //! Text that is safe on a terminal, and how wide it is there.
 
 use std::borrow::Cow;
+use unicode_truncate::UnicodeTruncateStr;
 use unicode_width::UnicodeWidthStr;
 
 /// Returns the text with every character escaped that could move the cursor, or reorder or hide text.
@@ -54,7 +55,7 @@ pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);
     }
-    let kept = &text[..fitting(text, columns.saturating_sub(1))];
+    let (kept, _) = text.unicode_truncate(columns.saturating_sub(1));
     Cow::Owned(format!("{kept}…"))
 }
 
@@ -65,19 +66,10 @@ pub(crate) fn wrapped(text: &str, columns: usize) -> impl Iterator<Item = &str> 
         let text = rest?;
         // A character wider than `columns` is a piece by itself.
         let least = text.chars().next().map_or(0, char::len_utf8);
-        let (piece, more) = text.split_at(fitting(text, columns).max(least));
+        let (piece, more) = text.split_at(text.unicode_truncate(columns).0.len().max(least));
         rest = Some(more).filter(|more| !more.is_empty());
         Some(piece)
     })
-}
-
-/// Returns how many bytes of the text fit into `columns`.
-///
-/// It considers at most 8 characters per column, which bounds the work for text with many combining marks.
-fn fitting(text: &str, columns: usize) -> usize {
-    const MAX_CHARACTERS: usize = 8;
-    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8()).take(columns * MAX_CHARACTERS);
-    ends.take_while(|end| width(&text[..*end]) <= columns).last().unwrap_or_default()
 }
 
 /// Returns the problem, and below it the text with a caret under the byte `at`.
