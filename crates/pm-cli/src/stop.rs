@@ -2,39 +2,31 @@
 
 use crate::error::CommandError;
 use futures_util::FutureExt;
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Receives SIGINT, SIGTERM and SIGHUP, which then no longer end the process.
-pub(crate) struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-    /// `None` when SIGHUP is ignored, as by `nohup`.
-    hangup: Option<Signal>,
-}
+/// Receives SIGINT, SIGTERM and SIGHUP, which then no longer end the process. SIGHUP stays ignored if it is, as by
+/// `nohup`.
+pub(crate) struct Stop(Vec<Signal>);
 
 impl Stop {
     /// Installs the signal handlers. Errors: exit code 3 when the system refuses.
     pub(crate) fn listen() -> Result<Self, CommandError> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| CommandError::trouble(format!("cannot install signal handlers: {error}")))
-        };
-        let hangup = if ignores_hangups() { None } else { Some(listen(SignalKind::hangup())?) };
-        Ok(Stop { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())?, hangup })
+        let hangup = (!ignores_hangups()).then(SignalKind::hangup);
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
+        let signals: io::Result<_> = kinds.map(signal).collect();
+        signals.map(Stop).map_err(|error| CommandError::trouble(format!("cannot install signal handlers: {error}")))
     }
 
     /// Returns when the process is asked to stop. Cancel-safe.
     pub(crate) async fn requested(&mut self) {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = hangup => {}
-        }
+        poll_fn(|cx| match self.0.iter_mut().any(|signal| signal.poll_recv(cx).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 
     /// Returns whether the process was asked to stop, for loops that check between steps.
