@@ -360,7 +360,7 @@ pub(super) mod tests {
         press(&mut asking_long, KeyCode::Char('r'));
         let mut failing = filled();
         failing.list = List::Failures;
-        failing.show_error("the database cannot be reached: connection refused");
+        failing.error = Some("the database cannot be reached: connection refused".to_owned());
         let fresh = Top::new("pm", Duration::from_secs(2), true);
         let mut frames = String::new();
         for (name, top, columns, rows) in [

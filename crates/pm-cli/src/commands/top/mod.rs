@@ -137,12 +137,12 @@ fn perform(queue: Queue, request: Request) -> BoxFuture<'static, Outcome> {
 fn apply(top: &mut Top, outcome: Outcome) {
     match outcome {
         Outcome::Update(Ok(snapshot), took) => top.update(snapshot, took),
-        Outcome::Action(Ok(message)) => top.show_message(&message),
+        Outcome::Action(Ok(message)) => top.message = message,
         Outcome::Job(id, Ok(Some(text))) => top.open(&id.to_string(), &text),
-        Outcome::Job(id, Ok(None)) => top.show_message(&format!("Job {id} no longer exists.")),
+        Outcome::Job(id, Ok(None)) => top.message = format!("Job {id} no longer exists."),
         // The next update may succeed; the data of the last one stays on the screen.
         Outcome::Update(Err(error), _) | Outcome::Action(Err(error)) | Outcome::Job(_, Err(error)) => {
-            top.show_error(error.message());
+            top.error = Some(error.message().to_owned());
         }
     }
 }

@@ -53,25 +53,23 @@ pub(super) struct Failure {
 }
 
 /// The lists on the screen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum List {
+    #[default]
     Queues,
     Leases,
     Failures,
 }
 
 /// What is in the foreground.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Front {
+    #[default]
     Lists,
     /// A question, and the request to run when the answer is y.
     Question(String, Request),
     /// A job.
-    Job {
-        title: String,
-        lines: Vec<String>,
-        first: usize,
-    },
+    Job { title: String, lines: Vec<String>, first: usize },
 }
 
 /// A request by a key.
@@ -85,7 +83,7 @@ pub(super) enum Request {
 }
 
 /// The state of `pm top`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Top {
     pub(super) schema: String,
     pub(super) every: Duration,
@@ -106,18 +104,7 @@ pub(super) struct Top {
 impl Top {
     /// Returns a view without data.
     pub(super) fn new(schema: &str, every: Duration, colour: bool) -> Self {
-        Top {
-            schema: schema.to_owned(),
-            every,
-            colour,
-            snapshot: None,
-            took: Duration::ZERO,
-            list: List::Queues,
-            selected: [0; 3],
-            front: Front::Lists,
-            message: String::new(),
-            error: None,
-        }
+        Top { schema: schema.to_owned(), every, colour, ..Top::default() }
     }
 
     /// Shows new data.
@@ -130,16 +117,6 @@ impl Top {
         self.snapshot = Some(snapshot);
         self.took = took;
         self.error = None;
-    }
-
-    /// Shows the result of an action.
-    pub(super) fn show_message(&mut self, message: &str) {
-        self.message = message.to_owned();
-    }
-
-    /// Shows an error.
-    pub(super) fn show_error(&mut self, error: &str) {
-        self.error = Some(error.to_owned());
     }
 
     /// Shows a job.
@@ -158,7 +135,7 @@ impl Top {
             return Some(Request::Quit);
         }
         self.message.clear();
-        match std::mem::replace(&mut self.front, Front::Lists) {
+        match std::mem::take(&mut self.front) {
             Front::Lists => self.key_on_lists(*code),
             Front::Question(_, request) => (*code == KeyCode::Char('y')).then_some(request),
             Front::Job { title, lines, first } => self.key_on_job(*code, title, lines, first),
@@ -203,7 +180,7 @@ impl Top {
                 let question = format!("{verb} queue {}? y/n", quoted(&queue.name));
                 self.front = Front::Question(question, request(queue.name.clone()));
             }
-            None => self.show_message("There are no queues."),
+            None => "There are no queues.".clone_into(&mut self.message),
         }
     }
 
@@ -216,7 +193,7 @@ impl Top {
             List::Failures => snapshot.failures.get(selected).map(|failure| failure.id),
         };
         if id.is_none() {
-            self.show_message("Select a job first: Tab switches to leases and failures.");
+            "Select a job first: Tab switches to leases and failures.".clone_into(&mut self.message);
         }
         id
     }
