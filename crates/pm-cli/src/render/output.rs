@@ -55,7 +55,7 @@ impl Output {
     pub(crate) fn new(format: Format) -> Self {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
-        let screen = Screen { width: is_terminal.then(terminal_width), colour: is_terminal && may_colour() };
+        let screen = Screen { width: is_terminal.then(|| width_of(io::stdout())), colour: is_terminal && may_colour() };
         Output { format, screen, stdout: BufWriter::new(Stdout { stdout, ignores_closed_pipe: false }) }
     }
 
@@ -219,10 +219,6 @@ pub(crate) fn jobs(count: u64) -> String {
         1 => "1 job".to_owned(),
         count => format!("{count} jobs"),
     }
-}
-
-fn terminal_width() -> usize {
-    width_of(io::stdout())
 }
 
 pub(super) fn stderr_width() -> usize {
