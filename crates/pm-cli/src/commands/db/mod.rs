@@ -61,7 +61,10 @@ impl DbCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
             DbCommand::Migrate(args) => migrate::run(context, &args).await,
-            DbCommand::Stats => stats(context).await,
+            DbCommand::Stats => {
+                let stats = context.connect().await?.stats().await?;
+                context.output.show(&stats, |screen| stats_text(&stats, screen))
+            }
             DbCommand::Doctor(args) => doctor::run(context, &args).await,
             DbCommand::Grants(args) => grants::run(context, &args),
             DbCommand::Reap => reap(context).await,
@@ -69,11 +72,6 @@ impl DbCommand {
             DbCommand::Sql(args) => sql::run(context, &args),
         }
     }
-}
-
-async fn stats(context: &mut Context) -> Result<(), CommandError> {
-    let stats = context.connect().await?.stats().await?;
-    context.output.show(&stats, |screen| stats_text(&stats, screen))
 }
 
 async fn reap(context: &mut Context) -> Result<(), CommandError> {

@@ -7,7 +7,7 @@ use crate::input::parse_queue;
 use crate::render::{Progress, Value, jobs, stderr_is_terminal, sum};
 use crate::stop::Stop;
 use pm_core::QueueName;
-use pm_driver_tokio_postgres::{Count, Queue};
+use pm_driver_tokio_postgres::{Count, Queue, QueueSummary};
 
 /// Deletes a queue with all its jobs, in any state, and its schedules
 ///
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), 
     let queue = context.connect().await?;
     let mut total = None;
     if stderr_is_terminal() {
-        let counted = count(&queue, name).await?;
+        let counted = sum(find(&queue, &args.queue).await?.counts);
         if !args.yes && ask::is_possible() {
             confirm(name, counted)?;
         }
@@ -57,11 +57,10 @@ pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), 
     context.output.done(&Value::named([("queue", name.into()), ("deleted", Value::number(deleted))]), &sentence)
 }
 
-async fn count(queue: &Queue, name: &str) -> Result<Count, CommandError> {
-    let queues = queue.list_queues().await?;
-    let found = queues.iter().find(|queue| queue.name == name);
-    let found = found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_owned()))?;
-    Ok(sum(found.counts))
+/// Returns a queue as lists show it. Errors: exit code 1 when it does not exist.
+pub(super) async fn find(queue: &Queue, name: &QueueName) -> Result<QueueSummary, CommandError> {
+    let found = queue.list_queues().await?.into_iter().find(|queue| queue.name == name.as_str());
+    Ok(found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_string()))?)
 }
 
 /// Asks for confirmation when the queue is not empty.

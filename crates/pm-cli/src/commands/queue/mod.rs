@@ -99,28 +99,38 @@ pub(crate) struct RenameArgs {
 impl QueueCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
-            QueueCommand::Ls => list(context).await,
-            QueueCommand::Show(args) => show(context, &args.queue).await,
+            QueueCommand::Ls => {
+                let queues = context.connect().await?.list_queues().await?;
+                context.output.rows(&queues, "No queues.")
+            }
+            QueueCommand::Show(args) => {
+                let found = delete::find(&context.connect().await?, &args.queue).await?;
+                context.output.document(&found)
+            }
             QueueCommand::Create(args) => create::run(context, &args).await,
             QueueCommand::Set(args) => set(context, &args).await,
-            QueueCommand::Pause(args) => pause(context, &args.queue).await,
-            QueueCommand::Resume(args) => resume(context, &args.queue).await,
-            QueueCommand::Rename(args) => rename(context, &args).await,
+            QueueCommand::Pause(QueueArgs { queue }) => {
+                let paused = context.connect().await?.pause_queue(queue.as_str()).await?;
+                let are = if paused == 1 { "is" } else { "are" };
+                let sentence = format!("Paused queue \"{queue}\": {} {are} paused now.", jobs(paused));
+                let held = [("queue", queue.as_str().into()), ("held", Value::number(paused))];
+                context.output.done(&Value::named(held), &sentence)
+            }
+            QueueCommand::Resume(QueueArgs { queue }) => {
+                let resumed = context.connect().await?.resume_queue(queue.as_str()).await?;
+                let sentence = format!("Resumed queue \"{queue}\": {} resumed.", jobs(resumed));
+                let freed = [("queue", queue.as_str().into()), ("freed", Value::number(resumed))];
+                context.output.done(&Value::named(freed), &sentence)
+            }
+            QueueCommand::Rename(RenameArgs { from, to }) => {
+                let (from, to) = (from.as_str(), to.as_str());
+                context.connect().await?.rename_queue(from, to).await?;
+                let renamed = Value::named([("from", from.into()), ("to", to.into())]);
+                context.output.done(&renamed, &format!("Renamed queue \"{from}\" to \"{to}\"."))
+            }
             QueueCommand::Delete(args) => delete::run(context, &args).await,
         }
     }
-}
-
-async fn list(context: &mut Context) -> Result<(), CommandError> {
-    let queues = context.connect().await?.list_queues().await?;
-    context.output.rows(&queues, "No queues.")
-}
-
-async fn show(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
-    let queues = context.connect().await?.list_queues().await?;
-    let found = queues.iter().find(|queue| queue.name == name.as_str());
-    let queue = found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_string()))?;
-    context.output.document(queue)
 }
 
 async fn set(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> {
@@ -130,24 +140,4 @@ async fn set(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> 
     };
     let settings = context.connect().await?.set_queue_settings(args.queue.as_str(), change).await?;
     context.output.document(&settings)
-}
-
-async fn pause(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
-    let paused = context.connect().await?.pause_queue(name.as_str()).await?;
-    let are = if paused == 1 { "is" } else { "are" };
-    let sentence = format!("Paused queue \"{name}\": {} {are} paused now.", jobs(paused));
-    context.output.done(&Value::named([("queue", name.as_str().into()), ("held", Value::number(paused))]), &sentence)
-}
-
-async fn resume(context: &mut Context, name: &QueueName) -> Result<(), CommandError> {
-    let resumed = context.connect().await?.resume_queue(name.as_str()).await?;
-    let sentence = format!("Resumed queue \"{name}\": {} resumed.", jobs(resumed));
-    context.output.done(&Value::named([("queue", name.as_str().into()), ("freed", Value::number(resumed))]), &sentence)
-}
-
-async fn rename(context: &mut Context, args: &RenameArgs) -> Result<(), CommandError> {
-    let (from, to) = (args.from.as_str(), args.to.as_str());
-    context.connect().await?.rename_queue(from, to).await?;
-    let renamed = Value::named([("from", from.into()), ("to", to.into())]);
-    context.output.done(&renamed, &format!("Renamed queue \"{from}\" to \"{to}\"."))
 }

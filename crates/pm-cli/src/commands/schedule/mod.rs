@@ -65,8 +65,14 @@ pub(crate) struct ScheduleArgs {
 impl ScheduleCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
-            ScheduleCommand::Ls => list(context).await,
-            ScheduleCommand::Show(args) => show(context, &args.schedule).await,
+            ScheduleCommand::Ls => {
+                let schedules = context.connect().await?.list_schedules().await?;
+                context.output.rows(&schedules, "No schedules.")
+            }
+            ScheduleCommand::Show(args) => {
+                let found = context.connect().await?.schedule(args.schedule.as_str()).await?;
+                context.output.document(&found.ok_or_else(|| not_found(&args.schedule))?)
+            }
             ScheduleCommand::Set(args) => set::run(context, &args).await,
             ScheduleCommand::Pause(args) => {
                 let found = context.connect().await?.pause_schedule(args.schedule.as_str()).await?;
@@ -82,16 +88,6 @@ impl ScheduleCommand {
             }
         }
     }
-}
-
-async fn list(context: &mut Context) -> Result<(), CommandError> {
-    let schedules = context.connect().await?.list_schedules().await?;
-    context.output.rows(&schedules, "No schedules.")
-}
-
-async fn show(context: &mut Context, name: &ScheduleName) -> Result<(), CommandError> {
-    let found = context.connect().await?.schedule(name.as_str()).await?;
-    context.output.document(&found.ok_or_else(|| not_found(name))?)
 }
 
 /// Reports what was done, unless the schedule was not found.
