@@ -15,7 +15,6 @@ use crate::stop::Stop;
 use action::Action;
 use pages::CHUNK;
 use pm_driver_tokio_postgres::{BulkAction, Change, Count, Precondition, Queue, Uuid};
-use selection::Jobs;
 use std::collections::HashSet;
 use std::slice::Chunks;
 
@@ -29,40 +28,36 @@ pub(super) async fn run(
     lease: Option<i64>,
 ) -> Result<(), CommandError> {
     let action = Action { what, lease };
-    let jobs = selection.jobs()?;
+    selection.check()?;
     let queue = context.connect().await?;
     action.check(&queue).await?;
     let report = BulkReport::new(action.text());
     let mut bulk = Bulk { context, queue, action, report, keys_taken: 0, locked: 0, stop: None };
-    match jobs {
-        Jobs::Ids(ids) => {
-            let given = bulk.resolve(&ids).await?;
-            if selection.dry_run {
-                return bulk.dry_run_ids(given).await;
-            }
-            for missing in given.iter().filter(|job| job.id.is_none()) {
-                bulk.report.add(&mut bulk.context.output, &missing.digits, &Outcome::NotFound)?;
-            }
-            let ids: Vec<_> = given.iter().filter_map(|job| job.id).collect();
-            bulk.change_all(Parts::Ids(ids.chunks(CHUNK)), Some(exactly(ids.len() as u64))).await
+    if !selection.ids.is_empty() {
+        let given = bulk.resolve(&selection.ids).await?;
+        if selection.dry_run {
+            return bulk.dry_run_ids(given).await;
         }
-        Jobs::Matching(filter) if selection.dry_run => {
-            let (tally, _) = bulk.count(Pages::new(filter)).await?;
-            bulk.report_dry_run(tally)
+        for missing in given.iter().filter(|job| job.id.is_none()) {
+            bulk.report.add(&mut bulk.context.output, &missing.digits, &Outcome::NotFound)?;
         }
-        Jobs::Matching(filter) => {
-            let mut pages = Pages::new(filter);
-            let mut total = None;
-            if !selection.yes && ask::is_possible() {
-                let (tally, newest) = bulk.count(pages.clone()).await?;
-                total = Some(exactly(tally.total()));
-                bulk.ask(tally.total())?;
-                // Jobs added after the count were not confirmed.
-                pages = pages.no_newer_than(newest);
-            }
-            bulk.change_all(Parts::Pages(pages), total).await
-        }
+        let ids: Vec<_> = given.iter().filter_map(|job| job.id).collect();
+        return bulk.change_all(Parts::Ids(ids.chunks(CHUNK)), Some(exactly(ids.len() as u64))).await;
     }
+    let mut pages = Pages::new(selection.filter.clone());
+    if selection.dry_run {
+        let (tally, _) = bulk.count(pages).await?;
+        return bulk.report_dry_run(tally);
+    }
+    let mut total = None;
+    if !selection.yes && ask::is_possible() {
+        let (tally, newest) = bulk.count(pages.clone()).await?;
+        total = Some(exactly(tally.total()));
+        bulk.ask(tally.total())?;
+        // Jobs added after the count were not confirmed.
+        pages = pages.no_newer_than(newest);
+    }
+    bulk.change_all(Parts::Pages(pages), total).await
 }
 
 /// A run of a bulk command.

@@ -12,7 +12,7 @@ pub(crate) struct SelectionArgs {
     #[arg(value_name = "ID", value_parser = parse_id, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
     pub(in crate::commands::job) ids: Vec<IdSuffix>,
     #[command(flatten)]
-    filter: Filter,
+    pub(super) filter: Filter,
     /// Print how many jobs would be changed, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -21,22 +21,13 @@ pub(crate) struct SelectionArgs {
     pub(super) yes: bool,
 }
 
-/// The selected jobs.
-pub(super) enum Jobs {
-    Ids(Vec<IdSuffix>),
-    Matching(Filter),
-}
-
 impl SelectionArgs {
-    /// Returns the selection. Errors: exit code 2 when there is none.
-    pub(super) fn jobs(&self) -> Result<Jobs, CommandError> {
-        if !self.ids.is_empty() {
-            return Ok(Jobs::Ids(self.ids.clone()));
-        }
-        if self.filter == Filter::default() {
+    /// Checks that jobs are selected, by ids or by a filter. Errors: exit code 2 when none are.
+    pub(super) fn check(&self) -> Result<(), CommandError> {
+        if self.ids.is_empty() && self.filter == Filter::default() {
             let hint = "give ids or filters: --queue, --status, --older-than, --where";
             return Err(CommandError::usage("no job given").hint(hint));
         }
-        Ok(Jobs::Matching(self.filter.clone()))
+        Ok(())
     }
 }
