@@ -9,23 +9,12 @@ mod time;
 
 pub(crate) use condition::{Condition, parse_condition};
 pub(crate) use payload::{Source, encode, read_all};
-pub(crate) use schedule::{parse_missed, parse_overlap, parse_schedule};
+pub(crate) use schedule::{parse_missed, parse_overlap};
 pub(crate) use settings::SettingsArgs;
 pub(crate) use time::parse_time;
 
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser;
-use pm_core::{Codec, IdSuffix, QueueName, State};
-
-/// Parses the name of a queue.
-pub(crate) fn parse_queue(text: &str) -> Result<QueueName, String> {
-    QueueName::new(text).map_err(|error| error.to_string())
-}
-
-/// Parses a job's id or the end of one.
-pub(crate) fn parse_id(text: &str) -> Result<IdSuffix, String> {
-    IdSuffix::new(text).map_err(|error| error.to_string())
-}
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use pm_core::{Codec, State};
 
 /// Parses a state; `in_progress` and `in-progress` are the same.
 pub(crate) fn parse_state(text: &str) -> Result<State, String> {

@@ -1,11 +1,6 @@
-//! Names and policies of schedules.
+//! Policies of schedules.
 
-use pm_core::{Missed, Overlap, ScheduleName};
-
-/// Parses the name of a schedule.
-pub(crate) fn parse_schedule(text: &str) -> Result<ScheduleName, String> {
-    ScheduleName::new(text).map_err(|error| error.to_string())
-}
+use pm_core::{Missed, Overlap};
 
 /// Parses the policy for missed ticks.
 pub(crate) fn parse_missed(text: &str) -> Result<Missed, String> {

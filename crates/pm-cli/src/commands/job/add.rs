@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::{CommandError, Exit};
-use crate::input::{Source, codec_parser, encode, parse_queue, parse_time, read_all};
+use crate::input::{Source, codec_parser, encode, parse_time, read_all};
 use crate::render::{Format, Json, Output, Value, jobs};
 use pm_core::{Codec, MAX_PAYLOAD_BYTES, QueueName, RunAt, Timestamp};
 use pm_driver_tokio_postgres::{EnqueueOptions, Enqueued, InitialState, Queue, RawPayload};
@@ -35,7 +35,7 @@ const BATCH_BYTES: usize = 8 << 20;
 #[command(verbatim_doc_comment)]
 pub(crate) struct AddArgs {
     /// The queue
-    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(value_name = "QUEUE", value_parser = QueueName::new)]
     queue: QueueName,
     /// The payload; - reads it from stdin
     #[arg(value_name = "PAYLOAD", allow_negative_numbers = true, conflicts_with = "file")]

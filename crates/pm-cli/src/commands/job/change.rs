@@ -1,7 +1,6 @@
 //! The arguments of the commands that change selected jobs: restart, done, fail and move.
 
 use super::bulk::SelectionArgs;
-use crate::input::parse_queue;
 use pm_core::QueueName;
 
 /// Makes jobs pending and ready immediately, and resets their retry count
@@ -82,6 +81,6 @@ pub(crate) struct MoveArgs {
     #[command(flatten)]
     pub(super) selection: SelectionArgs,
     /// The queue to move to
-    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(short, long, value_name = "QUEUE", value_parser = QueueName::new)]
     pub(super) to: QueueName,
 }

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::{parse_id, parse_queue, parse_state};
+use crate::input::parse_state;
 use pm_core::{IdSuffix, QueueName, State};
 use pm_driver_tokio_postgres::JobFilter;
 
@@ -17,7 +17,7 @@ use pm_driver_tokio_postgres::JobFilter;
 #[command(verbatim_doc_comment)]
 pub(crate) struct LsArgs {
     /// Only jobs of this queue
-    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(short, long, value_name = "QUEUE", value_parser = QueueName::new)]
     queue: Option<QueueName>,
     /// Only jobs that are pending, paused, in-progress, finished or failed
     #[arg(short, long, value_name = "STATUS", value_parser = parse_state)]
@@ -26,7 +26,7 @@ pub(crate) struct LsArgs {
     #[arg(short, long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// Only jobs older than this one
-    #[arg(long, value_name = "ID", value_parser = parse_id, allow_hyphen_values = true)]
+    #[arg(long, value_name = "ID", value_parser = IdSuffix::new, allow_hyphen_values = true)]
     after: Option<IdSuffix>,
 }
 

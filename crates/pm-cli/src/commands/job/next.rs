@@ -3,7 +3,6 @@
 use super::one::show;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::parse_queue;
 use crate::text::shell_quoted;
 use pm_core::QueueName;
 use pm_driver_tokio_postgres::{Head, JobAck, PendingJob, Queue, RawPayload, Uuid};
@@ -28,7 +27,7 @@ const TRIES: usize = 20;
 #[command(verbatim_doc_comment)]
 pub(crate) struct NextArgs {
     /// The queue
-    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(value_name = "QUEUE", value_parser = QueueName::new)]
     queue: QueueName,
     /// Show the job without claiming it
     #[arg(long, conflicts_with = "ack")]

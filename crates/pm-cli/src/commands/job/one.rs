@@ -2,7 +2,6 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::{parse_id, parse_queue};
 use crate::path::{Path, parse_path};
 use crate::render::{FullJob, Value, payload_value};
 use pm_core::{IdSuffix, QueueName};
@@ -25,7 +24,7 @@ pub(crate) struct ShowArgs {
 #[derive(clap::Args)]
 pub(crate) struct IdArgs {
     /// The id of the job, or the end of it
-    #[arg(value_name = "ID", value_parser = parse_id, allow_hyphen_values = true)]
+    #[arg(value_name = "ID", value_parser = IdSuffix::new, allow_hyphen_values = true)]
     id: IdSuffix,
 }
 
@@ -74,7 +73,7 @@ pub(crate) struct CopyArgs {
     #[command(flatten)]
     job: IdArgs,
     /// The queue of the new job
-    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(short, long, value_name = "QUEUE", value_parser = QueueName::new)]
     to: QueueName,
 }
 

@@ -3,7 +3,7 @@
 use super::bulk::{Filter, Pages};
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::{parse_queue, parse_state};
+use crate::input::parse_state;
 use crate::render::{JobMatch, Location, Needle, Progress, RowStream, jobs};
 use crate::stop::Stop;
 use futures_util::future::try_join_all;
@@ -36,7 +36,7 @@ pub(crate) struct SearchArgs {
     #[arg(value_name = "PATTERN", allow_hyphen_values = true)]
     pattern: String,
     /// Only jobs of this queue
-    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(short, long, value_name = "QUEUE", value_parser = QueueName::new)]
     queue: Option<QueueName>,
     /// Only jobs that are pending, paused, in-progress, finished or failed
     #[arg(short, long, value_name = "STATUS", value_parser = parse_state)]

@@ -3,7 +3,6 @@
 use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::parse_queue;
 use crate::render::{JobChange, RowStream};
 use crate::stop::Stop;
 use pm_core::{QueueName, State};
@@ -27,7 +26,7 @@ const MAX_WATCHED: usize = 1_000;
 #[command(verbatim_doc_comment)]
 pub(crate) struct WatchArgs {
     /// Only jobs of this queue
-    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(short, long, value_name = "QUEUE", value_parser = QueueName::new)]
     queue: Option<QueueName>,
     /// The time between two polls
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]

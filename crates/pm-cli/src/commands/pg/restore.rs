@@ -48,12 +48,8 @@ pub(crate) struct RestoreArgs {
     #[arg(long)]
     paused: bool,
     /// Restore into this schema, not into the backup's or that of --schema
-    #[arg(long, value_name = "SCHEMA", value_parser = parse_schema)]
+    #[arg(long, value_name = "SCHEMA", value_parser = SchemaName::new)]
     into: Option<SchemaName>,
-}
-
-fn parse_schema(text: &str) -> Result<SchemaName, String> {
-    SchemaName::new(text).map_err(|error| error.to_string())
 }
 
 pub(super) async fn run(context: &mut Context, args: &RestoreArgs) -> Result<(), CommandError> {

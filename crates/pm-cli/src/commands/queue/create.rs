@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::{SettingsArgs, parse_queue};
+use crate::input::SettingsArgs;
 use crate::render::Value;
 use pm_core::QueueName;
 
@@ -19,7 +19,7 @@ use pm_core::QueueName;
 #[command(verbatim_doc_comment)]
 pub(crate) struct CreateArgs {
     /// The name: 1 to 200 bytes, no control characters, no leading or trailing space
-    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(value_name = "QUEUE", value_parser = QueueName::new)]
     queue: QueueName,
     /// Create it paused: its jobs wait until it is resumed
     #[arg(long)]

@@ -3,7 +3,6 @@
 use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::parse_queue;
 use crate::render::{Progress, Value, jobs, stderr_is_terminal, sum};
 use crate::stop::Stop;
 use pm_core::QueueName;
@@ -22,7 +21,7 @@ use pm_driver_tokio_postgres::{Count, Queue, QueueSummary};
 #[command(verbatim_doc_comment)]
 pub(crate) struct DeleteArgs {
     /// The queue
-    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(value_name = "QUEUE", value_parser = QueueName::new)]
     queue: QueueName,
     /// Do not ask for confirmation
     #[arg(short, long)]

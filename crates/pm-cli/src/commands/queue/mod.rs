@@ -5,7 +5,7 @@ mod delete;
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::{SettingsArgs, parse_queue};
+use crate::input::SettingsArgs;
 use crate::render::{Value, jobs};
 use pm_core::QueueName;
 
@@ -58,7 +58,7 @@ pub(crate) enum QueueCommand {
 #[derive(clap::Args)]
 pub(crate) struct QueueArgs {
     /// The queue
-    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(value_name = "QUEUE", value_parser = QueueName::new)]
     queue: QueueName,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct QueueArgs {
 #[command(verbatim_doc_comment)]
 pub(crate) struct SetArgs {
     /// The queue
-    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(value_name = "QUEUE", value_parser = QueueName::new)]
     queue: QueueName,
     #[command(flatten)]
     settings: SettingsArgs,
@@ -89,10 +89,10 @@ pub(crate) struct SetArgs {
 #[command(verbatim_doc_comment)]
 pub(crate) struct RenameArgs {
     /// The old name
-    #[arg(value_name = "FROM", value_parser = parse_queue)]
+    #[arg(value_name = "FROM", value_parser = QueueName::new)]
     from: QueueName,
     /// The new name
-    #[arg(value_name = "TO", value_parser = parse_queue)]
+    #[arg(value_name = "TO", value_parser = QueueName::new)]
     to: QueueName,
 }
 

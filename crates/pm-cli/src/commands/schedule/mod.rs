@@ -4,7 +4,6 @@ mod set;
 
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::input::parse_schedule;
 use crate::render::Value;
 use pm_core::ScheduleName;
 
@@ -58,7 +57,7 @@ pub(crate) enum ScheduleCommand {
 #[derive(clap::Args)]
 pub(crate) struct ScheduleArgs {
     /// The schedule
-    #[arg(value_name = "SCHEDULE", value_parser = parse_schedule)]
+    #[arg(value_name = "SCHEDULE", value_parser = ScheduleName::new)]
     schedule: ScheduleName,
 }
 

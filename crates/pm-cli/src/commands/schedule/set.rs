@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::duration::parse_duration;
 use crate::error::CommandError;
 use crate::input::{Source, codec_parser, encode, read_all};
-use crate::input::{parse_missed, parse_overlap, parse_queue, parse_schedule};
+use crate::input::{parse_missed, parse_overlap};
 use crate::render::{Json, Value, next_tick};
 use pm_core::{Codec, Missed, Overlap, QueueName, ScheduleName};
 use pm_driver_tokio_postgres::{EnqueueOptions, Schedule};
@@ -32,10 +32,10 @@ use std::time::Duration;
 #[command(verbatim_doc_comment)]
 pub(crate) struct SetArgs {
     /// The name: 1 to 200 bytes, no control characters, no leading or trailing space
-    #[arg(value_name = "NAME", value_parser = parse_schedule)]
+    #[arg(value_name = "NAME", value_parser = ScheduleName::new)]
     name: ScheduleName,
     /// The queue of its jobs
-    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(value_name = "QUEUE", value_parser = QueueName::new)]
     queue: QueueName,
     /// When it fires, like '30 2 * * MON-FRI'
     #[arg(value_name = "CRON")]

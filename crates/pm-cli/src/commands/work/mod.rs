@@ -9,7 +9,6 @@ mod tree;
 use crate::context::{Context, options};
 use crate::duration::{parse_duration, show_duration};
 use crate::error::CommandError;
-use crate::input::parse_queue;
 use crate::render::{self, Format, Value};
 use crate::stop::Stop;
 use command::{Ended, Program, TERMINATION_TIMEOUT};
@@ -67,7 +66,7 @@ enum Order {
 #[command(verbatim_doc_comment)]
 pub(crate) struct WorkArgs {
     /// The queue
-    #[arg(value_name = "QUEUE", value_parser = parse_queue)]
+    #[arg(value_name = "QUEUE", value_parser = QueueName::new)]
     queue: QueueName,
     /// How many commands run at once, up to 1000
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]

@@ -2,7 +2,7 @@
 
 use crate::duration::parse_duration;
 use crate::error::CommandError;
-use crate::input::{Condition, parse_condition, parse_queue, parse_state};
+use crate::input::{Condition, parse_condition, parse_state};
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Precondition, Queue, Uuid};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub(super) const CHUNK: usize = 1_000;
 #[group(skip)]
 pub(in crate::commands::job) struct Filter {
     /// Jobs of this queue
-    #[arg(short, long, value_name = "QUEUE", value_parser = parse_queue, help_heading = "Instead of ids")]
+    #[arg(short, long, value_name = "QUEUE", value_parser = QueueName::new, help_heading = "Instead of ids")]
     pub(in crate::commands::job) queue: Option<QueueName>,
     /// Jobs that are pending, paused, in-progress, finished or failed
     #[arg(short, long, value_name = "STATUS", value_parser = parse_state, help_heading = "Instead of ids")]

@@ -2,14 +2,13 @@
 
 use super::pages::Filter;
 use crate::error::CommandError;
-use crate::input::parse_id;
 use pm_core::IdSuffix;
 
 /// The options that select jobs.
 #[derive(clap::Args)]
 pub(crate) struct SelectionArgs {
     /// The ids of the jobs, or the ends of the ids
-    #[arg(value_name = "ID", value_parser = parse_id, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
+    #[arg(value_name = "ID", value_parser = IdSuffix::new, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
     pub(in crate::commands::job) ids: Vec<IdSuffix>,
     #[command(flatten)]
     pub(super) filter: Filter,
