@@ -1,6 +1,6 @@
 use std::env;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::address::Address;
@@ -16,7 +16,6 @@ pub const TEST_SERVER_VARIABLE: &str = "PM_TEST_SERVER";
 /// this process starts for all its test databases, and that ends with the process.
 #[derive(Debug)]
 pub struct TestDatabase {
-    own_server: Option<Arc<Server>>,
     address: Address,
     name: String,
 }
@@ -53,21 +52,15 @@ impl TestDatabase {
     }
 
     fn create_as(options: &str) -> Result<Self, Error> {
-        let (own_server, address) = match env::var(TEST_SERVER_VARIABLE) {
-            Ok(url) => (None, Address::parse(&url)?),
-            Err(env::VarError::NotUnicode(url)) => {
-                return Err(Error::ServerUrl(url.to_string_lossy().into_owned()));
-            }
-            Err(env::VarError::NotPresent) => {
-                let server = own_server()?;
-                let address = Address::parse(&server.url())?;
-                (Some(server), address)
-            }
+        let address = match env::var(TEST_SERVER_VARIABLE) {
+            Ok(url) => Address::parse(&url)?,
+            Err(env::VarError::NotUnicode(url)) => return Err(Error::ServerUrl(url.to_string_lossy().into_owned())),
+            Err(env::VarError::NotPresent) => own_server()?,
         };
         let name = unique_name();
         let sql = format!("CREATE DATABASE {} {options}", quoted(&name));
         Connection::open(&address.socket(), "postgres")?.query(&sql)?;
-        Ok(Self { own_server, address, name })
+        Ok(Self { address, name })
     }
 
     /// Returns the database's URL, through a Unix socket. Its user is a superuser.
@@ -78,13 +71,6 @@ impl TestDatabase {
     /// Returns the database's name.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Returns the server that this process has started, or `None` for a shared one.
-    ///
-    /// Other tests may be using it. A test that stops or kills a server must start its own.
-    pub fn server(&self) -> Option<&Server> {
-        self.own_server.as_deref()
     }
 
     /// Runs statements as [`Server::execute`] does.
@@ -105,17 +91,16 @@ impl Drop for TestDatabase {
     }
 }
 
-/// Returns the server of this process. It is never dropped: its supervisor stops it when the
-/// process ends.
-fn own_server() -> Result<Arc<Server>, Error> {
-    static OWN: Mutex<Option<Arc<Server>>> = Mutex::new(None);
+/// Returns the address of the server of this process, which the first call starts. It is never
+/// dropped: its supervisor stops it when the process ends.
+fn own_server() -> Result<Address, Error> {
+    static OWN: Mutex<Option<Server>> = Mutex::new(None);
     let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(server) = &*own {
-        return Ok(Arc::clone(server));
-    }
-    let server = Arc::new(Server::start_with(ServerOptions::shared())?);
-    *own = Some(Arc::clone(&server));
-    Ok(server)
+    let server = match &mut *own {
+        Some(server) => server,
+        none => none.insert(Server::start_with(ServerOptions::shared())?),
+    };
+    Address::parse(&server.url())
 }
 
 fn unique_name() -> String {
