@@ -4,25 +4,11 @@ use std::path::PathBuf;
 ///
 /// The default is a temporary server that syncs nothing to disk and listens on a Unix socket only.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct ServerOptions {
-    /// Whether fsync, synchronous_commit and full_page_writes are on, as in production (default
-    /// false).
-    ///
-    /// Benchmarks and tests of faults need it. `data_dir` implies it.
-    pub durable: bool,
-    /// Whether the server also listens on a free TCP port of 127.0.0.1 (default false).
-    ///
-    /// Any user of this machine can then connect as superuser, because there is no password.
-    pub tcp: bool,
-    /// Postgres settings, name and value. A later one overrides an earlier one, and those of this
-    /// crate.
-    pub settings: Vec<(String, String)>,
-    /// The directory of the data, which is kept after the server stops; `None` for a temporary
-    /// directory.
-    ///
-    /// It is created on first use.
-    pub data_dir: Option<PathBuf>,
+    durable: bool,
+    pub(crate) tcp: bool,
+    settings: Vec<(String, String)>,
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 impl ServerOptions {
@@ -31,28 +17,35 @@ impl ServerOptions {
         Self::default().setting("max_connections", "200")
     }
 
-    /// Sets whether fsync, synchronous_commit and full_page_writes are on.
+    /// Sets whether fsync, synchronous_commit and full_page_writes are on, as in production (default
+    /// false).
+    ///
+    /// Benchmarks and tests of faults need it. `data_dir` implies it.
     #[must_use]
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
         self
     }
 
-    /// Sets whether the server also listens on a free TCP port of 127.0.0.1.
+    /// Sets whether the server also listens on a free TCP port of 127.0.0.1 (default false).
+    ///
+    /// Any user of this machine can then connect as superuser, because there is no password.
     #[must_use]
     pub fn tcp(mut self, tcp: bool) -> Self {
         self.tcp = tcp;
         self
     }
 
-    /// Adds a Postgres setting, for example `("shared_preload_libraries", "pg_stat_statements")`.
+    /// Adds a Postgres setting, for example `("shared_preload_libraries", "pg_stat_statements")`. A
+    /// later one overrides an earlier one, and those of this crate.
     #[must_use]
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Sets the directory of the data, which is kept after the server stops.
+    /// Sets the directory of the data, which is kept after the server stops (default: a temporary
+    /// directory, which is removed). It is created on first use.
     #[must_use]
     pub fn data_dir(mut self, data_dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(data_dir.into());
