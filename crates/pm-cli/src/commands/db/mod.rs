@@ -3,13 +3,13 @@
 mod doctor;
 mod grants;
 mod migrate;
-mod prune;
 mod sql;
 
 use crate::context::Context;
 use crate::duration::{show_seconds, whole_ms};
 use crate::error::CommandError;
-use crate::render::{Value, jobs, stats_text};
+use crate::render::{Progress, Value, jobs, stats_text, stderr_is_terminal, sum};
+use crate::stop::Stop;
 
 /// Manages pm's tables
 ///
@@ -68,7 +68,7 @@ impl DbCommand {
             DbCommand::Doctor(args) => doctor::run(context, &args).await,
             DbCommand::Grants(args) => grants::run(context, &args),
             DbCommand::Reap => reap(context).await,
-            DbCommand::Prune => prune::run(context).await,
+            DbCommand::Prune => prune(context).await,
             DbCommand::Sql(args) => sql::run(context, &args),
         }
     }
@@ -85,4 +85,27 @@ async fn reap(context: &mut Context) -> Result<(), CommandError> {
     let next_ms = next.map(|next| Value::number(whole_ms(next))).into();
     let json = Value::named([("reaped", Value::number(reaped)), ("next_lease_ends_in_ms", next_ms)]);
     context.output.done(&json, &sentence)
+}
+
+async fn prune(context: &mut Context) -> Result<(), CommandError> {
+    let queue = context.connect().await?;
+    // Every job is visited. Those of deleted queues are not in the total.
+    let total = match stderr_is_terminal() {
+        true => Some(sum(queue.list_queues().await?.iter().flat_map(|queue| queue.counts))),
+        false => None,
+    };
+    let mut stop = Stop::listen()?;
+    let mut prune = queue.begin_prune();
+    let mut progress = Progress::new("Pruning", total);
+    while prune.step().await? {
+        progress.show_with(prune.seen(), &format!("{} deleted", prune.deleted()));
+        if stop.was_requested() {
+            drop(progress);
+            let message = format!("interrupted after pruning {}", jobs(prune.deleted()));
+            return Err(CommandError::refused(message).hint("run it again to continue"));
+        }
+    }
+    drop(progress);
+    let pruned = prune.deleted();
+    context.output.done(&Value::named([("pruned", Value::number(pruned))]), &format!("Pruned {}.", jobs(pruned)))
 }

@@ -1,12 +1,14 @@
 //! Commands that run Postgres's client programs.
 
-mod backup;
 mod restore;
 mod script;
 mod tool;
 
 use crate::context::Context;
 use crate::error::CommandError;
+use std::io::{self, IsTerminal};
+use std::process::Stdio;
+use tool::Tool;
 
 /// Backs up and restores pm's tables
 ///
@@ -34,8 +36,23 @@ pub(crate) enum PgCommand {
 impl PgCommand {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), CommandError> {
         match self {
-            PgCommand::Backup => backup::run(context).await,
+            PgCommand::Backup => back_up(context).await,
             PgCommand::Restore(args) => restore::run(context, &args).await,
         }
     }
+}
+
+async fn back_up(context: &mut Context) -> Result<(), CommandError> {
+    if io::stdout().is_terminal() {
+        let message = "a backup cannot be written to a terminal";
+        return Err(CommandError::usage(message).hint_command("write it to a file", "pg backup > pm.dump"));
+    }
+    let settings = context.settings()?;
+    // This reports connection problems in pm's own messages, and checks that the tables exist.
+    context.connect().await?;
+    let mut tool = Tool::connected("pg_dump", &settings)?;
+    // Quoted, so that the name is not taken for a pattern; a schema name contains no quotes.
+    tool.command.args(["--format=custom", "--no-owner", "--no-privileges"]);
+    tool.command.arg(format!("--schema=\"{}\"", settings.schema)).stdin(Stdio::null());
+    tool.run(context, "Backing up", "the backup is not complete").await
 }
