@@ -4,8 +4,8 @@ mod action;
 mod pages;
 mod selection;
 
-pub(super) use pages::{Filter, Pages};
-pub(super) use selection::SelectionArgs;
+pub(super) use pages::Pages;
+pub(super) use selection::{Filter, SelectionArgs};
 
 use crate::ask;
 use crate::context::Context;

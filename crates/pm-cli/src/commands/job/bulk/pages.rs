@@ -1,33 +1,13 @@
 //! Paging through the jobs that match a filter, newest first.
 
-use crate::duration::parse_duration;
+use super::selection::Filter;
 use crate::error::CommandError;
-use crate::input::{Condition, parse_condition, parse_state};
 use pm_core::{QueueName, State};
 use pm_driver_tokio_postgres::{JobFilter, JobMetadata, Precondition, Queue, Uuid};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// How many jobs are read and changed by one call.
 pub(super) const CHUNK: usize = 1_000;
-
-/// A filter on jobs: what is given must all be met. Ages are by the database's clock.
-#[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
-#[group(skip)]
-pub(in crate::commands::job) struct Filter {
-    /// Jobs of this queue
-    #[arg(short, long, value_name = "QUEUE", value_parser = QueueName::new, help_heading = "Instead of ids")]
-    pub(in crate::commands::job) queue: Option<QueueName>,
-    /// Jobs that are pending, paused, in-progress, finished or failed
-    #[arg(short, long, value_name = "STATUS", value_parser = parse_state, help_heading = "Instead of ids")]
-    pub(in crate::commands::job) status: Option<State>,
-    /// Jobs added longer ago than this, like 7d
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Instead of ids")]
-    pub(in crate::commands::job) older_than: Option<Duration>,
-    /// Jobs that meet this condition, like reason~timeout, retries>2 or created<2026-01-01; can be repeated
-    #[arg(long = "where", value_name = "CONDITION", value_parser = parse_condition, help_heading = "Instead of ids")]
-    pub(in crate::commands::job) conditions: Vec<Condition>,
-}
 
 /// The jobs that match, in pages of at most 1,000. Jobs added after the first page was read are not included.
 #[derive(Debug, Clone)]

@@ -1,8 +1,28 @@
 //! Selecting jobs by their ids or by filters.
 
-use super::pages::Filter;
+use crate::duration::parse_duration;
 use crate::error::CommandError;
-use pm_core::IdSuffix;
+use crate::input::{Condition, parse_condition, parse_state};
+use pm_core::{IdSuffix, QueueName, State};
+use std::time::Duration;
+
+/// A filter on jobs: what is given must all be met. Ages are by the database's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
+#[group(skip)]
+pub(in crate::commands::job) struct Filter {
+    /// Jobs of this queue
+    #[arg(short, long, value_name = "QUEUE", value_parser = QueueName::new, help_heading = "Instead of ids")]
+    pub(in crate::commands::job) queue: Option<QueueName>,
+    /// Jobs that are pending, paused, in-progress, finished or failed
+    #[arg(short, long, value_name = "STATUS", value_parser = parse_state, help_heading = "Instead of ids")]
+    pub(in crate::commands::job) status: Option<State>,
+    /// Jobs added longer ago than this, like 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Instead of ids")]
+    pub(in crate::commands::job) older_than: Option<Duration>,
+    /// Jobs that meet this condition, like reason~timeout, retries>2 or created<2026-01-01; can be repeated
+    #[arg(long = "where", value_name = "CONDITION", value_parser = parse_condition, help_heading = "Instead of ids")]
+    pub(in crate::commands::job) conditions: Vec<Condition>,
+}
 
 /// The options that select jobs.
 #[derive(clap::Args)]
