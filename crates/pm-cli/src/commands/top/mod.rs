@@ -114,22 +114,19 @@ fn update(queue: Queue) -> BoxFuture<'static, Outcome> {
 
 fn perform(queue: Queue, request: Request) -> BoxFuture<'static, Outcome> {
     async move {
-        match request {
+        let acted = match request {
             Request::Pause(name) => {
                 let paused = queue.pause_queue(&name).await;
-                Outcome::Action(
-                    paused.map(|paused| format!("Paused queue {}: {} paused now.", quoted(&name), jobs(paused))),
-                )
+                paused.map(|paused| format!("Paused queue {}: {} paused now.", quoted(&name), jobs(paused)))
             }
             Request::Resume(name) => {
                 let resumed = queue.resume_queue(&name).await;
-                Outcome::Action(
-                    resumed.map(|resumed| format!("Resumed queue {}: {} resumed.", quoted(&name), jobs(resumed))),
-                )
+                resumed.map(|resumed| format!("Resumed queue {}: {} resumed.", quoted(&name), jobs(resumed)))
             }
-            Request::Open(id) => Outcome::Job(id, look::job(&queue, id).await),
-            Request::Quit | Request::Update => Outcome::Action(Ok(String::new())),
-        }
+            Request::Open(id) => return Outcome::Job(id, look::job(&queue, id).await),
+            Request::Quit | Request::Update => Ok(String::new()),
+        };
+        Outcome::Action(acted)
     }
     .boxed()
 }

@@ -135,10 +135,18 @@ impl Top {
             return Some(Request::Quit);
         }
         self.message.clear();
+        match &mut self.front {
+            Front::Lists => return self.key_on_lists(*code),
+            Front::Job { lines, first, .. } if !matches!(code, KeyCode::Esc | KeyCode::Char('q') | KeyCode::Enter) => {
+                let line = if *code == KeyCode::Char(' ') { *first + PAGE } else { moved(*code, *first) };
+                *first = line.min(lines.len().saturating_sub(1));
+                return None;
+            }
+            Front::Question(..) | Front::Job { .. } => {}
+        }
         match std::mem::take(&mut self.front) {
-            Front::Lists => self.key_on_lists(*code),
-            Front::Question(_, request) => (*code == KeyCode::Char('y')).then_some(request),
-            Front::Job { title, lines, first } => self.key_on_job(*code, title, lines, first),
+            Front::Question(_, request) if *code == KeyCode::Char('y') => Some(request),
+            _ => None,
         }
     }
 
@@ -153,17 +161,6 @@ impl Top {
             KeyCode::Enter => return self.selected_job().map(Request::Open),
             code => self.select(code),
         }
-        None
-    }
-
-    fn key_on_job(&mut self, code: KeyCode, title: String, lines: Vec<String>, first: usize) -> Option<Request> {
-        let first = match code {
-            KeyCode::Esc | KeyCode::Char('q') | KeyCode::Enter => return None,
-            KeyCode::Char(' ') => first + PAGE,
-            code => moved(code, first),
-        };
-        let first = first.min(lines.len().saturating_sub(1));
-        self.front = Front::Job { title, lines, first };
         None
     }
 
