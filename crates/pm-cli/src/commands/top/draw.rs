@@ -1,10 +1,11 @@
 //! Drawing `pm top`: a pure function of its state.
 
-use super::view::{Failure, Front, Lease, List, QueueLine, Snapshot, Top};
+use super::view::{Front, List, QueueLine, Snapshot, Top};
 use crate::duration::show_duration;
 use crate::render::{compact_count, length, per_minute, sum};
 use crate::text::{cut, printable, width, wrapped};
-use pm_driver_tokio_postgres::Uuid;
+use pm_core::Timestamp;
+use pm_driver_tokio_postgres::{JobMetadata, Uuid};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -191,39 +192,42 @@ fn queue_row(top: &Top, queue: &QueueLine, window: Duration, name_width: usize, 
     cells
 }
 
-fn leases(frame: &mut Frame<'_>, area: Rect, top: &Top, leases: &[Lease]) {
+fn leases(frame: &mut Frame<'_>, area: Rect, top: &Top, leases: &[JobMetadata]) {
     const COLUMNS: [Column; 5] =
         [("job", 12, false), ("queue", 0, false), ("worker", 0, false), ("attempt", 7, true), ("ends in", 9, true)];
     let width = usize::from(widths(&COLUMNS, area.width)[1]);
-    let row = |lease: &Lease| {
-        let ends = match u64::try_from(lease.ends_in_s) {
-            Ok(seconds) => length(Duration::from_secs(seconds)),
-            Err(_) => format!("{} over", length(Duration::from_secs(lease.ends_in_s.unsigned_abs()))),
-        };
+    let row = |job: &JobMetadata| {
+        let (left, is_over) = distance(job, job.lease_expires_at);
         vec![
-            Cell::from(short(lease.id)),
-            text(&lease.queue, width),
-            text(&lease.worker, width),
-            aligned(lease.attempt.to_string(), true),
-            alarming(top, ends, lease.ends_in_s < 0),
+            Cell::from(short(job.id)),
+            text(&job.queue, width),
+            text(job.worker.as_deref().unwrap_or_default(), width),
+            aligned(job.attempt.to_string(), true),
+            alarming(top, if is_over { format!("{left} over") } else { left }, is_over),
         ]
     };
     let title = format!("Leases ({}), next to expire first", leases.len());
     list(frame, area, top, List::Leases, &title, &COLUMNS, leases.iter().map(row).collect());
 }
 
-fn failures(frame: &mut Frame<'_>, area: Rect, top: &Top, failures: &[Failure]) {
+fn failures(frame: &mut Frame<'_>, area: Rect, top: &Top, failures: &[JobMetadata]) {
     const COLUMNS: [Column; 4] = [("job", 12, false), ("queue", 16, false), ("failed", 8, true), ("reason", 0, false)];
     let width = usize::from(widths(&COLUMNS, area.width)[3]);
-    let row = |failure: &Failure| {
+    let row = |job: &JobMetadata| {
         vec![
-            Cell::from(short(failure.id)),
-            text(&failure.queue, 16),
-            aligned(format!("{} ago", length(Duration::from_secs(failure.ago_s))), true),
-            text(&failure.reason, width),
+            Cell::from(short(job.id)),
+            text(&job.queue, 16),
+            aligned(format!("{} ago", distance(job, job.ended_at).0), true),
+            text(job.reason.as_deref().unwrap_or_default(), width),
         ]
     };
     list(frame, area, top, List::Failures, "Failures, newest first", &COLUMNS, failures.iter().map(row).collect());
+}
+
+/// Returns how far a time is from when the job was read, and whether it was before.
+fn distance(job: &JobMetadata, time: Option<Timestamp>) -> (String, bool) {
+    let us = time.unwrap_or(job.read_at).unix_us().saturating_sub(job.read_at.unix_us());
+    (length(Duration::from_micros(us.unsigned_abs())), us <= -1_000_000)
 }
 
 fn short(id: Uuid) -> String {
@@ -254,6 +258,7 @@ fn colour(top: &Top, colour: Color) -> Style {
 pub(super) mod tests {
     use super::super::view::Request;
     use super::*;
+    use pm_core::{Codec, State};
     use pm_driver_tokio_postgres::Count;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
@@ -266,58 +271,53 @@ pub(super) mod tests {
 
     /// Returns a view with data in all lists.
     pub(in super::super) fn filled() -> Top {
-        let exactly = |jobs| Count { jobs, is_estimate: false };
-        let about = |jobs| Count { jobs, is_estimate: true };
-        let queue = |name: &str, paused, counts: [Count; 5], oldest_s: Option<u64>, lately: [Count; 3]| QueueLine {
+        // As they are shown: ~ marks an estimate.
+        let count = |text: &str| Count {
+            jobs: text.trim_start_matches('~').parse().unwrap(),
+            is_estimate: text.starts_with('~'),
+        };
+        let queue = |name: &str, paused, counts: [&str; 5], oldest_s: Option<u64>, lately: [&str; 3]| QueueLine {
             name: name.to_owned(),
             paused,
-            counts,
+            counts: counts.map(count),
             oldest: oldest_s.map(Duration::from_secs),
-            lately,
+            lately: lately.map(count),
         };
-        let none = [exactly(0); 5];
+        let long_name = "a queue with a name that is far too long for any column";
         let queues = vec![
-            queue(
-                "mail",
-                false,
-                [about(123_456), exactly(2), exactly(32), about(1_234_567), exactly(17)],
-                Some(7_500),
-                [exactly(5_000), about(12_345), about(3)],
-            ),
-            queue(
-                "a queue with a name that is far too long for any column",
-                true,
-                [exactly(0), exactly(40), exactly(0), exactly(9), exactly(0)],
-                None,
-                [exactly(0); 3],
-            ),
-            queue("日本語の長い長い長い長い名前のキュー", false, none, None, [exactly(0); 3]),
+            queue("mail", false, ["~123456", "2", "32", "~1234567", "17"], Some(7_500), ["5000", "~12345", "~3"]),
+            queue(long_name, true, ["0", "40", "0", "9", "0"], None, ["0"; 3]),
+            queue("日本語の長い長い長い長い名前のキュー", false, ["0"; 5], None, ["0"; 3]),
         ];
-        let lease = |n: u128, worker: &str, ends_in_s| Lease {
+        let now = Timestamp::from_unix_us(1_903_867_200_000_000);
+        let job = |n: u128, in_s: i64, worker: &str, reason: &str| JobMetadata {
             id: Uuid::from_u128(n),
             queue: "mail".to_owned(),
-            worker: worker.to_owned(),
+            state: State::InProgress,
+            priority: 0,
             attempt: 1,
-            ends_in_s,
+            retry_count: 0,
+            max_retries: 8,
+            codec: Codec::Json,
+            created_at: now,
+            run_at: None,
+            ended_at: Some(Timestamp::from_unix_us(now.unix_us() + in_s * 1_000_000)),
+            lease_expires_at: Some(Timestamp::from_unix_us(now.unix_us() + in_s * 1_000_000)),
+            lease: None,
+            worker: Some(worker.to_owned()),
+            key: None,
+            description: None,
+            reason: Some(reason.to_owned()),
+            payload_bytes: 4,
+            read_at: now,
         };
         let leases = vec![
-            lease(0xabcdef, "1234@a-host-with-quite-a-long-name.example.org", -65),
-            lease(0x1234, "日本@ホスト👩\u{200d}🚀", 1_199),
+            job(0xabcdef, -65, "1234@a-host-with-quite-a-long-name.example.org", ""),
+            job(0x1234, 1_199, "日本@ホスト👩\u{200d}🚀", ""),
         ];
-        let failure = |n: u128, ago_s, reason: &str| Failure {
-            id: Uuid::from_u128(n),
-            queue: "mail".to_owned(),
-            ago_s,
-            reason: reason.to_owned(),
-        };
-        let failures = vec![
-            failure(
-                0xf1,
-                12,
-                "connection refused\n\u{1b}[31m(os error 111) while the letter was delivered to its far too long address",
-            ),
-            failure(0xf2, 90_000, ""),
-        ];
+        let long_reason = "connection refused\n\u{1b}[31m(os error 111) while the letter was delivered to its far too long \
+                           address";
+        let failures = vec![job(0xf1, -12, "", long_reason), job(0xf2, -90_000, "", "")];
         let mut top = Top::new("pm", Duration::from_secs(2), false);
         top.update(Snapshot { queues, window: Duration::from_secs(300), leases, failures }, Duration::from_millis(45));
         top

@@ -1,9 +1,10 @@
 //! The queries of `pm top`.
 
 use super::super::job::read_job;
-use super::view::{Failure, Lease, QueueLine, Snapshot};
+use super::view::{QueueLine, Snapshot};
 use pm_core::State;
-use pm_driver_tokio_postgres::{Error, JobFilter, JobMetadata, Queue, QueueStats, Uuid};
+use pm_driver_tokio_postgres::{Error, JobFilter, Queue, QueueStats, Uuid};
+use std::cmp::Reverse;
 
 /// How many jobs in progress are read, the newest ones.
 const MAX_LEASES: usize = 1_000;
@@ -15,14 +16,12 @@ impl Snapshot {
     pub(super) async fn take(queue: &Queue) -> Result<Snapshot, Error> {
         let stats = queue.stats().await?;
         let filter = JobFilter::default();
-        let in_progress = queue.list_jobs(filter.clone().state(State::InProgress).limit(MAX_LEASES)).await?;
-        let failed = queue.list_jobs(filter.state(State::Failed).limit(MAX_FAILURES)).await?;
-        let mut leases: Vec<_> = in_progress.iter().map(lease).collect();
-        leases.sort_by_key(|lease| lease.ends_in_s);
-        let mut failures: Vec<_> = failed.iter().map(failure).collect();
-        failures.sort_by_key(|failure| failure.ago_s);
-        let window = stats.window;
-        Ok(Snapshot { queues: stats.queues.into_iter().map(line).collect(), window, leases, failures })
+        let mut leases = queue.list_jobs(filter.clone().state(State::InProgress).limit(MAX_LEASES)).await?;
+        leases.sort_by_key(|job| job.lease_expires_at);
+        let mut failures = queue.list_jobs(filter.state(State::Failed).limit(MAX_FAILURES)).await?;
+        failures.sort_by_key(|job| Reverse(job.ended_at));
+        let queues = stats.queues.into_iter().map(line).collect();
+        Ok(Snapshot { queues, window: stats.window, leases, failures })
     }
 }
 
@@ -38,26 +37,5 @@ fn line(stats: QueueStats) -> QueueLine {
         counts: stats.queue.counts,
         oldest: stats.oldest_waiting,
         lately: [stats.enqueued, stats.finished, stats.failed],
-    }
-}
-
-fn lease(job: &JobMetadata) -> Lease {
-    let until = job.lease_expires_at.unwrap_or(job.read_at);
-    Lease {
-        id: job.id,
-        queue: job.queue.clone(),
-        worker: job.worker.clone().unwrap_or_default(),
-        attempt: job.attempt,
-        ends_in_s: (until.unix_us() - job.read_at.unix_us()) / 1_000_000,
-    }
-}
-
-fn failure(job: &JobMetadata) -> Failure {
-    let ended = job.ended_at.unwrap_or(job.read_at);
-    Failure {
-        id: job.id,
-        queue: job.queue.clone(),
-        ago_s: job.read_at.unix_us().saturating_sub(ended.unix_us()).unsigned_abs() / 1_000_000,
-        reason: job.reason.clone().unwrap_or_default(),
     }
 }

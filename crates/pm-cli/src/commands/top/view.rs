@@ -1,7 +1,7 @@
 //! The state of `pm top` and its reaction to keys; without I/O.
 
 use crate::text::{cut, printable};
-use pm_driver_tokio_postgres::{Count, Uuid};
+use pm_driver_tokio_postgres::{Count, JobMetadata, Uuid};
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ pub(super) struct Snapshot {
     /// The period of `lately`.
     pub(super) window: Duration,
     /// The next to expire first.
-    pub(super) leases: Vec<Lease>,
+    pub(super) leases: Vec<JobMetadata>,
     /// The newest first.
-    pub(super) failures: Vec<Failure>,
+    pub(super) failures: Vec<JobMetadata>,
 }
 
 #[derive(Debug, Clone)]
@@ -32,24 +32,6 @@ pub(super) struct QueueLine {
     pub(super) oldest: Option<Duration>,
     /// Enqueued, finished and failed within the window.
     pub(super) lately: [Count; 3],
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Lease {
-    pub(super) id: Uuid,
-    pub(super) queue: String,
-    pub(super) worker: String,
-    pub(super) attempt: u32,
-    /// Negative when it has expired.
-    pub(super) ends_in_s: i64,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Failure {
-    pub(super) id: Uuid,
-    pub(super) queue: String,
-    pub(super) ago_s: u64,
-    pub(super) reason: String,
 }
 
 /// The lists on the screen.
