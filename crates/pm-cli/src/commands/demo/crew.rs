@@ -17,8 +17,9 @@ const MAX_EVENTS: usize = 64;
 
 /// Worker processes.
 pub(super) struct Workers {
-    workers: Vec<Worker>,
-    events: mpsc::Receiver<(usize, Event)>,
+    pub(super) workers: Vec<Worker>,
+    /// The events, each with the number of its worker; closed when all workers have exited.
+    pub(super) events: mpsc::Receiver<(usize, Event)>,
 }
 
 /// A worker process. Dropping this kills it.
@@ -39,16 +40,6 @@ impl Workers {
         let start = |number: usize| Worker::start(target, number, sender.clone());
         let workers = (0..count).map(start).collect::<Result<_, _>>()?;
         Ok(Workers { workers, events })
-    }
-
-    /// Returns a worker.
-    pub(super) fn worker(&self, number: usize) -> &Worker {
-        &self.workers[number]
-    }
-
-    /// Returns the next event with the number of its worker; `None` when all workers have exited.
-    pub(super) async fn next_event(&mut self) -> Option<(usize, Event)> {
-        self.events.recv().await
     }
 
     /// Kills a worker with SIGKILL and returns the signal that ended it. Errors: exit code 3 when no signal ended it.

@@ -79,11 +79,11 @@ impl Demo<'_> {
     /// Prints what the workers do until `count` jobs have ended.
     async fn work(&mut self, queue: &Queue, workers: &mut Workers, count: usize) -> Result<(), CommandError> {
         let mut ended = HashSet::new();
-        while let Some((number, event)) = workers.next_event().await {
-            let name = workers.worker(number).name.clone();
+        while let Some((number, event)) = workers.events.recv().await {
+            let name = workers.workers[number].name.clone();
             match event {
                 Event::Ready => {
-                    let process = workers.worker(number).process;
+                    let process = workers.workers[number].process;
                     self.print(&format!("{name} started as process {process}."))?;
                 }
                 Event::Began { job, waits_to_be_killed } => {
@@ -117,8 +117,8 @@ impl Demo<'_> {
         job: Uuid,
     ) -> Result<(), CommandError> {
         let signal = workers.kill(number).await?;
-        let worker = workers.worker(number).name.clone();
-        let process = workers.worker(number).process;
+        let worker = workers.workers[number].name.clone();
+        let process = workers.workers[number].process;
         self.print(&format!("{worker}, process {process}, is killed by signal {signal} while it works on the job."))?;
         let leased = queue.job(job).await?;
         if let (State::InProgress, Some(until)) = (leased.state, leased.lease_expires_at) {
