@@ -41,7 +41,9 @@ pub(super) async fn run(context: &mut Context, args: &DevArgs) -> Result<(), Com
     }
     let schema = context.settings()?.schema;
     let mut stop = Stop::listen()?;
-    let server = start(args).await?;
+    let options = ServerOptions::default().tcp(args.tcp);
+    let options = args.data.iter().fold(options, ServerOptions::data_dir);
+    let server = blocking("start", move || Server::start_with(options)).await?;
     let url = if args.tcp { server.tcp_url_of("postgres") } else { None }.unwrap_or_else(|| server.url());
     let options = ConnectOptions::default().schema(schema.as_str()).connections(1).application_name("pm dev");
     let migrated = tokio::select! {
@@ -73,12 +75,4 @@ async fn wait_for_exit(server: &Server) {
     while server.is_running() {
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
-}
-
-async fn start(args: &DevArgs) -> Result<Server, CommandError> {
-    let mut options = ServerOptions::default().tcp(args.tcp);
-    if let Some(data) = &args.data {
-        options = options.data_dir(data);
-    }
-    blocking("start", move || Server::start_with(options)).await
 }
