@@ -32,16 +32,13 @@ impl Secrets {
         }
         let decode = |secret: &String| percent_decode_str(secret).decode_utf8_lossy().into_owned();
         let decoded: Vec<_> = secrets.iter().map(decode).collect();
-        secrets.extend(decoded);
-        secrets.retain(|secret| secret.len() >= SHORTEST);
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Secrets(secrets)
+        Secrets::default().and(secrets.into_iter().chain(decoded))
     }
 
-    /// Adds a password, if there is one.
-    pub(crate) fn and(mut self, password: Option<String>) -> Self {
-        self.0.extend(password.filter(|password| password.len() >= SHORTEST));
-        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    /// Adds passwords.
+    pub(crate) fn and(mut self, passwords: impl IntoIterator<Item = String>) -> Self {
+        self.0.extend(passwords.into_iter().filter(|password| password.len() >= SHORTEST));
+        self.0.sort_by_key(|password| std::cmp::Reverse(password.len()));
         self
     }
 
