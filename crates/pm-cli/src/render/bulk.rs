@@ -11,7 +11,7 @@ const MAX_LISTED: usize = 10;
 /// The texts of a bulk action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ActionText {
-    /// Like "restart".
+    /// Like "Restart".
     pub(crate) verb: &'static str,
     /// Like "Restarted".
     pub(crate) done: &'static str,
@@ -55,7 +55,8 @@ impl Json for Tally {
 /// The report of a bulk command.
 pub(crate) struct BulkReport {
     text: ActionText,
-    tally: Tally,
+    /// The number of jobs so far by outcome.
+    pub(crate) tally: Tally,
     /// The first refused jobs, with the reason.
     refusals: Vec<String>,
     /// Whether the head of the JSON document was written.
@@ -66,11 +67,6 @@ impl BulkReport {
     /// Returns an empty report.
     pub(crate) fn new(text: ActionText) -> Self {
         BulkReport { text, tally: Tally::default(), refusals: Vec::new(), is_begun: false }
-    }
-
-    /// Returns the number of jobs so far by outcome.
-    pub(crate) fn tally(&self) -> Tally {
-        self.tally
     }
 
     /// Reports what became of a job; `id` may be the end of an id.

@@ -16,14 +16,14 @@ impl Action {
     pub(super) fn text(&self) -> ActionText {
         let text = |verb, done, doing| ActionText { verb, done, doing, suffix: String::new() };
         match &self.what {
-            BulkAction::Restart { .. } => text("restart", "Restarted", "Restarting jobs"),
-            BulkAction::Finish => text("finish", "Finished", "Finishing jobs"),
-            BulkAction::Fail { .. } => text("fail", "Failed", "Failing jobs"),
-            BulkAction::Delete => text("delete", "Deleted", "Deleting jobs"),
+            BulkAction::Restart { .. } => text("Restart", "Restarted", "Restarting jobs"),
+            BulkAction::Finish => text("Finish", "Finished", "Finishing jobs"),
+            BulkAction::Fail { .. } => text("Fail", "Failed", "Failing jobs"),
+            BulkAction::Delete => text("Delete", "Deleted", "Deleting jobs"),
             BulkAction::Move { to } => {
-                ActionText { suffix: format!(" to queue \"{to}\""), ..text("move", "Moved", "Moving jobs") }
+                ActionText { suffix: format!(" to queue \"{to}\""), ..text("Move", "Moved", "Moving jobs") }
             }
-            _ => text("change", "Changed", "Changing jobs"),
+            _ => text("Change", "Changed", "Changing jobs"),
         }
     }
 

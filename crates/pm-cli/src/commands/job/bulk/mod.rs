@@ -127,7 +127,7 @@ impl Bulk<'_> {
             for (precondition, ids) in part {
                 self.change(&ids, &precondition).await?;
             }
-            progress.show(self.report.tally().total());
+            progress.show(self.report.tally.total());
         }
         Ok(())
     }
@@ -161,7 +161,7 @@ impl Bulk<'_> {
 
     /// Reports what was done before the error, if anything was.
     fn end_with_error(mut self, error: CommandError) -> Result<(), CommandError> {
-        if self.report.tally() != Tally::default() {
+        if self.report.tally != Tally::default() {
             let done = self.report.end(&mut self.context.output)?;
             self.context.output.message(&format!("{done}."));
         }
@@ -173,7 +173,7 @@ impl Bulk<'_> {
         self.context.output.note(&format!("{done}."));
         match self.report.refusal() {
             Some(refusal) => {
-                let hint = match self.report.tally().skipped {
+                let hint = match self.report.tally.skipped {
                     0 => None,
                     skipped if skipped == self.keys_taken => {
                         Some("a key becomes free when the job that reserves it ends")
@@ -183,7 +183,7 @@ impl Bulk<'_> {
                 };
                 Err(hint.into_iter().fold(refusal, CommandError::hint))
             }
-            None if self.report.tally() == Tally::default() => Err(CommandError::refused("no job matches")),
+            None if self.report.tally == Tally::default() => Err(CommandError::refused("no job matches")),
             None => Ok(()),
         }
     }
@@ -204,7 +204,7 @@ impl Bulk<'_> {
         let text = self.action.text();
         match count {
             0 => Err(CommandError::refused("no job matches")),
-            count => ask::confirm(&format!("{} {}{}?", capitalized(text.verb), jobs(count), text.suffix)),
+            count => ask::confirm(&format!("{} {}{}?", text.verb, jobs(count), text.suffix)),
         }
     }
 
@@ -223,7 +223,7 @@ impl Bulk<'_> {
     /// Reports what would be done.
     fn report_dry_run(self, tally: Tally) -> Result<(), CommandError> {
         let text = self.action.text();
-        let mut sentence = format!("Would {} {}{}", text.verb, jobs(tally.changed), text.suffix);
+        let mut sentence = format!("Would {} {}{}", text.verb.to_lowercase(), jobs(tally.changed), text.suffix);
         if tally.skipped > 0 {
             sentence.push_str(&format!(", skip {}", tally.skipped));
         }
@@ -234,9 +234,4 @@ impl Bulk<'_> {
         self.context.output.done(&json, &format!("{sentence}."))?;
         if tally.changed == 0 { Err(CommandError::refused("no job would be changed")) } else { Ok(()) }
     }
-}
-
-fn capitalized(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
