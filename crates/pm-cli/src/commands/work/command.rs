@@ -103,7 +103,7 @@ struct Group<'a> {
 impl<'a> Group<'a> {
     fn of(child: Child, guard: &'a Guard) -> Self {
         let tree = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).map(Tree::of);
-        tree.iter().for_each(|tree| guard.add(tree.leader()));
+        tree.iter().for_each(|tree| guard.add(tree.leader));
         Group { child, tree, has_exited: false, guard }
     }
 
@@ -117,7 +117,7 @@ impl Drop for Group<'_> {
         if !self.has_exited {
             self.signal(Signal::KILL);
         }
-        self.tree.iter().for_each(|tree| self.guard.remove(tree.leader()));
+        self.tree.iter().for_each(|tree| self.guard.remove(tree.leader));
     }
 }
 

@@ -17,7 +17,8 @@ struct Process {
 /// The processes of a command.
 #[derive(Debug)]
 pub(super) struct Tree {
-    leader: Pid,
+    /// The group leader, whose id is that of the group.
+    pub(super) leader: Pid,
     /// Known descendants, of any group.
     seen: BTreeSet<Process>,
 }
@@ -26,11 +27,6 @@ impl Tree {
     /// Returns the processes of a command that is a group leader.
     pub(super) fn of(leader: Pid) -> Self {
         Tree { leader, seen: BTreeSet::new() }
-    }
-
-    /// Returns the group leader, whose id is that of the group.
-    pub(super) fn leader(&self) -> Pid {
-        self.leader
     }
 
     /// Signals the group and all descendants, including those found by an earlier call.
