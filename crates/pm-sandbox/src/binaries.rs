@@ -43,7 +43,7 @@ impl Binaries {
     /// Returns the version that `postgres --version` prints, for example `17.2`.
     pub(crate) fn version(&self) -> Result<String, Error> {
         let account = crate::account::Account::for_server()?;
-        let mut command = account.command(&self.program("postgres"));
+        let mut command = account.command(&self.bin_dir.join("postgres"));
         command.arg("--version");
         let output = match crate::account::run(&mut command, "postgres", VERSION_SECONDS) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -55,15 +55,11 @@ impl Binaries {
         parse_version(&output).map(str::to_owned).ok_or(Error::Program { name: "postgres --version".into(), output })
     }
 
-    pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.bin_dir.join(name)
-    }
-
     /// Returns the path of a program that may only exist in the directory to which the symbolic
     /// link `postgres` points.
     pub(crate) fn tool(&self, name: &str) -> PathBuf {
-        let beside = self.program(name);
-        let server = self.program("postgres").canonicalize();
+        let beside = self.bin_dir.join(name);
+        let server = self.bin_dir.join("postgres").canonicalize();
         match server.ok().and_then(|server| Some(server.parent()?.join(name))) {
             Some(target) if !beside.exists() => target,
             _ => beside,

@@ -18,6 +18,7 @@ use crate::wire::Connection;
 /// It is also removed when this process ends in any other way. It has two connections to the
 /// server for each database and uses them in turn, so that code which relies on a session fails.
 /// Like a fresh installation, it refuses unknown start-up parameters.
+#[derive(Debug)]
 pub struct Pooler {
     shell: Child,
     address: Address,
@@ -94,12 +95,6 @@ impl Drop for Pooler {
         drop(self.shell.stdin.take());
         // `drop` cannot report an error.
         self.shell.wait().ok();
-    }
-}
-
-impl std::fmt::Debug for Pooler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pooler").field("url", &self.url_of("")).finish()
     }
 }
 

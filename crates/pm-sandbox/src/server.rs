@@ -20,6 +20,7 @@ use crate::{Error, Rows, ServerOptions};
 /// It is also removed when this process ends in any other way, even by SIGKILL. Only root and the
 /// account that it runs as can reach its socket. Its superuser is `postgres`, without a password.
 /// The locale is C, the encoding UTF-8, the time zone UTC.
+#[derive(Debug)]
 pub struct Server {
     supervisor: Supervisor,
     binaries: Binaries,
@@ -58,7 +59,7 @@ impl Server {
         let absolute =
             |dir: &PathBuf| std::path::absolute(dir).map_err(Error::io(format!("cannot find {}", dir.display())));
         let kept = options.data_dir.as_ref().map(absolute).transpose()?;
-        let postgres = binaries.program("postgres");
+        let postgres = binaries.bin_dir.join("postgres");
         let supervisor = Supervisor::start(account, &postgres, &options.arguments(), kept.as_deref())?;
         let data_dir = match kept {
             Some(data_dir) => {
@@ -66,12 +67,12 @@ impl Server {
                 data_dir
             }
             None => {
-                let data_dir = supervisor.dir().join("data");
+                let data_dir = supervisor.dir.join("data");
                 template::fill(&data_dir, &supervisor, &binaries)?;
                 data_dir
             }
         };
-        let address = Address { socket_dir: supervisor.dir().to_owned(), port: DEFAULT_PORT };
+        let address = Address { socket_dir: supervisor.dir.clone(), port: DEFAULT_PORT };
         let mut server = Self { supervisor, binaries, address, data_dir, tcp: options.tcp };
         if options.tcp {
             server.launch_on_free_port()?
@@ -112,7 +113,7 @@ impl Server {
 
     /// Returns the process id of the postmaster, which changes with each start.
     pub fn pid(&self) -> u32 {
-        self.supervisor.pid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())
+        self.supervisor.pid.map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())
     }
 
     /// Returns whether any process of the server is running.
@@ -128,7 +129,7 @@ impl Server {
 
     /// Returns the end of the server's log, at most 16 KiB; empty if it cannot be read.
     pub fn log(&self) -> String {
-        tail(&self.supervisor.dir().join("log"))
+        tail(&self.supervisor.dir.join("log"))
     }
 
     /// Creates an empty database and returns its URL.
@@ -176,7 +177,7 @@ impl Server {
     pub fn copy_as_standby(&self, data_dir: &Path) -> Result<(), Error> {
         let failed = || Error::io(format!("cannot create {}", data_dir.display()));
         DirBuilder::new().mode(0o700).create(data_dir).map_err(failed())?;
-        let account = self.supervisor.account();
+        let account = &self.supervisor.account;
         if account.is_other {
             chown(data_dir, Some(account.uid), Some(account.gid)).map_err(failed())?;
         }
@@ -258,12 +259,6 @@ impl Server {
     }
 }
 
-impl std::fmt::Debug for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("url", &self.url()).field("pid", &self.pid()).finish()
-    }
-}
-
 const DEFAULT_PORT: u16 = 5432;
 const PORT_ATTEMPTS: u32 = 10;
 const START: Duration = Duration::from_secs(30);
@@ -307,7 +302,7 @@ fn create_beside(data_dir: &Path) -> io::Result<PathBuf> {
 }
 
 fn fill(unfinished: &Path, supervisor: &Supervisor, binaries: &Binaries) -> Result<(), Error> {
-    let account = supervisor.account();
+    let account = &supervisor.account;
     if account.is_other {
         let failed = Error::io(format!("cannot change the owner of {}", unfinished.display()));
         chown(unfinished, Some(account.uid), Some(account.gid)).map_err(failed)?;

@@ -16,16 +16,20 @@ use crate::account::{Account, readable};
 /// process has ended.
 ///
 /// However this process ends, the kernel closes the shell's standard input.
+#[derive(Debug)]
 pub(crate) struct Supervisor {
-    account: Account,
+    /// The account that the server runs as.
+    pub(crate) account: Account,
     shell: Child,
     /// The shell's standard input, to which a port is written for each start; `None` once the
     /// shell is to finish.
     ports: Option<ChildStdin>,
     replies: ChildStdout,
     alive: File,
-    dir: PathBuf,
-    pid: Option<Pid>,
+    /// Contains the socket, the log and, unless they are kept, the data.
+    pub(crate) dir: PathBuf,
+    /// The process id of the server since its last start.
+    pub(crate) pid: Option<Pid>,
 }
 
 impl Supervisor {
@@ -62,17 +66,6 @@ impl Supervisor {
         Ok(Self { account, shell, ports: Some(ports), replies, alive, dir, pid: None })
     }
 
-    /// Returns the directory, which contains the socket, the log and, unless they are kept, the
-    /// data.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Returns the account that the server runs as.
-    pub(crate) fn account(&self) -> &Account {
-        &self.account
-    }
-
     /// Returns a command that runs as the server's account. The directory is kept until the
     /// command has ended, even if this process ends before. It must be dropped before the server
     /// starts.
@@ -80,11 +73,6 @@ impl Supervisor {
         let mut command = self.account.command(program);
         command.stdin(open_alive(&self.dir, true)?);
         Ok(command)
-    }
-
-    /// Returns the process id of the server since its last start.
-    pub(crate) fn pid(&self) -> Option<Pid> {
-        self.pid
     }
 
     /// Starts the server, which must not be running.

@@ -51,7 +51,7 @@ pub(crate) enum Sync {
 
 /// Creates a data directory with `initdb`, with the superuser `postgres` without a password.
 pub(crate) fn initdb(data_dir: &Path, supervisor: &Supervisor, binaries: &Binaries, sync: Sync) -> Result<(), Error> {
-    let mut command = supervisor.command(&binaries.program("initdb"))?;
+    let mut command = supervisor.command(&binaries.bin_dir.join("initdb"))?;
     command.args(["-U", "postgres", "-A", "trust", "--encoding=UTF8", "--locale=C"]);
     command.arg("--no-instructions").arg("-D").arg(data_dir);
     if sync == Sync::Off {
@@ -71,8 +71,8 @@ struct Cache<'a> {
 impl<'a> Cache<'a> {
     /// Returns `None` if the directory cannot be created or cannot be trusted.
     fn open(supervisor: &'a Supervisor, key: String) -> Option<Self> {
-        let account = supervisor.account();
-        let dir = supervisor.dir().parent()?.join(format!("pm-sandbox-{}", account.uid));
+        let account = &supervisor.account;
+        let dir = supervisor.dir.parent()?.join(format!("pm-sandbox-{}", account.uid));
         let mut mkdir = account.command(Path::new("mkdir"));
         // It fails if the directory exists or cannot be created; opening it shows which.
         run(mkdir.args(["-m", "700"]).arg(&dir), "mkdir", COPY_SECONDS).ok();
