@@ -32,7 +32,7 @@ pub(super) async fn run(
     let queue = context.connect().await?;
     action.check(&queue).await?;
     let report = BulkReport::new(action.text());
-    let mut bulk = Bulk { context, queue, action, report, keys_taken: 0, locked: 0, stop: None };
+    let mut bulk = Bulk { context, queue, action, report, keys_taken: 0, locked: 0 };
     if !selection.ids.is_empty() {
         let given = bulk.resolve(&selection.ids).await?;
         if selection.dry_run {
@@ -70,8 +70,6 @@ struct Bulk<'a> {
     keys_taken: u64,
     /// How many jobs were skipped because another transaction has locked them.
     locked: u64,
-    /// Set before the first change: then Ctrl-C no longer ends the process at once.
-    stop: Option<Stop>,
 }
 
 /// A job given by the end of its id.
@@ -110,21 +108,24 @@ impl Bulk<'_> {
         Ok(given)
     }
 
-    async fn change_all(mut self, mut parts: Parts<'_>, total: Option<Count>) -> Result<(), CommandError> {
-        self.stop = Some(Stop::listen()?);
+    async fn change_all(mut self, parts: Parts<'_>, total: Option<Count>) -> Result<(), CommandError> {
         self.context.output.ignore_closed_pipe();
-        let mut progress = Progress::new(self.action.text().doing, total);
-        let changed = self.change_parts(&mut parts, &mut progress).await;
-        drop(progress);
-        match changed {
+        match self.change_parts(parts, total).await {
             Ok(()) => self.end(),
             Err(error) => self.end_with_error(error),
         }
     }
 
-    async fn change_parts(&mut self, parts: &mut Parts<'_>, progress: &mut Progress) -> Result<(), CommandError> {
+    /// Changes the parts until the process is asked to stop. A chunk is never interrupted.
+    async fn change_parts(&mut self, mut parts: Parts<'_>, total: Option<Count>) -> Result<(), CommandError> {
+        // From here on, Ctrl-C does not end the process at once.
+        let mut stop = Stop::listen()?;
+        let mut progress = Progress::new(self.action.text().doing, total);
         while let Some(part) = parts.next(&self.queue).await? {
             for (precondition, ids) in part {
+                if stop.was_requested() {
+                    return Err(CommandError::refused("interrupted").hint("run it again to continue"));
+                }
                 self.change(&ids, &precondition).await?;
             }
             progress.show(self.report.tally.total());
@@ -132,11 +133,7 @@ impl Bulk<'_> {
         Ok(())
     }
 
-    /// Changes one chunk, unless the process was asked to stop. A chunk is never interrupted.
     async fn change(&mut self, ids: &[Uuid], precondition: &Precondition) -> Result<(), CommandError> {
-        if self.stop.as_mut().is_some_and(Stop::was_requested) {
-            return Err(CommandError::refused("interrupted").hint("run it again to continue"));
-        }
         let precondition = Precondition { lease: self.action.lease, ..precondition.clone() };
         let report = self.queue.change_jobs(&self.action.what, ids, &precondition).await?;
         for (id, change) in ids.iter().zip(report.changes().iter().copied()) {
