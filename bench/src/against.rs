@@ -8,7 +8,7 @@ use crate::ours::Ours;
 use crate::paced;
 use crate::report::Report;
 use crate::side::{Program, Side};
-use crate::testbed::Testbed;
+use crate::testbed::{Checkpoints, Testbed};
 use crate::work::works;
 use std::path::Path;
 
@@ -17,7 +17,7 @@ const NOW: &str = "now";
 
 /// Measures both builds in each round, and prints a table with the ratio of each pair.
 pub(crate) async fn measure(other: &Path, options: &Options) -> Result<()> {
-    let testbed = Testbed::start(options.counted()).await?;
+    let testbed = Testbed::start(options.counted(), Checkpoints::Between).await?;
     let mut report = Report::against(BEFORE);
     let programs = [(BEFORE, other.to_owned()), (NOW, std::env::current_exe()?)];
     let mut sides = programs.map(|(name, program)| Side::running::<Ours>(name, Program::build(program)));

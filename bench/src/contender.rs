@@ -56,8 +56,8 @@ pub(crate) trait Contender: Clone + Send + Sync + 'static {
     async fn drain(&self, jobs: usize, commits: Commits) -> Result<()>;
 
     /// Closes the connections to the database.
-    async fn close(self) -> Result<()> {
-        Ok(())
+    fn close(self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
     }
 }
 

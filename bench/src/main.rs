@@ -3,8 +3,10 @@
 
 mod against;
 mod contender;
+mod curves;
 mod floor;
 mod idle;
+mod load;
 mod options;
 mod ours;
 mod paced;
@@ -12,8 +14,11 @@ mod peers;
 mod pickup;
 mod plot;
 mod report;
+mod samples;
+mod scale;
 mod side;
 mod sizes;
+mod soak;
 mod testbed;
 mod work;
 
@@ -24,7 +29,7 @@ use ours::Ours;
 use report::Report;
 use side::Side;
 use std::process::ExitCode;
-use testbed::Testbed;
+use testbed::{Checkpoints, Testbed};
 use work::{Work, works};
 
 /// Any error: the benchmark only prints it.
@@ -54,6 +59,8 @@ async fn main() -> ExitCode {
     exit_code(match &options.against {
         Some(other) => against::measure(other, &options).await,
         None if options.peers => peers::measure(&options).await,
+        None if options.soak => soak::measure(&options).await,
+        None if options.scale => scale::measure(&options).await,
         None => run(&options).await,
     })
 }
@@ -69,7 +76,7 @@ fn exit_code(outcome: Result<()>) -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<()> {
-    let testbed = Testbed::start(options.counted()).await?;
+    let testbed = Testbed::start(options.counted(), Checkpoints::Between).await?;
     let mut report = Report::against("floor");
     for round in 1..=options.rounds {
         report.begin_round(round);

@@ -7,8 +7,8 @@
 
 use crate::contender::{Choice, Contender, handled};
 use crate::floor::{Floor, OneTable};
+use crate::load;
 use crate::ours::Ours;
-use crate::paced;
 use crate::pickup;
 use crate::testbed::{Database, Spent, Testbed, own_cpu};
 use crate::work::Work;
@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, Stdin};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
@@ -147,7 +147,7 @@ impl Side {
             drop(stderr.read_to_end(&mut text).await);
             String::from_utf8_lossy(&text).into_owned()
         });
-        let mut running = Running { name: self.name, child, stdin, lines, stderr };
+        let mut running = Running { name: self.name, child, stdin: Some(stdin), lines, stderr };
         running.line().await?;
         Ok(running)
     }
@@ -164,7 +164,7 @@ pub(crate) struct Done {
 pub(crate) struct Running {
     name: &'static str,
     child: Child,
-    stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
     stderr: JoinHandle<String>,
 }
@@ -172,7 +172,13 @@ pub(crate) struct Running {
 impl Running {
     /// Lets the program begin.
     pub(crate) async fn go(&mut self) -> Result<()> {
-        Ok(self.stdin.write_all(b"go\n").await?)
+        self.say("go").await
+    }
+
+    /// Sends a line to its input.
+    pub(crate) async fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().ok_or("the process is ending")?;
+        Ok(stdin.write_all(format!("{line}\n").as_bytes()).await?)
     }
 
     /// Returns the next line of its output.
@@ -183,8 +189,9 @@ impl Running {
         }
     }
 
-    /// Waits until the program has ended by itself.
+    /// Waits until the program has ended by itself. It may still wait for input, which ends here.
     pub(crate) async fn end(mut self) -> Result<()> {
+        drop(self.stdin.take());
         match self.child.wait().await?.success() {
             true => Ok(()),
             false => Err(self.failure().await),
@@ -236,8 +243,8 @@ pub(crate) async fn serve<C: Contender>(url: &str, name: &str, jobs: usize) -> R
     if let Some(role) = pickup::Role::named(name) {
         return pickup::serve::<C>(url, role, jobs).await;
     }
-    if let Some(role) = paced::Role::named(name) {
-        return paced::serve::<C>(url, role, jobs).await;
+    if let Some(role) = load::Role::named(name) {
+        return load::serve::<C>(url, role, jobs).await;
     }
     let work = Work::named(name, jobs).ok_or_else(|| format!("this revision has no benchmark named {name:?}"))?;
     let contender = C::open(url).await?;
@@ -253,9 +260,16 @@ pub(crate) async fn serve<C: Contender>(url: &str, name: &str, jobs: usize) -> R
 
 /// Says that this side is ready, and waits for the line that lets it begin.
 pub(crate) async fn wait_for_go() -> Result<()> {
-    print_line("ready").await?;
-    BufReader::new(tokio::io::stdin()).lines().next_line().await?.ok_or("the measuring process is gone")?;
+    drop(lines_after_go().await?);
     Ok(())
+}
+
+/// Does the same, and returns the lines that follow.
+pub(crate) async fn lines_after_go() -> Result<Lines<BufReader<Stdin>>> {
+    print_line("ready").await?;
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    lines.next_line().await?.ok_or("the measuring process is gone")?;
+    Ok(lines)
 }
 
 /// Prints a line at once.

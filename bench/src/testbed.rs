@@ -57,14 +57,22 @@ pub(crate) struct Spent {
     pub(crate) server_cpu: Duration,
 }
 
+/// When checkpoints run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checkpoints {
+    /// Between measurements, and not during them.
+    Between,
+    /// As Postgres runs them by default.
+    ByDefault,
+}
+
 impl Testbed {
-    /// Starts the server, with full durability. Checkpoints run between measurements, not during them.
-    pub(crate) async fn start(statements: Statements) -> Result<Self> {
-        let mut options = ServerOptions::default()
-            .durable(true)
-            .setting("dynamic_shared_memory_type", "posix")
-            .setting("max_wal_size", "8GB")
-            .setting("checkpoint_timeout", "1h");
+    /// Starts the server, with full durability.
+    pub(crate) async fn start(statements: Statements, checkpoints: Checkpoints) -> Result<Self> {
+        let mut options = ServerOptions::default().durable(true).setting("dynamic_shared_memory_type", "posix");
+        if checkpoints == Checkpoints::Between {
+            options = options.setting("max_wal_size", "8GB").setting("checkpoint_timeout", "1h");
+        }
         if statements != Statements::Uncounted {
             let track = if statements == Statements::Printed { "top" } else { "none" };
             options = options
@@ -155,6 +163,13 @@ impl Testbed {
     pub(crate) async fn transactions(&self, database: &str) -> Result<i64> {
         let sql = "select xact_commit + xact_rollback from pg_stat_database where datname = $1";
         Ok(self.control.query_one(sql, &[&database]).await?.get(0))
+    }
+}
+
+impl Reading {
+    /// Returns the server's CPU time between two readings.
+    pub(crate) fn server_cpu_since(&self, before: &Reading) -> Duration {
+        self.server_cpu.saturating_sub(before.server_cpu)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::paced;
 use crate::pickup;
 use crate::report::Report;
 use crate::side::Side;
-use crate::testbed::Testbed;
+use crate::testbed::{Checkpoints, Testbed};
 use crate::work::works;
 use crate::{Error, Result};
 
@@ -43,7 +43,7 @@ const PICKUPS: usize = 100;
 /// the others go on.
 pub(crate) async fn measure(options: &Options) -> Result<()> {
     let mut sides = sides(options)?;
-    let testbed = Testbed::start(options.counted()).await?;
+    let testbed = Testbed::start(options.counted(), Checkpoints::Between).await?;
     let mut report = Report::against(<Ours>::NAME);
     for side in &sides {
         report.add_version(side.name, side.version.clone());
