@@ -5,6 +5,7 @@ mod against;
 mod contender;
 mod curves;
 mod floor;
+mod footprint;
 mod idle;
 mod load;
 mod options;
@@ -100,6 +101,9 @@ async fn run(options: &Options) -> Result<()> {
     }
     if options.includes("P7") {
         sizes::measure(&testbed, options.quick, &mut report).await?;
+    }
+    if options.includes(footprint::CASE) {
+        footprint::measure(&testbed, options.pm.as_deref(), &mut report).await?;
     }
     report.finish(options, &testbed).await
 }

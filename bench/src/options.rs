@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::testbed::Statements;
-use crate::{paced, scale};
+use crate::{footprint, paced, scale};
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
@@ -11,13 +11,13 @@ usage: scripts/bench [--quick] [--rounds N] [--only NAME] [--json FILE] [--svg D
        scripts/bench --scale [--quick] [--rounds N] [--jobs N] [--json FILE] [--svg DIR]
        scripts/bench --soak [--minutes N] [--rate N] [--json FILE] [--svg DIR]
 
-Cases, as in the performance targets (default: all but P5, P6 and P7; with --peers all but P6, P7 and Q15):
+Cases, as in the performance targets (default: all but P5, P6, P7 and Q13; with --peers all but P6, P7, Q13 and Q15):
   P1a  drain, 32 handlers, every commit awaited     P1b  the same, commits detached
   P2   drain, 1 handler                             P3   enqueue one at a time
   P4   enqueue in bulk                              P5   pick-up by an idle worker (30 s)
   P6   an idle worker (35 s)                        P7   drain at backlogs of 1k, 100k, 1M
   P9   WAL per job                                  P11  CPU per drained job
-  Q15  3,000 jobs/s in and out for 20 s, awaited
+  Q13  the size and start of pm, memory (20 s)      Q15  3,000 jobs/s in and out for 20 s, awaited
 
 --quick       fewer jobs
 --rounds N    how often each contender is measured (default 3; 7 with --against)
@@ -36,7 +36,7 @@ Cases, as in the performance targets (default: all but P5, P6 and P7; with --pee
 
 const DEFAULT_CASES: [&str; 8] = ["P1a", "P1b", "P2", "P3", "P4", "P9", "P11", paced::CASE];
 const SOAK_MINUTES: usize = 120;
-const OTHER_CASES: [&str; 3] = ["P5", "P6", "P7"];
+const OTHER_CASES: [&str; 4] = ["P5", "P6", "P7", footprint::CASE];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -56,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) minutes: usize,
     /// The jobs per second of a soak.
     pub(crate) rate: usize,
+    /// A release build of the `pm` command. `scripts/bench` sets it.
+    pub(crate) pm: Option<PathBuf>,
     /// The number of jobs of a measurement, instead of the usual one.
     pub(crate) jobs: Option<usize>,
     pub(crate) statements: bool,
@@ -79,6 +81,7 @@ impl Options {
                 "--soak" => options.soak = true,
                 "--minutes" => options.minutes = positive(&argument, &value()?)?,
                 "--rate" => options.rate = positive(&argument, &value()?)?,
+                "--pm" => options.pm = Some(value()?.into()),
                 "--node" => options.node = Some(value()?.into()),
                 "--jobs" => options.jobs = Some(positive(&argument, &value()?)?),
                 "--rounds" => options.rounds = positive(&argument, &value()?)?,

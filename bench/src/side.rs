@@ -12,7 +12,7 @@ use crate::ours::Ours;
 use crate::pickup;
 use crate::testbed::{Database, Spent, Testbed, own_cpu};
 use crate::work::Work;
-use crate::{Error, Result};
+use crate::{Error, Result, footprint};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -189,6 +189,15 @@ impl Running {
         }
     }
 
+    /// Returns a value about the memory of the program, as Linux names it, in MB.
+    pub(crate) fn memory_mb(&self, name: &str) -> Result<f64> {
+        let pid = self.child.id().ok_or("the process has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib: f64 = line.and_then(|line| line.split_whitespace().next()).ok_or("no such value")?.parse()?;
+        Ok(kib * 1_024.0 / 1e6)
+    }
+
     /// Waits until the program has ended by itself. It may still wait for input, which ends here.
     pub(crate) async fn end(mut self) -> Result<()> {
         drop(self.stdin.take());
@@ -245,6 +254,9 @@ pub(crate) async fn serve<C: Contender>(url: &str, name: &str, jobs: usize) -> R
     }
     if let Some(role) = load::Role::named(name) {
         return load::serve::<C>(url, role, jobs).await;
+    }
+    if name == footprint::PREFETCH {
+        return footprint::serve(url, jobs).await;
     }
     let work = Work::named(name, jobs).ok_or_else(|| format!("this revision has no benchmark named {name:?}"))?;
     let contender = C::open(url).await?;
