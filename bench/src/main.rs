@@ -61,6 +61,7 @@ async fn main() -> ExitCode {
         Some(other) => against::measure(other, &options).await,
         None if options.peers => peers::measure(&options).await,
         None if options.soak => soak::measure(&options).await,
+        None if options.smoke => smoke(options).await,
         None if options.scale => scale::measure(&options).await,
         None => run(&options).await,
     })
@@ -74,6 +75,13 @@ fn exit_code(outcome: Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the benchmarks of pm on a few jobs, to see that they work. The figures mean nothing.
+async fn smoke(mut options: Options) -> Result<()> {
+    run(&options).await?;
+    options.scale = true;
+    scale::measure(&options).await
 }
 
 async fn run(options: &Options) -> Result<()> {

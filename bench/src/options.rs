@@ -1,5 +1,7 @@
 //! The command line.
 
+use crate::contender::Contender;
+use crate::ours::Ours;
 use crate::testbed::Statements;
 use crate::{footprint, paced, scale};
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ pub(crate) const USAGE: &str = "\
 usage: scripts/bench [--quick] [--rounds N] [--only NAME] [--json FILE] [--svg DIR] [--statements] [CASE …]
        scripts/bench --peers [--quick] [--rounds N] [--jobs N] [--only NAME,…] [--json FILE] [--svg DIR] [CASE …]
        scripts/bench --against REV [--quick] [--rounds N] [--json FILE] [--svg DIR] [CASE …]
+       scripts/bench --smoke
        scripts/bench --scale [--quick] [--rounds N] [--jobs N] [--json FILE] [--svg DIR]
        scripts/bench --soak [--minutes N] [--rate N] [--json FILE] [--svg DIR]
 
@@ -23,6 +26,7 @@ Cases, as in the performance targets (default: all but P5, P6, P7 and Q13; with 
 --rounds N    how often each contender is measured (default 3; 7 with --against)
 --against REV compare with a build of that revision, on one server, in turns; the ratio is now / before
 --peers       compare with other job queues; the ratio is to ours (docs/performance.md)
+--smoke       only see that the benchmarks of pm work: a few jobs each, in a debug build; CI does it
 --scale       1, 2 and 4 worker processes that drain one queue; the ratio is to one process
 --soak        jobs in and out at a steady rate for hours, and a snapshot held for a twelfth of the time
 --minutes N   with --soak: how long (default 120); the retention is a twelfth of it, at least a minute
@@ -35,6 +39,7 @@ Cases, as in the performance targets (default: all but P5, P6, P7 and Q13; with 
 --statements  print every statement's calls and rows (pg_stat_statements)";
 
 const DEFAULT_CASES: [&str; 8] = ["P1a", "P1b", "P2", "P3", "P4", "P9", "P11", paced::CASE];
+const SMOKE_JOBS: usize = 500;
 const SOAK_MINUTES: usize = 120;
 const OTHER_CASES: [&str; 4] = ["P5", "P6", "P7", footprint::CASE];
 
@@ -50,6 +55,7 @@ pub(crate) struct Options {
     pub(crate) peers: bool,
     /// The directory of the peers in Node.js. `scripts/bench` sets it.
     pub(crate) node: Option<PathBuf>,
+    pub(crate) smoke: bool,
     pub(crate) scale: bool,
     pub(crate) soak: bool,
     /// How long a soak takes.
@@ -77,6 +83,7 @@ impl Options {
                 "--json" => options.json = Some(value()?.into()),
                 "--svg" => options.svg = Some(value()?.into()),
                 "--peers" => options.peers = true,
+                "--smoke" => options = Options::smoke(),
                 "--scale" => options.scale = true,
                 "--soak" => options.soak = true,
                 "--minutes" => options.minutes = positive(&argument, &value()?)?,
@@ -99,6 +106,20 @@ impl Options {
         Ok(options)
     }
 
+    /// Returns the options of a smoke test.
+    fn smoke() -> Self {
+        let only = Some(<Ours>::NAME.to_owned());
+        Options {
+            smoke: true,
+            only,
+            jobs: Some(SMOKE_JOBS),
+            rounds: 1,
+            rate: paced::RATE,
+            minutes: SOAK_MINUTES,
+            ..Options::default()
+        }
+    }
+
     fn check_modes(&self) -> Result<(), String> {
         let modes = [self.against.is_some(), self.peers, self.scale, self.soak];
         if modes.iter().filter(|is_chosen| **is_chosen).count() > 1 {
@@ -109,7 +130,7 @@ impl Options {
         }
         let has_other_load = self.minutes != SOAK_MINUTES || self.rate != paced::RATE;
         match () {
-            () if self.jobs.is_some() && !self.peers && !self.scale => {
+            () if self.jobs.is_some() && !self.peers && !self.scale && !self.smoke => {
                 Err("--jobs needs --peers or --scale".to_owned())
             }
             () if has_other_load && !self.soak => Err("--minutes and --rate need --soak".to_owned()),
