@@ -2,9 +2,9 @@
 
 use crate::{Fixed, encode};
 use pm_core::machine::{Machine, Worker, WorkerOptions, WorkerRequest};
-use pm_core::op::{ClaimRow, LeasedColumns, PollRow, RetryColumns};
+use pm_core::op::{ClaimRow, PollRow, RetryColumns};
 use pm_core::wire::{AnyShape, Columns};
-use pm_core::{Backoff, Codec, Instant, Lease, QueueName, Rows, Timestamp, Verdict, job_id};
+use pm_core::{Backoff, Codec, Instant, Lease, LeasedColumns, QueueName, Rows, Timestamp, Verdict, job_id};
 use std::hint::black_box;
 use std::time::Duration;
 use uuid::Uuid;

@@ -3,11 +3,9 @@
 use crate::reply::CATALOG;
 use crate::rows::rows;
 use arbitrary::{Result, Unstructured};
-use pm_core::machine::{
-    Entropy, Machine, Request, RequestId, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
-};
+use pm_core::machine::{Entropy, Machine, Request, RequestId, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
 use pm_core::op::Notification;
-use pm_core::{Backoff, Failure, Instant, Lease, QueueName, Reason, StatementId, Value, Verdict};
+use pm_core::{Backoff, Failure, Instant, Lease, QueueName, Reason, StatementId, TakenJob, Value, Verdict};
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ async fn a_claim_stops_at_the_job_that_completes_16_mib() {
         if jobs.is_empty() {
             break;
         }
-        sizes.push(jobs.iter().map(|job| job.payload.len() / MIB).sum::<usize>());
+        sizes.push(jobs.iter().map(|job| job.payload().len() / MIB).sum::<usize>());
     }
     assert_eq!(sizes, [16, 16, 16, 16, 16, 40], "MiB by claim");
 }

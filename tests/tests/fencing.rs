@@ -146,7 +146,7 @@ async fn enqueue_and_claim(fixture: &Fixture, direct: &mut Direct, id: Uuid, lea
     let lines = vec![LineCursor { queue_id, priority: 0, cursor: 0 }];
     let claim = Claim { lines, limit: 10, lease, worker: "by hand".to_owned(), due_bound: None };
     let claimed = direct.run(claim).await.jobs;
-    assert_eq!((claimed.len(), claimed[0].attempt, claimed[0].lease.number), (1, 1, lease));
+    assert_eq!((claimed.len(), claimed[0].columns.attempt, claimed[0].lease.number), (1, 1, lease));
 }
 
 /// A resent enqueue may create a deleted job again under its id: the lease number, unlike the attempt, distinguishes

@@ -222,7 +222,7 @@ async fn a_fetch_during_the_first_copy_returns_the_payload_too() {
     fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
     holder.client.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
     match fetching.await.unwrap() {
-        Some(fetched) => assert_eq!(fetched.job.payload.as_ref(), b"1"),
+        Some((taken, ..)) => assert_eq!(taken.job.payload().as_ref(), b"1"),
         None => {
             let job = fixture.queue.fetch_job::<u64>(source).await.unwrap().expect("it is ready");
             assert_eq!(*job.payload(), 1);

@@ -34,7 +34,8 @@ async fn a_fetched_job_is_found_by_the_reaper_which_does_not_scan_the_backlog() 
     let mut direct = direct(&fixture).await;
     for id in [due, last] {
         let fetched = direct.run(FetchJob { lease: Lease { job: id, number: 5 }, worker: "by hand".to_owned() }).await;
-        assert_eq!(fetched.expect("it is ready").job.lease.job, id);
+        let (taken, ..) = fetched.expect("it is ready");
+        assert_eq!(taken.job.lease.job, id);
     }
     assert_eq!(fixture.number(OUT_OF_REACH), 0);
     let looked_at = fixture.number(WITHIN_REACH);

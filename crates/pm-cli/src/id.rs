@@ -2,7 +2,7 @@
 
 use crate::error::CommandError;
 use pm_core::IdSuffix;
-use pm_driver_tokio_postgres::{JobMatch, Queue, Uuid};
+use pm_driver_tokio_postgres::{JobMetadata, Queue, Uuid};
 
 /// How many candidates are listed.
 const MAX_LISTED: usize = 10;
@@ -28,7 +28,7 @@ pub(crate) async fn resolve_among_all(queue: &Queue, suffix: &IdSuffix) -> Resul
     only(suffix, &queue.resolve_ids_among_all(suffix.digits()).await?)
 }
 
-fn only(suffix: &IdSuffix, matches: &[JobMatch]) -> Result<Option<Uuid>, CommandError> {
+fn only(suffix: &IdSuffix, matches: &[JobMetadata]) -> Result<Option<Uuid>, CommandError> {
     match matches {
         [] => Ok(None),
         [one] => Ok(Some(one.id)),
@@ -36,7 +36,7 @@ fn only(suffix: &IdSuffix, matches: &[JobMatch]) -> Result<Option<Uuid>, Command
     }
 }
 
-fn ambiguous(suffix: &IdSuffix, matches: &[JobMatch]) -> CommandError {
+fn ambiguous(suffix: &IdSuffix, matches: &[JobMetadata]) -> CommandError {
     let shown = matches.iter().take(MAX_LISTED);
     let mut lines: Vec<_> = shown.map(|job| format!("  {}  {}  {}", job.id, job.queue, job.state)).collect();
     if matches.len() > MAX_LISTED {

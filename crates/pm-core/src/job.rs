@@ -3,6 +3,7 @@
 use crate::wire::columns;
 use crate::{Codec, EnqueueOptions, Error, Lease, OnConflict, QueueName, RetryPolicy, RunAt, State, Timestamp};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -69,49 +70,70 @@ pub struct ClaimedJob {
     pub lease: Lease,
     /// The id of its queue.
     pub queue_id: i32,
-    /// Its priority.
-    pub priority: i32,
-    /// Its position in the line of its queue and priority.
-    pub seq: i64,
-    /// How often the job was claimed, this claim included.
-    pub attempt: u32,
-    /// The soft failures since it was created or last restarted.
-    pub retry_count: u32,
-    /// When it was enqueued.
-    pub created_at: Timestamp,
-    /// The codec of its payload.
-    pub codec: Codec,
-    /// Its human-readable description.
-    pub description: Option<String>,
-    /// Its key.
-    pub key: Option<String>,
-    /// Its encoded payload.
-    pub payload: Bytes,
     /// For how long workers have been unable to decode its payload; `None` unless the last attempt ended that way.
     pub unreadable_for: Option<Duration>,
     /// Its own retry policy.
     pub retry: RetryPolicy,
+    /// What else was read of it.
+    pub columns: LeasedColumns,
+}
+
+columns! {
+    /// The columns that are read of every leased job.
+    pub struct LeasedColumns {
+        /// Its priority.
+        pub priority: i32,
+        /// Its position in the line of its queue and priority.
+        pub seq: i64,
+        /// How often the job was claimed, this claim included.
+        pub attempt: u32,
+        /// The soft failures since it was created or last restarted.
+        pub retry_count: u32,
+        /// When it was enqueued.
+        pub created_at: Timestamp,
+        /// The codec of its payload.
+        pub codec: Codec,
+        /// Its human-readable description.
+        pub description: Option<String>,
+        /// Its key.
+        pub key: Option<String>,
+        /// Its encoded payload, if it is stored.
+        pub payload: Option<Bytes>,
+    }
+}
+
+/// A claimed job with the name of its queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenJob {
+    /// The job.
+    pub job: ClaimedJob,
+    /// The name of its queue when it was claimed.
+    pub queue: Arc<str>,
 }
 
 impl ClaimedJob {
-    /// Returns a job with this lease and otherwise default values.
+    /// Returns its encoded payload.
+    pub fn payload(&self) -> &Bytes {
+        static MISSING: Bytes = Bytes::new();
+        // A missing payload cannot be decoded either. The job is offered again later, and the claim goes on.
+        self.columns.payload.as_ref().unwrap_or(&MISSING)
+    }
+
+    /// Returns a job with this lease and position, and otherwise default values.
     #[cfg(test)]
-    pub(crate) fn for_tests(lease: Lease) -> ClaimedJob {
-        ClaimedJob {
-            lease,
-            queue_id: 1,
+    pub(crate) fn for_tests(lease: Lease, seq: i64) -> ClaimedJob {
+        let columns = LeasedColumns {
             priority: 0,
-            seq: 1,
+            seq,
             attempt: 1,
             retry_count: 0,
             created_at: Timestamp::from_unix_us(0),
             codec: Codec::Json,
             description: None,
             key: None,
-            payload: Bytes::new(),
-            unreadable_for: None,
-            retry: RetryPolicy::default(),
-        }
+            payload: None,
+        };
+        ClaimedJob { lease, queue_id: 1, unreadable_for: None, retry: RetryPolicy::default(), columns }
     }
 }
 

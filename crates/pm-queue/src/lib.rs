@@ -14,7 +14,7 @@
 //! | work | [`QueueNames`], [`StreamOptions`], [`JobStream`], [`PendingJob`], [`PendingMetadata`], [`catch_panic`], [`Panicked`] |
 //! | settle | [`JobAck`], [`Settling`], [`Lost`], [`Lease`]; in a transaction [`Settlement`] |
 //! | schedule | [`Schedule`] with [`Cron`], [`Missed`], [`Overlap`]; [`ScheduleMetadata`], [`ScheduleName`], [`Tick`] |
-//! | look at jobs | [`JobFilter`], [`JobMetadata`], [`State`], [`Ending`], [`AttemptRecord`], [`Timestamp`], [`Head`]; [`IdSuffix`], [`JobMatch`] |
+//! | look at jobs | [`JobFilter`], [`JobMetadata`], [`State`], [`Ending`], [`AttemptRecord`], [`Timestamp`], [`Head`]; [`IdSuffix`] |
 //! | change jobs | [`BulkAction`], [`Precondition`], [`BulkReport`], [`Change`] |
 //! | set up queues | [`QueueName`], [`QueueSettings`], [`SettingsChange`]; [`SchemaName`], [`SCHEMA_VERSION`], [`migration_script`]; [`RoleKind`], [`grant_script`] |
 //! | operate | [`Stats`], [`QueueStats`], [`QueueSummary`], [`QueueActivity`], [`TableSize`], [`Count`]; [`Finding`], [`Check`], [`Remedy`]; [`Maintenance`], [`MaintenanceReport`], [`Pruning`] |
@@ -37,7 +37,7 @@ pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::grants::{RoleKind, grant_script};
 pub use pm_core::machine::{Enqueued, MaintenanceReport};
 pub use pm_core::op::{
-    AttemptRecord, Change, Count, Head, JobFilter, JobMatch, Precondition, QueueActivity, QueueSummary, TableSize,
+    AttemptRecord, Change, Count, Head, JobFilter, Precondition, QueueActivity, QueueSummary, TableSize,
 };
 pub use pm_core::{
     Advice, Backoff, Codec, Cron, Ending, EnqueueOptions, Failure, IdSuffix, InitialState, JobMetadata, KeyHold, Lease,

@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lease = i64::from_be_bytes(random()?) & i64::MAX;
     let claim = Claim { lines: vec![line], limit: 10, lease, worker: "core_alone".to_owned(), due_bound: None };
     for claimed in database.run(claim)?.jobs {
-        println!("{} to do: {}", claimed.lease.job, String::from_utf8_lossy(&claimed.payload));
+        println!("{} to do: {}", claimed.lease.job, String::from_utf8_lossy(claimed.payload()));
         let item = SettleItem { lease: claimed.lease, verdict: Verdict::Commit, state: State::Finished, delay: None };
         // `missed` lists the jobs that another worker has leased or another transaction has locked.
         let unsettled = database.run(Settle { items: &[item], passes: false })?;

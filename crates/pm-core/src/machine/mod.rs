@@ -72,7 +72,7 @@ pub use batcher::Batcher;
 pub use maintenance::{Maintenance, MaintenanceOptions, MaintenanceReport, MaintenanceRequest};
 pub use producer::{EnqueueKind, EnqueueLock, Enqueued, Producer, ProducerEvent, ProducerRequest};
 pub use timer::Timer;
-pub use worker::{SentClaim, SentExtend, TakenJob, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
+pub use worker::{SentClaim, SentExtend, Worker, WorkerEvent, WorkerOptions, WorkerRequest};
 
 use crate::{Error, Failure, Instant, Plan, Rows};
 use std::fmt;

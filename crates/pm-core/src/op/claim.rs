@@ -4,8 +4,7 @@ use super::{RetryColumns, each, odd, only};
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Parameter, Rows, Value, column, columns};
-use crate::{Backoff, ClaimedJob, Codec, Error, Lease, Operation, Params, StatementId, Timestamp};
-use bytes::Bytes;
+use crate::{Backoff, ClaimedJob, Error, Lease, LeasedColumns, Operation, Params, StatementId, Timestamp};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -55,7 +54,7 @@ pub struct ClaimReply {
 impl ClaimReply {
     /// Returns whether the claim stopped at a limit, so that its lines may have more ready jobs.
     pub(crate) fn is_full(&self, claim: &Claim) -> bool {
-        let bytes: usize = self.jobs.iter().map(|job| job.payload.len()).sum();
+        let bytes: usize = self.jobs.iter().map(|job| job.payload().len()).sum();
         self.jobs.len() >= claim.limit || bytes >= Claim::MAX_BYTES
     }
 }
@@ -101,17 +100,18 @@ impl Operation for Claim {
                     reply.queues.push(QueueReading { queue_id, paused, lease: from_ms(lease_ms), backoff });
                     reply.next_due = due_ms.map(from_ms);
                 }
-                (Some(id), _, unreadable_ms, Some(job)) => {
+                (Some(id), _, unreadable_ms, Some(columns)) => {
                     let lease = Lease { job: id, number: self.lease };
-                    reply.jobs.push(job.claimed(lease, queue_id, unreadable_ms, retries));
+                    let (unreadable_for, retry) = (unreadable_ms.map(from_ms), retries.overrides());
+                    reply.jobs.push(ClaimedJob { lease, queue_id, unreadable_for, retry, columns });
                 }
                 _ => return Err(odd::<Self>("neither a queue nor a job")),
             }
         }
         let rank = |job: &ClaimedJob| {
-            self.lines.iter().position(|line| (line.queue_id, line.priority) == (job.queue_id, job.priority))
+            self.lines.iter().position(|line| (line.queue_id, line.priority) == (job.queue_id, job.columns.priority))
         };
-        reply.jobs.sort_by_cached_key(|job| (rank(job), job.seq));
+        reply.jobs.sort_by_cached_key(|job| (rank(job), job.columns.seq));
         Ok(reply)
     }
 }
@@ -127,47 +127,6 @@ columns! {
         pub retries: RetryColumns,
         pub due_ms: Option<i64>,
         pub job: Option<LeasedColumns>,
-    }
-
-    /// The other columns of a leased job.
-    pub struct LeasedColumns {
-        pub priority: i32,
-        pub seq: i64,
-        pub attempt: u32,
-        pub retry_count: u32,
-        pub created_at: Timestamp,
-        pub codec: Codec,
-        pub description: Option<String>,
-        pub key: Option<String>,
-        pub payload: Option<Bytes>,
-    }
-}
-
-impl LeasedColumns {
-    pub(super) fn claimed(
-        self,
-        lease: Lease,
-        queue_id: i32,
-        unreadable_ms: Option<i64>,
-        retries: RetryColumns,
-    ) -> ClaimedJob {
-        let LeasedColumns { priority, seq, attempt, retry_count, created_at, codec, description, key, payload } = self;
-        ClaimedJob {
-            lease,
-            queue_id,
-            priority,
-            seq,
-            attempt,
-            retry_count,
-            created_at,
-            codec,
-            description,
-            key,
-            // A missing payload cannot be decoded either. The job is offered again later, and the claim goes on.
-            payload: payload.unwrap_or_default(),
-            unreadable_for: unreadable_ms.map(from_ms),
-            retry: retries.overrides(),
-        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Fetching one job by its id.
 
-use super::{LeasedColumns, RetryColumns, all, odd};
+use super::{RetryColumns, all, odd};
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Rows, Value, columns};
-use crate::{Backoff, ClaimedJob, Error, Lease, Operation, Params, StatementId};
+use crate::{Backoff, ClaimedJob, Error, Lease, LeasedColumns, Operation, Params, StatementId, TakenJob};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -18,22 +18,10 @@ pub struct FetchJob {
     pub worker: String,
 }
 
-/// A job fetched by its id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FetchedJob {
-    /// The job.
-    pub job: ClaimedJob,
-    /// The name of its queue.
-    pub queue: String,
-    /// The length of the lease.
-    pub length: Duration,
-    /// How its queue retries soft failures.
-    pub backoff: Backoff,
-}
-
 impl Operation for FetchJob {
     type Row = FetchRow;
-    type Output = Option<FetchedJob>;
+    /// The job, the length of its lease, and how its queue retries soft failures.
+    type Output = Option<(TakenJob, Duration, Backoff)>;
     const DECLARATION: Declaration =
         Declaration::hot(StatementId::FetchJob, include_str!("fetch_job.sql"), roles::WORK).human_text(2);
 
@@ -41,7 +29,7 @@ impl Operation for FetchJob {
         vec![Value::Uuid(self.lease.job), Value::Int8(self.lease.number), Value::Text(&self.worker)]
     }
 
-    fn interpret(&self, rows: &Rows) -> Result<Option<FetchedJob>, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<Self::Output, Error> {
         let (mut of_queue, mut fetched) = (None, None);
         for row in all::<Self>(rows)? {
             let FetchRow { id, queue_id, name, lease_ms, retries, job } = row;
@@ -50,13 +38,17 @@ impl Operation for FetchJob {
                     let backoff = retries.of_queue().ok_or_else(|| odd::<Self>("a queue without settings"))?;
                     of_queue = Some((name, from_ms(lease_ms), backoff));
                 }
-                (Some(_), _, unreadable_ms, Some(job)) => {
-                    fetched = Some(job.claimed(self.lease, queue_id, unreadable_ms, retries));
+                (Some(_), _, unreadable_ms, Some(columns)) => {
+                    let (unreadable_for, retry) = (unreadable_ms.map(from_ms), retries.overrides());
+                    fetched = Some(ClaimedJob { lease: self.lease, queue_id, unreadable_for, retry, columns });
                 }
                 _ => return Err(odd::<Self>("neither a queue nor a job")),
             }
         }
-        Ok(of_queue.zip(fetched).map(|((queue, length, backoff), job)| FetchedJob { job, queue, length, backoff }))
+        Ok(of_queue.zip(fetched).map(|((queue, length, backoff), job)| {
+            let queue = queue.into();
+            (TakenJob { job, queue }, length, backoff)
+        }))
     }
 }
 

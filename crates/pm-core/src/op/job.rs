@@ -148,21 +148,9 @@ pub struct ResolveSuffix {
     pub newest: Option<usize>,
 }
 
-columns! {
-    /// A job whose id ends in a suffix.
-    pub struct JobMatch {
-        /// Its id.
-        pub id: Uuid,
-        /// The name of its queue.
-        pub queue: String as "name",
-        /// Its state.
-        pub state: State,
-    }
-}
-
 impl Operation for ResolveSuffix {
-    type Row = JobMatch;
-    type Output = Vec<JobMatch>;
+    type Row = JobMetadata;
+    type Output = Vec<JobMetadata>;
     const DECLARATION: Declaration =
         Declaration::operator(StatementId::ResolveSuffix, include_str!("resolve_suffix.sql"), roles::READ);
 
@@ -170,7 +158,7 @@ impl Operation for ResolveSuffix {
         vec![Value::Text(self.suffix.digits()), self.newest.param()]
     }
 
-    fn interpret(&self, rows: &Rows) -> Result<Vec<JobMatch>, Error> {
+    fn interpret(&self, rows: &Rows) -> Result<Vec<JobMetadata>, Error> {
         all::<Self>(rows)
     }
 }

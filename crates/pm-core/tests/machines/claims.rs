@@ -144,7 +144,7 @@ fn a_claim_that_did_not_run_is_retried_with_pauses() {
         rig.fault(StatementId::Claim, Fault::Fails(failure), 5);
         assert!(rig.next().is_none());
         rig.run_for(ms(1_700));
-        assert_eq!(rig.next().unwrap().job.retry_count, 0);
+        assert_eq!(rig.next().unwrap().job.columns.retry_count, 0);
         let times = rig.times(StatementId::Claim);
         assert_eq!(times.len(), 6);
         let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
@@ -280,13 +280,13 @@ fn jobs_of_higher_priority_that_arrive_later_are_handed_out_first() {
     let high = rig.database.add_job(1, 5, None);
     rig.worker.handle_wake_up("a", 5, rig.now);
     while rig.index_of(StatementId::Claim).is_none() {
-        assert_eq!(rig.next().unwrap().job.priority, 0);
+        assert_eq!(rig.next().unwrap().job.columns.priority, 0);
         rig.pump();
     }
     assert!(rig.worker.has_job(), "a prefetched job of priority 0 is left");
     rig.run_for(ms(10));
     assert_eq!(rig.next().unwrap().job.lease.job, high);
-    assert_eq!(rig.next().unwrap().job.priority, 0);
+    assert_eq!(rig.next().unwrap().job.columns.priority, 0);
 }
 
 #[test]
@@ -367,5 +367,5 @@ fn an_idle_worker_claims_again_when_the_lease_of_another_worker_expires() {
     rig.run_for(ms(9_500));
     assert_eq!(rig.database.job(job).state, IN_PROGRESS);
     rig.run_for(ms(700));
-    assert_eq!(rig.next().unwrap().job.retry_count, 1);
+    assert_eq!(rig.next().unwrap().job.columns.retry_count, 1);
 }

@@ -25,7 +25,7 @@ fn a_tick_is_fired_on_time_and_its_job_is_claimed() {
     assert!(rig.next().is_none());
     rig.run_for(ms(10_200));
     let taken = rig.wait_next();
-    assert_eq!(taken.job.key.as_deref(), Some("s@1970-01-01T00:01:00Z"));
+    assert_eq!(taken.job.columns.key.as_deref(), Some("s@1970-01-01T00:01:00Z"));
     assert_eq!(rig.database.fired("s"), keys("s", 1..=1));
     let sent = rig.times(StatementId::FireSchedules);
     assert!(sent[0] >= at(MINUTE_MS) && sent[0].since(at(MINUTE_MS)) < ms(100), "{sent:?}");

@@ -2,10 +2,10 @@
 
 use super::database::rows_of;
 use super::rig::{Rig, Seeded, kind_of, ms, options};
-use pm_core::machine::{Entropy, Machine, Producer, ProducerEvent, TakenJob, WorkerOptions};
+use pm_core::machine::{Entropy, Machine, Producer, ProducerEvent, WorkerOptions};
 use pm_core::{
-    Catalog, EnqueueOptions, Instant, NewJob, QueueName, Reason, Rows, SchemaName, StatementId, Timestamp, Type, Value,
-    Verdict,
+    Catalog, EnqueueOptions, Instant, NewJob, QueueName, Reason, Rows, SchemaName, StatementId, TakenJob, Timestamp,
+    Type, Value, Verdict,
 };
 use proptest::prelude::*;
 use uuid::Uuid;

@@ -5,9 +5,9 @@
 
 use super::database::{FINISHED, IN_PROGRESS, timestamp};
 use super::rig::{Logged, Rig, Seeded, Sent, kind_of, ms};
-use pm_core::machine::{Entropy, Request, RequestId, TakenJob, WorkerOptions};
+use pm_core::machine::{Entropy, Request, RequestId, WorkerOptions};
 use pm_core::op::Notification;
-use pm_core::{Failure, Instant, QueueName, Reason, StatementId, Verdict};
+use pm_core::{Failure, Instant, QueueName, Reason, StatementId, TakenJob, Verdict};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::BTreeSet;

@@ -44,7 +44,7 @@ fn a_worker_that_only_settles_does_not_poll() {
     let backoff = pm_core::Backoff::new(vec![ms(0), ms(500)], 3, 0).unwrap();
     for retry_count in [0, 1] {
         let mut job = rig.database.fetch(1, rig.now);
-        job.retry_count = retry_count;
+        job.columns.retry_count = retry_count;
         rig.worker.adopt(&job, rig.now, ms(10_000), &backoff, rig.now);
         rig.worker.settle(job.lease, Verdict::SoftFail(Reason::new("no")), rig.now, 0);
         rig.run_for(ms(3_000));
@@ -198,7 +198,7 @@ fn a_reap_that_finds_only_locked_jobs_is_retried_after_growing_pauses() {
     assert!(times.len() > 10, "{pauses:?}");
     rig.database.reaps_nothing = false;
     rig.run_for(ms(2_100));
-    assert_eq!(rig.wait_next().job.retry_count, 1, "it is reaped once it is not locked");
+    assert_eq!(rig.wait_next().job.columns.retry_count, 1, "it is reaped once it is not locked");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use super::database::Database;
 use pm_core::machine::{
-    Entropy, Machine, Request, RequestId, TakenJob, Trouble, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
+    Entropy, Machine, Request, RequestId, Trouble, Worker, WorkerEvent, WorkerOptions, WorkerRequest,
 };
-use pm_core::{Failure, Instant, Lease, Plan, QueueName, Rows, StatementId, Value, Verdict, trusted_for};
+use pm_core::{Failure, Instant, Lease, Plan, QueueName, Rows, StatementId, TakenJob, Value, Verdict, trusted_for};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;

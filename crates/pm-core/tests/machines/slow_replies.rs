@@ -2,8 +2,8 @@
 
 use super::database::{FINISHED, PENDING};
 use super::rig::{Fault, Rig, ms, options};
-use pm_core::machine::{TakenJob, Trouble, WorkerOptions};
-use pm_core::{Error, Failure, Instant, StatementId, Verdict};
+use pm_core::machine::{Trouble, WorkerOptions};
+use pm_core::{Error, Failure, Instant, StatementId, TakenJob, Verdict};
 use std::time::Duration;
 
 /// Returns a rig whose replies take `latency`, on a queue with this lease.

@@ -2,7 +2,7 @@
 
 use super::Work;
 use super::tables::{AttemptRow, FINISHED, IN_PROGRESS, JobRow, PENDING};
-use pm_core::op::{AttemptRecord, BulkRow, JobMatch, StoredPayload};
+use pm_core::op::{AttemptRecord, BulkRow, StoredPayload};
 use pm_core::{Codec, Ending, JobMetadata, State};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -87,10 +87,7 @@ impl Work<'_> {
         let suffix = suffix.unwrap_or_default();
         let recent = self.tables.job.values().rev().take(newest.map_or(usize::MAX, |newest| newest as usize));
         let fitting = recent.filter(|job| job.id.simple().to_string().ends_with(&suffix));
-        let matched = |job: &JobRow| {
-            Some(JobMatch { id: job.id, queue: self.queue_of(job)?.to_owned(), state: self.tables.shown(job) })
-        };
-        self.add_all(fitting.filter_map(matched).take(11).collect());
+        self.add_all(fitting.filter_map(|job| self.shown(job)).take(11).collect());
     }
 
     pub(super) fn attempts(&mut self) {

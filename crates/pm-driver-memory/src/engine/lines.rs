@@ -2,8 +2,8 @@
 
 use super::tables::{FrontierRow, IN_PROGRESS, JobRow, PENDING, QueueRow};
 use super::{Work, later, ms_until};
-use pm_core::op::{Claim, ClaimRow, FetchRow, HeadRow, LeasedColumns, PollRow, PromoteRow};
-use pm_core::{Codec, QueueSettings, Timestamp};
+use pm_core::op::{Claim, ClaimRow, FetchRow, HeadRow, PollRow, PromoteRow};
+use pm_core::{Codec, LeasedColumns, QueueSettings, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use uuid::Uuid;

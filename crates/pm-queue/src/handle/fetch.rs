@@ -3,7 +3,7 @@
 use crate::sending::Link;
 use crate::worker::Worker;
 use crate::{Error, ErrorKind, JobAck, PendingJob, Queue};
-use pm_core::op::{FetchJob, FetchedJob, ReleaseClaim};
+use pm_core::op::{FetchJob, ReleaseClaim};
 use pm_core::{Class, Failure, Lease, Operation, trusted_for};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ async fn fetched<T: DeserializeOwned + 'static>(
     let (lease, sent_at) = (fetch.lease, link.now());
     let rows = link.send(&fetch.plan()).await.map_err(|failure| release_if_unknown(failure, lease, worker, link))?;
     let fetched = fetch.interpret(&rows).inspect_err(|_| release_lost_claim(lease, worker, link))?;
-    let Some(FetchedJob { job, queue, length, backoff }) = fetched else { return Ok(None) };
+    let Some((taken, length, backoff)) = fetched else { return Ok(None) };
     if sent_at + trusted_for(length) <= link.now() {
         release_lost_claim(lease, worker, link);
         let took = link.now().since(sent_at);
@@ -70,7 +70,7 @@ async fn fetched<T: DeserializeOwned + 'static>(
         return Err(Error::new(ErrorKind::Unavailable, message));
     }
     let is_running = worker.update(|state| {
-        state.machine.adopt(&job, sent_at, length, &backoff, link.now());
+        state.machine.adopt(&taken.job, sent_at, length, &backoff, link.now());
         !state.has_ended
     });
     if !is_running {
@@ -79,9 +79,10 @@ async fn fetched<T: DeserializeOwned + 'static>(
         drop(link.run(ReleaseClaim { lease: lease.number }).await);
         return Err(Error::closed());
     }
-    let ack = JobAck::new(worker.clone(), link.clone(), lease, job.attempt);
-    match crate::codec::decode(job.codec, job.payload.clone()) {
-        Ok(payload) => Ok(Some(PendingJob::new(payload, job, queue.into(), ack))),
+    let columns = &taken.job.columns;
+    let ack = JobAck::new(worker.clone(), link.clone(), lease, columns.attempt);
+    match crate::codec::decode(columns.codec, taken.job.payload().clone()) {
+        Ok(payload) => Ok(Some(PendingJob::new(payload, taken, ack))),
         Err(problem) => {
             ack.release().detach();
             let message = format!("the payload of job {} cannot be read: {problem}", lease.job);

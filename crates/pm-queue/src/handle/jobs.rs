@@ -2,9 +2,7 @@
 
 use crate::codec::RawPayload;
 use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
-use pm_core::op::{
-    AttemptRecord, Attempts, CopyJob, Head, Job, JobMatch, ListJobs, NextJobs, Payload, ResolveSuffix, Settings,
-};
+use pm_core::op::{AttemptRecord, Attempts, CopyJob, Head, Job, ListJobs, NextJobs, Payload, ResolveSuffix, Settings};
 use pm_core::{IdSuffix, JobMetadata, QueueName, State};
 use uuid::Uuid;
 
@@ -103,11 +101,10 @@ impl Queue {
     /// # Errors
     ///
     /// `Invalid` when `suffix` is not 1 to 32 hex digits.
-    pub async fn resolve_ids(&self, suffix: &str) -> Result<Vec<JobMatch>, Error> {
+    pub async fn resolve_ids(&self, suffix: &str) -> Result<Vec<JobMetadata>, Error> {
         let suffix = IdSuffix::new(suffix)?;
         if let Some(id) = suffix.whole_id() {
-            let job = self.get_job(id).await?;
-            return Ok(job.map(|job| JobMatch { id, queue: job.queue, state: job.state }).into_iter().collect());
+            return Ok(self.get_job(id).await?.into_iter().collect());
         }
         let recent = self.run(ResolveSuffix { suffix: suffix.clone(), newest: Some(NEWEST_JOBS) }).await?;
         match recent.is_empty() {
@@ -122,7 +119,7 @@ impl Queue {
     /// # Errors
     ///
     /// `Invalid` when `suffix` is not 1 to 32 hex digits.
-    pub async fn resolve_ids_among_all(&self, suffix: &str) -> Result<Vec<JobMatch>, Error> {
+    pub async fn resolve_ids_among_all(&self, suffix: &str) -> Result<Vec<JobMetadata>, Error> {
         let suffix = IdSuffix::new(suffix)?;
         match suffix.whole_id() {
             Some(_) => self.resolve_ids(suffix.digits()).await,

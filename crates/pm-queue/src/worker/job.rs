@@ -1,7 +1,7 @@
 //! The jobs that handlers get.
 
 use crate::JobAck;
-use pm_core::{ClaimedJob, Codec, Timestamp};
+use pm_core::{Codec, LeasedColumns, TakenJob, Timestamp};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -41,18 +41,11 @@ pub struct PendingMetadata {
 }
 
 impl<T> PendingJob<T> {
-    pub(crate) fn new(payload: T, job: ClaimedJob, queue: Arc<str>, ack: JobAck) -> Self {
-        let metadata = PendingMetadata {
-            id: job.lease.job,
-            queue,
-            priority: job.priority,
-            attempt: job.attempt,
-            retry_count: job.retry_count,
-            created_at: job.created_at,
-            codec: job.codec,
-            description: job.description,
-            key: job.key,
-        };
+    pub(crate) fn new(payload: T, TakenJob { job, queue }: TakenJob, ack: JobAck) -> Self {
+        let LeasedColumns { priority, attempt, retry_count, created_at, codec, description, key, .. } = job.columns;
+        let id = job.lease.job;
+        let metadata =
+            PendingMetadata { id, queue, priority, attempt, retry_count, created_at, codec, description, key };
         PendingJob { payload, metadata, ack }
     }
 

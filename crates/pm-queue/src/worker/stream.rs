@@ -4,8 +4,7 @@ use crate::sending::Link;
 use crate::worker::{JobAck, LocalWorkers, PendingJob, Worker};
 use crate::{Error, ErrorKind};
 use futures_util::Stream;
-use pm_core::Reason;
-use pm_core::machine::TakenJob;
+use pm_core::{Reason, TakenJob};
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -99,10 +98,10 @@ fn decoded<T: DeserializeOwned + 'static>(
     worker: &Arc<Worker>,
     link: &Arc<Link>,
 ) -> Result<PendingJob<T>, Error> {
-    let TakenJob { job, queue } = taken;
-    let ack = JobAck::new(worker.clone(), link.clone(), job.lease, job.attempt);
-    match crate::codec::decode(job.codec, job.payload.clone()) {
-        Ok(payload) => Ok(PendingJob::new(payload, job, queue, ack)),
+    let job = &taken.job;
+    let ack = JobAck::new(worker.clone(), link.clone(), job.lease, job.columns.attempt);
+    match crate::codec::decode(job.columns.codec, job.payload().clone()) {
+        Ok(payload) => Ok(PendingJob::new(payload, taken, ack)),
         Err(problem) => {
             let message = format!("the payload of job {} cannot be read: {problem}", job.lease.job);
             let ack = ack.of_unreadable(Reason::new(&message));

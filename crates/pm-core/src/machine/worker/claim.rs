@@ -8,7 +8,7 @@ use super::options::MAX_BATCH;
 use crate::machine::chore::Chore;
 use crate::machine::{Entropy, Reply, Timer, Trouble, interpret, retry_delay};
 use crate::op::{Claim, ClaimReply, Notification};
-use crate::{Backoff, ClaimedJob, Class, Error, Instant, Lease, Operation, RetryPolicy};
+use crate::{Backoff, ClaimedJob, Class, Error, Instant, Lease, Operation, RetryPolicy, TakenJob};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +18,6 @@ use std::time::Duration;
 const UNSTARTED_FOR: Duration = Duration::from_secs(5);
 /// After this many claims in a row that took too long, the user gets an error.
 const MIN_SLOW_CLAIMS: u32 = 3;
-
-/// A job that was handed out to a handler.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenJob {
-    /// The job.
-    pub job: ClaimedJob,
-    /// The name of its queue when it was claimed.
-    pub queue: Arc<str>,
-}
 
 /// A job that was claimed and not started.
 #[derive(Debug)]
@@ -74,7 +65,7 @@ impl Claims {
     }
 
     fn buffered_bytes(&self) -> usize {
-        self.buffer.iter().map(|job| job.taken.job.payload.len()).sum()
+        self.buffer.iter().map(|job| job.taken.job.payload().len()).sum()
     }
 
     fn watch_buffer(&mut self) {
@@ -311,7 +302,8 @@ impl Worker {
             self.release(&job.lease, now);
             return false;
         }
-        let index = self.claims.buffer.partition_point(|other| other.taken.job.priority >= job.priority);
+        let index =
+            self.claims.buffer.partition_point(|other| other.taken.job.columns.priority >= job.columns.priority);
         self.claims.buffer.insert(index, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
         true
     }

@@ -58,7 +58,7 @@ impl Leased {
         now: Instant,
     ) -> Self {
         Leased {
-            retry_count: job.retry_count,
+            retry_count: job.columns.retry_count,
             unreadable_for: job.unreadable_for,
             backoff,
             length,
@@ -296,7 +296,7 @@ mod tests {
 
     fn leases(heartbeat: Option<u64>) -> Leases {
         let mut leases = Leases::default();
-        let job = ClaimedJob::for_tests(LEASE);
+        let job = ClaimedJob::for_tests(LEASE, 1);
         leases.insert(LEASE, Leased::new(at(0), Duration::from_secs(60), &job, Arc::new(Backoff::default()), at(0)));
         assert_eq!(leases.next_due(), None, "nothing is due before a job starts");
         leases.start(LEASE, at(0), heartbeat.map(Duration::from_secs));

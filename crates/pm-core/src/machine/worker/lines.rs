@@ -102,8 +102,8 @@ impl Lines {
     /// Records the reply to a claim. Lines that are certainly empty become inactive.
     pub(super) fn handle_claimed(&mut self, sent: &SentClaim, reply: &ClaimReply, now: Instant) {
         for job in &reply.jobs {
-            let line = self.lines.entry((job.queue_id, job.priority)).or_default();
-            line.position = line.position.max(job.seq);
+            let line = self.lines.entry((job.queue_id, job.columns.priority)).or_default();
+            line.position = line.position.max(job.columns.seq);
         }
         self.was_full = reply.is_full(&sent.claim);
         if sent.from_start {
@@ -147,7 +147,7 @@ mod tests {
 
     fn reply(queue_id: i32, positions: impl IntoIterator<Item = i64>) -> ClaimReply {
         let lease = Lease { job: Uuid::nil(), number: 7 };
-        let job = |seq| ClaimedJob { queue_id, seq, ..ClaimedJob::for_tests(lease) };
+        let job = |seq| ClaimedJob { queue_id, ..ClaimedJob::for_tests(lease, seq) };
         ClaimReply { queues: Vec::new(), next_due: None, jobs: positions.into_iter().map(job).collect() }
     }
 

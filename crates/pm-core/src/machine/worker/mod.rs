@@ -16,7 +16,6 @@ mod poll_interval;
 mod queues;
 mod settle;
 
-pub use claim::TakenJob;
 pub use events::WorkerEvent;
 pub use extend::SentExtend;
 pub use lines::SentClaim;
