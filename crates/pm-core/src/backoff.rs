@@ -120,7 +120,7 @@ impl RetryPolicy {
 
     /// Returns the backoff of a job with this policy on a queue with the backoff `queue`. Values out of range, which pm
     /// never writes, are ignored.
-    pub(crate) fn on(&self, queue: &Backoff) -> Backoff {
+    pub fn on(&self, queue: &Backoff) -> Backoff {
         let table = self.backoff.clone().unwrap_or_else(|| queue.table.clone());
         let max_retries = self.max_retries.unwrap_or(queue.max_retries);
         let jitter = self.jitter_percent.unwrap_or(queue.jitter_percent);

@@ -1,10 +1,11 @@
 //! Rendering of statements: shared parts and the schema's name are substituted, and comments are removed.
 
-use crate::SchemaName;
+use crate::wire::{Column, Columns};
+use crate::{LeasedColumns, QueueSettings, SchemaName};
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use those below it.
-const PARTS: [(&str, &str); 32] = [
+const PARTS: [(&str, &str); 29] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("bulk_targets", include_str!("op/bulk_targets.sql")),
@@ -16,7 +17,7 @@ const PARTS: [(&str, &str); 32] = [
     ("lapsed_keys", include_str!("op/lapsed_keys.sql")),
     ("new_frontier", include_str!("op/new_frontier.sql")),
     ("bulk_outcome", include_str!("op/bulk_outcome.sql")),
-    // The columns of a leased `job` in the order of the reply, what they are in a row about a queue, and their names.
+    // The columns of a leased `job` in the order of the reply.
     (
         "leased_job",
         "job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt, \
@@ -24,14 +25,6 @@ const PARTS: [(&str, &str); 32] = [
          case when pg_catalog.isfinite(job.unreadable_since) \
          then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms",
     ),
-    (
-        "no_leased_job",
-        "null::pg_catalog.int4 as priority, null::pg_catalog.int8 as seq, null::pg_catalog.int4 as attempt, \
-         null::pg_catalog.int4 as retry_count, null::pg_catalog.timestamptz as created_at, null::pg_catalog.int2 as codec, \
-         null::pg_catalog.text as description, null::pg_catalog.text as key, null::pg_catalog.bytea as payload",
-    ),
-    ("leased_columns", "priority, seq, attempt, retry_count, created_at, codec, description, key, payload"),
-    ("queue_settings", "lease_ms, max_retries, backoff_ms, jitter_percent, retain_ms"),
     // The queues of an enqueue's `item`s that may have idle workers.
     (
         "idle_queues",
@@ -102,9 +95,24 @@ pub(crate) fn with_search_path_check(text: &str) -> String {
     format!("{with} {}{rest}\nlimit (select most from search_path)", bare(SEARCH_PATH))
 }
 
+/// Returns the parts that list the columns of a struct: by name, or as nulls.
+fn lists() -> [(&'static str, String); 3] {
+    let list =
+        |columns: &[Column], shown: fn(&Column) -> String| columns.iter().map(shown).collect::<Vec<_>>().join(", ");
+    let name = |column: &Column| column.name.to_owned();
+    let null = |column: &Column| format!("null::pg_catalog.{} as {}", column.ty.name(), column.name);
+    [
+        ("queue_settings", list(QueueSettings::COLUMNS, name)),
+        ("leased_columns", list(LeasedColumns::COLUMNS, name)),
+        // What the columns of a leased job are in a row about a queue.
+        ("no_leased_job", list(LeasedColumns::COLUMNS, null)),
+    ]
+}
+
 /// Returns `sql` for one schema, without comments.
 pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
     let text = PARTS.iter().fold(bare(sql), |text, (name, part)| substitute(&text, name, &bare(part)));
+    let text = lists().iter().fold(text, |text, (name, list)| substitute(&text, name, list));
     text.replace("{schema}", &format!("\"{schema}\""))
 }
 

@@ -1,7 +1,9 @@
 //! The settings of a queue. They are stored in the database, so that a change needs no deployment.
 
-use crate::wire::columns;
-use crate::{Backoff, Error, RetryPolicy};
+use crate::time::whole_ms;
+use crate::wire::{Parameter, Type, Value, column, columns};
+use crate::{Backoff, Error, Params, RetryPolicy};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 columns! {
@@ -80,22 +82,43 @@ impl SettingsChange {
         *self == Self::default()
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Returns the parameters that stand for the settings, in the order of their columns; null keeps a setting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for the first setting that is out of range.
+    pub(crate) fn params(&self) -> Result<Params<'_>, Error> {
         const YEAR: Duration = Duration::from_secs(366 * 86_400);
-        if let Some(lease) = self.lease
-            && !(Duration::from_millis(100)..=YEAR).contains(&lease)
-        {
-            return Err(Error::invalid(format!("a lease of {lease:?}"), "is not between 100 ms and one year"));
-        }
-        if let Some(Some(retain)) = self.retain
-            && !(Duration::from_secs(60)..=100 * YEAR).contains(&retain)
-        {
-            return Err(Error::invalid(
-                format!("a retention of {retain:?}"),
-                "is not between one minute and 100 years",
-            ));
-        }
-        self.retry.check()
+        self.retry.check()?;
+        let retry = &self.retry;
+        let table = retry.backoff.as_ref().map(|table| column(table, |delay| whole_ms(*delay)));
+        Ok(vec![
+            within("a lease", self.lease, Duration::from_millis(100)..=YEAR, "100 ms and one year")?,
+            retry.max_retries.map(|retries| retries as i32).param(),
+            table.unwrap_or(Value::Null(Type::Int8Array)),
+            retry.jitter_percent.map(i16::from).param(),
+            // A negative retention means for ever.
+            match self.retain {
+                Some(None) => Value::Int8(-1),
+                retain => {
+                    let range = Duration::from_secs(60)..=100 * YEAR;
+                    within("a retention", retain.flatten(), range, "one minute and 100 years")?
+                }
+            },
+        ])
+    }
+}
+
+/// Returns the parameter for a setting that is in its range, which `range_text` describes.
+fn within(
+    name: &str,
+    setting: Option<Duration>,
+    range: RangeInclusive<Duration>,
+    range_text: &str,
+) -> Result<Value<'static>, Error> {
+    match setting.filter(|setting| !range.contains(setting)) {
+        Some(odd) => Err(Error::invalid(format!("{name} of {odd:?}"), format!("is not between {range_text}"))),
+        None => Ok(setting.map_or(Value::Null(Type::Int8), |setting| Value::Int8(whole_ms(setting)))),
     }
 }
 
@@ -120,8 +143,8 @@ mod tests {
             SettingsChange::new().jitter_percent(101),
             SettingsChange::new().retain(Some(ms(59_999))),
         ] {
-            assert!(matches!(change.check(), Err(Error::Invalid { .. })), "{change:?}");
+            assert!(matches!(change.params(), Err(Error::Invalid { .. })), "{change:?}");
         }
-        assert_eq!(SettingsChange::new().lease(ms(100)).retain(None).check(), Ok(()));
+        assert!(SettingsChange::new().lease(ms(100)).retain(None).params().is_ok());
     }
 }

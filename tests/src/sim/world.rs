@@ -9,13 +9,14 @@ use super::owned::Owned;
 use super::pool::passes_locked_jobs;
 use crate::Seed;
 use futures_channel::oneshot;
-use pm_core::{Catalog, SchemaName, StatementId};
+use pm_core::{Backoff, Catalog, SchemaName, StatementId};
 use pm_driver_memory::{Clock, Database};
 use pm_queue::driver::{Failure, Rows, Value};
 use pm_queue::{Timestamp, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// 15 s before 2026-01-01 00:00 UTC: the database's time when a world begins. Ticks come at whole minutes.
 pub(super) const START_US: i64 = 1_767_225_585_000_000;
@@ -219,8 +220,10 @@ impl World {
     pub(super) fn shorten_settings(&self) {
         self.database.change(|tables| {
             for queue in tables.queue.values_mut() {
-                (queue.lease_ms, queue.max_retries) = (self.lease_ms, 3);
-                queue.backoff_ms = vec![0, 500, 2_000];
+                let table = [0, 500, 2_000].map(Duration::from_millis).to_vec();
+                let jitter_percent = queue.settings.backoff.jitter_percent();
+                queue.settings.backoff = Backoff::new(table, 3, jitter_percent).expect("they are in range");
+                queue.settings.lease = Duration::from_millis(self.lease_ms.unsigned_abs());
             }
         });
     }

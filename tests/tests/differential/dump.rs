@@ -119,16 +119,18 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
     let numbers = |numbers: &[i64]| numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let mut rows = Vec::new();
     for queue in tables.queue.values() {
+        let backoff = &queue.settings.backoff;
+        let delays_ms: Vec<_> = backoff.table().iter().map(|delay| delay.as_millis() as i64).collect();
         rows.push(
             [
                 queue.id.to_string(),
                 shown(queue.name.as_ref()),
                 flag(queue.paused),
-                queue.lease_ms.to_string(),
-                queue.max_retries.to_string(),
-                numbers(&queue.backoff_ms),
-                queue.jitter_percent.to_string(),
-                shown(queue.retain_ms),
+                queue.settings.lease.as_millis().to_string(),
+                backoff.max_retries().to_string(),
+                numbers(&delays_ms),
+                backoff.jitter_percent().to_string(),
+                shown(queue.settings.retain.map(|retain| retain.as_millis())),
                 at(queue.idle_until),
             ]
             .join(" | "),

@@ -2,6 +2,7 @@
 
 use crate::duration::parse_duration;
 use crate::error::CommandError;
+use clap::Args;
 use pm_core::op::SetQueue;
 use pm_core::{QueueName, SettingsChange};
 use std::time::Duration;
@@ -34,6 +35,14 @@ pub(crate) struct SettingsArgs {
 struct Retention(Option<Duration>);
 
 impl SettingsArgs {
+    /// Returns the names of the options as a text: `--lease, … and --retain`.
+    pub(crate) fn list() -> String {
+        let command = SettingsArgs::augment_args(clap::Command::new(""));
+        let names = command.get_arguments().filter_map(|option| option.get_long()).map(|name| format!("--{name}"));
+        let names: Vec<_> = names.collect();
+        names.split_last().map(|(last, others)| format!("{} and {last}", others.join(", "))).unwrap_or_default()
+    }
+
     /// Returns the validated change for this queue, `None` when no setting is given. Errors: exit code 2 for a setting
     /// out of range.
     pub(crate) fn change(&self, queue: &QueueName) -> Result<Option<SettingsChange>, CommandError> {

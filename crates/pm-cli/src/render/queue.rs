@@ -57,29 +57,33 @@ pub(super) fn queue_table(queues: &[&QueueSummary]) -> Table {
     ])
 }
 
+/// Returns the settings, each with its name and value for programs, and then as the options of `queue set` take it.
+fn settings(QueueSettings { lease, backoff, retain, .. }: &QueueSettings) -> [[(&'static str, Value); 2]; 5] {
+    let (retries, jitter) = (backoff.max_retries(), backoff.jitter_percent());
+    let (lease_ms, retain_ms) = (whole_ms(*lease), retain.map(whole_ms));
+    let forever = || "forever".to_owned();
+    [
+        [("lease_ms", Value::number(lease_ms)), ("lease", Value::plain(show_duration(*lease)))],
+        [("retries", Value::number(retries)), ("retries", Value::number(retries))],
+        [("backoff_ms", backoff_ms(backoff.table())), ("backoff", show_backoff(backoff.table()))],
+        [("jitter_percent", Value::number(jitter)), ("jitter", Value::plain(format!("{jitter}%")))],
+        // For programs `null` means forever.
+        [
+            ("retain_ms", retain_ms.map(Value::number).into()),
+            ("retain", Value::plain(retain.map_or_else(forever, show_duration))),
+        ],
+    ]
+}
+
 impl Json for QueueSettings {
     fn json(&self) -> Value {
-        Value::named([
-            ("lease_ms", Value::number(whole_ms(self.lease))),
-            ("retries", Value::number(self.backoff.max_retries())),
-            ("backoff_ms", backoff_ms(self.backoff.table())),
-            ("jitter_percent", Value::number(self.backoff.jitter_percent())),
-            // `null` means forever.
-            ("retain_ms", self.retain.map(|retain| Value::number(whole_ms(retain))).into()),
-        ])
+        Value::named(settings(self).map(|[of_programs, _]| of_programs))
     }
 }
 
-/// The settings are shown in the form that the options of `queue set` take.
 impl Show for QueueSettings {
     fn yaml(&self) -> Value {
-        Value::named([
-            ("lease", Value::plain(show_duration(self.lease))),
-            ("retries", Value::number(self.backoff.max_retries())),
-            ("backoff", show_backoff(self.backoff.table())),
-            ("jitter", Value::plain(format!("{}%", self.backoff.jitter_percent()))),
-            ("retain", Value::plain(self.retain.map_or("forever".to_owned(), show_duration))),
-        ])
+        Value::named(settings(self).map(|[_, of_options]| of_options))
     }
 }
 

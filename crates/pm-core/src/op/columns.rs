@@ -42,10 +42,17 @@ impl Columns for RetryPolicy {
     }
 
     fn write(&self, reply: &mut RowsBuilder) {
-        let table = self.backoff.as_ref().map(|table| AnyShape(table.iter().map(|delay| whole_ms(*delay)).collect()));
-        self.max_retries.write(reply);
-        table.write(reply);
-        self.jitter_percent.map(i16::from).write(reply);
+        RetryColumns::from(self.clone()).write(reply);
+    }
+}
+
+impl From<RetryPolicy> for RetryColumns {
+    fn from(RetryPolicy { max_retries, backoff, jitter_percent }: RetryPolicy) -> Self {
+        RetryColumns {
+            max_retries: max_retries.map(|retries| i32::try_from(retries).unwrap_or(i32::MAX)),
+            backoff_ms: backoff.map(|table| AnyShape(table.into_iter().map(whole_ms).collect())),
+            jitter_percent: jitter_percent.map(i16::from),
+        }
     }
 }
 

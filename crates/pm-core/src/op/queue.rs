@@ -2,8 +2,7 @@
 
 use super::{all, at_most_one, only};
 use crate::statement::{Declaration, roles};
-use crate::time::whole_ms;
-use crate::wire::{Parameter, Rows, Type, Value, column, columns};
+use crate::wire::{Parameter, Rows, Value, columns};
 use crate::{Error, Operation, Params, QueueName, QueueSettings, SettingsChange, State, StatementId};
 
 /// Creates a queue, unless one of this name exists, which is left as it is. Returns whether it was created.
@@ -227,7 +226,7 @@ impl SetQueue {
     ///
     /// [`Error::Invalid`] if a setting is out of range.
     pub fn new(name: QueueName, change: SettingsChange) -> Result<Self, Error> {
-        change.check()?;
+        change.params()?;
         Ok(SetQueue { name, change })
     }
 }
@@ -239,17 +238,8 @@ impl Operation for SetQueue {
         Declaration::operator(StatementId::SetQueue, include_str!("set_queue.sql"), roles::OPERATE);
 
     fn params(&self) -> Params<'_> {
-        let SettingsChange { lease, retry, retain } = &self.change;
-        let table = retry.backoff.as_ref().map(|table| column(table, |delay| whole_ms(*delay)));
-        vec![
-            Value::Text(self.name.as_str()),
-            lease.param(),
-            retry.max_retries.map(|retries| retries as i32).param(),
-            table.unwrap_or(Value::Null(Type::Int8Array)),
-            retry.jitter_percent.map(i16::from).param(),
-            // A negative retention means for ever.
-            retain.map(|retain| retain.map_or(-1, whole_ms)).param(),
-        ]
+        let settings = self.change.params().expect("`new` has checked the change");
+        [Value::Text(self.name.as_str())].into_iter().chain(settings).collect()
     }
 
     fn interpret(&self, rows: &Rows) -> Result<QueueSettings, Error> {

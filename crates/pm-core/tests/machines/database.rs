@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use pm_core::op::{Claim, CreateQueue, EndJobs, Enqueue, LineCursor, Precondition, Reap, RestartJobs};
 use pm_core::{
-    Catalog, ClaimedJob, Cron, EnqueueOptions, Failure, Instant, Lease, NewJob, Operation, Plan, QueueName, Rows,
-    RunAt, SchemaName, StatementId, Timestamp, Value,
+    Backoff, Catalog, ClaimedJob, Cron, EnqueueOptions, Failure, Instant, Lease, NewJob, Operation, Plan, QueueName,
+    Rows, RunAt, SchemaName, StatementId, Timestamp, Value,
 };
 use pm_driver_memory::{Clock, JobRow, QueueRow, ScheduleRow, Tables};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,11 @@ pub(super) const PENDING: i16 = 0;
 pub(super) const IN_PROGRESS: i16 = 1;
 pub(super) const FINISHED: i16 = 2;
 pub(super) const FAILED: i16 = 3;
+
+/// Returns a backoff with this number of retries and these delays in milliseconds, and without jitter.
+pub(super) fn exact_backoff<const DELAYS: usize>(max_retries: u32, delays_ms: [u64; DELAYS]) -> Backoff {
+    Backoff::new(delays_ms.map(Duration::from_millis).to_vec(), max_retries, 0).expect("they are in range")
+}
 
 /// A number that no lease has.
 const NO_LEASE: i64 = i64::MIN;
@@ -75,8 +80,8 @@ impl Database {
         self.run_now(&CreateQueue { name: queue_name(name), paused: false }.plan());
         let id = self.queue_id(name).expect("it was created");
         self.change_queue(id, |queue| {
-            (queue.lease_ms, queue.max_retries) = (10_000, 3);
-            (queue.backoff_ms, queue.jitter_percent) = (vec![0, 1_000], 0);
+            queue.settings.lease = Duration::from_secs(10);
+            queue.settings.backoff = exact_backoff(3, [0, 1_000]);
         });
         id
     }
@@ -194,7 +199,7 @@ impl Database {
 
     /// Sets the length of the leases of a queue, if it exists.
     pub(super) fn set_lease(&mut self, id: i32, lease: Duration) {
-        self.change_queue(id, |queue| queue.lease_ms = lease.as_millis() as i64);
+        self.change_queue(id, |queue| queue.settings.lease = lease);
     }
 
     /// Returns the jobs in the order of their ids.
@@ -312,7 +317,7 @@ impl Database {
             for job in tables.job.values().filter(|job| job.state == IN_PROGRESS) {
                 let lease = Lease { job: job.id, number: job.lease.expect("a job in progress has a lease") };
                 let end = instant(job.lease_expires_at.expect("a lease ends"));
-                let length = Duration::from_millis(tables.queue[&job.queue_id].lease_ms as u64);
+                let length = tables.queue[&job.queue_id].settings.lease;
                 self.lease_ends.entry(lease).or_insert((end, length)).0 = end;
             }
         });

@@ -3,7 +3,7 @@
 //! The rig checks at every step: no busy loop, one request of each kind in flight, one outcome per request id, no lease
 //! trusted or handed out after its end, bounded claims, sorted locks. These tests check what must hold in the end.
 
-use super::database::{FINISHED, IN_PROGRESS, timestamp};
+use super::database::{FINISHED, IN_PROGRESS, exact_backoff, timestamp};
 use super::rig::{Logged, Rig, Seeded, Sent, kind_of, ms};
 use pm_core::machine::{Entropy, Request, RequestId, WorkerOptions};
 use pm_core::op::Notification;
@@ -132,7 +132,7 @@ impl Scenario {
             // The rig has added the first.
             assert_eq!(if id == 1 { 1 } else { rig.database.add_queue(name) }, id);
             rig.database.change_queue(id, |queue| {
-                (queue.lease_ms, queue.backoff_ms, queue.max_retries) = (1_000, vec![0, 60, 500], 4);
+                (queue.settings.lease, queue.settings.backoff) = (ms(1_000), exact_backoff(4, [0, 60, 500]));
             });
         }
         let (settles, extensions) = (Vec::new(), Vec::new());

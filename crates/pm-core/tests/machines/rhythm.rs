@@ -1,5 +1,6 @@
 //! Timers: polls, promotions, reaps; errors, and shutting down.
 
+use super::database::exact_backoff;
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Trouble, WorkerOptions};
 use pm_core::op::Notification;
@@ -127,7 +128,7 @@ fn a_poll_during_an_empty_claim_is_soon_followed_by_one_that_sets_idle_until() {
 #[test]
 fn a_poll_that_ran_before_a_soft_fail_does_not_hide_its_retry() {
     let mut rig = Rig::new(WorkerOptions { poll_least: ms(5_000), poll_most: ms(5_000), ..options() });
-    rig.database.change_queue(1, |queue| queue.backoff_ms = vec![1_000]);
+    rig.database.change_queue(1, |queue| queue.settings.backoff = exact_backoff(3, [1_000]));
     rig.add_jobs(1);
     let taken = rig.wait_next();
     rig.run_for(ms(1_500));

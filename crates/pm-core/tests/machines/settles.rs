@@ -1,6 +1,6 @@
 //! Settlements: sent again, resolved after lost replies, and reported one by one.
 
-use super::database::{FAILED, FINISHED, PENDING, timestamp};
+use super::database::{FAILED, FINISHED, PENDING, exact_backoff, timestamp};
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::{Trouble, WorkerOptions};
 use pm_core::{Error, Failure, Reason, StatementId, Verdict};
@@ -116,7 +116,7 @@ fn a_failed_outcome_request_does_not_disturb_the_settle_in_flight() {
 #[test]
 fn soft_failures_follow_the_backoff_table_and_the_last_one_is_final() {
     let mut rig = Rig::new(options());
-    rig.database.change_queue(1, |queue| (queue.max_retries, queue.backoff_ms) = (3, vec![0, 3_000, 5_000]));
+    rig.database.change_queue(1, |queue| queue.settings.backoff = exact_backoff(3, [0, 3_000, 5_000]));
     let job = rig.add_jobs(1)[0];
     for (failures, delay) in [(1, 0), (2, 3_000), (3, 5_000)] {
         let taken = rig.wait_next();

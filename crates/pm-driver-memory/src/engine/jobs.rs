@@ -29,7 +29,7 @@ impl Work<'_> {
             priority: job.priority,
             attempt: count(job.attempt),
             retry_count: count(job.retry_count),
-            max_retries: count(job.max_retries.unwrap_or(queue.max_retries)),
+            max_retries: job.max_retries.map_or(queue.settings.backoff.max_retries(), count),
             codec: Codec::from_code(job.codec),
             created_at: job.created_at,
             run_at: job.run_at,

@@ -1,6 +1,6 @@
 //! Settling, extending, reaping and releasing leases.
 
-use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING};
+use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING, QueueRow};
 use super::{Work, later, ms_until};
 use pm_core::op::{ExtendRow, OutcomeRow, ReapRow};
 use std::collections::BTreeSet;
@@ -92,7 +92,7 @@ impl Work<'_> {
         let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
         for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {
             let Some(queue_id) = self.leased(id, lease).map(|job| job.queue_id) else { continue };
-            let length = self.tables.queue.get(&queue_id).map_or(0, |queue| queue.lease_ms);
+            let length = self.tables.queue.get(&queue_id).map_or(0, QueueRow::lease_ms);
             let until = self.tables.job[&id].lease_expires_at.max(Some(later(self.now, length)));
             self.tables.job.entry(id).and_modify(|job| job.lease_expires_at = until);
             let remaining_ms = until.map(|at| ms_until(at, self.now));
@@ -137,10 +137,11 @@ impl Work<'_> {
     fn reap_job(&mut self, id: Uuid, seed: i64) {
         let job = &self.tables.job[&id];
         let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
-        let table = job.backoff_ms.as_ref().unwrap_or(&queue.backoff_ms);
-        let retries_left = job.retry_count < job.max_retries.unwrap_or(queue.max_retries);
-        let base_ms = table.get((job.retry_count as usize).min(table.len() - 1)).copied().filter(|_| retries_left);
-        let jitter = i64::from(job.jitter_percent.unwrap_or(queue.jitter_percent));
+        let backoff = job.retries().overrides().on(&queue.settings.backoff);
+        let (table, retry_count) = (backoff.table(), job.retry_count.unsigned_abs());
+        let base = table[(retry_count as usize).min(table.len() - 1)];
+        let base_ms = (retry_count < backoff.max_retries()).then_some(base.as_millis() as i64);
+        let jitter = i64::from(backoff.jitter_percent());
         let part = (id.as_u64_pair().1 as i64 ^ seed) & 0xF_FFFF;
         let min_spread_ms = |ms| if jitter > 0 && (job.retry_count == 0 || ms == 0) { 2_000 } else { 0 };
         let spread_ms = |ms| i64::max(ms * jitter / 100, min_spread_ms(ms));

@@ -51,7 +51,7 @@ impl Work<'_> {
             id: None,
             queue_id: queue.id,
             paused: Some(queue.paused),
-            lease_ms: Some(queue.lease_ms),
+            lease_ms: Some(queue.lease_ms()),
             retries: queue.retries(),
             due_ms,
             job: None,
@@ -83,7 +83,7 @@ impl Work<'_> {
     /// Leases a job and returns it.
     fn lease(&mut self, id: Uuid, lease: Option<i64>, worker: &Option<String>) -> JobRow {
         let job = self.tables.job.get_mut(&id).expect("it exists");
-        let length = self.tables.queue.get(&job.queue_id).map_or(0, |queue| queue.lease_ms);
+        let length = self.tables.queue.get(&job.queue_id).map_or(0, QueueRow::lease_ms);
         (job.state, job.lease, job.worker) = (IN_PROGRESS, lease, worker.clone());
         job.attempt += 1;
         job.lease_expires_at = Some(later(self.now, length));
@@ -120,7 +120,7 @@ impl Work<'_> {
             id: None,
             queue_id: queue.id,
             name: queue.name.clone(),
-            lease_ms: Some(queue.lease_ms),
+            lease_ms: Some(queue.lease_ms()),
             retries: queue.retries(),
             job: None,
         };
@@ -161,7 +161,7 @@ impl Work<'_> {
             let in_line = self.tables.job.values().filter(|job| job.queue_id == queue.id && job.seq.is_some());
             let priorities: BTreeSet<_> = in_line.map(|job| Reverse(job.priority)).collect();
             let priorities = priorities.into_iter().map(|Reverse(priority)| priority).collect();
-            let QueueSettings { lease, backoff, .. } = queue.settings();
+            let QueueSettings { lease, backoff, .. } = queue.settings.clone();
             let (id, paused) = (queue.id, queue.paused);
             rows.push(PollRow { id, name, paused, lease, backoff, priorities, due_ms, expiry_ms, tick_ms });
         }

@@ -1,6 +1,6 @@
 //! Changing, listing and measuring queues; notifications.
 
-use super::tables::{FAILED, FINISHED, IN_PROGRESS, QueueRow};
+use super::tables::{FAILED, FINISHED, IN_PROGRESS, QueueRow, retries};
 use super::{Work, later, ms_until, taken};
 use pm_core::Failure;
 use pm_core::op::{self, ActivityRow, DeletedQueues, PrunedPage, QueueHealthRow, Resumed, TableSize};
@@ -76,7 +76,7 @@ impl Work<'_> {
             op::QueueRow {
                 name: queue.name.clone().unwrap_or_default(),
                 paused: queue.paused,
-                settings: queue.settings(),
+                settings: queue.settings.clone(),
                 pending: ready + waiting,
                 paused_jobs,
                 in_progress: jobs(IN_PROGRESS),
@@ -151,24 +151,23 @@ impl Work<'_> {
     }
 
     pub(super) fn settings(&mut self) {
-        if let Some(settings) = self.named_queue().map(|queue| queue.settings()) {
+        if let Some(settings) = self.named_queue().map(|queue| queue.settings.clone()) {
             self.add(settings);
         }
     }
 
     pub(super) fn set_queue(&mut self) {
         let Some(id) = self.named_queue().map(|queue| queue.id) else { return };
-        let (lease, retries) = (self.args.next(), self.args.next());
-        let (backoff, jitter, retain) = (self.args.all(), self.args.next(), self.args.next());
-        let queue = self.tables.queue.get_mut(&id).expect("found above");
-        queue.lease_ms = lease.unwrap_or(queue.lease_ms);
-        queue.max_retries = retries.unwrap_or(queue.max_retries);
-        if !backoff.is_empty() {
-            queue.backoff_ms = backoff;
-        }
-        queue.jitter_percent = jitter.unwrap_or(queue.jitter_percent);
-        queue.retain_ms = retain.or(queue.retain_ms).filter(|ms| *ms >= 0);
-        let settings = queue.settings();
+        let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+        let settings = &mut self.tables.queue.get_mut(&id).expect("found above").settings;
+        settings.lease = self.args.next().map_or(settings.lease, ms);
+        let (max_retries, backoff_ms) = (self.args.next(), self.args.all());
+        let backoff_ms = Some(backoff_ms).filter(|table| !table.is_empty());
+        let retry = retries(max_retries, backoff_ms.as_ref(), self.args.next());
+        settings.backoff = retry.overrides().on(&settings.backoff);
+        let retain_ms: Option<i64> = self.args.next();
+        settings.retain = retain_ms.map_or(settings.retain, |retain| (retain >= 0).then(|| ms(retain)));
+        let settings = settings.clone();
         self.add(settings);
     }
 
@@ -202,7 +201,8 @@ impl Work<'_> {
         for id in &ids {
             let job = &self.tables.job[id];
             let Some(queue) = self.tables.queue.get(&job.queue_id) else { continue };
-            let kept_until = queue.retain_ms.zip(job.ended_at).map(|(ms, ended_at)| later(ended_at, ms));
+            let retain = queue.settings.retain.zip(job.ended_at);
+            let kept_until = retain.map(|(retain, ended_at)| later(ended_at, retain.as_millis() as i64));
             let is_past_retention =
                 of.is_none() && job.state >= FINISHED && kept_until.is_some_and(|until| until < self.now);
             let is_queue_deleted = queue.name.is_none() && of.is_none_or(|of| of == queue.id);

@@ -3,9 +3,8 @@
 use bytes::Bytes;
 use pm_core::op::RetryColumns;
 use pm_core::wire::AnyShape;
-use pm_core::{QueueSettings, State, Timestamp};
+use pm_core::{QueueSettings, RetryPolicy, State, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 use uuid::Uuid;
 
 /// All tables of the database, with names and types as in Postgres, and the simulated locks of another transaction.
@@ -40,11 +39,7 @@ pub struct QueueRow {
     pub id: i32,
     pub name: Option<String>,
     pub paused: bool,
-    pub lease_ms: i64,
-    pub max_retries: i32,
-    pub backoff_ms: Vec<i64>,
-    pub jitter_percent: i16,
-    pub retain_ms: Option<i64>,
+    pub settings: QueueSettings,
     pub idle_until: Option<Timestamp>,
 }
 
@@ -276,33 +271,19 @@ impl Tables {
 
 impl QueueRow {
     pub(crate) fn new(id: i32, name: String, paused: bool) -> Self {
-        let QueueSettings { lease, backoff, .. } = QueueSettings::default();
-        QueueRow {
-            id,
-            name: Some(name),
-            paused,
-            lease_ms: lease.as_millis() as i64,
-            max_retries: backoff.max_retries() as i32,
-            backoff_ms: backoff.table().iter().map(|delay| delay.as_millis() as i64).collect(),
-            jitter_percent: backoff.jitter_percent().into(),
-            retain_ms: None,
-            idle_until: None,
-        }
+        QueueRow { id, name: Some(name), paused, settings: QueueSettings::default(), idle_until: None }
     }
 
-    pub(crate) fn settings(&self) -> QueueSettings {
-        let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
-        let (mut settings, backoff) = (QueueSettings::default(), self.retries().of_queue().unwrap_or_default());
-        (settings.lease, settings.backoff, settings.retain) = (ms(self.lease_ms), backoff, self.retain_ms.map(ms));
-        settings
+    pub(crate) fn lease_ms(&self) -> i64 {
+        self.settings.lease.as_millis() as i64
     }
 
     pub(crate) fn retries(&self) -> RetryColumns {
-        retries(Some(self.max_retries), Some(&self.backoff_ms), Some(self.jitter_percent))
+        RetryPolicy::from(self.settings.backoff.clone()).into()
     }
 }
 
-/// Returns the columns about retries of a queue, a job or a schedule.
+/// Returns the columns about retries of a job or a schedule.
 pub(crate) fn retries(
     max_retries: Option<i32>,
     backoff_ms: Option<&Vec<i64>>,

@@ -215,8 +215,8 @@ impl Auditor {
     fn wrong_reap(&mut self, step: &Step<'_>, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         self.tally.reaped += 1;
         let claimed_at = old.lease.and_then(|lease| self.claimed_at.get(&lease));
-        let max_retries = step.before.queue.get(&old.queue_id).map_or(0, |queue| queue.max_retries);
-        let is_last = old.retry_count >= old.max_retries.unwrap_or(max_retries);
+        let max_retries = step.before.queue.get(&old.queue_id).map_or(0, |queue| queue.settings.backoff.max_retries());
+        let is_last = old.retry_count >= old.max_retries.unwrap_or(max_retries.cast_signed());
         if old.state != IN_PROGRESS || old.lease_expires_at > Some(step.now) {
             Some("reaped before its lease expired")
         } else if new.retry_count != old.retry_count + 1 || (new.state == 3) != is_last {

@@ -136,7 +136,7 @@ impl QueueCommand {
 async fn set(context: &mut Context, args: &SetArgs) -> Result<(), CommandError> {
     let Some(change) = args.settings.change(&args.queue)? else {
         let error = CommandError::usage("no setting given");
-        return Err(error.hint("the settings are --lease, --retries, --backoff, --jitter and --retain"));
+        return Err(error.hint(format!("the settings are {}", SettingsArgs::list())));
     };
     let settings = context.connect().await?.set_queue_settings(args.queue.as_str(), change).await?;
     context.output.document(&settings)
