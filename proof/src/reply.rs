@@ -165,7 +165,8 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
         StatementId::EditJobs => interpret(EditJobs { ids, priority: 3, precondition: Precondition::default() }, rows),
         StatementId::CopyJob => {
             let options = EnqueueOptions::default();
-            interpret(CopyJob { source: id, id: ids[1], queue: name, priority: None, options }, rows)
+            let job = NewJob { id: ids[1], queue: name, payload: Vec::new().into(), options };
+            interpret(CopyJob { source: id, job }, rows)
         }
         _ => false,
     }

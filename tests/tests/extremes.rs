@@ -156,17 +156,9 @@ async fn run_all(transaction: &Transaction<'_>, leased: Uuid) -> Result<(), Stri
     if run(transaction, Job { id: leased }).await?.is_none_or(|job| job.state != State::Finished) {
         return wrong("a commit is not applied");
     }
-    let job =
-        NewJob { id: Uuid::from_u128(1), queue: good.clone(), payload: "1".into(), options: EnqueueOptions::default() };
-    run(transaction, Enqueue { jobs: &[job] }).await?;
-    let copy = CopyJob {
-        source: leased,
-        id: Uuid::from_u128(2),
-        queue: good,
-        priority: None,
-        options: EnqueueOptions::default(),
-    };
-    run(transaction, copy).await?;
+    let job = NewJob { id: Uuid::from_u128(1), queue: good, payload: "1".into(), options: EnqueueOptions::default() };
+    run(transaction, Enqueue { jobs: std::slice::from_ref(&job) }).await?;
+    run(transaction, CopyJob { source: leased, job: NewJob { id: Uuid::from_u128(2), ..job } }).await?;
     Ok(())
 }
 

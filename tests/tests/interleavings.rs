@@ -197,8 +197,8 @@ async fn two_first_copies_at_once_share_one_payload() {
     let fixture = Fixture::new().await;
     let source = fixture.put(1).await;
     let (id, queue) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
-    let copy = CopyJob { source, id, queue, priority: None, options: EnqueueOptions::default() };
-    let late = Halfway::through(&fixture, copy).await;
+    let job = NewJob { id, queue, payload: "".into(), options: EnqueueOptions::default() };
+    let late = Halfway::through(&fixture, CopyJob { source, job }).await;
     let early = fixture.queue.copy_job(source, "tasks", EnqueueOptions::default()).await.unwrap();
     late.finish().await;
     assert_eq!(fixture.column("select refs from pm.payload"), ["3"]);

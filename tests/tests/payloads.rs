@@ -1,7 +1,7 @@
 //! Payloads of every codec and size come out as they went in, and are stored once.
 
 use pm_core::op::{CopyJob, FetchJob};
-use pm_core::{Lease, QueueName};
+use pm_core::{Lease, NewJob, QueueName};
 use pm_driver_tokio_postgres::{Codec, ConnectOptions, EnqueueOptions, OnConflict, Queue, RawPayload, State, Uuid};
 use pm_tests::{Direct, Fixture, LOCK_WAITS, Seed, eventually, run_in, unattended};
 use serde::de::DeserializeOwned;
@@ -166,9 +166,9 @@ async fn a_payload_shared_at_the_last_moment_is_freed_with_its_last_job() {
         let source = fixture.put_with(1, replacing.clone()).await;
         let mut direct = Direct::to(&fixture.database.url()).await;
         let transaction = direct.client.transaction().await.unwrap();
-        let (id, tasks) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
-        run_in(&transaction, CopyJob { source, id, queue: tasks, priority: None, options: EnqueueOptions::default() })
-            .await;
+        let (id, queue) = (Uuid::from_u128(1), QueueName::new("tasks").unwrap());
+        let job = NewJob { id, queue, payload: "".into(), options: EnqueueOptions::default() };
+        run_in(&transaction, CopyJob { source, job }).await;
         let queue = fixture.queue.clone();
         let options = replacing.clone();
         let releasing = tokio::spawn(async move {

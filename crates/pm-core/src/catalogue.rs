@@ -1,7 +1,7 @@
 //! The look-up of statements, by their operations.
 
 use crate::grants::RoleKind;
-use crate::render::{render, with_search_path_check};
+use crate::render::{render_with, with_search_path_check};
 use crate::statement::{ConnectionClass, Declaration, Statement};
 use crate::wire::{Column, Columns};
 use crate::{Operation, SchemaName, StatementId, Type, each_statement, op};
@@ -71,8 +71,9 @@ struct Rendered {
 impl Catalog {
     /// Returns the statements for the tables in `schema`.
     pub fn new(schema: &SchemaName) -> Self {
+        let parts = op::item_parts();
         let rendered = |id: StatementId| {
-            let text = render(id.declaration().sql, schema);
+            let text = render_with(&parts, id.declaration().sql, schema);
             let plain = Statement { id, params: parameter_types(&text), columns: id.columns(), text };
             let text = id.declaration().is_in_transaction.then(|| with_search_path_check(&plain.text));
             Rendered { checked: text.map(|text| Statement { text, ..plain.clone() }), plain }

@@ -131,7 +131,7 @@ mod tests {
         visit(Enqueue { jobs: std::slice::from_ref(&keyless) }.plan());
         visit(EnqueueFresh { jobs: &[keyless] }.plan());
         visit(ReplaceJobs { jobs: std::slice::from_ref(&job) }.plan());
-        visit(CopyJob { source: Uuid::nil(), id: Uuid::nil(), queue, priority: None, options }.plan());
+        visit(CopyJob { source: Uuid::nil(), job }.plan());
         visit(SetSchedule::new(schedule, Timestamp::from_unix_us(0)).unwrap().plan());
         visit(EndJobs::failed(vec![Uuid::nil()], TEXT).plan());
     }

@@ -111,8 +111,13 @@ fn lists() -> [(&'static str, String); 3] {
 
 /// Returns `sql` for one schema, without comments.
 pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
+    render_with(&[], sql, schema)
+}
+
+/// Does the same with further parts, which those of this file may use.
+pub(crate) fn render_with(parts: &[(&'static str, String)], sql: &str, schema: &SchemaName) -> String {
     let text = PARTS.iter().fold(bare(sql), |text, (name, part)| substitute(&text, name, &bare(part)));
-    let text = lists().iter().fold(text, |text, (name, list)| substitute(&text, name, list));
+    let text = lists().iter().chain(parts).fold(text, |text, (name, part)| substitute(&text, name, part));
     text.replace("{schema}", &format!("\"{schema}\""))
 }
 

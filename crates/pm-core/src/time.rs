@@ -40,7 +40,7 @@ impl std::ops::Sub<Duration> for Instant {
 /// A point in time on the database's clock, in microseconds since 1970-01-01 00:00 UTC.
 ///
 /// Due times and the ends of leases are stored as timestamps. Only the database's clock decides about them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
 /// Microseconds from 1970-01-01 to 2000-01-01, the epoch of Postgres.

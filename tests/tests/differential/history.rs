@@ -166,7 +166,8 @@ impl<'a> History<'a> {
                 let (source, id) = (self.id(*job), self.new_id());
                 let mut options = EnqueueOptions::default().initial_state(initial_state(*paused));
                 options.key = key.map(|key| self.key(key));
-                self.run(&CopyJob { source, id, queue: name(*queue), priority: None, options }).await?;
+                let job = NewJob { id, queue: name(*queue), payload: Vec::new().into(), options };
+                self.run(&CopyJob { source, job }).await?;
             }
             _ => {}
         }

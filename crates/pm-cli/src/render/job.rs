@@ -48,13 +48,19 @@ impl Json for JobMetadata {
             ("ended", self.ended_at.and_then(utc).into()),
             ("lease", lease.into()),
             ("worker", self.worker.as_deref().into()),
-            ("key", self.key.as_deref().into()),
-            ("description", self.description.as_deref().into()),
-            ("reason", self.reason.as_deref().into()),
-            ("codec", self.codec.name().into()),
-            ("payload_bytes", Value::number(self.payload_bytes)),
         ])
+        .and(Value::named(texts(self)))
+        .and(Value::named([("codec", self.codec.name().into()), ("payload_bytes", Value::number(self.payload_bytes))]))
     }
+}
+
+/// Returns the texts of a job with their names.
+fn texts(job: &JobMetadata) -> [(&'static str, Value); 3] {
+    [
+        ("key", job.key.as_deref().into()),
+        ("description", job.description.as_deref().into()),
+        ("reason", job.reason.as_deref().into()),
+    ]
 }
 
 impl Json for FullJob {
@@ -104,11 +110,9 @@ impl Show for FullJob {
             ("run_at", job.run_at.map(time).into()),
             ("lease", lease.into()),
             ("ended", job.ended_at.map(time).into()),
-            ("key", job.key.as_deref().into()),
-            ("description", job.description.as_deref().into()),
-            ("reason", job.reason.as_deref().into()),
-            ("attempts", (!self.attempts.is_empty()).then(|| Value::list(attempts)).into()),
         ]);
+        let attempts = (!self.attempts.is_empty()).then(|| Value::list(attempts));
+        let shown = shown.and(Value::present(texts(job))).and(Value::present([("attempts", attempts.into())]));
         // The payload may be null, which is shown.
         let payload = self.payload.clone().map(|payload| ("payload", payload.unwrap_or_else(Value::Text)));
         shown.and(Value::named(payload))

@@ -1,9 +1,10 @@
 //! Copying a job.
 
+use super::enqueue::job_params;
 use super::{odd, only};
 use crate::statement::{Declaration, roles};
-use crate::wire::{Parameter, Rows, Value, columns};
-use crate::{EnqueueOptions, Error, Operation, Params, QueueName, RunAt, StatementId};
+use crate::wire::{Rows, Value, columns};
+use crate::{Error, NewJob, Operation, Params, StatementId};
 use uuid::Uuid;
 
 /// Inserts a new job with the payload of another. The payload is stored once.
@@ -11,16 +12,10 @@ use uuid::Uuid;
 pub struct CopyJob {
     /// The id of the job whose payload is shared.
     pub source: Uuid,
-    /// The id of the new job, chosen by the client, so that a copy sent twice is inserted once.
-    pub id: Uuid,
-    /// The queue of the new job.
-    pub queue: QueueName,
-    /// The priority of the new job; `None` for that of the source.
-    pub priority: Option<i32>,
-    /// The options of the new job. Without a description or a maximum of retries it gets those of the source. Key,
-    /// pause and due time are not copied. The other options have no effect: codec, delays and jitter are those of the
-    /// source, and a key is reserved while the copy is active.
-    pub options: EnqueueOptions,
+    /// The new job. Its own payload, codec, delays and jitter have no effect: they are those of the source. So are the
+    /// priority if it is 0, and the description and the number of retries if it has none. Key, pause and due time are
+    /// not copied. A key is reserved while the copy is active.
+    pub job: NewJob,
 }
 
 impl Operation for CopyJob {
@@ -28,32 +23,16 @@ impl Operation for CopyJob {
     /// The id of the queue.
     type Output = i32;
     const DECLARATION: Declaration =
-        Declaration::operator(StatementId::CopyJob, include_str!("copy_job.sql"), roles::OPERATE).human_text(4);
+        Declaration::operator(StatementId::CopyJob, include_str!("copy_job.sql"), roles::OPERATE).human_text(8);
 
     fn params(&self) -> Params<'_> {
-        let options = &self.options;
-        let (at, delay) = match options.run_at {
-            Some(RunAt::At(at)) => (Some(at), None),
-            Some(RunAt::In(delay)) => (None, Some(delay)),
-            None => (None, None),
-        };
-        vec![
-            Value::Uuid(self.source),
-            Value::Uuid(self.id),
-            Value::Text(self.queue.as_str()),
-            self.priority.param(),
-            options.description.as_deref().param(),
-            options.key.as_deref().param(),
-            options.retry.max_retries.map(|retries| retries as i32).param(),
-            Value::Bool(options.is_paused()),
-            at.param(),
-            delay.param(),
-        ]
+        let item = job_params(std::slice::from_ref(&self.job));
+        item.into_iter().chain([Value::Uuid(self.source)]).collect()
     }
 
     fn interpret(&self, rows: &Rows) -> Result<i32, Error> {
         match only::<Self>(rows)? {
-            CopyRow { outcome: 0, .. } => Err(Error::QueueNotFound(self.queue.to_string())),
+            CopyRow { outcome: 0, .. } => Err(Error::QueueNotFound(self.job.queue.to_string())),
             CopyRow { outcome: 1, .. } => Err(Error::JobNotFound(self.source)),
             CopyRow { outcome: 2, queue_id: Some(queue_id) } => Ok(queue_id),
             CopyRow { outcome, .. } => Err(odd::<Self>(format!("outcome {outcome}"))),

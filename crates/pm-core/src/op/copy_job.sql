@@ -4,19 +4,20 @@
 -- Index: queue (name), job (id), payload (id).
 -- Cost: constant; the first copy of a job moves its payload once.
 -- Outcome: 0 no such queue, 1 no such job, 2 copied, now or before.
-with target_queue as materialized (
-  select id from {schema}.queue where name = $3::pg_catalog.text for key share
+with {items}, target_queue as materialized (
+  select id from {schema}.queue where name = any($2::pg_catalog.text[]) for key share
 ), source as materialized (
   select job.*, job.reserved_key is not null and {key_has_lapsed} as key_has_lapsed
-  from target_queue cross join {schema}.job where job.id = $1::pg_catalog.uuid for no key update of job
+  from target_queue cross join {schema}.job where job.id = {first_after_items}::pg_catalog.uuid for no key update of job
 ), to_copy as materialized (
-  select source.* from source where not exists (select 1 from {schema}.job where job.id = $2::pg_catalog.uuid)
+  select source.* from source where not exists (select 1 from {schema}.job where job.id = any($1::pg_catalog.uuid[]))
 ), wanted_key as materialized (
-  select $2::pg_catalog.uuid as id, target_queue.id as queue_id, $6::pg_catalog.text as key from target_queue cross join to_copy where $6::pg_catalog.text is not null
+  select item.id, target_queue.id as queue_id, item.key from item cross join target_queue cross join to_copy where item.key is not null
 ), changed_here as (
   select id from source
 ), {lapsed_keys}, due as (
-  select coalesce($8::pg_catalog.bool, false) as is_paused, coalesce($9::pg_catalog.timestamptz, pg_catalog.statement_timestamp() + {interval:$10::pg_catalog.int8}) as at
+  select coalesce(item.paused, false) as is_paused, coalesce(item.run_at, pg_catalog.statement_timestamp() + {interval:item.delay_ms}) as at
+  from item
 ), new_payload as (
   insert into {schema}.payload (refs, data) select 2, payload from to_copy where payload_id is null returning id
 ), shared_payload as (
@@ -32,13 +33,13 @@ with target_queue as materialized (
 ), added as (
   insert into {schema}.job (id, queue_id, priority, seq, run_at, paused, codec, payload_id, created_at, description,
                             key, reserved_key, max_retries, backoff_ms, jitter_percent)
-  select $2::pg_catalog.uuid, target_queue.id, coalesce($4::pg_catalog.int4, to_copy.priority),
+  select item.id, target_queue.id, case when item.priority = 0 then to_copy.priority else item.priority end,
          case when due.is_paused or due.at > pg_catalog.statement_timestamp() then null else {next_position} end,
          case when due.is_paused or due.at > pg_catalog.statement_timestamp() then due.at end,
          due.is_paused, to_copy.codec, coalesce(to_copy.payload_id, (select id from new_payload)), pg_catalog.statement_timestamp(),
-         coalesce($5::pg_catalog.text, to_copy.description), $6::pg_catalog.text, $6::pg_catalog.text,
-         coalesce($7::pg_catalog.int4, to_copy.max_retries), to_copy.backoff_ms, to_copy.jitter_percent
-  from to_copy cross join target_queue cross join due
+         coalesce(item.description, to_copy.description), item.key, item.key,
+         coalesce(item.max_retries, to_copy.max_retries), to_copy.backoff_ms, to_copy.jitter_percent
+  from item cross join to_copy cross join target_queue cross join due
   where (select pg_catalog.count(*) from lapsed) >= 0 and (select pg_catalog.count(*) from updated_source) >= 0
   returning id
 )

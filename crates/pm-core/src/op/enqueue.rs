@@ -5,11 +5,75 @@ use crate::statement::{Declaration, roles};
 use crate::time::whole_ms;
 use crate::wire::{Rows, Type, Value, column, columns, optional_column};
 use crate::{Error, KeyHold, NewJob, Operation, Params, Plan, RunAt, State, StatementId};
-use std::time::Duration;
 use uuid::Uuid;
 
-/// The index of the key in the parameters of new jobs with keys.
-const KEY_PARAMS: usize = 9;
+/// A column of the items of an enqueue: a parameter of its statements, and its values.
+struct ItemColumn {
+    name: &'static str,
+    /// Whether the values are stored as they are, in the column of `job` of the same name.
+    is_stored: bool,
+    /// The cast to the type of that column, if it is another one.
+    cast: &'static str,
+    values: fn(&[NewJob]) -> Value<'_>,
+}
+
+/// The columns of an item, in the order of their parameters.
+const ITEM: [ItemColumn; 12] = [
+    ItemColumn::new("id", |jobs| column(jobs, |job| job.id)),
+    ItemColumn::new("queue", |jobs| column(jobs, |job| job.queue.as_str())),
+    ItemColumn::stored("priority", |jobs| column(jobs, |job| job.options.priority)),
+    ItemColumn::new("paused", |jobs| optional_column(jobs, |job| job.options.is_paused().then_some(true))),
+    ItemColumn::new("run_at", |jobs| optional_column(jobs, run_at)),
+    ItemColumn::new("delay_ms", |jobs| optional_column(jobs, delay_ms)),
+    ItemColumn::stored("codec", |jobs| column(jobs, |job| job.options.codec.code())),
+    ItemColumn::stored("payload", |jobs| column(jobs, |job| &job.payload[..])),
+    ItemColumn::stored("description", |jobs| optional_column(jobs, |job| job.options.description.as_deref())),
+    ItemColumn::stored("max_retries", |jobs| optional_column(jobs, max_retries)),
+    ItemColumn {
+        cast: "::pg_catalog.int8[]",
+        ..ItemColumn::stored("backoff_ms", |jobs| optional_column(jobs, backoff_text))
+    },
+    ItemColumn::stored("jitter_percent", |jobs| optional_column(jobs, jitter_percent)),
+];
+
+/// The further columns of an item that may have a key.
+const KEY: [ItemColumn; 2] = [
+    ItemColumn::new("key", |jobs| optional_column(jobs, |job| job.options.key.as_deref())),
+    ItemColumn::new("key_until", |jobs| optional_column(jobs, key_until)),
+];
+
+impl ItemColumn {
+    const fn new(name: &'static str, values: fn(&[NewJob]) -> Value<'_>) -> Self {
+        ItemColumn { name, is_stored: false, cast: "", values }
+    }
+
+    const fn stored(name: &'static str, values: fn(&[NewJob]) -> Value<'_>) -> Self {
+        ItemColumn { is_stored: true, ..Self::new(name, values) }
+    }
+}
+
+/// Returns the parts of statements that follow from the columns of items.
+pub(crate) fn item_parts() -> [(&'static str, String); 8] {
+    let param = |(index, column): (usize, &ItemColumn)| {
+        format!("${}::pg_catalog.{}", index + 1, (column.values)(&[]).ty().name())
+    };
+    let params: Vec<_> = ITEM.iter().chain(&KEY).enumerate().map(param).collect();
+    let (item_params, key_params) = params.split_at(ITEM.len());
+    let stored = |shown: fn(&ItemColumn) -> String| {
+        ITEM.iter().filter(|column| column.is_stored).map(shown).collect::<Vec<_>>().join(", ")
+    };
+    [
+        ("item_params", item_params.join(", ")),
+        ("item_columns", ITEM.map(|column| column.name).join(", ")),
+        ("key_params", key_params.join(", ")),
+        // What is stored of an item (@): the columns of `job`, the values, and both as arguments of a function.
+        ("stored_columns", stored(|column| column.name.to_owned())),
+        ("stored_values", stored(|column| format!("@{}{}", column.name, column.cast))),
+        ("stored_arguments", stored(|column| format!("{0} => {0}{1}", column.name, column.cast))),
+        ("first_after_items", format!("${}", params.len() + 1)),
+        ("second_after_items", format!("${}", params.len() + 2)),
+    ]
+}
 
 /// Inserts jobs without keys. The reply names the items that were not inserted; all others were.
 ///
@@ -53,20 +117,7 @@ impl<'a> Enqueue<'a> {
     }
 
     fn params_of(jobs: &'a [NewJob]) -> Params<'a> {
-        vec![
-            column(jobs, |job| job.id),
-            column(jobs, |job| job.queue.as_str()),
-            column(jobs, |job| job.options.priority),
-            optional_column(jobs, |job| job.options.is_paused().then_some(true)),
-            optional_column(jobs, run_at),
-            optional_column(jobs, delay_ms),
-            column(jobs, |job| job.options.codec.code()),
-            column(jobs, |job| &job.payload[..]),
-            optional_column(jobs, |job| job.options.description.as_deref()),
-            optional_column(jobs, |job| job.options.retry.max_retries.map(|retries| retries as i32)),
-            optional_column(jobs, |job| job.options.retry.backoff.as_deref().map(array_text)),
-            optional_column(jobs, |job| job.options.retry.jitter_percent.map(i16::from)),
-        ]
+        ITEM.iter().map(|column| (column.values)(jobs)).collect()
     }
 }
 
@@ -171,11 +222,7 @@ columns! {
 
 /// Returns the parameters of new jobs, including keys.
 pub(super) fn job_params(jobs: &[NewJob]) -> Params<'_> {
-    let mut params = Enqueue::params_of(jobs);
-    let key = optional_column(jobs, |job| job.options.key.as_deref());
-    let key_until = optional_column(jobs, key_until);
-    params.splice(KEY_PARAMS..KEY_PARAMS, [key, key_until]);
-    params
+    ITEM.iter().chain(&KEY).map(|column| (column.values)(jobs)).collect()
 }
 
 /// Returns the ids of the jobs that may have replaced another job when they were sent before.
@@ -184,10 +231,19 @@ pub(super) fn replacing(jobs: &[NewJob]) -> Value<'_> {
     if ids.is_empty() { Value::Null(Type::UuidArray) } else { Value::UuidArray(ids) }
 }
 
+fn max_retries(job: &NewJob) -> Option<i32> {
+    job.options.retry.max_retries.map(|retries| retries as i32)
+}
+
 /// Returns the delays as the text of an `int8[]`, because `unnest` would flatten an array of arrays.
-fn array_text(table: &[Duration]) -> String {
+fn backoff_text(job: &NewJob) -> Option<String> {
+    let table = job.options.retry.backoff.as_ref()?;
     let delays: Vec<_> = table.iter().map(|delay| whole_ms(*delay).to_string()).collect();
-    format!("{{{}}}", delays.join(","))
+    Some(format!("{{{}}}", delays.join(",")))
+}
+
+fn jitter_percent(job: &NewJob) -> Option<i16> {
+    job.options.retry.jitter_percent.map(i16::from)
 }
 
 fn run_at(job: &NewJob) -> Option<crate::Timestamp> {

@@ -8,10 +8,8 @@ with known as materialized (
   select id, name, idle_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
 ), item as materialized (
   select *
-  from unnest($1::pg_catalog.uuid[], $2::pg_catalog.text[], $3::pg_catalog.int4[], $4::pg_catalog.bool[], $5::pg_catalog.timestamptz[], $6::pg_catalog.int8[], $7::pg_catalog.int2[], $8::pg_catalog.bytea[],
-              $9::pg_catalog.text[], $10::pg_catalog.int4[], $11::pg_catalog.text[], $12::pg_catalog.int2[])
-    with ordinality as item(id, queue, priority, paused, run_at, delay_ms, codec, payload,
-                            description, max_retries, backoff_ms, jitter_percent, ordinal)
+  from unnest({item_params})
+    with ordinality as item({item_columns}, ordinal)
 ), placed as (
   select item.*, known.id as queue_id, coalesce(item.paused, false) as is_paused,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + {interval:item.delay_ms}) as due
@@ -19,13 +17,11 @@ with known as materialized (
   order by item.ordinal
   offset 0
 ), added as (
-  insert into {schema}.job (id, queue_id, priority, seq, run_at, paused, codec, payload, created_at, description,
-                            max_retries, backoff_ms, jitter_percent)
-  select id, queue_id, priority,
+  insert into {schema}.job (id, queue_id, seq, run_at, paused, created_at, {stored_columns})
+  select id, queue_id,
          case when is_paused or due > pg_catalog.statement_timestamp() then null else {next_position} end,
          case when is_paused or due > pg_catalog.statement_timestamp() then due end,
-         is_paused, codec, payload, pg_catalog.statement_timestamp(), description,
-         max_retries, backoff_ms::pg_catalog.int8[], jitter_percent
+         is_paused, pg_catalog.statement_timestamp(), {stored_values:}
   from placed
   on conflict do nothing
   returning id

@@ -7,11 +7,11 @@
 with known as materialized (
   select id, name, idle_until from {schema}.queue where name = any($2::pg_catalog.text[]) for key share skip locked
 ), replaced as materialized (
-  select id from {schema}.replacement where id = any($15::pg_catalog.uuid[])
+  select id from {schema}.replacement where id = any({first_after_items}::pg_catalog.uuid[])
 ), {new_jobs}, tried as materialized (
   select ordered.ordinal,
-         {schema}.insert_job('{schema}.job'::pg_catalog.regclass, id, queue_id, priority, seq, starts_at, is_paused, codec, payload,
-                             description, key, key_until, max_retries, backoff_ms::pg_catalog.int8[], jitter_percent) as outcome
+         {schema}.insert_job(job => '{schema}.job'::pg_catalog.regclass, id => id, queue_id => queue_id, seq => seq, run_at => starts_at,
+                             paused => is_paused, key => key, key_until => key_until, {stored_arguments}) as outcome
   from (select * from new_job order by queue_id, key collate "C", ordinal offset 0) ordered
 )
 select item.ordinal, coalesce(tried.outcome, {not_added}) as outcome, null::pg_catalog.int4 as queue_id

@@ -41,11 +41,10 @@ with {items}, own as materialized (
   where job_id = any(array(select id from last)) and replaced_at < pg_catalog.statement_timestamp() - interval '1 day'
 ), replaced as (
   update {schema}.job
-  set priority = item.priority, paused = coalesce(item.paused, false), codec = item.codec, payload = item.payload, payload_id = null,
+  set ({stored_columns}) = row({stored_values:item.}),
+      paused = coalesce(item.paused, false), payload_id = null, key_until = item.key_until, unreadable_since = null,
       seq = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then null else coalesce(job.seq, {next_position}) end,
-      run_at = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then last.due end,
-      description = item.description, key_until = item.key_until, unreadable_since = null,
-      max_retries = item.max_retries, backoff_ms = item.backoff_ms::pg_catalog.int8[], jitter_percent = item.jitter_percent
+      run_at = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then last.due end
   from last join item on item.ordinal = last.ordinal
   where job.id = any(array[last.id])
   returning job.id

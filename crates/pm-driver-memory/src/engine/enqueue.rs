@@ -1,7 +1,7 @@
 //! Enqueuing, replacing and copying jobs.
 
 use super::tables::{JobRow, QueueRow, Tables};
-use super::values::{Args, Column};
+use super::values::{Args, Cells};
 use super::{Work, later, locked, taken};
 use pm_core::op::{CopyRow, EnqueueRow, HolderRow, KnownQueue, ReplacedRow};
 use pm_core::{Failure, StatementId, Timestamp};
@@ -19,33 +19,37 @@ struct Item {
 
 /// Reads the items of an enqueue. Without keys the statement has no columns for them.
 fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
-    let (ids, queues, priority) = (args.all::<Uuid>(), args.all::<String>(), args.column());
-    let (paused, run_at, delay_ms) = (args.column(), args.column(), args.column());
-    let (codec, payload, description) = (args.column(), args.column(), args.column());
-    let (key, key_until) = if keyed { (args.column(), args.column()) } else { (Column::empty(), Column::empty()) };
-    let max_retries = args.column();
-    let (backoff_ms, jitter_percent) = (args.column::<String>(), args.column());
+    let columns = args.clone();
+    let ids: Vec<Uuid> = columns.clone().all();
     let delays = |text: String| text.trim_matches(['{', '}']).split(',').flat_map(str::parse).collect();
-    let job = |(n, id)| {
-        let paused = paused.at(n).unwrap_or_default();
-        let due = run_at.at(n).or_else(|| delay_ms.at(n).map(|ms| later(now, ms)));
-        JobRow {
-            run_at: due.filter(|due| paused || *due > now),
+    let item = |n| {
+        let mut cells = Cells { columns: columns.clone(), item: n };
+        let (id, queue) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        let (priority, paused) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        let (run_at, delay_ms) = (cells.next(), cells.next());
+        let due = run_at.or(delay_ms.map(|ms| later(now, ms)));
+        let mut job = JobRow {
+            id,
+            priority,
             paused,
-            priority: priority.at(n).unwrap_or_default(),
-            codec: codec.at(n).unwrap_or_default(),
-            payload: payload.at(n),
-            description: description.at(n),
-            key: key.at(n),
-            reserved_key: key.at(n),
-            key_until: key_until.at(n),
-            max_retries: max_retries.at(n),
-            backoff_ms: backoff_ms.at(n).map(delays),
-            jitter_percent: jitter_percent.at(n),
-            ..JobRow::new(id, now)
+            run_at: due.filter(|due| paused || *due > now),
+            created_at: now,
+            codec: cells.next().unwrap_or_default(),
+            payload: cells.next(),
+            description: cells.next(),
+            max_retries: cells.next(),
+            backoff_ms: cells.next().map(delays),
+            jitter_percent: cells.next(),
+            ..JobRow::default()
+        };
+        if keyed {
+            (job.key, job.key_until) = (cells.next(), cells.next());
+            job.reserved_key = job.key.clone();
         }
+        *args = cells.columns;
+        Item { queue, job }
     };
-    ids.into_iter().enumerate().map(job).zip(queues).map(|(job, queue)| Item { queue, job }).collect()
+    (0..ids.len()).map(item).collect()
 }
 
 impl Work<'_> {
@@ -219,47 +223,40 @@ impl Work<'_> {
         let Some(old) = self.tables.job.remove(&id) else { return };
         self.tables.unshare(old.payload_id);
         let seq = if item.paused || item.run_at.is_some() { None } else { old.seq.or_else(|| self.tables.next_seq()) };
-        let JobRow { priority, description, key_until, max_retries, .. } = item;
-        let JobRow { run_at, paused, codec, payload, backoff_ms, jitter_percent, .. } = item;
-        let new = JobRow { seq, run_at, paused, codec, payload, backoff_ms, jitter_percent, payload_id: None, ..old };
-        self.tables.job.insert(id, JobRow { priority, description, key_until, max_retries, ..new });
+        let JobRow { created_at, queue_id, attempt, retry_count, verdict, lease, .. } = old;
+        let JobRow { worker, key, reserved_key, reason, .. } = old;
+        let kept = JobRow { id, created_at, queue_id, attempt, retry_count, verdict, lease, ..item };
+        self.tables.job.insert(id, JobRow { seq, worker, key, reserved_key, reason, ..kept });
     }
 
     pub(super) fn copy_job(&mut self) -> Result<(), Failure> {
-        let (source, id): (Option<Uuid>, Option<Uuid>) = (self.args.next(), self.args.next());
-        let (name, id) = (self.args.next::<String>().unwrap_or_default(), id.unwrap_or_default());
-        let goal = self.tables.queue_named(&name).map(|queue| queue.id);
-        let source = source.and_then(|id| self.tables.job.get(&id)).cloned();
-        let (Some(goal), Some(source)) = (goal, source.clone()) else {
+        let Some(Item { queue, job: item }) = items(&mut self.args, self.now, true).pop() else { return Ok(()) };
+        let goal = self.tables.queue_named(&queue).map(|queue| queue.id);
+        let source = self.args.next::<Uuid>().and_then(|id| self.tables.job.get(&id)).cloned();
+        let (Some(goal), Some(source)) = (goal, source) else {
             self.add(CopyRow { outcome: if goal.is_none() { 0 } else { 1 }, queue_id: goal });
             return Ok(());
         };
-        if !self.tables.job.contains_key(&id) {
-            let copy = self.copy_of(source, id, goal)?;
-            self.tables.job.insert(id, copy);
+        if !self.tables.job.contains_key(&item.id) {
+            let copy = self.copy_of(source, item, goal)?;
+            self.tables.job.insert(copy.id, copy);
         }
         self.add(CopyRow { outcome: 2, queue_id: Some(goal) });
         Ok(())
     }
 
-    fn copy_of(&mut self, source: JobRow, id: Uuid, queue_id: i32) -> Result<JobRow, Failure> {
-        let (priority, description, key, max_retries) =
-            (self.args.next(), self.args.next(), self.args.next::<String>(), self.args.next());
-        let paused = self.args.next().unwrap_or_default();
-        let due = self.args.next().or(self.args.next().map(|ms| later(self.now, ms)));
+    fn copy_of(&mut self, source: JobRow, item: JobRow, queue_id: i32) -> Result<JobRow, Failure> {
         let mut copy = JobRow {
             queue_id,
-            run_at: due.filter(|due| paused || *due > self.now),
-            paused,
-            priority: priority.unwrap_or(source.priority),
-            max_retries: max_retries.or(source.max_retries),
+            priority: if item.priority == 0 { source.priority } else { item.priority },
+            max_retries: item.max_retries.or(source.max_retries),
             codec: source.codec,
             backoff_ms: source.backoff_ms,
             jitter_percent: source.jitter_percent,
-            reserved_key: key.clone(),
-            key,
-            description: description.or(source.description),
-            ..JobRow::new(id, self.now)
+            description: item.description.or(source.description),
+            key_until: None,
+            payload: None,
+            ..item
         };
         if let Some(key) = &copy.key {
             self.tables.free_lapsed_key(queue_id, key, self.now, &BTreeSet::new());

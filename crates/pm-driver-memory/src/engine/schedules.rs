@@ -169,6 +169,8 @@ impl Work<'_> {
 
 fn job_of(schedule: &ScheduleRow, id: Uuid, key: &str, now: Timestamp) -> JobRow {
     JobRow {
+        id,
+        created_at: now,
         queue_id: schedule.queue_id,
         priority: schedule.priority,
         codec: schedule.codec,
@@ -179,6 +181,6 @@ fn job_of(schedule: &ScheduleRow, id: Uuid, key: &str, now: Timestamp) -> JobRow
         max_retries: schedule.max_retries,
         backoff_ms: schedule.backoff_ms.clone(),
         jitter_percent: schedule.jitter_percent,
-        ..JobRow::new(id, now)
+        ..JobRow::default()
     }
 }

@@ -43,8 +43,8 @@ pub struct QueueRow {
     pub idle_until: Option<Timestamp>,
 }
 
-/// A row of `job`.
-#[derive(Debug, Clone, PartialEq)]
+/// A row of `job`; by default it is pending, and its columns are empty.
+#[derive(Debug, Clone, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct JobRow {
     pub id: Uuid,
@@ -128,40 +128,6 @@ pub(crate) const FINISHED: i16 = 2;
 pub(crate) const FAILED: i16 = 3;
 
 impl JobRow {
-    /// Returns a pending job with this id and otherwise empty columns.
-    pub(crate) fn new(id: Uuid, now: Timestamp) -> Self {
-        JobRow {
-            id,
-            seq: None,
-            run_at: None,
-            lease_expires_at: None,
-            created_at: now,
-            ended_at: None,
-            failed_at: None,
-            key_until: None,
-            unreadable_since: None,
-            payload_id: None,
-            lease: None,
-            queue_id: 0,
-            priority: 0,
-            attempt: 0,
-            retry_count: 0,
-            max_retries: None,
-            state: PENDING,
-            verdict: None,
-            codec: 0,
-            jitter_percent: None,
-            paused: false,
-            backoff_ms: None,
-            worker: None,
-            key: None,
-            reserved_key: None,
-            description: None,
-            reason: None,
-            payload: None,
-        }
-    }
-
     pub(crate) fn retries(&self) -> RetryColumns {
         retries(self.max_retries, self.backoff_ms.as_ref(), self.jitter_percent)
     }

@@ -5,6 +5,7 @@ use pm_core::{Timestamp, Value};
 use uuid::Uuid;
 
 /// The parameters of a statement, read from left to right. A parameter of another type than expected is read as null.
+#[derive(Clone)]
 pub(crate) struct Args<'a>(pub(crate) std::slice::Iter<'a, Value<'a>>);
 
 impl Args<'_> {
@@ -24,21 +25,30 @@ impl Args<'_> {
     }
 }
 
+/// The parameters of one item of a batch, read from left to right.
+pub(crate) struct Cells<'a> {
+    pub(crate) columns: Args<'a>,
+    pub(crate) item: usize,
+}
+
+impl Cells<'_> {
+    /// Returns the item's value in the next parameter, an array.
+    pub(crate) fn next<T: FromValue>(&mut self) -> Option<T> {
+        T::element(self.columns.0.next()?, self.item)
+    }
+}
+
 /// A type that a parameter can be read as.
 pub(crate) trait FromValue: Clone {
     fn from_value(value: &Value<'_>) -> Option<Self>;
     fn from_array(value: &Value<'_>) -> Vec<Option<Self>>;
+    fn element(value: &Value<'_>, item: usize) -> Option<Self>;
 }
 
 /// One column of a batch.
 pub(crate) struct Column<T>(Vec<Option<T>>);
 
 impl<T: Clone> Column<T> {
-    /// Returns a column that is null for every item.
-    pub(crate) fn empty() -> Self {
-        Column(Vec::new())
-    }
-
     /// Returns the value of an item.
     pub(crate) fn at(&self, item: usize) -> Option<T> {
         self.0.get(item).cloned().flatten()
@@ -54,6 +64,10 @@ macro_rules! values {
             fn from_array(value: &Value<'_>) -> Vec<Option<Self>> {
                 let Value::$array(values) = value else { return Vec::new() };
                 values.iter().map(|value| value.as_ref().map(|$value| $read)).collect()
+            }
+            fn element(value: &Value<'_>, item: usize) -> Option<Self> {
+                let Value::$array(values) = value else { return None };
+                values.get(item)?.as_ref().map(|$value| $read)
             }
         }
     )*};

@@ -137,11 +137,9 @@ impl Queue {
     ///
     /// `JobNotFound`, `QueueNotFound`; `KeyConflict` when the key is reserved in the queue; `Invalid`.
     pub async fn copy_job(&self, id: Uuid, queue: &str, options: EnqueueOptions) -> Result<Uuid, Error> {
-        let priority = Some(options.priority).filter(|priority| *priority != 0);
-        let new = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options)?;
-        let copy = CopyJob { source: id, id: new.id, queue: new.queue, priority, options: new.options };
-        let copied = copy.id;
-        let queue_id = self.run(copy).await?;
+        let job = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options)?;
+        let copied = job.id;
+        let queue_id = self.run(CopyJob { source: id, job }).await?;
         self.notify_of_change(queue_id);
         Ok(copied)
     }
