@@ -40,3 +40,30 @@ pub trait Operation {
         None
     }
 }
+
+/// Implements [`Operation`] for an operation whose output is its rows as they are: `all` of them, the `only` one, or
+/// `at_most_one`.
+///
+/// Names the operation and its rows, then the declaration of its statement, then the parameters, if there are any.
+macro_rules! operation {
+    (@output all $row:ty) => { Vec<$row> };
+    (@output only $row:ty) => { $row };
+    (@output at_most_one $row:ty) => { Option<$row> };
+    ($op:ident: $kind:ident $row:ty; $declaration:expr; $(|$operation:ident| $params:expr)?) => {
+        impl $crate::Operation for $op {
+            type Row = $row;
+            type Output = $crate::operation::operation!(@output $kind $row);
+            const DECLARATION: $crate::Declaration = $declaration;
+
+            $(fn params(&self) -> $crate::Params<'_> {
+                let $operation = self;
+                $params
+            })?
+
+            fn interpret(&self, rows: &$crate::Rows) -> Result<Self::Output, $crate::Error> {
+                super::$kind::<Self>(rows)
+            }
+        }
+    };
+}
+pub(crate) use operation;

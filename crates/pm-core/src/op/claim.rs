@@ -1,6 +1,7 @@
 //! Claiming jobs, and releasing the jobs of a claim whose reply was lost.
 
-use super::{RetryColumns, each, odd, only};
+use super::{RetryColumns, each, odd};
+use crate::operation::operation;
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Parameter, Rows, Value, column, columns};
@@ -137,19 +138,10 @@ pub struct ReleaseClaim {
     pub lease: i64,
 }
 
-impl Operation for ReleaseClaim {
-    type Row = u64;
-    type Output = u64;
-    const DECLARATION: Declaration =
-        Declaration::hot(StatementId::ReleaseClaim, include_str!("release_claim.sql"), roles::WORK);
-
-    fn params(&self) -> Params<'_> {
-        vec![Value::Int8(self.lease)]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<u64, Error> {
-        only::<Self>(rows)
-    }
+operation! {
+    ReleaseClaim: only u64;
+    Declaration::hot(StatementId::ReleaseClaim, include_str!("release_claim.sql"), roles::WORK);
+    |operation| vec![Value::Int8(operation.lease)]
 }
 
 #[cfg(test)]

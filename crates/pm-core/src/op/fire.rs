@@ -1,6 +1,7 @@
 //! Firing schedules: enqueueing the jobs of ticks that have come.
 
-use super::{all, odd, only};
+use super::{all, odd};
+use crate::operation::operation;
 use crate::schedule::TICK_GRACE;
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
@@ -189,28 +190,19 @@ fn id_at(now: Timestamp, random: [u64; 2]) -> Uuid {
     job_id(unix_ms, *bytes.first_chunk().expect("two u64 are 16 bytes"))
 }
 
-impl Operation for FireSchedules {
-    type Row = Fired;
-    type Output = Fired;
-    const DECLARATION: Declaration =
-        Declaration::hot(StatementId::FireSchedules, include_str!("fire_schedules.sql"), roles::WORK);
-
-    fn params(&self) -> Params<'_> {
-        vec![
-            column(&self.advances, |advance| advance.id),
-            column(&self.advances, |advance| advance.revision),
-            column(&self.advances, |advance| advance.from),
-            optional_column(&self.advances, |advance| advance.to),
-            column(&self.jobs, |job| job.schedule_id),
-            column(&self.jobs, |job| job.id),
-            column(&self.jobs, |job| job.at),
-            column(&self.jobs, |job| &*job.key),
-        ]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<Fired, Error> {
-        only::<Self>(rows)
-    }
+operation! {
+    FireSchedules: only Fired;
+    Declaration::hot(StatementId::FireSchedules, include_str!("fire_schedules.sql"), roles::WORK);
+    |operation| vec![
+        column(&operation.advances, |advance| advance.id),
+        column(&operation.advances, |advance| advance.revision),
+        column(&operation.advances, |advance| advance.from),
+        optional_column(&operation.advances, |advance| advance.to),
+        column(&operation.jobs, |job| job.schedule_id),
+        column(&operation.jobs, |job| job.id),
+        column(&operation.jobs, |job| job.at),
+        column(&operation.jobs, |job| &*job.key),
+    ]
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Measurements for [`crate::doctor`], which judges them.
 
 use super::all;
+use crate::operation::operation;
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
 use crate::wire::{Parameter, Rows, columns, stored};
@@ -44,15 +45,9 @@ pub enum RowHolderKind {
     Slot,
 }
 
-impl Operation for RowHolders {
-    type Row = RowHolder;
-    type Output = Vec<RowHolder>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::RowHolders, include_str!("row_holders.sql"), roles::READ);
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<RowHolder>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    RowHolders: all RowHolder;
+    Declaration::operator(StatementId::RowHolders, include_str!("row_holders.sql"), roles::READ);
 }
 
 stored! {
@@ -97,15 +92,9 @@ columns! {
     }
 }
 
-impl Operation for TableHealths {
-    type Row = TableHealth;
-    type Output = Vec<TableHealth>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::TableHealths, include_str!("table_healths.sql"), roles::READ);
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<TableHealth>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    TableHealths: all TableHealth;
+    Declaration::operator(StatementId::TableHealths, include_str!("table_healths.sql"), roles::READ);
 }
 
 /// Lists the indexes of pm's tables.
@@ -122,15 +111,9 @@ columns! {
     }
 }
 
-impl Operation for IndexHealths {
-    type Row = IndexHealth;
-    type Output = Vec<IndexHealth>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::IndexHealths, include_str!("index_healths.sql"), roles::READ);
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<IndexHealth>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    IndexHealths: all IndexHealth;
+    Declaration::operator(StatementId::IndexHealths, include_str!("index_healths.sql"), roles::READ);
 }
 
 /// Counts rows whose job no longer exists, among the newest of each table. At most 20,000 index probes, about 20 ms.
@@ -147,15 +130,9 @@ columns! {
     }
 }
 
-impl Operation for Orphans {
-    type Row = OrphanCount;
-    type Output = Vec<OrphanCount>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::Orphans, include_str!("orphans.sql"), roles::READ);
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<OrphanCount>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    Orphans: all OrphanCount;
+    Declaration::operator(StatementId::Orphans, include_str!("orphans.sql"), roles::READ);
 }
 
 /// Lists the `search_path` settings that sessions on this database start with.
@@ -174,15 +151,9 @@ columns! {
     }
 }
 
-impl Operation for SearchPaths {
-    type Row = SearchPath;
-    type Output = Vec<SearchPath>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::SearchPaths, include_str!("search_paths.sql"), roles::READ);
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<SearchPath>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    SearchPaths: all SearchPath;
+    Declaration::operator(StatementId::SearchPaths, include_str!("search_paths.sql"), roles::READ);
 }
 
 /// Counts the jobs in progress and the expired leases of each queue. The cost grows with the jobs in progress.

@@ -1,11 +1,11 @@
 //! Reading jobs.
 
-use super::{all, at_most_one};
 use crate::job::JobMetadata;
 use crate::lease::Ending;
+use crate::operation::operation;
 use crate::statement::{Declaration, roles};
-use crate::wire::{Parameter, Rows, Value, columns};
-use crate::{Codec, Error, IdSuffix, Operation, Params, State, StatementId, Timestamp};
+use crate::wire::{Parameter, Value, columns};
+use crate::{Codec, IdSuffix, State, StatementId, Timestamp};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -65,24 +65,17 @@ impl JobFilter {
     }
 }
 
-impl Operation for ListJobs {
-    type Row = JobMetadata;
-    type Output = Vec<JobMetadata>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::ListJobs, include_str!("list_jobs.sql"), roles::READ);
-
-    fn params(&self) -> Params<'_> {
-        let filter = &self.filter;
+operation! {
+    ListJobs: all JobMetadata;
+    Declaration::operator(StatementId::ListJobs, include_str!("list_jobs.sql"), roles::READ);
+    |operation| {
+        let filter = &operation.filter;
         vec![
             filter.queue.as_deref().param(),
             filter.state.map(|state| state.code()).param(),
             filter.after.param(),
             filter.limit.param(),
         ]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<JobMetadata>, Error> {
-        all::<Self>(rows)
     }
 }
 
@@ -93,18 +86,10 @@ pub struct Job {
     pub id: Uuid,
 }
 
-impl Operation for Job {
-    type Row = JobMetadata;
-    type Output = Option<JobMetadata>;
-    const DECLARATION: Declaration = Declaration::hot(StatementId::Job, include_str!("job.sql"), roles::READ);
-
-    fn params(&self) -> Params<'_> {
-        vec![Value::Uuid(self.id)]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<Option<JobMetadata>, Error> {
-        at_most_one::<Self>(rows)
-    }
+operation! {
+    Job: at_most_one JobMetadata;
+    Declaration::hot(StatementId::Job, include_str!("job.sql"), roles::READ);
+    |operation| vec![Value::Uuid(operation.id)]
 }
 
 /// Reads the payload of one job; `None` if the job does not exist.
@@ -124,18 +109,10 @@ columns! {
     }
 }
 
-impl Operation for Payload {
-    type Row = StoredPayload;
-    type Output = Option<StoredPayload>;
-    const DECLARATION: Declaration = Declaration::hot(StatementId::Payload, include_str!("payload.sql"), roles::READ);
-
-    fn params(&self) -> Params<'_> {
-        vec![Value::Uuid(self.id)]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<Option<StoredPayload>, Error> {
-        at_most_one::<Self>(rows)
-    }
+operation! {
+    Payload: at_most_one StoredPayload;
+    Declaration::hot(StatementId::Payload, include_str!("payload.sql"), roles::READ);
+    |operation| vec![Value::Uuid(operation.id)]
 }
 
 /// Finds jobs by the last digits of their ids. Returns at most 11: ten to show, and one to indicate that there are
@@ -148,19 +125,10 @@ pub struct ResolveSuffix {
     pub newest: Option<usize>,
 }
 
-impl Operation for ResolveSuffix {
-    type Row = JobMetadata;
-    type Output = Vec<JobMetadata>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::ResolveSuffix, include_str!("resolve_suffix.sql"), roles::READ);
-
-    fn params(&self) -> Params<'_> {
-        vec![Value::Text(self.suffix.digits()), self.newest.param()]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<JobMetadata>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    ResolveSuffix: all JobMetadata;
+    Declaration::operator(StatementId::ResolveSuffix, include_str!("resolve_suffix.sql"), roles::READ);
+    |operation| vec![Value::Text(operation.suffix.digits()), operation.newest.param()]
 }
 
 /// Lists the recorded attempts of a job, oldest first. A release is not recorded, and a commit only if the job was
@@ -187,16 +155,8 @@ columns! {
     }
 }
 
-impl Operation for Attempts {
-    type Row = AttemptRecord;
-    type Output = Vec<AttemptRecord>;
-    const DECLARATION: Declaration = Declaration::hot(StatementId::Attempts, include_str!("attempts.sql"), roles::READ);
-
-    fn params(&self) -> Params<'_> {
-        vec![Value::Uuid(self.id)]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<AttemptRecord>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    Attempts: all AttemptRecord;
+    Declaration::hot(StatementId::Attempts, include_str!("attempts.sql"), roles::READ);
+    |operation| vec![Value::Uuid(operation.id)]
 }

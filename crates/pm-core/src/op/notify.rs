@@ -1,6 +1,7 @@
 //! Notifying workers of other processes.
 
 use super::only;
+use crate::operation::operation;
 use crate::statement::{Declaration, roles};
 use crate::wire::{Rows, Value, column};
 use crate::{Error, Operation, Params, SchemaName, StatementId};
@@ -69,19 +70,10 @@ pub struct NotifyIdle {
     pub channel: String,
 }
 
-impl Operation for NotifyIdle {
-    type Row = u64;
-    type Output = u64;
-    const DECLARATION: Declaration =
-        Declaration::hot(StatementId::NotifyIdle, include_str!("notify_idle.sql"), roles::WORK);
-
-    fn params(&self) -> Params<'_> {
-        vec![Value::Text(&self.channel)]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<u64, Error> {
-        only::<Self>(rows)
-    }
+operation! {
+    NotifyIdle: only u64;
+    Declaration::hot(StatementId::NotifyIdle, include_str!("notify_idle.sql"), roles::WORK);
+    |operation| vec![Value::Text(&operation.channel)]
 }
 
 #[cfg(test)]

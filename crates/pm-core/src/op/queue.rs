@@ -1,6 +1,7 @@
 //! Operations on queues.
 
-use super::{all, at_most_one, only};
+use super::{all, at_most_one};
+use crate::operation::operation;
 use crate::statement::{Declaration, roles};
 use crate::wire::{Parameter, Rows, Value, columns};
 use crate::{Error, Operation, Params, QueueName, QueueSettings, SettingsChange, State, StatementId};
@@ -91,19 +92,10 @@ pub struct CountPending {
     pub queue_id: i32,
 }
 
-impl Operation for CountPending {
-    type Row = u64;
-    type Output = u64;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::CountPending, include_str!("count_pending.sql"), roles::READ);
-
-    fn params(&self) -> Params<'_> {
-        vec![Value::Int4(self.queue_id)]
-    }
-
-    fn interpret(&self, rows: &Rows) -> Result<u64, Error> {
-        only::<Self>(rows)
-    }
+operation! {
+    CountPending: only u64;
+    Declaration::operator(StatementId::CountPending, include_str!("count_pending.sql"), roles::READ);
+    |operation| vec![Value::Int4(operation.queue_id)]
 }
 
 /// Lists queues by name, with their settings and the number of their jobs by state. The cost is bounded: large numbers

@@ -2,6 +2,7 @@
 
 use super::{all, index_of};
 use crate::grants::{self, Grant, RoleKind};
+use crate::operation::operation;
 use crate::statement::{Declaration, roles};
 use crate::wire::{Parameter, Rows, column, columns, optional_column, stored};
 use crate::{Error, Failure, Operation, Params, StatementId};
@@ -56,15 +57,9 @@ pub enum RelationKind {
     OtherSchema,
 }
 
-impl Operation for Relations {
-    type Row = Relation;
-    type Output = Vec<Relation>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::Relations, include_str!("relations.sql"), roles::ALL);
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<Relation>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    Relations: all Relation;
+    Declaration::operator(StatementId::Relations, include_str!("relations.sql"), roles::ALL);
 }
 
 stored! {

@@ -1,10 +1,10 @@
 //! Sequences, which may be behind the numbers in use after a failover by logical replication, or a partial restore.
 
-use super::all;
+use crate::operation::operation;
 use crate::render::render;
 use crate::statement::{Declaration, roles};
-use crate::wire::{Rows, columns};
-use crate::{Error, Operation, SchemaName, StatementId};
+use crate::wire::columns;
+use crate::{SchemaName, StatementId};
 
 /// Reads the last value of each sequence, and the highest number in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +22,9 @@ columns! {
     }
 }
 
-impl Operation for Sequences {
-    type Row = SequenceReading;
-    type Output = Vec<SequenceReading>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::Sequences, include_str!("sequences.sql"), roles::READ);
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<SequenceReading>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    Sequences: all SequenceReading;
+    Declaration::operator(StatementId::Sequences, include_str!("sequences.sql"), roles::READ);
 }
 
 /// Returns the script that advances the sequence of positions if it is behind, so that no new job comes before older

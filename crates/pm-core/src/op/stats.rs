@@ -1,6 +1,7 @@
 //! Statistics: waiting times, recently enqueued and ended jobs, and the sizes of the tables.
 
 use super::{Count, all};
+use crate::operation::operation;
 use crate::statement::{Declaration, roles};
 use crate::wire::{Parameter, Rows, columns};
 use crate::{Error, Operation, Params, StatementId};
@@ -95,15 +96,9 @@ columns! {
     }
 }
 
-impl Operation for TableSizes {
-    type Row = TableSize;
-    type Output = Vec<TableSize>;
-    const DECLARATION: Declaration =
-        Declaration::operator(StatementId::TableSizes, include_str!("table_sizes.sql"), roles::READ);
-
-    fn interpret(&self, rows: &Rows) -> Result<Vec<TableSize>, Error> {
-        all::<Self>(rows)
-    }
+operation! {
+    TableSizes: all TableSize;
+    Declaration::operator(StatementId::TableSizes, include_str!("table_sizes.sql"), roles::READ);
 }
 
 #[cfg(test)]
