@@ -5,13 +5,15 @@ use crate::{LeasedColumns, QueueSettings, SchemaName};
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use those below it.
-const PARTS: [(&str, &str); 29] = [
+const PARTS: [(&str, &str); 31] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("bulk_targets", include_str!("op/bulk_targets.sql")),
     ("precondition", include_str!("op/precondition.sql")),
     ("new_jobs", include_str!("op/new_jobs.sql")),
     ("items", include_str!("op/items.sql")),
+    ("placed", include_str!("op/placed.sql")),
+    ("insert_placed", include_str!("op/insert_placed.sql")),
     ("not_added", include_str!("op/not_added.sql")),
     ("lines", include_str!("op/lines.sql")),
     ("lapsed_keys", include_str!("op/lapsed_keys.sql")),
