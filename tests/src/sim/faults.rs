@@ -44,7 +44,7 @@ impl Faults {
             unsent: rate(60),
             lost_before: rate(60),
             lost_after: rate(120),
-            straggles: rate(60),
+            straggles: rate(150),
             slow: rate(250),
             notification_lost: rate(400),
             notification_doubled: rate(300),
