@@ -181,7 +181,7 @@ impl Scenario {
         self.batcher.handle_done();
         let open = indexes(open, &batch);
         let locked = if batch.passes { indexes(locked, &batch) } else { Vec::new() };
-        let [done, open, locked, ..] = batch.divide([&open, &locked, &[], &[], &[]]);
+        let (done, [open, locked]) = batch.divide([&open, &locked]);
         self.follow_up = (!open.items.is_empty()).then_some(open);
         self.finish(done);
         let request_ids = locked.items.iter().map(|item| item.request_id);

@@ -90,6 +90,8 @@ pub(super) struct ItemState {
     pub(super) waits: Option<Cause>,
     /// How often a lock that it needs was taken.
     pub(super) blocked: u32,
+    /// Whether it is sent in the cheaper statement that leaves out the rare outcomes.
+    pub(super) is_fresh: bool,
 }
 
 impl ItemState {
@@ -124,9 +126,9 @@ impl<I> Batch<I> {
         self.states.into_iter().map(|state| state.request_id).zip(self.items)
     }
 
-    /// Returns whether no item of the batch can have run before.
+    /// Returns whether no item may have run before, or is sent again to learn its outcome.
     pub(super) fn is_fresh(&self) -> bool {
-        self.states.iter().all(|state| !state.may_have_run && state.blocked == 0)
+        self.states.iter().all(|state| state.is_fresh && !state.may_have_run)
     }
 
     /// Splits the batch in two: the items at these indexes, and all others.
@@ -135,30 +137,30 @@ impl<I> Batch<I> {
     ///
     /// If an index is out of range.
     pub fn partition(self, indexes: &[usize]) -> (Batch<I>, Batch<I>) {
-        let [others, chosen, ..] = self.divide([indexes, &[], &[], &[], &[]]);
+        let (others, [chosen]) = self.divide([indexes]);
         (chosen, others)
     }
 
-    /// Splits the batch in six: the items in none of the five lists of indexes, then those in each. An item in several
-    /// lists belongs to the first.
+    /// Splits the batch: the items in none of the lists of indexes, and those in each. An item in several lists belongs
+    /// to the first.
     ///
     /// # Panics
     ///
     /// If an index is out of range.
-    pub fn divide(self, indexes: [&[usize]; 5]) -> [Batch<I>; 6] {
+    pub fn divide<const N: usize>(self, indexes: [&[usize]; N]) -> (Batch<I>, [Batch<I>; N]) {
         if indexes.iter().all(|indexes| indexes.is_empty()) {
-            let [first, second, third, fourth, fifth] = [(); 5].map(|()| [].into_iter().collect());
-            return [self, first, second, third, fourth, fifth];
+            return (self, indexes.map(|_| [].into_iter().collect()));
         }
-        let mut part_of = vec![0; self.items.len()];
-        for (n, indexes) in indexes.into_iter().enumerate().rev() {
-            indexes.iter().for_each(|index| part_of[*index] = n + 1);
+        let mut part_of = vec![None; self.items.len()];
+        for (part, indexes) in indexes.into_iter().enumerate().rev() {
+            indexes.iter().for_each(|index| part_of[*index] = Some(part));
         }
-        let mut parts = [const { Vec::new() }; 6];
+        let (mut others, mut parts) = (Vec::new(), [const { Vec::new() }; N]);
         for (part, entry) in part_of.into_iter().zip(self.items.into_iter().zip(self.states)) {
-            parts[part].push(entry);
+            part.map_or(&mut others, |part| &mut parts[part]).push(entry);
         }
-        parts.map(|entries| Batch { passes: self.passes, ..entries.into_iter().collect() })
+        let batch = |entries: Vec<_>| Batch { passes: self.passes, ..entries.into_iter().collect() };
+        (batch(others), parts.map(batch))
     }
 }
 

@@ -83,7 +83,10 @@ impl<I: Batched> Batcher<I> {
         if self.failures > 0 {
             self.watch_deadline(Some(deadlines.unsent));
         }
-        self.fresh.push_back((item, ItemState { request_id, deadlines, may_have_run: false, waits: None, blocked: 0 }));
+        self.fresh.push_back((
+            item,
+            ItemState { request_id, deadlines, may_have_run: false, waits: None, blocked: 0, is_fresh: true },
+        ));
     }
 
     /// Returns how many items wait or are in flight.
@@ -270,6 +273,16 @@ impl<I: Batched> Batcher<I> {
             self.retries.push_back(Batch { passes, ..tried.collect() });
         }
         self.set_aside(later.into_iter().collect(), now, entropy)
+    }
+
+    /// Puts items that have certainly not run back, to be sent at once and before all others, even after their
+    /// deadlines: their outcome is not known, and no longer [fresh](Batch::is_fresh) they get one.
+    pub(super) fn explain(&mut self, batch: Batch<I>) {
+        if !batch.items.is_empty() {
+            let states =
+                batch.states.into_iter().map(|state| ItemState { is_fresh: false, waits: None, ..state }).collect();
+            self.retries.push_front(Batch { states, ..batch });
+        }
     }
 
     /// Records that the batch in flight failed. Returns the items that are given up, which the caller must report.

@@ -177,7 +177,7 @@ impl Producer {
     /// Queues a job to be sent. A [`ProducerEvent::Enqueued`] with the returned request id reports its outcome.
     ///
     /// The job must have passed [`NewJob::check`]. After failures it is sent again for 30 s if it may have been
-    /// inserted, and for 5 s if it certainly has not. A job without a key may overtake one with a key that was queued
+    /// inserted, and for 5 s if it certainly has not, or once more to learn why it has not. A job without a key may overtake one with a key that was queued
     /// before it.
     pub fn enqueue(&mut self, job: NewJob, now: Instant) -> RequestId {
         let kind = if job.options.key.is_some() { EnqueueKind::Keyed } else { EnqueueKind::Plain };
@@ -234,7 +234,7 @@ impl Producer {
             self.slot(kind).idle.insert(queue.clone(), *queue_id);
             self.notify_of(&batch, queue, *queue_id);
         }
-        let [inserted, unknown_queue, present, queue_locked, key_locked, unexplained] = batch.divide([
+        let (inserted, [unknown_queue, present, queue_locked, key_locked, unexplained]) = batch.divide([
             &reply.unknown_queue,
             &reply.present,
             &reply.queue_locked,
@@ -247,10 +247,10 @@ impl Producer {
         }
         let slot = self.slot(kind);
         slot.present = (!present.items.is_empty()).then_some(present);
+        slot.batcher.explain(unexplained);
         let given_up = [
             slot.batcher.set_aside_widely(queue_locked, now, entropy),
             slot.batcher.set_aside(key_locked, now, entropy),
-            slot.batcher.put_back(unexplained, now, entropy),
         ];
         given_up.into_iter().for_each(|batch| self.report_locked(batch));
         self.report_inserted(inserted);
@@ -436,11 +436,13 @@ impl Machine for Producer {
                     Err(error) => self.report_failed(batch, &Trouble::Refused(error)),
                 }
             }
-            // An id exists already. Sent again, the batch is no longer fresh, and its other jobs are inserted.
-            (ProducerRequest::Enqueue(kind, batch), Err(failure)) if batch.is_fresh() && failure.is_duplicate_id() => {
-                self.slot(kind).batcher.handle_done();
-                let given_up = self.slot(kind).batcher.put_back(batch, now, entropy);
-                self.report_locked(given_up);
+            // An id exists already. The general statement inserts the other jobs.
+            (ProducerRequest::Enqueue(EnqueueKind::Plain, batch), Err(failure))
+                if batch.is_fresh() && failure.is_duplicate_id() =>
+            {
+                let batcher = &mut self.slot(EnqueueKind::Plain).batcher;
+                batcher.handle_done();
+                batcher.explain(batch);
             }
             (ProducerRequest::Enqueue(kind, batch), Err(failure)) => {
                 let given_up = self.slot(kind).batcher.handle_failure(batch, &failure, now, entropy);

@@ -278,6 +278,36 @@ fn enqueues_that_waited_for_a_locked_queue_are_inserted_in_order() {
     assert!(positions.is_sorted(), "{positions:?}");
 }
 
+/// The first half of a batch meets a locked queue, which is not locked any more when the second half would be sent.
+#[test]
+fn enqueues_of_a_halved_batch_are_inserted_in_order() {
+    let mut scenario = Scenario::new();
+    let blocker = scenario.enqueue("a", None);
+    scenario.pump();
+    let jobs: Vec<_> = (0..4).map(|_| scenario.enqueue("a", None)).collect();
+    scenario.answer(0);
+    scenario.pump();
+    scenario.fail(0, Failure::reported("22P05", None, "a bad text of another item"));
+    scenario.database.lock_for_enqueues(&["a"], []);
+    scenario.pump();
+    scenario.answer(0);
+    scenario.database.lock_for_enqueues(&[], []);
+    scenario.finish();
+    let position = |request_id: &RequestId| scenario.database.job(scenario.enqueues[request_id].id).seq;
+    let positions: Vec<_> = [blocker].iter().chain(&jobs).map(position).collect();
+    assert!(positions.is_sorted(), "{positions:?}");
+}
+
+#[test]
+fn a_missing_queue_is_reported_however_late_the_reply_comes() {
+    let mut scenario = Scenario::new();
+    let request_id = scenario.enqueue("nowhere", None);
+    scenario.pump();
+    scenario.now = scenario.now + Duration::from_secs(60);
+    scenario.finish();
+    assert_eq!(scenario.outcomes[&request_id], Err(Trouble::Refused(Error::QueueNotFound("nowhere".to_owned()))));
+}
+
 /// Enqueues with other keys have their outcomes after one statement that timed out and one more; those without keys do
 /// not wait.
 #[test]

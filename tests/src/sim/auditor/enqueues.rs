@@ -32,9 +32,9 @@ struct Sends {
     first_at: Option<u64>,
     unanswered: u32,
     is_unknown: bool,
-    /// Whether its batch has just met a locked key or a bad text, perhaps another item's: then it is sent once more at
-    /// once, skipping locks or with substitutes, even past its retry deadline.
-    skips_locks: bool,
+    /// Whether its batch has just met a locked key or a bad text, perhaps another item's, or a statement that gives no
+    /// reasons: then it is sent once more at once, even past its retry deadline.
+    is_sent_once_more: bool,
 }
 
 /// A call that enqueues one job.
@@ -75,9 +75,9 @@ impl Auditor {
             sends.is_unknown |= sends.unanswered > 0;
             sends.unanswered += 1;
             let first_at = *sends.first_at.get_or_insert(now);
-            let skips_locks = std::mem::take(&mut sends.skips_locks);
+            let is_sent_once_more = std::mem::take(&mut sends.is_sent_once_more);
             let most = if sends.is_unknown { SENT } else { UNSENT };
-            if now - first_at > most + waits_us && !skips_locks {
+            if now - first_at > most + waits_us && !is_sent_once_more {
                 self.violate(format!("retry deadline: {id} is sent again {} us after the first time", now - first_at));
             }
         }
@@ -97,7 +97,7 @@ impl Auditor {
             let waited = failure.sqlstate() == Some("55P03") && statement == StatementId::EnqueueKeyed;
             waited || failure.class() == pm_core::Class::Permanent
         };
-        let skips_locks = answer.is_some_and(|answer| answer.as_ref().is_err_and(may_be_anothers));
+        let may_be_anothers = answer.is_some_and(|answer| answer.as_ref().is_err_and(may_be_anothers));
         let has_no_reasons = statement == StatementId::EnqueueFresh && answer.is_some_and(Result::is_ok);
         let is_present = |index: usize| {
             let rows = answer.and_then(|answer| answer.as_ref().ok());
@@ -111,7 +111,7 @@ impl Auditor {
             self.enqueues.sends.entry(id).and_modify(|sends| {
                 sends.unanswered -= 1;
                 // The cheaper statement does not report why a job was not inserted, so it is sent once more at once.
-                sends.skips_locks = skips_locks || has_no_reasons;
+                sends.is_sent_once_more = may_be_anothers || has_no_reasons;
                 // Another job has the key and may end by then: it is sent again for as long.
                 sends.is_unknown |= is_present(index);
             });

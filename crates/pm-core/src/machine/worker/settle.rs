@@ -145,7 +145,7 @@ impl Worker {
     ) {
         let Settlements { batcher, unacknowledged, .. } = &mut self.settlements;
         batcher.handle_done();
-        let [applied, missed, locked, ..] = batch.divide([&unsettled.missed, &unsettled.locked, &[], &[], &[]]);
+        let (applied, [missed, locked]) = batch.divide([&unsettled.missed, &unsettled.locked]);
         *unacknowledged = (!missed.items.is_empty()).then_some(missed);
         let given_up = batcher.set_aside(locked, now, entropy);
         self.events.settled(given_up, &Err(Trouble::Failed(Failure::locked())));
