@@ -42,23 +42,20 @@ pub trait Operation {
 }
 
 /// Implements [`Operation`] for an operation whose output is its rows as they are: `all` of them, the `only` one, or
-/// `at_most_one`.
+/// `at_most_one`, as the functions of these names in the module above return them.
 ///
-/// Names the operation and its rows, then the declaration of its statement, then the parameters, if there are any.
+/// Names the operation and its rows, then the declaration of its statement, then the method `params`, if there are any.
 macro_rules! operation {
     (@output all $row:ty) => { Vec<$row> };
     (@output only $row:ty) => { $row };
     (@output at_most_one $row:ty) => { Option<$row> };
-    ($op:ident: $kind:ident $row:ty; $declaration:expr; $(|$operation:ident| $params:expr)?) => {
+    ($op:ident: $kind:ident $row:ty; $declaration:expr; $($params:tt)*) => {
         impl $crate::Operation for $op {
             type Row = $row;
             type Output = $crate::operation::operation!(@output $kind $row);
             const DECLARATION: $crate::Declaration = $declaration;
 
-            $(fn params(&self) -> $crate::Params<'_> {
-                let $operation = self;
-                $params
-            })?
+            $($params)*
 
             fn interpret(&self, rows: &$crate::Rows) -> Result<Self::Output, $crate::Error> {
                 super::$kind::<Self>(rows)

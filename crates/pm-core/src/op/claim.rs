@@ -141,7 +141,9 @@ pub struct ReleaseClaim {
 operation! {
     ReleaseClaim: only u64;
     Declaration::hot(StatementId::ReleaseClaim, include_str!("release_claim.sql"), roles::WORK);
-    |operation| vec![Value::Int8(operation.lease)]
+    fn params(&self) -> Params<'_> {
+        vec![Value::Int8(self.lease)]
+    }
 }
 
 #[cfg(test)]

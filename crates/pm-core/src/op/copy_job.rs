@@ -1,6 +1,6 @@
 //! Copying a job.
 
-use super::enqueue::job_params;
+use super::item::{DESCRIPTION, keyed_item_params};
 use super::{odd, only};
 use crate::statement::{Declaration, roles};
 use crate::wire::{Rows, Value, columns};
@@ -23,10 +23,11 @@ impl Operation for CopyJob {
     /// The id of the queue.
     type Output = i32;
     const DECLARATION: Declaration =
-        Declaration::operator(StatementId::CopyJob, include_str!("copy_job.sql"), roles::OPERATE).human_text(8);
+        Declaration::operator(StatementId::CopyJob, include_str!("copy_job.sql"), roles::OPERATE)
+            .human_text(DESCRIPTION);
 
     fn params(&self) -> Params<'_> {
-        let item = job_params(std::slice::from_ref(&self.job));
+        let item = keyed_item_params(std::slice::from_ref(&self.job));
         item.into_iter().chain([Value::Uuid(self.source)]).collect()
     }
 

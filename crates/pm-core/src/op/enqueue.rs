@@ -1,79 +1,12 @@
 //! Enqueues without keys, and the follow-ups of all enqueues.
 
+use super::item::{DESCRIPTION, item_params, keyed_item_params};
 use super::{all, index_of, odd};
 use crate::statement::{Declaration, roles};
-use crate::time::whole_ms;
-use crate::wire::{Rows, Type, Value, column, columns, optional_column};
-use crate::{Error, KeyHold, NewJob, Operation, Params, Plan, RunAt, State, StatementId};
+use crate::wire::{Rows, column, columns, optional_column};
+use crate::{Error, NewJob, Operation, Params, Plan, State, StatementId};
+use std::collections::BTreeMap;
 use uuid::Uuid;
-
-/// A column of the items of an enqueue: a parameter of its statements, and its values.
-struct ItemColumn {
-    name: &'static str,
-    /// Whether the values are stored as they are, in the column of `job` of the same name.
-    is_stored: bool,
-    /// The cast to the type of that column, if it is another one.
-    cast: &'static str,
-    values: fn(&[NewJob]) -> Value<'_>,
-}
-
-/// The columns of an item, in the order of their parameters.
-const ITEM: [ItemColumn; 12] = [
-    ItemColumn::new("id", |jobs| column(jobs, |job| job.id)),
-    ItemColumn::new("queue", |jobs| column(jobs, |job| job.queue.as_str())),
-    ItemColumn::stored("priority", |jobs| column(jobs, |job| job.options.priority)),
-    ItemColumn::new("paused", |jobs| optional_column(jobs, |job| job.options.is_paused().then_some(true))),
-    ItemColumn::new("run_at", |jobs| optional_column(jobs, run_at)),
-    ItemColumn::new("delay_ms", |jobs| optional_column(jobs, delay_ms)),
-    ItemColumn::stored("codec", |jobs| column(jobs, |job| job.options.codec.code())),
-    ItemColumn::stored("payload", |jobs| column(jobs, |job| &job.payload[..])),
-    ItemColumn::stored("description", |jobs| optional_column(jobs, |job| job.options.description.as_deref())),
-    ItemColumn::stored("max_retries", |jobs| optional_column(jobs, max_retries)),
-    ItemColumn {
-        cast: "::pg_catalog.int8[]",
-        ..ItemColumn::stored("backoff_ms", |jobs| optional_column(jobs, backoff_text))
-    },
-    ItemColumn::stored("jitter_percent", |jobs| optional_column(jobs, jitter_percent)),
-];
-
-/// The further columns of an item that may have a key.
-const KEY: [ItemColumn; 2] = [
-    ItemColumn::new("key", |jobs| optional_column(jobs, |job| job.options.key.as_deref())),
-    ItemColumn::new("key_until", |jobs| optional_column(jobs, key_until)),
-];
-
-impl ItemColumn {
-    const fn new(name: &'static str, values: fn(&[NewJob]) -> Value<'_>) -> Self {
-        ItemColumn { name, is_stored: false, cast: "", values }
-    }
-
-    const fn stored(name: &'static str, values: fn(&[NewJob]) -> Value<'_>) -> Self {
-        ItemColumn { is_stored: true, ..Self::new(name, values) }
-    }
-}
-
-/// Returns the parts of statements that follow from the columns of items.
-pub(crate) fn item_parts() -> [(&'static str, String); 8] {
-    let param = |(index, column): (usize, &ItemColumn)| {
-        format!("${}::pg_catalog.{}", index + 1, (column.values)(&[]).ty().name())
-    };
-    let params: Vec<_> = ITEM.iter().chain(&KEY).enumerate().map(param).collect();
-    let (item_params, key_params) = params.split_at(ITEM.len());
-    let stored = |shown: fn(&ItemColumn) -> String| {
-        ITEM.iter().filter(|column| column.is_stored).map(shown).collect::<Vec<_>>().join(", ")
-    };
-    [
-        ("item_params", item_params.join(", ")),
-        ("item_columns", ITEM.map(|column| column.name).join(", ")),
-        ("key_params", key_params.join(", ")),
-        // What is stored of an item (@): the columns of `job`, the values, and both as arguments of a function.
-        ("stored_columns", stored(|column| column.name.to_owned())),
-        ("stored_values", stored(|column| format!("@{}{}", column.name, column.cast))),
-        ("stored_arguments", stored(|column| format!("{0} => {0}{1}", column.name, column.cast))),
-        ("first_after_items", format!("${}", params.len() + 1)),
-        ("second_after_items", format!("${}", params.len() + 2)),
-    ]
-}
 
 /// Inserts jobs without keys. The reply names the items that were not inserted; all others were.
 ///
@@ -113,11 +46,7 @@ pub struct EnqueueReply {
 impl<'a> Enqueue<'a> {
     /// Returns the plan for these jobs.
     pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: Self::params_of(jobs) }
-    }
-
-    fn params_of(jobs: &'a [NewJob]) -> Params<'a> {
-        ITEM.iter().map(|column| (column.values)(jobs)).collect()
+        Plan { statement: Self::STATEMENT, params: item_params(jobs) }
     }
 }
 
@@ -126,11 +55,11 @@ impl Operation for Enqueue<'_> {
     type Output = EnqueueReply;
     const DECLARATION: Declaration =
         Declaration::hot(StatementId::Enqueue, include_str!("enqueue.sql"), roles::ENQUEUE)
-            .human_text(8)
+            .human_text(DESCRIPTION)
             .in_transaction();
 
     fn params(&self) -> Params<'_> {
-        Self::params_of(self.jobs)
+        item_params(self.jobs)
     }
 
     fn interpret(&self, rows: &Rows) -> Result<EnqueueReply, Error> {
@@ -141,7 +70,7 @@ impl Operation for Enqueue<'_> {
 impl<'a> EnqueueFresh<'a> {
     /// Returns the plan for these jobs.
     pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: Enqueue::params_of(jobs) }
+        Plan { statement: Self::STATEMENT, params: item_params(jobs) }
     }
 }
 
@@ -149,25 +78,26 @@ impl Operation for EnqueueFresh<'_> {
     type Row = KnownQueue;
     type Output = EnqueueReply;
     const DECLARATION: Declaration =
-        Declaration::hot(StatementId::EnqueueFresh, include_str!("enqueue_fresh.sql"), roles::ENQUEUE).human_text(8);
+        Declaration::hot(StatementId::EnqueueFresh, include_str!("enqueue_fresh.sql"), roles::ENQUEUE)
+            .human_text(DESCRIPTION);
 
     fn params(&self) -> Params<'_> {
-        Enqueue::params_of(self.jobs)
+        item_params(self.jobs)
     }
 
     fn interpret(&self, rows: &Rows) -> Result<EnqueueReply, Error> {
         let known = all::<Self>(rows)?;
-        let index_in = |job: &NewJob| known.iter().position(|known| known.queue == job.queue.as_str());
-        let mut first_items = vec![None; known.len()];
+        let mut idle: BTreeMap<_, _> = known
+            .iter()
+            .map(|known| (&known.queue[..], known.may_be_idle.and_then(|is| is.then_some(known.queue_id))))
+            .collect();
         let mut reply = EnqueueReply::default();
         for (index, job) in self.jobs.iter().enumerate() {
-            match index_in(job) {
-                Some(known) => first_items[known] = first_items[known].or(Some(index)),
+            match idle.get_mut(job.queue.as_str()) {
+                Some(idle) => reply.idle.extend(idle.take().map(|queue_id| (index, queue_id))),
                 None => reply.unexplained.push(index),
             }
         }
-        let idle = known.iter().zip(first_items).filter(|(known, _)| known.may_be_idle == Some(true));
-        reply.idle = idle.filter_map(|(known, first)| Some((first?, known.queue_id))).collect();
         Ok(reply)
     }
 }
@@ -217,54 +147,6 @@ columns! {
     pub struct ReplacedRow {
         pub holder: HolderRow,
         pub replaced: bool,
-    }
-}
-
-/// Returns the parameters of new jobs, including keys.
-pub(super) fn job_params(jobs: &[NewJob]) -> Params<'_> {
-    ITEM.iter().chain(&KEY).map(|column| (column.values)(jobs)).collect()
-}
-
-/// Returns the ids of the jobs that may have replaced another job when they were sent before.
-pub(super) fn replacing(jobs: &[NewJob]) -> Value<'_> {
-    let ids: Vec<_> = jobs.iter().filter(|job| job.replaces()).map(|job| Some(job.id)).collect();
-    if ids.is_empty() { Value::Null(Type::UuidArray) } else { Value::UuidArray(ids) }
-}
-
-fn max_retries(job: &NewJob) -> Option<i32> {
-    job.options.retry.max_retries.map(|retries| retries as i32)
-}
-
-/// Returns the delays as the text of an `int8[]`, because `unnest` would flatten an array of arrays.
-fn backoff_text(job: &NewJob) -> Option<String> {
-    let table = job.options.retry.backoff.as_ref()?;
-    let delays: Vec<_> = table.iter().map(|delay| whole_ms(*delay).to_string()).collect();
-    Some(format!("{{{}}}", delays.join(",")))
-}
-
-fn jitter_percent(job: &NewJob) -> Option<i16> {
-    job.options.retry.jitter_percent.map(i16::from)
-}
-
-fn run_at(job: &NewJob) -> Option<crate::Timestamp> {
-    match job.options.run_at {
-        Some(RunAt::At(at)) => Some(at),
-        Some(RunAt::In(_)) | None => None,
-    }
-}
-
-fn delay_ms(job: &NewJob) -> Option<i64> {
-    match job.options.run_at {
-        Some(RunAt::In(delay)) => Some(whole_ms(delay)),
-        Some(RunAt::At(_)) | None => None,
-    }
-}
-
-fn key_until(job: &NewJob) -> Option<crate::Timestamp> {
-    match job.options.key_hold {
-        KeyHold::WhileActive => None,
-        KeyHold::Until(at) => Some(at),
-        KeyHold::ForEver => Some(crate::Timestamp::INFINITY),
     }
 }
 
@@ -334,7 +216,7 @@ pub struct ReplaceJobs<'a> {
 impl<'a> ReplaceJobs<'a> {
     /// Returns the plan for these jobs.
     pub(crate) fn plan_of(jobs: &'a [NewJob]) -> Plan<'a> {
-        Plan { statement: Self::STATEMENT, params: job_params(jobs) }
+        Plan { statement: Self::STATEMENT, params: keyed_item_params(jobs) }
     }
 }
 
@@ -344,11 +226,11 @@ impl Operation for ReplaceJobs<'_> {
     type Output = Vec<Option<Holder>>;
     const DECLARATION: Declaration =
         Declaration::keyed(StatementId::ReplaceJobs, include_str!("replace_jobs.sql"), roles::ENQUEUE)
-            .human_text(8)
+            .human_text(DESCRIPTION)
             .in_transaction();
 
     fn params(&self) -> Params<'_> {
-        job_params(self.jobs)
+        keyed_item_params(self.jobs)
     }
 
     fn interpret(&self, rows: &Rows) -> Result<Self::Output, Error> {

@@ -1,13 +1,14 @@
 //! Enqueues with keys, which may have to wait for another transaction.
 
-use super::enqueue::{EnqueueReply, EnqueueRow, job_params, replacing};
+use super::enqueue::{EnqueueReply, EnqueueRow};
+use super::item::{DESCRIPTION, keyed_item_params, replacing};
 use crate::statement::{Declaration, roles};
 use crate::wire::{Rows, Value};
 use crate::{Error, NewJob, Operation, Params, Plan, StatementId};
 
 /// Returns the parameters of new jobs, and the ids of those that may have replaced another job before.
 fn keyed_params(jobs: &[NewJob]) -> Params<'_> {
-    let mut params = job_params(jobs);
+    let mut params = keyed_item_params(jobs);
     params.push(replacing(jobs));
     params
 }
@@ -41,7 +42,7 @@ impl Operation for EnqueueKeyed<'_> {
     type Output = EnqueueReply;
     const DECLARATION: Declaration =
         Declaration::keyed(StatementId::EnqueueKeyed, include_str!("enqueue_keyed.sql"), roles::ENQUEUE)
-            .human_text(8)
+            .human_text(DESCRIPTION)
             .in_transaction();
 
     fn params(&self) -> Params<'_> {
@@ -71,7 +72,8 @@ impl Operation for EnqueueEach<'_> {
     type Row = EnqueueRow;
     type Output = EnqueueReply;
     const DECLARATION: Declaration =
-        Declaration::keyed(StatementId::EnqueueEach, include_str!("enqueue_each.sql"), roles::ENQUEUE).human_text(8);
+        Declaration::keyed(StatementId::EnqueueEach, include_str!("enqueue_each.sql"), roles::ENQUEUE)
+            .human_text(DESCRIPTION);
 
     fn params(&self) -> Params<'_> {
         keyed_params(self.jobs)

@@ -193,16 +193,18 @@ fn id_at(now: Timestamp, random: [u64; 2]) -> Uuid {
 operation! {
     FireSchedules: only Fired;
     Declaration::hot(StatementId::FireSchedules, include_str!("fire_schedules.sql"), roles::WORK);
-    |operation| vec![
-        column(&operation.advances, |advance| advance.id),
-        column(&operation.advances, |advance| advance.revision),
-        column(&operation.advances, |advance| advance.from),
-        optional_column(&operation.advances, |advance| advance.to),
-        column(&operation.jobs, |job| job.schedule_id),
-        column(&operation.jobs, |job| job.id),
-        column(&operation.jobs, |job| job.at),
-        column(&operation.jobs, |job| &*job.key),
-    ]
+    fn params(&self) -> Params<'_> {
+        vec![
+            column(&self.advances, |advance| advance.id),
+            column(&self.advances, |advance| advance.revision),
+            column(&self.advances, |advance| advance.from),
+            optional_column(&self.advances, |advance| advance.to),
+            column(&self.jobs, |job| job.schedule_id),
+            column(&self.jobs, |job| job.id),
+            column(&self.jobs, |job| job.at),
+            column(&self.jobs, |job| &*job.key),
+        ]
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::lease::Ending;
 use crate::operation::operation;
 use crate::statement::{Declaration, roles};
 use crate::wire::{Parameter, Value, columns};
-use crate::{Codec, IdSuffix, State, StatementId, Timestamp};
+use crate::{Codec, IdSuffix, Params, State, StatementId, Timestamp};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -68,8 +68,8 @@ impl JobFilter {
 operation! {
     ListJobs: all JobMetadata;
     Declaration::operator(StatementId::ListJobs, include_str!("list_jobs.sql"), roles::READ);
-    |operation| {
-        let filter = &operation.filter;
+    fn params(&self) -> Params<'_> {
+        let filter = &self.filter;
         vec![
             filter.queue.as_deref().param(),
             filter.state.map(|state| state.code()).param(),
@@ -89,7 +89,9 @@ pub struct Job {
 operation! {
     Job: at_most_one JobMetadata;
     Declaration::hot(StatementId::Job, include_str!("job.sql"), roles::READ);
-    |operation| vec![Value::Uuid(operation.id)]
+    fn params(&self) -> Params<'_> {
+        vec![Value::Uuid(self.id)]
+    }
 }
 
 /// Reads the payload of one job; `None` if the job does not exist.
@@ -112,7 +114,9 @@ columns! {
 operation! {
     Payload: at_most_one StoredPayload;
     Declaration::hot(StatementId::Payload, include_str!("payload.sql"), roles::READ);
-    |operation| vec![Value::Uuid(operation.id)]
+    fn params(&self) -> Params<'_> {
+        vec![Value::Uuid(self.id)]
+    }
 }
 
 /// Finds jobs by the last digits of their ids. Returns at most 11: ten to show, and one to indicate that there are
@@ -128,7 +132,9 @@ pub struct ResolveSuffix {
 operation! {
     ResolveSuffix: all JobMetadata;
     Declaration::operator(StatementId::ResolveSuffix, include_str!("resolve_suffix.sql"), roles::READ);
-    |operation| vec![Value::Text(operation.suffix.digits()), operation.newest.param()]
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(self.suffix.digits()), self.newest.param()]
+    }
 }
 
 /// Lists the recorded attempts of a job, oldest first. A release is not recorded, and a commit only if the job was
@@ -158,5 +164,7 @@ columns! {
 operation! {
     Attempts: all AttemptRecord;
     Declaration::hot(StatementId::Attempts, include_str!("attempts.sql"), roles::READ);
-    |operation| vec![Value::Uuid(operation.id)]
+    fn params(&self) -> Params<'_> {
+        vec![Value::Uuid(self.id)]
+    }
 }

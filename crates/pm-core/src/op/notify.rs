@@ -73,7 +73,9 @@ pub struct NotifyIdle {
 operation! {
     NotifyIdle: only u64;
     Declaration::hot(StatementId::NotifyIdle, include_str!("notify_idle.sql"), roles::WORK);
-    |operation| vec![Value::Text(&operation.channel)]
+    fn params(&self) -> Params<'_> {
+        vec![Value::Text(&self.channel)]
+    }
 }
 
 #[cfg(test)]

@@ -95,7 +95,9 @@ pub struct CountPending {
 operation! {
     CountPending: only u64;
     Declaration::operator(StatementId::CountPending, include_str!("count_pending.sql"), roles::READ);
-    |operation| vec![Value::Int4(operation.queue_id)]
+    fn params(&self) -> Params<'_> {
+        vec![Value::Int4(self.queue_id)]
+    }
 }
 
 /// Lists queues by name, with their settings and the number of their jobs by state. The cost is bounded: large numbers
@@ -218,6 +220,7 @@ impl SetQueue {
     ///
     /// [`Error::Invalid`] if a setting is out of range.
     pub fn new(name: QueueName, change: SettingsChange) -> Result<Self, Error> {
+        // A setting that is out of range is refused here, and so never when the parameters are sent.
         change.params()?;
         Ok(SetQueue { name, change })
     }
