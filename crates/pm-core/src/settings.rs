@@ -89,11 +89,12 @@ impl SettingsChange {
     /// [`Error::Invalid`] for the first setting that is out of range.
     pub(crate) fn params(&self) -> Result<Params<'_>, Error> {
         const YEAR: Duration = Duration::from_secs(366 * 86_400);
+        let lease = checked_param("a lease", self.lease, Duration::from_millis(100)..=YEAR, "100 ms and one year")?;
         self.retry.check()?;
         let retry = &self.retry;
         let table = retry.backoff.as_ref().map(|table| column(table, |delay| whole_ms(*delay)));
         Ok(vec![
-            within("a lease", self.lease, Duration::from_millis(100)..=YEAR, "100 ms and one year")?,
+            lease,
             retry.max_retries.map(|retries| retries as i32).param(),
             table.unwrap_or(Value::Null(Type::Int8Array)),
             retry.jitter_percent.map(i16::from).param(),
@@ -102,7 +103,7 @@ impl SettingsChange {
                 Some(None) => Value::Int8(-1),
                 retain => {
                     let range = Duration::from_secs(60)..=100 * YEAR;
-                    within("a retention", retain.flatten(), range, "one minute and 100 years")?
+                    checked_param("a retention", retain.flatten(), range, "one minute and 100 years")?
                 }
             },
         ])
@@ -110,7 +111,7 @@ impl SettingsChange {
 }
 
 /// Returns the parameter for a setting that is in its range, which `range_text` describes.
-fn within(
+fn checked_param(
     name: &str,
     setting: Option<Duration>,
     range: RangeInclusive<Duration>,

@@ -46,6 +46,7 @@ fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
             (job.key, job.key_until) = (cells.next(), cells.next());
             job.reserved_key = job.key.clone();
         }
+        // What follows the items is read next.
         *args = cells.columns;
         Item { queue, job }
     };

@@ -8,8 +8,10 @@ pub trait Randomness: Send + Sync + 'static {
     fn next_u64(&self) -> u64;
 }
 
-/// The operating system's randomness, of which each thread keeps up to 256 bytes: a system call for every number would
-/// take a fifth of the client's time in bulk enqueues.
+/// The operating system's randomness, of which each thread keeps up to 256 bytes: asking for every number would take a
+/// fifth of the client's time in bulk enqueues.
+///
+/// A process that was forked asks again. A snapshot of a whole machine that is resumed twice does not.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandomness;
 

@@ -1,12 +1,13 @@
 //! `pm queue delete`
 
+use super::find::find;
 use crate::ask;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::render::{Progress, Value, jobs, stderr_is_terminal, sum};
 use crate::stop::Stop;
 use pm_core::QueueName;
-use pm_driver_tokio_postgres::{Count, Queue, QueueSummary};
+use pm_driver_tokio_postgres::Count;
 
 /// Deletes a queue with all its jobs, in any state, and its schedules
 ///
@@ -54,12 +55,6 @@ pub(super) async fn run(context: &mut Context, args: &DeleteArgs) -> Result<(), 
     let deleted = deletion.deleted();
     let sentence = format!("Deleted queue \"{name}\" and {}.", jobs(deleted));
     context.output.done(&Value::named([("queue", name.into()), ("deleted", Value::number(deleted))]), &sentence)
-}
-
-/// Returns a queue as lists show it. Errors: exit code 1 when it does not exist.
-pub(super) async fn find(queue: &Queue, name: &QueueName) -> Result<QueueSummary, CommandError> {
-    let found = queue.list_queues().await?.into_iter().find(|queue| queue.name == name.as_str());
-    Ok(found.ok_or_else(|| pm_core::Error::QueueNotFound(name.to_string()))?)
 }
 
 /// Asks for confirmation when the queue is not empty.

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod find;
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -104,7 +105,7 @@ impl QueueCommand {
                 context.output.rows(&queues, "No queues.")
             }
             QueueCommand::Show(args) => {
-                let found = delete::find(&context.connect().await?, &args.queue).await?;
+                let found = find::find(&context.connect().await?, &args.queue).await?;
                 context.output.document(&found)
             }
             QueueCommand::Create(args) => create::run(context, &args).await,

@@ -224,7 +224,7 @@ fn failures(frame: &mut Frame<'_>, area: Rect, top: &Top, failures: &[JobMetadat
     list(frame, area, top, List::Failures, "Failures, newest first", &COLUMNS, failures.iter().map(row).collect());
 }
 
-/// Returns how far a time is from when the job was read, and whether it was before.
+/// Returns how far a time is from when the job was read, and whether it was at least a second before.
 fn distance(job: &JobMetadata, time: Option<Timestamp>) -> (String, bool) {
     let us = time.unwrap_or(job.read_at).unix_us().saturating_sub(job.read_at.unix_us());
     (length(Duration::from_micros(us.unsigned_abs())), us <= -1_000_000)

@@ -117,14 +117,14 @@ impl Top {
             return Some(Request::Quit);
         }
         self.message.clear();
-        match &mut self.front {
-            Front::Lists => return self.key_on_lists(*code),
-            Front::Job { lines, first, .. } if !matches!(code, KeyCode::Esc | KeyCode::Char('q') | KeyCode::Enter) => {
+        match (&mut self.front, code) {
+            (Front::Lists, _) => return self.key_on_lists(*code),
+            (Front::Job { .. }, KeyCode::Esc | KeyCode::Char('q') | KeyCode::Enter) | (Front::Question(..), _) => {}
+            (Front::Job { lines, first, .. }, _) => {
                 let line = if *code == KeyCode::Char(' ') { *first + PAGE } else { moved(*code, *first) };
                 *first = line.min(lines.len().saturating_sub(1));
                 return None;
             }
-            Front::Question(..) | Front::Job { .. } => {}
         }
         match std::mem::take(&mut self.front) {
             Front::Question(_, request) if *code == KeyCode::Char('y') => Some(request),
@@ -159,7 +159,7 @@ impl Top {
                 let question = format!("{verb} queue {}? y/n", quoted(&queue.name));
                 self.front = Front::Question(question, request(queue.name.clone()));
             }
-            None => "There are no queues.".clone_into(&mut self.message),
+            None => self.message = "There are no queues.".to_owned(),
         }
     }
 
@@ -172,7 +172,7 @@ impl Top {
             List::Failures => snapshot.failures.get(selected).map(|failure| failure.id),
         };
         if id.is_none() {
-            "Select a job first: Tab switches to leases and failures.".clone_into(&mut self.message);
+            self.message = "Select a job first: Tab switches to leases and failures.".to_owned();
         }
         id
     }
