@@ -24,14 +24,15 @@ pub(crate) fn before(jobs: u64) -> State {
 
 /// Enqueues the jobs, which form one statement, and receives their outcomes.
 pub(crate) fn enqueue(state: &mut State) {
-    let (producer, now) = (&mut state.producer, Instant::default());
+    let (producer, now, count) = (&mut state.producer, Instant::default(), state.jobs.len());
     for job in state.jobs.drain(..) {
         black_box(producer.enqueue(job, now));
     }
     let request = producer.poll_request(now, &mut Fixed).expect("there are jobs to send");
     encode(&request);
     let mut inserted = Rows::builder(KnownQueue::COLUMNS.len());
-    KnownQueue { queue_id: 1, queue: "mail".to_owned(), may_be_idle: Some(false) }.write(&mut inserted);
+    KnownQueue { queue_id: 1, queue: "mail".to_owned(), may_be_idle: Some(false), inserted: count as i64 }
+        .write(&mut inserted);
     producer.handle_reply(request, Ok(inserted.finish()), now, &mut Fixed);
     while let Some(event) = producer.poll_event() {
         black_box(event);

@@ -385,6 +385,26 @@ async fn an_unknown_queue_is_reported_whatever_the_initial_state() {
     }
 }
 
+/// A job that a trigger of the user drops is not reported as enqueued; the others of its batch are, and are in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_a_trigger_drops_is_not_reported_as_enqueued() {
+    const JOBS: usize = 50;
+    let fixture = Fixture::new().await;
+    fixture
+        .database
+        .execute(
+            "create function drop_it() returns trigger language plpgsql as $$ begin return null; end $$;
+             create trigger bad before insert on pm.job for each row when (new.description = 'poison') execute function drop_it();",
+        )
+        .unwrap();
+    let description = |n| if n == JOBS / 2 { "poison" } else { "food" };
+    let put = |n| fixture.put_with_outcome(n as u64, EnqueueOptions::default().description(description(n)));
+    for (n, outcome) in within("all enqueues", join_all((0..JOBS).map(put))).await.into_iter().enumerate() {
+        assert_eq!(outcome.is_ok(), n != JOBS / 2, "{n}: {outcome:?}");
+    }
+    assert_eq!(fixture.jobs_in(State::Pending), JOBS as i64 - 1);
+}
+
 /// An item that the database refuses for good fails alone, in a batch of enqueues or of settlements.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_item_does_not_fail_its_neighbours() {

@@ -139,7 +139,7 @@ impl Bug {
             (Bug::EnqueueForgotten, StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::EnqueueEach)
                 if world.below(8) == 0 =>
             {
-                return Ok(all_inserted(statement, &before));
+                return Ok(all_inserted(statement, &params, &before));
             }
             (Bug::LockNotPassed, StatementId::EnqueueEach) if !before.locked_keys.is_empty() => {
                 return Err(lock_timeout());
@@ -164,7 +164,7 @@ impl Bug {
                 answer.map(|rows| later(&rows, world.catalog.statement(statement), column, late_ms as i64))
             }
             (Bug::LockedQueueConfirmed, StatementId::Enqueue, _) if statement == StatementId::EnqueueFresh => {
-                answer.map(|_| all_inserted(statement, &before))
+                answer.map(|_| all_inserted(statement, &params, &before))
             }
             (Bug::LateCommitConfirmed, StatementId::Settle, _) if statement == StatementId::SettleCommits => {
                 answer.map(|_| all_settled(statement, &params))
@@ -435,12 +435,20 @@ fn all_settled(statement: StatementId, params: &[Value<'_>]) -> Rows {
 }
 
 /// Returns the reply to an enqueue that has inserted every job.
-fn all_inserted(statement: StatementId, tables: &Tables) -> Rows {
-    let mut rows = Rows::builder(3);
-    for queue in tables.queue.values().filter(|_| statement == StatementId::EnqueueFresh) {
+fn all_inserted(statement: StatementId, params: &[Value<'_>], tables: &Tables) -> Rows {
+    let is_fresh = statement == StatementId::EnqueueFresh;
+    let mut rows = Rows::builder(if is_fresh { 4 } else { 3 });
+    let Some(Value::TextArray(queues)) = params.get(1) else { return rows.finish() };
+    let placed = queues
+        .iter()
+        .flatten()
+        .filter(|name| tables.queue.values().any(|queue| queue.name.as_deref() == Some(&***name)));
+    let inserted = placed.count() as i64;
+    for queue in tables.queue.values().filter(|_| is_fresh) {
         rows.push(Some(&queue.id.to_be_bytes()));
         rows.push(Some(queue.name.as_deref().unwrap_or_default().as_bytes()));
         rows.push(Some(&[0]));
+        rows.push(Some(&inserted.to_be_bytes()));
     }
     rows.finish()
 }

@@ -121,7 +121,7 @@ fn triggers(relation: &Relation, schema: &SchemaName) -> Vec<Finding> {
         let finding = |name: &str| Finding {
             check: Check::Trigger,
             what: format!("table {} has a {kind} that is not pm's: {name}", relation.name),
-            why: "it runs inside pm's statements: it slows them down, can change, refuse or drop what they write, jobs included that were reported as enqueued, and can lock rows that they need",
+            why: "it runs inside pm's statements: it slows them down, can change, refuse or drop what they write, and can lock rows that they need",
             remedy: Remedy::Sql(vec![format!("drop {kind} \"{}\" on {table}", name.replace('"', "\"\""))]),
         };
         names.iter().flat_map(|names| names.split(", ")).map(finding).collect::<Vec<_>>()

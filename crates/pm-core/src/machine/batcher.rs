@@ -275,8 +275,8 @@ impl<I: Batched> Batcher<I> {
         self.set_aside(later.into_iter().collect(), now, entropy)
     }
 
-    /// Puts items that have certainly not run back, to be sent at once and before all others, even after their
-    /// deadlines: their outcome is not known, and no longer [fresh](Batch::is_fresh) they get one.
+    /// Puts items of a batch with a reply back whose outcome is not known, to be sent at once and before all others, even
+    /// after their deadlines. They are no longer [fresh](Batch::is_fresh), so the next statement reports it.
     pub(super) fn explain(&mut self, batch: Batch<I>) {
         if !batch.items.is_empty() {
             let states =

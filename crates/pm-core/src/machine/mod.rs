@@ -22,10 +22,11 @@
 //! // In place of the database: the queue exists, so its jobs were inserted.
 //! fn send(request: &impl Request) -> Result<Rows, Failure> {
 //!     assert_eq!(request.plan().statement, StatementId::EnqueueFresh);
-//!     let mut known = Rows::builder(3);
+//!     let mut known = Rows::builder(4);
 //!     known.push(Some(&1i32.to_be_bytes()));
 //!     known.push(Some(b"mail"));
 //!     known.push(Some(&[0]));
+//!     known.push(Some(&1i64.to_be_bytes()));
 //!     Ok(known.finish())
 //! }
 //!

@@ -98,6 +98,11 @@ impl Operation for EnqueueFresh<'_> {
                 None => reply.unexplained.push(index),
             }
         }
+        let placed = self.jobs.len() - reply.unexplained.len();
+        if known.first().is_some_and(|known| known.inserted != placed as i64) {
+            // A trigger of the user has dropped some of them.
+            return Ok(EnqueueReply { unexplained: (0..self.jobs.len()).collect(), ..EnqueueReply::default() });
+        }
         Ok(reply)
     }
 }
@@ -129,11 +134,12 @@ columns! {
         pub queue_id: Option<i32>,
     }
 
-    /// A queue that exists, and whether it may have idle workers.
+    /// A queue that exists, whether it may have idle workers, and how many jobs were inserted in all queues.
     pub struct KnownQueue {
         pub queue_id: i32,
         pub queue: String,
         pub may_be_idle: Option<bool>,
+        pub inserted: i64,
     }
 
     /// The number of an item, and the existing job.

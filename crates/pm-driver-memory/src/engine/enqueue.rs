@@ -72,11 +72,12 @@ impl Work<'_> {
                 }
             }
         }
+        let count = inserted.len() as i64;
         self.tables.job.append(&mut inserted);
         for queue_id in known {
             let QueueRow { name, idle_until, .. } = &self.tables.queue[&queue_id];
             let may_be_idle = idle_until.map(|until| until > self.now);
-            self.add(KnownQueue { queue_id, queue: name.clone().unwrap_or_default(), may_be_idle });
+            self.add(KnownQueue { queue_id, queue: name.clone().unwrap_or_default(), may_be_idle, inserted: count });
         }
         Ok(())
     }
