@@ -2,6 +2,7 @@
 
 use super::world::{MS, SECOND};
 use crate::Seed;
+use pm_core::StatementId;
 use std::collections::BTreeMap;
 
 /// What happens to a statement.
@@ -44,7 +45,7 @@ impl Faults {
             unsent: rate(60),
             lost_before: rate(60),
             lost_after: rate(120),
-            straggles: rate(150),
+            straggles: rate(60),
             slow: rate(250),
             notification_lost: rate(400),
             notification_doubled: rate(300),
@@ -58,7 +59,7 @@ impl Faults {
         *self = Faults::default();
     }
 
-    pub(super) fn fate(&self, process: usize, now: u64, seed: &mut Seed) -> Fate {
+    pub(super) fn fate(&self, process: usize, statement: Option<StatementId>, now: u64, seed: &mut Seed) -> Fate {
         let cut_off = self.cut_off_until.get(&process).is_some_and(|until| *until > now);
         if self.down_until > now || cut_off || seed.below(1_000) < self.unsent {
             return Fate::Unsent;
@@ -66,7 +67,9 @@ impl Faults {
         if seed.below(1_000) < self.lost_before {
             return Fate::LostBefore { fails_us: seed.below(2 * SECOND) };
         }
-        if seed.below(1_000) < self.straggles {
+        // What becomes of a lost claim matters only if the server still works on it.
+        let straggles = if statement == Some(StatementId::Claim) { 5 * self.straggles } else { self.straggles };
+        if seed.below(1_000) < straggles {
             return Fate::Straggles { fails_us: seed.below(SECOND), runs_us: seed.below(4 * SECOND) };
         }
         let is_lost = seed.below(1_000) < self.lost_after;

@@ -106,7 +106,7 @@ impl Driver for Stack {
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
         Box::pin(async move {
             let world = &self.0.world;
-            let fate = world.faults().fate(self.0.number, world.now_us(), &mut world.chance());
+            let fate = world.faults().fate(self.0.number, None, world.now_us(), &mut world.chance());
             if matches!(fate, super::faults::Fate::Unsent) {
                 return Err(Failure::not_sent("no connection"));
             }

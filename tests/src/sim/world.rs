@@ -280,7 +280,7 @@ impl World {
     ) -> oneshot::Receiver<Result<Rows, Failure>> {
         let (asker, answer) = oneshot::channel();
         let now = self.now_us();
-        let fate = self.faults().fate(process, now, &mut self.chance());
+        let fate = self.faults().fate(process, Some(statement), now, &mut self.chance());
         let params = params.iter().map(Owned::of).collect();
         let flight = Flight { process, statement, params, sent_at: now, fate, asker: Some(asker) };
         let number = {
