@@ -20,7 +20,7 @@ use uuid::Uuid;
 /// Times differ by odd multiples of this, and time passes in even ones: the sides always agree on what is due.
 pub(crate) const HALF_MINUTE: Duration = Duration::from_secs(30);
 const MOST_JITTER: u8 = 3;
-const EXACT_DELAYS: [Duration; 2] = [Duration::ZERO, HALF_MINUTE.saturating_mul(5)];
+const EXACT_DELAYS: [Duration; 2] = [Duration::ZERO, HALF_MINUTE.saturating_mul(6)];
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
 /// A running list.
@@ -221,7 +221,7 @@ impl<'a> History<'a> {
         items.dedup_by_key(|item| item.lease.job);
         if delay && verdict == 1 {
             items.truncate(1);
-            items[0].delay = Some(HALF_MINUTE * 3);
+            items[0].delay = Some(HALF_MINUTE * 4);
         }
         if verdict == 0 && items.len() % 2 == 1 {
             return self.run(&SettleCommits { items: &items }).await.map(drop);
@@ -265,7 +265,9 @@ impl<'a> History<'a> {
         options.key = item.key.map(|key| self.key(key));
         options.retry = RetryPolicy {
             max_retries: item.retries,
-            backoff: matches!(item.hold, 1 | 2).then(|| vec![HALF_MINUTE * 7]),
+            // Even, while jobs are enqueued with odd delays: which of two jobs that are due at once is promoted first is
+            // undefined.
+            backoff: matches!(item.hold, 1 | 2).then(|| vec![HALF_MINUTE * 8]),
             jitter_percent: (item.hold == 2).then_some(MOST_JITTER),
         };
         let id = self.new_id();

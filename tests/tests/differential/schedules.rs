@@ -59,7 +59,7 @@ impl History<'_> {
         options.retry = RetryPolicy {
             max_retries: (*look == 2).then_some(1),
             jitter_percent: (*look == 1).then_some(0),
-            backoff: (*look == 3).then(|| vec![Duration::ZERO, HALF_MINUTE * 7]),
+            backoff: (*look == 3).then(|| vec![Duration::ZERO, HALF_MINUTE * 8]),
         };
         let new = NewSchedule {
             name: named(*schedule),
