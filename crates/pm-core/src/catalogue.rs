@@ -1,7 +1,7 @@
 //! The look-up of statements, by their operations.
 
 use crate::grants::RoleKind;
-use crate::render::{render_with, with_search_path_check};
+use crate::render::{parts, render_with, with_search_path_check};
 use crate::statement::{ConnectionClass, Declaration, Statement};
 use crate::wire::{Column, Columns};
 use crate::{Operation, SchemaName, StatementId, Type, each_statement, op};
@@ -71,7 +71,7 @@ struct Rendered {
 impl Catalog {
     /// Returns the statements for the tables in `schema`.
     pub fn new(schema: &SchemaName) -> Self {
-        let parts = op::item_parts();
+        let parts = parts(op::item_parts());
         let rendered = |id: StatementId| {
             let text = render_with(&parts, id.declaration().sql, schema);
             let plain = Statement { id, params: parameter_types(&text), columns: id.columns(), text };

@@ -111,15 +111,20 @@ fn lists() -> [(&'static str, String); 3] {
     ]
 }
 
-/// Returns `sql` for one schema, without comments.
-pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
-    render_with(&[], sql, schema)
+/// Returns all parts without comments, in the order in which they are substituted: those of this file, and further ones,
+/// which they may use.
+pub(crate) fn parts(further: impl IntoIterator<Item = (&'static str, String)>) -> Vec<(&'static str, String)> {
+    PARTS.iter().map(|(name, part)| (*name, bare(part))).chain(lists()).chain(further).collect()
 }
 
-/// Does the same with further parts, which those of this file may use.
+/// Returns `sql` for one schema, without comments.
+pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
+    render_with(&parts([]), sql, schema)
+}
+
+/// Does the same with these parts, which many statements share.
 pub(crate) fn render_with(parts: &[(&'static str, String)], sql: &str, schema: &SchemaName) -> String {
-    let text = PARTS.iter().fold(bare(sql), |text, (name, part)| substitute(&text, name, &bare(part)));
-    let text = lists().iter().chain(parts).fold(text, |text, (name, part)| substitute(&text, name, part));
+    let text = parts.iter().fold(bare(sql), |text, (name, part)| substitute(&text, name, part));
     text.replace("{schema}", &format!("\"{schema}\""))
 }
 
