@@ -127,6 +127,7 @@ fn job(number: usize) -> ClaimRow {
             seq: 1 + number as i64,
             attempt: 1,
             retry_count: 0,
+            snoozes: None,
             created_at: Timestamp::from_unix_us(1_700_000_000_000_000),
             codec: Codec::default(),
             description: None,

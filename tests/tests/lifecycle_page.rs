@@ -4,13 +4,14 @@ use pm_core::{Event, State};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const EVENTS: [(Event, &str); 17] = [
+const EVENTS: [(Event, &str); 18] = [
     (Event::Claim, "claim, fetch"),
     (Event::Commit, "commit"),
     (Event::SoftFail, "soft fail, drop; retries left"),
     (Event::LastSoftFail, "soft fail, drop; no retries left"),
     (Event::HardFail, "hard fail"),
     (Event::Release, "release"),
+    (Event::Snooze, "snooze"),
     (Event::Unreadable, "payload unreadable, for less than a day"),
     (Event::LastUnreadable, "payload unreadable for a day"),
     (Event::Extend, "extend"),

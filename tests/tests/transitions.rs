@@ -81,6 +81,7 @@ impl Harness {
             Event::SoftFail | Event::LastSoftFail => self.settle(|ack| ack.soft_fail("broken")).await,
             Event::HardFail => self.settle(|ack| ack.hard_fail("broken")).await,
             Event::Release => self.settle(JobAck::release).await,
+            Event::Snooze => self.settle(|ack| ack.snooze(Duration::from_secs(60))).await,
             Event::Unreadable | Event::LastUnreadable => self.settle(|ack| ack.unreadable("what is this?")).await,
             Event::Extend => match &mut self.ack {
                 Some(ack) => ack.refresh_lock().await.is_ok(),
@@ -177,7 +178,13 @@ fn every_event_is_listed() {
     for event in Event::ALL {
         match event {
             Event::Claim | Event::Commit | Event::SoftFail | Event::LastSoftFail | Event::HardFail => {}
-            Event::Release | Event::Extend | Event::Reap | Event::LastReap | Event::Pause | Event::Resume => {}
+            Event::Release
+            | Event::Snooze
+            | Event::Extend
+            | Event::Reap
+            | Event::LastReap
+            | Event::Pause
+            | Event::Resume => {}
             Event::Restart | Event::ForceRestart | Event::Done | Event::Fail => {}
             Event::Unreadable | Event::LastUnreadable => {}
         }

@@ -94,7 +94,8 @@ impl Default for Backoff {
 /// The minimum of the maximum jitter of a first retry, and of one without a delay, unless the jitter is 0 %.
 const MIN_SPREAD_MS: i128 = 2_000;
 const MAX_RETRIES: u32 = 1_000_000;
-const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
+/// The longest delay of a job.
+pub(crate) const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// How often and how soon soft failures are retried, as far as a job or a schedule sets it itself. What is `None` follows
 /// the queue's [`Backoff`].

@@ -89,6 +89,8 @@ columns! {
         pub attempt: u32,
         /// The soft failures since it was created or last restarted.
         pub retry_count: u32,
+        /// How often a worker has put it off since it was created or last restarted; `None` for never.
+        pub snoozes: Option<u32>,
         /// When it was enqueued.
         pub created_at: Timestamp,
         /// The codec of its payload.
@@ -109,6 +111,8 @@ pub struct TakenJob {
     pub job: ClaimedJob,
     /// The name of its queue when it was claimed.
     pub queue: Arc<str>,
+    /// How many of its soft failures are retried.
+    pub max_retries: u32,
 }
 
 impl ClaimedJob {
@@ -127,6 +131,7 @@ impl ClaimedJob {
             seq,
             attempt: 1,
             retry_count: 0,
+            snoozes: None,
             created_at: Timestamp::from_unix_us(0),
             codec: Codec::Json,
             description: None,
@@ -152,6 +157,8 @@ columns! {
         pub attempt: u32,
         /// The soft failures since it was created or last restarted.
         pub retry_count: u32,
+        /// How often a worker has put it off since it was created or last restarted.
+        pub snoozes: u32,
         /// How many soft failures are retried.
         pub max_retries: u32,
         /// The codec of its payload.

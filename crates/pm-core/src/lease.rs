@@ -44,10 +44,14 @@ pub enum Verdict {
     Commit,
     /// The attempt failed; the job is retried if retries are left.
     SoftFail(Reason),
+    /// The same, but the retry comes after this time, whatever the backoff.
+    RetryAfter(Reason, Duration),
     /// The job failed, without another retry.
     HardFail(Reason),
     /// The job was not tried. It keeps its position in the line, and no attempt is counted.
     Release,
+    /// The job is not to be done before this time has passed. No retry and no attempt is counted.
+    Snooze(Duration),
     /// The job was not tried, because the worker cannot decode its payload; another worker may be able to. No retry is
     /// counted. The job is offered again after 1 min, 5 min and 25 min, then every 25 min, and fails after
     /// [24 h](UNREADABLE_FOR).
@@ -73,17 +77,21 @@ impl Verdict {
     pub(crate) fn code(&self) -> i16 {
         match self {
             Verdict::Commit => 0,
-            Verdict::SoftFail(_) => 1,
+            Verdict::SoftFail(_) | Verdict::RetryAfter(..) => 1,
             Verdict::HardFail(_) => 2,
             Verdict::Release => 3,
             Verdict::Unreadable(_) => 8,
+            Verdict::Snooze(_) => 9,
         }
     }
 
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {
-            Verdict::SoftFail(reason) | Verdict::HardFail(reason) | Verdict::Unreadable(reason) => Some(&reason.0),
-            Verdict::Commit | Verdict::Release => None,
+            Verdict::SoftFail(reason)
+            | Verdict::RetryAfter(reason, _)
+            | Verdict::HardFail(reason)
+            | Verdict::Unreadable(reason) => Some(&reason.0),
+            Verdict::Commit | Verdict::Release | Verdict::Snooze(_) => None,
         }
     }
 }
@@ -131,6 +139,8 @@ named! {
         Restart = "restart",
         /// Returned by its worker, which could not decode the payload.
         Unreadable = "unreadable",
+        /// Put off by its worker.
+        Snooze = "snooze",
     }
 }
 

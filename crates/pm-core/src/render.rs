@@ -23,7 +23,7 @@ const PARTS: [(&str, &str); 31] = [
     (
         "leased_job",
         "job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt, \
-         job.retry_count, job.created_at, job.codec, job.description, job.key, {payload_of:job} as payload, \
+         job.retry_count, job.snoozes, job.created_at, job.codec, job.description, job.key, {payload_of:job} as payload, \
          case when pg_catalog.isfinite(job.unreadable_since) \
          then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms",
     ),

@@ -34,6 +34,8 @@ named! {
         HardFail,
         /// Its worker releases it, without counting an attempt.
         Release,
+        /// Its worker puts it off, without counting an attempt.
+        Snooze,
         /// Its worker cannot decode its payload.
         Unreadable,
         /// No worker has been able to decode its payload for a day.
@@ -70,7 +72,7 @@ impl State {
         match (self, event) {
             (Pending, Claim) => Some(InProgress),
             (InProgress, Commit) => Some(Finished),
-            (InProgress, SoftFail | Reap | Release | Unreadable) => Some(Pending),
+            (InProgress, SoftFail | Reap | Release | Snooze | Unreadable) => Some(Pending),
             (InProgress, LastSoftFail | LastReap | LastUnreadable | HardFail) => Some(Failed),
             (InProgress, Extend) => Some(InProgress),
             (Pending, Pause) => Some(Paused),
@@ -124,13 +126,14 @@ mod tests {
 
     /// The state after each event in each state, in the order of [`State::ALL`]: P pending, H paused, I in progress,
     /// F finished, X failed; `.` is refused.
-    const TABLE: [(Event, &str); 17] = [
+    const TABLE: [(Event, &str); 18] = [
         (Event::Claim, "I...."),
         (Event::Commit, "..F.."),
         (Event::SoftFail, "..P.."),
         (Event::LastSoftFail, "..X.."),
         (Event::HardFail, "..X.."),
         (Event::Release, "..P.."),
+        (Event::Snooze, "..P.."),
         (Event::Unreadable, "..P.."),
         (Event::LastUnreadable, "..X.."),
         (Event::Extend, "..I.."),
@@ -212,7 +215,7 @@ mod tests {
     fn a_job_that_is_not_in_progress_cannot_be_settled_extended_or_reaped() {
         use Event::*;
         for state in State::ALL.into_iter().filter(|state| *state != State::InProgress) {
-            for event in [Commit, SoftFail, LastSoftFail, HardFail, Release, Extend, Reap, LastReap] {
+            for event in [Commit, SoftFail, LastSoftFail, HardFail, Release, Snooze, Extend, Reap, LastReap] {
                 assert_eq!(state.after(event), None, "{state} {event:?}");
             }
         }

@@ -46,6 +46,55 @@ pub(super) async fn each_verdict_has_its_ending(harness: Harness) {
     assert_eq!(found[4], (State::Pending, 1, reason("dropped without ack"), true));
 }
 
+/// A service says when to come back: the job's own delay is used, and a retry counted.
+pub(super) async fn a_soft_fail_can_say_when_to_come_back(harness: Harness) {
+    let id = harness.put_with(1, EnqueueOptions::default().max_retries(2)).await;
+    let mut jobs = harness.queue.try_stream_jobs::<u64>("tasks");
+    for attempt in 1..=3 {
+        let job = harness.next(&mut jobs).await;
+        let metadata = job.metadata();
+        assert_eq!((metadata.attempt, metadata.retry_count, metadata.max_retries), (attempt, attempt - 1, 2));
+        assert_eq!(metadata.is_last_attempt(), attempt == 3);
+        job.into_parts().1.soft_fail_after(Duration::from_millis(30), "busy").await.unwrap();
+        let job = harness.job(id).await;
+        if let Some(run_at) = job.run_at {
+            assert!(run_at.unix_us() - job.read_at.unix_us() <= 30_000, "not the backoff's delay");
+        }
+    }
+    let job = harness.job(id).await;
+    assert_eq!((job.state, job.retry_count, job.reason.as_deref()), (State::Failed, 3, Some("busy")));
+    let far = harness.put(2).await;
+    harness.take(&mut jobs).await.1.soft_fail_after(Duration::MAX, "in ten years").await.unwrap();
+    let ten_years = Duration::from_secs(3_650 * 86_400).as_micros() as i64;
+    let job = harness.job(far).await;
+    let delay = job.run_at.unwrap().unix_us() - job.read_at.unix_us();
+    assert!((ten_years - 60_000_000..=ten_years).contains(&delay), "{delay}");
+}
+
+/// A job may be put off as often as its handler likes: it costs neither an attempt nor a retry.
+pub(super) async fn a_job_that_is_put_off_loses_neither_attempt_nor_retry(harness: Harness) {
+    let id = harness.put_with(1, EnqueueOptions::default().max_retries(0)).await;
+    let mut jobs = harness.queue.try_stream_jobs::<u64>("tasks");
+    for snoozes in 0..3 {
+        let job = harness.next(&mut jobs).await;
+        let metadata = job.metadata();
+        assert_eq!((metadata.attempt, metadata.retry_count, metadata.snoozes), (1, 0, snoozes));
+        job.into_parts().1.snooze(Duration::from_millis(20)).await.unwrap();
+        let job = harness.job(id).await;
+        assert_eq!((job.attempt, job.retry_count, job.snoozes), (0, 0, snoozes + 1));
+    }
+    let job = harness.next(&mut jobs).await;
+    job.into_parts().1.snooze(Duration::ZERO).await.unwrap();
+    let (_, ack) = harness.take(&mut jobs).await;
+    assert_eq!((ack.id(), ack.attempt()), (id, 1), "at once");
+    ack.commit().await.unwrap();
+    let job = harness.job(id).await;
+    assert_eq!((job.state, job.attempt, job.snoozes), (State::Finished, 1, 4));
+    assert!(harness.queue.attempts(id).await.unwrap().is_empty(), "snoozes leave no attempts");
+    assert_eq!(harness.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+    assert_eq!(harness.job(id).await.snoozes, 0, "a restart begins anew");
+}
+
 pub(super) async fn retries_run_out(harness: Harness) {
     let options = EnqueueOptions::default().max_retries(2).backoff(vec![Duration::from_millis(30)]).jitter_percent(0);
     let id = harness.put_with(1, options).await;

@@ -78,6 +78,8 @@ pub fn all() -> Vec<Case> {
             two_workers_never_get_the_same_job;
         acks:
             each_verdict_has_its_ending,
+            a_soft_fail_can_say_when_to_come_back,
+            a_job_that_is_put_off_loses_neither_attempt_nor_retry,
             retries_run_out,
             refresh_lock_extends_the_lease,
             an_extended_lease_is_not_lost,

@@ -142,14 +142,18 @@ pub(super) async fn a_leaked_settlement_leaves_the_job_to_its_lease(harness: Har
 enum Verdict {
     Commit,
     SoftFail,
+    SoftFailAfter,
     HardFail,
+    Snooze,
 }
 
 async fn settle<'a>(ack: &'a mut JobAck, inside: &dyn Executor, verdict: Verdict) -> Result<Settlement<'a>, Error> {
     match verdict {
         Verdict::Commit => ack.commit_in(inside).await,
         Verdict::SoftFail => ack.soft_fail_in(inside, "later").await,
+        Verdict::SoftFailAfter => ack.soft_fail_after_in(inside, HOUR * 2, "busy").await,
         Verdict::HardFail => ack.hard_fail_in(inside, "never").await,
+        Verdict::Snooze => ack.snooze_in(inside, HOUR).await,
     }
 }
 
@@ -160,7 +164,9 @@ pub(super) async fn verdicts_in_a_transaction_are_applied_when_it_commits(harnes
         (Verdict::Commit, hour(), (State::Finished, 0, None, false)),
         (Verdict::SoftFail, hour(), (State::Pending, 1, Some("later"), true)),
         (Verdict::SoftFail, hour().max_retries(0), (State::Failed, 1, Some("later"), false)),
+        (Verdict::SoftFailAfter, hour(), (State::Pending, 1, Some("busy"), true)),
         (Verdict::HardFail, hour(), (State::Failed, 0, Some("never"), false)),
+        (Verdict::Snooze, hour(), (State::Pending, 0, None, true)),
     ];
     for (verdict, options, (state, retries, reason, waits)) in cases {
         let id = harness.put_with(1, options).await;

@@ -63,11 +63,12 @@ pub enum Bug {
     EditStrands,
     LockedQueueConfirmed,
     LateCommitConfirmed,
+    SnoozeCounts,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 44] = [
+    pub const ALL: [(Bug, &'static str); 45] = [
         (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
         (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
@@ -112,6 +113,7 @@ impl Bug {
         (Bug::EditStrands, "a job loses its position when its priority changes"),
         (Bug::LockedQueueConfirmed, "an enqueue to a locked queue counts as inserted"),
         (Bug::LateCommitConfirmed, "a commit whose lease has ended counts as settled"),
+        (Bug::SnoozeCounts, "a job that is put off keeps the attempt"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -257,6 +259,11 @@ impl Bug {
             (Bug::ReleaseBlames, StatementId::Settle) => {
                 for job in tables.job.values_mut().filter(changed).filter(|job| job.verdict == Some(3)) {
                     job.retry_count += 1;
+                }
+            }
+            (Bug::SnoozeCounts, StatementId::Settle) => {
+                for job in tables.job.values_mut().filter(changed).filter(|job| job.verdict == Some(9)) {
+                    job.attempt += 1;
                 }
             }
             (Bug::EditStrands, StatementId::EditJobs) => {

@@ -8,6 +8,7 @@ use pm_core::StatementId;
 use pm_queue::driver::{BoxFuture, Executor, Failure, Rows, Statement, Value};
 use pm_queue::{EnqueueOptions, JobAck, OnConflict, Queue};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A transaction on a separate connection of the process.
 struct Transaction {
@@ -68,9 +69,11 @@ async fn settle_inside(process: &Arc<Process>, ack: &mut JobAck) -> bool {
     let world = &process.world;
     let transaction = Transaction::begin(process);
     let lease = ack.lease();
-    let settlement = match world.below(4) {
+    let settlement = match world.below(8) {
         0 => ack.soft_fail_in(&transaction, "later").await,
-        1 => ack.hard_fail_in(&transaction, "never").await,
+        1 => ack.soft_fail_after_in(&transaction, Duration::from_millis(300), "busy").await,
+        2 => ack.hard_fail_in(&transaction, "never").await,
+        3 => ack.snooze_in(&transaction, Duration::from_millis(300)).await,
         _ => ack.commit_in(&transaction).await,
     };
     let Ok(settlement) = settlement else {

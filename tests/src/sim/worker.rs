@@ -155,6 +155,8 @@ async fn settle(process: &Arc<Process>, ack: JobAck, roll: u64) {
         6..9 => (2, ack.hard_fail("no → way")),
         9..20 => (1, ack.soft_fail("later")),
         20..24 => (3, ack.release()),
+        24..27 => (9, ack.snooze(Duration::from_micros(process.world.below(2 * SECOND)))),
+        27..30 => (1, ack.soft_fail_after(Duration::from_micros(process.world.below(2 * SECOND)), "busy")),
         _ => (0, ack.commit()),
     };
     let timeout_us = match process.world.below(6) {

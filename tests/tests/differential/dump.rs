@@ -43,7 +43,7 @@ pub(crate) const SEPARATE_EQUAL_TIMES: &str = "
 
 const JOBS: &str = "
     select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, {unreadable_since}, lease, queue_id, priority,
-      attempt, retry_count, max_retries, state, verdict, codec, paused, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
+      attempt, retry_count, snoozes, max_retries, state, verdict, codec, paused, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
       reserved_key, description, reason, payload_id is not null,
       convert_from(coalesce(job.payload, (select data from pm.payload where payload.id = payload_id)), 'UTF8'),
       (select refs from pm.payload where payload.id = payload_id)
@@ -154,6 +154,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 job.priority.to_string(),
                 job.attempt.to_string(),
                 job.retry_count.to_string(),
+                shown(job.snoozes),
                 shown(job.max_retries),
                 job.state.to_string(),
                 shown(job.verdict),

@@ -316,6 +316,7 @@ fn settled(lease: Lease, verdict: u8, delay: Option<Duration>) -> SettleItem {
         1 => (Verdict::SoftFail(Reason::new("later")), State::Pending),
         2 => (Verdict::HardFail(Reason::new("never")), State::Failed),
         3 => (Verdict::Unreadable(Reason::new("what is this?")), State::Pending),
+        4 => (Verdict::Snooze(delay.unwrap_or_default()), State::Pending),
         _ => (Verdict::Release, State::Pending),
     };
     SettleItem { lease, verdict, state, delay }

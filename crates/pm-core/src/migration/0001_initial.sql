@@ -25,7 +25,7 @@ create sequence {schema}.job_seq;
 
 -- state: 0 pending, 1 in progress, 2 finished, 3 failed.
 -- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 8 unreadable; by an
--- operator: 5 done, 6 fail, 7 restart.
+-- operator: 5 done, 6 fail, 7 restart. 9 snooze.
 -- seq is the position in the line of queue and priority; not null means ready or in progress.
 -- lease is the fencing token; an operator's action that breaks a lease sets it to null.
 -- reserved_key is the key while the job reserves it.
@@ -50,6 +50,7 @@ create table {schema}.job (
   attempt pg_catalog.int4 not null default 0,
   retry_count pg_catalog.int4 not null default 0,
   max_retries pg_catalog.int4,
+  snoozes pg_catalog.int4,
   state pg_catalog.int2 not null default 0,
   verdict pg_catalog.int2,
   codec pg_catalog.int2 not null,

@@ -46,8 +46,8 @@ impl Operation for FetchJob {
             }
         }
         Ok(of_queue.zip(fetched).map(|((queue, length, backoff), job)| {
-            let queue = queue.into();
-            (TakenJob { job, queue }, length, backoff)
+            let (queue, max_retries) = (queue.into(), job.retry.on(&backoff).max_retries());
+            (TakenJob { job, queue, max_retries }, length, backoff)
         }))
     }
 }

@@ -1,5 +1,5 @@
 job.id, queue.name, {shown_state:job} as state,
-       job.priority, job.attempt, job.retry_count, coalesce(job.max_retries, queue.max_retries) as max_retries, job.codec,
+       job.priority, job.attempt, job.retry_count, coalesce(job.snoozes, 0) as snoozes, coalesce(job.max_retries, queue.max_retries) as max_retries, job.codec,
        job.created_at, job.run_at, job.ended_at, job.lease_expires_at, case when job.state = 1 then job.lease end as lease,
        job.worker, job.key, job.description, job.reason,
        coalesce(pg_catalog.octet_length({payload_of:job}), 0)::pg_catalog.int8 as payload_bytes,

@@ -20,7 +20,7 @@ with {items}, own as materialized (
 ), {lapsed_keys}, holder as materialized (
   select item.ordinal, item.id as item_id, job.id, job.state, job.paused, job.queue_id, job.payload_id,
          row(job.state, job.attempt, job.payload_id) is not distinct from row(seen.state, seen.attempt, seen.payload_id) as is_unchanged,
-         job.state = 0 and (job.attempt = 0 or not exists (select from {schema}.attempt where attempt.job_id = job.id)) as is_unstarted,
+         job.state = 0 and job.snoozes is null and (job.attempt = 0 or not exists (select from {schema}.attempt where attempt.job_id = job.id)) as is_unstarted,
          coalesce(item.run_at, pg_catalog.statement_timestamp() + {interval:item.delay_ms}) as due
   from item
   join wanted_key on wanted_key.ordinal = item.ordinal

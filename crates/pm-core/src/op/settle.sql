@@ -21,6 +21,8 @@ with item as materialized (
       seq = case when item.state >= 2 then null when item.verdict = 3 then job.seq when item.delay_ms > 0 then null else {next_position} end,
       run_at = case when item.state = 0 and item.delay_ms > 0 then pg_catalog.statement_timestamp() + {interval:item.delay_ms} end,
       retry_count = least(job.retry_count, 2147483646) + (item.verdict = 1)::pg_catalog.int4,
+      attempt = job.attempt - (item.verdict = 9)::pg_catalog.int4,
+      snoozes = case item.verdict when 9 then least(coalesce(job.snoozes, 0), 2147483646) + 1 else job.snoozes end,
       unreadable_since = case item.verdict when 8 then coalesce(job.unreadable_since, pg_catalog.statement_timestamp()) when 3 then job.unreadable_since end,
       reason = case when item.verdict = 0 then null else coalesce(item.reason, job.reason) end
   from item
@@ -28,7 +30,7 @@ with item as materialized (
     and (not $7::pg_catalog.bool or item.id in (select id from unlocked))
   returning item.ordinal, job.id, job.attempt, job.lease, item.verdict, job.worker, item.reason
 ), ended_attempt as (
-  {add_attempts:lease, pg_catalog.statement_timestamp(), verdict, worker, reason from settled where verdict not in (0, 3)}
+  {add_attempts:lease, pg_catalog.statement_timestamp(), verdict, worker, reason from settled where verdict not in (0, 3, 9)}
 )
 select case when $7::pg_catalog.bool and exists (
          select from {schema}.job where job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1 offset 0

@@ -29,6 +29,7 @@ impl Work<'_> {
             priority: job.priority,
             attempt: count(job.attempt),
             retry_count: count(job.retry_count),
+            snoozes: job.snoozes.map_or(0, count),
             max_retries: job.max_retries.map_or(queue.settings.backoff.max_retries(), count),
             codec: Codec::from_code(job.codec),
             created_at: job.created_at,
@@ -197,7 +198,7 @@ impl Work<'_> {
         let now = self.now;
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
-        job.unreadable_since = None;
+        (job.unreadable_since, job.snoozes) = (None, None);
         (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
         job.reserved_key.clone_from(&old.key);

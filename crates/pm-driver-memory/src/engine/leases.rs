@@ -13,6 +13,7 @@ const SOFT_FAIL: i16 = 1;
 const RELEASE: i16 = 3;
 const REAP: i16 = 4;
 const UNREADABLE: i16 = 8;
+const SNOOZE: i16 = 9;
 
 /// The reason of a reaped job.
 const LEASE_EXPIRED: &str = "lease expired";
@@ -44,6 +45,9 @@ impl Work<'_> {
             job.seq = if keeps_position { job.seq } else { seq };
             job.run_at = delay.filter(|_| state == PENDING).map(|ms| later(now, ms));
             job.retry_count += i32::from(verdict == SOFT_FAIL);
+            if verdict == SNOOZE {
+                (job.attempt, job.snoozes) = (job.attempt - 1, Some(job.snoozes.unwrap_or_default() + 1));
+            }
             job.unreadable_since = match verdict {
                 UNREADABLE => Some(job.unreadable_since.unwrap_or(now)),
                 // A worker that releases a job has not tried to decode its payload.
@@ -51,7 +55,7 @@ impl Work<'_> {
                 _ => None,
             };
             job.reason = if verdict == COMMIT { None } else { reason.clone().or(job.reason.take()) };
-            if verdict != COMMIT && verdict != RELEASE {
+            if ![COMMIT, RELEASE, SNOOZE].contains(&verdict) {
                 let (attempt, worker) = (job.attempt, job.worker.clone());
                 let row = AttemptRow { lease: Some(leases[n]), ended_at: now, verdict, worker, reason };
                 self.tables.record_attempt(id, attempt, row);

@@ -100,6 +100,7 @@ impl Work<'_> {
             seq: job.seq.unwrap_or_default(),
             attempt: job.attempt.unsigned_abs(),
             retry_count: job.retry_count.unsigned_abs(),
+            snoozes: job.snoozes.map(i32::unsigned_abs),
             created_at: job.created_at,
             codec: Codec::from_code(job.codec),
             payload: self.tables.payload_of(&job),

@@ -63,6 +63,7 @@ pub struct JobRow {
     pub attempt: i32,
     pub retry_count: i32,
     pub max_retries: Option<i32>,
+    pub snoozes: Option<i32>,
     pub state: i16,
     pub verdict: Option<i16>,
     pub codec: i16,
@@ -188,7 +189,9 @@ impl Tables {
 
     /// Returns whether a worker has claimed the job and not released it: every other end of a lease leaves an attempt.
     pub(crate) fn has_started(&self, job: &JobRow) -> bool {
-        job.state != PENDING || self.attempt.range((job.id, 0)..=(job.id, i32::MAX)).next().is_some()
+        job.state != PENDING
+            || job.snoozes.is_some()
+            || self.attempt.range((job.id, 0)..=(job.id, i32::MAX)).next().is_some()
     }
 
     pub(crate) fn payload_of(&self, job: &JobRow) -> Option<Bytes> {

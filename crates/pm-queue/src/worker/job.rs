@@ -1,7 +1,7 @@
 //! The jobs that handlers get.
 
 use crate::JobAck;
-use pm_core::{Codec, LeasedColumns, TakenJob, Timestamp};
+use pm_core::{Codec, TakenJob, Timestamp};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -30,6 +30,10 @@ pub struct PendingMetadata {
     pub attempt: u32,
     /// The number of soft failures since the job was created or last restarted.
     pub retry_count: u32,
+    /// How many soft failures are retried: one more, and the job has failed.
+    pub max_retries: u32,
+    /// How often a handler has [put it off](JobAck::snooze) since then.
+    pub snoozes: u32,
     /// When it was enqueued, by the database's clock.
     pub created_at: Timestamp,
     /// How the payload is encoded.
@@ -40,12 +44,29 @@ pub struct PendingMetadata {
     pub key: Option<String>,
 }
 
+impl PendingMetadata {
+    /// Returns whether the job has failed if this attempt soft-fails: no retry is left.
+    pub fn is_last_attempt(&self) -> bool {
+        self.retry_count >= self.max_retries
+    }
+}
+
 impl<T> PendingJob<T> {
-    pub(crate) fn new(payload: T, TakenJob { job, queue }: TakenJob, ack: JobAck) -> Self {
-        let LeasedColumns { priority, attempt, retry_count, created_at, codec, description, key, .. } = job.columns;
-        let id = job.lease.job;
-        let metadata =
-            PendingMetadata { id, queue, priority, attempt, retry_count, created_at, codec, description, key };
+    pub(crate) fn new(payload: T, TakenJob { job, queue, max_retries }: TakenJob, ack: JobAck) -> Self {
+        let columns = job.columns;
+        let metadata = PendingMetadata {
+            id: job.lease.job,
+            queue,
+            priority: columns.priority,
+            attempt: columns.attempt,
+            retry_count: columns.retry_count,
+            max_retries,
+            snoozes: columns.snoozes.unwrap_or_default(),
+            created_at: columns.created_at,
+            codec: columns.codec,
+            description: columns.description,
+            key: columns.key,
+        };
         PendingJob { payload, metadata, ack }
     }
 

@@ -71,6 +71,34 @@ impl JobAck {
         self.settle_in(transaction, verdict).await
     }
 
+    /// Soft-fails the job inside the caller's transaction, with this delay before its retry.
+    ///
+    /// Otherwise as [`JobAck::commit_in`]; see [`JobAck::soft_fail_after`].
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit_in`].
+    pub async fn soft_fail_after_in(
+        &mut self,
+        transaction: &dyn Executor,
+        delay: Duration,
+        reason: impl AsRef<str>,
+    ) -> Result<Settlement<'_>, Error> {
+        let verdict = Verdict::RetryAfter(Reason::new(reason.as_ref()), delay);
+        self.settle_in(transaction, verdict).await
+    }
+
+    /// Puts the job off inside the caller's transaction, for example together with how far the work has come.
+    ///
+    /// Otherwise as [`JobAck::commit_in`]; see [`JobAck::snooze`].
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit_in`].
+    pub async fn snooze_in(&mut self, transaction: &dyn Executor, delay: Duration) -> Result<Settlement<'_>, Error> {
+        self.settle_in(transaction, Verdict::Snooze(delay)).await
+    }
+
     /// Hard-fails the job inside the caller's transaction, for example to mark an order as refused and never try
     /// again.
     ///

@@ -35,6 +35,35 @@ impl JobAck {
         self.settle(Verdict::SoftFail(Reason::new(reason.as_ref())))
     }
 
+    /// Soft-fails the job, which is retried after this delay instead of the next one of its backoff: for a service that
+    /// says when to come back, as with the header `Retry-After`.
+    ///
+    /// It counts as a retry. The delay has no jitter, and is at most ten years; with zero the job is ready at once. The
+    /// reason is stored as for a soft fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn soft_fail_after(self, delay: Duration, reason: impl AsRef<str>) -> Settling {
+        self.settle(Verdict::RetryAfter(Reason::new(reason.as_ref()), delay))
+    }
+
+    /// Puts the job off: it is due again after this delay, with neither a retry nor an attempt counted, however often.
+    ///
+    /// For work that cannot be done yet, such as asking for the state of something slow. It is due exactly then, at most
+    /// ten years from now; with zero it goes to the end of its line. [`snoozes`](crate::PendingMetadata::snoozes) counts
+    /// how often. A job that was put off has started: enqueues do not replace it.
+    ///
+    /// A snooze leaves no record in the job's history. So if its reply is lost and another worker has claimed the job
+    /// since, the result is `LeaseLost` although the snooze was applied.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`].
+    pub fn snooze(self, delay: Duration) -> Settling {
+        self.settle(Verdict::Snooze(delay))
+    }
+
     /// Hard-fails the job: it has failed, and is not retried. The reason is stored as for a soft fail.
     ///
     /// # Errors

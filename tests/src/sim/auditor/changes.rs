@@ -15,6 +15,7 @@ const PENDING: i16 = 0;
 const IN_PROGRESS: i16 = 1;
 const FINISHED: i16 = 2;
 const RELEASE: i16 = 3;
+const SNOOZE: i16 = 9;
 
 /// One statement, and the tables before it.
 pub(super) struct Step<'a> {
@@ -174,7 +175,7 @@ impl Auditor {
             StatementId::ReplaceJobs | StatementId::KeyHolder => {
                 let lapsed = JobRow { reserved_key: None, ..old.clone() };
                 let mut attempts = step.before.attempt.range((old.id, 0)..=(old.id, i32::MAX));
-                let is_unstarted = old.state == PENDING && attempts.next().is_none();
+                let is_unstarted = old.state == PENDING && old.snoozes.is_none() && attempts.next().is_none();
                 let may_be_replaced = step.statement == StatementId::ReplaceJobs && is_unstarted;
                 (!may_be_replaced && lapsed != *new).then_some("a job that had started was replaced")
             }
@@ -199,13 +200,18 @@ impl Auditor {
         };
         self.applied.insert((old.id, leases[index].1, verdict));
         let retries = i32::from(verdict == 1);
+        let snoozed = (verdict == SNOOZE).then(|| (old.attempt - 1, Some(old.snoozes.unwrap_or_default() + 1)));
         if old.state != IN_PROGRESS {
             Some("exactly one ending: the lease had ended already")
         } else if new.retry_count != old.retry_count + retries {
             Some("the retry count is wrong")
+        } else if snoozed.unwrap_or((old.attempt, old.snoozes)) != (new.attempt, new.snoozes) {
+            Some("the attempts or the snoozes are wrong")
         } else if verdict == RELEASE && new.seq != old.seq {
             Some("a released job lost its position")
-        } else if (verdict == 0) != (new.state == FINISHED) || (verdict == RELEASE && new.state != PENDING) {
+        } else if (verdict == 0) != (new.state == FINISHED)
+            || ([RELEASE, SNOOZE].contains(&verdict) && new.state != PENDING)
+        {
             Some("the state does not match the verdict")
         } else {
             None

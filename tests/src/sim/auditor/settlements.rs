@@ -9,8 +9,8 @@ use pm_queue::driver::Value;
 use pm_queue::{Enqueued, Error, ErrorKind, Lease};
 use std::sync::Arc;
 
-/// The verdict of a release, which leaves no trace in the tables.
-const RELEASE: i16 = 3;
+/// The verdicts that leave no trace in the tables: of a release and of a snooze.
+const UNRECORDED: [i16; 2] = [3, 9];
 
 impl Auditor {
     /// Records that a handler got a job and trusts its lease.
@@ -75,7 +75,7 @@ impl Auditor {
                 // A handler that settles again because it does not know that its transaction committed, and does so
                 // after the lease has expired, gets `LeaseLost`: that is documented.
                 let is_repeated = self.unknowing.contains(&(lease.job, lease.number));
-                if was_applied && verdict != RELEASE && !is_repeated && !self.deleted.contains(&lease.job) {
+                if was_applied && !UNRECORDED.contains(&verdict) && !is_repeated && !self.deleted.contains(&lease.job) {
                     self.violate(format!(
                         "a resend is answered as the first time: verdict {verdict} of {lease} was lost"
                     ));

@@ -297,6 +297,7 @@ pub(super) mod tests {
             priority: 0,
             attempt: 1,
             retry_count: 0,
+            snoozes: 0,
             max_retries: 8,
             codec: Codec::Json,
             created_at: now,

@@ -291,6 +291,7 @@ impl Worker {
             true => Arc::new(job.retry.on(&followed.backoff)),
             false => followed.backoff.clone(),
         };
+        let max_retries = backoff.max_retries();
         let mut leased = Leased::new(sent_at, followed.lease, &job, backoff, now);
         let until = leased.trusted_until().min(now + UNSTARTED_FOR.min(followed.lease / 4));
         if self.options.heartbeat.is_some() && leased.extend_if_due(now) {
@@ -304,7 +305,8 @@ impl Worker {
         }
         let index =
             self.claims.buffer.partition_point(|other| other.taken.job.columns.priority >= job.columns.priority);
-        self.claims.buffer.insert(index, Buffered { taken: TakenJob { job, queue: followed.name.clone() }, until });
+        let taken = TakenJob { job, queue: followed.name.clone(), max_retries };
+        self.claims.buffer.insert(index, Buffered { taken, until });
         true
     }
 

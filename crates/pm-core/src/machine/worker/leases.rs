@@ -1,5 +1,6 @@
 //! The leases of this worker, and for how long they are trusted.
 
+use crate::backoff::TEN_YEARS;
 use crate::lease::{delay_of_unreadable, trusted_for};
 use crate::op::SettleItem;
 use crate::{Backoff, ClaimedJob, Event, Instant, Lease, State, Verdict};
@@ -113,20 +114,28 @@ impl Leased {
     pub(super) fn settlement(&self, lease: Lease, verdict: Verdict, random: u64) -> SettleItem {
         let delay = match &verdict {
             Verdict::SoftFail(_) => self.backoff.delay(self.retry_count.saturating_add(1), random),
+            Verdict::RetryAfter(_, delay) => Some(*delay).filter(|_| self.retry_count < self.backoff.max_retries()),
+            Verdict::Snooze(delay) => Some(*delay),
             Verdict::Unreadable(_) => delay_of_unreadable(self.unreadable_for),
             Verdict::Commit | Verdict::HardFail(_) | Verdict::Release => None,
         };
         let event = match (&verdict, delay) {
             (Verdict::Commit, _) => Event::Commit,
-            (Verdict::SoftFail(_), Some(_)) => Event::SoftFail,
-            (Verdict::SoftFail(_), None) => Event::LastSoftFail,
+            (Verdict::SoftFail(_) | Verdict::RetryAfter(..), Some(_)) => Event::SoftFail,
+            (Verdict::SoftFail(_) | Verdict::RetryAfter(..), None) => Event::LastSoftFail,
             (Verdict::HardFail(_), _) => Event::HardFail,
             (Verdict::Release, _) => Event::Release,
+            (Verdict::Snooze(_), _) => Event::Snooze,
             (Verdict::Unreadable(_), Some(_)) => Event::Unreadable,
             (Verdict::Unreadable(_), None) => Event::LastUnreadable,
         };
         let state = State::InProgress.after(event).expect("a job in progress can be settled with every verdict");
-        SettleItem { lease, verdict, state, delay: delay.filter(|delay| !delay.is_zero()) }
+        SettleItem {
+            lease,
+            verdict,
+            state,
+            delay: delay.map(|delay| delay.min(TEN_YEARS)).filter(|delay| !delay.is_zero()),
+        }
     }
 
     /// Returns when to extend a lease late, given what remained of it when it was last extended: with a quarter of the

@@ -160,7 +160,7 @@ impl Worker {
             self.notify_idle_workers(now);
         }
         if !self.draining && !self.options.queues.is_empty() {
-            let retried = settled().filter(|item| item.state == State::Pending && item.verdict.reason().is_some());
+            let retried = settled().filter(|item| item.state == State::Pending && item.verdict != Verdict::Release);
             let (later, at_once): (Vec<_>, Vec<_>) = retried.partition(|item| item.delay.is_some());
             if let Some(delay) = later.into_iter().filter_map(|item| item.delay).min() {
                 self.maintenance.promote_by(now + delay);
