@@ -1,22 +1,23 @@
 //! pm, a Postgres job queue, with the client library sqlx.
 //!
-//! Enqueue jobs, take them as a stream, and settle each one. Payloads are serde types.
+//! Enqueue jobs, and run a function for each, or take them as a stream and settle each one. Payloads are serde types.
 //!
 //! ```no_run
-//! use futures_util::StreamExt;
-//! use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, InTransaction, catch_panic};
-//! use std::pin::pin;
+//! use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, InTransaction, JobContext, Outcome, RunOptions};
+//! use std::time::Duration;
 //!
 //! #[derive(serde::Serialize, serde::Deserialize)]
 //! struct Mail {
 //!     to: String,
 //! }
 //!
-//! /// Stands for the work.
-//! async fn send(mail: &Mail) -> Result<(), String> {
-//!     let (_, domain) = mail.to.split_once('@').expect("an address has an @");
+//! /// Sends a mail. An error, or a panic, is a soft fail: the job is tried again later.
+//! async fn send(mail: Mail, _job: JobContext) -> Result<Outcome, String> {
+//!     let Some((_, domain)) = mail.to.split_once('@') else {
+//!         return Ok(Outcome::Fail("an address has an @".to_owned())); // never again
+//!     };
 //!     println!("mail to {} by way of {domain}", mail.to);
-//!     Ok(())
+//!     Ok(Outcome::Done)
 //! }
 //!
 //! # #[cfg(feature = "tokio")]
@@ -33,25 +34,8 @@
 //! transaction.commit().await?; // the order and the job, or neither
 //! println!("job {id}");
 //!
-//! let mut jobs = pin!(queue.try_stream_jobs::<Mail>("mails"));
-//! while let Some(job) = jobs.next().await {
-//!     let (mail, ack) = match job {
-//!         Ok(job) => job.into_parts(),
-//!         Err(error) => {
-//!             eprintln!("{error}");
-//!             continue; // one bad payload does not end a worker
-//!         }
-//!     };
-//!     // Neither does a panic: it soft-fails this job, with its text as the reason.
-//!     let settling = match catch_panic(send(&mail)).await {
-//!         Ok(Ok(())) => ack.commit(),
-//!         Ok(Err(reason)) => ack.soft_fail(reason), // again later; or hard_fail, never again
-//!         Err(panic) => ack.soft_fail(panic),
-//!     };
-//!     if let Err(error) = settling.await {
-//!         eprintln!("{error}");
-//!     }
-//! }
+//! let options = RunOptions::new().concurrency(8).timeout(Duration::from_secs(60));
+//! queue.run("mails", options, send).await?; // until the process ends
 //! # Ok(())
 //! # }
 //! ```
@@ -59,8 +43,8 @@
 //! # Where to look
 //!
 //! `connect` returns a [`Queue`], whose methods do everything else. A program meets the types in this order:
-//! [`ConnectOptions`]; [`EnqueueOptions`] with [`RetryPolicy`] and [`OnConflict`]; [`StreamOptions`], [`JobStream`],
-//! [`PendingJob`] and [`JobAck`]; [`InTransaction`]; [`Schedule`]; and everywhere [`Error`], with an [`ErrorKind`] and
+//! [`ConnectOptions`]; [`EnqueueOptions`] with [`RetryPolicy`] and [`OnConflict`]; [`RunOptions`], [`JobContext`] and
+//! [`Outcome`], or [`StreamOptions`], [`JobStream`], [`PendingJob`] and [`JobAck`]; [`InTransaction`]; [`Schedule`]; and everywhere [`Error`], with an [`ErrorKind`] and
 //! perhaps [`Advice`]. The documentation of `pm_queue`, which this crate re-exports, has a complete table. [`driver`]
 //! and [`connecting`] are for authors of drivers, but for [`driver::Executor`] and [`driver::WithoutNotify`], which
 //! concern your own transactions.

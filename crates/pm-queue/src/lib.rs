@@ -11,7 +11,7 @@
 //! |---|---|
 //! | connect | [`ConnectOptions`], [`Queue`], [`Health`]; [`Error`] and [`ErrorKind`], with [`Advice`], and a [`Failure`] as source |
 //! | enqueue | [`EnqueueOptions`] with [`InitialState`], [`RunAt`], [`OnConflict`], [`KeyHold`], [`RetryPolicy`], [`Backoff`], [`Codec`]; [`Enqueued`], [`RawPayload`] |
-//! | work | [`QueueNames`], [`StreamOptions`], [`JobStream`], [`PendingJob`], [`PendingMetadata`], [`catch_panic`], [`Panicked`] |
+//! | work | [`RunOptions`], [`JobContext`] with [`AckGuard`] and [`StopReason`], [`Outcome`]; or a loop of your own: [`QueueNames`], [`StreamOptions`], [`JobStream`], [`PendingJob`], [`PendingMetadata`], [`catch_panic`], [`Panicked`] |
 //! | settle | [`JobAck`], [`Settling`], [`Lost`], [`Lease`]; in a transaction [`Settlement`] |
 //! | schedule | [`Schedule`] with [`Cron`], [`Missed`], [`Overlap`]; [`ScheduleMetadata`], [`ScheduleName`], [`Tick`] |
 //! | look at jobs | [`JobFilter`], [`JobMetadata`], [`State`], [`Ending`], [`AttemptRecord`], [`Timestamp`], [`Head`]; [`IdSuffix`] |
@@ -25,6 +25,7 @@ pub mod driver;
 mod error;
 mod handle;
 mod producer;
+mod runner;
 pub mod runtime;
 mod sending;
 mod worker;
@@ -44,6 +45,7 @@ pub use pm_core::{
     Missed, OnConflict, Overlap, QueueName, QueueSettings, RetryPolicy, RunAt, SCHEMA_VERSION, ScheduleMetadata,
     ScheduleName, SchemaName, SettingsChange, State, Tick, Timestamp, migration_script,
 };
+pub use runner::{AckGuard, JobContext, Outcome, RunOptions, StopReason};
 pub use uuid::Uuid;
 pub use worker::{
     JobAck, JobStream, Lost, Panicked, PendingJob, PendingMetadata, QueueNames, Settlement, Settling, StreamOptions,

@@ -6,11 +6,11 @@ use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use axum::routing::{Router, get, post};
 use deadpool_postgres::{Manager, Pool};
-use futures_util::StreamExt;
 use pm_driver_tokio_postgres::{
-    ConnectOptions, EnqueueOptions, Error, InTransaction, PendingJob, Queue, catch_panic, from_pool,
+    ConnectOptions, EnqueueOptions, InTransaction, JobContext, Queue, RunOptions, from_pool,
 };
 use pm_examples::{Mail, database_url};
+use std::convert::Infallible;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::NoTls;
 
@@ -42,29 +42,11 @@ async fn count(State(app): State<App>) -> Result<String, Refusal> {
     Ok(row.get::<_, i64>(0).to_string())
 }
 
-async fn send_mails(queue: Queue) {
-    queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
-}
-
-/// Sends a mail and settles its job. A panic soft-fails this job, with its message as the reason; the others go on.
-async fn send(job: Result<PendingJob<Mail>, Error>) {
-    // For example a payload that is not a `Mail`: the job waits for a worker that can decode it.
-    let (mail, ack) = match job {
-        Ok(job) => job.into_parts(),
-        Err(error) => return eprintln!("{error}"),
-    };
-    let settling = match catch_panic(deliver(&mail)).await {
-        Ok(()) => ack.commit(),
-        Err(panic) => ack.soft_fail(panic),
-    };
-    if let Err(error) = settling.await {
-        eprintln!("the mail to {} may go out twice: {error}", mail.to);
-    }
-}
-
-async fn deliver(mail: &Mail) {
+/// Sends a mail. If it panics, only this job soft-fails, with the panic's message as the reason.
+async fn send(mail: Mail, _job: JobContext) -> Result<(), Infallible> {
     println!("mail to {} by way of {}", mail.to, mail.domain());
     tokio::time::sleep(mail.takes()).await;
+    Ok(())
 }
 
 #[tokio::main]
@@ -75,7 +57,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Statements use connections of the pool; one more connection listens for new jobs.
     let queue = from_pool(pool.clone(), ConnectOptions::default().listener_url(&url)).await?;
     queue.create_queue("mails", false).await?;
-    let mut mails = tokio::spawn(send_mails(queue.clone()));
+    let worker = queue.clone();
+    let mut mails = tokio::spawn(async move { worker.run("mails", RunOptions::new().concurrency(8), send).await });
 
     let app = App { pool, queue: queue.clone() };
     let routes = Router::new().route("/signups", post(sign_up)).route("/signups", get(count)).with_state(app);
@@ -93,7 +76,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     queue.close().await;
-    mails.await?;
+    mails.await??;
     println!("done");
     Ok(())
 }

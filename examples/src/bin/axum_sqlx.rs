@@ -5,10 +5,10 @@
 use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use axum::routing::{Router, get, post};
-use futures_util::StreamExt;
-use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, Error, InTransaction, PendingJob, Queue, catch_panic};
+use pm_driver_sqlx::{ConnectOptions, EnqueueOptions, InTransaction, JobContext, Queue, RunOptions};
 use pm_examples::{Mail, database_url};
 use sqlx::PgPool;
+use std::convert::Infallible;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Clone)]
@@ -38,29 +38,11 @@ async fn count(State(app): State<App>) -> Result<String, Refusal> {
     count.map(|count| count.to_string()).map_err(refused)
 }
 
-async fn send_mails(queue: Queue) {
-    queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
-}
-
-/// Sends a mail and settles its job. A panic soft-fails this job, with its message as the reason; the others go on.
-async fn send(job: Result<PendingJob<Mail>, Error>) {
-    // For example a payload that is not a `Mail`: the job waits for a worker that can decode it.
-    let (mail, ack) = match job {
-        Ok(job) => job.into_parts(),
-        Err(error) => return eprintln!("{error}"),
-    };
-    let settling = match catch_panic(deliver(&mail)).await {
-        Ok(()) => ack.commit(),
-        Err(panic) => ack.soft_fail(panic),
-    };
-    if let Err(error) = settling.await {
-        eprintln!("the mail to {} may go out twice: {error}", mail.to);
-    }
-}
-
-async fn deliver(mail: &Mail) {
+/// Sends a mail. If it panics, only this job soft-fails, with the panic's message as the reason.
+async fn send(mail: Mail, _job: JobContext) -> Result<(), Infallible> {
     println!("mail to {} by way of {}", mail.to, mail.domain());
     tokio::time::sleep(mail.takes()).await;
+    Ok(())
 }
 
 #[tokio::main]
@@ -69,7 +51,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     sqlx::query("create table if not exists signup (address text primary key)").execute(&pool).await?;
     let queue = pm_driver_sqlx::from_pool(pool.clone(), ConnectOptions::default()).await?;
     queue.create_queue("mails", false).await?;
-    let mut mails = tokio::spawn(send_mails(queue.clone()));
+    let worker = queue.clone();
+    let mut mails = tokio::spawn(async move { worker.run("mails", RunOptions::new().concurrency(8), send).await });
 
     let app = App { pool, queue: queue.clone() };
     let routes = Router::new().route("/signups", post(sign_up)).route("/signups", get(count)).with_state(app);
@@ -87,7 +70,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     queue.close().await;
-    mails.await?;
+    mails.await??;
     println!("done");
     Ok(())
 }

@@ -1,20 +1,21 @@
 //! The program in the README.
 
-use futures_util::StreamExt;
-use pm_driver_tokio_postgres::{EnqueueOptions, Error, catch_panic, connect};
+use pm_driver_tokio_postgres::{EnqueueOptions, Error, JobContext, Outcome, RunOptions, connect};
 use serde::{Deserialize, Serialize};
-use std::pin::pin;
+use std::time::Duration;
 
 #[derive(Serialize, Deserialize)]
 struct Mail {
     to: String,
 }
 
-/// Stands for the work.
-async fn send(mail: &Mail) -> Result<(), String> {
-    let (_, domain) = mail.to.split_once('@').expect("an address has an @");
+/// Sends a mail. An error, or a panic, is a soft fail: the job is tried again later.
+async fn send(mail: Mail, _job: JobContext) -> Result<Outcome, String> {
+    let Some((_, domain)) = mail.to.split_once('@') else {
+        return Ok(Outcome::Fail("an address has an @".to_owned())); // never again
+    };
     println!("mail to {} by way of {domain}", mail.to);
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 #[tokio::main]
@@ -26,24 +27,6 @@ async fn main() -> Result<(), Error> {
     let id = queue.enqueue("mails", mail, EnqueueOptions::default()).await?;
     println!("job {id}");
 
-    let mut jobs = pin!(queue.try_stream_jobs::<Mail>("mails"));
-    while let Some(job) = jobs.next().await {
-        let (mail, ack) = match job {
-            Ok(job) => job.into_parts(),
-            Err(error) => {
-                eprintln!("{error}");
-                continue; // one bad payload does not end a worker
-            }
-        };
-        // Neither does a panic: it soft-fails this job, with its text as the reason.
-        let settling = match catch_panic(send(&mail)).await {
-            Ok(Ok(())) => ack.commit(),
-            Ok(Err(reason)) => ack.soft_fail(reason), // again later; or hard_fail, never again
-            Err(panic) => ack.soft_fail(panic),
-        };
-        if let Err(error) = settling.await {
-            eprintln!("{error}");
-        }
-    }
-    Ok(())
+    let options = RunOptions::new().concurrency(8).timeout(Duration::from_secs(60));
+    queue.run("mails", options, send).await // until the process ends
 }

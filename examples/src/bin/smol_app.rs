@@ -1,11 +1,11 @@
 //! A program on smol, without a tokio runtime: it enqueues a mail when it starts, sends the queued mails, eight at a
 //! time, and exits cleanly on SIGTERM or Ctrl-C.
 
-use async_signal::{Signal, Signals};
-use futures_util::StreamExt;
-use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Error, PendingJob, catch_panic, connect_on, runtime};
+use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, JobContext, RunOptions, connect_on, runtime};
 use pm_examples::{Mail, database_url};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     smol::block_on(async {
@@ -14,39 +14,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let welcome = Mail { to: "welcome@example.org".to_owned(), takes_ms: 0 };
         queue.enqueue("mails", welcome, EnqueueOptions::default()).await?;
 
-        let mut signals = Signals::new([Signal::Term, Signal::Int])?;
-        let closing = queue.clone();
-        smol::spawn(async move {
-            signals.next().await;
-            closing.close().await;
-        })
-        .detach();
+        let options = RunOptions::new().concurrency(8).stop_on_signal(Duration::from_secs(30))?;
         println!("ready");
-
-        queue.try_stream_jobs::<Mail>("mails").for_each_concurrent(8, send).await;
+        queue.run("mails", options, send).await?;
         queue.close().await;
         println!("done");
         Ok(())
     })
 }
 
-/// Sends a mail and settles its job. A panic soft-fails this job, with its message as the reason; the others go on.
-async fn send(job: Result<PendingJob<Mail>, Error>) {
-    // For example a payload that is not a `Mail`: the job waits for a worker that can decode it.
-    let (mail, ack) = match job {
-        Ok(job) => job.into_parts(),
-        Err(error) => return eprintln!("{error}"),
-    };
-    let settling = match catch_panic(deliver(&mail)).await {
-        Ok(()) => ack.commit(),
-        Err(panic) => ack.soft_fail(panic),
-    };
-    if let Err(error) = settling.await {
-        eprintln!("the mail to {} may go out twice: {error}", mail.to);
-    }
-}
-
-async fn deliver(mail: &Mail) {
+/// Sends a mail. If it panics, only this job soft-fails, with the panic's message as the reason.
+async fn send(mail: Mail, _job: JobContext) -> Result<(), Infallible> {
     println!("mail to {} by way of {}", mail.to, mail.domain());
     smol::Timer::after(mail.takes()).await;
+    Ok(())
 }

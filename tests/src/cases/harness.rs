@@ -49,6 +49,11 @@ impl Harness {
         self.stack.connect(self.url.clone(), options).await.expect("connecting succeeds")
     }
 
+    /// Returns whether the tasks of the runtime run on several threads.
+    pub(super) fn has_threads(&self) -> bool {
+        self.stack.has_threads()
+    }
+
     /// Returns whether the connections go through a pooler.
     pub(super) fn is_pooled(&self) -> bool {
         self.pooler.is_some()

@@ -11,6 +11,7 @@ mod jobs;
 mod locks;
 mod outage;
 mod queues;
+mod runner;
 mod schedules;
 mod settlements;
 mod stack;
@@ -85,6 +86,13 @@ pub fn all() -> Vec<Case> {
             an_extended_lease_is_not_lost,
             a_lost_lease_is_reported_and_refused,
             a_reaped_job_goes_to_another_worker;
+        runner:
+            what_a_handler_returns_settles_its_job,
+            a_handler_that_does_not_return_costs_its_job_only,
+            a_stopped_runner_waits_for_its_handlers_and_releases_the_rest,
+            a_handler_learns_of_its_last_attempt_and_of_a_lost_lease,
+            a_handler_settles_its_job_in_its_own_transaction,
+            a_runner_refuses_bad_input_and_ends_without_a_queue;
         queues:
             a_paused_queue_hands_out_no_jobs,
             settings_are_kept_and_obeyed,

@@ -85,6 +85,11 @@ impl Stack {
         }
     }
 
+    /// Returns whether the runtime runs its tasks on several threads, as smol does not by default.
+    pub(super) fn has_threads(self) -> bool {
+        self.home != OnSmol::NAME
+    }
+
     /// Returns whether there is a Postgres behind it.
     pub fn has_server(self) -> bool {
         self.has_server

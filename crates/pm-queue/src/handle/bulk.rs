@@ -173,7 +173,7 @@ impl Queue {
             }
             BulkAction::Delete => self.in_bulk(ids, |ids| DeleteJobs { ids, precondition: precondition() }).await,
             BulkAction::Move { to } if ids.is_empty() => {
-                self.run(Settings { name: to.clone() }).await?;
+                self.execute(Settings { name: to.clone() }).await?;
                 Ok((BulkReport::default(), None))
             }
             BulkAction::Move { to } => {
@@ -201,7 +201,7 @@ impl Queue {
         let (mut deadline, mut pauses) = (None, 0);
         loop {
             for indices in remaining.chunks(MAX_BATCH) {
-                let reply = match self.run(operation(indices.iter().map(|index| ids[*index]).collect())).await {
+                let reply = match self.execute(operation(indices.iter().map(|index| ids[*index]).collect())).await {
                     // What became of the others is known, and must not be lost with this.
                     Err(error) if deadline.is_some() => {
                         let change = if error.is_outcome_unknown() { Change::Unknown } else { Change::Locked };

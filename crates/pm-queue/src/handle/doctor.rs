@@ -20,8 +20,8 @@ impl Queue {
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn doctor(&self, threshold: Duration) -> Result<Vec<Finding>, Error> {
         let schema = self.link().catalog.schema();
-        let relations = self.run(Relations).await?;
-        let privileges = self.run(Privileges::of_current_role()).await?;
+        let relations = self.execute(Relations).await?;
+        let privileges = self.execute(Privileges::of_current_role()).await?;
         let mut findings = examine_access(&relations, &privileges, schema);
         let measured = match self.check_schema(false).await {
             Ok(()) => self.measure(threshold).await,
@@ -40,18 +40,18 @@ impl Queue {
     async fn measure(&self, threshold: Duration) -> Result<Symptoms, Error> {
         let runtime = &self.link().runtime;
         let before_ms = runtime.unix_ms();
-        let tables = self.run(TableHealths).await?;
+        let tables = self.execute(TableHealths).await?;
         let after_ms = runtime.unix_ms();
         let database_ms = tables.first().and_then(|table| u64::try_from(table.read_at.unix_us() / 1_000).ok());
         Ok(Symptoms {
             clock_offset: database_ms.map(|it| distance(it, before_ms, after_ms)).unwrap_or_default(),
             tables,
-            holders: self.run(RowHolders).await?,
-            indexes: self.run(IndexHealths).await?,
-            queues: self.run(QueueHealths { threshold }).await?,
-            sequences: self.run(Sequences).await?,
-            orphans: self.run(Orphans).await?,
-            search_paths: self.run(SearchPaths).await?,
+            holders: self.execute(RowHolders).await?,
+            indexes: self.execute(IndexHealths).await?,
+            queues: self.execute(QueueHealths { threshold }).await?,
+            sequences: self.execute(Sequences).await?,
+            orphans: self.execute(Orphans).await?,
+            search_paths: self.execute(SearchPaths).await?,
             activity: self.activity(threshold).await?,
             ..Symptoms::default()
         })

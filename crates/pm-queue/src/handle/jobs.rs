@@ -33,9 +33,9 @@ impl Queue {
     /// `QueueNotFound` when the filter names a queue that does not exist.
     pub async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobMetadata>, Error> {
         let queue = filter.queue.as_deref().map(QueueName::new).transpose()?;
-        let jobs = self.run(ListJobs { filter }).await?;
+        let jobs = self.execute(ListJobs { filter }).await?;
         if let (true, Some(name)) = (jobs.is_empty(), queue) {
-            self.run(Settings { name }).await?;
+            self.execute(Settings { name }).await?;
         }
         Ok(jobs)
     }
@@ -49,7 +49,7 @@ impl Queue {
     ///
     /// `QueueNotFound`.
     pub async fn next_jobs(&self, queue: &str, limit: usize) -> Result<Head, Error> {
-        self.run(NextJobs { queue: QueueName::new(queue)?, limit }).await
+        self.execute(NextJobs { queue: QueueName::new(queue)?, limit }).await
     }
 
     /// Returns a job without its payload, if it exists.
@@ -58,7 +58,7 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn get_job(&self, id: Uuid) -> Result<Option<JobMetadata>, Error> {
-        self.run(Job { id }).await
+        self.execute(Job { id }).await
     }
 
     /// Returns a job without its payload.
@@ -77,7 +77,7 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn payload(&self, id: Uuid) -> Result<Option<RawPayload>, Error> {
-        let stored = self.run(Payload { id }).await?;
+        let stored = self.execute(Payload { id }).await?;
         Ok(stored.map(|stored| RawPayload { codec: stored.codec, bytes: stored.bytes }))
     }
 
@@ -89,7 +89,7 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn attempts(&self, id: Uuid) -> Result<Vec<AttemptRecord>, Error> {
-        self.run(Attempts { id }).await
+        self.execute(Attempts { id }).await
     }
 
     /// Returns the jobs whose id ends in these 1 to 32 hex digits, newest first, at most 11.
@@ -106,9 +106,9 @@ impl Queue {
         if let Some(id) = suffix.whole_id() {
             return Ok(self.get_job(id).await?.into_iter().collect());
         }
-        let recent = self.run(ResolveSuffix { suffix: suffix.clone(), newest: Some(NEWEST_JOBS) }).await?;
+        let recent = self.execute(ResolveSuffix { suffix: suffix.clone(), newest: Some(NEWEST_JOBS) }).await?;
         match recent.is_empty() {
-            true => self.run(ResolveSuffix { suffix, newest: None }).await,
+            true => self.execute(ResolveSuffix { suffix, newest: None }).await,
             false => Ok(recent),
         }
     }
@@ -123,7 +123,7 @@ impl Queue {
         let suffix = IdSuffix::new(suffix)?;
         match suffix.whole_id() {
             Some(_) => self.resolve_ids(suffix.digits()).await,
-            None => self.run(ResolveSuffix { suffix, newest: None }).await,
+            None => self.execute(ResolveSuffix { suffix, newest: None }).await,
         }
     }
 
@@ -139,7 +139,7 @@ impl Queue {
     pub async fn copy_job(&self, id: Uuid, queue: &str, options: EnqueueOptions) -> Result<Uuid, Error> {
         let job = self.new_job(QueueName::new(queue)?, bytes::Bytes::new(), options)?;
         let copied = job.id;
-        let queue_id = self.run(CopyJob { source: id, job }).await?;
+        let queue_id = self.execute(CopyJob { source: id, job }).await?;
         self.notify_of_change(queue_id);
         Ok(copied)
     }

@@ -35,7 +35,7 @@ impl Queue {
     pub async fn reap(&self) -> Result<(u64, Option<Duration>), Error> {
         let mut total = 0;
         loop {
-            let reaped = self.run(Reap { limit: Reap::BATCH, seed: self.random_seed() }).await?;
+            let reaped = self.execute(Reap { limit: Reap::BATCH, seed: self.random_seed() }).await?;
             total += reaped.reaped;
             if reaped.reaped < Reap::BATCH as u64 {
                 self.notify_idle(total).await;
@@ -55,7 +55,7 @@ impl Queue {
     pub async fn promote(&self) -> Result<(u64, Option<Duration>), Error> {
         let (mut total, mut bound) = (0, None);
         loop {
-            let promoted = self.run(Promote { limit: Promote::BATCH, bound }).await?;
+            let promoted = self.execute(Promote { limit: Promote::BATCH, bound }).await?;
             total += promoted.promoted;
             if promoted.promoted < Promote::BATCH as u64 {
                 self.notify_idle(total).await;

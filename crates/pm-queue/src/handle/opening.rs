@@ -77,7 +77,7 @@ impl Queue {
     /// Checks that the tables exist, at a version this program can use, and migrates them if `migrate` is set.
     pub(crate) async fn check_schema(&self, migrate: bool) -> Result<(), Error> {
         let schema = self.inner.link.catalog.schema();
-        let relations = self.run(Relations).await?;
+        let relations = self.execute(Relations).await?;
         if let Some(message) = hidden_rows(&relations, schema) {
             return Err(Error::new(ErrorKind::Forbidden, message));
         }
@@ -154,7 +154,7 @@ impl Queue {
     /// `Schema` when the schema was made by another development version of pm; `Unavailable` when the database cannot
     /// be reached.
     pub async fn schema_version(&self) -> Result<u32, Error> {
-        match self.run(SchemaVersion).await {
+        match self.execute(SchemaVersion).await {
             Ok(SchemaFound { version, is_same_text }) if is_same_text || version > SCHEMA_VERSION => Ok(version),
             Ok(_) => Err(other_text(self.inner.link.catalog.schema().as_str())),
             Err(error) if error.kind() == ErrorKind::Schema => Ok(0),

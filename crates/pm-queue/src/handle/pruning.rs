@@ -31,7 +31,7 @@ impl Queue {
     ///
     /// As [`Queue::delete_queue`].
     pub async fn begin_deletion(&self, name: &str) -> Result<Pruning, Error> {
-        let queue_id = self.run(BeginQueueDeletion { name: QueueName::new(name)? }).await?;
+        let queue_id = self.execute(BeginQueueDeletion { name: QueueName::new(name)? }).await?;
         self.notify_of_change(queue_id);
         Ok(Pruning::new(self.clone(), Some(queue_id)))
     }
@@ -83,7 +83,7 @@ impl Pruning {
             return Ok(false);
         }
         let pruned =
-            self.queue.run(PruneJobs { after: self.after, page: PruneJobs::PAGE, queue_id: self.queue_id }).await?;
+            self.queue.execute(PruneJobs { after: self.after, page: PruneJobs::PAGE, queue_id: self.queue_id }).await?;
         self.seen += pruned.seen;
         self.deleted += pruned.deleted;
         self.after = pruned.upto;
@@ -95,7 +95,7 @@ impl Pruning {
 
     /// Deletes the rows of deleted queues that have no jobs left. Starts another pass if this queue has some.
     async fn end_pass(&mut self) -> Result<(), Error> {
-        let remaining = self.queue.run(DeleteEmptyQueues { queue_id: self.queue_id }).await?;
+        let remaining = self.queue.execute(DeleteEmptyQueues { queue_id: self.queue_id }).await?;
         self.passes += 1;
         self.is_finished = self.queue_id.is_none() || remaining == 0 || self.passes == MAX_PASSES;
         if !self.is_finished {

@@ -89,7 +89,7 @@ impl Queue {
     }
 
     /// Runs one operation in its own task, so that dropping the future does not abandon a statement half-way.
-    pub(crate) async fn run<O>(&self, operation: O) -> Result<O::Output, Error>
+    pub(crate) async fn execute<O>(&self, operation: O) -> Result<O::Output, Error>
     where
         O: Operation<Output: Send + 'static> + Send + Sync + 'static,
     {
@@ -158,7 +158,7 @@ impl Queue {
     pub async fn wake_workers(&self) -> Result<(), Error> {
         self.notify_local_workers();
         let channel = Notification::channel(self.link().catalog.schema());
-        self.run(NotifyIdle { channel }).await.map(drop)
+        self.execute(NotifyIdle { channel }).await.map(drop)
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {

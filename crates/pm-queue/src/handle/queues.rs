@@ -15,7 +15,7 @@ impl Queue {
     ///
     /// `Invalid` for a bad name: 1 to 200 bytes, no control characters, no blank at either end.
     pub async fn create_queue(&self, name: &str, paused: bool) -> Result<bool, Error> {
-        let created = self.run(CreateQueue { name: QueueName::new(name)?, paused }).await?;
+        let created = self.execute(CreateQueue { name: QueueName::new(name)?, paused }).await?;
         self.notify_local_workers();
         Ok(created)
     }
@@ -29,9 +29,9 @@ impl Queue {
     ///
     /// `QueueNotFound`.
     pub async fn pause_queue(&self, name: &str) -> Result<u64, Error> {
-        let queue_id = self.run(PauseQueue { name: QueueName::new(name)? }).await?;
+        let queue_id = self.execute(PauseQueue { name: QueueName::new(name)? }).await?;
         self.notify_of_change(queue_id);
-        self.run(CountPending { queue_id }).await
+        self.execute(CountPending { queue_id }).await
     }
 
     /// Resumes a queue; returns how many jobs are no longer paused, including those enqueued as
@@ -41,7 +41,7 @@ impl Queue {
     ///
     /// `QueueNotFound`.
     pub async fn resume_queue(&self, name: &str) -> Result<u64, Error> {
-        let resumed = self.run(ResumeQueue { name: QueueName::new(name)? }).await?;
+        let resumed = self.execute(ResumeQueue { name: QueueName::new(name)? }).await?;
         self.notify_of_change(resumed.queue_id);
         Ok(resumed.freed)
     }
@@ -56,7 +56,7 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn list_queues(&self) -> Result<Vec<QueueSummary>, Error> {
-        self.run(ListQueues::default()).await
+        self.execute(ListQueues::default()).await
     }
 
     /// Returns the settings of a queue.
@@ -65,7 +65,7 @@ impl Queue {
     ///
     /// `QueueNotFound`.
     pub async fn queue_settings(&self, name: &str) -> Result<QueueSettings, Error> {
-        self.run(Settings { name: QueueName::new(name)? }).await
+        self.execute(Settings { name: QueueName::new(name)? }).await
     }
 
     /// Changes all or some settings of a queue; returns all settings after the change.
@@ -81,7 +81,7 @@ impl Queue {
         name: &str,
         settings: impl Into<SettingsChange>,
     ) -> Result<QueueSettings, Error> {
-        self.run(SetQueue::new(QueueName::new(name)?, settings.into())?).await
+        self.execute(SetQueue::new(QueueName::new(name)?, settings.into())?).await
     }
 
     /// Renames a queue; its jobs, schedules, settings and leases stay.
@@ -93,7 +93,7 @@ impl Queue {
     /// `QueueNotFound`; `QueueExists` when the new name is taken; `Database` when another transaction locks the queue
     /// for longer than the lock timeout.
     pub async fn rename_queue(&self, from: &str, to: &str) -> Result<(), Error> {
-        let queue_id = self.run(RenameQueue { from: QueueName::new(from)?, to: QueueName::new(to)? }).await?;
+        let queue_id = self.execute(RenameQueue { from: QueueName::new(from)?, to: QueueName::new(to)? }).await?;
         self.notify_of_change(queue_id);
         Ok(())
     }

@@ -103,8 +103,8 @@ impl Queue {
         let new = schedule.into_core(ScheduleName::new(name)?, &payload)?;
         drop(payload);
         new.check()?;
-        let now = self.run(ListSchedules { name: Some(new.name.clone()) }).await?.now;
-        let made = self.run(SetSchedule::new(new, now)?).await?;
+        let now = self.execute(ListSchedules { name: Some(new.name.clone()) }).await?.now;
+        let made = self.execute(SetSchedule::new(new, now)?).await?;
         self.notify_of_tick().await;
         Ok(made)
     }
@@ -117,7 +117,7 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn list_schedules(&self) -> Result<Vec<ScheduleMetadata>, Error> {
-        Ok(self.run(ListSchedules::default()).await?.schedules)
+        Ok(self.execute(ListSchedules::default()).await?.schedules)
     }
 
     /// Returns a schedule with its payload, if it exists.
@@ -127,7 +127,7 @@ impl Queue {
     /// `Invalid` for a bad name.
     pub async fn schedule(&self, name: &str) -> Result<Option<ScheduleMetadata>, Error> {
         let name = Some(ScheduleName::new(name)?);
-        Ok(self.run(ListSchedules { name }).await?.schedules.pop())
+        Ok(self.execute(ListSchedules { name }).await?.schedules.pop())
     }
 
     /// Pauses a schedule, so that it has no ticks until it is resumed; returns whether it exists.
@@ -138,7 +138,7 @@ impl Queue {
     ///
     /// `Invalid` for a bad name.
     pub async fn pause_schedule(&self, name: &str) -> Result<bool, Error> {
-        self.run(HoldSchedule::pause(ScheduleName::new(name)?)).await
+        self.execute(HoldSchedule::pause(ScheduleName::new(name)?)).await
     }
 
     /// Resumes a paused schedule from its next tick after now; returns whether it exists.
@@ -151,10 +151,10 @@ impl Queue {
     pub async fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
         let name = ScheduleName::new(name)?;
         for _ in 0..MAX_TRIES {
-            let found = self.run(ListSchedules { name: Some(name.clone()) }).await?.schedules.pop();
+            let found = self.execute(ListSchedules { name: Some(name.clone()) }).await?.schedules.pop();
             let Some(found) = found else { return Ok(false) };
             let Some(resume) = HoldSchedule::resume(&found)? else { return Ok(true) };
-            if self.run(resume).await? {
+            if self.execute(resume).await? {
                 self.notify_of_tick().await;
                 return Ok(true);
             }
@@ -169,7 +169,7 @@ impl Queue {
     ///
     /// `Invalid` for a bad name.
     pub async fn delete_schedule(&self, name: &str) -> Result<bool, Error> {
-        self.run(DeleteSchedule { name: ScheduleName::new(name)? }).await
+        self.execute(DeleteSchedule { name: ScheduleName::new(name)? }).await
     }
 
     /// Creates the jobs of ticks that are due; returns how many, and the time until the next tick.
@@ -183,7 +183,7 @@ impl Queue {
     pub async fn fire_schedules(&self) -> Result<(u64, Option<Duration>), Error> {
         let (mut made, mut due) = (0, DueSchedules::default());
         loop {
-            let reply = self.run(due).await?;
+            let reply = self.execute(due).await?;
             let mut entropy = CoreEntropy(&*self.link().randomness);
             let fire = FireSchedules::of(&reply, || entropy.next_u64());
             if fire.is_empty()
@@ -193,7 +193,7 @@ impl Queue {
                 continue;
             }
             due = DueSchedules::default();
-            let fired = if fire.is_empty() { None } else { Some(self.run(fire).await?) };
+            let fired = if fire.is_empty() { None } else { Some(self.execute(fire).await?) };
             made += fired.map_or(0, |fired| fired.jobs);
             if fired.is_none_or(|fired| fired.schedules == 0) {
                 // Another session is firing the schedules that are still due, or this version cannot read them.

@@ -50,7 +50,7 @@ impl Queue {
         let queues = self.list_queues().await?;
         let activities = self.activity(WINDOW).await?;
         let mut activities: BTreeMap<_, _> = activities.into_iter().map(|one| (one.queue.clone(), one)).collect();
-        let tables = self.run(TableSizes).await?;
+        let tables = self.execute(TableSizes).await?;
         let with_activity = |queue: QueueSummary| {
             // The queue was created between the two statements.
             let activity = activities.remove(&queue.name).unwrap_or_default();
@@ -66,6 +66,6 @@ impl Queue {
     ///
     /// `Unavailable`, `Schema` or `Database`.
     pub async fn activity(&self, window: Duration) -> Result<Vec<QueueActivity>, Error> {
-        self.run(Activity { window }).await
+        self.execute(Activity { window }).await
     }
 }

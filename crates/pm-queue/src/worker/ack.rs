@@ -65,6 +65,11 @@ impl JobAck {
         self.lease
     }
 
+    /// Returns whether the job was settled through this ack, by a transaction that has committed.
+    pub fn is_settled(&self) -> bool {
+        self.state == AckState::Settled
+    }
+
     /// Gives up the ack without settling, and returns the lease; the job stays in progress.
     ///
     /// The lease is no longer extended: when it expires, the job is reaped. To hand the job over to another process,
