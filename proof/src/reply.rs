@@ -5,7 +5,7 @@ use arbitrary::{Result, Unstructured};
 use pm_core::op::*;
 use pm_core::{
     Catalog, Cron, EnqueueOptions, Error, IdSuffix, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName,
-    Rows, ScheduleName, SchemaName, SettingsChange, State, StatementId, Timestamp, Verdict,
+    Reason, Rows, ScheduleName, SchemaName, SettingsChange, State, StatementId, Timestamp, Verdict,
 };
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -160,6 +160,11 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
             interpret(RestartJobs { ids, force: false, precondition: Precondition::default() }, rows)
         }
         StatementId::EndJobs => interpret(EndJobs::failed(ids, "no"), rows),
+        StatementId::CancelJobs => {
+            let (reason, precondition) = (Reason::new("no"), Precondition::default());
+            interpret(CancelJobs { ids, force: false, reason, precondition }, rows)
+        }
+        StatementId::CancelRequests => interpret(CancelRequests { leases: vec![Lease { job: id, number: 1 }] }, rows),
         StatementId::DeleteJobs => interpret(DeleteJobs { ids, precondition: Precondition::default() }, rows),
         StatementId::MoveJobs => interpret(MoveJobs { ids, queue: name, precondition: Precondition::default() }, rows),
         StatementId::EditJobs => interpret(EditJobs { ids, priority: 3, precondition: Precondition::default() }, rows),

@@ -4,7 +4,7 @@ use pm_core::{Event, State};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const EVENTS: [(Event, &str); 18] = [
+const EVENTS: [(Event, &str); 21] = [
     (Event::Claim, "claim, fetch"),
     (Event::Commit, "commit"),
     (Event::SoftFail, "soft fail, drop; retries left"),
@@ -23,6 +23,9 @@ const EVENTS: [(Event, &str); 18] = [
     (Event::ForceRestart, "restart, forced"),
     (Event::Done, "done, by an operator"),
     (Event::Fail, "fail, by an operator"),
+    (Event::Cancel, "cancel, by an operator"),
+    (Event::ForceCancel, "cancel, forced"),
+    (Event::EndCancelled, "another end of a lease than a commit, after a cancel"),
 ];
 
 fn root() -> PathBuf {

@@ -4,10 +4,10 @@
 //! `scripts/test --large`, within the same limits.
 
 use pm_core::op::{
-    Attempts, Claim, DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueFresh,
-    EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle,
-    Outcome, Payload, Poll, Precondition, Promote, PruneJobs, Reap, ReleaseClaim, RestartJobs, Settle, SettleCommits,
-    SettleItem,
+    Attempts, CancelJobs, CancelRequests, Claim, DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue,
+    EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs,
+    MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll, Precondition, Promote, PruneJobs, Reap, ReleaseClaim,
+    RestartJobs, Settle, SettleCommits, SettleItem,
 };
 use pm_core::{
     Catalog, EnqueueOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
@@ -138,6 +138,8 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("page of failed jobs", &page(all.state(State::Failed).queue("tasks")).plan(), 1_000),
         probe("finish 100", &EndJobs::done(ready.clone()).plan(), 2_500),
         probe("fail 100", &EndJobs::failed(ready.clone(), "no").plan(), 4_000),
+        probe("cancel 100", &cancel(ready.clone(), false).plan(), 4_000),
+        probe("cancel requests of 100", &CancelRequests { leases: leases.clone() }.plan(), 1_200),
         probe(
             "restart 100",
             &RestartJobs { ids: failed, force: false, precondition: Precondition::default() }.plan(),
@@ -163,6 +165,10 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("enqueue 100 with keys", &EnqueueKeyed { jobs: &new, in_transaction: false }.plan(), 3_500),
         probe("enqueue 100, one by one", &EnqueueEach { jobs: &new }.plan(), 4_500),
     ]
+}
+
+fn cancel(ids: Vec<Uuid>, force: bool) -> CancelJobs {
+    CancelJobs { ids, force, reason: Reason::new("no longer wanted"), precondition: Precondition::default() }
 }
 
 /// How a statement gets its plan.

@@ -1,7 +1,9 @@
 //! The transition table, checked on a real database: every state and every event, with the real operation.
 
 use pm_core::{Event, State};
-use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, InitialState, JobAck, SettingsChange, Uuid};
+use pm_driver_tokio_postgres::{
+    BulkAction, EnqueueOptions, ErrorKind, InitialState, JobAck, Precondition, SettingsChange, Uuid,
+};
 use pm_tests::{Fixture, TIMEOUT, eventually, next, unattended, within};
 use std::time::Duration;
 
@@ -98,6 +100,15 @@ impl Harness {
             Event::ForceRestart => queue.restart_jobs(&ids, true).await.unwrap() == 1,
             Event::Done => queue.finish_jobs(&ids).await.unwrap() == 1,
             Event::Fail => queue.fail_jobs(&ids, "by an operator").await.unwrap() == 1,
+            Event::Cancel => queue.cancel_jobs(&ids, "no longer wanted").await.unwrap() == 1,
+            Event::ForceCancel => {
+                let cancel = BulkAction::Cancel { reason: "no longer wanted".to_owned(), force: true };
+                queue.change_jobs(&cancel, &ids, &Precondition::default()).await.unwrap().changed() == 1
+            }
+            Event::EndCancelled => {
+                self.fixture.database.execute("update pm.job set cancelled_at = now() where state = 1").unwrap();
+                self.settle(|ack| ack.soft_fail("stopped")).await
+            }
         }
     }
 }
@@ -187,6 +198,7 @@ fn every_event_is_listed() {
             | Event::Resume => {}
             Event::Restart | Event::ForceRestart | Event::Done | Event::Fail => {}
             Event::Unreadable | Event::LastUnreadable => {}
+            Event::Cancel | Event::ForceCancel | Event::EndCancelled => {}
         }
     }
 }

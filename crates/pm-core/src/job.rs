@@ -169,6 +169,10 @@ columns! {
         pub run_at: Option<Timestamp>,
         /// When it finished or failed.
         pub ended_at: Option<Timestamp>,
+        /// When it was cancelled; its handler has been asked to stop since then, if it is in progress.
+        pub cancelled_at: Option<Timestamp>,
+        /// Why it was cancelled.
+        pub cancel_reason: Option<String>,
         /// When its lease expires, if it is in progress.
         pub lease_expires_at: Option<Timestamp>,
         /// The number of its lease, if it is in progress.

@@ -141,6 +141,8 @@ named! {
         Unreadable = "unreadable",
         /// Put off by its worker.
         Snooze = "snooze",
+        /// Cancelled by an operator.
+        Cancel = "cancel",
     }
 }
 

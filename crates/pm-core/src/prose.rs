@@ -84,8 +84,8 @@ fn fit(text: &str, can_store: fn(char) -> bool) -> String {
 mod tests {
     use super::*;
     use crate::op::{
-        Claim, CopyJob, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, FetchJob, ReplaceJobs, SetSchedule,
-        Settle, SettleItem,
+        CancelJobs, Claim, CopyJob, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, FetchJob, Precondition,
+        ReplaceJobs, SetSchedule, Settle, SettleItem,
     };
     use crate::{
         Cron, EnqueueOptions, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName, ScheduleName, State,
@@ -134,6 +134,8 @@ mod tests {
         visit(CopyJob { source: Uuid::nil(), job }.plan());
         visit(SetSchedule::new(schedule, Timestamp::from_unix_us(0)).unwrap().plan());
         visit(EndJobs::failed(vec![Uuid::nil()], TEXT).plan());
+        let (ids, reason, precondition) = (vec![Uuid::nil()], Reason::new(TEXT), Precondition::default());
+        visit(CancelJobs { ids, force: false, reason, precondition }.plan());
     }
 
     #[test]

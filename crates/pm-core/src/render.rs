@@ -5,7 +5,7 @@ use crate::{LeasedColumns, QueueSettings, SchemaName};
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use those below it.
-const PARTS: [(&str, &str); 31] = [
+const PARTS: [(&str, &str); 32] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("bulk_targets", include_str!("op/bulk_targets.sql")),
@@ -62,6 +62,8 @@ const PARTS: [(&str, &str); 31] = [
          select id, attempt, @ on conflict do nothing",
     ),
     // The key that a job still reserves after it has ended, if it has (@).
+    // Whether a settlement (`item`) makes a job fail because it is to be cancelled.
+    ("fails_cancelled", "(job.cancelled_at is not null and item.state <> 2)"),
     ("key_if_ended", "case when @ and {key_until_has_passed} then null else job.reserved_key end"),
     // Whether a job's reservation of its key has lapsed.
     ("key_has_lapsed", "(job.state >= 2 and {key_until_has_passed})"),

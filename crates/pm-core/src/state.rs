@@ -58,6 +58,12 @@ named! {
         Done,
         /// An operator marks it as failed.
         Fail,
+        /// An operator cancels it; in progress, its handler is asked to stop.
+        Cancel,
+        /// An operator cancels it, and takes the lease of its worker if it is in progress.
+        ForceCancel,
+        /// Its lease ends in another way than with a commit after it was to be cancelled.
+        EndCancelled,
     }
 }
 
@@ -80,7 +86,10 @@ impl State {
             (Pending | Paused | Finished | Failed, Restart | ForceRestart) => Some(Pending),
             (InProgress, ForceRestart) => Some(Pending),
             (Pending | Paused | InProgress, Done) => Some(Finished),
-            (Pending | Paused | InProgress, Fail) => Some(Failed),
+            (Pending | Paused | InProgress, Fail | ForceCancel) => Some(Failed),
+            (Pending | Paused, Cancel) => Some(Failed),
+            (InProgress, Cancel) => Some(InProgress),
+            (InProgress, EndCancelled) => Some(Failed),
             _ => None,
         }
     }
@@ -126,7 +135,7 @@ mod tests {
 
     /// The state after each event in each state, in the order of [`State::ALL`]: P pending, H paused, I in progress,
     /// F finished, X failed; `.` is refused.
-    const TABLE: [(Event, &str); 18] = [
+    const TABLE: [(Event, &str); 21] = [
         (Event::Claim, "I...."),
         (Event::Commit, "..F.."),
         (Event::SoftFail, "..P.."),
@@ -145,6 +154,9 @@ mod tests {
         (Event::ForceRestart, "PPPPP"),
         (Event::Done, "FFF.."),
         (Event::Fail, "XXX.."),
+        (Event::Cancel, "XXI.."),
+        (Event::ForceCancel, "XXX.."),
+        (Event::EndCancelled, "..X.."),
     ];
 
     #[test]

@@ -46,6 +46,8 @@ macro_rules! each_statement {
             NotifyIdle notify_idle
             RestartJobs restart_jobs
             EndJobs end_jobs
+            CancelJobs cancel_jobs
+            CancelRequests cancel_requests
             DeleteJobs delete_jobs
             MoveJobs move_jobs
             EditJobs edit_jobs

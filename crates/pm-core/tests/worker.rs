@@ -6,6 +6,7 @@ mod machines {
     mod database;
     mod rig;
 
+    mod cancels;
     mod claims;
     mod fires;
     mod leases;

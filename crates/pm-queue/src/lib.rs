@@ -12,7 +12,7 @@
 //! | connect | [`ConnectOptions`], [`Queue`], [`Health`]; [`Error`] and [`ErrorKind`], with [`Advice`], and a [`Failure`] as source |
 //! | enqueue | [`EnqueueOptions`] with [`InitialState`], [`RunAt`], [`OnConflict`], [`KeyHold`], [`RetryPolicy`], [`Backoff`], [`Codec`]; [`Enqueued`], [`RawPayload`] |
 //! | work | [`RunOptions`], [`JobContext`] with [`AckGuard`] and [`StopReason`], [`Outcome`]; or a loop of your own: [`QueueNames`], [`StreamOptions`], [`JobStream`], [`PendingJob`], [`PendingMetadata`], [`catch_panic`], [`Panicked`] |
-//! | settle | [`JobAck`], [`Settling`], [`Lost`], [`Lease`]; in a transaction [`Settlement`] |
+//! | settle | [`JobAck`], [`Settling`], [`Lost`], [`Cancelled`], [`Lease`]; in a transaction [`Settlement`] |
 //! | schedule | [`Schedule`] with [`Cron`], [`Missed`], [`Overlap`]; [`ScheduleMetadata`], [`ScheduleName`], [`Tick`] |
 //! | look at jobs | [`JobFilter`], [`JobMetadata`], [`State`], [`Ending`], [`AttemptRecord`], [`Timestamp`], [`Head`]; [`IdSuffix`] |
 //! | change jobs | [`BulkAction`], [`Precondition`], [`BulkReport`], [`Change`] |
@@ -48,6 +48,6 @@ pub use pm_core::{
 pub use runner::{AckGuard, JobContext, Outcome, RunOptions, StopReason};
 pub use uuid::Uuid;
 pub use worker::{
-    JobAck, JobStream, Lost, Panicked, PendingJob, PendingMetadata, QueueNames, Settlement, Settling, StreamOptions,
-    catch_panic,
+    Cancelled, JobAck, JobStream, Lost, Panicked, PendingJob, PendingMetadata, QueueNames, Settlement, Settling,
+    StreamOptions, catch_panic,
 };

@@ -2,7 +2,9 @@
 
 use crate::runtime::BoxFuture;
 use crate::sending::Link;
-use crate::worker::{JobAck, JobStream, Lost, PendingJob, PendingMetadata, QueueNames, StreamOptions, catch_panic};
+use crate::worker::{
+    Cancelled, JobAck, JobStream, Lost, PendingJob, PendingMetadata, QueueNames, StreamOptions, catch_panic,
+};
 use crate::{Error, Queue};
 use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Either, Shared, abortable, select};
@@ -166,6 +168,8 @@ pub enum StopReason {
     TimedOut,
     /// Its lease can no longer be trusted: another worker may have the job.
     LeaseLost,
+    /// The job was cancelled; see [`Queue::cancel_jobs`].
+    Cancelled,
     /// The runner was stopped, and the time for its handlers to end is over.
     ShuttingDown,
 }
@@ -288,7 +292,7 @@ impl Queue {
     /// What happens to one job does not concern the others:
     ///
     /// * A handler that panics soft-fails its job, with the panic's message.
-    /// * One that takes longer than its [timeout](RunOptions::timeout), has lost its lease, or is still running when the
+    /// * One that takes longer than its [timeout](RunOptions::timeout), has lost its lease, is to be cancelled, or is still running when the
     ///   runner has to end, is asked to stop ([`JobContext::stopped`]). If it returns an outcome within the
     ///   [grace](RunOptions::grace), that is the job's; an error is then a soft fail with the timeout as its reason, or a
     ///   release. After the grace it is dropped.
@@ -412,12 +416,12 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
     {
         let metadata = job.metadata().clone();
         let (payload, ack) = job.into_parts();
-        let lost = ack.lost();
+        let (lost, cancelled) = (ack.lost(), ack.cancelled());
         let (stop, stopped) = oneshot::channel();
         let (ack, stop_reason) = (Mutex::new(Some(ack)), OnceLock::new());
         let job = Arc::new(RunningJob { metadata, ack, stop_reason, stopped: stopped.shared() });
         let (task, returned) = self.start(payload, JobContext { job: job.clone() });
-        let returned = match select(returned, self.stop_reason(lost)).await {
+        let returned = match select(returned, self.stop_reason(lost, cancelled)).await {
             Either::Left((returned, _)) => returned.ok(),
             Either::Right((reason, returned)) => {
                 job.stop_reason.get_or_init(|| reason);
@@ -461,15 +465,16 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
     }
 
     /// Waits until the handler must stop; returns why.
-    fn stop_reason(&self, lost: Lost) -> BoxFuture<'_, StopReason> {
+    fn stop_reason(&self, lost: Lost, cancelled: Cancelled) -> BoxFuture<'_, StopReason> {
         let sleep = |timeout| self.link.runtime.sleep(timeout);
         let timed_out = self.timeout.map_or_else(|| Box::pin(pending()), sleep).map(|()| StopReason::TimedOut);
         let lost = lost.map(|()| StopReason::LeaseLost);
+        let cancelled = cancelled.map(|()| StopReason::Cancelled);
         let shutting_down = self.shutting_down.clone().map(|_| StopReason::ShuttingDown);
-        let first = select(select(timed_out, lost), shutting_down);
+        let first = select(select(timed_out, lost), select(cancelled, shutting_down));
         Box::pin(first.map(|first| match first {
             Either::Left((first, _)) => first.factor_first().0,
-            Either::Right((reason, _)) => reason,
+            Either::Right((first, _)) => first.factor_first().0,
         }))
     }
 
@@ -497,6 +502,10 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
             (Some(Ok(outcome)), _) => outcome,
             (Some(Err(reason)), None) => Outcome::Retry(reason),
             (returned, Some(StopReason::TimedOut)) => Outcome::Retry(timed_out(self.timeout, returned)),
+            // Whatever it is settled with, a cancelled job has failed.
+            (returned, Some(StopReason::Cancelled)) => {
+                Outcome::Fail(failure(returned).unwrap_or_else(|| "cancelled".to_owned()))
+            }
             (_, Some(StopReason::ShuttingDown)) => Outcome::Release,
             (_, Some(StopReason::LeaseLost)) => {
                 ack.leave();
@@ -530,10 +539,12 @@ impl Drop for HandlerTask {
 /// Returns the reason of a job that has timed out, with the error that its handler returned in the end.
 fn timed_out(timeout: Option<Duration>, returned: Option<Returned>) -> String {
     let reason = format!("timed out after {:?}", timeout.unwrap_or_default());
-    match returned {
-        Some(Err(error)) => format!("{reason}: {error}"),
-        Some(Ok(_)) | None => reason,
-    }
+    failure(returned).map_or(reason.clone(), |error| format!("{reason}: {error}"))
+}
+
+/// Returns the error that a handler returned.
+fn failure(returned: Option<Returned>) -> Option<String> {
+    returned.and_then(Result::err)
 }
 
 /// Returns the message of an error with those of its causes, unless a message contains the next one already.

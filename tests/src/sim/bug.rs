@@ -64,11 +64,13 @@ pub enum Bug {
     LockedQueueConfirmed,
     LateCommitConfirmed,
     SnoozeCounts,
+    CancelForgotten,
+    CancelOutlivesReap,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 45] = [
+    pub const ALL: [(Bug, &'static str); 47] = [
         (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
         (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
@@ -114,6 +116,8 @@ impl Bug {
         (Bug::LockedQueueConfirmed, "an enqueue to a locked queue counts as inserted"),
         (Bug::LateCommitConfirmed, "a commit whose lease has ended counts as settled"),
         (Bug::SnoozeCounts, "a job that is put off keeps the attempt"),
+        (Bug::CancelForgotten, "a settlement does not look whether the job was cancelled"),
+        (Bug::CancelOutlivesReap, "a reap does not look whether the job was cancelled"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -209,6 +213,9 @@ impl Bug {
                     }
                 }
             }
+            (Bug::CancelForgotten, StatementId::Settle) | (Bug::CancelOutlivesReap, StatementId::Reap) => {
+                tables.job.values_mut().for_each(|job| job.cancelled_at = None);
+            }
             (Bug::ReleaseOfAll, StatementId::ReleaseClaim) => {
                 let lease = if let Some(Value::Int8(lease)) = params.first() { Some(*lease) } else { None };
                 tables.job.values_mut().filter(|job| job.state == 1).for_each(|job| job.lease = lease);
@@ -259,6 +266,11 @@ impl Bug {
             (Bug::ReleaseBlames, StatementId::Settle) => {
                 for job in tables.job.values_mut().filter(changed).filter(|job| job.verdict == Some(3)) {
                     job.retry_count += 1;
+                }
+            }
+            (Bug::CancelForgotten, StatementId::Settle) | (Bug::CancelOutlivesReap, StatementId::Reap) => {
+                for old in before.job.values() {
+                    tables.job.entry(old.id).and_modify(|job| job.cancelled_at = old.cancelled_at);
                 }
             }
             (Bug::SnoozeCounts, StatementId::Settle) => {

@@ -94,7 +94,7 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
     let ids = some_jobs(process);
     let name = QUEUES[world.below(3) as usize];
     let anything = Precondition::default();
-    match world.below(20) {
+    match world.below(22) {
         0 | 1 => drop(queue.pause_queue(name).await),
         2..5 => drop(queue.resume_queue(name).await),
         5 => judge(
@@ -125,6 +125,10 @@ async fn operate(process: &Arc<Process>, queue: &Queue) {
         18 => {
             let priority = [0, 5, -1][world.below(3) as usize];
             judge(process, &ids, queue.change_jobs(&BulkAction::SetPriority(priority), &ids, &anything).await);
+        }
+        19 | 20 => {
+            let cancel = BulkAction::Cancel { reason: "no longer wanted".to_owned(), force: world.below(4) == 0 };
+            judge(process, &ids, queue.change_jobs(&cancel, &ids, &anything).await);
         }
         _ => match ids.first() {
             Some(id) => {

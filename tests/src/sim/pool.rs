@@ -94,8 +94,8 @@ impl Drop for WaitsForLock {
 
 /// Returns whether a statement skips the jobs that another transaction has locked.
 pub(super) fn passes_locked_jobs(statement: StatementId) -> bool {
-    use StatementId::{DeleteJobs, EditJobs, EndJobs, MoveJobs, RestartJobs};
-    matches!(statement, RestartJobs | EndJobs | DeleteJobs | MoveJobs | EditJobs)
+    use StatementId::{CancelJobs, DeleteJobs, EditJobs, EndJobs, MoveJobs, RestartJobs};
+    matches!(statement, RestartJobs | EndJobs | CancelJobs | DeleteJobs | MoveJobs | EditJobs)
 }
 
 /// Waits for a lock like the server, if another transaction has one and the statement is an operator's.

@@ -128,8 +128,9 @@ async fn work_on(process: Arc<Process>, mut ack: JobAck, trust: Trust) {
         6 => process.world.below(2 * SECOND),
         _ => process.world.below(7 * SECOND),
     };
-    let lost = ack.lost();
-    let is_lost = process.within_us(takes_us, lost).await.is_some();
+    let stopped = select(ack.lost(), ack.cancelled());
+    let stopped = process.within_us(takes_us, stopped).await;
+    let is_lost = matches!(stopped, Some(Either::Left(_)));
     if !is_lost && !peaceful && process.world.below(8) == 0 {
         let lost = ack.lost();
         // The following steps show whether it worked.

@@ -63,6 +63,12 @@ pub(crate) enum Action {
         fails: bool,
         condition: Condition,
     },
+    Cancel {
+        jobs: Vec<usize>,
+        force: bool,
+        condition: Condition,
+    },
+    CancelRequests(usize),
     Delete {
         jobs: Vec<usize>,
         condition: Condition,
@@ -227,6 +233,9 @@ fn actions() -> impl Strategy<Value = Action> {
             .prop_map(|(jobs, force, condition)| Action::Restart { jobs, force, condition }),
         2 => (jobs(), any::<bool>(), condition())
             .prop_map(|(jobs, fails, condition)| Action::End { jobs, fails, condition }),
+        3 => (jobs(), proptest::bool::weighted(0.3), condition())
+            .prop_map(|(jobs, force, condition)| Action::Cancel { jobs, force, condition }),
+        1 => job().prop_map(Action::CancelRequests),
         1 => (jobs(), condition()).prop_map(|(jobs, condition)| Action::Delete { jobs, condition }),
         2 => (jobs(), queue(), condition())
             .prop_map(|(jobs, queue, condition)| Action::Move { jobs, queue, condition }),

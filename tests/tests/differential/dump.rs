@@ -25,7 +25,7 @@ pub(crate) const SHIFT: &str = "
     update pm.job set run_at = run_at - interval '{seconds} s', lease_expires_at = lease_expires_at - interval '{seconds} s',
       created_at = created_at - interval '{seconds} s', ended_at = ended_at - interval '{seconds} s',
       failed_at = failed_at - interval '{seconds} s', key_until = key_until - interval '{seconds} s',
-      unreadable_since = unreadable_since - interval '{seconds} s';
+      unreadable_since = unreadable_since - interval '{seconds} s', cancelled_at = cancelled_at - interval '{seconds} s';
     update pm.attempt set ended_at = ended_at - interval '{seconds} s';
     update pm.claim_frontier set retired_at = retired_at - interval '{seconds} s';
     update pm.replacement set replaced_at = replaced_at - interval '{seconds} s';
@@ -42,9 +42,9 @@ pub(crate) const SEPARATE_EQUAL_TIMES: &str = "
     where job.id = ranked.id";
 
 const JOBS: &str = "
-    select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, {unreadable_since}, lease, queue_id, priority,
+    select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, {unreadable_since}, {cancelled_at}, lease, queue_id, priority,
       attempt, retry_count, snoozes, max_retries, state, verdict, codec, paused, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
-      reserved_key, description, reason, payload_id is not null,
+      reserved_key, description, reason, cancel_reason, payload_id is not null,
       convert_from(coalesce(job.payload, (select data from pm.payload where payload.id = payload_id)), 'UTF8'),
       (select refs from pm.payload where payload.id = payload_id)
     from pm.job order by id";
@@ -99,6 +99,7 @@ fn in_grains(sql: &str) -> String {
         "ended_at",
         "failed_at",
         "unreadable_since",
+        "cancelled_at",
         "idle_until",
         "next_tick",
         "last_tick",
@@ -149,6 +150,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 at(job.ended_at),
                 at(job.failed_at),
                 at(job.unreadable_since),
+                at(job.cancelled_at),
                 shown(job.lease),
                 job.queue_id.to_string(),
                 job.priority.to_string(),
@@ -167,6 +169,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 shown(job.reserved_key.as_ref()),
                 shown(job.description.as_ref()),
                 shown(job.reason.as_ref()),
+                shown(job.cancel_reason.as_ref()),
                 flag(job.payload_id.is_some()),
                 shown(bytes.map(|bytes| String::from_utf8_lossy(bytes))),
                 shown(payload.map(|(refs, _)| *refs)),

@@ -4,11 +4,11 @@ use crate::action::{Action, Condition, Item, TICK_KEY};
 use crate::schedules::Readings;
 use crate::sides::Sides;
 use pm_core::op::{
-    Activity, Attempts, BeginQueueDeletion, Claim, CopyJob, CountPending, CreateQueue, DeleteEmptyQueues, DeleteJobs,
-    EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder,
-    LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition,
-    Promote, PruneJobs, QueueHealths, Reap, ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs,
-    ResumeQueue, SetQueue, Settings, Settle, SettleCommits, SettleItem,
+    Activity, Attempts, BeginQueueDeletion, CancelJobs, CancelRequests, Claim, CopyJob, CountPending, CreateQueue,
+    DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend,
+    FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome,
+    PauseQueue, Payload, Poll, Precondition, Promote, PruneJobs, QueueHealths, Reap, ReleaseClaim, RenameQueue,
+    ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settings, Settle, SettleCommits, SettleItem,
 };
 use pm_core::{
     Codec, EnqueueOptions, IdSuffix, InitialState, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason,
@@ -81,6 +81,9 @@ impl<'a> History<'a> {
                 self.run(&Outcome { items: &[item] }).await?;
             }
             Action::Extend(lease) => drop(self.run(&Extend { leases: vec![self.lease(*lease)] }).await?),
+            Action::CancelRequests(lease) => {
+                drop(self.run(&CancelRequests { leases: vec![self.lease(*lease)] }).await?);
+            }
             Action::Reap => {
                 self.run(&Reap { limit: 500, seed: 7 }).await?;
                 // Jobs reaped by one statement are due at the same time, or spread around it, in an undefined order.
@@ -95,6 +98,7 @@ impl<'a> History<'a> {
             Action::NotifyIdle => drop(self.run(&NotifyIdle { channel: "pm_pm".to_owned() }).await?),
             Action::Restart { .. }
             | Action::End { .. }
+            | Action::Cancel { .. }
             | Action::Delete { .. }
             | Action::Move { .. }
             | Action::SetPriority { .. }
@@ -150,6 +154,11 @@ impl<'a> History<'a> {
                 let ids = self.ids_of(jobs);
                 let end = if *fails { EndJobs::failed(ids, "enough") } else { EndJobs::done(ids) };
                 self.run(&end.only_if(self.precondition(condition))).await?;
+            }
+            Action::Cancel { jobs, force, condition } => {
+                let (ids, precondition) = (self.ids_of(jobs), self.precondition(condition));
+                let reason = Reason::new("no longer wanted");
+                self.run(&CancelJobs { ids, force: *force, reason, precondition }).await?;
             }
             Action::Delete { jobs, condition } => {
                 self.run(&DeleteJobs { ids: self.ids_of(jobs), precondition: self.precondition(condition) }).await?;

@@ -25,6 +25,8 @@ pub(crate) struct ActionText {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Changed,
+    /// It is in progress, and its handler was asked to stop.
+    Requested,
     /// With the reason.
     Skipped(String),
     NotFound,
@@ -61,23 +63,29 @@ pub(crate) struct BulkReport {
     refusals: Vec<String>,
     /// Whether the head of the JSON document was written.
     is_begun: bool,
+    /// How many of the changed jobs are in progress and were asked to stop.
+    requested: u64,
 }
 
 impl BulkReport {
     /// Returns an empty report.
     pub(crate) fn new(text: ActionText) -> Self {
-        BulkReport { text, tally: Tally::default(), refusals: Vec::new(), is_begun: false }
+        BulkReport { text, tally: Tally::default(), refusals: Vec::new(), is_begun: false, requested: 0 }
     }
 
     /// Reports what became of a job; `id` may be the end of an id.
     pub(crate) fn add(&mut self, output: &mut Output, id: &str, outcome: &Outcome) -> Result<(), CommandError> {
         let (count, result, why) = match outcome {
             Outcome::Changed => (&mut self.tally.changed, "changed", None),
+            Outcome::Requested => {
+                self.requested += 1;
+                (&mut self.tally.changed, "requested", None)
+            }
             Outcome::Skipped(why) => (&mut self.tally.skipped, "skipped", Some(why.as_str())),
             Outcome::NotFound => (&mut self.tally.not_found, "not_found", None),
         };
         *count += 1;
-        if *outcome != Outcome::Changed && self.refusals.len() < MAX_LISTED {
+        if !matches!(outcome, Outcome::Changed | Outcome::Requested) && self.refusals.len() < MAX_LISTED {
             self.refusals.push(format!("{id}: {}", why.unwrap_or("not found")));
         }
         let entry = || json::line(&Value::named([("id", id.into()), ("result", result.into()), ("why", why.into())]));
@@ -102,7 +110,12 @@ impl BulkReport {
             ))?;
         }
         output.flush()?;
-        Ok(format!("{} {}{}", self.text.done, jobs(self.tally.changed), self.text.suffix))
+        let done = format!("{} {}{}", self.text.done, jobs(self.tally.changed), self.text.suffix);
+        Ok(match self.requested {
+            0 => done,
+            1 => format!("{done}; 1 is in progress and was asked to stop"),
+            requested => format!("{done}; {requested} are in progress and were asked to stop"),
+        })
     }
 
     /// Returns an error that lists the refused jobs, if there are any.

@@ -47,6 +47,7 @@ impl Json for JobMetadata {
             ("snoozes", Value::number(self.snoozes)),
             ("run_at", self.run_at.and_then(utc).into()),
             ("ended", self.ended_at.and_then(utc).into()),
+            ("cancelled", self.cancelled_at.and_then(utc).into()),
             ("lease", lease.into()),
             ("worker", self.worker.as_deref().into()),
         ])
@@ -112,6 +113,8 @@ impl Show for FullJob {
             ("run_at", job.run_at.map(time).into()),
             ("lease", lease.into()),
             ("ended", job.ended_at.map(time).into()),
+            ("cancelled", job.cancelled_at.map(time).into()),
+            ("cancel_reason", job.cancel_reason.as_deref().filter(|_| !job.state.is_ended()).into()),
         ]);
         let attempts = (!self.attempts.is_empty()).then(|| Value::list(attempts));
         let shown = shown.and(Value::present(texts(job))).and(Value::present([("attempts", attempts.into())]));

@@ -1,14 +1,15 @@
-//! The commands that change many jobs: `pm job restart`, `done`, `fail`, `delete`, `move`, and `copy`.
+//! The commands that change many jobs: `pm job restart`, `done`, `fail`, `cancel`, `delete`, `move`, and `copy`.
 
 use crate::support::{Fixture, Ran, run_on_terminal};
 use serde_json::json;
 use std::io::Read;
 use std::process::Stdio;
 
-const VERBS: [&[&str]; 5] = [
+const VERBS: [&[&str]; 6] = [
     &["job", "restart"],
     &["job", "done"],
     &["job", "fail", "-m", "no use"],
+    &["job", "cancel"],
     &["job", "delete"],
     &["job", "move", "-t", "film"],
 ];
@@ -32,6 +33,30 @@ fn state(fixture: &Fixture, id: &str) -> String {
 fn add_many(fixture: &Fixture, queue: &str, count: usize) {
     let lines = "1\n".repeat(count);
     assert_eq!(fixture.pm_reading(&["job", "add", queue, "--batch"], lines.as_bytes()).status, 0);
+}
+
+/// Cancelled jobs are no failures to be tried again: filters leave them out, unless they are asked for.
+#[test]
+fn a_cancelled_job_is_restarted_only_by_id_or_when_asked_for() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    let (waiting, running, failed) =
+        (fixture.add(&["mail", "1"]), fixture.add(&["mail", "2"]), fixture.add(&["mail", "3"]));
+    put(&fixture, &running, 1);
+    put(&fixture, &failed, 3);
+    let cancelled = fixture.pm(&["job", "cancel", &waiting, &running, &failed]);
+    assert_eq!(cancelled.status, 1, "one has failed already");
+    assert!(cancelled.stderr.contains("already failed"), "{}", cancelled.stderr);
+    let shown = fixture.pm(&["job", "show", &running, "--json"]).json();
+    assert_eq!((&shown["status"], shown["cancelled"].is_string()), (&json!("in_progress"), true));
+    let forced = fixture.pm(&["job", "cancel", &running, "--force", "--message", "stuck"]);
+    assert_eq!((forced.status, state(&fixture, &running)), (0, "failed".to_owned()));
+    assert_eq!(fixture.pm(&["job", "restart", "--status", "failed", "--yes"]).status, 0);
+    let states = [&waiting, &running, &failed].map(|id| state(&fixture, id));
+    assert_eq!(states, ["failed", "failed", "pending"]);
+    assert_eq!(fixture.pm(&["job", "restart", &waiting]).status, 0);
+    assert_eq!(fixture.pm(&["job", "restart", "--status", "failed", "--cancelled", "--yes"]).status, 0);
+    let states = [&waiting, &running, &failed].map(|id| state(&fixture, id));
+    assert_eq!(states, ["pending", "pending", "pending"]);
 }
 
 #[test]

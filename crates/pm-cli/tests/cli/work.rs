@@ -397,6 +397,46 @@ fn a_command_that_outlasts_the_grace_is_ended_and_its_job_released() {
     assert!(fixture.home.path().join("asked").exists(), "SIGTERM comes first");
 }
 
+/// SIGTERM reaches the command of a cancelled job, and SIGKILL one that ignores it. The job has failed.
+#[test]
+fn the_command_of_a_cancelled_job_is_ended() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    for script in [
+        "trap 'exit 0' TERM; echo > \"$HOME/began\"; sleep 1000 & wait",
+        "trap '' TERM; echo > \"$HOME/began\"; sleep 1000 & wait; wait",
+    ] {
+        let began = fixture.home.path().join("began");
+        let id = fixture.add(&["mail", "1"]);
+        let mut working = work(&fixture, &[], script);
+        await_file(&began);
+        let cancelled = fixture.pm(&["job", "cancel", &id, "-m", "no longer wanted"]);
+        assert_eq!(cancelled.status, 0, "{}", cancelled.stderr);
+        assert!(cancelled.stderr.contains("asked to stop"), "{}", cancelled.stderr);
+        assert_eq!(working.next()["result"], "cancelled");
+        working.terminate();
+        assert_eq!(working.end().0, 0);
+        let job = job(&fixture, &id);
+        assert_eq!((&job["status"], &job["reason"]), (&json!("failed"), &json!("no longer wanted")));
+        std::fs::remove_file(began).unwrap();
+    }
+}
+
+#[test]
+fn a_command_that_takes_longer_than_its_timeout_is_ended_and_its_job_soft_fails() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    fixture.pm(&["queue", "set", "mail", "--retries", "0"]);
+    let id = fixture.add(&["mail", "1"]);
+    let mut working = work(&fixture, &["--timeout", "300ms"], "sleep 1000");
+    let worked = working.next();
+    assert_eq!((&worked["result"], &worked["reason"]), (&json!("soft_failed"), &json!("timed out after 300ms")));
+    working.terminate();
+    assert_eq!(working.end().0, 0);
+    let job = job(&fixture, &id);
+    assert_eq!((&job["status"], &job["reason"]), (&json!("failed"), &json!("timed out after 300ms")));
+    let refused = fixture.pm(&["work", "mail", "--timeout", "0s", "--", "true"]);
+    assert!(refused.status == 2 && refused.stderr.contains("longer than zero"), "{}", refused.stderr);
+}
+
 fn probe(address: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();

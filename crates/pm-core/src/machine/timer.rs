@@ -13,6 +13,8 @@ pub enum Timer {
     Unstarted,
     /// To extend a lease, or stop trusting it.
     Lease,
+    /// To look for cancel requests.
+    Cancel,
     /// To reap expired leases.
     Reap,
     /// To promote jobs that are due.

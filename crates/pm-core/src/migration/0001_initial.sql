@@ -25,9 +25,10 @@ create sequence {schema}.job_seq;
 
 -- state: 0 pending, 1 in progress, 2 finished, 3 failed.
 -- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 8 unreadable; by an
--- operator: 5 done, 6 fail, 7 restart. 9 snooze.
+-- operator: 5 done, 6 fail, 7 restart, 10 cancel. 9 snooze.
 -- seq is the position in the line of queue and priority; not null means ready or in progress.
 -- lease is the fencing token; an operator's action that breaks a lease sets it to null.
+-- cancelled_at is when an operator asked to cancel the job. While it is not null, the job does not become pending.
 -- reserved_key is the key while the job reserves it.
 -- No column has a check constraint, which every writing statement would compile anew. So readers accept whatever other
 -- programs have written.
@@ -43,6 +44,7 @@ create table {schema}.job (
   failed_at pg_catalog.timestamptz,
   key_until pg_catalog.timestamptz,
   unreadable_since pg_catalog.timestamptz,
+  cancelled_at pg_catalog.timestamptz,
   payload_id pg_catalog.int8,
   lease pg_catalog.int8,
   queue_id pg_catalog.int4 not null,
@@ -62,6 +64,7 @@ create table {schema}.job (
   reserved_key pg_catalog.text,
   description pg_catalog.text,
   reason pg_catalog.text,
+  cancel_reason pg_catalog.text,
   payload pg_catalog.bytea
 ) with (
   fillfactor = 50,

@@ -1,4 +1,4 @@
--- Returns how long the oldest ready job of each queue has waited, and how many jobs were enqueued and ended in the last $1 ms.
+-- Returns how long the oldest ready job of each queue has waited, and how many jobs were enqueued and ended in the last $1 ms; cancelled jobs are not counted as failed.
 -- Locks: none.
 -- Concurrency: reads one snapshot. Jobs deleted since then are not counted.
 -- Index: job (id) backwards for the newest 20,000 jobs; a sample of at most 2,000 pages for the older ones; job_line, one probe per line and then past the jobs in progress; job_wait up to now, at most 10,000 entries.
@@ -8,21 +8,21 @@ with recursive size as materialized (
 ), since as materialized (
   select pg_catalog.statement_timestamp() - {interval:$1::pg_catalog.int8} as at
 ), newest as materialized (
-  select id, queue_id, state, created_at, ended_at from {schema}.job order by id desc limit 20000
+  select id, queue_id, state, created_at, ended_at, cancelled_at from {schema}.job order by id desc limit 20000
 ), oldest_of_newest as materialized (
   select id, created_at from newest order by id limit 1
 ), newest_counts as materialized (
   select newest.queue_id,
          pg_catalog.count(*) filter (where newest.created_at > since.at) as enqueued,
          pg_catalog.count(*) filter (where newest.state = 2 and newest.ended_at > since.at) as finished,
-         pg_catalog.count(*) filter (where newest.state = 3 and newest.ended_at > since.at) as failed
+         pg_catalog.count(*) filter (where newest.state = 3 and newest.cancelled_at is null and newest.ended_at > since.at) as failed
   from newest cross join since
   group by newest.queue_id
 ), older_counts as materialized (
   select job.queue_id,
          ((pg_catalog.count(*) filter (where job.created_at > since.at) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as enqueued,
          ((pg_catalog.count(*) filter (where job.state = 2 and job.ended_at > since.at) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as finished,
-         ((pg_catalog.count(*) filter (where job.state = 3 and job.ended_at > since.at) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as failed
+         ((pg_catalog.count(*) filter (where job.state = 3 and job.cancelled_at is null and job.ended_at > since.at) * 100)::pg_catalog.numeric / (select percent from size))::pg_catalog.int8 as failed
   from {schema}.job tablesample pg_catalog.system ((select percent from size)) cross join since
   where (job.created_at > since.at or job.ended_at > since.at) and job.id < (select id from oldest_of_newest)
   group by job.queue_id

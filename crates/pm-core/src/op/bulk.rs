@@ -24,7 +24,7 @@ pub struct Precondition {
 
 impl Precondition {
     /// Returns the first parameters of a bulk statement: the ids and this precondition.
-    fn params<'a>(&'a self, ids: &'a [Uuid]) -> Params<'a> {
+    pub(super) fn params<'a>(&'a self, ids: &'a [Uuid]) -> Params<'a> {
         vec![
             column(ids, |id| *id),
             self.state.map(|state| state.code()).param(),
@@ -39,6 +39,8 @@ impl Precondition {
 pub enum Change {
     /// The job was changed.
     Changed,
+    /// The job is in progress, and its handler is asked to stop.
+    Requested,
     /// Nothing was changed, because of the job's state (this one, as shown) or its lease.
     Refused(State),
     /// Nothing was changed, because another job of the queue has reserved the job's key.
@@ -58,7 +60,7 @@ pub enum Change {
 pub struct BulkReply {
     /// The outcome of each job, in the order of the ids.
     pub changes: Vec<Change>,
-    /// The ids of the queues of the jobs that were changed; after a move, of the target queue.
+    /// The ids of the queues of the jobs that were changed or asked to stop; after a move, of the target queue.
     pub queues: BTreeSet<i32>,
 }
 
@@ -72,7 +74,7 @@ columns! {
     }
 }
 
-fn read_bulk<O: Operation<Row = BulkRow>>(jobs: usize, rows: &Rows) -> Result<BulkReply, Error> {
+pub(super) fn read_bulk<O: Operation<Row = BulkRow>>(jobs: usize, rows: &Rows) -> Result<BulkReply, Error> {
     let mut reply = BulkReply { changes: vec![Change::NotFound; jobs], queues: BTreeSet::new() };
     for row in all::<O>(rows)? {
         let index = index_of::<O>(row.ordinal, jobs)?;
@@ -86,6 +88,10 @@ fn read_bulk<O: Operation<Row = BulkRow>>(jobs: usize, rows: &Rows) -> Result<Bu
             (3, _) => Change::InOtherQueue,
             (4, _) => Change::KeyTaken,
             (5, _) => Change::Locked,
+            (6, _) => {
+                reply.queues.extend(row.queue_id);
+                Change::Requested
+            }
             (outcome, _) => return Err(odd::<O>(format!("outcome {outcome}"))),
         };
     }

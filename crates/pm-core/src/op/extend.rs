@@ -18,7 +18,12 @@ pub struct Extend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extended {
     /// The lease is valid for this long, measured by the database.
-    Remains(Duration),
+    Remains {
+        /// The time that remains.
+        time: Duration,
+        /// Whether the job is to be cancelled.
+        is_cancelled: bool,
+    },
     /// It was not extended, because another transaction has locked the job. It may be extended later.
     Locked,
     /// The lease has ended.
@@ -36,18 +41,19 @@ impl Operation for Extend {
 
     fn interpret(&self, rows: &Rows) -> Result<Vec<Extended>, Error> {
         let mut outcomes = vec![Extended::Lost; self.leases.len()];
-        for ExtendRow { ordinal, remaining_ms } in all::<Self>(rows)? {
+        for ExtendRow { ordinal, remaining_ms, is_cancelled } in all::<Self>(rows)? {
             outcomes[index_of::<Self>(ordinal, self.leases.len())?] =
-                remaining_ms.map_or(Extended::Locked, |ms| Extended::Remains(from_ms(ms)));
+                remaining_ms.map_or(Extended::Locked, |ms| Extended::Remains { time: from_ms(ms), is_cancelled });
         }
         Ok(outcomes)
     }
 }
 
 columns! {
-    /// The number of a lease, and what remains of it; null if the job is locked.
+    /// The number of a lease, what remains of it (null if the job is locked), and whether the job is to be cancelled.
     pub struct ExtendRow {
         pub ordinal: i64,
         pub remaining_ms: Option<i64>,
+        pub is_cancelled: bool,
     }
 }

@@ -3,7 +3,7 @@
 -- Concurrency: fenced by (id, lease) and state; an expired lease that was not reaped yet is extended. A locked job is reported as leased and not extended, and does not delay the others.
 -- Index: job (id). A HOT update.
 -- Cost: independent of the size of the table; about 8 us per lease in batches of 500.
--- Reply: what remains of each lease; null if the job is locked; no row if the lease is lost.
+-- Reply: what remains of each lease (null if the job is locked), and whether the job is to be cancelled; no row if the lease is lost.
 with item as materialized (
   select * from unnest($1::pg_catalog.uuid[], $2::pg_catalog.int8[]) with ordinality as item(id, lease, ordinal)
 ), unlocked as materialized (
@@ -20,10 +20,10 @@ with item as materialized (
   from unlocked join {schema}.queue on queue.id = unlocked.queue_id
   where job.id = any(array[unlocked.id])
   returning unlocked.ordinal, case when job.lease_expires_at < 'infinity' then {ms:job.lease_expires_at - pg_catalog.statement_timestamp()}
-            else 31536000000000 end as remaining_ms
+            else 31536000000000 end as remaining_ms, job.cancelled_at is not null as is_cancelled
 )
-select ordinal, remaining_ms from extended
+select ordinal, remaining_ms, is_cancelled from extended
 union all
-select item.ordinal, null
+select item.ordinal, null, false
 from item join {schema}.job on job.id = any(array[item.id]) and job.lease = item.lease and job.state = 1
 where item.ordinal not in (select ordinal from unlocked)

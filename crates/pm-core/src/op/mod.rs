@@ -1,6 +1,7 @@
 //! The operations, grouped by file, each with its `.sql`.
 
 mod bulk;
+mod cancel;
 mod claim;
 mod columns;
 mod copy_job;
@@ -28,6 +29,7 @@ mod settle;
 mod stats;
 
 pub use bulk::*;
+pub use cancel::*;
 pub use claim::*;
 pub use columns::*;
 pub use copy_job::*;

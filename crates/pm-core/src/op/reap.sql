@@ -1,6 +1,6 @@
 -- Soft-fails expired leases, oldest first. Returns when the next one ends. Deletes the frontiers of lines that are no longer used.
 -- Locks: the expired jobs, then the unused frontiers, skipping locked rows of both.
--- Concurrency: two reapers share the work; a settlement that comes first is applied, and one that comes later is refused. Locked jobs do not count against the limit. A frontier is retired first, so that claims raise it anew, and deleted an hour later if its line is still empty: a claim that began before it was retired has ended by then, and one that began later has raised it.
+-- Concurrency: two reapers share the work; a settlement that comes first is applied, and one that comes later is refused. A job that is to be cancelled has failed. Locked jobs do not count against the limit. A frontier is retired first, so that claims raise it anew, and deleted an hour later if its line is still empty: a claim that began before it was retired has ended by then, and one that began later has raised it.
 -- Index: job_line up to the claim frontier of each line; then job (id), one probe per expired job.
 -- Cost: grows with the jobs in progress (about 0.3 us each) and the frontiers (about 1 us each), not with the backlog.
 with in_progress as materialized (
@@ -15,7 +15,7 @@ with in_progress as materialized (
   from (
     select id from in_progress where lease_expires_at <= pg_catalog.statement_timestamp() order by lease_expires_at
   ) expired cross join lateral (
-    select job.id, job.queue_id, job.attempt, job.lease, job.worker, job.retry_count,
+    select job.id, job.queue_id, job.attempt, job.lease, job.worker, job.retry_count, job.cancelled_at, job.cancel_reason,
            job.backoff_ms, job.max_retries, job.jitter_percent
     from {schema}.job
     where job.id = any(array[expired.id]) and job.state = 1 and job.lease_expires_at <= pg_catalog.statement_timestamp()
@@ -23,8 +23,8 @@ with in_progress as materialized (
   ) pick
   limit $1::pg_catalog.int8
 ), base_delay as materialized (
-  select pick.id, pick.attempt, pick.lease, pick.worker, pick.retry_count,
-         case when pick.retry_count < coalesce(pick.max_retries, queue.max_retries) then greatest(0::pg_catalog.int8, least(315360000000, coalesce(
+  select pick.id, pick.attempt, pick.lease, pick.worker, pick.retry_count, pick.cancelled_at, pick.cancel_reason,
+         case when pick.cancelled_at is null and pick.retry_count < coalesce(pick.max_retries, queue.max_retries) then greatest(0::pg_catalog.int8, least(315360000000, coalesce(
            (coalesce(pick.backoff_ms, queue.backoff_ms))[greatest(1, least(least(pick.retry_count, 2147483646) + 1, pg_catalog.cardinality(coalesce(pick.backoff_ms, queue.backoff_ms))))],
            0)))
          end as base_ms,
@@ -39,7 +39,8 @@ with in_progress as materialized (
   from base_delay
 ), reaped as (
   update {schema}.job
-  set state = case when delay.base_ms is null then 3 else 0 end, verdict = 4, lease_expires_at = null, reason = 'lease expired',
+  set state = case when delay.base_ms is null then 3 else 0 end, verdict = case when delay.cancelled_at is null then 4 else 10 end, lease_expires_at = null,
+      reason = case when delay.cancelled_at is null then 'lease expired' else delay.cancel_reason end,
       retry_count = least(job.retry_count, 2147483646) + 1,
       ended_at = case when delay.base_ms is null then pg_catalog.statement_timestamp() end,
       failed_at = case when delay.base_ms is null then pg_catalog.statement_timestamp() end,
@@ -51,7 +52,7 @@ with in_progress as materialized (
   where job.id = any(array[delay.id])
   returning job.id
 ), new_attempt as (
-  {add_attempts:lease, pg_catalog.statement_timestamp(), 4, worker, 'lease expired' from base_delay}
+  {add_attempts:lease, pg_catalog.statement_timestamp(), case when cancelled_at is null then 4 else 10 end, worker, 'lease expired' from base_delay}
 ), unused as materialized (
   select frontier.queue_id, frontier.priority, frontier.retired_at
   from {schema}.claim_frontier frontier

@@ -1,6 +1,6 @@
 -- Releases all jobs that one claim with a lost reply has leased.
 -- Locks: the jobs of that claim, in id order.
--- Concurrency: fenced by the lease number; harmless if the claim never ran, and if it is sent twice.
+-- Concurrency: fenced by the lease number; harmless if the claim never ran, and if it is sent twice. A job that is to be cancelled has failed.
 -- Index: job_line up to the claim frontier of each line; then job (id).
 -- Cost: grows with the jobs in progress (about 0.3 us each), not with the backlog.
 with in_progress as materialized (
@@ -12,7 +12,12 @@ with in_progress as materialized (
   ) in_progress
   where in_progress.lease = $1::pg_catalog.int8
 ), released as (
-  update {schema}.job set state = 0, verdict = 3, lease_expires_at = null
+  update {schema}.job
+  set state = case when job.cancelled_at is null then 0 else 3 end, verdict = case when job.cancelled_at is null then 3 else 10 end, lease_expires_at = null,
+      seq = case when job.cancelled_at is null then job.seq end, reason = case when job.cancelled_at is null then job.reason else job.cancel_reason end,
+      ended_at = case when job.cancelled_at is not null then pg_catalog.statement_timestamp() end,
+      failed_at = case when job.cancelled_at is not null then pg_catalog.statement_timestamp() end,
+      reserved_key = {key_if_ended:job.cancelled_at is not null}
   where job.id = any(array(select id from in_progress order by id)) and job.lease = $1::pg_catalog.int8 and job.state = 1
   returning job.id
 )

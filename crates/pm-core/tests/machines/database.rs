@@ -1,10 +1,10 @@
 //! The memory driver's database, on the clock of the rig, with the locks of other transactions.
 
 use bytes::{Bytes, BytesMut};
-use pm_core::op::{Claim, CreateQueue, EndJobs, Enqueue, LineCursor, Precondition, Reap, RestartJobs};
+use pm_core::op::{CancelJobs, Claim, CreateQueue, EndJobs, Enqueue, LineCursor, Precondition, Reap, RestartJobs};
 use pm_core::{
     Backoff, Catalog, ClaimedJob, Cron, EnqueueOptions, Failure, Instant, Lease, NewJob, Operation, Plan, QueueName,
-    Rows, RunAt, SchemaName, StatementId, Timestamp, Value,
+    Reason, Rows, RunAt, SchemaName, StatementId, Timestamp, Value,
 };
 use pm_driver_memory::{Clock, JobRow, QueueRow, ScheduleRow, Tables};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,6 +128,12 @@ impl Database {
         if self.job(id).state == IN_PROGRESS {
             self.run_now(&RestartJobs { ids: vec![id], force: true, precondition: Precondition::default() }.plan());
         }
+    }
+
+    /// Cancels a job, as an operator does.
+    pub(super) fn cancel(&mut self, id: Uuid) {
+        let (reason, precondition) = (Reason::new("no longer wanted"), Precondition::default());
+        self.run_now(&CancelJobs { ids: vec![id], force: false, reason, precondition }.plan());
     }
 
     /// Ends a job, as an operator does.
@@ -305,7 +311,10 @@ impl Database {
                     }
                 }
             }
-            _ => read.extend(locked.iter().map(|n| vec![Some(Bytes::copy_from_slice(&n.to_be_bytes())), None])),
+            _ => read.extend(locked.iter().map(|n| {
+                let is_cancelled = Some(Bytes::from_static(&[0]));
+                vec![Some(Bytes::copy_from_slice(&n.to_be_bytes())), None, is_cancelled]
+            })),
         }
         let mut reply = Rows::builder(columns);
         read.iter().flatten().for_each(|cell| reply.push(cell.as_deref()));

@@ -390,6 +390,7 @@ fn the_steps_reach_every_kind_of_request() {
         StatementId::Promote,
         StatementId::ReleaseClaim,
         StatementId::NotifyIdle,
+        StatementId::CancelRequests,
     ];
     assert_eq!(seen, BTreeSet::from(all));
 }

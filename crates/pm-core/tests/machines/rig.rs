@@ -69,6 +69,7 @@ pub(super) struct Rig {
     pub(super) settled: BTreeMap<RequestId, Result<(), Trouble>>,
     pub(super) extended: BTreeMap<RequestId, Result<Duration, Trouble>>,
     pub(super) lost: Vec<Lease>,
+    pub(super) cancelled: Vec<Lease>,
     pub(super) failed: Vec<Trouble>,
     /// How long a request takes in [`Rig::run_for`]. It runs at the end of this time.
     pub(super) latency: Duration,
@@ -115,6 +116,7 @@ impl Rig {
             settled: BTreeMap::new(),
             extended: BTreeMap::new(),
             lost: Vec::new(),
+            cancelled: Vec::new(),
             failed: Vec::new(),
             latency: ms(2),
             replies_are_late: false,
@@ -183,6 +185,7 @@ impl Rig {
                 assert!(self.extended.insert(request_id, outcome).is_none(), "{request_id:?} has two outcomes");
             }
             WorkerEvent::LeaseLost(lease) => self.lost.push(lease),
+            WorkerEvent::CancelRequested(lease) => self.cancelled.push(lease),
             WorkerEvent::Failed(trouble) => self.failed.push(trouble),
         }
     }

@@ -1,7 +1,8 @@
 //! Showing jobs, and the bulk actions of operators.
 
 use super::Work;
-use super::tables::{AttemptRow, FINISHED, IN_PROGRESS, JobRow, PENDING};
+use super::leases::CANCEL;
+use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING};
 use pm_core::op::{AttemptRecord, BulkRow, StoredPayload};
 use pm_core::{Codec, Ending, JobMetadata, State};
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ const REFUSED: i16 = 2;
 const IN_OTHER_QUEUE: i16 = 3;
 const KEY_TAKEN: i16 = 4;
 const LOCKED: i16 = 5;
+const REQUESTED: i16 = 6;
 /// The verdict of an attempt that an operator ended by restarting the job.
 const RESTART: i16 = 7;
 
@@ -35,6 +37,8 @@ impl Work<'_> {
             created_at: job.created_at,
             run_at: job.run_at,
             ended_at: job.ended_at,
+            cancelled_at: job.cancelled_at,
+            cancel_reason: job.cancel_reason.clone(),
             lease_expires_at: job.lease_expires_at,
             lease: job.lease.filter(|_| job.state == IN_PROGRESS),
             worker: job.worker.clone(),
@@ -120,15 +124,15 @@ impl Work<'_> {
 
     /// Replies with the outcome of each job, and its state before the action.
     fn reply_outcomes_of(&mut self, targets: &[Target], changed: &BTreeSet<Uuid>, goal: Option<i32>) {
-        self.reply_outcomes_with_keys(targets, changed, &BTreeSet::new(), goal);
+        self.reply_outcomes_with(targets, changed, (&BTreeSet::new(), KEY_TAKEN), goal);
     }
 
-    /// Does the same when the keys of some jobs are taken.
-    fn reply_outcomes_with_keys(
+    /// Does the same when some jobs have another outcome.
+    fn reply_outcomes_with(
         &mut self,
         targets: &[Target],
         changed: &BTreeSet<Uuid>,
-        key_taken: &BTreeSet<Uuid>,
+        (others, outcome_of_others): (&BTreeSet<Uuid>, i16),
         goal: Option<i32>,
     ) {
         for (n, Target { id, found }) in targets.iter().enumerate() {
@@ -136,7 +140,7 @@ impl Work<'_> {
                 None if self.tables.job.contains_key(id) => LOCKED,
                 None => NOT_FOUND,
                 Some(_) if changed.contains(id) => CHANGED,
-                Some(_) if key_taken.contains(id) => KEY_TAKEN,
+                Some(_) if others.contains(id) => outcome_of_others,
                 Some(found) if found.is_in_queue => REFUSED,
                 Some(_) => IN_OTHER_QUEUE,
             };
@@ -159,7 +163,7 @@ impl Work<'_> {
         for old in allowed {
             self.restart(old);
         }
-        self.reply_outcomes_with_keys(&targets, &changed, &key_taken, None);
+        self.reply_outcomes_with(&targets, &changed, (&key_taken, KEY_TAKEN), None);
     }
 
     /// Returns the jobs whose keys are taken: another job has reserved the key, or is to reserve it first. Frees lapsed
@@ -199,6 +203,7 @@ impl Work<'_> {
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
         (job.unreadable_since, job.snoozes) = (None, None);
+        (job.cancelled_at, job.cancel_reason) = (None, None);
         (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
         job.reserved_key.clone_from(&old.key);
@@ -222,6 +227,32 @@ impl Work<'_> {
             }
         }
         self.reply_outcomes_of(&targets, &changed, None);
+    }
+
+    pub(super) fn cancel_jobs(&mut self) {
+        let (targets, now) = (self.targets(), self.now);
+        let force: bool = self.args.next().unwrap_or_default();
+        let reason: Option<String> = self.args.next();
+        let (mut changed, mut requested) = (BTreeSet::new(), BTreeSet::new());
+        for old in fitting(&targets) {
+            let Some(job) = self.tables.job.get_mut(&old.id).filter(|job| job.state < FINISHED) else { continue };
+            job.cancelled_at = job.cancelled_at.or(Some(now));
+            job.cancel_reason = job.cancel_reason.take().or(reason.clone());
+            if job.state == IN_PROGRESS && !force {
+                requested.insert(old.id);
+                continue;
+            }
+            job.set_state(FAILED, now);
+            (job.verdict, job.reason, job.lease) = (Some(CANCEL), reason.clone(), None);
+            (job.paused, job.seq, job.run_at) = (false, None, None);
+            changed.insert(old.id);
+            if old.state == IN_PROGRESS {
+                let (worker, reason) = (old.worker.clone(), reason.clone());
+                let row = AttemptRow { lease: None, ended_at: now, verdict: CANCEL, worker, reason };
+                self.tables.record_attempt(old.id, old.attempt, row);
+            }
+        }
+        self.reply_outcomes_with(&targets, &changed, (&requested, REQUESTED), None);
     }
 
     pub(super) fn delete_jobs(&mut self) {
@@ -254,7 +285,7 @@ impl Work<'_> {
             self.tables.job.entry(old.id).and_modify(moved);
             changed.insert(old.id);
         }
-        self.reply_outcomes_with_keys(&targets, &changed, &key_taken, Some(goal));
+        self.reply_outcomes_with(&targets, &changed, (&key_taken, KEY_TAKEN), Some(goal));
     }
 
     pub(super) fn edit_jobs(&mut self) {

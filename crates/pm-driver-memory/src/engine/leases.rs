@@ -14,6 +14,7 @@ const RELEASE: i16 = 3;
 const REAP: i16 = 4;
 const UNREADABLE: i16 = 8;
 const SNOOZE: i16 = 9;
+pub(super) const CANCEL: i16 = 10;
 
 /// The reason of a reaped job.
 const LEASE_EXPIRED: &str = "lease expired";
@@ -33,6 +34,9 @@ impl Work<'_> {
             let (id, verdict, state, reason) = (ids[n], verdicts[n], states[n], reasons.at(n));
             if self.leased(id, leases[n]).is_none() {
                 self.add(n as i64 + 1);
+                continue;
+            }
+            if state != FINISHED && self.end_cancelled(id, verdict, reason.clone()) {
                 continue;
             }
             let delay = delays.at(n).filter(|ms| *ms > 0);
@@ -63,6 +67,26 @@ impl Work<'_> {
         }
     }
 
+    /// If a job is to be cancelled, ends it and records the attempt, for this reason if there is one. Returns whether it
+    /// was.
+    fn end_cancelled(&mut self, id: Uuid, verdict: i16, reason: Option<String>) -> bool {
+        let now = self.now;
+        let Some(job) = self.tables.job.get_mut(&id).filter(|job| job.cancelled_at.is_some()) else { return false };
+        job.set_state(FAILED, now);
+        job.retry_count += i32::from([SOFT_FAIL, REAP].contains(&verdict));
+        job.unreadable_since = match verdict {
+            UNREADABLE => Some(job.unreadable_since.unwrap_or(now)),
+            RELEASE | REAP => job.unreadable_since,
+            _ => None,
+        };
+        (job.verdict, job.seq, job.run_at) = (Some(CANCEL), None, None);
+        job.reason.clone_from(&job.cancel_reason);
+        let (attempt, lease, worker) = (job.attempt, job.lease, job.worker.clone());
+        let reason = reason.or_else(|| job.reason.clone());
+        self.tables.record_attempt(id, attempt, AttemptRow { lease, ended_at: now, verdict: CANCEL, worker, reason });
+        true
+    }
+
     pub(super) fn settle_commits(&mut self) {
         let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
         let now = self.now;
@@ -81,13 +105,12 @@ impl Work<'_> {
             (self.args.all(), self.args.all(), self.args.all());
         for (n, id) in ids.iter().enumerate() {
             let (lease, verdict) = (Some(leases[n]), verdicts[n]);
-            let by_job = self
-                .tables
-                .job
-                .get(id)
-                .is_some_and(|job| job.lease == lease && job.state != IN_PROGRESS && job.verdict == Some(verdict));
+            let is_ending = |ending: i16| ending == verdict || (ending == CANCEL && verdict != COMMIT);
+            let by_job = self.tables.job.get(id).is_some_and(|job| {
+                job.lease == lease && job.state != IN_PROGRESS && job.verdict.is_some_and(is_ending)
+            });
             let attempts = self.tables.attempt.range((*id, 0)..=(*id, i32::MAX));
-            let by_attempt = attempts.into_iter().any(|(_, row)| row.lease == lease && row.verdict == verdict);
+            let by_attempt = attempts.into_iter().any(|(_, row)| row.lease == lease && is_ending(row.verdict));
             self.add(OutcomeRow { ordinal: n as i64 + 1, was_applied: by_job || by_attempt });
         }
     }
@@ -100,7 +123,8 @@ impl Work<'_> {
             let until = self.tables.job[&id].lease_expires_at.max(Some(later(self.now, length)));
             self.tables.job.entry(id).and_modify(|job| job.lease_expires_at = until);
             let remaining_ms = until.map(|at| ms_until(at, self.now));
-            self.add(ExtendRow { ordinal: n as i64 + 1, remaining_ms });
+            let is_cancelled = self.tables.job[&id].cancelled_at.is_some();
+            self.add(ExtendRow { ordinal: n as i64 + 1, remaining_ms, is_cancelled });
         }
     }
 
@@ -139,6 +163,9 @@ impl Work<'_> {
     }
 
     fn reap_job(&mut self, id: Uuid, seed: i64) {
+        if self.end_cancelled(id, REAP, Some(LEASE_EXPIRED.to_owned())) {
+            return;
+        }
         let job = &self.tables.job[&id];
         let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
         let backoff = job.retries().overrides().on(&queue.settings.backoff);
@@ -163,10 +190,26 @@ impl Work<'_> {
 
     pub(super) fn release_claim(&mut self) {
         let lease: Option<i64> = self.args.next();
+        let now = self.now;
         let leased = self.tables.job.values_mut().filter(|job| job.state == IN_PROGRESS && job.lease == lease);
-        let released =
-            leased.map(|job| (job.state, job.verdict, job.lease_expires_at) = (PENDING, Some(RELEASE), None));
-        let released = released.count() as u64;
+        let release = |job: &mut JobRow| match job.cancelled_at {
+            Some(_) => {
+                job.set_state(FAILED, now);
+                (job.verdict, job.seq) = (Some(CANCEL), None);
+                job.reason.clone_from(&job.cancel_reason);
+            }
+            None => (job.state, job.verdict, job.lease_expires_at) = (PENDING, Some(RELEASE), None),
+        };
+        let released = leased.map(release).count() as u64;
         self.add(released);
+    }
+
+    pub(super) fn cancel_requests(&mut self) {
+        let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
+        for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {
+            if self.leased(id, lease).is_some_and(|job| job.cancelled_at.is_some()) {
+                self.add(n as i64 + 1);
+            }
+        }
     }
 }

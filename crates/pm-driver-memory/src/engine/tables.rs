@@ -56,6 +56,7 @@ pub struct JobRow {
     pub failed_at: Option<Timestamp>,
     pub key_until: Option<Timestamp>,
     pub unreadable_since: Option<Timestamp>,
+    pub cancelled_at: Option<Timestamp>,
     pub payload_id: Option<i64>,
     pub lease: Option<i64>,
     pub queue_id: i32,
@@ -75,6 +76,7 @@ pub struct JobRow {
     pub reserved_key: Option<String>,
     pub description: Option<String>,
     pub reason: Option<String>,
+    pub cancel_reason: Option<String>,
     pub payload: Option<Bytes>,
 }
 

@@ -1,9 +1,11 @@
-//! Actions on lists of jobs: restart, finish, fail, delete, move, change the priority.
+//! Actions on lists of jobs: restart, finish, fail, cancel, delete, move, change the priority.
 
 use super::batches::{MAX_BATCH, pause_after};
 use crate::{Error, Queue};
-use pm_core::op::{BulkReply, Change, DeleteJobs, EditJobs, EndJobs, MoveJobs, Precondition, RestartJobs, Settings};
-use pm_core::{Failure, Operation, QueueName};
+use pm_core::op::{
+    BulkReply, CancelJobs, Change, DeleteJobs, EditJobs, EndJobs, MoveJobs, Precondition, RestartJobs, Settings,
+};
+use pm_core::{Failure, Operation, QueueName, Reason};
 use uuid::Uuid;
 
 /// What to do to a list of jobs; see [`Queue::change_jobs`].
@@ -21,6 +23,13 @@ pub enum BulkAction {
     Fail {
         /// The reason, which is stored with the jobs.
         reason: String,
+    },
+    /// Cancel them; see [`Queue::cancel_jobs`].
+    Cancel {
+        /// The reason, which is stored with the jobs.
+        reason: String,
+        /// Whether jobs in progress fail at once too; their workers lose their leases.
+        force: bool,
     },
     /// Delete them; see [`Queue::delete_jobs`].
     Delete,
@@ -81,6 +90,25 @@ impl Queue {
         self.changed(BulkAction::Fail { reason: reason.to_owned() }, ids).await
     }
 
+    /// Cancels jobs; returns how many have failed by it, or will. Jobs that have already ended are refused.
+    ///
+    /// A job that waits has failed at once, with the ending [`Cancel`](crate::Ending::Cancel) and this reason. The
+    /// handler of one in progress is asked to stop: see [`JobAck::cancelled`](crate::JobAck::cancelled), and
+    /// [`StopReason::Cancelled`](crate::StopReason) in a runner. If it commits, the job is finished; however else its
+    /// lease ends, the job has failed as if it had been cancelled while it waited. It is never retried, unless it is
+    /// restarted. With [`BulkAction::Cancel`] jobs in progress can be cancelled by force: their workers lose their leases.
+    ///
+    /// The handler learns of it within a second if its worker receives notifications, and else within its
+    /// [longest poll interval](crate::StreamOptions::poll_most) and a second more; at the latest when its lease is
+    /// extended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::restart_jobs`].
+    pub async fn cancel_jobs(&self, ids: &[Uuid], reason: &str) -> Result<u64, Error> {
+        self.changed(BulkAction::Cancel { reason: reason.to_owned(), force: false }, ids).await
+    }
+
     /// Marks jobs as finished, even if they are in progress; returns how many. Jobs that have already ended are
     /// refused.
     ///
@@ -128,7 +156,7 @@ impl Queue {
         let (report, interruption) = self.apply(&action, ids, &Precondition::default()).await?;
         match (interruption, report.count(Change::Locked)) {
             (Some(error), _) => Err(error),
-            (None, 0) => Ok(report.changed()),
+            (None, 0) => Ok(report.changed() + report.count(Change::Requested)),
             (None, locked) => {
                 let message = format!("another transaction has locked {locked} of {} jobs", ids.len());
                 Err(Failure::reported("55P03", None, message).into())
@@ -170,6 +198,12 @@ impl Queue {
             BulkAction::Finish => self.in_bulk(ids, |ids| EndJobs::done(ids).only_if(precondition())).await,
             BulkAction::Fail { reason } => {
                 self.in_bulk(ids, |ids| EndJobs::failed(ids, reason).only_if(precondition())).await
+            }
+            BulkAction::Cancel { reason, force } => {
+                let reason = Reason::new(reason);
+                let cancel =
+                    |ids| CancelJobs { ids, force: *force, reason: reason.clone(), precondition: precondition() };
+                self.in_bulk(ids, cancel).await
             }
             BulkAction::Delete => self.in_bulk(ids, |ids| DeleteJobs { ids, precondition: precondition() }).await,
             BulkAction::Move { to } if ids.is_empty() => {

@@ -89,6 +89,15 @@ impl JobAck {
         Lost { worker: self.worker.clone(), link: self.link.clone(), lease: self.lease }
     }
 
+    /// Returns a future that completes when the job is to be cancelled, and not otherwise.
+    ///
+    /// The handler may then clean up and settle the job: a commit finishes it, everything else makes it fail, with the
+    /// reason of whoever cancelled it. It borrows nothing. See [`Queue::cancel_jobs`](crate::Queue::cancel_jobs) for when it
+    /// completes.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled { worker: self.worker.clone(), lease: self.lease }
+    }
+
     /// Returns the random bits for the jitter of a retry.
     pub(crate) fn random_for(&self, verdict: &Verdict) -> u64 {
         if matches!(verdict, Verdict::SoftFail(_)) { self.link.randomness.next_u64() } else { 0 }
@@ -105,7 +114,7 @@ impl JobAck {
         let outcome = self.worker.request(
             |waiters| &mut waiters.settled,
             |state| {
-                wakers = state.waiters.losses.remove(&lease).unwrap_or_default();
+                wakers = state.waiters.watchers.remove(&lease).unwrap_or_default();
                 state.check_running(now)?;
                 Ok(state.machine.settle(lease, verdict, now, random))
             },
@@ -129,7 +138,7 @@ impl Drop for JobAck {
                 let lease = self.lease;
                 let wakers = self.worker.update(|state| {
                     state.machine.forget(&lease);
-                    state.waiters.losses.remove(&lease).unwrap_or_default()
+                    state.waiters.watchers.remove(&lease).unwrap_or_default()
                 });
                 wakers.into_iter().for_each(std::task::Waker::wake);
             }
@@ -161,7 +170,29 @@ impl Future for Lost {
         if state.has_ended || !state.machine.is_trusted(&self.lease, self.link.now()) {
             return Poll::Ready(());
         }
-        add_waker(state.waiters.losses.entry(self.lease).or_default(), cx);
+        add_waker(state.waiters.watchers.entry(self.lease).or_default(), cx);
+        Poll::Pending
+    }
+}
+
+/// A future that completes when a job is to be cancelled; see [`JobAck::cancelled`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Cancelled {
+    worker: Arc<Worker>,
+    lease: Lease,
+}
+
+impl Future for Cancelled {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.worker.lock();
+        if state.machine.is_cancelled(&self.lease) {
+            return Poll::Ready(());
+        }
+        if state.machine.has_lease(&self.lease) {
+            add_waker(state.waiters.watchers.entry(self.lease).or_default(), cx);
+        }
         Poll::Pending
     }
 }

@@ -11,7 +11,7 @@ mod settling;
 mod stream;
 mod waiters;
 
-pub use ack::{JobAck, Lost};
+pub use ack::{Cancelled, JobAck, Lost};
 pub use job::{PendingJob, PendingMetadata};
 pub(crate) use listening::Listening;
 pub(crate) use local_workers::LocalWorkers;

@@ -169,7 +169,7 @@ impl<'a> Settlement<'a> {
         self.ack.state = AckState::Settled;
         let wakers = self.ack.worker.update(|state| {
             state.machine.handle_settled_in_transaction(&item, now);
-            state.waiters.losses.remove(&lease).unwrap_or_default()
+            state.waiters.watchers.remove(&lease).unwrap_or_default()
         });
         wakers.into_iter().for_each(Waker::wake);
     }

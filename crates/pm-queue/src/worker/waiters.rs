@@ -22,8 +22,8 @@ pub(crate) struct WorkerWaiters {
     pub(crate) errors: VecDeque<Trouble>,
     /// Wakes the stream.
     pub(crate) stream: Option<Waker>,
-    /// The futures that wait for the loss of a lease.
-    pub(crate) losses: HashMap<Lease, Vec<Waker>>,
+    /// The futures that wait for the loss of a lease, or for a cancel request.
+    pub(crate) watchers: HashMap<Lease, Vec<Waker>>,
     /// The futures that wait until a lease is not being extended.
     pub(crate) no_longer_extending: Vec<(Lease, Waker)>,
     /// The longest interval between polls while the listener is connected; none for a worker without listener.
@@ -46,7 +46,9 @@ impl Driven for machine::Worker {
                 WorkerEvent::Extended { request_id, outcome } => {
                     waiters.extended.deliver(request_id, outcome, wake);
                 }
-                WorkerEvent::LeaseLost(lease) => wake.extend(waiters.losses.remove(&lease).unwrap_or_default()),
+                WorkerEvent::LeaseLost(lease) | WorkerEvent::CancelRequested(lease) => {
+                    wake.extend(waiters.watchers.remove(&lease).unwrap_or_default())
+                }
                 // A stream that is not polled does not need every failure.
                 WorkerEvent::Failed(_) if waiters.errors.len() >= MAX_ERRORS => {}
                 WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble),
@@ -76,7 +78,7 @@ impl Driven for machine::Worker {
         let waiters = &mut state.waiters;
         waiters.settled.end(wake);
         waiters.extended.end(wake);
-        wake.extend(waiters.losses.drain().flat_map(|(_, wakers)| wakers));
+        wake.extend(waiters.watchers.drain().flat_map(|(_, wakers)| wakers));
         wake.extend(waiters.stream.take());
         wake.extend(waiters.no_longer_extending.drain(..).map(|(_, waker)| waker));
         wake.append(&mut waiters.closers);

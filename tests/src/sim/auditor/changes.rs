@@ -16,6 +16,7 @@ const IN_PROGRESS: i16 = 1;
 const FINISHED: i16 = 2;
 const RELEASE: i16 = 3;
 const SNOOZE: i16 = 9;
+const CANCEL: i16 = 10;
 
 /// One statement, and the tables before it.
 pub(super) struct Step<'a> {
@@ -156,6 +157,7 @@ impl Auditor {
                 self.break_lease(old);
                 (old.state >= FINISHED || new.state < FINISHED || new.lease.is_some()).then_some("ended twice")
             }
+            StatementId::CancelJobs => step.wrong_cancel(self, old, new),
             StatementId::MoveJobs => {
                 let reserved_key =
                     old.reserved_key.clone().filter(|_| new.reserved_key.is_some() || new.state < FINISHED);
@@ -200,13 +202,17 @@ impl Auditor {
         };
         self.applied.insert((old.id, leases[index].1, verdict));
         let retries = i32::from(verdict == 1);
-        let snoozed = (verdict == SNOOZE).then(|| (old.attempt - 1, Some(old.snoozes.unwrap_or_default() + 1)));
+        let is_cancelled = verdict != 0 && old.cancelled_at.is_some();
+        let snoozed =
+            (verdict == SNOOZE && !is_cancelled).then(|| (old.attempt - 1, Some(old.snoozes.unwrap_or_default() + 1)));
         if old.state != IN_PROGRESS {
             Some("exactly one ending: the lease had ended already")
         } else if new.retry_count != old.retry_count + retries {
             Some("the retry count is wrong")
         } else if snoozed.unwrap_or((old.attempt, old.snoozes)) != (new.attempt, new.snoozes) {
             Some("the attempts or the snoozes are wrong")
+        } else if is_cancelled {
+            wrong_end_of_cancelled(new)
         } else if verdict == RELEASE && new.seq != old.seq {
             Some("a released job lost its position")
         } else if (verdict == 0) != (new.state == FINISHED)
@@ -225,6 +231,9 @@ impl Auditor {
         let is_last = old.retry_count >= old.max_retries.unwrap_or(max_retries.cast_signed());
         if old.state != IN_PROGRESS || old.lease_expires_at > Some(step.now) {
             Some("reaped before its lease expired")
+        } else if old.cancelled_at.is_some() {
+            self.reaped_cancelled.extend(old.lease.map(|lease| (old.id, lease)));
+            wrong_end_of_cancelled(new)
         } else if new.retry_count != old.retry_count + 1 || (new.state == 3) != is_last {
             Some("the retries are wrong")
         } else if self.link.keeps_leases()
@@ -252,6 +261,22 @@ impl Step<'_> {
         }
     }
 
+    fn wrong_cancel(&self, auditor: &mut Auditor, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let requested =
+            JobRow { cancelled_at: new.cancelled_at, cancel_reason: new.cancel_reason.clone(), ..old.clone() };
+        let force = self.params.get(4) == Some(&Value::Bool(true));
+        if new.cancelled_at.is_none() || old.cancelled_at.is_some_and(|at| Some(at) != new.cancelled_at) {
+            Some("a cancel without a request, or with another time")
+        } else if old.state == IN_PROGRESS && !force {
+            (requested != *new).then_some("a request that changes more")
+        } else if old.state >= FINISHED || new.state != 3 || new.verdict != Some(CANCEL) || new.lease.is_some() {
+            Some("a cancel that was not allowed")
+        } else {
+            auditor.break_lease(old);
+            None
+        }
+    }
+
     fn wrong_extend(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let is_meant = leases_of(self.params).iter().any(|(id, lease)| *id == old.id && Some(*lease) == old.lease);
         let extended = JobRow { lease_expires_at: new.lease_expires_at, ..old.clone() };
@@ -261,6 +286,9 @@ impl Step<'_> {
 
     fn wrong_release(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let is_meant = old.lease.is_some_and(|lease| self.params.first() == Some(&Value::Int8(lease)));
+        if old.cancelled_at.is_some() {
+            return wrong_end_of_cancelled(new);
+        }
         let is_same = (new.seq, new.retry_count, new.attempt) == (old.seq, old.retry_count, old.attempt);
         (old.state != IN_PROGRESS || new.state != PENDING || !is_meant || !is_same).then_some("not this claim's")
     }
@@ -281,6 +309,12 @@ impl Step<'_> {
     }
 }
 
+/// Judges the end of a lease, other than with a commit, whose job was to be cancelled.
+fn wrong_end_of_cancelled(new: &JobRow) -> Option<&'static str> {
+    let has_failed = new.state == 3 && new.verdict == Some(CANCEL) && new.reason == new.cancel_reason;
+    (!has_failed).then_some("a job that was to be cancelled goes on")
+}
+
 /// Returns an inconsistency that no state of the tables may have.
 fn inconsistency(tables: &Tables) -> Option<String> {
     let mut keys = BTreeSet::new();
@@ -298,6 +332,9 @@ fn inconsistency(tables: &Tables) -> Option<String> {
         }
         if job.state == IN_PROGRESS && line.is_none_or(|frontier| job.seq > Some(frontier.seq)) {
             return Some(format!("beyond the claim frontier: {job:?}"));
+        }
+        if job.state == PENDING && job.cancelled_at.is_some() {
+            return Some(format!("a cancelled job never runs again by itself: {job:?}"));
         }
         if job.state < FINISHED && job.reserved_key != job.key {
             return Some(format!("an active job has not reserved its key: {job:?}"));

@@ -33,6 +33,9 @@ pub(super) struct Auditor {
     claimed_at: BTreeMap<i64, u64>,
     /// The settlements that were applied: job, lease, verdict.
     applied: BTreeSet<(Uuid, i64, i16)>,
+    /// The leases that were reaped after their jobs had been cancelled: a settlement that comes later than that has the
+    /// same effect, and may be told so.
+    reaped_cancelled: BTreeSet<LeaseName>,
     /// Which process claimed under each lease number.
     claimed_by: BTreeMap<i64, usize>,
     deleted: BTreeSet<Uuid>,

@@ -66,6 +66,7 @@ impl Auditor {
     pub(crate) fn settled(&mut self, world: &World, lease: Lease, verdict: i16, answer: &Result<(), Error>) {
         let was_applied = self.applied.contains(&(lease.job, lease.number, verdict));
         match answer.as_ref().map_err(Error::kind) {
+            Ok(()) if verdict != 0 && self.reaped_cancelled.contains(&(lease.job, lease.number)) => {}
             Ok(()) if !was_applied => {
                 self.violate(format!("a settle that resolved is durable: verdict {verdict} of {lease} is not"));
             }

@@ -1,4 +1,4 @@
-//! The arguments of the commands that change selected jobs: restart, done, fail and move.
+//! The arguments of the commands that change selected jobs: restart, done, fail, cancel and move.
 
 use super::bulk::SelectionArgs;
 use pm_core::QueueName;
@@ -8,7 +8,7 @@ use pm_core::QueueName;
 /// A job in progress is reported and not restarted, with exit code 1; with --force it is
 /// restarted, and its worker can no longer settle it. Jobs of a paused queue stay paused. A job
 /// whose key is reserved by another job of its queue is reported and not restarted, also with
-/// --force.
+/// --force. Jobs that were cancelled are restarted only by id, or with --cancelled.
 ///
 /// Example:
 ///   pm job restart --status failed --where reason~timeout
@@ -22,6 +22,9 @@ pub(crate) struct RestartArgs {
     /// Also restart jobs in progress, taking them from their workers
     #[arg(long)]
     pub(super) force: bool,
+    /// With filters: also restart jobs that were cancelled
+    #[arg(long)]
+    pub(super) cancelled: bool,
 }
 
 /// Marks jobs as finished that are pending, paused or in progress
@@ -65,6 +68,29 @@ pub(crate) struct FailArgs {
     pub(super) message: String,
     #[command(flatten)]
     pub(super) lease: LeaseArgs,
+}
+
+/// Cancels jobs: those that wait have failed, those in progress are asked to stop
+///
+/// The handler of a job in progress may still finish it; however else it ends, the job has failed
+/// and is not retried. `pm work` ends the command of a cancelled job: SIGTERM, then SIGKILL 2 s
+/// later. With --force the worker loses its lease, and the job has failed at once.
+///
+/// Example:
+///   pm job cancel 9f3c
+///   pm job cancel --queue mail --status pending --message "the campaign is over"
+///   pm job cancel 9f3c --force
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct CancelArgs {
+    #[command(flatten)]
+    pub(super) selection: SelectionArgs,
+    /// The reason, which is stored with the jobs
+    #[arg(short, long, value_name = "MESSAGE", default_value = "cancelled")]
+    pub(super) message: String,
+    /// Take jobs in progress from their workers at once
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 /// Moves jobs to another queue; they keep id, payload, priority and lease

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::CommandError;
 use pm_driver_tokio_postgres::BulkAction;
 
-/// Adds, lists, shows, restarts, ends, moves and deletes jobs
+/// Adds, lists, shows, restarts, ends, cancels, moves and deletes jobs
 ///
 /// Commands accept a job's id or the end of it: enough hex digits to identify the job, with or
 /// without dashes.
@@ -45,6 +45,7 @@ pub(crate) enum JobCommand {
     Restart(change::RestartArgs),
     Done(change::DoneArgs),
     Fail(change::FailArgs),
+    Cancel(change::CancelArgs),
     Move(change::MoveArgs),
     Copy(one::CopyArgs),
     /// Deletes jobs in any state, with their payloads and attempts
@@ -69,13 +70,18 @@ impl JobCommand {
             JobCommand::Search(args) => search::run(context, &args).await,
             JobCommand::Watch(args) => watch::run(context, &args).await,
             JobCommand::Next(args) => next::run(context, &args).await,
-            JobCommand::Restart(args) => {
+            JobCommand::Restart(mut args) => {
+                args.selection.filter.without_cancelled = !args.cancelled;
                 bulk::run(context, &args.selection, BulkAction::Restart { force: args.force }, None).await
             }
             JobCommand::Done(args) => bulk::run(context, &args.selection, BulkAction::Finish, args.lease.lease).await,
             JobCommand::Fail(args) => {
                 let fail = BulkAction::Fail { reason: args.message };
                 bulk::run(context, &args.selection, fail, args.lease.lease).await
+            }
+            JobCommand::Cancel(args) => {
+                let cancel = BulkAction::Cancel { reason: args.message, force: args.force };
+                bulk::run(context, &args.selection, cancel, None).await
             }
             JobCommand::Move(args) => bulk::run(context, &args.selection, BulkAction::Move { to: args.to }, None).await,
             JobCommand::Copy(args) => one::run_copy(context, &args).await,

@@ -19,13 +19,14 @@ use hard_codes::{HardCodes, parse_hard_codes};
 use health::Outage;
 use pm_core::QueueName;
 use pm_driver_tokio_postgres::{JobStream, PendingJob, Queue, RawPayload, StreamOptions};
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 /// How long leases are extended: in effect, a command may run for any time.
 const HEARTBEAT: Duration = Duration::from_secs(365 * 86_400);
@@ -53,7 +54,8 @@ enum Order {
 /// Ctrl-C, SIGTERM or SIGHUP no more jobs are started, and running commands are waited for, with
 /// --grace no longer than that: then they get SIGTERM, SIGKILL 2 s later, and their jobs are
 /// released. A second signal kills them immediately. When pm work dies in any way, its commands
-/// are killed.
+/// are killed. The command of a job that is cancelled (pm job cancel) or takes longer than --timeout
+/// gets the same signals; a job that has timed out is a soft failure.
 ///
 /// A line on stderr reports when the database becomes unreachable and when it is reachable again.
 /// The exit code is 3 when the result of a command was lost: the job runs again then.
@@ -74,6 +76,9 @@ pub(crate) struct WorkArgs {
     /// Exit codes that fail a job permanently, like 65,100-110, or `all` (except 75)
     #[arg(long, value_name = "CODES", default_value = "", hide_default_value = true, value_parser = parse_hard_codes)]
     hard_codes: HardCodes,
+    /// How long a command may run
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
+    timeout: Option<Duration>,
     /// How long running commands may continue after a signal to stop
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     grace: Option<Duration>,
@@ -85,11 +90,18 @@ pub(crate) struct WorkArgs {
     command: Vec<OsString>,
 }
 
+/// Why the command of a job was ended, if the job is not to be released.
+#[derive(Debug, Clone, Copy)]
+enum Stopped {
+    Cancelled,
+    TimedOut,
+}
+
 /// The outcome of a job.
 struct Worked {
     id: String,
     attempt: u32,
-    /// `finished`, `soft_failed`, `hard_failed`, `released` or `lost`.
+    /// `finished`, `soft_failed`, `hard_failed`, `cancelled`, `released` or `lost`.
     result: &'static str,
     /// The command's exit code, if it exited.
     code: Option<i32>,
@@ -142,7 +154,7 @@ async fn work(
         tokio::select! {
             Some(job) = async { jobs.as_mut()?.next().await.map(Some).or(Some(None)) }, if has_room && jobs.is_some() => {
                 match job {
-                    Some(Ok(job)) => running.push(run_job(job, program, &args.hard_codes, orders.clone(), &settling)),
+                    Some(Ok(job)) => running.push(run_job(job, program, args, orders.clone(), &settling)),
                     Some(Err(error)) => {
                         let error = CommandError::from(error).with_pm(context.pm_on_schema()?);
                         let report = context.report(&error);
@@ -193,6 +205,14 @@ async fn work(
     outcome.and(Err(CommandError::trouble(message).hint("the jobs run again when their leases have expired")))
 }
 
+/// Parses a limit on the time of commands, which must be longer than zero.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("the limit must be longer than zero; leave it out for none".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
 fn waiting_message(running: usize, grace: Option<Duration>) -> String {
     let count = render::jobs(running as u64);
     let limit = grace.map_or(String::new(), |grace| format!(" for up to {}", show_duration(grace)));
@@ -203,7 +223,7 @@ fn waiting_message(running: usize, grace: Option<Duration>) -> String {
 async fn run_job(
     job: PendingJob<RawPayload>,
     program: &Program,
-    hard_codes: &HardCodes,
+    args: &WorkArgs,
     mut orders: watch::Receiver<Order>,
     settling: &AtomicU64,
 ) -> Result<Worked, CommandError> {
@@ -211,9 +231,16 @@ async fn run_job(
     let (payload, ack) = job.into_parts();
     let worked =
         |result, code, reason| Worked { id: id.to_string(), attempt, result, code, reason, is_result_lost: false };
-    let (lost, mut later_orders) = (ack.lost(), orders.clone());
+    let (lost, cancelled, mut later_orders) = (ack.lost(), ack.cancelled(), orders.clone());
+    let stop = Cell::new(None);
     let ended = {
-        let terminate = async { drop(orders.wait_for(|order| *order == Order::Terminate).await) };
+        let terminate = async {
+            stop.set(tokio::select! {
+                _ = orders.wait_for(|order| *order == Order::Terminate) => None,
+                () = cancelled => Some(Stopped::Cancelled),
+                () = sleep(args.timeout.unwrap_or_default()), if args.timeout.is_some() => Some(Stopped::TimedOut),
+            });
+        };
         let mut ended = pin!(program.run(id, attempt, payload.bytes, terminate));
         tokio::select! {
             ended = &mut ended => ended.transpose(),
@@ -221,19 +248,25 @@ async fn run_job(
             _ = later_orders.wait_for(|order| *order == Order::Kill) => None,
         }
     };
-    let (settled, worked) = match ended {
-        None => {
+    let (settled, worked) = match (ended, stop.get()) {
+        // However it is settled, a cancelled job has failed, with the reason of whoever cancelled it.
+        (None, Some(Stopped::Cancelled)) => (ack.release(), worked("cancelled", None, None)),
+        (None, Some(Stopped::TimedOut)) => {
+            let reason = format!("timed out after {}", show_duration(args.timeout.unwrap_or_default()));
+            (ack.soft_fail(&reason), worked("soft_failed", None, Some(reason)))
+        }
+        (None, None) => {
             (ack.release(), worked("released", None, Some("the command was stopped before it had finished".to_owned())))
         }
-        Some(Err(error)) => {
+        (Some(Err(error)), _) => {
             ack.release().await?;
             return Err(error);
         }
-        Some(Ok(Ended { code: Some(0), .. })) => (ack.commit(), worked("finished", Some(0), None)),
-        Some(Ok(Ended { code, reason })) if code.is_some_and(|code| hard_codes.contains(code)) => {
+        (Some(Ok(Ended { code: Some(0), .. })), _) => (ack.commit(), worked("finished", Some(0), None)),
+        (Some(Ok(Ended { code, reason })), _) if code.is_some_and(|code| args.hard_codes.contains(code)) => {
             (ack.hard_fail(&reason), worked("hard_failed", code, Some(reason)))
         }
-        Some(Ok(Ended { code, reason })) => (ack.soft_fail(&reason), worked("soft_failed", code, Some(reason))),
+        (Some(Ok(Ended { code, reason })), _) => (ack.soft_fail(&reason), worked("soft_failed", code, Some(reason))),
     };
     let is_result = worked.result != "released";
     settling.fetch_add(u64::from(is_result), Ordering::Relaxed);

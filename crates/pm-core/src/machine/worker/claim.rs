@@ -86,6 +86,7 @@ impl Worker {
                 continue;
             }
             self.claims.taken.record(now);
+            self.watch_for_cancels(now);
             self.claims.waiting = false;
             return Some(buffered.taken);
         }
@@ -104,6 +105,7 @@ impl Worker {
         let backoff = Arc::new(job.retry.on(backoff));
         self.leases.insert(job.lease, Leased::new(sent_at, lease, job, backoff, now));
         self.leases.start(job.lease, now, self.options.heartbeat);
+        self.watch_for_cancels(now);
     }
 
     /// Records that a line has new jobs. Late, repeated and wrong calls are harmless.

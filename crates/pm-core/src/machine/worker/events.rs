@@ -25,6 +25,8 @@ pub enum WorkerEvent {
     },
     /// The lease of a started job can no longer be trusted.
     LeaseLost(Lease),
+    /// The job of a lease is to be cancelled. Reported once.
+    CancelRequested(Lease),
     /// An error that the user should see.
     Failed(Trouble),
 }

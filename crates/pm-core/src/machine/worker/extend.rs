@@ -152,7 +152,7 @@ impl Worker {
                 }
                 for (index, request_id) in request_ids {
                     match extended[index] {
-                        Extended::Remains(remaining) => self.events.extended(request_id, Ok(remaining)),
+                        Extended::Remains { time, .. } => self.events.extended(request_id, Ok(time)),
                         Extended::Lost => self.events.extended(request_id, Err(Trouble::Refused(Error::LeaseLost))),
                         Extended::Locked => {
                             self.extensions.chore.set(Some(now + LOCKED_PAUSE));
@@ -180,7 +180,12 @@ impl Worker {
 
     fn record_extended(&mut self, lease: Lease, sent_at: Instant, extended: Extended, now: Instant) {
         let remaining = match extended {
-            Extended::Remains(remaining) => Some(remaining),
+            Extended::Remains { time, is_cancelled } => {
+                if is_cancelled {
+                    self.record_cancelled(lease);
+                }
+                Some(time)
+            }
             Extended::Lost => None,
             Extended::Locked => return self.leases.postpone(lease, now + LOCKED_PAUSE),
         };

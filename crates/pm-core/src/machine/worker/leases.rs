@@ -5,6 +5,7 @@ use crate::lease::{delay_of_unreadable, trusted_for};
 use crate::op::SettleItem;
 use crate::{Backoff, ClaimedJob, Event, Instant, Lease, State, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct Leased {
     extend_at: Instant,
     started: bool,
     lost: bool,
+    /// Whether the job is to be cancelled.
+    cancelled: bool,
     /// Whether its extension is suspended while the caller's transaction settles it.
     resting: bool,
     /// Whether it is extended late; see [`Leases::rest`].
@@ -69,6 +72,7 @@ impl Leased {
             extend_at: sent_at + length / 3,
             started: false,
             lost: false,
+            cancelled: false,
             resting: false,
             late: false,
             extending: false,
@@ -104,6 +108,11 @@ impl Leased {
     /// Returns whether the heartbeat still extends the lease.
     pub(super) fn has_heartbeat(&self, now: Instant) -> bool {
         self.started && !self.lost && self.heartbeat_until > Some(now)
+    }
+
+    /// Returns whether the job is to be cancelled.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     pub(super) fn is_extending(&self) -> bool {
@@ -192,6 +201,21 @@ impl Leases {
             is_trusted = leased.is_trusted(now);
         });
         is_trusted
+    }
+
+    /// Records that the job of a started lease is to be cancelled. Returns whether that is news.
+    pub(super) fn cancel(&mut self, lease: &Lease) -> bool {
+        let leased = self.leases.get_mut(lease).filter(|leased| leased.started);
+        leased.is_some_and(|leased| !std::mem::replace(&mut leased.cancelled, true))
+    }
+
+    /// Returns the leases after this one, at most `limit`, of jobs that have started, are trusted and not known to be
+    /// cancelled.
+    pub(super) fn running_after(&self, after: Option<Lease>, now: Instant, limit: usize) -> Vec<Lease> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let running = |leased: &Leased| leased.started && !leased.cancelled && leased.is_trusted(now);
+        let leases = self.leases.range((start, Bound::Unbounded)).filter(|(_, leased)| running(leased));
+        leases.map(|(lease, _)| *lease).take(limit).collect()
     }
 
     /// Records the reply, at `now`, to an extension that was sent at `sent_at`: what remains of the lease, or `None` if

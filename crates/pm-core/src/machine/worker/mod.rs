@@ -1,8 +1,9 @@
 //! The machine that claims jobs, extends their leases and settles them.
 //!
 //! Each concern has a file with its requests, what their replies change, and when the next one is sent: [`poll`],
-//! [`claim`], [`settle`], [`extend`] and [`lost_claims`]. [`Maintenance`] is a machine of its own.
+//! [`claim`], [`settle`], [`extend`], [`cancels`] and [`lost_claims`]. [`Maintenance`] is a machine of its own.
 
+mod cancels;
 mod claim;
 mod demand;
 mod events;
@@ -26,8 +27,9 @@ use super::chore::Chore;
 use super::maintenance::{Maintenance, MaintenanceOptions, MaintenanceRequest};
 use super::timer::Timer;
 use super::{Entropy, Machine, Reply, Request, Trouble};
-use crate::op::{NotifyIdle, Outcome, Poll, ReleaseClaim, SettleItem};
+use crate::op::{CancelRequests, NotifyIdle, Outcome, Poll, ReleaseClaim, SettleItem};
 use crate::{Class, Instant, Lease, Operation, Plan};
+use cancels::CancelLooks;
 use claim::Claims;
 use events::Events;
 use extend::Extensions;
@@ -62,6 +64,7 @@ pub struct Worker {
     lost_claims: LostClaims,
     settlements: Settlements,
     extensions: Extensions,
+    cancel_looks: CancelLooks,
     /// Notifies idle workers of other processes of jobs that this worker may not take.
     notify_idle: Chore,
     maintenance: Maintenance,
@@ -82,6 +85,8 @@ pub enum WorkerRequest {
     Outcome(Batch<SettleItem>),
     /// Extend leases.
     Extend(SentExtend),
+    /// Look which running jobs are to be cancelled.
+    CancelRequests(CancelRequests),
     /// Promote, reap or fire schedules.
     Maintain(MaintenanceRequest),
     /// Release the jobs of a claim with a lost reply.
@@ -98,6 +103,7 @@ impl Request for WorkerRequest {
             WorkerRequest::Settle(batch) => settle::settle_plan(batch),
             WorkerRequest::Outcome(batch) => Outcome::plan_of(&batch.items),
             WorkerRequest::Extend(sent) => sent.extend.plan(),
+            WorkerRequest::CancelRequests(look) => look.plan(),
             WorkerRequest::Maintain(request) => request.plan(),
             WorkerRequest::ReleaseClaim(release) => release.plan(),
             WorkerRequest::NotifyIdle(notify) => notify.plan(),
@@ -118,6 +124,7 @@ impl Worker {
             lost_claims: LostClaims::new(),
             settlements: Settlements::new(),
             extensions: Extensions::new(),
+            cancel_looks: CancelLooks::new(),
             notify_idle: Chore::new(Timer::Notify, None),
             maintenance: Maintenance::new(maintenance, now),
             draining: false,
@@ -226,6 +233,7 @@ impl Machine for Worker {
             .or_else(|| self.begin_outcome(now).map(WorkerRequest::Outcome))
             .or_else(|| self.begin_settle(now).map(WorkerRequest::Settle))
             .or_else(|| self.begin_extend(now).map(WorkerRequest::Extend))
+            .or_else(|| self.begin_cancel_requests(now).map(WorkerRequest::CancelRequests))
             .or_else(|| self.begin_poll(now).map(WorkerRequest::Poll))
             .or_else(|| self.begin_claim(now, entropy).map(WorkerRequest::Claim))
             .or_else(|| self.notify_idle.begin_if_due(now).then(|| notify_idle(&self.options.channel)))
@@ -239,6 +247,7 @@ impl Machine for Worker {
             WorkerRequest::Settle(batch) => self.handle_settle(batch, reply, now, entropy),
             WorkerRequest::Outcome(batch) => self.handle_outcome(batch, reply, now, entropy),
             WorkerRequest::Extend(sent) => self.handle_extend(sent, reply, now, entropy),
+            WorkerRequest::CancelRequests(look) => self.handle_cancel_requests(look, reply, now, entropy),
             WorkerRequest::Maintain(request) => self.handle_maintained(request, reply, now, entropy),
             WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
             // A failure is not retried: idle workers also poll.
@@ -259,6 +268,7 @@ impl Machine for Worker {
             self.lost_claims.next(),
             self.settlements.next(),
             self.extensions.next(),
+            self.next_cancel_look(),
             self.notify_idle.next(),
             self.maintenance.poll_timeout(),
         ];

@@ -85,6 +85,7 @@ impl Worker {
     /// Records that the queues have changed. They are polled within 20 ms, or after the pause that follows a failure.
     /// Late, repeated and wrong calls cost a poll at most.
     pub fn handle_change(&mut self, now: Instant) {
+        self.look_for_cancels_soon(now);
         if !self.draining && !self.options.queues.is_empty() && self.polls.chore.failures() == 0 {
             self.polls.poll_by(now.max(self.polls.chore.sent_at() + CHANGE_PAUSE));
         }
@@ -96,6 +97,10 @@ impl Worker {
         self.polls.listening = most.is_some();
         self.polls.interval.set_max(most.unwrap_or(self.options.poll_most));
         self.handle_change(now);
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.polls.listening
     }
 
     pub(super) fn begin_poll(&mut self, now: Instant) -> Option<Poll> {

@@ -19,6 +19,7 @@ impl Action {
             BulkAction::Restart { .. } => text("Restart", "Restarted", "Restarting jobs"),
             BulkAction::Finish => text("Finish", "Finished", "Finishing jobs"),
             BulkAction::Fail { .. } => text("Fail", "Failed", "Failing jobs"),
+            BulkAction::Cancel { .. } => text("Cancel", "Cancelled", "Cancelling jobs"),
             BulkAction::Delete => text("Delete", "Deleted", "Deleting jobs"),
             BulkAction::Move { to } => {
                 ActionText { suffix: format!(" to queue \"{to}\""), ..text("Move", "Moved", "Moving jobs") }
@@ -54,6 +55,7 @@ impl Action {
             BulkAction::Restart { force: true } => allows(Event::ForceRestart),
             BulkAction::Finish => allows(Event::Done) && lease_matches,
             BulkAction::Fail { .. } => allows(Event::Fail) && lease_matches,
+            BulkAction::Cancel { .. } => allows(Event::ForceCancel),
             _ => true,
         }
     }
@@ -82,7 +84,7 @@ impl Action {
             BulkAction::Restart { force: false } => {
                 Some("--force also restarts jobs in progress, taking them from their workers")
             }
-            BulkAction::Finish | BulkAction::Fail { .. } if self.lease.is_none() => {
+            BulkAction::Finish | BulkAction::Fail { .. } | BulkAction::Cancel { .. } if self.lease.is_none() => {
                 Some("to restart ended jobs: pm job restart")
             }
             _ => None,

@@ -141,6 +141,7 @@ impl Bulk<'_> {
             self.locked += u64::from(change == Change::Locked);
             let outcome = match change {
                 Change::Changed => Outcome::Changed,
+                Change::Requested => Outcome::Requested,
                 Change::NotFound => Outcome::NotFound,
                 Change::Refused(state) if precondition.state.is_some_and(|was| was != state) => {
                     Outcome::Skipped(format!("now {state}"))

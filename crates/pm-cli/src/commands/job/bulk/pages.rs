@@ -67,6 +67,10 @@ impl Pages {
         let age_us = job.read_at.unix_us().saturating_sub(job.created_at.unix_us());
         let is_old = self.filter.older_than.is_none_or(|age| i128::from(age_us) > age.as_micros() as i128);
         let meets_conditions = self.filter.conditions.iter().all(|condition| condition.matches(job));
-        is_old && meets_conditions && self.newest.is_none_or(|newest| job.id <= newest)
+        let is_cancelled = job.state.is_ended() && job.cancelled_at.is_some();
+        is_old
+            && !(self.filter.without_cancelled && is_cancelled)
+            && meets_conditions
+            && self.newest.is_none_or(|newest| job.id <= newest)
     }
 }

@@ -22,6 +22,9 @@ pub(in crate::commands::job) struct Filter {
     /// Jobs that meet this condition, like reason~timeout, retries>2 or created<2026-01-01; can be repeated
     #[arg(long = "where", value_name = "CONDITION", value_parser = parse_condition, help_heading = "Instead of ids")]
     pub(in crate::commands::job) conditions: Vec<Condition>,
+    /// Whether cancelled jobs do not match.
+    #[arg(skip)]
+    pub(in crate::commands::job) without_cancelled: bool,
 }
 
 /// The options that select jobs.
@@ -31,7 +34,7 @@ pub(crate) struct SelectionArgs {
     #[arg(value_name = "ID", value_parser = IdSuffix::new, conflicts_with_all = ["queue", "status", "older_than", "conditions"])]
     pub(in crate::commands::job) ids: Vec<IdSuffix>,
     #[command(flatten)]
-    pub(super) filter: Filter,
+    pub(in crate::commands::job) filter: Filter,
     /// Print how many jobs would be changed, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -43,7 +46,9 @@ pub(crate) struct SelectionArgs {
 impl SelectionArgs {
     /// Checks that jobs are selected, by ids or by a filter. Errors: exit code 2 when none are.
     pub(super) fn check(&self) -> Result<(), CommandError> {
-        if self.ids.is_empty() && self.filter == Filter::default() {
+        if self.ids.is_empty()
+            && self.filter == (Filter { without_cancelled: self.filter.without_cancelled, ..Filter::default() })
+        {
             let hint = "give ids or filters: --queue, --status, --older-than, --where";
             return Err(CommandError::usage("no job given").hint(hint));
         }

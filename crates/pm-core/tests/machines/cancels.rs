@@ -1,0 +1,85 @@
+//! Cancel requests: how a worker learns of them.
+
+use super::rig::{Fault, Rig, ms, options};
+use pm_core::machine::WorkerOptions;
+use pm_core::op::Notification;
+use pm_core::{StatementId, Verdict};
+
+#[test]
+fn without_a_listener_a_worker_looks_once_per_poll_interval_while_jobs_run() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.run_for(ms(5_000));
+    assert_eq!(rig.sent(StatementId::CancelRequests).count(), 0, "no job runs");
+    let ids = rig.add_jobs(2);
+    let (first, second) = (rig.wait_next(), rig.wait_next());
+    rig.run_for(ms(4_500));
+    assert_eq!(rig.sent(StatementId::CancelRequests).count(), 4);
+    rig.database.cancel(ids[1]);
+    let cancelled_at = rig.now;
+    while rig.cancelled.is_empty() {
+        rig.run_for(ms(10));
+    }
+    assert!(rig.now.since(cancelled_at) <= ms(1_100), "{:?}", rig.now.since(cancelled_at));
+    rig.run_for(ms(3_000));
+    assert_eq!(rig.cancelled, [second.job.lease], "it is reported once");
+    assert!(rig.worker.is_cancelled(&second.job.lease) && !rig.worker.is_cancelled(&first.job.lease));
+    rig.settle(&first, Verdict::Commit);
+    rig.settle(&second, Verdict::Commit);
+    rig.run_for(ms(3_000));
+    let looks = rig.sent(StatementId::CancelRequests).count();
+    rig.run_for(ms(10_000));
+    assert_eq!(rig.sent(StatementId::CancelRequests).count(), looks, "no job runs any more");
+}
+
+#[test]
+fn with_a_listener_a_worker_looks_when_its_queue_has_changed_and_not_otherwise() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.worker.set_listening(Some(ms(30_000)), rig.now);
+    let ids = rig.add_jobs(1);
+    let taken = rig.wait_next();
+    rig.run_for(ms(5_000));
+    let looks = rig.sent(StatementId::CancelRequests).count();
+    assert!(looks <= 1, "{looks}");
+    rig.database.cancel(ids[0]);
+    for _ in 0..50 {
+        rig.worker.handle_notification(Notification { queue_id: 1, priority: None }, rig.now);
+        rig.run_for(ms(4));
+    }
+    assert_eq!(rig.cancelled, [taken.job.lease]);
+    assert!(rig.sent(StatementId::CancelRequests).count() <= looks + 2, "notifications share a look");
+}
+
+#[test]
+fn a_look_that_fails_is_sent_again() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    let ids = rig.add_jobs(1);
+    rig.wait_next();
+    rig.fault(StatementId::CancelRequests, Fault::LosesReply, 2);
+    rig.database.cancel(ids[0]);
+    rig.run_for(ms(8_000));
+    assert_eq!(rig.cancelled.len(), 1);
+}
+
+#[test]
+fn an_extension_reports_a_cancel_request() {
+    let mut rig = Rig::new(WorkerOptions { heartbeat: Some(ms(60_000)), reaps: false, ..options() });
+    rig.worker.set_listening(Some(ms(30_000)), rig.now);
+    let ids = rig.add_jobs(1);
+    let taken = rig.wait_next();
+    rig.run_for(ms(1_000));
+    rig.database.cancel(ids[0]);
+    rig.run_for(ms(10_000));
+    assert_eq!(rig.cancelled, [taken.job.lease], "although no notification came");
+}
+
+#[test]
+fn more_leases_than_fit_in_a_statement_are_looked_at_page_by_page() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, prefetch: 2_000, ..options() });
+    let ids = rig.add_jobs(1_200);
+    let taken: Vec<_> = ids.iter().map(|_| rig.wait_next()).collect();
+    for id in &ids {
+        rig.database.cancel(*id);
+    }
+    rig.run_for(ms(2_000));
+    assert_eq!(rig.cancelled.len(), taken.len());
+}
