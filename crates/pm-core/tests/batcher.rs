@@ -4,6 +4,7 @@
 use pm_core::machine::{Batch, BatchLimits, Batched, Batcher, Entropy, RequestId, RetryDeadlines};
 use pm_core::{Class, Failure, Instant};
 use proptest::prelude::*;
+use proptest::sample::Index;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -52,13 +53,14 @@ enum Step {
     },
     Wait(u64),
     Poll,
-    /// The batch in flight gets a reply. The items of mask `open` need a follow-up, as after a settlement that missed.
+    /// A batch in flight gets a reply. The items of mask `open` need a follow-up, as after a settlement that missed.
     /// If the batch skips locked rows, those of mask `locked` were locked.
     Answer {
+        which: Index,
         open: u8,
         locked: u8,
     },
-    Fail(Cause),
+    Fail(Index, Cause),
     /// The follow-up gets a reply: the items of the mask are sent again, the others are done.
     AnswerFollowUp {
         again: u8,
@@ -95,38 +97,53 @@ fn step() -> impl Strategy<Value = Step> {
         // Multiples of 50 ms, so that the ends of pauses and deadlines are met exactly.
         4 => (0..100u64).prop_map(|n| Step::Wait(50 * n)),
         8 => Just(Step::Poll),
-        3 => any::<(u8, u8)>().prop_map(|(open, locked)| Step::Answer { open, locked }),
-        4 => cause().prop_map(Step::Fail),
+        3 => any::<(Index, u8, u8)>().prop_map(|(which, open, locked)| Step::Answer { which, open, locked }),
+        4 => (any::<Index>(), cause()).prop_map(|(which, cause)| Step::Fail(which, cause)),
         3 => any::<u8>().prop_map(|again| Step::AnswerFollowUp { again }),
         2 => cause().prop_map(Step::FailFollowUp),
     ]
 }
 
+/// How the batcher was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    OneByOne,
+    PassingLocks,
+    Pipelined,
+}
+
 /// A batcher, the batches that it returned, and the expected state of each item.
 struct Scenario {
     batcher: Batcher<Item>,
-    passes: bool,
+    kind: Kind,
     now: Instant,
     pushed: BTreeMap<RequestId, Instant>,
     may_have_run: BTreeSet<RequestId>,
     /// Those that were put back or set aside before.
     blocked: BTreeSet<RequestId>,
     finished: BTreeSet<RequestId>,
-    flight: Option<Batch<Item>>,
+    flights: Vec<Batch<Item>>,
+    /// Those that were sent before.
+    sent: BTreeSet<RequestId>,
     follow_up: Option<Batch<Item>>,
 }
 
 impl Scenario {
-    fn new(passes: bool) -> Self {
+    fn new(kind: Kind) -> Self {
         Scenario {
-            passes,
-            batcher: if passes { Batcher::passing_locks(LIMITS) } else { Batcher::new(LIMITS) },
+            kind,
+            batcher: match kind {
+                Kind::OneByOne => Batcher::new(LIMITS),
+                Kind::PassingLocks => Batcher::passing_locks(LIMITS),
+                Kind::Pipelined => Batcher::new(LIMITS).pipelined(),
+            },
             now: Instant::default(),
             pushed: BTreeMap::new(),
             may_have_run: BTreeSet::new(),
             blocked: BTreeSet::new(),
             finished: BTreeSet::new(),
-            flight: None,
+            flights: Vec::new(),
+            sent: BTreeSet::new(),
             follow_up: None,
         }
     }
@@ -136,14 +153,16 @@ impl Scenario {
             Step::Push { weight, lock } => self.push(weight, lock),
             Step::Wait(ms) => self.now = self.now + Duration::from_millis(ms),
             Step::Poll => self.poll(),
-            Step::Answer { open, locked } => {
+            Step::Answer { which, open, locked } => {
                 // As in the worker, at most one follow-up is in flight.
-                if let Some(batch) = self.flight.take_if(|_| self.follow_up.is_none()) {
+                if self.follow_up.is_none()
+                    && let Some(batch) = self.land(which)
+                {
                     self.answer(batch, open, locked);
                 }
             }
-            Step::Fail(cause) => {
-                if let Some(batch) = self.flight.take() {
+            Step::Fail(which, cause) => {
+                if let Some(batch) = self.land(which) {
                     self.fail(batch, cause, false);
                 }
             }
@@ -177,8 +196,12 @@ impl Scenario {
         }
     }
 
+    fn land(&mut self, which: Index) -> Option<Batch<Item>> {
+        (!self.flights.is_empty()).then(|| self.flights.remove(which.index(self.flights.len())))
+    }
+
     fn answer(&mut self, batch: Batch<Item>, open: u8, locked: u8) {
-        self.batcher.handle_done();
+        self.batcher.handle_done(&batch);
         let open = indexes(open, &batch);
         let locked = if batch.passes { indexes(locked, &batch) } else { Vec::new() };
         let (done, [open, locked]) = batch.divide([&open, &locked]);
@@ -217,7 +240,7 @@ impl Scenario {
     fn poll(&mut self) {
         self.give_up();
         assert!(self.batcher.expires_at().is_none_or(|at| at > self.now), "expired items were just returned");
-        let has_some = self.flight.is_none() && !self.batcher.is_empty();
+        let has_some = self.flights.is_empty() && !self.batcher.is_empty();
         let batch = self.batcher.poll_batch(self.now);
         self.give_up();
         let has_some = has_some && !self.batcher.is_empty();
@@ -225,18 +248,34 @@ impl Scenario {
         let is_due = self.batcher.retry_at().is_none_or(|at| at <= self.now);
         assert!(batch.is_some() || !(is_due && has_some), "an item is due and not sent");
         let Some(batch) = batch else { return };
-        assert!(self.flight.is_none(), "two batches are in flight");
+        self.check_bound(&batch);
         let (count, bytes) = (batch.items.len(), batch.items.iter().map(Item::weight).sum::<usize>());
         assert!((1..=LIMITS.items).contains(&count) && (count == 1 || bytes <= LIMITS.bytes), "{batch:?}");
         assert!(count == 1 || batch.items.iter().all(|item| item.weight <= LIMITS.alone_bytes), "{batch:?}");
         assert!(batch.items.is_sorted_by_key(|item| item.lock), "{batch:?}");
-        self.flight = Some(batch);
+        self.sent.extend(batch.items.iter().map(|item| item.request_id));
+        self.flights.push(batch);
+    }
+
+    /// Two batches are in flight only if both are full and were not sent before.
+    fn check_bound(&self, batch: &Batch<Item>) {
+        assert!(self.flights.len() <= usize::from(self.kind == Kind::Pipelined), "{} and another", self.flights.len());
+        if let Some(other) = self.flights.first() {
+            assert!(batch.items.iter().all(|item| !self.sent.contains(&item.request_id)), "{batch:?} is sent again");
+            let weight = |batch: &Batch<Item>| batch.items.iter().map(Item::weight).sum::<usize>();
+            let next = batch.items.iter().min_by_key(|item| item.request_id).expect("it is not empty");
+            let is_full = other.items.len() == LIMITS.items
+                || weight(other) + next.weight() > LIMITS.bytes
+                || next.weight() > LIMITS.alone_bytes;
+            assert!(is_full, "{other:?} is not full");
+            assert!(self.batcher.failures() == 0 && self.batcher.retry_at().is_none());
+        }
     }
 
     fn fail(&mut self, batch: Batch<Item>, cause: Cause, is_follow_up: bool) {
         let failure = cause.failure();
         let request_ids: Vec<_> = batch.items.iter().map(|item| item.request_id).collect();
-        let passes_next = failure.class() == Class::Blocked && self.passes && !batch.passes;
+        let passes_next = failure.class() == Class::Blocked && self.kind == Kind::PassingLocks && !batch.passes;
         let halved = request_ids.len() > 1 && (failure.class() == Class::Permanent || passes_next);
         if failure.class() == Class::Unknown {
             self.may_have_run.extend(&request_ids);
@@ -266,14 +305,17 @@ impl Scenario {
     fn check(&self) {
         let open = self.follow_up.as_ref().map_or(0, |batch| batch.items.len());
         assert_eq!(self.finished.len() + self.batcher.len() + open, self.pushed.len(), "an item is lost or doubled");
-        assert!(self.batcher.retry_at().is_none() || self.flight.is_none(), "a timer runs while a batch is in flight");
+        let has_timer = self.batcher.retry_at().is_some();
+        assert!(!has_timer || self.flights.is_empty(), "a timer runs while a batch is in flight");
     }
 
     /// Answers all batches until nothing is left.
     fn drain(&mut self) {
         for _ in 0..=2 * self.pushed.len() {
             self.apply(Step::AnswerFollowUp { again: 0 });
-            self.apply(Step::Answer { open: 0, locked: 0 });
+            while let Some(batch) = self.flights.pop() {
+                self.answer(batch, 0, 0);
+            }
             self.check();
             self.now = self.batcher.retry_at().unwrap_or(self.now).max(self.now);
             self.poll();
@@ -295,7 +337,7 @@ fn an_item_that_is_put_back_twice_waits_before_it_is_sent_again() {
     batcher.push(RequestId(1), Item { request_id: RequestId(1), weight: 1, lock: 1 }, deadlines);
     for is_at_once in [true, false] {
         let batch = batcher.poll_batch(now).expect("it is sent");
-        batcher.handle_done();
+        batcher.handle_done(&batch);
         assert!(batcher.put_back(batch, now, &mut NoEntropy).items.is_empty());
         assert_eq!(batcher.retry_at().is_none_or(|at| at <= now), is_at_once);
     }
@@ -305,8 +347,11 @@ fn an_item_that_is_put_back_twice_waits_before_it_is_sent_again() {
 
 proptest! {
     #[test]
-    fn no_item_is_lost_or_doubled_in_any_interleaving(passes: bool, steps in prop::collection::vec(step(), 0..200)) {
-        let mut scenario = Scenario::new(passes);
+    fn no_item_is_lost_or_doubled_in_any_interleaving(
+        kind in prop::sample::select(vec![Kind::OneByOne, Kind::PassingLocks, Kind::Pipelined]),
+        steps in prop::collection::vec(step(), 0..200),
+    ) {
+        let mut scenario = Scenario::new(kind);
         for step in steps {
             scenario.apply(step);
             scenario.check();

@@ -11,6 +11,7 @@ mod machines {
     mod fires;
     mod leases;
     mod odd_rows;
+    mod pipelined;
     mod producer;
     mod random;
     mod rhythm;

@@ -23,13 +23,16 @@ struct Waiters<I> {
 
 /// Gathers items into batches, one batch in flight at a time, and sends them again after failures.
 ///
-/// An item is sent at once if no batch is in flight; items that arrive in the meantime share the next statement. The
-/// number of items is not bounded here: callers limit what they push.
+/// An item is sent at once if no batch is in flight; items that arrive in the meantime share the next statement. A
+/// [pipelined](Batcher::pipelined) batcher may have two batches in flight. The number of items is not bounded here:
+/// callers limit what they push.
 #[derive(Debug)]
 pub struct Batcher<I: Batched> {
     limits: BatchLimits,
     /// Whether its batches can skip locked rows.
     can_pass: bool,
+    /// Whether a second batch may be in flight.
+    pipelines: bool,
     fresh: VecDeque<(I, ItemState)>,
     /// Batches to be sent before the fresh items: after a failure, or halved after one.
     retries: VecDeque<Batch<I>>,
@@ -41,9 +44,13 @@ pub struct Batcher<I: Batched> {
     expires_at: Option<Instant>,
     /// Items whose deadline had passed when they were to be sent.
     late: VecDeque<(I, ItemState)>,
-    /// How many items are in flight; zero if no batch is.
+    /// How many batches are in flight: two at most.
+    flights: usize,
+    /// How many items these have together.
     in_flight: usize,
-    /// How many items the last batch had.
+    /// Whether the batches in flight, or the last ones that were, are full ones of fresh items.
+    is_bulk: bool,
+    /// How many items the last batch with a reply had.
     last_flight: usize,
     failures: u32,
     last_failure: Option<Failure>,
@@ -56,13 +63,16 @@ impl<I: Batched> Batcher<I> {
         Batcher {
             limits,
             can_pass: false,
+            pipelines: false,
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
             waiters: BTreeMap::new(),
             sent_waiters_last: false,
             expires_at: None,
             late: VecDeque::new(),
+            flights: 0,
             in_flight: 0,
+            is_bulk: false,
             last_flight: 0,
             failures: 0,
             last_failure: None,
@@ -76,6 +86,16 @@ impl<I: Batched> Batcher<I> {
     /// has waited too long, and while an item waits for a lock.
     pub fn passing_locks(limits: BatchLimits) -> Self {
         Batcher { can_pass: true, ..Batcher::new(limits) }
+    }
+
+    /// Returns the batcher with two batches in flight at times: while a full batch of fresh items is in flight and
+    /// nothing else is to be sent, another full one is.
+    ///
+    /// The server must run them in the order in which they are sent. Then items keep their order, except after a failure
+    /// of the first or a lock that it meets: the second is not taken back.
+    #[must_use]
+    pub fn pipelined(self) -> Self {
+        Batcher { pipelines: true, ..self }
     }
 
     /// Adds an item.
@@ -103,10 +123,10 @@ impl<I: Batched> Batcher<I> {
 
     /// Returns whether fewer items wait than the last batch had, so that more are likely to arrive soon.
     pub fn is_gathering(&self) -> bool {
-        self.in_flight == 0 && !self.fresh.is_empty() && self.fresh.len() < self.last_flight
+        self.flights == 0 && !self.fresh.is_empty() && self.fresh.len() < self.last_flight
     }
 
-    /// Returns how many batches have failed in a row.
+    /// Returns how many batches have failed in a row. Two that were in flight together count once.
     pub fn failures(&self) -> u32 {
         self.failures
     }
@@ -114,7 +134,7 @@ impl<I: Batched> Batcher<I> {
     /// Returns when a batch will be sent again; `None` if none waits, or while one is in flight.
     pub fn retry_at(&self) -> Option<Instant> {
         let waiters = self.waiters.values().map(|waiters| waiters.at).min();
-        self.retry_at.or(waiters).filter(|_| self.in_flight == 0)
+        self.retry_at.or(waiters).filter(|_| self.flights == 0)
     }
 
     /// Returns when to call [`Batcher::poll_given_up`] next.
@@ -173,24 +193,49 @@ impl<I: Batched> Batcher<I> {
         self.expires_at = self.expires_at.into_iter().chain(deadline).min();
     }
 
-    /// Returns the next batch to send, unless one is in flight or a pause after a failure has not ended.
+    /// Returns the next batch to send, unless one is in flight or a pause after a failure has not ended. A
+    /// [pipelined](Batcher::pipelined) batcher returns a second one at times.
     #[must_use]
     pub fn poll_batch(&mut self, now: Instant) -> Option<Batch<I>> {
-        if self.in_flight > 0 || self.retry_at.is_some_and(|at| at > now) {
+        if self.flights > 0 {
+            let may_follow = self.flights == 1 && self.is_bulk && self.retry_at.is_none() && self.is_bulk_next();
+            let batch = if may_follow { self.fresh_batch() } else { None };
+            return batch.map(|batch| self.send(batch));
+        }
+        if self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
         self.retry_at = None;
         loop {
             self.take_due_waiters(now);
+            self.is_bulk = self.is_bulk_next();
             let batch = self.retries.pop_front().or_else(|| self.fresh_batch())?;
             let batch = if self.waiters.is_empty() { batch } else { self.without_waiters(batch, now) };
             let mut batch = self.without_late(batch, now);
             if !batch.items.is_empty() {
                 batch.passes |= self.waiters.values().any(|waiters| waiters.passes);
-                self.in_flight = batch.items.len();
-                return Some(batch);
+                return Some(self.send(batch));
             }
         }
+    }
+
+    fn send(&mut self, batch: Batch<I>) -> Batch<I> {
+        self.flights += 1;
+        self.in_flight += batch.items.len();
+        batch
+    }
+
+    /// Returns whether another batch may be in flight together with the next one, which is then a full one of fresh
+    /// items. Nothing is to be sent before it, and no failure or lock makes it likely that it must be sent again. Items
+    /// that are sent alone for their size are not: two in flight would need much memory.
+    fn is_bulk_next(&self) -> bool {
+        let has_others = !(self.retries.is_empty() && self.waiters.is_empty() && self.late.is_empty());
+        if !self.pipelines || has_others || self.failures > 0 || self.fresh.is_empty() {
+            return false;
+        }
+        let count = self.limits.together(self.fresh.iter().map(|(item, _)| item.weight()));
+        let is_full = count == self.limits.items || count < self.fresh.len();
+        is_full && self.fresh[0].0.weight() <= self.limits.alone_bytes
     }
 
     /// Moves the waiting items whose deadline has passed to the late ones; returns the others.
@@ -253,11 +298,16 @@ impl<I: Batched> Batcher<I> {
         Batch { passes, ..free.into_iter().collect() }
     }
 
-    /// Records that the batch in flight got a reply.
-    pub fn handle_done(&mut self) {
-        self.last_flight = self.in_flight;
-        self.in_flight = 0;
+    /// Records that a batch in flight got a reply.
+    pub fn handle_done(&mut self, batch: &Batch<I>) {
+        self.land(batch);
+        self.last_flight = batch.items.len();
         self.failures = 0;
+    }
+
+    fn land(&mut self, batch: &Batch<I>) {
+        self.flights = self.flights.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(batch.items.len());
     }
 
     /// Puts items of a batch with a reply back, to be sent again: the first time at once, then as if they waited for a
@@ -281,11 +331,24 @@ impl<I: Batched> Batcher<I> {
         if !batch.items.is_empty() {
             let states =
                 batch.states.into_iter().map(|state| ItemState { is_fresh: false, waits: None, ..state }).collect();
-            self.retries.push_front(Batch { states, ..batch });
+            self.put_first(Batch { states, ..batch });
         }
     }
 
-    /// Records that the batch in flight failed. Returns the items that are given up, which the caller must report.
+    /// Puts a batch before all that are to be sent again.
+    fn put_first(&mut self, batch: Batch<I>) {
+        self.retries.insert(self.first_place(&batch), batch);
+    }
+
+    /// Returns the place of a batch that goes before all that are to be sent again, except what is left of one that was
+    /// in flight together with it and was sent earlier: whichever reply comes first, items keep their order.
+    fn first_place(&self, batch: &Batch<I>) -> usize {
+        let first = |batch: &Batch<I>| batch.states.iter().map(|state| state.request_id).min();
+        let is_earlier = |other: &&Batch<I>| self.is_bulk && first(other) < first(batch);
+        self.retries.iter().take_while(is_earlier).count()
+    }
+
+    /// Records that a batch in flight failed. Returns the items that are given up, which the caller must report.
     ///
     /// Items that may succeed later are sent again after a pause, until their deadlines. A batch that can never succeed
     /// is halved, so that a bad item does not fail the others; so is one that took too long. A batch that waited for a
@@ -298,7 +361,7 @@ impl<I: Batched> Batcher<I> {
         now: Instant,
         entropy: &mut dyn Entropy,
     ) -> Batch<I> {
-        self.in_flight = 0;
+        self.land(&batch);
         self.handle_follow_up_failure(batch, failure, now, entropy)
     }
 
@@ -325,7 +388,7 @@ impl<I: Batched> Batcher<I> {
         }
         if failure.class() == Class::Blocked && self.can_pass && !passes {
             // Most items need not wait. The retry finds out which, so it ignores their deadlines.
-            self.retries.push_front(Batch { passes: true, ..batch });
+            self.put_first(Batch { passes: true, ..batch });
             return [].into_iter().collect();
         }
         let entries = batch.items.into_iter().zip(batch.states).map(|(item, mut state)| {
@@ -383,21 +446,24 @@ impl<I: Batched> Batcher<I> {
     }
 
     fn send_after_pause(&mut self, batch: Batch<I>, failure: &Failure, now: Instant, entropy: &mut dyn Entropy) {
-        self.failures += 1;
+        // If a pause has begun, the batch was in flight together with one that failed before.
+        if !self.is_bulk || self.retry_at.is_none() {
+            self.failures += 1;
+        }
         self.last_failure = Some(failure.clone());
         self.retry_at = Some(now + retry_delay(self.failures, entropy));
         if !batch.items.is_empty() {
-            self.retries.push_front(batch);
+            self.put_first(batch);
         }
         self.watch_deadline(self.first_deadline());
     }
 
     fn halve(&mut self, mut batch: Batch<I>) {
-        let middle = batch.items.len() / 2;
+        let (place, middle) = (self.first_place(&batch), batch.items.len() / 2);
         let (items, states) = (batch.items.split_off(middle), batch.states.split_off(middle));
         let second = Batch { items, passes: batch.passes, states };
         for half in [second, batch].into_iter().filter(|half| !half.items.is_empty()) {
-            self.retries.push_front(half);
+            self.retries.insert(place, half);
         }
     }
 

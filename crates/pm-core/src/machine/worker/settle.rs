@@ -130,7 +130,7 @@ impl Worker {
                 self.events.settled(given_up, &Err(Trouble::Failed(failure)));
             }
             Err(refused) => {
-                self.settlements.batcher.handle_done();
+                self.settlements.batcher.handle_done(&batch);
                 self.events.settled(batch, &Err(refused));
             }
         }
@@ -144,7 +144,7 @@ impl Worker {
         entropy: &mut dyn Entropy,
     ) {
         let Settlements { batcher, unacknowledged, .. } = &mut self.settlements;
-        batcher.handle_done();
+        batcher.handle_done(&batch);
         let (applied, [missed, locked]) = batch.divide([&unsettled.missed, &unsettled.locked]);
         *unacknowledged = (!missed.items.is_empty()).then_some(missed);
         let given_up = batcher.set_aside(locked, now, entropy);
