@@ -43,6 +43,7 @@ struct Shared {
     /// How often each statement was executed, by its text.
     executions: Mutex<HashMap<String, usize>>,
     largest: AtomicUsize,
+    most_in_flight: AtomicUsize,
     /// How long replies are delayed one after another, in microseconds.
     delay_us: AtomicU64,
     /// How long each reply is in flight, in microseconds, in parallel with the others.
@@ -114,6 +115,11 @@ impl Proxy {
     /// Returns the size in bytes of the largest message of a client.
     pub fn largest_request(&self) -> usize {
         self.shared.largest.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many requests have been in flight on one connection at the same time.
+    pub fn most_in_flight(&self) -> usize {
+        self.shared.most_in_flight.load(Ordering::SeqCst)
     }
 
     /// Returns how many connections have been cut.
@@ -326,6 +332,8 @@ impl<'a> Wire<'a> {
                 }
             }
             self.requests.count += usize::from(matches!(kind, b'S' | b'Q'));
+            let in_flight = self.requests.count - self.replies.count;
+            self.shared.most_in_flight.fetch_max(in_flight, Ordering::SeqCst);
         }
         Ok(false)
     }

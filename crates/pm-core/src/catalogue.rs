@@ -39,6 +39,12 @@ impl StatementId {
     pub fn is_repeatable(self) -> bool {
         RoleKind::Reader.runs(self) || self.declaration().is_repeatable
     }
+
+    /// Returns whether statements with this id that are sent one after another, without waiting for the reply, must run
+    /// in that order. A driver that cannot promise this is sent only one at a time.
+    pub fn runs_in_order(self) -> bool {
+        self.declaration().is_in_order
+    }
 }
 
 impl RoleKind {

@@ -49,12 +49,23 @@ pub struct Declaration {
     pub(crate) is_in_transaction: bool,
     /// Whether running it again is harmless and has the same outcome, although it changes something.
     pub(crate) is_repeatable: bool,
+    /// Whether those that are sent one after another must run in that order.
+    pub(crate) is_in_order: bool,
 }
 
 impl Declaration {
     pub(crate) const fn extend(id: StatementId, sql: &'static str, roles: &'static [RoleKind]) -> Self {
         let class = ConnectionClass::Extend;
-        Declaration { id, sql, class, roles, human_text: None, is_in_transaction: false, is_repeatable: false }
+        Declaration {
+            id,
+            sql,
+            class,
+            roles,
+            human_text: None,
+            is_in_transaction: false,
+            is_repeatable: false,
+            is_in_order: false,
+        }
     }
 
     pub(crate) const fn hot(id: StatementId, sql: &'static str, roles: &'static [RoleKind]) -> Self {
@@ -79,6 +90,10 @@ impl Declaration {
 
     pub(crate) const fn repeatable(self) -> Self {
         Declaration { is_repeatable: true, ..self }
+    }
+
+    pub(crate) const fn in_order(self) -> Self {
+        Declaration { is_in_order: true, ..self }
     }
 }
 

@@ -5,9 +5,12 @@ use crate::enclosing::Enclosing;
 use crate::statement::{collect, failure, parameter_types};
 use pm_queue::driver::{Failure, Rows, Statement, StatementId, Value};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Instant;
+use tokio::sync::MutexGuard;
 use tokio_postgres::{Client, Error};
 
 /// A connection on which the statements of many tasks are pipelined.
@@ -18,6 +21,8 @@ pub(crate) struct Connection {
     enclosing: Option<Enclosing>,
     prepared: Mutex<HashMap<StatementId, tokio_postgres::Statement>>,
     in_flight: AtomicUsize,
+    /// How many of these run in order.
+    in_order: AtomicUsize,
     /// When it was last idle or received a reply, in milliseconds after `opened_at`.
     active_at: AtomicU64,
     opened_at: Instant,
@@ -31,12 +36,17 @@ const BLOCKED_AFTER_MS: u64 = 50;
 /// Counts a statement in flight. Retires the connection if the statement is dropped before its reply.
 struct InFlight<'a> {
     connection: &'a Connection,
+    is_in_order: bool,
     retires: bool,
 }
+
+/// The turn of a statement that runs in order: it ends when the statement is written.
+pub(crate) type Turn<'a> = MutexGuard<'a, Weak<Connection>>;
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.connection.in_order.fetch_sub(usize::from(self.is_in_order), Ordering::Relaxed);
         self.connection.mark_active();
         if self.retires {
             self.connection.retired.store(true, Ordering::Relaxed);
@@ -51,6 +61,7 @@ impl Connection {
             enclosing,
             prepared: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            in_order: AtomicUsize::new(0),
             active_at: AtomicU64::new(0),
             opened_at: Instant::now(),
             retired: AtomicBool::new(false),
@@ -77,12 +88,25 @@ impl Connection {
         !self.client.is_closed() && !self.retired.load(Ordering::Relaxed)
     }
 
-    pub(crate) async fn run(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Failure> {
+    /// Returns whether statements that run in order are in flight on it, so that another one goes behind them.
+    pub(crate) fn is_running_in_order(&self) -> bool {
+        self.is_usable() && self.in_order.load(Ordering::Relaxed) > 0
+    }
+
+    /// Runs a statement: one that runs in order before those whose turn comes later.
+    pub(crate) async fn run(
+        &self,
+        statement: &Statement,
+        params: &[Value<'_>],
+        turn: Option<Turn<'_>>,
+    ) -> Result<Rows, Failure> {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
             self.mark_active();
         }
-        let mut in_flight = InFlight { connection: self, retires: true };
-        let answer = self.answer(statement, params).await.map_err(|error| self.failure(&error));
+        let is_in_order = turn.is_some();
+        self.in_order.fetch_add(usize::from(is_in_order), Ordering::Relaxed);
+        let mut in_flight = InFlight { connection: self, is_in_order, retires: true };
+        let answer = self.answer(statement, params, turn).await.map_err(|error| self.failure(&error));
         in_flight.retires = answer.as_ref().is_err_and(|failure| failure.is_read_only() || failure.ends_session());
         answer
     }
@@ -91,11 +115,12 @@ impl Connection {
         self.client.batch_execute(script).await.map_err(|error| self.failure(&error))
     }
 
-    async fn answer(&self, statement: &Statement, params: &[Value<'_>]) -> Result<Rows, Error> {
+    async fn answer(&self, statement: &Statement, params: &[Value<'_>], turn: Option<Turn<'_>>) -> Result<Rows, Error> {
         if let Some(enclosing) = &self.enclosing {
-            return enclosing.run(&self.client, statement, params).await;
+            return written(turn, enclosing.run(&self.client, statement, params)).await;
         }
-        let rows = self.client.query_raw(&self.prepared(statement).await?, params.iter().map(Parameter)).await?;
+        let prepared = self.prepared(statement).await?;
+        let rows = written(turn, self.client.query_raw(&prepared, params.iter().map(Parameter))).await?;
         collect(rows, statement).await
     }
 
@@ -116,4 +141,15 @@ impl Connection {
     fn failure(&self, error: &Error) -> Failure {
         failure(error, self.client.is_closed())
     }
+}
+
+/// Runs a statement, and ends its turn when it is written, which is when it is first polled.
+async fn written<T>(mut turn: Option<Turn<'_>>, statement: impl Future<Output = T>) -> T {
+    let mut statement = pin!(statement);
+    poll_fn(|cx| {
+        let polled = statement.as_mut().poll(cx);
+        turn = None;
+        polled
+    })
+    .await
 }

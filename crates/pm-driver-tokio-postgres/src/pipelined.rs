@@ -59,7 +59,7 @@ impl Executor for TokioPostgres {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
             let sets = self.sets();
-            sets.of(statement.id.class()).connection(&self.server).await?.run(statement, params).await
+            sets.of(statement.id.class()).run(&self.server, statement, params).await
         })
     }
 }

@@ -4,8 +4,9 @@ use crate::connection::Connection;
 use crate::server::Server;
 use crate::slot::Slot;
 use pm_queue::ConnectOptions;
-use pm_queue::driver::{ConnectionClass, Failure};
-use std::sync::Arc;
+use pm_queue::driver::{ConnectionClass, Failure, Rows, Statement, Value};
+use std::sync::{Arc, Weak};
+use tokio::sync::Mutex;
 
 /// All connections of a driver, by class.
 pub(crate) struct ConnectionSets {
@@ -23,6 +24,8 @@ struct SeparateSets {
 /// The connections for statements of one class.
 pub(crate) struct ConnectionSet {
     slots: Arc<[Slot]>,
+    /// The connection of the last statement of those that run in order. Locked until the next one is written.
+    in_order: Mutex<Weak<Connection>>,
     /// Whether a statement waits for a new connection instead of sharing a busy one.
     avoids_sharing: bool,
 }
@@ -61,7 +64,32 @@ impl ConnectionSets {
 
 impl ConnectionSet {
     fn new(connections: usize, avoids_sharing: bool) -> Self {
-        ConnectionSet { slots: (0..connections).map(|_| Slot::default()).collect(), avoids_sharing }
+        ConnectionSet {
+            slots: (0..connections).map(|_| Slot::default()).collect(),
+            in_order: Mutex::default(),
+            avoids_sharing,
+        }
+    }
+
+    /// Runs a statement on the least busy connection, or in its order.
+    pub(crate) async fn run(
+        &self,
+        server: &Arc<Server>,
+        statement: &Statement,
+        params: &[Value<'_>],
+    ) -> Result<Rows, Failure> {
+        if !statement.id.runs_in_order() {
+            return self.connection(server).await?.run(statement, params, None).await;
+        }
+        // The lock is granted in the order of asking, and kept until the statement is written: while the connection is
+        // opened and the statement is prepared, too.
+        let mut turn = self.in_order.lock().await;
+        let connection = match turn.upgrade().filter(|connection| connection.is_running_in_order()) {
+            Some(connection) => connection,
+            None => self.connection(server).await?,
+        };
+        *turn = Arc::downgrade(&connection);
+        connection.run(statement, params, Some(turn)).await
     }
 
     /// Returns the least busy connection. If all are busy and there is an empty slot, another one is opened in the
@@ -69,7 +97,7 @@ impl ConnectionSet {
     ///
     /// A connection that has not answered for a while counts as busier than any other, because its statement may be
     /// waiting for a lock.
-    pub(crate) async fn connection(&self, server: &Arc<Server>) -> Result<Arc<Connection>, Failure> {
+    async fn connection(&self, server: &Arc<Server>) -> Result<Arc<Connection>, Failure> {
         let mut least_busy: Option<(usize, Arc<Connection>)> = None;
         let mut empty = None;
         for (index, slot) in self.slots.iter().enumerate() {

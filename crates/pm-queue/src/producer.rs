@@ -55,7 +55,12 @@ impl ProducerHandle {
             closers: Vec::new(),
             workers: workers.clone(),
         };
-        let shared = Shared::new(Producer::new(link.catalog.schema()), waiters);
+        let producer = Producer::new(link.catalog.schema());
+        let producer = match link.driver.room().pipelined_enqueues {
+            Some(jobs) => producer.pipelined(jobs),
+            None => producer,
+        };
+        let shared = Shared::new(producer, waiters);
         Task::spawn(&shared, link);
         ProducerHandle(shared)
     }

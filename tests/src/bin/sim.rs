@@ -74,7 +74,7 @@ struct Total {
     worlds: u64,
     lasted: Duration,
     hash: u64,
-    counts: [u64; 7],
+    counts: [u64; 8],
 }
 
 impl Total {
@@ -82,17 +82,17 @@ impl Total {
         self.worlds += 1;
         self.lasted += report.lasted;
         self.hash ^= report.hash;
-        let Tally { statements, jobs, ticks, endings, reaped, lost, crashes } = report.tally;
-        let counts = [statements, jobs, ticks, endings, reaped, lost, crashes];
+        let Tally { statements, jobs, ticks, endings, reaped, lost, pairs, crashes } = report.tally;
+        let counts = [statements, jobs, ticks, endings, reaped, lost, pairs, crashes];
         self.counts.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
     }
 
     fn print(&self, elapsed: Duration) {
-        let [statements, jobs, ticks, endings, reaped, lost, crashes] = self.counts;
+        let [statements, jobs, ticks, endings, reaped, lost, pairs, crashes] = self.counts;
         let (worlds, hours, seconds) = (self.worlds, self.lasted.as_secs() / 3_600, elapsed.as_secs());
         println!("{worlds} worlds, {hours} h of virtual time in {seconds} s, hash {:016x}", self.hash);
         println!(
-            "{statements} statements, {jobs} jobs, {ticks} of them by schedules, {endings} endings, {reaped} reaped, {lost} settlements refused, {crashes} crashes"
+            "{statements} statements, {jobs} jobs, {ticks} of them by schedules, {endings} endings, {reaped} reaped, {lost} settlements refused, {pairs} times two batches of enqueues in flight, {crashes} crashes"
         );
     }
 }

@@ -54,7 +54,11 @@ pub(super) async fn produce(process: &Arc<Process>, queue: &Queue) {
         let answer = queue.enqueue_with_outcome(name, payload, options).await;
         process.world.auditor().call_answered(&call, &answer, process.world.now_us());
     } else {
-        let jobs: Vec<_> = (0..jobs).map(|_| drawn_job(process)).collect();
+        let mut jobs: Vec<_> = (0..jobs).map(|_| drawn_job(process)).collect();
+        if process.world.below(2) == 0 {
+            // From the first key on, none is sent with those without keys.
+            jobs.iter_mut().for_each(|(_, options)| options.key = None);
+        }
         let payloads: Vec<_> = jobs.iter().map(|(payload, _)| *payload).collect();
         for (payload, enqueued) in payloads.into_iter().zip(queue.enqueue_many(name, jobs).await.into_iter().flatten())
         {

@@ -18,6 +18,8 @@ const LOCK_TIMEOUT_US: u64 = SECOND;
 const GIVEN_UP_AFTER_US: u64 = 10 * SECOND;
 /// How long a statement may wait for a connection: that long, plus the longest suspension of a process.
 pub(super) const LONGEST_WAIT_US: u64 = GIVEN_UP_AFTER_US + 8 * SECOND;
+/// How many jobs are sent in one statement where two enqueues may be in flight.
+pub(super) const FULL_ENQUEUE: usize = 2;
 /// How many sessions of a process may still wait for a statement that it has given up.
 const MOST_LEFT: usize = 2;
 
@@ -36,11 +38,15 @@ impl Pool {
     }
 
     /// Returns how many statements of each class the façade may send at once.
+    ///
+    /// Where connections are shared, enqueues are pipelined: two of them are in flight when four jobs wait.
     pub(super) fn room(&self, bug: Option<Bug>) -> Room {
         match (bug, self.size) {
             (Some(Bug::OperatorsUnbounded), _) => Room::default(),
             (_, Some(size)) => Room::of_pool(size),
-            (_, None) => Room::of_pipelined(&ConnectOptions::default()),
+            (_, None) => {
+                Room { pipelined_enqueues: Some(FULL_ENQUEUE), ..Room::of_pipelined(&ConnectOptions::default()) }
+            }
         }
     }
 }

@@ -86,7 +86,7 @@ impl Executor for Stack {
     fn run<'a>(&'a self, statement: &'a Statement, params: &'a [Value<'a>]) -> BoxFuture<'a, Result<Rows, Failure>> {
         Box::pin(async move {
             let _taken = Taken::out_of(&self.0, statement.id.class());
-            let _counted = super::auditor::InFlight::count(&self.0, statement.id);
+            let _counted = super::auditor::InFlight::count(&self.0, statement.id, params);
             wait_for_lock(&self.0, statement.id).await?;
             let answer = super::bug::send(&self.0.world, self.0.number, statement.id, params).await;
             answer.unwrap_or_else(|| Err(Failure::no_reply("the server has lost it")))

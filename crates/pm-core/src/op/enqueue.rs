@@ -19,7 +19,8 @@ pub struct Enqueue<'a> {
 
 /// Inserts jobs without keys that were never sent before, for about four fifths of the cost of [`Enqueue`].
 ///
-/// It fails with a unique violation, and inserts nothing, if a job with one of the ids exists.
+/// It fails with a unique violation, and inserts nothing, if a job with one of the ids exists. Two of them may be in
+/// flight, and run in the order in which they are sent, because that is the order of the jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnqueueFresh<'a> {
     /// The jobs, each of which passed [`NewJob::check`]; none has a key.
@@ -79,7 +80,8 @@ impl Operation for EnqueueFresh<'_> {
     type Output = EnqueueReply;
     const DECLARATION: Declaration =
         Declaration::hot(StatementId::EnqueueFresh, include_str!("enqueue_fresh.sql"), roles::ENQUEUE)
-            .human_text(DESCRIPTION);
+            .human_text(DESCRIPTION)
+            .in_order();
 
     fn params(&self) -> Params<'_> {
         item_params(self.jobs)

@@ -17,16 +17,22 @@ pub struct Room {
     pub operator: Option<usize>,
     /// Whether keyed enqueues and operators' statements share the bound `operator`.
     pub keyed_is_operator: bool,
+    /// How many jobs are sent in one statement (at most 1,000) while a second such statement may be in flight; `None` if
+    /// only one may be.
+    ///
+    /// The driver must run statements that [run in order](pm_core::StatementId::runs_in_order) in the order in which
+    /// they are sent, that is, in which their futures are first polled. So it pipelines them on one connection.
+    pub pipelined_enqueues: Option<usize>,
 }
 
 impl Room {
-    /// Returns the bounds for a driver that pipelines statements on its own connections.
+    /// Returns the bounds for a driver that pipelines statements on its own connections, and enqueues on one of them.
     ///
     /// Operators' statements are sent one per connection: a statement pipelined behind one that waits for a lock would
     /// wait too.
     pub fn of_pipelined(options: &ConnectOptions) -> Room {
         let operator = (options.waiting_connections > 0).then_some(options.waiting_connections);
-        Room { operator, ..Room::default() }
+        Room { operator, pipelined_enqueues: Some(1_000), ..Room::default() }
     }
 
     /// Returns the bounds for a driver's own pool, and the number of connections that the pool needs for them.
@@ -35,7 +41,7 @@ impl Room {
         match waiting {
             0 => (Room::default(), hot),
             _ => {
-                let room = Room { hot: Some(hot), keyed: Some(1), operator: Some(waiting), keyed_is_operator: false };
+                let room = Room { hot: Some(hot), keyed: Some(1), operator: Some(waiting), ..Room::default() };
                 // One more extends leases.
                 (room, hot + 1 + 1 + waiting)
             }
@@ -59,9 +65,11 @@ impl Room {
             keyed: Some(keyed).filter(|keyed| *keyed > 0),
             operator: Some(operator),
             keyed_is_operator: keyed == 0,
+            ..Room::default()
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,9 +50,11 @@ impl Queue {
     /// Enqueues many jobs, up to 1,000 in one statement, and returns their outcomes in the order given.
     ///
     /// Each statement is atomic, the whole call is not: after an error, the jobs before the failing one are enqueued,
-    /// and some after it may be. About 4,000 jobs are encoded ahead of the statements that carry them. The jobs become
-    /// ready in the order given, except one whose key another transaction has locked: it is enqueued when that
-    /// transaction ends.
+    /// and some after it may be. About 4,000 jobs are encoded ahead of the statements that carry them, and two
+    /// statements are in flight where the driver can keep their order. The jobs become ready in the order given, except
+    /// one whose key another transaction has locked, which is enqueued when that transaction ends, and those of a
+    /// statement that fails or finds the queue's row locked: they are sent again, behind the one that was in flight with
+    /// them.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! Sending statements: the driver, runtime, randomness and statements that all parts of a queue share.
 
 use super::gates::Gates;
+use super::order::{Order, turn_timeout};
 use crate::ConnectOptions;
 use crate::driver::{Driver, Executor};
 use crate::runtime::{Randomness, Runtime};
@@ -34,6 +35,7 @@ pub(crate) struct Link {
     /// The encoding of the database, once a statement has needed it.
     encoding: OnceLock<String>,
     gates: Gates,
+    order: Order,
     counters: HealthCounters,
 }
 
@@ -65,6 +67,7 @@ impl Link {
             statement_timeout: options.statement_timeout,
             lock_timeout: options.lock_timeout,
             encoding: OnceLock::new(),
+            order: Order::default(),
             counters: HealthCounters::default(),
         })
     }
@@ -122,9 +125,21 @@ impl Link {
     async fn send_as(&self, executor: &dyn Executor, statement: &Statement, plan: &Plan<'_>) -> Result<Rows, Failure> {
         let reply_timeout = self.reply_timeout().saturating_add(sending_time(&plan.params));
         let reply = pin!(executor.run(statement, &plan.params));
-        match select(reply, self.runtime.sleep(reply_timeout)).await {
+        let timeout = || self.runtime.sleep(reply_timeout);
+        let no_reply = || Err(Failure::no_reply(format!("no reply within {reply_timeout:?}")));
+        if statement.id.runs_in_order() {
+            let (turn, before) = self.order.next();
+            return match select(reply, pin!(turn_timeout(before, timeout))).await {
+                Either::Left((reply, _)) => {
+                    turn.end();
+                    reply
+                }
+                Either::Right(_) => no_reply(),
+            };
+        }
+        match select(reply, timeout()).await {
             Either::Left((reply, _)) => reply,
-            Either::Right(_) => Err(Failure::no_reply(format!("no reply within {reply_timeout:?}"))),
+            Either::Right(_) => no_reply(),
         }
     }
 

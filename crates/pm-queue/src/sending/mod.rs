@@ -2,6 +2,7 @@
 
 mod gates;
 mod link;
+mod order;
 mod outcomes;
 mod task;
 

@@ -74,6 +74,8 @@ pub struct Tally {
     pub reaped: u64,
     /// Settlements that were refused.
     pub lost: u64,
+    /// How often two full batches of enqueues of a process were in flight.
+    pub pairs: u64,
     /// Processes that crashed.
     pub crashes: u64,
     /// Ticks of schedules that made a job.

@@ -2,6 +2,7 @@
 
 use super::Auditor;
 use crate::sim::general;
+use crate::sim::pool::FULL_ENQUEUE;
 use crate::sim::stack::Process;
 use crate::sim::world::World;
 use pm_core::StatementId;
@@ -120,6 +121,11 @@ impl Auditor {
         }
     }
 
+    /// Returns whether two batches of enqueues without keys of a process are in flight.
+    pub(crate) fn has_two_enqueues(&self, process: usize) -> bool {
+        self.in_flight.get(&(process, StatementId::Enqueue)) == Some(&2)
+    }
+
     /// Records that a process opened one more stream.
     pub(crate) fn open_stream(&mut self, process: usize) {
         *self.streams.entry(process).or_default() += 1;
@@ -131,15 +137,18 @@ pub(crate) struct InFlight(Arc<Process>, StatementId);
 
 impl InFlight {
     /// Counts it until this is dropped.
-    pub(crate) fn count(process: &Arc<Process>, statement: StatementId) -> Self {
+    pub(crate) fn count(process: &Arc<Process>, statement: StatementId, params: &[Value<'_>]) -> Self {
         let mut auditor = process.world.auditor();
         let streams = auditor.streams.get(&process.number).copied().unwrap_or_default();
         // Two statements of one request.
+        let is_bulk = statement == StatementId::EnqueueFresh && fills_statement(params);
         let statement =
             if statement == StatementId::EnqueueEach { StatementId::EnqueueKeyed } else { general(statement) };
         let count = auditor.in_flight.entry((process.number, statement)).or_default();
         *count += 1;
         let most = match statement {
+            // Two full ones, sent for the first time, where connections are shared.
+            StatementId::Enqueue if is_bulk && !process.world.is_pooled => 2,
             StatementId::Enqueue | StatementId::EnqueueKeyed | StatementId::ReplaceJobs => 1,
             // One for enqueues with keys, one for those without.
             StatementId::KeyHolder => 2,
@@ -151,9 +160,15 @@ impl InFlight {
             let count = *count;
             auditor.violate(format!("bounded: {count} statements {statement:?} under way in one process"));
         }
+        auditor.tally.pairs += u64::from(is_bulk && auditor.in_flight[&(process.number, statement)] == 2);
         drop(auditor);
         InFlight(process.clone(), statement)
     }
+}
+
+/// Returns whether an enqueue has as many jobs as fit into a statement.
+fn fills_statement(params: &[Value<'_>]) -> bool {
+    matches!(params.first(), Some(Value::UuidArray(ids)) if ids.len() == FULL_ENQUEUE)
 }
 
 impl Drop for InFlight {
