@@ -6,6 +6,7 @@ mod contender;
 mod curves;
 mod floor;
 mod footprint;
+mod held;
 mod idle;
 mod load;
 mod options;
@@ -98,6 +99,10 @@ async fn run(options: &Options) -> Result<()> {
         if options.includes(paced::CASE) && options.only.as_deref().is_none_or(|only| only == <Ours>::NAME) {
             eprintln!("round {round} of {}: paced", options.rounds);
             paced::measure(&testbed, &Side::of::<Ours>()?, options, &mut report).await?;
+        }
+        if options.includes(held::CASE) {
+            eprintln!("round {round} of {}: held snapshot", options.rounds);
+            held::measure(&testbed, &Side::of::<Ours>()?, options, &mut report).await?;
         }
     }
     if options.includes("P5") {

@@ -3,7 +3,7 @@
 use crate::contender::Contender;
 use crate::ours::Ours;
 use crate::testbed::Statements;
-use crate::{footprint, paced, scale};
+use crate::{footprint, held, paced, scale};
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
@@ -14,13 +14,15 @@ usage: scripts/bench [--quick] [--rounds N] [--only NAME] [--json FILE] [--svg D
        scripts/bench --scale [--quick] [--rounds N] [--jobs N] [--json FILE] [--svg DIR]
        scripts/bench --soak [--minutes N] [--rate N] [--json FILE] [--svg DIR]
 
-Cases, as in the performance targets (default: all but P5, P6, P7 and Q13; with --peers all but P6, P7, Q13 and Q15):
+Cases, as in the performance targets (default: all but P5, P6, P7, Q9 and Q13; with --peers, which has neither P6, P7,
+Q9 nor Q13, all but Q15):
   P1a  drain, 32 handlers, every commit awaited     P1b  the same, commits detached
   P2   drain, 1 handler                             P3   enqueue one at a time
   P4   enqueue in bulk                              P5   pick-up by an idle worker (30 s)
   P6   an idle worker (35 s)                        P7   drain at backlogs of 1k, 100k, 1M
   P9   WAL per job                                  P11  CPU per drained job
-  Q13  the size and start of pm, memory (20 s)      Q15  3,000 jobs/s in and out for 20 s, awaited
+  Q9   drain of 300k jobs with a held snapshot      Q13  the size and start of pm, memory (20 s)
+  Q15  3,000 jobs/s in and out for 20 s, awaited
 
 --quick       fewer jobs
 --rounds N    how often each contender is measured (default 3; 7 with --against)
@@ -41,7 +43,7 @@ Cases, as in the performance targets (default: all but P5, P6, P7 and Q13; with 
 const DEFAULT_CASES: [&str; 8] = ["P1a", "P1b", "P2", "P3", "P4", "P9", "P11", paced::CASE];
 const SMOKE_JOBS: usize = 500;
 const SOAK_MINUTES: usize = 120;
-const OTHER_CASES: [&str; 4] = ["P5", "P6", "P7", footprint::CASE];
+const OTHER_CASES: [&str; 5] = ["P5", "P6", "P7", held::CASE, footprint::CASE];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {

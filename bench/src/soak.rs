@@ -1,6 +1,7 @@
 //! Q12: hours of jobs at a steady rate, with a retention, maintenance, and a snapshot that is held open for a while.
 
 use crate::contender::Contender;
+use crate::held::hold_snapshot;
 use crate::load::{Progress, Role};
 use crate::options::Options;
 use crate::ours::{Ours, QUEUE};
@@ -140,13 +141,6 @@ async fn maintain(queue: Queue, prune_every: Duration, pruned: Arc<AtomicU64>) -
             Err(error) => return Err(error.into()),
         };
     }
-}
-
-/// Returns a connection with an open snapshot, which ends with it.
-async fn hold_snapshot(url: &str) -> Result<Client> {
-    let client = connect_client(url).await?;
-    client.batch_execute("begin isolation level repeatable read; select from pm.job limit 1").await?;
-    Ok(client)
 }
 
 /// All that is read every ten seconds.
