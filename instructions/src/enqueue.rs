@@ -19,7 +19,7 @@ pub(crate) fn before(jobs: u64) -> State {
         payload: vec![b'x'; 120].into(),
         options: EnqueueOptions::default(),
     };
-    State { producer: Producer::new(&SchemaName::default()), jobs: (0..jobs).map(job).collect() }
+    State { producer: Producer::new(&SchemaName::default()).pipelined(1_000), jobs: (0..jobs).map(job).collect() }
 }
 
 /// Enqueues the jobs, which form one statement, and receives their outcomes.
