@@ -114,6 +114,11 @@ fn merged(base: &Tables, mine: &Tables, theirs: &mut Tables) -> Result<(), Failu
     if !keyed.into_iter().all(|key| keys.insert(key)) {
         return Err(conflict());
     }
+    // On Postgres the enqueue locks its queue, and the queue's deletion waits.
+    let mut new = mine.job.iter().filter(|(id, _)| !base.job.contains_key(id));
+    if !new.all(|(_, job)| changed.queue.contains_key(&job.queue_id)) {
+        return Err(conflict());
+    }
     *theirs = changed;
     Ok(())
 }
