@@ -128,6 +128,7 @@ fn job(number: usize) -> ClaimRow {
             attempt: 1,
             retry_count: 0,
             snoozes: None,
+            timeout: None,
             created_at: Timestamp::from_unix_us(1_700_000_000_000_000),
             codec: Codec::default(),
             description: None,

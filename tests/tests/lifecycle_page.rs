@@ -4,7 +4,7 @@ use pm_core::{Event, State};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const EVENTS: [(Event, &str); 21] = [
+const EVENTS: [(Event, &str); 22] = [
     (Event::Claim, "claim, fetch"),
     (Event::Commit, "commit"),
     (Event::SoftFail, "soft fail, drop; retries left"),
@@ -22,6 +22,7 @@ const EVENTS: [(Event, &str); 21] = [
     (Event::Restart, "restart"),
     (Event::ForceRestart, "restart, forced"),
     (Event::Done, "done, by an operator"),
+    (Event::Expire, "not started by its time to expire"),
     (Event::Fail, "fail, by an operator"),
     (Event::Cancel, "cancel, by an operator"),
     (Event::ForceCancel, "cancel, forced"),

@@ -163,12 +163,12 @@ async fn a_release_keeps_position_and_retry_count_and_records_no_attempt() {
     drop(jobs);
     ack.release().await.unwrap();
     let job = fixture.job(id).await;
-    assert_eq!((job.state, job.retry_count, job.attempt, job.reason), (State::Pending, 0, 1, None));
+    assert_eq!((job.state, job.retry_count, job.attempt, job.reason), (State::Pending, 0, 0, None));
     assert_eq!((job.lease, job.lease_expires_at), (None, None));
     assert_eq!(fixture.number("select seq from pm.job"), position);
     assert!(fixture.queue.attempts(id).await.unwrap().is_empty());
     let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
-    assert_eq!(next(&mut jobs).await.metadata().attempt, 2, "attempts count claims");
+    assert_eq!(next(&mut jobs).await.metadata().attempt, 1, "the release undid the attempt");
 }
 
 #[tokio::test]

@@ -100,6 +100,13 @@ impl Harness {
             Event::ForceRestart => queue.restart_jobs(&ids, true).await.unwrap() == 1,
             Event::Done => queue.finish_jobs(&ids).await.unwrap() == 1,
             Event::Fail => queue.fail_jobs(&ids, "by an operator").await.unwrap() == 1,
+            Event::Expire => {
+                // For a job that has an attempt behind it, the time to expire means nothing any more.
+                let overdue = "update pm.job set expires_at = now() where state <> 1";
+                self.fixture.database.execute(overdue).unwrap();
+                queue.reap().await.unwrap();
+                self.fixture.state(self.id).await == State::Failed && self.ack.is_none()
+            }
             Event::Cancel => queue.cancel_jobs(&ids, "no longer wanted").await.unwrap() == 1,
             Event::ForceCancel => {
                 let cancel = BulkAction::Cancel { reason: "no longer wanted".to_owned(), force: true };
@@ -198,7 +205,7 @@ fn every_event_is_listed() {
             | Event::Resume => {}
             Event::Restart | Event::ForceRestart | Event::Done | Event::Fail => {}
             Event::Unreadable | Event::LastUnreadable => {}
-            Event::Cancel | Event::ForceCancel | Event::EndCancelled => {}
+            Event::Expire | Event::Cancel | Event::ForceCancel | Event::EndCancelled => {}
         }
     }
 }

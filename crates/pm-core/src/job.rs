@@ -91,6 +91,8 @@ columns! {
         pub retry_count: u32,
         /// How often a worker has put it off since it was created or last restarted; `None` for never.
         pub snoozes: Option<u32>,
+        /// How long this attempt may take; `None` for any time.
+        pub timeout: Option<Duration> as "timeout_ms",
         /// When it was enqueued.
         pub created_at: Timestamp,
         /// The codec of its payload.
@@ -132,6 +134,7 @@ impl ClaimedJob {
             attempt: 1,
             retry_count: 0,
             snoozes: None,
+            timeout: None,
             created_at: Timestamp::from_unix_us(0),
             codec: Codec::Json,
             description: None,
@@ -167,6 +170,10 @@ columns! {
         pub created_at: Timestamp,
         /// When it becomes due, if it is scheduled.
         pub run_at: Option<Timestamp>,
+        /// When it fails if it has not started by then.
+        pub expires_at: Option<Timestamp>,
+        /// How long an attempt may take; `None` for any time.
+        pub timeout: Option<Duration> as "timeout_ms",
         /// When it finished or failed.
         pub ended_at: Option<Timestamp>,
         /// When it was cancelled; its handler has been asked to stop since then, if it is in progress.

@@ -143,6 +143,8 @@ named! {
         Snooze = "snooze",
         /// Cancelled by an operator.
         Cancel = "cancel",
+        /// Not started by its time to expire.
+        Expire = "expire",
     }
 }
 

@@ -39,6 +39,10 @@ pub struct EnqueueOptions {
     pub codec: Codec,
     /// How often and how soon soft failures are retried (default: the queue's setting).
     pub retry: RetryPolicy,
+    /// How long the job may wait for its first attempt, from its enqueue on; after that it has failed (default: for ever).
+    pub expires_in: Option<Duration>,
+    /// How long an attempt may take, 1 ms to 1 year (default: the queue's setting).
+    pub timeout: Option<Duration>,
 }
 
 impl EnqueueOptions {
@@ -108,6 +112,20 @@ impl EnqueueOptions {
         self
     }
 
+    /// Sets how long the job may wait for its first attempt. If no worker has started it by then, whatever the reason, it
+    /// has failed, with the reason `expired`.
+    pub fn expires_in(mut self, expires_in: Duration) -> Self {
+        self.expires_in = Some(expires_in);
+        self
+    }
+
+    /// Sets how long an attempt may take. A runner asks the handler to stop then; see
+    /// [`QueueSettings::timeout`](crate::QueueSettings::timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Returns whether the job starts paused.
     pub fn is_paused(&self) -> bool {
         self.initial_state == InitialState::Paused
@@ -132,7 +150,30 @@ impl EnqueueOptions {
             }
         }
         self.run_at.map_or(Ok(()), check_run_at)?;
+        self.timeout.map_or(Ok(()), check_timeout)?;
+        self.check_expiry()?;
         self.retry.check()
+    }
+}
+
+impl EnqueueOptions {
+    fn check_expiry(&self) -> Result<(), Error> {
+        let invalid = |problem| Err(Error::invalid("the time to expire", problem));
+        match (self.expires_in, self.run_at) {
+            (Some(Duration::ZERO), _) => invalid("is zero: the job could never start"),
+            (Some(time), _) if time > crate::time::THOUSAND_YEARS => invalid("is over 1,000 years"),
+            (Some(time), Some(RunAt::In(delay))) if time <= delay => invalid("ends before the job is due"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks the timeout of a job or of a queue.
+pub(crate) fn check_timeout(timeout: Duration) -> Result<(), Error> {
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+    match (Duration::from_millis(1)..=YEAR).contains(&timeout) {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("a timeout of {timeout:?}"), "is not between 1 ms and one year")),
     }
 }
 

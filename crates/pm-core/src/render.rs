@@ -5,7 +5,7 @@ use crate::{LeasedColumns, QueueSettings, SchemaName};
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use those below it.
-const PARTS: [(&str, &str); 32] = [
+const PARTS: [(&str, &str); 33] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("bulk_targets", include_str!("op/bulk_targets.sql")),
@@ -23,7 +23,7 @@ const PARTS: [(&str, &str); 32] = [
     (
         "leased_job",
         "job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt, \
-         job.retry_count, job.snoozes, job.created_at, job.codec, job.description, job.key, {payload_of:job} as payload, \
+         job.retry_count, job.snoozes, coalesce(job.timeout_ms, queue.timeout_ms) as timeout_ms, job.created_at, job.codec, job.description, job.key, {payload_of:job} as payload, \
          case when pg_catalog.isfinite(job.unreadable_since) \
          then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms",
     ),
@@ -62,6 +62,11 @@ const PARTS: [(&str, &str); 32] = [
          select id, attempt, @ on conflict do nothing",
     ),
     // The key that a job still reserves after it has ended, if it has (@).
+    // Whether a waiting job may start: its time to expire has not come, or it has started before.
+    (
+        "may_start",
+        "(job.expires_at is null or job.expires_at > pg_catalog.statement_timestamp() or job.attempt > 0 or job.snoozes is not null)",
+    ),
     // Whether a settlement (`item`) makes a job fail because it is to be cancelled.
     ("fails_cancelled", "(job.cancelled_at is not null and item.state <> 2)"),
     ("key_if_ended", "case when @ and {key_until_has_passed} then null else job.reserved_key end"),

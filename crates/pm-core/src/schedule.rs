@@ -169,6 +169,10 @@ impl NewSchedule {
         if options.key_hold != KeyHold::default() || options.on_conflict != OnConflict::default() {
             return Err(Error::invalid("a schedule", "cannot change what the keys of its jobs do"));
         }
+        if options.expires_in.is_some() || options.timeout.is_some() {
+            let problem = "cannot give its jobs a time to expire or a timeout; set the timeout of the queue";
+            return Err(Error::invalid("a schedule", problem));
+        }
         options.check()
     }
 }

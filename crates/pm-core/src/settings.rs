@@ -1,5 +1,6 @@
 //! The settings of a queue. They are stored in the database, so that a change needs no deployment.
 
+use crate::options::check_timeout;
 use crate::time::whole_ms;
 use crate::wire::{Parameter, Type, Value, column, columns};
 use crate::{Backoff, Error, Params, RetryPolicy};
@@ -16,12 +17,15 @@ columns! {
         pub backoff: Backoff,
         /// How long finished and failed jobs are kept; `None`, the default, means for ever.
         pub retain: Option<Duration> as "retain_ms",
+        /// How long an attempt may take; `None`, the default, means for ever. A runner asks the handler of a job that takes
+        /// longer to stop, and soft-fails the job; its lease is not extended much longer than this.
+        pub timeout: Option<Duration> as "timeout_ms",
     }
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        QueueSettings { lease: Duration::from_secs(20 * 60), backoff: Backoff::default(), retain: None }
+        QueueSettings { lease: Duration::from_secs(20 * 60), backoff: Backoff::default(), retain: None, timeout: None }
     }
 }
 
@@ -33,6 +37,8 @@ pub struct SettingsChange {
     pub(crate) retry: RetryPolicy,
     /// `Some(None)` keeps ended jobs for ever.
     pub(crate) retain: Option<Option<Duration>>,
+    /// `Some(None)` lets attempts take any time.
+    pub(crate) timeout: Option<Option<Duration>>,
 }
 
 impl SettingsChange {
@@ -71,10 +77,16 @@ impl SettingsChange {
         self
     }
 
+    /// Changes how long an attempt may take, 1 ms to 1 year; `None` means for ever. Jobs may have their own.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Returns the change that sets all settings to `settings`.
     pub fn to(settings: QueueSettings) -> Self {
-        let QueueSettings { lease, backoff, retain } = settings;
-        SettingsChange { lease: Some(lease), retry: backoff.into(), retain: Some(retain) }
+        let QueueSettings { lease, backoff, retain, timeout } = settings;
+        SettingsChange { lease: Some(lease), retry: backoff.into(), retain: Some(retain), timeout: Some(timeout) }
     }
 
     /// Returns whether the change names no settings.
@@ -98,16 +110,24 @@ impl SettingsChange {
             retry.max_retries.map(|retries| retries as i32).param(),
             table.unwrap_or(Value::Null(Type::Int8Array)),
             retry.jitter_percent.map(i16::from).param(),
-            // A negative retention means for ever.
-            match self.retain {
-                Some(None) => Value::Int8(-1),
-                retain => {
-                    let range = Duration::from_secs(60)..=100 * YEAR;
-                    checked_param("a retention", retain.flatten(), range, "one minute and 100 years")?
-                }
-            },
+            or_for_ever(self.retain, |retain| {
+                let range = Duration::from_secs(60)..=100 * YEAR;
+                checked_param("a retention", retain, range, "one minute and 100 years")
+            })?,
+            or_for_ever(self.timeout, |timeout| {
+                timeout.map_or(Ok(()), check_timeout)?;
+                Ok(timeout.param())
+            })?,
         ])
     }
+}
+
+/// Returns the parameter for a time that may be unlimited: negative for `Some(None)`.
+fn or_for_ever(
+    setting: Option<Option<Duration>>,
+    param: impl FnOnce(Option<Duration>) -> Result<Value<'static>, Error>,
+) -> Result<Value<'static>, Error> {
+    if setting == Some(None) { Ok(Value::Int8(-1)) } else { param(setting.flatten()) }
 }
 
 /// Returns the parameter for a setting that is in its range, which `range_text` describes.

@@ -56,6 +56,8 @@ named! {
         ForceRestart,
         /// An operator marks it as finished.
         Done,
+        /// It has not started by its time to expire.
+        Expire,
         /// An operator marks it as failed.
         Fail,
         /// An operator cancels it; in progress, its handler is asked to stop.
@@ -87,7 +89,7 @@ impl State {
             (InProgress, ForceRestart) => Some(Pending),
             (Pending | Paused | InProgress, Done) => Some(Finished),
             (Pending | Paused | InProgress, Fail | ForceCancel) => Some(Failed),
-            (Pending | Paused, Cancel) => Some(Failed),
+            (Pending | Paused, Cancel | Expire) => Some(Failed),
             (InProgress, Cancel) => Some(InProgress),
             (InProgress, EndCancelled) => Some(Failed),
             _ => None,
@@ -135,7 +137,7 @@ mod tests {
 
     /// The state after each event in each state, in the order of [`State::ALL`]: P pending, H paused, I in progress,
     /// F finished, X failed; `.` is refused.
-    const TABLE: [(Event, &str); 21] = [
+    const TABLE: [(Event, &str); 22] = [
         (Event::Claim, "I...."),
         (Event::Commit, "..F.."),
         (Event::SoftFail, "..P.."),
@@ -153,6 +155,7 @@ mod tests {
         (Event::Restart, "PP.PP"),
         (Event::ForceRestart, "PPPPP"),
         (Event::Done, "FFF.."),
+        (Event::Expire, "XX..."),
         (Event::Fail, "XXX.."),
         (Event::Cancel, "XXI.."),
         (Event::ForceCancel, "XXX.."),

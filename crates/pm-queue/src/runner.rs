@@ -28,7 +28,7 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 pub struct RunOptions {
     /// How many jobs run at the same time (default 10).
     pub concurrency: usize,
-    /// How long a handler may take (default: no limit). A handler that takes longer is asked to stop; if it does not
+    /// How long a handler may take, unless its job or queue has a timeout (default: no limit). A handler that takes longer is asked to stop; if it does not
     /// succeed within the grace, its job soft-fails with the reason `timed out after …`.
     pub timeout: Option<Duration>,
     /// For how long a handler that was asked to stop may continue before it is dropped (default 10 s).
@@ -65,7 +65,7 @@ impl RunOptions {
         self
     }
 
-    /// Sets how long a handler may take. It must be longer than zero.
+    /// Sets how long a handler may take, unless its job or queue has a timeout. It must be longer than zero.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -421,7 +421,8 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
         let (ack, stop_reason) = (Mutex::new(Some(ack)), OnceLock::new());
         let job = Arc::new(RunningJob { metadata, ack, stop_reason, stopped: stopped.shared() });
         let (task, returned) = self.start(payload, JobContext { job: job.clone() });
-        let returned = match select(returned, self.stop_reason(lost, cancelled)).await {
+        let timeout = job.metadata.timeout.or(self.timeout);
+        let returned = match select(returned, self.stop_reason(timeout, lost, cancelled)).await {
             Either::Left((returned, _)) => returned.ok(),
             Either::Right((reason, returned)) => {
                 job.stop_reason.get_or_init(|| reason);
@@ -465,9 +466,9 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
     }
 
     /// Waits until the handler must stop; returns why.
-    fn stop_reason(&self, lost: Lost, cancelled: Cancelled) -> BoxFuture<'_, StopReason> {
+    fn stop_reason(&self, timeout: Option<Duration>, lost: Lost, cancelled: Cancelled) -> BoxFuture<'_, StopReason> {
         let sleep = |timeout| self.link.runtime.sleep(timeout);
-        let timed_out = self.timeout.map_or_else(|| Box::pin(pending()), sleep).map(|()| StopReason::TimedOut);
+        let timed_out = timeout.map_or_else(|| Box::pin(pending()), sleep).map(|()| StopReason::TimedOut);
         let lost = lost.map(|()| StopReason::LeaseLost);
         let cancelled = cancelled.map(|()| StopReason::Cancelled);
         let shutting_down = self.shutting_down.clone().map(|_| StopReason::ShuttingDown);
@@ -501,7 +502,9 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
         let outcome = match (returned, job.stop_reason.get()) {
             (Some(Ok(outcome)), _) => outcome,
             (Some(Err(reason)), None) => Outcome::Retry(reason),
-            (returned, Some(StopReason::TimedOut)) => Outcome::Retry(timed_out(self.timeout, returned)),
+            (returned, Some(StopReason::TimedOut)) => {
+                Outcome::Retry(timed_out(job.metadata.timeout.or(self.timeout), returned))
+            }
             // Whatever it is settled with, a cancelled job has failed.
             (returned, Some(StopReason::Cancelled)) => {
                 Outcome::Fail(failure(returned).unwrap_or_else(|| "cancelled".to_owned()))

@@ -67,11 +67,12 @@ pub enum Bug {
     SnoozeCounts,
     CancelForgotten,
     CancelOutlivesReap,
+    ExpiredClaimed,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 48] = [
+    pub const ALL: [(Bug, &'static str); 49] = [
         (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
         (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
@@ -120,6 +121,7 @@ impl Bug {
         (Bug::SnoozeCounts, "a job that is put off keeps the attempt"),
         (Bug::CancelForgotten, "a settlement does not look whether the job was cancelled"),
         (Bug::CancelOutlivesReap, "a reap does not look whether the job was cancelled"),
+        (Bug::ExpiredClaimed, "a claim does not look whether a job has expired"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -215,6 +217,9 @@ impl Bug {
                     }
                 }
             }
+            (Bug::ExpiredClaimed, StatementId::Claim) => {
+                tables.job.values_mut().for_each(|job| job.expires_at = None);
+            }
             (Bug::CancelForgotten, StatementId::Settle) | (Bug::CancelOutlivesReap, StatementId::Reap) => {
                 tables.job.values_mut().for_each(|job| job.cancelled_at = None);
             }
@@ -268,6 +273,11 @@ impl Bug {
             (Bug::ReleaseBlames, StatementId::Settle) => {
                 for job in tables.job.values_mut().filter(changed).filter(|job| job.verdict == Some(3)) {
                     job.retry_count += 1;
+                }
+            }
+            (Bug::ExpiredClaimed, StatementId::Claim) => {
+                for old in before.job.values() {
+                    tables.job.entry(old.id).and_modify(|job| job.expires_at = old.expires_at);
                 }
             }
             (Bug::CancelForgotten, StatementId::Settle) | (Bug::CancelOutlivesReap, StatementId::Reap) => {

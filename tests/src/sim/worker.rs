@@ -33,7 +33,7 @@ impl Process {
 }
 
 enum Next {
-    Job(Option<Result<PendingJob<u64>, Error>>),
+    Job(Option<Result<Box<PendingJob<u64>>, Error>>),
     Handled,
     Alarm,
 }
@@ -58,12 +58,12 @@ pub(super) async fn work(process: Arc<Process>, queue: Queue) {
                 if active.len() < handlers
                     && let Poll::Ready(job) = std::pin::Pin::new(&mut jobs).poll_next(cx)
                 {
-                    return Poll::Ready(Next::Job(job));
+                    return Poll::Ready(Next::Job(job.map(|job| job.map(Box::new))));
                 }
                 Poll::Pending
             });
             match next.await {
-                Next::Job(Some(Ok(job))) => active.push(handle(process.clone(), job)),
+                Next::Job(Some(Ok(job))) => active.push(handle(process.clone(), *job)),
                 Next::Job(Some(Err(_))) | Next::Handled => {}
                 Next::Job(None) => break,
                 Next::Alarm if process.world.is_peaceful() => {

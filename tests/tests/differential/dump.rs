@@ -25,7 +25,8 @@ pub(crate) const SHIFT: &str = "
     update pm.job set run_at = run_at - interval '{seconds} s', lease_expires_at = lease_expires_at - interval '{seconds} s',
       created_at = created_at - interval '{seconds} s', ended_at = ended_at - interval '{seconds} s',
       failed_at = failed_at - interval '{seconds} s', key_until = key_until - interval '{seconds} s',
-      unreadable_since = unreadable_since - interval '{seconds} s', cancelled_at = cancelled_at - interval '{seconds} s';
+      unreadable_since = unreadable_since - interval '{seconds} s', cancelled_at = cancelled_at - interval '{seconds} s',
+      expires_at = expires_at - interval '{seconds} s';
     update pm.attempt set ended_at = ended_at - interval '{seconds} s';
     update pm.claim_frontier set retired_at = retired_at - interval '{seconds} s';
     update pm.replacement set replaced_at = replaced_at - interval '{seconds} s';
@@ -42,7 +43,7 @@ pub(crate) const SEPARATE_EQUAL_TIMES: &str = "
     where job.id = ranked.id";
 
 const JOBS: &str = "
-    select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, {unreadable_since}, {cancelled_at}, lease, queue_id, priority,
+    select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, {unreadable_since}, {cancelled_at}, {expires_at}, timeout_ms, lease, queue_id, priority,
       attempt, retry_count, snoozes, max_retries, state, verdict, codec, paused, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
       reserved_key, description, reason, cancel_reason, payload_id is not null,
       convert_from(coalesce(job.payload, (select data from pm.payload where payload.id = payload_id)), 'UTF8'),
@@ -50,7 +51,7 @@ const JOBS: &str = "
     from pm.job order by id";
 
 const QUEUES: &str = "
-    select id, name, paused, lease_ms, max_retries, array_to_string(backoff_ms, ','), jitter_percent, retain_ms, {idle_until}
+    select id, name, paused, lease_ms, max_retries, array_to_string(backoff_ms, ','), jitter_percent, retain_ms, timeout_ms, {idle_until}
     from pm.queue order by id";
 
 const ATTEMPTS: &str = "
@@ -100,6 +101,7 @@ fn in_grains(sql: &str) -> String {
         "failed_at",
         "unreadable_since",
         "cancelled_at",
+        "expires_at",
         "idle_until",
         "next_tick",
         "last_tick",
@@ -132,6 +134,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 numbers(&delays_ms),
                 backoff.jitter_percent().to_string(),
                 shown(queue.settings.retain.map(|retain| retain.as_millis())),
+                shown(queue.settings.timeout.map(|timeout| timeout.as_millis())),
                 at(queue.idle_until),
             ]
             .join(" | "),
@@ -151,6 +154,8 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 at(job.failed_at),
                 at(job.unreadable_since),
                 at(job.cancelled_at),
+                at(job.expires_at),
+                shown(job.timeout_ms),
                 shown(job.lease),
                 job.queue_id.to_string(),
                 job.priority.to_string(),

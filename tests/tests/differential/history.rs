@@ -125,7 +125,7 @@ impl<'a> History<'a> {
             Action::SetQueue { queue, retries, lease_long, jitter } => {
                 let lease = HALF_MINUTE * if *lease_long { 41 } else { 3 };
                 let retain = lease_long.then_some(HALF_MINUTE * 21);
-                let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain);
+                let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain).timeout(retain);
                 // Of delays of some minutes, this jitter is less than a quarter of a minute. A retry without a delay
                 // would be spread over two seconds, in which the sides would differ.
                 let change = match jitter {
@@ -279,6 +279,8 @@ impl<'a> History<'a> {
             backoff: matches!(item.hold, 1 | 2).then(|| vec![HALF_MINUTE * 8]),
             jitter_percent: (item.hold == 2).then_some(MOST_JITTER),
         };
+        options.expires_in = (item.retries == Some(2)).then_some(HALF_MINUTE * 9);
+        options.timeout = (item.hold == 2).then_some(Duration::from_secs(77));
         let id = self.new_id();
         NewJob { id, queue: name(item.queue), payload: format!("payload {}", self.made).into(), options }
     }

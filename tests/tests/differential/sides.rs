@@ -226,8 +226,8 @@ fn milliseconds_in(statement: StatementId) -> &'static [usize] {
         StatementId::FetchJob => &[3],
         StatementId::Poll => &[8, 9, 10],
         StatementId::DueSchedules => &[9],
-        StatementId::Reap | StatementId::Extend | StatementId::Activity => &[1],
-        StatementId::Promote => &[2],
+        StatementId::Extend | StatementId::Activity => &[1],
+        StatementId::Reap | StatementId::Promote => &[2],
         StatementId::QueueHealths => &[4],
         _ => &[],
     }

@@ -28,6 +28,9 @@ pub(crate) struct SettingsArgs {
     /// How long to keep finished and failed jobs, or `forever`
     #[arg(long, value_name = "TIME", value_parser = parse_retention)]
     retain: Option<Retention>,
+    /// How long an attempt may take, or `forever`; a job can have its own
+    #[arg(long, value_name = "TIME", value_parser = parse_retention)]
+    timeout: Option<Retention>,
 }
 
 /// How long ended jobs are kept; `None` means forever.
@@ -52,6 +55,7 @@ impl SettingsArgs {
         change = self.backoff.clone().into_iter().fold(change, SettingsChange::backoff);
         change = self.jitter.into_iter().fold(change, SettingsChange::jitter_percent);
         change = self.retain.into_iter().fold(change, |change, Retention(retain)| change.retain(retain));
+        change = self.timeout.into_iter().fold(change, |change, Retention(timeout)| change.timeout(timeout));
         // The operation validates the change; `queue create` needs that before it creates the queue.
         SetQueue::new(queue.clone(), change.clone())?;
         Ok((!change.is_empty()).then_some(change))

@@ -5,6 +5,7 @@ use super::payload::decode;
 use super::table::{Colour, Column, Table};
 use super::time::{local, local_and_relative, relative, utc};
 use super::value::Value;
+use crate::duration::{show_duration, whole_ms};
 use pm_core::Timestamp;
 use pm_driver_tokio_postgres::{AttemptRecord, Ending, JobMetadata, RawPayload};
 
@@ -46,6 +47,8 @@ impl Json for JobMetadata {
             ("max_retries", Value::number(self.max_retries)),
             ("snoozes", Value::number(self.snoozes)),
             ("run_at", self.run_at.and_then(utc).into()),
+            ("expires", self.expires_at.and_then(utc).into()),
+            ("timeout_ms", self.timeout.map(whole_ms).map(Value::number).into()),
             ("ended", self.ended_at.and_then(utc).into()),
             ("cancelled", self.cancelled_at.and_then(utc).into()),
             ("lease", lease.into()),
@@ -111,6 +114,8 @@ impl Show for FullJob {
             ("max_retries", Value::number(job.max_retries)),
             ("snoozes", (job.snoozes > 0).then(|| Value::number(job.snoozes)).into()),
             ("run_at", job.run_at.map(time).into()),
+            ("expires", job.expires_at.map(time).into()),
+            ("timeout", job.timeout.map(|timeout| Value::plain(show_duration(timeout))).into()),
             ("lease", lease.into()),
             ("ended", job.ended_at.map(time).into()),
             ("cancelled", job.cancelled_at.map(time).into()),

@@ -58,7 +58,7 @@ pub(super) fn queue_table(queues: &[&QueueSummary]) -> Table {
 }
 
 /// Returns the settings, each with its name and value for programs, and then as the options of `queue set` take it.
-fn settings(QueueSettings { lease, backoff, retain, .. }: &QueueSettings) -> [[(&'static str, Value); 2]; 5] {
+fn settings(QueueSettings { lease, backoff, retain, timeout, .. }: &QueueSettings) -> [[(&'static str, Value); 2]; 6] {
     let (retries, jitter) = (backoff.max_retries(), backoff.jitter_percent());
     let (lease_ms, retain_ms) = (whole_ms(*lease), retain.map(whole_ms));
     let forever = || "forever".to_owned();
@@ -71,6 +71,10 @@ fn settings(QueueSettings { lease, backoff, retain, .. }: &QueueSettings) -> [[(
         [
             ("retain_ms", retain_ms.map(Value::number).into()),
             ("retain", Value::plain(retain.map_or_else(forever, show_duration))),
+        ],
+        [
+            ("timeout_ms", timeout.map(whole_ms).map(Value::number).into()),
+            ("timeout", Value::plain(timeout.map_or_else(forever, show_duration))),
         ],
     ]
 }

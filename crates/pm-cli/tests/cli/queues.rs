@@ -75,6 +75,7 @@ settings:
   backoff: 0s,1m,10m
   jitter: 10%
   retain: forever
+  timeout: forever
 ";
     fixture.pm(&["queue", "show", "mail"]).assert(0, expected, "");
 }
@@ -95,10 +96,10 @@ fn invalid_names_are_refused_with_the_reason() {
 fn settings_are_changed_one_by_one() {
     let fixture = Fixture::with_queues(&["mail"]);
     let arguments = ["--lease", "5m", "--retries", "3", "--backoff", "0s,1m,10m", "--jitter", "10%", "--retain", "7d"];
-    let expected = "lease: 5m\nretries: 3\nbackoff: 0s,1m,10m\njitter: 10%\nretain: 7d\n";
+    let expected = "lease: 5m\nretries: 3\nbackoff: 0s,1m,10m\njitter: 10%\nretain: 7d\ntimeout: forever\n";
     fixture.pm(&[&["queue", "set", "mail"], &arguments[..]].concat()).assert(0, expected, "");
     let changed = fixture.pm(&["queue", "set", "mail", "--retain", "forever", "--json"]).json();
-    let expected = json!({"lease_ms": 300_000, "retries": 3, "backoff_ms": [0, 60_000, 600_000], "jitter_percent": 10, "retain_ms": null});
+    let expected = json!({"lease_ms": 300_000, "retries": 3, "backoff_ms": [0, 60_000, 600_000], "jitter_percent": 10, "retain_ms": null, "timeout_ms": null});
     assert_eq!(changed, expected);
 }
 
@@ -114,6 +115,7 @@ fn invalid_settings_are_refused_with_the_reason() {
         ("--backoff", "1m,,2m", "like 90s"),
         ("--jitter", "101%", "0% to 100%"),
         ("--retain", "1s", "one minute"),
+        ("--timeout", "0s", "1 ms and one year"),
     ] {
         fixture.pm(&["queue", "set", "mail", &format!("{option}={value}")]).assert_refused(2, &[why]);
     }

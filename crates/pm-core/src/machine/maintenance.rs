@@ -84,6 +84,8 @@ pub struct MaintenanceReport {
     pub promoted: u64,
     /// The number of expired leases that were reaped.
     pub reaped: u64,
+    /// The number of jobs that had not started by their time to expire, and have failed.
+    pub expired: u64,
     /// The number of jobs that schedules have created.
     pub fired: u64,
     /// The number of jobs that were deleted: past their retention, or of deleted queues.
@@ -275,10 +277,10 @@ impl Maintenance {
 
     fn handle_reap(&mut self, reap: Reap, reply: Reply, now: Instant, entropy: &mut dyn Entropy) -> Done {
         let reply = interpret(reply, |rows| reap.interpret(rows))?;
-        if reply.reaped == Reap::BATCH as u64 {
+        if reply.reaped.max(reply.expired) == Reap::BATCH as u64 {
             self.reap.set(Some(now));
         } else {
-            let fruitless = reply.reaped == 0 && reply.next_expiry.is_some_and(|next| next.is_zero());
+            let fruitless = reply.reaped + reply.expired == 0 && reply.next_expiry.is_some_and(|next| next.is_zero());
             self.fruitless_reaps.not_before = now + self.fruitless_reaps.pause_after(fruitless);
             self.set_reap(reply.next_expiry, now, entropy);
         }
@@ -286,7 +288,7 @@ impl Maintenance {
             // Awake anyway, it looks for schedules that another process has set or changed.
             self.fire.set_earlier(now.max(self.fruitless_fires.not_before));
         }
-        Ok(MaintenanceReport { reaped: reply.reaped, ..MaintenanceReport::default() })
+        Ok(MaintenanceReport { reaped: reply.reaped, expired: reply.expired, ..MaintenanceReport::default() })
     }
 
     fn set_reap(&mut self, next_expiry: Option<Duration>, now: Instant, entropy: &mut dyn Entropy) {

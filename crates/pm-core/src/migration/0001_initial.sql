@@ -15,6 +15,7 @@ create table {schema}.queue (
   backoff_ms pg_catalog.int8[] not null default '{0,1500000,3000000,6000000,12000000,24000000,48000000,96000000}',
   jitter_percent pg_catalog.int2 not null default 10,
   retain_ms pg_catalog.int8,
+  timeout_ms pg_catalog.int8,
   idle_until pg_catalog.timestamptz,
   constraint queue_backoff check (
     pg_catalog.array_ndims(backoff_ms) is not distinct from 1 and pg_catalog.array_lower(backoff_ms, 1) = 1
@@ -25,10 +26,12 @@ create sequence {schema}.job_seq;
 
 -- state: 0 pending, 1 in progress, 2 finished, 3 failed.
 -- verdict, how the last lease ended: 0 commit, 1 soft fail, 2 hard fail, 3 release, 4 reap, 8 unreadable; by an
--- operator: 5 done, 6 fail, 7 restart, 10 cancel. 9 snooze.
+-- operator: 5 done, 6 fail, 7 restart, 10 cancel. 9 snooze, 11 expire.
 -- seq is the position in the line of queue and priority; not null means ready or in progress.
 -- lease is the fencing token; an operator's action that breaks a lease sets it to null.
 -- cancelled_at is when an operator asked to cancel the job. While it is not null, the job does not become pending.
+-- expires_at is when the job fails if it has not started by then. Maintenance sets it to null once it matters no more.
+-- timeout_ms is how long an attempt may take, instead of the queue's time.
 -- reserved_key is the key while the job reserves it.
 -- No column has a check constraint, which every writing statement would compile anew. So readers accept whatever other
 -- programs have written.
@@ -45,7 +48,9 @@ create table {schema}.job (
   key_until pg_catalog.timestamptz,
   unreadable_since pg_catalog.timestamptz,
   cancelled_at pg_catalog.timestamptz,
+  expires_at pg_catalog.timestamptz,
   payload_id pg_catalog.int8,
+  timeout_ms pg_catalog.int8,
   lease pg_catalog.int8,
   queue_id pg_catalog.int4 not null,
   priority pg_catalog.int4 not null,
@@ -76,6 +81,7 @@ create index job_line on {schema}.job (queue_id, priority, seq) where seq is not
 create index job_wait on {schema}.job (run_at) where seq is null and run_at is not null and not paused;
 create index job_paused on {schema}.job (queue_id) where paused;
 create unique index job_key on {schema}.job (queue_id, reserved_key) where reserved_key is not null;
+create index job_expiry on {schema}.job (expires_at) where expires_at is not null;
 create index job_failed on {schema}.job (queue_id, id) where failed_at is not null;
 
 -- The claim frontier of each line: an upper bound of every seq ever claimed in it, so that the reaper knows how far to
@@ -113,18 +119,19 @@ create table {schema}.payload (
 -- no schema, so that the schema can be renamed.
 create function {schema}.insert_job(
   job regclass, id uuid, queue_id int4, priority int4, seq int8, run_at timestamptz, paused bool, codec int2, payload bytea,
-  description text, key text, key_until timestamptz, max_retries int4, backoff_ms int8[], jitter_percent int2
+  description text, key text, key_until timestamptz, max_retries int4, backoff_ms int8[], jitter_percent int2,
+  expires_at timestamptz, timeout_ms int8
 ) returns int2 language plpgsql set search_path = pg_catalog set lock_timeout = '2ms' as $body$
 declare
   added int8;
 begin
   execute
     'insert into ' || job::pg_catalog.text || ' (id, queue_id, priority, seq, run_at, paused, codec, payload, created_at, description,
-                     key, reserved_key, key_until, max_retries, backoff_ms, jitter_percent)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9, $10, $10, $11, $12, $13, $14)
+                     key, reserved_key, key_until, max_retries, backoff_ms, jitter_percent, expires_at, timeout_ms)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9, $10, $10, $11, $12, $13, $14, $15, $16)
      on conflict do nothing'
     using id, queue_id, priority, seq, run_at, paused, codec, payload,
-          description, key, key_until, max_retries, backoff_ms, jitter_percent;
+          description, key, key_until, max_retries, backoff_ms, jitter_percent, expires_at, timeout_ms;
   get diagnostics added = row_count;
   return case when added = 1 then 0 else 2 end;
 exception when lock_not_available then

@@ -17,7 +17,7 @@ with line as materialized (
     select job.ctid as tid, job.queue_id, job.priority, job.seq,
            coalesce(pg_catalog.octet_length(job.payload), (select pg_catalog.octet_length(data) from {schema}.payload where payload.id = job.payload_id), 0) as bytes
     from {schema}.job
-    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq > line.cursor and job.state = 0
+    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq > line.cursor and job.state = 0 and {may_start}
     order by job.seq
     limit $4::pg_catalog.int8
     for no key update skip locked

@@ -8,7 +8,7 @@ with target as materialized (
   select job.ctid as tid, job.queue_id, job.priority, job.seq
   from {schema}.job join {schema}.queue on queue.id = job.queue_id
   where job.id = $1::pg_catalog.uuid and job.state = 0 and not job.paused and not queue.paused and queue.name is not null
-    and (job.seq is not null or job.run_at <= pg_catalog.statement_timestamp())
+    and (job.seq is not null or job.run_at <= pg_catalog.statement_timestamp()) and {may_start}
   for no key update of job skip locked
 ), {new_frontier:target}, claimed as (
   update {schema}.job

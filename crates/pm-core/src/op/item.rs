@@ -7,10 +7,10 @@ use crate::{KeyHold, NewJob, Params, RunAt};
 /// A column of the items of an enqueue: a parameter of its statements, and its values.
 struct ItemColumn {
     name: &'static str,
-    /// Whether the values are stored as they are, in the column of `job` of the same name.
-    is_stored: bool,
-    /// The cast to the type of that column, if it is another one.
-    cast: &'static str,
+    /// The column of `job` that stores the values, if they are stored as they are or after a conversion.
+    stored_as: Option<&'static str>,
+    /// What stands before and after the value to convert it to the type of that column.
+    conversion: [&'static str; 2],
     values: fn(&[NewJob]) -> Value<'_>,
 }
 
@@ -18,7 +18,7 @@ struct ItemColumn {
 pub(super) const DESCRIPTION: usize = 8;
 
 /// The columns of an item, in the order of their parameters. The statements know the first two by number.
-const ITEM: [ItemColumn; 12] = [
+const ITEM: [ItemColumn; 14] = [
     ItemColumn::new("id", |jobs| column(jobs, |job| job.id)),
     ItemColumn::new("queue", |jobs| column(jobs, |job| job.queue.as_str())),
     ItemColumn::stored("priority", |jobs| column(jobs, |job| job.options.priority)),
@@ -30,10 +30,16 @@ const ITEM: [ItemColumn; 12] = [
     ItemColumn::stored("description", |jobs| optional_column(jobs, |job| job.options.description.as_deref())),
     ItemColumn::stored("max_retries", |jobs| optional_column(jobs, max_retries)),
     ItemColumn {
-        cast: "::pg_catalog.int8[]",
+        conversion: ["", "::pg_catalog.int8[]"],
         ..ItemColumn::stored("backoff_ms", |jobs| optional_column(jobs, backoff_text))
     },
     ItemColumn::stored("jitter_percent", |jobs| optional_column(jobs, jitter_percent)),
+    ItemColumn {
+        stored_as: Some("expires_at"),
+        conversion: ["pg_catalog.statement_timestamp() + ", "::pg_catalog.float8 * interval '1 ms'"],
+        ..ItemColumn::new("expires_ms", |jobs| optional_column(jobs, expires_ms))
+    },
+    ItemColumn::stored("timeout_ms", |jobs| optional_column(jobs, timeout_ms)),
 ];
 
 /// The further columns of an item that may have a key.
@@ -44,11 +50,11 @@ const KEY: [ItemColumn; 2] = [
 
 impl ItemColumn {
     const fn new(name: &'static str, values: fn(&[NewJob]) -> Value<'_>) -> Self {
-        ItemColumn { name, is_stored: false, cast: "", values }
+        ItemColumn { name, stored_as: None, conversion: ["", ""], values }
     }
 
     const fn stored(name: &'static str, values: fn(&[NewJob]) -> Value<'_>) -> Self {
-        ItemColumn { is_stored: true, ..Self::new(name, values) }
+        ItemColumn { stored_as: Some(name), ..Self::new(name, values) }
     }
 }
 
@@ -60,8 +66,13 @@ pub(crate) fn item_parts() -> [(&'static str, String); 8] {
     };
     let params: Vec<_> = ITEM.iter().chain(&KEY).enumerate().map(param).collect();
     let (item_params, key_params) = params.split_at(ITEM.len());
-    let stored = |shown: fn(&ItemColumn) -> String| {
-        ITEM.iter().filter(|column| column.is_stored).map(shown).collect::<Vec<_>>().join(", ")
+    // With the column of `job`, and the value of `prefix` and the item's column.
+    let stored = |prefix: &str, shown: fn(&str, &str) -> String| {
+        let shown = |column: &ItemColumn| {
+            let [before, after] = column.conversion;
+            column.stored_as.map(|stored| shown(stored, &format!("{before}{prefix}{}{after}", column.name)))
+        };
+        ITEM.iter().filter_map(shown).collect::<Vec<_>>().join(", ")
     };
     [
         ("item_params", item_params.join(", ")),
@@ -69,9 +80,9 @@ pub(crate) fn item_parts() -> [(&'static str, String); 8] {
         ("key_params", key_params.join(", ")),
         // What is stored of an item: the columns of `job`, the values (of the table or alias @, a name and a dot, or
         // nothing), and both as arguments of a function.
-        ("stored_columns", stored(|column| column.name.to_owned())),
-        ("stored_values", stored(|column| format!("@{}{}", column.name, column.cast))),
-        ("stored_arguments", stored(|column| format!("{0} => {0}{1}", column.name, column.cast))),
+        ("stored_columns", stored("", |column, _| column.to_owned())),
+        ("stored_values", stored("@", |_, value| value.to_owned())),
+        ("stored_arguments", stored("", |column, value| format!("{column} => {value}"))),
         ("first_after_items", format!("${}", params.len() + 1)),
         ("second_after_items", format!("${}", params.len() + 2)),
     ]
@@ -120,6 +131,14 @@ fn delay_ms(job: &NewJob) -> Option<i64> {
         Some(RunAt::In(delay)) => Some(whole_ms(delay)),
         Some(RunAt::At(_)) | None => None,
     }
+}
+
+fn expires_ms(job: &NewJob) -> Option<i64> {
+    job.options.expires_in.map(whole_ms)
+}
+
+fn timeout_ms(job: &NewJob) -> Option<i64> {
+    job.options.timeout.map(whole_ms)
 }
 
 fn key_until(job: &NewJob) -> Option<crate::Timestamp> {

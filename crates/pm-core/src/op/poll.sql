@@ -31,6 +31,8 @@ with recursive followed as materialized (
     where {is_in_progress}
     offset 0
   ) in_progress
+), overdue as materialized (
+  select job.expires_at as at from {schema}.job where job.expires_at is not null and job.state <> 1 order by job.expires_at limit 1
 ), due as materialized (
   select pg_catalog.min(job.run_at) as at from {schema}.job
   where {is_waiting:job} and job.run_at < 'infinity'
@@ -38,7 +40,8 @@ with recursive followed as materialized (
 select followed.id, followed.name, followed.paused, followed.lease_ms, followed.max_retries, followed.backoff_ms, followed.jitter_percent,
        coalesce(lines.priorities, array[]::pg_catalog.int4[]) as priorities,
        (select {ms_until:due.at} from due where due.at is not null) as due_ms,
-       (select {ms_until:expiry.at} from expiry where expiry.at is not null) as expiry_ms,
+       (select {ms_until:pg_catalog.min(next.at)} from (select at from expiry union all select at from overdue) next
+        having pg_catalog.min(next.at) is not null) as expiry_ms,
        (select {ms_until:pg_catalog.min(schedule.next_tick)} from {schema}.schedule
         where schedule.next_tick is not null and schedule.next_tick < 'infinity'
         having pg_catalog.min(schedule.next_tick) is not null) as tick_ms

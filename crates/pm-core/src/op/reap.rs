@@ -7,11 +7,12 @@ use crate::wire::{Parameter, Rows, Value, columns};
 use crate::{Error, Operation, Params, StatementId};
 use std::time::Duration;
 
-/// Soft-fails expired leases, with the reason `lease expired`. The cost grows with the jobs in progress, not the
+/// Soft-fails expired leases, with the reason `lease expired`, and fails jobs that have not started by their time to
+/// expire, with the reason `expired`. The cost grows with the jobs in progress, not the
 /// backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reap {
-    /// The maximum number of leases.
+    /// The maximum number of leases, and of jobs to expire.
     pub limit: usize,
     /// Random bits that spread the retries over the jitter.
     pub seed: i64,
@@ -22,7 +23,9 @@ pub struct Reap {
 pub struct Reaped {
     /// How many leases were reaped.
     pub reaped: u64,
-    /// The time until the next lease expires, at least zero; `None` if no job is in progress.
+    /// How many jobs had not started by their time to expire, and have failed.
+    pub expired: u64,
+    /// The time until the next lease or waiting job expires, at least zero; `None` if none will.
     pub next_expiry: Option<Duration>,
 }
 
@@ -41,8 +44,8 @@ impl Operation for Reap {
     }
 
     fn interpret(&self, rows: &Rows) -> Result<Reaped, Error> {
-        let ReapRow { reaped, next_ms } = only::<Self>(rows)?;
-        Ok(Reaped { reaped, next_expiry: next_ms.map(from_ms) })
+        let ReapRow { reaped, expired, next_ms } = only::<Self>(rows)?;
+        Ok(Reaped { reaped, expired, next_expiry: next_ms.map(from_ms) })
     }
 }
 
@@ -50,6 +53,7 @@ columns! {
     /// The result of a reap.
     pub struct ReapRow {
         pub reaped: u64,
+        pub expired: u64,
         pub next_ms: Option<i64>,
     }
 }

@@ -1,7 +1,7 @@
--- Soft-fails expired leases, oldest first. Returns when the next one ends. Deletes the frontiers of lines that are no longer used.
--- Locks: the expired jobs, then the unused frontiers, skipping locked rows of both.
+-- Soft-fails expired leases, oldest first, and fails jobs that have not started by their time to expire. Returns when the next of both is due. Deletes the frontiers of lines that are no longer used.
+-- Locks: the jobs with expired leases, then those that were to start by now, then the unused frontiers, skipping locked rows of all.
 -- Concurrency: two reapers share the work; a settlement that comes first is applied, and one that comes later is refused. A job that is to be cancelled has failed. Locked jobs do not count against the limit. A frontier is retired first, so that claims raise it anew, and deleted an hour later if its line is still empty: a claim that began before it was retired has ended by then, and one that began later has raised it.
--- Index: job_line up to the claim frontier of each line; then job (id), one probe per expired job.
+-- Index: job_line up to the claim frontier of each line; then job (id), one probe per expired job; job_expiry up to now. A job that matters to it no more leaves job_expiry.
 -- Cost: grows with the jobs in progress (about 0.3 us each) and the frontiers (about 1 us each), not with the backlog.
 with in_progress as materialized (
   select in_progress.id, in_progress.lease_expires_at
@@ -53,6 +53,24 @@ with in_progress as materialized (
   returning job.id
 ), new_attempt as (
   {add_attempts:lease, pg_catalog.statement_timestamp(), case when cancelled_at is null then 4 else 10 end, worker, 'lease expired' from base_delay}
+), overdue as materialized (
+  select job.id, job.state = 0 and job.attempt = 0 and job.snoozes is null as has_expired
+  from {schema}.job
+  where job.expires_at is not null and job.expires_at <= pg_catalog.statement_timestamp() and job.state <> 1
+  order by job.expires_at
+  limit $1::pg_catalog.int8
+  for no key update skip locked
+), ended as (
+  update {schema}.job
+  set expires_at = null, state = 3, verdict = 11, reason = 'expired', paused = false, seq = null, run_at = null,
+      ended_at = pg_catalog.statement_timestamp(), failed_at = pg_catalog.statement_timestamp(), reserved_key = {key_if_ended:true}
+  from overdue
+  where job.id = any(array[overdue.id]) and overdue.has_expired
+  returning job.id
+), started as (
+  update {schema}.job set expires_at = null
+  from overdue
+  where job.id = any(array[overdue.id]) and not overdue.has_expired
 ), unused as materialized (
   select frontier.queue_id, frontier.priority, frontier.retired_at
   from {schema}.claim_frontier frontier
@@ -72,5 +90,10 @@ with in_progress as materialized (
   where frontier.queue_id = unused.queue_id and frontier.priority = unused.priority and unused.retired_at is not null
 )
 select (select pg_catalog.count(*) from reaped) as reaped,
-       (select {ms_until:pg_catalog.min(lease_expires_at)} from in_progress where id not in (select id from pick) and lease_expires_at < 'infinity'
-        having pg_catalog.min(lease_expires_at) is not null) as next_ms
+       (select pg_catalog.count(*) from ended) as expired,
+       (select {ms_until:pg_catalog.min(next.at)} from (
+          select lease_expires_at as at from in_progress where id not in (select id from pick) and lease_expires_at < 'infinity'
+          union all
+          (select job.expires_at from {schema}.job where job.expires_at is not null and job.expires_at > pg_catalog.statement_timestamp() order by job.expires_at limit 1)
+        ) next
+        having pg_catalog.min(next.at) is not null) as next_ms

@@ -21,7 +21,7 @@ with item as materialized (
       seq = case when item.state >= 2 or {fails_cancelled} then null when item.verdict = 3 then job.seq when item.delay_ms > 0 then null else {next_position} end,
       run_at = case when item.state = 0 and not {fails_cancelled} and item.delay_ms > 0 then pg_catalog.statement_timestamp() + {interval:item.delay_ms} end,
       retry_count = least(job.retry_count, 2147483646) + (item.verdict = 1)::pg_catalog.int4,
-      attempt = job.attempt - (item.verdict = 9 and job.cancelled_at is null)::pg_catalog.int4,
+      attempt = job.attempt - (item.verdict in (3, 9) and job.cancelled_at is null)::pg_catalog.int4,
       snoozes = case when item.verdict = 9 and job.cancelled_at is null then least(coalesce(job.snoozes, 0), 2147483646) + 1 else job.snoozes end,
       unreadable_since = case item.verdict when 8 then coalesce(job.unreadable_since, pg_catalog.statement_timestamp()) when 3 then job.unreadable_since end,
       reason = case when {fails_cancelled} then job.cancel_reason when item.verdict = 0 then null else coalesce(item.reason, job.reason) end

@@ -243,7 +243,7 @@ mod tests {
             [-1, 0, 3, 9].map(|code| read(code).0),
             [State::Failed, State::Pending, State::Failed, State::Failed]
         );
-        assert_eq!([-1, 0, 10, 11].map(|code| read(code).1), [false, true, true, false]);
+        assert_eq!([-1, 0, 11, 12].map(|code| read(code).1), [false, true, true, false]);
     }
 
     #[test]

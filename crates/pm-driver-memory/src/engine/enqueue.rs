@@ -40,6 +40,8 @@ fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
             max_retries: cells.next(),
             backoff_ms: cells.next().map(delays),
             jitter_percent: cells.next(),
+            expires_at: cells.next().map(|ms| later(now, ms)),
+            timeout_ms: cells.next(),
             ..JobRow::default()
         };
         if keyed {
@@ -255,6 +257,8 @@ impl Work<'_> {
             codec: source.codec,
             backoff_ms: source.backoff_ms,
             jitter_percent: source.jitter_percent,
+            timeout_ms: source.timeout_ms,
+            expires_at: None,
             description: item.description.or(source.description),
             key_until: None,
             payload: None,

@@ -36,6 +36,8 @@ impl Work<'_> {
             codec: Codec::from_code(job.codec),
             created_at: job.created_at,
             run_at: job.run_at,
+            expires_at: job.expires_at,
+            timeout: self.timeout_of(job),
             ended_at: job.ended_at,
             cancelled_at: job.cancelled_at,
             cancel_reason: job.cancel_reason.clone(),
@@ -203,7 +205,7 @@ impl Work<'_> {
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
         (job.unreadable_since, job.snoozes) = (None, None);
-        (job.cancelled_at, job.cancel_reason) = (None, None);
+        (job.cancelled_at, job.cancel_reason, job.expires_at) = (None, None, None);
         (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
         job.reserved_key.clone_from(&old.key);

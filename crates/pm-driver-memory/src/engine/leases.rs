@@ -15,7 +15,10 @@ const REAP: i16 = 4;
 const UNREADABLE: i16 = 8;
 const SNOOZE: i16 = 9;
 pub(super) const CANCEL: i16 = 10;
+const EXPIRE: i16 = 11;
 
+/// The reason of a job that has not started by its time to expire.
+const EXPIRED: &str = "expired";
 /// The reason of a reaped job.
 const LEASE_EXPIRED: &str = "lease expired";
 
@@ -49,8 +52,9 @@ impl Work<'_> {
             job.seq = if keeps_position { job.seq } else { seq };
             job.run_at = delay.filter(|_| state == PENDING).map(|ms| later(now, ms));
             job.retry_count += i32::from(verdict == SOFT_FAIL);
+            job.attempt -= i32::from([RELEASE, SNOOZE].contains(&verdict));
             if verdict == SNOOZE {
-                (job.attempt, job.snoozes) = (job.attempt - 1, Some(job.snoozes.unwrap_or_default() + 1));
+                job.snoozes = Some(job.snoozes.unwrap_or_default() + 1);
             }
             job.unreadable_since = match verdict {
                 UNREADABLE => Some(job.unreadable_since.unwrap_or(now)),
@@ -130,6 +134,8 @@ impl Work<'_> {
 
     pub(super) fn reap(&mut self) {
         let (limit, seed) = (self.args.next::<i64>().unwrap_or_default(), self.args.next::<i64>());
+        // What is reaped here is in progress for the rest of the statement.
+        let overdue = self.overdue(limit as usize);
         let expiring = self.tables.job.values().filter_map(|job| Some((job.lease_expires_at?, job.id)));
         let mut expired: Vec<_> = expiring.filter(|(at, _)| *at <= self.now).collect();
         expired.sort_unstable();
@@ -139,9 +145,39 @@ impl Work<'_> {
         for id in &expired {
             self.reap_job(*id, seed.unwrap_or_default());
         }
+        let ended = self.expire(overdue);
         self.prune_frontiers();
-        let next = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
-        self.add(ReapRow { reaped: expired.len() as u64, next_ms: next.map(|at| ms_until(at, self.now)) });
+        let jobs = || self.tables.job.values();
+        let next_start = jobs().filter_map(|job| job.expires_at).filter(|at| *at > self.now);
+        let next = jobs().filter_map(|job| job.lease_expires_at).chain(next_start).min();
+        let next_ms = next.map(|at| ms_until(at, self.now));
+        self.add(ReapRow { reaped: expired.len() as u64, expired: ended, next_ms });
+    }
+
+    /// Returns the jobs whose time to expire has passed, the earliest first.
+    fn overdue(&self, limit: usize) -> Vec<Uuid> {
+        let is_overdue = |job: &&JobRow| job.state != IN_PROGRESS && job.expires_at.is_some_and(|at| at <= self.now);
+        let overdue = self.tables.job.values().filter(is_overdue);
+        let mut overdue: Vec<_> = overdue.map(|job| (job.expires_at, job.id)).collect();
+        overdue.sort_unstable();
+        overdue.into_iter().map(|(_, id)| id).take(limit).collect()
+    }
+
+    /// Fails those of these jobs that have not started; returns how many.
+    fn expire(&mut self, overdue: Vec<Uuid>) -> u64 {
+        let now = self.now;
+        let mut expired = 0;
+        for id in overdue {
+            let Some(job) = self.tables.job.get_mut(&id) else { continue };
+            if job.state == PENDING && !job.may_start(now) {
+                job.set_state(FAILED, now);
+                (job.verdict, job.reason) = (Some(EXPIRE), Some(EXPIRED.to_owned()));
+                (job.paused, job.seq, job.run_at) = (false, None, None);
+                expired += 1;
+            }
+            job.expires_at = None;
+        }
+        expired
     }
 
     /// Retires the frontiers of unused lines, and deletes those that were retired over an hour ago.
@@ -198,7 +234,10 @@ impl Work<'_> {
                 (job.verdict, job.seq) = (Some(CANCEL), None);
                 job.reason.clone_from(&job.cancel_reason);
             }
-            None => (job.state, job.verdict, job.lease_expires_at) = (PENDING, Some(RELEASE), None),
+            None => {
+                (job.state, job.verdict, job.lease_expires_at) = (PENDING, Some(RELEASE), None);
+                job.attempt -= 1;
+            }
         };
         let released = leased.map(release).count() as u64;
         self.add(released);

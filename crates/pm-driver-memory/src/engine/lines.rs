@@ -6,6 +6,7 @@ use pm_core::op::{Claim, ClaimRow, FetchRow, HeadRow, PollRow, PromoteRow};
 use pm_core::{Codec, LeasedColumns, QueueSettings, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use uuid::Uuid;
 
 impl Work<'_> {
@@ -28,8 +29,12 @@ impl Work<'_> {
                 continue;
             }
             let in_line = |job: &&JobRow| (job.queue_id, job.priority) == (*queue_id, *priority);
-            let ready =
-                self.tables.job.values().filter(in_line).filter(|job| job.is_ready() && job.seq > Some(*cursor));
+            let ready = self
+                .tables
+                .job
+                .values()
+                .filter(in_line)
+                .filter(|job| job.is_ready() && job.seq > Some(*cursor) && job.may_start(self.now));
             let mut line: Vec<_> = ready.map(|job| (job.seq, job.id)).collect();
             line.sort_unstable();
             line.truncate(limit - selected.len().min(limit));
@@ -94,6 +99,12 @@ impl Work<'_> {
         job.unreadable_since.map(|since| ms_until(self.now, since))
     }
 
+    /// Returns how long an attempt of the job may take.
+    pub(super) fn timeout_of(&self, job: &JobRow) -> Option<Duration> {
+        let of_queue = || self.tables.queue.get(&job.queue_id)?.settings.timeout;
+        job.timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())).or_else(of_queue)
+    }
+
     fn leased_columns(&self, job: JobRow) -> LeasedColumns {
         LeasedColumns {
             priority: job.priority,
@@ -101,6 +112,7 @@ impl Work<'_> {
             attempt: job.attempt.unsigned_abs(),
             retry_count: job.retry_count.unsigned_abs(),
             snoozes: job.snoozes.map(i32::unsigned_abs),
+            timeout: self.timeout_of(&job),
             created_at: job.created_at,
             codec: Codec::from_code(job.codec),
             payload: self.tables.payload_of(&job),
@@ -114,7 +126,8 @@ impl Work<'_> {
         let Some(job) = self.tables.job.get(&id) else { return };
         let Some(queue) = self.tables.queue.get(&job.queue_id) else { return };
         let is_due = job.seq.is_some() || job.run_at.is_some_and(|at| at <= self.now);
-        if job.state != PENDING || job.paused || queue.paused || queue.name.is_none() || !is_due {
+        let may_start = is_due && job.may_start(self.now);
+        if job.state != PENDING || job.paused || queue.paused || queue.name.is_none() || !may_start {
             return;
         }
         let of_queue = FetchRow {
@@ -152,6 +165,9 @@ impl Work<'_> {
         let (names, idle_ms): (Vec<String>, Option<i64>) = (self.args.all(), self.args.next());
         let (due_ms, now) = (self.due_ms(None), self.now);
         let expiry = self.tables.job.values().filter_map(|job| job.lease_expires_at).min();
+        let overdue =
+            self.tables.job.values().filter(|job| job.state != IN_PROGRESS).filter_map(|job| job.expires_at).min();
+        let expiry = expiry.into_iter().chain(overdue).min();
         let expiry_ms = expiry.map(|at| ms_until(at, now));
         let tick = self.tables.schedule.values().filter_map(|schedule| schedule.next_tick).min();
         let tick_ms = tick.map(|at| ms_until(at, now));

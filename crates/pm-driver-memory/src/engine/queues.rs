@@ -1,6 +1,6 @@
 //! Changing, listing and measuring queues; notifications.
 
-use super::tables::{FAILED, FINISHED, IN_PROGRESS, QueueRow, retries};
+use super::tables::{FAILED, FINISHED, IN_PROGRESS, JobRow, QueueRow, retries};
 use super::{Work, later, ms_until, taken};
 use pm_core::Failure;
 use pm_core::op::{self, ActivityRow, DeletedQueues, PrunedPage, QueueHealthRow, Resumed, TableSize};
@@ -105,7 +105,11 @@ impl Work<'_> {
             }
             let due = jobs().filter(|job| job.is_waiting()).filter_map(|job| job.run_at).filter(|at| *at <= now);
             let oldest = heads.into_values().map(|(_, created_at)| created_at).chain(due).min();
-            let ended = |state| jobs().filter(|job| job.state == state && job.ended_at > Some(since)).count() as u64;
+            let is_counted = |job: &JobRow| job.state == FINISHED || job.cancelled_at.is_none();
+            let ended = |state| {
+                let ended = jobs().filter(|job| job.state == state && job.ended_at > Some(since) && is_counted(job));
+                ended.count() as u64
+            };
             ActivityRow {
                 queue: queue.name.clone().unwrap_or_default(),
                 oldest_waiting: oldest.map(|at| Duration::from_millis(ms_until(now, at).unsigned_abs())),
@@ -167,6 +171,8 @@ impl Work<'_> {
         settings.backoff = retry.overrides().on(&settings.backoff);
         let retain_ms: Option<i64> = self.args.next();
         settings.retain = retain_ms.map_or(settings.retain, |retain| (retain >= 0).then(|| ms(retain)));
+        let timeout_ms: Option<i64> = self.args.next();
+        settings.timeout = timeout_ms.map_or(settings.timeout, |timeout| (timeout >= 0).then(|| ms(timeout)));
         let settings = settings.clone();
         self.add(settings);
     }

@@ -57,7 +57,9 @@ pub struct JobRow {
     pub key_until: Option<Timestamp>,
     pub unreadable_since: Option<Timestamp>,
     pub cancelled_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
     pub payload_id: Option<i64>,
+    pub timeout_ms: Option<i64>,
     pub lease: Option<i64>,
     pub queue_id: i32,
     pub priority: i32,
@@ -138,6 +140,11 @@ impl JobRow {
     /// Returns whether the job waits for its due time.
     pub(crate) fn is_waiting(&self) -> bool {
         self.seq.is_none() && self.run_at.is_some() && !self.paused
+    }
+
+    /// Returns whether the job may start: its time to expire has not come, or it has started before.
+    pub(crate) fn may_start(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|at| at > now) || self.attempt > 0 || self.snoozes.is_some()
     }
 
     /// Returns whether the job is in a line and not in progress.

@@ -3,6 +3,7 @@
 use crate::JobAck;
 use pm_core::{Codec, TakenJob, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A claimed job: its payload, its metadata and its ack.
@@ -34,6 +35,11 @@ pub struct PendingMetadata {
     pub max_retries: u32,
     /// How often a handler has [put it off](JobAck::snooze) since then.
     pub snoozes: u32,
+    /// How long this attempt may take, by the job's options or its queue's setting; `None` for any time. [`Queue::run`]
+    /// sees to it; in a loop of your own you do. The lease is extended for 30 s more than this at most.
+    ///
+    /// [`Queue::run`]: crate::Queue::run
+    pub timeout: Option<Duration>,
     /// When it was enqueued, by the database's clock.
     pub created_at: Timestamp,
     /// How the payload is encoded.
@@ -62,6 +68,7 @@ impl<T> PendingJob<T> {
             retry_count: columns.retry_count,
             max_retries,
             snoozes: columns.snoozes.unwrap_or_default(),
+            timeout: columns.timeout,
             created_at: columns.created_at,
             codec: columns.codec,
             description: columns.description,

@@ -17,6 +17,7 @@ const FINISHED: i16 = 2;
 const RELEASE: i16 = 3;
 const SNOOZE: i16 = 9;
 const CANCEL: i16 = 10;
+const EXPIRE: i16 = 11;
 
 /// One statement, and the tables before it.
 pub(super) struct Step<'a> {
@@ -203,13 +204,15 @@ impl Auditor {
         self.applied.insert((old.id, leases[index].1, verdict));
         let retries = i32::from(verdict == 1);
         let is_cancelled = verdict != 0 && old.cancelled_at.is_some();
-        let snoozed =
-            (verdict == SNOOZE && !is_cancelled).then(|| (old.attempt - 1, Some(old.snoozes.unwrap_or_default() + 1)));
+        let is_undone = [RELEASE, SNOOZE].contains(&verdict) && !is_cancelled;
+        let is_snoozed = is_undone && verdict == SNOOZE;
+        let snoozes = if is_snoozed { Some(old.snoozes.unwrap_or_default() + 1) } else { old.snoozes };
+        let counted = (old.attempt - i32::from(is_undone), snoozes);
         if old.state != IN_PROGRESS {
             Some("exactly one ending: the lease had ended already")
         } else if new.retry_count != old.retry_count + retries {
             Some("the retry count is wrong")
-        } else if snoozed.unwrap_or((old.attempt, old.snoozes)) != (new.attempt, new.snoozes) {
+        } else if counted != (new.attempt, new.snoozes) {
             Some("the attempts or the snoozes are wrong")
         } else if is_cancelled {
             wrong_end_of_cancelled(new)
@@ -225,6 +228,9 @@ impl Auditor {
     }
 
     fn wrong_reap(&mut self, step: &Step<'_>, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        if old.state != IN_PROGRESS {
+            return step.wrong_expiry(old, new);
+        }
         self.tally.reaped += 1;
         let claimed_at = old.lease.and_then(|lease| self.claimed_at.get(&lease));
         let max_retries = step.before.queue.get(&old.queue_id).map_or(0, |queue| queue.settings.backoff.max_retries());
@@ -250,7 +256,10 @@ impl Step<'_> {
     fn wrong_claim(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let queue = self.before.queue.get(&old.queue_id);
         let is_due = old.seq.is_some() || old.run_at <= Some(self.now);
-        if old.state != PENDING || new.state != IN_PROGRESS || new.attempt != old.attempt + 1 {
+        let never_started = old.attempt == 0 && old.snoozes.is_none();
+        if never_started && old.expires_at.is_some_and(|at| at <= self.now) {
+            Some("a job that should have started by now")
+        } else if old.state != PENDING || new.state != IN_PROGRESS || new.attempt != old.attempt + 1 {
             Some("a job that was not pending")
         } else if queue.is_none_or(|queue| queue.paused || queue.name.is_none()) || old.paused || !is_due {
             Some("a job that is paused, or not due")
@@ -258,6 +267,19 @@ impl Step<'_> {
             Some("a lease that is not new")
         } else {
             None
+        }
+    }
+
+    /// Judges what a reap does to a job that is not in progress: its time to expire has passed.
+    fn wrong_expiry(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let has_expired = old.state == PENDING && old.attempt == 0 && old.snoozes.is_none();
+        let forgotten = JobRow { expires_at: None, ..old.clone() };
+        if old.expires_at.is_none_or(|at| at > self.now) || new.expires_at.is_some() {
+            Some("a job that has not expired")
+        } else if has_expired {
+            (new.state != 3 || new.verdict != Some(EXPIRE)).then_some("an expired job goes on")
+        } else {
+            (forgotten != *new).then_some("a job that has started expires")
         }
     }
 
@@ -289,7 +311,7 @@ impl Step<'_> {
         if old.cancelled_at.is_some() {
             return wrong_end_of_cancelled(new);
         }
-        let is_same = (new.seq, new.retry_count, new.attempt) == (old.seq, old.retry_count, old.attempt);
+        let is_same = (new.seq, new.retry_count, new.attempt) == (old.seq, old.retry_count, old.attempt - 1);
         (old.state != IN_PROGRESS || new.state != PENDING || !is_meant || !is_same).then_some("not this claim's")
     }
 

@@ -64,6 +64,12 @@ pub(crate) struct AddArgs {
     /// Start no earlier than this long from now, like 10m
     #[arg(long = "in", value_name = "TIME", value_parser = parse_duration, conflicts_with = "at")]
     delay: Option<Duration>,
+    /// It has failed if no worker has started it within this time, like 1h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    expires_in: Option<Duration>,
+    /// How long an attempt may take, instead of the queue's timeout
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
     /// Add it paused: it waits until its queue is resumed
     #[arg(long)]
     paused: bool,
@@ -118,6 +124,7 @@ impl AddArgs {
         options.description = self.description.clone();
         options.key = self.key.clone();
         options.run_at = self.at.map(RunAt::At).or(self.delay.map(RunAt::In));
+        (options.expires_in, options.timeout) = (self.expires_in, self.timeout);
         if self.paused { options.initial_state(InitialState::Paused) } else { options }
     }
 }

@@ -298,6 +298,8 @@ pub(super) mod tests {
             attempt: 1,
             retry_count: 0,
             snoozes: 0,
+            expires_at: None,
+            timeout: None,
             cancelled_at: None,
             cancel_reason: None,
             max_retries: 8,

@@ -76,7 +76,7 @@ pub(crate) struct WorkArgs {
     /// Exit codes that fail a job permanently, like 65,100-110, or `all` (except 75)
     #[arg(long, value_name = "CODES", default_value = "", hide_default_value = true, value_parser = parse_hard_codes)]
     hard_codes: HardCodes,
-    /// How long a command may run
+    /// How long a command may run, unless its job or the queue has a timeout
     #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
     timeout: Option<Duration>,
     /// How long running commands may continue after a signal to stop
@@ -228,6 +228,7 @@ async fn run_job(
     settling: &AtomicU64,
 ) -> Result<Worked, CommandError> {
     let (id, attempt) = (job.id(), job.metadata().attempt);
+    let timeout = job.metadata().timeout.or(args.timeout);
     let (payload, ack) = job.into_parts();
     let worked =
         |result, code, reason| Worked { id: id.to_string(), attempt, result, code, reason, is_result_lost: false };
@@ -238,7 +239,7 @@ async fn run_job(
             stop.set(tokio::select! {
                 _ = orders.wait_for(|order| *order == Order::Terminate) => None,
                 () = cancelled => Some(Stopped::Cancelled),
-                () = sleep(args.timeout.unwrap_or_default()), if args.timeout.is_some() => Some(Stopped::TimedOut),
+                () = sleep(timeout.unwrap_or_default()), if timeout.is_some() => Some(Stopped::TimedOut),
             });
         };
         let mut ended = pin!(program.run(id, attempt, payload.bytes, terminate));
@@ -252,7 +253,7 @@ async fn run_job(
         // However it is settled, a cancelled job has failed, with the reason of whoever cancelled it.
         (None, Some(Stopped::Cancelled)) => (ack.release(), worked("cancelled", None, None)),
         (None, Some(Stopped::TimedOut)) => {
-            let reason = format!("timed out after {}", show_duration(args.timeout.unwrap_or_default()));
+            let reason = format!("timed out after {}", show_duration(timeout.unwrap_or_default()));
             (ack.soft_fail(&reason), worked("soft_failed", None, Some(reason)))
         }
         (None, None) => {

@@ -9,6 +9,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// For how long after its timeout the lease of a job is still extended, so that the handler can end.
+const TIMEOUT_GRACE: Duration = Duration::from_secs(30);
+
 /// A leased job.
 #[derive(Debug, Clone)]
 pub(super) struct Leased {
@@ -16,6 +19,8 @@ pub(super) struct Leased {
     unreadable_for: Option<Duration>,
     backoff: Arc<Backoff>,
     length: Duration,
+    /// How long the attempt may take.
+    timeout: Option<Duration>,
     /// Until when no other worker can have the job.
     trusted_until: Instant,
     /// When the lease has certainly ended, by this worker's clock, however late the server began it.
@@ -66,6 +71,7 @@ impl Leased {
             unreadable_for: job.unreadable_for,
             backoff,
             length,
+            timeout: job.columns.timeout,
             trusted_until: sent_at + trusted_for(length),
             ends_at: now + length,
             heartbeat_until: None,
@@ -197,7 +203,8 @@ impl Leases {
         let mut is_trusted = false;
         self.change(lease, |leased| {
             leased.started = true;
-            leased.heartbeat_until = heartbeat.map(|most| now + most);
+            let timeout = leased.timeout.map_or(Duration::MAX, |timeout| timeout.saturating_add(TIMEOUT_GRACE));
+            leased.heartbeat_until = heartbeat.map(|most| now + most.min(timeout));
             is_trusted = leased.is_trusted(now);
         });
         is_trusted

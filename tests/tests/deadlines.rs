@@ -1,0 +1,142 @@
+//! Jobs that must start within some time, and attempts that may take only so long.
+
+use futures_util::FutureExt;
+use pm_driver_tokio_postgres::{
+    Ending, EnqueueOptions, ErrorKind, InitialState, JobContext, Outcome, RunAt, RunOptions, Schedule, SettingsChange,
+    State, StreamOptions,
+};
+use pm_tests::{Fixture, TIMEOUT, eventually, next, unattended, within};
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn expiring() -> EnqueueOptions {
+    EnqueueOptions::default().expires_in(HOUR)
+}
+
+/// Lets the time of all jobs to expire pass.
+fn pass(fixture: &Fixture) {
+    fixture.database.execute("update pm.job set expires_at = now() where expires_at is not null").unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_no_worker_has_started_in_time_fails_and_frees_its_key() {
+    let fixture = Fixture::new().await;
+    let waits =
+        [expiring().key("k"), expiring().run_at(RunAt::In(HOUR / 2)), expiring().initial_state(InitialState::Paused)];
+    let mut ids = Vec::new();
+    for options in waits {
+        ids.push(fixture.put_with(1, options).await);
+    }
+    let patient = fixture.put(2).await;
+    assert!(fixture.job(ids[0]).await.expires_at.is_some());
+    assert_eq!(fixture.queue.reap().await.unwrap().0, 0, "it is not time");
+    pass(&fixture);
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended().reaper(false));
+    let ack = next(&mut jobs).await.into_parts().1;
+    drop(jobs);
+    assert_eq!(ack.id(), patient, "an expired job is not handed out, even before it is found to have failed");
+    assert!(fixture.queue.fetch_job::<u64>(ids[0]).await.unwrap().is_none());
+    fixture.queue.reap().await.unwrap();
+    for id in &ids {
+        let job = fixture.job(*id).await;
+        assert_eq!((job.state, job.reason.as_deref(), job.attempt), (State::Failed, Some("expired"), 0));
+    }
+    assert_eq!(fixture.state(fixture.put_with(3, expiring().key("k")).await).await, State::Pending);
+    assert_eq!(fixture.queue.restart_jobs(&ids[1..], false).await.unwrap(), 2);
+    assert_eq!(fixture.job(ids[1]).await.expires_at, None, "a restarted job has all the time");
+    ack.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_has_started_does_not_expire_while_it_is_retried() {
+    let fixture = Fixture::with(SettingsChange::new().backoff(vec![HOUR])).await;
+    let (failed, snoozed) = (fixture.put_with(1, expiring()).await, fixture.put_with(2, expiring()).await);
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    next(&mut jobs).await.into_parts().1.soft_fail("later").await.unwrap();
+    next(&mut jobs).await.into_parts().1.snooze(HOUR).await.unwrap();
+    pass(&fixture);
+    fixture.queue.reap().await.unwrap();
+    for id in [failed, snoozed] {
+        let job = fixture.job(id).await;
+        assert_eq!((job.state, job.expires_at), (State::Pending, None));
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_was_claimed_and_released_may_still_expire() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put_with(1, expiring()).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    next(&mut jobs).await.into_parts().1.release().await.unwrap();
+    drop(jobs);
+    assert_eq!(fixture.job(id).await.attempt, 0, "a release undoes the attempt");
+    pass(&fixture);
+    fixture.queue.reap().await.unwrap();
+    assert_eq!(fixture.state(id).await, State::Failed);
+}
+
+/// A stream finds an expired job by itself: it polls, and learns when the next one expires.
+#[tokio::test]
+async fn a_stream_fails_expired_jobs_by_itself() {
+    let fixture = Fixture::new().await;
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", StreamOptions::default());
+    let id = fixture.put_with(1, EnqueueOptions::default().expires_in(Duration::from_millis(300))).await;
+    let drive = async { drop(next(&mut jobs).await) };
+    let expires = eventually("it expires", TIMEOUT, async || fixture.state(id).await == State::Failed);
+    tokio::select! {
+        () = drive => panic!("a paused queue hands out no job"),
+        () = expires => {}
+    }
+}
+
+#[tokio::test]
+async fn the_timeout_of_a_job_precedes_that_of_its_queue_and_that_of_the_runner() {
+    async fn sleep(_: u64, _: JobContext) -> Result<Outcome, String> {
+        tokio::time::sleep(HOUR).await;
+        Ok(Outcome::Done)
+    }
+    let quick = Some(Duration::from_millis(200));
+    let fixture = Fixture::with(SettingsChange::new().max_retries(0).timeout(quick)).await;
+    let of_queue = fixture.put(1).await;
+    let own = fixture.put_with(2, EnqueueOptions::default().timeout(Duration::from_millis(300))).await;
+    assert_eq!(fixture.job(of_queue).await.timeout, quick);
+    let grace = Duration::from_millis(50);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let options = RunOptions::new().timeout(HOUR).grace(grace).stop_when(stopped.map(|_| ()), grace);
+    let ended = async {
+        let both = async || fixture.jobs_in(State::Failed) == 2;
+        eventually("both time out", TIMEOUT, both).await;
+        drop(stop);
+    };
+    let (result, ()) =
+        within("the end", async { tokio::join!(fixture.queue.run("tasks", options, sleep), ended) }).await;
+    result.unwrap();
+    assert_eq!(fixture.reason(of_queue).await, "timed out after 200ms");
+    assert_eq!(fixture.reason(own).await, "timed out after 300ms");
+    let attempts = fixture.queue.attempts(own).await.unwrap();
+    assert_eq!(attempts[0].ending, Ending::SoftFail);
+}
+
+#[tokio::test]
+async fn bad_deadlines_are_refused() {
+    let fixture = Fixture::new().await;
+    let options = EnqueueOptions::default;
+    for options in [
+        options().expires_in(Duration::ZERO),
+        options().expires_in(Duration::MAX),
+        options().expires_in(HOUR).run_at(RunAt::In(HOUR * 2)),
+        options().timeout(Duration::ZERO),
+        options().timeout(Duration::MAX),
+    ] {
+        let error = fixture.queue.enqueue("tasks", 1u64, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    let zero = SettingsChange::new().timeout(Some(Duration::ZERO));
+    let error = fixture.queue.set_queue_settings("tasks", zero).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("timeout"), "{error}");
+    let schedule = Schedule::new("tasks", "* * * * *").options(expiring());
+    let error = fixture.queue.set_schedule("s", schedule, 1u64).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("queue"), "{error}");
+}
