@@ -110,6 +110,7 @@ fn settings() -> ClaimRow {
         lease_ms: Some(1_200_000),
         retries: RetryColumns { max_retries: Some(10), backoff_ms, jitter_percent: Some(10) },
         due_ms: None,
+        claimed_at: Some(Timestamp::from_unix_us(1_700_000_001_000_000)),
         job: None,
     }
 }
@@ -122,6 +123,7 @@ fn job(number: usize) -> ClaimRow {
         lease_ms: None,
         retries: RetryColumns::default(),
         due_ms: None,
+        claimed_at: None,
         job: Some(LeasedColumns {
             priority: 0,
             seq: 1 + number as i64,

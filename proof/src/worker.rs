@@ -201,7 +201,11 @@ impl Scenario {
         while let Some(event) = self.worker.poll_event() {
             let request_id = match &event {
                 WorkerEvent::Settled { request_id, .. } | WorkerEvent::Extended { request_id, .. } => *request_id,
-                WorkerEvent::LeaseLost(_) | WorkerEvent::CancelRequested(_) | WorkerEvent::Failed(_) => continue,
+                WorkerEvent::LeaseLost(_)
+                | WorkerEvent::CancelRequested(_)
+                | WorkerEvent::Failed(_)
+                | WorkerEvent::Claimed { .. }
+                | WorkerEvent::Reaped(_) => continue,
             };
             assert!(self.finished.insert(request_id), "two outcomes: {event:?}");
             self.waiting.remove(&request_id);

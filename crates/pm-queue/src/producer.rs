@@ -1,5 +1,6 @@
 //! Enqueues, which a task of the queue gathers into batches.
 
+use crate::observe::{EnqueueActivity, Note};
 use crate::sending::{Driven, Link, Outcomes, Shared, State, Task, add_waker};
 use crate::worker::LocalWorkers;
 use crate::{Error, ErrorKind};
@@ -16,6 +17,8 @@ pub(crate) struct ProducerWaiters {
     closing: bool,
     closers: Vec<Waker>,
     workers: Arc<LocalWorkers>,
+    /// What is needed for the observer, if there is one.
+    activity: Option<EnqueueActivity>,
 }
 
 impl Driven for Producer {
@@ -25,6 +28,9 @@ impl Driven for Producer {
         while let Some(event) = state.machine.poll_event() {
             match event {
                 ProducerEvent::Enqueued { request_id, outcome } => {
+                    if let Some(activity) = &mut state.waiters.activity {
+                        activity.enqueued(request_id, &outcome);
+                    }
                     state.waiters.outcomes.deliver(request_id, outcome, wake);
                 }
                 ProducerEvent::Ready { queue, priority } => {
@@ -34,12 +40,17 @@ impl Driven for Producer {
         }
     }
 
+    fn take_notes(state: &mut State<Self>) -> Vec<Note> {
+        state.waiters.activity.as_mut().map(EnqueueActivity::take_notes).unwrap_or_default()
+    }
+
     fn is_finished(state: &State<Self>, _now: Instant) -> bool {
         state.waiters.closing && state.machine.is_empty()
     }
 
     fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
         state.waiters.outcomes.end(wake);
+        state.waiters.activity.iter_mut().for_each(EnqueueActivity::abandon);
         wake.append(&mut state.waiters.closers);
     }
 }
@@ -54,6 +65,7 @@ impl ProducerHandle {
             closing: false,
             closers: Vec::new(),
             workers: workers.clone(),
+            activity: link.observing.is_on().then(EnqueueActivity::default),
         };
         let producer = Producer::new(link.catalog.schema());
         let producer = match link.driver.room().pipelined_enqueues {
@@ -75,11 +87,22 @@ impl ProducerHandle {
         now: Instant,
     ) -> Result<impl Future<Output = Result<Enqueued, Error>> + use<>, Error> {
         let refuses = job.options.on_conflict == OnConflict::Refuse;
-        let start = |state: &mut State<Producer>| match behind_keyed {
-            _ if state.waiters.closing => Err(Error::closed()),
-            _ if state.has_ended => Err(Error::no_task()),
-            true => Ok(state.machine.enqueue_behind_keyed(job, now)),
-            false => Ok(state.machine.enqueue(job, now)),
+        let start = |state: &mut State<Producer>| {
+            if state.waiters.closing {
+                return Err(Error::closed());
+            }
+            if state.has_ended {
+                return Err(Error::no_task());
+            }
+            let observed = state.waiters.activity.as_mut().map(|activity| (activity, job.queue.clone()));
+            let request_id = match behind_keyed {
+                true => state.machine.enqueue_behind_keyed(job, now),
+                false => state.machine.enqueue(job, now),
+            };
+            if let Some((activity, queue)) = observed {
+                activity.enqueue(request_id, queue);
+            }
+            Ok(request_id)
         };
         let outcome = self.0.request(|waiters| &mut waiters.outcomes, start)?;
         Ok(async move {

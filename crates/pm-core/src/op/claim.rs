@@ -42,12 +42,14 @@ pub struct LineCursor {
 }
 
 /// The jobs that a claim leased, and the settings of their queues.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClaimReply {
     /// The settings of each queue; a queue that was deleted is missing.
     pub queues: Vec<QueueReading>,
     /// The time until the next waiting job of any queue is due, at least zero; `None` if no job waits.
     pub next_due: Option<Duration>,
+    /// When the statement began, by the database's clock; `None` if none of the queues exists any more.
+    pub claimed_at: Option<Timestamp>,
     /// The jobs, in the order of the lines and of their positions.
     pub jobs: Vec<ClaimedJob>,
 }
@@ -92,14 +94,15 @@ impl Operation for Claim {
     }
 
     fn interpret(&self, rows: &Rows) -> Result<ClaimReply, Error> {
-        let mut reply = ClaimReply { queues: Vec::new(), next_due: None, jobs: Vec::with_capacity(rows.len()) };
+        let mut reply = ClaimReply { jobs: Vec::with_capacity(rows.len()), ..ClaimReply::default() };
         for row in each::<Self>(rows) {
-            let ClaimRow { id, queue_id, paused, lease_ms, retries, due_ms, job } = row?;
+            let ClaimRow { id, queue_id, paused, lease_ms, retries, due_ms, claimed_at, job } = row?;
             match (id, paused, lease_ms, job) {
                 (None, Some(paused), Some(lease_ms), _) => {
                     let backoff = retries.of_queue().ok_or_else(|| odd::<Self>("a queue without settings"))?;
                     reply.queues.push(QueueReading { queue_id, paused, lease: from_ms(lease_ms), backoff });
                     reply.next_due = due_ms.map(from_ms);
+                    reply.claimed_at = claimed_at;
                 }
                 (Some(id), _, unreadable_ms, Some(columns)) => {
                     let lease = Lease { job: id, number: self.lease };
@@ -127,6 +130,7 @@ columns! {
         pub lease_ms: Option<i64>,
         pub retries: RetryColumns,
         pub due_ms: Option<i64>,
+        pub claimed_at: Option<Timestamp>,
         pub job: Option<LeasedColumns>,
     }
 }

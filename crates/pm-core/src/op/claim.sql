@@ -4,7 +4,7 @@
 -- Index: job_line from the cursor of each line, without a sort; then the rows by ctid; job_wait for the next due time.
 -- Cost: independent of the backlog; grows with the jobs in progress between the cursor and the first ready job.
 -- Bound: it stops at the job whose payload completes 16 MiB; the jobs after it are only locked, until this statement ends.
--- Reply: one row per queue (id null) with its settings, then one row per job with its own overrides. In the row of a job, lease_ms is for how long its payload has been unreadable.
+-- Reply: one row per queue (id null) with its settings and the time of the claim, then one row per job with its own overrides. In the row of a job, lease_ms is for how long its payload has been unreadable.
 with line as materialized (
   select line.queue_id, line.priority, line.cursor
   from unnest($1::pg_catalog.int4[], $2::pg_catalog.int4[], $3::pg_catalog.int8[]) with ordinality as line(queue_id, priority, cursor, ordinal)
@@ -43,9 +43,10 @@ select null::pg_catalog.uuid as id, queue.id as queue_id, queue.paused, queue.le
        (select {ms_until:pg_catalog.min(job.run_at)} from {schema}.job
         where {is_waiting:job} and job.run_at >= coalesce($7::pg_catalog.timestamptz, '-infinity') and job.run_at < 'infinity'
         having pg_catalog.min(job.run_at) is not null) as due_ms,
+       pg_catalog.statement_timestamp() as claimed_at,
        {no_leased_job}
 from {schema}.queue
 where queue.id = any($1::pg_catalog.int4[]) and queue.name is not null
 union all
-select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, null, {leased_columns}
+select id, queue_id, null, unreadable_ms, max_retries, backoff_ms, jitter_percent, null, null, {leased_columns}
 from claimed

@@ -187,6 +187,8 @@ impl Rig {
             WorkerEvent::LeaseLost(lease) => self.lost.push(lease),
             WorkerEvent::CancelRequested(lease) => self.cancelled.push(lease),
             WorkerEvent::Failed(trouble) => self.failed.push(trouble),
+            // Reported only on request.
+            WorkerEvent::Claimed { .. } | WorkerEvent::Reaped(_) => {}
         }
     }
 

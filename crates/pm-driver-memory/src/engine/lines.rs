@@ -52,6 +52,7 @@ impl Work<'_> {
         let followed: BTreeSet<_> =
             queues.iter().filter_map(|id| self.tables.queue.get(id)).map(|queue| queue.id).collect();
         let followed = followed.iter().map(|id| &self.tables.queue[id]).filter(|queue| queue.name.is_some());
+        let now = self.now;
         let settings = |queue: &QueueRow| ClaimRow {
             id: None,
             queue_id: queue.id,
@@ -59,6 +60,7 @@ impl Work<'_> {
             lease_ms: Some(queue.lease_ms()),
             retries: queue.retries(),
             due_ms,
+            claimed_at: Some(now),
             job: None,
         };
         self.add_all(followed.map(settings).collect());
@@ -71,6 +73,7 @@ impl Work<'_> {
                 lease_ms: self.unreadable_ms(&job),
                 retries: job.retries(),
                 due_ms: None,
+                claimed_at: None,
                 job: Some(self.leased_columns(job)),
             });
         }

@@ -1,7 +1,9 @@
 //! How to connect, and how the connections behave.
 
 use super::target::Password;
+use crate::observe::{Observer, Observing};
 use pm_core::SchemaName;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How to connect, and how the connections behave.
@@ -50,6 +52,7 @@ pub struct ConnectOptions {
     pub pooler: bool,
     /// The whole URL, because it may contain a password.
     listener_url: Option<Password>,
+    pub(crate) observing: Observing,
 }
 
 impl Default for ConnectOptions {
@@ -66,6 +69,7 @@ impl Default for ConnectOptions {
             application_name: "pm".to_owned(),
             pooler: false,
             listener_url: None,
+            observing: Observing::default(),
         }
     }
 }
@@ -135,6 +139,12 @@ impl ConnectOptions {
     /// of the server itself.
     pub fn listener_url(mut self, listener_url: impl Into<String>) -> Self {
         self.listener_url = Some(Password(listener_url.into()));
+        self
+    }
+
+    /// Adds an observer, which gets the events of the queue handle (default: none). See [`observe`](crate::observe).
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observing.add(observer);
         self
     }
 

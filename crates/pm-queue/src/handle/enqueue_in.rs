@@ -2,6 +2,7 @@
 
 use super::batches::{MAX_BATCH, pause_after};
 use crate::driver::Executor;
+use crate::observe::{EnqueueOutcome, Event};
 use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, OnConflict, Queue};
 use pm_core::machine::BatchLimits;
@@ -78,13 +79,34 @@ impl Queue {
             call.notify().await
         };
         match enqueueing.await {
-            Ok(()) => Ok(call.enqueued.into_iter().flatten().collect()),
+            Ok(()) => {
+                let enqueued: Vec<_> = call.enqueued.into_iter().flatten().collect();
+                self.observe_enqueued(&queue, &enqueued);
+                Ok(enqueued)
+            }
             // The server has aborted the transaction, or the connection is lost.
             Err(error) if call.has_failed => Err(error),
             Err(refusal) => match call.delete_inserted().await {
                 Ok(()) => Err(refusal),
                 Err(error) => Err(error.after(&refusal)),
             },
+        }
+    }
+}
+
+impl Queue {
+    /// Reports the outcomes of a call in a caller's transaction to the observer, if there is one.
+    fn observe_enqueued(&self, queue: &QueueName, enqueued: &[Enqueued]) {
+        let observing = &self.link().observing;
+        if !observing.is_on() {
+            return;
+        }
+        let mut counts = BTreeMap::new();
+        for one in enqueued {
+            *counts.entry(EnqueueOutcome::of_enqueued(one)).or_insert(0) += 1;
+        }
+        for (outcome, count) in counts {
+            observing.observe(&Event::Enqueued { queue: queue.as_str(), outcome, count });
         }
     }
 }

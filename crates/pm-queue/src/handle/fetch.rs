@@ -1,5 +1,6 @@
 //! Fetching one job by its id.
 
+use crate::observe::Event;
 use crate::sending::Link;
 use crate::worker::Worker;
 use crate::{Error, ErrorKind, JobAck, PendingJob, Queue};
@@ -69,8 +70,12 @@ async fn fetched<T: DeserializeOwned + 'static>(
         let message = format!("fetching job {} took {took:?}, longer than its lease of {length:?}", lease.job);
         return Err(Error::new(ErrorKind::Unavailable, message));
     }
+    let now = link.now();
     let is_running = worker.update(|state| {
-        state.machine.adopt(&taken.job, sent_at, length, &backoff, link.now());
+        state.machine.adopt(&taken.job, sent_at, length, &backoff, now);
+        if !state.has_ended {
+            state.waiters.observe(|activity| activity.start(&taken, now));
+        }
         !state.has_ended
     });
     if !is_running {
@@ -79,11 +84,14 @@ async fn fetched<T: DeserializeOwned + 'static>(
         drop(link.run(ReleaseClaim { lease: lease.number }).await);
         return Err(Error::closed());
     }
-    let columns = &taken.job.columns;
+    let (columns, queue) = (&taken.job.columns, &taken.queue);
+    link.observing.observe(&Event::Claimed { queue, jobs: 1, waited: &[], took: now.since(sent_at) });
+    link.observing.observe(&Event::Started { queue, job: lease.job, attempt: columns.attempt });
     let ack = JobAck::new(worker.clone(), link.clone(), lease, columns.attempt);
     match crate::codec::decode(columns.codec, taken.job.payload().clone()) {
         Ok(payload) => Ok(Some(PendingJob::new(payload, taken, ack))),
         Err(problem) => {
+            link.observing.observe(&Event::PayloadRefused { queue, job: lease.job, attempt: columns.attempt });
             ack.release().detach();
             let message = format!("the payload of job {} cannot be read: {problem}", lease.job);
             Err(Error::new(ErrorKind::Payload, message))

@@ -1,5 +1,6 @@
 //! Maintenance in a process without streams: reap, promote, and all of it step by step.
 
+use crate::observe::Event;
 use crate::sending::CoreEntropy;
 use crate::{Error, ErrorKind, Queue};
 use pm_core::machine::{self, MaintenanceOptions, MaintenanceReport, Request};
@@ -37,10 +38,17 @@ impl Queue {
         loop {
             let reaped = self.execute(Reap { limit: Reap::BATCH, seed: self.random_seed() }).await?;
             total += reaped.reaped;
+            self.observe_reaped(reaped.reaped);
             if reaped.reaped < Reap::BATCH as u64 {
                 self.notify_idle(total).await;
                 return Ok((total, reaped.next_expiry));
             }
+        }
+    }
+
+    fn observe_reaped(&self, count: u64) {
+        if count > 0 {
+            self.link().observing.observe(&Event::Reaped { count });
         }
     }
 
@@ -108,6 +116,7 @@ impl Maintenance {
             let reply = link.send(&request.plan()).await;
             let entropy = &mut CoreEntropy(&*link.randomness);
             let report = self.machine.handle_reply(request, reply, link.now(), entropy)?;
+            self.queue.observe_reaped(report.reaped);
             self.queue.notify_idle(report.ready()).await;
             if report != MaintenanceReport::default() {
                 return Ok(report);

@@ -1,5 +1,6 @@
 //! Starting the workers of streams and of jobs fetched by id.
 
+use crate::observe::Activity;
 use crate::sending::{Shared, Task};
 use crate::worker::{Listening, Worker, WorkerWaiters};
 use crate::{Error, JobStream, Queue, QueueNames, StreamOptions};
@@ -54,10 +55,12 @@ impl Queue {
         let idle_poll = options.listen.then_some(options.idle_poll);
         let channel = Notification::channel(link.catalog.schema());
         let options = options.into_core(names, &self.inner.worker_name, channel, link.statement_timeout);
-        let worker = Shared::new(
-            machine::Worker::new(options, link.now()),
-            WorkerWaiters { idle_poll, ..WorkerWaiters::default() },
-        );
+        let mut machine = machine::Worker::new(options, link.now());
+        let activity = link.observing.is_on().then(Activity::default);
+        if activity.is_some() {
+            machine.report_activity();
+        }
+        let worker = Shared::new(machine, WorkerWaiters { idle_poll, activity, ..WorkerWaiters::default() });
         self.inner.workers.add(&worker);
         if self.inner.closed.load(Ordering::Acquire) {
             // The queue was closed after the caller's check, perhaps before this worker was in the list.

@@ -4,6 +4,7 @@ use super::gates::Gates;
 use super::order::{Order, turn_timeout};
 use crate::ConnectOptions;
 use crate::driver::{Driver, Executor};
+use crate::observe::{Event, Observing};
 use crate::runtime::{Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::{Entropy, Trouble};
@@ -24,6 +25,8 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
 const MAX_TRIES: u32 = 3;
 /// A repeatable statement is only sent again if the connection was lost within this time.
 const RESEND_WITHIN: Duration = Duration::from_secs(1);
+/// After this many failures in a row there is an outage: a single one may be a restart.
+const OUTAGE_FAILURES: u32 = 2;
 
 pub(crate) struct Link {
     pub(crate) driver: Arc<dyn Driver>,
@@ -32,6 +35,7 @@ pub(crate) struct Link {
     pub(crate) catalog: Catalog,
     pub(crate) statement_timeout: Duration,
     pub(crate) lock_timeout: Duration,
+    pub(crate) observing: Observing,
     /// The encoding of the database, once a statement has needed it.
     encoding: OnceLock<String>,
     gates: Gates,
@@ -48,6 +52,8 @@ struct HealthCounters {
     /// The total number of replies that were lost, or came from a read-only server.
     lost_servers: AtomicU32,
     last: Mutex<Option<String>>,
+    /// When the outage began that was reported last, if it has not healed. Only with an observer.
+    outage: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -66,6 +72,7 @@ impl Link {
             catalog,
             statement_timeout: options.statement_timeout,
             lock_timeout: options.lock_timeout,
+            observing: options.observing.clone(),
             encoding: OnceLock::new(),
             order: Order::default(),
             counters: HealthCounters::default(),
@@ -78,10 +85,10 @@ impl Link {
 
     /// Sends a plan and waits for its rows, a little longer than the server's statement timeout.
     pub(crate) async fn send(&self, plan: &Plan<'_>) -> Result<Rows, Failure> {
-        let class = plan.statement.class();
+        let (class, begin) = (plan.statement.class(), self.begin_if_observed());
         let entered =
             self.gates.enter(class, self.reply_timeout(), |reply_timeout| self.runtime.sleep(reply_timeout)).await;
-        let _permit = entered?;
+        let _permit = entered.inspect_err(|_| self.observe_statement(plan.statement, begin, false))?;
         let mut reply = self.send_by(&*self.driver, plan).await;
         if reply.as_ref().is_err_and(Failure::is_unstorable) && plan.has_uncommon_text() {
             let encoding = self.encoding(&*self.driver).await;
@@ -95,7 +102,35 @@ impl Link {
             reply = Err(self.explain(failure.clone(), plan.statement).await);
         }
         self.record(plan.statement, &reply);
+        self.observe_statement(plan.statement, begin, reply.is_ok());
         reply
+    }
+
+    /// Returns the time, if there is an observer.
+    fn begin_if_observed(&self) -> Option<Instant> {
+        self.observing.is_on().then(|| self.now())
+    }
+
+    /// Reports a statement that began at `begin` to the observer, and whether an outage began or healed.
+    fn observe_statement(&self, statement: StatementId, begin: Option<Instant>, ok: bool) {
+        let Some(begin) = begin else { return };
+        let now = self.now();
+        self.observing.observe(&Event::Statement { name: statement.name(), took: now.since(begin), ok });
+        let (failures, why) = self.health();
+        let mut outage = self.counters.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        match *outage {
+            None if failures >= OUTAGE_FAILURES => {
+                *outage = Some(now);
+                drop(outage);
+                self.observing.observe(&Event::OutageBegan { why: why.as_deref().unwrap_or_default() });
+            }
+            Some(since) if failures == 0 => {
+                *outage = None;
+                drop(outage);
+                self.observing.observe(&Event::OutageHealed { lasted: now.since(since) });
+            }
+            _ => {}
+        }
     }
 
     /// Adds to the failure of a refused statement which privileges the role lacks, if that can be determined.
@@ -201,12 +236,18 @@ impl Link {
             true => plan.fitted_texts(self.encoding(executor).await?),
             false => None,
         };
-        let statement = self.catalog.statement_in_transaction(plan.statement);
+        let (id, statement) = (plan.statement, self.catalog.statement_in_transaction(plan.statement));
+        let begin = self.begin_if_observed();
         let reply = match &fitted {
             Some(fitted) => self.send_as(executor, statement, &fitted.plan(&plan)).await,
             None => self.send_as(executor, statement, &plan).await,
         };
         drop(plan);
+        if let Some(begin) = begin {
+            // A transaction's connection is the caller's: its failures are no outage of pm's.
+            let took = self.now().since(begin);
+            self.observing.observe(&Event::Statement { name: id.name(), took, ok: reply.is_ok() });
+        }
         match reply {
             Ok(rows) => operation.interpret(&rows).map_err(Trouble::Refused),
             Err(failure) => Err(trouble(&operation, failure)),

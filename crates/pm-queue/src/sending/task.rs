@@ -2,6 +2,7 @@
 
 use super::link::{CoreEntropy, Link};
 use crate::driver::BoxFuture;
+use crate::observe::Note;
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
 use pm_core::machine::{Machine, Request};
@@ -18,6 +19,9 @@ pub(crate) trait Driven: Machine<Request: Send + 'static> + Send + Sized + 'stat
 
     /// Hands the machine's events to the waiters and adds the wakers to call to `wake`.
     fn dispatch(state: &mut State<Self>, now: Instant, wake: &mut Vec<Waker>);
+
+    /// Returns the events for the observer since the last call; none without an observer.
+    fn take_notes(state: &mut State<Self>) -> Vec<Note>;
 
     /// Returns whether the task may end.
     fn is_finished(state: &State<Self>, now: Instant) -> bool;
@@ -80,6 +84,8 @@ pub(crate) struct Task<M: Driven> {
     in_flight: FuturesUnordered<BoxFuture<'static, Reply<M::Request>>>,
     timer: Option<(Instant, BoxFuture<'static, ()>)>,
     gathering: Gathering,
+    /// Events for the observer, which are reported when the lock is released.
+    notes: Vec<Note>,
 }
 
 /// The longest timer that is set: the runtime's timers may stop while the computer is suspended, our clock does not.
@@ -108,6 +114,7 @@ impl<M: Driven> Task<M> {
             in_flight: FuturesUnordered::new(),
             timer: None,
             gathering: Gathering::default(),
+            notes: Vec::new(),
         };
         link.runtime.spawn(Box::pin(task));
     }
@@ -134,6 +141,7 @@ impl<M: Driven> Task<M> {
         }
         self.gathering = Gathering { yields: yields + 1, idle_yields: idle_yields + 1, updates: state.updates };
         M::dispatch(&mut state, self.link.now(), wake);
+        self.notes.extend(M::take_notes(&mut state));
         true
     }
 
@@ -155,6 +163,7 @@ impl<M: Driven> Task<M> {
             sent = true;
         }
         M::dispatch(&mut state, now, wake);
+        self.notes.extend(M::take_notes(&mut state));
         if !sent && self.in_flight.is_empty() && M::is_finished(&state, now) {
             return None;
         }
@@ -162,6 +171,12 @@ impl<M: Driven> Task<M> {
         // After `finished_at` the task only waits for replies; a timer in the past would expire again and again.
         let deadlines = [deadline, M::finished_at(&state).filter(|at| *at > now)];
         Some((sent, deadlines.into_iter().flatten().min()))
+    }
+
+    /// Reports the events for the observer, and wakes the tasks that wait for outcomes.
+    fn report_and_wake(&mut self, wake: Vec<Waker>) {
+        self.notes.drain(..).for_each(|note| note.report(&self.link.observing));
+        wake.into_iter().for_each(Waker::wake);
     }
 
     /// Polls the timer; returns whether it has expired.
@@ -193,14 +208,14 @@ impl<M: Driven> Future for Task<M> {
             task.receive_replies(cx);
             let mut wake = Vec::new();
             if task.gathers(&mut wake) {
-                wake.into_iter().for_each(Waker::wake);
+                task.report_and_wake(wake);
                 // The woken tasks may need this very CPU.
                 std::thread::yield_now();
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             let step = task.step(cx, &mut wake);
-            wake.into_iter().for_each(Waker::wake);
+            task.report_and_wake(wake);
             let Some((sent, deadline)) = step else { return Poll::Ready(()) };
             if !sent && !task.timer_expires(deadline, cx) {
                 return Poll::Pending;
@@ -217,7 +232,8 @@ impl<M: Driven> Drop for Task<M> {
             let mut state = self.shared.lock();
             state.has_ended = true;
             M::abandon(&mut state, &mut wake);
+            self.notes.extend(M::take_notes(&mut state));
         }
-        wake.into_iter().for_each(Waker::wake);
+        self.report_and_wake(wake);
     }
 }

@@ -1,6 +1,7 @@
 //! Acks: what a handler holds of a job, and what dropping it does.
 
-use super::waiters::Worker;
+use super::waiters::{Worker, report_activity};
+use crate::observe::SettleOutcome;
 use crate::sending::{Link, Outcome, add_waker};
 use pm_core::machine::{self, Trouble};
 use pm_core::{Lease, Reason, Verdict};
@@ -115,11 +116,21 @@ impl JobAck {
             |waiters| &mut waiters.settled,
             |state| {
                 wakers = state.waiters.watchers.remove(&lease).unwrap_or_default();
-                state.check_running(now)?;
-                Ok(state.machine.settle(lease, verdict, now, random))
+                if let Err(ended) = state.check_running(now) {
+                    state.waiters.observe(|activity| activity.end(&lease, SettleOutcome::NotStored, now));
+                    return Err(ended);
+                }
+                let is_observed = state.waiters.activity.is_some();
+                let item = is_observed.then(|| state.machine.settlement(lease, verdict.clone(), random)).flatten();
+                let request_id = state.machine.settle(lease, verdict, now, random);
+                state.waiters.observe(|activity| activity.settle(&lease, request_id, item.as_ref(), now));
+                Ok(request_id)
             },
         );
         wakers.into_iter().for_each(std::task::Waker::wake);
+        if outcome.is_err() {
+            report_activity(&self.worker, &self.link);
+        }
         outcome
     }
 }
@@ -135,12 +146,14 @@ impl Drop for JobAck {
         match self.state {
             AckState::Settled => {}
             AckState::InTransaction | AckState::Left => {
-                let lease = self.lease;
+                let (lease, now) = (self.lease, self.link.now());
                 let wakers = self.worker.update(|state| {
                     state.machine.forget(&lease);
+                    state.waiters.observe(|activity| activity.end(&lease, SettleOutcome::Left, now));
                     state.waiters.watchers.remove(&lease).unwrap_or_default()
                 });
                 wakers.into_iter().for_each(std::task::Waker::wake);
+                report_activity(&self.worker, &self.link);
             }
             AckState::Live => {
                 let verdict = match self.unreadable.take() {

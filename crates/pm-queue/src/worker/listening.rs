@@ -1,6 +1,7 @@
 //! The listener for notifications, one for each queue handle and its clones.
 
 use crate::driver::{BoxFuture, Listener};
+use crate::observe::Event;
 use crate::sending::Link;
 use crate::worker::LocalWorkers;
 use futures_util::future::{Either, select};
@@ -104,11 +105,12 @@ impl ListenerTask {
     /// Passes notifications to the workers until the connection is lost or no worker needs the listener.
     async fn forward(&self, mut listener: Box<dyn Listener>) {
         self.listening.set(ListenerState::Connected);
+        self.link.observing.observe(&Event::ListenerConnected {});
         // Jobs added before this moment are found by polling.
         self.with_workers(|workers| workers.set_listening(true, self.link.now()));
         let mut check: BoxFuture<'_, ()> = self.link.runtime.sleep(CHECK_INTERVAL);
         let lost_servers = self.link.lost_servers();
-        loop {
+        let is_lost = loop {
             match select(listener.next(), check).await {
                 Either::Left((Ok(payload), rest)) => {
                     check = rest;
@@ -116,12 +118,16 @@ impl ListenerTask {
                         self.with_workers(|workers| workers.handle_notification(notification, self.link.now()));
                     }
                 }
-                Either::Left((Err(_), _)) => break,
+                Either::Left((Err(_), _)) => break true,
                 // A server that stopped without closing its connections sends nothing here; failing statements reveal
                 // it.
-                Either::Right(_) if !self.is_needed() || self.link.lost_servers() != lost_servers => break,
+                Either::Right(_) if self.link.lost_servers() != lost_servers => break true,
+                Either::Right(_) if !self.is_needed() => break false,
                 Either::Right(_) => check = self.link.runtime.sleep(CHECK_INTERVAL),
             }
+        };
+        if is_lost {
+            self.link.observing.observe(&Event::ListenerLost {});
         }
         self.listening.set(ListenerState::Connecting);
         self.with_workers(|workers| workers.set_listening(false, self.link.now()));

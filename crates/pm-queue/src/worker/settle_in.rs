@@ -1,8 +1,10 @@
 //! Settling a job inside a caller's transaction.
 
 use super::ack::{AckState, JobAck};
+use super::waiters::report_activity;
 use crate::Error;
 use crate::driver::Executor;
+use crate::observe::SettleOutcome;
 use crate::sending::State;
 use futures_util::future::select;
 use pm_core::machine::Worker;
@@ -169,9 +171,11 @@ impl<'a> Settlement<'a> {
         self.ack.state = AckState::Settled;
         let wakers = self.ack.worker.update(|state| {
             state.machine.handle_settled_in_transaction(&item, now);
+            state.waiters.observe(|activity| activity.end(&lease, SettleOutcome::of(&item), now));
             state.waiters.watchers.remove(&lease).unwrap_or_default()
         });
         wakers.into_iter().for_each(Waker::wake);
+        report_activity(&self.ack.worker, &self.ack.link);
     }
 
     fn item(&self, verdict: Verdict) -> Option<SettleItem> {

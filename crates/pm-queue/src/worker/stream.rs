@@ -1,5 +1,6 @@
 //! The stream of jobs that a worker gets.
 
+use crate::observe::Event;
 use crate::sending::Link;
 use crate::worker::{JobAck, LocalWorkers, PendingJob, Worker};
 use crate::{Error, ErrorKind};
@@ -77,7 +78,10 @@ impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
                 return Poll::Ready(Some(Err(trouble.into())));
             }
             match state.machine.next_job(now) {
-                Some(taken) => taken,
+                Some(taken) => {
+                    state.waiters.observe(|activity| activity.start(&taken, now));
+                    taken
+                }
                 None if state.has_ended || state.machine.is_draining() => return Poll::Ready(None),
                 None => {
                     state.waiters.stream = Some(cx.waker().clone());
@@ -88,6 +92,8 @@ impl<T: DeserializeOwned + 'static> Stream for JobStream<T> {
                 }
             }
         };
+        let (queue, job, attempt) = (&taken.queue, taken.job.lease.job, taken.job.columns.attempt);
+        link.observing.observe(&Event::Started { queue, job, attempt });
         Poll::Ready(Some(decoded(taken, worker, link)))
     }
 }
@@ -103,6 +109,8 @@ fn decoded<T: DeserializeOwned + 'static>(
     match crate::codec::decode(job.columns.codec, job.payload().clone()) {
         Ok(payload) => Ok(PendingJob::new(payload, taken, ack)),
         Err(problem) => {
+            let (queue, id, attempt) = (&taken.queue, job.lease.job, job.columns.attempt);
+            link.observing.observe(&Event::PayloadRefused { queue, job: id, attempt });
             let message = format!("the payload of job {} cannot be read: {problem}", job.lease.job);
             let ack = ack.of_unreadable(Reason::new(&message));
             Err(Error::new(ErrorKind::Payload, message).with_ack(ack))

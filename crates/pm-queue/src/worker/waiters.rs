@@ -1,6 +1,7 @@
 //! What a worker's task shares with streams and acks.
 
-use crate::sending::{Driven, Outcomes, Shared, State};
+use crate::observe::{Activity, Note};
+use crate::sending::{Driven, Link, Outcomes, Shared, State};
 use pm_core::machine::{self, Trouble, WorkerEvent};
 use pm_core::{Error, Instant, Lease};
 use std::collections::{HashMap, VecDeque};
@@ -31,6 +32,8 @@ pub(crate) struct WorkerWaiters {
     /// Whether leases that have expired count as settled.
     pub(crate) closing: bool,
     pub(crate) closers: Vec<Waker>,
+    /// What is needed for the observer, if there is one.
+    pub(crate) activity: Option<Activity>,
 }
 
 impl Driven for machine::Worker {
@@ -41,14 +44,24 @@ impl Driven for machine::Worker {
         while let Some(event) = machine.poll_event() {
             match event {
                 WorkerEvent::Settled { request_id, outcome } => {
+                    waiters.observe(|activity| activity.settled(request_id, &outcome));
                     waiters.settled.deliver(request_id, outcome, wake);
                 }
                 WorkerEvent::Extended { request_id, outcome } => {
                     waiters.extended.deliver(request_id, outcome, wake);
                 }
-                WorkerEvent::LeaseLost(lease) | WorkerEvent::CancelRequested(lease) => {
-                    wake.extend(waiters.watchers.remove(&lease).unwrap_or_default())
+                WorkerEvent::LeaseLost(lease) => {
+                    waiters.observe(|activity| activity.lose(&lease));
+                    wake.extend(waiters.watchers.remove(&lease).unwrap_or_default());
                 }
+                WorkerEvent::CancelRequested(lease) => {
+                    wake.extend(waiters.watchers.remove(&lease).unwrap_or_default());
+                }
+                WorkerEvent::Claimed { queue, jobs, waited, took } => {
+                    let note = Note::Claimed { queue, jobs: jobs as u64, waited, took };
+                    waiters.observe(|activity| activity.note(note));
+                }
+                WorkerEvent::Reaped(count) => waiters.observe(|activity| activity.note(Note::Reaped { count })),
                 // A stream that is not polled does not need every failure.
                 WorkerEvent::Failed(_) if waiters.errors.len() >= MAX_ERRORS => {}
                 WorkerEvent::Failed(trouble) => waiters.errors.push_back(trouble),
@@ -66,6 +79,10 @@ impl Driven for machine::Worker {
         }
     }
 
+    fn take_notes(state: &mut State<Self>) -> Vec<Note> {
+        state.waiters.activity.as_mut().map(Activity::take_notes).unwrap_or_default()
+    }
+
     fn is_finished(state: &State<Self>, now: Instant) -> bool {
         state.machine.is_drained() || (state.waiters.closing && state.machine.is_drained_or_ended(now))
     }
@@ -77,11 +94,29 @@ impl Driven for machine::Worker {
     fn abandon(state: &mut State<Self>, wake: &mut Vec<Waker>) {
         let waiters = &mut state.waiters;
         waiters.settled.end(wake);
+        waiters.observe(Activity::abandon);
         waiters.extended.end(wake);
         wake.extend(waiters.watchers.drain().flat_map(|(_, wakers)| wakers));
         wake.extend(waiters.stream.take());
         wake.extend(waiters.no_longer_extending.drain(..).map(|(_, waker)| waker));
         wake.append(&mut waiters.closers);
+    }
+}
+
+impl WorkerWaiters {
+    /// Changes what is remembered for the observer, if there is one.
+    pub(crate) fn observe(&mut self, change: impl FnOnce(&mut Activity)) {
+        if let Some(activity) = &mut self.activity {
+            change(activity);
+        }
+    }
+}
+
+/// Reports what a handle has recorded for the observer, if there is one. For changes after which the task may not run.
+pub(crate) fn report_activity(worker: &Worker, link: &Link) {
+    if link.observing.is_on() {
+        let notes = machine::Worker::take_notes(&mut worker.lock());
+        notes.iter().for_each(|note| note.report(&link.observing));
     }
 }
 

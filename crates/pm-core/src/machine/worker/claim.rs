@@ -221,9 +221,10 @@ impl Worker {
     fn apply_claim(&mut self, sent: &SentClaim, reply: ClaimReply, now: Instant, entropy: &mut dyn Entropy) {
         self.claims.lines.handle_claimed(sent, &reply, now);
         self.claims.chore.set(None);
+        let (limit, took) = (sent.claim.limit, now.since(sent.sent_at));
+        self.events.claimed(&reply, &self.queues, took);
         reply.queues.into_iter().for_each(|reading| self.queues.update(reading));
         let has_jobs = !reply.jobs.is_empty();
-        let (limit, took) = (sent.claim.limit, now.since(sent.sent_at));
         let starving = self.claims.waiting && self.claims.buffer.is_empty() && reply.jobs.len() >= limit;
         let (mut in_time, mut late_queue) = (0, None);
         for job in reply.jobs {

@@ -148,7 +148,7 @@ mod tests {
     fn reply(queue_id: i32, positions: impl IntoIterator<Item = i64>) -> ClaimReply {
         let lease = Lease { job: Uuid::nil(), number: 7 };
         let job = |seq| ClaimedJob { queue_id, ..ClaimedJob::for_tests(lease, seq) };
-        ClaimReply { queues: Vec::new(), next_due: None, jobs: positions.into_iter().map(job).collect() }
+        ClaimReply { jobs: positions.into_iter().map(job).collect(), ..ClaimReply::default() }
     }
 
     fn cursors(sent: &SentClaim) -> Vec<(i32, i32, i64)> {

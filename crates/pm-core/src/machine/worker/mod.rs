@@ -132,6 +132,11 @@ impl Worker {
         }
     }
 
+    /// From now on also reports what was claimed and reaped, as [`WorkerEvent::Claimed`] and [`WorkerEvent::Reaped`].
+    pub fn report_activity(&mut self) {
+        self.events.reports_activity = true;
+    }
+
     /// Stops claiming, and releases the jobs that have not started. Started jobs can still be settled.
     pub fn shut_down(&mut self, now: Instant) {
         self.draining = true;
@@ -202,6 +207,7 @@ impl Worker {
     ) {
         match self.maintenance.handle_reply(request, reply, now, entropy) {
             Ok(done) if done.ready() > 0 => {
+                self.events.reaped(done.reaped);
                 self.handle_change(now);
                 self.notify_idle_workers(now);
             }

@@ -1,0 +1,45 @@
+//! Observing a queue: events with plain values, for metrics, traces and logs.
+//!
+//! An [`Observer`] gets an [`Event`] for what a queue handle does and what happens to it. There is none by default, and
+//! then nothing is computed for it. [`ConnectOptions::observer`](crate::ConnectOptions::observer) adds one.
+//!
+//! ```
+//! use pm_queue::observe::{Event, Observer};
+//! use pm_queue::ConnectOptions;
+//! use std::sync::Arc;
+//!
+//! /// Prints which jobs failed for good.
+//! struct Failures;
+//!
+//! impl Observer for Failures {
+//!     fn observe(&self, event: &Event<'_>) {
+//!         if let Event::Settled { queue, job, outcome, .. } = event
+//!             && outcome.name() == "failed"
+//!         {
+//!             eprintln!("job {job} of queue {queue} failed");
+//!         }
+//!     }
+//! }
+//!
+//! let options = ConnectOptions::default().observer(Arc::new(Failures));
+//! ```
+
+mod activity;
+mod event;
+mod observing;
+
+pub(crate) use activity::{Activity, EnqueueActivity, Note};
+pub use event::{EnqueueOutcome, Event, SettleOutcome};
+pub(crate) use observing::Observing;
+
+/// Gets the events of a queue handle and its clones.
+///
+/// It is called at once, by the task or the thread in which something happened, never while a lock of pm is held.
+/// Events of different tasks may arrive at the same time and in any order.
+pub trait Observer: Send + Sync {
+    /// Handles an event.
+    ///
+    /// It delays the queue, so it should take microseconds and must not block. A panic is caught and has no effect,
+    /// unless the program is built with `panic = "abort"`.
+    fn observe(&self, event: &Event<'_>);
+}
