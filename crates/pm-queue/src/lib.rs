@@ -17,7 +17,7 @@
 //! | look at jobs | [`JobFilter`], [`JobMetadata`], [`State`], [`Ending`], [`AttemptRecord`], [`Timestamp`], [`Head`]; [`IdSuffix`] |
 //! | change jobs | [`BulkAction`], [`Precondition`], [`BulkReport`], [`Change`] |
 //! | set up queues | [`QueueName`], [`QueueSettings`], [`SettingsChange`]; [`SchemaName`], [`SCHEMA_VERSION`], [`migration_script`]; [`RoleKind`], [`grant_script`] |
-//! | observe | [`observe::Observer`], [`observe::Event`] |
+//! | observe | [`observe::Observer`], [`observe::Event`]; [`metrics::Metrics`] |
 //! | operate | [`Stats`], [`QueueStats`], [`QueueSummary`], [`QueueActivity`], [`TableSize`], [`Count`]; [`Finding`], [`Check`], [`Remedy`]; [`Maintenance`], [`MaintenanceReport`], [`Pruning`] |
 
 mod codec;
@@ -25,6 +25,7 @@ pub mod connecting;
 pub mod driver;
 mod error;
 mod handle;
+pub mod metrics;
 pub mod observe;
 mod producer;
 mod runner;
