@@ -21,6 +21,7 @@ mod process_one;
 mod redact;
 mod render;
 mod sandbox;
+mod serving;
 mod stop;
 mod text;
 

@@ -1,9 +1,10 @@
 //! `pm reap`
 
-use crate::context::Context;
+use crate::context::{Context, options};
 use crate::duration::parse_duration;
 use crate::error::CommandError;
 use crate::render::{Value, jobs};
+use crate::serving::ServeArgs;
 use crate::stop::Stop;
 use pm_driver_tokio_postgres::{ErrorKind, MaintenanceReport};
 use std::time::{Duration, Instant};
@@ -19,17 +20,22 @@ const ERROR_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// Example:
 ///   pm reap
-///   pm reap --prune-every 1h
+///   pm reap --prune-every 1h --metrics 127.0.0.1:9187
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ReapArgs {
     /// How often to delete ended jobs past their queue's retention
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     prune_every: Duration,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), CommandError> {
-    let queue = context.connect().await?;
+    let settings = context.settings()?;
+    let (metrics, options) = args.serve.observed(options(&settings));
+    let queue = context.connect_with(options).await?;
+    let _serving = args.serve.start(&queue, metrics).await?;
     let mut stop = Stop::listen()?;
     context.output.message("Reaping, promoting, firing schedules and pruning; Ctrl-C stops it.");
     let mut maintenance = queue.maintenance(Some(args.prune_every));

@@ -21,6 +21,7 @@ mod progress;
 mod queues;
 mod schedules;
 mod screen;
+mod serving;
 mod stats;
 mod support;
 mod terminal;

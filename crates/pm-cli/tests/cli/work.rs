@@ -1,5 +1,6 @@
 //! `pm work`
 
+use crate::serving::{free_address, probe};
 use crate::support::Fixture;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -437,15 +438,6 @@ fn a_command_that_takes_longer_than_its_timeout_is_ended_and_its_job_soft_fails(
     assert!(refused.status == 2 && refused.stderr.contains("longer than zero"), "{}", refused.stderr);
 }
 
-fn probe(address: &str, path: &str) -> String {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: pm\r\n\r\n").as_bytes()).unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
-    response.split(' ').nth(1).unwrap().to_owned()
-}
-
 #[test]
 fn an_outage_is_reported_and_does_not_prevent_a_worker_from_stopping() {
     let mut server = pm_sandbox::Server::start_with(pm_sandbox::ServerOptions::default().durable(true)).unwrap();
@@ -456,14 +448,13 @@ fn an_outage_is_reported_and_does_not_prevent_a_worker_from_stopping() {
     };
     pm(&["db", "migrate"]);
     pm(&["queue", "create", "mail"]);
-    // The port is free again, unless another process takes it at this moment.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     let mut command = home.command();
     command.env("PM_DATABASE_URL", server.url()).args(["work", "mail", "--ndjson", "--health", &address, "--"]);
     let mut working = Working::start(command.args(["sh", "-c", "echo > \"$HOME/began\"; sleep 1000"]));
     pm(&["job", "add", "mail", "1"]);
     await_file(&home.path().join("began"));
-    assert_eq!(["/live", "/ready", "/else"].map(|path| probe(&address, path)), ["200", "200", "404"]);
+    assert_eq!(["/healthz", "/readyz", "/else"].map(|path| probe(&address, path)), ["200", "200", "404"]);
 
     let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
     let mut next_line = || {
@@ -473,10 +464,10 @@ fn an_outage_is_reported_and_does_not_prevent_a_worker_from_stopping() {
     };
     server.kill();
     assert!(next_line().starts_with("The database is unreachable"));
-    assert_eq!(["/live", "/ready"].map(|path| probe(&address, path)), ["200", "503"]);
+    assert_eq!(["/healthz", "/readyz"].map(|path| probe(&address, path)), ["200", "503"]);
     server.restart().unwrap();
     assert!(next_line().starts_with("The database is reachable again after"));
-    assert_eq!(probe(&address, "/ready"), "200");
+    assert_eq!(probe(&address, "/readyz"), "200");
 
     server.kill();
     working.terminate();
@@ -491,11 +482,11 @@ fn an_outage_is_reported_and_does_not_prevent_a_worker_from_stopping() {
 #[test]
 fn a_worker_that_can_no_longer_claim_reports_it_and_is_not_ready() {
     let fixture = Fixture::with_queues(&["mail"]);
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     let mut working = work(&fixture, &["--health", &address], "exit 0");
     fixture.add(&["mail", "1"]);
     assert_eq!(working.next()["result"], "finished");
-    assert_eq!(probe(&address, "/ready"), "200");
+    assert_eq!(probe(&address, "/readyz"), "200");
     let refuse = "create function public.refuse() returns trigger language plpgsql as
                   $$ begin raise exception 'no claims today'; end $$;
                   create trigger refuse before update on pm.job execute function public.refuse()";
@@ -504,26 +495,17 @@ fn a_worker_that_can_no_longer_claim_reports_it_and_is_not_ready() {
     let mut stderr = BufReader::new(working.child.stderr.take().unwrap()).lines();
     let line = stderr.next().unwrap().unwrap();
     assert!(line.starts_with("Error: ") && line.contains("no claims today"), "{line}");
-    while probe(&address, "/ready") != "503" {
+    while probe(&address, "/readyz") != "503" {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     fixture.database.execute("drop trigger refuse on pm.job").unwrap();
     assert_eq!(working.next()["result"], "finished", "it claims again");
-    while probe(&address, "/ready") != "200" {
+    while probe(&address, "/readyz") != "200" {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     working.terminate();
     while let Some(Ok(_)) = stderr.next() {}
     assert_eq!(working.child.wait().unwrap().code(), Some(3), "the exit code reports the earlier error");
-}
-
-#[test]
-fn an_address_in_use_is_refused() {
-    let fixture = Fixture::with_queues(&["mail"]);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let ran = fixture.pm(&["work", "mail", "--health", &address, "--", "true"]);
-    ran.assert_refused(3, &["cannot listen on", &address]);
 }
 
 /// As in a container without an init process.

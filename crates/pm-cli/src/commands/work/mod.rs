@@ -3,25 +3,25 @@
 mod command;
 pub(crate) mod guard;
 mod hard_codes;
-mod health;
+mod outage;
 mod tree;
 
 use crate::context::{Context, options};
 use crate::duration::{parse_duration, show_duration};
 use crate::error::CommandError;
 use crate::render::{self, Format, Value};
+use crate::serving::ServeArgs;
 use crate::stop::Stop;
 use command::{Ended, Program, TERMINATION_TIMEOUT};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use guard::Guard;
 use hard_codes::{HardCodes, parse_hard_codes};
-use health::Outage;
+use outage::Outage;
 use pm_core::QueueName;
 use pm_driver_tokio_postgres::{JobStream, PendingJob, Queue, RawPayload, StreamOptions};
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -62,7 +62,7 @@ enum Order {
 ///
 /// Example:
 ///   pm work mail -- ./send-mail
-///   pm work mail --grace 25s --health 0.0.0.0:8080 -- ./send-mail
+///   pm work mail --grace 25s --health 0.0.0.0:8080 --metrics 0.0.0.0:8080 -- ./send-mail
 ///   pm work thumbnails --concurrency 4 --hard-codes 65,100-110 -- convert - -resize 64x64 out.png
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -82,9 +82,8 @@ pub(crate) struct WorkArgs {
     /// How long running commands may continue after a signal to stop
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     grace: Option<Duration>,
-    /// Serve HTTP health checks: GET /live, and GET /ready, which fails while the database is unreachable
-    #[arg(long, value_name = "ADDR:PORT")]
-    health: Option<SocketAddr>,
+    #[command(flatten)]
+    serve: ServeArgs,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, last = true)]
     command: Vec<OsString>,
@@ -112,7 +111,9 @@ struct Worked {
 
 pub(super) async fn run(context: &mut Context, args: &WorkArgs) -> Result<(), CommandError> {
     let settings = context.settings()?;
-    let queue = context.connect_with(options(&settings).connections(2).waiting_connections(2)).await?;
+    let options = options(&settings).connections(2).waiting_connections(2);
+    let (metrics, options) = args.serve.observed(options);
+    let queue = context.connect_with(options).await?;
     // Fails if the queue does not exist; the stream would fail too, but later.
     queue.queue_settings(args.queue.as_str()).await?;
     let program = Program::new(&args.command, args.queue.as_str(), Guard::start()?);
@@ -120,10 +121,7 @@ pub(super) async fn run(context: &mut Context, args: &WorkArgs) -> Result<(), Co
     let stream = StreamOptions::default().prefetch(concurrency).heartbeat(Some(HEARTBEAT));
     let jobs = queue.try_stream_jobs_with::<RawPayload>(args.queue.as_str(), stream);
     let mut stop = Stop::listen()?;
-    tokio::spawn(health::poll(queue.clone()));
-    if let Some(address) = args.health {
-        tokio::spawn(health::serve(health::listen(address).await?, queue.clone()));
-    }
+    let _serving = args.serve.start(&queue, metrics).await?;
     context.output.note(&format!("Working on queue \"{}\"; Ctrl-C stops it.", args.queue));
     work(context, &queue, jobs, &mut stop, &program, args).await
 }
