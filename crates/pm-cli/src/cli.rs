@@ -41,7 +41,10 @@ pub fn run() -> ExitCode {
         return crate::process_one::run();
     }
     match Cli::try_parse() {
-        Ok(cli) => execute(cli),
+        Ok(cli) => {
+            cli.global.start_log();
+            execute(cli)
+        }
         Err(error) => show_parser_output(&error),
     }
 }

@@ -1,6 +1,7 @@
 //! The global options.
 
 use crate::duration::parse_timeout;
+use crate::logging::{self, LogFormat, LogLevel};
 use crate::render::Format;
 use std::time::Duration;
 
@@ -23,9 +24,23 @@ pub(crate) struct GlobalArgs {
     /// Print JSON, one row per line
     #[arg(long, global = true)]
     ndjson: bool,
+    // The possible values would take ten lines in the help of every command.
+    /// Log to stderr: error, warn, info (each job), debug (each claim, settle and enqueue) or trace
+    #[arg(long, global = true, value_name = "LEVEL", hide_possible_values = true)]
+    log: Option<LogLevel>,
+    /// The format of the log: text or json
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    log_format: LogFormat,
 }
 
 impl GlobalArgs {
+    /// Starts the log, if there is to be one.
+    pub(crate) fn start_log(&self) {
+        if let Some(level) = self.log {
+            logging::start(level, self.log_format);
+        }
+    }
+
     /// Returns the requested output format.
     pub(crate) fn format(&self) -> Format {
         match (self.json, self.ndjson) {

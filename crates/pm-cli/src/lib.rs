@@ -16,6 +16,7 @@ mod global;
 mod id;
 mod input;
 mod json;
+mod logging;
 mod path;
 mod process_one;
 mod redact;

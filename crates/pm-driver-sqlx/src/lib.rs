@@ -55,6 +55,7 @@
 //!   passed to [`connect_on`] or [`from_pool_on`]; enable its feature in this crate, because sqlx needs it too. sqlx
 //!   returns connections to a pool in its own small tasks: on tokio inside a tokio runtime, otherwise on smol's global
 //!   executor if that feature is enabled, otherwise on that of async-std.
+//! * `tracing`: spans and events of the crate `tracing`, listed in `docs/observability.md`.
 //! * `tls`: TLS with rustls, controlled by `sslmode` as in libpq. Without it, connections are not encrypted, and an
 //!   `sslmode` that requires encryption is refused.
 

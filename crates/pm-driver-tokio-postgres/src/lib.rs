@@ -47,6 +47,7 @@
 //!
 //! * `tokio` (default), `smol`, `async-std`: the runtimes. A program may use several; see [`connect_on`]. The last two
 //!   need no tokio runtime.
+//! * `tracing`: spans and events of the crate `tracing`, listed in `docs/observability.md`.
 //! * `tls`: TLS with rustls, controlled by `sslmode` as in libpq. Without it, connections are not encrypted, and an
 //!   `sslmode` that requires encryption is refused.
 //! * `deadpool`: `from_pool`, for a deadpool-postgres pool of the caller's.

@@ -15,6 +15,7 @@ mod doctor;
 mod filters;
 mod grants;
 mod jobs;
+mod logging;
 mod next;
 mod payloads;
 mod progress;

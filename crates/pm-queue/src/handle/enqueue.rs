@@ -1,6 +1,7 @@
 //! Enqueueing.
 
 use crate::codec::RawPayload;
+use crate::observe::Span;
 use crate::{EnqueueOptions, Error, Queue};
 use bytes::Bytes;
 use pm_core::machine::Enqueued;
@@ -44,7 +45,10 @@ impl Queue {
     ) -> Result<Enqueued, Error> {
         let job = self.encoded_job(&QueueName::new(queue)?, &payload, options)?;
         drop(payload);
-        self.inner.producer.enqueue(job, false, self.inner.link.now())?.await
+        let span = Span::enqueue(queue);
+        let result = span.run(self.inner.producer.enqueue(job, false, self.inner.link.now())?).await;
+        span.record_enqueued(result.as_ref().map(std::slice::from_ref));
+        result
     }
 
     /// Enqueues many jobs, up to 1,000 in one statement, and returns their outcomes in the order given.
@@ -65,6 +69,17 @@ impl Queue {
         I::IntoIter: Send,
     {
         let queue = QueueName::new(queue)?;
+        let span = Span::enqueue(queue.as_str());
+        let result = span.run(self.enqueue_each(&queue, jobs)).await;
+        span.record_enqueued(result.as_deref());
+        result
+    }
+
+    async fn enqueue_each<T: Serialize, I>(&self, queue: &QueueName, jobs: I) -> Result<Vec<Enqueued>, Error>
+    where
+        I: IntoIterator<Item = (T, EnqueueOptions)>,
+        I::IntoIter: Send,
+    {
         let mut in_flight = VecDeque::new();
         let mut enqueued = Vec::new();
         let mut jobs = jobs.into_iter();
@@ -73,7 +88,7 @@ impl Queue {
             while in_flight.len() < ENCODED_AHEAD
                 && let Some((payload, options)) = jobs.next()
             {
-                let job = self.encoded_job(&queue, &payload, options)?;
+                let job = self.encoded_job(queue, &payload, options)?;
                 drop(payload);
                 if !has_keys && job.options.key.is_some() {
                     // From here on all jobs are sent with the keyed ones. To keep the order, wait for those before.

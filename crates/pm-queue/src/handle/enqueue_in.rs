@@ -2,7 +2,7 @@
 
 use super::batches::{MAX_BATCH, pause_after};
 use crate::driver::Executor;
-use crate::observe::{EnqueueOutcome, Event};
+use crate::observe::{EnqueueOutcome, Event, Span};
 use crate::producer::key_conflict;
 use crate::{EnqueueOptions, Enqueued, Error, ErrorKind, OnConflict, Queue};
 use pm_core::machine::BatchLimits;
@@ -63,7 +63,19 @@ impl Queue {
         jobs: impl IntoIterator<Item = (T, EnqueueOptions)>,
     ) -> Result<Vec<Enqueued>, Error> {
         let queue = QueueName::new(queue)?;
-        let jobs = jobs.into_iter().map(|(payload, options)| self.encoded_job(&queue, &payload, options));
+        let span = Span::enqueue(queue.as_str());
+        let result = span.run(self.enqueue_all_in(transaction, &queue, jobs)).await;
+        span.record_enqueued(result.as_deref());
+        result
+    }
+
+    async fn enqueue_all_in<T: Serialize>(
+        &self,
+        transaction: &dyn Executor,
+        queue: &QueueName,
+        jobs: impl IntoIterator<Item = (T, EnqueueOptions)>,
+    ) -> Result<Vec<Enqueued>, Error> {
+        let jobs = jobs.into_iter().map(|(payload, options)| self.encoded_job(queue, &payload, options));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
         refuse_duplicate_keys(&jobs)?;
         let mut call = Call {
@@ -81,7 +93,7 @@ impl Queue {
         match enqueueing.await {
             Ok(()) => {
                 let enqueued: Vec<_> = call.enqueued.into_iter().flatten().collect();
-                self.observe_enqueued(&queue, &enqueued);
+                self.observe_enqueued(queue, &enqueued);
                 Ok(enqueued)
             }
             // The server has aborted the transaction, or the connection is lost.

@@ -218,6 +218,12 @@ impl SettleOutcome {
         }
     }
 
+    /// Returns whether a settlement was made and changed nothing.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn is_not_applied(self) -> bool {
+        matches!(self, SettleOutcome::LeaseLost | SettleOutcome::NotStored)
+    }
+
     /// Returns the outcome of a settlement that is applied.
     pub(crate) fn of(item: &SettleItem) -> Self {
         match (&item.verdict, item.state) {

@@ -27,10 +27,13 @@
 mod activity;
 mod event;
 mod observing;
+#[cfg_attr(not(feature = "tracing"), path = "no_spans.rs")]
+mod spans;
 
 pub(crate) use activity::{Activity, EnqueueActivity, Note};
 pub use event::{EnqueueOutcome, Event, SettleOutcome};
 pub(crate) use observing::Observing;
+pub(crate) use spans::{Span, observer as tracing_observer};
 
 /// Gets the events of a queue handle and its clones.
 ///

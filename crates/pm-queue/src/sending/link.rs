@@ -4,7 +4,7 @@ use super::gates::Gates;
 use super::order::{Order, turn_timeout};
 use crate::ConnectOptions;
 use crate::driver::{Driver, Executor};
-use crate::observe::{Event, Observing};
+use crate::observe::{Event, Observing, Span, tracing_observer};
 use crate::runtime::{Randomness, Runtime};
 use futures_util::future::{Either, select};
 use pm_core::machine::{Entropy, Trouble};
@@ -64,6 +64,8 @@ impl Link {
         options: &ConnectOptions,
     ) -> Result<Self, Error> {
         let catalog = Catalog::new(&SchemaName::new(&options.schema)?);
+        let mut observing = options.observing.clone();
+        tracing_observer().into_iter().for_each(|observer| observing.add(observer));
         Ok(Link {
             gates: Gates::new(driver.room()),
             driver,
@@ -72,7 +74,7 @@ impl Link {
             catalog,
             statement_timeout: options.statement_timeout,
             lock_timeout: options.lock_timeout,
-            observing: options.observing.clone(),
+            observing,
             encoding: OnceLock::new(),
             order: Order::default(),
             counters: HealthCounters::default(),
@@ -85,6 +87,13 @@ impl Link {
 
     /// Sends a plan and waits for its rows, a little longer than the server's statement timeout.
     pub(crate) async fn send(&self, plan: &Plan<'_>) -> Result<Rows, Failure> {
+        let span = Span::statement(plan);
+        let reply = span.run(self.send_in_span(plan)).await;
+        span.record_ok(reply.is_ok());
+        reply
+    }
+
+    async fn send_in_span(&self, plan: &Plan<'_>) -> Result<Rows, Failure> {
         let (class, begin) = (plan.statement.class(), self.begin_if_observed());
         let entered =
             self.gates.enter(class, self.reply_timeout(), |reply_timeout| self.runtime.sleep(reply_timeout)).await;

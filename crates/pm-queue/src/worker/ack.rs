@@ -1,7 +1,7 @@
 //! Acks: what a handler holds of a job, and what dropping it does.
 
 use super::waiters::{Worker, report_activity};
-use crate::observe::SettleOutcome;
+use crate::observe::{SettleOutcome, Span};
 use crate::sending::{Link, Outcome, add_waker};
 use pm_core::machine::{self, Trouble};
 use pm_core::{Lease, Reason, Verdict};
@@ -25,6 +25,7 @@ pub struct JobAck {
     pub(super) state: AckState,
     /// Why the payload could not be decoded; dropping the ack then settles the job as unreadable.
     unreadable: Option<Reason>,
+    pub(super) span: Span,
 }
 
 /// Decides what dropping an ack does.
@@ -41,8 +42,8 @@ pub(crate) enum AckState {
 }
 
 impl JobAck {
-    pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32) -> Self {
-        JobAck { worker, link, lease, attempt, state: AckState::Live, unreadable: None }
+    pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32, span: Span) -> Self {
+        JobAck { worker, link, lease, attempt, state: AckState::Live, unreadable: None, span }
     }
 
     /// Marks the job's payload as unreadable, for this reason.
@@ -69,6 +70,15 @@ impl JobAck {
     /// Returns whether the job was settled through this ack, by a transaction that has committed.
     pub fn is_settled(&self) -> bool {
         self.state == AckState::Settled
+    }
+
+    /// Returns the span of `tracing` of this attempt, `pm.job`: run the handler in it, with
+    /// [`Instrument`](tracing::Instrument).
+    ///
+    /// It is a span of its own, without parent. It ends when the ack is used or dropped and the handler has ended.
+    #[cfg(feature = "tracing")]
+    pub fn span(&self) -> tracing::Span {
+        self.span.to_tracing()
     }
 
     /// Gives up the ack without settling, and returns the lease; the job stays in progress.
@@ -122,6 +132,9 @@ impl JobAck {
                 }
                 let is_observed = state.waiters.activity.is_some();
                 let item = is_observed.then(|| state.machine.settlement(lease, verdict.clone(), random)).flatten();
+                if let Some(item) = &item {
+                    self.span.record_outcome(SettleOutcome::of(item).name());
+                }
                 let request_id = state.machine.settle(lease, verdict, now, random);
                 state.waiters.observe(|activity| activity.settle(&lease, request_id, item.as_ref(), now));
                 Ok(request_id)
@@ -154,6 +167,7 @@ impl Drop for JobAck {
                 });
                 wakers.into_iter().for_each(std::task::Waker::wake);
                 report_activity(&self.worker, &self.link);
+                self.span.record_outcome(SettleOutcome::Left.name());
             }
             AckState::Live => {
                 let verdict = match self.unreadable.take() {

@@ -87,6 +87,12 @@ impl<T> PendingJob<T> {
         &self.metadata
     }
 
+    /// Returns the span of `tracing` of this attempt; see [`JobAck::span`].
+    #[cfg(feature = "tracing")]
+    pub fn span(&self) -> tracing::Span {
+        self.ack.span()
+    }
+
     /// Returns the payload.
     pub fn payload(&self) -> &T {
         &self.payload

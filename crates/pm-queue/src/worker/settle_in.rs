@@ -168,6 +168,7 @@ impl<'a> Settlement<'a> {
     pub fn committed(mut self) {
         let Some(item) = self.item.take() else { return };
         let (lease, now) = (item.lease, self.ack.link.now());
+        self.ack.span.record_outcome(SettleOutcome::of(&item).name());
         self.ack.state = AckState::Settled;
         let wakers = self.ack.worker.update(|state| {
             state.machine.handle_settled_in_transaction(&item, now);

@@ -1,6 +1,6 @@
 //! The stream of jobs that a worker gets.
 
-use crate::observe::Event;
+use crate::observe::{Event, Span};
 use crate::sending::Link;
 use crate::worker::{JobAck, LocalWorkers, PendingJob, Worker};
 use crate::{Error, ErrorKind};
@@ -105,7 +105,8 @@ fn decoded<T: DeserializeOwned + 'static>(
     link: &Arc<Link>,
 ) -> Result<PendingJob<T>, Error> {
     let job = &taken.job;
-    let ack = JobAck::new(worker.clone(), link.clone(), job.lease, job.columns.attempt);
+    let span = Span::job(&taken.queue, job.lease.job, job.columns.attempt);
+    let ack = JobAck::new(worker.clone(), link.clone(), job.lease, job.columns.attempt, span);
     match crate::codec::decode(job.columns.codec, job.payload().clone()) {
         Ok(payload) => Ok(PendingJob::new(payload, taken, ack)),
         Err(problem) => {
