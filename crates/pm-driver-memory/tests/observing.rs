@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+use futures_channel::oneshot;
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use pm_driver_memory::driver::{BoxFuture, Driver, Executor, Failure, Listener, Rows, Statement, Value};
 use pm_driver_memory::observe::{Event, Observer};
 use pm_driver_memory::runtime::{Randomness, Tokio};
@@ -21,6 +23,25 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Flaky {
     database: Database,
     is_down: AtomicBool,
+    /// Dropping it ends the listener's connection.
+    listener: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+/// A listener whose connection a test can end.
+struct FlakyListener {
+    listener: Box<dyn Listener>,
+    end: oneshot::Receiver<()>,
+}
+
+impl Listener for FlakyListener {
+    fn next(&mut self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(async {
+            match select(self.listener.next(), &mut self.end).await {
+                Either::Left((payload, _)) => payload,
+                Either::Right(_) => Err(Failure::no_reply("the connection is lost")),
+            }
+        })
+    }
 }
 
 impl Flaky {
@@ -41,7 +62,12 @@ impl Driver for Flaky {
     }
 
     fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, Failure>> {
-        self.database.listen(channel)
+        Box::pin(async {
+            let listener = self.database.listen(channel).await?.expect("the database can listen");
+            let (sender, end) = oneshot::channel();
+            *self.listener.lock().unwrap() = Some(sender);
+            Ok(Some(Box::new(FlakyListener { listener, end }) as Box<dyn Listener>))
+        })
     }
 }
 
@@ -122,7 +148,7 @@ impl World {
     async fn new() -> World {
         let time = VirtualTime::new();
         let database = Database::with_clock(time.clone());
-        let driver = Arc::new(Flaky { database, is_down: AtomicBool::new(false) });
+        let driver = Arc::new(Flaky { database, is_down: AtomicBool::new(false), listener: Mutex::default() });
         let log = Arc::new(Log::default());
         let options = ConnectOptions::default().check_schema(false).observer(log.clone());
         let (runtime, randomness) = (Arc::new(time.on(Tokio::current())), Arc::new(Sequence(AtomicU64::new(1))));
@@ -303,12 +329,15 @@ async fn a_payload_that_cannot_be_decoded_is_refused_and_settled() {
 }
 
 #[tokio::test]
-async fn a_listener_reports_that_it_is_connected() {
+async fn a_listener_reports_that_it_is_connected_or_lost() {
     let world = World::new().await;
     let mut jobs = world.queue.try_stream_jobs::<String>("mails");
     world.queue.enqueue("mails", "hello", EnqueueOptions::default()).await.unwrap();
     world.next(&mut jobs).await.into_parts().1.commit().await.unwrap();
     assert!(world.log.take().contains(&"listener connected".to_owned()));
+    drop(world.driver.listener.lock().unwrap().take());
+    assert_eq!(world.until("listener").await, ["listener lost"]);
+    assert_eq!(world.until("listener").await, ["listener connected"]);
 }
 
 #[tokio::test]

@@ -127,7 +127,8 @@ impl JobAck {
             |state| {
                 wakers = state.waiters.watchers.remove(&lease).unwrap_or_default();
                 if let Err(ended) = state.check_running(now) {
-                    state.waiters.observe(|activity| activity.end(&lease, SettleOutcome::NotStored, now));
+                    let outcome = ended.as_ref().map_or(SettleOutcome::NotStored, SettleOutcome::of_trouble);
+                    state.waiters.observe(|activity| activity.end(&lease, outcome, now));
                     return Err(ended);
                 }
                 let is_observed = state.waiters.activity.is_some();
