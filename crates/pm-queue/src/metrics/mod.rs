@@ -48,7 +48,9 @@ struct Counts {
     leases_lost: u64,
     leases_reaped: u64,
     claims: Histogram,
-    up: bool,
+    /// Whether a statement has succeeded.
+    was_up: bool,
+    is_outage: bool,
 }
 
 #[derive(Debug, Default)]
@@ -109,11 +111,11 @@ impl Observer for Metrics {
                 if name == "claim" {
                     counts.claims.record(took);
                 }
-                // In an outage some statements may succeed on another connection; its end is reported.
-                counts.up |= ok;
+                counts.was_up |= ok;
             }
-            Event::OutageBegan { .. } => counts.up = false,
-            Event::OutageHealed { .. } => counts.up = true,
+            // Other statements may succeed while claims fail.
+            Event::OutageBegan { .. } => counts.is_outage = true,
+            Event::OutageHealed { .. } => counts.is_outage = false,
             _ => {}
         }
     }
@@ -135,7 +137,7 @@ impl Counts {
         let up =
             Family { name: "pm_up", kind: Kind::Gauge, help: "Whether the database can be reached (1) or not (0)" };
         text.begin(&up);
-        text.value(&[], u64::from(self.up));
+        text.value(&[], u64::from(self.was_up && !self.is_outage));
         let help = "Always 1; the version of pm is a label";
         text.begin(&Family { name: "pm_build_info", kind: Kind::Gauge, help });
         text.value(&[("version", env!("CARGO_PKG_VERSION"))], 1);

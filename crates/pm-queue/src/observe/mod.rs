@@ -37,8 +37,8 @@ pub(crate) use spans::{Span, observer as tracing_observer};
 
 /// Gets the events of a queue handle and its clones.
 ///
-/// It is called at once, by the task or the thread in which something happened, never while a lock of pm is held.
-/// Events of different tasks may arrive at the same time and in any order.
+/// It is called at once, by the task or the thread in which something happened, and never while a lock is held that
+/// calls of the queue need. Events of different tasks may arrive at the same time and in any order.
 pub trait Observer: Send + Sync {
     /// Handles an event.
     ///

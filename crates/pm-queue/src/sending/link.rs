@@ -125,17 +125,16 @@ impl Link {
         let Some(begin) = begin else { return };
         let now = self.now();
         self.observing.observe(&Event::Statement { name: statement.name(), took: now.since(begin), ok });
-        let (failures, why) = self.health();
+        // Held while the events are observed, so that they come in order. No call of the observer needs it.
         let mut outage = self.counters.outage.lock().unwrap_or_else(PoisonError::into_inner);
         match *outage {
-            None if failures >= OUTAGE_FAILURES => {
+            None if self.failures() >= OUTAGE_FAILURES => {
                 *outage = Some(now);
-                drop(outage);
-                self.observing.observe(&Event::OutageBegan { why: why.as_deref().unwrap_or_default() });
+                let why = self.health().1.unwrap_or_default();
+                self.observing.observe(&Event::OutageBegan { why: &why });
             }
-            Some(since) if failures == 0 => {
+            Some(since) if self.failures() == 0 => {
                 *outage = None;
-                drop(outage);
                 self.observing.observe(&Event::OutageHealed { lasted: now.since(since) });
             }
             _ => {}
@@ -228,8 +227,12 @@ impl Link {
     /// failed if that is larger, and the message of the last such failure.
     pub(crate) fn health(&self) -> (u32, Option<String>) {
         let last = self.counters.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.failures(), last)
+    }
+
+    fn failures(&self) -> u32 {
         let claims = self.counters.claims_in_a_row.load(Ordering::Relaxed);
-        (self.counters.failures_in_a_row.load(Ordering::Relaxed).max(claims), last)
+        self.counters.failures_in_a_row.load(Ordering::Relaxed).max(claims)
     }
 
     /// Runs one operation in a caller's transaction, once.

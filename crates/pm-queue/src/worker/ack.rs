@@ -121,7 +121,7 @@ impl JobAck {
     ) -> Result<Outcome<machine::Worker, ()>, Option<Trouble>> {
         self.state = AckState::Settled;
         let (lease, now, random) = (self.lease, self.link.now(), self.random_for(&verdict));
-        let mut wakers = Vec::new();
+        let (mut wakers, mut applied) = (Vec::new(), None);
         let outcome = self.worker.request(
             |waiters| &mut waiters.settled,
             |state| {
@@ -133,15 +133,16 @@ impl JobAck {
                 }
                 let is_observed = state.waiters.activity.is_some();
                 let item = is_observed.then(|| state.machine.settlement(lease, verdict.clone(), random)).flatten();
-                if let Some(item) = &item {
-                    self.span.record_outcome(SettleOutcome::of(item).name());
-                }
+                applied = item.as_ref().map(SettleOutcome::of);
                 let request_id = state.machine.settle(lease, verdict, now, random);
                 state.waiters.observe(|activity| activity.settle(&lease, request_id, item.as_ref(), now));
                 Ok(request_id)
             },
         );
         wakers.into_iter().for_each(std::task::Waker::wake);
+        if let Some(applied) = applied {
+            self.span.record_outcome(applied.name());
+        }
         if outcome.is_err() {
             report_activity(&self.worker, &self.link);
         }
@@ -160,10 +161,10 @@ impl Drop for JobAck {
         match self.state {
             AckState::Settled => {}
             AckState::InTransaction | AckState::Left => {
-                let (lease, now) = (self.lease, self.link.now());
+                let lease = self.lease;
                 let wakers = self.worker.update(|state| {
                     state.machine.forget(&lease);
-                    state.waiters.observe(|activity| activity.end(&lease, SettleOutcome::Left, now));
+                    state.waiters.observe(|activity| activity.end(&lease, SettleOutcome::Left, self.link.now()));
                     state.waiters.watchers.remove(&lease).unwrap_or_default()
                 });
                 wakers.into_iter().for_each(std::task::Waker::wake);
