@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use futures_util::StreamExt;
-use pm_driver_memory::{Database, EnqueueOptions, JobStream, StreamOptions, Uuid, VirtualTime, queue_on, runtime};
+use pm_driver_memory::{
+    Database, EnqueueOptions, JobStream, RunOptions, StreamOptions, Uuid, VirtualTime, queue_on, runtime,
+};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -134,4 +136,27 @@ async fn trouble_is_reported_as_events() {
         of_job("settlement not applied", id, " outcome=lease_lost"),
     ];
     assert_eq!(warnings, expected);
+}
+
+#[tokio::test]
+async fn the_runner_runs_the_handler_in_the_span_of_its_job() {
+    let subscriber = tracing_subscriber::registry().with(Collecting(Arc::default()));
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let queue = pm_driver_memory::queue();
+    queue.create_queue("mails", false).await.unwrap();
+    queue.enqueue("mails", "hello", EnqueueOptions::default()).await.unwrap();
+    let (sender, mut receiver) = futures_channel::mpsc::unbounded();
+    let running = queue.run("mails", RunOptions::default(), move |_mail: String, _job| {
+        let sender = sender.clone();
+        async move {
+            let span = tracing::Span::current().metadata().map(|metadata| metadata.name());
+            sender.unbounded_send(span).unwrap();
+            Ok::<_, std::io::Error>(())
+        }
+    });
+    let (running, received) = (std::pin::pin!(running), receiver.next());
+    match futures_util::future::select(running, received).await {
+        futures_util::future::Either::Right((span, _)) => assert_eq!(span, Some(Some("pm.job"))),
+        futures_util::future::Either::Left(_) => panic!("the runner ended"),
+    }
 }

@@ -1,5 +1,6 @@
 //! The runner: a loop over a stream that calls a handler for each job and settles the job by what it returns.
 
+use crate::observe::Span;
 use crate::runtime::BoxFuture;
 use crate::sending::Link;
 use crate::worker::{
@@ -416,11 +417,11 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
     {
         let metadata = job.metadata().clone();
         let (payload, ack) = job.into_parts();
-        let (lost, cancelled) = (ack.lost(), ack.cancelled());
+        let (lost, cancelled, span) = (ack.lost(), ack.cancelled(), ack.span.clone());
         let (stop, stopped) = oneshot::channel();
         let (ack, stop_reason) = (Mutex::new(Some(ack)), OnceLock::new());
         let job = Arc::new(RunningJob { metadata, ack, stop_reason, stopped: stopped.shared() });
-        let (task, returned) = self.start(payload, JobContext { job: job.clone() });
+        let (task, returned) = self.start(payload, JobContext { job: job.clone() }, &span);
         let timeout = job.metadata.timeout.or(self.timeout);
         let returned = match select(returned, self.stop_reason(timeout, lost, cancelled)).await {
             Either::Left((returned, _)) => returned.ok(),
@@ -433,11 +434,12 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
         self.settle(&job, returned).await;
     }
 
-    /// Starts the handler of a job. Dropping the first value drops the handler; the second receives what it returns.
+    /// Starts the handler of a job in its span. Dropping the first value drops the handler; the second receives what it returns.
     fn start<T, Running, O, E>(
         self: &Arc<Self>,
         payload: T,
         context: JobContext,
+        span: &Span,
     ) -> (HandlerTask, oneshot::Receiver<Returned>)
     where
         T: Send + 'static,
@@ -447,13 +449,13 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let runner = self.clone();
-        let called = async move {
+        let called = span.run(async move {
             match catch_panic(async { (runner.handler)(payload, context).await }).await {
                 Ok(Ok(outcome)) => Ok(outcome.into()),
                 Ok(Err(error)) => Err(with_causes(&*error.into())),
                 Err(panic) => Err(panic.to_string()),
             }
-        };
+        });
         let (called, abort) = abortable(called);
         let (sender, returned) = oneshot::channel();
         self.link.runtime.spawn(Box::pin(async move {

@@ -25,7 +25,7 @@ pub struct JobAck {
     pub(super) state: AckState,
     /// Why the payload could not be decoded; dropping the ack then settles the job as unreadable.
     unreadable: Option<Reason>,
-    pub(super) span: Span,
+    pub(crate) span: Span,
 }
 
 /// Decides what dropping an ack does.
