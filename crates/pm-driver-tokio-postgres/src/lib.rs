@@ -82,7 +82,12 @@ pub use transaction::InTransaction;
 
 use std::sync::Arc;
 
-// Compiles the program in the README as a doctest.
+// Compiles the programs of these pages as doctests.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../../../docs/handlers.md")]
+struct Handlers;
+
+// The same for the README.
 #[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
