@@ -148,6 +148,7 @@ fn operator_on_jobs(statement: StatementId, rows: &Rows) -> bool {
         StatementId::ListJobs => interpret(ListJobs { filter: JobFilter::default() }, rows),
         StatementId::Job => interpret(Job { id }, rows),
         StatementId::Payload => interpret(Payload { id }, rows),
+        StatementId::JobResult => interpret(JobResult { id }, rows),
         StatementId::ResolveSuffix => {
             let suffix = IdSuffix::new("1").expect("a valid suffix");
             interpret(ResolveSuffix { suffix, newest: None }, rows)

@@ -5,12 +5,13 @@
 
 use pm_core::op::{
     Attempts, CancelJobs, CancelRequests, Claim, DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue,
-    EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs,
-    MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll, Precondition, Promote, PruneJobs, Reap, ReleaseClaim,
-    RestartJobs, Settle, SettleCommits, SettleItem,
+    EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, JobResult, KeyHolder, LineCursor,
+    ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll, Precondition, Promote, PruneJobs, Reap,
+    ReleaseClaim, RestartJobs, Settle, SettleCommits, SettleItem,
 };
 use pm_core::{
-    Catalog, EnqueueOptions, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement, Verdict,
+    Catalog, EnqueueOptions, JsonText, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement,
+    Verdict,
 };
 use pm_driver_tokio_postgres::{ConnectOptions, Uuid};
 use pm_sandbox::Pooler;
@@ -96,6 +97,8 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         leases.iter().map(|lease| SettleItem { lease: *lease, verdict: verdict.clone(), state, delay }).collect()
     };
     let commits = settled(Verdict::Commit, State::Finished, None);
+    let result = JsonText::result("7".to_owned()).expect("it is short");
+    let results = settled(Verdict::CommitWith(result), State::Finished, None);
     let fails = settled(Verdict::SoftFail(Reason::new("again")), State::Pending, Some(1_500));
     let ready = ids(fixture, "state = 0 and seq is not null and retry_count = 0");
     let failed = ids(fixture, "state = 3");
@@ -121,6 +124,7 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("claim of 500 from a cursor", &claim(2_000, 500).plan(), 3_500),
         probe("settle 100: commit", &Settle { items: &commits, passes: false }.plan(), 2_500),
         probe("settle 100 commits", &SettleCommits { items: &commits }.plan(), 2_500),
+        probe("settle 100: results", &Settle { items: &results, passes: false }.plan(), 2_500),
         probe("settle 100: soft fail", &Settle { items: &fails, passes: true }.plan(), 2_800),
         probe("outcome of 100", &Outcome { items: &commits }.plan(), 1_200),
         probe("extend 100", &Extend { leases: leases.clone() }.plan(), 3_000),
@@ -132,6 +136,7 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("key holders of 100", &KeyHolder { jobs: &new }.plan(), 3_200),
         probe("job", &Job { id: one }.plan(), 12),
         probe("payload", &Payload { id: one }.plan(), 12),
+        probe("result", &JobResult { id: one }.plan(), 12),
         probe("attempts", &Attempts { id: failed[0] }.plan(), 12),
         probe("head of a queue", &NextJobs { queue: queue_name("tasks"), limit: 10 }.plan(), 600),
         probe("page of jobs", &page(all.clone()).plan(), 1_300),

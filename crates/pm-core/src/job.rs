@@ -194,6 +194,8 @@ columns! {
         pub reason: Option<String>,
         /// The size of its payload, in bytes.
         pub payload_bytes: u64,
+        /// The size of its result, in bytes as it is stored; `None` if it has none.
+        pub result_bytes: Option<u64>,
         /// The database's time when this was read, to compute relative times.
         pub read_at: Timestamp,
     }

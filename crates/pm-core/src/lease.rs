@@ -1,7 +1,7 @@
 //! Leases, and how they end.
 
-use crate::Error;
 use crate::named::named;
+use crate::{Error, JsonText};
 use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
@@ -42,6 +42,8 @@ pub fn trusted_for(lease: Duration) -> Duration {
 pub enum Verdict {
     /// The job is done.
     Commit,
+    /// The job is done, and this is its result.
+    CommitWith(JsonText),
     /// The attempt failed; the job is retried if retries are left.
     SoftFail(Reason),
     /// The same, but the retry comes after this time, whatever the backoff.
@@ -76,7 +78,7 @@ pub(crate) fn delay_of_unreadable(unreadable_for: Option<Duration>) -> Option<Du
 impl Verdict {
     pub(crate) fn code(&self) -> i16 {
         match self {
-            Verdict::Commit => 0,
+            Verdict::Commit | Verdict::CommitWith(_) => 0,
             Verdict::SoftFail(_) | Verdict::RetryAfter(..) => 1,
             Verdict::HardFail(_) => 2,
             Verdict::Release => 3,
@@ -91,8 +93,12 @@ impl Verdict {
             | Verdict::RetryAfter(reason, _)
             | Verdict::HardFail(reason)
             | Verdict::Unreadable(reason) => Some(&reason.0),
-            Verdict::Commit | Verdict::Release | Verdict::Snooze(_) => None,
+            Verdict::Commit | Verdict::CommitWith(_) | Verdict::Release | Verdict::Snooze(_) => None,
         }
+    }
+
+    pub(crate) fn result(&self) -> Option<&str> {
+        if let Verdict::CommitWith(result) = self { Some(result.as_str()) } else { None }
     }
 }
 

@@ -39,6 +39,7 @@ macro_rules! each_statement {
             ListJobs list_jobs
             Job job
             Payload payload
+            JobResult job_result
             ResolveSuffix resolve_suffix
             Attempts attempts
             NextJobs next_jobs

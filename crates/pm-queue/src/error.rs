@@ -17,7 +17,7 @@ pub struct Error {
     advice: Option<Advice>,
     is_unknown: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    /// The ack of a job that a stream yielded but could not decode.
+    /// The ack of a job that could not be decoded, or whose result was refused.
     ack: Option<Arc<Mutex<Option<JobAck>>>>,
 }
 
@@ -105,10 +105,12 @@ impl Error {
         self
     }
 
-    /// Takes the ack of the job that could not be decoded, out of an error of kind `Payload` that a stream yielded.
+    /// Takes the ack out of an error that has one: of kind `Payload`, which a stream yielded for a job that could not be
+    /// decoded, or of a result that [`JobAck::commit_with`] has refused.
     ///
     /// With it the worker decides how to settle the job. If the ack is not taken, dropping the last clone of the error
-    /// settles the job as [`JobAck::unreadable`] does, so that another worker can try it. Later calls return `None`.
+    /// settles the job: as [`JobAck::unreadable`] does, so that another worker can try it, or with a soft fail that has
+    /// the refusal as its reason. Later calls return `None`.
     pub fn take_ack(&self) -> Option<JobAck> {
         self.ack.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -142,6 +142,9 @@ impl std::fmt::Debug for RunOptions {
 pub enum Outcome {
     /// It is finished.
     Done,
+    /// It is finished with this result, as [`JobAck::commit_with`] does. If the result is larger than 1 MiB, the job
+    /// soft-fails with that as its reason.
+    DoneWith(serde_json::Value),
     /// It soft-fails for this reason, and is retried after the next delay of its backoff, if retries are left.
     Retry(String),
     /// It soft-fails for this reason, and is retried after this time, if retries are left.
@@ -521,6 +524,14 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
         };
         let settling = match outcome {
             Outcome::Done => ack.commit(),
+            Outcome::DoneWith(result) => match ack.commit_with(result).await {
+                // Its ack was not used.
+                Err(refused) => match refused.take_ack() {
+                    Some(ack) => ack.soft_fail(refused.message()),
+                    None => return,
+                },
+                Ok(()) => return,
+            },
             Outcome::Retry(reason) => ack.soft_fail(reason),
             Outcome::RetryAfter(delay, reason) => ack.soft_fail_after(delay, reason),
             Outcome::Snooze(delay) => ack.snooze(delay),

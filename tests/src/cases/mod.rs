@@ -11,6 +11,7 @@ mod jobs;
 mod locks;
 mod outage;
 mod queues;
+mod results;
 mod runner;
 mod schedules;
 mod settlements;
@@ -86,6 +87,9 @@ pub fn all() -> Vec<Case> {
             an_extended_lease_is_not_lost,
             a_lost_lease_is_reported_and_refused,
             a_reaped_job_goes_to_another_worker;
+        results:
+            a_result_is_stored_with_its_commit_until_a_restart,
+            a_result_that_is_refused_leaves_the_ack_to_the_worker;
         runner:
             what_a_handler_returns_settles_its_job,
             a_handler_that_does_not_return_costs_its_job_only,

@@ -73,7 +73,7 @@ impl std::error::Error for Outer {
 
 pub(super) async fn what_a_handler_returns_settles_its_job(harness: Harness) {
     let mut ids = Vec::new();
-    for n in 0..7 {
+    for n in 0..9 {
         ids.push(harness.put_with(n, EnqueueOptions::default().backoff(vec![HOUR])).await);
     }
     let handler = |n: u64, _: JobContext| async move {
@@ -84,6 +84,8 @@ pub(super) async fn what_a_handler_returns_settles_its_job(harness: Harness) {
             3 => Outcome::Snooze(HOUR * 5),
             4 => Outcome::Fail("never".to_owned()),
             5 => Err(Outer("seven".parse::<u8>().unwrap_err()))?,
+            7 => Outcome::DoneWith("done".into()),
+            8 => Outcome::DoneWith("a".repeat(1 << 20).into()),
             _ => panic!("job {n} has a bug"),
         })
     };
@@ -102,6 +104,11 @@ pub(super) async fn what_a_handler_returns_settles_its_job(harness: Harness) {
     let reason = "the answer is no number: invalid digit found in string";
     assert_eq!(seen(&jobs[5]), (State::Pending, 1, Some(reason)), "an error comes with its causes");
     assert_eq!(seen(&jobs[6]), (State::Pending, 1, Some("panicked: job 6 has a bug")));
+    assert_eq!(seen(&jobs[7]), (State::Finished, 0, None));
+    assert_eq!(harness.queue.result(ids[7]).await.unwrap(), Some("done".to_owned()));
+    let too_large = "the result is 1048578 bytes long; at most 1048576 are allowed";
+    assert_eq!(seen(&jobs[8]).1, 1);
+    assert!(jobs[8].reason.as_deref().unwrap().contains(too_large), "{:?}", jobs[8].reason);
 }
 
 /// Handlers that hang, ignore that they should stop, or block their threads cost their own jobs only.

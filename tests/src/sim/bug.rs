@@ -68,11 +68,12 @@ pub enum Bug {
     CancelForgotten,
     CancelOutlivesReap,
     ExpiredClaimed,
+    ResultOfUncommitted,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 49] = [
+    pub const ALL: [(Bug, &'static str); 50] = [
         (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
         (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
@@ -122,6 +123,7 @@ impl Bug {
         (Bug::CancelForgotten, "a settlement does not look whether the job was cancelled"),
         (Bug::CancelOutlivesReap, "a reap does not look whether the job was cancelled"),
         (Bug::ExpiredClaimed, "a claim does not look whether a job has expired"),
+        (Bug::ResultOfUncommitted, "a result is stored with a job that was not committed"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -288,6 +290,11 @@ impl Bug {
             (Bug::SnoozeCounts, StatementId::Settle) => {
                 for job in tables.job.values_mut().filter(changed).filter(|job| job.verdict == Some(9)) {
                     job.attempt += 1;
+                }
+            }
+            (Bug::ResultOfUncommitted, StatementId::Settle) => {
+                for job in tables.job.values_mut().filter(changed).filter(|job| job.verdict != Some(0)) {
+                    job.result = job.lease.map(|lease| lease.to_string());
                 }
             }
             (Bug::EditStrands, StatementId::EditJobs) => {

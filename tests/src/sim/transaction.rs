@@ -74,6 +74,7 @@ async fn settle_inside(process: &Arc<Process>, ack: &mut JobAck) -> bool {
         1 => ack.soft_fail_after_in(&transaction, Duration::from_millis(300), "busy").await,
         2 => ack.hard_fail_in(&transaction, "never").await,
         3 => ack.snooze_in(&transaction, Duration::from_millis(300)).await,
+        4 => ack.commit_with_in(&transaction, lease.number).await,
         _ => ack.commit_in(&transaction).await,
     };
     let Ok(settlement) = settlement else {

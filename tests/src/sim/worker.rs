@@ -158,6 +158,7 @@ async fn settle(process: &Arc<Process>, ack: JobAck, roll: u64) {
         20..24 => (3, ack.release()),
         24..27 => (9, ack.snooze(Duration::from_micros(process.world.below(2 * SECOND)))),
         27..30 => (1, ack.soft_fail_after(Duration::from_micros(process.world.below(2 * SECOND)), "busy")),
+        30..44 => (0, ack.commit_with(lease.number)),
         _ => (0, ack.commit()),
     };
     let timeout_us = match process.world.below(6) {

@@ -6,13 +6,14 @@ use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, BeginQueueDeletion, CancelJobs, CancelRequests, Claim, CopyJob, CountPending, CreateQueue,
     DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend,
-    FetchJob, Job, JobFilter, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle, Outcome,
-    PauseQueue, Payload, Poll, Precondition, Promote, PruneJobs, QueueHealths, Reap, ReleaseClaim, RenameQueue,
-    ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settings, Settle, SettleCommits, SettleItem,
+    FetchJob, Job, JobFilter, JobResult, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle,
+    Outcome, PauseQueue, Payload, Poll, Precondition, Promote, PruneJobs, QueueHealths, Reap, ReleaseClaim,
+    RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settings, Settle, SettleCommits,
+    SettleItem,
 };
 use pm_core::{
-    Codec, EnqueueOptions, IdSuffix, InitialState, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName, Reason,
-    RetryPolicy, RunAt, SettingsChange, State, Timestamp, Verdict, job_id,
+    Codec, EnqueueOptions, IdSuffix, InitialState, JsonText, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName,
+    Reason, RetryPolicy, RunAt, SettingsChange, State, Timestamp, Verdict, job_id,
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -192,6 +193,7 @@ impl<'a> History<'a> {
         let (id, queue_name) = (self.id(job), name(queue));
         self.run(&Job { id }).await?;
         self.run(&Payload { id }).await?;
+        self.run(&JobResult { id }).await?;
         self.run(&Attempts { id }).await?;
         self.run(&ListQueues { name: None }).await?;
         self.run(&Settings { name: queue_name.clone() }).await?;
@@ -228,6 +230,10 @@ impl<'a> History<'a> {
         let mut items: Vec<_> = leases.iter().map(|lease| settled(self.lease(*lease), verdict, None)).collect();
         items.sort_by_key(|item| item.lease);
         items.dedup_by_key(|item| item.lease.job);
+        // Of several jobs one has no result.
+        if verdict == 5 && items.len() > 1 {
+            items[0] = settled(items[0].lease, 0, None);
+        }
         if delay && verdict == 1 {
             items.truncate(1);
             items[0].delay = Some(HALF_MINUTE * 4);
@@ -327,6 +333,10 @@ fn settled(lease: Lease, verdict: u8, delay: Option<Duration>) -> SettleItem {
         1 => (Verdict::SoftFail(Reason::new("later")), State::Pending),
         2 => (Verdict::HardFail(Reason::new("never")), State::Failed),
         3 => (Verdict::Unreadable(Reason::new("what is this?")), State::Pending),
+        5 => {
+            let result = JsonText::result(format!("[\"é\", {}]", lease.number)).expect("it is short");
+            (Verdict::CommitWith(result), State::Finished)
+        }
         4 => (Verdict::Snooze(delay.unwrap_or_default()), State::Pending),
         _ => (Verdict::Release, State::Pending),
     };

@@ -55,7 +55,11 @@ impl Json for JobMetadata {
             ("worker", self.worker.as_deref().into()),
         ])
         .and(Value::named(texts(self)))
-        .and(Value::named([("codec", self.codec.name().into()), ("payload_bytes", Value::number(self.payload_bytes))]))
+        .and(Value::named([
+            ("codec", self.codec.name().into()),
+            ("payload_bytes", Value::number(self.payload_bytes)),
+            ("result_bytes", self.result_bytes.map(Value::number).into()),
+        ]))
     }
 }
 
@@ -119,6 +123,7 @@ impl Show for FullJob {
             ("lease", lease.into()),
             ("ended", job.ended_at.map(time).into()),
             ("cancelled", job.cancelled_at.map(time).into()),
+            ("result_bytes", job.result_bytes.map(Value::number).into()),
             ("cancel_reason", job.cancel_reason.as_deref().filter(|_| !job.state.is_ended()).into()),
         ]);
         let attempts = (!self.attempts.is_empty()).then(|| Value::list(attempts));

@@ -20,6 +20,7 @@ mod next;
 mod payloads;
 mod progress;
 mod queues;
+mod results;
 mod schedules;
 mod screen;
 mod serving;

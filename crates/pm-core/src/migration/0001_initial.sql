@@ -37,6 +37,7 @@ create sequence {schema}.job_seq;
 -- programs have written.
 -- unreadable_since is when a worker first could not decode the payload; null once a lease has ended in another way than
 -- by this or by a release.
+-- result is JSON in ASCII, of a commit; null for all other jobs.
 create table {schema}.job (
   id pg_catalog.uuid primary key,
   seq pg_catalog.int8,
@@ -70,6 +71,7 @@ create table {schema}.job (
   description pg_catalog.text,
   reason pg_catalog.text,
   cancel_reason pg_catalog.text,
+  result pg_catalog.text,
   payload pg_catalog.bytea
 ) with (
   fillfactor = 50,

@@ -119,6 +119,29 @@ operation! {
     }
 }
 
+/// Reads the result of one job, as JSON; `None` if the job has none or does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobResult {
+    /// The job's id.
+    pub id: Uuid,
+}
+
+columns! {
+    /// A result as it is stored.
+    pub struct StoredResult {
+        /// The JSON text.
+        pub result: String,
+    }
+}
+
+operation! {
+    JobResult: at_most_one StoredResult;
+    Declaration::hot(StatementId::JobResult, include_str!("job_result.sql"), roles::READ);
+    fn params(&self) -> Params<'_> {
+        vec![Value::Uuid(self.id)]
+    }
+}
+
 /// Finds jobs by the last digits of their ids. Returns at most 11: ten to show, and one to indicate that there are
 /// more.
 #[derive(Debug, Clone, PartialEq, Eq)]

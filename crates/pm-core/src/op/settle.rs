@@ -23,7 +23,7 @@ pub struct SettleItem {
 impl SettleItem {
     /// Returns the approximate size of the item in a statement, in bytes.
     pub(crate) fn weight(&self) -> usize {
-        100 + self.verdict.reason().map_or(0, str::len)
+        100 + self.verdict.reason().or(self.verdict.result()).map_or(0, str::len)
     }
 }
 
@@ -36,7 +36,7 @@ pub struct Settle<'a> {
     pub passes: bool,
 }
 
-/// Settles leases whose jobs have succeeded, for about five sixths of the cost of [`Settle`].
+/// Settles leases whose jobs have succeeded without a result, for about five sixths of the cost of [`Settle`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettleCommits<'a> {
     /// The settlements, all [`Verdict::Commit`], sorted by job id, which is the order of locking.
@@ -63,6 +63,7 @@ impl<'a> Settle<'a> {
             optional_column(items, |item| item.delay.map(whole_ms)),
             optional_column(items, |item| item.verdict.reason()),
             Value::Bool(passes),
+            optional_column(items, |item| item.verdict.result()),
         ];
         Plan { statement: Self::STATEMENT, params }
     }

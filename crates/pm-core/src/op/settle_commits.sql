@@ -1,4 +1,4 @@
--- Settles leases whose jobs have succeeded: the usual settle, at about five sixths of its cost. Returns the items it settled.
+-- Settles leases whose jobs have succeeded without a result: the usual settle, at about five sixths of its cost. Returns the items it settled.
 -- Locks: the jobs, in the order given (the core sorts by id).
 -- Concurrency: fenced by (id, lease) and state; a late or repeated settlement changes nothing.
 -- Index: job (id); the new row version leaves job_line.

@@ -3,7 +3,7 @@
 use super::Work;
 use super::leases::CANCEL;
 use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING};
-use pm_core::op::{AttemptRecord, BulkRow, StoredPayload};
+use pm_core::op::{AttemptRecord, BulkRow, StoredPayload, StoredResult};
 use pm_core::{Codec, Ending, JobMetadata, State};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -48,6 +48,7 @@ impl Work<'_> {
             description: job.description.clone(),
             reason: job.reason.clone(),
             payload_bytes: self.tables.payload_of(job).map_or(0, |payload| payload.len() as u64),
+            result_bytes: job.result.as_ref().map(|result| result.len() as u64),
             read_at: self.now,
         })
     }
@@ -72,6 +73,12 @@ impl Work<'_> {
         if let Some(job) = self.named_job() {
             let bytes = self.tables.payload_of(&job).unwrap_or_default();
             self.add(StoredPayload { codec: Codec::from_code(job.codec), bytes });
+        }
+    }
+
+    pub(super) fn job_result(&mut self) {
+        if let Some(result) = self.named_job().and_then(|job| job.result) {
+            self.add(StoredResult { result });
         }
     }
 
@@ -206,6 +213,7 @@ impl Work<'_> {
         job.set_state(PENDING, now);
         (job.unreadable_since, job.snoozes) = (None, None);
         (job.cancelled_at, job.cancel_reason, job.expires_at) = (None, None, None);
+        job.result = None;
         (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
         job.reserved_key.clone_from(&old.key);

@@ -32,7 +32,8 @@ impl Work<'_> {
         let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
         let (verdicts, states): (Vec<i16>, Vec<i16>) = (self.args.all(), self.args.all());
         let (delays, reasons) = (self.args.column::<i64>(), self.args.column::<String>());
-        let now = self.now;
+        let _passes: Option<bool> = self.args.next();
+        let (results, now) = (self.args.column::<String>(), self.now);
         for n in 0..ids.len() {
             let (id, verdict, state, reason) = (ids[n], verdicts[n], states[n], reasons.at(n));
             if self.leased(id, leases[n]).is_none() {
@@ -63,6 +64,7 @@ impl Work<'_> {
                 _ => None,
             };
             job.reason = if verdict == COMMIT { None } else { reason.clone().or(job.reason.take()) };
+            job.result = results.at(n);
             if ![COMMIT, RELEASE, SNOOZE].contains(&verdict) {
                 let (attempt, worker) = (job.attempt, job.worker.clone());
                 let row = AttemptRow { lease: Some(leases[n]), ended_at: now, verdict, worker, reason };

@@ -2,8 +2,11 @@
 
 use crate::codec::RawPayload;
 use crate::{EnqueueOptions, Error, ErrorKind, JobFilter, Queue};
-use pm_core::op::{AttemptRecord, Attempts, CopyJob, Head, Job, ListJobs, NextJobs, Payload, ResolveSuffix, Settings};
+use pm_core::op::{
+    AttemptRecord, Attempts, CopyJob, Head, Job, JobResult, ListJobs, NextJobs, Payload, ResolveSuffix, Settings,
+};
 use pm_core::{IdSuffix, JobMetadata, QueueName, State};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 /// How many of the newest jobs are searched for a suffix before all jobs are.
@@ -79,6 +82,24 @@ impl Queue {
     pub async fn payload(&self, id: Uuid) -> Result<Option<RawPayload>, Error> {
         let stored = self.execute(Payload { id }).await?;
         Ok(stored.map(|stored| RawPayload { codec: stored.codec, bytes: stored.bytes }))
+    }
+
+    /// Returns the result with which a job was [committed](crate::JobAck::commit_with), decoded as `T`; `None` if the
+    /// job has none, has not finished, or does not exist.
+    ///
+    /// One statement, which transfers the result: up to 1 MiB. Results are not part of listings;
+    /// [`JobMetadata::result_bytes`] tells whether there is one. A restart clears it, and copies have none.
+    ///
+    /// # Errors
+    ///
+    /// `Payload` when the result cannot be decoded as `T`; `Unavailable`, `Schema` or `Database`.
+    pub async fn result<T: DeserializeOwned>(&self, id: Uuid) -> Result<Option<T>, Error> {
+        let Some(stored) = self.execute(JobResult { id }).await? else { return Ok(None) };
+        let refused = |error: serde_json::Error| {
+            let message = format!("the result of job {id} cannot be decoded: {error}");
+            Error::new(ErrorKind::Payload, message).with_source(error)
+        };
+        serde_json::from_str(&stored.result).map(Some).map_err(refused)
     }
 
     /// Returns the unsuccessful attempts of a job, oldest first.

@@ -227,7 +227,7 @@ impl SettleOutcome {
     /// Returns the outcome of a settlement that is applied.
     pub(crate) fn of(item: &SettleItem) -> Self {
         match (&item.verdict, item.state) {
-            (Verdict::Commit, _) => SettleOutcome::Finished,
+            (Verdict::Commit | Verdict::CommitWith(_), _) => SettleOutcome::Finished,
             (Verdict::Release, _) => SettleOutcome::Released,
             (Verdict::Snooze(_), _) => SettleOutcome::Snoozed,
             (_, State::Failed) => SettleOutcome::Failed,

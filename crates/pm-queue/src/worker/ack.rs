@@ -23,8 +23,10 @@ pub struct JobAck {
     pub(super) lease: Lease,
     attempt: u32,
     pub(super) state: AckState,
-    /// Why the payload could not be decoded; dropping the ack then settles the job as unreadable.
-    unreadable: Option<Reason>,
+    /// Whether the payload could not be decoded: dropping the ack settles the job as unreadable.
+    is_unreadable: bool,
+    /// The reason with which dropping the ack settles the job, if there is a better one than that it was dropped.
+    reason: Option<Reason>,
     pub(crate) span: Span,
 }
 
@@ -43,12 +45,18 @@ pub(crate) enum AckState {
 
 impl JobAck {
     pub(crate) fn new(worker: Arc<Worker>, link: Arc<Link>, lease: Lease, attempt: u32, span: Span) -> Self {
-        JobAck { worker, link, lease, attempt, state: AckState::Live, unreadable: None, span }
+        JobAck { worker, link, lease, attempt, state: AckState::Live, is_unreadable: false, reason: None, span }
     }
 
     /// Marks the job's payload as unreadable, for this reason.
     pub(crate) fn of_unreadable(mut self, reason: Reason) -> Self {
-        self.unreadable = Some(reason);
+        self.is_unreadable = true;
+        self.with_reason(reason)
+    }
+
+    /// Sets the reason with which dropping the ack settles the job.
+    pub(super) fn with_reason(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
         self
     }
 
@@ -172,8 +180,9 @@ impl Drop for JobAck {
                 self.span.record_outcome(SettleOutcome::Left.name());
             }
             AckState::Live => {
-                let verdict = match self.unreadable.take() {
-                    Some(reason) => Verdict::Unreadable(reason),
+                let verdict = match self.reason.take() {
+                    Some(reason) if self.is_unreadable => Verdict::Unreadable(reason),
+                    Some(reason) => Verdict::SoftFail(reason),
                     None if std::thread::panicking() => Verdict::SoftFail(Reason::new("panicked")),
                     None => Verdict::SoftFail(Reason::new("dropped without ack")),
                 };

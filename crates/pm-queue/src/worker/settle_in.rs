@@ -1,6 +1,7 @@
 //! Settling a job inside a caller's transaction.
 
 use super::ack::{AckState, JobAck};
+use super::settling::as_result;
 use super::waiters::report_activity;
 use crate::Error;
 use crate::driver::Executor;
@@ -10,6 +11,7 @@ use futures_util::future::select;
 use pm_core::machine::Worker;
 use pm_core::op::{Settle, SettleItem};
 use pm_core::{Error as CoreError, Reason, Verdict};
+use serde::Serialize;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Poll, Waker};
@@ -54,6 +56,24 @@ impl JobAck {
     /// live again. After any error, roll back.
     pub async fn commit_in(&mut self, transaction: &dyn Executor) -> Result<Settlement<'_>, Error> {
         self.settle_in(transaction, Verdict::Commit).await
+    }
+
+    /// Finishes the job with a result inside the caller's transaction.
+    ///
+    /// Otherwise as [`JobAck::commit_in`]; see [`JobAck::commit_with`] for what a result is.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit_in`]; `Payload` when the result cannot be encoded as JSON, and `Invalid` when it is too large.
+    /// Then nothing was sent, and the transaction need not be rolled back.
+    pub async fn commit_with_in(
+        &mut self,
+        transaction: &dyn Executor,
+        result: impl Serialize,
+    ) -> Result<Settlement<'_>, Error> {
+        let verdict = Verdict::CommitWith(as_result(&result)?);
+        drop(result);
+        self.settle_in(transaction, verdict).await
     }
 
     /// Soft-fails the job inside the caller's transaction. For changes that the handler wants to keep although it

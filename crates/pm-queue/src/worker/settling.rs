@@ -1,10 +1,11 @@
 //! Settling a job through its ack, and extending its lease.
 
 use super::ack::JobAck;
-use crate::Error;
 use crate::sending::Outcome;
+use crate::{Error, ErrorKind};
 use pm_core::machine::{self, Trouble};
-use pm_core::{Reason, Verdict};
+use pm_core::{JsonText, Reason, Verdict};
+use serde::Serialize;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +22,28 @@ impl JobAck {
     /// reached until 30 s after the lease's end, or the runtime that served the queue has ended.
     pub fn commit(self) -> Settling {
         self.settle(Verdict::Commit)
+    }
+
+    /// Finishes the job with a result: any serializable value, stored as JSON with the job.
+    ///
+    /// [`Queue::result`](crate::Queue::result) reads it, until the job is restarted, pruned or deleted. It may have 1 MiB,
+    /// with each character beyond ASCII counted as its escape (`\u00e9`). A statement with results costs about a fifth
+    /// more than one of plain commits.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::commit`]. `Payload` when the result cannot be encoded as JSON, and `Invalid` when it is too large:
+    /// then nothing was sent, and [`Error::take_ack`] returns the ack, which is live. If it is not taken, the job
+    /// soft-fails with that error as its reason.
+    pub fn commit_with(self, result: impl Serialize) -> Settling {
+        match as_result(&result) {
+            Ok(result) => self.settle(Verdict::CommitWith(result)),
+            Err(error) => {
+                let reason = Reason::new(error.message());
+                let ack = self.with_reason(reason);
+                Settling(Err(Some(error.with_ack(ack))))
+            }
+        }
     }
 
     /// Soft-fails the job: it is retried after the next delay of its backoff, or has failed if no retry is left.
@@ -120,13 +143,13 @@ impl JobAck {
     }
 
     fn settle(mut self, verdict: Verdict) -> Settling {
-        Settling(self.queue_settlement(verdict))
+        Settling(self.queue_settlement(verdict).map_err(|trouble| Some(error(trouble))))
     }
 }
 
 /// The outcome of a settlement, as a future. Dropping it does not cancel the settlement.
 #[must_use = "the settlement is queued but not confirmed: `.await` it, or call `.detach()`"]
-pub struct Settling(Result<Outcome<machine::Worker, ()>, Option<Trouble>>);
+pub struct Settling(Result<Outcome<machine::Worker, ()>, Option<Error>>);
 
 impl Settling {
     /// Drops the future without waiting for the outcome; the settlement is sent all the same.
@@ -142,9 +165,17 @@ impl Future for Settling {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Ok(outcome) => Pin::new(outcome).poll(cx).map_err(error),
-            Err(trouble) => Poll::Ready(Err(error(trouble.take()))),
+            Err(error) => Poll::Ready(Err(error.take().unwrap_or_else(Error::no_task))),
         }
     }
+}
+
+/// Returns a value as the result of a job. Errors: `Payload` and `Invalid`, as [`JobAck::commit_with`].
+pub(super) fn as_result(value: &impl Serialize) -> Result<JsonText, Error> {
+    let refused = |error: serde_json::Error| {
+        Error::new(ErrorKind::Payload, format!("the result cannot be encoded as JSON: {error}")).with_source(error)
+    };
+    Ok(JsonText::result(serde_json::to_string(value).map_err(refused)?)?)
 }
 
 /// Returns the error for a request's trouble, or for the end of the task without an outcome.

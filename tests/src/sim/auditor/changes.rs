@@ -185,6 +185,7 @@ impl Auditor {
             StatementId::ResumeQueue => (!old.paused || new.paused).then_some("a job that was not paused"),
             _ => Some("a change that the statement must not make"),
         };
+        let problem = problem.or_else(|| step.wrong_result(old, new));
         if let Some(problem) = problem {
             self.violate(format!("{:?}: {problem}: from {old:?} to {new:?}", step.statement));
         }
@@ -299,6 +300,28 @@ impl Step<'_> {
         }
     }
 
+    /// Judges the result of a job: it comes with the commit that is applied, and goes with a restart.
+    fn wrong_result(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let expected = match self.statement {
+            StatementId::Settle => self.committed_result(old),
+            StatementId::RestartJobs => None,
+            _ => old.result.clone(),
+        };
+        (new.result != expected).then_some("not the result of the commit")
+    }
+
+    /// Returns the result with which a settle commits a job.
+    fn committed_result(&self, job: &JobRow) -> Option<String> {
+        let is_its = |lease: &(Uuid, i64)| lease.0 == job.id && Some(lease.1) == job.lease;
+        let index = leases_of(self.params).iter().position(is_its)?;
+        let (Some(Value::Int2Array(verdicts)), Some(Value::TextArray(results))) =
+            (self.params.get(2), self.params.get(7))
+        else {
+            return None;
+        };
+        results.get(index)?.as_deref().filter(|_| verdicts.get(index) == Some(&Some(0))).map(ToOwned::to_owned)
+    }
+
     fn wrong_extend(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let is_meant = leases_of(self.params).iter().any(|(id, lease)| *id == old.id && Some(*lease) == old.lease);
         let extended = JobRow { lease_expires_at: new.lease_expires_at, ..old.clone() };
@@ -357,6 +380,12 @@ fn inconsistency(tables: &Tables) -> Option<String> {
         }
         if job.state == PENDING && job.cancelled_at.is_some() {
             return Some(format!("a cancelled job never runs again by itself: {job:?}"));
+        }
+        // Handlers of the simulation commit with the number of their lease.
+        let is_of_its_commit =
+            |result: &str| job.state == FINISHED && job.lease.map(|n| n.to_string()).as_deref() == Some(result);
+        if job.result.as_deref().is_some_and(|result| !is_of_its_commit(result)) {
+            return Some(format!("a result that is not of the commit that was applied: {job:?}"));
         }
         if job.state < FINISHED && job.reserved_key != job.key {
             return Some(format!("an active job has not reserved its key: {job:?}"));

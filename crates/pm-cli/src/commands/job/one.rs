@@ -1,11 +1,12 @@
-//! The commands about one job: `pm job show`, `get` and `copy`.
+//! The commands about one job: `pm job show`, `get`, `result` and `copy`.
 
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::path::{Path, parse_path};
 use crate::render::{FullJob, Value, payload_value};
-use pm_core::{IdSuffix, QueueName};
-use pm_driver_tokio_postgres::{EnqueueOptions, Error, Queue, Uuid};
+use pm_core::{Codec, IdSuffix, QueueName};
+use pm_driver_tokio_postgres::{EnqueueOptions, Error, Queue, RawPayload, Uuid};
+use serde_json::value::RawValue;
 
 /// Shows a job with its payload and its failed attempts, as YAML
 ///
@@ -60,6 +61,20 @@ pub(crate) struct GetArgs {
     job: IdArgs,
 }
 
+/// Prints the result of a finished job, if its worker has stored one
+///
+/// Strings are printed unchanged, without a newline; numbers, true, false and null as text; lists
+/// and maps as JSON. With --json everything is JSON. Exit code 1 when the job has no result.
+///
+/// Example:
+///   pm job result 9f3c
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ResultArgs {
+    #[command(flatten)]
+    job: IdArgs,
+}
+
 /// Adds a job with the payload of another, and prints its id
 ///
 /// The payload is stored once and shared. Priority and description are copied, the key is not.
@@ -102,6 +117,18 @@ pub(super) async fn run_get(context: &mut Context, args: &GetArgs) -> Result<(),
     let value = payload_value(&payload)
         .map_err(|problem| CommandError::refused(format!("the payload of job {id} cannot be decoded: {problem}")))?;
     context.output.value(value.at(&args.path).map_err(CommandError::refused)?)
+}
+
+pub(super) async fn run_result(context: &mut Context, args: &ResultArgs) -> Result<(), CommandError> {
+    let (queue, id) = args.job.find(context).await?;
+    let Some(json) = queue.result::<Box<RawValue>>(id).await? else {
+        let job = queue.job(id).await?;
+        return Err(CommandError::refused(format!("job {id} has no result; it is {}", job.state)));
+    };
+    let stored = RawPayload { codec: Codec::Json, bytes: String::from(Box::<str>::from(json)).into() };
+    let value = payload_value(&stored)
+        .map_err(|problem| CommandError::refused(format!("the result of job {id} cannot be decoded: {problem}")))?;
+    context.output.value(&value)
 }
 
 pub(super) async fn run_copy(context: &mut Context, args: &CopyArgs) -> Result<(), CommandError> {

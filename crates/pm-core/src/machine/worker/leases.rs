@@ -132,10 +132,10 @@ impl Leased {
             Verdict::RetryAfter(_, delay) => Some(*delay).filter(|_| self.retry_count < self.backoff.max_retries()),
             Verdict::Snooze(delay) => Some(*delay),
             Verdict::Unreadable(_) => delay_of_unreadable(self.unreadable_for),
-            Verdict::Commit | Verdict::HardFail(_) | Verdict::Release => None,
+            Verdict::Commit | Verdict::CommitWith(_) | Verdict::HardFail(_) | Verdict::Release => None,
         };
         let event = match (&verdict, delay) {
-            (Verdict::Commit, _) => Event::Commit,
+            (Verdict::Commit | Verdict::CommitWith(_), _) => Event::Commit,
             (Verdict::SoftFail(_) | Verdict::RetryAfter(..), Some(_)) => Event::SoftFail,
             (Verdict::SoftFail(_) | Verdict::RetryAfter(..), None) => Event::LastSoftFail,
             (Verdict::HardFail(_), _) => Event::HardFail,

@@ -1,0 +1,93 @@
+//! Results of jobs: stored with a commit, read by their own call.
+
+use super::Harness;
+use crate::unattended;
+use pm_queue::{EnqueueOptions, Error, ErrorKind, State};
+use serde::{Deserialize, Serialize, Serializer};
+
+const MEBIBYTE: usize = 1 << 20;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Invoice {
+    number: u64,
+    to: String,
+}
+
+/// A value that JSON cannot represent.
+struct Unserializable;
+
+impl Serialize for Unserializable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("no such thing"))
+    }
+}
+
+pub(super) async fn a_result_is_stored_with_its_commit_until_a_restart(harness: Harness) {
+    let ids = harness.put_many(4).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(4));
+    let mut acks = Vec::new();
+    for _ in 0..4 {
+        acks.push(harness.take(&mut jobs).await.1);
+    }
+    drop(jobs);
+    let invoice = Invoice { number: u64::MAX, to: "Zoë → 🦀 \\ \"\0\"".to_owned() };
+    let (first, second) = (acks.remove(0), acks.remove(0));
+    // The settlements share a statement.
+    let settling = (first.commit_with(&invoice), second.commit(), acks.remove(0).soft_fail("later"));
+    settling.0.await.unwrap();
+    settling.1.await.unwrap();
+    settling.2.await.unwrap();
+    acks.remove(0).commit_with(None::<u8>).await.unwrap();
+    assert_eq!(harness.queue.result::<Invoice>(ids[0]).await.unwrap(), Some(invoice));
+    let stored = serde_json::json!(harness.queue.result::<serde_json::Value>(ids[0]).await.unwrap());
+    assert_eq!(stored["number"], u64::MAX);
+    let odd = harness.queue.result::<u64>(ids[0]).await.unwrap_err();
+    assert_eq!(odd.kind(), ErrorKind::Payload);
+    for id in [ids[1], ids[2]] {
+        assert_eq!(harness.queue.result::<Invoice>(id).await.unwrap(), None);
+        assert_eq!(harness.job(id).await.result_bytes, None);
+    }
+    assert_eq!(harness.queue.result::<Option<u8>>(ids[3]).await.unwrap(), Some(None), "null is a result");
+    assert_eq!(harness.job(ids[3]).await.result_bytes, Some(4));
+    assert_eq!(harness.queue.result::<u8>(pm_queue::Uuid::nil()).await.unwrap(), None, "there is no such job");
+    let copy = harness.queue.copy_job(ids[0], "tasks", EnqueueOptions::default()).await.unwrap();
+    assert_eq!(harness.queue.result::<Invoice>(copy).await.unwrap(), None);
+    assert_eq!(harness.queue.restart_jobs(&ids[..1], false).await.unwrap(), 1);
+    assert_eq!((harness.job(ids[0]).await.result_bytes, harness.state(ids[0]).await), (None, State::Pending));
+}
+
+/// A result that cannot be stored is refused before anything is sent, and the worker decides what becomes of the job.
+pub(super) async fn a_result_that_is_refused_leaves_the_ack_to_the_worker(harness: Harness) {
+    let ids = harness.put_many(4).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(4));
+    let mut acks = Vec::new();
+    for _ in 0..4 {
+        acks.push(harness.take(&mut jobs).await.1);
+    }
+    drop(jobs);
+    let largest = "a".repeat(MEBIBYTE - 2);
+    acks.remove(0).commit_with(&largest).await.unwrap();
+    assert_eq!(harness.queue.result::<String>(ids[0]).await.unwrap().map(|text| text.len()), Some(MEBIBYTE - 2));
+    let refused: Error = acks.remove(0).commit_with("a".repeat(MEBIBYTE - 1)).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.message().contains("1048577 bytes long")), (ErrorKind::Invalid, true));
+    refused.take_ack().expect("the ack is live").commit().await.unwrap();
+    assert_eq!(harness.state(ids[1]).await, State::Finished);
+    let refused = acks.remove(0).commit_with(Unserializable).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.message().contains("no such thing")), (ErrorKind::Payload, true));
+    assert_eq!(harness.state(ids[2]).await, State::InProgress, "nothing was sent");
+    let reason = refused.message().to_owned();
+    drop(refused);
+    harness.eventually("the drop soft-fails the job", async || harness.job(ids[2]).await.retry_count == 1).await;
+    assert_eq!(harness.job(ids[2]).await.reason, Some(reason));
+    let mut ack = acks.remove(0);
+    let mut transaction = harness.begin().await;
+    let inside = transaction.inside();
+    let refused = ack.commit_with_in(&*inside, Unserializable).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Payload);
+    let settlement = ack.commit_with_in(&*inside, 7).await.unwrap();
+    assert_eq!(harness.queue.result::<u8>(ids[3]).await.unwrap(), None, "not before the commit");
+    drop(inside);
+    transaction.end(true).await;
+    settlement.committed();
+    assert_eq!(harness.queue.result::<u8>(ids[3]).await.unwrap(), Some(7));
+}
