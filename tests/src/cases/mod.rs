@@ -89,7 +89,9 @@ pub fn all() -> Vec<Case> {
             a_reaped_job_goes_to_another_worker;
         results:
             a_result_is_stored_with_its_commit_until_a_restart,
-            a_result_that_is_refused_leaves_the_ack_to_the_worker;
+            a_result_that_is_refused_leaves_the_ack_to_the_worker,
+            a_wait_ends_with_its_job,
+            a_wait_outlasts_retries_and_ends_when_the_job_is_gone;
         runner:
             what_a_handler_returns_settles_its_job,
             a_handler_that_does_not_return_costs_its_job_only,

@@ -1,9 +1,11 @@
-//! Results of jobs: stored with a commit, read by their own call.
+//! Results of jobs, stored with a commit and read by their own call, and waiting for the end of jobs.
 
 use super::Harness;
 use crate::unattended;
+use futures_util::future::join;
 use pm_queue::{EnqueueOptions, Error, ErrorKind, State};
 use serde::{Deserialize, Serialize, Serializer};
+use std::time::Duration;
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -90,4 +92,47 @@ pub(super) async fn a_result_that_is_refused_leaves_the_ack_to_the_worker(harnes
     transaction.end(true).await;
     settlement.committed();
     assert_eq!(harness.queue.result::<u8>(ids[3]).await.unwrap(), Some(7));
+}
+
+pub(super) async fn a_wait_ends_with_its_job(harness: Harness) {
+    let id = harness.put(1).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let work = async {
+        let (_, ack) = harness.take(&mut jobs).await;
+        harness.sleep(Duration::from_millis(120)).await;
+        ack.commit_with("done").await.unwrap();
+    };
+    let (job, ()) = harness.within("the end of the wait", join(harness.queue.wait(id), work)).await;
+    let job = job.unwrap();
+    assert_eq!((job.state, job.result_bytes), (State::Finished, Some(6)));
+    assert_eq!(harness.queue.wait(id).await.unwrap().id, id, "it has ended already");
+    let missing = harness.queue.wait(pm_queue::Uuid::nil()).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::JobNotFound);
+}
+
+/// A retry does not end a job; a cancel and a deletion do.
+pub(super) async fn a_wait_outlasts_retries_and_ends_when_the_job_is_gone(harness: Harness) {
+    let options = EnqueueOptions::default().backoff(vec![Duration::ZERO]).jitter_percent(0).max_retries(1);
+    let id = harness.put_with(1, options.clone()).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let work = async {
+        harness.take(&mut jobs).await.1.soft_fail("first").await.unwrap();
+        harness.sleep(Duration::from_millis(120)).await;
+        harness.take(&mut jobs).await.1.soft_fail("second").await.unwrap();
+    };
+    let (job, ()) = harness.within("the end of the wait", join(harness.queue.wait(id), work)).await;
+    let job = job.unwrap();
+    assert_eq!((job.state, job.reason.as_deref()), (State::Failed, Some("second")));
+    let later = options.initial_state(pm_queue::InitialState::Paused);
+    let [cancelled, deleted] = [harness.put_with(2, later.clone()).await, harness.put_with(3, later).await];
+    assert!(harness.before(Duration::from_millis(200), harness.queue.wait(deleted)).await.is_none());
+    let change = async {
+        harness.sleep(Duration::from_millis(120)).await;
+        harness.queue.cancel_jobs(&[cancelled], "no longer wanted").await.unwrap();
+        harness.queue.delete_jobs(&[deleted]).await.unwrap();
+    };
+    let waits = join(harness.queue.wait(cancelled), harness.queue.wait(deleted));
+    let ((job, gone), ()) = harness.within("the end of the waits", join(waits, change)).await;
+    assert_eq!(job.unwrap().reason.as_deref(), Some("no longer wanted"));
+    assert_eq!(gone.unwrap_err().kind(), ErrorKind::JobNotFound);
 }

@@ -3,6 +3,7 @@
 mod bulk;
 mod change;
 mod count;
+mod end;
 mod finding;
 mod job;
 mod json;
@@ -23,6 +24,7 @@ mod yaml;
 pub(crate) use bulk::{ActionText, BulkReport, Outcome, Tally};
 pub(crate) use change::JobChange;
 pub(crate) use count::{compact_count, exactly, sum};
+pub(crate) use end::JobEnd;
 pub(crate) use finding::FixableFinding;
 pub(crate) use job::FullJob;
 pub(crate) use matches::{JobMatch, Location, Needle};

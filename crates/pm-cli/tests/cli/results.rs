@@ -34,3 +34,34 @@ fn a_text_is_printed_as_it_is_and_a_missing_result_is_refused() {
     fixture.pm(&["job", "result", &id]).assert_refused(1, &["has no result; it is pending"]);
     fixture.pm(&["job", "result", "fffff"]).assert_refused(1, &["no job matches fffff"]);
 }
+
+#[test]
+fn waiting_tells_how_each_job_has_ended() {
+    let (fixture, finished) = finished("1");
+    let failed = fixture.add(&["mail", "2"]);
+    let cancelled = fixture.add(&["mail", "3"]);
+    let pending = fixture.add(&["mail", "4"]);
+    assert_eq!(fixture.pm(&["job", "fail", &failed, "-m", "no such mailbox"]).status, 0);
+    assert_eq!(fixture.pm(&["job", "cancel", &cancelled, "-m", "the campaign is over"]).status, 0);
+    fixture.pm(&["job", "wait", &finished]).assert(0, &format!("{finished}  finished\n"), "");
+    let lines = format!(
+        "{finished}  finished\n{failed}  failed: no such mailbox\n{cancelled}  cancelled: the campaign is over\n{pending}  pending\n"
+    );
+    let all = ["job", "wait", &finished, &failed, &cancelled, &pending, "--timeout", "300ms"];
+    fixture.pm(&all).assert(1, &lines, "Error: 3 jobs did not finish, 1 of them within the timeout\n");
+    let deleted = uuid_like(&finished);
+    fixture.pm(&["job", "wait", &deleted]).assert(
+        1,
+        &format!("{deleted}  not found\n"),
+        "Error: 1 job did not finish\n",
+    );
+    let json = fixture.pm(&["job", "wait", &finished, "--json"]).json();
+    assert_eq!((&json[0]["end"], &json[0]["has_ended"]), (&json!("finished"), &json!(true)));
+    assert_eq!(json[0]["result_bytes"], json!(1));
+}
+
+/// Returns the id of a job that does not exist.
+fn uuid_like(id: &str) -> String {
+    let last = if id.ends_with('0') { "1" } else { "0" };
+    format!("{}{last}", &id[..id.len() - 1])
+}

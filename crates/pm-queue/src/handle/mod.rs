@@ -15,6 +15,7 @@ mod queues;
 mod schedules;
 mod stats;
 mod streams;
+mod waiting;
 
 pub use bulk::{BulkAction, BulkReport};
 pub use maintenance::Maintenance;

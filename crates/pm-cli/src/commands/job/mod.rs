@@ -7,6 +7,7 @@ mod ls;
 mod next;
 mod one;
 mod search;
+mod wait;
 mod watch;
 
 pub(super) use one::read as read_job;
@@ -42,6 +43,7 @@ pub(crate) enum JobCommand {
     Result(one::ResultArgs),
     Search(search::SearchArgs),
     Watch(watch::WatchArgs),
+    Wait(wait::WaitArgs),
     Next(next::NextArgs),
     Restart(change::RestartArgs),
     Done(change::DoneArgs),
@@ -71,6 +73,7 @@ impl JobCommand {
             JobCommand::Result(args) => one::run_result(context, &args).await,
             JobCommand::Search(args) => search::run(context, &args).await,
             JobCommand::Watch(args) => watch::run(context, &args).await,
+            JobCommand::Wait(args) => wait::run(context, &args).await,
             JobCommand::Next(args) => next::run(context, &args).await,
             JobCommand::Restart(mut args) => {
                 args.selection.filter.without_cancelled = !args.cancelled;
