@@ -4,8 +4,8 @@ use crate::rows::rows;
 use arbitrary::{Result, Unstructured};
 use pm_core::op::*;
 use pm_core::{
-    Catalog, Cron, EnqueueOptions, Error, IdSuffix, Lease, Missed, NewJob, NewSchedule, Operation, Overlap, QueueName,
-    Reason, Rows, ScheduleName, SchemaName, SettingsChange, State, StatementId, Timestamp, Verdict,
+    Catalog, Cron, EnqueueOptions, Error, IdSuffix, JsonText, Lease, Missed, NewJob, NewSchedule, Operation, Overlap,
+    QueueName, Reason, Rows, ScheduleName, SchemaName, SettingsChange, State, StatementId, Timestamp, Verdict,
 };
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -50,6 +50,7 @@ pub fn reply_to(statement: StatementId, rows: &Rows) -> bool {
         | StatementId::SettleCommits
         | StatementId::Outcome
         | StatementId::Extend
+        | StatementId::SetProgress
         | StatementId::Reap
         | StatementId::Promote
         | StatementId::ReleaseClaim
@@ -109,6 +110,11 @@ fn worker(statement: StatementId, rows: &Rows) -> bool {
         StatementId::SettleCommits => interpret(SettleCommits { items: &items }, rows),
         StatementId::Outcome => interpret(Outcome { items: &items }, rows),
         StatementId::Extend => interpret(Extend { leases }, rows),
+        StatementId::SetProgress => {
+            let progress = JsonText::progress("1".to_owned()).expect("it is short");
+            let items = leases.into_iter().map(|lease| ProgressItem { lease, progress: progress.clone() }).collect();
+            interpret(SetProgress { items }, rows)
+        }
         StatementId::Reap => interpret(Reap { limit: 3, seed: 7 }, rows),
         StatementId::Promote => interpret(Promote { limit: 3, bound: None }, rows),
         StatementId::ReleaseClaim => interpret(ReleaseClaim { lease: 7 }, rows),

@@ -192,6 +192,8 @@ columns! {
         pub description: Option<String>,
         /// Why its last attempt failed.
         pub reason: Option<String>,
+        /// How far its handler has come, as the handler reported it: JSON, at most 8 KiB.
+        pub progress: Option<String>,
         /// The size of its payload, in bytes.
         pub payload_bytes: u64,
         /// The size of its result, in bytes as it is stored; `None` if it has none.

@@ -5,7 +5,10 @@ use crate::Error;
 /// The maximum size of a result, in bytes as it is stored. Larger ones are refused before anything is sent.
 pub const MAX_RESULT_BYTES: usize = 1 << 20;
 
-/// A JSON text that is stored with a job: what came of it.
+/// The maximum size of progress, in bytes as it is stored. Larger is refused before anything is sent.
+pub const MAX_PROGRESS_BYTES: usize = 8 * 1024;
+
+/// A JSON text that is stored with a job: how far it has come, or what came of it.
 ///
 /// It is stored in ASCII, with escapes such as `\u00e9` for other characters: a database with any encoding can store it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,15 @@ impl JsonText {
     /// [`Error::Invalid`] when it is longer than [`MAX_RESULT_BYTES`].
     pub fn result(json: String) -> Result<Self, Error> {
         Self::new("the result", json, MAX_RESULT_BYTES)
+    }
+
+    /// Returns a JSON text as the progress of a job. That it is JSON is not checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when it is longer than [`MAX_PROGRESS_BYTES`].
+    pub fn progress(json: String) -> Result<Self, Error> {
+        Self::new("the progress", json, MAX_PROGRESS_BYTES)
     }
 
     fn new(what: &str, json: String, max_bytes: usize) -> Result<Self, Error> {

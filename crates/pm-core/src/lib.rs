@@ -46,7 +46,7 @@ pub use error::Error;
 pub use failure::{Advice, Class, Failure, POOLER_SQLSTATE};
 pub use id::{IdSuffix, job_id};
 pub use job::{ClaimedJob, JobMetadata, LeasedColumns, MAX_PAYLOAD_BYTES, NewJob, TakenJob};
-pub use json::{JsonText, MAX_RESULT_BYTES};
+pub use json::{JsonText, MAX_PROGRESS_BYTES, MAX_RESULT_BYTES};
 pub use lease::{Ending, Lease, MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, Reason, UNREADABLE_FOR, Verdict, trusted_for};
 pub use migration::{
     MIGRATIONS, Migration, OTHER_TEXT_SQLSTATE, SCHEMA_VERSION, expected_functions, expected_relations,

@@ -20,6 +20,7 @@ macro_rules! each_statement {
             SettleCommits settle_commits
             Outcome outcome
             Extend extend
+            SetProgress set_progress
             Reap reap
             Promote promote
             ReleaseClaim release_claim

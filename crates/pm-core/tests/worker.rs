@@ -13,6 +13,7 @@ mod machines {
     mod odd_rows;
     mod pipelined;
     mod producer;
+    mod progress;
     mod random;
     mod rhythm;
     mod settles;

@@ -4,7 +4,7 @@ use crate::observe::Span;
 use crate::runtime::BoxFuture;
 use crate::sending::Link;
 use crate::worker::{
-    Cancelled, JobAck, JobStream, Lost, PendingJob, PendingMetadata, QueueNames, StreamOptions, catch_panic,
+    Cancelled, JobAck, JobStream, Lost, PendingJob, PendingMetadata, QueueNames, Reporter, StreamOptions, catch_panic,
 };
 use crate::{Error, Queue};
 use futures_channel::oneshot;
@@ -12,6 +12,7 @@ use futures_util::future::{AbortHandle, Either, Shared, abortable, select};
 use futures_util::lock::{Mutex, MutexGuard};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
 use std::future::{pending, poll_fn};
@@ -189,6 +190,7 @@ struct RunningJob {
     metadata: PendingMetadata,
     /// None after the runner has taken it back to settle the job.
     ack: Mutex<Option<JobAck>>,
+    reporter: Reporter,
     stop_reason: OnceLock<StopReason>,
     stopped: Shared<oneshot::Receiver<()>>,
 }
@@ -202,6 +204,22 @@ impl JobContext {
     /// Returns whether the job has failed if this attempt soft-fails.
     pub fn is_last_attempt(&self) -> bool {
         self.job.metadata.is_last_attempt()
+    }
+
+    /// Reports how far the job has come, as [`JobAck::set_progress`] does.
+    ///
+    /// ```
+    /// # use pm_queue::{Error, JobContext};
+    /// # fn handle(job: &JobContext) -> Result<(), Error> {
+    /// job.set_progress(serde_json::json!({ "page": 3, "of": 20 }))
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`JobAck::set_progress`].
+    pub fn set_progress(&self, progress: impl Serialize) -> Result<(), Error> {
+        self.job.reporter.set(&progress)
     }
 
     /// Waits until the handler is asked to stop, and returns why.
@@ -420,10 +438,11 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
     {
         let metadata = job.metadata().clone();
         let (payload, ack) = job.into_parts();
-        let (lost, cancelled, span) = (ack.lost(), ack.cancelled(), ack.span.clone());
+        let (lost, cancelled) = (ack.lost(), ack.cancelled());
+        let (span, reporter) = (ack.span.clone(), ack.reporter());
         let (stop, stopped) = oneshot::channel();
         let (ack, stop_reason) = (Mutex::new(Some(ack)), OnceLock::new());
-        let job = Arc::new(RunningJob { metadata, ack, stop_reason, stopped: stopped.shared() });
+        let job = Arc::new(RunningJob { metadata, ack, reporter, stop_reason, stopped: stopped.shared() });
         let (task, returned) = self.start(payload, JobContext { job: job.clone() }, &span);
         let timeout = job.metadata.timeout.or(self.timeout);
         let returned = match select(returned, self.stop_reason(timeout, lost, cancelled)).await {

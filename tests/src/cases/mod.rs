@@ -90,6 +90,7 @@ pub fn all() -> Vec<Case> {
         results:
             a_result_is_stored_with_its_commit_until_a_restart,
             a_result_that_is_refused_leaves_the_ack_to_the_worker,
+            progress_is_shown_while_a_handler_works,
             a_wait_ends_with_its_job,
             a_wait_outlasts_retries_and_ends_when_the_job_is_gone;
         runner:

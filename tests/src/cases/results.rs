@@ -136,3 +136,30 @@ pub(super) async fn a_wait_outlasts_retries_and_ends_when_the_job_is_gone(harnes
     assert_eq!(job.unwrap().reason.as_deref(), Some("no longer wanted"));
     assert_eq!(gone.unwrap_err().kind(), ErrorKind::JobNotFound);
 }
+
+/// Progress is stored under the lease only, the newest in the end, and stays with an ended job until a restart.
+pub(super) async fn progress_is_shown_while_a_handler_works(harness: Harness) {
+    let ids = harness.put_many(2).await;
+    let mut jobs = harness.queue.try_stream_jobs_with::<u64>("tasks", unattended().prefetch(2));
+    let (first, second) = (harness.take(&mut jobs).await.1, harness.take(&mut jobs).await.1);
+    drop(jobs);
+    let shown = async |id, expected: &str| harness.job(id).await.progress.as_deref() == Some(expected);
+    first.set_progress(serde_json::json!({ "page": 1, "of": "20 →" })).unwrap();
+    let expected = r#"{"of":"20 \u2192","page":1}"#;
+    harness.eventually("the first progress is shown", async || shown(ids[0], expected).await).await;
+    (2..=50).for_each(|page| first.set_progress(page).unwrap());
+    harness.eventually("the newest progress is shown", async || shown(ids[0], "50").await).await;
+    let refused = first.set_progress("a".repeat(8 * 1024)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert_eq!(first.set_progress(Unserializable).unwrap_err().kind(), ErrorKind::Payload);
+    first.set_progress("a".repeat(8 * 1024 - 2)).unwrap();
+    first.soft_fail("later").await.unwrap();
+    assert!(harness.job(ids[0]).await.progress.is_some(), "it stays");
+    harness.queue.restart_jobs(&[ids[0]], false).await.unwrap();
+    assert_eq!(harness.job(ids[0]).await.progress, None);
+    harness.queue.restart_jobs(&[ids[1]], true).await.unwrap();
+    // Nobody has told the ack.
+    drop(second.set_progress(1));
+    harness.sleep(Duration::from_millis(200)).await;
+    assert_eq!(harness.job(ids[1]).await.progress, None, "the lease is lost");
+}

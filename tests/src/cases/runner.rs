@@ -76,7 +76,8 @@ pub(super) async fn what_a_handler_returns_settles_its_job(harness: Harness) {
     for n in 0..9 {
         ids.push(harness.put_with(n, EnqueueOptions::default().backoff(vec![HOUR])).await);
     }
-    let handler = |n: u64, _: JobContext| async move {
+    let handler = |n: u64, job: JobContext| async move {
+        job.set_progress(n)?;
         Ok(match n {
             0 => Outcome::Done,
             1 => Outcome::Retry("again".to_owned()),

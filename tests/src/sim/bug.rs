@@ -69,11 +69,12 @@ pub enum Bug {
     CancelOutlivesReap,
     ExpiredClaimed,
     ResultOfUncommitted,
+    ProgressUnfenced,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 50] = [
+    pub const ALL: [(Bug, &'static str); 51] = [
         (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
         (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
@@ -124,6 +125,7 @@ impl Bug {
         (Bug::CancelOutlivesReap, "a reap does not look whether the job was cancelled"),
         (Bug::ExpiredClaimed, "a claim does not look whether a job has expired"),
         (Bug::ResultOfUncommitted, "a result is stored with a job that was not committed"),
+        (Bug::ProgressUnfenced, "progress of a lost lease is stored"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -138,7 +140,7 @@ impl Bug {
         let mut params = params.to_vec();
         let before = world.database.tables();
         match (self, general(statement)) {
-            (Bug::SettleUnfenced, StatementId::Settle) => {
+            (Bug::SettleUnfenced, StatementId::Settle) | (Bug::ProgressUnfenced, StatementId::SetProgress) => {
                 each_lease(&mut params, |id, lease, _| before.job.get(&id).and_then(|job| job.lease).unwrap_or(lease))
             }
             (Bug::DropNotSettled, StatementId::Settle) => each_lease(&mut params, |_, lease, reason| match reason {

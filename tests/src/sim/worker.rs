@@ -128,6 +128,10 @@ async fn work_on(process: Arc<Process>, mut ack: JobAck, trust: Trust) {
         6 => process.world.below(2 * SECOND),
         _ => process.world.below(7 * SECOND),
     };
+    if process.world.below(4) == 0 {
+        // It is stored or not, but only while the job has this lease.
+        drop(ack.set_progress(lease_and_time(&process, ack.lease())));
+    }
     let stopped = select(ack.lost(), ack.cancelled());
     let stopped = process.within_us(takes_us, stopped).await;
     let is_lost = matches!(stopped, Some(Either::Left(_)));
@@ -143,6 +147,11 @@ async fn work_on(process: Arc<Process>, mut ack: JobAck, trust: Trust) {
     };
     let Some(ack) = settled else { return };
     settle(&process, ack, if peaceful { process.world.below(10) * 8 } else { process.world.below(80) }).await;
+}
+
+/// Returns progress that no other handler reports.
+fn lease_and_time(process: &Process, lease: Lease) -> (i64, u64) {
+    (lease.number, process.world.now_us())
 }
 
 async fn settle(process: &Arc<Process>, ack: JobAck, roll: u64) {

@@ -69,6 +69,7 @@ pub(crate) enum Action {
         condition: Condition,
     },
     CancelRequests(usize),
+    SetProgress(Vec<usize>),
     Delete {
         jobs: Vec<usize>,
         condition: Condition,
@@ -236,6 +237,7 @@ fn actions() -> impl Strategy<Value = Action> {
         3 => (jobs(), proptest::bool::weighted(0.3), condition())
             .prop_map(|(jobs, force, condition)| Action::Cancel { jobs, force, condition }),
         1 => job().prop_map(Action::CancelRequests),
+        2 => jobs().prop_map(Action::SetProgress),
         1 => (jobs(), condition()).prop_map(|(jobs, condition)| Action::Delete { jobs, condition }),
         2 => (jobs(), queue(), condition())
             .prop_map(|(jobs, queue, condition)| Action::Move { jobs, queue, condition }),

@@ -7,9 +7,9 @@ use pm_core::op::{
     Activity, Attempts, BeginQueueDeletion, CancelJobs, CancelRequests, Claim, CopyJob, CountPending, CreateQueue,
     DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend,
     FetchJob, Job, JobFilter, JobResult, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle,
-    Outcome, PauseQueue, Payload, Poll, Precondition, Promote, PruneJobs, QueueHealths, Reap, ReleaseClaim,
-    RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetQueue, Settings, Settle, SettleCommits,
-    SettleItem,
+    Outcome, PauseQueue, Payload, Poll, Precondition, ProgressItem, Promote, PruneJobs, QueueHealths, Reap,
+    ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetProgress, SetQueue, Settings,
+    Settle, SettleCommits, SettleItem,
 };
 use pm_core::{
     Codec, EnqueueOptions, IdSuffix, InitialState, JsonText, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName,
@@ -84,6 +84,14 @@ impl<'a> History<'a> {
             Action::Extend(lease) => drop(self.run(&Extend { leases: vec![self.lease(*lease)] }).await?),
             Action::CancelRequests(lease) => {
                 drop(self.run(&CancelRequests { leases: vec![self.lease(*lease)] }).await?);
+            }
+            Action::SetProgress(leases) => {
+                let mut leases: Vec<_> = leases.iter().map(|lease| self.lease(*lease)).collect();
+                leases.sort_unstable();
+                leases.dedup_by_key(|lease| lease.job);
+                let progress = |lease: &Lease| JsonText::progress(format!("\"→ {}\"", lease.number));
+                let item = |lease| ProgressItem { lease, progress: progress(&lease).expect("it is short") };
+                self.run(&SetProgress { items: leases.into_iter().map(item).collect() }).await?;
             }
             Action::Reap => {
                 self.run(&Reap { limit: 500, seed: 7 }).await?;

@@ -6,7 +6,7 @@ use super::table::{Colour, Column, Table};
 use super::time::{local, local_and_relative, relative, utc};
 use super::value::Value;
 use crate::duration::{show_duration, whole_ms};
-use pm_core::Timestamp;
+use pm_core::{Codec, Timestamp};
 use pm_driver_tokio_postgres::{AttemptRecord, Ending, JobMetadata, RawPayload};
 
 /// A job with the details that only `job show` includes.
@@ -58,6 +58,7 @@ impl Json for JobMetadata {
         .and(Value::named([
             ("codec", self.codec.name().into()),
             ("payload_bytes", Value::number(self.payload_bytes)),
+            ("progress", progress(self)),
             ("result_bytes", self.result_bytes.map(Value::number).into()),
         ]))
     }
@@ -70,6 +71,13 @@ fn texts(job: &JobMetadata) -> [(&'static str, Value); 3] {
         ("description", job.description.as_deref().into()),
         ("reason", job.reason.as_deref().into()),
     ]
+}
+
+/// Returns what the handler of a job has reported; null if it has not.
+fn progress(job: &JobMetadata) -> Value {
+    let Some(progress) = &job.progress else { return Value::Null };
+    let stored = RawPayload { codec: Codec::Json, bytes: progress.clone().into() };
+    decode(&stored).unwrap_or_else(Value::Text)
 }
 
 impl Json for FullJob {
@@ -123,6 +131,7 @@ impl Show for FullJob {
             ("lease", lease.into()),
             ("ended", job.ended_at.map(time).into()),
             ("cancelled", job.cancelled_at.map(time).into()),
+            ("progress", progress(job)),
             ("result_bytes", job.result_bytes.map(Value::number).into()),
             ("cancel_reason", job.cancel_reason.as_deref().filter(|_| !job.state.is_ended()).into()),
         ]);

@@ -36,6 +36,16 @@ fn a_text_is_printed_as_it_is_and_a_missing_result_is_refused() {
 }
 
 #[test]
+fn progress_is_shown() {
+    let fixture = Fixture::with_queues(&["mail"]);
+    let id = fixture.add(&["mail", "1"]);
+    fixture.database.execute(r#"update pm.job set progress = '{"page":3,"of":20}'"#).unwrap();
+    let shown = fixture.pm(&["job", "show", &id]).stdout;
+    assert!(shown.contains("progress:\n  page: 3\n  of: 20\n"), "{shown}");
+    assert_eq!(fixture.pm(&["job", "ls", "--json"]).json()[0]["progress"], json!({ "page": 3, "of": 20 }));
+}
+
+#[test]
 fn waiting_tells_how_each_job_has_ended() {
     let (fixture, finished) = finished("1");
     let failed = fixture.add(&["mail", "2"]);

@@ -15,6 +15,8 @@ pub enum Timer {
     Lease,
     /// To look for cancel requests.
     Cancel,
+    /// To store the progress of jobs.
+    Progress,
     /// To reap expired leases.
     Reap,
     /// To promote jobs that are due.

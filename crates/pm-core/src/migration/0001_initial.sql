@@ -37,6 +37,7 @@ create sequence {schema}.job_seq;
 -- programs have written.
 -- unreadable_since is when a worker first could not decode the payload; null once a lease has ended in another way than
 -- by this or by a release.
+-- progress is JSON in ASCII, reported by a handler; it is kept when the job ends, and cleared by a restart.
 -- result is JSON in ASCII, of a commit; null for all other jobs.
 create table {schema}.job (
   id pg_catalog.uuid primary key,
@@ -71,6 +72,7 @@ create table {schema}.job (
   description pg_catalog.text,
   reason pg_catalog.text,
   cancel_reason pg_catalog.text,
+  progress pg_catalog.text,
   result pg_catalog.text,
   payload pg_catalog.bytea
 ) with (

@@ -37,7 +37,7 @@ impl Clock for LastRun {
 }
 
 pub(super) struct Database {
-    memory: pm_driver_memory::Database,
+    pub(super) memory: pm_driver_memory::Database,
     clock: LastRun,
     catalog: Catalog,
     /// When each lease ends, expired ones included, and its initial length.
@@ -273,7 +273,7 @@ impl Database {
                         *lease = Some(NO_LEASE);
                     }
                 }
-                let waits = statement == StatementId::SettleCommits || rest.last() == Some(&Value::Bool(false));
+                let waits = statement == StatementId::SettleCommits || rest.get(4) == Some(&Value::Bool(false));
                 if !locked.is_empty() && waits {
                     return Err(Failure::reported("55P03", None, "lock timeout"));
                 }

@@ -47,6 +47,7 @@ impl Work<'_> {
             key: job.key.clone(),
             description: job.description.clone(),
             reason: job.reason.clone(),
+            progress: job.progress.clone(),
             payload_bytes: self.tables.payload_of(job).map_or(0, |payload| payload.len() as u64),
             result_bytes: job.result.as_ref().map(|result| result.len() as u64),
             read_at: self.now,
@@ -213,7 +214,7 @@ impl Work<'_> {
         job.set_state(PENDING, now);
         (job.unreadable_since, job.snoozes) = (None, None);
         (job.cancelled_at, job.cancel_reason, job.expires_at) = (None, None, None);
-        job.result = None;
+        (job.result, job.progress) = (None, None);
         (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
         job.reserved_key.clone_from(&old.key);

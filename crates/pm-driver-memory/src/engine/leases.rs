@@ -245,6 +245,16 @@ impl Work<'_> {
         self.add(released);
     }
 
+    pub(super) fn set_progress(&mut self) {
+        let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
+        let progress = self.args.column::<String>();
+        for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {
+            if let Some(job) = self.leased(id, lease) {
+                job.progress = progress.at(n);
+            }
+        }
+    }
+
     pub(super) fn cancel_requests(&mut self) {
         let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
         for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {

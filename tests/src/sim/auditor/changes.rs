@@ -143,6 +143,7 @@ impl Auditor {
             StatementId::Settle => self.wrong_settle(step, old, new),
             StatementId::Reap => self.wrong_reap(step, old, new),
             StatementId::Extend => step.wrong_extend(old, new),
+            StatementId::SetProgress => step.wrong_progress(old, new),
             StatementId::ReleaseClaim => step.wrong_release(old, new),
             StatementId::Promote => {
                 let promoted = JobRow { seq: new.seq, run_at: None, ..old.clone() };
@@ -185,7 +186,7 @@ impl Auditor {
             StatementId::ResumeQueue => (!old.paused || new.paused).then_some("a job that was not paused"),
             _ => Some("a change that the statement must not make"),
         };
-        let problem = problem.or_else(|| step.wrong_result(old, new));
+        let problem = problem.or_else(|| step.wrong_result(old, new)).or_else(|| step.lost_progress(old, new));
         if let Some(problem) = problem {
             self.violate(format!("{:?}: {problem}: from {old:?} to {new:?}", step.statement));
         }
@@ -300,6 +301,25 @@ impl Step<'_> {
         }
     }
 
+    /// Judges a job whose progress was stored: nothing else may change, and only under the lease that the job has.
+    fn wrong_progress(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let is_its = |lease: &(Uuid, i64)| lease.0 == old.id && Some(lease.1) == old.lease;
+        let index = leases_of(self.params).iter().position(is_its);
+        let sent = match self.params.get(2) {
+            Some(Value::TextArray(texts)) => index.and_then(|index| texts.get(index)?.as_deref()),
+            _ => None,
+        };
+        let progressed = JobRow { progress: sent.map(ToOwned::to_owned), ..old.clone() };
+        (old.state != IN_PROGRESS || sent.is_none() || progressed != *new)
+            .then_some("fenced: not this lease's progress")
+    }
+
+    /// Judges whether another statement has changed the progress of a job: only a restart clears it.
+    fn lost_progress(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let expected = old.progress.as_ref().filter(|_| self.statement != StatementId::RestartJobs);
+        (self.statement != StatementId::SetProgress && new.progress.as_ref() != expected).then_some("progress was lost")
+    }
+
     /// Judges the result of a job: it comes with the commit that is applied, and goes with a restart.
     fn wrong_result(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let expected = match self.statement {
@@ -347,7 +367,7 @@ impl Step<'_> {
         };
         let most = match self.statement {
             StatementId::Claim => 64,
-            StatementId::Settle | StatementId::Extend | StatementId::Outcome => 500,
+            StatementId::Settle | StatementId::Extend | StatementId::SetProgress | StatementId::Outcome => 500,
             _ => 1_000,
         };
         (length > most).then(|| format!("{:?} of {length} items", self.statement))

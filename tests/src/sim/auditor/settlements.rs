@@ -153,7 +153,11 @@ impl InFlight {
             // One for enqueues with keys, one for those without.
             StatementId::KeyHolder => 2,
             // One more for the worker of jobs fetched by id.
-            StatementId::Claim | StatementId::Settle | StatementId::Extend | StatementId::Poll => streams + 1,
+            StatementId::Claim
+            | StatementId::Settle
+            | StatementId::Extend
+            | StatementId::SetProgress
+            | StatementId::Poll => streams + 1,
             _ => usize::MAX,
         };
         if *count > most {

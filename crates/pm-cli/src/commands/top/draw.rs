@@ -302,6 +302,7 @@ pub(super) mod tests {
             timeout: None,
             cancelled_at: None,
             cancel_reason: None,
+            progress: None,
             result_bytes: None,
             max_retries: 8,
             codec: Codec::Json,

@@ -1,7 +1,7 @@
 //! The machine that claims jobs, extends their leases and settles them.
 //!
 //! Each concern has a file with its requests, what their replies change, and when the next one is sent: [`poll`],
-//! [`claim`], [`settle`], [`extend`], [`cancels`] and [`lost_claims`]. [`Maintenance`] is a machine of its own.
+//! [`claim`], [`settle`], [`extend`], [`cancels`], [`progress`] and [`lost_claims`]. [`Maintenance`] is a machine of its own.
 
 mod cancels;
 mod claim;
@@ -14,6 +14,7 @@ mod lost_claims;
 mod options;
 mod poll;
 mod poll_interval;
+mod progress;
 mod queues;
 mod settle;
 
@@ -27,7 +28,7 @@ use super::chore::Chore;
 use super::maintenance::{Maintenance, MaintenanceOptions, MaintenanceRequest};
 use super::timer::Timer;
 use super::{Entropy, Machine, Reply, Request, Trouble};
-use crate::op::{CancelRequests, NotifyIdle, Outcome, Poll, ReleaseClaim, SettleItem};
+use crate::op::{CancelRequests, NotifyIdle, Outcome, Poll, ReleaseClaim, SetProgress, SettleItem};
 use crate::{Class, Instant, Lease, Operation, Plan};
 use cancels::CancelLooks;
 use claim::Claims;
@@ -36,6 +37,7 @@ use extend::Extensions;
 use leases::Leases;
 use lost_claims::LostClaims;
 use poll::Polls;
+use progress::Progresses;
 use queues::Queues;
 use settle::Settlements;
 use std::time::Duration;
@@ -65,6 +67,7 @@ pub struct Worker {
     settlements: Settlements,
     extensions: Extensions,
     cancel_looks: CancelLooks,
+    progresses: Progresses,
     /// Notifies idle workers of other processes of jobs that this worker may not take.
     notify_idle: Chore,
     maintenance: Maintenance,
@@ -87,6 +90,8 @@ pub enum WorkerRequest {
     Extend(SentExtend),
     /// Look which running jobs are to be cancelled.
     CancelRequests(CancelRequests),
+    /// Store how far jobs have come.
+    SetProgress(SetProgress),
     /// Promote, reap or fire schedules.
     Maintain(MaintenanceRequest),
     /// Release the jobs of a claim with a lost reply.
@@ -104,6 +109,7 @@ impl Request for WorkerRequest {
             WorkerRequest::Outcome(batch) => Outcome::plan_of(&batch.items),
             WorkerRequest::Extend(sent) => sent.extend.plan(),
             WorkerRequest::CancelRequests(look) => look.plan(),
+            WorkerRequest::SetProgress(set) => set.plan(),
             WorkerRequest::Maintain(request) => request.plan(),
             WorkerRequest::ReleaseClaim(release) => release.plan(),
             WorkerRequest::NotifyIdle(notify) => notify.plan(),
@@ -125,6 +131,7 @@ impl Worker {
             settlements: Settlements::new(),
             extensions: Extensions::new(),
             cancel_looks: CancelLooks::new(),
+            progresses: Progresses::new(),
             notify_idle: Chore::new(Timer::Notify, None),
             maintenance: Maintenance::new(maintenance, now),
             draining: false,
@@ -189,6 +196,7 @@ impl Worker {
             && self.lost_claims.is_idle()
             && self.settlements.is_empty()
             && self.extensions.is_idle()
+            && !self.progresses.chore.is_in_flight()
             && self.notify_idle.at().is_none()
             && !self.notify_idle.is_in_flight()
     }
@@ -240,6 +248,7 @@ impl Machine for Worker {
             .or_else(|| self.begin_settle(now).map(WorkerRequest::Settle))
             .or_else(|| self.begin_extend(now).map(WorkerRequest::Extend))
             .or_else(|| self.begin_cancel_requests(now).map(WorkerRequest::CancelRequests))
+            .or_else(|| self.begin_set_progress(now).map(WorkerRequest::SetProgress))
             .or_else(|| self.begin_poll(now).map(WorkerRequest::Poll))
             .or_else(|| self.begin_claim(now, entropy).map(WorkerRequest::Claim))
             .or_else(|| self.notify_idle.begin_if_due(now).then(|| notify_idle(&self.options.channel)))
@@ -254,6 +263,7 @@ impl Machine for Worker {
             WorkerRequest::Outcome(batch) => self.handle_outcome(batch, reply, now, entropy),
             WorkerRequest::Extend(sent) => self.handle_extend(sent, reply, now, entropy),
             WorkerRequest::CancelRequests(look) => self.handle_cancel_requests(look, reply, now, entropy),
+            WorkerRequest::SetProgress(sent) => self.handle_set_progress(sent, reply),
             WorkerRequest::Maintain(request) => self.handle_maintained(request, reply, now, entropy),
             WorkerRequest::ReleaseClaim(release) => self.handle_release_claim(release, reply, now, entropy),
             // A failure is not retried: idle workers also poll.
@@ -275,6 +285,7 @@ impl Machine for Worker {
             self.settlements.next(),
             self.extensions.next(),
             self.next_cancel_look(),
+            self.next_progress(),
             self.notify_idle.next(),
             self.maintenance.poll_timeout(),
         ];
