@@ -361,12 +361,14 @@ impl Queue {
         let mut last_error = None;
         let result = loop {
             match next(&mut stop, &mut active, &mut jobs, concurrency).await {
-                Next::Job(Ok(job)) => {
-                    last_error = None;
-                    active.push(runner.clone().supervise(job));
-                }
-                // Dropping the error of an unreadable payload leaves its job to another worker.
-                Next::Job(Err(error)) => last_error = Some(error),
+                Next::Job(job) => match *job {
+                    Ok(job) => {
+                        last_error = None;
+                        active.push(runner.clone().supervise(job));
+                    }
+                    // Dropping the error of an unreadable payload leaves its job to another worker.
+                    Err(error) => last_error = Some(error),
+                },
                 // The last error is why the stream has ended, unless this handle was closed.
                 Next::Ended => break last_error.filter(|_| self.check_open().is_ok()).map_or(Ok(()), Err),
                 Next::Stopped => break Ok(()),
@@ -386,7 +388,7 @@ impl Queue {
 /// What the runner does next.
 enum Next<T> {
     /// Start a job, or note an error of the stream.
-    Job(Result<PendingJob<T>, Error>),
+    Job(Box<Result<PendingJob<T>, Error>>),
     /// End, because the stream has.
     Ended,
     /// End, because the program is to.
@@ -408,7 +410,7 @@ async fn next<T: DeserializeOwned + 'static>(
         if active.len() >= concurrency {
             return Poll::Pending;
         }
-        Pin::new(&mut *jobs).poll_next(cx).map(|job| job.map_or(Next::Ended, Next::Job))
+        Pin::new(&mut *jobs).poll_next(cx).map(|job| job.map_or(Next::Ended, |job| Next::Job(Box::new(job))))
     })
     .await
 }

@@ -126,16 +126,8 @@ pub struct JobResult {
     pub id: Uuid,
 }
 
-columns! {
-    /// A result as it is stored.
-    pub struct StoredResult {
-        /// The JSON text.
-        pub result: String,
-    }
-}
-
 operation! {
-    JobResult: at_most_one StoredResult;
+    JobResult: at_most_one String;
     Declaration::hot(StatementId::JobResult, include_str!("job_result.sql"), roles::READ);
     fn params(&self) -> Params<'_> {
         vec![Value::Uuid(self.id)]

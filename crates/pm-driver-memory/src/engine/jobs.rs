@@ -3,7 +3,7 @@
 use super::Work;
 use super::leases::CANCEL;
 use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING};
-use pm_core::op::{AttemptRecord, BulkRow, StoredPayload, StoredResult};
+use pm_core::op::{AttemptRecord, BulkRow, StoredPayload};
 use pm_core::{Codec, Ending, JobMetadata, State};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -79,7 +79,7 @@ impl Work<'_> {
 
     pub(super) fn job_result(&mut self) {
         if let Some(result) = self.named_job().and_then(|job| job.result) {
-            self.add(StoredResult { result });
+            self.add(result);
         }
     }
 

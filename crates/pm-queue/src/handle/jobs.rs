@@ -99,7 +99,7 @@ impl Queue {
             let message = format!("the result of job {id} cannot be decoded: {error}");
             Error::new(ErrorKind::Payload, message).with_source(error)
         };
-        serde_json::from_str(&stored.result).map(Some).map_err(refused)
+        serde_json::from_str(&stored).map(Some).map_err(refused)
     }
 
     /// Returns the unsuccessful attempts of a job, oldest first.
