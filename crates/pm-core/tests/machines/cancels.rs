@@ -1,5 +1,6 @@
 //! Cancel requests: how a worker learns of them.
 
+use super::database::IN_PROGRESS;
 use super::rig::{Fault, Rig, ms, options};
 use pm_core::machine::WorkerOptions;
 use pm_core::op::Notification;
@@ -82,4 +83,28 @@ fn more_leases_than_fit_in_a_statement_are_looked_at_page_by_page() {
     }
     rig.run_for(ms(2_000));
     assert_eq!(rig.cancelled.len(), taken.len());
+}
+
+/// With a listener, nothing would make the worker look again once such a job has started.
+#[test]
+fn a_job_that_is_cancelled_before_a_handler_takes_it_is_not_started() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.worker.set_listening(Some(ms(30_000)), rig.now);
+    let ids = rig.add_jobs(4);
+    let taken = rig.wait_next();
+    rig.run_for(ms(50));
+    let waits = |rig: &Rig| rig.database.jobs().iter().filter(|job| job.state == IN_PROGRESS).count();
+    let ahead = waits(&rig) - 1;
+    assert!(ahead > 0 && rig.worker.has_job(), "jobs were claimed ahead");
+    for id in ids.iter().filter(|id| **id != taken.job.lease.job) {
+        rig.database.cancel(*id);
+    }
+    rig.worker.handle_notification(Notification { queue_id: 1, priority: None }, rig.now);
+    rig.run_for(ms(500));
+    assert!(rig.next().is_none(), "none of them is handed out");
+    rig.run_for(ms(500));
+    assert_eq!((waits(&rig), rig.cancelled.len()), (1, 0), "they have failed, and no handler was asked to stop");
+    rig.settle(&taken, Verdict::Commit);
+    rig.run_for(ms(100));
+    assert_eq!(waits(&rig), 0);
 }

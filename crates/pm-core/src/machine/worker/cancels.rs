@@ -13,7 +13,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 /// When the worker looks for cancel requests.
 ///
-/// Whoever cancels a job notifies the workers that its queue has changed, as after other changes. Without a listener, a
+/// A cancel notifies the workers that the queue of the job has changed, as other changes do. Without a listener, a
 /// worker looks once per poll interval while jobs run. Extensions of leases report requests too.
 #[derive(Debug)]
 pub(super) struct CancelLooks {
@@ -62,7 +62,7 @@ impl Worker {
         if !looks.chore.is_due(now) || looks.chore.is_in_flight() {
             return None;
         }
-        let leases = self.leases.running_after(looks.after, now, MAX_BATCH);
+        let leases = self.leases.uncancelled_after(looks.after, now, MAX_BATCH);
         if leases.is_empty() {
             looks.chore.set(None);
             self.schedule_next_look(now);
@@ -93,7 +93,8 @@ impl Worker {
         }
     }
 
-    /// Records that the job of a lease is to be cancelled, and reports it once.
+    /// Records that the job of a lease is to be cancelled, and reports it once. One that has not started is not handed out
+    /// any more.
     pub(super) fn record_cancelled(&mut self, lease: Lease) {
         if self.leases.cancel(&lease) {
             self.events.push(WorkerEvent::CancelRequested(lease));

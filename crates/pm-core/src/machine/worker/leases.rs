@@ -210,18 +210,17 @@ impl Leases {
         is_trusted
     }
 
-    /// Records that the job of a started lease is to be cancelled. Returns whether that is news.
+    /// Records that the job of a lease is to be cancelled. Returns whether that is news to a handler: the job has started.
     pub(super) fn cancel(&mut self, lease: &Lease) -> bool {
-        let leased = self.leases.get_mut(lease).filter(|leased| leased.started);
-        leased.is_some_and(|leased| !std::mem::replace(&mut leased.cancelled, true))
+        let leased = self.leases.get_mut(lease);
+        leased.is_some_and(|leased| !std::mem::replace(&mut leased.cancelled, true) && leased.started)
     }
 
-    /// Returns the leases after this one, at most `limit`, of jobs that have started, are trusted and not known to be
-    /// cancelled.
-    pub(super) fn running_after(&self, after: Option<Lease>, now: Instant, limit: usize) -> Vec<Lease> {
+    /// Returns the leases after this one, at most `limit`, that are trusted and whose jobs are not known to be cancelled.
+    pub(super) fn uncancelled_after(&self, after: Option<Lease>, now: Instant, limit: usize) -> Vec<Lease> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let running = |leased: &Leased| leased.started && !leased.cancelled && leased.is_trusted(now);
-        let leases = self.leases.range((start, Bound::Unbounded)).filter(|(_, leased)| running(leased));
+        let may_go_on = |leased: &Leased| !leased.cancelled && leased.is_trusted(now);
+        let leases = self.leases.range((start, Bound::Unbounded)).filter(|(_, leased)| may_go_on(leased));
         leases.map(|(lease, _)| *lease).take(limit).collect()
     }
 
