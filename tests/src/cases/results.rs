@@ -158,7 +158,7 @@ pub(super) async fn progress_is_shown_while_a_handler_works(harness: Harness) {
     harness.queue.restart_jobs(&[ids[0]], false).await.unwrap();
     assert_eq!(harness.job(ids[0]).await.progress, None);
     harness.queue.restart_jobs(&[ids[1]], true).await.unwrap();
-    // Nobody has told the ack.
+    // The ack does not know yet.
     drop(second.set_progress(1));
     harness.sleep(Duration::from_millis(200)).await;
     assert_eq!(harness.job(ids[1]).await.progress, None, "the lease is lost");

@@ -193,7 +193,7 @@ pub(super) async fn a_stopped_runner_waits_for_its_handlers_and_releases_the_res
         found.push((job.state, job.retry_count, job.reason));
     }
     assert_eq!(found[0], (State::Finished, 0, None), "it ended within the grace");
-    // Dropped, stopped with an error, and never started: nobody is to blame.
+    // Dropped, stopped with an error, and never started: no retry is counted.
     harness
         .eventually("the others are pending", async || {
             let mut pending = 0;

@@ -336,7 +336,7 @@ proptest! {
             let names_it = |logged: &Logged| logged.jobs.contains(&job.id) || logged.numbers.contains(&lease);
             let was_refused = scenario.refused.iter().any(names_it);
             let has_expired = job.lease_expires_at <= Some(timestamp(faults_end));
-            // Its handler was told that the settlement could not be stored. The job is reaped when its lease has ended,
+            // Its handler got the error that the settlement could not be stored. The job is reaped when its lease has ended,
             // which an extension that ran late may have put off.
             let was_given_up = scenario.settles.iter().any(|(request_id, of)| {
                 let outcome = scenario.rig.settled.get(request_id);

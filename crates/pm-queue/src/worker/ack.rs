@@ -111,7 +111,7 @@ impl JobAck {
     /// Returns a future that completes when the job is to be cancelled, and not otherwise.
     ///
     /// The handler may then clean up and settle the job: a commit finishes it, everything else makes it fail, with the
-    /// reason of whoever cancelled it. It borrows nothing. See [`Queue::cancel_jobs`](crate::Queue::cancel_jobs) for when it
+    /// reason of the cancel. It borrows nothing. See [`Queue::cancel_jobs`](crate::Queue::cancel_jobs) for when it
     /// completes.
     pub fn cancelled(&self) -> Cancelled {
         Cancelled { worker: self.worker.clone(), lease: self.lease }

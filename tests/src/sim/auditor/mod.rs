@@ -34,7 +34,7 @@ pub(super) struct Auditor {
     /// The settlements that were applied: job, lease, verdict.
     applied: BTreeSet<(Uuid, i64, i16)>,
     /// The leases that were reaped after their jobs had been cancelled: a settlement that comes later than that has the
-    /// same effect, and may be told so.
+    /// same effect, and may be answered so.
     reaped_cancelled: BTreeSet<LeaseName>,
     /// Which process claimed under each lease number.
     claimed_by: BTreeMap<i64, usize>,

@@ -248,7 +248,7 @@ async fn run_job(
         }
     };
     let (settled, worked) = match (ended, stop.get()) {
-        // However it is settled, a cancelled job has failed, with the reason of whoever cancelled it.
+        // However it is settled, a cancelled job has failed, with the reason of the cancel.
         (None, Some(Stopped::Cancelled)) => (ack.release(), worked("cancelled", None, None)),
         (None, Some(Stopped::TimedOut)) => {
             let reason = format!("timed out after {}", show_duration(timeout.unwrap_or_default()));
