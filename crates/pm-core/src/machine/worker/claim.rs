@@ -81,9 +81,7 @@ impl Worker {
             && let Some(buffered) = self.claims.buffer.pop_front()
         {
             let lease = buffered.taken.job.lease;
-            // A cancelled job that is released has failed.
-            let is_over = buffered.until <= now || self.is_cancelled(&lease);
-            if is_over || !self.leases.start(lease, now, self.options.heartbeat) {
+            if buffered.until <= now || !self.leases.start(lease, now, self.options.heartbeat) {
                 self.release(&lease, now);
                 continue;
             }

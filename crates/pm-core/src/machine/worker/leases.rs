@@ -198,16 +198,17 @@ impl Leases {
         Some(leased)
     }
 
-    /// Records that a job starts, whose lease is extended for up to `heartbeat`. Returns whether the lease is trusted.
+    /// Records that a job starts, whose lease is extended for up to `heartbeat`. Returns whether it may: the lease is trusted,
+    /// and the job was not cancelled. A cancelled job that is released has failed.
     pub(super) fn start(&mut self, lease: Lease, now: Instant, heartbeat: Option<Duration>) -> bool {
-        let mut is_trusted = false;
+        let mut may_start = false;
         self.change(lease, |leased| {
             leased.started = true;
             let timeout = leased.timeout.map_or(Duration::MAX, |timeout| timeout.saturating_add(TIMEOUT_GRACE));
             leased.heartbeat_until = heartbeat.map(|most| now + most.min(timeout));
-            is_trusted = leased.is_trusted(now);
+            may_start = leased.is_trusted(now) && !leased.cancelled;
         });
-        is_trusted
+        may_start
     }
 
     /// Records that the job of a lease is to be cancelled. Returns whether that is news to a handler: the job has started.
