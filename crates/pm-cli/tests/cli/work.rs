@@ -4,8 +4,8 @@ use crate::serving::{free_address, probe};
 use crate::support::Fixture;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Lines};
-use std::os::unix::process::CommandExt;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -297,6 +297,33 @@ fn kill_worker(kill: impl FnOnce(rustix::process::Pid)) {
     working.child.wait().unwrap();
     for name in ["child", "parent"] {
         await_exit(&std::fs::read_to_string(fixture.home.path().join(name)).unwrap());
+    }
+}
+
+/// The worker may be killed after it has started a command and before it has told the guard the process id. The guard
+/// runs alone here, so that it stays in that state.
+#[test]
+fn a_command_that_was_being_started_dies_with_its_worker() {
+    let starting = "?PM_JOB_ID=a\tPM_ATTEMPT=3\n";
+    for (lines, dies) in [
+        (starting.to_owned(), true),
+        (starting.replace('3', "2"), false),
+        (starting.replace("=a", "=b"), false),
+        (format!("{starting}!\n"), false),
+        (format!("{starting}+2147483647\n"), false),
+    ] {
+        let mut command = Command::new("sleep");
+        command.arg("1000").envs([("PM_JOB_ID", "a"), ("PM_ATTEMPT", "3")]).process_group(0);
+        let mut command = command.spawn().unwrap();
+        let mut guard = Command::new(env!("CARGO_BIN_EXE_pm"));
+        let mut guard = guard.arg("guard-commands").stdin(Stdio::piped()).spawn().unwrap();
+        guard.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let guarded = guard.wait().unwrap();
+        let has_ended = dies.then(|| command.wait().unwrap().signal());
+        command.kill().unwrap();
+        let ended = command.wait().unwrap();
+        assert!(guarded.success());
+        assert_eq!(has_ended, dies.then_some(Some(9)), "{lines}: {ended}");
     }
 }
 

@@ -56,14 +56,14 @@ impl Program {
         terminate: impl Future<Output = ()>,
     ) -> Result<Option<Ended>, CommandError> {
         let mut command = Command::new(&self.name);
-        command.args(&self.arguments).env("PM_JOB_ID", id.to_string()).env("PM_ATTEMPT", attempt.to_string());
-        command.env("PM_QUEUE", &self.queue).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.args(&self.arguments).env("PM_QUEUE", &self.queue).stdin(Stdio::piped()).stderr(Stdio::piped());
         // In a separate process group, so that only this process receives Ctrl-C from a terminal.
         command.process_group(0).kill_on_drop(true);
         let failed = |error: io::Error| {
             CommandError::usage(format!("cannot run {}: {error}", self.name.display())).hint("the job was released")
         };
-        let mut group = Group::of(command.spawn().map_err(failed)?, &self.guard);
+        let environment = [("PM_JOB_ID", id.to_string()), ("PM_ATTEMPT", attempt.to_string())];
+        let mut group = Group::of(self.guard.start_command(&mut command, &environment).map_err(failed)?, &self.guard);
         let (stdin, stderr) = (group.child.stdin.take(), group.child.stderr.take());
         let mut stderr_tail = Vec::new();
         let status = {
@@ -103,7 +103,6 @@ struct Group<'a> {
 impl<'a> Group<'a> {
     fn of(child: Child, guard: &'a Guard) -> Self {
         let tree = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).map(Tree::of);
-        tree.iter().for_each(|tree| guard.add(tree.leader));
         Group { child, tree, has_exited: false, guard }
     }
 

@@ -54,11 +54,24 @@ impl Tree {
     }
 }
 
+/// Returns the processes that have all these variables, as `NAME=value`; none without `/proc`.
+pub(super) fn with_environment(variables: &[&str]) -> Vec<Pid> {
+    let has_all = |id: &i32| {
+        let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+        let entries: BTreeSet<&[u8]> = environment.split(|byte| *byte == 0).collect();
+        variables.iter().all(|variable| entries.contains(variable.as_bytes()))
+    };
+    ids().filter(has_all).filter_map(Pid::from_raw).collect()
+}
+
 /// Returns all processes with their parents; empty without `/proc`.
 fn processes() -> BTreeMap<Process, i32> {
+    ids().filter_map(|id| read(id, &fs::read_to_string(format!("/proc/{id}/stat")).ok()?)).collect()
+}
+
+fn ids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    numbers.filter_map(|id| read(id, &fs::read_to_string(format!("/proc/{id}/stat")).ok()?)).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Parses `/proc/ID/stat`: after the name in parentheses, which may contain anything, come the state, the parent and,
