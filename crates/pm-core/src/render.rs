@@ -4,7 +4,7 @@ use crate::wire::{Column, Columns};
 use crate::{LeasedColumns, QueueSettings, SchemaName};
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
-/// argument for each `@`. A text may use those below it.
+/// argument for each `@`. A text may use other parts.
 const PARTS: [(&str, &str); 33] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
@@ -61,7 +61,6 @@ const PARTS: [(&str, &str); 33] = [
         "insert into {schema}.attempt (job_id, attempt, lease, ended_at, verdict, worker, reason) \
          select id, attempt, @ on conflict do nothing",
     ),
-    // The key that a job still reserves after it has ended, if it has (@).
     // Whether a waiting job may start: its time to expire has not come, or it has started before.
     (
         "may_start",
@@ -69,6 +68,7 @@ const PARTS: [(&str, &str); 33] = [
     ),
     // Whether a settlement (`item`) makes a job fail because it is to be cancelled.
     ("fails_cancelled", "(job.cancelled_at is not null and item.state <> 2)"),
+    // The key that a job still reserves after it has ended, if it has (@).
     ("key_if_ended", "case when @ and {key_until_has_passed} then null else job.reserved_key end"),
     // Whether a job's reservation of its key has lapsed.
     ("key_has_lapsed", "(job.state >= 2 and {key_until_has_passed})"),
@@ -118,8 +118,7 @@ fn lists() -> [(&'static str, String); 3] {
     ]
 }
 
-/// Returns all parts without comments, in the order in which they are substituted: those of this file, and further ones,
-/// which they may use.
+/// Returns all parts without comments: those of this file, and further ones, which they may use.
 pub(crate) fn parts(further: impl IntoIterator<Item = (&'static str, String)>) -> Vec<(&'static str, String)> {
     PARTS.iter().map(|(name, part)| (*name, bare(part))).chain(lists()).chain(further).collect()
 }
@@ -131,22 +130,46 @@ pub(crate) fn render(sql: &str, schema: &SchemaName) -> String {
 
 /// Does the same with these parts, which many statements share.
 pub(crate) fn render_with(parts: &[(&'static str, String)], sql: &str, schema: &SchemaName) -> String {
-    let text = parts.iter().fold(bare(sql), |text, (name, part)| substitute(&text, name, part));
+    let mut text = String::with_capacity(2 * sql.len());
+    expand(parts, &bare(sql), &mut text);
     text.replace("{schema}", &format!("\"{schema}\""))
 }
 
-/// Replaces each `{name}` and `{name:argument}` by the part with its argument.
-fn substitute(text: &str, name: &str, part: &str) -> String {
-    let text = text.replace(&format!("{{{name}}}"), part);
-    let placeholder = format!("{{{name}:");
-    let mut pieces = text.split(&placeholder);
-    let mut result = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let (argument, rest) = piece.split_once('}').unwrap_or((piece, ""));
-        result.push_str(&part.replace('@', argument));
-        result.push_str(rest);
+/// Appends the text with its placeholders replaced by their parts. Braces around anything else stay.
+fn expand<'a>(parts: &'a [(&'static str, String)], mut text: &'a str, result: &mut String) {
+    while let Some(at) = text.find('{') {
+        result.push_str(&text[..at]);
+        text = &text[at..];
+        if let Some((part, argument, rest)) = placeholder(parts, text) {
+            match argument {
+                Some(argument) => expand(parts, &part.replace('@', argument), result),
+                None => expand(parts, part, result),
+            }
+            text = rest;
+        } else {
+            result.push('{');
+            text = &text[1..];
+        }
     }
-    result
+    result.push_str(text);
+}
+
+/// Splits `{name}` or `{name:argument}` from the front of a text, if a part has the name: returns the part, the
+/// argument, which may contain placeholders, and what follows.
+fn placeholder<'a>(parts: &'a [(&'static str, String)], text: &'a str) -> Option<(&'a str, Option<&'a str>, &'a str)> {
+    let text = text.strip_prefix('{')?;
+    let (name, rest) = text.split_at(text.find(|letter: char| !letter.is_ascii_lowercase() && letter != '_')?);
+    let (_, part) = parts.iter().find(|(of_part, _)| *of_part == name)?;
+    if let Some(rest) = rest.strip_prefix('}') {
+        return Some((part, None, rest));
+    }
+    let argument = rest.strip_prefix(':')?;
+    let mut depth = 1;
+    let end = argument.find(|letter| {
+        depth += i32::from(letter == '{') - i32::from(letter == '}');
+        depth == 0
+    })?;
+    Some((part, Some(&argument[..end]), &argument[end + 1..]))
 }
 
 /// Returns `sql` without the lines that are comments.
