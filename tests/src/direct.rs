@@ -3,6 +3,7 @@
 use pm_core::{Catalog, Operation, SchemaName};
 use pm_driver_tokio_postgres::InTransaction;
 use pm_driver_tokio_postgres::driver::Executor;
+use std::sync::OnceLock;
 use tokio_postgres::{Client, NoTls, Transaction};
 
 /// A private connection.
@@ -33,15 +34,20 @@ impl Direct {
     }
 }
 
+/// Returns the statements for the default schema.
+pub fn catalog() -> &'static Catalog {
+    static CATALOG: OnceLock<Catalog> = OnceLock::new();
+    CATALOG.get_or_init(|| Catalog::new(&SchemaName::default()))
+}
+
 /// Runs one operation in a transaction: everything that a driver and its caller do with the pure core.
 ///
 /// # Panics
 ///
 /// When the database or the core returns an error.
 pub async fn run_in<O: Operation>(transaction: &Transaction<'_>, operation: O) -> O::Output {
-    let catalog = Catalog::new(&SchemaName::default());
     let plan = operation.plan();
-    let rows = InTransaction(transaction).run(catalog.statement(plan.statement), &plan.params).await;
+    let rows = InTransaction(transaction).run(catalog().statement(plan.statement), &plan.params).await;
     drop(plan);
     operation.interpret(&rows.expect("the statement runs")).expect("the reply is valid")
 }

@@ -7,7 +7,7 @@ mod proxy;
 pub mod sim;
 mod skewed_runtime;
 
-pub use direct::{Direct, run_in};
+pub use direct::{Direct, catalog, run_in};
 pub use literal::{literal, type_name};
 pub use proxy::{Loss, Proxy};
 pub use skewed_runtime::SkewedRuntime;

@@ -32,7 +32,7 @@ with recursive followed as materialized (
     offset 0
   ) in_progress
 ), overdue as materialized (
-  select job.expires_at as at from {schema}.job where job.expires_at is not null and job.state <> 1 order by job.expires_at limit 1
+  select job.expires_at as at from {schema}.job where job.expires_at is not null and job.expires_at < 'infinity' and job.state <> 1 order by job.expires_at limit 1
 ), due as materialized (
   select pg_catalog.min(job.run_at) as at from {schema}.job
   where {is_waiting:job} and job.run_at < 'infinity'

@@ -94,6 +94,6 @@ select (select pg_catalog.count(*) from reaped) as reaped,
        (select {ms_until:pg_catalog.min(next.at)} from (
           select lease_expires_at as at from in_progress where id not in (select id from pick) and lease_expires_at < 'infinity'
           union all
-          (select job.expires_at from {schema}.job where job.expires_at is not null and job.expires_at > pg_catalog.statement_timestamp() order by job.expires_at limit 1)
+          (select job.expires_at from {schema}.job where job.expires_at is not null and job.expires_at > pg_catalog.statement_timestamp() and job.expires_at < 'infinity' order by job.expires_at limit 1)
         ) next
         having pg_catalog.min(next.at) is not null) as next_ms
