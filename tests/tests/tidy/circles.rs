@@ -1,10 +1,10 @@
 //! The rule that no files of a crate import each other in a circle.
 //!
 //! A file imports what it names in a `use`, or in a path that begins with `crate`, `super`, `self` or a module that it
-//! declares. A name that a module only re-exports (`pub use`, also with `*`) and a macro that the crate exports count as
-//! the file that defines them, so that a `mod.rs` of declarations and re-exports is in no circle. Tests at the end of a
-//! file do not count, and neither does the type of the parent module for which a file has an `impl`: such a file is a
-//! part of its parent, in a file for itself.
+//! declares. A name that a module only re-exports (`pub use`, also with `*`) and a macro that the crate exports count
+//! as the file that defines them, so that a `mod.rs` of declarations and re-exports is in no circle. Tests at the end
+//! of a file do not count, and neither does the type of the parent module for which a file has an `impl`: such a file
+//! is a part of its parent, in a file for itself.
 
 use crate::rules::File;
 use crate::{assert_kept, file};

@@ -71,6 +71,34 @@ fn a_long_file_is_found() {
 }
 
 #[test]
+fn every_file_of_tests_is_compiled() {
+    assert_kept(unused_tests);
+}
+
+#[test]
+fn a_file_of_tests_that_is_not_compiled_is_found() {
+    let [a, library] = ["tests/tests/a.rs", "tests/tests/library.rs"].map(|path| file(path, "mod b;\n"));
+    assert_eq!(
+        unused_tests(&[a, library]),
+        ["tests/tests/a.rs is in no program", "tests/tests/library.rs is in no program"]
+    );
+    let [a, library] = ["tests/tests/a.rs", "tests/tests/library.rs"].map(|path| file(path, "mod a;\n"));
+    let manifest = file("tests/Cargo.toml", "path = \"tests/library.rs\"\n");
+    assert_eq!(unused_tests(&[a, library, manifest]), Vec::<String>::new());
+}
+
+#[test]
+fn comments_are_no_wider_than_code() {
+    assert_kept(wide_comments);
+}
+
+#[test]
+fn a_wide_comment_is_found() {
+    let comment = |width: usize| format!("    /// {}\n    /// | {} |\n", "é".repeat(width - 8), "a".repeat(width));
+    assert_bites(wide_comments, "a.rs", &comment(LINE_WIDTH + 1), &comment(LINE_WIDTH));
+}
+
+#[test]
 fn nothing_is_left_behind() {
     assert_kept(left_behind);
 }

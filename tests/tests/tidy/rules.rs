@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 /// Longest source file, in lines.
 pub(crate) const SOURCE_LINES: usize = 600;
+/// Widest comment, in characters, as `rustfmt.toml` has it for code.
+pub(crate) const LINE_WIDTH: usize = 120;
 /// Longest ARCHITECTURE.md, in lines.
 pub(crate) const MAP_LINES: usize = 150;
 /// Longest decision record, in lines: one page.
@@ -89,6 +91,30 @@ pub(crate) fn too_long(files: &[File]) -> Vec<String> {
         }
     }
     found
+}
+
+/// Finds files of tests that no program contains: neither a module of `library` nor a program of their own.
+pub(crate) fn unused_tests(files: &[File]) -> Vec<String> {
+    let text = |path: &str| files.iter().find(|file| file.path == path).map_or("", |file| &file.text);
+    let (library, manifest) = (text("tests/tests/library.rs"), text("tests/Cargo.toml"));
+    let names = files.iter().filter_map(|file| file.path.strip_prefix("tests/tests/")?.strip_suffix(".rs"));
+    let is_unused = |name: &&str| {
+        !name.contains('/')
+            && !library.contains(&format!("mod {name};\n"))
+            && !manifest.contains(&format!("\"tests/{name}.rs\""))
+    };
+    names.filter(is_unused).map(|name| format!("tests/tests/{name}.rs is in no program")).collect()
+}
+
+/// Finds comments of Rust that are wider than code may be: rustfmt does not break them. Rows of tables cannot be
+/// broken.
+pub(crate) fn wide_comments(files: &[File]) -> Vec<String> {
+    let is_wide = |line: &str| {
+        let comment = line.trim_start().strip_prefix("//")?.trim_start_matches(['/', '!', ' ']);
+        let width = line.chars().count();
+        (width > LINE_WIDTH && !comment.starts_with('|')).then(|| format!("{width} characters"))
+    };
+    files.iter().filter(|file| file.has_extension("rs")).flat_map(|file| lines_with(file, is_wide)).collect()
 }
 
 pub(crate) fn left_behind(files: &[File]) -> Vec<String> {
