@@ -30,7 +30,7 @@ async fn a_job_that_no_worker_has_started_in_time_fails_and_frees_its_key() {
     }
     let patient = fixture.put(2).await;
     assert!(fixture.job(ids[0]).await.expires_at.is_some());
-    assert_eq!(fixture.queue.reap().await.unwrap().0, 0, "it is not time");
+    assert_eq!(fixture.queue.reap().await.unwrap().reaped, 0, "it is not time");
     pass(&fixture);
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended().reaper(false));
     let ack = next(&mut jobs).await.into_parts().1;
@@ -104,7 +104,7 @@ async fn the_timeout_of_a_job_precedes_that_of_its_queue_and_that_of_the_runner(
     assert_eq!(fixture.job(of_queue).await.timeout, quick);
     let grace = Duration::from_millis(50);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let options = RunOptions::new().timeout(HOUR).grace(grace).stop_when(stopped.map(|_| ()), grace);
+    let options = RunOptions::new().timeout(HOUR).grace(grace).drain(grace).stop_when(stopped.map(|_| ()));
     let ended = async {
         let both = async || fixture.jobs_in(State::Failed) == 2;
         eventually("both time out", TIMEOUT, both).await;

@@ -29,8 +29,7 @@ impl Harness {
         Running: Future<Output = Result<Outcome, BoxError>> + Send + 'static,
     {
         let (stop, stopped) = oneshot::channel::<()>();
-        let drain = options.drain;
-        let run = self.queue.run("tasks", options.stop_when(stopped.map(|_| ()), drain), handler);
+        let run = self.queue.run("tasks", options.stop_when(stopped.map(|_| ())), handler);
         let wait = async {
             self.eventually("the jobs are handled", is_over).await;
             drop(stop);
@@ -184,8 +183,7 @@ pub(super) async fn a_stopped_runner_waits_for_its_handlers_and_releases_the_res
             }
         }
     };
-    let mut options = RunOptions::new().concurrency(3).grace(SECOND / 5);
-    options.drain = SECOND / 10;
+    let options = RunOptions::new().concurrency(3).grace(SECOND / 5).drain(SECOND / 10);
     harness.run_until(options, handler, async || started.load(Ordering::Relaxed) == 3).await;
     let mut found = Vec::new();
     for id in &ids {
