@@ -86,7 +86,8 @@ fn add(report: &mut Report, what: &str, value: f64) {
     report.add(CASE, what.to_owned(), <Ours>::NAME, value);
 }
 
-/// Is the worker that claims far ahead: it takes this number of jobs, prints a line, and takes no more until it is killed.
+/// Is the worker that claims far ahead: it takes this number of jobs, prints a line, and takes no more until it is
+/// killed.
 pub(crate) async fn serve(url: &str, jobs: usize) -> Result<()> {
     let queue = connect(url).await?;
     wait_for_go().await?;

@@ -97,8 +97,8 @@ impl Progress {
     }
 }
 
-/// Enqueues or handles this number of jobs, or until it is ended. It prints its progress for each line on stdin, and when
-/// it is done.
+/// Enqueues or handles this number of jobs, or until it is ended. It prints its progress for each line on stdin, and
+/// when it is done.
 pub(crate) async fn serve<C: Contender>(url: &str, role: Role, jobs: usize) -> Result<()> {
     let contender = C::open(url).await?;
     let asked = lines_after_go().await?;

@@ -1,5 +1,5 @@
-//! What is measured again and again during a soak: the lines it prints, the comparison of its beginning and its end, the
-//! JSON and the plots.
+//! What is measured again and again during a soak: the lines it prints, the comparison of its beginning and its end,
+//! the JSON and the plots.
 
 use crate::Result;
 use crate::curves::Curves;
@@ -115,8 +115,8 @@ impl Sample {
     }
 }
 
-/// Compares the first twelfth of the time with the last; figures that settle only after the first retention, which takes
-/// as long, the second twelfth.
+/// Compares the first twelfth of the time with the last; figures that settle only after the first retention, which
+/// takes as long, the second twelfth.
 pub(crate) fn compared(samples: &[Sample]) -> Vec<Compared> {
     let twelfth = samples.len().div_ceil(12);
     let compare = |(figure, value, settles): &Figure| {

@@ -2,8 +2,8 @@
 //!
 //! Its arguments are the URL of a database, the name of the work, the number of jobs and the name of the contender. It
 //! prints a line when it is ready, begins after a line on stdin, and prints its CPU time in µs and the number of jobs
-//! that its handlers have had when it is done. So no contender has a warm process, what one leaves running dies with its
-//! process, and programs in other languages can take part.
+//! that its handlers have had when it is done. So no contender has a warm process, what one leaves running dies with
+//! its process, and programs in other languages can take part.
 
 use crate::contender::{Choice, Contender, handled};
 use crate::floor::{Floor, OneTable};

@@ -1,4 +1,5 @@
-//! Runs a hot path of the core a number of times, for `scripts/instructions`, which counts how many instructions it takes.
+//! Runs a hot path of the core a number of times, for `scripts/instructions`, which counts how many instructions it
+//! takes.
 //!
 //! Everything is prepared as often as the path can be run at most, so that two runs of this program differ only by the
 //! path. Nothing depends on time, randomness or the environment.

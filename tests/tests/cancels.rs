@@ -84,7 +84,7 @@ async fn a_cancelled_job_is_never_retried_however_its_lease_ends() {
             Some(settle) => settle(ack).await.unwrap_or_else(|error| panic!("{name}: {error}")),
             None => {
                 fixture.database.execute("update pm.job set lease_expires_at = now()").unwrap();
-                assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
+                assert_eq!(fixture.queue.reap().await.unwrap().reaped, 1);
                 drop(ack);
             }
         }

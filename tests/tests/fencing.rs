@@ -20,7 +20,7 @@ async fn stale_ack(fixture: &Fixture) -> JobAck {
 }
 
 async fn reap_one(fixture: &Fixture) {
-    let reaped = async || fixture.queue.reap().await.expect("the reap succeeds").0 == 1;
+    let reaped = async || fixture.queue.reap().await.expect("the reap succeeds").reaped == 1;
     eventually("the lease is reaped", TIMEOUT, reaped).await;
 }
 

@@ -91,7 +91,7 @@ async fn a_job_reaped_by_another_process_notifies_idle_workers() {
     drop(jobs);
     let (_other, mut theirs) = idle_worker(&fixture, notified_only().reaper(false)).await;
     fixture.database.execute("update pm.job set lease_expires_at = now()").unwrap();
-    assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
+    assert_eq!(fixture.queue.reap().await.unwrap().reaped, 1);
     assert_eq!(next(&mut theirs).await.metadata().attempt, 2);
 }
 

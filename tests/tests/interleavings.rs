@@ -325,7 +325,7 @@ async fn a_job_that_is_moved_while_it_is_fetched_stays_within_the_reapers_reach(
     let job = fixture.job(id).await;
     assert_eq!((job.state, job.queue.as_str()), (State::InProgress, "other"));
     fixture.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
-    assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
+    assert_eq!(fixture.queue.reap().await.unwrap().reaped, 1);
 }
 
 #[tokio::test]

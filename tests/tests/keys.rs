@@ -98,7 +98,7 @@ async fn a_key_is_free_again_when_its_holder_was_reaped_for_the_last_time() {
     let first = fixture.put_with(1, key("a")).await;
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", pm_tests::unattended());
     let job = next(&mut jobs).await;
-    let reaped = async || fixture.queue.reap().await.expect("the reap succeeds").0 == 1;
+    let reaped = async || fixture.queue.reap().await.expect("the reap succeeds").reaped == 1;
     pm_tests::eventually("it is reaped", pm_tests::TIMEOUT, reaped).await;
     assert_ne!(fixture.put_with(2, key("a")).await, first);
     drop(job);

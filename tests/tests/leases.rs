@@ -1,6 +1,6 @@
 //! A lease lasts as long as it is extended, and is trusted no longer than it lasts.
 
-use pm_driver_tokio_postgres::{Ending, ErrorKind, SettingsChange, State, StreamOptions};
+use pm_driver_tokio_postgres::{Ending, ErrorKind, Reaped, SettingsChange, State, StreamOptions};
 use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,7 @@ async fn a_handler_can_extend_its_lease_by_hand() {
     for _ in 0..8 {
         tokio::time::sleep(SECOND / 3).await;
         ack.refresh_lock().await.unwrap();
-        assert_eq!(fixture.queue.reap().await.unwrap().0, 0);
+        assert_eq!(fixture.queue.reap().await.unwrap().reaped, 0);
     }
     ack.commit().await.unwrap();
     assert_eq!((fixture.state(id).await, fixture.job(id).await.attempt), (State::Finished, 1));
@@ -124,7 +124,7 @@ async fn an_expired_lease_can_be_extended_until_it_is_reaped() {
     let expired = async || fixture.number("select count(*) from pm.job where lease_expires_at < now()") == 1;
     eventually("the lease has expired", TIMEOUT, expired).await;
     ack.refresh_lock().await.unwrap();
-    eventually("it is reaped", TIMEOUT, async || fixture.queue.reap().await.unwrap().0 == 1).await;
+    eventually("it is reaped", TIMEOUT, async || fixture.queue.reap().await.unwrap().reaped == 1).await;
     assert_eq!(ack.refresh_lock().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(ack.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
@@ -157,26 +157,26 @@ async fn lost_ends_when_the_job_is_settled() {
 #[tokio::test]
 async fn reaping_reports_how_many_and_when_the_next_lease_ends() {
     let fixture = Fixture::with(lease(SECOND * 600)).await;
-    assert_eq!(fixture.queue.reap().await.unwrap(), (0, None), "nothing is in progress");
+    assert_eq!(fixture.queue.reap().await.unwrap(), Reaped::default(), "nothing is in progress");
     fixture.put_many(3).await;
-    assert_eq!(fixture.queue.reap().await.unwrap(), (0, None), "pending jobs do not count");
+    assert_eq!(fixture.queue.reap().await.unwrap(), Reaped::default(), "pending jobs do not count");
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let taken = take(&mut jobs, 3).await;
-    let (reaped, next_expiry) = fixture.queue.reap().await.unwrap();
+    let Reaped { reaped, next_expiry, .. } = fixture.queue.reap().await.unwrap();
     let next_expiry = next_expiry.unwrap();
     assert_eq!(reaped, 0);
     assert!(next_expiry <= SECOND * 600 && next_expiry > SECOND * 590, "{next_expiry:?}");
 
     let expire = format!("update pm.job set lease_expires_at = now() where id = '{}'", taken[0].id());
     fixture.database.execute(&expire).unwrap();
-    let (reaped, next_expiry) = fixture.queue.reap().await.unwrap();
+    let Reaped { reaped, next_expiry, .. } = fixture.queue.reap().await.unwrap();
     assert_eq!(reaped, 1);
     assert!(next_expiry.unwrap() > SECOND * 590, "of the other two");
     for job in taken.into_iter().skip(1) {
         job.into_parts().1.commit().await.unwrap();
     }
     drop(jobs);
-    let none_left = async || fixture.queue.reap().await.unwrap() == (0, None);
+    let none_left = async || fixture.queue.reap().await.unwrap() == Reaped::default();
     eventually("nothing is in progress", TIMEOUT, none_left).await;
 }
 
@@ -191,8 +191,8 @@ async fn two_reapers_at_once_share_the_work() {
     drop(jobs);
     let other = fixture.another(Default::default()).await;
     let (mine, theirs) = futures_util::future::join(fixture.queue.reap(), other.reap()).await;
-    let mut reaped = mine.unwrap().0 + theirs.unwrap().0;
-    reaped += fixture.queue.reap().await.unwrap().0;
+    let mut reaped = mine.unwrap().reaped + theirs.unwrap().reaped;
+    reaped += fixture.queue.reap().await.unwrap().reaped;
     assert_eq!(reaped, JOBS);
     assert_eq!(fixture.number("select count(*) from pm.attempt where verdict = 4"), JOBS as i64);
     assert_eq!(fixture.number("select max(retry_count) from pm.job"), 1);
@@ -221,7 +221,7 @@ async fn a_lease_has_the_length_set_when_it_was_claimed_whichever_process_reaps(
     let job = next(&mut jobs).await;
     fixture.queue.set_queue_settings("tasks", SettingsChange::new().lease(SECOND)).await.unwrap();
     tokio::time::sleep(SECOND * 2).await;
-    assert_eq!(fixture.another(Default::default()).await.reap().await.unwrap().0, 0);
+    assert_eq!(fixture.another(Default::default()).await.reap().await.unwrap().reaped, 0);
     assert_eq!(fixture.state(id).await, State::InProgress);
     within("the commit", job.into_parts().1.commit()).await.unwrap();
 }

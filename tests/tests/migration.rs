@@ -94,7 +94,7 @@ async fn a_role_that_may_not_create_works_once_the_schema_is_migrated() {
     let mut jobs = queue.try_stream_jobs::<u64>("tasks");
     next(&mut jobs).await.into_parts().1.commit().await.unwrap();
     assert_eq!(queue.pause_queue("tasks").await.unwrap(), 0);
-    assert_eq!(queue.reap().await.unwrap(), (0, None));
+    assert_eq!(queue.reap().await.unwrap(), pm_driver_tokio_postgres::Reaped::default());
     assert_eq!(queue.list_queues().await.unwrap().len(), 1);
     queue.close().await;
     database.execute(&format!("drop owned by {role}; drop role {role}")).unwrap();

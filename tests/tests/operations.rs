@@ -245,7 +245,7 @@ async fn a_fetched_job_is_reaped_like_any_other() {
     // A killed process would stop the heartbeat; here the lease is set to have expired.
     fixture
         .column(&format!("update pm.job set lease_expires_at = now() - interval '1 s' where id = '{id}' returning 1"));
-    assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
+    assert_eq!(fixture.queue.reap().await.unwrap().reaped, 1);
     assert_eq!(job.into_parts().1.commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
 }
 

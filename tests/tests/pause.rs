@@ -206,7 +206,7 @@ async fn a_reaped_job_of_a_paused_queue_stays_put() {
     let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
     let job = next(&mut jobs).await;
     fixture.queue.pause_queue("tasks").await.unwrap();
-    eventually("it is reaped", TIMEOUT, async || fixture.queue.reap().await.unwrap().0 == 1).await;
+    eventually("it is reaped", TIMEOUT, async || fixture.queue.reap().await.unwrap().reaped == 1).await;
     assert_eq!(fixture.state(id).await, State::Paused);
     assert_stays_put(&fixture, &mut jobs).await;
     drop(job);

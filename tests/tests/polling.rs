@@ -12,7 +12,7 @@ async fn a_reaper_on_an_idle_database_looks_once_and_waits() {
     let fixture = Fixture::new().await;
     let proxy = Proxy::before(&fixture.database.url()).await;
     let queue = connect_with(proxy.url(), ConnectOptions::default()).await.unwrap();
-    assert_eq!(queue.reap().await.unwrap(), (0, None));
+    assert_eq!(queue.reap().await.unwrap(), pm_driver_tokio_postgres::Reaped::default());
     let before = proxy.executions("");
     let run = queue.clone();
     let run = tokio::spawn(async move { run.run_reaper().await });

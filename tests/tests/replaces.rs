@@ -192,7 +192,7 @@ async fn a_job_can_be_replaced_until_a_handler_starts_it() {
                 let lease = Lease { job: id, number: 1 };
                 direct.run(FetchJob { lease, worker: "worker".to_owned() }).await.expect("it is ready");
                 fixture.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
-                assert_eq!(fixture.queue.reap().await.unwrap().0, 1);
+                assert_eq!(fixture.queue.reap().await.unwrap().reaped, 1);
             }
             "finished and restarted" => {
                 work(&mut direct, id, 1, Verdict::Commit, State::Finished).await;

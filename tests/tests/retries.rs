@@ -138,7 +138,7 @@ async fn reaping_follows_the_same_table() {
     let taken = pm_tests::take(&mut jobs, 2).await;
     let mut reaped = 0;
     eventually("both are reaped", TIMEOUT, async || {
-        reaped += fixture.queue.reap().await.expect("the reap succeeds").0;
+        reaped += fixture.queue.reap().await.expect("the reap succeeds").reaped;
         reaped == 2
     })
     .await;

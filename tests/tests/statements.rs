@@ -73,7 +73,8 @@ async fn an_enqueue_is_one_statement_and_a_notification_only_if_workers_are_idle
     assert_eq!(statements.since(&before), expected.into());
 }
 
-/// A worker that waits for each commit sends a settlement for each job, as few claims as it can, polls, and nothing else.
+/// A worker that waits for each commit sends a settlement for each job, as few claims as it can, polls, and nothing
+/// else.
 #[tokio::test]
 async fn a_drained_job_takes_a_share_of_a_claim_and_one_settlement() {
     let fixture = Fixture::new().await;

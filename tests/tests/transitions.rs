@@ -92,7 +92,7 @@ impl Harness {
             Event::Reap | Event::LastReap => {
                 let expire = "update pm.job set lease_expires_at = now() where lease_expires_at is not null";
                 self.fixture.database.execute(expire).unwrap();
-                queue.reap().await.unwrap().0 == 1
+                queue.reap().await.unwrap().reaped == 1
             }
             Event::Pause => queue.pause_queue("tasks").await.unwrap() == 1,
             Event::Resume => queue.resume_queue("tasks").await.unwrap() == 1,

@@ -1,5 +1,5 @@
-//! awa: jobs are bulk-loaded with COPY, claimed in batches, and their completions are gathered for a moment; a handler's
-//! place is taken until its completion is durable. Completed jobs vanish with their partition.
+//! awa: jobs are bulk-loaded with COPY, claimed in batches, and their completions are gathered for a moment; a
+//! handler's place is taken until its completion is durable. Completed jobs vanish with their partition.
 
 use super::crates::CONNECTIONS;
 use crate::Result;

@@ -1,5 +1,5 @@
-//! graphile_worker: jobs are deleted on success, without a fence; completions are gathered for 5 ms and not awaited, and
-//! jobs are fetched into a local queue, as its guides and its own benchmarks do for throughput.
+//! graphile_worker: jobs are deleted on success, without a fence; completions are gathered for 5 ms and not awaited,
+//! and jobs are fetched into a local queue, as its guides and its own benchmarks do for throughput.
 
 use super::crates::CONNECTIONS;
 use crate::Result;

@@ -1,7 +1,7 @@
 //! pm compared with other job queues, each through its public API, as its own documentation recommends for throughput.
 //!
-//! Every contender does each piece of work in its own process, on the same server, in a new database. The crates need the
-//! feature `peers`; without it pm, the floor and the peers in Node.js remain.
+//! Every contender does each piece of work in its own process, on the same server, in a new database. The crates need
+//! the feature `peers`; without it pm, the floor and the peers in Node.js remain.
 
 #[cfg(feature = "peers")]
 mod apalis;

@@ -97,8 +97,8 @@ const MAX_RETRIES: u32 = 1_000_000;
 /// The longest delay of a job.
 pub(crate) const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 
-/// How often and how soon soft failures are retried, as far as a job or a schedule sets it itself. What is `None` follows
-/// the queue's [`Backoff`].
+/// How often and how soon soft failures are retried, as far as a job or a schedule sets it itself. What is `None`
+/// follows the queue's [`Backoff`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RetryPolicy {
     /// How many soft failures are retried.

@@ -10,7 +10,8 @@ pub const MAX_PROGRESS_BYTES: usize = 8 * 1024;
 
 /// A JSON text that is stored with a job: how far it has come, or what came of it.
 ///
-/// It is stored in ASCII, with escapes such as `\u00e9` for other characters: a database with any encoding can store it.
+/// It is stored in ASCII, with escapes such as `\u00e9` for other characters: a database with any encoding can store
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonText(String);
 

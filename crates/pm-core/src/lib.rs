@@ -4,8 +4,9 @@
 //!
 //! * **Operations** become a [`Plan`] (a statement and its parameters) and interpret the rows of its reply: build one,
 //!   send its plan in any way, and pass the rows to [`Operation::interpret`].
-//! * **Machines** ([`machine::Worker`], [`machine::Producer`], [`machine::Maintenance`]) decide over time which operations
-//!   to send: claims with prefetch, batches, extending and trusting leases, reaping, polling, retries, shutdown.
+//! * **Machines** ([`machine::Worker`], [`machine::Producer`], [`machine::Maintenance`]) decide over time which
+//!   operations to send: claims with prefetch, batches, extending and trusting leases, reaping, polling, retries,
+//!   shutdown.
 //!
 //! Most programs use `pm_driver_tokio_postgres` and never see this crate.
 

@@ -39,7 +39,8 @@ pub struct EnqueueOptions {
     pub codec: Codec,
     /// How often and how soon soft failures are retried (default: the queue's setting).
     pub retry: RetryPolicy,
-    /// How long the job may wait for its first attempt, from its enqueue on; after that it has failed (default: for ever).
+    /// How long the job may wait for its first attempt, from its enqueue on; after that it has failed (default: for
+    /// ever).
     pub expires_in: Option<Duration>,
     /// How long an attempt may take, 1 ms to 1 year (default: the queue's setting).
     pub timeout: Option<Duration>,
@@ -112,8 +113,8 @@ impl EnqueueOptions {
         self
     }
 
-    /// Sets how long the job may wait for its first attempt. If no worker has started it by then, whatever the reason, it
-    /// has failed, with the reason `expired`.
+    /// Sets how long the job may wait for its first attempt. If no worker has started it by then, whatever the reason,
+    /// it has failed, with the reason `expired`.
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.expires_in = Some(expires_in);
         self

@@ -194,7 +194,8 @@ columns! {
         pub overlap: Overlap,
         /// Whether it is paused.
         pub paused: bool,
-        /// When it fires next, by the database's clock: in the past while no process fires it, `None` while it is paused.
+        /// When it fires next, by the database's clock: in the past while no process fires it, `None` while it is
+        /// paused.
         pub next_tick: Option<Timestamp>,
         /// The latest tick that enqueued a job.
         pub last_tick: Option<Timestamp>,

@@ -1,7 +1,7 @@
 //! The list of all statements.
 
-/// Passes the names of all statements to the macro `$then`: that of the operation in [`op`](crate::op) which declares it,
-/// and that of its SQL file, by which commands and the model of the database know it too.
+/// Passes the names of all statements to the macro `$then`: that of the operation in [`op`](crate::op) which declares
+/// it, and that of its SQL file, by which commands and the model of the database know it too.
 ///
 /// Everything that exists once per statement follows from this list.
 #[macro_export]

@@ -283,7 +283,7 @@ async fn expired_leases_are_reaped() {
     world.next(&mut jobs).await.into_parts().1.leave();
     world.time.advance(61 * SECOND);
     world.log.take();
-    assert_eq!(world.queue.reap().await.unwrap().0, 1);
+    assert_eq!(world.queue.reap().await.unwrap().reaped, 1);
     assert_eq!(world.log.take()[0], "reaped 1");
 }
 

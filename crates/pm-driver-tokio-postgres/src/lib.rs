@@ -38,10 +38,10 @@
 //!
 //! `connect` returns a [`Queue`], whose methods do everything else. A program meets the types in this order:
 //! [`ConnectOptions`]; [`EnqueueOptions`] with [`RetryPolicy`] and [`OnConflict`]; [`RunOptions`], [`JobContext`] and
-//! [`Outcome`], or [`StreamOptions`], [`JobStream`], [`PendingJob`] and [`JobAck`]; [`InTransaction`]; [`Schedule`]; and everywhere [`Error`], with an [`ErrorKind`] and
-//! perhaps [`Advice`]. The documentation of `pm_queue`, which this crate re-exports, has a complete table. [`driver`]
-//! and [`connecting`] are for authors of drivers, but for [`driver::Executor`] and [`driver::WithoutNotify`], which
-//! concern your own transactions.
+//! [`Outcome`], or [`StreamOptions`], [`JobStream`], [`PendingJob`] and [`JobAck`]; [`InTransaction`]; [`Schedule`];
+//! and everywhere [`Error`], with an [`ErrorKind`] and perhaps [`Advice`]. The documentation of `pm_queue`, which this
+//! crate re-exports, has a complete table. [`driver`] and [`connecting`] are for authors of drivers, but for
+//! [`driver::Executor`] and [`driver::WithoutNotify`], which concern your own transactions.
 //!
 //! # Features
 //!
@@ -86,6 +86,10 @@ use std::sync::Arc;
 #[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../../../docs/handlers.md")]
 struct Handlers;
+
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../../../docs/results.md")]
+struct Results;
 
 // The same for the README.
 #[cfg(all(doctest, feature = "tokio"))]

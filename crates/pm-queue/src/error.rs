@@ -105,8 +105,8 @@ impl Error {
         self
     }
 
-    /// Takes the ack out of an error that has one: of kind `Payload`, which a stream yielded for a job that could not be
-    /// decoded, or of a result that [`JobAck::commit_with`] has refused.
+    /// Takes the ack out of an error that has one: of kind `Payload`, which a stream yielded for a job that could not
+    /// be decoded, or of a result that [`JobAck::commit_with`] has refused.
     ///
     /// With it the worker decides how to settle the job. If the ack is not taken, dropping the last clone of the error
     /// settles the job: as [`JobAck::unreadable`] does, so that another worker can try it, or with a soft fail that has

@@ -15,10 +15,11 @@
 //! | settle | [`JobAck`], [`Settling`], [`Lost`], [`Cancelled`], [`Lease`]; in a transaction [`Settlement`] |
 //! | schedule | [`Schedule`] with [`Cron`], [`Missed`], [`Overlap`]; [`ScheduleMetadata`], [`ScheduleName`], [`Tick`] |
 //! | look at jobs | [`JobFilter`], [`JobMetadata`], [`State`], [`Ending`], [`AttemptRecord`], [`Timestamp`], [`Head`]; [`IdSuffix`] |
+//! | cancel, wait, read results | [`Queue::cancel_jobs`], [`Queue::wait`], [`Queue::result`]; [`JobContext::set_progress`] |
 //! | change jobs | [`BulkAction`], [`Precondition`], [`BulkReport`], [`Change`] |
 //! | set up queues | [`QueueName`], [`QueueSettings`], [`SettingsChange`]; [`SchemaName`], [`SCHEMA_VERSION`], [`migration_script`]; [`RoleKind`], [`grant_script`] |
 //! | observe | [`observe::Observer`], [`observe::Event`]; [`metrics::Metrics`] |
-//! | operate | [`Stats`], [`QueueStats`], [`QueueSummary`], [`QueueActivity`], [`TableSize`], [`Count`]; [`Finding`], [`Check`], [`Remedy`]; [`Maintenance`], [`MaintenanceReport`], [`Pruning`] |
+//! | operate | [`Stats`], [`QueueStats`], [`QueueSummary`], [`QueueActivity`], [`TableSize`], [`Count`]; [`Finding`], [`Check`], [`Remedy`]; [`Maintenance`], [`MaintenanceReport`], [`Reaped`], [`Pruning`] |
 
 mod codec;
 pub mod connecting;
@@ -41,7 +42,7 @@ pub use pm_core::doctor::{Check, Finding, Remedy};
 pub use pm_core::grants::{RoleKind, grant_script};
 pub use pm_core::machine::{Enqueued, MaintenanceReport};
 pub use pm_core::op::{
-    AttemptRecord, Change, Count, Head, JobFilter, Precondition, QueueActivity, QueueSummary, TableSize,
+    AttemptRecord, Change, Count, Head, JobFilter, Precondition, QueueActivity, QueueSummary, Reaped, TableSize,
 };
 pub use pm_core::{
     Advice, Backoff, Codec, Cron, Ending, EnqueueOptions, Failure, IdSuffix, InitialState, JobMetadata, KeyHold, Lease,

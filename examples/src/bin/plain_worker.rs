@@ -1,5 +1,5 @@
-//! A plain worker: works on jobs of the queue `mails`, eight at a time, until SIGTERM or Ctrl-C. Then the running jobs have
-//! 30 seconds to end, the others are released, and it exits. A panic in a handler soft-fails only its own job.
+//! A plain worker: works on jobs of the queue `mails`, eight at a time, until SIGTERM or Ctrl-C. Then the running jobs
+//! have 30 seconds to end, the others are released, and it exits. A panic in a handler soft-fails only its own job.
 
 use pm_driver_tokio_postgres::{JobContext, RunOptions};
 use pm_examples::{Mail, database_url};

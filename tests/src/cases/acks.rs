@@ -2,7 +2,7 @@
 
 use super::Harness;
 use crate::unattended;
-use pm_queue::{ConnectOptions, Ending, EnqueueOptions, ErrorKind, SettingsChange, State, StreamOptions};
+use pm_queue::{ConnectOptions, Ending, EnqueueOptions, ErrorKind, Reaped, SettingsChange, State, StreamOptions};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -160,5 +160,5 @@ pub(super) async fn a_reaped_job_goes_to_another_worker(harness: Harness) {
     theirs.into_parts().1.commit().await.unwrap();
     let attempts = harness.queue.attempts(id).await.unwrap();
     assert_eq!((attempts.len(), attempts[0].ending), (1, Ending::Reap));
-    assert_eq!(harness.queue.reap().await.unwrap(), (0, None));
+    assert_eq!(harness.queue.reap().await.unwrap(), Reaped::default());
 }

@@ -244,7 +244,7 @@ pub(super) async fn a_transaction_that_settles_first_may_outlast_the_lease(harne
     let settlement = ack.commit_in(&*transaction.inside()).await.unwrap();
     let ended = "select count(*) from pm.job where lease_expires_at < now()";
     harness.eventually("the lease has ended", async || harness.number(ended) == 1).await;
-    assert_eq!(harness.queue.reap().await.unwrap().0, 0, "the open transaction has it locked");
+    assert_eq!(harness.queue.reap().await.unwrap().reaped, 0, "the open transaction has it locked");
     assert!(harness.next_job_is_absent(&mut jobs), "no other handler gets it");
     transaction.end(true).await;
     settlement.committed();

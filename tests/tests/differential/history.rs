@@ -288,8 +288,8 @@ impl<'a> History<'a> {
         options.key = item.key.map(|key| self.key(key));
         options.retry = RetryPolicy {
             max_retries: item.retries,
-            // Even, while jobs are enqueued with odd delays: which of two jobs that are due at once is promoted first is
-            // undefined.
+            // Even, while jobs are enqueued with odd delays: which of two jobs that are due at once is promoted first
+            // is undefined.
             backoff: matches!(item.hold, 1 | 2).then(|| vec![HALF_MINUTE * 8]),
             jitter_percent: (item.hold == 2).then_some(MOST_JITTER),
         };

@@ -61,8 +61,9 @@ pub(super) async fn run(context: &mut Context, args: &ReapArgs) -> Result<(), Co
 }
 
 fn report(context: &mut Context, done: &MaintenanceReport) -> Result<(), CommandError> {
-    let MaintenanceReport { reaped, promoted, fired, pruned, .. } = *done;
-    let actions = [("reaped", reaped), ("promoted", promoted), ("fired", fired), ("pruned", pruned)];
+    let MaintenanceReport { reaped, expired, promoted, fired, pruned, .. } = *done;
+    let actions =
+        [("reaped", reaped), ("expired", expired), ("promoted", promoted), ("fired", fired), ("pruned", pruned)];
     let done = actions.iter().filter(|(_, count)| *count > 0);
     let sentence: Vec<_> = done.map(|(action, count)| format!("{action} {}", jobs(*count))).collect();
     let step = Value::named(actions.map(|(action, count)| (action, Value::number(count))));

@@ -21,7 +21,8 @@ pub(super) struct HealthFile {
 }
 
 impl HealthFile {
-    /// Writes the file if the process is ready, which it is at the start. Errors: exit code 3 when it cannot be written.
+    /// Writes the file if the process is ready, which it is at the start. Errors: exit code 3 when it cannot be
+    /// written.
     pub(super) fn create(path: &Path, readiness: &Arc<Readiness>) -> Result<Self, CommandError> {
         let failed = |error| CommandError::trouble(format!("cannot write the health file {}: {error}", path.display()));
         update(path, readiness).map_err(failed)?;

@@ -58,7 +58,7 @@ fn waiting_tells_how_each_job_has_ended() {
         "{finished}  finished\n{failed}  failed: no such mailbox\n{cancelled}  cancelled: the campaign is over\n{pending}  pending\n"
     );
     let all = ["job", "wait", &finished, &failed, &cancelled, &pending, "--timeout", "300ms"];
-    fixture.pm(&all).assert(1, &lines, "Error: 3 jobs did not finish, 1 of them within the timeout\n");
+    fixture.pm(&all).assert(1, &lines, "Error: 3 jobs did not finish; 1 of them had not ended at the timeout\n");
     let deleted = uuid_like(&finished);
     fixture.pm(&["job", "wait", &deleted]).assert(
         1,

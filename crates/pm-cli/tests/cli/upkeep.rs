@@ -25,18 +25,18 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
 #[test]
 fn reaping_reports_the_jobs_and_when_the_next_lease_expires() {
     let fixture = Fixture::with_queues(&["mail"]);
-    fixture.pm(&["db", "reap"]).assert(0, "", "Reaped 0 jobs; no job is in progress.\n");
+    fixture.pm(&["db", "reap"]).assert(0, "", "Reaped 0 jobs; nothing is going to expire.\n");
     for payload in ["1", "2", "3"] {
         fixture.add(&["mail", payload]);
     }
     lease_all(&fixture, "-1 s");
-    fixture.pm(&["db", "reap"]).assert(0, "", "Reaped 3 jobs; no job is in progress.\n");
+    fixture.pm(&["db", "reap"]).assert(0, "", "Reaped 3 jobs; nothing is going to expire.\n");
     fixture.database.execute("delete from pm.job").unwrap();
     fixture.add(&["mail", "1"]);
     lease_all(&fixture, "1199.9 s");
-    fixture.pm(&["db", "reap"]).assert(0, "", "Reaped 0 jobs; the next lease expires in 19m 59s.\n");
+    fixture.pm(&["db", "reap"]).assert(0, "", "Reaped 0 jobs; the next lease or job expires in 19m 59s.\n");
     let reaped = fixture.pm(&["db", "reap", "--json"]).json();
-    let next = reaped["next_lease_ends_in_ms"].as_u64().unwrap();
+    let next = reaped["next_expiry_in_ms"].as_u64().unwrap();
     assert!(reaped["reaped"] == 0 && (1_100_000..1_200_000).contains(&next), "{reaped}");
 }
 

@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn lord_howe_changes_clocks_by_half_an_hour() {
-        // From 02:00 (+10:30) to 02:30 (+11) on 4 October 2026 at 15:30 UTC of the 3rd; back on 5 April at 15:00 UTC of the 4th.
+        // From 02:00 (+10:30) to 02:30 (+11) on 4 October 2026 at 15:30 UTC of the 3rd; back on 5 April at 15:00 UTC of
+        // the 4th.
         let lord_howe = |expression, from, upto| ticks(expression, "Australia/Lord_Howe", from, upto);
         let spring = ("2026-10-03T15:00:00Z", "2026-10-03T16:00:00Z");
         assert_eq!(lord_howe("15 2 * * *", spring.0, spring.1), ["2026-10-03T15:30:00Z"]);

@@ -91,8 +91,8 @@ impl<I: Batched> Batcher<I> {
     /// Returns the batcher with two batches in flight at times: while a full batch of fresh items is in flight and
     /// nothing else is to be sent, another full one is.
     ///
-    /// The server must run them in the order in which they are sent. Then items keep their order, except after a failure
-    /// of the first or a lock that it meets: the second is not taken back.
+    /// The server must run them in the order in which they are sent. Then items keep their order, except after a
+    /// failure of the first or a lock that it meets: the second is not taken back.
     #[must_use]
     pub fn pipelined(self) -> Self {
         Batcher { pipelines: true, ..self }
@@ -325,8 +325,8 @@ impl<I: Batched> Batcher<I> {
         self.set_aside(later.into_iter().collect(), now, entropy)
     }
 
-    /// Puts items of a batch with a reply back whose outcome is not known, to be sent at once and before all others, even
-    /// after their deadlines. They are no longer [fresh](Batch::is_fresh), so the next statement reports it.
+    /// Puts items of a batch with a reply back whose outcome is not known, to be sent at once and before all others,
+    /// even after their deadlines. They are no longer [fresh](Batch::is_fresh), so the next statement reports it.
     pub(super) fn explain(&mut self, batch: Batch<I>) {
         if !batch.items.is_empty() {
             let states =

@@ -277,7 +277,7 @@ impl Maintenance {
 
     fn handle_reap(&mut self, reap: Reap, reply: Reply, now: Instant, entropy: &mut dyn Entropy) -> Done {
         let reply = interpret(reply, |rows| reap.interpret(rows))?;
-        if reply.reaped.max(reply.expired) == Reap::BATCH as u64 {
+        if reply.is_full() {
             self.reap.set(Some(now));
         } else {
             let fruitless = reply.reaped + reply.expired == 0 && reply.next_expiry.is_some_and(|next| next.is_zero());

@@ -191,8 +191,8 @@ impl Producer {
     /// Queues a job to be sent. A [`ProducerEvent::Enqueued`] with the returned request id reports its outcome.
     ///
     /// The job must have passed [`NewJob::check`]. After failures it is sent again for 30 s if it may have been
-    /// inserted, and for 5 s if it certainly has not, or once more to learn why it has not. A job without a key may overtake one with a key that was queued
-    /// before it.
+    /// inserted, and for 5 s if it certainly has not, or once more to learn why it has not. A job without a key may
+    /// overtake one with a key that was queued before it.
     pub fn enqueue(&mut self, job: NewJob, now: Instant) -> RequestId {
         let kind = if job.options.key.is_some() { EnqueueKind::Keyed } else { EnqueueKind::Plain };
         self.enqueue_by(kind, job, now)

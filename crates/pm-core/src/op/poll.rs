@@ -26,7 +26,8 @@ pub struct PollReply {
     pub queues: Vec<FollowedQueue>,
     /// The time until the next waiting job of any queue is due, at least zero; `None` if no job waits.
     pub next_due: Option<Duration>,
-    /// The time until the next lease of any queue, or the next waiting job, expires, at least zero; `None` if none will.
+    /// The time until the next lease of any queue, or the next waiting job, expires, at least zero; `None` if none
+    /// will.
     pub next_expiry: Option<Duration>,
     /// The time until the next tick of any schedule, at least zero; `None` if there is none.
     pub next_tick: Option<Duration>,

@@ -8,8 +8,7 @@ use crate::{Error, Operation, Params, StatementId};
 use std::time::Duration;
 
 /// Soft-fails expired leases, with the reason `lease expired`, and fails jobs that have not started by their time to
-/// expire, with the reason `expired`. The cost grows with the jobs in progress, not the
-/// backlog.
+/// expire, with the reason `expired`. The cost grows with the jobs in progress, not the backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reap {
     /// The maximum number of leases, and of jobs to expire.
@@ -19,7 +18,7 @@ pub struct Reap {
 }
 
 /// The result of a reap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Reaped {
     /// How many leases were reaped.
     pub reaped: u64,
@@ -27,6 +26,13 @@ pub struct Reaped {
     pub expired: u64,
     /// The time until the next lease or waiting job expires, at least zero; `None` if none will.
     pub next_expiry: Option<Duration>,
+}
+
+impl Reaped {
+    /// Returns whether there may be more: the statement reached a limit of [`Reap::BATCH`].
+    pub fn is_full(&self) -> bool {
+        self.reaped.max(self.expired) >= Reap::BATCH as u64
+    }
 }
 
 impl Reap {

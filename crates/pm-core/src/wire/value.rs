@@ -11,8 +11,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// Declares the types of parameters and columns: a scalar and the array of it, with the name of the scalar in SQL, the
-/// object ids of both, which are the same in every Postgres (`pg_type.dat` in its source), and the Rust types of a value
-/// and of an element.
+/// object ids of both, which are the same in every Postgres (`pg_type.dat` in its source), and the Rust types of a
+/// value and of an element.
 macro_rules! types {
     ($($scalar:ident $array:ident: $name:literal, $oid:literal, $array_oid:literal, $value:ty, $element:ty;)*) => {
         /// The types of parameters and columns.

@@ -1,4 +1,5 @@
-//! Random interleavings of time, replies, faults, and actions of operators and users against the memory driver's database.
+//! Random interleavings of time, replies, faults, and actions of operators and users against the memory driver's
+//! database.
 //!
 //! The rig checks at every step: no busy loop, one request of each kind in flight, one outcome per request id, no lease
 //! trusted or handed out after its end, bounded claims, sorted locks. These tests check what must hold in the end.
@@ -336,8 +337,8 @@ proptest! {
             let names_it = |logged: &Logged| logged.jobs.contains(&job.id) || logged.numbers.contains(&lease);
             let was_refused = scenario.refused.iter().any(names_it);
             let has_expired = job.lease_expires_at <= Some(timestamp(faults_end));
-            // Its handler got the error that the settlement could not be stored. The job is reaped when its lease has ended,
-            // which an extension that ran late may have put off.
+            // Its handler got the error that the settlement could not be stored. The job is reaped when its lease has
+            // ended, which an extension that ran late may have put off.
             let was_given_up = scenario.settles.iter().any(|(request_id, of)| {
                 let outcome = scenario.rig.settled.get(request_id);
                 (of.job, of.number) == (job.id, lease) && matches!(outcome, Some(Err(Trouble::Failed(_))))

@@ -73,8 +73,8 @@ impl Work<'_> {
         }
     }
 
-    /// If a job is to be cancelled, ends it and records the attempt, for this reason if there is one. Returns whether it
-    /// was.
+    /// If a job is to be cancelled, ends it and records the attempt, for this reason if there is one. Returns whether
+    /// it was.
     fn end_cancelled(&mut self, id: Uuid, verdict: i16, reason: Option<String>) -> bool {
         let now = self.now;
         let Some(job) = self.tables.job.get_mut(&id).filter(|job| job.cancelled_at.is_some()) else { return false };

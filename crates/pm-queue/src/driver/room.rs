@@ -17,8 +17,8 @@ pub struct Room {
     pub operator: Option<usize>,
     /// Whether keyed enqueues and operators' statements share the bound `operator`.
     pub keyed_is_operator: bool,
-    /// How many jobs are sent in one statement (at most 1,000) while a second such statement may be in flight; `None` if
-    /// only one may be.
+    /// How many jobs are sent in one statement (at most 1,000) while a second such statement may be in flight; `None`
+    /// if only one may be.
     ///
     /// The driver must run statements that [run in order](pm_core::StatementId::runs_in_order) in the order in which
     /// they are sent, that is, in which their futures are first polled. So it pipelines them on one connection.

@@ -96,7 +96,8 @@ impl Queue {
     /// handler of one in progress is asked to stop: see [`JobAck::cancelled`](crate::JobAck::cancelled), and
     /// [`StopReason::Cancelled`](crate::StopReason) in a runner. If it commits, the job is finished; however else its
     /// lease ends, the job has failed as if it had been cancelled while it waited. It is never retried, unless it is
-    /// restarted. With [`BulkAction::Cancel`] jobs in progress can be cancelled by force: their workers lose their leases.
+    /// restarted. With [`BulkAction::Cancel`] jobs in progress can be cancelled by force: their workers lose their
+    /// leases.
     ///
     /// The handler learns of it within a second if its worker receives notifications, and else within its
     /// [longest poll interval](crate::StreamOptions::poll_most) and a second more; at the latest when its lease is

@@ -57,8 +57,8 @@ impl Queue {
     /// and some after it may be. About 4,000 jobs are encoded ahead of the statements that carry them, and two
     /// statements are in flight where the driver can keep their order. The jobs become ready in the order given, except
     /// one whose key another transaction has locked, which is enqueued when that transaction ends, and those of a
-    /// statement that fails or finds the queue's row locked: they are sent again, behind the one that was in flight with
-    /// them.
+    /// statement that fails or finds the queue's row locked: they are sent again, behind the one that was in flight
+    /// with them.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use crate::observe::Event;
 use crate::sending::CoreEntropy;
 use crate::{Error, ErrorKind, Queue};
 use pm_core::machine::{self, MaintenanceOptions, MaintenanceReport, Request};
-use pm_core::op::{Promote, Reap};
+use pm_core::op::{Promote, Reap, Reaped};
 use std::time::Duration;
 
 /// The interval between checks for work that other processes may have added: of tools, and of [`Queue::run_reaper`].
@@ -24,24 +24,25 @@ pub struct Maintenance {
 }
 
 impl Queue {
-    /// Ends expired leases with the reason `lease expired`; returns how many, and the time until the next lease
-    /// expires.
+    /// Reaps expired leases and fails jobs that have passed their time to expire; returns how many of both, and the
+    /// time until the next lease or waiting job expires.
     ///
-    /// The time is `None` when no job is in progress. Streams reap automatically. Concurrent calls share the work. The
-    /// cost grows with the number of jobs in progress, not with the backlog.
+    /// Streams reap automatically. Concurrent calls share the work. The cost grows with the number of jobs in progress,
+    /// not with the backlog.
     ///
     /// # Errors
     ///
     /// `Unavailable`, `Schema` or `Database`.
-    pub async fn reap(&self) -> Result<(u64, Option<Duration>), Error> {
-        let mut total = 0;
+    pub async fn reap(&self) -> Result<Reaped, Error> {
+        let mut total = Reaped::default();
         loop {
             let reaped = self.execute(Reap { limit: Reap::BATCH, seed: self.random_seed() }).await?;
-            total += reaped.reaped;
+            total.reaped += reaped.reaped;
+            total.expired += reaped.expired;
             self.observe_reaped(reaped.reaped);
-            if reaped.reaped < Reap::BATCH as u64 {
-                self.notify_idle(total).await;
-                return Ok((total, reaped.next_expiry));
+            if !reaped.is_full() {
+                self.notify_idle(total.reaped).await;
+                return Ok(Reaped { next_expiry: reaped.next_expiry, ..total });
             }
         }
     }

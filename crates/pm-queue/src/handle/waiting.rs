@@ -13,13 +13,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 impl Queue {
     /// Waits until a job has ended, and returns it as it is then: finished or failed.
     ///
-    /// Reads the job at once, and again after pauses that grow from 50 ms to 1 s: so it learns of the end at most a second
-    /// late, and costs one read by id a second. A soft fail with retries left, a release and a snooze do not end a job, and
-    /// neither does a cancel that its handler has not followed yet. A job that is restarted between two looks is waited for
-    /// until its next end. [`Queue::result`] reads the result.
+    /// Reads the job at once, and again after pauses that grow from 50 ms to 1 s: so it learns of the end at most a
+    /// second late, and costs one read by id a second. A soft fail with retries left, a release and a snooze do not end
+    /// a job, and neither does a cancel that its handler has not followed yet. A job that is restarted between two
+    /// looks is waited for until its next end. [`Queue::result`] reads the result.
     ///
-    /// It waits as long as it takes, also while the database is unavailable: put your runtime's timeout around it. Dropping
-    /// the future leaves nothing behind.
+    /// It waits as long as it takes, also while the database is unavailable: put your runtime's timeout around it.
+    /// Dropping the future leaves nothing behind.
     ///
     /// # Errors
     ///

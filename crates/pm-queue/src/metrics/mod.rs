@@ -42,9 +42,8 @@ pub struct Metrics(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// At most [`MAX_QUEUES`], and the others.
+    /// At most [`MAX_QUEUES`], and [`OTHER`].
     queues: BTreeMap<Box<str>, QueueCounts>,
-    others: Option<Box<QueueCounts>>,
     leases_lost: u64,
     leases_reaped: u64,
     claims: Histogram,
@@ -127,10 +126,8 @@ impl Counts {
         if self.queues.contains_key(name) {
             return self.queues.get_mut(name).expect("it contains the key");
         }
-        if self.queues.len() < MAX_QUEUES {
-            return self.queues.entry(name.into()).or_default();
-        }
-        self.others.get_or_insert_default()
+        let name = if self.queues.len() < MAX_QUEUES { name } else { OTHER };
+        self.queues.entry(name.into()).or_default()
     }
 
     fn render_process(&self, text: &mut Text) {
@@ -182,9 +179,7 @@ impl Counts {
     }
 
     fn each(&self, mut render: impl FnMut(&[(&str, &str)], &QueueCounts)) {
-        let queues = self.queues.iter().map(|(name, queue)| (&**name, queue));
-        let others = self.others.iter().map(|others| (OTHER, &**others));
-        queues.chain(others).for_each(|(name, queue)| render(&[("queue", name)], queue));
+        self.queues.iter().for_each(|(name, queue)| render(&[("queue", name)], queue));
     }
 }
 

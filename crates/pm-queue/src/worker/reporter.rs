@@ -1,9 +1,10 @@
 //! Reporting the progress of a job.
 
 use super::ack::JobAck;
+use super::settling::as_json;
 use super::waiters::Worker;
+use crate::Error;
 use crate::sending::Link;
-use crate::{Error, ErrorKind};
 use pm_core::{Error as CoreError, JsonText, Lease};
 use serde::Serialize;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ impl JobAck {
     /// Reports how far the job has come: any serializable value, stored as JSON with the job, for
     /// [`JobMetadata::progress`](crate::JobMetadata::progress) and `pm job show`.
     ///
-    /// Returns at once. The worker's task stores it, at most once a second for each job, together with that of other jobs;
-    /// of what is reported in between, only the newest is stored. What was reported within the last second before the job
-    /// is settled may not be. It stays with the job when that ends or is retried, until a restart or newer progress. It may
-    /// have 8 KiB, with each character beyond ASCII counted as its escape (`\u00e9`).
+    /// Returns at once. The worker's task stores it, at most once a second for each job, together with that of other
+    /// jobs; of what is reported in between, only the newest is stored. What was reported within the last second before
+    /// the job is settled may not be. It stays with the job when that ends or is retried, until a restart or newer
+    /// progress. It may be up to 8 KiB, with each character beyond ASCII counted as its escape (`\u00e9`).
     ///
     /// # Errors
     ///
@@ -42,11 +43,7 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// Does what [`JobAck::set_progress`](crate::JobAck::set_progress) does.
     pub(crate) fn set(&self, progress: &impl Serialize) -> Result<(), Error> {
-        let refused = |error: serde_json::Error| {
-            Error::new(ErrorKind::Payload, format!("the progress cannot be encoded as JSON: {error}"))
-                .with_source(error)
-        };
-        let progress = JsonText::progress(serde_json::to_string(progress).map_err(refused)?)?;
+        let progress = JsonText::progress(as_json("progress", progress)?)?;
         let (lease, now) = (self.lease, self.link.now());
         self.worker.update(|state| match state.has_ended {
             true => Err(CoreError::LeaseLost.into()),

@@ -64,8 +64,8 @@ impl JobAck {
     ///
     /// # Errors
     ///
-    /// As [`JobAck::commit_in`]; `Payload` when the result cannot be encoded as JSON, and `Invalid` when it is too large.
-    /// Then nothing was sent, and the transaction need not be rolled back.
+    /// As [`JobAck::commit_in`]; `Payload` when the result cannot be encoded as JSON, and `Invalid` when it is too
+    /// large. Then nothing was sent, and the transaction need not be rolled back.
     pub async fn commit_with_in(
         &mut self,
         transaction: &dyn Executor,

@@ -26,9 +26,9 @@ impl JobAck {
 
     /// Finishes the job with a result: any serializable value, stored as JSON with the job.
     ///
-    /// [`Queue::result`](crate::Queue::result) reads it, until the job is restarted, pruned or deleted. It may have 1 MiB,
-    /// with each character beyond ASCII counted as its escape (`\u00e9`). A statement with results costs about a fifth
-    /// more than one of plain commits.
+    /// [`Queue::result`](crate::Queue::result) reads it, until the job is restarted, pruned or deleted. It may be up to
+    /// 1 MiB, with each character beyond ASCII counted as its escape (`\u00e9`). A statement with results costs about a
+    /// fifth more than one of plain commits.
     ///
     /// # Errors
     ///
@@ -73,9 +73,9 @@ impl JobAck {
 
     /// Puts the job off: it is due again after this delay, with neither a retry nor an attempt counted, however often.
     ///
-    /// For work that cannot be done yet, such as asking for the state of something slow. It is due exactly then, at most
-    /// ten years from now; with zero it goes to the end of its line. [`snoozes`](crate::PendingMetadata::snoozes) counts
-    /// how often. A job that was put off has started: enqueues do not replace it.
+    /// For work that cannot be done yet, such as asking for the state of something slow. It is due exactly then, at
+    /// most ten years from now; with zero it goes to the end of its line. [`snoozes`](crate::PendingMetadata::snoozes)
+    /// counts how often. A job that was put off has started: enqueues do not replace it.
     ///
     /// A snooze leaves no record in the job's history. So if its reply is lost and another worker has claimed the job
     /// since, the result is `LeaseLost` although the snooze was applied.
@@ -172,10 +172,14 @@ impl Future for Settling {
 
 /// Returns a value as the result of a job. Errors: `Payload` and `Invalid`, as [`JobAck::commit_with`].
 pub(super) fn as_result(value: &impl Serialize) -> Result<JsonText, Error> {
-    let refused = |error: serde_json::Error| {
-        Error::new(ErrorKind::Payload, format!("the result cannot be encoded as JSON: {error}")).with_source(error)
-    };
-    Ok(JsonText::result(serde_json::to_string(value).map_err(refused)?)?)
+    Ok(JsonText::result(as_json("result", value)?)?)
+}
+
+/// Returns a value as JSON. Errors: `Payload`, which says what could not be encoded.
+pub(super) fn as_json(what: &str, value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| {
+        Error::new(ErrorKind::Payload, format!("the {what} cannot be encoded as JSON: {error}")).with_source(error)
+    })
 }
 
 /// Returns the error for a request's trouble, or for the end of the task without an outcome.

@@ -146,8 +146,8 @@ impl Auditor {
     fn was_locked(&self, call: &Call, now: u64) -> bool {
         self.enqueues.locks.iter().any(|(lock, from, until)| {
             let is_needed = lock.queue == call.queue && (lock.key.is_none() || lock.key == call.key);
-            // One that comes while others still wait for the lock waits behind them, and reports the lock: they wait for up to
-            // 30 s when they may have run and no reply shows that the lock is gone.
+            // One that comes while others still wait for the lock waits behind them, and reports the lock: they wait
+            // for up to 30 s when they may have run and no reply shows that the lock is gone.
             is_needed && *from <= now && until.is_none_or(|until| until + SENT >= call.at)
         })
     }

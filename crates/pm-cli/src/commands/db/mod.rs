@@ -10,6 +10,7 @@ use crate::duration::{show_seconds, whole_ms};
 use crate::error::CommandError;
 use crate::render::{Progress, Value, jobs, stats_text, stderr_is_terminal, sum};
 use crate::stop::Stop;
+use pm_driver_tokio_postgres::Reaped;
 
 /// Manages pm's tables
 ///
@@ -75,15 +76,17 @@ impl DbCommand {
 }
 
 async fn reap(context: &mut Context) -> Result<(), CommandError> {
-    let (reaped, next) = context.connect().await?.reap().await?;
-    let then = match next {
-        Some(next) => format!("the next lease expires in {}", show_seconds(next)),
-        None => "no job is in progress".to_owned(),
+    let Reaped { reaped, expired, next_expiry } = context.connect().await?.reap().await?;
+    let ended = if expired > 0 { format!(", {} expired", jobs(expired)) } else { String::new() };
+    let then = match next_expiry {
+        Some(next) => format!("the next lease or job expires in {}", show_seconds(next)),
+        None => "nothing is going to expire".to_owned(),
     };
-    let sentence = format!("Reaped {}; {then}.", jobs(reaped));
-    // `null` when no job is in progress.
-    let next_ms = next.map(|next| Value::number(whole_ms(next))).into();
-    let json = Value::named([("reaped", Value::number(reaped)), ("next_lease_ends_in_ms", next_ms)]);
+    let sentence = format!("Reaped {}{ended}; {then}.", jobs(reaped));
+    // `null` when nothing is going to expire.
+    let next_ms = next_expiry.map(|next| Value::number(whole_ms(next))).into();
+    let counts = [("reaped", Value::number(reaped)), ("expired", Value::number(expired))];
+    let json = Value::named(counts.into_iter().chain([("next_expiry_in_ms", next_ms)]));
     context.output.done(&json, &sentence)
 }
 

@@ -64,7 +64,7 @@ pub(crate) struct AddArgs {
     /// Start no earlier than this long from now, like 10m
     #[arg(long = "in", value_name = "TIME", value_parser = parse_duration, conflicts_with = "at")]
     delay: Option<Duration>,
-    /// It has failed if no worker has started it within this time, like 1h
+    /// Fail the job if no worker has started it within this time, like 1h
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     expires_in: Option<Duration>,
     /// How long an attempt may take, instead of the queue's timeout

@@ -70,7 +70,7 @@ pub(crate) struct FailArgs {
     pub(super) lease: LeaseArgs,
 }
 
-/// Cancels jobs: those that wait have failed, those in progress are asked to stop
+/// Cancels jobs: waiting jobs fail at once, running ones are asked to stop
 ///
 /// The handler of a job in progress may still finish it; however else it ends, the job has failed
 /// and is not retried. `pm work` ends the command of a cancelled job: SIGTERM, then SIGKILL 2 s

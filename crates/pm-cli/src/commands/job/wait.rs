@@ -57,7 +57,7 @@ pub(super) async fn run(context: &mut Context, args: &WaitArgs) -> Result<(), Co
         (0, _) => Ok(()),
         (count, 0) => Err(CommandError::refused(format!("{} did not finish", jobs(count)))),
         (count, late) => {
-            let message = format!("{} did not finish, {late} of them within the timeout", jobs(count));
+            let message = format!("{} did not finish; {late} of them had not ended at the timeout", jobs(count));
             Err(CommandError::refused(message))
         }
     }

@@ -93,8 +93,8 @@ impl Worker {
         }
     }
 
-    /// Records that the job of a lease is to be cancelled, and reports it once. One that has not started is not handed out
-    /// any more.
+    /// Records that the job of a lease is to be cancelled, and reports it once. One that has not started is not handed
+    /// out any more.
     pub(super) fn record_cancelled(&mut self, lease: Lease) {
         if self.leases.cancel(&lease) {
             self.events.push(WorkerEvent::CancelRequested(lease));

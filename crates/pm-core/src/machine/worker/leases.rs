@@ -198,8 +198,8 @@ impl Leases {
         Some(leased)
     }
 
-    /// Records that a job starts, whose lease is extended for up to `heartbeat`. Returns whether it may: the lease is trusted,
-    /// and the job was not cancelled. A cancelled job that is released has failed.
+    /// Records that a job starts, whose lease is extended for up to `heartbeat`. Returns whether it may: the lease is
+    /// trusted, and the job was not cancelled. A cancelled job that is released has failed.
     pub(super) fn start(&mut self, lease: Lease, now: Instant, heartbeat: Option<Duration>) -> bool {
         let mut may_start = false;
         self.change(lease, |leased| {
@@ -211,13 +211,15 @@ impl Leases {
         may_start
     }
 
-    /// Records that the job of a lease is to be cancelled. Returns whether that is news to a handler: the job has started.
+    /// Records that the job of a lease is to be cancelled. Returns whether that is news to a handler: the job has
+    /// started.
     pub(super) fn cancel(&mut self, lease: &Lease) -> bool {
         let leased = self.leases.get_mut(lease);
         leased.is_some_and(|leased| !std::mem::replace(&mut leased.cancelled, true) && leased.started)
     }
 
-    /// Returns the leases after this one, at most `limit`, that are trusted and whose jobs are not known to be cancelled.
+    /// Returns the leases after this one, at most `limit`, that are trusted and whose jobs are not known to be
+    /// cancelled.
     pub(super) fn uncancelled_after(&self, after: Option<Lease>, now: Instant, limit: usize) -> Vec<Lease> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let may_go_on = |leased: &Leased| !leased.cancelled && leased.is_trusted(now);

@@ -1,7 +1,8 @@
 //! The machine that claims jobs, extends their leases and settles them.
 //!
 //! Each concern has a file with its requests, what their replies change, and when the next one is sent: [`poll`],
-//! [`claim`], [`settle`], [`extend`], [`cancels`], [`progress`] and [`lost_claims`]. [`Maintenance`] is a machine of its own.
+//! [`claim`], [`settle`], [`extend`], [`cancels`], [`progress`] and [`lost_claims`]. [`Maintenance`] is a machine of
+//! its own.
 
 mod cancels;
 mod claim;

@@ -23,7 +23,8 @@ pub struct WorkerOptions {
     pub poll_most: Duration,
     /// Whether it reaps expired leases, also those of other workers, and fires schedules.
     pub reaps: bool,
-    /// The channel on which it notifies idle workers of other processes: [`Notification::channel`](crate::op::Notification::channel).
+    /// The channel on which it notifies idle workers of other processes:
+    /// [`Notification::channel`](crate::op::Notification::channel).
     pub channel: String,
     /// The time after which the server has certainly cancelled a statement.
     pub statement_timeout: Duration,

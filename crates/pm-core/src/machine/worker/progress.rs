@@ -58,8 +58,8 @@ impl Progresses {
 }
 
 impl Worker {
-    /// Reports how far the job of a lease has come. It is stored within a second or so, unless the job is settled first;
-    /// of what is reported within a second, only the newest is stored. Under a lease that is lost nothing is.
+    /// Reports how far the job of a lease has come. It is stored within a second or so, unless the job is settled
+    /// first; of what is reported within a second, only the newest is stored. Under a lease that is lost nothing is.
     ///
     /// # Errors
     ///
