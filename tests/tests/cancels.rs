@@ -49,6 +49,45 @@ async fn a_running_handler_learns_of_a_cancel_by_another_process() {
     assert_eq!(fixture.state(id).await, State::Finished, "it may even finish");
 }
 
+/// The job is on a queue by now that its worker does not follow.
+#[tokio::test]
+async fn a_running_handler_learns_of_a_cancel_after_its_job_was_moved() {
+    let fixture = Fixture::new().await;
+    fixture.queue.create_queue("other", false).await.unwrap();
+    let id = fixture.put(1).await;
+    let worker = fixture.another(ConnectOptions::default()).await;
+    let mut jobs = worker.try_stream_jobs_with::<u64>("tasks", patient());
+    let ack = next(&mut jobs).await.into_parts().1;
+    eventually("the worker listens", TIMEOUT, async || worker.is_listening()).await;
+    assert_eq!(fixture.queue.move_jobs(&[id], "other").await.unwrap(), 1);
+    assert_eq!(fixture.queue.cancel_jobs(&[id], "no longer wanted").await.unwrap(), 1);
+    within("the handler learns of it", ack.cancelled()).await;
+}
+
+/// What takes a job from its worker: the worker could otherwise run beside the job's next attempt for minutes.
+#[tokio::test]
+async fn a_running_handler_learns_at_once_that_an_operator_has_taken_its_job() {
+    let actions = [
+        BulkAction::Finish,
+        BulkAction::Fail { reason: "enough".to_owned() },
+        BulkAction::Restart { force: true },
+        BulkAction::Delete,
+        BulkAction::Cancel { reason: "no longer wanted".to_owned(), force: true },
+    ];
+    for action in actions {
+        let fixture = Fixture::new().await;
+        let id = fixture.put(1).await;
+        let worker = fixture.another(ConnectOptions::default()).await;
+        let mut jobs = worker.try_stream_jobs_with::<u64>("tasks", patient());
+        let ack = next(&mut jobs).await.into_parts().1;
+        eventually("the worker listens", TIMEOUT, async || worker.is_listening()).await;
+        let report = fixture.queue.change_jobs(&action, &[id], &Precondition::default()).await.unwrap();
+        assert_eq!(report.changes(), [Change::Changed], "{action:?}");
+        within("the handler learns of it", ack.lost()).await;
+        drop(ack);
+    }
+}
+
 #[tokio::test]
 async fn without_notifications_a_handler_learns_of_a_cancel_by_polling() {
     let fixture = Fixture::new().await;

@@ -99,6 +99,8 @@ pub fn all() -> Vec<Case> {
             a_stopped_runner_waits_for_its_handlers_and_releases_the_rest,
             a_handler_learns_of_its_last_attempt_and_of_a_lost_lease,
             a_handler_settles_its_job_in_its_own_transaction,
+            a_job_that_a_runner_cannot_read_is_left_to_another_worker_at_once,
+            a_job_whose_ack_is_in_use_is_settled_all_the_same,
             a_runner_refuses_bad_input_and_ends_without_a_queue;
         queues:
             a_paused_queue_hands_out_no_jobs,

@@ -1,12 +1,12 @@
 //! The runner: what becomes of a job by what its handler returns or does, and how the runner stops.
 
 use super::Harness;
-use futures_channel::oneshot;
-use futures_util::FutureExt;
+use futures_channel::{mpsc, oneshot};
 use futures_util::future::{join, pending};
+use futures_util::{FutureExt, StreamExt};
 use pm_queue::{
-    EnqueueOptions, Error, ErrorKind, JobContext, JobMetadata, Outcome, RunOptions, SettingsChange, State, StopReason,
-    Uuid,
+    Ending, EnqueueOptions, Error, ErrorKind, JobContext, JobMetadata, Outcome, RunOptions, SettingsChange, State,
+    StopReason, Uuid,
 };
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -221,7 +221,6 @@ pub(super) async fn a_handler_learns_of_its_last_attempt_and_of_a_lost_lease(har
                     return Ok(Outcome::Retry("no".to_owned()));
                 }
                 queue.finish_jobs(&[job.metadata().id]).await?;
-                job.ack().await?.refresh_lock().await.expect_err("an operator has ended the job");
                 *reason.lock().unwrap() = Some(job.stopped().await);
                 Ok(Outcome::Fail("too late".to_owned()))
             }
@@ -239,10 +238,11 @@ pub(super) async fn a_handler_settles_its_job_in_its_own_transaction(harness: Ha
     let (committed, rolled_back) =
         (harness.put(1).await, harness.put_with(2, EnqueueOptions::default().backoff(vec![HOUR])).await);
     let harness = Arc::new(harness);
+    let (went_on, mut stop_reasons) = mpsc::unbounded();
     let handler = {
         let harness = harness.clone();
         move |n: u64, job: JobContext| {
-            let harness = harness.clone();
+            let (harness, went_on) = (harness.clone(), went_on.clone());
             async move {
                 let mut ack = job.ack().await?;
                 let mut transaction = harness.begin().await;
@@ -250,6 +250,9 @@ pub(super) async fn a_handler_settles_its_job_in_its_own_transaction(harness: Ha
                 transaction.end(n == 1).await;
                 if n == 1 {
                     settlement.committed();
+                    drop(ack);
+                    harness.sleep(SECOND / 10).await;
+                    let _test_has_failed = went_on.unbounded_send(job.stop_reason());
                     return Err("after the commit")?;
                 }
                 drop(settlement);
@@ -258,9 +261,42 @@ pub(super) async fn a_handler_settles_its_job_in_its_own_transaction(harness: Ha
         }
     };
     let ids = [committed, rolled_back];
-    harness.run_until(RunOptions::new(), handler, async || harness.are_settled(&ids).await).await;
+    let options = RunOptions::new().grace(Duration::ZERO);
+    harness.run_until(options, handler, async || harness.are_settled(&ids).await).await;
     assert_eq!(seen(&harness.job(committed).await), (State::Finished, 0, None));
+    assert_eq!(stop_reasons.next().await, Some(None), "a handler that has settled its job may go on");
     assert_eq!(seen(&harness.job(rolled_back).await), (State::Pending, 1, Some("rolled back")));
+}
+
+/// On a quiet queue nothing else comes that would make the runner let go of the job.
+pub(super) async fn a_job_that_a_runner_cannot_read_is_left_to_another_worker_at_once(harness: Harness) {
+    let id = harness.queue.enqueue("tasks", "no number", EnqueueOptions::default()).await.unwrap();
+    let handler = |_, _| async { Ok(Outcome::Done) };
+    harness.run_until(RunOptions::new(), handler, async || harness.job(id).await.run_at.is_some()).await;
+    let attempts = harness.queue.attempts(id).await.unwrap();
+    assert_eq!(attempts.iter().map(|attempt| attempt.ending).collect::<Vec<_>>(), [Ending::Unreadable]);
+}
+
+/// A task of the handler's outlives it, and uses the ack when the handler returns.
+pub(super) async fn a_job_whose_ack_is_in_use_is_settled_all_the_same(harness: Harness) {
+    let id = harness.put(1).await;
+    let (took, taken) = std::sync::mpsc::channel();
+    let taken = Arc::new(Mutex::new(taken));
+    let handler = move |_, job: JobContext| {
+        let (took, taken) = (took.clone(), taken.clone());
+        async move {
+            std::thread::spawn(move || {
+                let ack = smol::block_on(job.ack()).expect("the job is not settled");
+                took.send(()).unwrap();
+                std::thread::sleep(SECOND / 10);
+                drop(ack);
+                assert!(smol::block_on(job.ack()).is_err(), "the job is settled");
+            });
+            taken.lock().unwrap().recv().unwrap();
+            Ok(Outcome::Done)
+        }
+    };
+    harness.run_until(RunOptions::new(), handler, async || harness.state(id).await == State::Finished).await;
 }
 
 pub(super) async fn a_runner_refuses_bad_input_and_ends_without_a_queue(harness: Harness) {

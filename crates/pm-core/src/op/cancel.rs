@@ -3,7 +3,7 @@
 use super::bulk::{BulkReply, BulkRow, Precondition, read_bulk};
 use super::{all, index_of};
 use crate::statement::{Declaration, roles};
-use crate::wire::{Rows, Value, column};
+use crate::wire::{Rows, Value, column, columns};
 use crate::{Error, Lease, Operation, Params, Reason, StatementId};
 use uuid::Uuid;
 
@@ -36,17 +36,25 @@ impl Operation for CancelJobs {
     }
 }
 
-/// Reads which of some leases are of jobs that are to be cancelled. Returns their indexes.
+/// Reads which of some leases are of jobs that are to be cancelled, and which have ended: an operator has taken them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelRequests {
     /// The leases; at most 500.
     pub leases: Vec<Lease>,
 }
 
+/// The result of a look for cancel requests, as indexes of leases.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Requested {
+    /// Those whose jobs are to be cancelled.
+    pub cancelled: Vec<usize>,
+    /// Those that have ended.
+    pub ended: Vec<usize>,
+}
+
 impl Operation for CancelRequests {
-    /// The number of a lease.
-    type Row = i64;
-    type Output = Vec<usize>;
+    type Row = RequestRow;
+    type Output = Requested;
     const DECLARATION: Declaration =
         Declaration::hot(StatementId::CancelRequests, include_str!("cancel_requests.sql"), roles::WORK);
 
@@ -54,7 +62,20 @@ impl Operation for CancelRequests {
         vec![column(&self.leases, |lease| lease.job), column(&self.leases, |lease| lease.number)]
     }
 
-    fn interpret(&self, rows: &Rows) -> Result<Vec<usize>, Error> {
-        all::<Self>(rows)?.into_iter().map(|ordinal| index_of::<Self>(ordinal, self.leases.len())).collect()
+    fn interpret(&self, rows: &Rows) -> Result<Requested, Error> {
+        let mut requested = Requested::default();
+        for RequestRow { ordinal, has_ended } in all::<Self>(rows)? {
+            let list = if has_ended { &mut requested.ended } else { &mut requested.cancelled };
+            list.push(index_of::<Self>(ordinal, self.leases.len())?);
+        }
+        Ok(requested)
+    }
+}
+
+columns! {
+    /// The number of a lease, and whether it has ended; otherwise its job is to be cancelled.
+    pub struct RequestRow {
+        pub ordinal: i64,
+        pub has_ended: bool,
     }
 }

@@ -108,3 +108,50 @@ fn a_job_that_is_cancelled_before_a_handler_takes_it_is_not_started() {
     rig.run_for(ms(100));
     assert_eq!(waits(&rig), 0);
 }
+
+/// The claim was in flight when the notification came, so there was no lease to look at.
+#[test]
+fn a_job_that_is_cancelled_between_its_claim_and_the_reply_is_not_started() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.worker.set_listening(Some(ms(30_000)), rig.now);
+    rig.run_for(ms(1_000));
+    let ids = rig.add_jobs(1);
+    rig.replies_are_late = true;
+    rig.unanswered.insert(StatementId::Claim);
+    assert!(rig.next().is_none());
+    rig.run_for(ms(1_000));
+    assert!(rig.index_of(StatementId::Claim).is_some(), "the claim waits for its reply");
+    rig.database.cancel(ids[0]);
+    rig.worker.handle_notification(Notification { queue_id: 1, priority: None }, rig.now);
+    rig.unanswered.clear();
+    rig.run_for(ms(1_000));
+    assert!(rig.next().is_none(), "it is not handed out");
+    rig.run_for(ms(1_000));
+    assert!(rig.database.jobs().iter().all(|job| job.state != IN_PROGRESS), "it has failed");
+}
+
+/// A look that was sent before, or sees the commit before its reply, would take the job for one that was taken away.
+#[test]
+fn a_lease_that_a_transaction_of_the_caller_settles_is_not_looked_at() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.worker.set_listening(Some(ms(30_000)), rig.now);
+    let ids = rig.add_jobs(1);
+    let taken = rig.wait_next();
+    rig.run_for(ms(1_000));
+    rig.unanswered.insert(StatementId::CancelRequests);
+    rig.worker.handle_notification(Notification { queue_id: 1, priority: None }, rig.now);
+    rig.run_for(ms(50));
+    rig.worker.rest(taken.job.lease);
+    rig.database.end_job(ids[0]);
+    rig.unanswered.clear();
+    rig.worker.handle_notification(Notification { queue_id: 1, priority: None }, rig.now);
+    rig.run_for(ms(2_000));
+    assert!(rig.worker.is_trusted(&taken.job.lease, rig.now));
+    rig.worker.resume(taken.job.lease);
+    rig.worker.handle_notification(Notification { queue_id: 1, priority: None }, rig.now);
+    rig.run_for(ms(1_000));
+    assert!(
+        !rig.worker.is_trusted(&taken.job.lease, rig.now),
+        "the transaction was rolled back, and an operator has it"
+    );
+}

@@ -215,12 +215,12 @@ fn when_a_transaction_settles_unsent_extensions_are_refused_and_those_in_flight_
     rig.unanswered.insert(StatementId::Extend);
     rig.worker.extend(lease);
     rig.run_for(ms(10));
-    assert!(rig.worker.is_extending(&lease));
+    assert!(rig.worker.is_being_written(&lease));
     rig.worker.rest(lease);
-    assert!(rig.worker.is_extending(&lease), "it may still run");
+    assert!(rig.worker.is_being_written(&lease), "it may still run");
     rig.unanswered.clear();
     rig.run_for(ms(100));
-    assert!(!rig.worker.is_extending(&lease));
+    assert!(!rig.worker.is_being_written(&lease));
 }
 
 #[test]

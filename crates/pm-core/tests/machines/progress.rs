@@ -76,3 +76,24 @@ fn a_settlement_does_not_wait_for_progress_and_ends_it() {
     rig.run_for(ms(5_000));
     assert_eq!((stored(&rig, lease).as_deref(), rig.sent(StatementId::SetProgress).count()), (Some("1"), 1));
 }
+
+/// An update would make the transaction fail with a serialization failure, if its snapshot is older.
+#[test]
+fn progress_waits_while_a_transaction_of_the_caller_settles_the_job() {
+    let mut rig = Rig::new(WorkerOptions { reaps: false, ..options() });
+    rig.add_jobs(1);
+    let lease = rig.wait_next().job.lease;
+    rig.unanswered.insert(StatementId::SetProgress);
+    rig.worker.set_progress(lease, progress(1), rig.now).unwrap();
+    rig.run_for(ms(20));
+    assert!(rig.worker.is_being_written(&lease), "it may still run");
+    rig.worker.set_progress(lease, progress(2), rig.now).unwrap();
+    rig.worker.rest(lease);
+    rig.unanswered.clear();
+    rig.run_for(ms(5_000));
+    assert!(!rig.worker.is_being_written(&lease));
+    assert_eq!((stored(&rig, lease).as_deref(), rig.sent(StatementId::SetProgress).count()), (Some("1"), 1));
+    rig.worker.resume(lease);
+    rig.run_for(ms(1_100));
+    assert_eq!(stored(&rig, lease).as_deref(), Some("2"), "after a rollback it is stored");
+}

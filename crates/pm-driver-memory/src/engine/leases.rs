@@ -2,7 +2,7 @@
 
 use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING, QueueRow};
 use super::{Work, later, ms_until};
-use pm_core::op::{ExtendRow, OutcomeRow, ReapRow};
+use pm_core::op::{ExtendRow, OutcomeRow, ReapRow, RequestRow};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -258,8 +258,9 @@ impl Work<'_> {
     pub(super) fn cancel_requests(&mut self) {
         let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
         for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {
-            if self.leased(id, lease).is_some_and(|job| job.cancelled_at.is_some()) {
-                self.add(n as i64 + 1);
+            let (ordinal, has_ended) = (n as i64 + 1, self.leased(id, lease).is_none());
+            if has_ended || self.leased(id, lease).is_some_and(|job| job.cancelled_at.is_some()) {
+                self.add(RequestRow { ordinal, has_ended });
             }
         }
     }

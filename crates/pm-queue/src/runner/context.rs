@@ -9,6 +9,7 @@ use futures_util::lock::{Mutex, MutexGuard};
 use serde::Serialize;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What becomes of a job whose handler has returned without an error.
@@ -66,6 +67,8 @@ pub(super) struct RunningJob {
     pub(super) ack: Mutex<Option<JobAck>>,
     pub(super) reporter: Reporter,
     pub(super) stopped: Shared<oneshot::Receiver<StopReason>>,
+    /// Whether the handler has ended: the runner settles the job.
+    pub(super) has_ended: AtomicBool,
 }
 
 impl JobContext {
@@ -133,7 +136,7 @@ impl JobContext {
     /// `LeaseLost` after the handler has returned, in a task that outlives it.
     pub async fn ack(&self) -> Result<AckGuard<'_>, Error> {
         let ack = self.job.ack.lock().await;
-        if ack.is_none() {
+        if ack.is_none() || self.job.has_ended.load(Ordering::Relaxed) {
             return Err(pm_core::Error::LeaseLost.into());
         }
         Ok(AckGuard(ack))

@@ -9,7 +9,7 @@ pub use options::RunOptions;
 use crate::observe::Span;
 use crate::runtime::BoxFuture;
 use crate::sending::Link;
-use crate::worker::{Cancelled, JobAck, JobStream, Lost, PendingJob, QueueNames, catch_panic};
+use crate::worker::{Cancelled, JobAck, JobStream, PendingJob, QueueNames, catch_panic};
 use crate::{Error, Queue};
 use context::RunningJob;
 use futures_channel::oneshot;
@@ -19,13 +19,14 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
-use std::future::{pending, poll_fn};
+use std::future::{pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-/// For how long the runner waits for a handler to be dropped. One that blocks its thread cannot be.
+/// For how long the runner waits for a handler to be dropped, and for its ack. One that blocks its thread cannot be.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
 impl Queue {
@@ -87,9 +88,13 @@ impl Queue {
         O: Into<Outcome>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let RunOptions { concurrency, timeout, grace, drain, stream, stop } = options;
+        let RunOptions { concurrency, timeout, grace, drain, mut stream, stop } = options;
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Error::invalid("a timeout of zero; leave it out for no limit"));
+        }
+        // A handler that may take that long keeps its lease.
+        if let (Some(timeout), Some(heartbeat)) = (timeout, stream.heartbeat) {
+            stream.heartbeat = Some(heartbeat.max(timeout.saturating_add(grace)));
         }
         let (shut_down, shutting_down) = oneshot::channel();
         let runner = Arc::new(Runner {
@@ -110,8 +115,11 @@ impl Queue {
                         last_error = None;
                         active.push(runner.clone().supervise(job));
                     }
-                    // Dropping the error of an unreadable payload leaves its job to another worker.
-                    Err(error) => last_error = Some(error),
+                    Err(error) => {
+                        // Dropping the ack of an unreadable payload leaves its job to another worker.
+                        drop(error.take_ack());
+                        last_error = Some(error);
+                    }
                 },
                 // The last error is why the stream has ended, unless this handle was closed.
                 Next::Ended => break last_error.filter(|_| self.check_open().is_ok()).map_or(Ok(()), Err),
@@ -186,10 +194,16 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
         let (payload, ack) = job.into_parts();
         let (lost, cancelled) = (ack.lost(), ack.cancelled());
         let (span, reporter) = (ack.span.clone(), ack.reporter());
+        // A handler that has settled the job in its own transaction may go on.
+        let lost = lost.then({
+            let reporter = reporter.clone();
+            move |()| if reporter.has_lease() { Either::Left(ready(())) } else { Either::Right(pending()) }
+        });
         let timeout = metadata.timeout.or(self.timeout);
         let (stop, stopped) = oneshot::channel();
         let ack = Mutex::new(Some(ack));
-        let job = Arc::new(RunningJob { metadata, ack, reporter, stopped: stopped.shared() });
+        let has_ended = AtomicBool::new(false);
+        let job = Arc::new(RunningJob { metadata, ack, reporter, stopped: stopped.shared(), has_ended });
         let (task, returned) = self.start(payload, JobContext { job: job.clone() }, &span);
         let (returned, stop_reason) = match select(returned, self.stop_reason(timeout, lost, cancelled)).await {
             Either::Left((returned, _)) => (returned.ok(), None),
@@ -211,8 +225,13 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
             // The runtime has dropped the handler's task.
             (None, None) => return,
         };
-        // A handler that blocks its thread while it holds the ack keeps it: the job's lease will end.
-        let ack = job.ack.try_lock().and_then(|mut ack| ack.take());
+        job.has_ended.store(true, Ordering::Relaxed);
+        // A task of the handler may be using the ack; a handler that blocks its thread while it holds the ack keeps it,
+        // and the job's lease will end.
+        let ack = match select(job.ack.lock(), self.link.runtime.sleep(DROP_WAIT)).await {
+            Either::Left((mut ack, _)) => ack.take(),
+            Either::Right(_) => None,
+        };
         let Some(ack) = ack.filter(|ack| !ack.is_settled()) else { return };
         match outcome {
             Some(outcome) => settle(ack, outcome).await,
@@ -255,7 +274,12 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
     }
 
     /// Waits until the handler must stop; returns why.
-    fn stop_reason(&self, timeout: Option<Duration>, lost: Lost, cancelled: Cancelled) -> BoxFuture<'_, StopReason> {
+    fn stop_reason(
+        &self,
+        timeout: Option<Duration>,
+        lost: impl Future<Output = ()> + Send + Unpin + 'static,
+        cancelled: Cancelled,
+    ) -> BoxFuture<'_, StopReason> {
         let sleep = |timeout| self.link.runtime.sleep(timeout);
         let timed_out = timeout.map_or_else(|| Box::pin(pending()), sleep).map(|()| StopReason::TimedOut);
         let lost = lost.map(|()| StopReason::LeaseLost);

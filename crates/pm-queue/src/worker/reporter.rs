@@ -52,6 +52,14 @@ impl Reporter {
     }
 }
 
+impl Reporter {
+    /// Returns whether the worker still has the lease, lost or not: the job is not settled.
+    pub(crate) fn has_lease(&self) -> bool {
+        let state = self.worker.lock();
+        state.has_ended || state.machine.has_lease(&self.lease)
+    }
+}
+
 impl std::fmt::Debug for Reporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reporter").field("lease", &self.lease).finish_non_exhaustive()

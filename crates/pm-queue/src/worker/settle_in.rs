@@ -140,7 +140,7 @@ impl JobAck {
 
     async fn settle_in(&mut self, transaction: &dyn Executor, verdict: Verdict) -> Result<Settlement<'_>, Error> {
         let mut settlement = Settlement::begin(self);
-        settlement.wait_for_extension().await;
+        settlement.wait_for_writes().await;
         let item = settlement.item(verdict).ok_or(CoreError::LeaseLost)?;
         let settle = Settle { items: std::slice::from_ref(&item), passes: false };
         let link = &settlement.ack.link;
@@ -204,20 +204,21 @@ impl<'a> Settlement<'a> {
         self.ack.worker.lock().machine.settlement(self.ack.lease, verdict, random)
     }
 
-    /// Waits until no extension of the lease is in flight, which might be newer than the transaction's snapshot.
-    async fn wait_for_extension(&self) {
+    /// Waits until no extension of the lease and no progress under it is in flight, which might be newer than the
+    /// transaction's snapshot.
+    async fn wait_for_writes(&self) {
         let lease = self.ack.lease;
-        let is_extending = |state: &State<Worker>| !state.has_ended && state.machine.is_extending(&lease);
-        if !is_extending(&self.ack.worker.lock()) {
+        let is_written = |state: &State<Worker>| !state.has_ended && state.machine.is_being_written(&lease);
+        if !is_written(&self.ack.worker.lock()) {
             return;
         }
         let is_over = poll_fn(|cx| {
             let mut state = self.ack.worker.lock();
-            if !is_extending(&state) {
+            if !is_written(&state) {
                 return Poll::Ready(());
             }
-            state.waiters.no_longer_extending.retain(|(other, _)| *other != lease);
-            state.waiters.no_longer_extending.push((lease, cx.waker().clone()));
+            state.waiters.no_longer_written.retain(|(other, _)| *other != lease);
+            state.waiters.no_longer_written.push((lease, cx.waker().clone()));
             Poll::Pending
         });
         // If it takes longer, an isolation level above READ COMMITTED may need a second try.

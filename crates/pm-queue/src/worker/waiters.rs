@@ -25,8 +25,8 @@ pub(crate) struct WorkerWaiters {
     pub(crate) stream: Option<Waker>,
     /// The futures that wait for the loss of a lease, or for a cancel request.
     pub(crate) watchers: HashMap<Lease, Vec<Waker>>,
-    /// The futures that wait until a lease is not being extended.
-    pub(crate) no_longer_extending: Vec<(Lease, Waker)>,
+    /// The futures that wait until no statement in flight writes to the job of a lease.
+    pub(crate) no_longer_written: Vec<(Lease, Waker)>,
     /// The longest interval between polls while the listener is connected; none for a worker without listener.
     pub(crate) idle_poll: Option<Duration>,
     /// Whether leases that have expired count as settled.
@@ -70,8 +70,8 @@ impl Driven for machine::Worker {
         // Only in these cases: a stream polled by the same task would otherwise wake this task again and again.
         wake.extend(
             waiters
-                .no_longer_extending
-                .extract_if(.., |(lease, _)| !machine.is_extending(lease))
+                .no_longer_written
+                .extract_if(.., |(lease, _)| !machine.is_being_written(lease))
                 .map(|(_, waker)| waker),
         );
         if machine.has_job() || machine.is_draining() || !waiters.errors.is_empty() {
@@ -98,7 +98,7 @@ impl Driven for machine::Worker {
         waiters.extended.end(wake);
         wake.extend(waiters.watchers.drain().flat_map(|(_, wakers)| wakers));
         wake.extend(waiters.stream.take());
-        wake.extend(waiters.no_longer_extending.drain(..).map(|(_, waker)| waker));
+        wake.extend(waiters.no_longer_written.drain(..).map(|(_, waker)| waker));
         wake.append(&mut waiters.closers);
     }
 }

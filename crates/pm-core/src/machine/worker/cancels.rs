@@ -1,10 +1,10 @@
-//! Cancel requests: when the worker looks for those of its running jobs.
+//! Cancel requests, and leases that an operator has taken: when the worker looks for those of its jobs.
 
 use super::options::MAX_BATCH;
 use super::{Worker, WorkerEvent};
 use crate::machine::chore::Chore;
 use crate::machine::{Entropy, Reply, Timer, interpret};
-use crate::op::CancelRequests;
+use crate::op::{CancelRequests, Requested};
 use crate::{Instant, Lease, Operation};
 use std::time::Duration;
 
@@ -18,13 +18,16 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct CancelLooks {
     pub(super) chore: Chore,
+    /// When a queue has last changed: jobs that were claimed before then may be concerned, also if the reply to their
+    /// claim comes after it.
+    changed_at: Option<Instant>,
     /// The last lease of the page before, while not all of them were looked at.
     after: Option<Lease>,
 }
 
 impl CancelLooks {
     pub(super) fn new() -> Self {
-        CancelLooks { chore: Chore::new(Timer::Cancel, None), after: None }
+        CancelLooks { chore: Chore::new(Timer::Cancel, None), changed_at: None, after: None }
     }
 }
 
@@ -39,6 +42,13 @@ impl Worker {
         self.leases.get(lease).is_some()
     }
 
+    /// Schedules a look at jobs whose claim was sent at `sent_at`, if a queue has changed since.
+    pub(super) fn look_at_claimed(&mut self, sent_at: Instant, now: Instant) {
+        if self.cancel_looks.changed_at >= Some(sent_at) {
+            self.look_soon(now);
+        }
+    }
+
     /// Schedules the look for cancel requests after a job has started.
     pub(super) fn watch_for_cancels(&mut self, now: Instant) {
         if self.cancel_looks.chore.at().is_none() && !self.is_listening() {
@@ -46,8 +56,14 @@ impl Worker {
         }
     }
 
-    /// Schedules a look for cancel requests, because one of the queues has changed.
+    /// Schedules a look for cancel requests, because a queue has changed: one of the worker's, or one to which a job of
+    /// the worker may have been moved.
     pub(super) fn look_for_cancels_soon(&mut self, now: Instant) {
+        self.cancel_looks.changed_at = Some(now);
+        self.look_soon(now);
+    }
+
+    fn look_soon(&mut self, now: Instant) {
         if self.leases.len() > 0 {
             self.cancel_looks.chore.set_earlier(now.max(self.cancel_looks.chore.sent_at() + LOOK_PAUSE));
         }
@@ -62,7 +78,7 @@ impl Worker {
         if !looks.chore.is_due(now) || looks.chore.is_in_flight() {
             return None;
         }
-        let leases = self.leases.uncancelled_after(looks.after, now, MAX_BATCH);
+        let leases = self.leases.trusted_after(looks.after, now, MAX_BATCH);
         if leases.is_empty() {
             looks.chore.set(None);
             self.schedule_next_look(now);
@@ -80,8 +96,9 @@ impl Worker {
     ) {
         self.cancel_looks.chore.end(&reply);
         match interpret(reply, |rows| looked.interpret(rows)) {
-            Ok(cancelled) => {
+            Ok(Requested { cancelled, ended }) => {
                 cancelled.into_iter().for_each(|index| self.record_cancelled(looked.leases[index]));
+                ended.into_iter().for_each(|index| self.record_ended(looked.leases[index]));
                 let is_full = looked.leases.len() == MAX_BATCH;
                 self.cancel_looks.after = looked.leases.last().copied().filter(|_| is_full);
                 match is_full {
@@ -90,6 +107,13 @@ impl Worker {
                 }
             }
             Err(_) => drop(self.cancel_looks.chore.retry(now, entropy)),
+        }
+    }
+
+    /// Records that a lease has ended, unless its worker is ending it.
+    fn record_ended(&mut self, lease: Lease) {
+        if self.leases.end(lease) {
+            self.events.push(WorkerEvent::LeaseLost(lease));
         }
     }
 

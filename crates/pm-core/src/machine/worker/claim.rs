@@ -106,6 +106,7 @@ impl Worker {
         self.leases.insert(job.lease, Leased::new(sent_at, lease, job, backoff, now));
         self.leases.start(job.lease, now, self.options.heartbeat);
         self.watch_for_cancels(now);
+        self.look_at_claimed(sent_at, now);
     }
 
     /// Records that a line has new jobs. Late, repeated and wrong calls are harmless.
@@ -126,7 +127,9 @@ impl Worker {
                 self.claims.lines.activate(notification.queue_id, priority);
             }
             (Some(_), _) => self.handle_change(now),
-            (None, _) => {}
+            // A job of this worker may have been moved there.
+            (None, None) => self.look_for_cancels_soon(now),
+            (None, Some(_)) => {}
         }
     }
 
@@ -234,6 +237,7 @@ impl Worker {
                 false => late_queue = Some(queue_id),
             }
         }
+        self.look_at_claimed(sent.sent_at, now);
         if self.draining {
             self.shut_down(now);
             return;

@@ -86,10 +86,12 @@ impl Worker {
         request_id
     }
 
-    /// Suspends the extension of a lease while the caller's transaction settles it, until [`Worker::resume`]. After
-    /// that it is extended late, so that a second transaction has most of the lease for itself.
+    /// Suspends the extension of a lease, and progress under it, while the caller's transaction settles it, until
+    /// [`Worker::resume`]. After that it is extended late, so that a second transaction has most of the lease for
+    /// itself.
     ///
-    /// An extension in flight goes on; see [`Worker::is_extending`]. Extensions that were requested and not sent fail.
+    /// A statement in flight goes on; see [`Worker::is_being_written`]. Extensions that were requested and not sent
+    /// fail.
     pub fn rest(&mut self, lease: Lease) {
         self.leases.rest(lease);
         self.extensions.due.retain(|other| *other != lease);
@@ -98,9 +100,9 @@ impl Worker {
         }
     }
 
-    /// Returns whether an extension of this lease is in flight.
-    pub fn is_extending(&self, lease: &Lease) -> bool {
-        self.leases.get(lease).is_some_and(Leased::is_extending)
+    /// Returns whether a statement in flight extends this lease or stores progress under it.
+    pub fn is_being_written(&self, lease: &Lease) -> bool {
+        self.leases.get(lease).is_some_and(Leased::is_being_written)
     }
 
     /// Resumes the extension of a lease, because the caller's transaction has not committed, or may not have.
@@ -136,7 +138,7 @@ impl Worker {
             return None;
         }
         self.extensions.chore.begin(now);
-        leases.iter().for_each(|lease| self.leases.set_extending(lease, true));
+        leases.iter().for_each(|lease| self.leases.begin_write(lease));
         Some(SentExtend { extend: Extend { leases }, sent_at: now, request_ids })
     }
 
@@ -144,7 +146,7 @@ impl Worker {
         self.extensions.chore.end(&reply);
         let SentExtend { extend, sent_at, request_ids } = sent;
         let leases = extend.leases.clone();
-        leases.iter().for_each(|lease| self.leases.set_extending(lease, false));
+        leases.iter().for_each(|lease| self.leases.end_write(lease));
         match interpret(reply, |rows| extend.interpret(rows)) {
             Ok(extended) => {
                 for (lease, extended) in leases.iter().zip(&extended) {

@@ -36,8 +36,8 @@ pub(super) struct Leased {
     resting: bool,
     /// Whether it is extended late; see [`Leases::rest`].
     late: bool,
-    /// Whether an extension is in flight.
-    extending: bool,
+    /// How many statements in flight extend the lease or store progress under it.
+    writes: u8,
     /// The time of its entry in the agenda.
     agenda_at: Option<Instant>,
 }
@@ -81,7 +81,7 @@ impl Leased {
             cancelled: false,
             resting: false,
             late: false,
-            extending: false,
+            writes: 0,
             agenda_at: None,
         }
     }
@@ -121,8 +121,14 @@ impl Leased {
         self.cancelled
     }
 
-    pub(super) fn is_extending(&self) -> bool {
-        self.extending
+    /// Returns whether the lease rests: a caller's transaction settles it.
+    pub(super) fn is_resting(&self) -> bool {
+        self.resting
+    }
+
+    /// Returns whether a statement in flight extends the lease or stores progress under it.
+    pub(super) fn is_being_written(&self) -> bool {
+        self.writes > 0
     }
 
     /// Returns the settlement of this lease with this verdict. `random` spreads a retry over the jitter.
@@ -218,12 +224,23 @@ impl Leases {
         leased.is_some_and(|leased| !std::mem::replace(&mut leased.cancelled, true) && leased.started)
     }
 
-    /// Returns the leases after this one, at most `limit`, that are trusted and whose jobs are not known to be
-    /// cancelled.
-    pub(super) fn uncancelled_after(&self, after: Option<Lease>, now: Instant, limit: usize) -> Vec<Lease> {
+    /// Records that a lease has ended, unless a caller's transaction may have ended it. Returns whether a started job
+    /// has thereby lost its lease.
+    pub(super) fn end(&mut self, lease: Lease) -> bool {
+        let mut newly_lost = false;
+        self.change(lease, |leased| {
+            if !leased.resting {
+                newly_lost = !std::mem::replace(&mut leased.lost, true) && leased.started;
+            }
+        });
+        newly_lost
+    }
+
+    /// Returns the leases after this one, at most `limit`, that are trusted and that no caller's transaction settles.
+    pub(super) fn trusted_after(&self, after: Option<Lease>, now: Instant, limit: usize) -> Vec<Lease> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let may_go_on = |leased: &Leased| !leased.cancelled && leased.is_trusted(now);
-        let leases = self.leases.range((start, Bound::Unbounded)).filter(|(_, leased)| may_go_on(leased));
+        let leases = self.leases.range((start, Bound::Unbounded));
+        let leases = leases.filter(|(_, leased)| !leased.resting && leased.is_trusted(now));
         leases.map(|(lease, _)| *lease).take(limit).collect()
     }
 
@@ -279,10 +296,17 @@ impl Leases {
         self.change(lease, |leased| leased.resting = false);
     }
 
-    /// Records whether an extension of a lease is in flight.
-    pub(super) fn set_extending(&mut self, lease: &Lease, extending: bool) {
+    /// Records that a statement is in flight that extends the lease or stores progress under it.
+    pub(super) fn begin_write(&mut self, lease: &Lease) {
         if let Some(leased) = self.leases.get_mut(lease) {
-            leased.extending = extending;
+            leased.writes += 1;
+        }
+    }
+
+    /// Records that such a statement is no longer in flight.
+    pub(super) fn end_write(&mut self, lease: &Lease) {
+        if let Some(leased) = self.leases.get_mut(lease) {
+            leased.writes = leased.writes.saturating_sub(1);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The progress of running jobs: the newest of each is stored, at most once a second.
 
 use super::Worker;
+use super::leases::Leases;
 use super::options::MAX_BATCH;
 use crate::machine::chore::Chore;
 use crate::machine::{Reply, Timer, Trouble, interpret};
@@ -30,18 +31,26 @@ impl Progresses {
         Progresses { chore: Chore::new(Timer::Progress, None), newest: BTreeMap::new(), agenda: BTreeSet::new() }
     }
 
-    /// Takes what may be sent at `now`, for at most [`MAX_BATCH`] of the leases that `is_running`.
-    fn take_due(&mut self, now: Instant, is_running: impl Fn(&Lease) -> bool) -> Vec<ProgressItem> {
+    /// Takes what may be sent at `now`, for at most [`MAX_BATCH`] of these leases.
+    fn take_due(&mut self, now: Instant, leases: &Leases) -> Vec<ProgressItem> {
         let mut items = Vec::new();
         while let Some((at, lease)) = self.agenda.first().copied()
             && at <= now
             && items.len() < MAX_BATCH
         {
             self.agenda.pop_first();
+            let leased = leases.get(&lease).filter(|leased| leased.is_trusted(now));
+            let newest = self.newest.remove(&lease).flatten();
             // Otherwise its pause is over, or its job is settled.
-            if let Some(progress) = self.newest.remove(&lease).flatten().filter(|_| is_running(&lease)) {
-                items.push(ProgressItem { lease, progress });
-                self.newest.insert(lease, None);
+            if let (Some(progress), Some(leased)) = (newest, leased) {
+                // An update now would make the caller's transaction fail with a serialization failure.
+                let kept = if leased.is_resting() {
+                    Some(progress)
+                } else {
+                    items.push(ProgressItem { lease, progress });
+                    None
+                };
+                self.newest.insert(lease, kept);
                 self.agenda.insert((now + PAUSE, lease));
             }
         }
@@ -84,14 +93,14 @@ impl Worker {
         if self.progresses.chore.is_in_flight() {
             return None;
         }
-        let leases = &self.leases;
-        let is_running = |lease: &Lease| leases.get(lease).is_some_and(|leased| leased.is_trusted(now));
-        let items = self.progresses.take_due(now, is_running);
+        let items = self.progresses.take_due(now, &self.leases);
+        items.iter().for_each(|item| self.leases.begin_write(&item.lease));
         (!items.is_empty() && self.progresses.chore.begin(now)).then_some(SetProgress { items })
     }
 
     pub(super) fn handle_set_progress(&mut self, sent: SetProgress, reply: Reply) {
         self.progresses.chore.end(&reply);
+        sent.items.iter().for_each(|item| self.leases.end_write(&item.lease));
         match interpret(reply, |rows| sent.interpret(rows)) {
             Ok(locked) => locked.into_iter().for_each(|index| self.progresses.put_back(sent.items[index].clone())),
             // It may have been stored; storing it again does no harm while the lease lasts.
