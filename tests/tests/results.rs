@@ -1,7 +1,7 @@
 //! Results on a real Postgres: whose is stored, and where.
 
 use pm_driver_tokio_postgres::{ConnectOptions, ErrorKind, SettingsChange, State};
-use pm_tests::{Fixture, next, unattended};
+use pm_tests::{Direct, Fixture, next, unattended, within};
 use std::time::Duration;
 
 /// Two workers have had the job; the second one's commit is applied, before or after the first tries.
@@ -52,4 +52,24 @@ async fn a_large_result_is_stored_out_of_line() {
     let rows = fixture.database.execute("select pg_relation_size('pm.job') < 100000").unwrap();
     assert_eq!(rows[0][0].as_deref(), Some("t"));
     assert!(fixture.job(id).await.result_bytes.unwrap() > 700_000);
+}
+
+/// A busy server may cancel a look; that is no reason to stop waiting.
+#[tokio::test]
+async fn waiting_goes_on_after_a_look_that_the_server_has_cancelled() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put(1).await;
+    let impatient = ConnectOptions::default().statement_timeout(Duration::from_millis(200));
+    let waiting = fixture.another(impatient).await;
+    let mut direct = Direct::to(&fixture.database.url()).await;
+    let transaction = direct.client.transaction().await.unwrap();
+    transaction.batch_execute("lock table pm.job in access exclusive mode").await.unwrap();
+    assert_eq!(waiting.get_job(id).await.unwrap_err().kind(), ErrorKind::Database, "as each look does");
+    let end = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        transaction.rollback().await.unwrap();
+        fixture.queue.finish_jobs(&[id]).await.unwrap();
+    };
+    let (job, ()) = futures_util::future::join(within("the end of the job", waiting.wait(id)), end).await;
+    assert_eq!(job.unwrap().state, State::Finished);
 }

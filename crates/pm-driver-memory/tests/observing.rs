@@ -6,11 +6,12 @@ use futures_channel::oneshot;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use pm_driver_memory::driver::{BoxFuture, Driver, Executor, Failure, Listener, Rows, Statement, Value};
+use pm_driver_memory::metrics::Metrics;
 use pm_driver_memory::observe::{Event, Observer};
 use pm_driver_memory::runtime::{Randomness, Tokio};
 use pm_driver_memory::{
-    ConnectOptions, Database, EnqueueOptions, JobStream, PendingJob, Queue, RetryPolicy, SettingsChange, StreamOptions,
-    Uuid, VirtualTime,
+    ConnectOptions, Database, EnqueueOptions, JobAck, JobStream, PendingJob, Queue, RetryPolicy, SettingsChange,
+    Settling, StreamOptions, Uuid, VirtualTime,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -271,8 +272,43 @@ async fn a_lease_that_an_operator_takes_away_is_lost() {
     assert_eq!(world.until("lost").await, ["mails: job 0 lost its lease, attempt 1"]);
     job.into_parts().1.commit().await.unwrap_err();
     let settled = world.log.take();
-    assert!(settled[0].starts_with("mails: job 0 lease_lost, attempt 1, ran 2"), "{settled:?}");
+    assert!(settled[0].starts_with("mails: job 0 lease_lost, attempt 1, ran "), "{settled:?}");
     assert_eq!(settled.len(), 1);
+}
+
+/// A cancelled job has failed, but failures are what alerts count.
+#[tokio::test]
+async fn a_job_that_was_cancelled_while_it_ran_has_an_outcome_of_its_own() {
+    let world = World::new().await;
+    let ends: [fn(JobAck) -> Settling; 3] =
+        [|ack| ack.soft_fail("stopped"), |ack| ack.hard_fail("stopped"), JobAck::release];
+    for (n, end) in ends.into_iter().enumerate() {
+        let id = world.queue.enqueue("mails", "hello", with_retry()).await.unwrap();
+        let mut jobs = world.stream();
+        let job = world.next(&mut jobs).await;
+        world.queue.cancel_jobs(&[id], "no longer wanted").await.unwrap();
+        let ack = job.into_parts().1;
+        world.time.pass(SECOND, ack.cancelled()).await;
+        world.log.take();
+        end(ack).await.unwrap();
+        let settled = world.log.take();
+        assert!(settled[0].starts_with(&format!("mails: job {n} cancelled, attempt 1")), "{settled:?}");
+    }
+}
+
+/// A job that is put off again and again does not wait longer and longer.
+#[tokio::test]
+async fn only_the_first_claim_of_a_job_that_was_put_off_has_a_waiting_time() {
+    let world = World::new().await;
+    world.queue.enqueue("mails", "hello", EnqueueOptions::default()).await.unwrap();
+    let mut jobs = world.stream();
+    for is_first in [true, false, false] {
+        let job = world.next(&mut jobs).await;
+        let log = world.log.take();
+        assert_eq!(log.iter().any(|event| event.contains("waited []")), !is_first, "{log:?}");
+        job.into_parts().1.snooze(60 * SECOND).await.unwrap();
+        world.time.advance(61 * SECOND);
+    }
 }
 
 #[tokio::test]
@@ -356,7 +392,7 @@ async fn a_job_fetched_by_id_is_claimed_and_started() {
     assert!(statements.ends_with(&["fetch_job", "settle_commits"]), "{statements:?}");
 }
 
-/// An observer that panics harms no job, and further observers get the events.
+/// An observer that panics harms no job, and hides no event from the next one.
 #[tokio::test]
 async fn a_panicking_observer_is_harmless() {
     struct Panics;
@@ -365,9 +401,11 @@ async fn a_panicking_observer_is_harmless() {
             panic!("a bug of the observer")
         }
     }
-    let options = ConnectOptions::default().check_schema(false).observer(Arc::new(Panics));
+    let metrics = Arc::new(Metrics::new());
+    let options = ConnectOptions::default().check_schema(false).observer(Arc::new(Panics)).observer(metrics.clone());
     let queue = Queue::open(Arc::new(Database::new()), Arc::new(Tokio::current()), &options).await.unwrap();
     queue.create_queue("mails", false).await.unwrap();
     queue.enqueue("mails", "hello", EnqueueOptions::default()).await.unwrap();
     queue.try_stream_jobs::<String>("mails").next().await.unwrap().unwrap().into_parts().1.commit().await.unwrap();
+    assert!(metrics.render(false).contains("pm_jobs_settled_total{queue=\"mails\",outcome=\"finished\"} 1\n"));
 }

@@ -150,7 +150,11 @@ fn attributes(operation: Operation, error: Option<&'static str>) -> Vec<KeyValue
 /// Returns the type of the error of an attempt, if it is one.
 fn error_of(outcome: SettleOutcome) -> Option<&'static str> {
     match outcome {
-        SettleOutcome::Finished | SettleOutcome::Released | SettleOutcome::Snoozed | SettleOutcome::Left => None,
+        SettleOutcome::Finished
+        | SettleOutcome::Cancelled
+        | SettleOutcome::Released
+        | SettleOutcome::Snoozed
+        | SettleOutcome::Left => None,
         _ => Some(outcome.name()),
     }
 }

@@ -12,6 +12,7 @@ use pm_driver_memory::{ConnectOptions, Database, EnqueueOptions, Queue};
 use pm_opentelemetry::MessagingMetrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An SDK that exports into memory.
 struct Sdk {
@@ -67,25 +68,26 @@ async fn jobs_are_counted_by_the_conventions() {
     let options = ConnectOptions::default().check_schema(false).observer(sdk.metrics());
     let queue = Queue::open(Arc::new(Database::new()), Arc::new(Tokio::current()), &options).await.unwrap();
     queue.create_queue("mails", false).await.unwrap();
-    for number in 0..3 {
+    for number in 0..4 {
         queue.enqueue("mails", number, EnqueueOptions::default()).await.unwrap();
     }
     queue.enqueue("none", 0, EnqueueOptions::default()).await.unwrap_err();
     let mut jobs = queue.try_stream_jobs::<u32>("mails");
-    for number in 0..3 {
+    for number in 0..4 {
         let (_, ack) = jobs.next().await.unwrap().unwrap().into_parts();
         match number {
             0 => ack.commit().await.unwrap(),
             1 => ack.soft_fail("no route").await.unwrap(),
+            2 => ack.snooze(Duration::from_secs(60)).await.unwrap(),
             _ => ack.hard_fail("no address").await.unwrap(),
         }
     }
     let exported = sdk.exported();
     for (series, count) in [
-        ("client.sent.messages destination.name=mails operation.name=enqueue operation.type=send system=pm", 3),
-        ("client.consumed.messages destination.name=mails operation.name=claim operation.type=receive system=pm", 3),
-        ("process.duration destination.name=mails operation.name=process operation.type=process system=pm", 1),
-        ("client.operation.duration operation.name=settle operation.type=settle system=pm", 3),
+        ("client.sent.messages destination.name=mails operation.name=enqueue operation.type=send system=pm", 4),
+        ("client.consumed.messages destination.name=mails operation.name=claim operation.type=receive system=pm", 4),
+        ("process.duration destination.name=mails operation.name=process operation.type=process system=pm", 2),
+        ("client.operation.duration operation.name=settle operation.type=settle system=pm", 4),
     ] {
         assert_eq!(exported.get(series), Some(&count), "{series} in {exported:#?}");
     }

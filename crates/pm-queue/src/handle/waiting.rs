@@ -1,7 +1,8 @@
 //! Waiting for the end of a job.
 
-use crate::{Error, ErrorKind, Queue};
-use pm_core::JobMetadata;
+use crate::{Error, Queue};
+use pm_core::{Class, Failure, JobMetadata};
+use std::error::Error as _;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -30,7 +31,7 @@ impl Queue {
         loop {
             match self.job(id).await {
                 Ok(job) if job.state.is_ended() => return Ok(job),
-                Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error),
+                Err(error) if !may_pass(&error) => return Err(error),
                 Ok(_) | Err(_) => {}
             }
             self.check_open()?;
@@ -38,4 +39,10 @@ impl Queue {
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// Returns whether a later look may succeed: the database is away, overloaded or busy with a lock.
+fn may_pass(error: &Error) -> bool {
+    let failure = error.source().and_then(|source| source.downcast_ref::<Failure>());
+    failure.is_some_and(|failure| failure.class() != Class::Permanent)
 }

@@ -49,7 +49,8 @@ struct Counts {
     claims: Histogram,
     /// Whether a statement has succeeded.
     was_up: bool,
-    is_outage: bool,
+    /// How many handles have an outage.
+    outages: u64,
 }
 
 #[derive(Debug, Default)]
@@ -113,8 +114,8 @@ impl Observer for Metrics {
                 counts.was_up |= ok;
             }
             // Other statements may succeed while claims fail.
-            Event::OutageBegan { .. } => counts.is_outage = true,
-            Event::OutageHealed { .. } => counts.is_outage = false,
+            Event::OutageBegan { .. } => counts.outages += 1,
+            Event::OutageHealed { .. } => counts.outages = counts.outages.saturating_sub(1),
             _ => {}
         }
     }
@@ -134,7 +135,7 @@ impl Counts {
         let up =
             Family { name: "pm_up", kind: Kind::Gauge, help: "Whether the database can be reached (1) or not (0)" };
         text.begin(&up);
-        text.value(&[], u64::from(self.was_up && !self.is_outage));
+        text.value(&[], u64::from(self.was_up && self.outages == 0));
         let help = "Always 1; the version of pm is a label";
         text.begin(&Family { name: "pm_build_info", kind: Kind::Gauge, help });
         text.value(&[("version", env!("CARGO_PKG_VERSION"))], 1);

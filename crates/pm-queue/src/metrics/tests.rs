@@ -124,6 +124,8 @@ fn up_follows_outages() {
     assert_eq!(up(&statement("poll", false)), 1.0, "a single failure is no outage");
     assert_eq!(up(&Event::OutageBegan { why: "gone" }), 0.0);
     assert_eq!(up(&statement("poll", true)), 0.0, "claims fail");
+    assert_eq!(up(&Event::OutageBegan { why: "gone" }), 0.0, "for another handle");
+    assert_eq!(up(&Event::OutageHealed { lasted: Duration::ZERO }), 0.0, "for one of both");
     assert_eq!(up(&Event::OutageHealed { lasted: Duration::ZERO }), 1.0);
     assert_eq!(scraped(&metrics)["pm_claim_seconds_count"], 2.0);
 }

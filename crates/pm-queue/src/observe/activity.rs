@@ -2,7 +2,6 @@
 
 use super::{EnqueueOutcome, Event, Observing, SettleOutcome};
 use pm_core::machine::{Enqueued, RequestId, Trouble};
-use pm_core::op::SettleItem;
 use pm_core::{Instant, Lease, QueueName, TakenJob};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,11 +68,11 @@ impl Activity {
         self.started.insert(taken.job.lease, StartedJob { queue: taken.queue.clone(), id, attempt, at: now });
     }
 
-    /// Records that a settlement was queued. `item` is `None` if the worker no longer has the lease.
-    pub(crate) fn settle(&mut self, lease: &Lease, request_id: RequestId, item: Option<&SettleItem>, now: Instant) {
+    /// Records that a settlement was queued, with its outcome if it is applied.
+    pub(crate) fn settle(&mut self, lease: &Lease, request_id: RequestId, applied: SettleOutcome, now: Instant) {
         if let Some(job) = self.started.remove(lease) {
             let ran = now.since(job.at);
-            self.settling.insert(request_id, (job, item.map_or(SettleOutcome::LeaseLost, SettleOutcome::of), ran));
+            self.settling.insert(request_id, (job, applied, ran));
         }
     }
 

@@ -144,10 +144,12 @@ pub enum EnqueueOutcome {
 pub enum SettleOutcome {
     /// Committed: the job is finished.
     Finished,
-    /// Soft-failed: the job is retried, unless it was cancelled while it ran.
+    /// Soft-failed: the job is retried.
     SoftFailed,
     /// The job has failed: hard-failed, soft-failed without a retry left, or unreadable for too long.
     Failed,
+    /// The job has failed because it was cancelled while it ran, whatever its handler made of it, but for a commit.
+    Cancelled,
     /// Released without counting an attempt.
     Released,
     /// Put off without counting an attempt or a retry.
@@ -190,10 +192,11 @@ impl EnqueueOutcome {
 
 impl SettleOutcome {
     /// All outcomes, in the order of their declaration.
-    pub const ALL: [SettleOutcome; 9] = [
+    pub const ALL: [SettleOutcome; 10] = [
         SettleOutcome::Finished,
         SettleOutcome::SoftFailed,
         SettleOutcome::Failed,
+        SettleOutcome::Cancelled,
         SettleOutcome::Released,
         SettleOutcome::Snoozed,
         SettleOutcome::Unreadable,
@@ -202,13 +205,14 @@ impl SettleOutcome {
         SettleOutcome::Left,
     ];
 
-    /// Returns the name, for labels: `finished`, `soft_failed`, `failed`, `released`, `snoozed`, `unreadable`,
-    /// `lease_lost`, `not_stored` or `left`.
+    /// Returns the name, for labels: `finished`, `soft_failed`, `failed`, `cancelled`, `released`, `snoozed`,
+    /// `unreadable`, `lease_lost`, `not_stored` or `left`.
     pub const fn name(self) -> &'static str {
         match self {
             SettleOutcome::Finished => "finished",
             SettleOutcome::SoftFailed => "soft_failed",
             SettleOutcome::Failed => "failed",
+            SettleOutcome::Cancelled => "cancelled",
             SettleOutcome::Released => "released",
             SettleOutcome::Snoozed => "snoozed",
             SettleOutcome::Unreadable => "unreadable",
@@ -224,10 +228,11 @@ impl SettleOutcome {
         matches!(self, SettleOutcome::LeaseLost | SettleOutcome::NotStored)
     }
 
-    /// Returns the outcome of a settlement that is applied.
-    pub(crate) fn of(item: &SettleItem) -> Self {
+    /// Returns the outcome of a settlement that is applied, of a job that is to be cancelled or not.
+    pub(crate) fn of(item: &SettleItem, is_cancelled: bool) -> Self {
         match (&item.verdict, item.state) {
             (Verdict::Commit | Verdict::CommitWith(_), _) => SettleOutcome::Finished,
+            _ if is_cancelled => SettleOutcome::Cancelled,
             (Verdict::Release, _) => SettleOutcome::Released,
             (Verdict::Snooze(_), _) => SettleOutcome::Snoozed,
             (_, State::Failed) => SettleOutcome::Failed,

@@ -141,9 +141,12 @@ impl JobAck {
                 }
                 let is_observed = state.waiters.activity.is_some();
                 let item = is_observed.then(|| state.machine.settlement(lease, verdict.clone(), random)).flatten();
-                applied = item.as_ref().map(SettleOutcome::of);
+                let is_cancelled = state.machine.is_cancelled(&lease);
+                applied = item.map(|item| SettleOutcome::of(&item, is_cancelled));
                 let request_id = state.machine.settle(lease, verdict, now, random);
-                state.waiters.observe(|activity| activity.settle(&lease, request_id, item.as_ref(), now));
+                // Without the lease it is refused.
+                let outcome = applied.unwrap_or(SettleOutcome::LeaseLost);
+                state.waiters.observe(|activity| activity.settle(&lease, request_id, outcome, now));
                 Ok(request_id)
             },
         );

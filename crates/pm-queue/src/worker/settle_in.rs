@@ -188,14 +188,15 @@ impl<'a> Settlement<'a> {
     pub fn committed(mut self) {
         let Some(item) = self.item.take() else { return };
         let (lease, now) = (item.lease, self.ack.link.now());
-        self.ack.span.record_outcome(SettleOutcome::of(&item).name());
         self.ack.state = AckState::Settled;
-        let wakers = self.ack.worker.update(|state| {
+        let (outcome, wakers) = self.ack.worker.update(|state| {
+            let outcome = SettleOutcome::of(&item, state.machine.is_cancelled(&lease));
             state.machine.handle_settled_in_transaction(&item, now);
-            state.waiters.observe(|activity| activity.end(&lease, SettleOutcome::of(&item), now));
-            state.waiters.watchers.remove(&lease).unwrap_or_default()
+            state.waiters.observe(|activity| activity.end(&lease, outcome, now));
+            (outcome, state.waiters.watchers.remove(&lease).unwrap_or_default())
         });
         wakers.into_iter().for_each(Waker::wake);
+        self.ack.span.record_outcome(outcome.name());
         report_activity(&self.ack.worker, &self.ack.link);
     }
 

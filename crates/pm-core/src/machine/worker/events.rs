@@ -98,7 +98,8 @@ impl Events {
         for (queue_id, jobs) in by_queue {
             // The jobs of a queue that was renamed or deleted between two statements are released at once.
             let Some(followed) = queues.get(queue_id) else { continue };
-            let firsts = jobs.iter().filter(|job| job.columns.attempt == 1);
+            // A job that was put off has started before, with an attempt that does not count.
+            let firsts = jobs.iter().filter(|job| job.columns.attempt == 1 && job.columns.snoozes.is_none());
             let waited = firsts.filter_map(|job| Some(since(job.columns.created_at, reply.claimed_at?))).collect();
             self.push(WorkerEvent::Claimed { queue: followed.name.clone(), jobs: jobs.len(), waited, took });
         }

@@ -54,7 +54,8 @@ impl Pages {
     /// Groups the jobs of a page by the precondition of a change: the selected queue, and the state in which they were
     /// found if the filter depends on it.
     pub(super) fn by_precondition(&self, page: &[JobMetadata]) -> Vec<(Precondition, Vec<Uuid>)> {
-        let depends_on_state = self.filter.status.is_some() || !self.filter.conditions.is_empty();
+        let Filter { status, conditions, without_cancelled, .. } = &self.filter;
+        let depends_on_state = status.is_some() || !conditions.is_empty() || *without_cancelled;
         let mut ids: BTreeMap<Option<State>, Vec<Uuid>> = BTreeMap::new();
         for job in page {
             ids.entry(depends_on_state.then_some(job.state)).or_default().push(job.id);
@@ -67,7 +68,7 @@ impl Pages {
         let age_us = job.read_at.unix_us().saturating_sub(job.created_at.unix_us());
         let is_old = self.filter.older_than.is_none_or(|age| i128::from(age_us) > age.as_micros() as i128);
         let meets_conditions = self.filter.conditions.iter().all(|condition| condition.matches(job));
-        let is_cancelled = job.state.is_ended() && job.cancelled_at.is_some();
+        let is_cancelled = job.state == State::Failed && job.cancelled_at.is_some();
         is_old
             && !(self.filter.without_cancelled && is_cancelled)
             && meets_conditions
