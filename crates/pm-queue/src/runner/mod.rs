@@ -190,8 +190,7 @@ impl<Handler: Send + Sync + 'static> Runner<Handler> {
         O: Into<Outcome>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let metadata = job.metadata().clone();
-        let (payload, ack) = job.into_parts();
+        let (payload, metadata, ack) = job.into_parts_with_metadata();
         let (lost, cancelled) = (ack.lost(), ack.cancelled());
         let (span, reporter) = (ack.span.clone(), ack.reporter());
         // A handler that has settled the job in its own transaction may go on.

@@ -102,4 +102,9 @@ impl<T> PendingJob<T> {
     pub fn into_parts(self) -> (T, JobAck) {
         (self.payload, self.ack)
     }
+
+    /// Returns the payload, the metadata and the ack.
+    pub fn into_parts_with_metadata(self) -> (T, PendingMetadata, JobAck) {
+        (self.payload, self.metadata, self.ack)
+    }
 }
