@@ -5,7 +5,7 @@ use pm_driver_tokio_postgres::{
     Ending, EnqueueOptions, ErrorKind, InitialState, JobContext, Outcome, RunAt, RunOptions, Schedule, SettingsChange,
     State, StreamOptions,
 };
-use pm_tests::{Fixture, TIMEOUT, eventually, next, unattended, within};
+use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -74,6 +74,56 @@ async fn a_job_that_was_claimed_and_released_may_still_expire() {
     pass(&fixture);
     fixture.queue.reap().await.unwrap();
     assert_eq!(fixture.state(id).await, State::Failed);
+}
+
+#[tokio::test]
+async fn jobs_that_have_ended_do_not_delay_the_expiry_of_others() {
+    let fixture = Fixture::new().await;
+    let jobs = (0..501).map(|n| (n, expiring()));
+    fixture.queue.enqueue_many("tasks", jobs).await.unwrap();
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let commits = take(&mut jobs, 501).await.into_iter().map(|job| job.into_parts().1.commit());
+    futures_util::future::try_join_all(commits).await.unwrap();
+    let waits = fixture.put_with(1, expiring().initial_state(InitialState::Paused)).await;
+    let passes = "update pm.job set expires_at = now() - case when paused then '0 s' else interval '1 s' end
+                  where expires_at is not null";
+    fixture.database.execute(passes).unwrap();
+    let reaped = fixture.queue.reap().await.unwrap();
+    assert_eq!((reaped.expired, fixture.state(waits).await), (1, State::Failed));
+}
+
+#[tokio::test]
+async fn only_a_release_keeps_the_time_to_expire() {
+    let fixture = Fixture::with(SettingsChange::new().backoff(vec![HOUR])).await;
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    let ways = ["commit", "result", "soft fail", "hard fail", "snooze", "cancel", "end", "reap", "release"];
+    for way in ways {
+        let id = fixture.put_with(1, expiring()).await;
+        let ack = next(&mut jobs).await.into_parts().1;
+        assert!(fixture.job(id).await.expires_at.is_some(), "it may be released");
+        match way {
+            "commit" => ack.commit().await.unwrap(),
+            "result" => ack.commit_with(1).await.unwrap(),
+            "soft fail" => ack.soft_fail("later").await.unwrap(),
+            "hard fail" => ack.hard_fail("never").await.unwrap(),
+            "snooze" => ack.snooze(HOUR).await.unwrap(),
+            "cancel" => {
+                fixture.queue.cancel_jobs(&[id], "no").await.unwrap();
+                ack.release().await.unwrap();
+            }
+            "end" => assert_eq!(fixture.queue.fail_jobs(&[id], "no").await.unwrap(), 1),
+            "reap" => {
+                fixture.database.execute("update pm.job set lease_expires_at = now() where state = 1").unwrap();
+                assert_eq!(fixture.queue.reap().await.unwrap().reaped, 1);
+            }
+            _ => {
+                ack.release().await.unwrap();
+                assert!(fixture.job(id).await.expires_at.is_some(), "it has not started");
+                continue;
+            }
+        }
+        assert_eq!(fixture.job(id).await.expires_at, None, "{way}");
+    }
 }
 
 /// A stream finds an expired job by itself: it polls, and learns when the next one expires.

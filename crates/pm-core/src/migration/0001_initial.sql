@@ -30,7 +30,8 @@ create sequence {schema}.job_seq;
 -- seq is the position in the line of queue and priority; not null means ready or in progress.
 -- lease is the fencing token; an operator's action that breaks a lease sets it to null.
 -- cancelled_at is when an operator asked to cancel the job. While it is not null, the job does not become pending.
--- expires_at is when the job fails if it has not started by then. Maintenance sets it to null once it matters no more.
+-- expires_at is when the job fails if it has not started by then. It becomes null when the job ends, and when its first
+-- lease ends in another way than by a release.
 -- timeout_ms is how long an attempt may take, instead of the queue's time.
 -- reserved_key is the key while the job reserves it.
 -- No column has a check constraint, which every writing statement would compile anew. So readers accept whatever other

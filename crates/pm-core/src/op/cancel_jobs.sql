@@ -7,7 +7,7 @@
 with {bulk_targets:job.id, job.state, job.paused, job.attempt, job.lease, job.worker, job.queue_id}, {precondition}, changed as (
   update {schema}.job
   set state = 3, verdict = 10, reason = $6::pg_catalog.text, lease = null, lease_expires_at = null, paused = false,
-      ended_at = pg_catalog.statement_timestamp(), failed_at = pg_catalog.statement_timestamp(), seq = null, run_at = null,
+      ended_at = pg_catalog.statement_timestamp(), failed_at = pg_catalog.statement_timestamp(), seq = null, run_at = null, expires_at = null,
       cancelled_at = coalesce(job.cancelled_at, pg_catalog.statement_timestamp()), cancel_reason = coalesce(job.cancel_reason, $6::pg_catalog.text),
       reserved_key = {key_if_ended:true}
   from judged

@@ -8,7 +8,7 @@ with {bulk_targets:job.id, job.state, job.paused, job.attempt, job.lease, job.wo
   update {schema}.job
   set state = $5::pg_catalog.int2, verdict = $6::pg_catalog.int2, reason = $7::pg_catalog.text, lease = null, lease_expires_at = null, paused = false,
       ended_at = pg_catalog.statement_timestamp(), failed_at = case when $5::pg_catalog.int2 = 3 then pg_catalog.statement_timestamp() end,
-      seq = null, run_at = null,
+      seq = null, run_at = null, expires_at = null,
       reserved_key = {key_if_ended:true}
   from judged
   where job.id = any(array[judged.id]) and judged.state < 2 and judged.fits

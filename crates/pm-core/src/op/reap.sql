@@ -1,7 +1,7 @@
 -- Soft-fails expired leases, oldest first, and fails jobs that have not started by their time to expire. Returns when the next of both is due. Deletes the frontiers of lines that are no longer used.
 -- Locks: the jobs with expired leases, then those that were to start by now, then the unused frontiers, skipping locked rows of all.
 -- Concurrency: two reapers share the work; a settlement that comes first is applied, and one that comes later is refused. A job that is to be cancelled has failed. Locked jobs do not count against the limit. A frontier is retired first, so that claims raise it anew, and deleted an hour later if its line is still empty: a claim that began before it was retired has ended by then, and one that began later has raised it.
--- Index: job_line up to the claim frontier of each line; then job (id), one probe per expired job; job_expiry up to now. A job that matters to it no more leaves job_expiry.
+-- Index: job_line up to the claim frontier of each line; then job (id), one probe per expired job; job_expiry up to now. Every end of a job or of a lease but a release takes the job out of job_expiry; one that is there although it has started leaves it here.
 -- Cost: grows with the jobs in progress (about 0.3 us each) and the frontiers (about 1 us each), not with the backlog.
 with in_progress as materialized (
   select in_progress.id, in_progress.lease_expires_at
@@ -41,7 +41,7 @@ with in_progress as materialized (
   update {schema}.job
   set state = case when delay.base_ms is null then 3 else 0 end, verdict = case when delay.cancelled_at is null then 4 else 10 end, lease_expires_at = null,
       reason = case when delay.cancelled_at is null then 'lease expired' else delay.cancel_reason end,
-      retry_count = least(job.retry_count, 2147483646) + 1,
+      retry_count = least(job.retry_count, 2147483646) + 1, expires_at = null,
       ended_at = case when delay.base_ms is null then pg_catalog.statement_timestamp() end,
       failed_at = case when delay.base_ms is null then pg_catalog.statement_timestamp() end,
       reserved_key = {key_if_ended:delay.base_ms is null},
@@ -94,6 +94,6 @@ select (select pg_catalog.count(*) from reaped) as reaped,
        (select {ms_until:pg_catalog.min(next.at)} from (
           select lease_expires_at as at from in_progress where id not in (select id from pick) and lease_expires_at < 'infinity'
           union all
-          (select job.expires_at from {schema}.job where job.expires_at is not null and job.expires_at > pg_catalog.statement_timestamp() and job.expires_at < 'infinity' order by job.expires_at limit 1)
+          (select job.expires_at from {schema}.job where job.expires_at is not null and job.expires_at > pg_catalog.statement_timestamp() and job.expires_at < 'infinity' and job.state <> 1 order by job.expires_at limit 1)
         ) next
         having pg_catalog.min(next.at) is not null) as next_ms

@@ -15,7 +15,8 @@ with in_progress as materialized (
   update {schema}.job
   set state = case when job.cancelled_at is null then 0 else 3 end, verdict = case when job.cancelled_at is null then 3 else 10 end, lease_expires_at = null,
       attempt = job.attempt - (job.cancelled_at is null)::pg_catalog.int4,
-      seq = case when job.cancelled_at is null then job.seq end, reason = case when job.cancelled_at is null then job.reason else job.cancel_reason end,
+      seq = case when job.cancelled_at is null then job.seq end, expires_at = case when job.cancelled_at is null then job.expires_at end,
+      reason = case when job.cancelled_at is null then job.reason else job.cancel_reason end,
       ended_at = case when job.cancelled_at is not null then pg_catalog.statement_timestamp() end,
       failed_at = case when job.cancelled_at is not null then pg_catalog.statement_timestamp() end,
       reserved_key = {key_if_ended:job.cancelled_at is not null}

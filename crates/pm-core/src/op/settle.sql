@@ -1,6 +1,6 @@
 -- Settles leases, each with its own verdict. Returns the items that changed nothing.
 -- Locks: the jobs, in the order given (the core sorts by id); if $7 is true, skipping those that another transaction has locked.
--- Concurrency: fenced by (id, lease) and state; a late or repeated settlement changes nothing. A job that is to be cancelled has failed, unless it succeeded.
+-- Concurrency: fenced by (id, lease) and state; a late or repeated settlement changes nothing. A job that is to be cancelled has failed, unless it succeeded. Only a release keeps the time to expire: it undoes the attempt.
 -- Index: job (id); the new row version leaves job_line if the job has ended or waits.
 -- Cost: independent of the size of the table; about 11 us per job in batches of 500, a third more if $7 is true.
 -- Reply: the number of an item in the batch; negative if its job is still leased, but was skipped because another transaction has locked it.
@@ -20,6 +20,7 @@ with item as materialized (
       reserved_key = {key_if_ended:(item.state >= 2 or {fails_cancelled})},
       seq = case when item.state >= 2 or {fails_cancelled} then null when item.verdict = 3 then job.seq when item.delay_ms > 0 then null else {next_position} end,
       run_at = case when item.state = 0 and not {fails_cancelled} and item.delay_ms > 0 then pg_catalog.statement_timestamp() + {interval:item.delay_ms} end,
+      expires_at = case when item.verdict = 3 and not {fails_cancelled} then job.expires_at end,
       retry_count = least(job.retry_count, 2147483646) + (item.verdict = 1)::pg_catalog.int4,
       attempt = job.attempt - (item.verdict in (3, 9) and job.cancelled_at is null)::pg_catalog.int4,
       snoozes = case when item.verdict = 9 and job.cancelled_at is null then least(coalesce(job.snoozes, 0), 2147483646) + 1 else job.snoozes end,

@@ -213,7 +213,7 @@ impl Work<'_> {
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
         (job.unreadable_since, job.snoozes) = (None, None);
-        (job.cancelled_at, job.cancel_reason, job.expires_at) = (None, None, None);
+        (job.cancelled_at, job.cancel_reason) = (None, None);
         (job.result, job.progress) = (None, None);
         (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);

@@ -48,8 +48,9 @@ impl Work<'_> {
             let seq =
                 if state == PENDING && !keeps_position && delay.is_none() { self.tables.next_seq() } else { None };
             let job = self.tables.job.get_mut(&id).expect("found above");
+            let expires_at = job.expires_at.filter(|_| keeps_position);
             job.set_state(state, now);
-            job.verdict = Some(verdict);
+            (job.verdict, job.expires_at) = (Some(verdict), expires_at);
             job.seq = if keeps_position { job.seq } else { seq };
             job.run_at = delay.filter(|_| state == PENDING).map(|ms| later(now, ms));
             job.retry_count += i32::from(verdict == SOFT_FAIL);
@@ -150,7 +151,8 @@ impl Work<'_> {
         let ended = self.expire(overdue);
         self.prune_frontiers();
         let jobs = || self.tables.job.values();
-        let next_start = jobs().filter_map(|job| job.expires_at).filter(|at| *at > self.now);
+        let waiting = jobs().filter(|job| job.state != IN_PROGRESS);
+        let next_start = waiting.filter_map(|job| job.expires_at).filter(|at| *at > self.now);
         let next = jobs().filter_map(|job| job.lease_expires_at).chain(next_start).min();
         let next_ms = next.map(|at| ms_until(at, self.now));
         self.add(ReapRow { reaped: expired.len() as u64, expired: ended, next_ms });

@@ -160,8 +160,9 @@ impl JobRow {
     }
 
     /// Changes the job's state and the columns that depend on it. An ended job frees its key unless it stays reserved.
+    /// However a lease or a job ends, the job expires no more; a release undoes that.
     pub(crate) fn set_state(&mut self, state: i16, now: Timestamp) {
-        (self.state, self.lease_expires_at) = (state, None);
+        (self.state, self.lease_expires_at, self.expires_at) = (state, None, None);
         self.ended_at = (state >= FINISHED).then_some(now);
         self.failed_at = (state == FAILED).then_some(now);
         if self.key_has_lapsed(now) {
