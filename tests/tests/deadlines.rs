@@ -126,6 +126,23 @@ async fn only_a_release_keeps_the_time_to_expire() {
     }
 }
 
+#[tokio::test]
+async fn an_expired_job_is_not_shown_as_claimable() {
+    let fixture = Fixture::with(SettingsChange::new().jitter_percent(0)).await;
+    for _ in 0..5 {
+        fixture.put_with(1, expiring()).await;
+        fixture.put_with(1, expiring().run_at(RunAt::In(HOUR / 2))).await;
+    }
+    fixture.database.execute("update pm.job set run_at = now() where run_at is not null").unwrap();
+    pass(&fixture);
+    let head = async || fixture.queue.next_jobs("tasks", 10).await.unwrap().jobs;
+    let oldest = async || fixture.queue.activity(HOUR).await.unwrap()[0].oldest_waiting;
+    assert_eq!((head().await, oldest().await), (vec![], None));
+    let ready = fixture.put(2).await;
+    assert_eq!(head().await.iter().map(|job| job.id).collect::<Vec<_>>(), [ready]);
+    assert!(oldest().await.is_some());
+}
+
 /// A stream finds an expired job by itself: it polls, and learns when the next one expires.
 #[tokio::test]
 async fn a_stream_fails_expired_jobs_by_itself() {

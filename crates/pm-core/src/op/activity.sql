@@ -40,7 +40,7 @@ with recursive size as materialized (
   select line.queue_id, first.created_at as waits_since
   from line cross join lateral (
     select job.created_at from {schema}.job
-    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq is not null and job.state = 0
+    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq is not null and job.state = 0 and {may_start}
     order by job.seq
     limit 1
   ) first
@@ -48,7 +48,7 @@ with recursive size as materialized (
   select due.queue_id, due.run_at
   from (
     select job.queue_id, job.run_at from {schema}.job
-    where {is_waiting:job} and job.run_at <= pg_catalog.statement_timestamp()
+    where {is_waiting:job} and job.run_at <= pg_catalog.statement_timestamp() and {may_start}
     order by job.run_at
     limit 10000
   ) due

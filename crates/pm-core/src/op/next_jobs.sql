@@ -2,7 +2,7 @@
 -- Locks: none.
 -- Concurrency: reads one snapshot; a moment later other workers may have claimed the jobs.
 -- Index: queue (name); job_line, one probe per line and then past the jobs in progress; job_wait up to now; job (id).
--- Cost: independent of the backlog; grows with the jobs in progress before the ready ones of each line, and with the jobs of all queues that are due and not promoted (about 1 us each).
+-- Cost: independent of the backlog; grows with the jobs in progress or expired before the ready ones of each line, and with the jobs of all queues that are due and not promoted (about 1 us each).
 -- Reply: one row per job; one without a job if none is ready. No row: no such queue.
 with recursive named as materialized (
   select id, paused from {schema}.queue where name = $1::pg_catalog.text
@@ -20,14 +20,14 @@ with recursive named as materialized (
   select first.id, first.priority, first.seq, null::pg_catalog.timestamptz as run_at
   from line cross join lateral (
     select job.id, job.priority, job.seq from {schema}.job
-    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq is not null and job.state = 0
+    where job.queue_id = line.queue_id and job.priority = line.priority and job.seq is not null and job.state = 0 and {may_start}
     order by job.seq
     limit $2::pg_catalog.int8
   ) first
 ), due as (
   select job.id, job.priority, null::pg_catalog.int8 as seq, job.run_at
   from {schema}.job join named on named.id = job.queue_id
-  where {is_waiting:job} and job.run_at <= pg_catalog.statement_timestamp()
+  where {is_waiting:job} and job.run_at <= pg_catalog.statement_timestamp() and {may_start}
 ), next as materialized (
   select * from ready union all select * from due
   order by priority desc, seq, run_at

@@ -209,7 +209,8 @@ impl Work<'_> {
         let Some(queue) = self.tables.queue_named(&name).cloned() else { return };
         let is_due = |job: &JobRow| job.is_waiting() && job.run_at <= Some(self.now);
         let of_queue = self.tables.job.values().filter(|job| job.queue_id == queue.id);
-        let mut next: Vec<_> = of_queue.filter(|job| job.is_ready() || is_due(job)).collect();
+        let is_next = |job: &&JobRow| (job.is_ready() || is_due(job)) && job.may_start(self.now);
+        let mut next: Vec<_> = of_queue.filter(is_next).collect();
         next.sort_by_key(|job| (Reverse(job.priority), job.seq.is_none(), job.seq, job.run_at));
         let mut next: Vec<_> = next.into_iter().take(limit).map(|job| self.shown(job)).collect();
         if next.is_empty() {

@@ -99,11 +99,14 @@ impl Work<'_> {
             let jobs = || self.tables.job.values().filter(|job| job.queue_id == queue.id);
             // The first job of each line; jobs that are due are not in a line until they are promoted.
             let mut heads = BTreeMap::new();
-            for job in jobs().filter(|job| job.is_ready()) {
+            for job in jobs().filter(|job| job.is_ready() && job.may_start(now)) {
                 let head = heads.entry(job.priority).or_insert((job.seq, job.created_at));
                 *head = (*head).min((job.seq, job.created_at));
             }
-            let due = jobs().filter(|job| job.is_waiting()).filter_map(|job| job.run_at).filter(|at| *at <= now);
+            let due = jobs()
+                .filter(|job| job.is_waiting() && job.may_start(now))
+                .filter_map(|job| job.run_at)
+                .filter(|at| *at <= now);
             let oldest = heads.into_values().map(|(_, created_at)| created_at).chain(due).min();
             let is_counted = |job: &JobRow| job.state == FINISHED || job.cancelled_at.is_none();
             let ended = |state| {
