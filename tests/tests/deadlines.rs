@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use pm_driver_tokio_postgres::{
     Ending, EnqueueOptions, ErrorKind, InitialState, JobContext, Outcome, RunAt, RunOptions, Schedule, SettingsChange,
-    State, StreamOptions,
+    State, StreamOptions, Timestamp,
 };
 use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::Duration;
@@ -141,6 +141,18 @@ async fn an_expired_job_is_not_shown_as_claimable() {
     let ready = fixture.put(2).await;
     assert_eq!(head().await.iter().map(|job| job.id).collect::<Vec<_>>(), [ready]);
     assert!(oldest().await.is_some());
+}
+
+#[tokio::test]
+async fn a_copy_has_its_own_time_to_expire_and_inherits_the_timeout() {
+    let fixture = Fixture::new().await;
+    let source = fixture.put_with(1, expiring().timeout(HOUR)).await;
+    let copied = async |options| fixture.job(fixture.queue.copy_job(source, "tasks", options).await.unwrap()).await;
+    let copy = copied(EnqueueOptions::default()).await;
+    assert_eq!((copy.expires_at, copy.timeout), (None, Some(HOUR)));
+    let copy = copied(expiring().timeout(HOUR / 2)).await;
+    assert_eq!(copy.expires_at, Some(Timestamp::from_unix_us(copy.created_at.unix_us() + HOUR.as_micros() as i64)));
+    assert_eq!(copy.timeout, Some(HOUR / 2));
 }
 
 /// A stream finds an expired job by itself: it polls, and learns when the next one expires.

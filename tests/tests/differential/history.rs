@@ -184,6 +184,8 @@ impl<'a> History<'a> {
                 let (source, id) = (self.id(*job), self.new_id());
                 let mut options = EnqueueOptions::default().initial_state(initial_state(*paused));
                 options.key = key.map(|key| self.key(key));
+                options.expires_in = key.map(|_| HALF_MINUTE * 9);
+                options.timeout = paused.then_some(Duration::from_secs(66));
                 let job = NewJob { id, queue: name(*queue), payload: Vec::new().into(), options };
                 self.run(&CopyJob { source, job }).await?;
             }

@@ -13,8 +13,8 @@ pub struct CopyJob {
     /// The id of the job whose payload is shared.
     pub source: Uuid,
     /// The new job. Its own payload, codec, delays and jitter have no effect: they are those of the source. So are the
-    /// priority if it is 0, and the description and the number of retries if it has none. Key, pause and due time are
-    /// not copied. A key is reserved while the copy is active.
+    /// priority if it is 0, and the description, the number of retries and the timeout if it has none. Key, pause, due
+    /// time and time to expire are not copied. A key is reserved while the copy is active.
     pub job: NewJob,
 }
 

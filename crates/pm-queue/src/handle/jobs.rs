@@ -150,9 +150,10 @@ impl Queue {
 
     /// Creates a job with the payload of another and returns its id. The payload is stored once and shared.
     ///
-    /// The copy inherits priority (unless the options give one other than 0), description and number of retries unless
-    /// the options give others, and always the delays and the jitter. The options `codec`, `key_hold`, `on_conflict`,
-    /// `backoff` and `jitter_percent` have no effect: a key is reserved while the copy is active.
+    /// The copy inherits priority (unless the options give one other than 0), description, number of retries and
+    /// timeout unless the options give others, and always the delays and the jitter. It expires only if the options say
+    /// so. The options `codec`, `key_hold`, `on_conflict`, `backoff` and `jitter_percent` have no effect: a key is
+    /// reserved while the copy is active.
     ///
     /// # Errors
     ///
