@@ -109,7 +109,10 @@ fn worker(statement: StatementId, rows: &Rows) -> bool {
         StatementId::Settle => interpret(Settle { items: &items, passes: false }, rows),
         StatementId::SettleCommits => interpret(SettleCommits { items: &items }, rows),
         StatementId::Outcome => interpret(Outcome { items: &items }, rows),
-        StatementId::Extend => interpret(Extend { leases }, rows),
+        StatementId::Extend => {
+            let items = leases.into_iter().map(|lease| ExtendItem { lease, latest_end: None }).collect();
+            interpret(Extend { items }, rows)
+        }
         StatementId::SetProgress => {
             let progress = JsonText::progress("1".to_owned()).expect("it is short");
             let items = leases.into_iter().map(|lease| ProgressItem { lease, progress: progress.clone() }).collect();

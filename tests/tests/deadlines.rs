@@ -2,8 +2,8 @@
 
 use futures_util::FutureExt;
 use pm_driver_tokio_postgres::{
-    Ending, EnqueueOptions, ErrorKind, InitialState, JobContext, Outcome, RunAt, RunOptions, Schedule, SettingsChange,
-    State, StreamOptions, Timestamp,
+    Ending, EnqueueOptions, ErrorKind, InitialState, JobAck, JobContext, Outcome, RunAt, RunOptions, Schedule,
+    SettingsChange, State, StreamOptions, Timestamp,
 };
 use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::Duration;
@@ -196,6 +196,38 @@ async fn the_timeout_of_a_job_precedes_that_of_its_queue_and_that_of_the_runner(
     assert_eq!(fixture.reason(own).await, "timed out after 300ms");
     let attempts = fixture.queue.attempts(own).await.unwrap();
     assert_eq!(attempts[0].ending, Ending::SoftFail);
+}
+
+#[tokio::test]
+async fn the_lease_of_a_job_ends_30_s_after_its_timeout_at_the_latest() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let fixture = Fixture::with(SettingsChange::new().timeout(Some(MINUTE))).await;
+    let check = async |mut ack: JobAck, most: Duration| {
+        let before = fixture.job(ack.id()).await;
+        let left_us = before.lease_expires_at.unwrap().unix_us() - before.read_at.unix_us();
+        let left = Duration::from_micros(left_us.unsigned_abs());
+        assert!(left <= most && left > most - Duration::from_secs(20), "{left:?} of {most:?}");
+        assert!(ack.refresh_lock().await.unwrap() <= most);
+        let after = fixture.job(ack.id()).await.lease_expires_at;
+        assert_eq!(
+            after == before.lease_expires_at,
+            most < MINUTE * 20,
+            "it is extended unless that is its latest end"
+        );
+        ack.commit().await.unwrap();
+    };
+    let timeout = |timeout| EnqueueOptions::default().timeout(timeout);
+    let (of_queue, short, long) = (EnqueueOptions::default(), timeout(MINUTE * 2), timeout(HOUR));
+    let cases = [(of_queue, MINUTE * 3 / 2), (short, MINUTE * 5 / 2), (long, MINUTE * 20)];
+    for (options, most) in cases.clone() {
+        let id = fixture.put_with(1, options).await;
+        check(fixture.queue.fetch_job::<u64>(id).await.unwrap().unwrap().into_parts().1, most).await;
+    }
+    let mut jobs = fixture.queue.try_stream_jobs_with::<u64>("tasks", unattended());
+    for (options, most) in cases {
+        fixture.put_with(1, options).await;
+        check(next(&mut jobs).await.into_parts().1, most).await;
+    }
 }
 
 #[tokio::test]

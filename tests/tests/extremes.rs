@@ -1,8 +1,8 @@
 //! No value that SQL can store in pm's tables about one queue, its jobs and schedules stops another queue.
 
 use pm_core::op::{
-    Activity, Claim, CopyJob, DueSchedules, Enqueue, Extend, FireSchedules, Job, JobFilter, LineCursor, ListJobs,
-    ListQueues, ListSchedules, NextJobs, Poll, Promote, PruneJobs, QueueHealths, Reap, Settle, SettleItem,
+    Activity, Claim, CopyJob, DueSchedules, Enqueue, Extend, ExtendItem, FireSchedules, Job, JobFilter, LineCursor,
+    ListJobs, ListQueues, ListSchedules, NextJobs, Poll, Promote, PruneJobs, QueueHealths, Reap, Settle, SettleItem,
 };
 use pm_core::{Lease, NewJob, Operation, QueueName, State, Verdict};
 use pm_driver_tokio_postgres::driver::Executor;
@@ -142,8 +142,8 @@ async fn run_all(transaction: &Transaction<'_>, leased: Uuid) -> Result<(), Stri
     };
     items.extend(claimed.jobs.iter().map(|job| soft(job.lease)));
     items.sort_by_key(|item| item.lease.job);
-    let leases: Vec<_> = items.iter().map(|item| item.lease).collect();
-    run(transaction, Extend { leases }).await?;
+    let extensions = items.iter().map(|item| ExtendItem { lease: item.lease, latest_end: None }).collect();
+    run(transaction, Extend { items: extensions }).await?;
     run(transaction, Settle { items: &items, passes: false }).await?;
     run(transaction, PruneJobs { after: None, page: 1_000, queue_id: None }).await?;
     run(transaction, ListQueues::default()).await?;

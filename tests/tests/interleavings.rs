@@ -2,8 +2,8 @@
 //! them happen.
 
 use pm_core::op::{
-    Claim, CopyJob, DeleteJobs, EndJobs, Extend, FetchJob, HoldSchedule, LineCursor, MoveJobs, Precondition, PruneJobs,
-    Reap, ReplaceJobs, Settle, SettleItem,
+    Claim, CopyJob, DeleteJobs, EndJobs, Extend, ExtendItem, FetchJob, HoldSchedule, LineCursor, MoveJobs,
+    Precondition, PruneJobs, Reap, ReplaceJobs, Settle, SettleItem,
 };
 use pm_core::{Lease, NewJob, OnConflict, Operation, QueueName, Reason, ScheduleName, Verdict};
 use pm_driver_tokio_postgres::{EnqueueOptions, ErrorKind, Schedule, SettingsChange, State, Uuid};
@@ -307,7 +307,7 @@ async fn a_reaper_leaves_a_lease_that_was_extended_concurrently() {
     let lease = leased(&fixture, id).await;
     fixture.database.execute("update pm.job set lease_expires_at = now() - interval '1 s'").unwrap();
     let reap = Halfway::through(&fixture, Reap { limit: 10, seed: 1 }).await;
-    let extend = Extend { leases: vec![lease] };
+    let extend = Extend { items: vec![ExtendItem { lease, latest_end: None }] };
     Direct::to(&fixture.database.url()).await.run(extend).await;
     assert_eq!(reap.finish().await.reaped, 0);
     assert_eq!(fixture.state(id).await, State::InProgress);

@@ -5,9 +5,9 @@
 
 use pm_core::op::{
     Attempts, CancelJobs, CancelRequests, Claim, DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue,
-    EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend, FetchJob, Job, JobFilter, JobResult, KeyHolder, LineCursor,
-    ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll, Precondition, ProgressItem, Promote, PruneJobs,
-    Reap, ReleaseClaim, RestartJobs, SetProgress, Settle, SettleCommits, SettleItem,
+    EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend, ExtendItem, FetchJob, Job, JobFilter, JobResult, KeyHolder,
+    LineCursor, ListJobs, MoveJobs, NextJobs, NotifyIdle, Outcome, Payload, Poll, Precondition, ProgressItem, Promote,
+    PruneJobs, Reap, ReleaseClaim, RestartJobs, SetProgress, Settle, SettleCommits, SettleItem,
 };
 use pm_core::{
     Catalog, EnqueueOptions, JsonText, Lease, NewJob, Operation, Plan, QueueName, Reason, SchemaName, State, Statement,
@@ -101,6 +101,7 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
     let results = settled(Verdict::CommitWith(result), State::Finished, None);
     let three = JsonText::progress("3".to_owned()).expect("it is short");
     let progress = leases.iter().map(|lease| ProgressItem { lease: *lease, progress: three.clone() }).collect();
+    let extensions = leases.iter().map(|lease| ExtendItem { lease: *lease, latest_end: None }).collect();
     let fails = settled(Verdict::SoftFail(Reason::new("again")), State::Pending, Some(1_500));
     let ready = ids(fixture, "state = 0 and seq is not null and retry_count = 0");
     let failed = ids(fixture, "state = 3");
@@ -129,7 +130,7 @@ fn probes(fixture: &Fixture) -> Vec<Probe> {
         probe("settle 100: results", &Settle { items: &results, passes: false }.plan(), 2_500),
         probe("settle 100: soft fail", &Settle { items: &fails, passes: true }.plan(), 2_800),
         probe("outcome of 100", &Outcome { items: &commits }.plan(), 1_200),
-        probe("extend 100", &Extend { leases: leases.clone() }.plan(), 3_000),
+        probe("extend 100", &Extend { items: extensions }.plan(), 3_000),
         probe("set the progress of 100", &SetProgress { items: progress }.plan(), 3_000),
         probe("reap, 50 expired", &Reap { limit: 500, seed: 1 }.plan(), 4_500),
         probe("promote, 100 due", &Promote { limit: 1_000, bound: None }.plan(), 2_500),

@@ -74,6 +74,9 @@ pub struct ClaimedJob {
     pub unreadable_for: Option<Duration>,
     /// Its own retry policy.
     pub retry: RetryPolicy,
+    /// When its lease ends at the latest, however often it is extended: 30 s after its timeout, counted from the claim.
+    /// [`Timestamp::INFINITY`] if it has no timeout.
+    pub latest_end: Timestamp,
     /// What else was read of it.
     pub columns: LeasedColumns,
 }
@@ -141,7 +144,14 @@ impl ClaimedJob {
             key: None,
             payload: None,
         };
-        ClaimedJob { lease, queue_id: 1, unreadable_for: None, retry: RetryPolicy::default(), columns }
+        ClaimedJob {
+            lease,
+            queue_id: 1,
+            unreadable_for: None,
+            retry: RetryPolicy::default(),
+            latest_end: Timestamp::INFINITY,
+            columns,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Leases, and how they end.
 
 use crate::named::named;
-use crate::{Error, JsonText};
+use crate::{Error, JsonText, Timestamp};
 use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
@@ -35,6 +35,21 @@ impl fmt::Display for Lease {
 /// The margin of 50 ms or a twentieth of the lease, whichever is longer, covers drift between two clocks.
 pub fn trusted_for(lease: Duration) -> Duration {
     lease.saturating_sub((lease / 20).max(Duration::from_millis(50)))
+}
+
+/// For how long after its timeout a job may be leased, so that its handler can end. Claims have the same number.
+pub(crate) const TIMEOUT_GRACE: Duration = Duration::from_secs(30);
+
+/// Returns the length of a lease of a job with this timeout, given that of its queue.
+pub(crate) fn lease_length(of_queue: Duration, timeout: Option<Duration>) -> Duration {
+    timeout.map_or(of_queue, |timeout| of_queue.min(timeout.saturating_add(TIMEOUT_GRACE)))
+}
+
+/// Returns until when a job with this timeout may be leased at the latest, if it was claimed then.
+pub(crate) fn latest_lease_end(claimed_at: Option<Timestamp>, timeout: Option<Duration>) -> Timestamp {
+    let (Some(claimed_at), Some(timeout)) = (claimed_at, timeout) else { return Timestamp::INFINITY };
+    let most_us = i64::try_from(timeout.saturating_add(TIMEOUT_GRACE).as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_us(claimed_at.unix_us().saturating_add(most_us))
 }
 
 /// How a worker settles a job.
@@ -191,6 +206,24 @@ mod tests {
         assert_eq!(trusted_for(Duration::from_secs(1200)), Duration::from_secs(1140));
         assert_eq!(trusted_for(Duration::from_millis(200)), Duration::from_millis(150));
         assert_eq!(trusted_for(Duration::from_millis(10)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_timeout_bounds_the_lease() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert_eq!(lease_length(minutes(20), None), minutes(20));
+        assert_eq!(lease_length(minutes(20), Some(minutes(20))), minutes(20));
+        assert_eq!(lease_length(minutes(20), Some(minutes(1))), Duration::from_secs(90));
+        let (claimed_at, latest) = (Timestamp::from_unix_us(1), Timestamp::from_unix_us(90_000_001));
+        assert_eq!(latest_lease_end(Some(claimed_at), Some(minutes(1))), latest);
+        assert_eq!(latest_lease_end(Some(claimed_at), Some(Duration::MAX)), Timestamp::INFINITY);
+        assert_eq!(latest_lease_end(Some(claimed_at), None), Timestamp::INFINITY);
+    }
+
+    #[test]
+    fn claims_have_the_same_grace() {
+        let sql = crate::render::render("{first_lease_end}", &crate::SchemaName::default());
+        assert!(sql.contains(&format!("+ {}", TIMEOUT_GRACE.as_millis())), "{sql}");
     }
 
     proptest! {

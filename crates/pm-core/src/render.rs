@@ -5,7 +5,7 @@ use crate::{LeasedColumns, QueueSettings, SchemaName};
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use other parts.
-const PARTS: [(&str, &str); 33] = [
+const PARTS: [(&str, &str); 34] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("bulk_targets", include_str!("op/bulk_targets.sql")),
@@ -73,8 +73,14 @@ const PARTS: [(&str, &str); 33] = [
     // Whether a job's reservation of its key has lapsed.
     ("key_has_lapsed", "(job.state >= 2 and {key_until_has_passed})"),
     ("key_until_has_passed", "coalesce(job.key_until <= pg_catalog.statement_timestamp(), true)"),
-    // When a lease of `queue` ends that begins or is extended now.
+    // When a lease of `queue` ends that is extended now.
     ("lease_end", "pg_catalog.statement_timestamp() + {setting:queue.lease_ms}"),
+    // The same for a lease of `job` that begins now: by its timeout and 30 s at the latest.
+    (
+        "first_lease_end",
+        "pg_catalog.statement_timestamp() + {setting:least(queue.lease_ms, \
+         least(coalesce(job.timeout_ms, queue.timeout_ms), 31536000000000) + 30000)}",
+    ),
     // A length of time (@) of a queue's settings as an interval, clamped to 0 to 1,000 years.
     ("setting", "{interval:greatest(0::pg_catalog.int8, least(@, 31536000000000))}"),
     // From now until a time (@) in whole milliseconds.

@@ -18,7 +18,7 @@ columns! {
         /// How long finished and failed jobs are kept; `None`, the default, means for ever.
         pub retain: Option<Duration> as "retain_ms",
         /// How long an attempt may take; `None`, the default, means for ever. A runner asks the handler of a job that
-        /// takes longer to stop, and soft-fails the job; its lease is not extended much longer than this.
+        /// takes longer to stop, and soft-fails the job; its lease ends 30 s after this at the latest.
         pub timeout: Option<Duration> as "timeout_ms",
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use pm_core::StatementId;
 use pm_driver_memory::{JobRow, Tables};
 use pm_queue::Timestamp;
-use pm_queue::driver::{Failure, Rows, Statement, Value};
+use pm_queue::driver::{Failure, Rows, Statement, Type, Value};
 use uuid::Uuid;
 
 /// By how much a schedule counts as due too early, with that bug.
@@ -70,11 +70,12 @@ pub enum Bug {
     ExpiredClaimed,
     ResultOfUncommitted,
     ProgressUnfenced,
+    TimeoutIgnored,
 }
 
 impl Bug {
     /// All bugs, with what each does.
-    pub const ALL: [(Bug, &'static str); 51] = [
+    pub const ALL: [(Bug, &'static str); 52] = [
         (Bug::SettleUnfenced, "a settlement takes effect whatever its lease number"),
         (Bug::ReapEarly, "the reaper does not check whether a lease has expired"),
         (Bug::ReapStrands, "a reaped job gets neither a position nor a due time"),
@@ -126,6 +127,7 @@ impl Bug {
         (Bug::ExpiredClaimed, "a claim does not look whether a job has expired"),
         (Bug::ResultOfUncommitted, "a result is stored with a job that was not committed"),
         (Bug::ProgressUnfenced, "progress of a lost lease is stored"),
+        (Bug::TimeoutIgnored, "an extension goes beyond the timeout and its grace"),
     ];
 
     /// Runs a statement with the bug in the database.
@@ -167,6 +169,7 @@ impl Bug {
                 }
             }
             (Bug::RestartUnforced, StatementId::RestartJobs) => params[4] = Value::Bool(true),
+            (Bug::TimeoutIgnored, StatementId::Extend) => params[2] = Value::Null(Type::TimestampArray),
             _ => world.database.change(|tables| self.prepare(statement, &params, tables, world.now())),
         }
         let answer = world.database.answer(world.catalog.statement(statement), &params);

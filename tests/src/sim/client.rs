@@ -86,6 +86,7 @@ fn drawn_job(process: &Process) -> (u64, EnqueueOptions) {
                 options.key(key).on_conflict(seed.pick(&[OnConflict::Keep, OnConflict::Replace, OnConflict::Refuse]));
         }
         5 => options = options.max_retries(seed.below(3) as u32).description("the way → there"),
+        8 | 9 => options = options.timeout(Duration::from_millis(1 + seed.below(2_000))),
         7 => options = options.expires_in(Duration::from_millis(1 + seed.below(6_000))),
         6 => options = options.backoff(vec![Duration::from_millis(seed.below(2_000))]),
         _ => {}

@@ -112,17 +112,20 @@ impl Drop for Trust {
 
 /// Handles a job, and settles it or not. The handler has the job from this call on.
 pub(super) fn handle(process: Arc<Process>, job: PendingJob<u64>) -> impl Future<Output = ()> + Send + 'static {
+    let has_timeout = job.metadata().timeout.is_some();
     let (_, ack) = job.into_parts();
     let lease = ack.lease();
     process.world.auditor().trust(process.number, lease);
     let trust = Trust(process.clone(), lease);
-    work_on(process, ack, trust)
+    work_on(process, ack, trust, has_timeout)
 }
 
-async fn work_on(process: Arc<Process>, mut ack: JobAck, trust: Trust) {
+async fn work_on(process: Arc<Process>, mut ack: JobAck, trust: Trust, has_timeout: bool) {
     let peaceful = process.world.is_peaceful();
     let takes_us = match process.world.below(8) {
         _ if peaceful => process.world.below(50_000),
+        // Longer than a lease may last, as nobody asks the handler to stop.
+        0 if has_timeout => 25 * SECOND + process.world.below(20 * SECOND),
         0..3 => 0,
         3..6 => process.world.below(SECOND / 2),
         6 => process.world.below(2 * SECOND),

@@ -6,8 +6,8 @@ use crate::sides::Sides;
 use pm_core::op::{
     Activity, Attempts, BeginQueueDeletion, CancelJobs, CancelRequests, Claim, CopyJob, CountPending, CreateQueue,
     DeleteEmptyQueues, DeleteJobs, EditJobs, EndJobs, Enqueue, EnqueueEach, EnqueueFresh, EnqueueKeyed, Extend,
-    FetchJob, Job, JobFilter, JobResult, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs, NotifyIdle,
-    Outcome, PauseQueue, Payload, Poll, Precondition, ProgressItem, Promote, PruneJobs, QueueHealths, Reap,
+    ExtendItem, FetchJob, Job, JobFilter, JobResult, KeyHolder, LineCursor, ListJobs, ListQueues, MoveJobs, NextJobs,
+    NotifyIdle, Outcome, PauseQueue, Payload, Poll, Precondition, ProgressItem, Promote, PruneJobs, QueueHealths, Reap,
     ReleaseClaim, RenameQueue, ReplaceJobs, ResolveSuffix, RestartJobs, ResumeQueue, SetProgress, SetQueue, Settings,
     Settle, SettleCommits, SettleItem,
 };
@@ -81,7 +81,11 @@ impl<'a> History<'a> {
                 let item = settled(self.lease(*lease), *verdict, None);
                 self.run(&Outcome { items: &[item] }).await?;
             }
-            Action::Extend(lease) => drop(self.run(&Extend { leases: vec![self.lease(*lease)] }).await?),
+            Action::Extend(lease) => {
+                // Without a latest end, with one that has passed, and with one to come.
+                let latest_end = [None, Some(0), Some(1_000_000_000_000_000)][lease % 3].map(Timestamp::from_unix_us);
+                self.run(&Extend { items: vec![ExtendItem { lease: self.lease(*lease), latest_end }] }).await?;
+            }
             Action::CancelRequests(lease) => {
                 drop(self.run(&CancelRequests { leases: vec![self.lease(*lease)] }).await?);
             }
@@ -134,7 +138,8 @@ impl<'a> History<'a> {
             Action::SetQueue { queue, retries, lease_long, jitter } => {
                 let lease = HALF_MINUTE * if *lease_long { 41 } else { 3 };
                 let retain = lease_long.then_some(HALF_MINUTE * 21);
-                let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain).timeout(retain);
+                let timeout = lease_long.then_some(HALF_MINUTE * 20);
+                let change = SettingsChange::new().max_retries(*retries).lease(lease).retain(retain).timeout(timeout);
                 // Of delays of some minutes, this jitter is less than a quarter of a minute. A retry without a delay
                 // would be spread over two seconds, in which the sides would differ.
                 let change = match jitter {
@@ -185,7 +190,7 @@ impl<'a> History<'a> {
                 let mut options = EnqueueOptions::default().initial_state(initial_state(*paused));
                 options.key = key.map(|key| self.key(key));
                 options.expires_in = key.map(|_| HALF_MINUTE * 9);
-                options.timeout = paused.then_some(Duration::from_secs(66));
+                options.timeout = paused.then_some(HALF_MINUTE * 4);
                 let job = NewJob { id, queue: name(*queue), payload: Vec::new().into(), options };
                 self.run(&CopyJob { source, job }).await?;
             }
@@ -296,7 +301,7 @@ impl<'a> History<'a> {
             jitter_percent: (item.hold == 2).then_some(MOST_JITTER),
         };
         options.expires_in = (item.retries == Some(2)).then_some(HALF_MINUTE * 9);
-        options.timeout = (item.hold == 2).then_some(Duration::from_secs(77));
+        options.timeout = (item.hold == 2).then_some(HALF_MINUTE * 2);
         let id = self.new_id();
         NewJob { id, queue: name(item.queue), payload: format!("payload {}", self.made).into(), options }
     }

@@ -1,6 +1,7 @@
 //! Claiming jobs, and releasing the jobs of a claim whose reply was lost.
 
 use super::{RetryColumns, each, odd};
+use crate::lease::latest_lease_end;
 use crate::operation::operation;
 use crate::statement::{Declaration, roles};
 use crate::time::from_ms;
@@ -107,10 +108,14 @@ impl Operation for Claim {
                 (Some(id), _, unreadable_ms, Some(columns)) => {
                     let lease = Lease { job: id, number: self.lease };
                     let (unreadable_for, retry) = (unreadable_ms.map(from_ms), retries.overrides());
-                    reply.jobs.push(ClaimedJob { lease, queue_id, unreadable_for, retry, columns });
+                    let latest_end = Timestamp::INFINITY;
+                    reply.jobs.push(ClaimedJob { lease, queue_id, unreadable_for, retry, latest_end, columns });
                 }
                 _ => return Err(odd::<Self>("neither a queue nor a job")),
             }
+        }
+        for job in reply.jobs.iter_mut().filter(|job| job.columns.timeout.is_some()) {
+            job.latest_end = latest_lease_end(reply.claimed_at, job.columns.timeout);
         }
         let rank = |job: &ClaimedJob| {
             self.lines.iter().position(|line| (line.queue_id, line.priority) == (job.queue_id, job.columns.priority))

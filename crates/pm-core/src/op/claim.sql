@@ -1,4 +1,4 @@
--- Leases the next jobs of some lines (a line is one priority of one queue), in the order in which the lines are given.
+-- Leases the next jobs of some lines (a line is one priority of one queue), in the order in which the lines are given. The lease of a job with a timeout ends 30 s after it at the latest.
 -- Locks: the picked jobs, skipping locked ones; then the frontiers that it raises (about one claim per 1,000 jobs), in key order.
 -- Concurrency: two claims never pick the same job; a queue paused before this statement's snapshot yields no jobs; a job that changes between pick and update is left for the next claim.
 -- Index: job_line from the cursor of each line, without a sort; then the rows by ctid; job_wait for the next due time.
@@ -34,7 +34,7 @@ with line as materialized (
 ), claimed as (
   update {schema}.job
   set state = 1, attempt = least(job.attempt, 2147483646) + 1, lease = $5::pg_catalog.int8, worker = $6::pg_catalog.text,
-      lease_expires_at = {lease_end}
+      lease_expires_at = {first_lease_end}
   from {schema}.queue
   where queue.id = job.queue_id and job.ctid = any(array(select tid from pick where bytes_so_far - bytes < 16777216))
   returning {leased_job}

@@ -2,6 +2,7 @@
 
 use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING, QueueRow};
 use super::{Work, later, ms_until};
+use pm_core::Timestamp;
 use pm_core::op::{ExtendRow, OutcomeRow, ReapRow, RequestRow};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -124,10 +125,13 @@ impl Work<'_> {
 
     pub(super) fn extend(&mut self) {
         let (ids, leases): (Vec<Uuid>, Vec<i64>) = (self.args.all(), self.args.all());
+        let latest_ends = self.args.column::<Timestamp>();
         for (n, (id, lease)) in ids.into_iter().zip(leases).enumerate() {
             let Some(queue_id) = self.leased(id, lease).map(|job| job.queue_id) else { continue };
             let length = self.tables.queue.get(&queue_id).map_or(0, QueueRow::lease_ms);
-            let until = self.tables.job[&id].lease_expires_at.max(Some(later(self.now, length)));
+            let end = later(self.now, length);
+            let end = latest_ends.at(n).map_or(end, |latest| end.min(latest));
+            let until = self.tables.job[&id].lease_expires_at.max(Some(end));
             self.tables.job.entry(id).and_modify(|job| job.lease_expires_at = until);
             let remaining_ms = until.map(|at| ms_until(at, self.now));
             let is_cancelled = self.tables.job[&id].cancelled_at.is_some();

@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
+/// For how long after its timeout a job is leased at most.
+const TIMEOUT_GRACE_MS: i64 = 30_000;
+
 impl Work<'_> {
     /// Returns the milliseconds until the next scheduled job is due, of those due at `bound` or later.
     fn due_ms(&self, bound: Option<Timestamp>) -> Option<i64> {
@@ -90,8 +93,11 @@ impl Work<'_> {
 
     /// Leases a job and returns it.
     fn lease(&mut self, id: Uuid, lease: Option<i64>, worker: &Option<String>) -> JobRow {
-        let job = self.tables.job.get_mut(&id).expect("it exists");
-        let length = self.tables.queue.get(&job.queue_id).map_or(0, QueueRow::lease_ms);
+        let job = &self.tables.job[&id];
+        let of_queue = self.tables.queue.get(&job.queue_id).map_or(0, QueueRow::lease_ms);
+        let timeout_ms = self.timeout_of(job).map(|timeout| timeout.as_millis() as i64);
+        let length = timeout_ms.map_or(of_queue, |timeout_ms| of_queue.min(timeout_ms + TIMEOUT_GRACE_MS));
+        let job = self.tables.job.get_mut(&id).expect("found above");
         (job.state, job.lease, job.worker) = (IN_PROGRESS, lease, worker.clone());
         job.attempt += 1;
         job.lease_expires_at = Some(later(self.now, length));
@@ -139,6 +145,7 @@ impl Work<'_> {
             name: queue.name.clone(),
             lease_ms: Some(queue.lease_ms()),
             retries: queue.retries(),
+            claimed_at: Some(self.now),
             job: None,
         };
         let seq = self.at_frontier(job.queue_id, job.priority, job.seq);
@@ -151,6 +158,7 @@ impl Work<'_> {
             name: None,
             lease_ms: self.unreadable_ms(&job),
             retries: job.retries(),
+            claimed_at: None,
             job: Some(self.leased_columns(job)),
         });
     }

@@ -63,8 +63,8 @@ impl RunOptions {
 
     /// Sets for how long a handler that was asked to stop may continue before it is dropped (default 10 s).
     ///
-    /// If jobs or queues have timeouts, keep it under 30 s: their leases are extended no longer than that after the
-    /// timeout.
+    /// If jobs or queues have timeouts, keep it under 20 s: their leases end 30 s after the timeout at the latest,
+    /// counted from the claim, which may be some seconds older than the call of the handler.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self

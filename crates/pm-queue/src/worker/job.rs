@@ -36,7 +36,7 @@ pub struct PendingMetadata {
     /// How often a handler has [put it off](JobAck::snooze) since then.
     pub snoozes: u32,
     /// How long this attempt may take, by the job's options or its queue's setting; `None` for any time. [`Queue::run`]
-    /// sees to it; in a loop of your own you do. The lease is extended for 30 s more than this at most.
+    /// sees to it; in a loop of your own you do. The lease ends 30 s after this at the latest, counted from the claim.
     ///
     /// [`Queue::run`]: crate::Queue::run
     pub timeout: Option<Duration>,

@@ -121,7 +121,8 @@ impl JobAck {
         self.settle(Verdict::Unreadable(Reason::new(reason.as_ref())))
     }
 
-    /// Extends the lease to its full length from now and returns the time that remains.
+    /// Extends the lease to its full length from now and returns the time that remains. The lease of a job with a
+    /// timeout ends 30 s after that at the latest, so less than the full length may remain.
     ///
     /// The heartbeat does this automatically for up to an hour; see
     /// [`StreamOptions::heartbeat`](crate::StreamOptions::heartbeat).

@@ -19,6 +19,9 @@ const SNOOZE: i16 = 9;
 const CANCEL: i16 = 10;
 const EXPIRE: i16 = 11;
 
+/// For how long after its timeout a job may be leased.
+const TIMEOUT_GRACE_MS: u64 = 30_000;
+
 /// One statement, and the tables before it.
 pub(super) struct Step<'a> {
     pub(super) statement: StatementId,
@@ -187,9 +190,18 @@ impl Auditor {
             _ => Some("a change that the statement must not make"),
         };
         let problem = problem.or_else(|| step.wrong_result(old, new)).or_else(|| step.lost_progress(old, new));
+        let problem = problem.or_else(|| self.outlasted_timeout(new));
         if let Some(problem) = problem {
             self.violate(format!("{:?}: {problem}: from {old:?} to {new:?}", step.statement));
         }
+    }
+
+    /// Judges how long a job is leased that has a timeout of its own and was claimed from a line.
+    fn outlasted_timeout(&self, new: &JobRow) -> Option<&'static str> {
+        let claimed_us = self.claimed_at.get(&new.lease.filter(|_| new.state == IN_PROGRESS)?)?;
+        let most_us = (new.timeout_ms?.unsigned_abs() + TIMEOUT_GRACE_MS) * 1_000;
+        let latest = Timestamp::from_unix_us(START_US + (claimed_us + most_us) as i64);
+        (new.lease_expires_at > Some(latest)).then_some("a lease outlasts the timeout of its job and the grace")
     }
 
     fn wrong_settle(&mut self, step: &Step<'_>, old: &JobRow, new: &JobRow) -> Option<&'static str> {

@@ -300,7 +300,7 @@ impl Worker {
         };
         let max_retries = backoff.max_retries();
         let mut leased = Leased::new(sent_at, followed.lease, &job, backoff, now);
-        let until = leased.trusted_until().min(now + UNSTARTED_FOR.min(followed.lease / 4));
+        let until = leased.trusted_until().min(now + UNSTARTED_FOR.min(leased.length() / 4));
         if self.options.heartbeat.is_some() && leased.extend_if_due(now) {
             self.extensions.add_due(job.lease);
         }

@@ -5,7 +5,7 @@ use super::options::MAX_BATCH;
 use super::{Worker, WorkerEvent};
 use crate::machine::chore::Chore;
 use crate::machine::{Entropy, Reply, RequestId, Timer, Trouble, interpret};
-use crate::op::{Extend, Extended};
+use crate::op::{Extend, ExtendItem, Extended};
 use crate::{Class, Error, Failure, Instant, Lease, Operation};
 use std::time::Duration;
 
@@ -139,13 +139,15 @@ impl Worker {
         }
         self.extensions.chore.begin(now);
         leases.iter().for_each(|lease| self.leases.begin_write(lease));
-        Some(SentExtend { extend: Extend { leases }, sent_at: now, request_ids })
+        let latest_end = |lease| self.leases.get(&lease).and_then(Leased::latest_end);
+        let items = leases.into_iter().map(|lease| ExtendItem { lease, latest_end: latest_end(lease) }).collect();
+        Some(SentExtend { extend: Extend { items }, sent_at: now, request_ids })
     }
 
     pub(super) fn handle_extend(&mut self, sent: SentExtend, reply: Reply, now: Instant, entropy: &mut dyn Entropy) {
         self.extensions.chore.end(&reply);
         let SentExtend { extend, sent_at, request_ids } = sent;
-        let leases = extend.leases.clone();
+        let leases: Vec<_> = extend.items.iter().map(|item| item.lease).collect();
         leases.iter().for_each(|lease| self.leases.end_write(lease));
         match interpret(reply, |rows| extend.interpret(rows)) {
             Ok(extended) => {

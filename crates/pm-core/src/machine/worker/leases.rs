@@ -1,16 +1,13 @@
 //! The leases of this worker, and for how long they are trusted.
 
 use crate::backoff::TEN_YEARS;
-use crate::lease::{delay_of_unreadable, trusted_for};
+use crate::lease::{TIMEOUT_GRACE, delay_of_unreadable, lease_length, trusted_for};
 use crate::op::SettleItem;
-use crate::{Backoff, ClaimedJob, Event, Instant, Lease, State, Verdict};
+use crate::{Backoff, ClaimedJob, Event, Instant, Lease, State, Timestamp, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// For how long after its timeout the lease of a job is still extended, so that the handler can end.
-const TIMEOUT_GRACE: Duration = Duration::from_secs(30);
 
 /// A leased job.
 #[derive(Debug, Clone)]
@@ -19,8 +16,10 @@ pub(super) struct Leased {
     unreadable_for: Option<Duration>,
     backoff: Arc<Backoff>,
     length: Duration,
-    /// How long the attempt may take.
-    timeout: Option<Duration>,
+    /// When the lease ends at the latest, by the database's clock.
+    latest_end: Timestamp,
+    /// The same by this worker's clock, counted from when the claim was sent, so a little earlier.
+    extends_until: Option<Instant>,
     /// Until when no other worker can have the job.
     trusted_until: Instant,
     /// When the lease has certainly ended, by this worker's clock, however late the server began it.
@@ -58,20 +57,24 @@ pub(super) struct Leases {
 }
 
 impl Leased {
-    /// Returns a lease of this length, for a claim that was sent at `sent_at` and got its reply at `now`.
+    /// Returns a lease of a queue with leases of this length, for a claim that was sent at `sent_at` and got its reply
+    /// at `now`.
     pub(super) fn new(
         sent_at: Instant,
-        length: Duration,
+        of_queue: Duration,
         job: &ClaimedJob,
         backoff: Arc<Backoff>,
         now: Instant,
     ) -> Self {
-        Leased {
+        let timeout = job.columns.timeout;
+        let length = lease_length(of_queue, timeout);
+        let mut leased = Leased {
             retry_count: job.columns.retry_count,
             unreadable_for: job.unreadable_for,
             backoff,
             length,
-            timeout: job.columns.timeout,
+            latest_end: job.latest_end,
+            extends_until: timeout.map(|timeout| sent_at + timeout.saturating_add(TIMEOUT_GRACE)),
             trusted_until: sent_at + trusted_for(length),
             ends_at: now + length,
             heartbeat_until: None,
@@ -83,7 +86,21 @@ impl Leased {
             late: false,
             writes: 0,
             agenda_at: None,
+        };
+        if timeout.is_some() {
+            leased.extend_at = leased.next_extension(sent_at, length);
         }
+        leased
+    }
+
+    /// Returns the length that the lease has when it is new.
+    pub(super) fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Returns when the lease ends at the latest, by the database's clock.
+    pub(super) fn latest_end(&self) -> Option<Timestamp> {
+        Some(self.latest_end).filter(|end| *end < Timestamp::INFINITY)
     }
 
     /// Returns until when no other worker can have the job.
@@ -91,7 +108,7 @@ impl Leased {
         self.trusted_until
     }
 
-    /// If a third of the lease is over, records that it is being extended. Returns whether that is so.
+    /// If an extension is due, records that it is being extended. Returns whether that is so.
     ///
     /// The extension must be followed by [`Leases::extended`] or [`Leases::postpone`].
     pub(super) fn extend_if_due(&mut self, now: Instant) -> bool {
@@ -165,6 +182,20 @@ impl Leased {
         self.trusted_until - trusted_for(remaining.min(self.length)) / 4
     }
 
+    /// Returns when to extend the lease, given what remained of it when that was asked for at `sent_at`.
+    ///
+    /// A lease that has reached its latest end is extended late: only to trust more of it, as the margin of trust is a
+    /// part of what remains. With less than the grace left that is not worth a request.
+    fn next_extension(&self, sent_at: Instant, remaining: Duration) -> Instant {
+        let is_longest = self.extends_until.is_some_and(|until| sent_at + remaining >= until);
+        match (is_longest, is_longest || self.late) {
+            (true, _) if remaining < TIMEOUT_GRACE => self.trusted_until,
+            (_, true) => self.late_extend_at(remaining),
+            // Less than the original length remains if the queue's lease was shortened since.
+            (_, false) => sent_at + remaining.min(self.length) / 3,
+        }
+    }
+
     fn next_due(&self) -> Option<(Instant, Due)> {
         if !self.started || self.lost || self.resting {
             return None;
@@ -210,8 +241,8 @@ impl Leases {
         let mut may_start = false;
         self.change(lease, |leased| {
             leased.started = true;
-            let timeout = leased.timeout.map_or(Duration::MAX, |timeout| timeout.saturating_add(TIMEOUT_GRACE));
-            leased.heartbeat_until = heartbeat.map(|most| now + most.min(timeout));
+            let until = |most| leased.extends_until.map_or(now + most, |until| until.min(now + most));
+            leased.heartbeat_until = heartbeat.map(until);
             may_start = leased.is_trusted(now) && !leased.cancelled;
         });
         may_start
@@ -258,11 +289,7 @@ impl Leases {
             Some(remaining) => {
                 leased.trusted_until = leased.trusted_until.max(sent_at + trusted_for(remaining));
                 leased.ends_at = leased.ends_at.max(now + remaining);
-                // Less than the original length remains if the queue's lease was shortened since.
-                leased.extend_at = match leased.late {
-                    true => leased.late_extend_at(remaining),
-                    false => sent_at + remaining.min(leased.length) / 3,
-                };
+                leased.extend_at = leased.next_extension(sent_at, remaining);
             }
             None => newly_lost = !std::mem::replace(&mut leased.lost, true) && leased.started,
         });
@@ -429,6 +456,45 @@ mod tests {
         assert_eq!(leases.due(at(21)), [(LEASE, Due::Extend)]);
         leases.postpone(LEASE, at(58));
         assert_eq!(leases.due(at(58)), [(LEASE, Due::TrustEnded)]);
+    }
+
+    /// The timeout is ten minutes, and the lease of the queue longer.
+    #[test]
+    fn a_lease_that_ends_by_its_timeout_is_extended_to_trust_more_of_it() {
+        let mut job = ClaimedJob::for_tests(LEASE, 1);
+        job.columns.timeout = Some(Duration::from_secs(600));
+        job.latest_end = Timestamp::from_unix_us(630_000_000);
+        let leased = Leased::new(at(0), Duration::from_secs(1_200), &job, Arc::new(Backoff::default()), at(0));
+        assert_eq!((leased.length(), leased.latest_end()), (Duration::from_secs(630), Some(job.latest_end)));
+        assert!(leased.trusted_until() < at(600), "the margin of trust is a twentieth of the lease");
+        let mut leases = Leases::default();
+        leases.insert(LEASE, leased);
+        leases.start(LEASE, at(0), Some(Duration::from_secs(3_600)));
+        let mut sent = Vec::new();
+        while let Some(next) = leases.next_due()
+            && leases.due(next) == [(LEASE, Due::Extend)]
+        {
+            sent.push(next);
+            leases.extended(LEASE, next, Some(at(630).since(next)), next);
+        }
+        assert_eq!(sent.len(), 3, "{sent:?}");
+        assert!(leases.get(&LEASE).unwrap().trusted_until() > at(628));
+    }
+
+    /// The timeout is a minute, and the lease of the queue shorter.
+    #[test]
+    fn a_short_lease_is_extended_until_the_grace_has_passed() {
+        let mut job = ClaimedJob::for_tests(LEASE, 1);
+        job.columns.timeout = Some(Duration::from_secs(60));
+        let mut leases = Leases::default();
+        leases.insert(LEASE, Leased::new(at(0), Duration::from_secs(6), &job, Arc::new(Backoff::default()), at(0)));
+        leases.start(LEASE, at(0), Some(Duration::from_secs(3_600)));
+        for second in (2..=84).step_by(2) {
+            assert_eq!(leases.due(at(second)), [(LEASE, Due::Extend)], "after {second} s");
+            leases.extended(LEASE, at(second), Some(Duration::from_secs(6)), at(second));
+        }
+        assert_eq!(leases.due(at(89)), [], "it has reached its latest end");
+        assert_eq!(leases.due(at(90)), [(LEASE, Due::TrustEnded)]);
     }
 
     #[test]
