@@ -2,11 +2,12 @@
 
 use futures_util::FutureExt;
 use pm_driver_tokio_postgres::{
-    Ending, EnqueueOptions, ErrorKind, InitialState, JobAck, JobContext, Outcome, RunAt, RunOptions, Schedule,
-    SettingsChange, State, StreamOptions, Timestamp,
+    Ending, EnqueueOptions, ErrorKind, InTransaction, InitialState, JobAck, JobContext, KeyHold, OnConflict, Outcome,
+    RunAt, RunOptions, Schedule, SettingsChange, State, StreamOptions, Timestamp,
 };
 use pm_tests::{Fixture, TIMEOUT, eventually, next, take, unattended, within};
 use std::time::Duration;
+use tokio_postgres::NoTls;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -153,6 +154,38 @@ async fn a_copy_has_its_own_time_to_expire_and_inherits_the_timeout() {
     let copy = copied(expiring().timeout(HOUR / 2)).await;
     assert_eq!(copy.expires_at, Some(Timestamp::from_unix_us(copy.created_at.unix_us() + HOUR.as_micros() as i64)));
     assert_eq!(copy.timeout, Some(HOUR / 2));
+}
+
+/// An enqueue that finds the key of an expired job ends it, as the next reap would. It is not lost to it.
+#[tokio::test]
+async fn an_expired_job_keeps_no_other_out() {
+    let fixture = Fixture::new().await;
+    let (mut client, connection) = tokio_postgres::connect(&fixture.database.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    for on_conflict in [OnConflict::Keep, OnConflict::Refuse, OnConflict::Replace] {
+        for is_in_transaction in [false, true] {
+            let old = fixture.put_with(1, expiring().key("k")).await;
+            pass(&fixture);
+            let options = EnqueueOptions::default().key("k").on_conflict(on_conflict);
+            let new = if is_in_transaction {
+                let transaction = client.transaction().await.unwrap();
+                let inside = InTransaction(&transaction);
+                let new = fixture.queue.enqueue_in(&inside, "tasks", 2u64, options).await.unwrap();
+                transaction.commit().await.unwrap();
+                new
+            } else {
+                fixture.put_with(2, options).await
+            };
+            assert_ne!(new, old, "{on_conflict:?}");
+            let job = fixture.job(old).await;
+            assert_eq!((job.state, job.reason.as_deref(), job.expires_at), (State::Failed, Some("expired"), None));
+            assert_eq!(fixture.state(new).await, State::Pending);
+            fixture.queue.delete_jobs(&[new]).await.unwrap();
+        }
+    }
+    let held = fixture.put_with(1, expiring().key("k").key_hold(KeyHold::ForEver)).await;
+    pass(&fixture);
+    assert_eq!(fixture.put_with(2, EnqueueOptions::default().key("k")).await, held, "it would keep its key");
 }
 
 /// A stream finds an expired job by itself: it polls, and learns when the next one expires.

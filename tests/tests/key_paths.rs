@@ -26,12 +26,14 @@ enum Holder {
     EndedWithKeyForEver,
     /// It kept the key beyond its end, until a time that has passed.
     Lapsed,
+    /// Its time to start has passed, and no reap has found it yet.
+    Expired,
     Deleted,
 }
 
 use Holder::*;
 
-const HOLDERS: [Holder; 11] = [
+const HOLDERS: [Holder; 12] = [
     Absent,
     Pending,
     Paused,
@@ -42,6 +44,7 @@ const HOLDERS: [Holder; 11] = [
     EndedWithKeyUntilLater,
     EndedWithKeyForEver,
     Lapsed,
+    Expired,
     Deleted,
 ];
 
@@ -65,6 +68,9 @@ impl Holder {
         if self == Paused {
             options = options.initial_state(InitialState::Paused);
         }
+        if self == Expired {
+            options = options.expires_in(Duration::from_secs(3_600));
+        }
         let id = fixture.put_with(1, options).await;
         match self {
             InProgress => {
@@ -87,6 +93,9 @@ impl Holder {
         }
         if self == Lapsed {
             fixture.database.execute("update pm.job set key_until = now() - interval '1 s'").unwrap();
+        }
+        if self == Expired {
+            fixture.database.execute("update pm.job set expires_at = now() where expires_at is not null").unwrap();
         }
     }
 }

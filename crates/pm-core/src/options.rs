@@ -27,7 +27,8 @@ pub struct EnqueueOptions {
     pub priority: i32,
     /// A text for humans, at most 8 KiB.
     pub description: Option<String>,
-    /// While this job reserves the key, no other job with the same key can be on the queue. 1 to 1,000 bytes.
+    /// While this job reserves the key, no other job with the same key can be on the queue. A job that has expired no
+    /// longer does, unless `key_hold` says so. 1 to 1,000 bytes.
     pub key: Option<String>,
     /// How long the key is reserved (default: until the job has ended).
     pub key_hold: KeyHold,

@@ -5,7 +5,7 @@ use crate::{LeasedColumns, QueueSettings, SchemaName};
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use other parts.
-const PARTS: [(&str, &str); 34] = [
+const PARTS: [(&str, &str); 35] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("bulk_targets", include_str!("op/bulk_targets.sql")),
@@ -66,12 +66,18 @@ const PARTS: [(&str, &str); 34] = [
         "may_start",
         "(job.expires_at is null or job.expires_at > pg_catalog.statement_timestamp() or job.attempt > 0 or job.snoozes is not null)",
     ),
+    // What changes when a waiting job expires, except for its key.
+    (
+        "expired",
+        "expires_at = null, state = 3, verdict = 11, reason = 'expired', paused = false, seq = null, run_at = null, \
+         ended_at = pg_catalog.statement_timestamp(), failed_at = pg_catalog.statement_timestamp()",
+    ),
     // Whether a settlement (`item`) makes a job fail because it is to be cancelled.
     ("fails_cancelled", "(job.cancelled_at is not null and item.state <> 2)"),
     // The key that a job still reserves after it has ended, if it has (@).
     ("key_if_ended", "case when @ and {key_until_has_passed} then null else job.reserved_key end"),
-    // Whether a job's reservation of its key has lapsed.
-    ("key_has_lapsed", "(job.state >= 2 and {key_until_has_passed})"),
+    // Whether a job's reservation of its key has lapsed: the job has ended, or has expired and only a reap is missing.
+    ("key_has_lapsed", "((job.state >= 2 or (job.state = 0 and not {may_start})) and {key_until_has_passed})"),
     ("key_until_has_passed", "coalesce(job.key_until <= pg_catalog.statement_timestamp(), true)"),
     // When a lease of `queue` ends that is extended now.
     ("lease_end", "pg_catalog.statement_timestamp() + {setting:queue.lease_ms}"),

@@ -1,5 +1,5 @@
 -- Follow-up of enqueue: the existing job with the id or the key of each item.
--- Locks: none; only ended jobs whose reservations of their keys have lapsed, if there are any, skipping locked ones.
+-- Locks: none; only jobs whose reservations of their keys have lapsed, if there are any, skipping locked ones.
 -- Concurrency: its snapshot is newer than the enqueue's. No row means that the existing job is gone, or its reservation has lapsed: the item may be sent again.
 -- Index: job (id), job_key.
 -- Cost: two index probes per item.

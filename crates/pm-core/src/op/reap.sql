@@ -62,8 +62,7 @@ with in_progress as materialized (
   for no key update skip locked
 ), ended as (
   update {schema}.job
-  set expires_at = null, state = 3, verdict = 11, reason = 'expired', paused = false, seq = null, run_at = null,
-      ended_at = pg_catalog.statement_timestamp(), failed_at = pg_catalog.statement_timestamp(), reserved_key = {key_if_ended:true}
+  set {expired}, reserved_key = {key_if_ended:true}
   from overdue
   where job.id = any(array[overdue.id]) and overdue.has_expired
   returning job.id

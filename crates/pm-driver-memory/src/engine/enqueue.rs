@@ -250,6 +250,7 @@ impl Work<'_> {
     }
 
     fn copy_of(&mut self, source: JobRow, item: JobRow, queue_id: i32) -> Result<JobRow, Failure> {
+        let (source_id, lapsed) = (source.id, source.key_has_lapsed(self.now));
         let mut copy = JobRow {
             queue_id,
             priority: if item.priority == 0 { source.priority } else { item.priority },
@@ -264,7 +265,10 @@ impl Work<'_> {
             ..item
         };
         if let Some(key) = &copy.key {
-            self.tables.free_lapsed_key(queue_id, key, self.now, &BTreeSet::new());
+            self.tables.free_lapsed_key(queue_id, key, self.now, &BTreeSet::from([source_id]));
+        }
+        if lapsed {
+            self.tables.job.entry(source_id).and_modify(|job| job.reserved_key = None);
         }
         // The position is drawn before the unique index may refuse the row.
         copy.seq = self.next_position(&copy);
@@ -275,7 +279,7 @@ impl Work<'_> {
         self.tables.last_payload = self.tables.last_payload.max(payload_id);
         let data = source.payload.unwrap_or_default();
         self.tables.payload.entry(payload_id).or_insert((1, data)).0 += 1;
-        self.tables.job.entry(source.id).and_modify(|job| (job.payload, job.payload_id) = (None, Some(payload_id)));
+        self.tables.job.entry(source_id).and_modify(|job| (job.payload, job.payload_id) = (None, Some(payload_id)));
         copy.payload_id = Some(payload_id);
         Ok(copy)
     }

@@ -16,10 +16,7 @@ const REAP: i16 = 4;
 const UNREADABLE: i16 = 8;
 const SNOOZE: i16 = 9;
 pub(super) const CANCEL: i16 = 10;
-const EXPIRE: i16 = 11;
 
-/// The reason of a job that has not started by its time to expire.
-const EXPIRED: &str = "expired";
 /// The reason of a reaped job.
 const LEASE_EXPIRED: &str = "lease expired";
 
@@ -178,9 +175,7 @@ impl Work<'_> {
         for id in overdue {
             let Some(job) = self.tables.job.get_mut(&id) else { continue };
             if job.state == PENDING && !job.may_start(now) {
-                job.set_state(FAILED, now);
-                (job.verdict, job.reason) = (Some(EXPIRE), Some(EXPIRED.to_owned()));
-                (job.paused, job.seq, job.run_at) = (false, None, None);
+                job.expire(now);
                 expired += 1;
             }
             job.expires_at = None;

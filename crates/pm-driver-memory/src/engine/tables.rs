@@ -133,6 +133,9 @@ pub(crate) const PENDING: i16 = 0;
 pub(crate) const IN_PROGRESS: i16 = 1;
 pub(crate) const FINISHED: i16 = 2;
 pub(crate) const FAILED: i16 = 3;
+/// The verdict, and the reason, of a job that has not started by its time to expire.
+const EXPIRE: i16 = 11;
+const EXPIRED: &str = "expired";
 
 impl JobRow {
     pub(crate) fn retries(&self) -> RetryColumns {
@@ -154,9 +157,18 @@ impl JobRow {
         self.seq.is_some() && self.state == PENDING
     }
 
-    /// Returns whether the job's reservation of its key has lapsed: it has ended, and `key_until` has passed.
+    /// Returns whether the job's reservation of its key has lapsed: it has ended or expired, and `key_until` has
+    /// passed.
     pub(crate) fn key_has_lapsed(&self, now: Timestamp) -> bool {
-        self.state >= FINISHED && self.key_until.is_none_or(|until| until <= now)
+        let has_expired = self.state == PENDING && !self.may_start(now);
+        (self.state >= FINISHED || has_expired) && self.key_until.is_none_or(|until| until <= now)
+    }
+
+    /// Fails the job because it has not started by its time to expire.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        self.set_state(FAILED, now);
+        (self.verdict, self.reason) = (Some(EXPIRE), Some(EXPIRED.to_owned()));
+        (self.paused, self.seq, self.run_at) = (false, None, None);
     }
 
     /// Changes the job's state and the columns that depend on it. An ended job frees its key unless it stays reserved.
@@ -227,13 +239,16 @@ impl Tables {
         self.job.values().find(|job| job.queue_id == queue_id && job.reserved_key.as_deref() == Some(key))
     }
 
-    /// Frees a key whose reservation has lapsed, unless `changed_here` contains the job that reserves it.
+    /// Frees a key whose reservation has lapsed, unless `changed_here` contains the job that reserves it. A job that has
+    /// expired has then failed.
     pub(crate) fn free_lapsed_key(&mut self, queue_id: i32, key: &str, now: Timestamp, changed_here: &BTreeSet<Uuid>) {
         let holder =
             self.holder(queue_id, key).filter(|job| job.key_has_lapsed(now) && !changed_here.contains(&job.id));
-        if let Some(id) = holder.map(|job| job.id) {
-            self.job.entry(id).and_modify(|job| job.reserved_key = None);
+        let Some(job) = holder.map(|job| job.id).and_then(|id| self.job.get_mut(&id)) else { return };
+        if job.state == PENDING {
+            job.expire(now);
         }
+        job.reserved_key = None;
     }
 
     /// Records how an attempt ended, unless it is recorded already.

@@ -142,6 +142,7 @@ impl Auditor {
             self.tally.endings += 1;
         }
         let problem = match step.statement {
+            _ if step.frees_keys() && old.state == PENDING && new.state >= FINISHED => step.wrong_expiry(old, new),
             StatementId::Claim | StatementId::FetchJob => step.wrong_claim(old, new),
             StatementId::Settle => self.wrong_settle(step, old, new),
             StatementId::Reap => self.wrong_reap(step, old, new),
@@ -164,8 +165,8 @@ impl Auditor {
             }
             StatementId::CancelJobs => step.wrong_cancel(self, old, new),
             StatementId::MoveJobs => {
-                let reserved_key =
-                    old.reserved_key.clone().filter(|_| new.reserved_key.is_some() || new.state < FINISHED);
+                let keeps_key = new.state < FINISHED && !step.has_expired(old);
+                let reserved_key = old.reserved_key.clone().filter(|_| new.reserved_key.is_some() || keeps_key);
                 let moved = JobRow { queue_id: new.queue_id, seq: new.seq, reserved_key, ..old.clone() };
                 (moved != *new).then_some("a move that changes more than the queue")
             }
@@ -176,7 +177,9 @@ impl Auditor {
                 (!is_allowed || (keeps_position && old.seq != new.seq)).then_some("an edit that changes more")
             }
             StatementId::CopyJob => {
-                let shared = JobRow { payload: None, payload_id: new.payload_id, ..old.clone() };
+                let keeps_key = new.reserved_key.is_some() || !step.has_expired(old);
+                let reserved_key = old.reserved_key.clone().filter(|_| keeps_key);
+                let shared = JobRow { payload: None, payload_id: new.payload_id, reserved_key, ..old.clone() };
                 (shared != *new).then_some("a copy that changes its source")
             }
             StatementId::ReplaceJobs | StatementId::KeyHolder => {
@@ -270,8 +273,7 @@ impl Step<'_> {
     fn wrong_claim(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let queue = self.before.queue.get(&old.queue_id);
         let is_due = old.seq.is_some() || old.run_at <= Some(self.now);
-        let never_started = old.attempt == 0 && old.snoozes.is_none();
-        if never_started && old.expires_at.is_some_and(|at| at <= self.now) {
+        if self.has_expired(old) {
             Some("a job that should have started by now")
         } else if old.state != PENDING || new.state != IN_PROGRESS || new.attempt != old.attempt + 1 {
             Some("a job that was not pending")
@@ -284,13 +286,24 @@ impl Step<'_> {
         }
     }
 
+    /// Returns whether the statement ends expired jobs whose keys it wants.
+    fn frees_keys(&self) -> bool {
+        use StatementId::{CopyJob, KeyHolder, MoveJobs, ReplaceJobs, RestartJobs};
+        [CopyJob, KeyHolder, MoveJobs, ReplaceJobs, RestartJobs].contains(&self.statement)
+    }
+
+    /// Returns whether the job has expired and only waits to be reaped.
+    fn has_expired(&self, job: &JobRow) -> bool {
+        let is_unstarted = job.state == PENDING && job.attempt == 0 && job.snoozes.is_none();
+        is_unstarted && job.expires_at.is_some_and(|at| at <= self.now)
+    }
+
     /// Judges what a reap does to a job that is not in progress: its time to expire has passed.
     fn wrong_expiry(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
-        let has_expired = old.state == PENDING && old.attempt == 0 && old.snoozes.is_none();
         let forgotten = JobRow { expires_at: None, ..old.clone() };
         if old.expires_at.is_none_or(|at| at > self.now) || new.expires_at.is_some() {
             Some("a job that has not expired")
-        } else if has_expired {
+        } else if self.has_expired(old) {
             (new.state != 3 || new.verdict != Some(EXPIRE)).then_some("an expired job goes on")
         } else {
             (forgotten != *new).then_some("a job that has started expires")
