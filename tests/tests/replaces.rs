@@ -157,7 +157,7 @@ async fn a_payload_whose_replacement_lost_its_reply_runs_once() {
 /// A job that a worker claimed ahead and released counts as not started; one that it may have begun counts as started.
 #[tokio::test]
 async fn a_job_can_be_replaced_until_a_handler_starts_it() {
-    let ends: [(&str, bool); 8] = [
+    let ends: [(&str, bool); 9] = [
         ("never claimed", true),
         ("released", true),
         ("released twice", true),
@@ -166,6 +166,7 @@ async fn a_job_can_be_replaced_until_a_handler_starts_it() {
         ("failed once and released", false),
         ("reaped", false),
         ("finished and restarted", false),
+        ("snoozed and restarted", false),
     ];
     for (end, is_replaced) in ends {
         let fixture = Fixture::new().await;
@@ -197,6 +198,11 @@ async fn a_job_can_be_replaced_until_a_handler_starts_it() {
             "finished and restarted" => {
                 work(&mut direct, id, 1, Verdict::Commit, State::Finished).await;
                 assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+            }
+            "snoozed and restarted" => {
+                work(&mut direct, id, 1, Verdict::Snooze(std::time::Duration::ZERO), State::Pending).await;
+                assert_eq!(fixture.queue.restart_jobs(&[id], false).await.unwrap(), 1);
+                assert_eq!(fixture.job(id).await.snoozes, 0);
             }
             _ => {}
         }

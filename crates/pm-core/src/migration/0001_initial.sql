@@ -33,6 +33,8 @@ create sequence {schema}.job_seq;
 -- expires_at is when the job fails if it has not started by then. It becomes null when the job ends, and when its first
 -- lease ends in another way than by a release.
 -- timeout_ms is how long an attempt may take, instead of the queue's time.
+-- snoozes is how often workers have put the job off since its last restart; not null if one ever has, as that counts as
+-- a start.
 -- reserved_key is the key while the job reserves it.
 -- No column has a check constraint, which every writing statement would compile anew. So readers accept whatever other
 -- programs have written.

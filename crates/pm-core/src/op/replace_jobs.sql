@@ -1,5 +1,5 @@
 -- Follow-up of enqueue: replaces the jobs that have reserved the keys of items, if they have not started.
--- Started means that a worker claimed the job and did not release it: every other end of a claim leaves an attempt.
+-- Started means that a worker claimed the job and did not release it: every other end of a claim leaves an attempt, or snoozes that are not null.
 -- Locks: the existing jobs in id order, skipping those that another transaction has locked; then the new replacements and the shared payloads, in id order.
 -- Concurrency: an existing job that another statement changed since the snapshot gets no row, nor does one that is gone or locked: the item may be sent again after a while. When an item is sent again, its row in replacement decides the outcome, whatever happened to the job since; of two at once the unique id of that row lets one through.
 -- Index: job (id), job_key, attempt (job_id, attempt), replacement (id), replacement_job for those older than a day.

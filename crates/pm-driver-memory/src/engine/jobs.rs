@@ -212,7 +212,7 @@ impl Work<'_> {
         let now = self.now;
         let Some(job) = self.tables.job.get_mut(&old.id) else { return };
         job.set_state(PENDING, now);
-        (job.unreadable_since, job.snoozes) = (None, None);
+        (job.unreadable_since, job.snoozes) = (None, job.snoozes.map(|_| 0));
         (job.cancelled_at, job.cancel_reason) = (None, None);
         (job.result, job.progress) = (None, None);
         (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
