@@ -239,8 +239,8 @@ impl Tables {
         self.job.values().find(|job| job.queue_id == queue_id && job.reserved_key.as_deref() == Some(key))
     }
 
-    /// Frees a key whose reservation has lapsed, unless `changed_here` contains the job that reserves it. A job that has
-    /// expired has then failed.
+    /// Frees a key whose reservation has lapsed, unless `changed_here` contains the job that reserves it. A job that
+    /// has expired has then failed.
     pub(crate) fn free_lapsed_key(&mut self, queue_id: i32, key: &str, now: Timestamp, changed_here: &BTreeSet<Uuid>) {
         let holder =
             self.holder(queue_id, key).filter(|job| job.key_has_lapsed(now) && !changed_here.contains(&job.id));
