@@ -135,6 +135,7 @@ fn job(number: usize) -> ClaimRow {
             codec: Codec::default(),
             description: None,
             key: None,
+            trace: None,
             payload: Some(vec![b'x'; 120].into()),
         }),
     }

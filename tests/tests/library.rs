@@ -58,6 +58,7 @@ mod slow_link;
 mod statements;
 mod stats;
 mod tls;
+mod traces;
 mod transactions;
 mod transitions;
 mod wake_up;

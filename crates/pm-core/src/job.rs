@@ -1,7 +1,10 @@
 //! Jobs as they are enqueued, claimed and shown.
 
 use crate::wire::columns;
-use crate::{Codec, EnqueueOptions, Error, Lease, OnConflict, QueueName, RetryPolicy, RunAt, State, Timestamp};
+use crate::{
+    Codec, EnqueueOptions, Error, JobTrace, Lease, OnConflict, QueueName, RetryPolicy, RunAt, State, Timestamp,
+    TraceContext,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +61,9 @@ impl NewJob {
 
     /// Returns the approximate size of the job in a statement, in bytes.
     pub fn weight(&self) -> usize {
-        let texts = [&self.options.description, &self.options.key];
-        100 + self.payload.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+        let EnqueueOptions { description, key, trace, .. } = &self.options;
+        let texts = [description.as_deref(), key.as_deref(), trace.as_ref().map(TraceContext::as_str)];
+        100 + self.payload.len() + texts.into_iter().flatten().map(str::len).sum::<usize>()
     }
 }
 
@@ -104,6 +108,8 @@ columns! {
         pub description: Option<String>,
         /// Its key.
         pub key: Option<String>,
+        /// Its trace, as it is stored; see [`ClaimedJob::trace`].
+        pub trace: Option<String>,
         /// Its encoded payload, if it is stored.
         pub payload: Option<Bytes>,
     }
@@ -128,6 +134,12 @@ impl ClaimedJob {
         self.columns.payload.as_ref().unwrap_or(&MISSING)
     }
 
+    /// Returns how this attempt relates to the span in which the job was enqueued; `None` if that is not known.
+    pub fn trace(&self) -> Option<JobTrace> {
+        let is_first_attempt = self.columns.attempt == 1 && self.columns.snoozes.is_none();
+        JobTrace::from_stored(self.columns.trace.as_deref()?, is_first_attempt)
+    }
+
     /// Returns a job with this lease and position, and otherwise default values.
     #[cfg(test)]
     pub(crate) fn for_tests(lease: Lease, seq: i64) -> ClaimedJob {
@@ -142,6 +154,7 @@ impl ClaimedJob {
             codec: Codec::Json,
             description: None,
             key: None,
+            trace: None,
             payload: None,
         };
         ClaimedJob {
@@ -202,6 +215,9 @@ columns! {
         pub description: Option<String>,
         /// Why its last attempt failed.
         pub reason: Option<String>,
+        /// The span in which it was enqueued: a traceparent and a tracestate of W3C, after `link ` for a copy and a
+        /// restarted job.
+        pub trace: Option<String>,
         /// How far its handler has come, as the handler reported it: JSON, at most 8 KiB.
         pub progress: Option<String>,
         /// The size of its payload, in bytes.

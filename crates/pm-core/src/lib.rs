@@ -37,6 +37,7 @@ mod state;
 mod statement;
 mod statements;
 mod time;
+mod trace;
 pub mod wire;
 
 pub use backoff::{Backoff, RetryPolicy};
@@ -63,4 +64,5 @@ pub use state::{Event, State};
 pub use statement::{ConnectionClass, Declaration, Plan, Statement};
 pub use statements::StatementId;
 pub use time::{Instant, Timestamp};
+pub use trace::{JobTrace, TraceContext};
 pub use wire::{Params, Rows, Type, Value};

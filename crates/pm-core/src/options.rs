@@ -1,7 +1,7 @@
 //! The options of an enqueue.
 
 use crate::lease::{MAX_DESCRIPTION_BYTES, MAX_KEY_BYTES, check_text};
-use crate::{Codec, Error, RetryPolicy, Timestamp};
+use crate::{Codec, Error, RetryPolicy, Timestamp, TraceContext};
 use std::time::Duration;
 
 /// The state in which a job starts.
@@ -45,6 +45,8 @@ pub struct EnqueueOptions {
     pub expires_in: Option<Duration>,
     /// How long an attempt may take, 1 ms to 1 year (default: the queue's setting).
     pub timeout: Option<Duration>,
+    /// The span in which the job is enqueued (default: what an observer returns, otherwise none).
+    pub trace: Option<TraceContext>,
 }
 
 impl EnqueueOptions {
@@ -125,6 +127,14 @@ impl EnqueueOptions {
     /// [`QueueSettings::timeout`](crate::QueueSettings::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the span in which the job is enqueued. The first attempt belongs to its trace; see [`JobTrace`].
+    ///
+    /// [`JobTrace`]: crate::JobTrace
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
         self
     }
 

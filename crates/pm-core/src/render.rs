@@ -5,7 +5,7 @@ use crate::{LeasedColumns, QueueSettings, SchemaName};
 
 /// What several statements share, by name. `{name}` is replaced by the text, and `{name:argument}` by the text with the
 /// argument for each `@`. A text may use other parts.
-const PARTS: [(&str, &str); 35] = [
+const PARTS: [(&str, &str); 36] = [
     ("search_path", SEARCH_PATH),
     ("job_columns", include_str!("op/job_columns.sql")),
     ("bulk_targets", include_str!("op/bulk_targets.sql")),
@@ -23,7 +23,7 @@ const PARTS: [(&str, &str); 35] = [
     (
         "leased_job",
         "job.id, job.queue_id, job.max_retries, job.backoff_ms, job.jitter_percent, job.priority, job.seq, job.attempt, \
-         job.retry_count, job.snoozes, coalesce(job.timeout_ms, queue.timeout_ms) as timeout_ms, job.created_at, job.codec, job.description, job.key, {payload_of:job} as payload, \
+         job.retry_count, job.snoozes, coalesce(job.timeout_ms, queue.timeout_ms) as timeout_ms, job.created_at, job.codec, job.description, job.key, job.trace, {payload_of:job} as payload, \
          case when pg_catalog.isfinite(job.unreadable_since) \
          then {ms:pg_catalog.statement_timestamp() - job.unreadable_since} end as unreadable_ms",
     ),
@@ -72,6 +72,9 @@ const PARTS: [(&str, &str); 35] = [
         "expires_at = null, state = 3, verdict = 11, reason = 'expired', paused = false, seq = null, run_at = null, \
          ended_at = pg_catalog.statement_timestamp(), failed_at = pg_catalog.statement_timestamp()",
     ),
+    // The trace of a job (@) that is copied or restarted: the next attempt only links to it. No trace begins with
+    // one of these letters.
+    ("link_only", "'link '::pg_catalog.text || pg_catalog.ltrim(@.trace, 'link ')"),
     // Whether a settlement (`item`) makes a job fail because it is to be cancelled.
     ("fails_cancelled", "(job.cancelled_at is not null and item.state <> 2)"),
     // The key that a job still reserves after it has ended, if it has (@).

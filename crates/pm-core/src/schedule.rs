@@ -173,6 +173,9 @@ impl NewSchedule {
             let problem = "cannot give its jobs a time to expire or a timeout; set the timeout of the queue";
             return Err(Error::invalid("a schedule", problem));
         }
+        if options.trace.is_some() {
+            return Err(Error::invalid("a schedule", "cannot have a trace: each of its jobs begins one"));
+        }
         options.check()
     }
 }

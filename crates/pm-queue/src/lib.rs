@@ -18,7 +18,7 @@
 //! | cancel, wait, read results | [`Queue::cancel_jobs`], [`Queue::wait`], [`Queue::result`]; [`JobContext::set_progress`] |
 //! | change jobs | [`BulkAction`], [`Precondition`], [`BulkReport`], [`Change`] |
 //! | set up queues | [`QueueName`], [`QueueSettings`], [`SettingsChange`]; [`SchemaName`], [`SCHEMA_VERSION`], [`migration_script`]; [`RoleKind`], [`grant_script`] |
-//! | observe | [`observe::Observer`], [`observe::Event`]; [`metrics::Metrics`] |
+//! | observe | [`observe::Observer`], [`observe::Event`]; [`metrics::Metrics`]; [`TraceContext`], [`JobTrace`] |
 //! | operate | [`Stats`], [`QueueStats`], [`QueueSummary`], [`QueueActivity`], [`TableSize`], [`Count`]; [`Finding`], [`Check`], [`Remedy`]; [`Maintenance`], [`MaintenanceReport`], [`Reaped`], [`Pruning`] |
 
 mod codec;
@@ -45,9 +45,9 @@ pub use pm_core::op::{
     AttemptRecord, Change, Count, Head, JobFilter, Precondition, QueueActivity, QueueSummary, Reaped, TableSize,
 };
 pub use pm_core::{
-    Advice, Backoff, Codec, Cron, Ending, EnqueueOptions, Failure, IdSuffix, InitialState, JobMetadata, KeyHold, Lease,
-    Missed, OnConflict, Overlap, QueueName, QueueSettings, RetryPolicy, RunAt, SCHEMA_VERSION, ScheduleMetadata,
-    ScheduleName, SchemaName, SettingsChange, State, Tick, Timestamp, migration_script,
+    Advice, Backoff, Codec, Cron, Ending, EnqueueOptions, Failure, IdSuffix, InitialState, JobMetadata, JobTrace,
+    KeyHold, Lease, Missed, OnConflict, Overlap, QueueName, QueueSettings, RetryPolicy, RunAt, SCHEMA_VERSION,
+    ScheduleMetadata, ScheduleName, SchemaName, SettingsChange, State, Tick, Timestamp, TraceContext, migration_script,
 };
 pub use runner::{AckGuard, JobContext, Outcome, RunOptions, StopReason};
 pub use uuid::Uuid;

@@ -7,11 +7,13 @@ use super::worker::{ALL_QUEUES, QUEUES, handle};
 use super::world::SECOND;
 use pm_queue::{
     BulkAction, BulkReport, Change, EnqueueOptions, Enqueued, Error, InitialState, JobFilter, OnConflict, Precondition,
-    Queue, QueueName, RunAt, Uuid,
+    Queue, QueueName, RunAt, TraceContext, Uuid,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Enqueues jobs and operates on them until faults end.
 pub(super) async fn produce_and_operate(process: Arc<Process>, queue: Queue) {
@@ -89,6 +91,7 @@ fn drawn_job(process: &Process) -> (u64, EnqueueOptions) {
         8 | 9 => options = options.timeout(Duration::from_millis(1 + seed.below(2_000))),
         7 => options = options.expires_in(Duration::from_millis(1 + seed.below(6_000))),
         6 => options = options.backoff(vec![Duration::from_millis(seed.below(2_000))]),
+        10 => options = options.trace(TraceContext::new(TRACEPARENT, None).expect("it is valid")),
         _ => {}
     }
     (payload, options)

@@ -45,7 +45,7 @@ pub(crate) const SEPARATE_EQUAL_TIMES: &str = "
 const JOBS: &str = "
     select id, seq, {run_at}, {lease_expires_at}, {created_at}, {ended_at}, {failed_at}, {unreadable_since}, {cancelled_at}, {expires_at}, timeout_ms, lease, queue_id, priority,
       attempt, retry_count, snoozes, max_retries, state, verdict, codec, paused, array_to_string(backoff_ms, ','), jitter_percent, worker, key,
-      reserved_key, description, reason, cancel_reason, progress, result, payload_id is not null,
+      reserved_key, description, reason, cancel_reason, trace, progress, result, payload_id is not null,
       convert_from(coalesce(job.payload, (select data from pm.payload where payload.id = payload_id)), 'UTF8'),
       (select refs from pm.payload where payload.id = payload_id)
     from pm.job order by id";
@@ -175,6 +175,7 @@ pub(crate) fn of_model(tables: &Tables, now: Timestamp) -> Vec<String> {
                 shown(job.description.as_ref()),
                 shown(job.reason.as_ref()),
                 shown(job.cancel_reason.as_ref()),
+                shown(job.trace.as_ref()),
                 shown(job.progress.as_ref()),
                 shown(job.result.as_ref()),
                 flag(job.payload_id.is_some()),

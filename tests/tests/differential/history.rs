@@ -13,7 +13,7 @@ use pm_core::op::{
 };
 use pm_core::{
     Codec, EnqueueOptions, IdSuffix, InitialState, JsonText, KeyHold, Lease, NewJob, OnConflict, Operation, QueueName,
-    Reason, RetryPolicy, RunAt, SettingsChange, State, Timestamp, Verdict, job_id,
+    Reason, RetryPolicy, RunAt, SettingsChange, State, Timestamp, TraceContext, Verdict, job_id,
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -302,6 +302,10 @@ impl<'a> History<'a> {
         };
         options.expires_in = (item.retries == Some(2)).then_some(HALF_MINUTE * 9);
         options.timeout = (item.hold == 2).then_some(HALF_MINUTE * 2);
+        options.trace = (item.hold != 2).then(|| {
+            let traceparent = format!("00-{:032x}-00f067aa0ba902b7-01", u32::from(self.made) + 1);
+            TraceContext::new(&traceparent, item.retries.map(|_| "vendor=1")).expect("it is valid")
+        });
         let id = self.new_id();
         NewJob { id, queue: name(item.queue), payload: format!("payload {}", self.made).into(), options }
     }

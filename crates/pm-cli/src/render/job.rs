@@ -53,6 +53,7 @@ impl Json for JobMetadata {
             ("cancelled", self.cancelled_at.and_then(utc).into()),
             ("lease", lease.into()),
             ("worker", self.worker.as_deref().into()),
+            ("trace", self.trace.as_deref().into()),
         ])
         .and(Value::named(texts(self)))
         .and(Value::named([
@@ -131,6 +132,7 @@ impl Show for FullJob {
             ("lease", lease.into()),
             ("ended", job.ended_at.map(time).into()),
             ("cancelled", job.cancelled_at.map(time).into()),
+            ("trace", job.trace.as_deref().into()),
             ("progress", progress(job)),
             ("result_bytes", job.result_bytes.map(Value::number).into()),
             ("cancel_reason", job.cancel_reason.as_deref().filter(|_| !job.state.is_ended()).into()),

@@ -70,7 +70,7 @@ fn json_of_a_list_has_the_documented_names() {
     let id = fixture.add(&["mail", "{}", "--priority", "-3", "--key", "k", "--description", "d"]);
     let listed = fixture.pm(&["job", "ls", "--json"]).json();
     let job = listed[0].as_object().unwrap();
-    let names = "attempt cancelled codec created description ended expires id key lease max_retries payload_bytes priority progress queue reason result_bytes retries run_at snoozes status timeout_ms worker";
+    let names = "attempt cancelled codec created description ended expires id key lease max_retries payload_bytes priority progress queue reason result_bytes retries run_at snoozes status timeout_ms trace worker";
     let mut found: Vec<_> = job.keys().map(String::as_str).collect();
     found.sort_unstable();
     assert_eq!(found.join(" "), names);

@@ -42,6 +42,8 @@ create sequence {schema}.job_seq;
 -- by this or by a release.
 -- progress is JSON in ASCII, reported by a handler; it is kept when the job ends, and cleared by a restart.
 -- result is JSON in ASCII, of a commit; null for all other jobs.
+-- trace is the span in which the job was enqueued: a traceparent and a tracestate of W3C, at most 600 bytes, after "link "
+-- for a copy and a restarted job.
 create table {schema}.job (
   id pg_catalog.uuid primary key,
   seq pg_catalog.int8,
@@ -75,6 +77,7 @@ create table {schema}.job (
   description pg_catalog.text,
   reason pg_catalog.text,
   cancel_reason pg_catalog.text,
+  trace pg_catalog.text,
   progress pg_catalog.text,
   result pg_catalog.text,
   payload pg_catalog.bytea
@@ -127,18 +130,18 @@ create table {schema}.payload (
 create function {schema}.insert_job(
   job regclass, id uuid, queue_id int4, priority int4, seq int8, run_at timestamptz, paused bool, codec int2, payload bytea,
   description text, key text, key_until timestamptz, max_retries int4, backoff_ms int8[], jitter_percent int2,
-  expires_at timestamptz, timeout_ms int8
+  expires_at timestamptz, timeout_ms int8, trace text
 ) returns int2 language plpgsql set search_path = pg_catalog set lock_timeout = '2ms' as $body$
 declare
   added int8;
 begin
   execute
     'insert into ' || job::pg_catalog.text || ' (id, queue_id, priority, seq, run_at, paused, codec, payload, created_at, description,
-                     key, reserved_key, key_until, max_retries, backoff_ms, jitter_percent, expires_at, timeout_ms)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9, $10, $10, $11, $12, $13, $14, $15, $16)
+                     key, reserved_key, key_until, max_retries, backoff_ms, jitter_percent, expires_at, timeout_ms, trace)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp(), $9, $10, $10, $11, $12, $13, $14, $15, $16, $17)
      on conflict do nothing'
     using id, queue_id, priority, seq, run_at, paused, codec, payload,
-          description, key, key_until, max_retries, backoff_ms, jitter_percent, expires_at, timeout_ms;
+          description, key, key_until, max_retries, backoff_ms, jitter_percent, expires_at, timeout_ms, trace;
   get diagnostics added = row_count;
   return case when added = 1 then 0 else 2 end;
 exception when lock_not_available then

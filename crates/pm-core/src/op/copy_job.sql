@@ -32,14 +32,14 @@ with {items}, target_queue as materialized (
   returning job.id
 ), added as (
   insert into {schema}.job (id, queue_id, priority, seq, run_at, paused, codec, payload_id, created_at, description,
-                            key, reserved_key, max_retries, backoff_ms, jitter_percent, expires_at, timeout_ms)
+                            key, reserved_key, max_retries, backoff_ms, jitter_percent, expires_at, timeout_ms, trace)
   select item.id, target_queue.id, case when item.priority = 0 then to_copy.priority else item.priority end,
          case when due.is_paused or due.at > pg_catalog.statement_timestamp() then null else {next_position} end,
          case when due.is_paused or due.at > pg_catalog.statement_timestamp() then due.at end,
          due.is_paused, to_copy.codec, coalesce(to_copy.payload_id, (select id from new_payload)), pg_catalog.statement_timestamp(),
          coalesce(item.description, to_copy.description), item.key, item.key,
          coalesce(item.max_retries, to_copy.max_retries), to_copy.backoff_ms, to_copy.jitter_percent,
-         pg_catalog.statement_timestamp() + {interval:item.expires_ms}, coalesce(item.timeout_ms, to_copy.timeout_ms)
+         pg_catalog.statement_timestamp() + {interval:item.expires_ms}, coalesce(item.timeout_ms, to_copy.timeout_ms), {link_only:to_copy}
   from item cross join to_copy cross join target_queue cross join due
   where (select pg_catalog.count(*) from lapsed) >= 0 and (select pg_catalog.count(*) from updated_source) >= 0
   returning id

@@ -2,7 +2,7 @@
 
 use crate::time::whole_ms;
 use crate::wire::{Type, Value, column, optional_column};
-use crate::{KeyHold, NewJob, Params, RunAt};
+use crate::{KeyHold, NewJob, Params, RunAt, TraceContext};
 
 /// A column of the items of an enqueue: a parameter of its statements, and its values.
 struct ItemColumn {
@@ -18,7 +18,7 @@ struct ItemColumn {
 pub(super) const DESCRIPTION: usize = 8;
 
 /// The columns of an item, in the order of their parameters. The statements know the first two by number.
-const ITEM: [ItemColumn; 14] = [
+const ITEM: [ItemColumn; 15] = [
     ItemColumn::new("id", |jobs| column(jobs, |job| job.id)),
     ItemColumn::new("queue", |jobs| column(jobs, |job| job.queue.as_str())),
     ItemColumn::stored("priority", |jobs| column(jobs, |job| job.options.priority)),
@@ -40,6 +40,9 @@ const ITEM: [ItemColumn; 14] = [
         ..ItemColumn::new("expires_ms", |jobs| optional_column(jobs, expires_ms))
     },
     ItemColumn::stored("timeout_ms", |jobs| optional_column(jobs, timeout_ms)),
+    ItemColumn::stored("trace", |jobs| {
+        optional_column(jobs, |job| job.options.trace.as_ref().map(TraceContext::as_str))
+    }),
 ];
 
 /// The further columns of an item that may have a key.

@@ -27,7 +27,7 @@ with {bulk_targets:job.*}, {precondition}, restartable as materialized (
   from allowed where (state = 2 and verdict = 0) or state = 1}
 ), changed as (
   update {schema}.job
-  set state = 0, retry_count = 0, snoozes = case when a.snoozes is not null then 0 end, cancelled_at = null, cancel_reason = null, expires_at = null, reason = null, result = null, progress = null, unreadable_since = null, run_at = null, ended_at = null, failed_at = null, paused = false,
+  set state = 0, retry_count = 0, snoozes = case when a.snoozes is not null then 0 end, cancelled_at = null, cancel_reason = null, expires_at = null, reason = null, result = null, progress = null, unreadable_since = null, trace = {link_only:job}, run_at = null, ended_at = null, failed_at = null, paused = false,
       lease = case when a.state = 1 then null else a.lease end, lease_expires_at = null,
       seq = a.position, reserved_key = a.key
   from allowed a

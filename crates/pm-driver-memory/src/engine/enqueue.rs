@@ -2,7 +2,7 @@
 
 use super::tables::{JobRow, QueueRow, Tables};
 use super::values::{Args, Cells};
-use super::{Work, later, locked, taken};
+use super::{Work, later, link_only, locked, taken};
 use pm_core::op::{CopyRow, EnqueueRow, HolderRow, KnownQueue, ReplacedRow};
 use pm_core::{Failure, StatementId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,7 @@ fn items(args: &mut Args<'_>, now: Timestamp, keyed: bool) -> Vec<Item> {
             jitter_percent: cells.next(),
             expires_at: cells.next().map(|ms| later(now, ms)),
             timeout_ms: cells.next(),
+            trace: cells.next(),
             ..JobRow::default()
         };
         if keyed {
@@ -259,6 +260,7 @@ impl Work<'_> {
             backoff_ms: source.backoff_ms,
             jitter_percent: source.jitter_percent,
             timeout_ms: item.timeout_ms.or(source.timeout_ms),
+            trace: source.trace.map(link_only),
             description: item.description.or(source.description),
             key_until: None,
             payload: None,

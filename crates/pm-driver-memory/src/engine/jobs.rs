@@ -1,8 +1,8 @@
 //! Showing jobs, and the bulk actions of operators.
 
-use super::Work;
 use super::leases::CANCEL;
 use super::tables::{AttemptRow, FAILED, FINISHED, IN_PROGRESS, JobRow, PENDING};
+use super::{Work, link_only};
 use pm_core::op::{AttemptRecord, BulkRow, StoredPayload};
 use pm_core::{Codec, Ending, JobMetadata, State};
 use std::collections::BTreeSet;
@@ -47,6 +47,7 @@ impl Work<'_> {
             key: job.key.clone(),
             description: job.description.clone(),
             reason: job.reason.clone(),
+            trace: job.trace.clone(),
             progress: job.progress.clone(),
             payload_bytes: self.tables.payload_of(job).map_or(0, |payload| payload.len() as u64),
             result_bytes: job.result.as_ref().map(|result| result.len() as u64),
@@ -215,6 +216,7 @@ impl Work<'_> {
         (job.unreadable_since, job.snoozes) = (None, job.snoozes.map(|_| 0));
         (job.cancelled_at, job.cancel_reason) = (None, None);
         (job.result, job.progress) = (None, None);
+        job.trace = job.trace.take().map(link_only);
         (job.retry_count, job.reason, job.run_at, job.paused, job.seq) = (0, None, None, false, seq);
         job.lease = old.lease.filter(|_| old.state != IN_PROGRESS);
         job.reserved_key.clone_from(&old.key);

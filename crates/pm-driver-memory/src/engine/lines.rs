@@ -127,6 +127,7 @@ impl Work<'_> {
             payload: self.tables.payload_of(&job),
             description: job.description,
             key: job.key,
+            trace: job.trace,
         }
     }
 

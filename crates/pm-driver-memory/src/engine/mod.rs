@@ -103,6 +103,11 @@ fn later(at: Timestamp, ms: i64) -> Timestamp {
     Timestamp::from_unix_us(at.unix_us().saturating_add(ms.saturating_mul(1_000)))
 }
 
+/// Returns the trace of a job that is copied or restarted: the next attempt only links to it.
+fn link_only(trace: String) -> String {
+    format!("link {}", trace.trim_start_matches(['l', 'i', 'n', 'k', ' ']))
+}
+
 /// Returns the milliseconds from `now` to `at`, rounded as Postgres does.
 fn ms_until(at: Timestamp, now: Timestamp) -> i64 {
     let us = at.unix_us().saturating_sub(now.unix_us());

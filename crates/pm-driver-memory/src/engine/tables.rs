@@ -79,6 +79,7 @@ pub struct JobRow {
     pub description: Option<String>,
     pub reason: Option<String>,
     pub cancel_reason: Option<String>,
+    pub trace: Option<String>,
     pub progress: Option<String>,
     pub result: Option<String>,
     pub payload: Option<Bytes>,

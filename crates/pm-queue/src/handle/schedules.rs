@@ -27,7 +27,7 @@ pub struct Schedule {
     pub missed: Missed,
     /// What to do with a tick while the job of the previous tick has not ended (default: fire it).
     pub overlap: Overlap,
-    /// The options of the jobs. A key, what it does, a due time and a pause are refused.
+    /// The options of the jobs. A key, what it does, a due time, a pause and a trace are refused.
     pub options: EnqueueOptions,
 }
 

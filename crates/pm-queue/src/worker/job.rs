@@ -1,7 +1,7 @@
 //! The jobs that handlers get.
 
 use crate::JobAck;
-use pm_core::{Codec, TakenJob, Timestamp};
+use pm_core::{Codec, JobTrace, TakenJob, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -48,6 +48,8 @@ pub struct PendingMetadata {
     pub description: Option<String>,
     /// The key, which keeps a second job of the same work off the queue.
     pub key: Option<String>,
+    /// How this attempt relates to the span in which the job was enqueued; `None` if the job was stored without one.
+    pub trace: Option<JobTrace>,
 }
 
 impl PendingMetadata {
@@ -59,6 +61,7 @@ impl PendingMetadata {
 
 impl<T> PendingJob<T> {
     pub(crate) fn new(payload: T, TakenJob { job, queue, max_retries }: TakenJob, ack: JobAck) -> Self {
+        let trace = job.trace();
         let columns = job.columns;
         let metadata = PendingMetadata {
             id: job.lease.job,
@@ -73,6 +76,7 @@ impl<T> PendingJob<T> {
             codec: columns.codec,
             description: columns.description,
             key: columns.key,
+            trace,
         };
         PendingJob { payload, metadata, ack }
     }

@@ -194,6 +194,7 @@ impl Auditor {
         };
         let problem = problem.or_else(|| step.wrong_result(old, new)).or_else(|| step.lost_progress(old, new));
         let problem = problem.or_else(|| self.outlasted_timeout(new));
+        let problem = problem.or_else(|| step.lost_trace(old, new));
         if let Some(problem) = problem {
             self.violate(format!("{:?}: {problem}: from {old:?} to {new:?}", step.statement));
         }
@@ -343,6 +344,16 @@ impl Step<'_> {
     fn lost_progress(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
         let expected = old.progress.as_ref().filter(|_| self.statement != StatementId::RestartJobs);
         (self.statement != StatementId::SetProgress && new.progress.as_ref() != expected).then_some("progress was lost")
+    }
+
+    /// Judges whether a job has lost its trace: a restart marks it, and a replacement brings its own.
+    fn lost_trace(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
+        let expected = match (self.statement, &old.trace) {
+            (StatementId::ReplaceJobs, _) => return None,
+            (StatementId::RestartJobs, Some(trace)) if !trace.starts_with("link ") => Some(format!("link {trace}")),
+            (_, trace) => trace.clone(),
+        };
+        (new.trace != expected).then_some("a trace was lost")
     }
 
     /// Judges the result of a job: it comes with the commit that is applied, and goes with a restart.

@@ -315,6 +315,7 @@ pub(super) mod tests {
             key: None,
             description: None,
             reason: Some(reason.to_owned()),
+            trace: None,
             payload_bytes: 4,
             read_at: now,
         };
