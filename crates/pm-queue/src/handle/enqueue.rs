@@ -5,7 +5,7 @@ use crate::observe::Span;
 use crate::{EnqueueOptions, Error, Queue};
 use bytes::Bytes;
 use pm_core::machine::Enqueued;
-use pm_core::{NewJob, QueueName, job_id};
+use pm_core::{NewJob, QueueName, TraceContext, job_id};
 use serde::Serialize;
 use std::collections::VecDeque;
 use uuid::Uuid;
@@ -43,10 +43,17 @@ impl Queue {
         payload: T,
         options: EnqueueOptions,
     ) -> Result<Enqueued, Error> {
-        let job = self.encoded_job(&QueueName::new(queue)?, &payload, options)?;
+        let (name, span) = (QueueName::new(queue)?, Span::enqueue(queue));
+        let enqueueing = span.within(|| {
+            let trace = if options.trace.is_none() { self.link().observing.trace_context() } else { None };
+            let job = self.encoded_job(&name, &payload, options, trace.as_ref())?;
+            self.inner.producer.enqueue(job, false, self.inner.link.now())
+        });
         drop(payload);
-        let span = Span::enqueue(queue);
-        let result = span.run(self.inner.producer.enqueue(job, false, self.inner.link.now())?).await;
+        let result = match enqueueing {
+            Ok(enqueueing) => span.run(enqueueing).await,
+            Err(error) => Err(error),
+        };
         span.record_enqueued(result.as_ref().map(std::slice::from_ref));
         result
     }
@@ -84,11 +91,12 @@ impl Queue {
         let mut enqueued = Vec::new();
         let mut jobs = jobs.into_iter();
         let mut has_keys = false;
+        let trace = self.link().observing.trace_context();
         loop {
             while in_flight.len() < ENCODED_AHEAD
                 && let Some((payload, options)) = jobs.next()
             {
-                let job = self.encoded_job(queue, &payload, options)?;
+                let job = self.encoded_job(queue, &payload, options, trace.as_ref())?;
                 drop(payload);
                 if !has_keys && job.options.key.is_some() {
                     // From here on all jobs are sent with the keyed ones. To keep the order, wait for those before.
@@ -104,14 +112,16 @@ impl Queue {
         }
     }
 
-    /// Returns a new job with its payload encoded.
+    /// Returns a new job with its payload encoded, enqueued in the span `trace` unless the options give another.
     pub(crate) fn encoded_job<T: Serialize>(
         &self,
         queue: &QueueName,
         payload: &T,
-        options: EnqueueOptions,
+        mut options: EnqueueOptions,
+        trace: Option<&TraceContext>,
     ) -> Result<NewJob, Error> {
         self.check_open()?;
+        options.trace = options.trace.or_else(|| trace.cloned());
         let RawPayload { codec, bytes } = crate::codec::encode(options.codec, payload)?;
         self.new_job(queue.clone(), bytes, options.codec(codec))
     }

@@ -75,7 +75,9 @@ impl Queue {
         queue: &QueueName,
         jobs: impl IntoIterator<Item = (T, EnqueueOptions)>,
     ) -> Result<Vec<Enqueued>, Error> {
-        let jobs = jobs.into_iter().map(|(payload, options)| self.encoded_job(queue, &payload, options));
+        let trace = self.link().observing.trace_context();
+        let jobs =
+            jobs.into_iter().map(|(payload, options)| self.encoded_job(queue, &payload, options, trace.as_ref()));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
         refuse_duplicate_keys(&jobs)?;
         let mut call = Call {

@@ -87,7 +87,7 @@ async fn fetched<T: DeserializeOwned + 'static>(
     let (columns, queue) = (&taken.job.columns, &taken.queue);
     link.observing.observe(&Event::Claimed { queue, jobs: 1, waited: &[], took: now.since(sent_at) });
     link.observing.observe(&Event::Started { queue, job: lease.job, attempt: columns.attempt });
-    let span = Span::job(queue, lease.job, columns.attempt);
+    let span = Span::job(&taken, &link.observing);
     let ack = JobAck::new(worker.clone(), link.clone(), lease, columns.attempt, span);
     match crate::codec::decode(columns.codec, taken.job.payload().clone()) {
         Ok(payload) => Ok(Some(PendingJob::new(payload, taken, ack))),

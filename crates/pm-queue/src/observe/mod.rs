@@ -26,23 +26,13 @@
 
 mod activity;
 mod event;
+mod observer;
 mod observing;
 #[cfg_attr(not(feature = "tracing"), path = "no_spans.rs")]
 mod spans;
 
 pub(crate) use activity::{Activity, EnqueueActivity, Note};
 pub use event::{EnqueueOutcome, Event, SettleOutcome};
+pub use observer::Observer;
 pub(crate) use observing::Observing;
 pub(crate) use spans::{Span, observer as tracing_observer};
-
-/// Gets the events of a queue handle and its clones.
-///
-/// It is called at once, by the task or the thread in which something happened, and never while a lock is held that
-/// calls of the queue need. Events of different tasks may arrive at the same time and in any order.
-pub trait Observer: Send + Sync {
-    /// Handles an event.
-    ///
-    /// It delays the queue, so it should take microseconds and must not block. A panic is caught and has no effect,
-    /// unless the program is built with `panic = "abort"`.
-    fn observe(&self, event: &Event<'_>);
-}

@@ -1,10 +1,9 @@
 //! What stands for spans without the feature `tracing`: nothing, at no cost.
 
-use super::Observer;
-use pm_core::Plan;
+use super::{Observer, Observing};
 use pm_core::machine::Enqueued;
+use pm_core::{Plan, TakenJob};
 use std::sync::Arc;
-use uuid::Uuid;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Span;
@@ -18,8 +17,12 @@ impl Span {
         Span
     }
 
-    pub(crate) fn job(_queue: &str, _job: Uuid, _attempt: u32) -> Self {
+    pub(crate) fn job(_taken: &TakenJob, _observing: &Observing) -> Self {
         Span
+    }
+
+    pub(crate) fn within<T>(&self, call: impl FnOnce() -> T) -> T {
+        call()
     }
 
     pub(crate) fn run<F: Future>(&self, future: F) -> F {

@@ -1,6 +1,7 @@
 //! The observers of a queue handle, if there are any.
 
 use super::{Event, Observer};
+use pm_core::TraceContext;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,10 +24,27 @@ impl Observing {
     /// Passes an event to the observers. To be called without locks.
     pub(crate) fn observe(&self, event: &Event<'_>) {
         for observer in &self.0 {
-            // A panic is the observer's bug, and would end a task that serves all jobs.
-            drop(catch_unwind(AssertUnwindSafe(|| observer.observe(event))));
+            caught(|| observer.observe(event));
         }
     }
+
+    /// Returns the span in which the program is, if an observer knows it.
+    pub(crate) fn trace_context(&self) -> Option<TraceContext> {
+        self.0.iter().find_map(|observer| caught(|| observer.trace_context()).flatten())
+    }
+
+    /// Relates the span of an attempt to the one in which the job was enqueued.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn job_span(&self, span: &tracing::Span, trace: &pm_core::JobTrace) {
+        for observer in &self.0 {
+            caught(|| observer.job_span(span, trace));
+        }
+    }
+}
+
+/// Calls an observer. A panic is the observer's bug, and would end a task that serves all jobs.
+fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
 impl fmt::Debug for Observing {

@@ -1,13 +1,12 @@
 //! Spans of `tracing` for what takes time, and its events for trouble. `docs/observability.md` has a table of their
 //! names, levels and fields.
 
-use super::{EnqueueOutcome, Event, Observer};
+use super::{EnqueueOutcome, Event, Observer, Observing};
 use pm_core::machine::Enqueued;
-use pm_core::{Plan, StatementId, Value};
+use pm_core::{Plan, StatementId, TakenJob, Value};
 use std::sync::Arc;
 use tracing::field::Empty;
 use tracing::{Instrument, debug, debug_span, info, info_span, warn};
-use uuid::Uuid;
 
 /// A span. If no subscriber wants it, it costs a check of a flag. It is in a box so that an ack stays small.
 #[derive(Debug, Clone)]
@@ -30,9 +29,25 @@ impl Span {
         })
     }
 
-    /// Returns the span of an attempt at a job.
-    pub(crate) fn job(queue: &str, job: Uuid, attempt: u32) -> Self {
-        Span::of(info_span!(target: "pm", parent: None, "pm.job", queue, %job, attempt, outcome = Empty))
+    /// Returns the span of an attempt at a job. Observers relate it to the span in which the job was enqueued.
+    pub(crate) fn job(TakenJob { job, queue, .. }: &TakenJob, observing: &Observing) -> Self {
+        let (queue, id, attempt) = (&**queue, job.lease.job, job.columns.attempt);
+        let span =
+            Span::of(info_span!(target: "pm", parent: None, "pm.job", queue, job = %id, attempt, outcome = Empty));
+        if let Some(span) = &span.0
+            && let Some(trace) = job.trace()
+        {
+            observing.job_span(span, &trace);
+        }
+        span
+    }
+
+    /// Calls a function in the span.
+    pub(crate) fn within<T>(&self, call: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(span) => span.in_scope(call),
+            None => call(),
+        }
     }
 
     /// Runs a future in the span.

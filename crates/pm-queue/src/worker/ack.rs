@@ -83,7 +83,8 @@ impl JobAck {
     /// Returns the span of `tracing` of this attempt, `pm.job`: run the handler in it, with
     /// [`Instrument`](tracing::Instrument).
     ///
-    /// It is a span of its own, without parent. It ends when the ack is used or dropped and the handler has ended.
+    /// It has no parent, unless an observer gives it that of the job's trace (`Observer::job_span`). It ends when the
+    /// ack is used or dropped and the handler has ended.
     #[cfg(feature = "tracing")]
     pub fn span(&self) -> tracing::Span {
         self.span.to_tracing()

@@ -105,7 +105,7 @@ fn decoded<T: DeserializeOwned + 'static>(
     link: &Arc<Link>,
 ) -> Result<PendingJob<T>, Error> {
     let job = &taken.job;
-    let span = Span::job(&taken.queue, job.lease.job, job.columns.attempt);
+    let span = Span::job(&taken, &link.observing);
     let ack = JobAck::new(worker.clone(), link.clone(), job.lease, job.columns.attempt, span);
     match crate::codec::decode(job.columns.codec, job.payload().clone()) {
         Ok(payload) => Ok(PendingJob::new(payload, taken, ack)),
