@@ -109,7 +109,7 @@ columns! {
         /// Its key.
         pub key: Option<String>,
         /// Its trace, as it is stored; see [`ClaimedJob::trace`].
-        pub trace: Option<String>,
+        pub trace: Option<Box<str>>,
         /// Its encoded payload, if it is stored.
         pub payload: Option<Bytes>,
     }

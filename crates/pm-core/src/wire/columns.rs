@@ -113,6 +113,7 @@ scalars! {
     i32, Int4: |cell| pg::int4_from_sql(&cell), |value| *value;
     i64, Int8: |cell| pg::int8_from_sql(&cell), |value| *value;
     String, Text: |cell| Ok(pg::text_from_sql(&cell)?.to_owned()), |value| value;
+    Box<str>, Text: |cell| Ok(pg::text_from_sql(&cell)?.into()), |value| value;
     Bytes, Bytes: |cell| Ok(cell), |value| value;
     Uuid, Uuid: |cell| Ok(Uuid::from_bytes(pg::uuid_from_sql(&cell)?)), |value| *value;
     Timestamp, Timestamp: |cell| Ok(Timestamp::from_postgres(pg::timestamp_from_sql(&cell)?)), |value| *value;

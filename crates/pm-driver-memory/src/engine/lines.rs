@@ -127,7 +127,7 @@ impl Work<'_> {
             payload: self.tables.payload_of(&job),
             description: job.description,
             key: job.key,
-            trace: job.trace,
+            trace: job.trace.map(String::into_boxed_str),
         }
     }
 
