@@ -15,8 +15,9 @@ const OTHER: &str = "00-33333333333333333333333333333333-4444444444444444-00";
 #[derive(Default)]
 struct Traces {
     answer: Option<&'static str>,
+    enqueues: Mutex<u32>,
     asked: Mutex<Vec<Option<&'static str>>>,
-    related: Mutex<Vec<(Option<tracing::Id>, JobTrace)>>,
+    related: Mutex<Vec<(Option<tracing::Id>, Option<JobTrace>)>>,
 }
 
 impl Observer for Traces {
@@ -27,9 +28,14 @@ impl Observer for Traces {
         self.answer.map(context)
     }
 
-    fn job_span(&self, span: &tracing::Span, trace: &JobTrace) {
+    fn enqueue_span(&self, span: &tracing::Span) {
+        assert_eq!(span.metadata().map(|metadata| metadata.name()), Some("pm.enqueue"));
+        *self.enqueues.lock().unwrap() += 1;
+    }
+
+    fn job_span(&self, span: &tracing::Span, trace: Option<&JobTrace>) {
         assert_eq!(span.metadata().map(|metadata| metadata.name()), Some("pm.job"));
-        self.related.lock().unwrap().push((span.id(), trace.clone()));
+        self.related.lock().unwrap().push((span.id(), trace.cloned()));
     }
 }
 
@@ -43,7 +49,11 @@ impl Observer for Panics {
         panic!("a bug of the observer")
     }
 
-    fn job_span(&self, _span: &tracing::Span, _trace: &JobTrace) {
+    fn enqueue_span(&self, _span: &tracing::Span) {
+        panic!("a bug of the observer")
+    }
+
+    fn job_span(&self, _span: &tracing::Span, _trace: Option<&JobTrace>) {
         panic!("a bug of the observer")
     }
 }
@@ -121,20 +131,21 @@ async fn observers_are_asked_in_the_span_of_the_enqueue_and_relate_that_of_the_j
     world.queue.enqueue_in(&transaction, "mails", 1, EnqueueOptions::default()).await.unwrap();
     drop(transaction);
     assert_eq!(*world.observer.asked.lock().unwrap(), [Some("pm.enqueue"); 3]);
+    assert_eq!(*world.observer.enqueues.lock().unwrap(), 3);
     let mut jobs = world.queue.try_stream_jobs::<u32>("mails");
     for _ in 0..2 {
         let job = jobs.next().await.unwrap().unwrap();
         let related = world.observer.related.lock().unwrap().pop().unwrap();
-        assert_eq!(related, (job.span().id(), JobTrace::Parent(context(ANSWER))));
-        assert_eq!(job.metadata().trace, Some(related.1));
+        assert_eq!(related, (job.span().id(), Some(JobTrace::Parent(context(ANSWER)))));
+        assert_eq!(job.metadata().trace, related.1);
         job.into_parts().1.commit().await.unwrap();
     }
     drop(jobs);
-    world.observer.related.lock().unwrap().clear();
     // A job of a schedule, for example.
     let untraced = world.queue.enqueue("mails", 1, EnqueueOptions::default()).await.unwrap();
     world.database.change(|tables| tables.job.get_mut(&untraced).unwrap().trace = None);
     let job = world.queue.fetch_job::<u32>(untraced).await.unwrap().unwrap();
-    assert!(world.observer.related.lock().unwrap().is_empty() && job.metadata().trace.is_none());
+    assert_eq!(world.observer.related.lock().unwrap().pop().unwrap(), (job.span().id(), None));
+    assert_eq!(job.metadata().trace, None);
     job.into_parts().1.commit().await.unwrap();
 }

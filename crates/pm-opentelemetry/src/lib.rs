@@ -1,4 +1,4 @@
-//! Metrics of pm for OpenTelemetry, by its semantic conventions for messaging.
+//! Metrics and traces of pm for OpenTelemetry, by its semantic conventions for messaging.
 //!
 //! [`MessagingMetrics`] is an observer of a queue handle, and records with a meter of your SDK:
 //!
@@ -28,13 +28,35 @@
 //! | `messaging.destination.name` | the queue; of more than 500 queues the rest is `_other`. Not on `messaging.client.operation.duration`, because a statement may serve several queues |
 //! | `error.type` | only after a failure: `soft_failed`, `failed`, `unreadable`, `lease_lost` or `not_stored` for an attempt, `failed` for an enqueue, `_OTHER` for a statement |
 //!
-//! Ids are in no metric. For spans, use the feature `tracing` of the driver with `tracing-opentelemetry`.
+//! Ids are in no metric.
+//!
+//! # Traces
+//!
+//! [`TraceContexts`] is an observer, too. It stores jobs with the span in which they are enqueued: that of `tracing`,
+//! if `tracing-opentelemetry` exports it, or the current one of [`Context`](opentelemetry::Context). With the feature
+//! `tracing` it makes this span the parent of the span `pm.job` of the first attempt, and links those of other
+//! attempts, of copies and of restarted jobs to it. `pm.enqueue` becomes a span of a producer and `pm.job` one of a
+//! consumer.
+//!
+//! ```
+//! use pm_opentelemetry::TraceContexts;
+//! use pm_queue::ConnectOptions;
+//! use std::sync::Arc;
+//!
+//! let options = ConnectOptions::default().observer(Arc::new(TraceContexts::new()));
+//! ```
+//!
+//! A program that makes its own spans asks [`PendingMetadata::trace`](pm_queue::PendingMetadata::trace) for the span
+//! and converts it with [`span_context`].
+
+mod traces;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use pm_queue::observe::{EnqueueOutcome, Event, Observer, SettleOutcome};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+pub use traces::{TraceContexts, span_context};
 
 /// The maximum number of queues that are named; the rest are recorded together.
 const MAX_QUEUES: usize = 500;

@@ -43,7 +43,7 @@ impl Queue {
         payload: T,
         options: EnqueueOptions,
     ) -> Result<Enqueued, Error> {
-        let (name, span) = (QueueName::new(queue)?, Span::enqueue(queue));
+        let (name, span) = (QueueName::new(queue)?, Span::enqueue(queue, &self.link().observing));
         let enqueueing = span.within(|| {
             let trace = if options.trace.is_none() { self.link().observing.trace_context() } else { None };
             let job = self.encoded_job(&name, &payload, options, trace.as_ref())?;
@@ -76,7 +76,7 @@ impl Queue {
         I::IntoIter: Send,
     {
         let queue = QueueName::new(queue)?;
-        let span = Span::enqueue(queue.as_str());
+        let span = Span::enqueue(queue.as_str(), &self.link().observing);
         let result = span.run(self.enqueue_each(&queue, jobs)).await;
         span.record_enqueued(result.as_deref());
         result

@@ -63,7 +63,7 @@ impl Queue {
         jobs: impl IntoIterator<Item = (T, EnqueueOptions)>,
     ) -> Result<Vec<Enqueued>, Error> {
         let queue = QueueName::new(queue)?;
-        let span = Span::enqueue(queue.as_str());
+        let span = Span::enqueue(queue.as_str(), &self.link().observing);
         let result = span.run(self.enqueue_all_in(transaction, &queue, jobs)).await;
         span.record_enqueued(result.as_deref());
         result

@@ -26,12 +26,21 @@ pub trait Observer: Send + Sync {
         None
     }
 
-    /// Relates the span `pm.job` of an attempt to the span in which the job was enqueued. By default nothing.
+    /// Completes the span `pm.enqueue` of a call. By default it does nothing.
     ///
-    /// It is called when the span was made and not entered yet, for jobs that have a trace, and only if a subscriber
-    /// wants the span.
+    /// It is called before the span is entered, and only if a subscriber wants the span, whose empty field `otel.kind`
+    /// is for observers.
     #[cfg(feature = "tracing")]
-    fn job_span(&self, span: &tracing::Span, trace: &JobTrace) {
+    fn enqueue_span(&self, span: &tracing::Span) {
+        let _ = span;
+    }
+
+    /// Completes the span `pm.job` of an attempt: relates it to the span in which the job was enqueued, if that is
+    /// known. By default it does nothing.
+    ///
+    /// It is called as [`Observer::enqueue_span`].
+    #[cfg(feature = "tracing")]
+    fn job_span(&self, span: &tracing::Span, trace: Option<&JobTrace>) {
         let _ = (span, trace);
     }
 }

@@ -33,9 +33,17 @@ impl Observing {
         self.0.iter().find_map(|observer| caught(|| observer.trace_context()).flatten())
     }
 
-    /// Relates the span of an attempt to the one in which the job was enqueued.
+    /// Lets the observers complete the span of a call that enqueues.
     #[cfg(feature = "tracing")]
-    pub(crate) fn job_span(&self, span: &tracing::Span, trace: &pm_core::JobTrace) {
+    pub(crate) fn enqueue_span(&self, span: &tracing::Span) {
+        for observer in &self.0 {
+            caught(|| observer.enqueue_span(span));
+        }
+    }
+
+    /// Lets the observers complete the span of an attempt.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn job_span(&self, span: &tracing::Span, trace: Option<&pm_core::JobTrace>) {
         for observer in &self.0 {
             caught(|| observer.job_span(span, trace));
         }

@@ -14,8 +14,13 @@ pub(crate) struct Span(Option<Box<tracing::Span>>);
 
 impl Span {
     /// Returns the span of enqueues, until their outcome.
-    pub(crate) fn enqueue(queue: &str) -> Self {
-        Span::of(debug_span!(target: "pm", "pm.enqueue", queue, jobs = Empty, outcome = Empty))
+    pub(crate) fn enqueue(queue: &str, observing: &Observing) -> Self {
+        let span =
+            Span::of(debug_span!(target: "pm", "pm.enqueue", queue, jobs = Empty, outcome = Empty, otel.kind = Empty));
+        if let Some(span) = &span.0 {
+            observing.enqueue_span(span);
+        }
+        span
     }
 
     /// Returns the span of a statement that claims or settles, and none for others.
@@ -29,15 +34,15 @@ impl Span {
         })
     }
 
-    /// Returns the span of an attempt at a job. Observers relate it to the span in which the job was enqueued.
+    /// Returns the span of an attempt at a job. Observers may relate it to the span in which the job was
+    /// enqueued.
     pub(crate) fn job(TakenJob { job, queue, .. }: &TakenJob, observing: &Observing) -> Self {
         let (queue, id, attempt) = (&**queue, job.lease.job, job.columns.attempt);
-        let span =
-            Span::of(info_span!(target: "pm", parent: None, "pm.job", queue, job = %id, attempt, outcome = Empty));
-        if let Some(span) = &span.0
-            && let Some(trace) = job.trace()
-        {
-            observing.job_span(span, &trace);
+        let span = Span::of(
+            info_span!(target: "pm", parent: None, "pm.job", queue, job = %id, attempt, outcome = Empty, otel.kind = Empty),
+        );
+        if let Some(span) = &span.0 {
+            observing.job_span(span, job.trace().as_ref());
         }
         span
     }
