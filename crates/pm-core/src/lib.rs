@@ -36,6 +36,7 @@ mod settings;
 mod state;
 mod statement;
 mod statements;
+mod system_time;
 mod time;
 mod trace;
 pub mod wire;

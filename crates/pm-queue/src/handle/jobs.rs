@@ -152,8 +152,8 @@ impl Queue {
     ///
     /// The copy inherits priority (unless the options give one other than 0), description, number of retries and
     /// timeout unless the options give others, and always the delays and the jitter. It expires only if the options say
-    /// so. The options `codec`, `key_hold`, `on_conflict`, `backoff`, `jitter_percent` and `trace` have no effect: a key
-    /// is reserved while the copy is active, and its attempts are linked to the span in which the copied job was
+    /// so. The options `codec`, `key_hold`, `on_conflict`, `backoff`, `jitter_percent` and `trace` have no effect: a
+    /// key is reserved while the copy is active, and its attempts are linked to the span in which the copied job was
     /// enqueued.
     ///
     /// # Errors

@@ -48,13 +48,13 @@ pub enum StopReason {
     TimedOut,
     /// Its lease can no longer be trusted: another worker may have the job.
     LeaseLost,
-    /// The job was cancelled; see [`Queue::cancel_jobs`].
+    /// The job was cancelled; see [`Queue::cancel_jobs`](crate::Queue::cancel_jobs).
     Cancelled,
     /// The runner was stopped, and the time for its handlers to end is over.
     ShuttingDown,
 }
 
-/// What a handler of [`Queue::run`] knows of its job, and its ack. Cloning it is cheap.
+/// What a handler of [`Queue::run`](crate::Queue::run) knows of its job, and its ack. Cloning it is cheap.
 #[derive(Debug, Clone)]
 pub struct JobContext {
     pub(super) job: Arc<RunningJob>,
@@ -100,8 +100,8 @@ impl JobContext {
 
     /// Waits until the handler is asked to stop, and returns why.
     ///
-    /// A handler with something to clean up races its work against this. It then has the [grace](RunOptions::grace) to
-    /// return; one that does not watch this is dropped after the grace.
+    /// A handler with something to clean up races its work against this. It then has the
+    /// [grace](crate::RunOptions::grace) to return; one that does not watch this is dropped after the grace.
     pub async fn stopped(&self) -> StopReason {
         // It is canceled if the runner is gone.
         self.job.stopped.clone().await.unwrap_or(StopReason::ShuttingDown)

@@ -6,7 +6,7 @@ use futures_channel::oneshot;
 use futures_util::FutureExt;
 use std::time::Duration;
 
-/// How [`Queue::run`] runs jobs.
+/// How [`Queue::run`](crate::Queue::run) runs jobs.
 #[derive(Debug)]
 pub struct RunOptions {
     pub(super) concurrency: usize,
