@@ -3,7 +3,7 @@
 use pm_core::op::{EnqueueKeyed, FetchJob, Holder, ReplaceJobs, Settle, SettleItem};
 use pm_core::{Codec, Lease, NewJob, OnConflict, QueueName, Reason, Verdict};
 use pm_driver_tokio_postgres::{ConnectOptions, EnqueueOptions, Enqueued, State, Uuid, connect_with};
-use pm_tests::{Direct, Fixture, Loss, Proxy, within};
+use pm_tests::{Direct, Fixture, Loss, Proxy, TIMEOUT, eventually, next, within};
 
 const KEY: &str = "report";
 
@@ -210,4 +210,19 @@ async fn a_job_can_be_replaced_until_a_handler_starts_it() {
         let expected = if is_replaced { Enqueued::Replaced(id) } else { Enqueued::Existing(id, State::Pending) };
         assert_eq!(outcome, expected, "{end}");
     }
+}
+
+/// It was reported for another payload.
+#[tokio::test]
+async fn a_replaced_job_has_no_progress() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put_with(1, replacing()).await;
+    let mut jobs = fixture.queue.try_stream_jobs::<u64>("tasks");
+    let ack = next(&mut jobs).await.into_parts().1;
+    ack.set_progress("halfway").unwrap();
+    eventually("it is stored", TIMEOUT, async || fixture.job(id).await.progress.is_some()).await;
+    fixture.queue.pause_queue("tasks").await.unwrap();
+    ack.release().await.unwrap();
+    assert_eq!(fixture.put_with(2, replacing()).await, id);
+    assert_eq!(fixture.job(id).await.progress, None);
 }

@@ -42,7 +42,7 @@ with {items}, own as materialized (
 ), replaced as (
   update {schema}.job
   set ({stored_columns}) = row({stored_values:item.}),
-      paused = coalesce(item.paused, false), payload_id = null, key_until = item.key_until, unreadable_since = null,
+      paused = coalesce(item.paused, false), payload_id = null, key_until = item.key_until, unreadable_since = null, progress = null,
       seq = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then null else coalesce(job.seq, {next_position}) end,
       run_at = case when coalesce(item.paused, false) or last.due > pg_catalog.statement_timestamp() then last.due end
   from last join item on item.ordinal = last.ordinal

@@ -340,9 +340,10 @@ impl Step<'_> {
             .then_some("fenced: not this lease's progress")
     }
 
-    /// Judges whether another statement has changed the progress of a job: only a restart clears it.
+    /// Judges whether another statement has changed the progress of a job: only a restart and a replacement clear it.
     fn lost_progress(&self, old: &JobRow, new: &JobRow) -> Option<&'static str> {
-        let expected = old.progress.as_ref().filter(|_| self.statement != StatementId::RestartJobs);
+        let clears = [StatementId::RestartJobs, StatementId::ReplaceJobs].contains(&self.statement);
+        let expected = old.progress.as_ref().filter(|_| !clears);
         (self.statement != StatementId::SetProgress && new.progress.as_ref() != expected).then_some("progress was lost")
     }
 
