@@ -1,8 +1,8 @@
 //! Cancelling jobs on a real Postgres: whose lease ends how, and how soon a handler learns of it.
 
 use pm_driver_tokio_postgres::{
-    BulkAction, Change, ConnectOptions, Ending, EnqueueOptions, ErrorKind, InitialState, JobAck, Precondition, RunAt,
-    SettingsChange, State, StreamOptions,
+    BulkAction, Change, ConnectOptions, Ending, EnqueueOptions, ErrorKind, InitialState, JobAck, JobStream,
+    Precondition, RunAt, SettingsChange, State, StreamOptions,
 };
 use pm_tests::{Direct, Fixture, TIMEOUT, eventually, next, unattended, within};
 use std::time::Duration;
@@ -33,15 +33,21 @@ async fn a_waiting_job_that_is_cancelled_has_failed_and_frees_its_key() {
     assert_eq!(fixture.state(again).await, State::Pending, "the key is free");
 }
 
-/// The handler is in another process, as it were: it has its own handle, and polls once an hour.
-#[tokio::test]
-async fn a_running_handler_learns_of_a_cancel_by_another_process() {
-    let fixture = Fixture::new().await;
-    let id = fixture.put(1).await;
+/// Has a job run in another process, as it were: its worker has its own handle, listens, and polls once an hour.
+async fn running_elsewhere(fixture: &Fixture) -> (JobAck, JobStream<u64>) {
+    fixture.put(1).await;
     let worker = fixture.another(ConnectOptions::default()).await;
     let mut jobs = worker.try_stream_jobs_with::<u64>("tasks", patient());
     let ack = next(&mut jobs).await.into_parts().1;
     eventually("the worker listens", TIMEOUT, async || worker.is_listening()).await;
+    (ack, jobs)
+}
+
+#[tokio::test]
+async fn a_running_handler_learns_of_a_cancel_by_another_process() {
+    let fixture = Fixture::new().await;
+    let (ack, _jobs) = running_elsewhere(&fixture).await;
+    let id = ack.id();
     assert_eq!(fixture.queue.cancel_jobs(&[id], "no longer wanted").await.unwrap(), 1);
     within("the handler learns of it", ack.cancelled()).await;
     assert_eq!(fixture.state(id).await, State::InProgress, "it may clean up");
@@ -54,11 +60,8 @@ async fn a_running_handler_learns_of_a_cancel_by_another_process() {
 async fn a_running_handler_learns_of_a_cancel_after_its_job_was_moved() {
     let fixture = Fixture::new().await;
     fixture.queue.create_queue("other", false).await.unwrap();
-    let id = fixture.put(1).await;
-    let worker = fixture.another(ConnectOptions::default()).await;
-    let mut jobs = worker.try_stream_jobs_with::<u64>("tasks", patient());
-    let ack = next(&mut jobs).await.into_parts().1;
-    eventually("the worker listens", TIMEOUT, async || worker.is_listening()).await;
+    let (ack, _jobs) = running_elsewhere(&fixture).await;
+    let id = ack.id();
     assert_eq!(fixture.queue.move_jobs(&[id], "other").await.unwrap(), 1);
     assert_eq!(fixture.queue.cancel_jobs(&[id], "no longer wanted").await.unwrap(), 1);
     within("the handler learns of it", ack.cancelled()).await;
@@ -76,11 +79,8 @@ async fn a_running_handler_learns_at_once_that_an_operator_has_taken_its_job() {
     ];
     for action in actions {
         let fixture = Fixture::new().await;
-        let id = fixture.put(1).await;
-        let worker = fixture.another(ConnectOptions::default()).await;
-        let mut jobs = worker.try_stream_jobs_with::<u64>("tasks", patient());
-        let ack = next(&mut jobs).await.into_parts().1;
-        eventually("the worker listens", TIMEOUT, async || worker.is_listening()).await;
+        let (ack, _jobs) = running_elsewhere(&fixture).await;
+        let id = ack.id();
         let report = fixture.queue.change_jobs(&action, &[id], &Precondition::default()).await.unwrap();
         assert_eq!(report.changes(), [Change::Changed], "{action:?}");
         within("the handler learns of it", ack.lost()).await;

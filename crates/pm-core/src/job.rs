@@ -96,7 +96,7 @@ columns! {
         pub attempt: u32,
         /// The soft failures since it was created or last restarted.
         pub retry_count: u32,
-        /// How often a worker has put it off since it was created or last restarted; `None` if none ever has.
+        /// How often a worker has put it off since it was created or last restarted; `None` if it never was put off.
         pub snoozes: Option<u32>,
         /// How long this attempt may take; `None` for any time.
         pub timeout: Option<Duration> as "timeout_ms",

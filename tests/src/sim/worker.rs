@@ -124,7 +124,7 @@ async fn work_on(process: Arc<Process>, mut ack: JobAck, trust: Trust, has_timeo
     let peaceful = process.world.is_peaceful();
     let takes_us = match process.world.below(8) {
         _ if peaceful => process.world.below(50_000),
-        // Longer than a lease may last, as nobody asks the handler to stop.
+        // Longer than a lease may last: no one asks the handler to stop.
         0 if has_timeout => 25 * SECOND + process.world.below(20 * SECOND),
         0..3 => 0,
         3..6 => process.world.below(SECOND / 2),

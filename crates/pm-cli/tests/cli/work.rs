@@ -300,7 +300,7 @@ fn kill_worker(kill: impl FnOnce(rustix::process::Pid)) {
     }
 }
 
-/// The worker may be killed after it has started a command and before it has told the guard the process id. The guard
+/// The worker may be killed after it has started a command and before it has sent the guard its process id. The guard
 /// runs alone here, so that it stays in that state.
 #[test]
 fn a_command_that_was_being_started_dies_with_its_worker() {
